@@ -1,0 +1,208 @@
+"""What can go wrong, as a tree. Errors carry facts; the renderer carries words.
+
+BotError
+├── SettingsError                    a setting is missing or wrong: the start stops with one line
+├── RequestRefused                   nothing reserved, nothing bought; the member reads why
+│   ├── QuotaExceeded                the member's own quota
+│   ├── ServerCapReached             the server's cap
+│   ├── OperatorCapReached           the operator's daily cap over all servers
+│   ├── TooManyRunning               the member has enough jobs running
+│   ├── MemberBlocked                a moderator blocked the member
+│   ├── UnknownModel                 no such id in the catalogue
+│   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
+│   ├── BadOption                    an option the model does not take, or a value out of range
+│   ├── UnusableImage                not a picture, too big, broken, animated …
+│   ├── ProviderPaused               the provider is stopped or failing; try later
+│   └── DuplicateCommand             this very command was accepted before; say nothing
+├── ProviderError                    decides what happens to the money, see service.py
+│   ├── ProviderRejected             release: refused or failed, known not to be charged
+│   │   └── ProviderDenied           release, stop the provider and tell the operator (401, 402, 403)
+│   ├── ProviderUnavailable          nothing was accepted: may be sent again
+│   └── OutcomeUncertain             keep the reservation: maybe accepted, maybe charged. Look again, never guess
+├── MediaError                       a picture could not be fetched or is not what it claims
+└── StoreError                       the books cannot be read or written: nothing is bought
+    ├── LedgerError                  an impossible move of money was asked for: stop and shout
+    ├── DatabaseBusy                 another process holds the database
+    └── DatabaseUnusable             damaged, newer than the program, or not ours
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+class BotError(Exception):
+    """Root of everything this program raises on purpose."""
+
+
+class SettingsError(BotError):
+    """A setting is missing or wrong. `str()` is one line that names the variable and what it accepts."""
+
+
+# -- refused: nothing reserved, nothing bought ------------------------------------------------------
+
+
+class RequestRefused(BotError):
+    """The request was not accepted. Nothing was reserved and nothing was bought."""
+
+
+@dataclass(eq=False)
+class QuotaExceeded(RequestRefused):
+    """The request costs more than the member has left in this window."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class ServerCapReached(RequestRefused):
+    """The request costs more than the server has left in its window."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class OperatorCapReached(RequestRefused):
+    """The operator's cap for all servers together does not allow the request today (UTC)."""
+
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class TooManyRunning(RequestRefused):
+    """The member already has as many running jobs as allowed."""
+
+    running: int
+    limit: int
+
+
+class MemberBlocked(RequestRefused):
+    """A moderator decided that the member gets no new jobs in this server."""
+
+
+@dataclass(eq=False)
+class UnknownModel(RequestRefused):
+    """No model of that id is in the catalogue. `suggestions` are ids that look alike."""
+
+    model_id: str
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class ModelUnavailable(RequestRefused):
+    """The model is known but cannot be ordered.
+
+    `reason` is one of: 'no_price', 'no_key', 'retired', 'not_for_this_command'.
+    """
+
+    model_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class BadOption(RequestRefused):
+    """An option the model does not take (`reason='unknown'`) or whose value is out of bounds (`'invalid'`, `'missing'`).
+
+    `accepted` says in words what would be right; `takes` are the option names the model does take.
+    """
+
+    option: str
+    model_label: str
+    reason: str
+    accepted: str = ""
+    takes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class UnusableImage(RequestRefused):
+    """An attached file is not a picture we can use.
+
+    `reason` is one of: 'not_an_image', 'unsupported_type', 'broken', 'animated', 'too_many_bytes', 'too_many_pixels',
+    'too_small', 'unreachable', 'foreign_host', 'location_data'. `limit` says the bound in words where there is one.
+    """
+
+    filename: str
+    reason: str
+    limit: str = ""
+
+
+@dataclass(eq=False)
+class ProviderPaused(RequestRefused):
+    """New jobs for this provider are refused for now."""
+
+    provider: str
+
+
+class DuplicateCommand(RequestRefused):
+    """The same command event was already accepted: there is one job and one reply, and this is not them."""
+
+
+# -- providers: the class decides what happens to the money ---------------------------------------
+
+
+class ProviderError(BotError):
+    """Something went wrong at an image API. `detail` is for the log and the operator, never shown as it is."""
+
+    def __init__(self, detail: str, *, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+
+
+class ProviderRejected(ProviderError):
+    """Refused or failed, and known not to be charged. The reservation is released.
+
+    `reason` is a word of `jobs.FailureReason`; `hint` is the provider's sentence, cut and cleaned, when it helps the member.
+    """
+
+    def __init__(self, detail: str, *, status: int | None = None, reason: str = "rejected", hint: str = "") -> None:
+        super().__init__(detail, status=status)
+        self.reason = reason
+        self.hint = hint
+
+
+class ProviderDenied(ProviderRejected):
+    """401, 402 or 403: our key or our balance is refused. Release, stop the provider, tell the operator once."""
+
+
+class ProviderUnavailable(ProviderError):
+    """Never accepted (connection refused, 429): the very same order may be sent again. `retry_after_seconds` if told."""
+
+    def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail, status=status)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUncertain(ProviderError):
+    """The order may have been accepted and may be charged. Never sent again; looked up, or closed at the deadline."""
+
+
+# -- the rest -----------------------------------------------------------------------------------------
+
+
+class MediaError(BotError):
+    """A result could not be fetched or is not a picture. `transient` says whether fetching again may help."""
+
+    def __init__(self, detail: str, *, transient: bool) -> None:
+        super().__init__(detail)
+        self.transient = transient
+
+
+class StoreError(BotError):
+    """The books could not be read or written. Nothing may be bought on the strength of what was asked."""
+
+
+class LedgerError(StoreError):
+    """An impossible move of money was asked for, such as settling a reservation twice."""
+
+
+class DatabaseBusy(StoreError):
+    """Another process holds the database file."""
+
+
+class DatabaseUnusable(StoreError):
+    """The file is damaged, newer than this program, or not a database of ours. `str()` says what to do."""
