@@ -215,6 +215,8 @@ class Reply:
 
     id: str
     user_id: int
+    role_ids: tuple[int, ...]
+    """The member's roles when the command came: they decide the quota that its card speaks of."""
     address: ReplyAddress
     created_at: datetime
     accepted: bool
