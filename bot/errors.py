@@ -185,11 +185,15 @@ class OutcomeUncertain(ProviderError):
 
 
 class MediaError(BotError):
-    """A result could not be fetched or is not a picture. `transient` says whether fetching again may help."""
+    """A result could not be fetched or is not a picture. `transient` says whether fetching again may help.
 
-    def __init__(self, detail: str, *, transient: bool) -> None:
+    `reason` is one of the words of UnusableImage, so that a member's own attachment can be refused with it.
+    """
+
+    def __init__(self, detail: str, *, transient: bool, reason: str = "unreachable") -> None:
         super().__init__(detail)
         self.transient = transient
+        self.reason = reason
 
 
 class StoreError(BotError):

@@ -1,0 +1,160 @@
+"""The picture store: pictures on disk under the SHA-256 of their bytes, so that none is kept twice or half written."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from bot.errors import StoreError
+
+T = TypeVar("T")
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED_PREFIX = ".unfinished-"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PictureUsage:
+    """How much lies in the store."""
+
+    pictures: int
+    size_bytes: int
+
+
+class PictureStore:
+    """Pictures by content, in a directory: `<first two hex digits>/<all 64>`.
+
+    A file appears whole or not at all (written beside its place, synced, renamed), and one whose bytes do not match its
+    name reads as missing. All disk work happens in threads of its own; a caller that is cancelled leaves nothing half
+    done. Every method raises StoreError when the disk is full or fails, and ValueError for what is no SHA-256.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        # Not the loop's default pool: a slow disk there would also hold up every name lookup.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures")
+        # Between looking at a file's age and removing it, nobody may decide to keep it.
+        self._removing = threading.Lock()
+
+    def path(self, sha256: str) -> Path:
+        """Where a picture lies or would lie."""
+        if _SHA256.fullmatch(sha256) is None:
+            raise ValueError(f"not a SHA-256: {sha256[:80]!r}")
+        return self._directory / sha256[:2] / sha256
+
+    async def put(self, data: bytes) -> str:
+        """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""
+        return await self._run(lambda: self._put(data))
+
+    async def get(self, sha256: str) -> bytes | None:
+        """The picture, or None when it is not here or its file is damaged."""
+        path = self.path(sha256)
+        return await self._run(lambda: _read_intact(path))
+
+    async def remove(self, sha256: str) -> None:
+        """Forget a picture. One that is not here is no error."""
+        path = self.path(sha256)
+        await self._run(lambda: path.unlink(missing_ok=True))
+
+    async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
+        """Remove what is neither in `keep` nor younger than that, and what a crash left unfinished. Returns how many.
+
+        The age matters because a picture is put first and named in the books afterwards.
+        """
+        names = frozenset(keep)
+        return await self._run(lambda: self._sweep(names, before=time.time() - older_than_seconds))
+
+    async def usage(self) -> PictureUsage:
+        """Count what lies here."""
+        return await self._run(self._usage)
+
+    async def close(self) -> None:
+        """Wait for what was begun. The store is of no use afterwards."""
+        await asyncio.to_thread(self._threads.shutdown)
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except OSError as error:
+            raise StoreError(f"picture store: {error}") from error
+
+    def _put(self, data: bytes) -> str:
+        sha256 = hashlib.sha256(data).hexdigest()
+        path = self.path(sha256)
+        if self._renew(path):
+            return sha256
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished = path.parent / f"{_UNFINISHED_PREFIX}{secrets.token_hex(8)}"
+        try:
+            with unfinished.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(path)
+        except OSError:
+            with suppress(OSError):
+                unfinished.unlink(missing_ok=True)
+            raise
+        _sync_directory(path.parent)
+        return sha256
+
+    def _renew(self, path: Path) -> bool:
+        """Make a picture that is already here young again. False when it is not here, or damaged."""
+        with self._removing:
+            if _read_intact(path) is None:
+                return False
+            os.utime(path)
+            return True
+
+    def _sweep(self, keep: frozenset[str], *, before: float) -> int:
+        removed = 0
+        for file in self._files():
+            if file.name in keep:
+                continue
+            with self._removing, suppress(FileNotFoundError):
+                if file.stat().st_mtime <= before:
+                    file.unlink()
+                    removed += 1
+        return removed
+
+    def _usage(self) -> PictureUsage:
+        sizes: list[int] = []
+        for file in self._files():
+            with suppress(FileNotFoundError):
+                if _SHA256.fullmatch(file.name):
+                    sizes.append(file.stat().st_size)
+        return PictureUsage(pictures=len(sizes), size_bytes=sum(sizes))
+
+    def _files(self) -> Iterator[Path]:
+        """Every file that is ours: pictures and unfinished ones, nothing else that may lie here."""
+        for file in self._directory.glob("[0-9a-f][0-9a-f]/*"):
+            if _SHA256.fullmatch(file.name) or file.name.startswith(_UNFINISHED_PREFIX):
+                yield file
+
+
+def _read_intact(path: Path) -> bytes | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    return data if hashlib.sha256(data).hexdigest() == path.name else None
+
+
+def _sync_directory(directory: Path) -> None:
+    """Without this the file's bytes are safe but its name may be lost with the power."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
