@@ -1,0 +1,73 @@
+# One file to run everything. Needs make and Python 3.11 or newer; the environment in .venv is made from the hashed lock.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Say `make test TESTS=tests/test_settings.py` for a part, `make test COVERAGE=1` to hold the coverage to its floor.
+TESTS ?=
+COVERAGE ?=
+# Money is where a wrong branch costs a dollar, so there every branch is taken.
+MONEY := bot/quota.py,bot/store/ledger.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo run test bench lint types format audit lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(INSTALLED) ## the whole bot in a browser page, with a simulated Discord and simulated providers
+	@$(BIN)/python -m sandbox.demo
+
+run: $(INSTALLED) ## the bot on Discord, settings from .env
+	@$(BIN)/python -m bot
+
+test: $(INSTALLED) ## the whole test suite
+ifeq ($(COVERAGE),)
+	$(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+else
+	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report= $(TESTS)
+	$(BIN)/python -m coverage report --include='bot/*' --fail-under=95
+	$(BIN)/python -m coverage report --include='$(MONEY)' --fail-under=100
+endif
+
+bench: $(INSTALLED) ## the measurements in benchmarks/
+	$(BIN)/python -m benchmarks
+
+lint: $(INSTALLED) ## ruff, hadolint, shellcheck
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; fi
+	@if [ -x $(BIN)/shellcheck ]; then set -x; $(BIN)/shellcheck .ci/run; fi
+
+types: $(INSTALLED) ## pyright
+	$(BIN)/pyright
+
+format: $(INSTALLED) ## put the source into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+audit: $(INSTALLED) ## known vulnerabilities in the lock: 'Error 1' means found, 'Error 3' means could not ask
+	@$(BIN)/python .ci/audit.py requirements-dev.lock
+
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock"
+lock: $(INSTALLED) ## renew requirements.lock and requirements-dev.lock
+	$(LOCK) --upgrade --output-file requirements.lock
+	$(LOCK) --upgrade --extra dev --constraints requirements.lock --output-file requirements-dev.lock
+	@! grep -nE '://|^-' requirements.lock requirements-dev.lock || { echo 'The lock names an address: see the lines above.'; exit 1; }
+
+clean: ## remove what was made, except data/ and .env
+	rm -rf $(VENV) build htmlcov .coverage .coverage.* .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): requirements-dev.lock
+	@command -v $(PYTHON) >/dev/null || { echo "There is no '$(PYTHON)' here. Install Python 3.11 or newer, or say which to use: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "'$(PYTHON)' is older than Python 3.11. Say which to use: make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "'$(PYTHON)' cannot make environments. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@echo "Making the environment in $(VENV) (a minute, only when the lock changed) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --require-hashes --no-deps --requirement requirements-dev.lock
+	@touch $@
