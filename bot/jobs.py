@@ -170,7 +170,6 @@ class Job:
     reserved_usd_micros: int
     status: JobStatus
     created_at: datetime
-    progress: Progress | None = None
     remote_id: str | None = None
     webhook_token: str | None = None
     submitted_at: datetime | None = None

@@ -24,12 +24,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import stamina
 
 from bot.catalogue import Catalogue, Quote, fill_pictures
 from bot.errors import (
+    LedgerError,
     MediaError,
     ModelUnavailable,
     OutcomeUncertain,
@@ -64,6 +65,7 @@ from bot.store.store import Store
 from bot.supervisor import Supervisor
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 SUBMIT_ATTEMPTS = 4
 """Only for orders that never left: connection refused, name not found."""
@@ -101,6 +103,8 @@ class Live:
     claims: list[str] = field(default_factory=list[str])
     """Remote ids that a webhook on this job's own path named."""
     claimed: asyncio.Event = field(default_factory=asyncio.Event)
+    hook: bytes | None = None
+    """Digest of the secret webhook path of this job's order."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -334,8 +338,8 @@ class JobService:
         """Try to stop a job. Money follows what really happened, not what was asked."""
         lane = self._lanes.get(job.provider)
         if job.status is JobStatus.QUEUED:
-            cancelled = await self._store.cancel(job.id, now=self._clock())
-            if cancelled is not None and cancelled.remote_id is None:
+            cancelled = await self._store.cancel(job.id, expected=JobStatus.QUEUED, now=self._clock())
+            if cancelled is not None:
                 if lane is not None:
                     lane.line.leave(job.id)
                 await self._changed(job)
@@ -424,9 +428,9 @@ class JobService:
 
     async def _clear_line(self, lane: Lane) -> None:
         for job_id in lane.line.drain():
-            await self._end(
-                self._store.fail(job_id, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), now=self._clock())
-            )
+            job = await self._job(job_id)
+            if job is not None:
+                await self._fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE))
 
     # -- one job in flight ------------------------------------------------------------------------------------
 
@@ -438,22 +442,12 @@ class JobService:
                 return
             live = self._live_of(job.id)
             live.started_at = live.started_at or job.submitted_at or self._clock()
+            lane = self._lanes[job.provider]
             try:
-                await self._follow(job, self._lanes[job.provider])
-            except StoreError:
-                # The disk is in trouble: what was decided is not on record, so nothing more may be done about it now.
-                _log.exception("the books cannot be written; the job is taken up again shortly")
-                self._supervisor.start(f"job {job_id} again", self._again_later(job))
+                await self._follow(job, lane)
             finally:
-                if not self._is_queued(job):
-                    self._forget(job)
-
-    def _is_queued(self, job: Job) -> bool:
-        return job.id in self._lanes[job.provider].line
-
-    async def _again_later(self, job: Job) -> None:
-        await asyncio.sleep(5)
-        self._lanes[job.provider].adopt(job.id)
+                if job.id not in lane.line:
+                    self._forget(job.id)
 
     async def _follow(self, job: Job, lane: Lane) -> None:
         current: Job | None = job
@@ -461,10 +455,10 @@ class JobService:
             current = await self._submit(job, lane)
         elif job.status is JobStatus.SUBMITTING:
             # We died, or were stopped, with the order half sent. It is never sent again.
-            current = await self._store.mark_uncertain(job.id)
+            current = await self._write(lambda: self._store.mark_uncertain(job.id))
             await self._changed(current)
         if current is not None and current.webhook_token is not None:
-            self._hooks[_digest(current.webhook_token)] = current.id
+            self._expect_hook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
             current = await self._look_up(current, lane)
         if current is not None and current.status is JobStatus.RUNNING:
@@ -477,15 +471,17 @@ class JobService:
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
                 lane.note_fault(error)
-            return await self._end(self._store.fail(job.id, _failure(error), now=self._clock()))
+            return await self._fail(job, _failure(error))
         token = secrets.token_urlsafe(32) if self._public_url else None
         now = self._clock()
         deadline_at = now + timedelta(seconds=lane.provider.deadline_seconds)
-        begun = await self._store.begin_submission(job.id, now=now, deadline_at=deadline_at, webhook_token=token)
+        begun = await self._write(
+            lambda: self._store.begin_submission(job.id, now=now, deadline_at=deadline_at, webhook_token=token)
+        )
         if begun is None:
             return None  # cancelled while we were uploading
         if token is not None:
-            self._hooks[_digest(token)] = job.id
+            self._expect_hook(job.id, token)
         order = ProviderRequest(
             path=job.path,
             body=fill_pictures(job.body, urls),
@@ -502,26 +498,26 @@ class JobService:
             _log.warning("refused: %s", error)
             if isinstance(error, ProviderDenied):
                 lane.note_fault(error)
-            return await self._end(self._store.fail(job.id, _failure(error), now=self._clock()))
+            return await self._fail(job, _failure(error))
         except ProviderUnavailable as error:
             _log.warning("not accepted: %s", error)
             if error.status == 429:
                 lane.hold(error.retry_after_seconds or 5.0)
-                waiting = await self._store.back_to_line(job.id)
+                waiting = await self._write(lambda: self._store.back_to_line(job.id))
                 lane.enter(job.id, job.request.user_id, at_front=True)
                 return waiting
             lane.note_fault(error)
-            return await self._end(self._store.fail(job.id, _failure(error), now=self._clock()))
+            return await self._fail(job, _failure(error))
         except OutcomeUncertain as error:
             _log.warning("no usable answer: %s", error)
             lane.note_fault(error)
-            uncertain = await self._store.mark_uncertain(job.id)
+            uncertain = await self._write(lambda: self._store.mark_uncertain(job.id))
             await self._changed(uncertain)
             return uncertain
         else:
             lane.note_success()
             self._live_of(job.id).progress = remote.progress
-            running = await self._store.mark_running(job.id, remote_id=remote.remote_id, progress=remote.progress)
+            running = await self._write(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
             await self._changed(running)
             _log.info("submitted as %s", remote.remote_id)
             return running
@@ -584,15 +580,12 @@ class JobService:
                     found = candidates[0] if len(candidates) == 1 and not rivals else None
             if found is not None:
                 _log.info("found again as %s", found)
-                running = await self._store.mark_running(job.id, remote_id=found, progress=None)
+                remote_id = found
+                running = await self._write(lambda: self._store.mark_running(job.id, remote_id=remote_id))
                 await self._changed(running)
                 return running
             if self._clock() >= give_up_at:
-                house = job.reserved_usd_micros if in_doubt else 0
-                failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
-                return await self._end(
-                    self._store.fail(job.id, failure, now=self._clock(), house_usd_micros=house)
-                )
+                return await self._fail(job, Failure(reason=FailureReason.OUTCOME_UNKNOWN), at_house_cost=in_doubt)
             live.claimed.clear()
             try:
                 await asyncio.wait_for(live.claimed.wait(), min(pause, _seconds(give_up_at - self._clock())))
@@ -662,14 +655,7 @@ class JobService:
                     return
         except DeadlineReached:
             _log.error("no end by the deadline; the house pays if the provider charges")
-            await self._end(
-                self._store.fail(
-                    job.id,
-                    Failure(reason=FailureReason.TIMED_OUT),
-                    now=self._clock(),
-                    house_usd_micros=job.reserved_usd_micros,
-                )
-            )
+            await self._fail(job, Failure(reason=FailureReason.TIMED_OUT), at_house_cost=True)
 
     async def _advance(self, job: Job, update: Update, live: Live) -> bool:
         """Act on one reading; True when the job has ended."""
@@ -678,16 +664,10 @@ class JobService:
                 await self._collect(job, update)
             case JobStatus.FAILED:
                 _log.warning("the provider failed it (%s): %s", update.provider_word, update.failure)
-                await self._end(
-                    self._store.fail(
-                        job.id,
-                        update.failure or Failure(reason=FailureReason.PROVIDER_FAILED),
-                        now=self._clock(),
-                        house_usd_micros=job.reserved_usd_micros if update.may_be_charged else 0,
-                    )
-                )
+                failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
+                await self._fail(job, failure, at_house_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
-                await self._end(self._store.cancel(job.id, now=self._clock()))
+                await self._end(lambda: self._store.cancel(job.id, expected=JobStatus.RUNNING, now=self._clock()))
             case _:
                 shown = (live.progress, live.preview_url)
                 live.progress, live.preview_url = update.progress or live.progress, update.preview_url
@@ -706,21 +686,14 @@ class JobService:
             _log.error("completed, but no usable picture: %s", error)
             if self._observer is not None:
                 self._observer.operator_notice(f"Job {job.id} was completed without a usable picture: {error}")
-            await self._end(
-                self._store.fail(
-                    job.id,
-                    Failure(reason=FailureReason.NO_USABLE_RESULT),
-                    now=self._clock(),
-                    house_usd_micros=job.reserved_usd_micros,
-                )
-            )
+            await self._fail(job, Failure(reason=FailureReason.NO_USABLE_RESULT), at_house_cost=True)
             return
         cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
             _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
         await self._end(
-            self._store.succeed(job.id, charged_usd_micros=charged, pictures=pictures, now=self._clock())
+            lambda: self._store.succeed(job.id, charged_usd_micros=charged, pictures=pictures, now=self._clock())
         )
         _log.info("completed for %d micro-dollars", charged)
 
@@ -743,11 +716,27 @@ class JobService:
 
     # -- small things ------------------------------------------------------------------------------------------------
 
-    async def _end(self, move: Awaitable[Job | None]) -> Job | None:
-        """Carry out the last move of a job, even when we are being stopped, and show it."""
-        job = await asyncio.shield(asyncio.ensure_future(move))
+    async def _write(self, move: Callable[[], Awaitable[_T]]) -> _T:
+        """Write something down that has already happened, however long the disk takes to recover."""
+        async for attempt in stamina.retry_context(
+            on=_disk_may_recover, attempts=None, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.5
+        ):
+            with attempt:
+                return await move()
+        raise AssertionError("unreachable: attempts are unlimited")
+
+    async def _end(self, move: Callable[[], Awaitable[Job | None]]) -> Job | None:
+        """Carry out the last move of a job and show it."""
+        job = await self._write(move)
         await self._changed(job)
         return job
+
+    async def _fail(self, job: Job, failure: Failure, *, at_house_cost: bool = False) -> Job | None:
+        """Release the reservation; what the provider may charge all the same is the house's."""
+        house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
+        return await self._end(
+            lambda: self._store.fail(job.id, failure, now=self._clock(), house_usd_micros=house_usd_micros)
+        )
 
     async def _job(self, job_id: str) -> Job | None:
         reply = await self._store.reply_of_job(job_id)
@@ -767,15 +756,24 @@ class JobService:
     def _live_of(self, job_id: str) -> Live:
         return self._live.setdefault(job_id, Live())
 
-    def _forget(self, job: Job) -> None:
-        self._live.pop(job.id, None)
-        for digest in [digest for digest, job_id in self._hooks.items() if job_id == job.id]:
-            del self._hooks[digest]
+    def _expect_hook(self, job_id: str, token: str) -> None:
+        digest = _digest(token)
+        self._live_of(job_id).hook = digest
+        self._hooks[digest] = job_id
+
+    def _forget(self, job_id: str) -> None:
+        live = self._live.pop(job_id, None)
+        if live is not None and live.hook is not None:
+            self._hooks.pop(live.hook, None)
 
 
 def _digest(token: str) -> bytes:
     """Tokens are looked up by digest, so that timing tells nothing about the token itself."""
     return hashlib.sha256(token.encode()).digest()
+
+
+def _disk_may_recover(error: Exception) -> bool:
+    return isinstance(error, StoreError) and not isinstance(error, LedgerError)
 
 
 def _seconds(span: timedelta) -> float:

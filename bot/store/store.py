@@ -57,16 +57,12 @@ class Store:
         """submitting → queued: the provider never accepted it."""
         raise NotImplementedError
 
-    async def mark_running(self, job_id: str, *, remote_id: str, progress: Progress | None) -> Job | None:
+    async def mark_running(self, job_id: str, *, remote_id: str) -> Job | None:
         """submitting | uncertain → running."""
         raise NotImplementedError
 
     async def mark_uncertain(self, job_id: str) -> Job | None:
         """submitting → uncertain."""
-        raise NotImplementedError
-
-    async def note_progress(self, job_id: str, progress: Progress) -> Job | None:
-        """running → running with what the provider says now."""
         raise NotImplementedError
 
     async def succeed(
@@ -81,8 +77,8 @@ class Store:
         """any unfinished → failed, the reservation released; what the provider may charge goes to the house account."""
         raise NotImplementedError
 
-    async def cancel(self, job_id: str, *, now: datetime) -> Job | None:
-        """queued | running → cancelled, the reservation released."""
+    async def cancel(self, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
+        """`expected` (queued or running) → cancelled, the reservation released. None when it stands elsewhere by now."""
         raise NotImplementedError
 
     # -- delivery -----------------------------------------------------------------------------------------
