@@ -39,6 +39,7 @@ class Update:
     `status` is RUNNING, SUCCEEDED, FAILED or CANCELLED. `result_urls` are the finished pictures (SUCCEEDED) without
     previews; `preview_url` an intermediate one. `cost_usd_micros` only if the provider states a price in the job.
     `provider_word` is its own status word, for logs. A word never seen before reads as RUNNING.
+    `may_be_charged` goes with FAILED: the provider does not say whether this failure is free, so the house may bear it.
     """
 
     remote_id: str
@@ -48,6 +49,7 @@ class Update:
     result_urls: tuple[str, ...] = ()
     preview_url: str | None = None
     failure: Failure | None = None
+    may_be_charged: bool = False
     cost_usd_micros: int | None = None
     created_at: datetime | None = None
 
@@ -56,7 +58,7 @@ class Provider(Protocol):
     """A hosted image API.
 
     All methods may raise `ProviderUnavailable` (nothing happened, may be repeated) and `ProviderDenied` (our key or
-    balance is refused). Only `submit` may raise `OutcomeUncertain`; reading methods raise `ProviderUnavailable` instead.
+    balance is refused). Only `submit` may raise `OutcomeUncertain`; the others raise `ProviderUnavailable` instead.
     """
 
     @property
@@ -95,11 +97,11 @@ class Provider(Protocol):
         ...
 
     async def cancel(self, remote_id: str) -> bool:
-        """Ask for cancellation. True when the provider agreed; read the job afterwards either way, it may have raced."""
+        """Ask for cancellation. True when the provider agreed; it may have raced, so read the job either way."""
         ...
 
     async def upload(self, data: bytes, content_type: str) -> str:
-        """Give the provider an input picture; returns the address to name in an order. Free of charge, may be repeated."""
+        """Give the provider an input picture; returns the address to name in an order. Free, may be repeated."""
         ...
 
     async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:

@@ -1,0 +1,175 @@
+"""Krea: its paths, its JSON, its words turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
+from bot.jobs import JobStatus, Progress
+from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.providers.http import ORDER_CLOCKS, QUESTION_CLOCKS, UPLOAD_CLOCKS, Api, Clocks
+from bot.providers.reading import (
+    as_list,
+    as_object,
+    read_complaint,
+    read_cost_usd_micros,
+    read_id,
+    read_picture_urls,
+    read_preview_url,
+    read_time,
+)
+from bot.providers.words import Word, Words
+
+_ASSET_MAX_BYTES = 75_000_000
+_ASSET_URL_MAX_CHARACTERS = 1024
+_PAGE_SIZE = 100
+_PAGES_MAX = 20
+_PATIENT_ATTEMPTS = 3
+
+_WORDS: Mapping[str, Word] = {
+    "backlogged": (JobStatus.RUNNING, Progress.WAITING),
+    "queued": (JobStatus.RUNNING, Progress.WAITING),
+    "scheduled": (JobStatus.RUNNING, Progress.WAITING),
+    "processing": (JobStatus.RUNNING, Progress.PROCESSING),
+    "sampling": (JobStatus.RUNNING, Progress.SAMPLING),
+    "intermediate-complete": (JobStatus.RUNNING, Progress.PREVIEW),
+    "completed": (JobStatus.SUCCEEDED, None),
+    "failed": (JobStatus.FAILED, None),
+    "cancelled": (JobStatus.CANCELLED, None),
+}
+
+
+class KreaProvider:
+    """`Provider` over the Krea API. Failed and cancelled jobs are not billed (documented)."""
+
+    name = "krea"
+    # External models may run for 2 hours before Krea fails them itself.
+    deadline_seconds = 2 * 3600.0 + 600.0
+    takes_uploads = True
+    can_cancel = True
+    can_list = True
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        base_url: str,
+        api_key: str,
+        order_clocks: Clocks = ORDER_CLOCKS,
+        question_clocks: Clocks = QUESTION_CLOCKS,
+        upload_clocks: Clocks = UPLOAD_CLOCKS,
+        pause_seconds: float = 0.5,
+    ) -> None:
+        self._api = Api(
+            session,
+            name=self.name,
+            base_url=base_url,
+            key_header="Authorization",
+            key_prefix="Bearer ",
+            api_key=api_key,
+            order_clocks=order_clocks,
+            question_clocks=question_clocks,
+            upload_clocks=upload_clocks,
+            pause_seconds=pause_seconds,
+        )
+        self._words = Words(self.name, _WORDS)
+
+    async def submit(self, request: ProviderRequest) -> RemoteJob:
+        headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
+        job = as_object(await self._api.order(request.path, request.body, headers=headers))
+        remote = self._remote_job(job)
+        if remote is None:
+            raise OutcomeUncertain("krea: accepted without a usable job_id")
+        return remote
+
+    async def fetch(self, remote_id: str) -> Update:
+        job = as_object(await self._api.ask("GET", f"/jobs/{quote(remote_id, safe='')}"))
+        word = job.get("status")
+        if not isinstance(word, str):
+            raise ProviderUnavailable("krea: a job without a status")
+        return self._update(remote_id, word, job)
+
+    async def cancel(self, remote_id: str) -> bool:
+        try:
+            await self._api.ask("DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_PATIENT_ATTEMPTS, empty=True)
+        except ProviderDenied:
+            raise
+        except ProviderRejected:
+            # Too late, already gone, or never ours: the caller reads the job and sees which.
+            return False
+        return True
+
+    async def upload(self, data: bytes, content_type: str) -> str:
+        # Krea refuses the common misnomer.
+        exact = "image/jpeg" if content_type == "image/jpg" else content_type
+        if len(data) > _ASSET_MAX_BYTES:
+            raise ProviderRejected("krea: an asset over 75 MB", status=413, hint="The picture is larger than 75 MB.")
+        asset = as_object(
+            await self._api.send_file(
+                "/assets",
+                field="file",
+                data=data,
+                filename=f"picture.{exact.rpartition('/')[2]}",
+                content_type=exact,
+                attempts=_PATIENT_ATTEMPTS,
+            )
+        )
+        urls = read_picture_urls(asset.get("image_url"))
+        if not urls or len(urls[0]) > _ASSET_URL_MAX_CHARACTERS:
+            raise ProviderUnavailable("krea: an asset without a usable address")
+        return urls[0]
+
+    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+        found: dict[str, RemoteJob] = {}
+        params = {"limit": str(_PAGE_SIZE)}
+        for _ in range(_PAGES_MAX):
+            page = as_object(await self._api.ask("GET", "/jobs", params=params, attempts=_PATIENT_ATTEMPTS))
+            jobs = [remote for item in as_list(page.get("items")) if (remote := self._remote_job(as_object(item)))]
+            for job in jobs:
+                if job.created_at is None or job.created_at >= since:
+                    found.setdefault(job.remote_id, job)
+            cursor = page.get("next_cursor") or page.get("nextCursor")
+            reached = any(job.created_at is not None and job.created_at < since for job in jobs)
+            if reached or not jobs or not isinstance(cursor, str) or params.get("cursor") == cursor:
+                break
+            params["cursor"] = cursor
+        else:
+            # An incomplete list could make one of several candidates look like the only one.
+            raise ProviderUnavailable(f"krea: more than {_PAGE_SIZE * _PAGES_MAX} jobs since {since.isoformat()}")
+        return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
+
+    async def probe(self) -> None:
+        await self._api.ask("GET", "/jobs", params={"limit": "1"}, attempts=_PATIENT_ATTEMPTS)
+
+    # -- JSON -----------------------------------------------------------------------------------------
+
+    def _remote_job(self, job: Mapping[str, Any]) -> RemoteJob | None:
+        remote_id = read_id(job.get("job_id"))
+        if remote_id is None:
+            return None
+        _, progress = self._words.read(job.get("status"))
+        return RemoteJob(remote_id=remote_id, created_at=read_time(job.get("created_at")), progress=progress)
+
+    def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
+        status, progress = self._words.read(word)
+        result = as_object(job.get("result"))
+        failure = None
+        if status is JobStatus.FAILED:
+            complaint = read_complaint({"error": job.get("error") or result.get("error")})
+            failure = complaint.as_failure()
+        return Update(
+            remote_id=remote_id,
+            status=status,
+            provider_word=word,
+            progress=progress,
+            result_urls=read_picture_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
+            preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,
+            failure=failure,
+            cost_usd_micros=read_cost_usd_micros(job, result),
+            created_at=read_time(job.get("created_at")),
+        )

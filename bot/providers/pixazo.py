@@ -1,0 +1,128 @@
+"""Pixazo: its paths, its JSON, its words turned into ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+
+from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
+from bot.jobs import Failure, JobStatus, Progress
+from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.providers.http import ORDER_CLOCKS, QUESTION_CLOCKS, Api, Clocks
+from bot.providers.reading import (
+    as_object,
+    read_complaint,
+    read_cost_usd_micros,
+    read_id,
+    read_picture_urls,
+    read_time,
+)
+from bot.providers.words import Word, Words
+
+_PATIENT_ATTEMPTS = 3
+_NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"
+
+_FAILED = "failed"
+_WORDS: Mapping[str, Word] = {
+    "queued": (JobStatus.RUNNING, Progress.WAITING),
+    "processing": (JobStatus.RUNNING, Progress.PROCESSING),
+    "completed": (JobStatus.SUCCEEDED, None),
+    _FAILED: (JobStatus.FAILED, None),
+    "error": (JobStatus.FAILED, None),
+    # Not documented, but one client has met it.
+    "cancelled": (JobStatus.CANCELLED, None),
+}
+
+
+class PixazoProvider:
+    """`Provider` over the Pixazo gateway. No upload, no cancelling, no list; ERROR is free, FAILED may not be."""
+
+    name = "pixazo"
+    # No time-out is documented: the same span as for Krea, which stands behind it.
+    deadline_seconds = 2 * 3600.0 + 600.0
+    takes_uploads = False
+    can_cancel = False
+    can_list = False
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        *,
+        base_url: str,
+        api_key: str,
+        order_clocks: Clocks = ORDER_CLOCKS,
+        question_clocks: Clocks = QUESTION_CLOCKS,
+        pause_seconds: float = 0.5,
+    ) -> None:
+        self._api = Api(
+            session,
+            name=self.name,
+            base_url=base_url,
+            key_header="Ocp-Apim-Subscription-Key",
+            api_key=api_key,
+            order_clocks=order_clocks,
+            question_clocks=question_clocks,
+            pause_seconds=pause_seconds,
+        )
+        self._words = Words(self.name, _WORDS)
+
+    async def submit(self, request: ProviderRequest) -> RemoteJob:
+        headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
+        accepted = as_object(await self._api.order(request.path, request.body, headers=headers))
+        # `polling_url` is not read: following it would take the key wherever it points.
+        remote_id = read_id(accepted.get("request_id"))
+        if remote_id is None:
+            raise OutcomeUncertain("pixazo: accepted without a usable request_id")
+        _, progress = self._words.read(accepted.get("status"))
+        return RemoteJob(remote_id=remote_id, created_at=read_time(accepted.get("created_at")), progress=progress)
+
+    async def fetch(self, remote_id: str) -> Update:
+        job = as_object(await self._api.ask("GET", _status_path(remote_id)))
+        word = job.get("status")
+        if not isinstance(word, str):
+            raise ProviderUnavailable("pixazo: a request without a status")
+        return self._update(remote_id, word, job)
+
+    async def cancel(self, remote_id: str) -> bool:
+        return False
+
+    async def upload(self, data: bytes, content_type: str) -> str:
+        raise ProviderRejected("pixazo: takes no uploads, only public addresses")
+
+    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+        return ()
+
+    async def probe(self) -> None:
+        try:
+            await self._api.ask("GET", _status_path(_NO_SUCH_REQUEST), attempts=_PATIENT_ATTEMPTS, empty=True)
+        except ProviderDenied:
+            raise
+        except ProviderRejected:
+            # 'No such request' can only be said by somebody who let us in.
+            return
+
+    def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
+        status, progress = self._words.read(word)
+        output = as_object(job.get("output"))
+        failure: Failure | None = None
+        if status is JobStatus.FAILED:
+            failure = read_complaint({"error": job.get("error"), "message": job.get("message")}).as_failure()
+        return Update(
+            remote_id=remote_id,
+            status=status,
+            provider_word=word,
+            progress=progress,
+            result_urls=read_picture_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
+            failure=failure,
+            may_be_charged=word.strip().lower() == _FAILED,
+            cost_usd_micros=read_cost_usd_micros(job, output),
+            created_at=read_time(job.get("created_at")),
+        )
+
+
+def _status_path(remote_id: str) -> str:
+    return f"/v2/requests/status/{quote(remote_id, safe='')}"
