@@ -2,96 +2,205 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from dotenv.parser import parse_stream
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.errors import SettingsError
 from bot.quota import Period, parse_usd
 
+_HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
+_NAME = re.compile(r"^[A-Z][A-Z0-9_]{2,39}$")
+
 
 def _base_url(value: str) -> str:
     parts = urlsplit(value.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
-        raise ValueError("an http(s) address such as https://api.example.com")
+        raise ValueError("not a base address")
+    # Reading the port checks it; blanks would end up in a request line.
+    if parts.port == 0 or any(character.isspace() for character in value.strip()):
+        raise ValueError("not a base address")
     return value.strip().rstrip("/")
 
 
-def _usd(value: Any) -> int:
-    try:
-        return parse_usd(str(value))
-    except ValueError:
-        raise ValueError("an amount in dollars such as 1.00 (up to 7 digits, up to 6 decimals)") from None
-
-
 def _hosts(value: Any) -> Any:
-    return tuple(part.strip().lower() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    hosts = tuple(part.strip().lower() for part in value.split(",") if part.strip())
+    if not hosts or not all(_HOST.match(host) for host in hosts):
+        raise ValueError("not a list of hosts")
+    return hosts
 
 
-def _not_blank(value: SecretStr | None) -> SecretStr | None:
-    if value is None or not value.get_secret_value().strip():
-        return None
-    if any(character.isspace() for character in value.get_secret_value().strip()):
-        raise ValueError("a key without blanks")
-    return SecretStr(value.get_secret_value().strip())
+def _secret(value: SecretStr) -> SecretStr | None:
+    text = value.get_secret_value().strip()
+    # It travels in a header: a line break or a pasted sentence must not get that far.
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("not a key")
+    return SecretStr(text) if text else None
 
 
 def _database_url(value: str) -> str:
-    if not value.startswith("sqlite:///") or not value.removeprefix("sqlite:///"):
-        raise ValueError("an address such as sqlite:///data/bot.sqlite3")
+    path = value.removeprefix("sqlite:///")
+    # An in-memory database would forget the books.
+    if path == value or not path or path.startswith(":") or "?" in path or path.endswith("/"):
+        raise ValueError("not a database address")
     return value
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-UsdMicros = Annotated[int, BeforeValidator(_usd)]
-Secret = Annotated[SecretStr | None, AfterValidator(_not_blank)]
+def _upper(value: Any) -> Any:
+    return value.strip().upper() if isinstance(value, str) else value
+
+
+def _lower(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def _whole(low: int, high: int) -> Any:
+    return Field(ge=low, le=high, description=f"a whole number from {low} to {high}")
+
+
+# Every description completes the sentence "NAME must be …".
+_BaseUrl = Annotated[
+    str, AfterValidator(_base_url), Field(description="an http(s) address such as https://api.example.com")
+]
+_UsdMicros = Annotated[
+    int,
+    BeforeValidator(lambda value: parse_usd(str(value))),
+    Field(description="an amount in dollars such as 1.00, up to 7 digits before the point and 6 after it"),
+]
+_Secret = Annotated[
+    SecretStr | None,
+    AfterValidator(lambda value: None if value is None else _secret(value)),
+    Field(description="a key in plain letters, digits and signs, without blanks"),
+]
+_Seconds = Annotated[
+    float, Field(gt=0, le=600, allow_inf_nan=False, description="a number of seconds above 0, at most 600")
+]
+_Switch = Annotated[bool, Field(description="true or false")]
 
 
 class Settings(BaseSettings):
-    """One frozen value. Names in the environment are these names in upper case; `.env.example` explains each."""
+    """One frozen value. Names in the environment are these names in upper case; `.env.example` explains each.
+
+    Amounts are given in dollars and held in micro-dollars. An empty variable counts as not set.
+    """
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", frozen=True, extra="ignore", hide_input_in_errors=True
+        env_file_encoding="utf-8-sig",  # some editors put a byte order mark in front
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        validate_default=False,  # the defaults of amounts are micro-dollars already
     )
 
-    discord_token: Secret = None
-    discord_api_base: BaseUrl = "https://discord.com/api/v10"
-    discord_cdn_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)] = (
-        "cdn.discordapp.com",
-        "media.discordapp.net",
+    discord_token: _Secret = None
+    discord_api_base: _BaseUrl = "https://discord.com/api/v10"
+    discord_cdn_hosts: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_hosts),
+        Field(description="host names with commas between them, such as cdn.discordapp.com,media.discordapp.net"),
+    ] = ("cdn.discordapp.com", "media.discordapp.net")
+    krea_api_key: _Secret = None
+    krea_api_base: _BaseUrl = "https://api.krea.ai"
+    pixazo_api_key: _Secret = None
+    pixazo_api_base: _BaseUrl = "https://gateway.pixazo.ai"
+    database_url: Annotated[
+        str, AfterValidator(_database_url), Field(description="an address such as sqlite:///data/bot.sqlite3")
+    ] = "sqlite:///data/bot.sqlite3"
+    default_model: Annotated[
+        str,
+        Field(pattern=r"^[a-z0-9._-]+(/[a-z0-9._-]+)+$", description="a model id such as krea/google/nano-banana-2"),
+    ] = "krea/google/nano-banana-2"
+    default_quota_usd: _UsdMicros = 1_000_000
+    default_quota_period: Annotated[Period, BeforeValidator(_lower), Field(description="day, week or month")] = (
+        Period.DAY
     )
-    krea_api_key: Secret = None
-    krea_api_base: BaseUrl = "https://api.krea.ai"
-    pixazo_api_key: Secret = None
-    pixazo_api_base: BaseUrl = "https://gateway.pixazo.ai"
-    database_url: Annotated[str, AfterValidator(_database_url)] = "sqlite:///data/bot.sqlite3"
-    default_model: Annotated[str, Field(pattern=r"^[a-z0-9._-]+(/[a-z0-9._-]+)+$")] = "krea/google/nano-banana-2"
-    default_quota_usd: UsdMicros = 1_000_000
-    default_quota_period: Period = Period.DAY
-    operator_daily_cap_usd: UsdMicros = 25_000_000
-    max_running_jobs_per_user: Annotated[int, Field(ge=1, le=10_000)] = 3
-    krea_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 8
-    pixazo_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 4
-    krea_poll_seconds: Annotated[float, Field(gt=0, le=600)] = 2
-    pixazo_poll_seconds: Annotated[float, Field(gt=0, le=600)] = 5
-    public_url: Annotated[BaseUrl | None, BeforeValidator(lambda value: value or None)] = None
-    http_host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
-    http_port: Annotated[int, Field(ge=0, le=65_535)] = 8080
-    media_allow_private_addresses: bool = False
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    log_format: Literal["console", "json"] = "console"
-    sync_commands: bool = True
-
-    @model_validator(mode="after")
-    def _at_least_one_provider(self) -> Self:
-        if self.krea_api_key is None and self.pixazo_api_key is None:
-            raise ValueError("KREA_API_KEY or PIXAZO_API_KEY")
-        return self
+    operator_daily_cap_usd: _UsdMicros = 25_000_000
+    max_running_jobs_per_user: Annotated[int, _whole(1, 10_000)] = 3
+    krea_max_concurrency: Annotated[int, _whole(1, 100_000)] = 8
+    pixazo_max_concurrency: Annotated[int, _whole(1, 100_000)] = 4
+    krea_poll_seconds: _Seconds = 2.0
+    pixazo_poll_seconds: _Seconds = 5.0
+    public_url: Annotated[_BaseUrl | None, Field(description="an https address such as https://bot.example.com")] = None
+    http_host: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0")
+    ] = "127.0.0.1"
+    http_port: Annotated[int, _whole(0, 65_535)] = 8080
+    media_allow_private_addresses: _Switch = False
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        BeforeValidator(_upper),
+        Field(description="DEBUG, INFO, WARNING or ERROR"),
+    ] = "INFO"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower), Field(description="console or json")] = (
+        "console"
+    )
+    sync_commands: _Switch = True
 
     @property
     def database_path(self) -> Path:
         """The SQLite file. `sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` absolute."""
         return Path(self.database_url.removeprefix("sqlite:///"))
+
+    @property
+    def secret_values(self) -> tuple[str, ...]:
+        """What must never appear in a log."""
+        secrets = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
+        return tuple(secret.get_secret_value() for secret in secrets if secret is not None)
+
+
+def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) -> Settings:
+    """The settings from the environment, and below it from `env_file` where that exists.
+
+    With `credentials` the Discord token and at least one provider key must be there; a command that only looks at the
+    books does without. Raises SettingsError: one line, naming the variables and what they accept, never a value.
+    """
+    _check_names(Path(env_file))
+    try:
+        settings = Settings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
+    except ValidationError as error:
+        raise SettingsError(_sentence(error)) from None
+    if credentials and settings.discord_token is None:
+        raise SettingsError("DISCORD_TOKEN is missing: it must be the bot's token from Discord's developer portal")
+    if credentials and settings.krea_api_key is None and settings.pixazo_api_key is None:
+        raise SettingsError("KREA_API_KEY or PIXAZO_API_KEY is missing: at least one provider's key is needed")
+    return settings
+
+
+def _sentence(error: ValidationError) -> str:
+    """Every bad variable once, with what it accepts. The value stays out: it may be a key in the wrong place."""
+    names = dict.fromkeys(
+        str(problem["loc"][0]) for problem in error.errors(include_input=False, include_context=False)
+    )
+    return "; ".join(f"{name.upper()} must be {Settings.model_fields[name].description}" for name in names)
+
+
+def _check_names(env_file: Path) -> None:
+    """Refuse a line of `env_file` that sets nothing, so that a typo does not quietly leave a default in force."""
+    if not env_file.exists():
+        return
+    known = [name.upper() for name in Settings.model_fields]
+    try:
+        with env_file.open(encoding="utf-8-sig") as lines:
+            bindings = list(parse_stream(lines))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file} cannot be read as a text file ({type(error).__name__})") from None
+    for binding in bindings:
+        place = f"{env_file} line {binding.original.line}"
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise SettingsError(f"{place} is not of the form NAME=value")
+        if binding.key is None or binding.key.upper() in known:
+            continue
+        # A key pasted without its name looks like a name to a parser: show only what looks like one to a person.
+        name = binding.key if _NAME.match(binding.key) else "the name"
+        close = difflib.get_close_matches(binding.key.upper(), known, n=1)
+        raise SettingsError(f"{place}: {name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))

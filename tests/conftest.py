@@ -1,0 +1,52 @@
+"""What every test gets: no settings from the machine it runs on, no way to the internet, one Hypothesis profile."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from typing import Any
+
+import hypothesis
+import pytest
+
+from bot.settings import Settings
+
+# Shared, slow machines make deadlines per example meaningless; in CI a failure must be repeatable.
+hypothesis.settings.register_profile("here", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "here")
+
+
+def _is_here(host: Any) -> bool:
+    name = host.decode() if isinstance(host, bytes) else host
+    if name in (None, "", "localhost"):
+        return True
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return address.is_loopback or address.is_unspecified
+
+
+def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse every connection and every look-up that would leave this machine. An audit hook sees them all."""
+    if event == "socket.connect":
+        address = arguments[1]
+        if isinstance(address, tuple) and not _is_here(address[0]):
+            raise OSError(f"tests do not leave this machine: connect to {address[0]}")
+    elif event == "socket.getaddrinfo" and not _is_here(arguments[0]):
+        try:
+            ipaddress.ip_address(arguments[0])
+        except ValueError:
+            raise OSError(f"tests do not leave this machine: look up {arguments[0]}") from None
+
+
+sys.addaudithook(_stay_here)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+        monkeypatch.delenv(name, raising=False)
