@@ -1,0 +1,138 @@
+"""Supervisor: background tasks, each with a name and an owner. Failures reach the log; nothing outlives `close`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class _Worker:
+    """How a restarted task is doing."""
+
+    failures_in_a_row: int = 0
+    started_at: float | None = None
+    last_error: str = ""
+
+
+class Supervisor:
+    """Owns every background task: keeps a reference, logs its failure under its name, ends it on `close`.
+
+    Two kinds: `start` runs a coroutine once, `start_forever` keeps a worker going.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_pause_seconds: float = 1.0,
+        longest_pause_seconds: float = 60.0,
+        steady_after_seconds: float = 10.0,
+    ) -> None:
+        self._first_pause_seconds = first_pause_seconds
+        self._longest_pause_seconds = longest_pause_seconds
+        self._steady_after_seconds = steady_after_seconds
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._forever: set[asyncio.Task[Any]] = set()
+        self._workers: dict[str, _Worker] = {}
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Run `coroutine` in the background. Its failure is logged once; whoever awaits the task gets it as well."""
+        if self._closed:
+            coroutine.close()  # or Python complains that it was never awaited
+            raise RuntimeError(f"{name} was not started: the supervisor is closed")
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def start_forever(self, name: str, factory: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        """Keep a worker going: when it fails it is started again, after a pause that doubles while it keeps failing.
+
+        A worker that returns has decided to end and is left alone.
+        """
+        task = self.start(name, self._keep_going(name, factory))
+        self._forever.add(task)
+        task.add_done_callback(self._forever.discard)
+        return task
+
+    def down(self) -> dict[str, str]:
+        """Workers that do not work now, with their last error: waiting for a restart, or only just restarted."""
+        now = asyncio.get_running_loop().time()
+        return {name: worker.last_error for name, worker in self._workers.items() if not self._is_steady(worker, now)}
+
+    async def drain(self, *, timeout_seconds: float) -> tuple[str, ...]:
+        """Wait until everything begun with `start` has ended. Returns the names of what has not, in time."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + timeout_seconds
+        # Work that ends may start more work, so look again until there is none.
+        while (waiting := self._once()) and (left := end - loop.time()) > 0:
+            await asyncio.wait(waiting, timeout=left)
+        return tuple(sorted(task.get_name() for task in self._once()))
+
+    async def close(self, *, timeout_seconds: float = 5.0) -> None:
+        """Cancel what still runs and wait for it; name in the log what does not let go in time. May be repeated."""
+        self._closed = True
+        current = asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not current}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            _, stuck = await asyncio.wait(tasks, timeout=timeout_seconds)
+            for task in stuck:
+                _log.error("%s did not end within %.0f s", task.get_name(), timeout_seconds)
+
+    def _once(self) -> set[asyncio.Task[Any]]:
+        return self._tasks - self._forever - {asyncio.current_task()}
+
+    def _finished(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("%s failed", task.get_name(), exc_info=error)
+
+    def _is_steady(self, worker: _Worker, now: float) -> bool:
+        if worker.failures_in_a_row == 0:
+            return True
+        return worker.started_at is not None and now - worker.started_at >= self._steady_after_seconds
+
+    async def _keep_going(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
+        loop = asyncio.get_running_loop()
+        worker = self._workers[name] = _Worker()
+        try:
+            while True:
+                worker.started_at = loop.time()
+                try:
+                    return await factory()
+                except Exception as error:
+                    if self._is_steady(worker, loop.time()):
+                        worker.failures_in_a_row = 0
+                    worker.failures_in_a_row += 1
+                    worker.started_at = None
+                    worker.last_error = type(error).__name__
+                    pause_seconds = self._pause_seconds(worker.failures_in_a_row)
+                    _log.exception("%s failed and is started again in %.1f s", name, pause_seconds)
+                await asyncio.sleep(pause_seconds)
+        finally:
+            self._workers.pop(name, None)
+
+    def _pause_seconds(self, failures: int) -> float:
+        longest = self._longest_pause_seconds
+        pause_seconds = min(longest, self._first_pause_seconds * 2 ** min(failures - 1, 30))
+        # Workers that fell together should not rise together.
+        return pause_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - no secret depends on it
