@@ -1,0 +1,170 @@
+"""Downloads: the one way pictures are fetched from addresses that somebody else wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from yarl import URL
+
+from bot.addresses import Reach, reach_of
+from bot.errors import MediaError
+
+MOST_REDIRECTS = 3
+_CHUNK_BYTES = 64 * 1024
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
+"""Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
+_HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
+
+
+class AddressRefused(OSError):
+    """The name leads to a network that downloads may not reach. No connection was tried."""
+
+
+class Fetcher:
+    """Fetches a picture into memory, with a cap on its size and its time, from public networks only.
+
+    The address is judged when the socket is made, so names, numbers in any spelling and redirects are all held against
+    it, and no second look-up can change it. Proxies, cookies and credentials of the environment are never used.
+
+    https only, except where the operator said otherwise: `allow_private_addresses`, or an allowed host that was listed
+    with its port. Even these do not reach link-local, metadata or multicast addresses.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private_addresses: bool,
+        total_seconds: float = 60,
+        idle_seconds: float = 15,
+        connect_seconds: float = 10,
+        resolver: AbstractResolver | None = None,
+    ) -> None:
+        self._allow_private_addresses = allow_private_addresses
+        self._total_seconds = total_seconds
+        self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=idle_seconds)
+        self._resolver = resolver
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for session in self._sessions.values():
+            await session.close()
+
+    async def download(self, url: str, *, max_bytes: int, allowed_hosts: tuple[str, ...] | None = None) -> bytes:
+        """The body at `url`, at most `max_bytes` after unpacking. At most three redirects, each judged like the first.
+
+        `allowed_hosts` are `host` (its usual port) or `host:port` (exactly that one); None allows any public host.
+        Raises MediaError: `transient` when another try may help; reason 'too_many_bytes', 'foreign_host' (not allowed,
+        or not a public address) or 'unreachable'. Never tries again by itself.
+        """
+        try:
+            async with asyncio.timeout(self._total_seconds):
+                return await self._follow(_parsed(url), max_bytes, allowed_hosts)
+        except TimeoutError as error:
+            raise MediaError("the download took too long", transient=True) from error
+        except aiohttp.ClientError as error:
+            raise _translated(error) from error
+        except (OSError, ValueError) as error:  # ValueError: names that cannot be encoded, headers that make no sense
+            raise MediaError(
+                f"{type(error).__name__} while downloading", transient=isinstance(error, OSError)
+            ) from error
+
+    async def _follow(self, url: URL, max_bytes: int, allowed_hosts: tuple[str, ...] | None) -> bytes:
+        for _ in range(1 + MOST_REDIRECTS):
+            session = self._session_for(url, allowed_hosts)
+            async with session.get(url, allow_redirects=False) as response:
+                if response.status not in _REDIRECTS:
+                    return await _body(response, max_bytes)
+                location = response.headers.get("Location", "")
+            url = _parsed(location, base=url)
+        raise MediaError("too many redirects", transient=False)
+
+    def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:
+        """The session that may fetch from there. Raises MediaError when none may."""
+        host, port = (url.host or "").lower(), url.port
+        named = allowed_hosts is not None and _with_port(host, port) in allowed_hosts
+        if allowed_hosts is not None and not named and not (host in allowed_hosts and url.is_default_port()):
+            raise MediaError(f"not an allowed host: {host}", transient=False, reason="foreign_host")
+        trusted = named or self._allow_private_addresses
+        if url.scheme != "https" and not trusted:
+            raise MediaError("only https addresses are fetched", transient=False, reason="foreign_host")
+        if trusted not in self._sessions:
+            self._sessions[trusted] = self._open_session(trusted=trusted)
+        return self._sessions[trusted]
+
+    def _open_session(self, *, trusted: bool) -> aiohttp.ClientSession:
+        reachable = frozenset({Reach.PUBLIC, Reach.PRIVATE} if trusted else {Reach.PUBLIC})
+
+        def open_socket(address: tuple[Any, Any, Any, Any, tuple[Any, ...]]) -> socket.socket:
+            family, kind, protocol, _, where = address
+            if family not in (socket.AF_INET, socket.AF_INET6) or reach_of(str(where[0])) not in reachable:
+                raise AddressRefused("the address is not on a public network")
+            return socket.socket(family=family, type=kind, proto=protocol)
+
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(socket_factory=open_socket, resolver=self._resolver, limit=32),
+            timeout=self._timeout,
+            headers=_HEADERS,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
+
+
+def _parsed(text: str, *, base: URL | None = None) -> URL:
+    """An absolute http(s) address without credentials, or MediaError."""
+    try:
+        url = URL(text) if base is None else base.join(URL(text))
+        complete = url.scheme in ("http", "https") and bool(url.host) and bool(text) and url.port is not None
+    except ValueError:
+        raise MediaError("not an address", transient=False) from None
+    if not complete:
+        raise MediaError("not an http(s) address", transient=False)
+    if url.user is not None or url.password is not None:
+        raise MediaError("an address with credentials", transient=False)
+    return url.with_fragment(None)
+
+
+def _with_port(host: str, port: int | None) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    if response.status != 200:
+        transient = response.status >= 500 or response.status in _WORTH_ANOTHER_TRY
+        raise MediaError(f"the server answered {response.status}", transient=transient)
+    # An early word only: the length is that of the packed body, may be missing, and may be a lie.
+    if (response.content_length or 0) > max_bytes:
+        raise _too_many_bytes(max_bytes)
+    body = bytearray()
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
+        if len(body) > max_bytes:
+            raise _too_many_bytes(max_bytes)
+    return bytes(body)
+
+
+def _too_many_bytes(max_bytes: int) -> MediaError:
+    return MediaError(f"more than {max_bytes} bytes", transient=False, reason="too_many_bytes")
+
+
+def _translated(error: aiohttp.ClientError) -> MediaError:
+    """What the client says, as ours. Its own text may hold the whole address, which is nobody's business in a log."""
+    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
+        return MediaError("not on a public network", transient=False, reason="foreign_host")
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return MediaError("the server's certificate is not valid", transient=False)
+    return MediaError(f"{type(error).__name__} while downloading", transient=not isinstance(error, aiohttp.InvalidURL))

@@ -1,0 +1,67 @@
+"""The image worker: a process that does what the workshop asks, one picture after the other, until its input ends.
+
+Both ways: one line of JSON that ends with the size of what follows, then that many bytes. Run as
+`python -m bot.image_worker IDLE_SECONDS MEMORY_BYTES`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from contextlib import suppress
+from typing import Any
+
+from bot import pixels
+
+
+def main() -> None:
+    """Serve standard input until it ends, or until nothing was asked for a while: then the memory is given back."""
+    idle_seconds, memory_bytes = (int(argument) for argument in sys.argv[1:])
+    with suppress(OSError, ValueError):  # not every system has this limit
+        resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    with suppress(OSError):
+        os.nice(10)  # an answer to a command matters more than a picture a moment earlier
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # Whatever a library may print must not end up among the answers.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    while True:
+        signal.alarm(idle_seconds)
+        line = orders.readline()
+        signal.alarm(0)
+        if not line:
+            return
+        order: dict[str, Any] = json.loads(line)
+        data = orders.read(order["size"])
+        facts, made = _serve(order, data)
+        answers.write(json.dumps({**facts, "size": len(made)}).encode() + b"\n")
+        answers.write(made)
+        answers.flush()
+
+
+def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    try:
+        match order["work"]:
+            case "check":
+                content_type, width, height = pixels.check(data)
+                return {"content_type": content_type, "width": width, "height": height}, b""
+            case "fit":
+                made, content_type, extension, changed = pixels.fit(data, order["limit_bytes"])
+                return {"content_type": content_type, "extension": extension, "changed": changed}, made
+            case "clean":
+                made, content_type, width, height = pixels.clean(data)
+                return {"content_type": content_type, "width": width, "height": height}, made
+            case "has_location":
+                return {"has_location": pixels.has_location(data)}, b""
+            case work:
+                raise AssertionError(f"no such work: {work}")
+    except pixels.Unfit as error:
+        return {"reason": error.reason, "limit": error.limit}, b""
+    except MemoryError:
+        return {"reason": "too_many_pixels", "limit": ""}, b""
+
+
+if __name__ == "__main__":
+    main()
