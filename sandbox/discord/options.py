@@ -1,0 +1,125 @@
+"""Options: turning what somebody typed or picked into the option values Discord sends, checked as its client does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sandbox.discord.world import Channel, Json, Member, Permission, Role, Upload, User, World, rows
+
+SUBCOMMAND, GROUP, TEXT, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, NUMBER, ATTACHMENT = range(1, 12)
+
+
+class NotOffered(Exception):
+    """Discord's own client would not have let anybody do that."""
+
+
+def find_command(commands: list[Json], name: str, *, kind: int = 1) -> Json:
+    for command in commands:
+        if command["name"] == name and command["type"] == kind:
+            return command
+    raise NotOffered(f"no command {name!r} is registered; there are {[command['name'] for command in commands]}")
+
+
+def is_offered(command: Json, channel: Channel, may: Permission) -> bool:
+    """Whether Discord lists the command here for somebody with these permissions."""
+    if channel.server is None:
+        contexts = command.get("contexts")
+        return 1 in contexts if contexts is not None else command.get("dm_permission", True)
+    if command.get("contexts") is not None and 0 not in command["contexts"]:
+        return False
+    if command.get("nsfw") and not channel.age_restricted:
+        return False
+    needed = command.get("default_member_permissions")
+    if needed is not None and not may & Permission.ADMINISTRATOR:
+        wanted = Permission(int(needed))
+        if wanted == Permission(0) or may & wanted != wanted:
+            return False
+    return bool(may & Permission.USE_COMMANDS)
+
+
+class Options:
+    """Builds one interaction's options; what they refer to is gathered in `resolved`."""
+
+    def __init__(self, world: World, channel: Channel) -> None:
+        self._world = world
+        self._channel = channel
+        self.resolved: Json = {}
+
+    def nested(
+        self, command: Json, path: list[str], values: Mapping[str, Any], *, focused: str | None = None
+    ) -> list[Json]:
+        """The options of the command, or of the subcommand that `path` leads to, in Discord's nesting."""
+        declared: list[Json] = rows(command, "options")
+        if path:
+            for option in declared:
+                if option["name"] == path[0] and option["type"] in (SUBCOMMAND, GROUP):
+                    inner = self.nested(option, path[1:], values, focused=focused)
+                    return [{"name": option["name"], "type": option["type"], "options": inner}]
+            raise NotOffered(f"{command['name']} has no subcommand {path[0]!r}")
+        if any(option["type"] in (SUBCOMMAND, GROUP) for option in declared):
+            raise NotOffered(f"{command['name']} needs a subcommand")
+        strange = set(values) - {option["name"] for option in declared}
+        if strange:
+            raise NotOffered(f"{command['name']} has no option {', '.join(sorted(strange))}")
+        given: list[Json] = []
+        for option in declared:
+            name = option["name"]
+            if name in values and values[name] is not None:
+                value = self._value(option, values[name], partial=focused is not None)
+                here = {"focused": True} if name == focused else {}
+                given.append({"name": name, "type": option["type"], "value": value} | here)
+            elif name == focused:
+                given.append({"name": name, "type": option["type"], "value": "", "focused": True})
+            elif option.get("required") and focused is None:
+                raise NotOffered(f"the option {name!r} is required")
+        return given
+
+    def _value(self, option: Json, value: Any, *, partial: bool) -> Any:
+        """The value as sent. While typing (`partial`) nothing is checked."""
+        kind, name = option["type"], option["name"]
+        choices: list[Json] = rows(option, "choices")
+        if choices and not partial and value not in [choice["value"] for choice in choices]:
+            raise NotOffered(f"{name}: {value!r} is not among the choices")
+        if partial and kind in (TEXT, INTEGER, NUMBER):
+            return value
+        if kind == TEXT:
+            text = str(value)
+            if not (option.get("min_length") or 0) <= len(text) <= (option.get("max_length") or 6000):
+                raise NotOffered(f"{name}: too short or too long")
+            return text
+        if kind in (INTEGER, NUMBER):
+            number = int(value) if kind == INTEGER else float(value)
+            low, high = option.get("min_value"), option.get("max_value")
+            if (low is not None and number < low) or (high is not None and number > high):
+                raise NotOffered(f"{name}: {number} is out of range")
+            return number
+        if kind == BOOLEAN:
+            return bool(value)
+        return self.plain(value)
+
+    def plain(self, value: Any) -> str:
+        """The id that stands for a person, role, channel or file, or the text itself."""
+        server = self._channel.server
+        if isinstance(value, Upload):
+            attachment = self._world.keep(value, self._channel)
+            attachment.ephemeral = True
+            self._note("attachments", attachment.id, attachment.payload())
+            return str(attachment.id)
+        if isinstance(value, Member | User):
+            user = value.user if isinstance(value, Member) else value
+            self._note("users", user.id, user.payload())
+            if server is not None and user.id in server.members:
+                member = server.members[user.id]
+                self._note("members", user.id, member.payload(channel=self._channel, with_user=False))
+            return str(user.id)
+        if isinstance(value, Role):
+            self._note("roles", value.id, value.payload())
+            return str(value.id)
+        if isinstance(value, Channel):
+            self._note("channels", value.id, value.payload() | {"permissions": "0"})
+            return str(value.id)
+        return str(value)
+
+    def _note(self, table: str, subject_id: int, payload: Json) -> None:
+        self.resolved.setdefault(table, {})[str(subject_id)] = payload
