@@ -1,0 +1,152 @@
+"""The log: one pipeline for every line of this program and its libraries, with no secret in any of them."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Literal, TextIO
+from urllib.parse import quote
+
+import structlog
+from structlog.typing import Processor
+
+HIDDEN = "[hidden]"
+
+_OURS = ("bot", "cogs", "sandbox")
+_PATTERNS = (
+    # Headers, however they are written: `Authorization: Bearer x`, `'Ocp-Apim-Subscription-Key': 'x'`.
+    re.compile(
+        r"(?i)((?:authorization|ocp-apim-subscription-key)\\?[\"']?\s*[:=,]\s*"
+        r"(?:b(?=[\"']))?\\?[\"']?(?:(?:bearer|bot|basic)\s+)?)"
+        r"[^\s\"'\\,;}\])>]+"
+    ),
+    # Whoever knows the path of a webhook of ours can call it.
+    re.compile(r"(/hooks/)[^/\s\"'\\?#)>]+"),
+    # An interaction's token lets anyone answer in our name for 15 minutes.
+    re.compile(r"(/webhooks/\d+/)[^/\s\"'\\?#)>]+"),
+    re.compile(r"(/interactions/\d+/)[^/\s\"'\\?#)>]+"),
+    re.compile(r"()aW50ZXJhY3Rpb246[A-Za-z0-9+/=_-]+"),  # 'interaction:' in base64, as such tokens begin
+)
+
+
+def set_up_logging(
+    *, level: str, style: Literal["console", "json"], secrets: Iterable[str], stream: TextIO | None = None
+) -> None:
+    """Send every log line of the process through one pipeline to `stream` (standard error), without `secrets`.
+
+    Call it once at the start, before anything that knows a secret runs; a later call replaces the earlier one.
+    """
+    own_level = logging.getLevelNamesMapping()[level]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        # Plain text on purpose: richer tracebacks show local variables, and those hold keys.
+        structlog.processors.format_exc_info,
+    ]
+    handler = _Handler(stream or sys.stderr)
+    handler.setFormatter(_Formatter(shared, style=style, secrets=secrets, colors=(stream or sys.stderr).isatty()))
+
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    # Libraries at DEBUG write prompts, tokens and SQL values into the log, so that level is for our own names only.
+    root.setLevel(max(own_level, logging.INFO))
+    for name in _OURS:
+        logging.getLogger(name).setLevel(own_level)
+    logging.captureWarnings(True)
+    # What nobody caught would otherwise be printed by the interpreter, around this pipeline.
+    sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+
+
+@contextmanager
+def bind_job(job_id: str) -> Generator[None]:
+    """Every line logged inside carries the job's id, whichever file logs it."""
+    with structlog.contextvars.bound_contextvars(job_id=job_id):
+        yield
+
+
+class Redactor:
+    """Replaces known secrets, and what looks like a credential, in finished text."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        # Longest first: a secret may contain another one.
+        longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        forms = [form for secret in longest_first for form in (_escaped_or_not(secret), re.escape(quote(secret, "")))]
+        self._known = re.compile("|".join(forms)) if forms else None
+
+    def __call__(self, text: str) -> str:
+        """The same text, safe to keep."""
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        for pattern in _PATTERNS:
+            text = pattern.sub(rf"\1{HIDDEN}", text)
+        return text
+
+
+def _escaped_or_not(secret: str) -> str:
+    """A pattern for `secret` as it is, or inside any nesting of JSON and Python literals, which add backslashes."""
+    escaped = {'"': r'\\*"', "'": r"\\*'", "\\": r"\\+"}
+    return "".join(escaped.get(character) or re.escape(character) for character in secret)
+
+
+class _Formatter(structlog.stdlib.ProcessorFormatter):
+    """Renders, then redacts the finished line: no field, nesting or traceback can get around that."""
+
+    def __init__(
+        self, shared: list[Processor], *, style: Literal["console", "json"], secrets: Iterable[str], colors: bool
+    ) -> None:
+        renderer: Processor = (
+            structlog.processors.JSONRenderer(default=repr)
+            if style == "json"
+            else structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        )
+        super().__init__(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+        self._redact = Redactor(secrets)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._redact(super().format(record))
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
+        """Say that a line was lost without saying what was in it, as the standard handler would."""
+        kind = sys.exc_info()[0]
+        print(
+            f"a log line from {record.name} could not be written ({kind.__name__ if kind else 'unknown error'})",
+            file=sys.__stderr__,
+        )
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    logging.getLogger("bot").critical("stopped by an error nobody expected", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
+    name = arguments.thread.name if arguments.thread else "a thread"
+    logging.getLogger("bot").critical("%s stopped by an error nobody expected", name, exc_info=arguments.exc_value)
