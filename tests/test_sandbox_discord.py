@@ -190,7 +190,6 @@ async def asked() -> AsyncIterator[Asked]:
     async with a_scene(limits) as scene, aiohttp.ClientSession() as session:
         call = Caller(scene.discord, session)
         bot = scene.discord.world.bot.id
-        await call("PUT", f"/applications/{bot}/commands")
         scene.discord.rest.commands[None] = [{"id": "1", "name": "paint", "type": 1, "description": "x"}]
         interaction = await scene.discord.slash(scene.alice, scene.studio, "paint")
         yield Asked(

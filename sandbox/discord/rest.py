@@ -307,7 +307,8 @@ class Rest:
         return answer(self.commands.get(self._scope(request), []))
 
     async def _put_commands(self, request: web.Request) -> web.StreamResponse:
-        body: Any = await request.json()
+        body: Any = (await self._body(request))[0]
+        require(isinstance(body, list), "commands: a list")
         scope = self._scope(request)
         known = {(old.get("type", 1), old["name"]): old for old in self.commands.get(scope, [])}
         commands: list[Json] = []
