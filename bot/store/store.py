@@ -6,43 +6,90 @@ the transaction it asked for happens whole or not at all. Times are aware UTC, a
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from bot.jobs import Delivery, Failure, Job, JobStatus, Picture, Progress, Reply, ReplyAddress
+from bot.jobs import Delivery, Failure, Job, JobStatus, Picture, Reply, ReplyAddress
 from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, SpendLine, Window
+from bot.store import jobs, ledger, transactions
+from bot.store import limits as limits_table
+from bot.store.columns import to_micros
+from bot.store.database import Database
+from bot.store.limits import Change
+
+RETENTION = timedelta(days=30)
+"""How long input pictures, and results that could not be shown, are kept for their members."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ServerCap:
-    """The server's cap in its window, and what of it is left (None: no cap)."""
+    """The server's cap in its window, and what counts against it."""
 
-    quota: Quota | None
+    quota: Quota
     window: Window
     spent_usd_micros: int
     set_aside_usd_micros: int
 
+    @property
+    def available_usd_micros(self) -> int | None:
+        """What is left, never negative; None when unlimited."""
+        if self.quota.amount_usd_micros is None:
+            return None
+        return max(0, self.quota.amount_usd_micros - self.spent_usd_micros - self.set_aside_usd_micros)
+
 
 class Store:
+    """Open with `await Store.open(path)`; close with `await store.close()`, or use it as an async context manager."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._write = database.write
+        self._read = database.read
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
+        return cls(await Database.open(path))
+
+    async def close(self) -> None:
+        """Finish the transactions that wait, then let go of the file."""
+        await self._database.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def backup_to(self, target: Path) -> None:
+        """A consistent copy of everything committed so far, made while the work goes on. Replaces `target`."""
+        await self._database.backup_to(target)
+
     # -- admission ------------------------------------------------------------------------------------
 
     async def admit(self, *, member: Member, reply: Reply, limits: Limits, now: datetime) -> Balance:
         """Reserve every job of `reply` and insert reply, jobs, reservations and ledger entries: all or nothing.
 
-        One guarded INSERT … SELECT per job holds the amount against the member's quota, the server's cap, the operator's
-        daily cap (UTC day) and the number of running jobs (the member, over all servers, must have fewer than
-        `limits.max_running_jobs` unfinished jobs before this command). Returns the balance after the reservation.
+        One guarded INSERT … SELECT per job holds the amount against the member's quota, the server's cap, the
+        operator's daily cap (UTC day) and the number of running jobs (the member, over all servers, must have fewer
+        than `limits.max_running_jobs` unfinished jobs before this command). Returns the balance after the reservation.
 
         Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
         OperatorCapReached, StoreError.
         """
-        raise NotImplementedError
+        return await self._write(
+            partial(transactions.admit, member=member, reply=reply, operator_limits=limits, now=now)
+        )
 
     async def accept(self, reply_id: str, *, message_id: int | None) -> None:
         """Discord has shown the reply: from now on its jobs may be submitted."""
-        raise NotImplementedError
+        await self._write(partial(jobs.accept, reply_id=reply_id, message_id=message_id))
 
     # -- the life of a job: every method is one conditional update ------------------------------------
     # Each returns the job as it is afterwards, or None when the move was not legal any more (somebody else was first).
@@ -51,147 +98,268 @@ class Store:
         self, job_id: str, *, now: datetime, deadline_at: datetime, webhook_token: str | None
     ) -> Job | None:
         """queued → submitting, committed before the order leaves."""
-        raise NotImplementedError
+        changes = {
+            "status": JobStatus.SUBMITTING,
+            "submitted_at": to_micros(now),
+            "deadline_at": to_micros(deadline_at),
+            "webhook_token": webhook_token,
+        }
+        return await self._write(partial(transactions.begin_submission, job_id=job_id, changes=changes))
 
     async def back_to_line(self, job_id: str) -> Job | None:
         """submitting → queued: the provider never accepted it."""
-        raise NotImplementedError
+        changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
+        return await self._move(job_id, changes)
 
     async def mark_running(self, job_id: str, *, remote_id: str) -> Job | None:
         """submitting | uncertain → running."""
-        raise NotImplementedError
+        return await self._move(job_id, {"status": JobStatus.RUNNING, "remote_id": remote_id})
 
     async def mark_uncertain(self, job_id: str) -> Job | None:
         """submitting → uncertain."""
-        raise NotImplementedError
+        return await self._move(job_id, {"status": JobStatus.UNCERTAIN})
 
     async def succeed(
-        self, job_id: str, *, charged_usd_micros: int, pictures: Sequence[Picture], now: datetime
+        self,
+        job_id: str,
+        *,
+        charged_usd_micros: int,
+        pictures: Sequence[Picture],
+        now: datetime,
+        house_usd_micros: int = 0,
     ) -> Job | None:
-        """running → succeeded, and the reservation settled at `charged_usd_micros` (at most what was reserved)."""
-        raise NotImplementedError
+        """running → succeeded, and the reservation settled at `charged_usd_micros` (at most what was reserved).
 
-    async def fail(
-        self, job_id: str, failure: Failure, *, now: datetime, house_usd_micros: int = 0
-    ) -> Job | None:
+        A charge of 0 releases it. What the provider charges beyond that goes to the house account.
+        """
+        return await self._write(
+            partial(
+                transactions.succeed,
+                job_id=job_id,
+                charged_usd_micros=charged_usd_micros,
+                house_usd_micros=house_usd_micros,
+                pictures=pictures,
+                now=now,
+            )
+        )
+
+    async def fail(self, job_id: str, failure: Failure, *, now: datetime, house_usd_micros: int = 0) -> Job | None:
         """any unfinished → failed, the reservation released; what the provider may charge goes to the house account."""
-        raise NotImplementedError
+        work = partial(transactions.fail, job_id=job_id, failure=failure, house_usd_micros=house_usd_micros, now=now)
+        return await self._write(work)
 
     async def cancel(self, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
-        """`expected` (queued or running) → cancelled, the reservation released. None when it stands elsewhere by now."""
-        raise NotImplementedError
+        """`expected` (queued or running) → cancelled, the reservation released.
+
+        None when it stands elsewhere by now.
+        """
+        return await self._write(partial(transactions.cancel, job_id=job_id, expected=expected, now=now))
+
+    async def _move(self, job_id: str, changes: dict[str, Any]) -> Job | None:
+        return await self._write(partial(transactions.move, job_id=job_id, changes=changes))
 
     # -- delivery -----------------------------------------------------------------------------------------
 
     async def set_delivery(
-        self, reply_id: str, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None,
-        message_id: int | None = None, channel_id: int | None = None
+        self,
+        reply_id: str,
+        delivery: Delivery,
+        *,
+        attachment_ids: dict[str, int] | None = None,
+        message_id: int | None = None,
+        channel_id: int | None = None,
     ) -> None:
         """The final state was shown (or never can be). `attachment_ids` maps a picture's sha256 to Discord's id.
 
         `message_id`/`channel_id` replace the address when a new message had to be posted."""
-        raise NotImplementedError
+        await self._write(
+            partial(
+                jobs.set_delivery,
+                reply_id=reply_id,
+                delivery=delivery,
+                attachment_ids=attachment_ids or {},
+                message_id=message_id,
+                channel_id=channel_id,
+            )
+        )
 
     # -- reading --------------------------------------------------------------------------------------------
 
     async def reply(self, reply_id: str) -> Reply | None:
-        raise NotImplementedError
+        return await self._read(partial(jobs.reply, reply_id=reply_id))
 
     async def reply_of_job(self, job_id: str) -> Reply | None:
-        raise NotImplementedError
+        return await self._read(partial(jobs.reply_of_job, job_id=job_id))
 
     async def unfinished(self) -> list[Reply]:
         """Replies with an unfinished job, or whose final state was never shown (delivery pending), oldest first."""
-        raise NotImplementedError
+        return await self._read(jobs.unfinished)
 
     async def known_remote_ids(self, provider: str, remote_ids: Sequence[str]) -> set[str]:
         """Those of `remote_ids` that already belong to a job of ours."""
-        raise NotImplementedError
+        return await self._read(partial(jobs.known_remote_ids, provider=provider, remote_ids=remote_ids))
 
     async def recent_jobs(
-        self, *, guild_id: int, user_id: int | None, limit: int, before: datetime | None = None,
-        status: JobStatus | None = None
+        self,
+        *,
+        guild_id: int,
+        user_id: int | None,
+        limit: int,
+        before: datetime | None = None,
+        status: JobStatus | None = None,
     ) -> list[Job]:
         """Newest first; of one member, or of the whole server when `user_id` is None."""
-        raise NotImplementedError
+        return await self._read(
+            partial(jobs.recent, guild_id=guild_id, user_id=user_id, limit=limit, before=before, status=status)
+        )
 
-    async def sha256_in_use(self) -> set[str]:
-        """Pictures that must stay in the picture store: results not yet delivered, inputs of unfinished jobs,
-        inputs of jobs younger than the retention time (30 days)."""
-        raise NotImplementedError
+    async def recent_durations(self, per_model: int) -> list[tuple[str, float]]:
+        """Model id and seconds from order to result of the last `per_model` jobs of each model, oldest first."""
+        return await self._read(partial(jobs.recent_durations, per_model=per_model))
+
+    async def sha256_in_use(self, *, now: datetime | None = None) -> set[str]:
+        """Pictures that must stay in the picture store: results not yet delivered (those that could not be shown:
+        for 30 days), inputs of unfinished jobs, inputs of jobs younger than 30 days."""
+        kept_since = (now or datetime.now(UTC)) - RETENTION
+        return await self._read(partial(jobs.sha256_in_use, kept_since=kept_since))
 
     async def address_of(self, job_id: str) -> ReplyAddress | None:
-        raise NotImplementedError
+        return await self._read(partial(jobs.address_of, job_id=job_id))
 
     # -- uploaded inputs ----------------------------------------------------------------------------------------
 
     async def uploaded_url(self, provider: str, sha256: str) -> str | None:
         """The address the provider gave for this content before."""
-        raise NotImplementedError
+        return await self._read(partial(jobs.uploaded_url, provider=provider, sha256=sha256))
 
     async def remember_upload(self, provider: str, sha256: str, url: str, *, now: datetime) -> None:
-        raise NotImplementedError
+        await self._write(partial(jobs.remember_upload, provider=provider, sha256=sha256, url=url, now=now))
 
     # -- quotas -------------------------------------------------------------------------------------------------
 
     async def balance(self, member: Member, *, default: Quota, now: datetime, previous: bool = False) -> Balance:
         """The member's balance in the current window of their effective quota, or in the one before."""
-        raise NotImplementedError
+
+        def work(connection: sqlite3.Connection) -> Balance:
+            terms = limits_table.terms_for(connection, member, default=default)
+            window = ledger.window_of(terms, terms.quota, now)
+            if previous:
+                window = window.before(terms.quota.period, terms.time_zone)
+            return ledger.balance(connection, member, terms.quota, window)
+
+        return await self._read(work)
 
     async def server_cap(self, guild_id: int, *, now: datetime) -> ServerCap | None:
-        raise NotImplementedError
+        """None where the moderators have set no cap."""
+
+        def work(connection: sqlite3.Connection) -> ServerCap | None:
+            cap = limits_table.limit(connection, guild_id, LimitSubject.SERVER, None)
+            if cap is None:
+                return None
+            window = Window.containing(now, cap.period, limits_table.time_zone(connection, guild_id))
+            spent, held = ledger.server_sums(connection, guild_id, window)
+            return ServerCap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+        return await self._read(work)
 
     async def limit(self, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
         """The limit set for a member, role, the default or the server, or None where none is set."""
-        raise NotImplementedError
+        work = partial(limits_table.limit, guild_id=guild_id, subject=subject, subject_id=subject_id)
+        return await self._read(work)
 
     async def limits_of(self, guild_id: int) -> list[tuple[LimitSubject, int | None, Quota]]:
-        raise NotImplementedError
+        return await self._read(partial(limits_table.limits_of, guild_id=guild_id))
 
     async def set_limit(
-        self, guild_id: int, subject: LimitSubject, subject_id: int | None, quota: Quota | None, *,
-        actor_id: int, reason: str | None, now: datetime
+        self,
+        guild_id: int,
+        subject: LimitSubject,
+        subject_id: int | None,
+        quota: Quota | None,
+        *,
+        actor_id: int,
+        reason: str | None,
+        now: datetime,
     ) -> Quota | None:
         """Set or (None) remove a limit and record it. Returns the old one. A server has no cap until one is set."""
-        raise NotImplementedError
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+        return await self._write(
+            partial(
+                limits_table.set_limit,
+                guild_id=guild_id,
+                subject=subject,
+                subject_id=subject_id,
+                quota=quota,
+                change=change,
+            )
+        )
 
     async def grant(
-        self, member: Member, amount_usd_micros: int, *, default: Quota, actor_id: int, reason: str | None, now: datetime
+        self,
+        member: Member,
+        amount_usd_micros: int,
+        *,
+        default: Quota,
+        actor_id: int,
+        reason: str | None,
+        now: datetime,
     ) -> Balance:
         """A one-off extra in the current window."""
-        raise NotImplementedError
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+
+        def work(connection: sqlite3.Connection) -> Balance:
+            terms = limits_table.terms_for(connection, member, default=default)
+            return ledger.grant(connection, member, amount_usd_micros, terms=terms, change=change)
+
+        return await self._write(work)
 
     async def reset(
         self, member: Member, *, default: Quota, actor_id: int, reason: str | None, now: datetime
     ) -> Balance:
         """What was settled so far in the current window stops counting; open reservations still count."""
-        raise NotImplementedError
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+
+        def work(connection: sqlite3.Connection) -> Balance:
+            terms = limits_table.terms_for(connection, member, default=default)
+            return ledger.reset(connection, member, terms=terms, change=change)
+
+        return await self._write(work)
 
     async def set_blocked(
         self, guild_id: int, user_id: int, blocked: bool, *, actor_id: int, reason: str | None, now: datetime
     ) -> bool:
         """Returns whether that changed anything."""
-        raise NotImplementedError
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+        work = partial(limits_table.set_blocked, guild_id=guild_id, user_id=user_id, blocked=blocked, change=change)
+        return await self._write(work)
 
     async def is_blocked(self, guild_id: int, user_id: int) -> bool:
-        raise NotImplementedError
+        return await self._read(partial(limits_table.is_blocked, guild_id=guild_id, user_id=user_id))
 
     async def audit(
         self, guild_id: int, *, user_id: int | None = None, limit: int = 10, before_id: int | None = None
     ) -> list[AuditEntry]:
         """The record of changes, newest first; about one member when `user_id` is given."""
-        raise NotImplementedError
+        work = partial(limits_table.audit, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
+        return await self._read(work)
 
     async def spend(self, guild_id: int, window: Window) -> list[SpendLine]:
         """Settled spending by member and model in the window, dearest first."""
-        raise NotImplementedError
+        return await self._read(partial(ledger.spend, guild_id=guild_id, window=window))
 
     async def time_zone(self, guild_id: int) -> ZoneInfo:
         """The server's time zone; UTC until a moderator sets another."""
-        raise NotImplementedError
+        return await self._read(partial(limits_table.time_zone, guild_id=guild_id))
+
+    async def set_time_zone(
+        self, guild_id: int, zone: ZoneInfo, *, actor_id: int, reason: str | None, now: datetime
+    ) -> None:
+        """Periods are this zone's calendar periods from now on."""
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+        await self._write(partial(limits_table.set_time_zone, guild_id=guild_id, zone=zone, change=change))
 
     # -- the operator's side --------------------------------------------------------------------------------------
 
     async def house_usd_micros(self, *, since: datetime | None = None) -> int:
         """What the house account bore."""
-        raise NotImplementedError
+        return await self._read(partial(ledger.house_usd_micros, since=since))

@@ -1,0 +1,380 @@
+"""Replies and jobs as rows: inserting them, moving them legally from state to state, and reading them back.
+
+Synchronous functions inside the caller's transaction. A move that is not legal any more changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bot.errors import DuplicateCommand, StoreError
+from bot.jobs import (
+    LEGAL_MOVES,
+    Delivery,
+    Failure,
+    FailureReason,
+    ImageInput,
+    ImageRole,
+    Job,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    Picture,
+    Reply,
+    ReplyAddress,
+)
+from bot.store.columns import to_json, to_micros, to_moment, to_moment_or_none
+
+_INSERT_REPLY = """
+INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
+    channel_id, message_id, private, file_limit_bytes, locale, accepted, delivery, created_at)
+VALUES (:id, :user_id, :role_ids, :application_id, :interaction_id, :token, :token_expires_at, :guild_id, :channel_id,
+    :message_id, :private, :file_limit_bytes, :locale, :accepted, :delivery, :created_at)
+ON CONFLICT (interaction_id) DO NOTHING
+"""
+_INSERT_JOB = """
+INSERT INTO jobs (id, reply_id, ordinal, guild_id, user_id, kind, model_id, prompt, options, provider, path, body, seed,
+    reserved_usd_micros, status, created_at)
+VALUES (:id, :reply_id, :ordinal, :guild_id, :user_id, :kind, :model_id, :prompt, :options, :provider, :path, :body,
+    :seed, :reserved_usd_micros, :status, :created_at)
+"""
+_INSERT_INPUT = """
+INSERT INTO inputs (job_id, ordinal, sha256, role, content_type, width, height, public_url, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_PICTURE = """
+INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_ACCEPT = "UPDATE replies SET accepted = 1, message_id = coalesce(?, message_id) WHERE id = ?"
+_IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
+_SET_DELIVERY = """
+UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
+"""
+_SET_ATTACHMENT = """
+UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
+"""
+_REPLY = "SELECT * FROM replies WHERE id = ?"
+_REPLY_OF_JOB = "SELECT replies.* FROM replies JOIN jobs ON jobs.reply_id = replies.id WHERE jobs.id = ?"
+_UNFINISHED_REPLIES = """
+SELECT * FROM replies WHERE id IN (
+    SELECT reply_id FROM jobs WHERE finished_at IS NULL
+    UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
+) ORDER BY created_at, id
+"""
+_JOB = "SELECT * FROM jobs WHERE id = ?"
+_JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
+_INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
+_PICTURES = "SELECT * FROM pictures WHERE job_id = ? ORDER BY ordinal"
+_KNOWN_REMOTE_ID = "SELECT EXISTS (SELECT 1 FROM jobs WHERE provider = ? AND remote_id = ? AND remote_id IS NOT NULL)"
+# Backwards from the newest row: a few steps, however many there are.
+_RECENT_DURATIONS = """
+SELECT model_id, (finished_at - submitted_at) / 1e6 AS seconds FROM jobs WHERE status = 'succeeded'
+ORDER BY rowid DESC LIMIT ?
+"""
+_DURATIONS_LOOKED_AT = 2000
+_SHA256_IN_USE = """
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+"""
+_UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
+_REMEMBER_UPLOAD = """
+INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET url = excluded.url, created_at = excluded.created_at
+"""
+
+
+def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
+    """The states from which a job may move to `status`."""
+    return tuple(source for source, targets in LEGAL_MOVES.items() if status in targets)
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+def insert_reply(connection: sqlite3.Connection, reply: Reply) -> None:
+    """The reply and its jobs. Raises DuplicateCommand when this command event was accepted before."""
+    address = reply.address
+    row: dict[str, Any] = {
+        "id": reply.id,
+        "user_id": reply.user_id,
+        "role_ids": to_json(reply.role_ids),
+        "application_id": address.application_id,
+        "interaction_id": address.interaction_id,
+        "token": address.token,
+        "token_expires_at": to_micros(address.token_expires_at),
+        "guild_id": address.guild_id,
+        "channel_id": address.channel_id,
+        "message_id": address.message_id,
+        "private": address.private,
+        "file_limit_bytes": address.file_limit_bytes,
+        "locale": address.locale,
+        "accepted": reply.accepted,
+        "delivery": reply.delivery,
+        "created_at": to_micros(reply.created_at),
+    }
+    if connection.execute(_INSERT_REPLY, row).rowcount != 1:
+        raise DuplicateCommand
+    for job in reply.jobs:
+        _insert_job(connection, job)
+
+
+def _insert_job(connection: sqlite3.Connection, job: Job) -> None:
+    request, created_at = job.request, to_micros(job.created_at)
+    row: dict[str, Any] = {
+        "id": job.id,
+        "reply_id": job.reply_id,
+        "ordinal": job.ordinal,
+        "guild_id": request.guild_id,
+        "user_id": request.user_id,
+        "kind": request.kind,
+        "model_id": request.model_id,
+        "prompt": request.prompt,
+        "options": to_json(request.options),
+        "provider": job.provider,
+        "path": job.path,
+        "body": to_json(job.body),
+        "seed": job.seed,
+        "reserved_usd_micros": job.reserved_usd_micros,
+        "status": job.status,
+        "created_at": created_at,
+    }
+    connection.execute(_INSERT_JOB, row)
+    for ordinal, image in enumerate(request.images):
+        size = (image.width, image.height)
+        connection.execute(
+            _INSERT_INPUT,
+            (job.id, ordinal, image.sha256, image.role, image.content_type, *size, image.public_url, created_at),
+        )
+
+
+def move(connection: sqlite3.Connection, job_id: str, sources: Iterable[JobStatus], changes: Mapping[str, Any]) -> bool:
+    """One conditional update of the job, from one of `sources`; False when it is in none of them."""
+    states = list(sources)
+    assignments = ", ".join(f"{column} = ?" for column in changes)
+    statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({', '.join('?' * len(states))})"  # noqa: S608
+    return connection.execute(statement, (*changes.values(), job_id, *states)).rowcount == 1
+
+
+def is_accepted(connection: sqlite3.Connection, job_id: str) -> bool:
+    """True when Discord has shown the reply of this job."""
+    return bool(connection.execute(_IS_ACCEPTED, (job_id,)).fetchone()[0])
+
+
+def insert_pictures(connection: sqlite3.Connection, job_id: str, pictures: Sequence[Picture]) -> None:
+    for ordinal, picture in enumerate(pictures):
+        size = (picture.width, picture.height, picture.size_bytes)
+        connection.execute(
+            _INSERT_PICTURE,
+            (
+                job_id,
+                ordinal,
+                picture.sha256,
+                picture.content_type,
+                *size,
+                picture.source_url,
+                picture.attachment_id,
+            ),
+        )
+
+
+def accept(connection: sqlite3.Connection, reply_id: str, *, message_id: int | None) -> None:
+    """Raises StoreError when there is no such reply."""
+    if connection.execute(_ACCEPT, (message_id, reply_id)).rowcount != 1:
+        raise StoreError(f"there is no reply {reply_id}")
+
+
+def set_delivery(
+    connection: sqlite3.Connection,
+    reply_id: str,
+    delivery: Delivery,
+    *,
+    attachment_ids: Mapping[str, int],
+    message_id: int | None,
+    channel_id: int | None,
+) -> None:
+    """Raises StoreError when there is no such reply."""
+    if connection.execute(_SET_DELIVERY, (delivery, message_id, channel_id, reply_id)).rowcount != 1:
+        raise StoreError(f"there is no reply {reply_id}")
+    for sha256, attachment_id in attachment_ids.items():
+        connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
+
+
+def remember_upload(connection: sqlite3.Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
+    connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
+
+
+# -- reading --------------------------------------------------------------------------------------------
+
+
+def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
+    row = connection.execute(_JOB, (job_id,)).fetchone()
+    return None if row is None else _job(connection, row)
+
+
+def reply(connection: sqlite3.Connection, reply_id: str) -> Reply | None:
+    row = connection.execute(_REPLY, (reply_id,)).fetchone()
+    return None if row is None else _reply(connection, row)
+
+
+def reply_of_job(connection: sqlite3.Connection, job_id: str) -> Reply | None:
+    row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
+    return None if row is None else _reply(connection, row)
+
+
+def address_of(connection: sqlite3.Connection, job_id: str) -> ReplyAddress | None:
+    row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
+    return None if row is None else _address(row)
+
+
+def unfinished(connection: sqlite3.Connection) -> list[Reply]:
+    """Replies that still need something: a job is unfinished, or the final state was never shown. Oldest first."""
+    return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
+
+
+def known_remote_ids(connection: sqlite3.Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
+    return {
+        remote_id
+        for remote_id in remote_ids
+        if connection.execute(_KNOWN_REMOTE_ID, (provider, remote_id)).fetchone()[0]
+    }
+
+
+def recent(
+    connection: sqlite3.Connection,
+    *,
+    guild_id: int,
+    user_id: int | None,
+    limit: int,
+    before: datetime | None,
+    status: JobStatus | None,
+) -> list[Job]:
+    """Newest first."""
+    conditions: dict[str, Any] = {"guild_id = ?": guild_id}
+    if user_id is not None:
+        conditions["user_id = ?"] = user_id
+    if before is not None:
+        conditions["created_at < ?"] = to_micros(before)
+    if status is not None:
+        conditions["status = ?"] = status
+    where = " AND ".join(conditions)
+    statement = f"SELECT * FROM jobs WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - our words
+    rows = connection.execute(statement, (*conditions.values(), limit)).fetchall()
+    return [_job(connection, row) for row in rows]
+
+
+def recent_durations(connection: sqlite3.Connection, per_model: int) -> list[tuple[str, float]]:
+    """Seconds from order to result of up to `per_model` jobs of each model used lately, oldest first."""
+    rows = connection.execute(_RECENT_DURATIONS, (_DURATIONS_LOOKED_AT,)).fetchall()
+    seen: Counter[str] = Counter()
+    newest: list[tuple[str, float]] = []
+    for row in rows:
+        seen[row["model_id"]] += 1
+        if seen[row["model_id"]] <= per_model:
+            newest.append((row["model_id"], row["seconds"]))
+    return newest[::-1]
+
+
+def sha256_in_use(connection: sqlite3.Connection, *, kept_since: datetime) -> set[str]:
+    """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have."""
+    return {row[0] for row in connection.execute(_SHA256_IN_USE, {"kept_since": to_micros(kept_since)})}
+
+
+def uploaded_url(connection: sqlite3.Connection, provider: str, sha256: str) -> str | None:
+    row = connection.execute(_UPLOADED_URL, (provider, sha256)).fetchone()
+    return None if row is None else row["url"]
+
+
+def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> Reply:
+    jobs = connection.execute(_JOBS_OF_REPLY, (row["id"],)).fetchall()
+    return Reply(
+        id=row["id"],
+        user_id=row["user_id"] or 0,  # 0 is nobody: the member asked to be forgotten
+        role_ids=tuple(json.loads(row["role_ids"])),
+        address=_address(row),
+        created_at=to_moment(row["created_at"]),
+        accepted=bool(row["accepted"]),
+        delivery=Delivery(row["delivery"]),
+        jobs=tuple(_job(connection, job) for job in jobs),
+    )
+
+
+def _address(row: sqlite3.Row) -> ReplyAddress:
+    return ReplyAddress(
+        application_id=row["application_id"],
+        interaction_id=row["interaction_id"],
+        token=row["token"],
+        token_expires_at=to_moment(row["token_expires_at"]),
+        guild_id=row["guild_id"],
+        channel_id=row["channel_id"],
+        message_id=row["message_id"],
+        private=bool(row["private"]),
+        file_limit_bytes=row["file_limit_bytes"],
+        locale=row["locale"],
+    )
+
+
+def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:
+    request = JobRequest(
+        kind=JobKind(row["kind"]),
+        guild_id=row["guild_id"],
+        user_id=row["user_id"] or 0,
+        model_id=row["model_id"],
+        prompt=row["prompt"],
+        options=json.loads(row["options"]),
+        images=tuple(_image(image) for image in connection.execute(_INPUTS, (row["id"],))),
+    )
+    failure = None
+    if row["failure_reason"] is not None:
+        failure = Failure(reason=FailureReason(row["failure_reason"]), hint=row["failure_hint"])
+    return Job(
+        id=row["id"],
+        reply_id=row["reply_id"],
+        ordinal=row["ordinal"],
+        request=request,
+        provider=row["provider"],
+        path=row["path"],
+        body=json.loads(row["body"]),
+        seed=row["seed"],
+        reserved_usd_micros=row["reserved_usd_micros"],
+        status=JobStatus(row["status"]),
+        created_at=to_moment(row["created_at"]),
+        remote_id=row["remote_id"],
+        webhook_token=row["webhook_token"],
+        submitted_at=to_moment_or_none(row["submitted_at"]),
+        deadline_at=to_moment_or_none(row["deadline_at"]),
+        finished_at=to_moment_or_none(row["finished_at"]),
+        charged_usd_micros=row["charged_usd_micros"],
+        failure=failure,
+        pictures=tuple(_picture(picture) for picture in connection.execute(_PICTURES, (row["id"],))),
+    )
+
+
+def _image(row: sqlite3.Row) -> ImageInput:
+    return ImageInput(
+        sha256=row["sha256"],
+        role=ImageRole(row["role"]),
+        content_type=row["content_type"],
+        width=row["width"],
+        height=row["height"],
+        public_url=row["public_url"],
+    )
+
+
+def _picture(row: sqlite3.Row) -> Picture:
+    return Picture(
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+        width=row["width"],
+        height=row["height"],
+        size_bytes=row["size_bytes"],
+        source_url=row["source_url"],
+        attachment_id=row["attachment_id"],
+    )

@@ -1,0 +1,284 @@
+"""The ledger: every reservation, settlement and release, and the sums that admissions are held against.
+
+Synchronous functions inside the caller's transaction. The ledger rows and the totals are written by triggers on
+`reservations` (see the migrations), so money moves only by the three statements below and never without its entry.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import accumulate
+from zoneinfo import ZoneInfo
+
+from bot.errors import LedgerError, OperatorCapReached, QuotaExceeded, ServerCapReached, TooManyRunning
+from bot.quota import Balance, Limits, LimitSubject, Member, Period, Quota, SpendLine, Window, format_usd
+from bot.store.columns import to_micros, to_quarter
+from bot.store.limits import Change, Terms, record
+
+OPERATOR_ACCOUNT_ID = 1
+
+_UTC = ZoneInfo("UTC")
+
+_MEMBER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'member' AND guild_id = ? AND user_id = ?"
+_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
+_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?)"
+
+_SUMS = """
+SELECT coalesce(sum(held_usd_micros), 0) AS held, coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS spent
+FROM totals WHERE account_id = ? AND quarter >= ? AND quarter < ?
+"""
+_GRANTED = """
+SELECT coalesce(sum(amount_usd_micros), 0) FROM adjustments
+WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
+"""
+_RUNNING = "SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND reply_id <> ?"
+
+# All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
+# that the first one is refused where a later one would be. A limit that is NULL does not bind.
+_RESERVE = """
+INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
+    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
+SELECT :job_id, :member, :server, :quarter, :member_limit, :window_start_at, :window_end_at, :amount, :amount, :now
+WHERE :max_running > (
+        SELECT count(*) FROM jobs WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    )
+    AND (:member_limit IS NULL OR :asked <= max(0, :member_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0) FROM totals
+        WHERE account_id = :member AND quarter >= :member_from AND quarter < :member_until
+    )))
+    AND (:server_limit IS NULL OR :asked <= max(0, :server_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
+        WHERE account_id = :server AND quarter >= :server_from AND quarter < :server_until
+    )))
+    AND :asked <= max(0, :operator_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
+        WHERE account_id = :operator AND quarter >= :operator_from AND quarter < :operator_until
+    ))
+"""
+_SETTLE = """
+UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
+    house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open' AND :charged BETWEEN 1 AND reserved_usd_micros
+"""
+_RELEASE = """
+UPDATE reservations SET state = 'released', held_usd_micros = 0, house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open'
+"""
+_ADJUST = """
+INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
+    created_at)
+SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
+"""
+_SPEND = """
+SELECT jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
+FROM reservations JOIN jobs ON jobs.id = reservations.job_id
+WHERE reservations.state = 'settled' AND reservations.server_account_id = ?
+    AND reservations.reserved_at >= ? AND reservations.reserved_at < ?
+GROUP BY jobs.user_id, jobs.model_id ORDER BY spent DESC, jobs.user_id, jobs.model_id
+"""
+_HOUSE = "SELECT coalesce(sum(amount_usd_micros), 0) FROM ledger WHERE kind = 'house' AND created_at >= ?"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """One job of a command, as far as money is concerned."""
+
+    job_id: str
+    amount_usd_micros: int
+
+
+def reserve(
+    connection: sqlite3.Connection,
+    orders: Sequence[Order],
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> Balance:
+    """Hold every order of one command against the four limits, or raise the refusal that says which one is in the way.
+
+    The jobs are already inserted. A refusal must undo the whole transaction.
+    """
+    before = balance(connection, member, terms.quota, window_of(terms, terms.quota, now))
+    window, server_window = before.window, window_of(terms, terms.server_cap, now)
+    today = Window.containing(now, Period.DAY, _UTC)
+    parameters = {
+        "reply_id": reply_id,
+        "user_id": member.user_id,
+        "member": _account(connection, member.guild_id, member.user_id),
+        "server": _account(connection, member.guild_id),
+        "operator": OPERATOR_ACCOUNT_ID,
+        "quarter": to_quarter(now),
+        "now": to_micros(now),
+        "max_running": limits.max_running_jobs,
+        "member_limit": before.limit_usd_micros,
+        "server_limit": terms.server_cap.amount_usd_micros if terms.server_cap else None,
+        "operator_limit": limits.operator_daily_cap_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        "member_from": to_quarter(window.start),
+        "member_until": to_quarter(window.end),
+        "server_from": to_quarter(server_window.start),
+        "server_until": to_quarter(server_window.end),
+        "operator_from": to_quarter(today.start),
+        "operator_until": to_quarter(today.end),
+    }
+    still_to_come = list(accumulate(order.amount_usd_micros for order in reversed(orders)))
+    for order, asked in zip(orders, reversed(still_to_come), strict=True):
+        row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
+        if connection.execute(_RESERVE, row).rowcount != 1:
+            raise _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
+    return balance(connection, member, terms.quota, window)
+
+
+def _refusal(
+    connection: sqlite3.Connection,
+    asked_usd_micros: int,
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> TooManyRunning | QuotaExceeded | ServerCapReached | OperatorCapReached:
+    """Which limit is in the way. Asked before any order of the command was reserved: what stops one stops the first."""
+    running = connection.execute(_RUNNING, (member.user_id, reply_id)).fetchone()[0]
+    if running >= limits.max_running_jobs:
+        return TooManyRunning(running=running, limit=limits.max_running_jobs)
+    window = window_of(terms, terms.quota, now)
+    available = balance(connection, member, terms.quota, window).available_usd_micros
+    if available is not None and asked_usd_micros > available:
+        return QuotaExceeded(asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end)
+    if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
+        window = window_of(terms, terms.server_cap, now)
+        spent, held = server_sums(connection, member.guild_id, window)
+        available = max(0, terms.server_cap.amount_usd_micros - spent - held)
+        if asked_usd_micros > available:
+            return ServerCapReached(
+                asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end
+            )
+    return OperatorCapReached(resets_at=Window.containing(now, Period.DAY, _UTC).end)
+
+
+def settle(
+    connection: sqlite3.Connection, job_id: str, *, charged_usd_micros: int, house_usd_micros: int, now: datetime
+) -> None:
+    """Turn a reservation into a charge of at most what was reserved; the rest becomes available again.
+
+    A charge of nothing is a release. Raises LedgerError when there is no open reservation or the charge exceeds it.
+    """
+    if charged_usd_micros == 0:
+        release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
+        return
+    row = {"job_id": job_id, "charged": charged_usd_micros, "house": house_usd_micros, "now": to_micros(now)}
+    if connection.execute(_SETTLE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} cannot be settled at {format_usd(charged_usd_micros)}")
+
+
+def release(connection: sqlite3.Connection, job_id: str, *, house_usd_micros: int, now: datetime) -> None:
+    """Give a reservation back unspent; the house bears what the provider charges all the same.
+
+    Raises LedgerError when there is no open reservation.
+    """
+    row = {"job_id": job_id, "house": house_usd_micros, "now": to_micros(now)}
+    if connection.execute(_RELEASE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} has no open reservation to release")
+
+
+def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
+    """The window a quota counts in; where there is none, today's."""
+    return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
+
+
+def balance(connection: sqlite3.Connection, member: Member, quota: Quota, window: Window) -> Balance:
+    """What the member has spent and holds in `window`, and was granted in it."""
+    account = connection.execute(_MEMBER_ACCOUNT, (member.guild_id, member.user_id)).fetchone()
+    granted = spent = held = 0
+    if account is not None:
+        spent, held = _sums(connection, account["id"], window)
+        span = (account["id"], to_micros(window.start), to_micros(window.end))
+        granted = connection.execute(_GRANTED, span).fetchone()[0]
+    return Balance(
+        quota=quota, window=window, granted_usd_micros=granted, spent_usd_micros=spent, set_aside_usd_micros=held
+    )
+
+
+def server_sums(connection: sqlite3.Connection, guild_id: int, window: Window) -> tuple[int, int]:
+    """What all members of the server together have spent, and what is set aside for them."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    return (0, 0) if account is None else _sums(connection, account["id"], window)
+
+
+def grant(
+    connection: sqlite3.Connection, member: Member, amount_usd_micros: int, *, terms: Terms, change: Change
+) -> Balance:
+    """A one-off extra in the current window, recorded."""
+    window = window_of(terms, terms.quota, change.now)
+    _adjust(connection, member, "grant", amount_usd_micros, window, change.now)
+    new = format_usd(amount_usd_micros)
+    record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
+    return balance(connection, member, terms.quota, window)
+
+
+def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, change: Change) -> Balance:
+    """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
+    window = window_of(terms, terms.quota, change.now)
+    spent = balance(connection, member, terms.quota, window).spent_usd_micros
+    _adjust(connection, member, "reset", spent, window, change.now)
+    old, new = format_usd(spent), format_usd(0)
+    record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
+    return balance(connection, member, terms.quota, window)
+
+
+def spend(connection: sqlite3.Connection, guild_id: int, window: Window) -> list[SpendLine]:
+    """Settled spending by member and model in the window, dearest first."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    if account is None:
+        return []
+    rows = connection.execute(_SPEND, (account["id"], to_micros(window.start), to_micros(window.end)))
+    return [
+        SpendLine(user_id=row["user_id"], model_id=row["model_id"], jobs=row["jobs"], spent_usd_micros=row["spent"])
+        for row in rows
+    ]
+
+
+def house_usd_micros(connection: sqlite3.Connection, *, since: datetime | None) -> int:
+    """What the house bore since then, or ever."""
+    return int(connection.execute(_HOUSE, (0 if since is None else to_micros(since),)).fetchone()[0])
+
+
+def _adjust(
+    connection: sqlite3.Connection, member: Member, kind: str, amount_usd_micros: int, window: Window, now: datetime
+) -> None:
+    row = {
+        "account_id": _account(connection, member.guild_id, member.user_id),
+        "kind": kind,
+        "amount": amount_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        "now": to_micros(now),
+    }
+    connection.execute(_ADJUST, row)
+
+
+def _sums(connection: sqlite3.Connection, account_id: int, window: Window) -> tuple[int, int]:
+    """Spent and set aside."""
+    row = connection.execute(_SUMS, (account_id, to_quarter(window.start), to_quarter(window.end))).fetchone()
+    return row["spent"], row["held"]
+
+
+def _account(connection: sqlite3.Connection, guild_id: int, user_id: int | None = None) -> int:
+    """The account of a member, or of a server when no member is named; opened at the first use."""
+    if user_id is None:
+        account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    else:
+        account = connection.execute(_MEMBER_ACCOUNT, (guild_id, user_id)).fetchone()
+    if account is not None:
+        return int(account["id"])
+    kind = "server" if user_id is None else "member"
+    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).lastrowid or 0)

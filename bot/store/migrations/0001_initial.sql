@@ -1,0 +1,363 @@
+-- The books, version 1.
+-- Amounts are integer micro-dollars (`_usd_micros`); `_at` columns are microseconds since 1970 in UTC.
+-- A quarter is a quarter of an hour since 1970: every time zone's offset is a multiple of it, so every calendar
+-- day, week and month of every zone is a whole number of quarters.
+
+-- -- commands and jobs -------------------------------------------------------------------------------
+
+CREATE TABLE replies (
+    id               TEXT    PRIMARY KEY,
+    user_id          INTEGER,                      -- NULL once the member asked to be forgotten
+    role_ids         TEXT    NOT NULL,
+    application_id   INTEGER NOT NULL,
+    interaction_id   INTEGER NOT NULL UNIQUE,      -- the same command event is accepted once
+    token            TEXT,                         -- a credential for 15 minutes; NULL once erased
+    token_expires_at INTEGER NOT NULL,
+    guild_id         INTEGER NOT NULL,
+    channel_id       INTEGER NOT NULL,
+    message_id       INTEGER,
+    private          INTEGER NOT NULL CHECK (private IN (0, 1)),
+    file_limit_bytes INTEGER NOT NULL CHECK (file_limit_bytes >= 0),
+    locale           TEXT    NOT NULL,
+    accepted         INTEGER NOT NULL CHECK (accepted IN (0, 1)),
+    delivery         TEXT    NOT NULL CHECK (delivery IN ('pending', 'delivered', 'impossible')),
+    created_at       INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX replies_undelivered ON replies (delivery, created_at) WHERE delivery <> 'delivered';
+
+CREATE TABLE jobs (
+    id                  TEXT    PRIMARY KEY,
+    reply_id            TEXT    NOT NULL REFERENCES replies (id),
+    ordinal             INTEGER NOT NULL CHECK (ordinal >= 0),
+    guild_id            INTEGER NOT NULL,
+    user_id             INTEGER,                   -- NULL once the member asked to be forgotten
+    kind                TEXT    NOT NULL CHECK (kind IN ('imagine', 'edit', 'upscale')),
+    model_id            TEXT    NOT NULL,
+    prompt              TEXT    NOT NULL,
+    options             TEXT    NOT NULL,
+    provider            TEXT    NOT NULL,
+    path                TEXT    NOT NULL,
+    body                TEXT    NOT NULL,
+    seed                INTEGER,
+    reserved_usd_micros INTEGER NOT NULL CHECK (reserved_usd_micros >= 0),
+    status              TEXT    NOT NULL CHECK (
+        status IN ('queued', 'submitting', 'running', 'uncertain', 'succeeded', 'failed', 'cancelled')
+    ),
+    remote_id           TEXT,
+    webhook_token       TEXT,
+    created_at          INTEGER NOT NULL,
+    submitted_at        INTEGER,
+    deadline_at         INTEGER,
+    finished_at         INTEGER,
+    charged_usd_micros  INTEGER,                    -- as settled in the reservation, which bounds it
+    failure_reason      TEXT,
+    failure_hint        TEXT    NOT NULL DEFAULT '',
+    UNIQUE (reply_id, ordinal),
+    CHECK ((status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
+    CHECK ((status = 'succeeded') = (charged_usd_micros IS NOT NULL)),
+    CHECK ((status = 'failed') = (failure_reason IS NOT NULL)),
+    CHECK (status NOT IN ('running', 'succeeded') OR remote_id IS NOT NULL)
+) STRICT;
+
+CREATE INDEX jobs_unfinished ON jobs (user_id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_by_server ON jobs (guild_id, created_at);
+CREATE INDEX jobs_by_member ON jobs (guild_id, user_id, created_at);
+CREATE UNIQUE INDEX jobs_remote ON jobs (provider, remote_id) WHERE remote_id IS NOT NULL;
+CREATE UNIQUE INDEX jobs_webhook ON jobs (webhook_token) WHERE webhook_token IS NOT NULL;
+
+CREATE TRIGGER jobs_begin_queued BEFORE INSERT ON jobs WHEN NEW.status <> 'queued'
+BEGIN
+    SELECT RAISE(ABORT, 'a job begins queued');
+END;
+
+CREATE TRIGGER jobs_move_legally BEFORE UPDATE OF status ON jobs
+WHEN OLD.status || ' to ' || NEW.status NOT IN (
+    'queued to submitting', 'queued to failed', 'queued to cancelled',
+    'submitting to queued', 'submitting to running', 'submitting to failed', 'submitting to uncertain',
+    'running to succeeded', 'running to failed', 'running to cancelled',
+    'uncertain to running', 'uncertain to failed'
+)
+BEGIN
+    SELECT RAISE(ABORT, 'a job cannot move like that');
+END;
+
+CREATE TRIGGER jobs_stay BEFORE DELETE ON jobs
+BEGIN
+    SELECT RAISE(ABORT, 'a job is never deleted: the ledger refers to it');
+END;
+
+-- Input pictures. Their bytes lie in the picture store under their SHA-256.
+CREATE TABLE inputs (
+    job_id       TEXT    NOT NULL REFERENCES jobs (id),
+    ordinal      INTEGER NOT NULL,
+    sha256       TEXT    NOT NULL,
+    role         TEXT    NOT NULL CHECK (role IN ('source', 'reference')),
+    content_type TEXT    NOT NULL,
+    width        INTEGER NOT NULL,
+    height       INTEGER NOT NULL,
+    public_url   TEXT,
+    created_at   INTEGER NOT NULL,
+    PRIMARY KEY (job_id, ordinal)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX inputs_by_age ON inputs (created_at, sha256);
+
+-- Results.
+CREATE TABLE pictures (
+    job_id        TEXT    NOT NULL REFERENCES jobs (id),
+    ordinal       INTEGER NOT NULL,
+    sha256        TEXT    NOT NULL,
+    content_type  TEXT    NOT NULL,
+    width         INTEGER NOT NULL,
+    height        INTEGER NOT NULL,
+    size_bytes    INTEGER NOT NULL,
+    source_url    TEXT    NOT NULL,
+    attachment_id INTEGER,
+    PRIMARY KEY (job_id, ordinal)
+) STRICT, WITHOUT ROWID;
+
+-- The address a provider gave for a picture we uploaded before.
+CREATE TABLE uploads (
+    provider   TEXT    NOT NULL,
+    sha256     TEXT    NOT NULL,
+    url        TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (provider, sha256)
+) STRICT, WITHOUT ROWID;
+
+-- -- money ------------------------------------------------------------------------------------------
+
+CREATE TABLE accounts (
+    id       INTEGER PRIMARY KEY,
+    kind     TEXT    NOT NULL CHECK (kind IN ('member', 'server', 'operator', 'house')),
+    guild_id INTEGER,
+    user_id  INTEGER,                              -- NULL once the member asked to be forgotten; the sums stay
+    CHECK ((kind IN ('operator', 'house')) = (guild_id IS NULL)),
+    CHECK (kind = 'member' OR user_id IS NULL)
+) STRICT;
+
+CREATE UNIQUE INDEX accounts_member ON accounts (guild_id, user_id) WHERE kind = 'member' AND user_id IS NOT NULL;
+CREATE UNIQUE INDEX accounts_server ON accounts (guild_id) WHERE kind = 'server';
+CREATE UNIQUE INDEX accounts_single ON accounts (kind) WHERE kind IN ('operator', 'house');
+
+INSERT INTO accounts (id, kind) VALUES (1, 'operator'), (2, 'house');
+
+-- The ledger: one row per transfer between two buckets of one account, so that every transfer sums to zero.
+CREATE TABLE ledger (
+    id                INTEGER PRIMARY KEY,
+    job_id            TEXT    NOT NULL REFERENCES jobs (id),
+    account_id        INTEGER NOT NULL REFERENCES accounts (id),
+    kind              TEXT    NOT NULL,
+    from_bucket       TEXT    NOT NULL,
+    to_bucket         TEXT    NOT NULL,
+    amount_usd_micros INTEGER NOT NULL CHECK (amount_usd_micros > 0),
+    created_at        INTEGER NOT NULL,
+    CHECK (kind || ': ' || from_bucket || ' to ' || to_bucket IN (
+        'reserve: available to set_aside',
+        'settle: set_aside to spent',
+        'remainder: set_aside to available',       -- reserved but not charged
+        'release: set_aside to available',
+        'house: available to spent'                -- what the provider charges and no member pays
+    ))
+) STRICT;
+
+CREATE UNIQUE INDEX ledger_reserves_once ON ledger (job_id) WHERE kind = 'reserve';
+CREATE UNIQUE INDEX ledger_resolves_once ON ledger (job_id) WHERE kind IN ('settle', 'release');
+CREATE UNIQUE INDEX ledger_remains_once ON ledger (job_id) WHERE kind = 'remainder';
+CREATE UNIQUE INDEX ledger_house_once ON ledger (job_id) WHERE kind = 'house';
+
+CREATE TRIGGER ledger_rows_stay BEFORE DELETE ON ledger
+BEGIN
+    SELECT RAISE(ABORT, 'the ledger is append-only');
+END;
+
+CREATE TRIGGER ledger_rows_never_change BEFORE UPDATE ON ledger
+BEGIN
+    SELECT RAISE(ABORT, 'the ledger is append-only');
+END;
+
+-- What a job holds or has cost. The triggers below write the ledger and the totals: no caller can forget them.
+-- `limit_usd_micros` and the window are those the reservation was held against, so that the books can be proved later.
+CREATE TABLE reservations (
+    job_id              TEXT    PRIMARY KEY REFERENCES jobs (id),
+    member_account_id   INTEGER NOT NULL REFERENCES accounts (id),
+    server_account_id   INTEGER NOT NULL REFERENCES accounts (id),
+    quarter             INTEGER NOT NULL,
+    limit_usd_micros    INTEGER,
+    window_start_at     INTEGER NOT NULL,
+    window_end_at       INTEGER NOT NULL,
+    reserved_usd_micros INTEGER NOT NULL CHECK (reserved_usd_micros >= 0),
+    held_usd_micros     INTEGER NOT NULL,
+    settled_usd_micros  INTEGER NOT NULL DEFAULT 0,
+    house_usd_micros    INTEGER NOT NULL DEFAULT 0 CHECK (house_usd_micros >= 0),
+    state               TEXT    NOT NULL DEFAULT 'open',
+    reserved_at         INTEGER NOT NULL,
+    resolved_at         INTEGER,
+    CHECK (quarter = reserved_at / 900000000),
+    CHECK (reserved_at >= window_start_at AND reserved_at < window_end_at),
+    CHECK (CASE state
+        WHEN 'open' THEN held_usd_micros = reserved_usd_micros AND settled_usd_micros = 0
+            AND house_usd_micros = 0 AND resolved_at IS NULL
+        WHEN 'settled' THEN held_usd_micros = 0 AND settled_usd_micros BETWEEN 1 AND reserved_usd_micros
+            AND resolved_at IS NOT NULL
+        WHEN 'released' THEN held_usd_micros = 0 AND settled_usd_micros = 0 AND resolved_at IS NOT NULL
+        ELSE 0
+    END)
+) STRICT;
+
+CREATE INDEX reservations_by_server ON reservations (server_account_id, reserved_at) WHERE state = 'settled';
+
+-- Sums per account and quarter, for the member, the server and the operator, so that an admission costs the same
+-- however long the history is. A job counts in the quarter in which it was reserved. `forgiven` is what a moderator's
+-- reset no longer counts; it concerns the member's account alone. The operator's account also counts what the house paid.
+CREATE TABLE totals (
+    account_id          INTEGER NOT NULL REFERENCES accounts (id),
+    quarter             INTEGER NOT NULL,
+    held_usd_micros     INTEGER NOT NULL CHECK (held_usd_micros >= 0),
+    settled_usd_micros  INTEGER NOT NULL CHECK (settled_usd_micros >= 0),
+    forgiven_usd_micros INTEGER NOT NULL DEFAULT 0 CHECK (forgiven_usd_micros BETWEEN 0 AND settled_usd_micros),
+    PRIMARY KEY (account_id, quarter)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER reservations_begin_open BEFORE INSERT ON reservations WHEN NEW.state <> 'open'
+BEGIN
+    SELECT RAISE(ABORT, 'a reservation begins open');
+END;
+
+CREATE TRIGGER reservations_are_reserved AFTER INSERT ON reservations
+BEGIN
+    INSERT INTO ledger (job_id, account_id, kind, from_bucket, to_bucket, amount_usd_micros, created_at)
+    SELECT NEW.job_id, NEW.member_account_id, 'reserve', 'available', 'set_aside', NEW.reserved_usd_micros,
+        NEW.reserved_at
+    WHERE NEW.reserved_usd_micros > 0;
+
+    INSERT INTO totals (account_id, quarter, held_usd_micros, settled_usd_micros)
+    VALUES (NEW.member_account_id, NEW.quarter, NEW.held_usd_micros, 0),
+        (NEW.server_account_id, NEW.quarter, NEW.held_usd_micros, 0),
+        (1, NEW.quarter, NEW.held_usd_micros, 0)
+    ON CONFLICT (account_id, quarter) DO UPDATE SET held_usd_micros = held_usd_micros + excluded.held_usd_micros;
+END;
+
+CREATE TRIGGER reservations_resolve_once BEFORE UPDATE ON reservations WHEN OLD.state <> 'open' OR NEW.state = 'open'
+BEGIN
+    SELECT RAISE(ABORT, 'a reservation is resolved once and for all');
+END;
+
+CREATE TRIGGER reservations_keep_their_terms BEFORE UPDATE OF job_id, member_account_id, server_account_id, quarter,
+    limit_usd_micros, window_start_at, window_end_at, reserved_usd_micros, reserved_at ON reservations
+BEGIN
+    SELECT RAISE(ABORT, 'the terms of a reservation never change');
+END;
+
+CREATE TRIGGER reservations_are_resolved AFTER UPDATE OF state ON reservations
+BEGIN
+    INSERT INTO ledger (job_id, account_id, kind, from_bucket, to_bucket, amount_usd_micros, created_at)
+    SELECT NEW.job_id, NEW.member_account_id, 'settle', 'set_aside', 'spent', NEW.settled_usd_micros, NEW.resolved_at
+    WHERE NEW.state = 'settled'
+    UNION ALL
+    SELECT NEW.job_id, NEW.member_account_id, 'remainder', 'set_aside', 'available',
+        NEW.reserved_usd_micros - NEW.settled_usd_micros, NEW.resolved_at
+    WHERE NEW.state = 'settled' AND NEW.settled_usd_micros < NEW.reserved_usd_micros
+    UNION ALL
+    SELECT NEW.job_id, NEW.member_account_id, 'release', 'set_aside', 'available', NEW.reserved_usd_micros,
+        NEW.resolved_at
+    WHERE NEW.state = 'released' AND NEW.reserved_usd_micros > 0
+    UNION ALL
+    SELECT NEW.job_id, 2, 'house', 'available', 'spent', NEW.house_usd_micros, NEW.resolved_at
+    WHERE NEW.house_usd_micros > 0;
+
+    UPDATE totals SET
+        held_usd_micros = held_usd_micros - OLD.held_usd_micros,
+        settled_usd_micros = settled_usd_micros + NEW.settled_usd_micros
+            + CASE account_id WHEN 1 THEN NEW.house_usd_micros ELSE 0 END
+    WHERE account_id IN (NEW.member_account_id, NEW.server_account_id, 1) AND quarter = NEW.quarter;
+END;
+
+CREATE TRIGGER reservations_stay BEFORE DELETE ON reservations
+BEGIN
+    SELECT RAISE(ABORT, 'a reservation is never deleted');
+END;
+
+-- -- moderators ----------------------------------------------------------------------------------------
+
+CREATE TABLE limits (
+    guild_id          INTEGER NOT NULL,
+    subject           TEXT    NOT NULL CHECK (subject IN ('member', 'role', 'default', 'server')),
+    subject_id        INTEGER NOT NULL,            -- 0 where there is only one: default and server
+    amount_usd_micros INTEGER CHECK (amount_usd_micros BETWEEN 0 AND 9999999999999),   -- NULL: unlimited
+    period            TEXT    NOT NULL CHECK (period IN ('day', 'week', 'month')),
+    PRIMARY KEY (guild_id, subject, subject_id),
+    CHECK ((subject IN ('default', 'server')) = (subject_id = 0))
+) STRICT, WITHOUT ROWID;
+
+-- Grants count in the window that contains their instant. A reset forgives what was settled so far in its window:
+-- everything up to ledger row `through_ledger_id`.
+CREATE TABLE adjustments (
+    id                INTEGER PRIMARY KEY,
+    account_id        INTEGER NOT NULL REFERENCES accounts (id),
+    kind              TEXT    NOT NULL CHECK (kind IN ('grant', 'reset')),
+    amount_usd_micros INTEGER NOT NULL CHECK (amount_usd_micros >= 0),
+    window_start_at   INTEGER NOT NULL,
+    window_end_at     INTEGER NOT NULL,
+    through_ledger_id INTEGER NOT NULL,
+    created_at        INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX adjustments_by_account ON adjustments (account_id, created_at);
+
+CREATE TRIGGER adjustments_forgive AFTER INSERT ON adjustments WHEN NEW.kind = 'reset'
+BEGIN
+    UPDATE totals SET forgiven_usd_micros = settled_usd_micros
+    WHERE account_id = NEW.account_id
+        AND quarter >= NEW.window_start_at / 900000000 AND quarter < NEW.window_end_at / 900000000;
+END;
+
+CREATE TRIGGER adjustments_never_change BEFORE UPDATE ON adjustments
+BEGIN
+    SELECT RAISE(ABORT, 'adjustments are append-only');
+END;
+
+CREATE TRIGGER adjustments_stay BEFORE DELETE ON adjustments
+BEGIN
+    SELECT RAISE(ABORT, 'adjustments are append-only');
+END;
+
+CREATE TABLE blocks (
+    guild_id   INTEGER NOT NULL,
+    user_id    INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (guild_id, user_id)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE server_settings (
+    guild_id  INTEGER PRIMARY KEY,
+    time_zone TEXT    NOT NULL DEFAULT 'UTC'
+) STRICT;
+
+CREATE TABLE audit (
+    id         INTEGER PRIMARY KEY,
+    guild_id   INTEGER NOT NULL,
+    actor_id   INTEGER NOT NULL,
+    action     TEXT    NOT NULL,
+    subject    TEXT    NOT NULL,
+    subject_id INTEGER,
+    old_value  TEXT,
+    new_value  TEXT,
+    reason     TEXT,
+    created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX audit_by_server ON audit (guild_id, id);
+CREATE INDEX audit_by_subject ON audit (guild_id, subject, subject_id, id);
+
+-- Who and whom may be forgotten on request; what happened may not.
+CREATE TRIGGER audit_never_changes BEFORE UPDATE OF id, guild_id, action, subject, old_value, new_value, created_at ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit is append-only');
+END;
+
+CREATE TRIGGER audit_stays BEFORE DELETE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit is append-only');
+END;

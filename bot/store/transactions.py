@@ -1,0 +1,91 @@
+"""Transactions: those that change a job and its money together, or neither. Synchronous, on the writing connection."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from bot.errors import LedgerError, MemberBlocked
+from bot.jobs import Failure, Job, JobStatus, Picture, Reply
+from bot.quota import Balance, Limits, Member
+from bot.store import jobs, ledger, limits
+from bot.store.columns import to_micros
+
+
+def admit(
+    connection: sqlite3.Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime
+) -> Balance:
+    """Insert the reply with its jobs and reserve each of them, or raise and leave no trace."""
+    _require_one_owner(member, reply)
+    jobs.insert_reply(connection, reply)
+    terms = limits.terms_for(connection, member, default=operator_limits.default_quota)
+    if terms.blocked:
+        raise MemberBlocked
+    orders = [ledger.Order(job_id=job.id, amount_usd_micros=job.reserved_usd_micros) for job in reply.jobs]
+    return ledger.reserve(
+        connection, orders, reply_id=reply.id, member=member, terms=terms, limits=operator_limits, now=now
+    )
+
+
+def _require_one_owner(member: Member, reply: Reply) -> None:
+    owners = {(job.request.guild_id, job.request.user_id) for job in reply.jobs}
+    owners.add((reply.address.guild_id, reply.user_id))
+    if owners != {(member.guild_id, member.user_id)}:
+        raise LedgerError(f"reply {reply.id} is not the one of the member who pays")
+
+
+def move(connection: sqlite3.Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
+    """Move the job to `changes["status"]` from wherever that is legal; None when it is not any more."""
+    legal = jobs.sources_of(changes["status"])
+    return jobs.job(connection, job_id) if jobs.move(connection, job_id, legal, changes) else None
+
+
+def begin_submission(connection: sqlite3.Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
+    """queued → submitting. Nothing is bought before Discord has shown the reply."""
+    return move(connection, job_id, changes) if jobs.is_accepted(connection, job_id) else None
+
+
+def succeed(
+    connection: sqlite3.Connection,
+    job_id: str,
+    *,
+    charged_usd_micros: int,
+    house_usd_micros: int,
+    pictures: Sequence[Picture],
+    now: datetime,
+) -> Job | None:
+    """The outcome, its pictures and the charge."""
+    status = JobStatus.SUCCEEDED
+    changes = {"status": status, "charged_usd_micros": charged_usd_micros, "finished_at": to_micros(now)}
+    if not jobs.move(connection, job_id, jobs.sources_of(status), changes):
+        return None
+    ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)
+    jobs.insert_pictures(connection, job_id, pictures)
+    return jobs.job(connection, job_id)
+
+
+def fail(
+    connection: sqlite3.Connection, job_id: str, failure: Failure, *, house_usd_micros: int, now: datetime
+) -> Job | None:
+    """The outcome and the release; the house bears what the provider charges all the same."""
+    changes = {
+        "status": JobStatus.FAILED,
+        "failure_reason": failure.reason,
+        "failure_hint": failure.hint,
+        "finished_at": to_micros(now),
+    }
+    if not jobs.move(connection, job_id, jobs.sources_of(JobStatus.FAILED), changes):
+        return None
+    ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
+    return jobs.job(connection, job_id)
+
+
+def cancel(connection: sqlite3.Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
+    """The outcome and the release."""
+    changes = {"status": JobStatus.CANCELLED, "finished_at": to_micros(now)}
+    if not jobs.move(connection, job_id, [expected], changes):
+        return None
+    ledger.release(connection, job_id, house_usd_micros=0, now=now)
+    return jobs.job(connection, job_id)
