@@ -1,0 +1,92 @@
+"""Who may import whom, read off the source. A file that wants to import upward holds a name that lives elsewhere."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ANYTHING = {""}
+DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspect_ratio", "orders", "catalogue")}
+# The work on pictures runs in a process of its own, which must start fast and know nothing.
+PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
+
+# The longest matching name counts. The standard library is open to all, but for SQL.
+MAY_IMPORT: dict[str, set[str]] = {
+    **dict.fromkeys(DOMAIN, DOMAIN),
+    "bot": set(),  # a new file asks for nothing until it has a line here
+    "bot.settings": {"bot.errors", "bot.quota", "dotenv", "pydantic", "pydantic_settings"},
+    "bot.catalogue_refresh": DOMAIN,
+    "bot.log": {"structlog"},
+    "bot.http": {"bot.errors", "aiohttp", "prometheus_client"},
+    "bot.metadata": PIXELS,
+    "bot.pixels": PIXELS,
+    "bot.image_worker": PIXELS,
+    "bot.images": DOMAIN,
+    "bot.pictures": DOMAIN,
+    "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
+    "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},
+    "bot.providers": DOMAIN | {"bot.providers", "aiohttp", "yarl"},
+    "bot.lane": DOMAIN | {"bot.line", "bot.providers.base", "bot.providers.watcher"},
+    "bot.service": DOMAIN
+    | {"bot.fetch", "bot.images", "bot.lane", "bot.pictures", "bot.store.store", "bot.supervisor", "stamina"}
+    | {"bot.providers.base", "bot.providers.watcher"},  # never a concrete provider
+    "bot.app": ANYTHING,
+    "bot.cli": ANYTHING,
+    "bot.__main__": ANYTHING,
+    "cogs": DOMAIN | {"cogs", "bot.service", "bot.supervisor", "discord", "stamina", "aiohttp.ClientError"},
+    "sandbox": {"sandbox", "aiohttp", "PIL"},
+    "sandbox.demo": ANYTHING,
+}
+
+
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imports_of(tree: ast.Module) -> Iterator[str]:
+    """Full dotted names: `from bot import jobs` is `bot.jobs`, `import aiohttp` is every `aiohttp.name` in use."""
+    guards = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)]
+    for_types = {child for guard in guards for child in ast.walk(guard)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            if node in for_types and node.module == "bot.app":
+                continue  # a cog may say what `setup` is given
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (name.name for name in node.names if name.name != "aiohttp")
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "aiohttp":
+            yield f"aiohttp.{node.attr}"
+
+
+def covers(allowed: str, name: str) -> bool:
+    return allowed == "" or name == allowed or name.startswith(f"{allowed}.")
+
+
+SOURCES = sorted(file for folder in ("bot", "cogs", "sandbox") for file in (ROOT / folder).rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=module_of)
+def test_imports_point_down_only(file: Path):
+    module = module_of(file)
+    allowed = MAY_IMPORT[max((rule for rule in MAY_IMPORT if covers(rule, module)), key=len)]
+    for name in imports_of(ast.parse(file.read_text(encoding="utf-8"))):
+        free = name.partition(".")[0] in sys.stdlib_module_names and not name.startswith("sqlite3")
+        assert free or any(covers(rule, name) for rule in allowed), f"{module} may not import {name}"
+
+
+def test_every_line_of_the_table_is_about_something_there():
+    modules = {module_of(file) for file in SOURCES}
+    ruled = {rule for rule, allowed in MAY_IMPORT.items() if allowed != ANYTHING}
+    assert not {rule for rule in ruled if not any(covers(rule, module) for module in modules)}
+
+
+@pytest.mark.parametrize("file", [file for file in SOURCES if file.is_relative_to(ROOT / "bot")], ids=module_of)
+def test_only_the_composition_root_knows_discord(file: Path):
+    if module_of(file) != "bot.app":
+        assert not any(covers("discord", name) for name in imports_of(ast.parse(file.read_text(encoding="utf-8"))))
