@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from pathlib import Path
@@ -63,7 +64,10 @@ def no_file(tmp_path: Path) -> Path:
 
 
 def test_the_example_names_every_setting_with_its_default_and_a_reason():
-    written = dotenv_values(EXAMPLE)
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    # Defaults stand behind a #, so that a copy of the file leaves them in force.
+    uncommented = [line.removeprefix("#") if re.match(r"#[A-Z_]+=", line) else line for line in lines]
+    written = dotenv_values(stream=io.StringIO("\n".join(uncommented)))
     assert sorted(written) == sorted(NAMES)
     for name, field in Settings.model_fields.items():
         default: Any = field.default
@@ -77,13 +81,13 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
             case _:
                 expected = {None: "", True: "true", False: "false"}.get(default, str(default))
         assert written[name.upper()] == expected
-    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
-    for before, line in itertools.pairwise(lines):
+    for before, line in itertools.pairwise(uncommented):
         if re.match(r"[A-Z_]+=", line):
             assert before.startswith("# "), f"no reason above {line}"
 
 
-def test_the_example_itself_is_read_as_the_defaults():
+def test_a_copy_of_the_example_leaves_every_default_in_force():
+    assert set(dotenv_values(EXAMPLE).values()) == {""}
     assert load_settings(EXAMPLE, credentials=False) == load_settings("/nonexistent/.env", credentials=False)
 
 

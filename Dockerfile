@@ -1,0 +1,39 @@
+# The bot in two stages: the first installs the locked packages, the second has no installer in use and no root.
+#
+#   docker build -t image-bot .
+#   docker run --env-file .env --volume image-bot-data:/data --publish 127.0.0.1:8080:8080 \
+#       --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --stop-timeout 15 image-bot
+
+FROM python:3.13-slim AS packages
+WORKDIR /build
+COPY requirements.lock ./
+# Wheels only: building a package would run code that no hash covers.
+RUN python -m venv /opt/venv \
+    && /opt/venv/bin/python -m pip install --no-cache-dir --no-compile --no-deps --only-binary :all: --require-hashes \
+        --requirement requirements.lock \
+    && /opt/venv/bin/python -m compileall -q /opt/venv/lib \
+    && /opt/venv/bin/python -m pip uninstall --yes pip
+
+FROM python:3.13-slim
+RUN groupadd --gid 10001 bot \
+    && useradd --uid 10001 --gid bot --no-create-home --home-dir /data --shell /usr/sbin/nologin bot \
+    && install --directory --owner bot --group bot /data
+WORKDIR /app
+COPY --from=packages /opt/venv /opt/venv
+COPY bot bot
+COPY cogs cogs
+RUN chmod -R a+rX bot cogs && python -m compileall -q bot cogs
+# The root file system may be read-only: nothing is written but /data and /tmp.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    DATABASE_URL=sqlite:////data/bot.sqlite3 \
+    HTTP_HOST=0.0.0.0 \
+    HTTP_PORT=8080 \
+    LOG_FORMAT=json
+USER 10001:10001
+VOLUME /data
+EXPOSE 8080
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \
+    CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"HTTP_PORT\"]}/healthz', timeout=4)"]
+CMD ["python", "-m", "bot"]
