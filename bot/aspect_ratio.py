@@ -33,14 +33,20 @@ def nearest(choices: Iterable[str], *, width: int, height: int) -> str:
 def size(text: str, *, area: int, shortest: int, longest: int) -> tuple[int, int] | None:
     """Width and height in multiples of 16 with that shape and about that area, or None where the bounds forbid it."""
     ratio = value(text)
-    root = math.sqrt(area * ratio)
-    middle = round(root / _STEP_PIXELS)
+    if ratio < 1:
+        turned = _landscape(1 / ratio, area=area, shortest=shortest, longest=longest)
+        return (turned[1], turned[0]) if turned else None
+    return _landscape(ratio, area=area, shortest=shortest, longest=longest)
+
+
+def _landscape(ratio: float, *, area: int, shortest: int, longest: int) -> tuple[int, int] | None:
+    usual = round(math.sqrt(area * ratio) / _STEP_PIXELS)
     best: tuple[float, float, int, int] | None = None
-    for steps in range(max(1, int(middle * (1 - _AREA_TOLERANCE))), math.ceil(middle * (1 + _AREA_TOLERANCE)) + 1):
+    for steps in range(max(1, int(usual * (1 - _AREA_TOLERANCE))), math.ceil(usual * (1 + _AREA_TOLERANCE)) + 1):
         width = steps * _STEP_PIXELS
         height = max(1, round(width / ratio / _STEP_PIXELS)) * _STEP_PIXELS
         off_area = abs(width * height / area - 1)
-        if off_area > _AREA_TOLERANCE or not (shortest <= min(width, height) <= max(width, height) <= longest):
+        if off_area > _AREA_TOLERANCE or not shortest <= height <= width <= longest:
             continue
         candidate = (abs(math.log(width / height / ratio)), off_area, width, height)
         best = min(best, candidate) if best else candidate

@@ -60,10 +60,14 @@ class Catalogue:
         """What is listed, whether or not it has a price."""
         return tuple(model for model in self._by_id.values() if not (model.hidden or model.retired))
 
-    def get(self, model_id: str) -> Model:
-        """The model of that id (or exactly that label), listed or not. Raises UnknownModel with ids that look alike."""
+    def find(self, model_id: str) -> Model | None:
+        """The model of that id (or exactly that label), listed or not; None when there is none."""
         found = self._by_id.get(model_id) or self._by_id.get(model_id.strip().casefold())
-        found = found or self._by_label.get(_squash(model_id))
+        return found or self._by_label.get(_squash(model_id))
+
+    def get(self, model_id: str) -> Model:
+        """The same, but raises UnknownModel with ids that look alike."""
+        found = self.find(model_id)
         if found is None:
             raise UnknownModel(model_id=model_id, suggestions=self._alike(model_id))
         return found
@@ -99,15 +103,18 @@ class _Words:
     """The words of a model's label and id, ready to be searched."""
 
     def __init__(self, model: Model) -> None:
-        self._words = _parts(f"{model.label} {model.id}")
+        # without the provider, which says nothing: every id begins with one
+        name = model.id.partition("/")[2]
+        self._words = _parts(f"{model.label} {name}")
         self._label = _squash(model.label)
-        self._squashed = f"{self._label} {_squash(model.id)}"
+        self._squashed = f"{self._label} {_squash(name)}"
+        self._id = _squash(model.id)
 
     def rank(self, parts: list[str]) -> int | None:
         """0 for the whole name, then its beginning, then beginnings of words, then anywhere; None for no match."""
-        if not all(part in self._squashed for part in parts) and "".join(parts) not in self._squashed:
-            return None
         whole = "".join(parts)
+        if not all(part in self._squashed for part in parts) and whole not in self._id:
+            return None
         if self._label == whole:
             return 0
         if self._label.startswith(whole):

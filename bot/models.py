@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NoReturn, cast
 from uuid import UUID
@@ -188,8 +188,8 @@ class Model:
     path: str
     kind: str
     modes: tuple[str, ...]
-    fields: Mapping[str, Field]
-    prices: tuple[PricePoint, ...]
+    fields: Mapping[str, Field] = field(repr=False)
+    prices: tuple[PricePoint, ...] = field(repr=False)
     price_complete: bool = False
     hosted: str | None = None
     deprecated: bool = False
@@ -308,8 +308,8 @@ class Model:
 
     @property
     def price_range(self) -> tuple[int, int] | None:
-        """The lowest and the highest listed price."""
-        amounts = [point.usd_micros for point in self.prices]
+        """The lowest and the highest price of what can be ordered."""
+        amounts = [amount for _, amount in self.price_table()]
         return (min(amounts), max(amounts)) if self.orderable else None
 
     @property
@@ -319,7 +319,19 @@ class Model:
 
     def price_table(self) -> list[tuple[str, int]]:
         """Each listed price with what it is for: `('4K', 160_000)`, `('with reference', 65_000)`, `('', 7_000)`."""
-        return [(self._describe(point), point.usd_micros) for point in self.prices]
+        return [(self._describe(point), point.usd_micros) for point in self.prices if self._can_meet(point)]
+
+    def _can_meet(self, point: PricePoint) -> bool:
+        """False for a price that no order of ours has, such as one for a field that is never sent."""
+        needs_picture = any(field.required and field.is_for_pictures for field in self.fields.values())
+        for name, wanted in point.when.items():
+            field = self.fields.get(name)
+            if name == PICTURES:
+                if wanted == 0 and needs_picture:
+                    return False
+            elif wanted != ABSENT and not (field and field.purposes):
+                return False
+        return True
 
     def _describe(self, point: PricePoint) -> str:
         words: list[str] = []
