@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, Self, cast
 
@@ -30,9 +29,13 @@ _SUGGESTIONS = 3
 _ALIKE = 0.75
 
 
+DATA_FILE = Path(__file__).with_name("catalogue.json")
+"""The catalogue as it was shipped."""
+
+
 def data_text() -> str:
-    """The catalogue as it was shipped."""
-    return resources.files("bot").joinpath("catalogue.json").read_text(encoding="utf-8")
+    """The content of the data file."""
+    return DATA_FILE.read_text(encoding="utf-8")
 
 
 class Catalogue:

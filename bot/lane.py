@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
+from typing import Any
 
 from bot.errors import ProviderDenied, ProviderError
 from bot.line import FairLine
@@ -44,8 +45,8 @@ class Lane:
         watcher: Watcher,
         *,
         max_concurrency: int,
-        follow: Callable[[str], Awaitable[None]],
-        start: Callable[[str, Awaitable[None]], None],
+        follow: Callable[[str], Coroutine[Any, Any, None]],
+        start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
     ) -> None:
         self.provider = provider

@@ -190,3 +190,20 @@ class SpendLine:
     model_id: str
     jobs: int
     spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerCap:
+    """The server's cap in its window, and what counts against it."""
+
+    quota: Quota
+    window: Window
+    spent_usd_micros: int
+    set_aside_usd_micros: int
+
+    @property
+    def available_usd_micros(self) -> int | None:
+        """What is left, never negative; None when unlimited."""
+        if self.quota.amount_usd_micros is None:
+            return None
+        return max(0, self.quota.amount_usd_micros - self.spent_usd_micros - self.set_aside_usd_micros)

@@ -19,16 +19,19 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import partial
+from statistics import median
 from typing import Protocol, TypeVar
 
 import stamina
 
-from bot.catalogue import Catalogue, Quote, fill_pictures
+from bot.catalogue import Catalogue
 from bot.errors import (
     LedgerError,
     MediaError,
@@ -40,6 +43,7 @@ from bot.errors import (
     ProviderRejected,
     ProviderUnavailable,
     StoreError,
+    UnknownModel,
 )
 from bot.fetch import Fetcher
 from bot.images import ImageWorkshop
@@ -57,6 +61,7 @@ from bot.jobs import (
     new_id,
 )
 from bot.lane import Closed, Lane
+from bot.orders import Quote, fill_pictures
 from bot.pictures import PictureStore
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.watcher import DeadlineReached, Watcher
@@ -79,6 +84,8 @@ SUBMISSION_SPAN = timedelta(seconds=90)
 CLOCK_SKEW = timedelta(seconds=5)
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
+DURATIONS_KEPT = 25
+"""So many past jobs of a model tell how long its next one will take (their median)."""
 
 
 class CancelOutcome(StrEnum):
@@ -116,6 +123,8 @@ class JobView:
     progress: Progress | None = None
     preview_url: str | None = None
     place_in_line: int | None = None
+    expected_at: datetime | None = None
+    """When it will probably be done, from how long this model took lately."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -140,8 +149,8 @@ class ReplyObserver(Protocol):
         Raises nothing: when Discord cannot be asked, this waits and asks again."""
         ...
 
-    def operator_notice(self, text: str) -> None:
-        """Tell the operator."""
+    def operator_notice(self, matter: str, text: str) -> None:
+        """Tell the operator, once for a while about the same matter."""
         ...
 
 
@@ -180,6 +189,7 @@ class JobService:
         self._lanes: dict[str, Lane] = {}
         self._live: dict[str, Live] = {}
         self._hooks: dict[bytes, str] = {}
+        self._durations: dict[str, deque[float]] = {}
         self._observer: ReplyObserver | None = None
 
     # -- set up ---------------------------------------------------------------------------------------
@@ -231,6 +241,14 @@ class JobService:
     @property
     def fetcher(self) -> Fetcher:
         return self._fetcher
+
+    def takes_uploads(self, model_id: str) -> bool:
+        """Whether input pictures are given to the model's provider as bytes. Raises UnknownModel, ModelUnavailable."""
+        model = self._catalogue.get(model_id)
+        lane = self._lanes.get(model.provider)
+        if lane is None:
+            raise ModelUnavailable(model.id, "no_key")
+        return lane.provider.takes_uploads
 
     def waiting(self) -> dict[str, int]:
         """Jobs in line by provider."""
@@ -299,15 +317,21 @@ class JobService:
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""
-        await self._store.accept(reply.id, message_id=message_id)
+        await self._write(lambda: self._store.accept(reply.id, message_id=message_id))
         for job in reply.jobs:
             self._lanes[job.provider].enter(job.id, reply.user_id)
 
-    async def abandon(self, reply: Reply) -> None:
-        """Discord did not take the card: release everything, buy nothing."""
+    async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
+        """Discord did not take the card: release everything, buy nothing. If it may be visible after all, correct it."""
         for job in reply.jobs:
-            await self._store.fail(job.id, Failure(reason=FailureReason.NOT_SHOWN), now=self._clock())
-        await self._store.set_delivery(reply.id, Delivery.IMPOSSIBLE)
+            job_id = job.id
+            await self._write(
+                lambda: self._store.fail(job_id, Failure(reason=FailureReason.NOT_SHOWN), now=self._clock())
+            )
+        if surely_unseen:
+            await self._write(lambda: self._store.set_delivery(reply.id, Delivery.IMPOSSIBLE))
+        else:
+            self._notify(reply)
 
     async def view(self, reply_id: str) -> ReplyView | None:
         """How the reply should look now; None when it is not known (any more)."""
@@ -327,12 +351,21 @@ class JobService:
             progress=live.progress if live else None,
             preview_url=live.preview_url if live else None,
             place_in_line=lane.line.place(job.id) if lane else None,
+            expected_at=self._expected_at(job),
         )
+
+    def _expected_at(self, job: Job) -> datetime | None:
+        lately = self._durations.get(job.request.model_id)
+        if not lately or job.submitted_at is None:
+            return None
+        return job.submitted_at + timedelta(seconds=median(lately))
 
     def model_label(self, model_id: str) -> str:
         """The name of a model, or its id when it has left the catalogue."""
-        model = self._catalogue.find(model_id)
-        return model.label if model else model_id
+        try:
+            return self._catalogue.get(model_id).label
+        except UnknownModel:
+            return model_id
 
     async def cancel(self, job: Job) -> CancelOutcome:
         """Try to stop a job. Money follows what really happened, not what was asked."""
@@ -382,6 +415,8 @@ class JobService:
 
     async def resume(self) -> None:
         """Take every unfinished job down the line from where it stood, and show every final state not yet shown."""
+        for model_id, seconds in await self._store.recent_durations(DURATIONS_KEPT):
+            self._durations.setdefault(model_id, deque(maxlen=DURATIONS_KEPT)).append(seconds)
         for reply in await self._store.unfinished():
             if not reply.accepted:
                 self._supervisor.start(f"reply {reply.id}", self._resume_unaccepted(reply))
@@ -422,7 +457,7 @@ class JobService:
     def _lane_closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
         _log.error("%s closed (%s): %s", provider, reason, error)
         if self._observer is not None:
-            self._observer.operator_notice(f"{provider} takes no jobs ({reason}): {error}")
+            self._observer.operator_notice(f"{provider} closed", f"{provider} takes no jobs ({reason}): {error}")
         if reason is Closed.DENIED:
             self._supervisor.start(f"{provider} line cleared", self._clear_line(self._lanes[provider]))
 
@@ -685,7 +720,9 @@ class JobService:
         except MediaError as error:
             _log.error("completed, but no usable picture: %s", error)
             if self._observer is not None:
-                self._observer.operator_notice(f"Job {job.id} was completed without a usable picture: {error}")
+                self._observer.operator_notice(
+                    "no usable picture", f"Job {job.id} was completed without a usable picture: {error}"
+                )
             await self._fail(job, Failure(reason=FailureReason.NO_USABLE_RESULT), at_house_cost=True)
             return
         cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
@@ -695,7 +732,13 @@ class JobService:
         await self._end(
             lambda: self._store.succeed(job.id, charged_usd_micros=charged, pictures=pictures, now=self._clock())
         )
+        self._note_duration(job)
         _log.info("completed for %d micro-dollars", charged)
+
+    def _note_duration(self, job: Job) -> None:
+        if job.submitted_at is not None:
+            lately = self._durations.setdefault(job.request.model_id, deque(maxlen=DURATIONS_KEPT))
+            lately.append(_seconds(self._clock() - job.submitted_at))
 
     async def _fetch_picture(self, url: str) -> Picture:
         async for attempt in stamina.retry_context(
@@ -703,16 +746,17 @@ class JobService:
         ):
             with attempt:
                 data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES)
-                content_type, width, height = await self._workshop.check_result(data)
-        sha256 = await self._pictures.put(data)
-        return Picture(
-            sha256=sha256,
-            content_type=content_type,
-            width=width,
-            height=height,
-            size_bytes=len(data),
-            source_url=url,
-        )
+                checked = await self._workshop.check_result(data)
+                sha256 = await self._write(partial(self._pictures.put, data))
+                return Picture(
+                    sha256=sha256,
+                    content_type=checked.content_type,
+                    width=checked.width,
+                    height=checked.height,
+                    size_bytes=len(data),
+                    source_url=url,
+                )
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     # -- small things ------------------------------------------------------------------------------------------------
 

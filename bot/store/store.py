@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+from bot.errors import StoreError
 from bot.jobs import Delivery, Failure, Job, JobStatus, Picture, Reply, ReplyAddress
-from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, SpendLine, Window
+from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, ServerCap, SpendLine, Window
 from bot.store import jobs, ledger, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
@@ -25,23 +25,6 @@ from bot.store.limits import Change
 
 RETENTION = timedelta(days=30)
 """How long input pictures, and results that could not be shown, are kept for their members."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ServerCap:
-    """The server's cap in its window, and what counts against it."""
-
-    quota: Quota
-    window: Window
-    spent_usd_micros: int
-    set_aside_usd_micros: int
-
-    @property
-    def available_usd_micros(self) -> int | None:
-        """What is left, never negative; None when unlimited."""
-        if self.quota.amount_usd_micros is None:
-            return None
-        return max(0, self.quota.amount_usd_micros - self.spent_usd_micros - self.set_aside_usd_micros)
 
 
 class Store:
@@ -363,3 +346,31 @@ class Store:
     async def house_usd_micros(self, *, since: datetime | None = None) -> int:
         """What the house account bore."""
         return await self._read(partial(ledger.house_usd_micros, since=since))
+
+    async def recall(self, key: str) -> str | None:
+        """A small fact noted with `remember`."""
+
+        def work(connection: sqlite3.Connection) -> str | None:
+            row = connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
+            return None if row is None else str(row[0])
+
+        return await self._read(work)
+
+    async def remember(self, key: str, value: str) -> None:
+        """Note a small fact about the bot itself."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                (key, value),
+            )
+
+        await self._write(work)
+
+    async def problem(self) -> str | None:
+        """None when a transaction can be written now, else what is in the way."""
+        try:
+            await self._write(lambda connection: None)
+        except StoreError as error:
+            return str(error)
+        return None

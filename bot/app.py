@@ -1,0 +1,271 @@
+"""The composition root: opens everything in order, closes it in reverse. The only file of bot/ that knows Discord."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import discord
+import yarl
+from discord import app_commands
+from discord.ext import commands
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+from bot.catalogue import OVERRIDE_FILE, Catalogue
+from bot.errors import SettingsError, UnknownModel
+from bot.fetch import Fetcher
+from bot.http import HttpServer
+from bot.images import ImageWorkshop
+from bot.log import bind_job
+from bot.pictures import PictureStore
+from bot.providers.base import Provider
+from bot.providers.krea import KreaProvider
+from bot.providers.pixazo import PixazoProvider
+from bot.providers.watcher import Watcher
+from bot.quota import Limits, Quota, QuotaSource
+from bot.service import JobService
+from bot.settings import Settings
+from bot.store.store import Store
+from bot.supervisor import Supervisor
+from cogs import buttons, failures
+from cogs.desk import Desk
+from cogs.edit import Edit
+from cogs.imagine import Imagine
+from cogs.messages import NOBODY, Messages
+from cogs.operator import OperatorLine
+from cogs.quota import QuotaCommands
+from cogs.reply import Replies
+from cogs.usage import Usage
+
+_log = logging.getLogger(__name__)
+
+OFFICIAL_API_BASE = "https://discord.com/api/v10"
+SWEEP_SECONDS = 3600.0
+SLOWEST_HEARTBEAT_SECONDS = 45.0
+SETTLE_SECONDS = 5.0
+"""So long a polite stop waits for orders that are half sent; everything else goes on at the next start."""
+
+
+class Tree(app_commands.CommandTree["Bot"]):
+    """The command tree; failures become sentences."""
+
+    async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
+        """Whatever escapes a command ends here."""
+        if interaction.type is discord.InteractionType.autocomplete:
+            _log.warning("autocomplete failed", exc_info=error)
+            return
+        await failures.report(interaction, error)
+
+
+class Bot(commands.Bot):
+    """The Discord client. It caches next to nothing: commands bring all they need with them."""
+
+    def __init__(self, *, settings: Settings, store: Store, service: JobService, supervisor: Supervisor) -> None:
+        super().__init__(
+            command_prefix=commands.when_mentioned,
+            help_command=None,
+            tree_cls=Tree,
+            intents=discord.Intents(guilds=True),
+            allowed_mentions=NOBODY,
+            max_messages=None,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
+        )
+        self._settings = settings
+        self._store = store
+        self.service = service
+        messages = Messages(self.http)
+        self.operator = OperatorLine(messages=messages, supervisor=supervisor)
+        self.desk = Desk(
+            service=service,
+            messages=messages,
+            cdn_hosts=settings.discord_cdn_hosts,
+            default_model=settings.default_model,
+        )
+        service.observe(Replies(service=service, messages=messages, supervisor=supervisor, operator=self.operator))
+
+    async def setup_hook(self) -> None:
+        """Logged in, not yet connected: commands and buttons are in place and old jobs on their way before anybody asks."""
+        edit = Edit(self.desk)
+        for cog in (Imagine(self.desk), edit, Usage(self.desk), QuotaCommands(self.desk)):
+            await self.add_cog(cog)
+        edit.install(self.tree)
+        buttons.install(self, self.desk)
+        if self.application is not None:
+            self.operator.set_owner(self.application)
+        if self._settings.discord_api_base != OFFICIAL_API_BASE:
+            gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
+            DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
+        await self.service.resume()
+        if self._settings.sync_commands:
+            await self._sync_commands()
+
+    async def _sync_commands(self) -> None:
+        """Register commands only when they changed: Discord allows 200 registrations a day."""
+        payload = [command.to_dict(self.tree) for command in self.tree.get_commands()]
+        digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
+        key = f"commands of {self.application_id}"
+        registered = {command.name for command in await self.tree.fetch_commands()}
+        if await self._store.recall(key) == digest and registered == {command["name"] for command in payload}:
+            _log.info("commands are registered already")
+            return
+        await self.tree.sync()
+        await self._store.remember(key, digest)
+        _log.info("commands registered")
+
+    def problem(self) -> str | None:
+        """None while the gateway delivers: ready, and heartbeats are answered."""
+        if self.is_closed() or not self.is_ready():
+            return "not connected"
+        if not math.isfinite(self.latency) or self.latency > SLOWEST_HEARTBEAT_SECONDS:
+            return "heartbeats are not answered"
+        return None
+
+    async def on_ready(self) -> None:
+        """A line for the operator."""
+        _log.info("ready in %d servers", len(self.guilds))
+
+
+def providers_of(settings: Settings, session: aiohttp.ClientSession) -> list[tuple[Provider, float, int]]:
+    """The providers we have a key for, with their poll interval in seconds and their number of places."""
+    found: list[tuple[Provider, float, int]] = []
+    if settings.krea_api_key is not None:
+        krea = KreaProvider(session, base_url=settings.krea_api_base, api_key=settings.krea_api_key.get_secret_value())
+        found.append((krea, settings.krea_poll_seconds, settings.krea_max_concurrency))
+    if settings.pixazo_api_key is not None:
+        pixazo = PixazoProvider(
+            session, base_url=settings.pixazo_api_base, api_key=settings.pixazo_api_key.get_secret_value()
+        )
+        found.append((pixazo, settings.pixazo_poll_seconds, settings.pixazo_max_concurrency))
+    return found
+
+
+def load_catalogue(settings: Settings) -> Catalogue:
+    """The catalogue with the operator's own prices, if there is such a file beside the database."""
+    overrides = settings.database_path.parent / OVERRIDE_FILE
+    catalogue = Catalogue.load(overrides if overrides.exists() else None)
+    try:
+        catalogue.get(settings.default_model)
+    except UnknownModel as error:
+        raise SettingsError(
+            "DEFAULT_MODEL must be the id of a model in the catalogue (see: python -m bot catalogue)"
+        ) from error
+    return catalogue
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What binds where a server's moderators set nothing, and what always binds."""
+    return Limits(
+        default_quota=Quota(
+            amount_usd_micros=settings.default_quota_usd,
+            period=settings.default_quota_period,
+            source=QuotaSource.SETTINGS,
+        ),
+        operator_daily_cap_usd_micros=settings.operator_daily_cap_usd,
+        max_running_jobs=settings.max_running_jobs_per_user,
+    )
+
+
+def aim_at(api_base: str) -> None:
+    """Point discord.py at this REST base. One assignment covers interactions and webhooks too."""
+    Route.BASE = api_base
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncGenerator[Bot]:
+    """The whole application, ready to log in; closed in reverse order."""
+    aim_at(settings.discord_api_base)
+    catalogue = load_catalogue(settings)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(await Store.open(settings.database_path))
+        pictures = PictureStore(settings.database_path.parent / "pictures")
+        stack.push_async_callback(pictures.close)
+        workshop = ImageWorkshop()
+        stack.push_async_callback(workshop.close)
+        fetcher = await stack.enter_async_context(
+            Fetcher(allow_private_addresses=settings.media_allow_private_addresses)
+        )
+        session = await stack.enter_async_context(
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
+        )
+        supervisor = await stack.enter_async_context(Supervisor())
+        service = JobService(
+            store=store,
+            catalogue=catalogue,
+            pictures=pictures,
+            fetcher=fetcher,
+            workshop=workshop,
+            supervisor=supervisor,
+            limits=limits_of(settings),
+            public_url=settings.public_url,
+            job_log=bind_job,
+        )
+        for provider, poll_seconds, places in providers_of(settings, session):
+            watcher = Watcher(provider, poll_seconds=poll_seconds)
+            service.add_provider(provider, watcher, max_concurrency=places)
+        bot = Bot(settings=settings, store=store, service=service, supervisor=supervisor)
+        await stack.enter_async_context(
+            HttpServer(
+                host=settings.http_host,
+                port=settings.http_port,
+                checks={
+                    "discord": bot.problem,
+                    "database": store.problem,
+                    "workers": lambda: ", ".join(supervisor.down()) or None,
+                },
+                on_hook=service.hook,
+            )
+        )
+        supervisor.start_forever("picture sweep", lambda: _sweep(store, pictures))
+        yield bot
+
+
+async def _sweep(store: Store, pictures: PictureStore) -> None:
+    """Drop pictures nobody needs any more, once an hour."""
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        dropped = await pictures.sweep(await store.sha256_in_use())
+        if dropped:
+            _log.info("dropped %d pictures that are no longer needed", dropped)
+
+
+async def run(settings: Settings) -> None:
+    """Run until SIGTERM, Ctrl-C or a failure that no retry can mend. Raises BotError, discord.LoginFailure."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(name, stopping.set)
+    assert settings.discord_token is not None, "load_settings() made sure"
+    async with opened(settings) as bot:
+        client = asyncio.create_task(bot.start(settings.discord_token.get_secret_value()), name="discord")
+        stop = asyncio.create_task(stopping.wait(), name="stop signal")
+        try:
+            await asyncio.wait({client, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if client.done():
+                client.result()
+        finally:
+            stop.cancel()
+            await _close(bot, client)
+
+
+async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
+    """No new commands, no half-sent orders, then goodbye."""
+    _log.info("stopping")
+    bot.desk.close()
+    bot.service.stop()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(bot.service.settle_submissions(), SETTLE_SECONDS)
+    await bot.close()
+    client.cancel()
+    await asyncio.wait({client})
+    _log.info("stopped; unfinished jobs go on at the next start")

@@ -1,0 +1,219 @@
+"""The command line: `python -m bot [check | backup FILE | restore FILE | ledger verify | catalogue [--refresh [--write]]]`.
+
+Exit codes: 0 all is well, 1 something does not work (the output says what), 2 a setting or an argument is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import sqlite3
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import aiohttp
+import discord
+
+from bot import app
+from bot.catalogue import DATA_FILE, data_text
+from bot.catalogue_refresh import refreshed, write
+from bot.errors import BotError, ProviderError, SettingsError, StoreError
+from bot.log import set_up_logging
+from bot.providers.openapi import fetch_openapi
+from bot.quota import format_usd
+from bot.settings import Settings, load_settings
+from bot.store.backup import copy_database, restore
+from bot.store.file import connect_for_reading
+from bot.store.verify import verify
+
+_log = logging.getLogger(__name__)
+
+INVITE_PERMISSIONS = discord.Permissions(
+    view_channel=True, send_messages=True, send_messages_in_threads=True, attach_files=True, read_message_history=True
+)
+"""The least the bot needs: to edit its own answers after 15 minutes and to post a picture whose answer is gone."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one call of the program; returns its exit code."""
+    parsed = _parser().parse_args(arguments)
+    work: Callable[[argparse.Namespace], int] = parsed.work
+    try:
+        return work(parsed)
+    except SettingsError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BotError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits pictures.")
+    parser.set_defaults(work=_run)
+    calls = parser.add_subparsers(title="calls", metavar="")
+    check = calls.add_parser("check", help="read the settings, open the database, ask Discord and each provider")
+    check.set_defaults(work=_check)
+    backup = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
+    backup.add_argument("file", type=Path)
+    backup.set_defaults(work=_backup)
+    restoring = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
+    restoring.add_argument("file", type=Path)
+    restoring.set_defaults(work=_restore)
+    ledger = calls.add_parser("ledger", help="look into the books")
+    ledger.add_argument("what", choices=["verify"], help="prove every invariant over the whole file")
+    ledger.set_defaults(work=_verify)
+    catalogue = calls.add_parser("catalogue", help="list the models and their prices")
+    catalogue.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
+    catalogue.add_argument("--write", action="store_true", help="with --refresh: write what changed into the data file")
+    catalogue.set_defaults(work=_catalogue)
+    return parser
+
+
+def _run(_: argparse.Namespace) -> int:
+    settings = load_settings()
+    set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
+    try:
+        asyncio.run(app.run(settings))
+    except discord.LoginFailure:
+        raise SettingsError("DISCORD_TOKEN is not accepted by Discord: copy the bot's token again") from None
+    return 0
+
+
+# -- check ------------------------------------------------------------------------------------------------
+
+
+def _check(_: argparse.Namespace) -> int:
+    settings = load_settings()
+    set_up_logging(level="ERROR", style=settings.log_format, secrets=settings.secret_values)
+    rows = [("settings", True, "complete"), *asyncio.run(_ask_everybody(settings))]
+    width = max(len(name) for name, _, _ in rows)
+    for name, works, what in rows:
+        print(f"{'ok  ' if works else 'FAIL'}  {name:<{width}}  {what}")
+    return 0 if all(works for _, works, _ in rows) else 1
+
+
+async def _ask_everybody(settings: Settings) -> list[tuple[str, bool, str]]:
+    rows = [await _try("catalogue", lambda: _ask_catalogue(settings))]
+    rows.append(await _try("database", lambda: _ask_database(settings)))
+    rows.append(await _try("discord", lambda: _ask_discord(settings)))
+    async with aiohttp.ClientSession() as session:
+        for provider, _, places in app.providers_of(settings, session):
+
+            async def probe(provider: app.Provider = provider, places: int = places) -> str:
+                await provider.probe()
+                return f"answers and takes the key; up to {places} jobs at a time"
+
+            rows.append(await _try(provider.name, probe))
+    return rows
+
+
+async def _try(name: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool, str]:
+    try:
+        return name, True, await ask()
+    except (BotError, ProviderError, StoreError) as error:
+        return name, False, str(error)
+    except discord.LoginFailure:
+        return name, False, "the token is not accepted"
+    except (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError) as error:
+        return name, False, f"cannot be reached: {error}"
+
+
+async def _ask_catalogue(settings: Settings) -> str:
+    catalogue = app.load_catalogue(settings)
+    offered = [model for model in catalogue.models if model.orderable]
+    return f"{len(offered)} models can be ordered; the default is {settings.default_model}"
+
+
+async def _ask_database(settings: Settings) -> str:
+    path = settings.database_path
+    if not path.exists():
+        return f"{path} does not exist yet and is created at the first start"
+    findings = await asyncio.to_thread(_findings, path)
+    if findings:
+        raise StoreError(f"{path}: {len(findings)} findings, see: python -m bot ledger verify")
+    return f"{path} is sound"
+
+
+async def _ask_discord(settings: Settings) -> str:
+    assert settings.discord_token is not None
+    app.aim_at(settings.discord_api_base)
+    async with discord.Client(intents=discord.Intents.none()) as client:
+        await client.login(settings.discord_token.get_secret_value())
+        invite = discord.utils.oauth_url(client.application_id or 0, permissions=INVITE_PERMISSIONS)
+        return f"logged in as {client.user}; invite: {invite}"
+
+
+# -- the books ------------------------------------------------------------------------------------------------
+
+
+def _backup(parsed: argparse.Namespace) -> int:
+    settings = load_settings(credentials=False)
+    copy_database(settings.database_path, parsed.file)
+    print(f"written: {parsed.file}")
+    return 0
+
+
+def _restore(parsed: argparse.Namespace) -> int:
+    settings = load_settings(credentials=False)
+    restore(parsed.file, settings.database_path)
+    print(f"restored: {settings.database_path}")
+    return 0
+
+
+def _verify(_: argparse.Namespace) -> int:
+    settings = load_settings(credentials=False)
+    findings = _findings(settings.database_path)
+    for finding in findings:
+        print(finding)
+    print("the books balance" if not findings else f"{len(findings)} findings")
+    return 1 if findings else 0
+
+
+def _findings(path: Path) -> list[str]:
+    if not path.exists():
+        raise StoreError(f"{path} does not exist")
+    try:
+        with closing(connect_for_reading(path)) as connection:
+            return [str(finding) for finding in verify(connection)]
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be read: {error}") from error
+
+
+# -- the catalogue --------------------------------------------------------------------------------------------
+
+
+def _catalogue(parsed: argparse.Namespace) -> int:
+    settings = load_settings(credentials=False)
+    if parsed.refresh:
+        return asyncio.run(_refresh(settings, write_file=parsed.write))
+    for model in app.load_catalogue(settings).models:
+        price = "not orderable: no price"
+        if model.orderable and model.price_range is not None:
+            low, high = model.price_range
+            price = format_usd(low) if low == high else f"{format_usd(low)} to {format_usd(high)}"
+        print(f"{model.id:<44} {model.label:<34} {', '.join(model.modes):<28} {price}")
+    return 0
+
+
+async def _refresh(settings: Settings, *, write_file: bool) -> int:
+    async with aiohttp.ClientSession() as session:
+        document = await fetch_openapi(session, settings.krea_api_base)
+    try:
+        result = refreshed(json.loads(data_text()), document)
+    except ValueError as error:
+        raise StoreError(f"the description cannot be used: {error}") from error
+    for change in result.changes:
+        print(change)
+    if not result.changes:
+        print("the catalogue is up to date")
+    elif write_file:
+        write(result.data, DATA_FILE)
+        print(f"written: {DATA_FILE}")
+    return 0

@@ -1,0 +1,148 @@
+"""Answer: the first response to a command. At once where possible, deferred when it takes longer than a second.
+
+Discord wants an answer within 3 seconds. An admission takes milliseconds, so the card itself is usually that answer;
+downloading attachments may take longer. A refusal is private, also after a public deferral.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import discord
+from discord import ui
+
+from bot.jobs import ReplyAddress
+from cogs import render
+from cogs.messages import NOBODY, Messages, Shown
+
+_log = logging.getLogger(__name__)
+
+DEFER_AFTER_SECONDS = 1.0
+_ALREADY_ACKNOWLEDGED = 40060
+_UNKNOWN_INTERACTION = 10062
+
+
+class NotShown(Exception):
+    """Discord did not accept the answer. `surely` is False when that could not be found out."""
+
+    def __init__(self, *, surely: bool) -> None:
+        super().__init__("Discord did not accept the answer")
+        self.surely = surely
+
+
+class Answer:
+    """`async with Answer(interaction, messages, private=…) as answer:` then exactly one of `show` or `refuse`."""
+
+    def __init__(self, interaction: discord.Interaction[Any], messages: Messages, *, private: bool) -> None:
+        self._interaction = interaction
+        self._messages = messages
+        self._private = private
+        self._deferred = False
+        self._lock = asyncio.Lock()
+        self._timer: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._timer = asyncio.create_task(self._defer_late(), name=f"deferral of {self._interaction.id}")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _defer_late(self) -> None:
+        await asyncio.sleep(DEFER_AFTER_SECONDS)
+        async with self._lock:
+            if self._interaction.response.is_done():
+                return
+            try:
+                await self._interaction.response.defer(thinking=True, ephemeral=self._private)
+                self._deferred = True
+            except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                _log.warning("could not defer: %s", error)
+
+    async def show(self, view: ui.LayoutView) -> Shown:
+        """Show the card. Raises NotShown."""
+        async with self._lock:
+            if self._deferred:
+                return await self._edit_original(view)
+            try:
+                response = await self._interaction.response.send_message(
+                    view=view, ephemeral=self._private, allowed_mentions=NOBODY
+                )
+            except discord.HTTPException as error:
+                if error.code == _UNKNOWN_INTERACTION:
+                    raise NotShown(surely=True) from error
+                if error.code != _ALREADY_ACKNOWLEDGED and error.status < 500:
+                    raise NotShown(surely=True) from error
+                # The answer may have arrived although we were told otherwise (a repeated call after a lost response).
+                return await self._look_for_it()
+            except (aiohttp.ClientError, OSError, discord.InteractionResponded):
+                return await self._look_for_it()
+        message_id = response.message_id
+        if message_id is None:
+            return await self._look_for_it()
+        return Shown(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
+
+    async def refuse(self, text: str) -> None:
+        """Say privately why nothing was ordered."""
+        view = render.refused(text)
+        async with self._lock:
+            try:
+                if not self._deferred:
+                    await self._interaction.response.send_message(view=view, ephemeral=True, allowed_mentions=NOBODY)
+                elif self._private:
+                    await self._edit_original(view)
+                else:
+                    await self._interaction.delete_original_response()
+                    await self._interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY)
+            except (discord.HTTPException, aiohttp.ClientError, OSError, NotShown) as error:
+                _log.info("a refusal could not be shown: %s", error)
+
+    async def _edit_original(self, view: ui.LayoutView) -> Shown:
+        try:
+            return await self._messages.edit(address_of(self._interaction), view, by_token=True)
+        except discord.HTTPException as error:
+            raise NotShown(surely=error.status < 500) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise NotShown(surely=False) from error
+
+    async def _look_for_it(self) -> Shown:
+        try:
+            return await self._messages.original(address_of(self._interaction))
+        except discord.HTTPException as error:
+            raise NotShown(surely=error.status == 404) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise NotShown(surely=False) from error
+
+
+def address_of(interaction: discord.Interaction[Any], *, private: bool = False) -> ReplyAddress:
+    """Where the answer to this interaction lives, as plain values."""
+    return ReplyAddress(
+        application_id=interaction.application_id,
+        interaction_id=interaction.id,
+        token=interaction.token,
+        token_expires_at=interaction.expires_at,
+        guild_id=interaction.guild_id or 0,
+        channel_id=interaction.channel_id or 0,
+        message_id=None,
+        private=private,
+        file_limit_bytes=interaction.filesize_limit,
+        locale=str(interaction.locale),
+    )
+
+
+async def tell(
+    interaction: discord.Interaction[Any], view: ui.LayoutView, *, files: list[discord.File] | None = None
+) -> None:
+    """A private message in answer to a command or a button; works whether or not it was answered before."""
+    options: dict[str, Any] = {"files": files} if files else {}
+    if interaction.response.is_done():
+        await interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY, **options)
+    else:
+        await interaction.response.send_message(view=view, ephemeral=True, allowed_mentions=NOBODY, **options)

@@ -1,0 +1,147 @@
+"""Buttons under a card. The custom id names the job, the database knows the rest, so they work after any restart."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any, Self
+
+import discord
+from discord import ui
+
+from bot.jobs import JobRequest, Reply
+from bot.service import CancelOutcome
+from cogs import failures, render, words
+from cogs.answer import tell
+from cogs.desk import Desk
+from cogs.edit import EditModal, pictures_of
+from cogs.guards import is_moderator, require_moderator
+from cogs.quota import AUDIT_PAGE
+
+
+class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
+    """Any button of a card."""
+
+    desk: Desk
+
+    def __init__(self, action: str, job_id: str) -> None:
+        super().__init__(ui.Button(custom_id=f"job:{action}:{job_id}"))
+        self._action = action
+        self._job_id = job_id
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["action"], match["job_id"])
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Check who presses, then act."""
+        try:
+            await self._press(interaction)
+        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
+            await failures.report(interaction, error)
+
+    async def _press(self, interaction: discord.Interaction[Any]) -> None:
+        reply = await self.desk.service.store.reply_of_job(self._job_id)
+        if reply is None or reply.address.guild_id != interaction.guild_id:
+            await tell(interaction, render.refused(words.JOB_GONE))
+            return
+        if interaction.user.id != reply.user_id and not is_moderator(interaction):
+            await tell(interaction, render.refused(words.NOT_YOURS))
+            return
+        match self._action:
+            case "cancel":
+                await self._cancel(interaction, reply)
+            case "again":
+                await self._again(interaction, reply, new_seed=False)
+            case "vary":
+                await self._again(interaction, reply, new_seed=True)
+            case "edit":
+                await self._edit(interaction, reply)
+            case "recipe":
+                job = self._job(reply)
+                await tell(interaction, render.recipe(job, self.desk.service.model_label(job.request.model_id)))
+            case "delete":
+                await self._delete(interaction, reply)
+            case _:
+                await tell(interaction, render.refused(words.JOB_GONE))
+
+    def _job(self, reply: Reply) -> Any:
+        return next(job for job in reply.jobs if job.id == self._job_id)
+
+    async def _cancel(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        outcomes = {await self.desk.service.cancel(job) for job in reply.jobs if not job.status.is_final}
+        for outcome, text in _CANCEL_WORDS.items():
+            if outcome in outcomes:
+                await tell(interaction, render.note(text))
+                return
+        await tell(interaction, render.note(words.CANCEL_TOO_LATE))
+
+    async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
+        """The same order for whoever pressed, at their own cost."""
+        request = self._job(reply).request
+        options = {name: value for name, value in request.options.items() if not (new_seed and name == "seed")}
+        again: JobRequest = replace(request, user_id=interaction.user.id, options=options)
+        await self.desk.order(interaction, again, count=len(reply.jobs), private=reply.address.private)
+
+    async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
+        pictures = pictures_of(interaction.message) if interaction.message else []
+        if not pictures:
+            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
+            return
+        model = self.desk.service.catalogue.get(self._job(reply).request.model_id)
+        model_id = model.id if "edit" in model.modes else None
+        await interaction.response.send_modal(EditModal(self.desk, pictures, model_id=model_id))
+
+    async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
+        if not reply.is_final:
+            await tell(interaction, render.refused(words.DELETE_NOT_YET))
+            return
+        await interaction.response.defer()
+        await interaction.delete_original_response()
+
+
+_CANCEL_WORDS = {
+    CancelOutcome.CANCELLED: words.CANCEL_DONE,
+    CancelOutcome.ASKED: words.CANCEL_ASKED,
+    CancelOutcome.NOT_POSSIBLE: words.CANCEL_NOT_POSSIBLE,
+    CancelOutcome.TOO_LATE: words.CANCEL_TOO_LATE,
+}
+
+
+class AuditButton(ui.DynamicItem[ui.Button[Any]], template=render.AUDIT_CUSTOM_ID):
+    """'Older' under a page of the record of changes."""
+
+    desk: Desk
+
+    def __init__(self, before_id: int, user_id: int) -> None:
+        super().__init__(ui.Button(custom_id=f"audit:{before_id}:{user_id}"))
+        self._before_id = before_id
+        self._user_id = user_id or None
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["before_id"]), int(match["user_id"]))
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Turn the page; only for moderators of this server."""
+        try:
+            guild_id = require_moderator(interaction)
+            entries = await self.desk.service.store.audit(
+                guild_id, user_id=self._user_id, limit=AUDIT_PAGE + 1, before_id=self._before_id
+            )
+            page = render.audit(entries[:AUDIT_PAGE], user_id=self._user_id, more=len(entries) > AUDIT_PAGE)
+            await interaction.response.edit_message(view=page)
+        except Exception as error:  # as above
+            await failures.report(interaction, error)
+
+
+def install(client: discord.Client, desk: Desk) -> None:
+    """Answer these buttons from now on, whatever message they sit under."""
+    JobButton.desk = desk
+    AuditButton.desk = desk
+    client.add_dynamic_items(JobButton, AuditButton)

@@ -1,0 +1,137 @@
+"""The order desk: what /imagine, /edit, the message menu and the buttons have in common. Take an order, show its card."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import discord
+
+from bot.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
+from bot.jobs import ImageInput, ImageRole, JobRequest, Reply
+from bot.service import JobService
+from cogs import render, words
+from cogs.answer import Answer, NotShown, address_of
+from cogs.guards import member_of
+from cogs.messages import Messages
+
+_log = logging.getLogger(__name__)
+
+INPUT_MAX_BYTES = 25 * 2**20
+"""An attached picture may be this large; more than enough for 50 megapixels of JPEG."""
+
+
+class Desk:
+    """Hands orders over to the service and shows the first card; everything after that belongs to `Replies`."""
+
+    def __init__(
+        self, *, service: JobService, messages: Messages, cdn_hosts: tuple[str, ...], default_model: str
+    ) -> None:
+        self.service = service
+        self.messages = messages
+        self.default_model = default_model
+        self._cdn_hosts = cdn_hosts
+        self._closed = False
+
+    def close(self) -> None:
+        """Take no new orders: the bot is stopping."""
+        self._closed = True
+
+    def answer(self, interaction: discord.Interaction[Any], *, private: bool) -> Answer:
+        """The first response to this interaction."""
+        return Answer(interaction, self.messages, private=private)
+
+    async def order(
+        self,
+        interaction: discord.Interaction[Any],
+        request: JobRequest,
+        *,
+        attachments: Sequence[tuple[discord.Attachment, ImageRole]] = (),
+        count: int = 1,
+        private: bool = False,
+    ) -> None:
+        """Read the attachments, admit `count` jobs and show their card; or say privately why not."""
+        async with self.answer(interaction, private=private) as answer:
+            try:
+                if self._closed:
+                    raise _Closed
+                images = await self.read(attachments, request) if attachments else request.images
+                requests = [_with_images(request, images)] * count
+                view = await self.service.admit(
+                    requests, member=member_of(interaction), address=address_of(interaction, private=private)
+                )
+            except DuplicateCommand:
+                return
+            except RequestRefused as error:
+                await answer.refuse(words.refusal(error))
+                return
+            except StoreError:
+                _log.exception("an order could not be written down")
+                await answer.refuse(words.BOOKS_UNAVAILABLE)
+                return
+            except _Closed:
+                await answer.refuse(words.SHUTTING_DOWN)
+                return
+            await self._show(answer, view.reply, render.card(view))
+
+    async def _show(self, answer: Answer, reply: Reply, card: render.Layout) -> None:
+        """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
+        try:
+            shown = await asyncio.shield(answer.show(card))
+        except NotShown as error:
+            _log.warning("reply %s was not accepted by Discord", reply.id)
+            await self.service.abandon(reply, surely_unseen=error.surely)
+            return
+        await self.service.accept(reply, message_id=shown.message_id)
+
+    async def read(
+        self, attachments: Sequence[tuple[discord.Attachment, ImageRole]], request: JobRequest
+    ) -> tuple[ImageInput, ...]:
+        """Fetch, check and clean the attached pictures, all at once. Raises UnusableImage, UnknownModel, ModelUnavailable."""
+        uploads = self.service.takes_uploads(request.model_id)
+        return tuple(
+            await asyncio.gather(*(self._read_one(attachment, role, uploads) for attachment, role in attachments))
+        )
+
+    async def _read_one(self, attachment: discord.Attachment, role: ImageRole, uploads: bool) -> ImageInput:
+        name = attachment.filename
+        if attachment.size > INPUT_MAX_BYTES:
+            raise UnusableImage(name, "too_many_bytes", f"at most {INPUT_MAX_BYTES // 2**20} MB")
+        try:
+            data = await self.service.fetcher.download(
+                attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
+            )
+        except MediaError as error:
+            _log.info("attachment not fetched: %s", error)
+            raise UnusableImage(name, "unreachable") from error
+        # A provider that fetches by address gets the file as it is: then it must not tell where it was taken.
+        if not uploads and await self.service.workshop.has_location(data):
+            raise UnusableImage(name, "location_data")
+        clean = await self.service.workshop.clean_input(data, name)
+        sha256 = await self.service.pictures.put(clean.data)
+        return ImageInput(
+            sha256=sha256,
+            role=role,
+            content_type=clean.content_type,
+            width=clean.width,
+            height=clean.height,
+            public_url=None if uploads else attachment.url,
+        )
+
+
+class _Closed(Exception):
+    """The bot is stopping."""
+
+
+def _with_images(request: JobRequest, images: tuple[ImageInput, ...]) -> JobRequest:
+    return JobRequest(
+        kind=request.kind,
+        guild_id=request.guild_id,
+        user_id=request.user_id,
+        model_id=request.model_id,
+        prompt=request.prompt,
+        options=request.options,
+        images=images,
+    )

@@ -1,0 +1,166 @@
+"""/edit and the message menu `Edit this image`: change pictures that somebody attached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.jobs import ImageRole, JobKind, JobRequest
+from cogs import failures, render, suggestions, words
+from cogs.answer import tell
+from cogs.desk import Desk
+from cogs.guards import require_server
+
+MENU_NAME = "Edit this image"
+MOST_CHOICES = 25
+PROMPT_CHARACTERS = 4_000
+"""Discord: a text input of a modal takes at most so many."""
+
+
+class Edit(commands.Cog):
+    """Image to image."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._menu = app_commands.ContextMenu(name=MENU_NAME, callback=self.edit_this_image)
+        self._menu.guild_only = True
+
+    def install(self, tree: app_commands.CommandTree[Any]) -> None:
+        """Context menus live on the tree, not on the cog."""
+        tree.add_command(self._menu)
+
+    @app_commands.command(description="Change one to four attached pictures as you describe")
+    @app_commands.describe(
+        image="The picture to change",
+        prompt="What to change",
+        model="Which image model does it",
+        image2="Another picture to use",
+        image3="Another picture to use",
+        image4="Another picture to use",
+        aspect_ratio="Shape of the result",
+        resolution="How large it is made",
+        seed="The same seed and inputs give the same picture again",
+        private="Only you see the answer",
+    )
+    @app_commands.guild_only()
+    async def edit(
+        self,
+        interaction: discord.Interaction[Any],
+        image: discord.Attachment,
+        prompt: str,
+        model: str | None = None,
+        image2: discord.Attachment | None = None,
+        image3: discord.Attachment | None = None,
+        image4: discord.Attachment | None = None,
+        aspect_ratio: str | None = None,
+        resolution: str | None = None,
+        seed: int | None = None,
+        private: bool = False,
+    ) -> None:
+        """Order one edited picture."""
+        options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
+        request = self._request(
+            interaction, prompt, model, {name: value for name, value in options.items() if value is not None}
+        )
+        images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
+        await self._desk.order(
+            interaction,
+            request,
+            attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
+            private=private,
+        )
+
+    @edit.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return suggestions.models(self._desk.service, text, kind=JobKind.EDIT)
+
+    @edit.autocomplete("aspect_ratio")
+    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return self._values(interaction, "aspect_ratio", text)
+
+    @edit.autocomplete("resolution")
+    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return self._values(interaction, "resolution", text)
+
+    def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
+        return suggestions.values(self._desk.service, interaction, option, text, default_model=self._desk.default_model)
+
+    def _request(
+        self, interaction: discord.Interaction[Any], prompt: str, model: str | None, options: dict[str, str | int]
+    ) -> JobRequest:
+        return JobRequest(
+            kind=JobKind.EDIT,
+            guild_id=require_server(interaction),
+            user_id=interaction.user.id,
+            model_id=model or self._desk.default_model,
+            prompt=prompt,
+            options=options,
+        )
+
+    async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
+        """Ask what to change in the picture of any message."""
+        require_server(interaction)
+        pictures = pictures_of(message)
+        if not pictures:
+            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
+            return
+        await interaction.response.send_modal(EditModal(self._desk, pictures))
+
+
+def pictures_of(message: discord.Message) -> list[discord.Attachment]:
+    """Attached files of a message that look like pictures."""
+    return [
+        attachment
+        for attachment in message.attachments
+        if (attachment.content_type or "").startswith("image/") or attachment.width is not None
+    ]
+
+
+class EditModal(ui.Modal):
+    """Prompt, and a choice where the message has several pictures."""
+
+    def __init__(self, desk: Desk, pictures: list[discord.Attachment], *, model_id: str | None = None) -> None:
+        super().__init__(title=words.EDIT_MODAL_TITLE, timeout=15 * 60)
+        self._desk = desk
+        self._pictures = {str(picture.id): picture for picture in pictures[:MOST_CHOICES]}
+        self._model_id = model_id
+        self._prompt: ui.TextInput[EditModal] = ui.TextInput(
+            style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
+        )
+        self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT, component=self._prompt))
+        self._choice: ui.Select[EditModal] | None = None
+        if len(self._pictures) > 1:
+            self._choice = ui.Select(
+                custom_id="pictures",
+                max_values=min(4, len(self._pictures)),
+                options=[
+                    discord.SelectOption(
+                        label=words.shorten(f"{number}. {picture.filename}", 100), value=key, default=number == 1
+                    )
+                    for number, (key, picture) in enumerate(self._pictures.items(), start=1)
+                ],
+            )
+            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE, component=self._choice))
+
+    async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
+        """The same as /edit with the chosen pictures."""
+        chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
+        request = JobRequest(
+            kind=JobKind.EDIT,
+            guild_id=require_server(interaction),
+            user_id=interaction.user.id,
+            model_id=self._model_id or self._desk.default_model,
+            prompt=self._prompt.value,
+        )
+        await self._desk.order(
+            interaction,
+            request,
+            attachments=[(self._pictures[key], ImageRole.SOURCE) for key in chosen if key in self._pictures],
+        )
+
+    async def on_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
+        """Same words as for a command that failed."""
+        await failures.report(interaction, error)

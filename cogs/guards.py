@@ -1,0 +1,45 @@
+"""Guards: who may do what, checked by the bot itself (what Discord hides or shows is only a hint)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+from discord import app_commands
+
+from bot.quota import Member
+from cogs import words
+
+
+class NotAllowed(app_commands.CheckFailure):
+    """The text says what is missing."""
+
+
+def is_moderator(interaction: discord.Interaction[Any]) -> bool:
+    """Manage Server, as Discord computed it for this very interaction."""
+    if interaction.guild_id is None:
+        return False
+    permissions = interaction.permissions
+    return permissions.manage_guild or permissions.administrator
+
+
+def require_server(interaction: discord.Interaction[Any]) -> int:
+    """The server's id. Raises NotAllowed in a direct message."""
+    if interaction.guild_id is None:
+        raise NotAllowed(words.SERVER_ONLY)
+    return interaction.guild_id
+
+
+def require_moderator(interaction: discord.Interaction[Any]) -> int:
+    """The server's id. Raises NotAllowed for anybody else than a moderator of it."""
+    guild_id = require_server(interaction)
+    if not is_moderator(interaction):
+        raise NotAllowed(words.MODERATORS_ONLY)
+    return guild_id
+
+
+def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
+    """The member as plain values; role ids are known only for members of this server."""
+    who = user or interaction.user
+    roles = tuple(role.id for role in who.roles) if isinstance(who, discord.Member) else ()
+    return Member(guild_id=require_server(interaction), user_id=who.id, role_ids=roles)

@@ -1,0 +1,129 @@
+"""Messages: showing and editing one message in Discord through whichever door is still open.
+
+discord.py's webhook adapter holds one lock per interaction token, for as long as a rate limit asks for, so an edit that
+is under way would hold up a finished picture (measured). These calls go through the client's own HTTP machinery
+instead, which has no such lock and handles buckets, retries and 429s all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import discord
+from discord import ui
+from discord.http import HTTPClient, Route, handle_message_parameters
+
+from bot.jobs import ReplyAddress
+
+TOKEN_MARGIN = timedelta(minutes=2)
+"""The token dies 15 minutes after the command; from the 13th on we no longer rely on it."""
+
+NOBODY = discord.AllowedMentions.none()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A message as Discord has it now: attachment ids by file name."""
+
+    message_id: int
+    channel_id: int
+    attachment_ids: dict[str, int]
+
+
+class Messages:
+    """Calls on single messages. All raise discord.HTTPException, aiohttp.ClientError or OSError when they fail."""
+
+    def __init__(self, http: HTTPClient) -> None:
+        self._http = http
+
+    async def edit(
+        self, address: ReplyAddress, view: ui.LayoutView, *, files: Sequence[discord.File] = (), by_token: bool
+    ) -> Shown:
+        """Replace the layout of a reply and add `files`. Attachments already there stay unless new files come."""
+        if by_token:
+            route = Route(
+                "PATCH",
+                "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+                webhook_id=address.application_id,
+                webhook_token=address.token,
+            )
+        else:
+            route = Route(
+                "PATCH",
+                "/channels/{channel_id}/messages/{message_id}",
+                channel_id=address.channel_id,
+                message_id=address.message_id,
+            )
+        return _shown(await self._send(route, view, files))
+
+    async def post(
+        self, channel_id: int, view: ui.LayoutView, *, files: Sequence[discord.File] = (), nonce: str, notify: int
+    ) -> Shown:
+        """A new message that notifies `notify` and nobody else. The same `nonce` within minutes posts only once."""
+        route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
+        only_them = discord.AllowedMentions(
+            everyone=False, roles=False, replied_user=False, users=[discord.Object(notify)]
+        )
+        return _shown(await self._send(route, view, files, allowed_mentions=only_them, nonce=nonce[:25]))
+
+    async def open_direct_channel(self, user_id: int) -> int:
+        """The channel for direct messages to a user."""
+        data: dict[str, Any] = await self._http.request(
+            Route("POST", "/users/@me/channels"), json={"recipient_id": user_id}
+        )
+        return int(data["id"])
+
+    async def original(self, address: ReplyAddress) -> Shown:
+        """The reply itself, read through its token."""
+        route = Route(
+            "GET",
+            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+            webhook_id=address.application_id,
+            webhook_token=address.token,
+        )
+        return _shown(await self._http.request(route))
+
+    async def search(self, address: ReplyAddress) -> Shown | None:
+        """Look for the reply to a command among the messages that came right after it."""
+        route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.channel_id)
+        found: list[dict[str, Any]] = await self._http.request(
+            route, params={"after": address.interaction_id, "limit": 100}
+        )
+        for message in found:
+            interaction: dict[str, Any] = message.get("interaction_metadata") or {}
+            if interaction.get("id") == str(address.interaction_id):
+                return _shown(message)
+        return None
+
+    async def _send(
+        self,
+        route: Route,
+        view: ui.LayoutView,
+        files: Sequence[discord.File],
+        *,
+        allowed_mentions: discord.AllowedMentions = NOBODY,
+        nonce: str | None = None,
+    ) -> dict[str, Any]:
+        options: dict[str, Any] = {"attachments": list(files)} if files else {}
+        if nonce is not None:
+            options["nonce"] = nonce
+        with handle_message_parameters(view=view, allowed_mentions=allowed_mentions, **options) as parameters:
+            if parameters.files:
+                return await self._http.request(route, files=parameters.files, form=parameters.multipart)
+            return await self._http.request(route, json=parameters.payload)
+
+
+def token_is_alive(address: ReplyAddress) -> bool:
+    """Whether edits through the command's token can be relied on."""
+    return address.token is not None and datetime.now(UTC) < address.token_expires_at - TOKEN_MARGIN
+
+
+def _shown(message: dict[str, Any]) -> Shown:
+    return Shown(
+        message_id=int(message["id"]),
+        channel_id=int(message["channel_id"]),
+        attachment_ids={file["filename"]: int(file["id"]) for file in message.get("attachments", ())},
+    )

@@ -1,0 +1,306 @@
+"""/quota: moderators decide what members of their server may spend. Every change is recorded."""
+
+from __future__ import annotations
+
+import csv
+import io
+from datetime import UTC, datetime
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.quota import LimitSubject, Period, Quota, Window, format_usd, parse_usd
+from cogs import render, words
+from cogs.answer import tell
+from cogs.desk import Desk
+from cogs.guards import member_of, require_moderator
+
+AUDIT_PAGE = 10
+REASON_CHARACTERS = 200
+UNLIMITED = "unlimited"
+
+PERIODS = [
+    app_commands.Choice(name="Per day", value=Period.DAY.value),
+    app_commands.Choice(name="Per week", value=Period.WEEK.value),
+    app_commands.Choice(name="Per month", value=Period.MONTH.value),
+]
+REPORT_PERIODS = [
+    app_commands.Choice(name="Today", value=Period.DAY.value),
+    app_commands.Choice(name="This week", value=Period.WEEK.value),
+    app_commands.Choice(name="This month", value=Period.MONTH.value),
+]
+
+Reason = app_commands.Range[str, 0, REASON_CHARACTERS]
+
+
+class QuotaCommands(commands.Cog):
+    """The moderators' side of the money."""
+
+    group = app_commands.Group(
+        name="quota",
+        description="What members may spend",
+        default_permissions=discord.Permissions(manage_guild=True),
+        guild_only=True,
+    )
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._store = desk.service.store
+        self._default = desk.service.limits.default_quota
+
+    async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
+        """Our own check: what Discord shows to whom can be changed in a server's settings."""
+        require_moderator(interaction)
+        return True
+
+    # -- limits ---------------------------------------------------------------------------------------
+
+    @group.command(name="show", description="A member's limit, where it comes from, and what is left of it")
+    @app_commands.describe(member="Whose")
+    async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
+        """Limit and source, spent, set aside, left, next reset, extras."""
+        now = datetime.now(UTC)
+        who = member_of(interaction, member)
+        balance = await self._store.balance(who, default=self._default, now=now)
+        cap = await self._store.server_cap(who.guild_id, now=now)
+        blocked = await self._store.is_blocked(who.guild_id, who.user_id)
+        await tell(interaction, render.quota_of(member.mention, balance, cap=cap, blocked=blocked))
+
+    @group.command(name="set", description="Give a member a limit of their own")
+    @app_commands.describe(
+        member="Whose",
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per what",
+        reason="For the record",
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_member(
+        self,
+        interaction: discord.Interaction[Any],
+        member: discord.Member,
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """A member's own limit beats roles and default."""
+        if member.bot:
+            await tell(interaction, render.refused(words.BOT_HAS_NO_QUOTA.format(subject=member.mention)))
+            return
+        await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
+
+    @group.command(name="role", description="Give everybody with a role a limit; the most generous role wins")
+    @app_commands.describe(
+        role="Which role",
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per what",
+        reason="For the record",
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_role(
+        self,
+        interaction: discord.Interaction[Any],
+        role: discord.Role,
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """A role's limit."""
+        await self._set(interaction, LimitSubject.ROLE, role.id, role.mention, amount, period, reason)
+
+    @group.command(name="default", description="The limit for everybody without one of their own")
+    @app_commands.describe(
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_default(
+        self,
+        interaction: discord.Interaction[Any],
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """The limit for everybody else."""
+        await self._set(interaction, LimitSubject.DEFAULT, None, words.THE_DEFAULT, amount, period, reason)
+
+    @group.command(name="server", description="A cap for the whole server; it always binds")
+    @app_commands.describe(
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_server(
+        self,
+        interaction: discord.Interaction[Any],
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """The server's cap."""
+        await self._set(interaction, LimitSubject.SERVER, None, words.THE_SERVER, amount, period, reason)
+
+    async def _set(
+        self,
+        interaction: discord.Interaction[Any],
+        subject: LimitSubject,
+        subject_id: int | None,
+        name: str,
+        amount: str,
+        period: app_commands.Choice[str] | None,
+        reason: str | None,
+    ) -> None:
+        guild_id = require_moderator(interaction)
+        try:
+            limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
+        except ValueError:
+            await tell(interaction, render.refused(words.AMOUNT_HELP.format(amount=words.inline(amount))))
+            return
+        before = await self._store.limit(guild_id, subject, subject_id)
+        chosen = Period(period.value) if period else before.period if before else self._default.period
+        new = Quota(amount_usd_micros=limit, period=chosen)
+        old = await self._store.set_limit(
+            guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        text = words.LIMIT_SET.format(subject=name, new=words.quota(new), old=words.quota(old))
+        await tell(interaction, render.note(text))
+
+    @group.command(name="clear", description="Remove the limit of a member or a role")
+    @app_commands.describe(member="Whose", role="Which role", reason="For the record")
+    async def clear(
+        self,
+        interaction: discord.Interaction[Any],
+        member: discord.Member | None = None,
+        role: discord.Role | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Back to roles and default."""
+        guild_id = require_moderator(interaction)
+        if (member is None) == (role is None):
+            await tell(interaction, render.refused(words.CLEAR_ONE))
+            return
+        named: discord.Member | discord.Role | None = member or role
+        assert named is not None
+        subject = LimitSubject.MEMBER if member is not None else LimitSubject.ROLE
+        old = await self._store.set_limit(
+            guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        if old is None:
+            await tell(interaction, render.note(words.LIMIT_NONE.format(subject=named.mention)))
+        else:
+            await tell(
+                interaction, render.note(words.LIMIT_CLEARED.format(subject=named.mention, old=words.quota(old)))
+            )
+
+    # -- one-offs -----------------------------------------------------------------------------------------
+
+    @group.command(name="grant", description="A one-off extra for a member in the current period")
+    @app_commands.describe(member="Whose", amount="Dollars such as 5 or 2.50", reason="For the record")
+    async def grant(
+        self, interaction: discord.Interaction[Any], member: discord.Member, amount: str, reason: Reason | None = None
+    ) -> None:
+        """Counts until the period ends."""
+        require_moderator(interaction)
+        try:
+            extra = parse_usd(amount)
+        except ValueError:
+            extra = 0
+        if extra == 0:
+            await tell(interaction, render.refused(words.GRANT_HELP.format(amount=words.inline(amount))))
+            return
+        balance = await self._store.grant(
+            member_of(interaction, member),
+            extra,
+            default=self._default,
+            actor_id=interaction.user.id,
+            reason=reason,
+            now=datetime.now(UTC),
+        )
+        text = words.GRANTED.format(
+            subject=member.mention,
+            amount=format_usd(extra),
+            left=words.dollars_or_unlimited(balance.available_usd_micros),
+        )
+        await tell(interaction, render.note(text))
+
+    @group.command(name="reset", description="Let a member's spending in this period count from zero")
+    @app_commands.describe(member="Whose", reason="For the record")
+    async def reset(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """The ledger keeps the history."""
+        require_moderator(interaction)
+        balance = await self._store.reset(
+            member_of(interaction, member),
+            default=self._default,
+            actor_id=interaction.user.id,
+            reason=reason,
+            now=datetime.now(UTC),
+        )
+        left = words.dollars_or_unlimited(balance.available_usd_micros)
+        await tell(interaction, render.note(words.RESET_DONE.format(subject=member.mention, left=left)))
+
+    @group.command(name="block", description="No new jobs from a member")
+    @app_commands.describe(member="Whom", reason="For the record")
+    async def block(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """Running jobs finish."""
+        await self._set_blocked(interaction, member, reason, blocked=True)
+
+    @group.command(name="unblock", description="Let a member order again")
+    @app_commands.describe(member="Whom", reason="For the record")
+    async def unblock(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """The opposite of block."""
+        await self._set_blocked(interaction, member, reason, blocked=False)
+
+    async def _set_blocked(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: str | None, *, blocked: bool
+    ) -> None:
+        guild_id = require_moderator(interaction)
+        changed = await self._store.set_blocked(
+            guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        if changed:
+            text = (words.BLOCKED if blocked else words.UNBLOCKED).format(subject=member.mention)
+        else:
+            state = words.STATE_BLOCKED if blocked else words.STATE_UNBLOCKED
+            text = words.BLOCK_UNCHANGED.format(subject=member.mention, state=state)
+        await tell(interaction, render.note(text))
+
+    # -- looking back -----------------------------------------------------------------------------------------
+
+    @group.command(name="report", description="Who spent what, by member and by model")
+    @app_commands.describe(period="Which period")
+    @app_commands.choices(period=REPORT_PERIODS)
+    async def report(
+        self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
+    ) -> None:
+        """A table, and everything as a CSV file."""
+        guild_id = require_moderator(interaction)
+        chosen = Period(period.value) if period else Period.MONTH
+        zone = await self._store.time_zone(guild_id)
+        window = Window.containing(datetime.now(UTC), chosen, zone)
+        lines = await self._store.spend(guild_id, window)
+        labelled = [(line, self._desk.service.model_label(line.model_id)) for line in lines]
+        view = render.report(labelled, window, chosen)
+        if not lines:
+            await tell(interaction, view)
+            return
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(["member_id", "model", "pictures", "spent_usd"])
+        for line in lines:
+            table.writerow([line.user_id or "", line.model_id, line.jobs, f"{line.spent_usd_micros / 1_000_000:.6f}"])
+        file = discord.File(io.BytesIO(text.getvalue().encode()), filename=render.REPORT_FILE)
+        await tell(interaction, view, files=[file])
+
+    @group.command(name="audit", description="The record of changes to limits")
+    @app_commands.describe(member="Only changes about this member")
+    async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
+        """Newest first, a page at a time."""
+        guild_id = require_moderator(interaction)
+        user_id = member.id if member else None
+        entries = await self._store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1)
+        await tell(interaction, render.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE))

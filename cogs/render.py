@@ -1,0 +1,456 @@
+"""Pure functions: a value in, a Components V2 layout out. Words come from words.py, decisions from nowhere else.
+
+Limits kept here: 40 components and 4,000 characters of text in a message, 80 characters on a button (Discord:
+components/reference).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import discord
+from discord import ui
+
+from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress
+from bot.models import Model
+from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
+from bot.service import JobView, ReplyView
+from cogs import words
+
+PROMPT_SHOWN_CHARACTERS = 1_000
+ALT_TEXT_CHARACTERS = 1_000
+NOTE_ACCENT = 0x5865F2
+REFUSAL_ACCENT = 0xE67E22
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Look:
+    word: str
+    emoji: str
+    accent: int
+
+
+_LOOKS = {
+    JobStatus.QUEUED: _Look(word=words.QUEUED, emoji="⏳", accent=0x99AAB5),
+    JobStatus.SUBMITTING: _Look(word=words.QUEUED, emoji="⏳", accent=0x99AAB5),
+    JobStatus.RUNNING: _Look(word=words.PROCESSING, emoji="🎨", accent=0x5865F2),
+    JobStatus.UNCERTAIN: _Look(word=words.CHECKING, emoji="🔎", accent=0xF1C40F),
+    JobStatus.SUCCEEDED: _Look(word=words.COMPLETED, emoji="✅", accent=0x2ECC71),
+    JobStatus.FAILED: _Look(word=words.FAILED, emoji="⚠️", accent=0xE74C3C),
+    JobStatus.CANCELLED: _Look(word=words.CANCELLED, emoji="🚫", accent=0x99AAB5),
+}
+
+# Which state stands for a card with several jobs, most telling first.
+_UNFINISHED_FIRST = (JobStatus.RUNNING, JobStatus.UNCERTAIN, JobStatus.SUBMITTING, JobStatus.QUEUED)
+_FINAL_FIRST = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShownPicture:
+    """A picture as attached: `original_url` is set when a smaller copy had to stand in for it."""
+
+    filename: str
+    alt_text: str
+    original_url: str | None = None
+
+
+class Layout(ui.LayoutView):
+    """A finished layout. Its buttons are answered by their custom ids (see buttons.py), never by this object."""
+
+    def __init__(self, *items: ui.Item[ui.LayoutView]) -> None:
+        super().__init__(timeout=None)
+        for item in items:
+            self.add_item(item)
+        # Nothing dispatches to this object, so discord.py need not remember it for every message ever sent.
+        self.stop()
+
+
+def note(text: str, *, accent: int = NOTE_ACCENT) -> Layout:
+    """A short private message in the look of the card."""
+    return Layout(ui.Container(ui.TextDisplay(text), accent_colour=accent))
+
+
+def refused(text: str) -> Layout:
+    """A refusal: private, and says what would work."""
+    return note(text, accent=REFUSAL_ACCENT)
+
+
+# -- the card -----------------------------------------------------------------------------------------------
+
+
+def card(
+    view: ReplyView, *, pictures: Sequence[ShownPicture] = (), mention: str | None = None, hide_prompt: bool = False
+) -> Layout:
+    """The one message of a command, for any of its states. `pictures` are already attached under these names."""
+    status = headline_status(view)
+    look = _LOOKS[status]
+    parts: list[ui.Item[ui.LayoutView]] = []
+    if mention:
+        parts.append(ui.TextDisplay(words.READY_FOR.format(mention=mention)))
+    parts.append(ui.TextDisplay(f"### {look.emoji} {' · '.join([look.word, *_headline_details(view, status)])}"))
+    if hide_prompt or _moderated(view):
+        parts.append(ui.TextDisplay(f"-# {words.PROMPT_HIDDEN}"))
+    else:
+        parts.append(ui.TextDisplay(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
+    parts.extend(_explanations(view, status))
+    if pictures:
+        parts.append(_gallery(pictures))
+        parts.extend(_smaller_copies(pictures))
+    elif preview := next((job.preview_url for job in view.jobs if job.preview_url), None):
+        parts.append(ui.MediaGallery(discord.MediaGalleryItem(preview, description=words.PREVIEW)))
+    parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(view, status))))
+    if buttons := _buttons(view, status):
+        parts.append(ui.ActionRow(*buttons))
+    return Layout(ui.Container(*parts, accent_colour=look.accent))
+
+
+def headline_status(view: ReplyView) -> JobStatus:
+    """The one state that stands for all jobs of a card."""
+    present = {job.job.status for job in view.jobs}
+    order = _FINAL_FIRST if view.reply.is_final else _UNFINISHED_FIRST
+    return next(status for status in order if status in present)
+
+
+def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
+    details: list[str] = []
+    if status is JobStatus.RUNNING:
+        seen = {job.progress for job in view.jobs}
+        if Progress.SAMPLING in seen:
+            details.append(words.SAMPLING)
+        elif Progress.PREVIEW in seen:
+            details.append(words.PREVIEW)
+    if status is JobStatus.QUEUED:
+        places = [job.place_in_line for job in view.jobs if job.place_in_line is not None]
+        if places:
+            details.append(words.PLACE_IN_LINE.format(place=min(places)))
+    if len(view.jobs) > 1:
+        done = sum(job.job.status is JobStatus.SUCCEEDED for job in view.jobs)
+        details.append(words.SOME_DONE.format(done=done, total=len(view.jobs)))
+    return details
+
+
+def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutView]]:
+    """Why something failed or what is being checked."""
+    lines: list[str] = []
+    failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
+    if status is JobStatus.UNCERTAIN:
+        lines.append(words.CHECKING_EXPLAINED)
+    for reason in dict.fromkeys(job.failure.reason for job in failed if job.failure):
+        lines.append(words.FAILURES[reason])
+    if failed and status is JobStatus.SUCCEEDED:
+        lines.append(words.SOME_FAILED.format(failed=len(failed), total=len(view.jobs), NOT_CHARGED=words.NOT_CHARGED))
+    for hint in dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint):
+        lines.append(f"-# {words.inline(hint)}")
+    return [ui.TextDisplay("\n".join(lines))] if lines else []
+
+
+def _facts(view: ReplyView, status: JobStatus) -> list[str]:
+    """What was ordered, how long it takes, what it costs and what is left."""
+    first = view.jobs[0].job
+    made_of = [f"**{view.jobs[0].model_label}**", *_option_facts(first)]
+    if first.seed is not None:
+        seeds = [str(job.job.seed) for job in view.jobs if job.job.seed is not None]
+        made_of.append(words.SEED.format(seed=", ".join(seeds)))
+    lines = [" · ".join(made_of)]
+    if status is JobStatus.RUNNING:
+        started = min((job.job.submitted_at for job in view.jobs if job.job.submitted_at), default=None)
+        timing = [words.STARTED.format(when=words.moment(started))] if started else []
+        expected = max((job.expected_at for job in view.jobs if job.expected_at), default=None)
+        if expected is not None:
+            timing.append(words.EXPECTED.format(when=words.moment(expected)))
+        if timing:
+            lines.append(" · ".join(timing))
+    lines.append(f"{_price(view, status)} · {words.amount_left(view.balance.available_usd_micros)}")
+    return lines
+
+
+def _option_facts(job: Job) -> list[str]:
+    body, facts = job.body, list[str]()
+    for option in ("resolution", "aspect_ratio", "quality", "creativity"):
+        value = job.request.options.get(option, body.get(option))
+        if isinstance(value, str) and (option != "creativity" or option in job.request.options):
+            facts.append(words.inline(value))
+    if job.request.images:
+        facts.append(words.IMAGES_IN.get(len(job.request.images), ""))
+    return [fact for fact in facts if fact]
+
+
+def _price(view: ReplyView, status: JobStatus) -> str:
+    charged = sum(job.job.charged_usd_micros or 0 for job in view.jobs)
+    if status is JobStatus.SUCCEEDED:
+        return words.COST.format(amount=f"**{format_usd(charged)}**")
+    reserved = sum(job.job.reserved_usd_micros for job in view.jobs)
+    if status in (JobStatus.FAILED, JobStatus.CANCELLED):
+        return f"**{words.NOT_CHARGED}** ({format_usd(reserved)})"
+    return words.COSTS.format(amount=f"**{format_usd(reserved)}**")
+
+
+def _gallery(pictures: Sequence[ShownPicture]) -> ui.MediaGallery[ui.LayoutView]:
+    return ui.MediaGallery(
+        *(
+            discord.MediaGalleryItem(f"attachment://{picture.filename}", description=picture.alt_text)
+            for picture in pictures
+        )
+    )
+
+
+def _smaller_copies(pictures: Sequence[ShownPicture]) -> list[ui.Item[ui.LayoutView]]:
+    links = [f"[{words.ORIGINAL}]({picture.original_url})" for picture in pictures if picture.original_url]
+    return [ui.TextDisplay(f"-# {words.SMALLER_COPY.format(link=' '.join(links))}")] if links else []
+
+
+def _moderated(view: ReplyView) -> bool:
+    return any(job.job.failure and job.job.failure.reason is FailureReason.MODERATED for job in view.jobs)
+
+
+# -- buttons ---------------------------------------------------------------------------------------------------
+
+
+def custom_id(action: str, job: Job) -> str:
+    """`job:<action>:<job id>`; state is in the database, so a button works for ever."""
+    return f"job:{action}:{job.id}"
+
+
+CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})")
+
+
+def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView]]:
+    first = view.jobs[0].job
+    if not view.reply.is_final:
+        if status is JobStatus.UNCERTAIN:
+            return []
+        return [_button("cancel", words.CANCEL, first)]
+    price = format_usd(sum(job.job.reserved_usd_micros for job in view.jobs))
+    again = _button("again", words.AGAIN_PRICE.format(amount=price), first)
+    if status is not JobStatus.SUCCEEDED:
+        return [again]
+    buttons = [again]
+    if first.seed is not None:
+        buttons.append(_button("vary", words.VARY_PRICE.format(amount=price), first))
+    best = next(job.job for job in view.jobs if job.job.status is JobStatus.SUCCEEDED)
+    buttons.append(_button("edit", words.EDIT, best))
+    buttons.append(_button("recipe", words.RECIPE, first))
+    buttons.append(_button("delete", words.DELETE, first, style=discord.ButtonStyle.danger))
+    return buttons
+
+
+def _button(
+    action: str, label: str, job: Job, *, style: discord.ButtonStyle = discord.ButtonStyle.secondary
+) -> ui.Button[ui.LayoutView]:
+    return ui.Button(label=label, style=style, custom_id=custom_id(action, job))
+
+
+# -- names and descriptions of attached pictures ------------------------------------------------------------------
+
+
+def filename(job: Job, index: int, extension: str) -> str:
+    """A plain ASCII name that tells what is in the picture: `a-red-fox-2f9c41.png`."""
+    words_of_prompt = re.findall(r"[a-z0-9]+", job.request.prompt.lower())
+    slug = "-".join(words_of_prompt)[:40].strip("-") or "picture"
+    return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
+
+
+def alt_text(view: JobView) -> str:
+    """The prompt, for people who cannot see the picture."""
+    return words.shorten(view.job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY
+
+
+# -- usage ---------------------------------------------------------------------------------------------------------
+
+BAR_CELLS = 20
+
+
+def bar(balance: Balance) -> str:
+    """Spent, set aside and left as twenty cells of text."""
+    limit = balance.limit_usd_micros
+    if not limit:
+        return "░" * BAR_CELLS
+    spent = min(BAR_CELLS, round(BAR_CELLS * balance.spent_usd_micros / limit))
+    held = min(BAR_CELLS - spent, round(BAR_CELLS * balance.set_aside_usd_micros / limit))
+    return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
+
+
+def usage(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
+    """A member's own balance and the last jobs of the period."""
+    title = words.USAGE_PREVIOUS_TITLE if previous else words.USAGE_TITLE
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{_balance(balance, words.SOURCES)}")]
+    ends = words.USAGE_ENDED if previous else words.USAGE_RESET
+    parts.append(
+        ui.TextDisplay(f"-# {ends.format(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
+    )
+    parts.append(ui.Separator())
+    lines = (
+        [f"**{words.USAGE_JOBS}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [words.USAGE_NO_JOBS]
+    )
+    parts.append(ui.TextDisplay("\n".join(lines)))
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def _balance(balance: Balance, sources: dict[str, str]) -> str:
+    role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
+    source = sources[balance.quota.source.value].format(role=role)
+    lines = [
+        f"`{bar(balance)}`",
+        words.USAGE_LINE.format(
+            spent=format_usd(balance.spent_usd_micros),
+            set_aside=format_usd(balance.set_aside_usd_micros),
+            left=words.dollars_or_unlimited(balance.available_usd_micros),
+        ),
+        words.USAGE_QUOTA.format(quota=words.quota(balance.quota), source=source),
+    ]
+    if balance.granted_usd_micros:
+        lines.append(words.USAGE_GRANTED.format(amount=format_usd(balance.granted_usd_micros)))
+    return "\n".join(lines)
+
+
+def _job_line(job: Job, model_label: str) -> str:
+    look = _LOOKS[job.status]
+    price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
+    moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
+    prompt = "" if moderated else f" `{words.inline(words.shorten(job.request.prompt, 60))}`"
+    return f"{look.emoji} {look.word} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
+
+
+# -- models -----------------------------------------------------------------------------------------------------------
+
+_MODES = {
+    "generate": words.MODEL_GENERATE,
+    "edit": words.MODEL_EDIT,
+    "reference": words.MODEL_REFERENCE,
+    "upscale": words.MODEL_UPSCALE,
+}
+MODELS_TEXT_CHARACTERS = 3_600
+
+
+def models(offered: Sequence[Model]) -> Layout:
+    """Everything that can be ordered here, a line each, cheapest first."""
+    lines: list[str] = []
+    for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
+        low, high = item.price_range or (0, 0)
+        price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
+        lines.append(f"**{item.label}** · {price}\n-# `{item.id}`")
+    text = "\n".join(lines)
+    while len(text) > MODELS_TEXT_CHARACTERS:
+        lines.pop()
+        text = "\n".join([*lines, "…"])
+    parts: list[ui.Item[ui.LayoutView]] = [
+        ui.TextDisplay(f"### {words.MODELS_TITLE}"),
+        ui.TextDisplay(text),
+        ui.TextDisplay(f"-# {words.MODELS_HINT}"),
+    ]
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def model(item: Model) -> Layout:
+    """What one model can do and what it costs."""
+    can = ", ".join(_MODES[mode] for mode in item.modes if mode in _MODES)
+    lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
+    for option in item.takes:
+        choices = item.choices(option)
+        lines.append(f"-# `{option}`{': ' + ', '.join(choices) if choices else ''}")
+    prices = [
+        f"{format_usd(amount)}{' · ' + described if described else ''}" for described, amount in item.price_table()
+    ]
+    lines.append("\n".join(prices) if item.orderable and prices else words.MODEL_NO_PRICE)
+    return note(words.shorten("\n".join(lines), 3_900))
+
+
+# -- moderators --------------------------------------------------------------------------------------------------------
+
+REPORT_FILE = "spending.csv"
+REPORT_ROWS = 10
+
+
+def quota_of(mention: str, balance: Balance, *, cap: ServerCap | None, blocked: bool) -> Layout:
+    """A member's limit as a moderator sees it."""
+    lines = [f"### {words.QUOTA_OF.format(subject=mention)}", _balance(balance, words.SOURCES_FOR_MODERATORS)]
+    if blocked:
+        lines.append(words.BLOCKED.format(subject=mention))
+    lines.append(f"-# {words.USAGE_RESET.format(when=words.moment(balance.window.end))}")
+    if cap is not None:
+        used = cap.spent_usd_micros + cap.set_aside_usd_micros
+        lines.append(f"-# {words.SERVER_CAP.format(used=format_usd(used), cap=words.quota(cap.quota))}")
+    return note("\n".join(lines))
+
+
+def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Period) -> Layout:
+    """Spending of a server in a window: totals by member and by model."""
+    title = f"### {words.REPORT_TITLE.format(period=words.REPORT_PERIODS[period])}"
+    if not lines:
+        return note(f"{title}\n{words.REPORT_EMPTY}")
+    total = words.REPORT_TOTAL.format(
+        amount=format_usd(sum(line.spent_usd_micros for line, _ in lines)),
+        jobs=sum(line.jobs for line, _ in lines),
+        start=words.day(window.start),
+        end=words.day(window.end),
+    )
+    members: dict[str, tuple[int, int]] = {}
+    by_model: dict[str, tuple[int, int]] = {}
+    for line, label in lines:
+        who = f"<@{line.user_id}>" if line.user_id else words.FORMER_MEMBER
+        for table, key in ((members, who), (by_model, label)):
+            spent, jobs = table.get(key, (0, 0))
+            table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
+    parts: list[ui.Item[ui.LayoutView]] = [
+        ui.TextDisplay(f"{title}\n{total}"),
+        ui.TextDisplay(f"**{words.REPORT_MEMBERS}**\n{_ranking(members)}"),
+        ui.TextDisplay(f"**{words.REPORT_MODELS}**\n{_ranking(by_model)}"),
+        ui.File(f"attachment://{REPORT_FILE}"),
+    ]
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def _ranking(table: dict[str, tuple[int, int]]) -> str:
+    ranked = sorted(table.items(), key=lambda item: -item[1][0])
+    rows = [f"{format_usd(spent)} · {jobs} × {name}" for name, (spent, jobs) in ranked[:REPORT_ROWS]]
+    if len(ranked) > REPORT_ROWS:
+        rows.append(words.REPORT_MORE.format(count=len(ranked) - REPORT_ROWS))
+    return "\n".join(rows)
+
+
+def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
+    """A page of the record of changes; the button leads to older ones."""
+    lines = [f"### {words.AUDIT_TITLE}"]
+    lines.extend(_audit_line(entry) for entry in entries)
+    if not entries:
+        lines.append(words.AUDIT_EMPTY)
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay("\n".join(lines))]
+    if more:
+        older = ui.Button[ui.LayoutView](label=words.OLDER, custom_id=audit_custom_id(entries[-1].id, user_id))
+        parts.append(ui.ActionRow(older))
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def audit_custom_id(before_id: int, user_id: int | None) -> str:
+    """`audit:<entries before this id>:<about this user, or 0>`."""
+    return f"audit:{before_id}:{user_id or 0}"
+
+
+AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20})")
+
+
+def _audit_line(entry: AuditEntry) -> str:
+    subject = {
+        "member": f"<@{entry.subject_id}>",
+        "role": f"<@&{entry.subject_id}>",
+        "default": words.THE_DEFAULT,
+        "server": words.THE_SERVER,
+    }.get(entry.subject, entry.subject)
+    action = words.AUDIT_ACTIONS.get(entry.action, entry.action + " {subject}").format(subject=subject)
+    change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
+    reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
+    return f"{words.moment(entry.created_at)} <@{entry.actor_id}> {action}{': ' + change if change else ''}{reason}"
+
+
+def recipe(job: Job, model_label: str) -> Layout:
+    """Everything needed to make a picture again, to copy."""
+    options: dict[str, object] = {"model": job.request.model_id, **dict(job.request.options)}
+    if job.seed is not None:
+        options["seed"] = job.seed
+    command = "/edit" if job.request.kind is JobKind.EDIT else "/imagine"
+    line = " ".join(
+        [command, f"prompt: {job.request.prompt}", *(f"{name}: {value}" for name, value in options.items())]
+    )
+    return note(f"### {words.RECIPE} · {model_label}\n{words.block(line, 3_500)}")

@@ -1,0 +1,318 @@
+"""Replies: the one Discord message of each command, kept true to its newest state and never in the way of a picture.
+
+One editor per reply that has news. A status edit is sent at most once a second and dropped when something newer came;
+a final state is sent at once, even while a status edit is still under way, and put right again if that one came later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import discord
+import stamina
+from discord import ui
+
+from bot.errors import StoreError
+from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
+from bot.service import JobService, JobView, ReplyView
+from bot.supervisor import Supervisor
+from cogs import render
+from cogs.messages import Messages, Shown, token_is_alive
+from cogs.operator import OperatorLine
+
+_log = logging.getLogger(__name__)
+
+EDIT_INTERVAL_SECONDS = 1.0
+KEEP_TRYING = timedelta(hours=24)
+"""So long a final state is offered to a Discord that fails or rate-limits."""
+
+DEFAULT_FILE_LIMIT_BYTES = 10 * 2**20
+"""What every server takes (Discord: reference, uploading files); used when the command's own limit is no longer ours."""
+
+_INVALID_WEBHOOK_TOKEN = 50027
+_AUTOMOD_BLOCKED = 200000
+_GONE = frozenset({10003, 10004, 10008, 10015, 50001, 50005, 50013})
+"""Channel, server, message or webhook unknown; no access; not ours; no permission: no retry will help."""
+
+
+class NotPossible(Exception):
+    """The message cannot be shown or edited by any means left."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Attachment:
+    picture: render.ShownPicture
+    sha256: str
+    data: bytes
+
+
+class Replies:
+    """Shows replies for the service; implements its `ReplyObserver`."""
+
+    def __init__(
+        self, *, service: JobService, messages: Messages, supervisor: Supervisor, operator: OperatorLine
+    ) -> None:
+        self._service = service
+        self._messages = messages
+        self._supervisor = supervisor
+        self._operator = operator
+        self._editors: dict[str, _Editor] = {}
+
+    def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
+        """Something is new; show it soon."""
+        editor = self._editors.get(reply_id)
+        if editor is None:
+            editor = _Editor(reply_id, address, self._service, self._messages)
+            self._editors[reply_id] = editor
+            self._supervisor.start(f"reply {reply_id}", self._run(editor))
+        editor.news.set()
+
+    async def _run(self, editor: _Editor) -> None:
+        try:
+            await editor.run()
+        finally:
+            self._editors.pop(editor.reply_id, None)
+            if editor.news.is_set():  # news that came while we were leaving
+                self.reply_changed(editor.reply_id, editor.address)
+
+    def operator_notice(self, matter: str, text: str) -> None:
+        """Pass on what only the operator can mend."""
+        self._operator.tell(matter, text)
+
+    async def find_message(self, reply: Reply) -> int | None:
+        """Whether Discord showed a reply of which we only know that it was about to be shown."""
+        async for attempt in stamina.retry_context(
+            on=_passing, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
+        ):
+            with attempt:
+                return await self._find(reply.address)
+        raise AssertionError("unreachable: attempts are unlimited")
+
+    async def _find(self, address: ReplyAddress) -> int | None:
+        try:
+            if token_is_alive(address):
+                return (await self._messages.original(address)).message_id
+            if address.private:
+                return None
+            found = await self._messages.search(address)
+            return found.message_id if found else None
+        except discord.HTTPException as error:
+            if _passing(error):
+                raise
+            return None
+
+
+class _Editor:
+    """Brings one message up to date, then ends; the next change starts another."""
+
+    def __init__(self, reply_id: str, address: ReplyAddress, service: JobService, messages: Messages) -> None:
+        self.reply_id = reply_id
+        self.address = address
+        self.news = asyncio.Event()
+        self._service = service
+        self._messages = messages
+        self._status_edit: asyncio.Task[None] | None = None
+        self._shown: object = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        next_edit_at = 0.0
+        while True:
+            self.news.clear()
+            view = await self._service.view(self.reply_id)
+            if view is None:
+                return
+            self.address = view.reply.address
+            if view.reply.is_final:
+                await self._finish(view)
+                return
+            looks = _looks(view)
+            busy = self._status_edit is not None and not self._status_edit.done()
+            if looks != self._shown and not busy and loop.time() >= next_edit_at:
+                self._shown = looks
+                next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
+                self._status_edit = asyncio.create_task(self._show_status(view), name=f"status of {self.reply_id}")
+                busy = True
+            if looks == self._shown and not busy:
+                return
+            await self._wait(None if busy else next_edit_at - loop.time())
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until there is news, the edit under way is through, or the time has come."""
+        news = asyncio.ensure_future(self.news.wait())
+        waiting_for: set[asyncio.Future[Any]] = {news}
+        if self._status_edit is not None and not self._status_edit.done():
+            waiting_for.add(self._status_edit)
+        try:
+            await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
+
+    async def _show_status(self, view: ReplyView) -> None:
+        """One status edit. It is worth no second try: a newer state is on its way."""
+        by_token = token_is_alive(self.address)
+        if not by_token and (self.address.private or self.address.message_id is None):
+            return
+        try:
+            await self._messages.edit(self.address, render.card(view), by_token=by_token)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.info("status of reply %s not shown: %s", self.reply_id, error)
+
+    # -- the final state --------------------------------------------------------------------------------
+
+    async def _finish(self, view: ReplyView) -> None:
+        if view.reply.delivery is not Delivery.PENDING:
+            return
+        attachments = await self._attachments(view, self.address.file_limit_bytes)
+        overtaken = self._status_edit is not None and not self._status_edit.done()
+        try:
+            shown = await self._deliver(view, attachments)
+        except NotPossible as error:
+            _log.warning("reply %s cannot be shown any more: %s", self.reply_id, error)
+            await self._record(Delivery.IMPOSSIBLE)
+            return
+        if overtaken and self._status_edit is not None:
+            # The status edit left before the final one but may have arrived after it.
+            await asyncio.wait({self._status_edit})
+            await self._put_right(view, attachments, shown)
+        by_sha = {item.sha256: shown.attachment_ids.get(item.picture.filename) for item in attachments}
+        await self._record(
+            Delivery.DELIVERED,
+            attachment_ids={sha256: found for sha256, found in by_sha.items() if found is not None},
+            shown=shown,
+        )
+
+    async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
+        """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
+        async for attempt in stamina.retry_context(
+            on=_passing, attempts=None, timeout=KEEP_TRYING, wait_initial=1, wait_max=300, wait_jitter=2
+        ):
+            with attempt:
+                return await self._deliver_once(view, attachments)
+        raise NotPossible("Discord did not take it for a day")
+
+    async def _deliver_once(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
+        layout = render.card(view, pictures=[item.picture for item in attachments])
+        try:
+            if token_is_alive(self.address):
+                try:
+                    return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=True)
+                except discord.HTTPException as error:
+                    if error.code != _INVALID_WEBHOOK_TOKEN:
+                        raise
+            return await self._deliver_without_token(view, layout, attachments)
+        except discord.HTTPException as error:
+            if error.code == 40005 or error.status == 413:
+                smaller = min(self.address.file_limit_bytes, *(len(item.data) for item in attachments)) // 2
+                attachments[:] = await self._attachments(view, max(smaller, 64 * 1024))
+                return await self._deliver_once(view, attachments)
+            if error.code == _AUTOMOD_BLOCKED:
+                layout = render.card(view, pictures=[item.picture for item in attachments], hide_prompt=True)
+                return await self._messages.edit(
+                    self.address, layout, files=_files(attachments), by_token=token_is_alive(self.address)
+                )
+            if _passing(error):
+                raise
+            raise NotPossible(str(error)) from error
+
+    async def _deliver_without_token(
+        self, view: ReplyView, layout: ui.LayoutView, attachments: list[_Attachment]
+    ) -> Shown:
+        """After the token's death: edit the posted message as the bot, else a new message; a private one goes by DM."""
+        if not self.address.private and self.address.message_id is not None:
+            return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=False)
+        user_id = view.reply.user_id
+        channel_id = self.address.channel_id
+        if self.address.private:
+            channel_id = await self._messages.open_direct_channel(user_id)
+        layout = render.card(view, pictures=[item.picture for item in attachments], mention=f"<@{user_id}>")
+        return await self._messages.post(
+            channel_id, layout, files=_files(attachments), nonce=self.reply_id, notify=user_id
+        )
+
+    async def _put_right(self, view: ReplyView, attachments: list[_Attachment], shown: Shown) -> None:
+        layout = render.card(view, pictures=[item.picture for item in attachments])
+        address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
+        try:
+            async for attempt in stamina.retry_context(on=_passing, attempts=5, timeout=60):
+                with attempt:
+                    await self._messages.edit(address, layout, by_token=token_is_alive(address))
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.warning("reply %s may look out of date: %s", self.reply_id, error)
+
+    async def _attachments(self, view: ReplyView, limit_bytes: int) -> list[_Attachment]:
+        """The pictures of a reply, each made to fit."""
+        if not token_is_alive(self.address):
+            limit_bytes = min(limit_bytes, DEFAULT_FILE_LIMIT_BYTES)
+        found: list[_Attachment] = []
+        for job in view.jobs:
+            if job.job.status is JobStatus.SUCCEEDED:
+                found.extend(await self._attachments_of(job, limit_bytes))
+        return found[:10]
+
+    async def _attachments_of(self, view: JobView, limit_bytes: int) -> list[_Attachment]:
+        found: list[_Attachment] = []
+        for index, picture in enumerate(view.job.pictures):
+            data = await self._service.pictures.get(picture.sha256)
+            if data is None:
+                _log.error("a picture of job %s is missing from the picture store", view.job.id)
+                continue
+            fitted = await self._service.workshop.fit(data, limit_bytes)
+            shown = render.ShownPicture(
+                filename=render.filename(view.job, index, fitted.extension),
+                alt_text=render.alt_text(view),
+                original_url=picture.source_url if fitted.changed else None,
+            )
+            found.append(_Attachment(picture=shown, sha256=picture.sha256, data=fitted.data))
+        return found
+
+    async def _record(
+        self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, shown: Shown | None = None
+    ) -> None:
+        moved = shown is not None and shown.message_id != self.address.message_id
+        async for attempt in stamina.retry_context(
+            on=StoreError, attempts=None, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.5
+        ):
+            with attempt:
+                await self._service.store.set_delivery(
+                    self.reply_id,
+                    delivery,
+                    attachment_ids=attachment_ids,
+                    message_id=shown.message_id if shown and moved else None,
+                    channel_id=shown.channel_id if shown and moved else None,
+                )
+
+
+def _looks(view: ReplyView) -> object:
+    """Two views that look the same are equal here: an edit that changes nothing is not sent."""
+    return tuple(
+        (
+            job.job.status,
+            job.progress,
+            job.preview_url,
+            job.place_in_line if job.job.status is JobStatus.QUEUED else None,
+        )
+        for job in view.jobs
+    )
+
+
+def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
+    """Fresh file objects for every attempt, all reading the same bytes."""
+    return [
+        discord.File(io.BytesIO(item.data), filename=item.picture.filename, description=item.picture.alt_text)
+        for item in attachments
+    ]
+
+
+def _passing(error: Exception) -> bool:
+    """Whether trying again later may help."""
+    if isinstance(error, discord.HTTPException):
+        return error.status >= 500 or error.status == 429
+    return isinstance(error, (aiohttp.ClientError, OSError, asyncio.TimeoutError, discord.RateLimited))

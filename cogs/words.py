@@ -1,0 +1,336 @@
+"""Every sentence a user can read, in one place. Facts come in as arguments; nothing here decides anything.
+
+Short, friendly, exact. Prices always carry a dollar sign, times are Discord timestamps that count by themselves.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import discord
+
+from bot.errors import (
+    BadOption,
+    DuplicateCommand,
+    MemberBlocked,
+    ModelUnavailable,
+    OperatorCapReached,
+    ProviderPaused,
+    QuotaExceeded,
+    RequestRefused,
+    ServerCapReached,
+    TooManyRunning,
+    UnknownModel,
+    UnusableImage,
+)
+from bot.jobs import FailureReason
+from bot.quota import Period, Quota, format_usd
+
+# -- the card -------------------------------------------------------------------------------------------
+
+QUEUED = "Queued"
+PROCESSING = "Processing"
+SAMPLING = "Sampling"
+COMPLETED = "Completed"
+FAILED = "Failed"
+CANCELLED = "Cancelled"
+CHECKING = "Checking"
+
+NOT_CHARGED = "not charged"
+PLACE_IN_LINE = "place {place} in line"
+WAITING_AT_PROVIDER = "waiting for a free machine"
+PREVIEW = "preview"
+STARTED = "started {when}"
+EXPECTED = "usually done {when}"
+SOME_DONE = "{done} of {total} done"
+SOME_FAILED = "{failed} of {total} failed, {NOT_CHARGED}"
+LEFT = "{amount} left"
+UNLIMITED_LEFT = "no limit"
+COSTS = "costs {amount}"
+COST = "cost {amount}"
+CHECKING_EXPLAINED = (
+    "The order went out, but the answer got lost. I am looking for it and never order twice; "
+    "if it cannot be found, you are not charged."
+)
+PROMPT_HIDDEN = "The prompt is not repeated here."
+SMALLER_COPY = "Shown smaller than it was made, to fit Discord's limit. {link}"
+ORIGINAL = "Original"
+READY_FOR = "{mention} your picture is ready."
+SEED = "seed {seed}"
+IMAGES_IN = {1: "1 picture given", 2: "2 pictures given", 3: "3 pictures given", 4: "4 pictures given"}
+ALT_TEXT_EMPTY = "A picture"
+
+FAILURES: dict[FailureReason, str] = {
+    FailureReason.REJECTED: "The image service could not take this request. Change it a little and try again.",
+    FailureReason.MODERATED: "The image service declined this request under its content rules. Try another wording.",
+    FailureReason.PROVIDER_FAILED: "The image service ran into a problem. Trying again often works.",
+    FailureReason.PROVIDER_UNAVAILABLE: "The image service is temporarily unavailable. Try again later or pick another model.",
+    FailureReason.MODEL_RETIRED: "This model has been retired. Pick another one.",
+    FailureReason.NO_USABLE_RESULT: "The image service finished, but its picture could not be fetched. Try again.",
+    FailureReason.TIMED_OUT: "The image service did not finish in time. Try again or pick another model.",
+    FailureReason.OUTCOME_UNKNOWN: "The answer got lost and the picture could not be found. Try again.",
+    FailureReason.NOT_SHOWN: "Discord did not show the answer, so nothing was ordered.",
+    FailureReason.INTERNAL: "Something went wrong here. The operator has been told.",
+}
+
+# -- buttons ------------------------------------------------------------------------------------------------
+
+CANCEL = "Cancel"
+AGAIN = "Again"
+AGAIN_PRICE = "Again · {amount}"
+VARY_PRICE = "Vary · {amount}"
+EDIT = "Edit"
+RECIPE = "Recipe"
+DELETE = "Delete"
+
+CANCEL_DONE = "Cancelled. You are not charged."
+CANCEL_ASKED = "I asked the image service to stop. The card will say what came of it."
+CANCEL_TOO_LATE = "Too late: this job has already finished or cannot be stopped any more."
+CANCEL_NOT_POSSIBLE = "This image service cannot stop a job once it has started."
+NOT_YOURS = "Only the person who asked for this picture, or a moderator, can do that."
+JOB_GONE = "I no longer know this job."
+DELETED = "Deleted."
+DELETE_NOT_YET = "This job is still running. Cancel it first."
+
+EDIT_MODAL_TITLE = "Edit this image"
+EDIT_MODAL_PROMPT = "What should change?"
+EDIT_MODAL_CHOICE = "Which pictures (up to 4)?"
+NO_PICTURE_IN_MESSAGE = "That message has no attached picture. Choose one that has, or use `/edit`."
+
+# -- refusals -------------------------------------------------------------------------------------------------
+
+SERVER_ONLY = "This works in a server, not in a direct message."
+MODERATORS_ONLY = "You need the Manage Server permission for this."
+BOOKS_UNAVAILABLE = "I cannot write to my books right now, so I ordered nothing. Please try again in a minute."
+UNEXPECTED = "Something went wrong here. Nothing was ordered. The operator has been told."
+OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
+MEMBER_UNKNOWN = "I cannot find that member or role in this server."
+COMMAND_CHANGED = "This command has changed since your Discord loaded it. Please reload Discord and try again."
+SHUTTING_DOWN = "I am restarting. Please try again in a minute."
+FILE_TOO_LARGE_TO_SEND = "The picture is too large to send."
+
+_UNUSABLE: dict[str, str] = {
+    "not_an_image": "`{file}` is not a picture. Attach a PNG, JPEG or WebP file.",
+    "unsupported_type": "`{file}` is of a kind I cannot use. Attach a PNG, JPEG or WebP file.",
+    "broken": "`{file}` is damaged or cut short. Save it again and attach the new file.",
+    "animated": "`{file}` is animated. Attach a still picture (PNG, JPEG or WebP).",
+    "too_many_bytes": "`{file}` is too large: {limit}.",
+    "too_many_pixels": "`{file}` has too many pixels: {limit}.",
+    "too_small": "`{file}` is too small: {limit}.",
+    "unreachable": "`{file}` could not be fetched from Discord. Please attach it again.",
+    "foreign_host": "`{file}` does not come from Discord. Attach the picture itself.",
+    "location_data": (
+        "`{file}` says where it was taken, and this model's provider would get the file unchanged. "
+        "Remove the location from the picture, or pick a `krea/…` model."
+    ),
+}
+
+_UNAVAILABLE: dict[str, str] = {
+    "no_price": "`{model}` cannot be ordered: its price for these options is not known. Pick another model or other options.",
+    "no_key": "`{model}` cannot be ordered here: its provider is not set up. Pick another model.",
+    "retired": "`{model}` has been retired. Pick another model.",
+    "not_for_this_command": "`{model}` does not fit this command. Pick one of the models that are offered while you type.",
+}
+
+
+def refusal(error: RequestRefused) -> str:
+    """What is wrong, what it would have cost, and what would work."""
+    match error:
+        case QuotaExceeded():
+            return (
+                f"This costs {format_usd(error.asked_usd_micros)} and you have "
+                f"{format_usd(error.available_usd_micros)} left. Your quota resets {moment(error.resets_at)}."
+            )
+        case ServerCapReached():
+            return (
+                f"This costs {format_usd(error.asked_usd_micros)} and this server has "
+                f"{format_usd(error.available_usd_micros)} left for everybody. Its cap resets {moment(error.resets_at)}."
+            )
+        case OperatorCapReached():
+            return f"The bot has reached its spending limit for today. Please try again {moment(error.resets_at)}."
+        case TooManyRunning():
+            return (
+                f"You already have {error.running} running; {error.limit} at a time is the limit. "
+                "Wait for one to finish or cancel it."
+            )
+        case MemberBlocked():
+            return "A moderator has paused image orders for you in this server."
+        case UnknownModel():
+            meant = " or ".join(f"`{suggestion}`" for suggestion in error.suggestions[:3])
+            hint = f" Did you mean {meant}?" if meant else " Pick one of the models that are offered while you type."
+            return f"There is no model `{inline(error.model_id)}`.{hint}"
+        case ModelUnavailable():
+            return _UNAVAILABLE[error.reason].format(model=inline(error.model_id))
+        case BadOption():
+            return _bad_option(error)
+        case UnusableImage():
+            return _UNUSABLE[error.reason].format(file=inline(error.filename), limit=error.limit)
+        case ProviderPaused():
+            return "This image service is temporarily unavailable. Try again later or pick a model of another provider."
+        case DuplicateCommand():
+            return "This command was already taken."
+        case _:
+            return UNEXPECTED
+
+
+def _bad_option(error: BadOption) -> str:
+    match error.reason:
+        case "unknown":
+            takes = ", ".join(f"`{option}`" for option in error.takes)
+            instead = f" It takes {takes}." if takes else " It takes only a prompt."
+            return f"{error.model_label} does not take `{error.option}`.{instead}"
+        case "missing":
+            return f"{error.model_label} needs `{error.option}`: {error.accepted}."
+        case _:
+            return f"`{error.option}` does not fit {error.model_label}. It takes {error.accepted}."
+
+
+# -- usage ----------------------------------------------------------------------------------------------------
+
+USAGE_TITLE = "Your usage"
+USAGE_PREVIOUS_TITLE = "Your usage, previous period"
+USAGE_LINE = "**{spent}** spent · **{set_aside}** set aside · **{left}** left"
+USAGE_QUOTA = "Quota: **{quota}** ({source})"
+USAGE_GRANTED = "Extra this period: **{amount}**"
+USAGE_RESET = "Resets {when}"
+USAGE_ENDED = "Ended {when}"
+USAGE_JOBS = "Last jobs"
+USAGE_NO_JOBS = "Nothing yet. Try `/imagine`."
+
+SOURCES = {
+    "member": "set for you",
+    "role": "from the role {role}",
+    "default": "this server's default",
+    "settings": "the bot's default",
+}
+SOURCES_FOR_MODERATORS = {
+    "member": "own limit",
+    "role": "from the role {role}",
+    "default": "server default",
+    "settings": "the bot's default",
+}
+
+# -- models -----------------------------------------------------------------------------------------------------
+
+MODELS_TITLE = "Models"
+MODELS_HINT = "`/models model:` tells more about one of them."
+MODEL_GENERATE = "makes pictures from text"
+MODEL_EDIT = "edits pictures"
+MODEL_REFERENCE = "follows a reference picture"
+MODEL_UPSCALE = "enlarges pictures"
+MODEL_TAKES = "Takes {options}"
+MODEL_NO_PRICE = "not available: no price set"
+FROM_PRICE = "from {amount}"
+
+# -- moderators ----------------------------------------------------------------------------------------------------
+
+AMOUNT_HELP = (
+    "`{amount}` is not an amount. Give dollars such as `5`, `2.50` or `$0.065` (at most 7 digits and 6 decimals), "
+    "`0` for no spending, or `unlimited`."
+)
+GRANT_HELP = "`{amount}` is not an amount. Give dollars such as `5`, `2.50` or `$0.065`, more than zero."
+LIMIT_SET = "{subject}: **{new}** (was {old})."
+LIMIT_UNCHANGED = "{subject}: it already was **{new}**."
+LIMIT_CLEARED = "{subject}: limit removed (was {old})."
+LIMIT_NONE = "{subject} had no limit of their own."
+CLEAR_ONE = "Name a `member` or a `role`, one of them."
+GRANTED = "{subject} gets **{amount}** extra for this period and has **{left}** left."
+RESET_DONE = "{subject}: spending counts from zero again. **{left}** left."
+BLOCKED = "{subject} gets no new jobs."
+UNBLOCKED = "{subject} may order again."
+BLOCK_UNCHANGED = "{subject} was already {state}."
+STATE_BLOCKED = "blocked"
+STATE_UNBLOCKED = "not blocked"
+BOT_HAS_NO_QUOTA = "{subject} is a bot and orders no pictures."
+THE_DEFAULT = "Everybody else"
+THE_SERVER = "The whole server"
+
+QUOTA_OF = "Quota of {subject}"
+SERVER_CAP = "Server: {used} used of {cap}"
+
+REPORT_PERIODS = {Period.DAY: "today", Period.WEEK: "this week", Period.MONTH: "this month"}
+REPORT_TITLE = "Spending {period}"
+REPORT_EMPTY = "Nothing was spent."
+REPORT_TOTAL = "**{amount}** for {jobs} pictures, from {start} to {end}"
+REPORT_MEMBERS = "By member"
+REPORT_MODELS = "By model"
+REPORT_MORE = "… and {count} more, all in the CSV file."
+FORMER_MEMBER = "a former member"
+
+AUDIT_TITLE = "Record of changes"
+AUDIT_EMPTY = "No changes on record."
+OLDER = "Older"
+NEWEST = "Newest"
+AUDIT_ACTIONS = {
+    "set": "set the limit of {subject}",
+    "clear": "removed the limit of {subject}",
+    "grant": "granted an extra to {subject}",
+    "reset": "reset the spending of {subject}",
+    "block": "blocked {subject}",
+    "unblock": "unblocked {subject}",
+}
+
+PERIOD_NAMES = {Period.DAY: "day", Period.WEEK: "week", Period.MONTH: "month"}
+
+
+# -- building blocks --------------------------------------------------------------------------------------------------
+
+
+def moment(when: datetime) -> str:
+    """A Discord timestamp that counts by itself: 'in 3 hours', '2 minutes ago'."""
+    return discord.utils.format_dt(when, "R")
+
+
+def day(when: datetime) -> str:
+    """A Discord timestamp with date and time in the reader's own zone."""
+    return discord.utils.format_dt(when, "f")
+
+
+def amount_left(available_usd_micros: int | None) -> str:
+    """'$0.92 left', or 'no limit'."""
+    if available_usd_micros is None:
+        return UNLIMITED_LEFT
+    return LEFT.format(amount=format_usd(available_usd_micros))
+
+
+def dollars_or_unlimited(amount_usd_micros: int | None) -> str:
+    """'$0.92', or 'no limit'."""
+    return UNLIMITED_LEFT if amount_usd_micros is None else format_usd(amount_usd_micros)
+
+
+def quota(value: Quota | None) -> str:
+    """'$5.00 per day', 'unlimited', 'no limit of its own'."""
+    if value is None:
+        return "not set"
+    if value.amount_usd_micros is None:
+        return "unlimited"
+    return f"{format_usd(value.amount_usd_micros)} per {PERIOD_NAMES[value.period]}"
+
+
+_INVISIBLE = dict.fromkeys(
+    [*range(0x00, 0x09), *range(0x0B, 0x20), 0x7F, 0xAD, 0x061C, *range(0x200B, 0x2010), *range(0x202A, 0x202F)]
+    + [*range(0x2060, 0x2070), 0xFEFF]
+)
+
+
+def inline(text: str) -> str:
+    """User text for the inside of `code`: no backticks, no line breaks, no controls, at most 100 characters."""
+    return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), 100) or " "
+
+
+def block(text: str, limit: int) -> str:
+    """User text as a code block: markdown, links, mentions and timestamps in it stay plain text.
+
+    Backticks are replaced, direction marks and other invisible controls removed (they could disguise the text).
+    """
+    plain = text.translate(_INVISIBLE).replace("`", "ˋ").strip()
+    return f"```\n{shorten(plain, limit) or ' '}\n```"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut at a word where possible, with an ellipsis."""
+    if len(text) <= limit:
+        return text
+    cut = text[: limit - 1]
+    space = cut.rfind(" ")
+    return (cut[:space] if space > limit // 2 else cut).rstrip() + "…"
