@@ -36,9 +36,13 @@ def main(lock: str) -> int:
     for package, known in found:
         fixed = ", ".join(known["fix_versions"]) or "no version yet"
         print(f"{package['name']} {package['version']}: {known['id']}, fixed in {fixed}")
+    asked = len(packages) - len(skipped)
     if skipped:
-        print(f"Could not ask about: {', '.join(skipped)}")
-    print(f"{lock}: {len(found)} known vulnerabilities in {len(packages) - len(skipped)} packages")
+        print(f"Could not ask about {len(skipped)} of {len(packages)} packages: {', '.join(skipped[:5])} …")
+    if asked:
+        print(f"{lock}: {len(found)} known vulnerabilities in the {asked} packages that were asked about")
+    else:
+        print(f"The advisory service did not answer, so nothing is known about {lock}.")
     return 1 if found else 3 if skipped else 0
 
 
