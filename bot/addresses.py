@@ -45,7 +45,7 @@ _FORBIDDEN = tuple(
 )  # fmt: skip
 
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
-"""All that was ever given out. What lies outside is unspecified, mapped, translated, link-local, multicast or unused."""
+"""All that was ever given out. Outside lie unspecified, translated, link-local, multicast and unused addresses."""
 
 _EMBEDS_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """Mapped addresses connect to the IPv4 address; the well-known NAT64 prefix is how an IPv6-only host reaches one."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +16,7 @@ from bot.addresses import Reach, reach_of
 from bot.errors import MediaError
 
 MOST_REDIRECTS = 3
+_PLAIN = re.compile(r"[!-~]+")
 _CHUNK_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
@@ -127,7 +129,9 @@ class Fetcher:
 def _parsed(text: str, *, base: URL | None = None) -> URL:
     """An absolute http(s) address without credentials, or MediaError."""
     try:
-        url = URL(text) if base is None else base.join(URL(text))
+        # A signed address must arrive letter for letter; only one that is no proper address yet is made into one.
+        url = URL(text, encoded=_PLAIN.fullmatch(text) is not None)
+        url = url if base is None else base.join(url)
         complete = url.scheme in ("http", "https") and bool(url.host) and bool(text) and url.port is not None
     except ValueError:
         raise MediaError("not an address", transient=False) from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image, ImageCms
 
@@ -117,7 +117,7 @@ def has_location(data: bytes) -> bool:
     if metadata.format_of(data) is None:
         return False
     try:
-        return any(_has_gps(payload) for payload in metadata.exif_payloads(data)) or any(
+        return any(_read_exif(payload)[1] for payload in metadata.exif_payloads(data)) or any(
             b"GPSLatitude" in text or b"GPSLongitude" in text for text in metadata.texts(data)
         )
     except metadata.BrokenContainer:
@@ -212,25 +212,24 @@ def _without_metadata(data: bytes) -> bytes:
 def _orientation(data: bytes) -> int:
     """The orientation tag; 1 (upright) when there is none or it makes no sense."""
     try:
-        values = [_exif(payload).get(_ORIENTATION_TAG) for payload in metadata.exif_payloads(data)]
+        values = [_read_exif(payload)[0] for payload in metadata.exif_payloads(data)]
     except metadata.BrokenContainer as error:
         raise Unfit("broken") from error
-    return next((value for value in values if value in _TURNS), 1)
+    return next((value for value in values if isinstance(value, int) and value in _TURNS), 1)
 
 
-def _has_gps(payload: bytes) -> bool:
-    return bool(_exif(payload).get_ifd(_GPS_DIRECTORY))
-
-
-def _exif(payload: bytes) -> Image.Exif:
-    exif = Image.Exif()
+def _read_exif(payload: bytes) -> tuple[object, bool]:
+    """The orientation tag, if any, and whether there is a location. A damaged block says as much as can be read."""
+    orientation: object = None
     try:
+        exif = Image.Exif()
         exif.load(b"Exif\0\0" + payload)
+        orientation = exif.get(_ORIENTATION_TAG)
+        return orientation, bool(exif.get_ifd(_GPS_DIRECTORY))
     except MemoryError:
         raise
-    except Exception:  # a damaged EXIF block says nothing
-        return Image.Exif()
-    return exif
+    except Exception:  # as many kinds as in _open
+        return orientation, False
 
 
 # -- making anew --------------------------------------------------------------------------------------
@@ -255,8 +254,7 @@ def _upright_srgb(image: Image.Image, orientation: int, *, longest_side: int | N
 
 
 def _srgb_profile() -> ImageCms.ImageCmsProfile:
-    core: Any = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType]
-    return ImageCms.ImageCmsProfile(core)
+    return ImageCms.ImageCmsProfile(cast("Any", ImageCms).createProfile("sRGB"))
 
 
 def _high_byte(value: Any) -> Any:
