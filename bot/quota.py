@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from typing import assert_never
 from zoneinfo import ZoneInfo
 
 MICROS_PER_USD = 1_000_000
@@ -45,6 +46,8 @@ class Window:
             case Period.MONTH:
                 first = midnight.replace(day=1)
                 following = (first + timedelta(days=32)).replace(day=1)
+            case _:
+                assert_never(period)
         return cls(start=_local_to_utc(first, time_zone), end=_local_to_utc(following, time_zone))
 
     def before(self, period: Period, time_zone: ZoneInfo) -> Window:
