@@ -36,7 +36,8 @@ def say() -> Iterator[Say]:
 
     def set_up(style: Literal["console", "json"] = "json", level: str = "INFO") -> io.StringIO:
         stream = io.StringIO()
-        root.handlers.clear()  # those of the test runner raise where a program's must not
+        for handler in before[1]:
+            root.removeHandler(handler)  # the test runner's raise where a program's must not
         set_up_logging(level=level, style=style, secrets=[CANARY], stream=stream)
         return stream
 
@@ -255,6 +256,12 @@ def test_a_known_secret_is_hidden_however_it_is_written(secret: str, around: str
     redact = Redactor([secret, secret[:5]])
     for written in (secret, json.dumps({"k": secret}), repr([secret]), f"{around}{secret}{around}"):
         assert secret not in redact(written).replace(HIDDEN, "\0")
+
+
+def test_an_interrupt_from_the_keyboard_is_no_error(say: Say):
+    out = say()
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert out.getvalue() == ""
 
 
 def test_an_error_that_ends_the_process_shows_no_key():

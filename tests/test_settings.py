@@ -222,6 +222,13 @@ def test_a_file_that_is_no_text_is_named(environment: pytest.MonkeyPatch, tmp_pa
         load_settings(tmp_path)
 
 
+def test_settings_can_be_made_by_hand_and_not_be_changed():
+    settings = Settings(_env_file=None, discord_cdn_hosts=("127.0.0.1:1",), default_quota_usd="0.08")  # pyright: ignore
+    assert (settings.discord_cdn_hosts, settings.default_quota_usd) == (("127.0.0.1:1",), 80_000)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http_port = 1
+
+
 @given(st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=60).map(lambda end: CANARY + end))
 def test_settings_never_show_a_secret(secret: str):
     try:
