@@ -14,6 +14,8 @@ ANYTHING = {""}
 DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspect_ratio", "orders", "catalogue")}
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
+# What the story of a job knows of the outside: never a concrete provider, never SQL.
+BORDERS = {"bot.providers.base", "bot.providers.watcher", "bot.store.store"}
 
 # The longest matching name counts. The standard library is open to all, but for SQL.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -31,10 +33,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
     "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},
     "bot.providers": DOMAIN | {"bot.providers", "aiohttp", "yarl"},
-    "bot.lane": DOMAIN | {"bot.line", "bot.providers.base", "bot.providers.watcher"},
+    "bot.line": set(),
+    "bot.patience": DOMAIN | {"stamina"},
+    "bot.live": DOMAIN,
+    "bot.lane": DOMAIN | BORDERS | {"bot.line"},
+    "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
     "bot.service": DOMAIN
-    | {"bot.fetch", "bot.images", "bot.lane", "bot.pictures", "bot.store.store", "bot.supervisor", "stamina"}
-    | {"bot.providers.base", "bot.providers.watcher"},  # never a concrete provider
+    | BORDERS
+    | {f"bot.{name}" for name in ("fetch", "images", "lane", "live", "lost", "patience", "pictures", "supervisor")}
+    | {"stamina"},
     "bot.app": ANYTHING,
     "bot.cli": ANYTHING,
     "bot.__main__": ANYTHING,
@@ -84,9 +91,3 @@ def test_every_line_of_the_table_is_about_something_there():
     modules = {module_of(file) for file in SOURCES}
     ruled = {rule for rule, allowed in MAY_IMPORT.items() if allowed != ANYTHING}
     assert not {rule for rule in ruled if not any(covers(rule, module) for module in modules)}
-
-
-@pytest.mark.parametrize("file", [file for file in SOURCES if file.is_relative_to(ROOT / "bot")], ids=module_of)
-def test_only_the_composition_root_knows_discord(file: Path):
-    if module_of(file) != "bot.app":
-        assert not any(covers("discord", name) for name in imports_of(ast.parse(file.read_text(encoding="utf-8"))))
