@@ -266,10 +266,14 @@ class Attachment:
 
     def __post_init__(self) -> None:
         self.width, self.height = _picture_size(self.upload)
+        self._issued = 0.0
 
     @property
     def url(self) -> str:
-        expires, issued = int(time.time() + self.lives_seconds), int(time.time())
+        now = time.time()
+        if now > self._issued + self.lives_seconds / 2:  # the same address for a while, so that it can be cached
+            self._issued = now
+        issued, expires = int(self._issued), int(self._issued + self.lives_seconds)
         path = f"{self.cdn_base}/attachments/{self.channel_id}/{self.id}/{self.upload.filename}"
         return f"{path}?ex={expires:x}&is={issued:x}&hm={self.secret}"
 
