@@ -115,7 +115,7 @@ class HttpServer:
             return type(error).__name__
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        assert self._registry is not None  # noqa: S101 - the route exists only with a registry
+        assert self._registry is not None, "the route exists only with a registry"
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _hook(self, request: web.Request) -> web.Response:
