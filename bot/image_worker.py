@@ -16,9 +16,11 @@ from typing import Any
 
 from bot import pixels
 
+_GROWN_BYTES = 256 << 20
+
 
 def main() -> None:
-    """Serve standard input until it ends, or until nothing was asked for a while: then the memory is given back."""
+    """Serve standard input until it ends, nothing was asked for a while, or a picture has taken much memory."""
     idle_seconds, memory_bytes = (int(argument) for argument in sys.argv[1:])
     with suppress(OSError, ValueError):  # not every system has this limit
         resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
@@ -36,9 +38,18 @@ def main() -> None:
         order: dict[str, Any] = json.loads(line)
         data = orders.read(order["size"])
         facts, made = _serve(order, data)
-        answers.write(json.dumps({**facts, "size": len(made)}).encode() + b"\n")
+        facts |= {"last": _has_grown(), "size": len(made)}
+        answers.write(json.dumps(facts).encode() + b"\n")
         answers.write(made)
         answers.flush()
+        if facts["last"]:
+            return
+
+
+def _has_grown() -> bool:
+    """True after a large picture: the allocator keeps what it once had, and only the end of the process returns it."""
+    unit_bytes = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes > _GROWN_BYTES
 
 
 def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

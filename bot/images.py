@@ -61,7 +61,8 @@ class ImageWorkshop:
     """Looks into pictures off the event loop: at most `workers` at a time, each for at most `limit_seconds`.
 
     A worker process is started when it is first needed (0.2 s; `warm()` does it ahead of time) and ends after
-    `idle_seconds` without work. One that dies is replaced, and its picture tried once more.
+    `idle_seconds` without work, or after a very large picture. One that dies is replaced, and its picture tried once
+    more.
     """
 
     def __init__(self, *, workers: int = 2, limit_seconds: float = 30, idle_seconds: int = 300) -> None:
@@ -146,7 +147,7 @@ class ImageWorkshop:
         tries = 0
         while True:
             tries += 1
-            worker = self._worker()
+            worker = self._worker(fresh=tries > 1)
             try:
                 answer = worker.do(order, data, limit_seconds=self._limit_seconds)
             except _TooSlow:
@@ -159,11 +160,14 @@ class ImageWorkshop:
                 if tries == 2:
                     return {"reason": "broken", "limit": ""}, b""
             else:
-                self._free.append(worker)
+                if answer[0]["last"]:
+                    self._retire(worker)
+                else:
+                    self._free.append(worker)
                 return answer
 
-    def _worker(self) -> _Worker:
-        while self._free:
+    def _worker(self, *, fresh: bool) -> _Worker:
+        while self._free and not fresh:
             with suppress(IndexError):
                 worker = self._free.pop()
                 if worker.is_alive():

@@ -467,6 +467,12 @@ async def test_an_idle_worker_gives_its_memory_back_and_the_next_picture_gets_an
         await workshop.close()
 
 
+async def test_a_very_large_picture_leaves_no_large_worker_behind(workshop: ImageWorkshop) -> None:
+    await workshop.check_result(samples.encode(Image.new("RGB", (10_000, 9000)), "PNG", compress_level=1))
+    assert workers() == []
+    assert await workshop.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+
+
 async def test_a_worker_knows_no_secret_of_ours(workshop: ImageWorkshop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "canary")
     await workshop.warm()
