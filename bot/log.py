@@ -17,6 +17,9 @@ from structlog.typing import Processor
 
 HIDDEN = "[hidden]"
 
+# No real key is shorter, and hiding every "k" would tear ordinary lines, and JSON, apart.
+_SHORTEST = 6
+
 _OURS = ("bot", "cogs", "sandbox")
 _PATTERNS = (
     # Headers, however they are written: `Authorization: Bearer x`, `'Ocp-Apim-Subscription-Key': 'x'`.
@@ -91,7 +94,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # Longest first: a secret may contain another one.
-        longest_first = sorted({secret for secret in secrets if secret}, key=len, reverse=True)
+        longest_first = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
         forms = [form for secret in longest_first for form in (_escaped_or_not(secret), re.escape(quote(secret, "")))]
         self._known = re.compile("|".join(forms)) if forms else None
 
