@@ -95,7 +95,7 @@ class Bot(commands.Bot):
         service.observe(Replies(service=service, messages=messages, supervisor=supervisor, operator=self.operator))
 
     async def setup_hook(self) -> None:
-        """Logged in, not yet connected: commands and buttons are in place and old jobs on their way before anybody asks."""
+        """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""
         edit = Edit(self.desk)
         for cog in (Imagine(self.desk), edit, Usage(self.desk), QuotaCommands(self.desk)):
             await self.add_cog(cog)

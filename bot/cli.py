@@ -1,4 +1,4 @@
-"""The command line: `python -m bot [check | backup FILE | restore FILE | ledger verify | catalogue [--refresh [--write]]]`.
+"""The command line: `python -m bot`, alone for the bot itself, or with one of the calls that `--help` lists.
 
 Exit codes: 0 all is well, 1 something does not work (the output says what), 2 a setting or an argument is wrong.
 """

@@ -105,7 +105,7 @@ class ModelUnavailable(RequestRefused):
 
 @dataclass(eq=False)
 class BadOption(RequestRefused):
-    """An option the model does not take (`reason='unknown'`) or whose value is out of bounds (`'invalid'`, `'missing'`).
+    """An option the model does not take (`reason='unknown'`), lacks (`'missing'`) or cannot use (`'invalid'`).
 
     `accepted` says in words what would be right; `takes` are the option names the model does take.
     """
@@ -156,7 +156,7 @@ class ProviderError(BotError):
 class ProviderRejected(ProviderError):
     """Refused or failed, and known not to be charged. The reservation is released.
 
-    `reason` is a word of `jobs.FailureReason`; `hint` is the provider's sentence, cut and cleaned, when it helps the member.
+    `reason` is a word of `jobs.FailureReason`; `hint` is the provider's sentence, cut and cleaned, where it helps.
     """
 
     def __init__(self, detail: str, *, status: int | None = None, reason: str = "rejected", hint: str = "") -> None:
@@ -170,7 +170,7 @@ class ProviderDenied(ProviderRejected):
 
 
 class ProviderUnavailable(ProviderError):
-    """Never accepted (connection refused, 429): the very same order may be sent again. `retry_after_seconds` if told."""
+    """Never accepted (connection refused, 429): the very same order may be sent again, after `retry_after_seconds`."""
 
     def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
         super().__init__(detail, status=status)

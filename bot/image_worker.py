@@ -12,11 +12,12 @@ import resource
 import signal
 import sys
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bot import pixels
 
-_GROWN_BYTES = 256 << 20
+_GROWN_BYTES = 128 << 20
 
 
 def main() -> None:
@@ -48,8 +49,12 @@ def main() -> None:
 
 def _has_grown() -> bool:
     """True after a large picture: the allocator keeps what it once had, and only the end of the process returns it."""
-    unit_bytes = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit_bytes > _GROWN_BYTES
+    try:
+        # Not ru_maxrss: on Linux that begins with the size of whoever started us.
+        resident_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    except OSError:
+        return False
+    return resident_pages * resource.getpagesize() > _GROWN_BYTES
 
 
 def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

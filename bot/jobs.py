@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any
 
 
-
 class JobStatus(StrEnum):
     """Where a job stands. Written to disk before each outside effect, so that a crash is visible."""
 
@@ -70,6 +69,8 @@ class FailureReason(StrEnum):
     PROVIDER_FAILED = "provider_failed"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     """Could not be reached, or our key or balance was refused."""
+    INPUT_GONE = "input_gone"
+    """A picture the order was to start from is no longer kept."""
     MODEL_RETIRED = "model_retired"
     NO_USABLE_RESULT = "no_usable_result"
     """Said to be completed, but no picture could be had. The house pays."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
@@ -45,7 +46,7 @@ class Lane:
         watcher: Watcher,
         *,
         max_concurrency: int,
-        follow: Callable[[str], Coroutine[Any, Any, None]],
+        follow: Callable[[Lane, str], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
     ) -> None:
@@ -78,6 +79,12 @@ class Lane:
     def adopt(self, job_id: str) -> None:
         """Follow a job that is already at the provider (after a restart): it takes a place without waiting for one."""
         self._begin(job_id)
+
+    def place_for(self, user_id: int) -> int | None:
+        """The place a new job of this member would get; None when it would start at once."""
+        if self.closed is None and self._in_flight < self._max_concurrency and len(self.line) == 0:
+            return None
+        return self.line.place_of_next(user_id)
 
     def hold(self, seconds: float) -> None:
         """Start nothing for a while: the provider said it has enough."""
@@ -116,19 +123,23 @@ class Lane:
 
     async def _occupy(self, job_id: str) -> None:
         try:
-            await self._follow(job_id)
+            await self._follow(self, job_id)
         finally:
             self._in_flight -= 1
             self._wake.set()
 
     # -- submissions under way ------------------------------------------------------------------------
 
-    def submission_begins(self) -> asyncio.Future[None]:
-        """Note that an order is about to leave; the caller resolves the future when its answer is on disk."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._submitting.add(future)
-        future.add_done_callback(self._submitting.discard)
-        return future
+    @contextmanager
+    def submission(self) -> Generator[None]:
+        """While an order leaves, and until its answer is on disk."""
+        answered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._submitting.add(answered)
+        try:
+            yield
+        finally:
+            self._submitting.discard(answered)
+            answered.set_result(None)
 
     async def submissions_settled(self) -> None:
         """Wait until every order that is under way now has its answer on disk."""

@@ -58,17 +58,25 @@ class FairLine:
         return True
 
     def place(self, job_id: str) -> int | None:
-        """How many jobs are taken up to and including this one (1 = next), if nobody joins or leaves. None: not in line."""
+        """How many jobs are taken up to and including this one (1 = next), if nobody joins or leaves."""
         user_id = self._member_of.get(job_id)
         if user_id is None:
             return None
-        rounds = self._turns[user_id].index(job_id)
-        place, passed_own_turn = 0, False
+        return self._count_until(user_id, self._turns[user_id].index(job_id))
+
+    def place_of_next(self, user_id: int) -> int:
+        """The place the member's next job would get."""
+        return self._count_until(user_id, len(self._turns.get(user_id, ())))
+
+    def _count_until(self, user_id: int, own_before: int) -> int:
+        """How many are taken up to the member's job that has `own_before` of their own before it."""
+        place, passed_own_turn = own_before + 1, False
         for member, waiting in self._turns.items():
-            # members ahead in the round take one turn more than those behind before this job's turn comes
-            turns = rounds + 1 if not passed_own_turn else rounds
-            place += min(turns, len(waiting)) if member != user_id else rounds + 1
-            passed_own_turn = passed_own_turn or member == user_id
+            if member == user_id:
+                passed_own_turn = True
+                continue
+            # members ahead in the round take one turn more than those behind before that job's turn comes
+            place += min(own_before if passed_own_turn else own_before + 1, len(waiting))
         return place
 
     def drain(self) -> list[str]:

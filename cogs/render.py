@@ -15,8 +15,8 @@ from discord import ui
 
 from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress
 from bot.models import Model
+from bot.observer import JobView, ReplyView
 from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
-from bot.service import JobView, ReplyView
 from cogs import words
 
 PROMPT_SHOWN_CHARACTERS = 1_000

@@ -21,7 +21,8 @@ from discord import ui
 
 from bot.errors import StoreError
 from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
-from bot.service import JobService, JobView, ReplyView
+from bot.observer import JobView, ReplyView
+from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
 from cogs.messages import Messages, Shown, token_is_alive

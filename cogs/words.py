@@ -64,7 +64,10 @@ FAILURES: dict[FailureReason, str] = {
     FailureReason.REJECTED: "The image service could not take this request. Change it a little and try again.",
     FailureReason.MODERATED: "The image service declined this request under its content rules. Try another wording.",
     FailureReason.PROVIDER_FAILED: "The image service ran into a problem. Trying again often works.",
-    FailureReason.PROVIDER_UNAVAILABLE: "The image service is temporarily unavailable. Try again later or pick another model.",
+    FailureReason.PROVIDER_UNAVAILABLE: (
+        "The image service is temporarily unavailable. Try again later or pick another model."
+    ),
+    FailureReason.INPUT_GONE: "The picture to start from is no longer kept here. Attach it again with `/edit`.",
     FailureReason.MODEL_RETIRED: "This model has been retired. Pick another one.",
     FailureReason.NO_USABLE_RESULT: "The image service finished, but its picture could not be fetched. Try again.",
     FailureReason.TIMED_OUT: "The image service did not finish in time. Try again or pick another model.",
@@ -126,10 +129,14 @@ _UNUSABLE: dict[str, str] = {
 }
 
 _UNAVAILABLE: dict[str, str] = {
-    "no_price": "`{model}` cannot be ordered: its price for these options is not known. Pick another model or other options.",
+    "no_price": (
+        "`{model}` cannot be ordered: its price for these options is not known. Pick another model or other options."
+    ),
     "no_key": "`{model}` cannot be ordered here: its provider is not set up. Pick another model.",
     "retired": "`{model}` has been retired. Pick another model.",
-    "not_for_this_command": "`{model}` does not fit this command. Pick one of the models that are offered while you type.",
+    "not_for_this_command": (
+        "`{model}` does not fit this command. Pick one of the models that are offered while you type."
+    ),
 }
 
 
@@ -144,7 +151,8 @@ def refusal(error: RequestRefused) -> str:
         case ServerCapReached():
             return (
                 f"This costs {format_usd(error.asked_usd_micros)} and this server has "
-                f"{format_usd(error.available_usd_micros)} left for everybody. Its cap resets {moment(error.resets_at)}."
+                f"{format_usd(error.available_usd_micros)} left for everybody. "
+                f"Its cap resets {moment(error.resets_at)}."
             )
         case OperatorCapReached():
             return f"The bot has reached its spending limit for today. Please try again {moment(error.resets_at)}."
@@ -307,9 +315,16 @@ def quota(value: Quota | None) -> str:
     return f"{format_usd(value.amount_usd_micros)} per {PERIOD_NAMES[value.period]}"
 
 
+# Controls other than tab and line break, soft hyphen, and the marks that change direction or take no room.
 _INVISIBLE = dict.fromkeys(
-    [*range(0x00, 0x09), *range(0x0B, 0x20), 0x7F, 0xAD, 0x061C, *range(0x200B, 0x2010), *range(0x202A, 0x202F)]
-    + [*range(0x2060, 0x2070), 0xFEFF]
+    [
+        *range(0x09),
+        *range(0x0B, 0x20),
+        *(0x7F, 0xAD, 0x061C, 0xFEFF),
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+    ]
 )
 
 

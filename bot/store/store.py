@@ -168,6 +168,9 @@ class Store:
 
     # -- reading --------------------------------------------------------------------------------------------
 
+    async def job(self, job_id: str) -> Job | None:
+        return await self._read(partial(jobs.job, job_id=job_id))
+
     async def reply(self, reply_id: str) -> Reply | None:
         return await self._read(partial(jobs.reply, reply_id=reply_id))
 

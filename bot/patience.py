@@ -1,0 +1,26 @@
+"""Patience: writing down what has already happened, however long the disk takes to recover."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import stamina
+
+from bot.errors import LedgerError, StoreError
+
+_T = TypeVar("_T")
+
+
+async def written(write: Callable[[], Awaitable[_T]]) -> _T:
+    """The outcome of `write`, tried again until the disk takes it. LedgerError is a mistake of ours and passes through."""
+    async for attempt in stamina.retry_context(
+        on=_disk_may_recover, attempts=None, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.5
+    ):
+        with attempt:
+            return await write()
+    raise AssertionError("unreachable: attempts are unlimited")
+
+
+def _disk_may_recover(error: Exception) -> bool:
+    return isinstance(error, StoreError) and not isinstance(error, LedgerError)

@@ -1,0 +1,352 @@
+"""The worker: sees one job through, from its place at the provider to the settled charge.
+
+    follow      restartable at any point: every step first looks where the job stands
+      submit    queued → submitting → running          the order is sent at most once
+      look up   uncertain → running                    when the answer was lost
+      watch     running → succeeded | failed | cancelled
+      collect   the pictures first, then the charge
+
+What an error does to the money is decided by its class, in `_send` and `_watch` and nowhere else:
+
+    ProviderRejected, ProviderDenied   release
+    ProviderUnavailable                429: back in line; else release when it keeps failing
+    OutcomeUncertain                   keep the reservation, look again, never send again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from functools import partial
+
+import stamina
+
+from bot.errors import (
+    MediaError,
+    OutcomeUncertain,
+    ProviderDenied,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from bot.fetch import Fetcher
+from bot.images import ImageWorkshop
+from bot.jobs import Failure, FailureReason, Job, JobStatus, Picture
+from bot.lane import Lane
+from bot.live import Live, LiveJobs
+from bot.lost import LostOrders, NotFoundAgain
+from bot.observer import Observer
+from bot.orders import fill_pictures
+from bot.patience import written
+from bot.pictures import PictureStore
+from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
+from bot.providers.watcher import DeadlineReached
+from bot.store.store import Store
+from bot.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+
+SUBMIT_ATTEMPTS = 4
+"""Only for orders that never left: connection refused, name not found."""
+
+ENOUGH_SECONDS = 5.0
+"""The pause after a 429 that names none (the provider's own advice)."""
+
+RESULT_MAX_BYTES = 100 * 2**20
+RESULT_ATTEMPTS = 6
+RESULT_SECONDS = 300.0
+
+
+class Worker:
+    """Follows jobs. One task per job that holds a place; none for those that wait in line."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: LiveJobs,
+        pictures: PictureStore,
+        fetcher: Fetcher,
+        workshop: ImageWorkshop,
+        supervisor: Supervisor,
+        job_log: Callable[[str], AbstractContextManager[object]],
+        public_url: str | None,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._pictures = pictures
+        self._fetcher = fetcher
+        self._workshop = workshop
+        self._supervisor = supervisor
+        self._job_log = job_log
+        self._public_url = public_url
+        self._clock = clock
+        self._lost = LostOrders(store=store, clock=clock)
+        self._observer: Observer | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Set who is told of changes. Before the first job."""
+        self._observer = observer
+
+    async def follow(self, lane: Lane, job_id: str) -> None:
+        """See one job through from where it stands."""
+        with self._job_log(job_id):
+            job = await self._store.job(job_id)
+            if job is None or job.status.is_final:
+                return
+            try:
+                await self._follow(job, lane)
+            finally:
+                if job.id not in lane.line:
+                    self._live.forget(job.id)
+
+    async def _follow(self, job: Job, lane: Lane) -> None:
+        current: Job | None = job
+        if job.status is JobStatus.QUEUED:
+            current = await self._submit(job, lane)
+        elif job.status is JobStatus.SUBMITTING:
+            # We died, or were stopped, with the order half sent. It is never sent again.
+            current = await self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+        if current is not None and current.webhook_token is not None:
+            self._live.expect_hook(current.id, current.webhook_token)
+        if current is not None and current.status is JobStatus.UNCERTAIN:
+            current = await self._look_up(current, lane)
+        if current is not None and current.status is JobStatus.RUNNING:
+            await self._watch(current, lane)
+
+    # -- submit -------------------------------------------------------------------------------------------
+
+    async def _submit(self, job: Job, lane: Lane) -> Job | None:
+        """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
+        try:
+            urls = await self._input_urls(job, lane.provider)
+        except ProviderError as error:
+            if isinstance(error, ProviderDenied):
+                lane.note_fault(error)
+            return await self.fail(job, failure_of(error))
+        token = secrets.token_urlsafe(32) if self._public_url else None
+        now = self._clock()
+        deadline_at = now + timedelta(seconds=lane.provider.deadline_seconds)
+        begun = await written(
+            lambda: self._store.begin_submission(job.id, now=now, deadline_at=deadline_at, webhook_token=token)
+        )
+        if begun is None:
+            return None  # cancelled while we were uploading
+        if token is not None:
+            self._live.expect_hook(job.id, token)
+        order = ProviderRequest(
+            path=job.path,
+            body=fill_pictures(job.body, urls),
+            webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
+        )
+        # A task of its own: stopping this one must not cut the sending and the writing down in two.
+        return await asyncio.shield(self._supervisor.start(f"submission {job.id}", self._send(begun, lane, order)))
+
+    async def _send(self, job: Job, lane: Lane, order: ProviderRequest) -> Job | None:
+        """Send the order and write down what came of it."""
+        with self._job_log(job.id), lane.submission():
+            try:
+                remote = await self._send_once(lane.provider, order)
+            except ProviderRejected as error:
+                _log.warning("refused: %s", error)
+                if isinstance(error, ProviderDenied):
+                    lane.note_fault(error)
+                return await self.fail(job, failure_of(error))
+            except ProviderUnavailable as error:
+                _log.warning("not accepted: %s", error)
+                if error.status == 429:
+                    return await self._back_to_line(job, lane, error.retry_after_seconds or ENOUGH_SECONDS)
+                lane.note_fault(error)
+                return await self.fail(job, failure_of(error))
+            except OutcomeUncertain as error:
+                _log.warning("no usable answer: %s", error)
+                lane.note_fault(error)
+                return await self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+            lane.note_success()
+            self._live.of(job.id).progress = remote.progress
+            running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
+            _log.info("submitted as %s", remote.remote_id)
+            return await self._show(running)
+
+    async def _send_once(self, provider: Provider, order: ProviderRequest) -> RemoteJob:
+        """At most one order leaves. Only a connection that could not be made is tried again."""
+        async for attempt in stamina.retry_context(
+            on=_never_left, attempts=SUBMIT_ATTEMPTS, timeout=30, wait_initial=0.5, wait_max=8, wait_jitter=1
+        ):
+            with attempt:
+                return await provider.submit(order)
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:
+        """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
+        lane.hold(seconds)
+        waiting = await written(lambda: self._store.back_to_line(job.id))
+        if waiting is not None:
+            lane.enter(job.id, job.request.user_id, at_front=True)
+        return waiting
+
+    async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
+        """Where the provider finds each input picture: uploaded once per content, or its public address."""
+        urls: list[str] = []
+        for image in job.request.images:
+            if not provider.takes_uploads:
+                if image.public_url is None:
+                    raise ProviderRejected("no public address for an input picture")
+                urls.append(image.public_url)
+                continue
+            url = await self._store.uploaded_url(provider.name, image.sha256)
+            if url is None:
+                data = await self._pictures.get(image.sha256)
+                if data is None:
+                    raise ProviderRejected("an input picture is no longer kept", reason=FailureReason.INPUT_GONE)
+                url = await provider.upload(data, image.content_type)
+                await self._store.remember_upload(provider.name, image.sha256, url, now=self._clock())
+            urls.append(url)
+        return urls
+
+    # -- look up ------------------------------------------------------------------------------------------
+
+    async def _look_up(self, job: Job, lane: Lane) -> Job | None:
+        """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
+        try:
+            remote_id = await self._lost.find(job, lane, self._live.of(job.id))
+        except NotFoundAgain as error:
+            _log.error("the order was not found again")
+            failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+            return await self.fail(job, failure, at_house_cost=error.in_doubt)
+        _log.info("found again as %s", remote_id)
+        return await self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
+
+    # -- watch --------------------------------------------------------------------------------------------
+
+    async def _watch(self, job: Job, lane: Lane) -> None:
+        """running → succeeded | failed | cancelled."""
+        assert job.remote_id is not None and job.submitted_at is not None and job.deadline_at is not None
+        live = self._live.of(job.id)
+        if live.cancel_wanted:
+            await cancel_at_provider(lane, job.remote_id)
+        try:
+            async for update in lane.watcher.watch(
+                job.remote_id, submitted_at=job.submitted_at, deadline_at=job.deadline_at
+            ):
+                if await self._advance(job, update, live):
+                    return
+        except DeadlineReached:
+            _log.error("no end by the deadline; the house pays if the provider charges")
+            await self.fail(job, Failure(reason=FailureReason.TIMED_OUT), at_house_cost=True)
+
+    async def _advance(self, job: Job, update: Update, live: Live) -> bool:
+        """Act on one reading; True when the job has ended."""
+        match update.status:
+            case JobStatus.SUCCEEDED:
+                await self._collect(job, update)
+            case JobStatus.FAILED:
+                _log.warning("the provider failed it (%s): %s", update.provider_word, update.failure)
+                failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
+                await self.fail(job, failure, at_house_cost=update.may_be_charged)
+            case JobStatus.CANCELLED:
+                cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
+                await self._show(await written(cancel))
+            case _:
+                shown = (live.progress, live.preview_url)
+                live.progress, live.preview_url = update.progress or live.progress, update.preview_url
+                if shown != (live.progress, live.preview_url):
+                    await self._show(job)
+                return False
+        return True
+
+    # -- collect ------------------------------------------------------------------------------------------
+
+    async def _collect(self, job: Job, update: Update) -> None:
+        """Fetch the pictures of a completed job, then charge. A picture that cannot be had costs the member nothing."""
+        try:
+            if not update.result_urls:
+                raise MediaError("completed without a result", transient=False)
+            pictures = [await self._fetch_picture(url) for url in update.result_urls]
+        except MediaError as error:
+            _log.error("completed, but no usable picture: %s", error)
+            if self._observer is not None:
+                notice = f"Job {job.id} was completed without a usable picture: {error}"
+                self._observer.operator_notice("no usable picture", notice)
+            await self.fail(job, Failure(reason=FailureReason.NO_USABLE_RESULT), at_house_cost=True)
+            return
+        cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
+        charged = min(cost, job.reserved_usd_micros)
+        if cost > charged:
+            _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
+        now = self._clock()
+        succeed = partial(self._store.succeed, job.id, charged_usd_micros=charged, pictures=pictures, now=now)
+        succeeded = await written(succeed)
+        if succeeded is not None and job.submitted_at is not None:
+            self._live.learn_durations([(job.request.model_id, (now - job.submitted_at).total_seconds())])
+        await self._show(succeeded)
+        _log.info("completed for %d micro-dollars", charged)
+
+    async def _fetch_picture(self, url: str) -> Picture:
+        async for attempt in stamina.retry_context(
+            on=_worth_another_try,
+            attempts=RESULT_ATTEMPTS,
+            timeout=RESULT_SECONDS,
+            wait_initial=0.5,
+            wait_max=30,
+            wait_jitter=1,
+        ):
+            with attempt:
+                data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES)
+                checked = await self._workshop.check_result(data)
+                return Picture(
+                    sha256=await written(partial(self._pictures.put, data)),
+                    content_type=checked.content_type,
+                    width=checked.width,
+                    height=checked.height,
+                    size_bytes=len(data),
+                    source_url=url,
+                )
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    # -- ends ---------------------------------------------------------------------------------------------
+
+    async def fail(self, job: Job, failure: Failure, *, at_house_cost: bool = False) -> Job | None:
+        """→ failed, the reservation released; what the provider may charge all the same is the house's."""
+        house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
+        fail = partial(self._store.fail, job.id, failure, now=self._clock(), house_usd_micros=house_usd_micros)
+        return await self._show(await written(fail))
+
+    async def _show(self, job: Job | None) -> Job | None:
+        """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""
+        if job is not None and self._observer is not None:
+            address = await self._store.address_of(job.id)
+            if address is not None:
+                self._observer.reply_changed(job.reply_id, address)
+        return job
+
+
+async def cancel_at_provider(lane: Lane, remote_id: str) -> bool:
+    """Ask the provider to stop a job and look at once what it says. True when it agreed."""
+    try:
+        agreed = await lane.provider.cancel(remote_id)
+    except ProviderError as error:
+        _log.info("cancelling failed: %s", error)
+        agreed = False
+    lane.watcher.hint(remote_id)
+    return agreed
+
+
+def failure_of(error: ProviderError) -> Failure:
+    """What the member is told about an order that was not accepted."""
+    if isinstance(error, ProviderRejected) and not isinstance(error, ProviderDenied):
+        return Failure(reason=FailureReason(error.reason), hint=error.hint)
+    return Failure(reason=FailureReason.PROVIDER_UNAVAILABLE)
+
+
+def _never_left(error: Exception) -> bool:
+    return isinstance(error, ProviderUnavailable) and error.status is None
+
+
+def _worth_another_try(error: Exception) -> bool:
+    return isinstance(error, MediaError) and error.transient
