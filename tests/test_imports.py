@@ -16,6 +16,7 @@ DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspec
 PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
 # What the story of a job knows of the outside: never a concrete provider, never SQL.
 BORDERS = {"bot.providers.base", "bot.providers.watcher", "bot.store.store"}
+TOOLS = {"bot.fetch", "bot.images", "bot.patience", "bot.pictures", "bot.supervisor", "stamina"}
 
 # The longest matching name counts. The standard library is open to all, but for SQL.
 MAY_IMPORT: dict[str, set[str]] = {
@@ -33,19 +34,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
     "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},
     "bot.providers": DOMAIN | {"bot.providers", "aiohttp", "yarl"},
+    # From here each line may use the ones above it.
     "bot.line": set(),
-    "bot.patience": DOMAIN | {"stamina"},
+    "bot.observer": DOMAIN,
     "bot.live": DOMAIN,
+    "bot.patience": DOMAIN | {"stamina"},
     "bot.lane": DOMAIN | BORDERS | {"bot.line"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
-    "bot.service": DOMAIN
-    | BORDERS
-    | {f"bot.{name}" for name in ("fetch", "images", "lane", "live", "lost", "patience", "pictures", "supervisor")}
-    | {"stamina"},
+    "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.observer"},
+    "bot.service": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.observer", "bot.worker"},
     "bot.app": ANYTHING,
     "bot.cli": ANYTHING,
     "bot.__main__": ANYTHING,
-    "cogs": DOMAIN | {"cogs", "bot.service", "bot.supervisor", "discord", "stamina", "aiohttp.ClientError"},
+    "cogs": DOMAIN
+    | {"cogs", "bot.observer", "bot.service", "bot.supervisor", "discord", "stamina", "aiohttp.ClientError"},
     "sandbox": {"sandbox", "aiohttp", "PIL"},
     "sandbox.demo": ANYTHING,
 }
