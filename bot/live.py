@@ -64,7 +64,7 @@ class LiveJobs:
         self._hooks[digest] = job_id
 
     def claim(self, token: str, remote_id: str | None) -> tuple[str, ...]:
-        """A call came in on the path of `token`. Returns the remote ids named so far on a path we know, else nothing."""
+        """A call came in on the path of `token`: the remote ids named so far on it, none if we do not know the path."""
         job_id = self._hooks.get(_digest(token))
         live = self._jobs.get(job_id) if job_id is not None else None
         if live is None:

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 async def written(write: Callable[[], Awaitable[_T]]) -> _T:
-    """The outcome of `write`, tried again until the disk takes it. LedgerError is a mistake of ours and passes through."""
+    """The outcome of `write`, tried again until the disk takes it. LedgerError, a mistake of ours, passes through."""
     async for attempt in stamina.retry_context(
         on=_disk_may_recover, attempts=None, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.5
     ):

@@ -56,7 +56,7 @@ class Window:
 
 
 def _local_to_utc(naive: datetime, time_zone: ZoneInfo) -> datetime:
-    """The instant of a local wall time. A midnight that a clock change skips becomes the first instant after the gap."""
+    """The instant of a local wall time. A midnight that a clock change skips is the first instant after the gap."""
     return naive.replace(tzinfo=time_zone).astimezone(UTC)
 
 
@@ -171,7 +171,7 @@ class LimitSubject(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEntry:
-    """One recorded change by a moderator: who, whom, what, old, new, why, when. Old and new are words, e.g. '$5.00 per day'."""
+    """One recorded change by a moderator. Old and new are words, such as '$5.00 per day'."""
 
     id: int
     guild_id: int

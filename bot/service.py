@@ -151,7 +151,7 @@ class JobService:
     async def admit(self, requests: Sequence[JobRequest], *, member: Member, address: ReplyAddress) -> ReplyView:
         """Reserve the price of every request and write the jobs down, all or nothing. Nothing leaves the process.
 
-        Raises RequestRefused (nothing was reserved) or StoreError (the books could not be written: nothing was reserved).
+        Raises RequestRefused, or StoreError when the books cannot be written; either way nothing was reserved.
         """
         quotes = [self.quote(request) for request in requests]
         now = self._clock()
@@ -187,7 +187,7 @@ class JobService:
             self._lanes[job.provider].enter(job.id, reply.user_id)
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
-        """Discord did not take the card: release everything, buy nothing. If it may be visible after all, correct it."""
+        """Discord did not take the card: release everything. If it may be visible after all, correct it."""
         for job in reply.jobs:
             failure = Failure(reason=FailureReason.NOT_SHOWN)
             await written(partial(self.store.fail, job.id, failure, now=self._clock()))
@@ -243,7 +243,7 @@ class JobService:
     # -- webhooks -----------------------------------------------------------------------------------------
 
     def hook(self, token: str, remote_id: str | None) -> None:
-        """A provider called. Unsigned, so only a hint to look: nothing changes before we asked the provider ourselves."""
+        """A provider called. Unsigned, so only a hint: nothing changes before we asked the provider ourselves."""
         for claim in self._live.claim(token, remote_id):
             for lane in self._lanes.values():
                 lane.watcher.hint(claim)

@@ -226,7 +226,9 @@ class Worker:
 
     async def _watch(self, job: Job, lane: Lane) -> None:
         """running → succeeded | failed | cancelled."""
-        assert job.remote_id is not None and job.submitted_at is not None and job.deadline_at is not None
+        assert job.remote_id is not None, "a running job has a name at the provider"
+        assert job.submitted_at is not None, "and was submitted"
+        assert job.deadline_at is not None, "with a deadline"
         live = self._live.of(job.id)
         if live.cancel_wanted:
             await cancel_at_provider(lane, job.remote_id)

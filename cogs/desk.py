@@ -1,4 +1,4 @@
-"""The order desk: what /imagine, /edit, the message menu and the buttons have in common. Take an order, show its card."""
+"""The order desk: what /imagine, /edit, the menu and the buttons share. Take an order, show its card."""
 
 from __future__ import annotations
 
@@ -89,7 +89,10 @@ class Desk:
     async def read(
         self, attachments: Sequence[tuple[discord.Attachment, ImageRole]], request: JobRequest
     ) -> tuple[ImageInput, ...]:
-        """Fetch, check and clean the attached pictures, all at once. Raises UnusableImage, UnknownModel, ModelUnavailable."""
+        """Fetch, check and clean the attached pictures, all at once.
+
+        Raises UnusableImage, UnknownModel, ModelUnavailable.
+        """
         uploads = self.service.takes_uploads(request.model_id)
         return tuple(
             await asyncio.gather(*(self._read_one(attachment, role, uploads) for attachment, role in attachments))

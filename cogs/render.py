@@ -137,12 +137,12 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
     if status is JobStatus.UNCERTAIN:
         lines.append(words.CHECKING_EXPLAINED)
-    for reason in dict.fromkeys(job.failure.reason for job in failed if job.failure):
-        lines.append(words.FAILURES[reason])
+    reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)
+    lines.extend(words.FAILURES[reason] for reason in reasons)
     if failed and status is JobStatus.SUCCEEDED:
         lines.append(words.SOME_FAILED.format(failed=len(failed), total=len(view.jobs), NOT_CHARGED=words.NOT_CHARGED))
-    for hint in dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint):
-        lines.append(f"-# {words.inline(hint)}")
+    hints = dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint)
+    lines.extend(f"-# `{words.inline(hint)}`" for hint in hints)
     return [ui.TextDisplay("\n".join(lines))] if lines else []
 
 

@@ -35,7 +35,7 @@ KEEP_TRYING = timedelta(hours=24)
 """So long a final state is offered to a Discord that fails or rate-limits."""
 
 DEFAULT_FILE_LIMIT_BYTES = 10 * 2**20
-"""What every server takes (Discord: reference, uploading files); used when the command's own limit is no longer ours."""
+"""What every server takes (Discord: reference, uploading files); used once the command's own limit has gone."""
 
 _INVALID_WEBHOOK_TOKEN = 50027
 _AUTOMOD_BLOCKED = 200000

@@ -1,4 +1,4 @@
-"""Autocomplete: what fits while somebody is typing. Answers come from memory and are checked again when the command runs.
+"""Autocomplete: what fits while somebody is typing. Answers come from memory; values are checked again later.
 
 Discord: at most 25 choices, names and values of 1 to 100 characters. Autocomplete runs without command checks, so
 nothing in here reveals more than the catalogue.
