@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import discord
+import stamina
 import yarl
 from discord import app_commands
 from discord.ext import commands
@@ -96,19 +97,27 @@ class Bot(commands.Bot):
 
     async def setup_hook(self) -> None:
         """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""
+        if self._settings.discord_api_base != OFFICIAL_API_BASE:
+            gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
+            DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
+        if self.application is not None:
+            self.operator.set_owner(self.application)
+        await self._add_commands()
+        await self.service.resume()
+        if self._settings.sync_commands:
+            try:
+                await self._sync_commands()
+            except (discord.HTTPException, app_commands.AppCommandError) as error:
+                # Members still have the commands registered last time, and jobs are on their way.
+                _log.exception("commands could not be registered")
+                self.operator.tell("commands", f"Slash commands could not be registered: {error}")
+
+    async def _add_commands(self) -> None:
         edit = Edit(self.desk)
         for cog in (Imagine(self.desk), edit, Usage(self.desk), QuotaCommands(self.desk)):
             await self.add_cog(cog)
         edit.install(self.tree)
         buttons.install(self, self.desk)
-        if self.application is not None:
-            self.operator.set_owner(self.application)
-        if self._settings.discord_api_base != OFFICIAL_API_BASE:
-            gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
-            DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
-        await self.service.resume()
-        if self._settings.sync_commands:
-            await self._sync_commands()
 
     async def _sync_commands(self) -> None:
         """Register commands only when they changed: Discord allows 200 registrations a day."""
@@ -247,7 +256,7 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(name, stopping.set)
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings) as bot:
-        client = asyncio.create_task(bot.start(settings.discord_token.get_secret_value()), name="discord")
+        client = asyncio.create_task(_connect(bot, settings.discord_token.get_secret_value()), name="discord")
         stop = asyncio.create_task(stopping.wait(), name="stop signal")
         try:
             await asyncio.wait({client, stop}, return_when=asyncio.FIRST_COMPLETED)
@@ -256,6 +265,26 @@ async def run(settings: Settings) -> None:
         finally:
             stop.cancel()
             await _close(bot, client)
+
+
+async def _connect(bot: Bot, token: str) -> None:
+    """Log in, however long that takes, and stay connected. Raises discord.LoginFailure when the token is refused."""
+    async for attempt in stamina.retry_context(
+        on=(aiohttp.ClientError, OSError, discord.DiscordServerError),
+        attempts=None,
+        timeout=None,
+        wait_initial=1,
+        wait_max=60,
+    ):
+        with attempt:
+            try:
+                await bot.login(token)
+            except BaseException:
+                # The next attempt opens a session and a connector of its own.
+                await bot.http.close()
+                bot.http.connector = discord.utils.MISSING
+                raise
+    await bot.connect()
 
 
 async def _close(bot: Bot, client: asyncio.Task[None]) -> None:

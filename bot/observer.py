@@ -12,7 +12,7 @@ from bot.quota import Balance
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobView:
-    """A job as its card shows it: `place_in_line` is 1 for the next, `expected_at` a guess from the model's recent past."""
+    """A job as its card shows it: `place_in_line` is 1 for the next, `expected_at` a guess from the model's past."""
 
     job: Job
     model_label: str
