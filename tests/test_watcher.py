@@ -222,7 +222,7 @@ def test_the_deadline_ends_the_watching_after_one_last_look() -> None:
         async with at_work(provider) as watcher:
             with pytest.raises(DeadlineReached):
                 await collect(watcher, seconds=100)
-            assert asyncio.get_running_loop().time() == pytest.approx(100, abs=0.1)
+            assert 100 <= asyncio.get_running_loop().time() < 102.1, "the pace holds for the last look, too"
             looks = len(provider.asked_at["r"])
             await asyncio.sleep(600)
             assert len(provider.asked_at["r"]) == looks
