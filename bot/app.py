@@ -188,6 +188,9 @@ def limits_of(settings: Settings) -> Limits:
 def aim_at(api_base: str) -> None:
     """Point discord.py at this REST base. One assignment covers interactions and webhooks too."""
     Route.BASE = api_base
+    # This bot never speaks; no need to be warned at every start that it could not.
+    discord.VoiceClient.warn_nacl = False
+    discord.VoiceClient.warn_dave = False
 
 
 @asynccontextmanager

@@ -12,8 +12,11 @@ from types import TracebackType
 from typing import Literal, TextIO
 from urllib.parse import quote
 
+import stamina.instrumentation
 import structlog
 from structlog.typing import Processor
+
+_log = logging.getLogger(__name__)
 
 HIDDEN = "[hidden]"
 
@@ -77,6 +80,7 @@ def set_up_logging(
     for name in _OURS:
         logging.getLogger(name).setLevel(own_level)
     logging.captureWarnings(True)
+    stamina.instrumentation.set_on_retry_hooks((_log_retry,))
     # What nobody caught would otherwise be printed by the interpreter, around this pipeline.
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
@@ -142,6 +146,10 @@ class _Handler(logging.StreamHandler[TextIO]):
             f"a log line from {record.name} could not be written ({kind.__name__ if kind else 'unknown error'})",
             file=sys.__stderr__,
         )
+
+
+def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    _log.info("attempt %d failed, the next is in %.1f s: %s", details.retry_num, details.wait_for, details.caused_by)
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
