@@ -85,7 +85,7 @@ class Bot(commands.Bot):
         self._settings = settings
         self._store = store
         self.service = service
-        messages = Messages(self.http)
+        messages = Messages(self)
         self.operator = OperatorLine(messages=messages, supervisor=supervisor)
         self.desk = Desk(
             service=service,

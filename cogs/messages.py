@@ -14,7 +14,7 @@ from typing import Any
 
 import discord
 from discord import ui
-from discord.http import HTTPClient, Route, handle_message_parameters
+from discord.http import Route, handle_message_parameters
 
 from bot.jobs import ReplyAddress
 
@@ -36,8 +36,9 @@ class Shown:
 class Messages:
     """Calls on single messages. All raise discord.HTTPException, aiohttp.ClientError or OSError when they fail."""
 
-    def __init__(self, http: HTTPClient) -> None:
-        self._http = http
+    def __init__(self, client: discord.Client) -> None:
+        # Not its `http` itself: that may be exchanged until the client logs in.
+        self._client = client
 
     async def edit(
         self, address: ReplyAddress, view: ui.LayoutView, *, files: Sequence[discord.File] = (), by_token: bool
@@ -71,7 +72,7 @@ class Messages:
 
     async def open_direct_channel(self, user_id: int) -> int:
         """The channel for direct messages to a user."""
-        data: dict[str, Any] = await self._http.request(
+        data: dict[str, Any] = await self._client.http.request(
             Route("POST", "/users/@me/channels"), json={"recipient_id": user_id}
         )
         return int(data["id"])
@@ -84,12 +85,12 @@ class Messages:
             webhook_id=address.application_id,
             webhook_token=address.token,
         )
-        return _shown(await self._http.request(route))
+        return _shown(await self._client.http.request(route))
 
     async def search(self, address: ReplyAddress) -> Shown | None:
         """Look for the reply to a command among the messages that came right after it."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.channel_id)
-        found: list[dict[str, Any]] = await self._http.request(
+        found: list[dict[str, Any]] = await self._client.http.request(
             route, params={"after": address.interaction_id, "limit": 100}
         )
         for message in found:
@@ -112,8 +113,8 @@ class Messages:
             options["nonce"] = nonce
         with handle_message_parameters(view=view, allowed_mentions=allowed_mentions, **options) as parameters:
             if parameters.files:
-                return await self._http.request(route, files=parameters.files, form=parameters.multipart)
-            return await self._http.request(route, json=parameters.payload)
+                return await self._client.http.request(route, files=parameters.files, form=parameters.multipart)
+            return await self._client.http.request(route, json=parameters.payload)
 
 
 def token_is_alive(address: ReplyAddress) -> bool:
