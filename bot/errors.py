@@ -7,6 +7,7 @@ BotError
 │   ├── ServerCapReached             the server's cap
 │   ├── OperatorCapReached           the operator's daily cap over all servers
 │   ├── TooManyRunning               the member has enough jobs running
+│   ├── TooFast                      the member or the server ordered too much within a minute
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
 │   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
@@ -78,6 +79,13 @@ class TooManyRunning(RequestRefused):
 
     running: int
     limit: int
+
+
+@dataclass(eq=False)
+class TooFast(RequestRefused):
+    """Too many orders within a minute, by the member or by the whole server; more are taken from `free_at` on."""
+
+    free_at: datetime
 
 
 class MemberBlocked(RequestRefused):

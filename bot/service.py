@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import partial
 
 from bot.catalogue import Catalogue
-from bot.errors import ModelUnavailable, ProviderError, ProviderPaused
+from bot.errors import ModelUnavailable, ProviderError, ProviderPaused, TooFast
 from bot.fetch import Fetcher
 from bot.images import ImageWorkshop
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
@@ -25,6 +25,7 @@ from bot.lane import Closed, Lane
 from bot.live import DURATIONS_KEPT, LiveJobs
 from bot.observer import JobView, Observer, ReplyView
 from bot.orders import Quote
+from bot.pace import Pace
 from bot.patience import written
 from bot.pictures import PictureStore
 from bot.providers.base import Provider
@@ -35,6 +36,10 @@ from bot.supervisor import Supervisor
 from bot.worker import Worker, cancel_at_provider
 
 _log = logging.getLogger(__name__)
+
+MEMBER_TURNOVERS_PER_MINUTE = 20
+SERVER_TURNOVERS_PER_MINUTE = 1_000
+"""Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
 
 
 class CancelOutcome(StrEnum):
@@ -80,6 +85,8 @@ class JobService:
         self._clock = clock
         self._live = LiveJobs()
         self._lanes: dict[str, Lane] = {}
+        self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
+        self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._observer: Observer | None = None
         self._worker = Worker(
             store=store,
@@ -154,6 +161,10 @@ class JobService:
         Raises RequestRefused, or StoreError when the books cannot be written; either way nothing was reserved.
         """
         quotes = [self.quote(request) for request in requests]
+        orders = len(requests)
+        for pace, key in self._paces(member):
+            if (free_at := pace.free_at(key, orders)) is not None:
+                raise TooFast(free_at)
         now = self._clock()
         reply_id = new_id()
         reply = Reply(
@@ -170,6 +181,8 @@ class JobService:
             ),
         )
         balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+        for pace, key in self._paces(member):
+            pace.note(key, orders)
         views = tuple(
             JobView(
                 job=job,
@@ -179,6 +192,9 @@ class JobService:
             for job, quote in zip(reply.jobs, quotes, strict=True)
         )
         return ReplyView(reply=reply, jobs=views, balance=balance)
+
+    def _paces(self, member: Member) -> tuple[tuple[Pace, int], ...]:
+        return (self._member_pace, member.user_id), (self._server_pace, member.guild_id)
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""

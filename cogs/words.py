@@ -19,6 +19,7 @@ from bot.errors import (
     QuotaExceeded,
     RequestRefused,
     ServerCapReached,
+    TooFast,
     TooManyRunning,
     UnknownModel,
     UnusableImage,
@@ -161,6 +162,8 @@ def refusal(error: RequestRefused) -> str:
                 f"You already have {error.running} running; {error.limit} at a time is the limit. "
                 "Wait for one to finish or cancel it."
             )
+        case TooFast():
+            return f"That was a lot within a minute. More orders are taken {moment(error.free_at)}."
         case MemberBlocked():
             return "A moderator has paused image orders for you in this server."
         case UnknownModel():
