@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,9 +31,9 @@ WELCOME = """### Welcome to the studio
 I make and edit pictures for everybody here. Each member has **$1.00 a day**; nothing here costs real money.
 
 **Try this**
-1. Type `/imagine`, write what you would like to see, press Enter, and watch the card.
+1. Choose </imagine:1>, write what you would like to see, press Enter, and watch the card.
 2. Open the menu of any picture (`⋯`, or the right mouse button) and choose **Edit this image**.
-3. `/edit` takes pictures of your own; `/usage` shows what you have left; `/models` what there is.
+3. </edit:1> takes pictures of your own; </usage:1> shows what you have left; </models:1> what there is.
 4. Become **Mona** in the list of members: moderators also have `/quota`."""
 HINT = "-# The pictures come from a simulated provider on this machine. Nothing leaves it."
 
@@ -50,7 +50,7 @@ class Demo:
 
 
 @asynccontextmanager
-async def running_demo(*, port: int = 0) -> AsyncIterator[Demo]:
+async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
     """Start provider, Discord, page and bot; stop them in reverse. Ready when the bot has registered its commands."""
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(SandboxProvider())
@@ -85,7 +85,7 @@ async def _furnish(discord: LocalDiscord) -> None:
 @asynccontextmanager
 async def _the_bot(
     discord: LocalDiscord, provider: SandboxProvider, folder: Path, log: Path
-) -> AsyncIterator[asyncio.subprocess.Process]:
+) -> AsyncGenerator[asyncio.subprocess.Process]:
     """`python -m bot`, told by its ordinary settings where Discord and the providers are."""
     settings = {
         "DISCORD_TOKEN": discord.token,

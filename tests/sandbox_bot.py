@@ -11,6 +11,8 @@ from typing import Any
 import discord
 from discord import app_commands
 from discord.ext import commands
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
 from PIL import Image
 from yarl import URL
 
@@ -132,11 +134,11 @@ quota = Quota(default_permissions=discord.Permissions(manage_guild=True))
 
 async def main() -> None:
     base = os.environ["DISCORD_API_BASE"]
-    discord.http.Route.BASE = base
+    Route.BASE = base
     async with TestBot() as bot:
         await bot.login(os.environ["DISCORD_TOKEN"])
         _, gateway, _ = await bot.http.get_bot_gateway()
-        discord.gateway.DiscordWebSocket.DEFAULT_GATEWAY = URL(gateway)
+        DiscordWebSocket.DEFAULT_GATEWAY = URL(gateway)
         await bot.connect()
 
 

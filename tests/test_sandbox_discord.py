@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +38,7 @@ class Scene:
 
 
 @asynccontextmanager
-async def a_bot(discord: LocalDiscord) -> AsyncIterator[asyncio.subprocess.Process]:
+async def a_bot(discord: LocalDiscord) -> AsyncGenerator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         str(BOT),
@@ -54,7 +54,7 @@ async def a_bot(discord: LocalDiscord) -> AsyncIterator[asyncio.subprocess.Proce
 
 
 @asynccontextmanager
-async def a_scene(limits: Limits | None = None) -> AsyncIterator[Scene]:
+async def a_scene(limits: Limits | None = None) -> AsyncGenerator[Scene]:
     async with LocalDiscord(limits=limits) as discord:
         server = discord.server("Atelier")
         keepers = discord.role(server, "Keepers", permissions=Permission.MANAGE_SERVER)

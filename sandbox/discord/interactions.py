@@ -6,7 +6,6 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from sandbox.discord.feed import Feed
 from sandbox.discord.messages import Messages, Uploads
@@ -63,6 +62,17 @@ class Interaction:
         if self.reply is None or text not in self.text:
             raise LookupError(f"{text!r} will not come: the application did not respond")
         return self.reply
+
+    @property
+    def command_path(self) -> str | None:
+        """The command as people write it, with its subcommand; None for what is no command."""
+        if self.kind != COMMAND:
+            return None
+        words, options = [str(self.data["name"])], rows(self.data, "options")
+        while options and options[0]["type"] in (1, 2):  # a subcommand or a group of them
+            words.append(str(options[0]["name"]))
+            options = rows(options[0], "options")
+        return " ".join(words)
 
     @property
     def metadata(self) -> Json:
@@ -249,7 +259,6 @@ class Desk:
     def _write(
         self, interaction: Interaction, body: Json, uploads: Uploads, *, ephemeral: bool, loading: bool = False
     ) -> Message:
-        name: Any = interaction.data.get("name")
         target = interaction.message
         is_menu = interaction.kind == COMMAND and interaction.data.get("type") != 1
         return self._messages.post(
@@ -260,7 +269,7 @@ class Desk:
             kind=23 if is_menu else 20 if target is None else 19,
             visible_to=interaction.user if ephemeral else None,
             metadata=interaction.metadata,
-            command_name=str(name) if name else None,
+            command_name=interaction.command_path,
             reference=target if target is not None and not target.visible_to else None,
             loading=loading,
         )

@@ -178,7 +178,8 @@ function follow(stay) {
 
 function draw_messages() {
   const list = in_channel();
-  $("#messages").replaceChildren(...list.map((message, index) => element(message, list[index - 1])));
+  const empty = h("li", { class: "empty" }, h("b", {}, names.place(here())), "This is where it begins.");
+  $("#messages").replaceChildren(...(list.length ? list.map((message, index) => element(message, list[index - 1])) : [empty]));
   draw_notes();
   follow(true);
 }
@@ -189,6 +190,7 @@ function draw_message(message) {
   const index = list.findIndex((one) => one.id === message.id);
   const fresh = element(message, list[index - 1]);
   const old = document.getElementById(`m${message.id}`);
+  $("#messages .empty")?.remove();
   if (old) {
     const focused = old.contains(document.activeElement) && document.activeElement.dataset.custom;
     // A picture that is already there stays there, so that an edit does not make it blink.
@@ -203,7 +205,8 @@ function draw_message(message) {
     const after = list[index + 1] && document.getElementById(`m${list[index + 1].id}`);
     $("#messages").insertBefore(fresh, after ?? $("#messages .note"));
   }
-  follow(stay || message.author.id === state.about.me);
+  const mine = [message.author.id, message.interaction_metadata?.user.id].includes(state.about.me);
+  follow(stay || (mine && !old));
 }
 
 function draw_notes() {

@@ -103,6 +103,7 @@ export class Composer {
     event.preventDefault();
     const text = this.field.value.trim();
     if (!text && !this.files.length) return;
+    if (text.startsWith("/")) return toast(`There is no command ${text} for ${this.person(this.names.me()).name} here`);
     const files = this.files.splice(0);
     this.write();
     this.field.focus();
@@ -168,8 +169,9 @@ export class Composer {
 
   keys(event) {
     if (event.isComposing || this.picker.key(event)) return;
-    if (event.key === "Escape") this.back();
-    else if (event.key === "Enter" && event.target.localName !== "button") {
+    if (event.key === "Escape" && this.picker.node.hidden) this.back();
+    else if (event.key === "Escape") this.picker.hide();
+    else if (event.key === "Enter" && !event.target.matches(".pick")) {
       event.preventDefault();
       this.submit();
     }

@@ -40,7 +40,7 @@ export function form(modal, { names, submit }) {
     const [control, read] = control_for(field, names, files);
     readers.push([field.custom_id, read]);
     const needed = field.required !== false && field.type !== 23;
-    return h([21, 22].includes(field.type) ? "div" : "label", { class: "field" }, [
+    return h(control.matches(".choices") ? "div" : "label", { class: "field" }, [
       h("span", { class: "label" }, part.label ?? field.label, needed && h("i", { title: "required" }, " *")),
       part.description && h("small", {}, part.description),
       control,
@@ -83,16 +83,16 @@ function control_for(field, names, files) {
     return [box, () => box.checked];
   }
   const options = field.options ?? names.choices(field.type);
-  if (field.type === 21 || field.type === 22) {
+  const several = (field.max_values ?? 1) > 1;
+  if (field.type === 21 || field.type === 22 || several) {
     const type = field.type === 21 ? "radio" : "checkbox";
     const boxes = options.map((o) => h("input", { type, name: field.custom_id, value: o.value, checked: o.default, required: type === "radio" && facts.required }));
     const list = h("span", { class: "choices" }, options.map((o, i) => h("label", {}, boxes[i], o.label, o.description && h("small", {}, o.description))));
     const picked = () => boxes.filter((box) => box.checked).map((box) => box.value);
     return [list, () => (type === "radio" ? picked()[0] ?? null : picked())];
   }
-  const several = (field.max_values ?? 1) > 1;
-  const select = h("select", { class: "select", required: facts.required, multiple: several }, [
-    !several && h("option", { value: "" }, field.placeholder ?? "Make a choice"),
+  const select = h("select", { class: "select", required: facts.required }, [
+    h("option", { value: "" }, field.placeholder ?? "Make a choice"),
     options.map((o) => h("option", { value: o.value, selected: o.default }, o.description ? `${o.label} — ${o.description}` : o.label)),
   ]);
   return [select, () => [...select.selectedOptions].map((o) => o.value).filter(Boolean)];

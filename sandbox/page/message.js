@@ -5,6 +5,7 @@ import { markdown } from "./markdown.js";
 import { lightbox } from "./dialogs.js";
 
 const V2 = 1 << 15;
+const TALLEST = 460; // pixels a single picture may be high
 const STYLES = { 1: "primary", 2: "secondary", 3: "success", 4: "danger", 5: "link" };
 
 export function messageElement(message, { names, person, act, entries, grouped }) {
@@ -154,7 +155,7 @@ export function gallery(items, kind = "") {
     });
     return h("button", {
       class: "picture", ariaLabel: `Open picture ${index + 1}`, onclick: () => lightbox(pictures, index),
-      style: items.length === 1 && width ? { "aspect-ratio": `${width} / ${height}`, "--w": `${width}px` } : {},
+      style: items.length === 1 && width ? { "aspect-ratio": `${width} / ${height}`, "--w": `${Math.min(width, (TALLEST * width) / height)}px` } : {},
     }, image);
   }));
 }

@@ -1,0 +1,157 @@
+"""The demo as somebody meets it: the whole bot, started by the demo, used through the page in a real browser."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from playwright.async_api import Page, async_playwright, expect
+
+from sandbox.demo import Demo, running_demo
+
+CHROMIUM = next(
+    (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
+)
+QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: install the package `chromium`"),
+]
+
+
+@pytest.fixture
+async def demo() -> AsyncIterator[Demo]:
+    async with running_demo() as demo:
+        yield demo
+        assert demo.discord.unknown_routes == []
+
+
+@pytest.fixture
+async def page(demo: Demo, tmp_path: Path) -> AsyncIterator[Page]:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch_persistent_context(
+            tmp_path / "profile",
+            executable_path=CHROMIUM,
+            args=["--headless", "--no-sandbox", "--disable-gpu", *QUIET],
+            viewport={"width": 1280, "height": 860},
+        )
+        faults: list[str] = []
+        page = browser.pages[0]
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: faults.append(request.url) if "//127.0.0.1:" not in request.url else None)
+        await page.goto(demo.url)
+        await expect(page.locator("#status")).to_have_text("live")
+        yield page
+        await browser.close()
+        assert [fault for fault in faults if not fault.startswith(("blob:", "data:"))] == []
+
+
+def png() -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", (300, 200), "teal").save(data, "PNG")
+    return data.getvalue()
+
+
+async def choose(page: Page, command: str) -> None:
+    """Pick a slash command with the keyboard alone."""
+    await page.locator("#composer .line textarea").fill("/" + command)
+    await expect(page.locator("#picker button").first).to_contain_text("/" + command)
+    await page.keyboard.press("Enter")
+
+
+async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> None:
+    await choose(page, "imagine")
+    await page.keyboard.type("a lighthouse at dusk")
+    await page.keyboard.press("Enter")
+
+    card = page.locator(".message").last
+    await expect(card).to_contain_text("Queued")
+    await expect(card).to_contain_text("Processing", timeout=20_000)
+    await expect(card).to_contain_text("Completed", timeout=40_000)
+    picture = card.locator(".picture img.here")
+    await expect(picture).to_have_count(1)
+    assert await picture.evaluate("image => image.naturalWidth") > 256
+    await expect(picture).to_have_attribute("alt", "a lighthouse at dusk")
+    await expect(page.locator(".message")).to_have_count(2)
+
+
+async def test_an_uploaded_picture_is_edited_and_usage_is_told_in_private(page: Page) -> None:
+    await choose(page, "edit")
+    async with page.expect_file_chooser() as chooser:
+        await page.locator("[data-option=image] .pick").click()
+    await (await chooser.value).set_files({"name": "in.png", "mimeType": "image/png", "buffer": png()})
+    await page.locator("[data-option=prompt] textarea").fill("at night")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
+
+    await choose(page, "usage")
+    await page.keyboard.press("Enter")
+    private = page.locator(".message.mine-only")
+    await expect(private).to_contain_text("Only you can see this")
+    await expect(private).to_contain_text("$0.08")
+    await page.locator("#people").get_by_text("Ben").click()
+    await expect(page.locator("#self")).to_contain_text("Ben")
+    await expect(page.locator(".message.mine-only")).to_have_count(0)
+
+
+async def test_the_model_is_completed_and_the_form_of_the_message_menu_is_filled_in(page: Page) -> None:
+    await choose(page, "imagine")
+    await page.keyboard.type("a fox")
+    await page.keyboard.press("Tab")
+    await page.get_by_role("option", name="model Which").click()
+    await page.keyboard.type("flux 1 dev")
+    await expect(page.locator("#picker button").first).to_contain_text("Flux 1 Dev")
+    await expect(page.locator("#picker button")).to_have_count(1)
+    await page.keyboard.press("Enter")
+    await page.keyboard.press("Enter")
+    first = page.locator(".message").nth(1)
+    await expect(first).to_contain_text("Completed", timeout=40_000)
+    await expect(first).to_contain_text("Flux 1 Dev")
+
+    await first.hover()
+    await first.get_by_label("Apps for this message").click()
+    await page.get_by_role("menuitem", name="Edit this image").click()
+    await page.locator("dialog textarea").fill("in winter")
+    await page.locator("dialog").get_by_text("Submit").click()
+    await expect(page.locator(".message").last).to_contain_text("in winter")
+    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
+
+
+async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page) -> None:
+    field = page.locator("#composer .line textarea")
+    await field.fill("/quota")
+    await expect(page.locator("#picker")).to_contain_text("No such command")
+    await page.locator("#people").get_by_text("Mona").click()
+    await expect(page.locator("#self")).to_contain_text("Mona")
+    await choose(page, "quota set")
+    await page.keyboard.type("ben")
+    await page.keyboard.press("Enter")
+    await page.keyboard.type("2.50")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message").last).to_contain_text("$2.50")
+
+
+async def test_the_page_fits_a_narrow_window(page: Page) -> None:
+    await page.set_viewport_size({"width": 360, "height": 700})
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 360
+    await page.get_by_label("Choose who you are").click()
+    await page.locator("#people").get_by_text("Ben").click()
+    await page.get_by_label("Show channels").click()
+    await expect(page.locator("#self")).to_contain_text("Ben")
+    await page.locator("#channels").get_by_text("gallery").click()
+    await expect(page.locator("#channel-name")).to_have_text("#gallery")
+
+
+async def test_a_page_of_another_origin_can_neither_look_nor_act(demo: Demo, page: Page) -> None:
+    answer = await page.request.get(demo.url + "live", headers={"Origin": "http://evil.example"})
+    assert answer.status == 403
+    answer = await page.request.post(
+        demo.url + "act/message", multipart={"body": "{}"}, headers={"Host": "evil.example"}
+    )
+    assert answer.status == 403
