@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot": set(),  # a new file asks for nothing until it has a line here
     "bot.settings": {"bot.errors", "bot.quota", "dotenv", "pydantic", "pydantic_settings"},
     "bot.catalogue_refresh": DOMAIN,
-    "bot.log": {"structlog"},
+    "bot.log": {"stamina", "structlog"},
     "bot.http": {"bot.errors", "aiohttp", "prometheus_client"},
     "bot.metadata": PIXELS,
     "bot.pixels": PIXELS,
