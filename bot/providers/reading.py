@@ -18,6 +18,7 @@ from bot.jobs import Failure, FailureReason
 _HINT_MAX_CHARACTERS = 200
 _ID_MAX_CHARACTERS = 200
 _URL_MAX_CHARACTERS = 4096
+_DEPTH_MAX = 8
 _MICROS_PER_USD = 1_000_000
 _COST_MAX_USD = 10_000
 
@@ -177,14 +178,16 @@ def read_preview_url(value: Any) -> str | None:
     return (marked or [url for _, url in found] or [None])[-1]
 
 
-def _addresses(value: Any) -> Iterator[tuple[str, str]]:
+def _addresses(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """(kind, address) pairs, the kind being a word the provider uses, or ''."""
+    if depth > _DEPTH_MAX:
+        return
     if isinstance(value, str):
         if value.startswith(("https://", "http://")) and len(value) <= _URL_MAX_CHARACTERS:
             yield "", value
     elif isinstance(value, list):
         for item in as_list(value):
-            yield from _addresses(item)
+            yield from _addresses(item, depth + 1)
     elif isinstance(value, dict):
         entry = as_object(value)
         address, kind = entry.get("url"), entry.get("type")
@@ -192,4 +195,4 @@ def _addresses(value: Any) -> Iterator[tuple[str, str]]:
             yield from ((kind.lower(), url) for _, url in _addresses(address))
         else:
             for name, item in entry.items():
-                yield from ((kind or name.lower(), url) for kind, url in _addresses(item))
+                yield from ((kind or name.lower(), url) for kind, url in _addresses(item, depth + 1))
