@@ -106,13 +106,13 @@ class Desk:
             data = await self.service.fetcher.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
             )
+            # A provider that fetches by address gets the file as it is: then it must not tell where it was taken.
+            if not uploads and await self.service.workshop.has_location(data):
+                raise UnusableImage(name, "location_data")
+            clean = await self.service.workshop.clean_input(data, name)
         except MediaError as error:
-            _log.info("attachment not fetched: %s", error)
-            raise UnusableImage(name, "unreachable") from error
-        # A provider that fetches by address gets the file as it is: then it must not tell where it was taken.
-        if not uploads and await self.service.workshop.has_location(data):
-            raise UnusableImage(name, "location_data")
-        clean = await self.service.workshop.clean_input(data, name)
+            _log.info("attachment not usable: %s", error)
+            raise UnusableImage(name, error.reason) from error
         sha256 = await self.service.pictures.put(clean.data)
         return ImageInput(
             sha256=sha256,
