@@ -391,6 +391,17 @@ def test_a_job_watched_twice_goes_to_the_newcomer() -> None:
     in_no_time(main())
 
 
+def test_nothing_is_kept_of_a_job_whose_consumer_stops_at_the_final_update() -> None:
+    async def main() -> None:
+        async with at_work(ScriptedProvider(DONE)) as watcher:
+            watching = watcher.watch("r", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
+            assert await anext(watching) is DONE
+            assert len(watcher) == 0
+            await watching.aclose()
+
+    in_no_time(main())
+
+
 def test_looks_in_flight_are_bounded() -> None:
     async def main() -> None:
         provider = ScriptedProvider(running(), DONE, seconds=0.5)

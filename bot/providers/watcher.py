@@ -268,8 +268,8 @@ class Watcher:
             self._rouse(watched)
 
     def _end(self, watched: _Watched, ending: Exception | None) -> None:
-        watched.ended = True
         watched.ending = ending
+        self._forget(watched)
         self._rouse(watched)
 
     def _rouse(self, watched: _Watched) -> None:
