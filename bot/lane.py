@@ -24,6 +24,9 @@ SLOWEST_PROBE_SECONDS = 300.0
 LONGEST_HOLD_SECONDS = 60.0
 """A provider's Retry-After is honoured up to this."""
 
+LONGEST_OUTAGE_SECONDS = 1800.0
+"""Those in line wait for a provider that is down for so long, then get their money back."""
+
 
 class Closed(StrEnum):
     """Why a lane takes no new jobs."""
@@ -61,8 +64,10 @@ class Lane:
         self._in_flight = 0
         self._faults_in_a_row = 0
         self._held_until = 0.0
+        self._closed_at = 0.0
         self._wake = asyncio.Event()
-        self._reopen = asyncio.Event()
+        self._shut = asyncio.Event()
+        """Set while the lane is closed."""
         self._submitting: set[asyncio.Future[None]] = set()
         self._stopping = False
 
@@ -103,7 +108,7 @@ class Lane:
             self._wake.clear()
             while (
                 not self._stopping
-                and self.closed is None
+                and (self.closed is None or self.hopeless)
                 and self._in_flight < self._max_concurrency
                 and len(self.line) > 0
                 and self._held_until <= loop.time()
@@ -148,8 +153,18 @@ class Lane:
 
     # -- weather -------------------------------------------------------------------------------------------
 
+    @property
+    def hopeless(self) -> bool:
+        """True when nobody should wait here: a person has to act, or it has been down for too long.
+
+        Places are handed out all the same, so that every job in line finds this and gives its money back.
+        """
+        if self.closed is Closed.DOWN:
+            return asyncio.get_running_loop().time() - self._closed_at >= LONGEST_OUTAGE_SECONDS
+        return self.closed is Closed.DENIED
+
     def note_success(self) -> None:
-        """The provider took an order."""
+        """The provider answered an order: it took it, or said what is wrong with it."""
         self._faults_in_a_row = 0
 
     def note_fault(self, error: ProviderError) -> None:
@@ -162,17 +177,19 @@ class Lane:
             self._close(Closed.DOWN, error)
 
     def _close(self, reason: Closed, error: ProviderError) -> None:
-        if self.closed is not None:
+        # One reason may follow the other: a provider that is down may turn out to refuse our key.
+        if self.closed in (reason, Closed.DENIED):
             return
         self.closed = reason
-        self._reopen.set()
+        self._closed_at = asyncio.get_running_loop().time()
+        self._shut.set()
+        self._wake.set()
         self._on_closed(self.provider.name, reason, error)
 
     async def keep_open(self) -> None:
         """While the lane is closed, ask the provider now and then whether it works again, for ever."""
         while True:
-            await self._reopen.wait()
-            self._reopen.clear()
+            await self._shut.wait()
             pause = FIRST_PROBE_SECONDS
             while self.closed is not None:
                 await asyncio.sleep(pause)
@@ -181,8 +198,11 @@ class Lane:
                     await self.provider.probe()
                 except ProviderError as error:
                     _log.info("%s still closed (%s): %s", self.provider.name, self.closed, error)
+                    if isinstance(error, ProviderDenied):
+                        self.note_fault(error)
                 else:
                     _log.warning("%s answers again: new jobs are taken", self.provider.name)
                     self.closed = None
                     self._faults_in_a_row = 0
-                    self._wake.set()
+                    self._shut.clear()
+                self._wake.set()

@@ -78,10 +78,3 @@ class FairLine:
             # members ahead in the round take one turn more than those behind before that job's turn comes
             place += min(own_before if passed_own_turn else own_before + 1, len(waiting))
         return place
-
-    def drain(self) -> list[str]:
-        """Everybody, in order of turns; the line is empty afterwards."""
-        jobs: list[str] = []
-        while (job_id := self.take()) is not None:
-            jobs.append(job_id)
-        return jobs

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from bot.errors import ProviderError, ProviderRejected
+from bot.errors import ProviderDenied, ProviderError, ProviderRejected
 from bot.jobs import Job, JobStatus
 from bot.lane import Lane
 from bot.live import Live
@@ -78,6 +78,8 @@ class LostOrders:
         for remote_id in tuple(live.claims):
             try:
                 update = await lane.provider.fetch(remote_id)
+            except ProviderDenied:
+                continue  # it is our key that is refused, which says nothing about the job
             except ProviderRejected:
                 live.claims.remove(remote_id)
                 continue

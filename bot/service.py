@@ -17,7 +17,7 @@ from enum import StrEnum
 from functools import partial
 
 from bot.catalogue import Catalogue
-from bot.errors import ModelUnavailable, ProviderError, ProviderPaused, TooFast
+from bot.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, TooFast
 from bot.fetch import Fetcher
 from bot.images import ImageWorkshop
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
@@ -252,6 +252,12 @@ class JobService:
             return CancelOutcome.NOT_POSSIBLE
         if job.remote_id is None:
             self._live.of(job.id).cancel_wanted = True
+            # The provider may have answered just now, and the worker looked at our wish before it was there.
+            job = await self.store.job(job.id) or job
+        if job.status.is_final:
+            self._live.forget(job.id)
+            return CancelOutcome.TOO_LATE
+        if job.remote_id is None:
             return CancelOutcome.ASKED
         agreed = await cancel_at_provider(lane, job.remote_id)
         return CancelOutcome.ASKED if agreed else CancelOutcome.TOO_LATE
@@ -269,7 +275,11 @@ class JobService:
     async def resume(self) -> None:
         """Take every unfinished job down the line from where it stood, and show every final state not yet shown."""
         self._live.learn_durations(await self.store.recent_durations(DURATIONS_KEPT))
-        for reply in await self.store.unfinished():
+        replies = await self.store.unfinished()
+        # First of all, since lost orders are told apart by who else is lost.
+        for job in (job for reply in replies for job in reply.jobs if job.status is JobStatus.SUBMITTING):
+            await written(partial(self.store.mark_uncertain, job.id))
+        for reply in replies:
             if not reply.accepted:
                 self._supervisor.start(f"reply {reply.id}", self._resume_unaccepted(reply))
                 continue
@@ -294,8 +304,10 @@ class JobService:
         message_id = await self._observer.find_message(reply) if self._observer else None
         if message_id is None:
             await self.abandon(reply)
-        else:
-            await self.accept(reply, message_id=message_id)
+            return
+        await self.accept(reply, message_id=message_id)
+        if reply.is_final:
+            self._notify(reply)  # we died while giving it up, and it is visible after all
 
     def stop(self) -> None:
         """Start nothing new. What is under way stays on disk and goes on at the next start."""
@@ -309,19 +321,14 @@ class JobService:
 
     # -- weather ------------------------------------------------------------------------------------------
 
+    def provider_denied(self, provider: str, error: ProviderDenied) -> None:
+        """A provider refused our key while we asked after a running job: no new jobs go there."""
+        self._lanes[provider].note_fault(error)
+
     def _lane_closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
         _log.error("%s closed (%s): %s", provider, reason, error)
         if self._observer is not None:
             self._observer.operator_notice(f"{provider} closed", f"{provider} takes no jobs ({reason}): {error}")
-        if reason is Closed.DENIED:
-            self._supervisor.start(f"{provider} line cleared", self._clear_line(self._lanes[provider]))
-
-    async def _clear_line(self, lane: Lane) -> None:
-        """Nobody waits for a provider that refuses our key: that takes a person to mend."""
-        for job_id in lane.line.drain():
-            job = await self.store.job(job_id)
-            if job is not None:
-                await self._worker.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE))
 
     # -- showing ------------------------------------------------------------------------------------------
 

@@ -56,6 +56,11 @@ SUBMIT_ATTEMPTS = 4
 ENOUGH_SECONDS = 5.0
 """The pause after a 429 that names none (the provider's own advice)."""
 
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+QUEUED_FAILURES = 5
+"""So often a job that was not yet sent is taken up again after an unexpected error."""
+
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_SECONDS = 300.0
@@ -96,14 +101,44 @@ class Worker:
     async def follow(self, lane: Lane, job_id: str) -> None:
         """See one job through from where it stands."""
         with self._job_log(job_id):
-            job = await self._store.job(job_id)
-            if job is None or job.status.is_final:
-                return
             try:
-                await self._follow(job, lane)
+                await self._follow_to_the_end(lane, job_id)
             finally:
-                if job.id not in lane.line:
-                    self._live.forget(job.id)
+                if job_id not in lane.line:
+                    self._live.forget(job_id)
+
+    async def _follow_to_the_end(self, lane: Lane, job_id: str) -> None:
+        """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
+        failures = 0
+        while True:
+            try:
+                job = await self._store.job(job_id)
+                if job is None:
+                    return
+                if failures and await self._ends(job, failures):
+                    return
+                await self._follow(job, lane)
+            except Exception:
+                pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
+                failures += 1
+                _log.exception("following failed and is taken up again in %.1f s", pause_seconds)
+                await asyncio.sleep(pause_seconds)
+            else:
+                return
+
+    async def _ends(self, job: Job, failures: int) -> bool:
+        """After a failure: whether the job is at its end all the same, or has to be brought to one."""
+        if job.status.is_final:
+            await self._show(job)  # perhaps it was this that failed
+            return True
+        if job.status is JobStatus.QUEUED and failures > QUEUED_FAILURES:
+            # Nothing was sent, so nothing can be owed.
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL))
+            return True
+        if job.deadline_at is not None and job.deadline_at <= self._clock():
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), at_house_cost=True)
+            return True
+        return False
 
     async def _follow(self, job: Job, lane: Lane) -> None:
         current: Job | None = job
@@ -123,6 +158,8 @@ class Worker:
 
     async def _submit(self, job: Job, lane: Lane) -> Job | None:
         """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
+        if lane.hopeless:
+            return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE))
         try:
             urls = await self._input_urls(job, lane.provider)
         except ProviderError as error:
@@ -156,6 +193,8 @@ class Worker:
                 _log.warning("refused: %s", error)
                 if isinstance(error, ProviderDenied):
                     lane.note_fault(error)
+                else:
+                    lane.note_success()
                 return await self.fail(job, failure_of(error))
             except ProviderUnavailable as error:
                 _log.warning("not accepted: %s", error)
@@ -186,9 +225,12 @@ class Worker:
         """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
         lane.hold(seconds)
         waiting = await written(lambda: self._store.back_to_line(job.id))
+        if waiting is not None and self._live.of(job.id).cancel_wanted:
+            cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
+            return await self._show(await written(cancel))
         if waiting is not None:
             lane.enter(job.id, job.request.user_id, at_front=True)
-        return waiting
+        return await self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
         """Where the provider finds each input picture: uploaded once per content, or its public address."""

@@ -5,12 +5,17 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
-from typing import Any
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import hypothesis
 import pytest
 
 from bot.settings import Settings
+
+if TYPE_CHECKING:
+    from tests.core import Core
 
 # Shared, slow machines make deadlines per example meaningless; in CI a failure must be repeatable.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -50,3 +55,12 @@ def _no_settings_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def core(tmp_path: Path) -> AsyncIterator[Core]:
+    """A running core; when the test is over, its books must balance."""
+    from tests.core import a_core
+
+    async with a_core(tmp_path) as core:
+        yield core
