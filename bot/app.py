@@ -11,6 +11,7 @@ import math
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -30,6 +31,7 @@ from bot.images import ImageWorkshop
 from bot.log import bind_job
 from bot.pictures import PictureStore
 from bot.providers.base import Provider
+from bot.providers.http import open_session
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.providers.watcher import Watcher
@@ -207,9 +209,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
         fetcher = await stack.enter_async_context(
             Fetcher(allow_private_addresses=settings.media_allow_private_addresses)
         )
-        session = await stack.enter_async_context(
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar())
-        )
+        # Lanes and watchers bound what is under way; waiting for a connection would only use up an order's time.
+        session = await stack.enter_async_context(open_session(max_connections=0))
         supervisor = await stack.enter_async_context(Supervisor())
         service = JobService(
             store=store,
@@ -223,7 +224,9 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             job_log=bind_job,
         )
         for provider, poll_seconds, places in providers_of(settings, session):
-            watcher = Watcher(provider, poll_seconds=poll_seconds)
+            watcher = Watcher(
+                provider, poll_seconds=poll_seconds, on_denied=partial(service.provider_denied, provider.name)
+            )
             service.add_provider(provider, watcher, max_concurrency=places)
         bot = Bot(settings=settings, store=store, service=service, supervisor=supervisor)
         await stack.enter_async_context(
