@@ -18,8 +18,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sandbox.discord import LocalDiscord, Permission
+from sandbox.discord.files import Json
 from sandbox.discord.viewer import Viewer
-from sandbox.discord.world import COMPONENTS_V2, Json
+from sandbox.discord.world import COMPONENTS_V2
 from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parent.parent

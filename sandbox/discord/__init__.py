@@ -9,10 +9,11 @@ async with LocalDiscord() as discord:
     message = await interaction.wait_for("Completed")
 """
 
+from sandbox.discord.files import Upload
 from sandbox.discord.interactions import Interaction
 from sandbox.discord.local import LocalDiscord
 from sandbox.discord.rules import Limits
-from sandbox.discord.world import Channel, Member, Message, Permission, Role, Server, Upload
+from sandbox.discord.world import Channel, Member, Message, Permission, Role, Server
 
 __all__ = [
     "Channel",

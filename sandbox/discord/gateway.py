@@ -11,9 +11,10 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from sandbox.discord.files import Json
 from sandbox.discord.interactions import Interaction
 from sandbox.discord.rules import Limits
-from sandbox.discord.world import Channel, Json, Member, Message, World, rows
+from sandbox.discord.world import Channel, Member, Message, World, rows
 
 DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT = 0, 1, 2, 6, 7
 REQUEST_MEMBERS, INVALID_SESSION, HELLO, HEARTBEAT_ACK = 8, 9, 10, 11

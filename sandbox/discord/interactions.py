@@ -8,9 +8,10 @@ import time
 from dataclasses import dataclass, field
 
 from sandbox.discord.feed import Feed
+from sandbox.discord.files import Json
 from sandbox.discord.messages import Messages, Uploads
 from sandbox.discord.rules import ApiError, Limits, bad_form, check_choices, check_deferral, check_modal, require
-from sandbox.discord.world import EPHEMERAL, LOADING, Channel, Json, Message, User, World, fields, numbered, rows
+from sandbox.discord.world import EPHEMERAL, LOADING, Channel, Message, User, World, fields, numbered, rows
 
 COMMAND, COMPONENT, AUTOCOMPLETE, MODAL = 2, 3, 4, 5  # kinds of interaction
 MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE, CHOICES, OPEN_MODAL = 4, 5, 6, 7, 8, 9  # kinds of answer

@@ -9,25 +9,14 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from sandbox.discord.files import Json, Upload
 from sandbox.discord.gateway import Gateway
 from sandbox.discord.interactions import AUTOCOMPLETE, COMMAND, COMPONENT, MODAL, Desk, Interaction
 from sandbox.discord.messages import Messages
 from sandbox.discord.options import NotOffered, Options, find_command, is_offered
 from sandbox.discord.rest import PREFIX, Rest, Trouble
 from sandbox.discord.rules import FILE_UPLOAD, IN_LABEL, LABEL, SELECTS, TEXT_INPUT, Limits
-from sandbox.discord.world import (
-    Channel,
-    Json,
-    Member,
-    Message,
-    Permission,
-    Role,
-    Server,
-    Upload,
-    User,
-    World,
-    rows,
-)
+from sandbox.discord.world import Channel, Member, Message, Permission, Role, Server, User, World, rows
 
 NOTHING = Permission.none()
 BODY_BYTES = 120 * 1024 * 1024

@@ -6,17 +6,15 @@ import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from sandbox.discord.files import Attachment, Json, Upload
 from sandbox.discord.rules import ApiError, Limits, bad_form, check_message, require
 from sandbox.discord.world import (
     COMPONENTS_V2,
     EPHEMERAL,
     LOADING,
-    Attachment,
     Channel,
-    Json,
     Message,
     Role,
-    Upload,
     User,
     World,
     numbered,

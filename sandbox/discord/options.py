@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sandbox.discord.world import Channel, Json, Member, Permission, Role, Upload, User, World, rows
+from sandbox.discord.files import Json, Upload
+from sandbox.discord.world import Channel, Member, Permission, Role, User, World, rows
 
 SUBCOMMAND, GROUP, TEXT, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, NUMBER, ATTACHMENT = range(1, 12)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox.discord.files import Json, Upload
 from sandbox.discord.interactions import COMMAND, COMPONENT, MODAL, Desk
 from sandbox.discord.messages import Messages, Uploads
 from sandbox.discord.rules import ApiError, Limits, check_command, require
-from sandbox.discord.world import Channel, Json, Message, Permission, Upload, World, fields, rows
+from sandbox.discord.world import Channel, Message, Permission, World, fields, rows
 
 PREFIX = "/api/v10"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

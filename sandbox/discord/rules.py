@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from sandbox.discord.world import COMPONENTS_V2, EPHEMERAL, Json, fields, rows, walk
+from sandbox.discord.files import Json
+from sandbox.discord.world import COMPONENTS_V2, EPHEMERAL, fields, rows, walk
 
 ACTION_ROW, BUTTON, TEXT_SELECT, TEXT_INPUT = 1, 2, 3, 4
 SELECTS = frozenset({3, 5, 6, 7, 8})

@@ -11,12 +11,13 @@ from typing import Any
 
 from aiohttp import web
 
+from sandbox.discord.files import Json, Upload
 from sandbox.discord.interactions import Interaction
 from sandbox.discord.local import LocalDiscord
 from sandbox.discord.options import ATTACHMENT, CHANNEL, MENTIONABLE, ROLE, USER, NotOffered, find_command
 from sandbox.discord.rest import answer
 from sandbox.discord.rules import FILE_UPLOAD, SELECTS, ApiError
-from sandbox.discord.world import LOADING, Channel, Json, Member, Message, Server, Upload, rows, walk
+from sandbox.discord.world import LOADING, Channel, Member, Message, Server, rows, walk
 
 PAGE = Path(__file__).parent.parent / "page"
 CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}

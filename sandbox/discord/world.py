@@ -1,10 +1,7 @@
-"""The world: people, servers, channels, messages and files of the local Discord, and their form as JSON."""
+"""The world: people, servers, channels and messages of the local Discord, and their form as JSON."""
 
 from __future__ import annotations
 
-import io
-import mimetypes
-import secrets
 import time
 from collections.abc import Iterator
 from copy import deepcopy
@@ -13,11 +10,8 @@ from datetime import UTC, datetime
 from enum import IntFlag
 from typing import Any
 
-from PIL import Image, UnidentifiedImageError
-
 from sandbox.discord.feed import Feed
-
-Json = dict[str, Any]
+from sandbox.discord.files import Attachment, Json, Upload
 
 DISCORD_EPOCH_MILLISECONDS = 1_420_070_400_000
 EPHEMERAL, LOADING, COMPONENTS_V2 = 1 << 6, 1 << 7, 1 << 15
@@ -238,62 +232,6 @@ class Server:
         }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """A file as somebody sends it."""
-
-    filename: str
-    data: bytes
-    description: str | None = None
-
-    @property
-    def content_type(self) -> str:
-        return mimetypes.guess_type(self.filename)[0] or "application/octet-stream"
-
-
-@dataclass(kw_only=True, eq=False)
-class Attachment:
-    """A file that Discord keeps. Its address is signed and dies after `lives_seconds`; asking again gives a new one."""
-
-    id: int
-    channel_id: int
-    upload: Upload
-    cdn_base: str
-    lives_seconds: float
-    description: str | None = None
-    ephemeral: bool = False
-    secret: str = field(default_factory=lambda: secrets.token_hex(32))
-
-    def __post_init__(self) -> None:
-        self.width, self.height = _picture_size(self.upload)
-        self._issued = 0.0
-
-    @property
-    def url(self) -> str:
-        now = time.time()
-        if now > self._issued + self.lives_seconds / 2:  # the same address for a while, so that it can be cached
-            self._issued = now
-        issued, expires = int(self._issued), int(self._issued + self.lives_seconds)
-        path = f"{self.cdn_base}/attachments/{self.channel_id}/{self.id}/{self.upload.filename}"
-        return f"{path}?ex={expires:x}&is={issued:x}&hm={self.secret}"
-
-    def payload(self) -> Json:
-        url = self.url
-        payload: Json = {
-            "id": str(self.id),
-            "filename": self.upload.filename,
-            "size": len(self.upload.data),
-            "url": url,
-            "proxy_url": url,
-            "content_type": self.upload.content_type,
-        }
-        if self.width:
-            payload |= {"width": self.width, "height": self.height}
-        if self.description:
-            payload["description"] = self.description
-        return payload | ({"ephemeral": True} if self.ephemeral else {})
-
-
 @dataclass(kw_only=True, eq=False)
 class Message:
     """One message. `components` is as the bot sent it; addresses of files are filled in when it is read."""
@@ -434,16 +372,6 @@ def _with_files(component: Json, files: dict[str, Attachment]) -> Json:
 
 
 _MEDIA_FACTS = frozenset({"url", "proxy_url", "width", "height", "content_type"})
-
-
-def _picture_size(upload: Upload) -> tuple[int, int]:
-    if not upload.content_type.startswith("image/"):
-        return 0, 0
-    try:
-        with Image.open(io.BytesIO(upload.data)) as picture:
-            return picture.size
-    except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
-        return 0, 0
 
 
 class World:
