@@ -9,7 +9,7 @@ import json
 import logging
 import math
 import signal
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -29,6 +29,7 @@ from bot.fetch import Fetcher
 from bot.http import HttpServer
 from bot.images import ImageWorkshop
 from bot.log import bind_job
+from bot.metrics import Metrics
 from bot.pictures import PictureStore
 from bot.providers.base import Provider
 from bot.providers.http import open_session
@@ -58,6 +59,9 @@ SLOWEST_HEARTBEAT_SECONDS = 45.0
 SETTLE_SECONDS = 5.0
 """So long a polite stop waits for orders that are half sent; everything else goes on at the next start."""
 
+LET_GO_SECONDS = 2.0
+"""So long background tasks have to end once they were told to."""
+
 
 class Tree(app_commands.CommandTree["Bot"]):
     """The command tree; failures become sentences."""
@@ -83,9 +87,11 @@ class Bot(commands.Bot):
             max_messages=None,
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
+            http_trace=service.metrics.trace("discord"),
         )
         self._settings = settings
         self._store = store
+        self._supervisor = supervisor
         self.service = service
         messages = Messages(self)
         self.operator = OperatorLine(messages=messages, supervisor=supervisor)
@@ -134,6 +140,11 @@ class Bot(commands.Bot):
         await self._store.remember(key, digest)
         _log.info("commands registered")
 
+    async def close(self) -> None:
+        """End what speaks to Discord before the connection goes, or it would fail loudly instead."""
+        await self._supervisor.close(timeout_seconds=LET_GO_SECONDS)
+        await super().close()
+
     def problem(self) -> str | None:
         """None while the gateway delivers: ready, and heartbeats are answered."""
         if self.is_closed() or not self.is_ready():
@@ -159,6 +170,15 @@ def providers_of(settings: Settings, session: aiohttp.ClientSession) -> list[tup
         )
         found.append((pixazo, settings.pixazo_poll_seconds, settings.pixazo_max_concurrency))
     return found
+
+
+def _provider_names(settings: Settings) -> Callable[[str], str]:
+    """Which provider a host belongs to, for the metrics."""
+    names = {
+        yarl.URL(settings.krea_api_base).authority: "krea",
+        yarl.URL(settings.pixazo_api_base).authority: "pixazo",
+    }
+    return lambda authority: names.get(authority, "other")
 
 
 def load_catalogue(settings: Settings) -> Catalogue:
@@ -201,6 +221,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
     aim_at(settings.discord_api_base)
     catalogue = load_catalogue(settings)
     async with AsyncExitStack() as stack:
+        metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_path))
         pictures = PictureStore(settings.database_path.parent / "pictures")
         stack.push_async_callback(pictures.close)
@@ -210,7 +231,9 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             Fetcher(allow_private_addresses=settings.media_allow_private_addresses)
         )
         # Lanes and watchers bound what is under way; waiting for a connection would only use up an order's time.
-        session = await stack.enter_async_context(open_session(max_connections=0))
+        session = await stack.enter_async_context(
+            open_session(max_connections=0, traces=[metrics.trace(_provider_names(settings))])
+        )
         supervisor = await stack.enter_async_context(Supervisor())
         service = JobService(
             store=store,
@@ -222,6 +245,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             limits=limits_of(settings),
             public_url=settings.public_url,
             job_log=bind_job,
+            metrics=metrics,
         )
         for provider, poll_seconds, places in providers_of(settings, session):
             watcher = Watcher(
@@ -239,8 +263,12 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
                     "workers": lambda: ", ".join(supervisor.down()) or None,
                 },
                 on_hook=service.hook,
+                registry=metrics.registry,
             )
         )
+        metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
+        metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
+        metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
         supervisor.start_forever("picture sweep", lambda: _sweep(store, pictures))
         yield bot
 
