@@ -109,8 +109,7 @@ async def test_of_200_simultaneous_commands_at_8_cents_exactly_12_fit_into_a_dol
         try:
             await store.admit(member=ADA, reply=commands[index], limits=limits(), now=NOON)
         except QuotaExceeded as refusal:
-            assert refusal.available_usd_micros < 80_000
-            return False
+            return refusal.available_usd_micros >= 80_000
         return True
 
     assert sum(await asyncio.gather(*(one(index) for index in range(200)))) == 12
@@ -179,6 +178,12 @@ async def test_an_unlimited_server_cap_does_not_bind_but_the_operators_does(stor
             await admit(store, 1, member=member, limits=capped)
         assert refusal.value.resets_at == datetime(2026, 11, 22, tzinfo=UTC)
     await admit(store, 2_000_000, limits=capped, now=datetime(2026, 11, 22, tzinfo=UTC))
+
+
+async def test_the_operators_cap_binds_where_the_servers_cap_has_room(store: Store) -> None:
+    await set_limit(store, LimitSubject.SERVER, 500_000)
+    with pytest.raises(OperatorCapReached):
+        await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
 async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:

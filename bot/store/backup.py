@@ -32,6 +32,7 @@ def copy_database(source: Path, target: Path) -> None:
     try:
         unfinished.unlink(missing_ok=True)
         with closing(connect_for_reading(source)) as connection:
+            connection.execute("PRAGMA query_only = OFF")  # it would forbid writing the copy, too
             connection.execute("VACUUM INTO ?", (str(unfinished),))
         unfinished.chmod(0o600)  # tokens and prompts are nobody else's
         replace_durably(unfinished, target)

@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, cast
 
 import aiosqlite
 
-from bot.errors import StoreError
+from bot.errors import LedgerError, StoreError
 from bot.store import backup, schema
 from bot.store.file import ProcessLock, connect, replace_durably
 from bot.store.group import Outcome, Work, commit_group
@@ -160,6 +160,8 @@ def _resolve(answer: asyncio.Future[Any], outcome: Outcome) -> None:
 
 
 def _translated(error: sqlite3.Error) -> StoreError:
+    if isinstance(error, sqlite3.IntegrityError):  # the schema refused it, and will again
+        return LedgerError(f"The database refused what was asked: {error}.")
     return StoreError(f"The database did not do what was asked: {error}.")
 
 
@@ -207,7 +209,8 @@ def _prepare(path: Path) -> None:
 
 def _create(path: Path) -> None:
     """Make a new file under another name and move it here when it is whole: an empty file is always a damaged one."""
-    if Path(f"{path}-wal").exists():
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size > 0:
         raise schema.unusable(path, "is missing, but its -wal file is there, so there were books")
     unfinished = Path(f"{path}.new")
     unfinished.unlink(missing_ok=True)

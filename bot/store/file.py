@@ -36,10 +36,12 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """As `connect`, for a file that may be in use and must not be created or changed."""
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+    """As `connect`, for a file that may be in use and must neither be created nor changed."""
+    # Not mode=ro: SQLite ignores the CHECKs of a file opened like that, and leaves its -shm file behind.
+    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA busy_timeout = 5000")
+    connection.execute("PRAGMA query_only = ON")
     return connection
 
 

@@ -14,15 +14,20 @@ from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from bot.errors import LedgerError, OperatorCapReached, QuotaExceeded, ServerCapReached, TooManyRunning
-from bot.quota import Balance, Limits, LimitSubject, Member, Period, Quota, SpendLine, Window, format_usd
-from bot.store.columns import to_micros, to_quarter
+from bot.jobs import FailureReason
+from bot.quota import Balance, HouseLine, Limits, LimitSubject, Member, Period, Quota, SpendLine, Window, format_usd
+from bot.store.columns import to_micros, to_moment, to_quarter
 from bot.store.limits import Change, Terms, record
 
 OPERATOR_ACCOUNT_ID = 1
 
 _UTC = ZoneInfo("UTC")
 
-_MEMBER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'member' AND guild_id = ? AND user_id = ?"
+_OPEN_MEMBER_ACCOUNT = """
+SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
+"""
+# One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
+_MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
 _SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
 _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?)"
 
@@ -47,7 +52,10 @@ WHERE :max_running > (
     )
     AND (:member_limit IS NULL OR :asked <= max(0, :member_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0) FROM totals
-        WHERE account_id = :member AND quarter >= :member_from AND quarter < :member_until
+        WHERE account_id IN (
+                SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id
+            )
+            AND quarter >= :member_from AND quarter < :member_until
     )))
     AND (:server_limit IS NULL OR :asked <= max(0, :server_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
@@ -78,6 +86,10 @@ FROM reservations JOIN jobs ON jobs.id = reservations.job_id
 WHERE reservations.state = 'settled' AND reservations.server_account_id = ?
     AND reservations.reserved_at >= ? AND reservations.reserved_at < ?
 GROUP BY jobs.user_id, jobs.model_id ORDER BY spent DESC, jobs.user_id, jobs.model_id
+"""
+_HOUSE_LINES = """
+SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
+FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
 _HOUSE = "SELECT coalesce(sum(amount_usd_micros), 0) FROM ledger WHERE kind = 'house' AND created_at >= ?"
 
@@ -110,6 +122,7 @@ def reserve(
     parameters = {
         "reply_id": reply_id,
         "user_id": member.user_id,
+        "guild_id": member.guild_id,
         "member": _account(connection, member.guild_id, member.user_id),
         "server": _account(connection, member.guild_id),
         "operator": OPERATOR_ACCOUNT_ID,
@@ -197,12 +210,12 @@ def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
 
 def balance(connection: sqlite3.Connection, member: Member, quota: Quota, window: Window) -> Balance:
     """What the member has spent and holds in `window`, and was granted in it."""
-    account = connection.execute(_MEMBER_ACCOUNT, (member.guild_id, member.user_id)).fetchone()
     granted = spent = held = 0
-    if account is not None:
-        spent, held = _sums(connection, account["id"], window)
-        span = (account["id"], to_micros(window.start), to_micros(window.end))
-        granted = connection.execute(_GRANTED, span).fetchone()[0]
+    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
+        spent_here, held_here = _sums(connection, account_id, window)
+        span = (account_id, to_micros(window.start), to_micros(window.end))
+        granted += connection.execute(_GRANTED, span).fetchone()[0]
+        spent, held = spent + spent_here, held + held_here
     return Balance(
         quota=quota, window=window, granted_usd_micros=granted, spent_usd_micros=spent, set_aside_usd_micros=held
     )
@@ -219,7 +232,8 @@ def grant(
 ) -> Balance:
     """A one-off extra in the current window, recorded."""
     window = window_of(terms, terms.quota, change.now)
-    _adjust(connection, member, "grant", amount_usd_micros, window, change.now)
+    account_id = _account(connection, member.guild_id, member.user_id)
+    _adjust(connection, account_id, "grant", amount_usd_micros, window, change.now)
     new = format_usd(amount_usd_micros)
     record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
     return balance(connection, member, terms.quota, window)
@@ -229,7 +243,10 @@ def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, chang
     """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
     window = window_of(terms, terms.quota, change.now)
     spent = balance(connection, member, terms.quota, window).spent_usd_micros
-    _adjust(connection, member, "reset", spent, window, change.now)
+    _account(connection, member.guild_id, member.user_id)
+    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
+        spent_here, _ = _sums(connection, account_id, window)
+        _adjust(connection, account_id, "reset", spent_here, window, change.now)
     old, new = format_usd(spent), format_usd(0)
     record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
     return balance(connection, member, terms.quota, window)
@@ -252,11 +269,26 @@ def house_usd_micros(connection: sqlite3.Connection, *, since: datetime | None) 
     return int(connection.execute(_HOUSE, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 
+def house_lines(connection: sqlite3.Connection) -> list[HouseLine]:
+    """Every job that cost the house something, oldest first."""
+    return [
+        HouseLine(
+            at=to_moment(row["created_at"]),
+            job_id=row["id"],
+            provider=row["provider"],
+            model_id=row["model_id"],
+            amount_usd_micros=row["amount_usd_micros"],
+            failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
+        )
+        for row in connection.execute(_HOUSE_LINES)
+    ]
+
+
 def _adjust(
-    connection: sqlite3.Connection, member: Member, kind: str, amount_usd_micros: int, window: Window, now: datetime
+    connection: sqlite3.Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
 ) -> None:
     row = {
-        "account_id": _account(connection, member.guild_id, member.user_id),
+        "account_id": account_id,
         "kind": kind,
         "amount": amount_usd_micros,
         "window_start_at": to_micros(window.start),
@@ -277,7 +309,7 @@ def _account(connection: sqlite3.Connection, guild_id: int, user_id: int | None 
     if user_id is None:
         account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     else:
-        account = connection.execute(_MEMBER_ACCOUNT, (guild_id, user_id)).fetchone()
+        account = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
     if account is not None:
         return int(account["id"])
     kind = "server" if user_id is None else "member"

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from bot.errors import StoreError
 from bot.jobs import Delivery, Failure, Job, JobStatus, Picture, Reply, ReplyAddress
 from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, ServerCap, SpendLine, Window
-from bot.store import jobs, ledger, transactions
+from bot.store import jobs, ledger, notes, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
 from bot.store.database import Database
@@ -352,23 +352,11 @@ class Store:
 
     async def recall(self, key: str) -> str | None:
         """A small fact noted with `remember`."""
-
-        def work(connection: sqlite3.Connection) -> str | None:
-            row = connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()
-            return None if row is None else str(row[0])
-
-        return await self._read(work)
+        return await self._read(partial(notes.recall, key=key))
 
     async def remember(self, key: str, value: str) -> None:
         """Note a small fact about the bot itself."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
-                (key, value),
-            )
-
-        await self._write(work)
+        await self._write(partial(notes.remember, key=key, value=value))
 
     async def problem(self) -> str | None:
         """None when a transaction can be written now, else what is in the way."""

@@ -25,6 +25,8 @@ CREATE TABLE replies (
 ) STRICT;
 
 CREATE INDEX replies_undelivered ON replies (delivery, created_at) WHERE delivery <> 'delivered';
+CREATE INDEX replies_by_member ON replies (user_id, guild_id, created_at);
+CREATE INDEX replies_with_token ON replies (token_expires_at) WHERE token IS NOT NULL;
 
 CREATE TABLE jobs (
     id                  TEXT    PRIMARY KEY,
@@ -53,13 +55,17 @@ CREATE TABLE jobs (
     charged_usd_micros  INTEGER,                    -- as settled in the reservation, which bounds it
     failure_reason      TEXT,
     failure_hint        TEXT    NOT NULL DEFAULT '',
+    erased_at           INTEGER,                    -- when what was asked for was forgotten: on request, or by age
     UNIQUE (reply_id, ordinal),
     CHECK ((status IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)),
     CHECK ((status = 'succeeded') = (charged_usd_micros IS NOT NULL)),
     CHECK ((status = 'failed') = (failure_reason IS NOT NULL)),
-    CHECK (status NOT IN ('running', 'succeeded') OR remote_id IS NOT NULL)
+    CHECK (status NOT IN ('running', 'succeeded') OR remote_id IS NOT NULL),
+    CHECK (erased_at IS NULL OR (finished_at IS NOT NULL AND prompt = '' AND options = '{}' AND body = '{}'
+        AND seed IS NULL AND failure_hint = ''))
 ) STRICT;
 
+CREATE INDEX jobs_to_erase ON jobs (created_at) WHERE erased_at IS NULL;
 CREATE INDEX jobs_unfinished ON jobs (user_id) WHERE finished_at IS NULL;
 CREATE INDEX jobs_by_server ON jobs (guild_id, created_at);
 CREATE INDEX jobs_by_member ON jobs (guild_id, user_id, created_at);
@@ -128,16 +134,20 @@ CREATE TABLE uploads (
 
 -- -- money ------------------------------------------------------------------------------------------
 
+-- A member who asks to be forgotten closes their account: what comes later goes to a new one, and both count. The closed
+-- one loses its user id, and keeps its sums, when every window that counts it has ended (see privacy.py).
 CREATE TABLE accounts (
-    id       INTEGER PRIMARY KEY,
-    kind     TEXT    NOT NULL CHECK (kind IN ('member', 'server', 'operator', 'house')),
-    guild_id INTEGER,
-    user_id  INTEGER,                              -- NULL once the member asked to be forgotten; the sums stay
+    id        INTEGER PRIMARY KEY,
+    kind      TEXT    NOT NULL CHECK (kind IN ('member', 'server', 'operator', 'house')),
+    guild_id  INTEGER,
+    user_id   INTEGER,
+    closed_at INTEGER,
     CHECK ((kind IN ('operator', 'house')) = (guild_id IS NULL)),
-    CHECK (kind = 'member' OR user_id IS NULL)
+    CHECK (kind = 'member' OR (user_id IS NULL AND closed_at IS NULL))
 ) STRICT;
 
-CREATE UNIQUE INDEX accounts_member ON accounts (guild_id, user_id) WHERE kind = 'member' AND user_id IS NOT NULL;
+CREATE UNIQUE INDEX accounts_open ON accounts (user_id, guild_id) WHERE kind = 'member' AND closed_at IS NULL;
+CREATE INDEX accounts_by_member ON accounts (user_id, guild_id) WHERE kind = 'member';
 CREATE UNIQUE INDEX accounts_server ON accounts (guild_id) WHERE kind = 'server';
 CREATE UNIQUE INDEX accounts_single ON accounts (kind) WHERE kind IN ('operator', 'house');
 
@@ -338,7 +348,7 @@ CREATE TABLE server_settings (
 CREATE TABLE audit (
     id         INTEGER PRIMARY KEY,
     guild_id   INTEGER NOT NULL,
-    actor_id   INTEGER NOT NULL,
+    actor_id   INTEGER,                            -- NULL once they asked to be forgotten
     action     TEXT    NOT NULL,
     subject    TEXT    NOT NULL,
     subject_id INTEGER,
