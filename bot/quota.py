@@ -14,6 +14,8 @@ from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
+from bot.jobs import FailureReason
+
 MICROS_PER_USD = 1_000_000
 _AMOUNT = re.compile(r"^\$?(\d{1,7})(?:\.(\d{1,6}))?$")
 
@@ -171,11 +173,14 @@ class LimitSubject(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEntry:
-    """One recorded change by a moderator. Old and new are words, such as '$5.00 per day'."""
+    """One recorded change by a moderator. Old and new are words, such as '$5.00 per day'.
+
+    `actor_id`, and the `subject_id` of a member, are None once that person asked to be forgotten.
+    """
 
     id: int
     guild_id: int
-    actor_id: int
+    actor_id: int | None
     action: str
     subject: str
     subject_id: int | None
@@ -193,6 +198,21 @@ class SpendLine:
     model_id: str
     jobs: int
     spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HouseLine:
+    """What one job cost the house: charged by the provider, and by nobody to the member.
+
+    `failure` is None for a job that succeeded, at a price above the published one.
+    """
+
+    at: datetime
+    job_id: str
+    provider: str
+    model_id: str
+    amount_usd_micros: int
+    failure: FailureReason | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
