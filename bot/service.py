@@ -23,6 +23,7 @@ from bot.images import ImageWorkshop
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
 from bot.lane import Closed, Lane
 from bot.live import DURATIONS_KEPT, LiveJobs
+from bot.metrics import Metrics
 from bot.observer import JobView, Observer, ReplyView
 from bot.orders import Quote
 from bot.pace import Pace
@@ -73,6 +74,7 @@ class JobService:
         limits: Limits,
         job_log: Callable[[str], AbstractContextManager[object]],
         public_url: str | None = None,
+        metrics: Metrics | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.store = store
@@ -81,6 +83,7 @@ class JobService:
         self.fetcher = fetcher
         self.workshop = workshop
         self.limits = limits
+        self.metrics = metrics or Metrics()
         self._supervisor = supervisor
         self._clock = clock
         self._live = LiveJobs()
@@ -97,6 +100,7 @@ class JobService:
             supervisor=supervisor,
             job_log=job_log,
             public_url=public_url,
+            metrics=self.metrics,
             clock=clock,
         )
 
@@ -126,6 +130,18 @@ class JobService:
     def providers(self) -> frozenset[str]:
         """Names of the providers we have a key for."""
         return frozenset(self._lanes)
+
+    def line_lengths(self) -> dict[str, float]:
+        """Jobs that wait for a place, by provider."""
+        return {name: len(lane.line) for name, lane in self._lanes.items()}
+
+    def places_taken(self) -> dict[str, float]:
+        """Jobs at each provider."""
+        return {name: lane.in_flight for name, lane in self._lanes.items()}
+
+    def closed(self) -> dict[str, float]:
+        """1 for each provider that takes no new jobs now, else 0."""
+        return {name: float(lane.closed is not None) for name, lane in self._lanes.items()}
 
     def takes_uploads(self, model_id: str) -> bool:
         """Whether input pictures are given to the model's provider as bytes. Raises UnknownModel, ModelUnavailable."""
@@ -243,6 +259,7 @@ class JobService:
             if cancelled is not None:
                 if lane is not None:
                     lane.line.leave(job.id)
+                self.metrics.job_ended(cancelled)
                 await self._show(cancelled)
                 return CancelOutcome.CANCELLED
             job = await self.store.job(job.id) or job

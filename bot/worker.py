@@ -39,6 +39,7 @@ from bot.jobs import Failure, FailureReason, Job, JobStatus, Picture
 from bot.lane import Lane
 from bot.live import Live, LiveJobs
 from bot.lost import LostOrders, NotFoundAgain
+from bot.metrics import Metrics
 from bot.observer import Observer
 from bot.orders import fill_pictures
 from bot.patience import written
@@ -80,6 +81,7 @@ class Worker:
         supervisor: Supervisor,
         job_log: Callable[[str], AbstractContextManager[object]],
         public_url: str | None,
+        metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
@@ -90,6 +92,7 @@ class Worker:
         self._supervisor = supervisor
         self._job_log = job_log
         self._public_url = public_url
+        self._metrics = metrics
         self._clock = clock
         self._lost = LostOrders(store=store, clock=clock)
         self._observer: Observer | None = None
@@ -295,7 +298,10 @@ class Worker:
                 await self.fail(job, failure, at_house_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
                 cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
-                await self._show(await written(cancel))
+                cancelled = await written(cancel)
+                if cancelled is not None:
+                    self._metrics.job_ended(cancelled)
+                await self._show(cancelled)
             case _:
                 shown = (live.progress, live.preview_url)
                 live.progress, live.preview_url = update.progress or live.progress, update.preview_url
@@ -328,6 +334,8 @@ class Worker:
         succeeded = await written(succeed)
         if succeeded is not None and job.submitted_at is not None:
             self._live.learn_durations([(job.request.model_id, (now - job.submitted_at).total_seconds())])
+        if succeeded is not None:
+            self._metrics.job_ended(succeeded)
         await self._show(succeeded)
         _log.info("completed for %d micro-dollars", charged)
 
@@ -359,7 +367,10 @@ class Worker:
         """→ failed, the reservation released; what the provider may charge all the same is the house's."""
         house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
         fail = partial(self._store.fail, job.id, failure, now=self._clock(), house_usd_micros=house_usd_micros)
-        return await self._show(await written(fail))
+        failed = await written(fail)
+        if failed is not None:
+            self._metrics.job_ended(failed, house_usd_micros=house_usd_micros)
+        return await self._show(failed)
 
     async def _show(self, job: Job | None) -> Job | None:
         """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""

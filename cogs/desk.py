@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,37 +54,43 @@ class Desk:
         private: bool = False,
     ) -> None:
         """Read the attachments, admit `count` jobs and show their card; or say privately why not."""
+        began = time.perf_counter()
         async with self.answer(interaction, private=private) as answer:
             try:
                 if self._closed:
                     raise _Closed
                 images = await self.read(attachments, request) if attachments else request.images
-                requests = [_with_images(request, images)] * count
+                requests = [_with_images(request, images, number) for number in range(count)]
                 view = await self.service.admit(
                     requests, member=member_of(interaction), address=address_of(interaction, private=private)
                 )
             except DuplicateCommand:
                 return
             except RequestRefused as error:
+                self.service.metrics.order(type(error).__name__)
                 await answer.refuse(words.refusal(error))
                 return
             except StoreError:
                 _log.exception("an order could not be written down")
+                self.service.metrics.order(StoreError.__name__)
                 await answer.refuse(words.BOOKS_UNAVAILABLE)
                 return
             except _Closed:
                 await answer.refuse(words.SHUTTING_DOWN)
                 return
-            await self._show(answer, view.reply, render.card(view))
+            await self._show(answer, view.reply, render.card(view), began=began)
 
-    async def _show(self, answer: Answer, reply: Reply, card: render.Layout) -> None:
+    async def _show(self, answer: Answer, reply: Reply, card: render.Layout, *, began: float) -> None:
         """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
         try:
             shown = await asyncio.shield(answer.show(card))
         except NotShown as error:
             _log.warning("reply %s was not accepted by Discord", reply.id)
+            self.service.metrics.order(NotShown.__name__)
             await self.service.abandon(reply, surely_unseen=error.surely)
             return
+        self.service.metrics.order("accepted")
+        self.service.metrics.answered(time.perf_counter() - began)
         await self.service.accept(reply, message_id=shown.message_id)
 
     async def read(
@@ -128,13 +135,17 @@ class _Closed(Exception):
     """The bot is stopping."""
 
 
-def _with_images(request: JobRequest, images: tuple[ImageInput, ...]) -> JobRequest:
+def _with_images(request: JobRequest, images: tuple[ImageInput, ...], number: int) -> JobRequest:
+    """The order for picture `number` of a command. A given seed counts up, or all pictures would be equal."""
+    options = dict(request.options)
+    if number and isinstance(seed := options.get("seed"), int):
+        options["seed"] = seed + number
     return JobRequest(
         kind=request.kind,
         guild_id=request.guild_id,
         user_id=request.user_id,
         model_id=request.model_id,
         prompt=request.prompt,
-        options=request.options,
+        options=options,
         images=images,
     )

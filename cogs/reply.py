@@ -11,7 +11,7 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import aiohttp
@@ -177,6 +177,7 @@ class _Editor:
             shown = await self._deliver(view, attachments)
         except NotPossible as error:
             _log.warning("reply %s cannot be shown any more: %s", self.reply_id, error)
+            self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
             await self._record(Delivery.IMPOSSIBLE)
             return
         if overtaken and self._status_edit is not None:
@@ -184,6 +185,9 @@ class _Editor:
             await asyncio.wait({self._status_edit})
             await self._put_right(view, attachments, shown)
         by_sha = {item.sha256: shown.attachment_ids.get(item.picture.filename) for item in attachments}
+        ended_at = max((job.job.finished_at for job in view.jobs if job.job.finished_at), default=None)
+        seconds = (datetime.now(UTC) - ended_at).total_seconds() if ended_at else None
+        self._service.metrics.delivered(Delivery.DELIVERED.value, seconds)
         await self._record(
             Delivery.DELIVERED,
             attachment_ids={sha256: found for sha256, found in by_sha.items() if found is not None},

@@ -38,12 +38,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.line": set(),
     "bot.observer": DOMAIN,
     "bot.live": DOMAIN,
+    "bot.metrics": DOMAIN | {"aiohttp", "prometheus_client"},
     "bot.pace": set(),
     "bot.patience": DOMAIN | {"stamina"},
     "bot.lane": DOMAIN | BORDERS | {"bot.line"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
-    "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.observer"},
-    "bot.service": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.observer", "bot.pace", "bot.worker"},
+    "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},
+    "bot.service": DOMAIN
+    | BORDERS
+    | TOOLS
+    | {"bot.lane", "bot.live", "bot.metrics", "bot.observer", "bot.pace", "bot.worker"},
     "bot.app": ANYTHING,
     "bot.cli": ANYTHING,
     "bot.__main__": ANYTHING,

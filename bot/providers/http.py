@@ -10,7 +10,7 @@ import asyncio
 import json
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -76,13 +76,14 @@ class Answer:
             return None
 
 
-def open_session(*, max_connections: int = 100) -> aiohttp.ClientSession:
+def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """A session fit for providers: no cookies, no proxies from the environment, nothing on it that could leak."""
     return aiohttp.ClientSession(
         # An order on a connection that the server is just closing ends uncertain: do not keep idle ones long.
         connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=10),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
+        trace_configs=list(traces),
     )
 
 
