@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import aiohttp
+import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import generate_latest
@@ -83,18 +84,16 @@ async def test_every_request_of_a_traced_session_is_counted_also_when_it_fails()
         return web.Response(status=429)
 
     application.router.add_get("/", answer)
-    async with TestServer(application) as server:
-        async with aiohttp.ClientSession(trace_configs=[metrics.trace(lambda authority: "krea")]) as session:
-            async with session.get(server.make_url("/")):
-                pass
-            address = server.make_url("/")
-            await server.close()
-            try:
-                await session.get(address)
-            except aiohttp.ClientError as error:
-                name = type(error).__name__
+    trace = metrics.trace(lambda authority: "krea")
+    async with TestServer(application) as server, aiohttp.ClientSession(trace_configs=[trace]) as session:
+        address = server.make_url("/")
+        async with session.get(address):
+            pass
+        await server.close()
+        with pytest.raises(aiohttp.ClientError) as failure:
+            await session.get(address)
     assert value(metrics, "requests_total", to="krea", method="GET", status="429") == 1
-    assert value(metrics, "requests_total", to="krea", method="GET", status=name) == 1
+    assert value(metrics, "requests_total", to="krea", method="GET", status=type(failure.value).__name__) == 1
 
 
 def test_no_name_and_no_prompt_is_served() -> None:
