@@ -16,6 +16,8 @@ from cogs.guards import NotAllowed
 
 _log = logging.getLogger(__name__)
 
+_SOMEBODY = frozenset({discord.AppCommandOptionType.user, discord.AppCommandOptionType.role})
+
 
 async def report(interaction: discord.Interaction[Any], error: Exception) -> None:
     """Answer privately with what went wrong; log what only the operator can mend."""
@@ -28,11 +30,11 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
         case StoreError():
             _log.error("the books are unavailable", exc_info=cause)
             text = words.BOOKS_UNAVAILABLE
-        case app_commands.TransformerError():
+        case app_commands.TransformerError() if cause.type in _SOMEBODY:
             text = words.MEMBER_UNKNOWN
         case app_commands.NoPrivateMessage():
             text = words.SERVER_ONLY
-        case app_commands.CommandNotFound() | app_commands.CommandSignatureMismatch():
+        case app_commands.CommandNotFound() | app_commands.CommandSignatureMismatch() | app_commands.TransformerError():
             text = words.COMMAND_CHANGED
         case _:
             _log.error("a command failed", exc_info=cause)

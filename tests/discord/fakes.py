@@ -71,7 +71,7 @@ class FakeProvider:
     def _say(self, number: int, **news: object) -> None:
         remote_id = self.remote_id(number)
         blank = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_word="test")
-        self._jobs[remote_id] = replace(blank, **news)  # pyright: ignore[reportArgumentType]
+        self._jobs[remote_id] = replace(blank, **news)
 
     # -- the Provider protocol --------------------------------------------------------------------------
 

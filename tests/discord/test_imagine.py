@@ -147,7 +147,7 @@ async def test_the_provider_may_charge_less_than_was_reserved_and_never_more(sta
     assert (await stage.balance()).spent_usd_micros == 130_000
 
 
-# -- several pictures ---------------------------------------------------------------------------------------------
+# -- several pictures ------------------------------------------------------------------------------------
 
 
 async def test_four_pictures_come_in_one_message_at_four_times_the_price(stage: Stage) -> None:
@@ -197,7 +197,7 @@ async def test_when_all_of_several_pictures_fail_nothing_is_charged(stage: Stage
     assert "**not charged** ($0.16) · $1.00 left" in await stage.until_says(card, "Failed")
 
 
-# -- options ---------------------------------------------------------------------------------------------------------
+# -- options ------------------------------------------------------------------------------------
 
 PLAIN: dict[str, Any] = {}
 TAKEN = [
@@ -288,7 +288,7 @@ async def test_what_cannot_be_ordered_is_refused_privately_in_a_sentence_that_he
     await stage.assert_nothing_reserved()
 
 
-# -- limits ---------------------------------------------------------------------------------------------------------
+# -- limits ------------------------------------------------------------------------------------
 
 
 async def test_without_quota_the_refusal_names_price_rest_and_reset(stage: Stage) -> None:
@@ -355,7 +355,7 @@ async def test_new_jobs_are_refused_while_a_provider_is_paused(stage: Stage) -> 
     await stage.until_says(await stage.imagine(stage.bob, model=PIXAZO_LARGE), "Completed")
 
 
-# -- privacy, prompts ---------------------------------------------------------------------------------------------------
+# -- privacy, prompts ------------------------------------------------------------------------------------
 
 
 async def test_a_private_picture_is_seen_by_nobody_else(stage: Stage) -> None:
@@ -401,7 +401,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
     assert len(recipe.text) <= 4_000
 
 
-# -- in a direct message, while stopping ------------------------------------------------------------------------------------
+# -- while stopping, with the books closed -----------------------------------------------------------
 
 
 async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stage) -> None:
