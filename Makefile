@@ -13,10 +13,10 @@ COVERAGE ?=
 MONEY := bot/quota.py,bot/store/ledger.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test bench lint types format audit lock clean
+.PHONY: help demo run test screenshots bench lint types format audit lock clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(INSTALLED) ## the whole bot in a browser page, with a simulated Discord and simulated providers
 	@$(BIN)/python -m sandbox.demo
@@ -32,6 +32,9 @@ else
 	$(BIN)/python -m coverage report --include='bot/*' --fail-under=95
 	$(BIN)/python -m coverage report --include='$(MONEY)' --fail-under=100
 endif
+
+screenshots: $(INSTALLED) ## the pictures in the README, taken from the demo; needs Chromium
+	@$(BIN)/python -m sandbox.screenshots
 
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks

@@ -309,7 +309,7 @@ def _job_line(job: Job, model_label: str) -> str:
     look = _LOOKS[job.status]
     price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
     moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
-    prompt = "" if moderated else f" `{words.inline(words.shorten(job.request.prompt, 60))}`"
+    prompt = "" if moderated else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
     return f"{look.emoji} {look.word} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
 
 

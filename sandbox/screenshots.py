@@ -1,0 +1,96 @@
+"""The pictures in the README, taken from the running demo: `make screenshots`. Needs Chromium."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from playwright.async_api import FloatRect, Locator, Page, async_playwright, expect
+
+from sandbox.demo import Demo, running_demo
+from sandbox.plans import Plan, Trouble
+
+IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
+PROMPT = "a red fox in a snowy forest at night, northern lights"
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+BUSY = Trouble(status=429, headers={"Retry-After": "6"})
+
+
+async def main() -> int:
+    """Play through the demo and keep a picture of each scene."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        print("There is no Chromium here. On Debian and Ubuntu: apt-get install chromium", file=sys.stderr)
+        return 1
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    async with running_demo() as demo, async_playwright() as playwright:
+        with TemporaryDirectory() as profile:
+            browser = await playwright.chromium.launch_persistent_context(
+                profile,
+                executable_path=chromium,
+                args=ARGUMENTS,
+                viewport={"width": 1180, "height": 860},
+                device_scale_factor=1.5,
+            )
+            page = browser.pages[0]
+            await page.goto(demo.url)
+            await expect(page.locator("#status")).to_have_text("live")
+            await _play(demo, page)
+            await browser.close()
+    return 0
+
+
+async def _play(demo: Demo, page: Page) -> None:
+    demo.provider.next_order(Plan(trouble=BUSY))
+    await _command(page, "imagine", PROMPT)
+    card = page.locator(".message").last
+    await expect(card).to_contain_text("Queued")
+    await _keep(card, "queued")
+    await expect(card).to_contain_text("Processing", timeout=30_000)
+    await _keep(card, "processing")
+    await expect(card).to_contain_text("Completed", timeout=60_000)
+    await _settled(card)
+    await _keep(card, "completed")
+    await _command(page, "imagine", "a lighthouse by a stormy sea, watercolour")
+    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
+    await _settled(page.locator(".message").last)
+    await _command(page, "usage")
+    private = page.locator(".message.mine-only").last
+    await expect(private).to_contain_text("Your usage")
+    await _keep(private, "usage")
+    await page.locator("#people").get_by_text("Mona").click()
+    await page.locator("#composer .line textarea").fill("/quota")
+    await expect(page.locator("#picker button").first).to_be_visible()
+    await page.screenshot(path=IMAGES / "demo.png")
+
+
+async def _command(page: Page, name: str, prompt: str = "") -> None:
+    await page.locator("#composer .line textarea").fill("/" + name)
+    await expect(page.locator("#picker button").first).to_contain_text("/" + name)
+    await page.keyboard.press("Enter")
+    await page.keyboard.type(prompt)
+    await page.keyboard.press("Enter")
+
+
+async def _settled(card: Locator) -> None:
+    """Until the picture itself is drawn."""
+    await expect(card.locator(".picture img.here").first).to_be_visible(timeout=20_000)
+
+
+async def _keep(scene: Locator, name: str) -> None:
+    # The page draws a message anew whenever it changes, so the picture is cut out of the page.
+    box = await scene.bounding_box()
+    assert box is not None
+    clip = FloatRect(x=box["x"], y=box["y"], width=box["width"], height=box["height"])
+    await scene.page.screenshot(path=IMAGES / f"{name}.png", clip=clip, animations="disabled")
+    print(IMAGES / f"{name}.png")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
