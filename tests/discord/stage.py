@@ -42,13 +42,13 @@ class Card:
     message: ResponseMessage | discord.Message
 
     @property
-    def _stored(self) -> Any:
+    def stored(self) -> Any:
         channel_id = self.message.channel_id if isinstance(self.message, ResponseMessage) else self.message.channel.id
         return self.env.backend.get_message(channel_id, self.message.id)
 
     @property
     def components(self) -> list[dict[str, Any]]:
-        return list(walk_components(self._stored.components))
+        return list(walk_components(self.stored.components))
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class Card:
 
     @property
     def files(self) -> list[dict[str, Any]]:
-        return self._stored.attachments
+        return self.stored.attachments
 
     def file(self, index: int = 0) -> bytes:
         data = self.env.backend.cdn.get(self.files[index]["url"])
@@ -78,12 +78,12 @@ class Card:
 
     @property
     def private(self) -> bool:
-        return self._stored.is_ephemeral
+        return self.stored.is_ephemeral
 
     @property
     def is_there(self) -> bool:
         try:
-            return self._stored is not None
+            return self.stored is not None
         except simcord.BackendError:
             return False
 
