@@ -14,6 +14,7 @@ BotError
 │   ├── BadOption                    an option the model does not take, or a value out of range
 │   ├── UnusableImage                not a picture, too big, broken, animated …
 │   ├── ProviderPaused               the provider is stopped or failing; try later
+│   ├── StillUnderWay                nothing can be forgotten about a member while a command is under way
 │   └── DuplicateCommand             this very command was accepted before; say nothing
 ├── ProviderError                    decides what happens to the money, see service.py
 │   ├── ProviderRejected             release: refused or failed, known not to be charged
@@ -143,6 +144,13 @@ class ProviderPaused(RequestRefused):
     """New jobs for this provider are refused for now."""
 
     provider: str
+
+
+@dataclass(eq=False)
+class StillUnderWay(RequestRefused):
+    """What a member asked for cannot be forgotten while the end of `commands` of theirs is not shown yet."""
+
+    commands: int
 
 
 class DuplicateCommand(RequestRefused):

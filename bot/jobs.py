@@ -10,6 +10,9 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+NOBODY = 0
+"""The user id of whoever asked to be forgotten."""
+
 
 class JobStatus(StrEnum):
     """Where a job stands. Written to disk before each outside effect, so that a crash is visible."""
@@ -179,6 +182,8 @@ class Job:
     charged_usd_micros: int | None = None
     failure: Failure | None = None
     pictures: tuple[Picture, ...] = ()
+    erased_at: datetime | None = None
+    """When prompt and options were forgotten: they are empty since then."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -227,6 +232,25 @@ class Reply:
     def is_final(self) -> bool:
         """True when no job of the command will change any more."""
         return all(job.status.is_final for job in self.jobs)
+
+    @property
+    def is_forgotten(self) -> bool:
+        """True when the member asked to be forgotten: nobody owns the command any more."""
+        return self.user_id == NOBODY
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GalleryPage:
+    """One command of a member that brought pictures: number `number` of `total`, the newest being 1.
+
+    `newer_id` and `older_id` are the replies on the pages beside it.
+    """
+
+    reply: Reply
+    number: int
+    total: int
+    newer_id: str | None
+    older_id: str | None
 
 
 def new_id() -> str:

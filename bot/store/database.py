@@ -32,6 +32,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     "PRAGMA busy_timeout = 5000",
     "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA cache_size = -16384",
 )

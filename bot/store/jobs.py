@@ -15,6 +15,7 @@ from typing import Any
 from bot.errors import DuplicateCommand, StoreError
 from bot.jobs import (
     LEGAL_MOVES,
+    NOBODY,
     Delivery,
     Failure,
     FailureReason,
@@ -83,6 +84,9 @@ SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private AND replies.created_at >= :kept_since
 """
 _UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
 _REMEMBER_UPLOAD = """
@@ -283,7 +287,7 @@ def recent_durations(connection: sqlite3.Connection, per_model: int) -> list[tup
 
 
 def sha256_in_use(connection: sqlite3.Connection, *, kept_since: datetime) -> set[str]:
-    """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have."""
+    """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have, or not for long."""
     return {row[0] for row in connection.execute(_SHA256_IN_USE, {"kept_since": to_micros(kept_since)})}
 
 
@@ -296,7 +300,7 @@ def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> Reply:
     jobs = connection.execute(_JOBS_OF_REPLY, (row["id"],)).fetchall()
     return Reply(
         id=row["id"],
-        user_id=row["user_id"] or 0,  # 0 is nobody: the member asked to be forgotten
+        user_id=row["user_id"] or NOBODY,
         role_ids=tuple(json.loads(row["role_ids"])),
         address=_address(row),
         created_at=to_moment(row["created_at"]),
@@ -325,7 +329,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:
     request = JobRequest(
         kind=JobKind(row["kind"]),
         guild_id=row["guild_id"],
-        user_id=row["user_id"] or 0,
+        user_id=row["user_id"] or NOBODY,
         model_id=row["model_id"],
         prompt=row["prompt"],
         options=json.loads(row["options"]),
@@ -354,6 +358,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:
         charged_usd_micros=row["charged_usd_micros"],
         failure=failure,
         pictures=tuple(_picture(picture) for picture in connection.execute(_PICTURES, (row["id"],))),
+        erased_at=to_moment_or_none(row["erased_at"]),
     )
 
 

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from bot.errors import StoreError
-from bot.jobs import Delivery, Failure, Job, JobStatus, Picture, Reply, ReplyAddress
+from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply, ReplyAddress
 from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, ServerCap, SpendLine, Window
-from bot.store import jobs, ledger, notes, transactions
+from bot.store import gallery, jobs, ledger, notes, privacy, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
 from bot.store.database import Database
 from bot.store.limits import Change
+from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 
-RETENTION = timedelta(days=30)
-"""How long input pictures, and results that could not be shown, are kept for their members."""
+__all__ = ["RETENTION", "Store"]
 
 
 class Store:
@@ -204,10 +204,17 @@ class Store:
         return await self._read(partial(jobs.recent_durations, per_model=per_model))
 
     async def sha256_in_use(self, *, now: datetime | None = None) -> set[str]:
-        """Pictures that must stay in the picture store: results not yet delivered (those that could not be shown:
-        for 30 days), inputs of unfinished jobs, inputs of jobs younger than 30 days."""
+        """Pictures that must stay in the picture store: results not yet delivered, inputs of unfinished jobs, and for
+        30 days the inputs of all jobs and the results that could not be shown or were shown privately."""
         kept_since = (now or datetime.now(UTC)) - RETENTION
         return await self._read(partial(jobs.sha256_in_use, kept_since=kept_since))
+
+    async def gallery_page(
+        self, guild_id: int, user_id: int, *, model_id: str | None = None, reply_id: str | None = None
+    ) -> GalleryPage | None:
+        """A member's own pictures, of one model or of all: the page that shows `reply_id`, or the newest."""
+        work = partial(gallery.page, guild_id=guild_id, user_id=user_id, model_id=model_id, reply_id=reply_id)
+        return await self._read(work)
 
     async def address_of(self, job_id: str) -> ReplyAddress | None:
         return await self._read(partial(jobs.address_of, job_id=job_id))
@@ -343,6 +350,30 @@ class Store:
         """Periods are this zone's calendar periods from now on."""
         change = Change(actor_id=actor_id, reason=reason, now=now)
         await self._write(partial(limits_table.set_time_zone, guild_id=guild_id, zone=zone, change=change))
+
+    # -- privacy --------------------------------------------------------------------------------------------------
+
+    async def footprint(self, user_id: int) -> Footprint:
+        """How much is kept about a member, over all servers."""
+        return await self._read(partial(privacy.footprint, user_id=user_id))
+
+    async def kept_about(self, user_id: int) -> dict[str, Any]:
+        """Everything kept about a member, and about nobody else, as plain values for JSON; no credentials."""
+        return await self._read(partial(privacy.kept_about, user_id=user_id))
+
+    async def forget_member(self, user_id: int, *, now: datetime) -> set[str]:
+        """Forget what a member asked for and got, everywhere; the ledger keeps its amounts, without a name.
+
+        Returns the pictures that nobody needs any more. Raises StillUnderWay.
+        """
+        return await self._write(partial(privacy.forget_member, user_id=user_id, now=now))
+
+    async def forget_old(self, *, now: datetime) -> int:
+        """Forget what has reached its age (see privacy.py), a few jobs to a transaction; returns how many jobs."""
+        forgotten = 0
+        while (count := await self._write(partial(privacy.forget_old, now=now))) == BATCH_JOBS:
+            forgotten += count
+        return forgotten + count
 
     # -- the operator's side --------------------------------------------------------------------------------------
 

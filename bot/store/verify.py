@@ -57,6 +57,16 @@ FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micro
 _CHARGED_ONLY_FOR_PICTURES = """
 SELECT job_id || ' was charged without a picture' FROM reservations
 WHERE settled_usd_micros > 0 AND NOT EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = reservations.job_id)
+    AND NOT EXISTS (  -- unless the member asked to be forgotten
+        SELECT 1 FROM jobs WHERE jobs.id = reservations.job_id AND user_id IS NULL AND erased_at IS NOT NULL
+    )
+"""
+_ERASED_IS_GONE = """
+SELECT id || ' was erased, but something of it is left' FROM jobs
+WHERE erased_at IS NOT NULL AND (
+    prompt <> '' OR options <> '{}' OR body <> '{}' OR seed IS NOT NULL OR failure_hint <> ''
+    OR EXISTS (SELECT 1 FROM inputs WHERE inputs.job_id = jobs.id)
+)
 """
 _NEVER_MORE_THAN_RESERVED = """
 SELECT job_id || ' was charged ' || settled_usd_micros || ' of ' || reserved_usd_micros FROM reservations
@@ -132,6 +142,7 @@ _RULES = {
     "a reservation ends exactly when its job does": _RESOLVED_WHEN_THE_JOB_ENDS,
     "what is shown is what was charged": _CHARGED_AS_SHOWN,
     "a charge needs a picture": _CHARGED_ONLY_FOR_PICTURES,
+    "what was erased is gone": _ERASED_IS_GONE,
     "never charged more than reserved": _NEVER_MORE_THAN_RESERVED,
     "a remote job belongs to one job": _SENT_AT_MOST_ONCE,
     "nothing is sent before Discord accepted the reply": _SENT_ONLY_WHEN_ACCEPTED,
