@@ -135,8 +135,10 @@ def set_limit(
     quota: Quota | None,
     change: Change,
 ) -> Quota | None:
-    """Set or (None) remove a limit, and record it. Returns the old one."""
+    """Set or (None) remove a limit, and record it. Returns the old one; None also when there was none to remove."""
     old = limit(connection, guild_id, subject, subject_id)
+    if old is None and quota is None:
+        return None
     if quota is None:
         connection.execute(_REMOVE_LIMIT, (guild_id, subject, subject_id or 0))
     else:

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 
 from bot.jobs import FailureReason
+from bot.models import Model
 from bot.quota import parse_usd
 from cogs import render, words
 from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
@@ -108,8 +109,8 @@ async def test_the_previous_period_is_told_apart_from_this_one(stage: Stage) -> 
 async def test_a_member_sees_where_the_limit_comes_from(
     stage: Stage, command: str, options: dict[str, str], sentence: str
 ) -> None:
-    member = {} if command == "default" else {"member": stage.ada}
-    await stage.quota(command, **member, **options)
+    whose = {} if command == "default" else {"member": stage.ada}
+    await stage.quota(command, None, **whose, **options)
     assert sentence in (await usage(stage)).text
 
 
@@ -143,8 +144,8 @@ async def test_everything_that_can_be_ordered_is_listed_cheapest_first(stage: St
 
 
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
-async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(stage: Stage, model: object) -> None:
-    layout = render.model(model)  # type: ignore[arg-type]
+async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(model: Model) -> None:
+    layout = render.model(model)
     assert layout.content_length() <= 4_000
 
 
