@@ -323,6 +323,42 @@ async def test_a_reset_forgives_what_was_settled_and_keeps_open_reservations_and
     assert (await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)).spent_usd_micros == 0
 
 
+async def test_after_a_reset_the_whole_quota_can_be_spent_again_and_not_a_micro_dollar_more(store: Store) -> None:
+    reply = await admitted(store, 1_000_000)
+    await finished(store, reply.jobs[0].id, charged_usd_micros=1_000_000)
+    await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
+    with pytest.raises(QuotaExceeded):
+        await admit(store, 1_000_001)
+    assert (await admit(store, 1_000_000)).available_usd_micros == 0
+
+
+async def test_the_first_quarter_of_an_hour_of_a_window_counts_in_it_and_not_in_the_one_before(store: Store) -> None:
+    """Also for a clock that is set back over midnight: what was ordered after it belongs to the day after."""
+    midnight = datetime(2026, 11, 22, tzinfo=UTC)
+    evening = midnight - timedelta(microseconds=1)
+    await set_limit(store, LimitSubject.SERVER, 1_200_000)
+    reply = await admitted(store, 900_000, now=midnight)
+    await store.grant(ADA, 50_000, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=midnight)
+    for amount in (150_001, 150_000):
+        if amount == 150_001:
+            with pytest.raises(QuotaExceeded):
+                await admit(store, amount, now=midnight)
+        else:
+            await admit(store, amount, now=midnight)
+    with pytest.raises(ServerCapReached) as refusal:
+        await admit(store, 150_001, member=BOB, now=midnight)
+    assert refusal.value.available_usd_micros == 150_000
+    await finished(store, reply.jobs[0].id, charged_usd_micros=900_000, now=midnight)
+    before = await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=evening)
+    assert (before.granted_usd_micros, before.spent_usd_micros, before.set_aside_usd_micros) == (0, 0, 0)
+    assert (await balance(store, now=midnight, previous=True)).set_aside_usd_micros == 0
+    assert (await balance(store, now=midnight)).spent_usd_micros == 900_000
+    tight = limits(operator_usd_micros=1_000_000)
+    assert (await admit(store, 1_000_000, limits=tight, now=evening)).available_usd_micros == 0
+    with pytest.raises(OperatorCapReached):
+        await admit(store, 1, member=Member(guild_id=2, user_id=8), limits=tight, now=midnight)
+
+
 async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store: Store) -> None:
     await set_limit(store, LimitSubject.DEFAULT, 1_000_000, period=Period.MONTH)
     for day in (3, 21):

@@ -36,10 +36,11 @@ STARTS = [
 ]
 OPERATOR_LIMITS = Limits(
     default_quota=Quota(amount_usd_micros=500, period=Period.DAY),
-    operator_daily_cap_usd_micros=1_200,
-    max_running_jobs=4,
+    operator_daily_cap_usd_micros=2_500,
+    max_running_jobs=7,
 )
 AMOUNTS = st.sampled_from([0, 1, 80, 99, 100, 250, 499, 500, 501])
+PRICES = st.sampled_from([80, 100, 120, 0, 1, 250, 499, 500, 501])
 
 
 @dataclass
@@ -163,7 +164,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self, start: datetime) -> None:
         self.now = start
 
-    @rule(step=st.sampled_from([timedelta(minutes=1), timedelta(minutes=30), timedelta(hours=7), timedelta(days=9)]))
+    @rule(step=st.sampled_from([timedelta(minutes=1), timedelta(minutes=20), timedelta(hours=7), timedelta(days=9)]))
     def wait(self, step: timedelta) -> None:
         self.now += step
 
@@ -201,8 +202,21 @@ class LedgerMachine(RuleBasedStateMachine):
         else:
             self.model.limits[(guild_id, *subject)] = quota
 
-    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), amounts=st.lists(AMOUNTS, min_size=1, max_size=4))
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), amounts=st.lists(PRICES, min_size=1, max_size=3))
     def admit(self, member: Member, amounts: list[int]) -> Any:
+        return self.order(member, amounts)
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
+    def admit_what_is_left(self, member: Member, too_much: bool) -> Any:
+        left = self.model.left(member, self.now)
+        return self.order(member, [500 if left is None else left + too_much])
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
+    def admit_what_the_server_has_left(self, member: Member, too_much: bool) -> Any:
+        left = self.model.left_in_server(member.guild_id, self.now)
+        return self.order(member, [500 if left is None else left + too_much])
+
+    def order(self, member: Member, amounts: list[int]) -> Any:
         reply = a_command(*amounts, member=member, now=self.now)
         expected = self.model.refusal(member, sum(amounts), self.now)
         left, left_in_server = self.model.left(member, self.now), self.model.left_in_server(member.guild_id, self.now)
