@@ -1,7 +1,8 @@
 """Replies: the one Discord message of each command, kept true to its newest state and never in the way of a picture.
 
-One editor per reply that has news. A status edit is sent at most once a second and dropped when something newer came;
-a final state is sent at once, even while a status edit is still under way, and put right again if that one came later.
+One editor per unfinished reply that ever had news. A status edit is sent at most once a second and dropped when
+something newer came; a final state is sent at once, even while a status edit is still under way, and put right again
+if that one came later.
 """
 
 from __future__ import annotations
@@ -37,10 +38,15 @@ KEEP_TRYING = timedelta(hours=24)
 DEFAULT_FILE_LIMIT_BYTES = 10 * 2**20
 """What every server takes (Discord: reference, uploading files); used once the command's own limit has gone."""
 
-_INVALID_WEBHOOK_TOKEN = 50027
+SMALLEST_FILE_BYTES = 64 * 1024
+"""A picture made this small that is still refused for its size will not be taken at any."""
+
+_TOKEN_IS_DEAD = frozenset({10015, 50027})
+"""Unknown webhook, invalid webhook token: Discord says either of an interaction token that has run out."""
+_LOCKED_OUT = frozenset({50001, 50013})
+"""No access to the channel, no permission in it."""
+_FILE_TOO_LARGE = 40005
 _AUTOMOD_BLOCKED = 200000
-_GONE = frozenset({10003, 10004, 10008, 10015, 50001, 50005, 50013})
-"""Channel, server, message or webhook unknown; no access; not ours; no permission: no retry will help."""
 
 
 class NotPossible(Exception):
@@ -70,16 +76,19 @@ class Replies:
         """Something is new; show it soon."""
         editor = self._editors.get(reply_id)
         if editor is None:
-            editor = _Editor(reply_id, address, self._service, self._messages)
-            self._editors[reply_id] = editor
-            self._supervisor.start(f"reply {reply_id}", self._run(editor))
+            editor = self._editors[reply_id] = _Editor(reply_id, address, self._service, self._messages)
         editor.news.set()
+        if not editor.at_work:
+            editor.at_work = True
+            self._supervisor.start(f"reply {reply_id}", self._run(editor))
 
     async def _run(self, editor: _Editor) -> None:
         try:
             await editor.run()
         finally:
-            self._editors.pop(editor.reply_id, None)
+            editor.at_work = False
+            if editor.is_over:
+                self._editors.pop(editor.reply_id, None)
             if editor.news.is_set():  # news that came while we were leaving
                 self.reply_changed(editor.reply_id, editor.address)
 
@@ -111,39 +120,47 @@ class Replies:
 
 
 class _Editor:
-    """Brings one message up to date, then ends; the next change starts another."""
+    """Brings one message up to date whenever there is news, and remembers between times when it last did what.
+
+    It has a task only while `at_work`, and `is_over` once the final state is settled.
+    """
 
     def __init__(self, reply_id: str, address: ReplyAddress, service: JobService, messages: Messages) -> None:
         self.reply_id = reply_id
         self.address = address
         self.news = asyncio.Event()
+        self.at_work = False
+        self.is_over = False
         self._service = service
         self._messages = messages
         self._status_edit: asyncio.Task[None] | None = None
+        self._next_edit_at = 0.0
         self._shown: object = None
 
     async def run(self) -> None:
+        """Until the message shows what is known now."""
         loop = asyncio.get_running_loop()
-        next_edit_at = 0.0
         while True:
             self.news.clear()
             view = await self._service.view(self.reply_id)
             if view is None:
+                self.is_over = True
                 return
             self.address = view.reply.address
             if view.reply.is_final:
                 await self._finish(view)
+                self.is_over = True
                 return
             looks = _looks(view)
-            busy = self._status_edit is not None and not self._status_edit.done()
-            if looks != self._shown and not busy and loop.time() >= next_edit_at:
+            busy = self._is_showing()
+            if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
                 self._shown = looks
-                next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
+                self._next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
                 self._status_edit = asyncio.create_task(self._show_status(view), name=f"status of {self.reply_id}")
                 busy = True
             if looks == self._shown and not busy:
                 return
-            await self._wait(None if busy else next_edit_at - loop.time())
+            await self._wait(None if busy else self._next_edit_at - loop.time())
 
     async def _wait(self, seconds: float | None) -> None:
         """Until there is news, the edit under way is through, or the time has come."""
@@ -155,6 +172,10 @@ class _Editor:
             await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
+
+    def _is_showing(self) -> bool:
+        """Whether a status edit is under way."""
+        return self._status_edit is not None and not self._status_edit.done()
 
     async def _show_status(self, view: ReplyView) -> None:
         """One status edit. It is worth no second try: a newer state is on its way."""
@@ -172,7 +193,7 @@ class _Editor:
         if view.reply.delivery is not Delivery.PENDING:
             return
         attachments = await self._attachments(view, self.address.file_limit_bytes)
-        overtaken = self._status_edit is not None and not self._status_edit.done()
+        overtaken = self._is_showing()
         try:
             shown = await self._deliver(view, attachments)
         except NotPossible as error:
@@ -196,48 +217,61 @@ class _Editor:
 
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
-        async for attempt in stamina.retry_context(
-            on=_passing, attempts=None, timeout=KEEP_TRYING, wait_initial=1, wait_max=300, wait_jitter=2
-        ):
-            with attempt:
-                return await self._deliver_once(view, attachments)
-        raise NotPossible("Discord did not take it for a day")
-
-    async def _deliver_once(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
-        layout = render.card(view, pictures=[item.picture for item in attachments])
         try:
-            if token_is_alive(self.address):
-                try:
-                    return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=True)
-                except discord.HTTPException as error:
-                    if error.code != _INVALID_WEBHOOK_TOKEN:
-                        raise
-            return await self._deliver_without_token(view, layout, attachments)
+            async for attempt in stamina.retry_context(
+                on=_passing, attempts=None, timeout=KEEP_TRYING, wait_initial=1, wait_max=300, wait_jitter=2
+            ):
+                with attempt:
+                    return await self._deliver_once(view, attachments)
+        except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
+            raise NotPossible(f"Discord did not take it for {KEEP_TRYING}: {error}") from error
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def _deliver_once(
+        self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool = False
+    ) -> Shown:
+        """Offer it, and at once again where it only has to look different."""
+        try:
+            return await self._offer(view, attachments, hide_prompt=hide_prompt)
         except discord.HTTPException as error:
-            if error.code == 40005 or error.status == 413:
-                smaller = min(self.address.file_limit_bytes, *(len(item.data) for item in attachments)) // 2
-                attachments[:] = await self._attachments(view, max(smaller, 64 * 1024))
-                return await self._deliver_once(view, attachments)
-            if error.code == _AUTOMOD_BLOCKED:
-                layout = render.card(view, pictures=[item.picture for item in attachments], hide_prompt=True)
-                return await self._messages.edit(
-                    self.address, layout, files=_files(attachments), by_token=token_is_alive(self.address)
-                )
+            largest_bytes = max((len(item.data) for item in attachments), default=0)
+            if (error.code == _FILE_TOO_LARGE or error.status == 413) and largest_bytes > SMALLEST_FILE_BYTES:
+                limit_bytes = max(min(self.address.file_limit_bytes, largest_bytes) // 2, SMALLEST_FILE_BYTES)
+                attachments[:] = await self._attachments(view, limit_bytes)
+                return await self._deliver_once(view, attachments, hide_prompt=hide_prompt)
+            if error.code == _AUTOMOD_BLOCKED and not hide_prompt:
+                return await self._deliver_once(view, attachments, hide_prompt=True)
             if _passing(error):
                 raise
             raise NotPossible(str(error)) from error
 
-    async def _deliver_without_token(
-        self, view: ReplyView, layout: ui.LayoutView, attachments: list[_Attachment]
-    ) -> Shown:
-        """After the token's death: edit the posted message as the bot, else a new message; a private one goes by DM."""
-        if not self.address.private and self.address.message_id is not None:
-            return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=False)
+    async def _offer(self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool) -> Shown:
+        """Through the command's token while it lives, then by editing as the bot, else as a new message."""
+        pictures = [item.picture for item in attachments]
+        layout = render.card(view, pictures=pictures, hide_prompt=hide_prompt)
+        if token_is_alive(self.address):
+            try:
+                return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=True)
+            except discord.HTTPException as error:
+                if error.code not in _TOKEN_IS_DEAD:
+                    raise
         user_id = view.reply.user_id
-        channel_id = self.address.channel_id
-        if self.address.private:
-            channel_id = await self._messages.open_direct_channel(user_id)
-        layout = render.card(view, pictures=[item.picture for item in attachments], mention=f"<@{user_id}>")
+        announcement = render.card(view, pictures=pictures, hide_prompt=hide_prompt, mention=f"<@{user_id}>")
+        if not self.address.private:
+            try:
+                if self.address.message_id is not None:
+                    return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=False)
+                return await self._post(self.address.channel_id, announcement, attachments, user_id)
+            except discord.HTTPException as error:
+                if error.code not in _LOCKED_OUT:
+                    raise
+        # What was private, or can no longer be shown in its channel, goes to the requester alone.
+        channel_id = await self._messages.open_direct_channel(user_id)
+        return await self._post(channel_id, announcement, attachments, user_id)
+
+    async def _post(
+        self, channel_id: int, layout: ui.LayoutView, attachments: list[_Attachment], user_id: int
+    ) -> Shown:
         return await self._messages.post(
             channel_id, layout, files=_files(attachments), nonce=self.reply_id, notify=user_id
         )

@@ -159,6 +159,15 @@ class Stage:
         """Until nothing is under way any more but the workers that go on for ever."""
         await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
 
+    async def quiet_editors(self) -> None:
+        """Until every message shows what is known now."""
+        observer: Any = self.core.service._observer
+        await self.until(lambda: not any(editor.at_work for editor in observer._editors.values()))
+
+    async def channel_chatter(self, messages: int) -> None:
+        for number in range(messages):
+            await self.bob.send(self.channel, f"chat {number}")
+
     def cards(self, channel: Any = None) -> list[Card]:
         """Everything the bot has publicly said in a channel, oldest first."""
         channel_id = (channel or self.channel).id
