@@ -192,6 +192,13 @@ async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_membe
     assert (await balance(store)).available_usd_micros == 1_000_000
     assert await store.house_usd_micros() == 500_000
     assert await store.house_usd_micros(since=NOON + timedelta(seconds=1)) == 0
+    [line] = await store._database.read(ledger.house_lines)
+    assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
+        NOON,
+        reply.jobs[0].id,
+        500_000,
+        FailureReason.PROVIDER_FAILED,
+    )
     with pytest.raises(OperatorCapReached):
         await admit(store, 600_000, limits=limits(operator_usd_micros=1_000_000))
 

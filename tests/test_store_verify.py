@@ -128,5 +128,13 @@ async def test_what_is_no_database_of_ours_cannot_be_verified(path: Path, tmp_pa
         verify.verify_file(path)
 
 
+def test_a_long_history_is_summed_over_the_window_only() -> None:
+    account = verify._Account()
+    for quarter in range(1_000):
+        account.held[quarter] = 1
+    assert account.used(10, 20) == 10
+    assert account.used(0, 5_000) == 1_000
+
+
 def test_sqlite_is_new_enough_for_strict_tables_and_upserts() -> None:
     assert sqlite3.sqlite_version_info >= (3, 37, 0)

@@ -104,7 +104,8 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, thoroughly: bool)
             raise unusable(path, f"is damaged ({'; '.join(findings)[:200]})")
         return
     for table in ("replies", "jobs", "ledger", "reservations", "accounts"):
-        connection.execute(f"SELECT min(rowid), max(rowid) FROM {table}").fetchone()  # noqa: S608 - our own names
+        for end in ("min", "max"):  # asked one by one: both at once would read the whole table
+            connection.execute(f"SELECT {end}(rowid) FROM {table}").fetchone()  # noqa: S608 - our own names
 
 
 def schema_objects(connection: sqlite3.Connection) -> dict[str, str]:

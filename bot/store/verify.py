@@ -217,7 +217,10 @@ class _Account:
 
     def used(self, first: int, end: int) -> int:
         """What counts in the quarters from `first` up to before `end`."""
-        quarters = (quarter for quarter in self.held if first <= quarter < end)
+        if end - first < len(self.held):
+            quarters = [quarter for quarter in range(first, end) if quarter in self.held]
+        else:
+            quarters = [quarter for quarter in self.held if first <= quarter < end]
         return sum(self.held[quarter] + self.settled[quarter] - self.forgiven[quarter] for quarter in quarters)
 
     def forgive(self, first: int, end: int) -> None:
@@ -235,9 +238,8 @@ def _replay(connection: sqlite3.Connection) -> Iterator[Finding]:
             _forgive(accounts, resets.pop())
         account, quarter, amount = accounts[row["account_id"]], row["quarter"], row["amount"]
         if row["kind"] == "reserve":
-            used = account.used(*_quarters(row))
             limit = row["limit_usd_micros"]
-            if limit is not None and used + amount > limit:
+            if limit is not None and (used := account.used(*_quarters(row))) + amount > limit:
                 detail = f"{row['job_id']}: {format_usd(amount)} after {format_usd(used)} of {format_usd(limit)}"
                 yield Finding(rule=WITHIN_QUOTA, detail=detail)
             account.held[quarter] += amount

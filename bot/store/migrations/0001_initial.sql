@@ -25,6 +25,7 @@ CREATE TABLE replies (
 ) STRICT;
 
 CREATE INDEX replies_undelivered ON replies (delivery, created_at) WHERE delivery <> 'delivered';
+CREATE INDEX replies_private ON replies (created_at) WHERE private = 1;
 CREATE INDEX replies_by_member ON replies (user_id, guild_id, created_at);
 CREATE INDEX replies_with_token ON replies (token_expires_at) WHERE token IS NOT NULL;
 
