@@ -11,6 +11,7 @@ import math
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -41,12 +42,14 @@ from bot.service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
 from bot.supervisor import Supervisor
-from cogs import buttons, failures
+from cogs import buttons, failures, history, privacy
 from cogs.desk import Desk
 from cogs.edit import Edit
+from cogs.history import History
 from cogs.imagine import Imagine
 from cogs.messages import NOBODY, Messages
 from cogs.operator import OperatorLine
+from cogs.privacy import Privacy
 from cogs.quota import QuotaCommands
 from cogs.reply import Replies
 from cogs.usage import Usage
@@ -122,10 +125,12 @@ class Bot(commands.Bot):
 
     async def _add_commands(self) -> None:
         edit = Edit(self.desk)
-        for cog in (Imagine(self.desk), edit, Usage(self.desk), QuotaCommands(self.desk)):
+        cogs = (Imagine(self.desk), edit, Usage(self.desk), History(self.desk), Privacy(self.desk))
+        for cog in (*cogs, QuotaCommands(self.desk)):
             await self.add_cog(cog)
         edit.install(self.tree)
-        buttons.install(self, self.desk)
+        for module in (buttons, history, privacy):
+            module.install(self, self.desk)
 
     async def _sync_commands(self) -> None:
         """Register commands only when they changed: Discord allows 200 registrations a day."""
@@ -269,17 +274,18 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
         metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
         metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
         metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
-        supervisor.start_forever("picture sweep", lambda: _sweep(store, pictures))
+        supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         yield bot
 
 
 async def _sweep(store: Store, pictures: PictureStore) -> None:
-    """Drop pictures nobody needs any more, once an hour."""
+    """Forget what has reached its age and drop pictures nobody needs any more: at the start, then once an hour."""
     while True:
-        await asyncio.sleep(SWEEP_SECONDS)
+        forgotten = await store.forget_old(now=datetime.now(UTC))
         dropped = await pictures.sweep(await store.sha256_in_use())
-        if dropped:
-            _log.info("dropped %d pictures that are no longer needed", dropped)
+        if forgotten or dropped:
+            _log.info("forgot %d old prompts, dropped %d pictures that are no longer needed", forgotten, dropped)
+        await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def run(settings: Settings) -> None:

@@ -18,6 +18,11 @@ from cogs.edit import EditModal, pictures_of
 from cogs.guards import is_moderator, require_moderator
 from cogs.quota import AUDIT_PAGE
 
+FETCH_SECONDS = 1.5
+"""A form must open within 3 seconds of the press."""
+
+_NEED_THE_PROMPT = frozenset({"again", "vary", "recipe"})
+
 
 class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
     """Any button of a card."""
@@ -44,11 +49,14 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
 
     async def _press(self, interaction: discord.Interaction[Any]) -> None:
         reply = await self.desk.service.store.reply_of_job(self._job_id)
-        if reply is None or reply.address.guild_id != interaction.guild_id:
+        if reply is None or reply.is_forgotten or reply.address.guild_id != interaction.guild_id:
             await tell(interaction, render.refused(words.JOB_GONE))
             return
         if interaction.user.id != reply.user_id and not is_moderator(interaction):
             await tell(interaction, render.refused(words.NOT_YOURS))
+            return
+        if self._action in _NEED_THE_PROMPT and self._job(reply).erased_at is not None:
+            await tell(interaction, render.refused(words.PROMPT_ERASED))
             return
         match self._action:
             case "cancel":
@@ -88,12 +96,15 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
 
     async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         pictures = pictures_of(interaction.message) if interaction.message else []
+        if not pictures:  # a page of the gallery links to them
+            pictures = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
         if not pictures:
             await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
             return
         model = self.desk.service.catalogue.get(self._job(reply).request.model_id)
         model_id = model.id if "edit" in model.modes else None
-        await interaction.response.send_modal(EditModal(self.desk, pictures, model_id=model_id))
+        private = reply.address.private
+        await interaction.response.send_modal(EditModal(self.desk, pictures, model_id=model_id, private=private))
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         if not reply.is_final:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import aiohttp
 import discord
 
 from bot.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
@@ -92,6 +93,20 @@ class Desk:
         self.service.metrics.order("accepted")
         self.service.metrics.answered(time.perf_counter() - began)
         await self.service.accept(reply, message_id=shown.message_id)
+
+    async def files_of(self, reply: Reply, *, within_seconds: float) -> list[discord.Attachment] | None:
+        """The files of a posted reply under fresh addresses; none when it is gone, None when Discord does not say."""
+        address = reply.address
+        if address.message_id is None:
+            return []
+        try:
+            async with asyncio.timeout(within_seconds):
+                return await self.messages.files(address.channel_id, address.message_id)
+        except (discord.NotFound, discord.Forbidden):
+            return []
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.info("the files of reply %s could not be asked for: %s", reply.id, error)
+            return None
 
     async def read(
         self, attachments: Sequence[tuple[discord.Attachment, ImageRole]], request: JobRequest

@@ -122,11 +122,14 @@ def pictures_of(message: discord.Message) -> list[discord.Attachment]:
 class EditModal(ui.Modal):
     """Prompt, and a choice where the message has several pictures."""
 
-    def __init__(self, desk: Desk, pictures: list[discord.Attachment], *, model_id: str | None = None) -> None:
+    def __init__(
+        self, desk: Desk, pictures: list[discord.Attachment], *, model_id: str | None = None, private: bool = False
+    ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE, timeout=15 * 60)
         self._desk = desk
         self._pictures = {str(picture.id): picture for picture in pictures[:MOST_CHOICES]}
         self._model_id = model_id
+        self._private = private
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
             style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
         )
@@ -159,6 +162,7 @@ class EditModal(ui.Modal):
             interaction,
             request,
             attachments=[(self._pictures[key], ImageRole.SOURCE) for key in chosen if key in self._pictures],
+            private=self._private,
         )
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:

@@ -2,7 +2,8 @@
 
 discord.py's webhook adapter holds one lock per interaction token, for as long as a rate limit asks for, so an edit that
 is under way would hold up a finished picture (measured). These calls go through the client's own HTTP machinery
-instead, which has no such lock and handles buckets, retries and 429s all the same.
+instead, which has no such lock and handles buckets, retries and 429s all the same. Only the first request of a token
+makes the others wait there, until its answer tells how many the bucket allows; a final edit then takes the adapter.
 """
 
 from __future__ import annotations
@@ -41,9 +42,20 @@ class Messages:
         self._client = client
 
     async def edit(
-        self, address: ReplyAddress, view: ui.LayoutView, *, files: Sequence[discord.File] = (), by_token: bool
+        self,
+        address: ReplyAddress,
+        view: ui.LayoutView,
+        *,
+        files: Sequence[discord.File] = (),
+        by_token: bool,
+        overtake: bool = False,
     ) -> Shown:
-        """Replace the layout of a reply and add `files`. Attachments already there stay unless new files come."""
+        """Replace the layout of a reply and add `files`. Attachments already there stay unless new files come.
+
+        `overtake` when an edit through the token may be under way that this one must not wait for.
+        """
+        if by_token and overtake and address.message_id is not None and address.token is not None:
+            return await self._overtake(address.token, address.message_id, address, view, files)
         if by_token:
             route = Route(
                 "PATCH",
@@ -59,6 +71,19 @@ class Messages:
                 message_id=address.message_id,
             )
         return _shown(await self._send(route, view, files))
+
+    async def _overtake(
+        self, token: str, message_id: int, address: ReplyAddress, view: ui.LayoutView, files: Sequence[discord.File]
+    ) -> Shown:
+        """The same edit on the other road: here a token's requests pass one by one until the first is answered."""
+        options: dict[str, Any] = {"attachments": list(files)} if files else {}
+        webhook = discord.Webhook.partial(address.application_id, token, client=self._client)
+        message = await webhook.edit_message(message_id, view=view, allowed_mentions=NOBODY, **options)
+        return Shown(
+            message_id=message.id,
+            channel_id=message.channel.id,
+            attachment_ids={attachment.filename: attachment.id for attachment in message.attachments},
+        )
 
     async def post(
         self, channel_id: int, view: ui.LayoutView, *, files: Sequence[discord.File] = (), nonce: str, notify: int
@@ -98,6 +123,11 @@ class Messages:
             if interaction.get("id") == str(address.interaction_id):
                 return _shown(message)
         return None
+
+    async def files(self, channel_id: int, message_id: int) -> list[discord.Attachment]:
+        """The files of a posted message, under addresses that are good for a day."""
+        message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
+        return message.attachments
 
     async def _send(
         self,

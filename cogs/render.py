@@ -15,7 +15,7 @@ from discord import ui
 
 from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress
 from bot.models import Model
-from bot.observer import JobView, ReplyView
+from bot.observer import ReplyView
 from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
 from cogs import words
 
@@ -149,7 +149,7 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
 def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     """What was ordered, how long it takes, what it costs and what is left."""
     first = view.jobs[0].job
-    made_of = [f"**{view.jobs[0].model_label}**", *_option_facts(first)]
+    made_of = [f"**{view.jobs[0].model_label}**", *option_facts(first)]
     if first.seed is not None:
         seeds = [str(job.job.seed) for job in view.jobs if job.job.seed is not None]
         made_of.append(words.SEED.format(seed=", ".join(seeds)))
@@ -166,7 +166,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     return lines
 
 
-def _option_facts(job: Job) -> list[str]:
+def option_facts(job: Job) -> list[str]:
     body, facts = job.body, list[str]()
     for option in ("resolution", "aspect_ratio", "quality", "creativity"):
         value = job.request.options.get(option, body.get(option))
@@ -222,18 +222,29 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
         if status is JobStatus.UNCERTAIN:
             return []
         return [_button("cancel", words.CANCEL, first)]
-    price = format_usd(sum(job.job.reserved_usd_micros for job in view.jobs))
-    again = _button("again", words.AGAIN_PRICE.format(amount=price), first)
     if status is not JobStatus.SUCCEEDED:
-        return [again]
-    buttons = [again]
-    if first.seed is not None:
-        buttons.append(_button("vary", words.VARY_PRICE.format(amount=price), first))
-    best = next(job.job for job in view.jobs if job.job.status is JobStatus.SUCCEEDED)
-    buttons.append(_button("edit", words.EDIT, best))
-    buttons.append(_button("recipe", words.RECIPE, first))
+        return [_again([job.job for job in view.jobs])]
+    buttons = result_buttons([job.job for job in view.jobs])
     buttons.append(_button("delete", words.DELETE, first, style=discord.ButtonStyle.danger))
     return buttons
+
+
+def result_buttons(jobs: Sequence[Job]) -> list[ui.Button[ui.LayoutView]]:
+    """What can be made of a result."""
+    first = jobs[0]
+    price = format_usd(sum(job.reserved_usd_micros for job in jobs))
+    best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
+    buttons = [_again(jobs)]
+    if first.seed is not None:
+        buttons.append(_button("vary", words.VARY_PRICE.format(amount=price), first))
+    buttons.append(_button("edit", words.EDIT, best))
+    buttons.append(_button("recipe", words.RECIPE, first))
+    return buttons
+
+
+def _again(jobs: Sequence[Job]) -> ui.Button[ui.LayoutView]:
+    price = format_usd(sum(job.reserved_usd_micros for job in jobs))
+    return _button("again", words.AGAIN_PRICE.format(amount=price), jobs[0])
 
 
 def _button(
@@ -252,9 +263,9 @@ def filename(job: Job, index: int, extension: str) -> str:
     return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
 
 
-def alt_text(view: JobView) -> str:
+def alt_text(job: Job) -> str:
     """The prompt, for people who cannot see the picture."""
-    return words.shorten(view.job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY
+    return words.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY
 
 
 # -- usage ---------------------------------------------------------------------------------------------------------
@@ -309,7 +320,7 @@ def _job_line(job: Job, model_label: str) -> str:
     look = _LOOKS[job.status]
     price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
     moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
-    prompt = "" if moderated else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
+    prompt = "" if moderated or job.erased_at else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
     return f"{look.emoji} {look.word} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
 
 
@@ -389,7 +400,7 @@ def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Perio
     members: dict[str, tuple[int, int]] = {}
     by_model: dict[str, tuple[int, int]] = {}
     for line, label in lines:
-        who = f"<@{line.user_id}>" if line.user_id else words.FORMER_MEMBER
+        who = _person(line.user_id)
         for table, key in ((members, who), (by_model, label)):
             spent, jobs = table.get(key, (0, 0))
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
@@ -433,7 +444,7 @@ AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20
 
 def _audit_line(entry: AuditEntry) -> str:
     subject = {
-        "member": f"<@{entry.subject_id}>",
+        "member": _person(entry.subject_id),
         "role": f"<@&{entry.subject_id}>",
         "default": words.THE_DEFAULT,
         "server": words.THE_SERVER,
@@ -441,16 +452,58 @@ def _audit_line(entry: AuditEntry) -> str:
     action = words.AUDIT_ACTIONS.get(entry.action, entry.action + " {subject}").format(subject=subject)
     change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
     reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
-    return f"{words.moment(entry.created_at)} <@{entry.actor_id}> {action}{': ' + change if change else ''}{reason}"
+    return (
+        f"{words.moment(entry.created_at)} {_person(entry.actor_id)} {action}{': ' + change if change else ''}{reason}"
+    )
+
+
+def _person(user_id: int | None) -> str:
+    return f"<@{user_id}>" if user_id else words.FORMER_MEMBER
 
 
 def recipe(job: Job, model_label: str) -> Layout:
     """Everything needed to make a picture again, to copy."""
+    return note(f"### {words.RECIPE} · {model_label}\n{words.block(recipe_line(job), 3_500)}")
+
+
+def recipe_line(job: Job) -> str:
     options: dict[str, object] = {"model": job.request.model_id, **dict(job.request.options)}
     if job.seed is not None:
         options["seed"] = job.seed
     command = "/edit" if job.request.kind is JobKind.EDIT else "/imagine"
-    line = " ".join(
+    return " ".join(
         [command, f"prompt: {job.request.prompt}", *(f"{name}: {value}" for name, value in options.items())]
     )
-    return note(f"### {words.RECIPE} · {model_label}\n{words.block(line, 3_500)}")
+
+
+# -- privacy -----------------------------------------------------------------------------------------------------------
+
+
+def export(filename: str) -> Layout:
+    """The file with a member's data."""
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(words.EXPORT_READY), ui.File(f"attachment://{filename}")]
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> Layout:
+    """What goes, what stays, and two buttons."""
+    text = words.ERASE_ASK.format(
+        commands=words.counted(commands, "command"),
+        pictures=words.counted(pictures, "picture"),
+        servers=words.counted(servers, "server"),
+    )
+    erase = ui.Button[ui.LayoutView](
+        label=words.ERASE,
+        style=discord.ButtonStyle.danger,
+        custom_id=privacy_custom_id("erase", user_id, asked_at),
+    )
+    keep = ui.Button[ui.LayoutView](label=words.ERASE_NOT, custom_id=privacy_custom_id("keep", user_id, asked_at))
+    return Layout(ui.Container(ui.TextDisplay(text), ui.ActionRow(erase, keep), accent_colour=REFUSAL_ACCENT))
+
+
+def privacy_custom_id(choice: str, user_id: int, asked_at: int) -> str:
+    """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
+    return f"privacy:{choice}:{user_id}:{asked_at}"
+
+
+PRIVACY_CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")

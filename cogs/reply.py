@@ -306,7 +306,7 @@ class _Editor:
             fitted = await self._service.workshop.fit(data, limit_bytes)
             shown = render.ShownPicture(
                 filename=render.filename(view.job, index, fitted.extension),
-                alt_text=render.alt_text(view),
+                alt_text=render.alt_text(view.job),
                 original_url=picture.source_url if fitted.changed else None,
             )
             found.append(_Attachment(picture=shown, sha256=picture.sha256, data=fitted.data))

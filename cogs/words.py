@@ -19,6 +19,7 @@ from bot.errors import (
     QuotaExceeded,
     RequestRefused,
     ServerCapReached,
+    StillUnderWay,
     TooFast,
     TooManyRunning,
     UnknownModel,
@@ -178,6 +179,11 @@ def refusal(error: RequestRefused) -> str:
             return _UNUSABLE[error.reason].format(file=inline(error.filename), limit=error.limit)
         case ProviderPaused():
             return "This image service is temporarily unavailable. Try again later or pick a model of another provider."
+        case StillUnderWay():
+            return (
+                f"Something of yours is still under way ({error.commands}). Wait until it is done, or press Cancel on "
+                "it, then use `/privacy delete` again."
+            )
         case DuplicateCommand():
             return "This command was already taken."
         case _:
@@ -284,6 +290,51 @@ AUDIT_ACTIONS = {
 PERIOD_NAMES = {Period.DAY: "day", Period.WEEK: "week", Period.MONTH: "month"}
 
 
+# -- privacy -----------------------------------------------------------------------------------------------------------
+
+EXPORT_ABOUT = (
+    "Everything this bot keeps about you, from all servers. Times are UTC. Amounts are exact in micro-dollars "
+    "(1 USD = 1,000,000) and repeated in dollars. Pictures are named by the SHA-256 of their content; /history shows "
+    "them. Left out: credentials, and who else is named in the record of changes."
+)
+EXPORT_READY = "### Your data\nEverything kept about you, from all servers. Only you can see this message."
+EXPORT_TOO_LARGE = "Your data do not fit into one file here. Ask the operator of this bot for them."
+ERASE_ASK = (
+    "### Erase your data?\n"
+    "**This goes**, from all servers and for good: your prompts and options, the pictures kept for you, and that it "
+    "was you who asked ({commands}, {pictures}, {servers}).\n"
+    "**This stays:**\n"
+    "- What is already posted in Discord. If a picture should go, press Delete under it first; afterwards its "
+    "buttons do not know it any more.\n"
+    "- The amounts in the books, without your name. What you spent stays linked to you until the month is over, so "
+    "that your quota does not start anew.\n"
+    "- Limits and blocks that moderators set for you.\n"
+    "-# `/privacy export` gives you a copy first."
+)
+ERASE = "Erase my data"
+ERASE_NOT = "Keep it"
+ERASE_KEPT = "Nothing was erased."
+ERASE_DONE = (
+    "Your data are erased. What is posted in Discord is still there; the amounts in the books lose their last link to "
+    "you when the month is over."
+)
+ERASE_STALE = "This question is too old. Nothing was erased; use `/privacy delete` again."
+PROMPT_ERASED = "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
+
+# -- history -----------------------------------------------------------------------------------------------------------
+
+HISTORY_TITLE = "Your pictures"
+HISTORY_PAGE = "{number} of {total}"
+HISTORY_EMPTY = "You have no pictures here yet. Try `/imagine`."
+HISTORY_NONE_OF_MODEL = "You have no pictures made with `{model}` here."
+HISTORY_PAGE_GONE = "That page is gone. Use `/history` again."
+HISTORY_NOT_YOURS = "These are somebody else's pictures. Use `/history` for your own."
+HISTORY_PICTURE_GONE = "This picture is gone: its message was deleted, or I cannot see it, and I no longer have a copy."
+HISTORY_UNREACHABLE = "Discord does not hand this picture out just now. Try again in a minute."
+HISTORY_MESSAGE = "[message]({link})"
+NEWER = "Newer"
+
+
 # -- building blocks --------------------------------------------------------------------------------------------------
 
 
@@ -295,6 +346,16 @@ def moment(when: datetime) -> str:
 def day(when: datetime) -> str:
     """A Discord timestamp with date and time in the reader's own zone."""
     return discord.utils.format_dt(when, "f")
+
+
+def counted(number: int, noun: str) -> str:
+    """'1 picture', '3 pictures'."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def message_link(guild_id: object, channel_id: object, message_id: object) -> str:
+    """Where a message can be looked at."""
+    return f"https://discord.com/channels/{guild_id}/{channel_id}/{message_id}"
 
 
 def amount_left(available_usd_micros: int | None) -> str:

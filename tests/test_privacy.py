@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -178,8 +179,19 @@ async def test_what_was_forgotten_is_overwritten_in_the_file_itself(path: Path) 
     assert b"lighthouse" in path.read_bytes()
     async with await Store.open(path) as store:
         await store.forget_member(ADA.user_id, now=NOON)
-    assert b"lighthouse" not in path.read_bytes()
-    assert not path.with_name(f"{path.name}-wal").exists()
+        assert b"lighthouse" not in path.read_bytes()
+        assert path.with_name(f"{path.name}-wal").stat().st_size == 0
+        assert verify_file(path) == []
+
+
+async def test_somebody_who_reads_for_long_holds_up_no_forgetting(store: Store, path: Path) -> None:
+    await delivered(store)
+    with closing(sqlite3.connect(path)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM jobs").fetchall()
+        async with asyncio.timeout(2):
+            await store.forget_member(ADA.user_id, now=NOON)
+            await delivered(store)
 
 
 async def test_forgetting_one_member_leaves_the_others_alone(store: Store) -> None:

@@ -7,6 +7,7 @@ over its whole transaction as a function and waits; cancelling the caller can th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 from collections.abc import Callable
@@ -26,11 +27,12 @@ T = TypeVar("T")
 _GROUP_SIZE = 64
 """How many transactions share a commit at most: enough to hide the sync to disk, few enough that nobody waits long."""
 
+_BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
 _PRAGMAS = (
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
-    "PRAGMA busy_timeout = 5000",
+    _BUSY_TIMEOUT,
     "PRAGMA trusted_schema = OFF",
     "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
     "PRAGMA journal_size_limit = 67108864",
@@ -105,6 +107,11 @@ class Database:
         except sqlite3.Error as error:
             raise _translated(error) from error
 
+    async def overwrite_forgotten(self) -> None:
+        """Empty the write-ahead log, where what was forgotten still stands; not now if somebody is reading."""
+        with contextlib.suppress(sqlite3.Error):  # it is forgotten all the same, and an hour later this comes again
+            await self._writer.run(_empty_log)
+
     async def backup_to(self, target: Path) -> None:
         """A consistent copy of everything committed so far, made while the work goes on. Replaces `target`."""
         await asyncio.to_thread(backup.copy_database, self.path, target)
@@ -145,6 +152,15 @@ class Database:
                 break
             group.append(waiting)
         return group
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    # This waits for readers, and a backup may read for minutes: the next try is an hour away, an order is not.
+    connection.execute("PRAGMA busy_timeout = 100")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(_BUSY_TIMEOUT)
 
 
 def _resolve(answer: asyncio.Future[Any], outcome: Outcome) -> None:

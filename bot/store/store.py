@@ -366,13 +366,16 @@ class Store:
 
         Returns the pictures that nobody needs any more. Raises StillUnderWay.
         """
-        return await self._write(partial(privacy.forget_member, user_id=user_id, now=now))
+        unneeded = await self._write(partial(privacy.forget_member, user_id=user_id, now=now))
+        await self._database.overwrite_forgotten()
+        return unneeded
 
     async def forget_old(self, *, now: datetime) -> int:
         """Forget what has reached its age (see privacy.py), a few jobs to a transaction; returns how many jobs."""
         forgotten = 0
         while (count := await self._write(partial(privacy.forget_old, now=now))) == BATCH_JOBS:
             forgotten += count
+        await self._database.overwrite_forgotten()
         return forgotten + count
 
     # -- the operator's side --------------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+"""The gallery page: pure functions, a page of a member's own pictures in, a layout out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import discord
+from discord import ui
+
+from bot.jobs import GalleryPage
+from bot.quota import format_usd
+from cogs import render, words
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A picture of a page: an address, or a sentence about why there is none."""
+
+    url: str | None
+    alt_text: str
+    missing: str = ""
+
+
+def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, one_model: bool) -> render.Layout:
+    """A page of a member's own pictures."""
+    jobs = page.reply.jobs
+    first = jobs[0]
+    place = words.HISTORY_PAGE.format(number=page.number, total=page.total)
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### 🖼️ {words.HISTORY_TITLE} · {place}")]
+    shown = [discord.MediaGalleryItem(picture.url, description=picture.alt_text) for picture in pictures if picture.url]
+    if shown:
+        parts.append(ui.MediaGallery(*shown))
+    if missing := list(dict.fromkeys(picture.missing for picture in pictures if picture.missing)):
+        parts.append(ui.TextDisplay("\n".join(missing)))
+    if first.erased_at is None:
+        parts.append(ui.TextDisplay(words.block(render.recipe_line(first), render.PROMPT_SHOWN_CHARACTERS)))
+    parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+    actions = [
+        button
+        for button in render.result_buttons(jobs)
+        if (shown if button.label == words.EDIT else first.erased_at is None)
+    ]
+    if actions:
+        parts.append(ui.ActionRow(*actions))
+    if turns := _turns(page, one_model=one_model):
+        parts.append(ui.ActionRow(*turns))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def _facts(page: GalleryPage, model_label: str) -> list[str]:
+    jobs, address = page.reply.jobs, page.reply.address
+    cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
+    facts = [f"**{model_label}**", *render.option_facts(jobs[0]), words.COST.format(amount=cost)]
+    where = [words.day(page.reply.created_at)]
+    if address.message_id is not None and not address.private:
+        link = words.message_link(address.guild_id, address.channel_id, address.message_id)
+        where.append(words.HISTORY_MESSAGE.format(link=link))
+    return [" · ".join(facts), " · ".join(where)]
+
+
+def _turns(page: GalleryPage, *, one_model: bool) -> list[ui.Button[ui.LayoutView]]:
+    turns = ((words.NEWER, page.newer_id), (words.OLDER, page.older_id))
+    return [
+        ui.Button(label=label, custom_id=custom_id(reply_id, page.reply.user_id, one_model=one_model))
+        for label, reply_id in turns
+        if reply_id is not None
+    ]
+
+
+def custom_id(reply_id: str, user_id: int, *, one_model: bool) -> str:
+    """`history:<the page's reply>:<whose pictures>:<1 when only its model is shown>`."""
+    return f"history:{reply_id}:{user_id}:{int(one_model)}"
+
+
+CUSTOM_ID = re.compile(r"history:(?P<reply_id>[0-9a-f]{24}):(?P<user_id>\d{1,20}):(?P<one_model>[01])")
