@@ -251,7 +251,9 @@ class _Editor:
         layout = render.card(view, pictures=pictures, hide_prompt=hide_prompt)
         if token_is_alive(self.address):
             try:
-                return await self._messages.edit(self.address, layout, files=_files(attachments), by_token=True)
+                return await self._messages.edit(
+                    self.address, layout, files=_files(attachments), by_token=True, overtake=self._is_showing()
+                )
             except discord.HTTPException as error:
                 if error.code not in _TOKEN_IS_DEAD:
                     raise
