@@ -330,7 +330,14 @@ class Worker:
         if cost > charged:
             _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
         now = self._clock()
-        succeed = partial(self._store.succeed, job.id, charged_usd_micros=charged, pictures=pictures, now=now)
+        succeed = partial(
+            self._store.succeed,
+            job.id,
+            charged_usd_micros=charged,
+            house_usd_micros=cost - charged,
+            pictures=pictures,
+            now=now,
+        )
         succeeded = await written(succeed)
         if succeeded is not None and job.submitted_at is not None:
             self._live.learn_durations([(job.request.model_id, (now - job.submitted_at).total_seconds())])

@@ -183,12 +183,13 @@ class Core:
         model_id: str = FLUX,
         images: tuple[ImageInput, ...] = (),
         options: Mapping[str, str | int | float | bool] | None = None,
+        kind: JobKind | None = None,
         interaction_id: int | None = None,
     ) -> ReplyView:
         """A command for one picture of each prompt, admitted and not yet shown."""
         requests = [
             JobRequest(
-                kind=JobKind.EDIT if images else JobKind.IMAGINE,
+                kind=kind or (JobKind.EDIT if images else JobKind.IMAGINE),
                 guild_id=member.guild_id,
                 user_id=member.user_id,
                 model_id=model_id,
@@ -307,9 +308,12 @@ def brisk() -> Iterator[None]:
         patch.object(lost, "FIRST_PAUSE_SECONDS", 0.02),
         patch.object(lost, "LONGEST_PAUSE_SECONDS", 0.05),
         patch.object(worker, "ENOUGH_SECONDS", 0.1),
+        patch.object(worker, "FIRST_PAUSE_SECONDS", 0.01),
+        patch.object(worker, "LONGEST_PAUSE_SECONDS", 0.05),
         patch.object(shelf, "_drawn", _small_picture),
-        stamina.set_testing(True, attempts=10**6, cap=True),
+        stamina.set_testing(True, attempts=5_000, cap=True),
     ):
+        stamina.instrumentation.set_on_retry_hooks([])
         yield
 
 

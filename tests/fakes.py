@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
-from typing import Any
+from typing import Any, cast
 
 from bot.errors import StoreError
 from bot.jobs import Reply, ReplyAddress
@@ -80,12 +80,15 @@ class FullDisk:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._store, name)
-        if self._failures.get(name, 0) <= 0:
+        if not callable(found):
             return found
 
-        async def fail(*arguments: Any, **named: Any) -> None:
-            self._failures[name] -= 1
-            self.refused.append(name)
-            raise StoreError("The database did not do what was asked: database or disk is full.")
+        # Decided at each call: whoever tries again may have been given this function long ago.
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if self._failures.get(name, 0) > 0:
+                self._failures[name] -= 1
+                self.refused.append(name)
+                raise StoreError("The database did not do what was asked: database or disk is full.")
+            return await cast("Any", found(*arguments, **named))
 
-        return fail
+        return call
