@@ -14,6 +14,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import discord
@@ -28,7 +29,10 @@ from bot.quota import format_usd
 from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
 from bot.store.file import connect_for_reading
+from bot.store.ledger import house_lines
 from bot.store.verify import verify
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -67,8 +71,11 @@ def _parser() -> argparse.ArgumentParser:
     restoring.add_argument("file", type=Path)
     restoring.set_defaults(work=_restore)
     ledger = calls.add_parser("ledger", help="look into the books")
-    ledger.add_argument("what", choices=["verify"], help="prove every invariant over the whole file")
-    ledger.set_defaults(work=_verify)
+    questions = ledger.add_subparsers(title="questions", metavar="question", required=True)
+    proof = questions.add_parser("verify", help="prove every invariant over the whole file")
+    proof.set_defaults(work=_verify)
+    house = questions.add_parser("house", help="list the jobs whose cost no member bore, and what they come to")
+    house.set_defaults(work=_house)
     catalogue = calls.add_parser("catalogue", help="list the models and their prices")
     catalogue.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
     catalogue.add_argument("--write", action="store_true", help="with --refresh: write what changed into the data file")
@@ -177,11 +184,30 @@ def _verify(_: argparse.Namespace) -> int:
 
 
 def _findings(path: Path) -> list[str]:
+    return [str(finding) for finding in _read(path, verify)]
+
+
+def _house(_: argparse.Namespace) -> int:
+    settings = load_settings(credentials=False)
+    lines = _read(settings.database_path, house_lines)
+    for line in lines:
+        reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
+        amount = format_usd(line.amount_usd_micros)
+        print(
+            f"{line.at:%Y-%m-%d %H:%M}  {line.job_id}  {line.provider:<6}  {line.model_id:<38}  {amount:>9}  {reason}"
+        )
+    total = format_usd(sum(line.amount_usd_micros for line in lines))
+    print(f"the house bore {total} for {len(lines)} {'job' if len(lines) == 1 else 'jobs'}")
+    return 0
+
+
+def _read(path: Path, question: Callable[[sqlite3.Connection], T]) -> T:
+    """Ask the books of a bot that may be running."""
     if not path.exists():
         raise StoreError(f"{path} does not exist")
     try:
         with closing(connect_for_reading(path)) as connection:
-            return [str(finding) for finding in verify(connection)]
+            return question(connection)
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
