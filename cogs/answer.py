@@ -16,7 +16,7 @@ import discord
 from discord import ui
 
 from bot.jobs import ReplyAddress
-from cogs import render
+from cogs import render, words
 from cogs.messages import NOBODY, Messages, Shown
 
 _log = logging.getLogger(__name__)
@@ -99,10 +99,19 @@ class Answer:
                 elif self._private:
                     await self._edit_original(view)
                 else:
-                    await self._interaction.delete_original_response()
-                    await self._interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY)
+                    await self._refuse_after_public_deferral(view)
             except (discord.HTTPException, aiohttp.ClientError, OSError, NotShown) as error:
                 _log.info("a refusal could not be shown: %s", error)
+
+    async def _refuse_after_public_deferral(self, view: ui.LayoutView) -> None:
+        # The first message after a deferral takes its place and stays public, and a deferral that is deleted may take
+        # every further message with it (discord-api-docs #2866, #2739, #3087). So: a word that tells nothing, then the
+        # refusal, and away with the word.
+        await self._edit_original(render.note(words.ANSWERED_PRIVATELY))
+        try:
+            await self._interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY)
+        finally:
+            await self._interaction.delete_original_response()
 
     async def _edit_original(self, view: ui.LayoutView) -> Shown:
         try:

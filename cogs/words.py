@@ -111,6 +111,7 @@ UNEXPECTED = "Something went wrong here. Nothing was ordered. The operator has b
 OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
 MEMBER_UNKNOWN = "I cannot find that member or role in this server."
 COMMAND_CHANGED = "This command has changed since your Discord loaded it. Please reload Discord and try again."
+ANSWERED_PRIVATELY = "Answered privately."
 SHUTTING_DOWN = "I am restarting. Please try again in a minute."
 FILE_TOO_LARGE_TO_SEND = "The picture is too large to send."
 

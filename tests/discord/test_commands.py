@@ -118,15 +118,16 @@ async def test_moderators_commands_are_shown_to_moderators_only(stage: Stage) ->
     assert "quota set" in stage.mo.available_commands(stage.channel)
 
 
-async def test_in_a_direct_message_only_models_is_offered(stage: Stage) -> None:
+async def test_in_a_direct_message_only_models_and_privacy_are_offered(stage: Stage) -> None:
     stage.env.backend.get_dm_channel(stage.ada.id)
-    assert stage.ada.user.available_commands() == ("models",)
+    assert stage.ada.user.available_commands() == ("models", "privacy delete", "privacy export")
 
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
     "imagine": {"prompt": "a red fox"},
     "edit": {"image": ("fox.png", b"x"), "prompt": "blue"},
     "usage": {},
+    "history": {},
     "quota default": {"amount": "5"},
     "quota server": {"amount": "5"},
     "quota report": {},
