@@ -14,6 +14,8 @@ BotError
 │   ├── BadOption                    an option the model does not take, or a value out of range
 │   ├── UnusableImage                not a picture, too big, broken, animated …
 │   ├── ProviderPaused               the provider is stopped or failing; try later
+│   ├── NotAllowedHere               the server's moderators do not allow it: channel, model, word …
+│   ├── ListFull                     a list of settings takes no more entries
 │   ├── StillUnderWay                nothing can be forgotten about a member while a command is under way
 │   └── DuplicateCommand             this very command was accepted before; say nothing
 ├── ProviderError                    decides what happens to the money, see service.py
@@ -144,6 +146,28 @@ class ProviderPaused(RequestRefused):
     """New jobs for this provider are refused for now."""
 
     provider: str
+
+
+@dataclass(eq=False)
+class NotAllowedHere(RequestRefused):
+    """The policy of the server is in the way.
+
+    `reason` is one of: 'channel' (`channel_ids` are allowed, if any are named), 'model', 'other_roles' (`role_ids` may
+    use the model), 'age_restricted' (the model works only in age-restricted channels), 'word' (on the word list).
+    """
+
+    reason: str
+    model_label: str = ""
+    word: str = ""
+    channel_ids: tuple[int, ...] = ()
+    role_ids: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class ListFull(RequestRefused):
+    """The moderators' list has `limit` entries and takes no more."""
+
+    limit: int
 
 
 @dataclass(eq=False)

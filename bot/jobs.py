@@ -227,6 +227,8 @@ class Reply:
     accepted: bool
     delivery: Delivery
     jobs: tuple[Job, ...]
+    cancel_reason: str | None = None
+    """What the moderator wrote who wanted it cancelled."""
 
     @property
     def is_final(self) -> bool:

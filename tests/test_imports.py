@@ -11,7 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ANYTHING = {""}
-DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspect_ratio", "orders", "catalogue")}
+DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspect_ratio", "orders", "catalogue")} | {
+    f"bot.{name}" for name in ("pattern", "wordlist", "policy")
+}
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
 # What the story of a job knows of the outside: never a concrete provider, never SQL.

@@ -60,6 +60,20 @@ UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_i
 _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
 """
+_SET_CANCEL_REASON = "UPDATE replies SET cancel_reason = ? WHERE id = ?"
+# A reply is created together with its first job, so the index by server and time serves for both.
+_FINISHED_OF_SERVER = """
+SELECT replies.* FROM jobs JOIN replies ON replies.id = reply_id
+WHERE jobs.guild_id = :guild_id AND jobs.ordinal = 0 AND jobs.created_at < :before AND NOT EXISTS (
+    SELECT 1 FROM jobs other WHERE other.reply_id = replies.id AND other.finished_at IS NULL
+)
+ORDER BY jobs.created_at DESC, jobs.id DESC LIMIT :limit
+"""
+_RUNNING_OF_SERVER = """
+SELECT * FROM replies WHERE guild_id = :guild_id AND created_at < :before
+    AND id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)
+ORDER BY created_at DESC, id DESC LIMIT :limit
+"""
 _REPLY = "SELECT * FROM replies WHERE id = ?"
 _REPLY_OF_JOB = "SELECT replies.* FROM replies JOIN jobs ON jobs.reply_id = replies.id WHERE jobs.id = ?"
 _UNFINISHED_REPLIES = """
@@ -79,6 +93,7 @@ SELECT model_id, (finished_at - submitted_at) / 1e6 AS seconds FROM jobs WHERE s
 ORDER BY rowid DESC LIMIT ?
 """
 _DURATIONS_LOOKED_AT = 2000
+_FOR_EVER = 2**63 - 1
 # CROSS JOIN keeps the order: from the few rows that are open, by their partial indexes, to the many.
 _SHA256_IN_USE = """
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
@@ -214,6 +229,11 @@ def set_delivery(
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
 
 
+def set_cancel_reason(connection: sqlite3.Connection, reply_id: str, reason: str | None) -> None:
+    """What the moderator wrote who cancelled it."""
+    connection.execute(_SET_CANCEL_REASON, (reason, reply_id))
+
+
 def remember_upload(connection: sqlite3.Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
     connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
 
@@ -277,6 +297,15 @@ def recent(
     return [_job(connection, row) for row in rows]
 
 
+def replies_of_server(
+    connection: sqlite3.Connection, *, guild_id: int, finished: bool, limit: int, before: datetime | None
+) -> list[Reply]:
+    """Commands with a job under way, or without any; newest first."""
+    page = {"guild_id": guild_id, "limit": limit, "before": _FOR_EVER if before is None else to_micros(before)}
+    query = _FINISHED_OF_SERVER if finished else _RUNNING_OF_SERVER
+    return [_reply(connection, row) for row in connection.execute(query, page).fetchall()]
+
+
 def recent_durations(connection: sqlite3.Connection, per_model: int) -> list[tuple[str, float]]:
     """Seconds from order to result of up to `per_model` jobs of each model used lately, oldest first."""
     rows = connection.execute(_RECENT_DURATIONS, (_DURATIONS_LOOKED_AT,)).fetchall()
@@ -309,6 +338,7 @@ def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> Reply:
         created_at=to_moment(row["created_at"]),
         accepted=bool(row["accepted"]),
         delivery=Delivery(row["delivery"]),
+        cancel_reason=row["cancel_reason"],
         jobs=tuple(_job(connection, job) for job in jobs),
     )
 

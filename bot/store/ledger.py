@@ -15,7 +15,19 @@ from zoneinfo import ZoneInfo
 
 from bot.errors import LedgerError, OperatorCapReached, QuotaExceeded, ServerCapReached, TooManyRunning
 from bot.jobs import FailureReason
-from bot.quota import Balance, HouseLine, Limits, LimitSubject, Member, Period, Quota, SpendLine, Window, format_usd
+from bot.quota import (
+    Balance,
+    HouseLine,
+    Limits,
+    LimitSubject,
+    Member,
+    Period,
+    Quota,
+    ServerCap,
+    SpendLine,
+    Window,
+    format_usd,
+)
 from bot.store.columns import to_micros, to_moment, to_quarter
 from bot.store.limits import Change, Terms, record
 
@@ -91,6 +103,7 @@ _HOUSE_LINES = """
 SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
+_WARN_ONCE = "UPDATE accounts SET warned_until_at = :until WHERE id = :account_id AND warned_until_at IS NOT :until"
 _HOUSE = "SELECT coalesce(sum(amount_usd_micros), 0) FROM ledger WHERE kind = 'house' AND created_at >= ?"
 
 
@@ -225,6 +238,23 @@ def server_sums(connection: sqlite3.Connection, guild_id: int, window: Window) -
     """What all members of the server together have spent, and what is set aside for them."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     return (0, 0) if account is None else _sums(connection, account["id"], window)
+
+
+def operator_cap(connection: sqlite3.Connection, *, limits: Limits, now: datetime) -> ServerCap:
+    """What all servers together have spent today, what is set aside for them, and the operator's cap."""
+    today = Window.containing(now, Period.DAY, _UTC)
+    spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
+    cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
+    return ServerCap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+
+def first_warning(
+    connection: sqlite3.Connection, *, guild_id: int | None, user_id: int | None, until: datetime
+) -> bool:
+    """Note that the owner of the account was warned in the window that ends at `until`; False when noted before."""
+    account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
+    row = {"account_id": account_id, "until": to_micros(until)}
+    return connection.execute(_WARN_ONCE, row).rowcount == 1
 
 
 def grant(

@@ -56,7 +56,8 @@ UPDATE jobs SET user_id = NULL, prompt = '', options = '{{}}', body = '{{}}', se
 WHERE id IN ({_JOBS_OF_MEMBER})
 """  # noqa: S608
 _FORGET_REPLIES = """
-UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = ''
+UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
+    cancel_reason = NULL
 WHERE user_id = :user_id
 """
 _FORGET_AS_ACTOR = "UPDATE audit SET actor_id = NULL, reason = NULL WHERE actor_id = :user_id"
@@ -218,7 +219,11 @@ def kept_about(connection: sqlite3.Connection, user_id: int) -> dict[str, Any]:
         "user_id": str(user_id),
         "commands": [{**_command(row), "jobs": jobs.get(row["id"], [])} for row in connection.execute(_REPLIES, who)],
         "accounts": [
-            {"server_id": str(row["guild_id"]), "closed_by_your_deletion_at": _iso(row["closed_at"])}
+            {
+                "server_id": str(row["guild_id"]),
+                "closed_by_your_deletion_at": _iso(row["closed_at"]),
+                "told_of_what_is_left_until": _iso(row["warned_until_at"]),
+            }
             for row in connection.execute(_ACCOUNTS, who)
         ],
         "own_limits": [
@@ -274,6 +279,7 @@ def _command(row: sqlite3.Row) -> dict[str, Any]:
         "your_language": row["locale"],
         "your_file_limit_bytes": row["file_limit_bytes"],
         "delivery": row["delivery"],
+        "cancelled_by_a_moderator_because": row["cancel_reason"],
     }
 
 

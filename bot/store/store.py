@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from bot.errors import StoreError
+from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply, ReplyAddress
+from bot.policy import Alter, Policy
 from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, ServerCap, SpendLine, Window
-from bot.store import gallery, jobs, ledger, notes, privacy, transactions
+from bot.store import gallery, jobs, ledger, notes, privacy, settings, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
 from bot.store.database import Database
 from bot.store.limits import Change
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
+from bot.store.settings import PolicyMemory
 
 __all__ = ["RETENTION", "Store"]
 
@@ -34,6 +36,7 @@ class Store:
         self._database = database
         self._write = database.write
         self._read = database.read
+        self._policies = PolicyMemory()
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -141,6 +144,11 @@ class Store:
     async def _move(self, job_id: str, changes: dict[str, Any]) -> Job | None:
         return await self._write(partial(transactions.move, job_id=job_id, changes=changes))
 
+    async def ask_to_cancel(self, reply_id: str, *, actor_id: int, reason: str, now: datetime) -> Reply | None:
+        """Note on the reply why a moderator wants it cancelled, and record that; None when all of it has ended."""
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+        return await self._write(partial(transactions.ask_to_cancel, reply_id=reply_id, change=change))
+
     # -- delivery -----------------------------------------------------------------------------------------
 
     async def set_delivery(
@@ -199,6 +207,13 @@ class Store:
             partial(jobs.recent, guild_id=guild_id, user_id=user_id, limit=limit, before=before, status=status)
         )
 
+    async def replies_of_server(
+        self, guild_id: int, *, finished: bool, limit: int, before: datetime | None = None
+    ) -> list[Reply]:
+        """Commands of all members, newest first: those that still have a job under way, or those that have none."""
+        work = partial(jobs.replies_of_server, guild_id=guild_id, finished=finished, limit=limit, before=before)
+        return await self._read(work)
+
     async def recent_durations(self, per_model: int) -> list[tuple[str, float]]:
         """Model id and seconds from order to result of the last `per_model` jobs of each model, oldest first."""
         return await self._read(partial(jobs.recent_durations, per_model=per_model))
@@ -254,6 +269,18 @@ class Store:
             return ServerCap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
 
         return await self._read(work)
+
+    async def operator_cap(self, limits: Limits, *, now: datetime) -> ServerCap:
+        """The operator's cap of today (UTC), and what all servers together have used of it."""
+        return await self._read(partial(ledger.operator_cap, limits=limits, now=now))
+
+    async def first_warning(self, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+        """Note that a member, a server (no user) or the operator (neither) was told that little is left in `window`.
+
+        True the first time, False when they were told before.
+        """
+        work = partial(ledger.first_warning, guild_id=guild_id, user_id=user_id, until=window.end)
+        return await self._write(work)
 
     async def limit(self, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
         """The limit set for a member, role, the default or the server, or None where none is set."""
@@ -350,6 +377,34 @@ class Store:
         """Periods are this zone's calendar periods from now on."""
         change = Change(actor_id=actor_id, reason=reason, now=now)
         await self._write(partial(limits_table.set_time_zone, guild_id=guild_id, zone=zone, change=change))
+
+    # -- policy ---------------------------------------------------------------------------------------------------
+
+    async def policy(self, guild_id: int) -> Policy:
+        """What the server's moderators allow; read from the file once, then from memory."""
+        policy = self._policies.get(guild_id)
+        if policy is None:
+            policy = await self._read(partial(settings.policy, guild_id=guild_id))
+            self._policies.read(guild_id, policy)
+        return policy
+
+    async def change_policy(
+        self, guild_id: int, alter: Alter, *, actor_id: int, reason: str | None, now: datetime
+    ) -> tuple[Policy, Policy]:
+        """Change the policy to what `alter` makes of it, recorded line by line. Returns the old and the new one.
+
+        Raises ListFull.
+        """
+        change = Change(actor_id=actor_id, reason=reason, now=now)
+        self._policies.changing(guild_id)
+        try:
+            work = partial(settings.change_policy, guild_id=guild_id, alter=alter, change=change)
+            old, new = await self._write(work)
+        except BotError:
+            self._policies.changed(guild_id, None)
+            raise
+        self._policies.changed(guild_id, new)
+        return old, new
 
     # -- privacy --------------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bot.errors import LedgerError, MemberBlocked
 from bot.jobs import Failure, Job, JobStatus, Picture, Reply
-from bot.quota import Balance, Limits, Member
+from bot.quota import Balance, Limits, LimitSubject, Member
 from bot.store import jobs, ledger, limits
 from bot.store.columns import to_micros
 
@@ -80,6 +80,18 @@ def fail(
         return None
     ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
     return jobs.job(connection, job_id)
+
+
+def ask_to_cancel(connection: sqlite3.Connection, reply_id: str, change: limits.Change) -> Reply | None:
+    """Note a moderator's reason on the reply while something of it is under way, and record it."""
+    reply = jobs.reply(connection, reply_id)
+    if reply is None or reply.is_final:
+        return None
+    jobs.set_cancel_reason(connection, reply_id, change.reason)
+    what = ", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs))
+    guild_id, user_id = reply.address.guild_id, reply.user_id
+    limits.record(connection, guild_id, "cancel", LimitSubject.MEMBER, user_id, old=None, new=what, change=change)
+    return jobs.reply(connection, reply_id)
 
 
 def cancel(connection: sqlite3.Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:

@@ -21,6 +21,7 @@ CREATE TABLE replies (
     locale           TEXT    NOT NULL,
     accepted         INTEGER NOT NULL CHECK (accepted IN (0, 1)),
     delivery         TEXT    NOT NULL CHECK (delivery IN ('pending', 'delivered', 'impossible')),
+    cancel_reason    TEXT,                         -- what the moderator wrote who cancelled it
     created_at       INTEGER NOT NULL
 ) STRICT;
 
@@ -138,12 +139,14 @@ CREATE TABLE uploads (
 
 -- A member who asks to be forgotten closes their account: what comes later goes to a new one, and both count. The closed
 -- one loses its user id, and keeps its sums, when every window that counts it has ended (see privacy.py).
+-- `warned_until_at` is the end of the window in which its owner was told that little is left.
 CREATE TABLE accounts (
-    id        INTEGER PRIMARY KEY,
-    kind      TEXT    NOT NULL CHECK (kind IN ('member', 'server', 'operator', 'house')),
-    guild_id  INTEGER,
-    user_id   INTEGER,
-    closed_at INTEGER,
+    id              INTEGER PRIMARY KEY,
+    kind            TEXT    NOT NULL CHECK (kind IN ('member', 'server', 'operator', 'house')),
+    guild_id        INTEGER,
+    user_id         INTEGER,
+    closed_at       INTEGER,
+    warned_until_at INTEGER,
     CHECK ((kind IN ('operator', 'house')) = (guild_id IS NULL)),
     CHECK (kind = 'member' OR (user_id IS NULL AND closed_at IS NULL))
 ) STRICT;
@@ -344,7 +347,8 @@ CREATE TABLE blocks (
 
 CREATE TABLE server_settings (
     guild_id  INTEGER PRIMARY KEY,
-    time_zone TEXT    NOT NULL DEFAULT 'UTC'
+    time_zone TEXT    NOT NULL DEFAULT 'UTC',
+    policy    TEXT    NOT NULL DEFAULT '{}'            -- see settings.py
 ) STRICT;
 
 CREATE TABLE audit (

@@ -1,0 +1,99 @@
+"""Server settings: the policy of each server as one JSON value, changed as a whole and recorded line by line.
+
+Synchronous functions inside the caller's transaction. `PolicyMemory` keeps what was read, so that orders ask no query.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from bot.policy import Alter, ModelRule, Policy, alterations
+from bot.quota import LimitSubject
+from bot.store.columns import to_json
+from bot.store.limits import Change, record
+
+_POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
+_SET_POLICY = """
+INSERT INTO server_settings (guild_id, policy) VALUES (?, ?) ON CONFLICT DO UPDATE SET policy = excluded.policy
+"""
+
+
+def policy(connection: sqlite3.Connection, guild_id: int) -> Policy:
+    """What the server's moderators decided; everything is allowed until they do."""
+    row = connection.execute(_POLICY, (guild_id,)).fetchone()
+    return Policy() if row is None else _from_json(row["policy"])
+
+
+def change_policy(connection: sqlite3.Connection, guild_id: int, alter: Alter, change: Change) -> tuple[Policy, Policy]:
+    """Replace the policy by what `alter` makes of it and record every difference. Returns the old and the new one."""
+    old = policy(connection, guild_id)
+    new = alter(old)
+    found = list(alterations(old, new))
+    if found:
+        connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
+    for line in found:
+        record(
+            connection,
+            guild_id,
+            line.setting,
+            LimitSubject.SERVER,
+            None,
+            old=line.old,
+            new=line.new,
+            change=change,
+        )
+    return old, new
+
+
+class PolicyMemory:
+    """Policies as they stand in the file. This process is the only one that writes it, so nothing here gets old.
+
+    While a change is under way its server is not remembered. A caller that is cancelled in the middle never says how
+    it ended: then that server is read from the file from now on, which is slower and always right.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[int, Policy] = {}
+        self._changing: Counter[int] = Counter()
+
+    def get(self, guild_id: int) -> Policy | None:
+        """The policy, if it is remembered."""
+        return self._known.get(guild_id)
+
+    def read(self, guild_id: int, value: Policy) -> None:
+        """It was read from the file; worth nothing when there was a change in the meantime."""
+        if not self._changing[guild_id]:
+            self._known.setdefault(guild_id, value)
+
+    def changing(self, guild_id: int) -> None:
+        """A change begins."""
+        self._changing[guild_id] += 1
+        self._known.pop(guild_id, None)
+
+    def changed(self, guild_id: int, value: Policy | None) -> None:
+        """The change is in the file, or (None) it failed and the file is as it was."""
+        self._changing[guild_id] -= 1
+        if value is not None and not self._changing[guild_id]:
+            self._known[guild_id] = value
+
+
+def _plain(value: Policy) -> dict[str, Any]:
+    plain = asdict(value)
+    plain["channels"] = {str(channel_id): allowed for channel_id, allowed in value.channels.items()}
+    return plain
+
+
+def _from_json(text: str) -> Policy:
+    plain: dict[str, Any] = json.loads(text)
+    return Policy(
+        channels={int(channel_id): allowed for channel_id, allowed in plain.get("channels", {}).items()},
+        model_rules=tuple(ModelRule(**rule) for rule in plain.get("model_rules", ())),
+        age_restricted=tuple(plain.get("age_restricted", ())),
+        words=tuple(plain.get("words", ())),
+        default_model_id=plain.get("default_model_id"),
+        log_channel_id=plain.get("log_channel_id"),
+    )
