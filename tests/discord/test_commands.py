@@ -120,7 +120,7 @@ async def test_moderators_commands_are_shown_to_moderators_only(stage: Stage) ->
 
 async def test_in_a_direct_message_only_models_and_privacy_are_offered(stage: Stage) -> None:
     stage.env.backend.get_dm_channel(stage.ada.id)
-    assert stage.ada.user.available_commands() == ("models", "privacy delete", "privacy export")
+    assert stage.ada.user.available_commands() == ("models", "privacy export", "privacy delete")
 
 
 EVERYWHERE: dict[str, dict[str, Any]] = {

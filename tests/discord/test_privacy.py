@@ -183,3 +183,15 @@ async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
     await stage.press(stage.ada, question, words.ERASE)
     assert question.text == words.ERASE_DONE
     assert job.pictures[0].sha256 not in await stage.core.store.sha256_in_use()
+
+
+async def test_both_commands_work_in_a_direct_message_too(stage: Stage) -> None:
+    await completed(stage, prompt="a red fox")
+    stage.env.backend.get_dm_channel(stage.ada.id)
+    answer = stage.said(await stage.ada.user.slash("privacy export"))
+    assert json.loads(answer.file())["commands"][0]["jobs"][0]["prompt"] == "a red fox"
+    question = stage.said(await stage.ada.user.slash("privacy delete"))
+    custom_id = question.buttons[words.ERASE]
+    await stage.ada.user.click(question.message, custom_id=custom_id)
+    assert question.text == words.ERASE_DONE
+    assert await stage.jobs(stage.ada) == []
