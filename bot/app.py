@@ -328,12 +328,14 @@ async def _connect(bot: Bot, token: str) -> None:
 
 
 async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
-    """No new commands, no half-sent orders, then goodbye."""
+    """No new commands, nobody without an answer, no half-sent orders, then goodbye."""
     _log.info("stopping")
     bot.desk.close()
     bot.service.stop()
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(bot.service.settle_submissions(), SETTLE_SECONDS)
+        async with asyncio.timeout(SETTLE_SECONDS):
+            await bot.desk.answered()
+            await bot.service.settle_submissions()
     await bot.close()
     client.cancel()
     await asyncio.wait({client})

@@ -302,7 +302,7 @@ class JobService:
                 continue
             for job in reply.jobs:
                 self._resume_job(reply, job)
-            if reply.is_final:
+            if reply.is_final or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
                 self._notify(reply)
 
     def _resume_job(self, reply: Reply, job: Job) -> None:

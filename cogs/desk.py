@@ -12,10 +12,12 @@ import aiohttp
 import discord
 
 from bot.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
-from bot.jobs import ImageInput, ImageRole, JobRequest, Reply
+from bot.jobs import ImageInput, ImageRole, JobKind, JobRequest, Reply
 from bot.service import JobService
 from cogs import render, words
+from cogs.allowance import allowance_of
 from cogs.answer import Answer, NotShown, address_of
+from cogs.files import PostedFile
 from cogs.guards import member_of
 from cogs.messages import Messages
 
@@ -36,32 +38,47 @@ class Desk:
         self.default_model = default_model
         self._cdn_hosts = cdn_hosts
         self._closed = False
+        self._answering: set[asyncio.Task[Any]] = set()
 
     def close(self) -> None:
         """Take no new orders: the bot is stopping."""
         self._closed = True
 
+    async def answered(self) -> None:
+        """Wait until whoever ordered before `close` has an answer."""
+        if self._answering:
+            await asyncio.wait(set(self._answering))
+
     def answer(self, interaction: discord.Interaction[Any], *, private: bool) -> Answer:
         """The first response to this interaction."""
         return Answer(interaction, self.messages, private=private)
+
+    async def default_model_for(self, interaction: discord.Interaction[Any], kind: JobKind) -> str:
+        """The id of the model for who names none."""
+        allowance = await allowance_of(self.service, interaction)
+        return allowance.default_model(self.service, kind, self.default_model)
 
     async def order(
         self,
         interaction: discord.Interaction[Any],
         request: JobRequest,
         *,
-        attachments: Sequence[tuple[discord.Attachment, ImageRole]] = (),
+        attachments: Sequence[tuple[discord.Attachment | PostedFile, ImageRole]] = (),
         count: int = 1,
         private: bool = False,
     ) -> None:
         """Read the attachments, admit `count` jobs and show their card; or say privately why not."""
         began = time.perf_counter()
+        self._remember_to_answer()
         async with self.answer(interaction, private=private) as answer:
             try:
                 if self._closed:
                     raise _Closed
+                (await allowance_of(self.service, interaction)).check(self.service, request)
                 images = await self.read(attachments, request) if attachments else request.images
                 requests = [_with_images(request, images, number) for number in range(count)]
+                # Once more: reading takes a while, and a moderator may have decided something meanwhile.
+                (await allowance_of(self.service, interaction)).check(self.service, request)
                 view = await self.service.admit(
                     requests, member=member_of(interaction), address=address_of(interaction, private=private)
                 )
@@ -81,6 +98,12 @@ class Desk:
                 return
             await self._show(answer, view.reply, render.card(view), began=began)
 
+    def _remember_to_answer(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
     async def _show(self, answer: Answer, reply: Reply, card: render.Layout, *, began: float) -> None:
         """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
         try:
@@ -94,7 +117,7 @@ class Desk:
         self.service.metrics.answered(time.perf_counter() - began)
         await self.service.accept(reply, message_id=shown.message_id)
 
-    async def files_of(self, reply: Reply, *, within_seconds: float) -> list[discord.Attachment] | None:
+    async def files_of(self, reply: Reply, *, within_seconds: float) -> list[PostedFile] | None:
         """The files of a posted reply under fresh addresses; none when it is gone, None when Discord does not say."""
         address = reply.address
         if address.message_id is None:
@@ -109,7 +132,7 @@ class Desk:
             return None
 
     async def read(
-        self, attachments: Sequence[tuple[discord.Attachment, ImageRole]], request: JobRequest
+        self, attachments: Sequence[tuple[discord.Attachment | PostedFile, ImageRole]], request: JobRequest
     ) -> tuple[ImageInput, ...]:
         """Fetch, check and clean the attached pictures, all at once.
 
@@ -120,7 +143,9 @@ class Desk:
             await asyncio.gather(*(self._read_one(attachment, role, uploads) for attachment, role in attachments))
         )
 
-    async def _read_one(self, attachment: discord.Attachment, role: ImageRole, uploads: bool) -> ImageInput:
+    async def _read_one(
+        self, attachment: discord.Attachment | PostedFile, role: ImageRole, uploads: bool
+    ) -> ImageInput:
         name = attachment.filename
         if attachment.size > INPUT_MAX_BYTES:
             raise UnusableImage(name, "too_many_bytes", f"at most {INPUT_MAX_BYTES // 2**20} MB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
@@ -20,13 +21,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import time_machine
+from PIL import Image
 
 from bot.jobs import Delivery, JobStatus
 from bot.store.file import connect_for_reading
 from bot.store.verify import verify_file
 from cogs import words
-from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server
-from sandbox.discord.world import EPHEMERAL, LOADING
+from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
+from sandbox.discord.world import EPHEMERAL, LOADING, walk
 from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -248,6 +250,13 @@ async def world(
                 await here.stop()
 
 
+def a_file() -> Upload:
+    """A small picture to be edited."""
+    data = io.BytesIO()
+    Image.new("RGB", (96, 64), "teal").save(data, "PNG")
+    return Upload(filename="in.png", data=data.getvalue())
+
+
 # -- the audit --------------------------------------------------------------------------------------------
 
 
@@ -293,15 +302,23 @@ def audit(world: World) -> Audit:
     found.books += [f"provider: {violation}" for violation in world.provider.violations]
     replies = {row["interaction_id"]: row for row in world.query("SELECT * FROM replies")}
     jobs = world.query("SELECT * FROM jobs ORDER BY created_at")
-    messages = [message for channel in world.discord.world.channels.values() for message in channel.messages.values()]
-    made_by = Counter(message.metadata["id"] for message in messages if message.metadata)
+    messages = {
+        message.id: message
+        for channel in world.discord.world.channels.values()
+        for message in channel.messages.values()
+    }
+    made_by = Counter(message.metadata["id"] for message in messages.values() if message.metadata)
+    posted = Counter(job_id for message in messages.values() if not message.metadata for job_id in _job_ids(message))
+    jobs_of: defaultdict[str, list[sqlite3.Row]] = defaultdict(list)
+    for job in jobs:
+        jobs_of[job["reply_id"]].append(job)
     sent = Counter(order.body["prompt"] for order in world.provider.orders)
     ordered = Counter(job["prompt"] for job in jobs)
+    accepted = Counter(job.body["prompt"] for job in world.provider.jobs.values())
     for prompt, count in sent.items():
-        # A 429 is no order; it may be repeated.
-        accepted = sum(job.body["prompt"] == prompt for job in world.provider.jobs.values())
-        if accepted > ordered[prompt] or count > ordered[prompt] + _refusals(world, prompt):
-            found.sent_twice.append(f"{prompt!r}: {count} orders, {accepted} accepted, {ordered[prompt]} jobs")
+        refused = count - accepted[prompt] if "busy" in prompt else 0  # a 429 is no order and may be repeated
+        if max(accepted[prompt], count - refused) > ordered[prompt]:
+            found.sent_twice.append(f"{prompt!r}: {count} orders, {accepted[prompt]} accepted, {ordered[prompt]} jobs")
     for interaction in world.discord.interactions:
         if interaction.command_path not in ("imagine", "edit"):
             continue
@@ -313,8 +330,11 @@ def audit(world: World) -> Audit:
         if reply is None:
             _audit_unwritten(found, interaction, prompt, sent)
         else:
-            own_jobs = [job for job in jobs if job["reply_id"] == reply["id"]]
+            own_jobs = jobs_of[reply["id"]]
             _audit_written(found, world, interaction, reply, own_jobs, messages)
+            again = max(posted[job["id"]] for job in own_jobs)
+            if again > 1 or (again and interaction.reply is not None and not reply["private"]):
+                found.shown_twice.append(f"{prompt!r}: posted {again} times beside its card")
     found.stuck = [
         f"job {row[0]} is held" for row in world.query("SELECT job_id FROM reservations WHERE state = 'open'")
     ]
@@ -331,10 +351,10 @@ def audit(world: World) -> Audit:
     return found
 
 
-def _refusals(world: World, prompt: str) -> int:
-    accepted = sum(job.body["prompt"] == prompt for job in world.provider.jobs.values())
-    sent = sum(order.body["prompt"] == prompt for order in world.provider.orders)
-    return sent - accepted if "busy" in prompt else 0
+def _job_ids(message: Message) -> set[str]:
+    """The jobs whose buttons a message carries."""
+    custom_ids = [str(part.get("custom_id", "")).split(":") for part in walk(message.components)]
+    return {parts[2] for parts in custom_ids if parts[0] == "job"}
 
 
 def _audit_unwritten(found: Audit, interaction: Interaction, prompt: str, sent: Counter[str]) -> None:
@@ -353,7 +373,7 @@ def _audit_written(
     interaction: Interaction,
     reply: sqlite3.Row,
     jobs: list[sqlite3.Row],
-    messages: list[Message],
+    messages: Mapping[int, Message],
 ) -> None:
     """A command in the books: at its end, and the member sees how it ended."""
     name = f"{jobs[0]['prompt']!r}"
@@ -369,9 +389,8 @@ def _audit_written(
         return
     headline = next(status for status in _WORD_OF if status in statuses)
     pictures = statuses.count(JobStatus.SUCCEEDED)
-    shown = [
-        message for message in messages if message.id in (reply["message_id"], getattr(interaction.reply, "id", 0))
-    ]
+    places = {reply["message_id"], interaction.reply.id if interaction.reply else None}
+    shown = [messages[place] for place in places if place in messages]
     if not any(_WORD_OF[headline] in message.text and len(message.attachments) == pictures for message in shown):
         cards = [(message.text[:60], len(message.attachments)) for message in shown]
         found.lost.append(f"{name} is {headline} with {pictures} pictures, but the member sees {cards}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -11,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
-from sandbox.discord import Interaction, Upload
+from sandbox.discord import Interaction
 from sandbox.plans import How, Plan, Trouble
-from tests.crashes import SIX_MINUTES, Nursery, World, audit, world
+from tests.crashes import SIX_MINUTES, Nursery, World, a_file, audit, world
 from tests.crashing_bot import SQL, crash_points
 
 KILLED = -9
@@ -55,12 +53,6 @@ async def told(here: World, story: Story) -> None:
 
 async def imagine(here: World, prompt: str, **options: Any) -> Interaction:
     return await here.discord.slash(here.member, here.channel, "imagine", prompt=prompt, **options)
-
-
-def a_file() -> Upload:
-    data = io.BytesIO()
-    Image.new("RGB", (96, 64), "teal").save(data, "PNG")
-    return Upload(filename="in.png", data=data.getvalue())
 
 
 async def order_a_picture(here: World) -> None:

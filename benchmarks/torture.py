@@ -1,0 +1,250 @@
+"""Torture: members keep ordering while the bot is killed at random and started again; then the books are audited.
+
+    python -m benchmarks.torture --kills 500
+
+Prints a table, writes the figures as JSON and ends with 1 when anything is overspent, sent or shown twice, lost or
+stuck. Between two lives the world's clock moves on by up to ten minutes, so tokens die and periods end on the way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import platform
+import random
+import socket
+import sqlite3
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import quantiles
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from sandbox.discord import Channel, Interaction, Member
+from sandbox.discord.world import EPHEMERAL
+from tests.crashes import Audit, Nursery, World, a_file, audit, world
+from tests.crashing_bot import crash_points
+
+MEMBERS = 6
+LONGEST_LIFE_SECONDS = 1.5
+PAUSES_SECONDS = (0.0, 5.0, 60.0, 400.0, 600.0)
+A_NIGHT_SECONDS = 4 * 3600.0
+"""Longer than any provider may take, so that also what nobody will ever know comes to its end."""
+
+ORDERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    *(("imagine", "a lighthouse", {}),) * 6,
+    ("imagine", "a pair of gulls", {"count": 2}),
+    ("imagine", "a ferry", {"model": "pixazo/krea-2-large"}),
+    ("imagine", "a secret cove", {"private": True}),
+    ("imagine", "[lost] a wreck", {}),
+    ("imagine", "[fail] a fog", {}),
+    ("imagine", "[nsfw] a siren", {}),
+    ("imagine", "[refuse] a reef", {}),
+    ("edit", "at night", {}),
+)
+
+
+@dataclass(kw_only=True)
+class Figures:
+    """What came out. The five that must be 0 come first."""
+
+    overspends: int = 0
+    sent_twice: int = 0
+    shown_twice: int = 0
+    lost: int = 0
+    stuck_reservations: int = 0
+    broken_rules: int = 0
+    kills_survived: int = 0
+    commands: int = 0
+    jobs: int = 0
+    orders_at_providers: int = 0
+    bill_usd_micros: int = 0
+    charged_usd_micros: int = 0
+    house_usd_micros: int = 0
+    house_overestimate_usd_micros: int = 0
+    """Put aside by the house for orders of which nobody can know whether they were accepted."""
+    recover_seconds_p50: float = 0.0
+    """From the start of the process, without Python's own imports, until it is connected and every job goes on."""
+    recover_seconds_p99: float = 0.0
+    settle_seconds: float = 0.0
+    """From the last start until every command was at its end and shown."""
+    outcomes: dict[str, int] = field(default_factory=dict[str, int])
+    seed: int = 0
+    seconds: float = 0.0
+    simulated_hours: float = 0.0
+    made_at: str = ""
+    machine: str = ""
+    problems: list[str] = field(default_factory=list[str])
+
+    @property
+    def is_clean(self) -> bool:
+        return not self.problems
+
+
+async def torture(
+    nursery: Nursery, folder: Path, *, kills: int, seed: int, most_commands: int | None = None, webhooks: bool = False
+) -> Figures:
+    """Kill the bot `kills` times while members order, let it finish, and count."""
+    chance = random.Random(seed)
+    begun_at = time.monotonic()
+    async with world(nursery, folder, seconds_scale=0.05) as here:
+        if webhooks:
+            port = _free_port()
+            here.settings |= {"HTTP_PORT": str(port), "PUBLIC_URL": f"http://127.0.0.1:{port}"}
+        crowd = Crowd(here, chance, most_commands)
+        recovered = [await here.start()]
+        people = [asyncio.create_task(crowd.live(number), name=f"member {number}") for number in range(MEMBERS)]
+        for _ in range(kills):
+            await _end_of_life(here, chance)
+            here.pass_time(chance.choice(PAUSES_SECONDS))
+            point = {"CRASH_AT": chance.choice(sorted(crash_points())), "CRASH_NTH": str(chance.randint(1, 4))}
+            dying_young = asyncio.create_task(_kill_after(here, chance.uniform(0.0, 0.3)), name="early death")
+            if chance.random() > 0.15:
+                dying_young.cancel()
+            seconds = await here.start(**(point if chance.random() < 0.3 else {}), CRASH_WHEN=chance.choice(WHENS))
+            await asyncio.wait({dying_young})
+            if not here.is_dead:
+                recovered.append(seconds)
+        crowd.is_over = True
+        await asyncio.gather(*people)
+        here.kill()
+        await here.dead()
+        here.pass_time(A_NIGHT_SECONDS)
+        await here.start()
+        settle_seconds = await here.settled(timeout_seconds=120)
+        status = await here.stop(politely=True)
+        figures = _figures(audit(here), kills, recovered)
+        if status != 0:
+            figures.problems.append(f"the last bot ended with {status}")
+        figures.settle_seconds = round(settle_seconds, 3)
+        figures.seed, figures.simulated_hours = seed, round(here.ahead_seconds / 3600, 1)
+    figures.seconds = round(time.monotonic() - begun_at, 1)
+    figures.made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    figures.machine = f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return figures
+
+
+WHENS = ("before", "after")
+
+
+async def _end_of_life(here: World, chance: random.Random) -> None:
+    """Kill the bot some time from now, unless it dies of its own crash point before."""
+    await asyncio.sleep(chance.uniform(0.0, LONGEST_LIFE_SECONDS))
+    here.kill()
+    await here.dead()
+
+
+async def _kill_after(here: World, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    here.kill()
+
+
+class Crowd:
+    """Members who order, and change their minds, without a thought for the bot."""
+
+    def __init__(self, here: World, chance: random.Random, most_commands: int | None) -> None:
+        self._here = here
+        self._chance = chance
+        self._most_commands = most_commands
+        self._ordered = 0
+        self.is_over = False
+
+    async def live(self, number: int) -> None:
+        """One member, in a channel of their own."""
+        discord = self._here.discord
+        member = discord.member(self._here.server, f"Member {number}")
+        channel = discord.channel(self._here.server, f"studio-{number}")
+        orders: list[Interaction] = []
+        while not self.is_over:
+            if discord.gateway.connected and self._chance.random() < 0.15:
+                await self._cancel_one(member, orders)
+            elif discord.gateway.connected and (self._most_commands or sys.maxsize) > self._ordered:
+                orders.append(await self._order(member, channel))
+            await asyncio.sleep(self._chance.uniform(0.2, 1.0))
+
+    async def _order(self, member: Member, channel: Channel) -> Interaction:
+        self._ordered += 1
+        command, prompt, plain_options = self._chance.choice(ORDERS)
+        options: dict[str, Any] = {"image": a_file()} if command == "edit" else plain_options
+        return await self._here.discord.slash(member, channel, command, prompt=f"{prompt} {self._ordered}", **options)
+
+    async def _cancel_one(self, member: Member, orders: list[Interaction]) -> None:
+        for order in reversed(orders[-3:]):
+            if order.reply is not None and order.reply.id in order.channel.messages and "Cancel\n" in f"{order.text}\n":
+                if order.reply.flags & EPHEMERAL or "Cancelled" in order.text:
+                    continue
+                await self._here.discord.click(member, order.reply, "Cancel")
+                return
+
+
+def _figures(found: Audit, kills: int, recovered: Sequence[float]) -> Figures:
+    percentiles = quantiles(recovered, n=100, method="inclusive") if len(recovered) > 1 else [recovered[0]] * 99
+    return Figures(
+        overspends=len(found.overspent),
+        sent_twice=len(found.sent_twice),
+        shown_twice=len(found.shown_twice),
+        lost=len(found.lost),
+        stuck_reservations=len(found.stuck),
+        broken_rules=len(found.books),
+        kills_survived=kills,
+        commands=found.commands,
+        jobs=found.jobs,
+        orders_at_providers=found.orders,
+        bill_usd_micros=found.bill_usd_micros,
+        charged_usd_micros=found.charged_usd_micros,
+        house_usd_micros=found.house_usd_micros,
+        house_overestimate_usd_micros=found.house_overestimate_usd_micros,
+        recover_seconds_p50=round(percentiles[49], 3),
+        recover_seconds_p99=round(percentiles[98], 3),
+        outcomes=dict(Counter(found.outcomes).most_common()),
+        problems=found.problems,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--kills", type=int, default=500)
+    parser.add_argument("--commands", type=int, help="stop ordering after so many commands; the kills go on")
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--webhooks", action="store_true", help="let the providers call the bot as well")
+    parser.add_argument("--json", type=Path, default=Path("torture.json"), help="where the figures go")
+    arguments = parser.parse_args()
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients that vanish are what this is about
+    with Nursery() as nursery, TemporaryDirectory(prefix="torture-") as folder:
+        figures = asyncio.run(
+            torture(
+                nursery,
+                Path(folder),
+                kills=arguments.kills,
+                seed=arguments.seed,
+                most_commands=arguments.commands,
+                webhooks=arguments.webhooks,
+            )
+        )
+    facts = asdict(figures)
+    arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    for name, value in facts.items():
+        if name not in ("problems", "outcomes"):
+            print(f"{name.replace('_', ' '):34} {value}")
+    for name, value in figures.outcomes.items():
+        print(f"  {name.replace('_', ' '):32} {value}")
+    for problem in figures.problems:
+        print(f"PROBLEM {problem}", file=sys.stderr)
+    sys.exit(0 if figures.is_clean else 1)
+
+
+if __name__ == "__main__":
+    main()
