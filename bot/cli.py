@@ -30,7 +30,7 @@ from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
 from bot.store.file import connect_for_reading
 from bot.store.ledger import house_lines
-from bot.store.verify import verify
+from bot.store.verify import verify_file
 
 T = TypeVar("T")
 
@@ -184,7 +184,7 @@ def _verify(_: argparse.Namespace) -> int:
 
 
 def _findings(path: Path) -> list[str]:
-    return [str(finding) for finding in _read(path, verify)]
+    return [f"{finding.rule}: {finding.detail}" for finding in verify_file(path)]
 
 
 def _house(_: argparse.Namespace) -> int:
