@@ -14,7 +14,8 @@ from bot.service import CancelOutcome
 from cogs import failures, render, words
 from cogs.answer import tell
 from cogs.desk import Desk
-from cogs.edit import EditModal, pictures_of
+from cogs.edit import EditModal
+from cogs.files import pictures_of
 from cogs.guards import is_moderator, require_moderator
 from cogs.quota import AUDIT_PAGE
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import discord
@@ -12,6 +13,7 @@ from bot.jobs import ImageRole, JobKind, JobRequest
 from cogs import failures, render, suggestions, words
 from cogs.answer import tell
 from cogs.desk import Desk
+from cogs.files import PostedFile, pictures_of
 from cogs.guards import require_server
 
 MENU_NAME = "Edit this image"
@@ -110,20 +112,11 @@ class Edit(commands.Cog):
         await interaction.response.send_modal(EditModal(self._desk, pictures))
 
 
-def pictures_of(message: discord.Message) -> list[discord.Attachment]:
-    """Attached files of a message that look like pictures."""
-    return [
-        attachment
-        for attachment in message.attachments
-        if (attachment.content_type or "").startswith("image/") or attachment.width is not None
-    ]
-
-
 class EditModal(ui.Modal):
     """Prompt, and a choice where the message has several pictures."""
 
     def __init__(
-        self, desk: Desk, pictures: list[discord.Attachment], *, model_id: str | None = None, private: bool = False
+        self, desk: Desk, pictures: Sequence[PostedFile], *, model_id: str | None = None, private: bool = False
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE, timeout=15 * 60)
         self._desk = desk

@@ -18,6 +18,7 @@ from discord import ui
 from discord.http import Route, handle_message_parameters
 
 from bot.jobs import ReplyAddress
+from cogs.files import PostedFile, files_of, ids_of
 
 TOKEN_MARGIN = timedelta(minutes=2)
 """The token dies 15 minutes after the command; from the 13th on we no longer rely on it."""
@@ -82,7 +83,7 @@ class Messages:
         return Shown(
             message_id=message.id,
             channel_id=message.channel.id,
-            attachment_ids={attachment.filename: attachment.id for attachment in message.attachments},
+            attachment_ids={file.filename: file.id for file in files_of(message)},
         )
 
     async def post(
@@ -124,10 +125,10 @@ class Messages:
                 return _shown(message)
         return None
 
-    async def files(self, channel_id: int, message_id: int) -> list[discord.Attachment]:
+    async def files(self, channel_id: int, message_id: int) -> list[PostedFile]:
         """The files of a posted message, under addresses that are good for a day."""
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
-        return message.attachments
+        return files_of(message)
 
     async def _send(
         self,
@@ -156,5 +157,5 @@ def _shown(message: dict[str, Any]) -> Shown:
     return Shown(
         message_id=int(message["id"]),
         channel_id=int(message["channel_id"]),
-        attachment_ids={file["filename"]: int(file["id"]) for file in message.get("attachments", ())},
+        attachment_ids=ids_of(message),
     )

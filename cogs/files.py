@@ -1,0 +1,99 @@
+"""Files: the files of a posted message, wherever Discord lists them.
+
+A file that a component shows is left out of the message's attachments on purpose (discord-api-docs, issue 8277); the
+component itself then names the file and its address.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any, cast
+from urllib.parse import unquote, urlsplit
+
+import discord
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PostedFile:
+    """A file as Discord keeps it, under an address that is good for a day. `size` is 0 where Discord does not say."""
+
+    id: int
+    filename: str
+    url: str
+    size: int
+    is_picture: bool
+
+
+def files_of(message: discord.Message) -> list[PostedFile]:
+    """Attached files first, then those that only components show; each once."""
+    found = {
+        attachment.id: PostedFile(
+            id=attachment.id,
+            filename=attachment.filename,
+            url=attachment.url,
+            size=attachment.size,
+            is_picture=(attachment.content_type or "").startswith("image/") or attachment.width is not None,
+        )
+        for attachment in message.attachments
+    }
+    for component in message.components:
+        for media in _media_in(component):
+            if media.attachment_id is not None:
+                found.setdefault(
+                    media.attachment_id,
+                    PostedFile(
+                        id=media.attachment_id,
+                        filename=_filename(media.url),
+                        url=media.url,
+                        size=0,
+                        is_picture=(media.content_type or "image/").startswith("image/"),
+                    ),
+                )
+    return list(found.values())
+
+
+def pictures_of(message: discord.Message) -> list[PostedFile]:
+    """Files of a message that look like pictures."""
+    return [file for file in files_of(message) if file.is_picture]
+
+
+def ids_of(message: dict[str, Any]) -> dict[str, int]:
+    """Ids of the files of a message by file name, from the message's JSON."""
+    ids = {str(file["filename"]): int(file["id"]) for file in message.get("attachments", ())}
+    for media in _media_of(message.get("components", ())):
+        ids[_filename(str(media["url"]))] = int(media["attachment_id"])
+    return ids
+
+
+def _media_in(component: discord.components.Component) -> Iterator[discord.UnfurledMediaItem]:
+    match component:
+        case discord.Container():
+            for child in component.children:
+                yield from _media_in(child)
+        case discord.SectionComponent():
+            yield from _media_in(component.accessory)
+        case discord.MediaGalleryComponent():
+            yield from (item.media for item in component.items)
+        case discord.ThumbnailComponent():
+            yield component.media
+        case _:
+            return
+
+
+def _media_of(part: object) -> Iterator[dict[str, Any]]:
+    """Every uploaded file that this part of a message's JSON shows."""
+    if isinstance(part, list | tuple):
+        for item in cast("list[object]", part):
+            yield from _media_of(item)
+    elif isinstance(part, dict):
+        fields = cast("dict[str, object]", part)
+        if fields.get("attachment_id") and fields.get("url"):
+            yield fields
+        for value in fields.values():
+            yield from _media_of(value)
+
+
+def _filename(url: str) -> str:
+    return PurePosixPath(unquote(urlsplit(url).path)).name
