@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -25,6 +26,10 @@ _log = logging.getLogger(__name__)
 
 INPUT_MAX_BYTES = 25 * 2**20
 """An attached picture may be this large; more than enough for 50 megapixels of JPEG."""
+
+
+DEFAULT_MODEL = ""
+"""In a request: the member named no model."""
 
 
 class Desk:
@@ -67,14 +72,21 @@ class Desk:
         count: int = 1,
         private: bool = False,
     ) -> None:
-        """Read the attachments, admit `count` jobs and show their card; or say privately why not."""
+        """Read the attachments, admit `count` jobs and show their card; or say privately why not.
+
+        The request may leave the model to the server's moderators: DEFAULT_MODEL.
+        """
         began = time.perf_counter()
         self._remember_to_answer()
         async with self.answer(interaction, private=private) as answer:
             try:
                 if self._closed:
                     raise _Closed
-                (await allowance_of(self.service, interaction)).check(self.service, request)
+                allowance = await allowance_of(self.service, interaction)
+                if request.model_id == DEFAULT_MODEL:
+                    model_id = allowance.default_model(self.service, request.kind, self.default_model)
+                    request = replace(request, model_id=model_id)
+                allowance.check(self.service, request)
                 images = await self.read(attachments, request) if attachments else request.images
                 requests = [_with_images(request, images, number) for number in range(count)]
                 # Once more: reading takes a while, and a moderator may have decided something meanwhile.

@@ -12,7 +12,7 @@ from discord.ext import commands
 from bot.jobs import ImageRole, JobKind, JobRequest
 from cogs import failures, render, suggestions, words
 from cogs.answer import tell
-from cogs.desk import Desk
+from cogs.desk import DEFAULT_MODEL, Desk
 from cogs.files import PostedFile, pictures_of
 from cogs.guards import require_server
 
@@ -77,18 +77,18 @@ class Edit(commands.Cog):
 
     @edit.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.models(self._desk.service, text, kind=JobKind.EDIT)
+        return await suggestions.models(self._desk.service, interaction, text, kind=JobKind.EDIT)
 
     @edit.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "aspect_ratio", text)
+        return await self._values(interaction, "aspect_ratio", text)
 
     @edit.autocomplete("resolution")
     async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "resolution", text)
+        return await self._values(interaction, "resolution", text)
 
-    def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return suggestions.values(self._desk.service, interaction, option, text, default_model=self._desk.default_model)
+    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
+        return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.EDIT)
 
     def _request(
         self, interaction: discord.Interaction[Any], prompt: str, model: str | None, options: dict[str, str | int]
@@ -97,7 +97,7 @@ class Edit(commands.Cog):
             kind=JobKind.EDIT,
             guild_id=require_server(interaction),
             user_id=interaction.user.id,
-            model_id=model or self._desk.default_model,
+            model_id=model or DEFAULT_MODEL,
             prompt=prompt,
             options=options,
         )
@@ -148,7 +148,7 @@ class EditModal(ui.Modal):
             kind=JobKind.EDIT,
             guild_id=require_server(interaction),
             user_id=interaction.user.id,
-            model_id=self._model_id or self._desk.default_model,
+            model_id=self._model_id or DEFAULT_MODEL,
             prompt=self._prompt.value,
         )
         await self._desk.order(

@@ -10,7 +10,7 @@ from discord.ext import commands
 
 from bot.jobs import ImageRole, JobKind, JobRequest
 from cogs import suggestions
-from cogs.desk import Desk
+from cogs.desk import DEFAULT_MODEL, Desk
 from cogs.guards import require_server
 
 MOST_PICTURES = 4
@@ -65,7 +65,7 @@ class Imagine(commands.Cog):
             kind=JobKind.IMAGINE,
             guild_id=require_server(interaction),
             user_id=interaction.user.id,
-            model_id=model or self._desk.default_model,
+            model_id=model or DEFAULT_MODEL,
             prompt=prompt,
             options={name: value for name, value in options.items() if value is not None},
         )
@@ -79,23 +79,23 @@ class Imagine(commands.Cog):
 
     @imagine.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.models(self._desk.service, text, kind=JobKind.IMAGINE)
+        return await suggestions.models(self._desk.service, interaction, text, kind=JobKind.IMAGINE)
 
     @imagine.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "aspect_ratio", text)
+        return await self._values(interaction, "aspect_ratio", text)
 
     @imagine.autocomplete("resolution")
     async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "resolution", text)
+        return await self._values(interaction, "resolution", text)
 
     @imagine.autocomplete("creativity")
     async def _creativities(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "creativity", text)
+        return await self._values(interaction, "creativity", text)
 
     @imagine.autocomplete("style")
     async def _styles(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return self._values(interaction, "style", text)
+        return await self._values(interaction, "style", text)
 
-    def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return suggestions.values(self._desk.service, interaction, option, text, default_model=self._desk.default_model)
+    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
+        return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.IMAGINE)

@@ -17,6 +17,8 @@ from bot.models import Model
 from bot.quota import format_usd
 from bot.service import JobService
 from cogs import words
+from cogs.allowance import allowance_of
+from cogs.desk import Desk
 
 MOST_CHOICES = 25
 LONGEST_NAME = 100
@@ -24,9 +26,11 @@ LONGEST_NAME = 100
 Choices = list[app_commands.Choice[str]]
 
 
-def models(service: JobService, text: str, *, kind: JobKind) -> Choices:
-    """Models for a command, cheapest facts in the label: `Nano Banana 2 · $0.08`."""
+async def models(service: JobService, interaction: discord.Interaction[Any], text: str, *, kind: JobKind) -> Choices:
+    """Models for a command that may be used here, cheapest facts in the label: `Nano Banana 2 · $0.08`."""
+    allowance = await allowance_of(service, interaction)
     found = service.catalogue.search(text, kind=kind, providers=service.providers)
+    found = [model for model in found if allowance.permits(model)]
     return [app_commands.Choice(name=label(model), value=model.id) for model in found[:MOST_CHOICES]]
 
 
@@ -48,11 +52,12 @@ def label(model: Model) -> str:
     return words.shorten(name, LONGEST_NAME)
 
 
-def values(
-    service: JobService, interaction: discord.Interaction[Any], option: str, text: str, *, default_model: str
+async def values(
+    desk: Desk, interaction: discord.Interaction[Any], option: str, text: str, *, kind: JobKind
 ) -> Choices:
     """What the model chosen so far takes for `option`, narrowed by what was typed."""
-    model_id = getattr(interaction.namespace, "model", None) or default_model
+    service = desk.service
+    model_id = getattr(interaction.namespace, "model", None) or await desk.default_model_for(interaction, kind)
     try:
         model = service.catalogue.get(model_id)
     except UnknownModel:

@@ -12,8 +12,10 @@ import discord
 from bot.errors import (
     BadOption,
     DuplicateCommand,
+    ListFull,
     MemberBlocked,
     ModelUnavailable,
+    NotAllowedHere,
     OperatorCapReached,
     ProviderPaused,
     QuotaExceeded,
@@ -115,6 +117,9 @@ ANSWERED_PRIVATELY = "Answered privately."
 SHUTTING_DOWN = "I am restarting. Please try again in a minute."
 FILE_TOO_LARGE_TO_SEND = "The picture is too large to send."
 
+MENTIONS = 3
+"""Channels or roles named in one sentence."""
+
 _UNUSABLE: dict[str, str] = {
     "not_an_image": "`{file}` is not a picture. Attach a PNG, JPEG or WebP file.",
     "unsupported_type": "`{file}` is of a kind I cannot use. Attach a PNG, JPEG or WebP file.",
@@ -180,6 +185,10 @@ def refusal(error: RequestRefused) -> str:
             return _UNUSABLE[error.reason].format(file=inline(error.filename), limit=error.limit)
         case ProviderPaused():
             return "This image service is temporarily unavailable. Try again later or pick a model of another provider."
+        case NotAllowedHere():
+            return _not_allowed(error)
+        case ListFull():
+            return f"This list is full: it takes {error.limit} entries. Take one off first."
         case StillUnderWay():
             return (
                 f"Something of yours is still under way ({error.commands}). Wait until it is done, or press Cancel on "
@@ -189,6 +198,37 @@ def refusal(error: RequestRefused) -> str:
             return "This command was already taken."
         case _:
             return UNEXPECTED
+
+
+def _not_allowed(error: NotAllowedHere) -> str:
+    match error.reason:
+        case "channel":
+            channels = ", ".join(f"<#{channel_id}>" for channel_id in error.channel_ids[:MENTIONS])
+            where = f"Go to {channels}" if channels else "Go to another one"
+            return (
+                f"Pictures are not made in this channel. {where}.\n-# A moderator decided that: `/settings channels`."
+            )
+        case "other_roles":
+            roles = ", ".join(f"<@&{role_id}>" for role_id in error.role_ids[:MENTIONS])
+            return (
+                f"Here, {error.model_label} is only for {roles}. Pick one of the models that are offered while you "
+                "type.\n-# A moderator decided that: `/settings models`."
+            )
+        case "age_restricted":
+            return (
+                f"Here, {error.model_label} works only in age-restricted channels. Go to one, or pick another model."
+                "\n-# A moderator decided that: `/settings age-restricted`."
+            )
+        case "word":
+            return (
+                f"Your prompt has something that is not welcome in this server: `{inline(error.word)}`. Leave it out "
+                "and try again.\n-# A moderator decided that: `/settings words`."
+            )
+        case _:
+            return (
+                f"{error.model_label} may not be used here. Pick one of the models that are offered while you type."
+                "\n-# A moderator decided that: `/settings models`."
+            )
 
 
 def _bad_option(error: BadOption) -> str:
@@ -286,6 +326,14 @@ AUDIT_ACTIONS = {
     "reset": "reset the spending of {subject}",
     "block": "blocked {subject}",
     "unblock": "unblocked {subject}",
+    "cancel": "wanted a picture of {subject} cancelled",
+    "time_zone": "changed the time zone",
+    "channels": "changed where pictures are made",
+    "models": "changed which models may be used",
+    "age_restricted": "changed which models need an age-restricted channel",
+    "words": "changed the word list",
+    "default_model": "changed the default model",
+    "log_channel": "changed the log channel",
 }
 
 PERIOD_NAMES = {Period.DAY: "day", Period.WEEK: "week", Period.MONTH: "month"}
