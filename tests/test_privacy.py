@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -14,9 +15,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+import time_machine
 
+from bot import app
 from bot.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
+from bot.pictures import PictureStore
 from bot.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store import privacy
 from bot.store.store import RETENTION, Store
@@ -81,7 +85,7 @@ def everything_in(path: Path) -> str:
 # -- the export -----------------------------------------------------------------------------------------
 
 
-async def test_the_export_has_everything_about_one_member_from_all_servers(store: Store) -> None:
+async def test_f59_the_export_has_everything_about_one_member_from_all_servers(store: Store) -> None:
     here = await delivered(store, 80_000, 65_000, images=(SOURCE,))
     there = await delivered(store, 50_000, member=ADA_ELSEWHERE)
     await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
@@ -121,7 +125,7 @@ async def test_the_export_has_everything_about_one_member_from_all_servers(store
     assert json.loads(json.dumps(kept)) == kept
 
 
-async def test_the_export_names_nobody_else_and_no_credential(store: Store) -> None:
+async def test_f59_the_export_names_nobody_else_and_no_credential(store: Store) -> None:
     reply = a_command(member=ADA)
     await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
     await store.accept(reply.id, message_id=1)
@@ -146,7 +150,7 @@ async def test_the_export_of_a_stranger_is_empty(store: Store) -> None:
 # -- forgetting on request -------------------------------------------------------------------------------
 
 
-async def test_forgetting_leaves_no_word_and_no_name_in_the_file(store: Store, path: Path) -> None:
+async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_file(store: Store, path: Path) -> None:
     member = Member(guild_id=1, user_id=777_000_777, role_ids=(555_000_555,))
     await delivered(store, member=member, images=(SOURCE,))
     await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
@@ -172,7 +176,7 @@ async def test_forgetting_leaves_no_word_and_no_name_in_the_file(store: Store, p
     assert await store.house_usd_micros() == 80_000
 
 
-async def test_what_was_forgotten_is_overwritten_in_the_file_itself(path: Path) -> None:
+async def test_f59_what_was_forgotten_is_overwritten_in_the_file_itself(path: Path) -> None:
     async with await Store.open(path) as store:
         for _ in range(40):
             await delivered(store, 1_000)
@@ -228,7 +232,7 @@ async def test_forgetting_twice_is_the_same_as_once(store: Store) -> None:
     assert await store.forget_member(ADA.user_id, now=NOON) == set()
 
 
-async def test_forgetting_does_not_start_a_quota_anew(store: Store) -> None:
+async def test_f59_forgetting_does_not_start_a_quota_anew(store: Store) -> None:
     monthly = Quota(amount_usd_micros=100_000, period=Period.MONTH, source=QuotaSource.SETTINGS)
     await delivered(store, 80_000, monthly_usd_micros=100_000)
     await store.grant(ADA, 10_000, default=monthly, actor_id=MODERATOR_ID, reason=None, now=NOON)
@@ -363,6 +367,36 @@ async def test_private_results_are_kept_thirty_days_because_discord_drops_them(s
     await delivered(store, sha256="22" * 32, private=True)
     assert await store.sha256_in_use(now=NOON) == {"22" * 32}
     assert await store.sha256_in_use(now=NOON + RETENTION + timedelta(seconds=1)) == set()
+
+
+async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = PictureStore(tmp_path / "pictures")
+    unneeded, needed = await pictures.put(b"a result long shown"), await pictures.put(b"a private result")
+    for sha256 in (unneeded, needed):
+        os.utime(pictures.path(sha256), (0, 0))
+    reply = await delivered(store, sha256=unneeded)
+    await delivered(store, sha256=needed, private=True, now=NOON + RETENTION)
+    slept = asyncio.Event()
+
+    async def until_told(seconds: float) -> None:
+        assert seconds == app.SWEEP_SECONDS
+        slept.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app.asyncio, "sleep", until_told)
+    with time_machine.travel(NOON + RETENTION + timedelta(days=1), tick=False):
+        sweep = asyncio.create_task(app._sweep(store, pictures))
+        await slept.wait()
+    sweep.cancel()
+    await asyncio.wait([sweep])
+    forgotten = await store.reply(reply.id)
+    assert forgotten is not None
+    assert (forgotten.address.token, forgotten.jobs[0].request.prompt) == (None, "")
+    assert await pictures.get(unneeded) is None
+    assert await pictures.get(needed) == b"a private result"
+    await pictures.close()
 
 
 # -- the gallery -----------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ async def test_the_models_are_offered_while_typing(stage: Stage) -> None:
     assert any(choice["value"] == "krea/google/nano-banana-2" for choice in choices)
 
 
-async def test_a_picture_that_could_not_be_shown_can_be_had_here(stage: Stage) -> None:
+async def test_f46_a_picture_that_could_not_be_shown_can_be_had_here(stage: Stage) -> None:
     await completed(stage)
     (job,) = await stage.jobs(stage.ada)
     await stage.core.store.set_delivery(job.reply_id, Delivery.IMPOSSIBLE)

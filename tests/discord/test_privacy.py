@@ -28,7 +28,7 @@ async def completed(stage: Stage, who: Any = None, **options: Any) -> Card:
 # -- export -------------------------------------------------------------------------------------------
 
 
-async def test_the_export_is_a_private_file_with_what_was_asked_and_paid(stage: Stage) -> None:
+async def test_f59_the_export_is_a_private_file_with_what_was_asked_and_paid(stage: Stage) -> None:
     card = await completed(stage, prompt="a red fox")
     await completed(stage, stage.bob, prompt="a blue whale")
     answer = await ask(stage, "export")
@@ -64,7 +64,7 @@ async def test_an_export_that_fits_nowhere_says_so(stage: Stage, monkeypatch: py
 # -- delete --------------------------------------------------------------------------------------------
 
 
-async def test_erasing_asks_first_and_then_the_card_is_no_longer_known(stage: Stage) -> None:
+async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage: Stage) -> None:
     card = await completed(stage, prompt="a red fox")
     others = await completed(stage, stage.bob)
     question = await ask(stage, "delete")
