@@ -6,17 +6,19 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from bot.errors import OperatorCapReached, QuotaExceeded, ServerCapReached, TooManyRunning
+from bot.errors import OperatorCapReached, QuotaExceeded, ServerCapReached, StillUnderWay, TooManyRunning
 from bot.jobs import Failure, FailureReason, JobStatus
 from bot.quota import Limits, LimitSubject, Member, Period, Quota, Window
-from bot.store import jobs, ledger, transactions
+from bot.store import jobs, ledger, privacy, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
 from bot.store.group import commit_group
@@ -42,6 +44,11 @@ OPERATOR_LIMITS = Limits(
 AMOUNTS = st.sampled_from([0, 1, 80, 99, 100, 250, 499, 500, 501])
 PRICES = st.sampled_from([80, 100, 120, 0, 1, 250, 499, 500, 501])
 
+SHOW_WHAT_IS_DONE = """
+UPDATE replies SET delivery = 'delivered'
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
+"""
+
 
 @dataclass
 class Entry:
@@ -54,6 +61,26 @@ class Entry:
     house: int = 0
     forgiven: bool = False
     open: bool = True
+    nameless: bool = False
+
+
+@dataclass
+class Grant:
+    """A one-off extra as the model sees it."""
+
+    member: Member
+    granted_at: datetime
+    amount: int
+    nameless: bool = False
+
+
+@dataclass
+class Farewell:
+    """A member who asked to be forgotten: what counts for them only until the windows of that moment have ended."""
+
+    guild_id: int
+    at: datetime
+    rows: list[Entry | Grant]
 
 
 @dataclass
@@ -61,7 +88,8 @@ class Model:
     """Who spent what, with nothing but lists and calendar dates."""
 
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
-    grants: list[tuple[Member, datetime, int]] = field(default_factory=list[tuple[Member, datetime, int]])
+    grants: list[Grant] = field(default_factory=list[Grant])
+    farewells: list[Farewell] = field(default_factory=list[Farewell])
     limits: dict[tuple[int, LimitSubject, int | None], Quota] = field(default_factory=dict)
     zones: dict[int, str] = field(default_factory=dict[int, str])
 
@@ -89,18 +117,33 @@ class Model:
         return [
             entry
             for entry in self.entries.values()
-            if entry.member == member and self.same_period(member.guild_id, period, entry.reserved_at, now)
+            if entry.member == member
+            and not entry.nameless
+            and self.same_period(member.guild_id, period, entry.reserved_at, now)
         ]
 
     def figures(self, member: Member, now: datetime) -> tuple[int, int, int]:
         """Granted, spent, set aside."""
         period, mine = self.quota_of(member).period, self.of_member(member, now)
         granted = sum(
-            amount
-            for whom, when, amount in self.grants
-            if whom == member and self.same_period(member.guild_id, period, when, now)
+            grant.amount
+            for grant in self.grants
+            if grant.member == member
+            and not grant.nameless
+            and self.same_period(member.guild_id, period, grant.granted_at, now)
         )
         return granted, sum(e.spent for e in mine if not e.forgiven), sum(e.held for e in mine)
+
+    def forget(self, user_id: int, now: datetime) -> None:
+        for member in (member for member in MEMBERS if member.user_id == user_id):
+            rows = [row for row in (*self.entries.values(), *self.grants) if row.member == member]
+            self.farewells.append(Farewell(guild_id=member.guild_id, at=now, rows=rows))
+
+    def sweep(self, now: datetime) -> None:
+        for farewell in self.farewells:
+            if not any(self.same_period(farewell.guild_id, period, farewell.at, now) for period in Period):
+                for row in farewell.rows:
+                    row.nameless = True
 
     def left(self, member: Member, now: datetime) -> int | None:
         amount = self.quota_of(member).amount_usd_micros
@@ -290,7 +333,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def grant(self, member: Member, amount: int) -> None:
         terms = self.terms(member)
         self.write(lambda connection: ledger.grant(connection, member, amount, terms=terms, change=self.change))
-        self.model.grants.append((member, self.now, amount))
+        self.model.grants.append(Grant(member=member, granted_at=self.now, amount=amount))
 
     @rule(member=st.sampled_from(MEMBERS))
     def reset(self, member: Member) -> None:
@@ -299,6 +342,23 @@ class LedgerMachine(RuleBasedStateMachine):
         assert after.spent_usd_micros == 0
         for entry in self.model.of_member(member, self.now):
             entry.forgiven = entry.forgiven or not entry.open
+
+    @rule(user_id=st.sampled_from([1, 2]))
+    def forget(self, user_id: int) -> None:
+        self.connection.execute(SHOW_WHAT_IS_DONE)
+        work = partial(privacy.forget_member, user_id=user_id, now=self.now)
+        if any(entry.open and entry.member.user_id == user_id for entry in self.model.entries.values()):
+            with pytest.raises(StillUnderWay):
+                self.write(work)
+            return
+        self.write(work)
+        self.model.forget(user_id, self.now)
+
+    @rule()
+    def sweep(self) -> None:
+        self.connection.execute(SHOW_WHAT_IS_DONE)
+        self.write(partial(privacy.forget_old, now=self.now))
+        self.model.sweep(self.now)
 
     @invariant()
     def every_balance_is_the_models(self) -> None:
