@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -58,7 +59,7 @@ PRICES = {FLUX: 7_000, NANO_BANANA_2: 80_000, PIXAZO_LARGE: 60_000}
 PRICE = PRICES[FLUX]
 """Of what is ordered when a test does not say otherwise, in micro-dollars."""
 
-_QUICK = Clocks(connect_seconds=2, silence_seconds=0.4, total_seconds=3)
+_QUICK = Clocks(connect_seconds=2, silence_seconds=1.5, total_seconds=5)
 _interaction_ids = count(1)
 
 
@@ -117,7 +118,7 @@ class Core:
         stack.push_async_callback(self.pictures.close)
         workshop = ImageWorkshop()
         stack.push_async_callback(workshop.close)
-        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True, idle_seconds=0.5))
+        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True, idle_seconds=2))
         session = await stack.enter_async_context(aiohttp.ClientSession(trace_configs=[self._trace()]))
         self.supervisor = await stack.enter_async_context(Supervisor(first_pause_seconds=0.01))
         public_url = None
@@ -139,7 +140,12 @@ class Core:
         )
         self.service.observe(self.observer)
         for provider in self._providers(session):
-            watcher = Watcher(provider, poll_seconds=self.poll_seconds, clock=self.clock)
+            watcher = Watcher(
+                provider,
+                poll_seconds=self.poll_seconds,
+                clock=self.clock,
+                on_denied=partial(self.service.provider_denied, provider.name),
+            )
             self.service.add_provider(provider, watcher, max_concurrency=self.max_concurrency)
         if resume:
             await self.service.resume()

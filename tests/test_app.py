@@ -50,7 +50,9 @@ class Scene:
         return "\n".join(path.read_text() for path in sorted(self.directory.glob("bot.*.log")))
 
     def settings(self) -> Mapping[str, str]:
-        return {
+        # The bot is measured together with the tests, where they are.
+        measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        return measuring | {
             "DISCORD_TOKEN": self.discord.token,
             "DISCORD_API_BASE": self.discord.api_base,
             "DISCORD_CDN_HOSTS": self.discord.cdn_host,
@@ -64,6 +66,7 @@ class Scene:
             "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
             "HTTP_PORT": "0",
             "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
+            "PATH": os.environ.get("PATH", ""),
             "PYTHONPATH": str(PROJECT),
             "PYTHONUNBUFFERED": "1",
         }
@@ -73,7 +76,7 @@ class Scene:
         with (self.directory / f"bot.{self.lives}.log").open("wb") as output:
             self.bot = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "bot", cwd=self.directory, stdout=output, stderr=output,
-                env={"PATH": os.environ.get("PATH", ""), **self.settings()},
+                env=self.settings(),
             )  # fmt: skip
         try:
             await self.discord.bot_ready(timeout_seconds=30)
@@ -171,7 +174,7 @@ async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: 
 async def test_a_second_copy_on_the_same_data_refuses_to_start_and_the_first_goes_on(scene: Scene):
     second = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", cwd=scene.directory, stderr=asyncio.subprocess.PIPE,
-        env={"PATH": os.environ.get("PATH", ""), **scene.settings()},
+        env=scene.settings(),
     )  # fmt: skip
     _, words = await asyncio.wait_for(second.communicate(), 30)
     assert second.returncode == 1
@@ -185,7 +188,7 @@ async def test_a_token_that_discord_does_not_take_ends_the_start_with_one_line(t
     async with a_scene(tmp_path) as scene:
         bot = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "bot", cwd=tmp_path, stderr=asyncio.subprocess.PIPE,
-            env={"PATH": os.environ.get("PATH", ""), **scene.settings(), "DISCORD_TOKEN": "not.the.token"},
+            env={**scene.settings(), "DISCORD_TOKEN": "not.the.token"},
         )  # fmt: skip
         _, words = await asyncio.wait_for(bot.communicate(), 30)
         assert bot.returncode == 2

@@ -179,6 +179,9 @@ async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Pat
         await core.reached(first, JobStatus.RUNNING)
         job = await core.order("two")
         other = await core.order("three")
+        assert core.service.line_lengths() == {"krea": 2, "pixazo": 0}
+        assert core.service.places_taken() == {"krea": 1, "pixazo": 0}
+        assert core.service.closed() == {"krea": 0, "pixazo": 0}
         for waiting, place in ((job, 1), (other, 2)):
             view = await core.service.view(waiting.reply_id)
             assert view is not None
@@ -284,6 +287,7 @@ async def test_jobs_for_a_closed_provider_are_refused_at_once_and_other_provider
         return False
 
     await until(closed)
+    assert core.service.closed() == {"krea": 1, "pixazo": 0}
     before = await core.set_aside()
     with pytest.raises(ProviderPaused):
         await core.ask("a fox")

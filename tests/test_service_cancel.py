@@ -130,6 +130,9 @@ async def test_it_is_too_late_for_a_job_that_has_ended(core: Core):
     await core.ended(job)
     assert await core.service.cancel(await core.now(job)) is CancelOutcome.TOO_LATE
     assert await core.service.cancel(job) is CancelOutcome.TOO_LATE, "also when it was seen in line"
+    just_sent = replace(job, status=JobStatus.SUBMITTING)
+    assert await core.service.cancel(just_sent) is CancelOutcome.TOO_LATE, "also when it was seen on its way"
+    assert core.service._live.find(job.id) is None
     assert core.sandbox.seen("cancel") == []
     assert await core.money() == (PRICE, 0, 0)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.jobs import FailureReason, JobStatus
-from sandbox.plans import Ending, FileTrouble, Plan, Shape
+from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
 from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.fakes import until
 
@@ -50,15 +50,9 @@ async def test_completed_without_a_usable_picture_is_paid_by_the_house_and_the_o
 
 
 async def test_a_picture_that_is_not_there_at_once_is_fetched_again(core: Core):
-    core.sandbox.next_order(FOREVER)
-    job = await core.reached(await core.order(), JobStatus.RUNNING)
-    remote = core.sandbox.jobs[job.remote_id or ""]
-    document = remote.as_document
-    # The job says it is completed while its picture is not served yet.
-    remote.as_document = lambda: document() | {"status": "completed", "result": {"urls": [remote.picture_url]}}
-    await until(lambda: core.sandbox.seen("picture"))
-    remote.word = "completed"
-    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    core.sandbox.next_answers("picture", Trouble(status=404), Trouble(status=503), Trouble(how=How.RESET))
+    assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+    assert len(core.sandbox.seen("picture")) == 4
     assert await core.money() == (PRICE, 0, 0)
 
 
