@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -248,6 +248,16 @@ async def world(
         finally:
             if here.pid is not None:
                 await here.stop()
+
+
+async def seen(here: World, happened: Callable[[], bool]) -> bool:
+    """Wait until something is seen; False when the bot died first."""
+    async with asyncio.timeout(20):
+        while not happened():
+            if here.is_dead:
+                return False
+            await asyncio.sleep(0.01)
+    return True
 
 
 def a_file() -> Upload:

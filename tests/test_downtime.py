@@ -12,8 +12,7 @@ import pytest
 
 from sandbox.discord import Interaction
 from sandbox.plans import How, Plan, Trouble
-from tests.crashes import Nursery, World, audit, world
-from tests.test_crash_points import seen
+from tests.crashes import Nursery, World, audit, seen, world
 
 ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS = 60.0, 1200.0, 10_800.0
 DOWNTIMES = pytest.mark.parametrize(

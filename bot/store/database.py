@@ -183,6 +183,8 @@ def _translated(error: sqlite3.Error) -> StoreError:
 
 
 def _read_once(connection: sqlite3.Connection, *, work: Callable[[sqlite3.Connection], T]) -> T:
+    if connection.in_transaction:  # a disk that failed at the end of the last reading must not stop the next
+        connection.execute("ROLLBACK")
     connection.execute("BEGIN")
     try:
         return work(connection)
