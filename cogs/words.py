@@ -56,6 +56,7 @@ CHECKING_EXPLAINED = (
     "The order went out, but the answer got lost. I am looking for it and never order twice; "
     "if it cannot be found, you are not charged."
 )
+CANCELLED_BECAUSE = "Cancelled by a moderator: `{reason}`"
 PROMPT_HIDDEN = "The prompt is not repeated here."
 SMALLER_COPY = "Shown smaller than it was made, to fit Discord's limit. {link}"
 ORIGINAL = "Original"
@@ -433,7 +434,8 @@ _INVISIBLE = dict.fromkeys(
     [
         *range(0x09),
         *range(0x0B, 0x20),
-        *(0x7F, 0xAD, 0x061C, 0xFEFF),
+        *range(0x7F, 0xA0),
+        *(0xAD, 0x061C, 0xFEFF),
         *range(0x200B, 0x2010),
         *range(0x202A, 0x202F),
         *range(0x2060, 0x2070),
@@ -441,9 +443,9 @@ _INVISIBLE = dict.fromkeys(
 )
 
 
-def inline(text: str) -> str:
-    """User text for the inside of `code`: no backticks, no line breaks, no controls, at most 100 characters."""
-    return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), 100) or " "
+def inline(text: str, limit: int = 100) -> str:
+    """User text for the inside of `code`: no backticks, no line breaks, no controls, at most `limit` characters."""
+    return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), limit) or " "
 
 
 def block(text: str, limit: int) -> str:

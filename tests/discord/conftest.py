@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import simcord
+from discord.webhook.async_ import AsyncWebhookAdapter
 from simcord.backend import cdn
+from simcord.http.client import FakeWebhookAdapter
 
 from bot.app import Bot
 from bot.images import ImageWorkshop
@@ -51,6 +54,13 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     # Attachments get addresses that can be fetched for real.
     monkeypatch.setattr(cdn, "CDN_BASE", core.server.base)
     core.server.attachments = simcord_env.backend.cdn.get
+    # What the bot does in the background reaches this Discord also through webhooks.
+    webhooks = FakeWebhookAdapter(simcord_env.backend)
+
+    async def request(self: Any, route: Any, session: Any, **more: Any) -> Any:
+        return await webhooks.request(route, session, **more)
+
+    monkeypatch.setattr(AsyncWebhookAdapter, "request", request)
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply, "EDIT_INTERVAL_SECONDS", 0.01)
     stage = Stage(core, simcord_env)

@@ -294,7 +294,9 @@ async def test_edit_of_a_card_made_by_a_model_that_cannot_edit_uses_the_default_
 
 async def test_edit_of_a_card_whose_picture_was_removed_says_so(stage: Stage) -> None:
     card = await completed(stage)
-    stage.env.backend.get_message(stage.channel.id, card.message.id).attachments.clear()
+    card.stored.attachments.clear()
+    (container,) = card.stored.components
+    container["components"] = [part for part in container["components"] if part["type"] != 12]
     result = await stage.press(stage.ada, card, "Edit")
     assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE
 

@@ -78,16 +78,14 @@ async def test_amounts_are_read_as_dollars(stage: Stage, amount: str, shown: str
 BAD_AMOUNTS = ["", "-1", "1,5", "5 €", "1e3", "12345678", "0.1234567", "٣", "NaN", "inf", "five", "`5`", "x" * 500]
 
 
-@pytest.mark.parametrize("amount", BAD_AMOUNTS)
 @pytest.mark.parametrize("command", ["set", "role", "default", "server", "grant"])
-async def test_what_is_no_amount_is_refused_with_examples_and_changes_nothing(
-    stage: Stage, command: str, amount: str
-) -> None:
+async def test_what_is_no_amount_is_refused_with_examples_and_changes_nothing(stage: Stage, command: str) -> None:
     whose: dict[str, Any] = {"set": {MEMBER: stage.ada}, "grant": {MEMBER: stage.ada}, "role": {ROLE: stage.artists}}
-    card = await stage.quota(command, None, **whose.get(command, {}), amount=amount)
-    assert card.private
-    assert "is not an amount. Give dollars such as `5`, `2.50` or `$0.065`" in card.text
-    assert card.text.count("`") % 2 == 0
+    for amount in BAD_AMOUNTS:
+        card = await stage.quota(command, None, **whose.get(command, {}), amount=amount)
+        assert card.private
+        assert "is not an amount. Give dollars such as `5`, `2.50` or `$0.065`" in card.text
+        assert card.text.count("`") % 2 == 0
     assert await stage.core.store.limits_of(stage.guild.id) == []
     assert await audited(stage) == f"### {words.AUDIT_TITLE}\n{words.AUDIT_EMPTY}"
 

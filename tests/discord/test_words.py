@@ -1,0 +1,116 @@
+"""What strangers type stays inside its code marks, whatever it is; every error has its sentence."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import unicodedata
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot import errors
+from bot.errors import RequestRefused, UnusableImage
+from bot.jobs import FailureReason
+from cogs import words
+
+ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
+DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+
+
+@given(ANY_TEXT)
+def test_text_inside_code_marks_cannot_get_out_or_hide_anything(text: str) -> None:
+    shown = words.inline(text)
+    assert 1 <= len(shown) <= 100
+    assert "`" not in shown
+    assert "\n" not in shown
+    assert not any(unicodedata.category(character) == "Cc" for character in shown)
+    assert not set(shown) & set(DIRECTION_MARKS)
+
+
+@given(ANY_TEXT, st.integers(10, 4_000))
+def test_a_code_block_cannot_be_ended_from_inside(text: str, limit: int) -> None:
+    shown = words.block(text, limit)
+    assert shown.startswith("```\n")
+    assert shown.endswith("\n```")
+    inside = shown[4:-4]
+    assert inside
+    assert "`" not in inside
+    assert len(inside) <= limit
+    assert not set(inside) & set(DIRECTION_MARKS)
+
+
+@given(st.text(), st.integers(1, 200))
+def test_a_text_is_cut_only_when_it_has_to_be(text: str, limit: int) -> None:
+    short = words.shorten(text, limit)
+    assert len(short) <= limit
+    assert short == text or short.endswith("…")
+
+
+def test_a_text_is_cut_between_words() -> None:
+    assert words.shorten("the quick brown fox", 15) == "the quick…"
+    assert words.shorten("Donaudampfschifffahrt", 10) == "Donaudamp…"
+
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+EVERY_REFUSAL = [
+    errors.QuotaExceeded(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
+    errors.ServerCapReached(asked_usd_micros=80_000, available_usd_micros=0, resets_at=NOON),
+    errors.OperatorCapReached(resets_at=NOON),
+    errors.TooManyRunning(running=3, limit=3),
+    errors.TooFast(free_at=NOON),
+    errors.MemberBlocked(),
+    errors.UnknownModel(model_id="nano", suggestions=("krea/a", "krea/b", "krea/c", "krea/d")),
+    errors.UnknownModel(model_id="nano"),
+    *(
+        errors.ModelUnavailable("krea/a", reason)
+        for reason in ("no_price", "no_key", "retired", "not_for_this_command")
+    ),
+    errors.BadOption(option="seed", model_label="Nano", reason="unknown", takes=("resolution",)),
+    errors.BadOption(option="seed", model_label="Nano", reason="unknown"),
+    errors.BadOption(option="prompt", model_label="Nano", reason="missing", accepted="some text"),
+    errors.BadOption(option="seed", model_label="Nano", reason="invalid", accepted="a whole number"),
+    *(
+        UnusableImage("fox.png", reason, "at most 25 MB")
+        for reason in re.findall(r"'(\w+)'", (UnusableImage.__doc__ or "").replace("\n", " "))
+    ),
+    errors.ProviderPaused("krea"),
+    errors.DuplicateCommand(),
+]
+
+
+@pytest.mark.parametrize("error", EVERY_REFUSAL, ids=repr)
+def test_every_refusal_is_a_sentence_without_holes(error: RequestRefused) -> None:
+    text = words.refusal(error)
+    assert text.endswith((".", "?"))
+    assert not re.search(r"\{|None|%s", text)
+    assert text != words.UNEXPECTED
+    assert len(text) < 500
+
+
+def test_every_kind_of_refusal_has_words() -> None:
+    def kinds(kind: type[RequestRefused]) -> set[type[RequestRefused]]:
+        return {kind, *(found for child in kind.__subclasses__() for found in kinds(child))}
+
+    own = {kind for kind in kinds(RequestRefused) if kind.__module__ == "bot.errors"} - {RequestRefused}
+    handled = set(re.findall(r"case (\w+)\(", inspect.getsource(words.refusal)))
+    assert {kind.__name__ for kind in own} <= handled
+
+
+def test_a_refusal_nobody_has_words_for_is_still_answered() -> None:
+    class NewRefusal(RequestRefused):
+        pass
+
+    assert words.refusal(NewRefusal()) == words.UNEXPECTED
+
+
+@pytest.mark.parametrize("reason", FailureReason)
+def test_every_reason_to_fail_has_its_sentence(reason: FailureReason) -> None:
+    assert words.FAILURES[reason].endswith(".")
+
+
+def test_did_you_mean_names_at_most_three() -> None:
+    error = errors.UnknownModel(model_id="x", suggestions=("a", "b", "c", "d"))
+    assert words.refusal(error).endswith("Did you mean `a` or `b` or `c`?")
