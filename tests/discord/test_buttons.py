@@ -196,13 +196,13 @@ async def test_a_lost_order_is_not_said_to_be_cancelled(stage: Stage) -> None:
     card = await stage.imagine()
     await stage.until_says(card, "Checking")
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"
-    stage.cards()[0]  # the card has no button any more, but an old client may still show one
     result = await _old_button(stage, custom_id)
     assert stage.said(result).text != words.CANCEL_DONE
     assert (await stage.balance()).set_aside_usd_micros == 80_000
 
 
 async def _old_button(stage: Stage, custom_id: str) -> Any:
+    """The card has no such button any more, but a client that was asleep may still show one."""
     card = await completed(stage)
     forge(Card(stage.env, stage.cards()[-1].message), custom_id)
     return await stage.ada.click(card.message, custom_id=custom_id)

@@ -1,0 +1,96 @@
+"""From the command to the picture through both real providers' protocols, over real HTTP, with the bill compared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bot.providers.krea import KreaProvider
+from bot.providers.pixazo import PixazoProvider
+from bot.providers.watcher import Watcher
+from cogs import words
+from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
+from sandbox.provider import SandboxProvider
+from tests.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
+from tests.discord.stage import Stage
+from tests.picture_samples import open_picture, picture
+
+PNG = picture("PNG")
+
+
+@pytest.fixture
+async def sandbox(stage: Stage) -> AsyncGenerator[SandboxProvider]:
+    """In place of the fakes, the simulated APIs behind the real providers."""
+    async with SandboxProvider(seconds_scale=0.01) as sandbox, aiohttp.ClientSession() as session:
+        providers = (
+            KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key),
+            PixazoProvider(session, base_url=sandbox.pixazo_base, api_key=sandbox.pixazo_key),
+        )
+        for provider in providers:
+            stage.core.service.add_provider(provider, Watcher(provider, poll_seconds=0.02), max_concurrency=4)
+        yield sandbox
+        await stage.quiet()
+        assert sandbox.violations == []
+
+
+ORDERS = [
+    pytest.param("imagine", {"model": FLUX}, 7_000, id="flux"),
+    pytest.param("imagine", {"model": NANO_BANANA_2, "resolution": "2K"}, 120_000, id="nano banana 2 at 2K"),
+    pytest.param("imagine", {"model": PIXAZO_LARGE}, 60_000, id="pixazo"),
+    pytest.param("edit", {"image": ("fox.png", PNG), "image2": ("b.jpg", picture("JPEG"))}, 80_000, id="edit of two"),
+    pytest.param("imagine", {"model": KREA_LARGE, "reference": ("fox.png", PNG)}, 65_000, id="krea with reference"),
+]
+
+
+@pytest.mark.parametrize(("command", "options", "price"), ORDERS)
+async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
+    stage: Stage, sandbox: SandboxProvider, command: str, options: dict[str, Any], price: int
+) -> None:
+    card = stage.said(await stage.ada.slash(stage.channel, command, prompt="a lighthouse at night", **options))
+    await stage.until_says(card, "Completed", seconds=20)
+    assert len(stage.cards()) == 1
+    assert min(open_picture(card.file()).size) >= 256
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == price
+    assert len(sandbox.orders) == 1
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        (Plan(ending=Ending.FAILED), "Failed"),
+        (Plan(ending=Ending.MODERATED), words.PROMPT_HIDDEN),
+        (Plan(trouble=Trouble(status=422, body={"error": "not supported"})), "Failed"),
+        (Plan(trouble=Trouble(status=402, body={"error": "Insufficient balance"})), "temporarily unavailable"),
+    ],
+    ids=["failed", "moderated", "refused", "no balance"],
+)
+async def test_what_a_provider_fails_or_refuses_is_not_charged(
+    stage: Stage, sandbox: SandboxProvider, plan: Plan, sentence: str
+) -> None:
+    sandbox.next_order(plan)
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Failed", "not charged", sentence, seconds=20)
+    assert (await stage.balance()).available_usd_micros == 1_000_000
+    assert sandbox.bill_usd_micros == 0
+
+
+async def test_an_order_whose_answer_was_lost_is_found_again_and_paid_once(
+    stage: Stage, sandbox: SandboxProvider
+) -> None:
+    sandbox.next_order(Plan(trouble=LOST_ANSWER))
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Completed", seconds=20)
+    assert len(sandbox.orders) == 1
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == 7_000
+
+
+async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: SandboxProvider) -> None:
+    sandbox.next_order(Plan(ending=Ending.NEVER))
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Processing", seconds=20)
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    await stage.until_says(card, "Cancelled", "not charged", seconds=20)
+    assert sandbox.bill_usd_micros == 0
