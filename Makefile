@@ -9,11 +9,13 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Say `make test TESTS=tests/test_settings.py` for a part, `make test COVERAGE=1` to hold the coverage to its floor.
 TESTS ?=
 COVERAGE ?=
+KILLS ?= 500
+JOBS ?=
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/quota.py,bot/store/ledger.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test screenshots bench lint types format audit lock clean
+.PHONY: help demo run test screenshots bench torture lint types format audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +37,10 @@ endif
 
 screenshots: $(INSTALLED) ## the pictures in the README, taken from the demo; needs Chromium
 	@$(BIN)/python -m sandbox.screenshots
+
+torture: $(INSTALLED) ## kill the bot KILLS times (500 unless told, JOBS bounds the orders) and at every statement
+	$(BIN)/python -m pytest --numprocesses 2 -m torture
+	$(BIN)/python -m benchmarks.torture --kills $(KILLS) $(if $(JOBS),--commands $(JOBS)) --json build/torture.json
 
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks

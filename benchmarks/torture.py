@@ -220,7 +220,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, help="stop ordering after so many commands; the kills go on")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--webhooks", action="store_true", help="let the providers call the bot as well")
-    parser.add_argument("--json", type=Path, default=Path("torture.json"), help="where the figures go")
+    parser.add_argument("--json", type=Path, default=Path("build/torture.json"), help="where the figures go")
     arguments = parser.parse_args()
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients that vanish are what this is about
     with Nursery() as nursery, TemporaryDirectory(prefix="torture-") as folder:
@@ -235,6 +235,7 @@ def main() -> None:
             )
         )
     facts = asdict(figures)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     for name, value in facts.items():
         if name not in ("problems", "outcomes"):

@@ -278,7 +278,7 @@ async def test_f33_killed_while_the_order_is_on_its_way(here: World, accepted: b
 # -- the long way: every call of every story, and every statement ---------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("name", STORIES)
 async def test_f33_killed_at_every_call_of_a_story(nursery: Nursery, tmp_path: Path, name: str) -> None:
     story = STORIES[name]
@@ -296,7 +296,7 @@ async def test_f33_killed_at_every_call_of_a_story(nursery: Nursery, tmp_path: P
             await come_back(here, story)
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 async def test_f33_killed_at_every_statement(nursery: Nursery, tmp_path: Path) -> None:
     story = STORIES["imagine"]
     passed = await passed_in(nursery, tmp_path / "recorded", story)

@@ -16,7 +16,7 @@ from tests.crashes import Nursery, World, audit, seen, world
 
 ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS = 60.0, 1200.0, 10_800.0
 DOWNTIMES = pytest.mark.parametrize(
-    "down_seconds", [ONE_MINUTE, TWENTY_MINUTES, pytest.param(THREE_HOURS, marks=pytest.mark.slow)]
+    "down_seconds", [ONE_MINUTE, TWENTY_MINUTES, pytest.param(THREE_HOURS, marks=pytest.mark.torture)]
 )
 ANY_DOWNTIME = pytest.mark.parametrize("down_seconds", [ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS])
 
@@ -67,7 +67,7 @@ def calls(here: World, method: str, part: str) -> int:
 
 
 @ANY_DOWNTIME
-@pytest.mark.parametrize("politely", [pytest.param(True, marks=pytest.mark.slow), False], ids=["stopped", "killed"])
+@pytest.mark.parametrize("politely", [pytest.param(True, marks=pytest.mark.torture), False], ids=["stopped", "killed"])
 async def test_f35_a_job_that_finished_while_the_bot_was_away_is_delivered_in_its_own_message(
     here: World, down_seconds: float, politely: bool
 ) -> None:
