@@ -80,4 +80,8 @@ def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:
+        # Whoever asked was killed: there is nobody left to answer or to complain to.
+        os._exit(0)

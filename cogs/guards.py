@@ -38,6 +38,12 @@ def require_moderator(interaction: discord.Interaction[Any]) -> int:
     return guild_id
 
 
+def require_own_role(interaction: discord.Interaction[Any], role: discord.Role) -> None:
+    """Raises NotAllowed for a role of another server, which only a tampered client can name."""
+    if interaction.guild is None or interaction.guild.get_role(role.id) is None:
+        raise NotAllowed(words.MEMBER_UNKNOWN)
+
+
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
     """The member as plain values; role ids are known only for members of this server."""
     who = user or interaction.user

@@ -15,7 +15,7 @@ from bot.quota import LimitSubject, Period, Quota, Window, format_usd, parse_usd
 from cogs import render, words
 from cogs.answer import tell
 from cogs.desk import Desk
-from cogs.guards import member_of, require_moderator
+from cogs.guards import member_of, require_moderator, require_own_role
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
@@ -107,6 +107,7 @@ class QuotaCommands(commands.Cog):
         reason: Reason | None = None,
     ) -> None:
         """A role's limit."""
+        require_own_role(interaction, role)
         await self._set(interaction, LimitSubject.ROLE, role.id, role.mention, amount, period, reason)
 
     @group.command(name="default", description="The limit for everybody without one of their own")
@@ -178,6 +179,8 @@ class QuotaCommands(commands.Cog):
         if (member is None) == (role is None):
             await tell(interaction, render.refused(words.CLEAR_ONE))
             return
+        if role is not None:
+            require_own_role(interaction, role)
         named: discord.Member | discord.Role | None = member or role
         assert named is not None
         subject = LimitSubject.MEMBER if member is not None else LimitSubject.ROLE
