@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from bot.errors import StoreError
-from bot.store import database
+from bot.store import database, schema
+from bot.store.backup import copy_database, restore
 from bot.store.file import connect
 from bot.store.store import Store
 from bot.store.verify import verify_file
@@ -177,6 +178,118 @@ async def test_f16_neighbours_in_one_commit_all_hear_of_its_failure_and_nothing_
     assert verify_file(path) == []
 
 
+# -- at the start ---------------------------------------------------------------------------------------------
+
+
+class FaultyFromTheStart(FaultyConnection):
+    """Every connection that is opened lies on the faulty disk."""
+
+    disk = Disk()
+
+
+@pytest.fixture
+def faulty_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    def connect_faulty(path: Path) -> sqlite3.Connection:
+        connection = sqlite3.connect(path, isolation_level=None, cached_statements=256, factory=FaultyFromTheStart)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    monkeypatch.setattr(database, "connect", connect_faulty)
+    monkeypatch.setattr(FaultyFromTheStart, "disk", disk := Disk())
+    return disk
+
+
+async def opened_at_last(path: Path, disk: Disk, error: sqlite3.Error, check: Callable[[], object]) -> int:
+    """Open with a fault at the first statement, the second, and so on until it works: how many faults that were."""
+    for nth in range(1, MOST_STATEMENTS):
+        disk.fail(error, nth=nth, times=UNTIL_HEALED, gives_up_the_transaction=False)
+        try:
+            store = await Store.open(path)
+        except StoreError:
+            disk.heal()
+            check()
+            continue
+        disk.heal()
+        await store.close()
+        return nth - 1
+    raise AssertionError("it never opened")
+
+
+@pytest.mark.parametrize("kind", ["I/O error", "full", "damaged"])
+async def test_f36_a_fault_while_opening_stops_the_start_and_changes_nothing(
+    tmp_path: Path, faulty_from_the_start: Disk, kind: str
+) -> None:
+    path = tmp_path / "books.sqlite3"
+    async with await Store.open(path) as store:
+        await admitted(store)
+    before = contents(path)
+    faults = await opened_at_last(path, faulty_from_the_start, ERRORS[kind][0], lambda: None)
+    assert faults > 10
+    assert contents(path) == before
+    assert verify_file(path) == []
+
+
+@pytest.mark.parametrize("kind", ["I/O error", "full"])
+async def test_f36_a_new_file_is_made_whole_or_not_at_all(
+    tmp_path: Path, faulty_from_the_start: Disk, kind: str
+) -> None:
+    path = tmp_path / "books.sqlite3"
+    seen_whole: list[bool] = []
+
+    def whole_or_absent() -> None:
+        seen_whole.append(path.exists())
+        assert not path.exists() or verify_file(path) == []
+
+    faults = await opened_at_last(path, faulty_from_the_start, ERRORS[kind][0], whole_or_absent)
+    assert faults > 50
+    assert seen_whole[0] is False
+    assert verify_file(path) == []
+
+
+async def test_f37_an_upgrade_that_fails_at_any_step_leaves_the_old_file_and_a_backup(
+    tmp_path: Path, faulty_from_the_start: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "books.sqlite3"
+    async with await Store.open(path) as store:
+        reply = await admitted(store)
+    old_version, before = version(path), contents(path)
+    new_version = old_version + 1
+    steps = "ALTER TABLE blocks ADD COLUMN why TEXT;\nCREATE TABLE later (x TEXT) STRICT;\nDROP TABLE notes;\n"
+    steps += "CREATE TABLE notes (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;\n"
+    migrations = {**schema.migrations(), new_version: steps}
+    monkeypatch.setattr(schema, "migrations", lambda: migrations)
+    states: list[int] = []
+    backup = Path(f"{path}.before-{new_version}.bak")
+
+    def old_or_new() -> None:
+        states.append(version(path))
+        if states[-1] == old_version:
+            assert contents(path) == before
+        else:
+            assert same(backup, before)
+
+    await opened_at_last(path, faulty_from_the_start, ERRORS["I/O error"][0], old_or_new)
+    assert states.count(old_version) > 10, "before and in the middle of the upgrade"
+    assert states == sorted(states)
+    assert version(path) == new_version
+    assert same(backup, before)
+    async with await Store.open(path) as store:
+        assert await store.reply(reply.id) is not None
+
+
+def same(path: Path, expected: str) -> bool:
+    """A backup holds the same in an order of its own."""
+    return sorted(contents(path).splitlines()) == sorted(expected.splitlines())
+
+
+def version(path: Path) -> int:
+    connection = connect(path)
+    try:
+        return schema.version_of(connection)
+    finally:
+        connection.close()
+
+
 # -- a real disk that takes no more ---------------------------------------------------------------------------
 
 
@@ -269,3 +382,30 @@ async def test_f16_a_disk_that_fills_up_while_a_job_runs_loses_nothing(here: Wor
     assert found.problems == []
     assert found.outcomes == {"succeeded": 1}
     assert len(here.provider.orders) == 1
+
+
+# -- when the file is lost --------------------------------------------------------------------------------------
+
+
+async def test_f39_a_backup_taken_while_jobs_run_brings_each_of_them_to_its_end_after_a_restore(here: World) -> None:
+    backup = here.folder / "backup.sqlite3"
+    here.provider.default_plan = Plan(seconds_factor=8)
+    await here.start()
+    orders = [
+        await here.discord.slash(here.member, here.channel, "imagine", prompt=f"a buoy {number}") for number in range(4)
+    ]
+    assert await seen(here, lambda: any("Processing" in order.text for order in orders))
+    assert await seen(here, lambda: all(order.answer is not None for order in orders))
+    assert await asyncio.to_thread(copy_database, here.database, backup) is None
+    await here.stop()
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{here.database}{suffix}").unlink(missing_ok=True)
+    restore(backup, here.database)
+    here.pass_time(60)
+    await here.start()
+    await here.settled()
+    await here.stop()
+    found = audit(here)
+    assert found.problems == []
+    assert found.outcomes == {"succeeded": 4}
+    assert len(here.provider.orders) == 4
