@@ -204,7 +204,7 @@ def _house(_: argparse.Namespace) -> int:
 def _read(path: Path, question: Callable[[sqlite3.Connection], T]) -> T:
     """Ask the books of a bot that may be running."""
     if not path.exists():
-        raise StoreError(f"{path} does not exist")
+        raise StoreError(f"There is no database {path}.")
     try:
         with closing(connect_for_reading(path)) as connection:
             return question(connection)

@@ -64,4 +64,4 @@ def test_books_that_are_not_there_are_no_good_books(
     path: Path, capsys: pytest.CaptureFixture[str], question: str
 ) -> None:
     assert cli.main(["ledger", question]) == 1
-    assert "does not exist" in capsys.readouterr().err
+    assert "There is no database" in capsys.readouterr().err
