@@ -14,7 +14,6 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 import aiohttp
 import discord
@@ -25,14 +24,12 @@ from bot.catalogue_refresh import refreshed, write
 from bot.errors import BotError, ProviderError, SettingsError, StoreError
 from bot.log import set_up_logging
 from bot.providers.openapi import fetch_openapi
-from bot.quota import format_usd
+from bot.quota import HouseLine, format_usd
 from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
 from bot.store.file import connect_for_reading
 from bot.store.ledger import house_lines
 from bot.store.verify import verify_file
-
-T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
@@ -189,7 +186,7 @@ def _findings(path: Path) -> list[str]:
 
 def _house(_: argparse.Namespace) -> int:
     settings = load_settings(credentials=False)
-    lines = _read(settings.database_path, house_lines)
+    lines = _house_lines(settings.database_path)
     for line in lines:
         reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
         amount = format_usd(line.amount_usd_micros)
@@ -201,13 +198,13 @@ def _house(_: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, question: Callable[[sqlite3.Connection], T]) -> T:
-    """Ask the books of a bot that may be running."""
+def _house_lines(path: Path) -> list[HouseLine]:
+    """From the books of a bot that may be running."""
     if not path.exists():
         raise StoreError(f"There is no database {path}.")
     try:
         with closing(connect_for_reading(path)) as connection:
-            return question(connection)
+            return house_lines(connection)
     except sqlite3.Error as error:
         raise StoreError(f"{path} cannot be read: {error}") from error
 
