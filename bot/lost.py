@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from bot.errors import ProviderDenied, ProviderError, ProviderRejected
-from bot.jobs import Job, JobStatus
+from bot.jobs import Job
 from bot.lane import Lane
 from bot.live import Live
 from bot.store.store import Store
@@ -107,16 +107,9 @@ class LostOrders:
         return [remote_id for remote_id in ids if remote_id not in known]
 
     async def _has_rivals(self, job: Job) -> bool:
-        """True when another lost order of the same provider left at about the same time."""
-        submitted_at = _required(job.submitted_at)
-        return any(
-            other.id != job.id
-            and other.provider == job.provider
-            and other.status is JobStatus.UNCERTAIN
-            and abs(_required(other.submitted_at) - submitted_at) <= SUBMISSION_SPAN + CLOCK_SKEW
-            for reply in await self._store.unfinished()
-            for other in reply.jobs
-        )
+        """True when another order to the same provider was lost at about the same time, be it given up by now."""
+        submitted_at, span = _required(job.submitted_at), SUBMISSION_SPAN + CLOCK_SKEW
+        return await self._store.is_another_lost(job, earliest=submitted_at - span, latest=submitted_at + span)
 
 
 def _required(moment: datetime | None) -> datetime:

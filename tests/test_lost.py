@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from bot.jobs import FailureReason, Job, JobStatus
+from sandbox.contracts import contracts
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
 from sandbox.remote_job import RemoteJob
 from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
@@ -106,6 +107,25 @@ async def test_of_two_orders_lost_at_the_same_time_none_is_taken_for_the_other(c
     assert core.submissions == 2
 
 
+async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    core.sandbox.next_order(NEVER_TAKEN)
+    first = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(seconds=60)
+    core.sandbox.next_order(NEVER_TAKEN)
+    second = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(minutes=4, seconds=30)
+    assert reason_of(await core.ended(first)) is FailureReason.OUTCOME_UNKNOWN
+    assert second.submitted_at is not None
+    remote = a_job_at_the_provider(core, second.path, second.submitted_at)
+    await core.restart()
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
+    assert remote.id in core.sandbox.jobs
+    assert (await core.now(second)).status is JobStatus.UNCERTAIN, "it may be the picture of the first"
+
+
 async def test_one_of_two_lost_orders_that_was_never_taken_is_not_given_the_others_picture(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     taken, _ = await lost_order(core)
@@ -121,8 +141,7 @@ async def test_one_of_two_lost_orders_that_was_never_taken_is_not_given_the_othe
 async def test_a_job_that_somebody_else_ordered_at_the_same_time_makes_it_ambiguous(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
-    stranger = _made_by_somebody_else(remote, remote.created_at + timedelta(seconds=1))
-    core.sandbox._workshop.jobs[stranger.id] = stranger
+    a_job_at_the_provider(core, job.path, remote.created_at + timedelta(seconds=1))
     core.sandbox._troubles["list"].clear()
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
@@ -137,18 +156,19 @@ async def test_jobs_of_another_time_and_jobs_of_ours_are_no_candidates(core: Cor
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
     for seconds in (-30, 200):
-        stranger = _made_by_somebody_else(remote, datetime.now(UTC) + timedelta(seconds=seconds))
-        core.sandbox._workshop.jobs[stranger.id] = stranger
+        a_job_at_the_provider(core, job.path, datetime.now(UTC) + timedelta(seconds=seconds))
     core.sandbox._troubles["list"].clear()
     assert (await core.ended(job)).remote_id == remote.id
 
 
-def _made_by_somebody_else(remote: RemoteJob, created_at: datetime) -> RemoteJob:
-    return RemoteJob(
-        id=f"of somebody else at {created_at.timestamp()}".replace(" ", "-"), contract=remote.contract,
-        body=remote.body, plan=remote.plan, price_usd_micros=0, webhook_url=None, pictures=(), base=remote.base,
-        created_at=created_at,
+def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> RemoteJob:
+    """A job in the provider's list of which we have heard nothing."""
+    job = RemoteJob(
+        id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
+        price_usd_micros=0, webhook_url=None, pictures=(), base=core.sandbox.krea_base, created_at=created_at,
     )  # fmt: skip
+    core.sandbox._workshop.jobs[job.id] = job
+    return job
 
 
 async def test_an_order_under_way_is_not_taken_for_a_lost_one(core: Core):
@@ -213,8 +233,7 @@ async def test_a_job_from_before_the_order_cannot_be_claimed(tmp_path: Path):
         plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
         job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
         assert remote.webhook_url is not None
-        older = _made_by_somebody_else(remote, datetime.now(UTC) - timedelta(minutes=1))
-        core.sandbox._workshop.jobs[older.id] = older
+        older = a_job_at_the_provider(core, job.path, datetime.now(UTC) - timedelta(minutes=1))
         reads = len(core.sandbox.seen("read"))
         await calls(core, remote.webhook_url, older.id)
         await until(lambda: len(core.sandbox.seen("read")) > reads)

@@ -273,7 +273,7 @@ async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and
     assert core.submissions == 1
 
 
-@pytest.mark.parametrize("read", ["job", "address_of", "known_remote_ids", "unfinished", "uploaded_url"])
+@pytest.mark.parametrize("read", ["job", "address_of", "known_remote_ids", "is_another_lost", "uploaded_url"])
 async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
     core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
     core.disk.fill(read, times=2)

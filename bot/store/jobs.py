@@ -87,6 +87,13 @@ _JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
 _INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
 _PICTURES = "SELECT * FROM pictures WHERE job_id = ? ORDER BY ordinal"
 _KNOWN_REMOTE_ID = "SELECT EXISTS (SELECT 1 FROM jobs WHERE provider = ? AND remote_id = ? AND remote_id IS NOT NULL)"
+# The condition in brackets is that of the index jobs_lost, word for word.
+_OTHER_LOST_ORDERS = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs WHERE provider = ? AND submitted_at BETWEEN ? AND ? AND id <> ? AND remote_id IS NULL
+        AND (status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal'))
+)
+"""
 # Backwards from the newest row: a few steps, however many there are.
 _RECENT_DURATIONS = """
 SELECT model_id, (finished_at - submitted_at) / 1e6 AS seconds FROM jobs WHERE status = 'succeeded'
@@ -272,6 +279,11 @@ def known_remote_ids(connection: sqlite3.Connection, provider: str, remote_ids: 
         for remote_id in remote_ids
         if connection.execute(_KNOWN_REMOTE_ID, (provider, remote_id)).fetchone()[0]
     }
+
+
+def is_another_lost(connection: sqlite3.Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
+    span = (to_micros(earliest), to_micros(latest))
+    return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
 
 
 def recent(

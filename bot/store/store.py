@@ -193,6 +193,13 @@ class Store:
         """Those of `remote_ids` that already belong to a job of ours."""
         return await self._read(partial(jobs.known_remote_ids, provider=provider, remote_ids=remote_ids))
 
+    async def is_another_lost(self, job: Job, *, earliest: datetime, latest: datetime) -> bool:
+        """True when another order to the job's provider left in that span and its answer was lost.
+
+        It counts for ever: also when nobody looks for it any more, a remote job may be its.
+        """
+        return await self._read(partial(jobs.is_another_lost, job=job, earliest=earliest, latest=latest))
+
     async def recent_jobs(
         self,
         *,

@@ -72,6 +72,8 @@ CREATE INDEX jobs_forgotten ON jobs (finished_at) WHERE user_id IS NULL;
 CREATE INDEX jobs_unfinished ON jobs (user_id) WHERE finished_at IS NULL;
 CREATE INDEX jobs_by_server ON jobs (guild_id, created_at);
 CREATE INDEX jobs_by_member ON jobs (guild_id, user_id, created_at);
+CREATE INDEX jobs_lost ON jobs (provider, submitted_at)
+    WHERE status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal');
 CREATE UNIQUE INDEX jobs_remote ON jobs (provider, remote_id) WHERE remote_id IS NOT NULL;
 CREATE UNIQUE INDEX jobs_webhook ON jobs (webhook_token) WHERE webhook_token IS NOT NULL;
 
