@@ -88,7 +88,7 @@ async def test_an_order_whose_answer_was_lost_is_found_again_and_paid_once(
 
 
 async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: SandboxProvider) -> None:
-    sandbox.next_order(Plan(ending=Ending.NEVER))
+    sandbox.next_order(Plan(ending=Ending.NEVER, words=(("processing", 0.0),)))
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Processing", seconds=20)
     assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
