@@ -333,15 +333,7 @@ class _Editor:
 
 def _looks(view: ReplyView) -> object:
     """Two views that look the same are equal here: an edit that changes nothing is not sent."""
-    return tuple(
-        (
-            job.job.status,
-            job.progress,
-            job.preview_url,
-            job.place_in_line if job.job.status is JobStatus.QUEUED else None,
-        )
-        for job in view.jobs
-    )
+    return render.card(view).to_components()
 
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
