@@ -42,17 +42,22 @@ from bot.service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
 from bot.supervisor import Supervisor
-from cogs import buttons, failures, history, privacy
+from cogs import buttons, failures, history, jobs, privacy
 from cogs.desk import Desk
 from cogs.edit import Edit
+from cogs.help import Help
 from cogs.history import History
 from cogs.imagine import Imagine
+from cogs.jobs import Jobs
 from cogs.messages import NOBODY, Messages
 from cogs.operator import OperatorLine
 from cogs.privacy import Privacy
 from cogs.quota import QuotaCommands
 from cogs.reply import Replies
+from cogs.server_log import ServerLog
+from cogs.settings import SettingsCommands
 from cogs.usage import Usage
+from cogs.warnings import Warnings
 
 _log = logging.getLogger(__name__)
 
@@ -98,13 +103,22 @@ class Bot(commands.Bot):
         self.service = service
         messages = Messages(self)
         self.operator = OperatorLine(messages=messages, supervisor=supervisor)
+        self.server_log = ServerLog(service=service, messages=messages, supervisor=supervisor)
         self.desk = Desk(
             service=service,
             messages=messages,
+            warnings=Warnings(service=service, server_log=self.server_log, operator=self.operator),
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
         )
-        service.observe(Replies(service=service, messages=messages, supervisor=supervisor, operator=self.operator))
+        replies = Replies(
+            service=service,
+            messages=messages,
+            supervisor=supervisor,
+            operator=self.operator,
+            server_log=self.server_log,
+        )
+        service.observe(replies)
 
     async def setup_hook(self) -> None:
         """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""
@@ -126,10 +140,11 @@ class Bot(commands.Bot):
     async def _add_commands(self) -> None:
         edit = Edit(self.desk)
         cogs = (Imagine(self.desk), edit, Usage(self.desk), History(self.desk), Privacy(self.desk))
-        for cog in (*cogs, QuotaCommands(self.desk)):
+        moderators = (QuotaCommands(self.desk), SettingsCommands(self.desk, self.server_log), Jobs(self.desk))
+        for cog in (*cogs, *moderators, Help(self.desk, self.tree)):
             await self.add_cog(cog)
         edit.install(self.tree)
-        for module in (buttons, history, privacy):
+        for module in (buttons, history, jobs, privacy):
             module.install(self, self.desk)
 
     async def _sync_commands(self) -> None:

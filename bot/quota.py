@@ -95,6 +95,15 @@ def effective_quota(*, own: Quota | None, roles: Iterable[Quota], default: Quota
     return max(roles, key=Quota.generosity, default=default)
 
 
+WARNING_PERCENT = 80
+"""Of a limit: when so much of it is used, its owner is told once."""
+
+
+def nearly_used(used_usd_micros: int, limit_usd_micros: int | None) -> bool:
+    """Whether little is left of a limit. Where there is none, or nothing was ever allowed, there is nothing to tell."""
+    return bool(limit_usd_micros) and used_usd_micros * 100 >= limit_usd_micros * WARNING_PERCENT
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
     """What a member may still spend in a window, as the ledger says it. All amounts in micro-dollars.

@@ -37,17 +37,30 @@ class Allowance:
         )
 
     def default_model(self, service: JobService, kind: JobKind, fallback: str) -> str:
-        """The model for who names none: the server's choice where it can be had and fits the command, else the other."""
-        chosen = service.catalogue.find(self.policy.default_model_id or "")
-        if chosen is None or not chosen.orderable or chosen.provider not in service.providers or not chosen.fits(kind):
-            return fallback
-        return chosen.id
+        """The model for who names none."""
+        return default_model(service, self.policy, kind=kind, fallback=fallback)
+
+
+def default_model(service: JobService, policy: Policy, *, kind: JobKind, fallback: str) -> str:
+    """The moderators' choice where it can be had and fits the command, else the bot's own."""
+    chosen = service.catalogue.find(policy.default_model_id or "")
+    if chosen is None or not chosen.orderable or chosen.provider not in service.providers or not chosen.fits(kind):
+        return fallback
+    return chosen.id
 
 
 def place_of(interaction: discord.Interaction[Any]) -> Place:
     """The channel of this interaction and what lies around it."""
-    channel = interaction.channel
-    around: list[int | None] = [interaction.channel_id]
+    return _place(interaction.channel_id, interaction.channel)
+
+
+def place_in(guild: discord.Guild | None, channel_id: int) -> Place:
+    """The same of any channel of the server."""
+    return _place(channel_id, guild.get_channel_or_thread(channel_id) if guild is not None else None)
+
+
+def _place(channel_id: int | None, channel: object) -> Place:
+    around: list[int | None] = [channel_id]
     age_restricted = False
     if isinstance(channel, discord.Thread):
         around.append(channel.parent_id)

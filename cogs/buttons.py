@@ -10,7 +10,7 @@ import discord
 from discord import ui
 
 from bot.jobs import JobRequest, Reply
-from bot.service import CancelOutcome
+from bot.service import CancelOutcome, JobService
 from cogs import failures, render, words
 from cogs.answer import tell
 from cogs.desk import Desk
@@ -81,12 +81,8 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
 
     async def _cancel(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         await interaction.response.defer(ephemeral=True, thinking=True)
-        outcomes = {await self.desk.service.cancel(job) for job in reply.jobs if not job.status.is_final}
-        for outcome, text in _CANCEL_WORDS.items():
-            if outcome in outcomes:
-                await tell(interaction, render.note(text))
-                return
-        await tell(interaction, render.note(words.CANCEL_TOO_LATE))
+        outcome = await cancel_all(self.desk.service, reply)
+        await tell(interaction, render.note(CANCEL_WORDS[outcome]))
 
     async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
         """The same order for whoever pressed, at their own cost."""
@@ -115,7 +111,13 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
         await interaction.delete_original_response()
 
 
-_CANCEL_WORDS = {
+async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:
+    """Try to stop every job of a command; says the best of what came of it."""
+    outcomes = {await service.cancel(job) for job in reply.jobs if not job.status.is_final}
+    return next((outcome for outcome in CANCEL_WORDS if outcome in outcomes), CancelOutcome.TOO_LATE)
+
+
+CANCEL_WORDS = {
     CancelOutcome.CANCELLED: words.CANCEL_DONE,
     CancelOutcome.ASKED: words.CANCEL_ASKED,
     CancelOutcome.NOT_POSSIBLE: words.CANCEL_NOT_POSSIBLE,

@@ -21,6 +21,7 @@ from cogs.answer import Answer, NotShown, address_of
 from cogs.files import PostedFile
 from cogs.guards import member_of
 from cogs.messages import Messages
+from cogs.warnings import Warnings
 
 _log = logging.getLogger(__name__)
 
@@ -36,11 +37,18 @@ class Desk:
     """Hands orders over to the service and shows the first card; everything after that belongs to `Replies`."""
 
     def __init__(
-        self, *, service: JobService, messages: Messages, cdn_hosts: tuple[str, ...], default_model: str
+        self,
+        *,
+        service: JobService,
+        messages: Messages,
+        warnings: Warnings,
+        cdn_hosts: tuple[str, ...],
+        default_model: str,
     ) -> None:
         self.service = service
         self.messages = messages
         self.default_model = default_model
+        self._warnings = warnings
         self._cdn_hosts = cdn_hosts
         self._closed = False
         self._answering: set[asyncio.Task[Any]] = set()
@@ -108,7 +116,8 @@ class Desk:
             except _Closed:
                 await answer.refuse(words.SHUTTING_DOWN)
                 return
-            await self._show(answer, view.reply, render.card(view), began=began)
+            if await self._show(answer, view.reply, render.card(view), began=began):
+                await self._warnings.after(interaction, view)
 
     def _remember_to_answer(self) -> None:
         task = asyncio.current_task()
@@ -116,7 +125,7 @@ class Desk:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-    async def _show(self, answer: Answer, reply: Reply, card: render.Layout, *, began: float) -> None:
+    async def _show(self, answer: Answer, reply: Reply, card: render.Layout, *, began: float) -> bool:
         """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
         try:
             shown = await asyncio.shield(answer.show(card))
@@ -124,10 +133,11 @@ class Desk:
             _log.warning("reply %s was not accepted by Discord", reply.id)
             self.service.metrics.order(NotShown.__name__)
             await self.service.abandon(reply, surely_unseen=error.surely)
-            return
+            return False
         self.service.metrics.order("accepted")
         self.service.metrics.answered(time.perf_counter() - began)
         await self.service.accept(reply, message_id=shown.message_id)
+        return True
 
     async def files_of(self, reply: Reply, *, within_seconds: float) -> list[PostedFile] | None:
         """The files of a posted reply under fresh addresses; none when it is gone, None when Discord does not say."""

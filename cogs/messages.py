@@ -87,13 +87,18 @@ class Messages:
         )
 
     async def post(
-        self, channel_id: int, view: ui.LayoutView, *, files: Sequence[discord.File] = (), nonce: str, notify: int
+        self,
+        channel_id: int,
+        view: ui.LayoutView,
+        *,
+        files: Sequence[discord.File] = (),
+        nonce: str,
+        notify: int | None = None,
     ) -> Shown:
         """A new message that notifies `notify` and nobody else. The same `nonce` within minutes posts only once."""
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
-        only_them = discord.AllowedMentions(
-            everyone=False, roles=False, replied_user=False, users=[discord.Object(notify)]
-        )
+        users = [] if notify is None else [discord.Object(notify)]
+        only_them = discord.AllowedMentions(everyone=False, roles=False, replied_user=False, users=users)
         return _shown(await self._send(route, view, files, allowed_mentions=only_them, nonce=nonce[:25]))
 
     async def open_direct_channel(self, user_id: int) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import discord
 from discord import ui
 
-from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress
+from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.models import Model
 from bot.observer import ReplyView
 from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
@@ -84,12 +84,27 @@ def card(
     view: ReplyView, *, pictures: Sequence[ShownPicture] = (), mention: str | None = None, hide_prompt: bool = False
 ) -> Layout:
     """The one message of a command, for any of its states. `pictures` are already attached under these names."""
+    parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
+    if mention:
+        parts.insert(0, ui.TextDisplay(words.READY_FOR.format(mention=mention)))
+    if buttons := _buttons(view, headline_status(view)):
+        parts.append(ui.ActionRow(*buttons))
+    return Layout(ui.Container(*parts, accent_colour=accent(view)))
+
+
+def accent(view: ReplyView) -> int:
+    """The colour that goes with the state."""
+    return _LOOKS[headline_status(view)].accent
+
+
+def body(
+    view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
+) -> list[ui.Item[ui.LayoutView]]:
+    """What a card says and shows, without its buttons."""
     status = headline_status(view)
     look = _LOOKS[status]
-    parts: list[ui.Item[ui.LayoutView]] = []
-    if mention:
-        parts.append(ui.TextDisplay(words.READY_FOR.format(mention=mention)))
-    parts.append(ui.TextDisplay(f"### {look.emoji} {' · '.join([look.word, *_headline_details(view, status)])}"))
+    title = f"### {look.emoji} {' · '.join([look.word, *_headline_details(view, status)])}"
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(title)]
     if hide_prompt or _moderated(view):
         parts.append(ui.TextDisplay(f"-# {words.PROMPT_HIDDEN}"))
     else:
@@ -98,19 +113,27 @@ def card(
     if pictures:
         parts.append(_gallery(pictures))
         parts.extend(_smaller_copies(pictures))
-    elif preview := next((job.preview_url for job in view.jobs if job.preview_url), None):
+    elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
         parts.append(ui.MediaGallery(discord.MediaGalleryItem(preview, description=words.PREVIEW)))
     parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(view, status))))
-    if buttons := _buttons(view, status):
-        parts.append(ui.ActionRow(*buttons))
-    return Layout(ui.Container(*parts, accent_colour=look.accent))
+    return parts
 
 
 def headline_status(view: ReplyView) -> JobStatus:
     """The one state that stands for all jobs of a card."""
-    present = {job.job.status for job in view.jobs}
-    order = _FINAL_FIRST if view.reply.is_final else _UNFINISHED_FIRST
+    return status_of(view.reply)
+
+
+def status_of(reply: Reply) -> JobStatus:
+    """The same of a reply."""
+    present = {job.status for job in reply.jobs}
+    order = _FINAL_FIRST if reply.is_final else _UNFINISHED_FIRST
     return next(status for status in order if status in present)
+
+
+def state(status: JobStatus) -> str:
+    """'🎨 Processing'."""
+    return f"{_LOOKS[status].emoji} {_LOOKS[status].word}"
 
 
 def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
@@ -141,6 +164,9 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
     lines.extend(words.FAILURES[reason] for reason in reasons)
     if failed and status is JobStatus.SUCCEEDED:
         lines.append(words.SOME_FAILED.format(failed=len(failed), total=len(view.jobs), NOT_CHARGED=words.NOT_CHARGED))
+    cancelled = any(job.job.status is JobStatus.CANCELLED for job in view.jobs)
+    if cancelled and view.reply.cancel_reason:
+        lines.append(words.CANCELLED_BECAUSE.format(reason=words.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint)
     lines.extend(f"-# `{words.inline(hint)}`" for hint in hints)
     return [ui.TextDisplay("\n".join(lines))] if lines else []
@@ -400,7 +426,7 @@ def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Perio
     members: dict[str, tuple[int, int]] = {}
     by_model: dict[str, tuple[int, int]] = {}
     for line, label in lines:
-        who = _person(line.user_id)
+        who = person(line.user_id)
         for table, key in ((members, who), (by_model, label)):
             spent, jobs = table.get(key, (0, 0))
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
@@ -444,7 +470,7 @@ AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20
 
 def _audit_line(entry: AuditEntry) -> str:
     subject = {
-        "member": _person(entry.subject_id),
+        "member": person(entry.subject_id),
         "role": f"<@&{entry.subject_id}>",
         "default": words.THE_DEFAULT,
         "server": words.THE_SERVER,
@@ -453,11 +479,12 @@ def _audit_line(entry: AuditEntry) -> str:
     change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
     reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
     return (
-        f"{words.moment(entry.created_at)} {_person(entry.actor_id)} {action}{': ' + change if change else ''}{reason}"
+        f"{words.moment(entry.created_at)} {person(entry.actor_id)} {action}{': ' + change if change else ''}{reason}"
     )
 
 
-def _person(user_id: int | None) -> str:
+def person(user_id: int | None) -> str:
+    """Who it was, without a ping; or that they are no member any more."""
     return f"<@{user_id}>" if user_id else words.FORMER_MEMBER
 
 

@@ -28,6 +28,7 @@ from bot.supervisor import Supervisor
 from cogs import render
 from cogs.messages import Messages, Shown, token_is_alive
 from cogs.operator import OperatorLine
+from cogs.server_log import ServerLog
 
 _log = logging.getLogger(__name__)
 
@@ -64,19 +65,27 @@ class Replies:
     """Shows replies for the service; implements its `ReplyObserver`."""
 
     def __init__(
-        self, *, service: JobService, messages: Messages, supervisor: Supervisor, operator: OperatorLine
+        self,
+        *,
+        service: JobService,
+        messages: Messages,
+        supervisor: Supervisor,
+        operator: OperatorLine,
+        server_log: ServerLog,
     ) -> None:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
         self._operator = operator
+        self._server_log = server_log
         self._editors: dict[str, _Editor] = {}
 
     def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
         """Something is new; show it soon."""
         editor = self._editors.get(reply_id)
         if editor is None:
-            editor = self._editors[reply_id] = _Editor(reply_id, address, self._service, self._messages)
+            editor = _Editor(reply_id, address, self._service, self._messages, self._server_log)
+            self._editors[reply_id] = editor
         editor.news.set()
         if not editor.at_work:
             editor.at_work = True
@@ -125,7 +134,14 @@ class _Editor:
     It has a task only while `at_work`, and `is_over` once the final state is settled.
     """
 
-    def __init__(self, reply_id: str, address: ReplyAddress, service: JobService, messages: Messages) -> None:
+    def __init__(
+        self,
+        reply_id: str,
+        address: ReplyAddress,
+        service: JobService,
+        messages: Messages,
+        server_log: ServerLog,
+    ) -> None:
         self.reply_id = reply_id
         self.address = address
         self.news = asyncio.Event()
@@ -133,6 +149,7 @@ class _Editor:
         self.is_over = False
         self._service = service
         self._messages = messages
+        self._server_log = server_log
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
         self._shown: object = None
@@ -200,6 +217,7 @@ class _Editor:
             _log.warning("reply %s cannot be shown any more: %s", self.reply_id, error)
             self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
             await self._record(Delivery.IMPOSSIBLE)
+            self._log_in_server(view, attachments, None)
             return
         if overtaken and self._status_edit is not None:
             # The status edit left before the final one but may have arrived after it.
@@ -214,6 +232,11 @@ class _Editor:
             attachment_ids={sha256: found for sha256, found in by_sha.items() if found is not None},
             shown=shown,
         )
+        self._log_in_server(view, attachments, shown.message_id)
+
+    def _log_in_server(self, view: ReplyView, attachments: list[_Attachment], message_id: int | None) -> None:
+        pictures = [item.picture for item in attachments]
+        self._server_log.finished(view, message_id=message_id, pictures=pictures, files=lambda: _files(attachments))
 
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""

@@ -6,6 +6,8 @@ nothing in here reveals more than the catalogue.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import discord
@@ -43,6 +45,28 @@ def any_models(service: JobService, text: str) -> Choices:
         for model in service.catalogue.search(text, kind=kind, providers=service.providers)
     }
     return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MOST_CHOICES]]
+
+
+def models_and_patterns(service: JobService, text: str) -> Choices:
+    """For rules: everything of a provider or vendor (`krea/openai/*`), then single models."""
+    wanted = text.strip().casefold()
+    sizes = Counter(f"{folder}/*" for model in service.catalogue.models for folder in _folders(model.id))
+    patterns = [
+        app_commands.Choice(name=f"{pattern} · {words.counted(count, 'model')}", value=pattern)
+        for pattern, count in sorted(sizes.items())
+        if wanted in pattern
+    ]
+    return [*patterns, *any_models(service, text)][:MOST_CHOICES]
+
+
+def _folders(model_id: str) -> list[str]:
+    parts = model_id.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def plain(texts: Iterable[str]) -> Choices:
+    """Texts that stand for themselves."""
+    return [app_commands.Choice(name=text, value=text) for text in texts][:MOST_CHOICES]
 
 
 def label(model: Model) -> str:

@@ -115,10 +115,10 @@ class Stage:
 
     async def imagine(self, who: MemberActor | None = None, prompt: str = "a red fox", **options: Any) -> Card:
         """/imagine, and the message that came of it: the card, or a refusal."""
-        return self.said(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
+        return self.ordered(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
 
     async def edit(self, who: MemberActor | None = None, prompt: str = "make it blue", **options: Any) -> Card:
-        return self.said(await (who or self.ada).slash(self.channel, "edit", prompt=prompt, **options))
+        return self.ordered(await (who or self.ada).slash(self.channel, "edit", prompt=prompt, **options))
 
     async def quota(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
         return self.said(await (who or self.mo).slash(self.channel, f"quota {command}", **options))
@@ -127,6 +127,13 @@ class Stage:
         """Press the button whose label begins so."""
         custom_id = next(value for name, value in card.buttons.items() if name.startswith(label))
         return await who.click(card.message, custom_id=custom_id)
+
+    async def settings(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
+        return self.said(await (who or self.mo).slash(self.channel, f"settings {command}", **options))
+
+    def ordered(self, result: InteractionResult) -> Card:
+        """What became of an order; a warning about the quota may have followed."""
+        return Card(self.env, result.response) if result.response else self.said(result)
 
     def said(self, result: InteractionResult) -> Card:
         """The last thing said in answer to an interaction."""

@@ -10,7 +10,7 @@ import pytest
 from cogs import words
 from tests.discord.stage import Stage
 
-STRING, INTEGER, BOOLEAN, USER, ROLE, ATTACHMENT = 3, 4, 5, 6, 8, 11
+STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, ATTACHMENT = 3, 4, 5, 6, 7, 8, 11
 AUTOCOMPLETE = "autocomplete"
 
 SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
@@ -75,6 +75,45 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
     "quota unblock": {"member": (USER, True, None), "reason": (STRING, False, None)},
     "quota report": {"period": (STRING, False, ["day", "week", "month"])},
     "quota audit": {"member": (USER, False, None)},
+    "jobs": {},
+    "help": {},
+    "settings show": {
+        "channel": (CHANNEL, False, None),
+        "member": (USER, False, None),
+        "model": (STRING, False, AUTOCOMPLETE),
+    },
+    "settings channels": {
+        "action": (STRING, False, ["allow", "deny", "clear", "list"]),
+        "channel": (CHANNEL, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings models": {
+        "action": (STRING, False, ["allow", "deny", "clear", "list"]),
+        "model": (STRING, False, AUTOCOMPLETE),
+        "role": (ROLE, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings default-model": {
+        "model": (STRING, False, AUTOCOMPLETE),
+        "clear": (BOOLEAN, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings age-restricted": {
+        "action": (STRING, False, ["add", "remove", "clear", "list"]),
+        "model": (STRING, False, AUTOCOMPLETE),
+        "reason": (STRING, False, None),
+    },
+    "settings words": {
+        "action": (STRING, False, ["add", "remove", "clear", "list"]),
+        "words": (STRING, False, AUTOCOMPLETE),
+        "reason": (STRING, False, None),
+    },
+    "settings log-channel": {
+        "channel": (CHANNEL, False, None),
+        "clear": (BOOLEAN, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings time-zone": {"zone": (STRING, False, AUTOCOMPLETE), "reason": (STRING, False, None)},
 }
 
 
@@ -107,20 +146,22 @@ async def test_a_command_has_exactly_its_options(stage: Stage, path: str) -> Non
 async def test_there_are_no_other_commands(stage: Stage) -> None:
     names = {path.split()[0] for path in SURFACE} | {"Edit this image"}
     assert set(registered(stage)) >= names
-    subcommands = {f"quota {option['name']}" for option in registered(stage)["quota"]["options"]}
-    assert subcommands == {path for path in SURFACE if path.startswith("quota ")}
+    for group in ("quota", "settings"):
+        subcommands = {f"{group} {option['name']}" for option in registered(stage)[group]["options"]}
+        assert subcommands == {path for path in SURFACE if path.startswith(f"{group} ")}
 
 
 async def test_moderators_commands_are_shown_to_moderators_only(stage: Stage) -> None:
     manage_guild = discord.Permissions(manage_guild=True).value
-    assert int(registered(stage)["quota"]["default_member_permissions"]) == manage_guild
-    assert not any(name.startswith("quota") for name in stage.ada.available_commands(stage.channel))
-    assert "quota set" in stage.mo.available_commands(stage.channel)
+    for name in ("quota", "settings", "jobs"):
+        assert int(registered(stage)[name]["default_member_permissions"]) == manage_guild
+        assert not any(path.startswith(name) for path in stage.ada.available_commands(stage.channel))
+    assert {"quota set", "settings channels", "jobs"} <= set(stage.mo.available_commands(stage.channel))
 
 
-async def test_in_a_direct_message_only_models_and_privacy_are_offered(stage: Stage) -> None:
+async def test_in_a_direct_message_only_help_models_and_privacy_are_offered(stage: Stage) -> None:
     stage.env.backend.get_dm_channel(stage.ada.id)
-    assert stage.ada.user.available_commands() == ("models", "privacy export", "privacy delete")
+    assert set(stage.ada.user.available_commands()) == {"help", "models", "privacy export", "privacy delete"}
 
 
 EVERYWHERE: dict[str, dict[str, Any]] = {
@@ -132,6 +173,9 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "quota server": {"amount": "5"},
     "quota report": {},
     "quota audit": {},
+    "settings show": {},
+    "settings channels": {},
+    "jobs": {},
 }
 
 

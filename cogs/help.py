@@ -1,0 +1,61 @@
+"""/help: the commands that the reader may use here, in a few lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from cogs import moderation_words as say
+from cogs import render, words
+from cogs.allowance import allowance_of
+from cogs.answer import tell
+from cogs.desk import Desk
+
+Command = app_commands.Command[Any, ..., Any] | app_commands.Group
+
+
+class Help(commands.Cog):
+    """Reads the commands themselves, so that it is never out of date."""
+
+    def __init__(self, desk: Desk, tree: app_commands.CommandTree[Any]) -> None:
+        self._desk = desk
+        self._tree = tree
+
+    @app_commands.command(description="What this bot can do for you")
+    async def help(self, interaction: discord.Interaction[Any]) -> None:
+        """Private and short."""
+        members: list[str] = []
+        moderators: list[str] = []
+        for command in self._tree.get_commands():
+            if isinstance(command, app_commands.ContextMenu):
+                if interaction.guild_id is not None:
+                    members.append(say.HELP_MENU.format(name=command.name))
+            elif command.name != "help" and _may_use(interaction, command):
+                lines = members if command.default_permissions is None else moderators
+                lines.append(say.HELP_LINE.format(name=command.name, description=command.description))
+        lines = [f"### {say.HELP_TITLE}", *members]
+        if moderators:
+            lines.extend((say.HELP_MODERATORS, *moderators))
+        lines.append(f"-# {await self._where(interaction)}")
+        await tell(interaction, render.note("\n".join(line for line in lines if line != "-# ")))
+
+    async def _where(self, interaction: discord.Interaction[Any]) -> str:
+        """Says so where nothing can be ordered."""
+        if interaction.guild_id is None:
+            return say.HELP_DIRECT
+        allowance = await allowance_of(self._desk.service, interaction)
+        if allowance.policy.channel_verdict(allowance.place).allowed:
+            return ""
+        allowed = [f"<#{channel_id}>" for channel_id, allows in allowance.policy.channels.items() if allows]
+        where = say.HELP_WHERE.format(channels=", ".join(allowed[: words.MENTIONS])) if allowed else ""
+        return say.HELP_NOT_HERE.format(where=where)
+
+
+def _may_use(interaction: discord.Interaction[Any], command: Command) -> bool:
+    if interaction.guild_id is None:
+        return not command.guild_only
+    needed = command.default_permissions
+    return needed is None or interaction.permissions.administrator or needed <= interaction.permissions

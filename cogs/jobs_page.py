@@ -1,0 +1,103 @@
+"""The pages of /jobs: what members of a server have under way and what came of the rest. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import discord
+from discord import ui
+
+from bot.jobs import Reply
+from bot.quota import format_usd
+from cogs import moderation_words as say
+from cogs import render, words
+
+PAGE = 8
+"""Commands in each part of a page."""
+
+RUNNING, RECENT = "running", "recent"
+
+Label = Callable[[str], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Up to `PAGE` commands, newest first, and whether there are older ones."""
+
+    replies: Sequence[Reply]
+    more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[Reply]) -> Part:
+        """Of `PAGE + 1` commands that were asked for."""
+        return cls(replies=found[:PAGE], more=len(found) > PAGE)
+
+
+def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> render.Layout:
+    """What is under way, each with a choice to cancel it, and what has ended."""
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.JOBS_TITLE}")]
+    buttons: list[ui.Button[ui.LayoutView]] = []
+    if not first:
+        buttons.append(ui.Button(label=words.NEWEST, custom_id=custom_id(RECENT, None)))
+    if running is not None:
+        lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
+        parts.append(ui.TextDisplay("\n".join([say.JOBS_RUNNING, *(lines or [say.JOBS_NONE_RUNNING])])))
+        if running.replies:
+            parts.append(ui.ActionRow(_choice(running.replies, label)))
+        if running.more:
+            oldest = running.replies[-1].created_at
+            buttons.append(ui.Button(label=say.JOBS_MORE_RUNNING, custom_id=custom_id(RUNNING, oldest)))
+    if recent is not None:
+        lines = [_line(reply, label) for reply in recent.replies]
+        parts.append(ui.TextDisplay("\n".join([say.JOBS_RECENT, *(lines or [say.JOBS_NONE])])))
+        if recent.more:
+            buttons.append(ui.Button(label=words.OLDER, custom_id=custom_id(RECENT, recent.replies[-1].created_at)))
+    if buttons:
+        parts.append(ui.ActionRow(*buttons))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+CUSTOM_ID = re.compile(r"jobs:(?P<part>running|recent):(?P<before>\d{1,16})")
+CANCEL_CUSTOM_ID = re.compile(r"jobs:cancel")
+
+
+def custom_id(part: str, before: datetime | None) -> str:
+    """`jobs:<part>:<commands before this microsecond since 1970, or 0 for the first page>`."""
+    return f"jobs:{part}:{0 if before is None else round(before.timestamp() * 1_000_000)}"
+
+
+def _line(reply: Reply, label: Label) -> str:
+    address = reply.address
+    facts = [render.state(render.status_of(reply)), render.person(reply.user_id), _what(reply, label), _price(reply)]
+    facts.append(words.moment(reply.created_at))
+    if address.private:
+        facts.append(say.JOBS_PRIVATE)
+    elif address.message_id is not None:
+        link = words.message_link(address.guild_id, address.channel_id, address.message_id)
+        facts.append(words.HISTORY_MESSAGE.format(link=link))
+    return " · ".join(facts)
+
+
+def _what(reply: Reply, label: Label) -> str:
+    name = label(reply.jobs[0].request.model_id)
+    return f"{say.JOBS_COUNT.format(count=len(reply.jobs))} {name}" if len(reply.jobs) > 1 else name
+
+
+def _price(reply: Reply) -> str:
+    if not reply.is_final:
+        return format_usd(sum(job.reserved_usd_micros for job in reply.jobs))
+    charged = sum(job.charged_usd_micros or 0 for job in reply.jobs)
+    return format_usd(charged) if charged else words.NOT_CHARGED
+
+
+def _choice(replies: Sequence[Reply], label: Label) -> ui.Select[ui.LayoutView]:
+    options = [
+        discord.SelectOption(
+            label=words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), value=reply.id
+        )
+        for number, reply in enumerate(replies, start=1)
+    ]
+    return ui.Select(custom_id="jobs:cancel", placeholder=say.CANCEL_CHOICE, options=options)

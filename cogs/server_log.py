@@ -1,0 +1,80 @@
+"""Server log: what became of every order, posted in the channel that the moderators chose. It notifies nobody."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import discord
+from discord import ui
+
+from bot.observer import ReplyView
+from bot.service import JobService
+from bot.supervisor import Supervisor
+from cogs import moderation_words, render, words
+from cogs.messages import Messages
+
+_log = logging.getLogger(__name__)
+
+_TOO_LARGE = 40005
+
+Files = Callable[[], list[discord.File]]
+
+
+class ServerLog:
+    """Posts for moderators; never in the way of a member's own card."""
+
+    def __init__(self, *, service: JobService, messages: Messages, supervisor: Supervisor) -> None:
+        self._service = service
+        self._messages = messages
+        self._supervisor = supervisor
+
+    def finished(
+        self, view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture], files: Files
+    ) -> None:
+        """Log a command whose final state was shown in `message_id`, or (None) could not be shown."""
+        self._supervisor.start(f"log of {view.reply.id}", self._finished(view, message_id, pictures, files))
+
+    async def _finished(
+        self, view: ReplyView, message_id: int | None, pictures: Sequence[render.ShownPicture], files: Files
+    ) -> None:
+        policy = await self._service.store.policy(view.reply.address.guild_id)
+        if policy.log_channel_id is None:
+            return
+        nonce = f"log{view.reply.id}"
+        if view.reply.address.private:
+            # Only the member was promised to see it; the moderators still see who ordered what for how much.
+            pictures = ()
+        layout = entry(view, message_id=message_id, pictures=pictures)
+        try:
+            await self._messages.post(policy.log_channel_id, layout, files=files() if pictures else (), nonce=nonce)
+        except discord.HTTPException as error:
+            if error.code == _TOO_LARGE or error.status == 413:
+                await self.post(policy.log_channel_id, entry(view, message_id=message_id, pictures=()), nonce=nonce)
+            else:
+                _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
+        except (aiohttp.ClientError, OSError) as error:
+            _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
+
+    async def post(self, channel_id: int, layout: ui.LayoutView, *, nonce: str) -> bool:
+        """Post a notice; False when Discord does not take it."""
+        try:
+            await self._messages.post(channel_id, layout, nonce=nonce)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.warning("a notice was not posted in the server's log: %s", error)
+            return False
+        return True
+
+
+def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture]) -> render.Layout:
+    """Who and where, then what their card says."""
+    address = view.reply.address
+    who = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
+    if address.private:
+        who.append(moderation_words.LOG_PRIVATE)
+    elif message_id is not None:
+        link = words.message_link(address.guild_id, address.channel_id, message_id)
+        who.append(words.HISTORY_MESSAGE.format(link=link))
+    parts = render.body(view, pictures=pictures, hide_prompt=address.private)
+    return render.Layout(ui.Container(ui.TextDisplay(" · ".join(who)), *parts, accent_colour=render.accent(view)))

@@ -1,0 +1,184 @@
+"""The pages of /settings: a server's policy as people read it. Pure functions, words from moderation_words.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from discord import ui
+
+from bot.models import Model
+from bot.policy import Policy
+from bot.quota import Quota
+from cogs import moderation_words as say
+from cogs import render, words
+from cogs.allowance import Allowance
+
+LINES_SHOWN = 25
+NAMES_IN_A_LINE = 5
+TEXT_CHARACTERS = 3_900
+"""Discord: 4,000 in a message."""
+
+Page = Callable[[Policy], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """Everything `/settings show` speaks of. `server_default` and `cap` are None where the moderators set none."""
+
+    policy: Policy
+    zone: str
+    next_reset: datetime
+    default_model: str
+    default_is_ours: bool
+    """The bot's own default model counts."""
+    models: Sequence[Model]
+    server_default: Quota | None
+    bot_default: Quota
+    cap: Quota | None
+    log_trouble: str = ""
+
+
+def overview(seen: Overview, case: Sequence[str]) -> render.Layout:
+    """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
+    policy = seen.policy
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.TITLE}")]
+    if first := _decide_first(seen):
+        parts.extend((ui.TextDisplay(first), ui.Separator[ui.LayoutView]()))
+    permitted = sum(policy.model_verdict(model.id, ()).allowed for model in seen.models)
+    lines = [
+        _line(say.CHANNELS, channels_in_short(policy), policy.channels, "/settings channels"),
+        _line(
+            say.MODELS,
+            say.SOME_MODELS.format(
+                allowed=permitted, total=len(seen.models), rules=say.rules_counted(len(policy.model_rules))
+            )
+            if policy.model_rules
+            else say.ALL_MODELS.format(total=len(seen.models)),
+            policy.model_rules,
+            "/settings models",
+        ),
+        _line(say.DEFAULT_MODEL, seen.default_model, not seen.default_is_ours, "/settings default-model"),
+        _line(
+            say.AGE_RESTRICTED,
+            _names([f"`{pattern}`" for pattern in policy.age_restricted]) or say.NOT_SET,
+            policy.age_restricted,
+            "/settings age-restricted",
+        ),
+        _line(
+            say.WORDS,
+            words.counted(len(policy.words), "word") if policy.words else say.NOT_SET,
+            policy.words,
+            "/settings words",
+        ),
+        _line(say.LOG_CHANNEL, _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        _line(
+            say.TIME_ZONE,
+            f"{seen.zone} · {say.RESETS.format(when=words.moment(seen.next_reset))}",
+            seen.zone != "UTC",
+            "/settings time-zone",
+        ),
+        _line(say.QUOTA, words.quota(seen.server_default or seen.bot_default), seen.server_default, "/quota default"),
+        _line(say.CAP, words.quota(seen.cap), seen.cap, "/quota server"),
+    ]
+    parts.append(ui.TextDisplay("\n".join(lines)))
+    parts.extend((ui.Separator[ui.LayoutView](), ui.TextDisplay("\n".join(case))))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def case_lines(allowance: Allowance, *, member: str, model: Model) -> list[str]:
+    """What one member may do in one place, and which layer says so."""
+    place = allowance.place
+    lines = [say.ASKED_FOR.format(member=member, channel=f"<#{place.channel_ids[0]}>")]
+    verdict = allowance.policy.channel_verdict(place)
+    lines.append((say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER).format(why=say.channel_layer(verdict)))
+    verdict = allowance.policy.model_verdict(model.id, allowance.role_ids)
+    if verdict.allowed and allowance.policy.is_age_restricted(model.id) and not place.age_restricted:
+        lines.append(say.NEEDS_AGE_RESTRICTED.format(model=model.label))
+    else:
+        text = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE
+        lines.append(text.format(model=model.label, why=say.model_layer(verdict)))
+    return lines
+
+
+def channels(policy: Policy) -> str:
+    """The rules about channels."""
+    if not policy.channels:
+        return say.CHANNELS_EMPTY
+    lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
+    return _listed(say.CHANNELS, lines, say.CHANNELS_HINT)
+
+
+def models(policy: Policy) -> str:
+    """The rules about models."""
+    if not policy.model_rules:
+        return say.MODELS_EMPTY
+    lines: list[str] = []
+    for rule in policy.model_rules:
+        name = f"`{rule.pattern}`"
+        if rule.role_id is not None:
+            name = say.FOR_ROLE.format(name=name, role=f"<@&{rule.role_id}>")
+        lines.append(_rule(name, rule.allows))
+    return _listed(say.MODELS, lines, say.MODELS_HINT)
+
+
+def age_restricted(policy: Policy) -> str:
+    """The models that need an age-restricted channel."""
+    if not policy.age_restricted:
+        return say.AGE_EMPTY
+    return _listed(say.AGE_RESTRICTED, [f"`{pattern}`" for pattern in policy.age_restricted], "")
+
+
+def word_list(policy: Policy) -> str:
+    """The words that are not welcome."""
+    if not policy.words:
+        return f"{say.WORDS_EMPTY}\n{say.WORDS_HINT}"
+    return _listed(say.WORDS, [", ".join(f"`{word}`" for word in policy.words)], say.WORDS_HINT)
+
+
+def channels_in_short(policy: Policy) -> str:
+    """'everywhere', 'only in #a, #b' or 'not in #c'."""
+    allowed = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if allows]
+    denied = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if not allows]
+    said = [
+        text.format(channels=_names(names)) for text, names in ((say.ONLY_IN, allowed), (say.NOT_IN, denied)) if names
+    ]
+    return ", ".join(said) or say.EVERYWHERE
+
+
+def _decide_first(seen: Overview) -> str:
+    """Only while nobody has decided anything."""
+    if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
+        return ""
+    quota = words.quota(seen.bot_default)
+    steps = (say.FIRST_QUOTA.format(quota=quota), say.FIRST_CAP, say.FIRST_CHANNELS, say.FIRST_LOG, say.FIRST_ZONE)
+    return "\n".join((say.FIRST_TITLE, say.FIRST_NOTE, *steps))
+
+
+def _line(name: str, value: str, is_set: object, command: str) -> str:
+    layer = say.SET_BY_MODERATORS if is_set else say.BOT_DEFAULT
+    return say.LINE.format(name=name, value=value, layer=layer, command=command)
+
+
+def _log_channel(seen: Overview) -> str:
+    if seen.policy.log_channel_id is None:
+        return say.NOT_SET
+    trouble = f" · {seen.log_trouble}" if seen.log_trouble else ""
+    return f"<#{seen.policy.log_channel_id}>{trouble}"
+
+
+def _rule(name: str, allowed: bool) -> str:
+    return (say.ALLOWED if allowed else say.DENIED).format(name=name)
+
+
+def _names(names: Sequence[str]) -> str:
+    more = [say.MORE.format(count=len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
+    return ", ".join([*names[:NAMES_IN_A_LINE], *more])
+
+
+def _listed(title: str, lines: Sequence[str], hint: str) -> str:
+    more = [say.MORE.format(count=len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
+    return words.shorten(
+        "\n".join([f"### {title}", *lines[:LINES_SHOWN], *more, *([hint] if hint else [])]), TEXT_CHARACTERS
+    )

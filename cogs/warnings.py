@@ -1,0 +1,74 @@
+"""Warnings before the wall: who may spend is told once in a window when little of it is left.
+
+A member privately at the answer to their order, moderators in the log channel, the operator by direct message.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import aiohttp
+import discord
+
+from bot.observer import ReplyView
+from bot.quota import Window, nearly_used
+from bot.service import JobService
+from cogs import moderation_words, render
+from cogs.answer import tell
+from cogs.operator import OperatorLine
+from cogs.server_log import ServerLog
+
+_log = logging.getLogger(__name__)
+
+
+class Warnings:
+    """Looks at the three limits after each order. The books remember who was told, this object only spares asking."""
+
+    def __init__(self, *, service: JobService, server_log: ServerLog, operator: OperatorLine) -> None:
+        self._service = service
+        self._store = service.store
+        self._server_log = server_log
+        self._operator = operator
+        self._told: dict[tuple[int | None, int | None], datetime] = {}
+
+    async def after(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
+        """An order was accepted and its card is shown."""
+        now = datetime.now(UTC)
+        await self._warn_member(interaction, view)
+        await self._warn_server(view.reply.address.guild_id, now)
+        await self._warn_operator(now)
+
+    async def _warn_member(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
+        balance = view.balance
+        used = balance.spent_usd_micros + balance.set_aside_usd_micros
+        if not nearly_used(used, balance.limit_usd_micros):
+            return
+        if await self._is_first(view.reply.address.guild_id, view.reply.user_id, balance.window):
+            try:
+                await tell(interaction, render.note(moderation_words.member_warning(balance)))
+            except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                _log.info("a member could not be told that little is left: %s", error)
+
+    async def _warn_server(self, guild_id: int, now: datetime) -> None:
+        channel_id = (await self._store.policy(guild_id)).log_channel_id
+        cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
+        if channel_id is None or cap is None:
+            return
+        used = cap.spent_usd_micros + cap.set_aside_usd_micros
+        if nearly_used(used, cap.quota.amount_usd_micros) and await self._is_first(guild_id, None, cap.window):
+            layout = render.refused(moderation_words.server_warning(cap))
+            await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}")
+
+    async def _warn_operator(self, now: datetime) -> None:
+        cap = await self._store.operator_cap(self._service.limits, now=now)
+        used = cap.spent_usd_micros + cap.set_aside_usd_micros
+        if nearly_used(used, cap.quota.amount_usd_micros) and await self._is_first(None, None, cap.window):
+            self._operator.tell("daily cap", moderation_words.operator_warning(cap))
+
+    async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+        if self._told.get((guild_id, user_id)) == window.end:
+            return False
+        self._told[guild_id, user_id] = window.end
+        return await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
