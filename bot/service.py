@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
@@ -41,6 +41,10 @@ _log = logging.getLogger(__name__)
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
+
+
+TOKEN_AGONY = timedelta(minutes=3)
+"""So long before a command's token dies nobody relies on it any more."""
 
 
 class CancelOutcome(StrEnum):
@@ -320,7 +324,9 @@ class JobService:
         """We died between writing the jobs down and hearing that Discord showed them."""
         message_id = await self._observer.find_message(reply) if self._observer else None
         if message_id is None:
-            await self.abandon(reply)
+            # A private card cannot be looked for once its token is dead, so it may be there all the same.
+            could_look = not reply.address.private or reply.address.token_expires_at - self._clock() > TOKEN_AGONY
+            await self.abandon(reply, surely_unseen=could_look)
             return
         await self.accept(reply, message_id=message_id)
         if reply.is_final:

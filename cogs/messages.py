@@ -130,6 +130,14 @@ class Messages:
                 return _shown(message)
         return None
 
+    async def posted(self, channel_id: int, *, job_id: str, after: int) -> Shown | None:
+        """Our own message about a job, among those that came right after the message or command `after`."""
+        route = Route("GET", "/channels/{channel_id}/messages", channel_id=channel_id)
+        found: list[dict[str, Any]] = await self._client.http.request(route, params={"after": after, "limit": 100})
+        assert self._client.user is not None, "whoever shows a reply is logged in"
+        ours = [message for message in found if message["author"]["id"] == str(self._client.user.id)]
+        return next((_shown(message) for message in ours if job_id in str(message["components"])), None)
+
     async def files(self, channel_id: int, message_id: int) -> list[PostedFile]:
         """The files of a posted message, under addresses that are good for a day."""
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)

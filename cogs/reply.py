@@ -292,7 +292,19 @@ class _Editor:
                     raise
         # What was private, or can no longer be shown in its channel, goes to the requester alone.
         channel_id = await self._messages.open_direct_channel(user_id)
-        return await self._post(channel_id, announcement, attachments, user_id)
+        earlier = await self._posted_before(channel_id, view)
+        return earlier or await self._post(channel_id, announcement, attachments, user_id)
+
+    async def _posted_before(self, channel_id: int, view: ReplyView) -> Shown | None:
+        """We may have died between posting and writing that down, and Discord remembers a nonce for minutes only."""
+        try:
+            return await self._messages.posted(
+                channel_id, job_id=view.jobs[0].job.id, after=self.address.interaction_id
+            )
+        except discord.HTTPException as error:
+            if _passing(error):
+                raise
+            return None  # a channel that may be written to but not read
 
     async def _post(
         self, channel_id: int, layout: ui.LayoutView, attachments: list[_Attachment], user_id: int

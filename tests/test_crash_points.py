@@ -143,7 +143,7 @@ STORIES = {
     "busy": Story(act=order_when_the_provider_is_busy, reaches=("store.back_to_line",)),
     "private and late": Story(
         act=order_in_private,
-        reaches=("messages.open_direct_channel", "messages.post"),
+        reaches=("messages.open_direct_channel", "messages.posted", "messages.post"),
         token_dies=True,
         down_seconds=TWENTY_MINUTES,
     ),

@@ -141,8 +141,11 @@ async def test_a_card_whose_acceptance_was_never_written_down_is_found_again(her
     assert "Completed" in order.text
 
 
-async def test_a_private_card_that_nobody_can_find_again_costs_nothing(here: World) -> None:
-    await here.start(CRASH_AT="answer.show", CRASH_WHEN="after")
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_private_card_that_nobody_can_find_again_costs_nothing_and_its_member_is_told(
+    here: World, when: str
+) -> None:
+    await here.start(CRASH_AT="answer.show", CRASH_WHEN=when)
     await here.discord.slash(here.member, here.channel, "imagine", prompt="a cave", private=True)
     await here.dead()
     here.pass_time(TWENTY_MINUTES)
@@ -151,7 +154,10 @@ async def test_a_private_card_that_nobody_can_find_again_costs_nothing(here: Wor
     await here.stop()
     assert here.provider.orders == []
     assert audit(here).outcomes == {"not_shown": 1}
-    assert audit(here).stuck == []
+    assert audit(here).problems == []
+    (message,) = here.discord.direct(here.member).messages.values()
+    assert "Failed" in message.text
+    assert "not charged" in message.text
 
 
 async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_the_cost_of_the_house(

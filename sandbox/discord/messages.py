@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from sandbox.discord.files import Attachment, Json, Upload
 from sandbox.discord.rules import ApiError, Limits, bad_form, check_message, require
@@ -24,6 +24,9 @@ from sandbox.discord.world import (
 
 SUPPRESS_EMBEDS, SUPPRESS_NOTIFICATIONS = 1 << 2, 1 << 12
 MAY_BE_SENT = SUPPRESS_EMBEDS | EPHEMERAL | SUPPRESS_NOTIFICATIONS | COMPONENTS_V2
+
+REMEMBERS_NONCES = timedelta(minutes=3)
+"""Discord promises "a few minutes"."""
 
 Uploads = dict[int, Upload]
 
@@ -53,8 +56,9 @@ class Messages:
         nonce = str(body["nonce"]) if body.get("nonce") is not None else None
         if nonce is not None and body.get("enforce_nonce"):
             require(len(nonce) <= 25, "nonce: 25 characters at most")
+            recently = datetime.now(UTC) - REMEMBERS_NONCES
             for earlier in reversed(channel.messages.values()):
-                if earlier.nonce == nonce and earlier.author is author:
+                if earlier.nonce == nonce and earlier.author is author and earlier.created_at > recently:
                     return earlier
         flags = int(body.get("flags") or 0)
         require(not flags & ~MAY_BE_SENT, f"flags: {flags}")
