@@ -313,7 +313,7 @@ def brisk() -> Iterator[None]:
         patch.object(lane, "SLOWEST_PROBE_SECONDS", 0.1),
         patch.object(lost, "FIRST_PAUSE_SECONDS", 0.02),
         patch.object(lost, "LONGEST_PAUSE_SECONDS", 0.05),
-        patch.object(worker, "ENOUGH_SECONDS", 0.1),
+        patch.object(worker, "ENOUGH_SECONDS", 0.5),
         patch.object(worker, "FIRST_PAUSE_SECONDS", 0.01),
         patch.object(worker, "LONGEST_PAUSE_SECONDS", 0.05),
         patch.object(shelf, "_drawn", _small_picture),

@@ -23,7 +23,7 @@ from tests.core import PIXAZO_LARGE, PRICE, Core, a_core
 from tests.fakes import until
 from tests.test_watcher import in_no_time
 
-BUSY = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}, headers={"Retry-After": "0.3"}))
+BUSY = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}, headers={"Retry-After": "0.6"}))
 BUSY_WITHOUT_HINT = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}))
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
@@ -88,18 +88,21 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
 # -- overloaded ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("plan", "pause_seconds"), [(BUSY, 0.3), (BUSY_WITHOUT_HINT, 0.1)])
+@pytest.mark.parametrize(("plan", "pause_seconds"), [(BUSY, 0.6), (BUSY_WITHOUT_HINT, 0.5)])
 async def test_an_overloaded_provider_keeps_the_job_queued_and_is_not_hammered(
     core: Core, plan: Plan, pause_seconds: float
 ):
     core.sandbox.next_order(plan, plan)
     job = await core.order()
     behind = await core.order("behind")
-    await until(lambda: core.submissions == 1)
-    await core.reached(job, JobStatus.QUEUED)
-    view = await core.service.view(job.reply_id)
-    assert view is not None
-    assert view.jobs[0].place_in_line is not None
+
+    async def sent_back() -> bool:
+        view = await core.service.view(job.reply_id)
+        assert view is not None
+        shown = view.jobs[0]
+        return core.submissions > 0 and shown.job.status is JobStatus.QUEUED and shown.place_in_line is not None
+
+    await until(sent_back)
     assert await core.set_aside() == 2 * PRICE
     await core.ended(job, behind)
     assert await core.money() == (2 * PRICE, 0, 0)
