@@ -94,7 +94,7 @@ DEFAULT_NOT_ALLOWED = (
 )
 
 DEFAULT_MODEL_IS = "Who names no model gets **{model}** ({layer})."
-DEFAULT_MODEL_UNAVAILABLE = "{model} cannot be ordered at the moment. Pick one that is offered while you type."
+DEFAULT_MODEL_UNAVAILABLE = "{model} cannot be the default here. Pick one that is offered while you type."
 DEFAULT_MODEL_FORBIDDEN = (
     "Not everybody may use {model} everywhere here, so it cannot be the default. Allow it first with `/settings "
     "models` or `/settings age-restricted`, or pick another one."

@@ -199,7 +199,7 @@ class SettingsCommands(commands.Cog):
         chosen = None if model is None else self._catalogue.get(model)
         if chosen is not None:
             policy = await self._policy(interaction)
-            if not chosen.orderable or chosen.provider not in self._service.providers:
+            if chosen not in self._offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
                 await tell(interaction, render.refused(say.DEFAULT_MODEL_UNAVAILABLE.format(model=chosen.label)))
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
@@ -335,8 +335,11 @@ class SettingsCommands(commands.Cog):
 
     # -- suggestions ----------------------------------------------------------------------------------
 
-    @show.autocomplete("model")
     @default_model.autocomplete("model")
+    async def _everyday_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return await suggestions.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+
+    @show.autocomplete("model")
     async def _one_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
         return suggestions.any_models(self._service, text)
 
