@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import discord
 
+from bot.errors import StoreError
 from bot.observer import ReplyView
 from bot.quota import Window, nearly_used
 from bot.service import JobService
@@ -34,11 +35,14 @@ class Warnings:
         self._told: dict[tuple[int | None, int | None], datetime] = {}
 
     async def after(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
-        """An order was accepted and its card is shown."""
+        """An order was accepted and its card is shown: whatever goes wrong in here must not say otherwise."""
         now = datetime.now(UTC)
-        await self._warn_member(interaction, view)
-        await self._warn_server(view.reply.address.guild_id, now)
-        await self._warn_operator(now)
+        try:
+            await self._warn_member(interaction, view)
+            await self._warn_server(view.reply.address.guild_id, now)
+            await self._warn_operator(now)
+        except StoreError:
+            _log.exception("nobody could be told what is left")
 
     async def _warn_member(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
         balance = view.balance
@@ -70,5 +74,6 @@ class Warnings:
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
         if self._told.get((guild_id, user_id)) == window.end:
             return False
+        is_first = await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
         self._told[guild_id, user_id] = window.end
-        return await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
+        return is_first

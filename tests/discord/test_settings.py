@@ -8,6 +8,7 @@ from typing import Any
 import discord
 import pytest
 
+from bot.errors import StoreError
 from bot.jobs import JobKind
 from bot.policy import MOST_ENTRIES, Policy
 from bot.quota import Period, Window
@@ -556,6 +557,16 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     assert await warnings_of(stage, stage.bob, model=FLUX) == []
     assert len(told) == 1
     assert "have used 84 % of today's cap of $0.19" in told[0]
+
+
+async def test_an_order_stands_when_the_books_fail_right_after_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fails(*args: Any, **kwargs: Any) -> None:
+        raise StoreError("disk full")
+
+    monkeypatch.setattr(stage.core.store, "operator_cap", fails)
+    assert await warnings_of(stage, stage.ada) == []
 
 
 # -- help ------------------------------------------------------------------------------------------------------
