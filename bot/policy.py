@@ -211,7 +211,7 @@ def _differences(setting: str, old: Mapping[str, str], new: Mapping[str, str]) -
 
 
 def _listed(names: Collection[str]) -> dict[str, str]:
-    return dict.fromkeys(names, "listed")
+    return {f"`{name}`": "listed" for name in names}
 
 
 def _channel_words(policy: Policy) -> dict[str, str]:
@@ -220,7 +220,7 @@ def _channel_words(policy: Policy) -> dict[str, str]:
 
 def _rule_words(policy: Policy) -> dict[str, str]:
     return {
-        f"{rule.pattern}{f' for <@&{rule.role_id}>' if rule.role_id else ''}": _allowed(rule.allows)
+        f"`{rule.pattern}`{f' for <@&{rule.role_id}>' if rule.role_id else ''}": _allowed(rule.allows)
         for rule in policy.model_rules
     }
 

@@ -308,7 +308,7 @@ async def test_a_word_on_the_list_is_named_and_nothing_is_ordered(stage: Stage) 
     await stage.until_says(await stage.imagine(prompt="Al Gore's headphones; a gorey hill"), "not welcome")
     await stage.settings("words", action="remove", words="gore")
     await stage.until_says(await stage.imagine(prompt="a gore scene"), "Completed")
-    assert ("words", "gore listed", "not listed", None) in await record(stage)
+    assert ("words", "`gore` listed", "not listed", None) in await record(stage)
 
 
 # -- the clock -------------------------------------------------------------------------------------------------
