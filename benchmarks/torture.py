@@ -75,6 +75,7 @@ class Figures:
     recover_seconds_p99: float = 0.0
     settle_seconds: float = 0.0
     """From the last start until every command was at its end and shown."""
+    unfinished_at_last_start: int = 0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     seed: int = 0
     seconds: float = 0.0
@@ -117,13 +118,14 @@ async def torture(
         here.kill()
         await here.dead()
         here.pass_time(A_NIGHT_SECONDS)
+        unfinished = here.unfinished
         await here.start()
         settle_seconds = await here.settled(timeout_seconds=120)
         status = await here.stop(politely=True)
         figures = _figures(audit(here), kills, recovered)
         if status != 0:
             figures.problems.append(f"the last bot ended with {status}")
-        figures.settle_seconds = round(settle_seconds, 3)
+        figures.settle_seconds, figures.unfinished_at_last_start = round(settle_seconds, 3), unfinished
         figures.seed, figures.simulated_hours = seed, round(here.ahead_seconds / 3600, 1)
     figures.seconds = round(time.monotonic() - begun_at, 1)
     figures.made_at = datetime.now(UTC).isoformat(timespec="seconds")

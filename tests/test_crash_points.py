@@ -28,8 +28,6 @@ class Story:
     act: Callable[[World], Awaitable[None]]
     reaches: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict[str, str])
-    token_dies: bool = False
-    """The bot believes itself 14 minutes after the command: results go through the channel or as a direct message."""
     down_seconds: float = SIX_MINUTES
 
 
@@ -91,7 +89,10 @@ async def order_when_the_provider_is_busy(here: World) -> None:
 
 
 async def order_in_private(here: World) -> None:
-    await imagine(here, "a secret cove", private=True)
+    """The token dies at once, so the picture goes as a direct message."""
+    order = await imagine(here, "a secret cove", private=True)
+    if await seen(here, lambda: order.answer is not None):
+        order.opened_at -= TWENTY_MINUTES
 
 
 async def moderate(here: World) -> None:
@@ -144,7 +145,6 @@ STORIES = {
     "private and late": Story(
         act=order_in_private,
         reaches=("messages.open_direct_channel", "messages.posted", "messages.post"),
-        token_dies=True,
         down_seconds=TWENTY_MINUTES,
     ),
     "moderate": Story(act=moderate, reaches=("store.set_limit", "store.grant", "store.reset", "store.set_blocked")),
@@ -195,8 +195,7 @@ async def here(nursery: Nursery, tmp_path: Path):
 async def die(here: World, story: Story, *, at: str, when: str, nth: int = 1) -> None:
     """The first life: as far as the point."""
     here.settings |= story.settings
-    clock = {"CLOCK_AHEAD_SECONDS": str(here.ahead_seconds + 840)} if story.token_dies else {}
-    await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth), **clock)
+    await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth))
     if not here.is_dead:
         await told(here, story)
     assert await here.dead() == KILLED, f"not killed at {at}:\n{here.last_words()}"
@@ -310,9 +309,8 @@ async def passed_in(nursery: Nursery, folder: Path, story: Story) -> Counter[str
     """How often a story that nothing disturbs passes each point."""
     async with world(nursery, folder) as here:
         here.settings |= story.settings
-        clock = {"CLOCK_AHEAD_SECONDS": "840"} if story.token_dies else {}
         record = folder / "passed"
-        await here.start(CRASH_RECORD=str(record), **clock)
+        await here.start(CRASH_RECORD=str(record))
         await told(here, story)
         await here.settled()
         await here.stop()
@@ -322,8 +320,7 @@ async def passed_in(nursery: Nursery, folder: Path, story: Story) -> Counter[str
 async def die_or_pass(here: World, story: Story, *, at: str, when: str, nth: int) -> None:
     """As `die`, but a story told again may pass a point less often: then the bot is killed at its end."""
     here.settings |= story.settings
-    clock = {"CLOCK_AHEAD_SECONDS": "840"} if story.token_dies else {}
-    await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth), **clock)
+    await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth))
     if not here.is_dead:
         await told(here, story)
         async with asyncio.timeout(30):
