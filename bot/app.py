@@ -289,6 +289,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
         metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
         metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
         metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
+        supervisor.start_forever("places in line", service.keep_places_true)
         supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         yield bot
 

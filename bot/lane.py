@@ -133,6 +133,19 @@ class Lane:
             self._in_flight -= 1
             self._wake.set()
 
+    @contextmanager
+    def place_given_up(self) -> Generator[None]:
+        """While a job only waits to be found again, its place is for others: that may take hours.
+
+        Found, it takes a place again without waiting for one: it is at the provider in any case.
+        """
+        self._in_flight -= 1
+        self._wake.set()
+        try:
+            yield
+        finally:
+            self._in_flight += 1
+
     # -- submissions under way ------------------------------------------------------------------------
 
     @contextmanager

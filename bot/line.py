@@ -68,6 +68,16 @@ class FairLine:
         """The place the member's next job would get."""
         return self._count_until(user_id, len(self._turns.get(user_id, ())))
 
+    def upcoming(self, count: int) -> list[str]:
+        """The next jobs in the order of their turns, if nobody joins or leaves."""
+        found: list[str] = []
+        for rounds in range(count):
+            in_this_round = [waiting[rounds] for waiting in self._turns.values() if len(waiting) > rounds]
+            found.extend(in_this_round)
+            if len(found) >= count or not in_this_round:
+                break
+        return found[:count]
+
     def _count_until(self, user_id: int, own_before: int) -> int:
         """How many are taken up to the member's job that has `own_before` of their own before it."""
         place, passed_own_turn = own_before + 1, False

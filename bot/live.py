@@ -28,6 +28,8 @@ class Live:
     progress: Progress | None = None
     preview_url: str | None = None
     cancel_wanted: bool = False
+    uploaded_again: bool = False
+    """Its input pictures were given to the provider a second time."""
     hook: bytes | None = None
     """Digest of the secret webhook path of this job's order."""
     claims: list[str] = field(default_factory=list[str])

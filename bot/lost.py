@@ -15,8 +15,11 @@ from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-LOOK_UP_SECONDS = 300.0
-"""So long a lost answer is looked for in a provider's list. Not there by then: it was never accepted."""
+LOOK_UP_SECONDS = 60.0
+"""So long after it left an order is looked for in a provider's list. Not there by then: it was never accepted."""
+
+LEAST_LOOK_UP_SECONDS = 20.0
+"""And at least so long after a restart."""
 
 SUBMISSION_SPAN = timedelta(seconds=90)
 """A lost order was created at the provider within this after it left: longer than any submission may take."""
@@ -49,7 +52,9 @@ class LostOrders:
         """
         give_up_at = _required(job.deadline_at)
         if lane.provider.can_list:
-            give_up_at = min(give_up_at, _required(job.submitted_at) + timedelta(seconds=LOOK_UP_SECONDS))
+            look_up_until = _required(job.submitted_at) + timedelta(seconds=LOOK_UP_SECONDS)
+            at_least_until = self._clock() + timedelta(seconds=LEAST_LOOK_UP_SECONDS)
+            give_up_at = min(give_up_at, max(look_up_until, at_least_until))
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
             if (claimed := await self._claimed(job, lane, live)) is not None:

@@ -92,8 +92,8 @@ class _Order:
             return
         if field is None:
             raise self._unknown("prompt")
-        if not text:
-            raise self._bad("prompt", "missing", field.accepted)
+        if not any(character.isprintable() and not character.isspace() for character in text):
+            raise self._bad("prompt", "missing", field.accepted)  # nothing a model could see either
         self.body[field.name] = self._checked(field, "prompt", text)
 
     def put_pictures(self) -> None:

@@ -9,6 +9,7 @@ On start `resume` takes every unfinished job down the same line from where it st
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -37,6 +38,10 @@ from bot.supervisor import Supervisor
 from bot.worker import Worker, cancel_at_provider
 
 _log = logging.getLogger(__name__)
+
+PLACES_SECONDS = 5.0
+PLACES_SHOWN = 5
+"""So often the first few in each line are shown their place anew, where it changed."""
 
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
@@ -94,6 +99,8 @@ class JobService:
         self._lanes: dict[str, Lane] = {}
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
+        self._places: dict[str, int | None] = {}
+        """The place last shown on the card of each job that waits."""
         self._observer: Observer | None = None
         self._worker = Worker(
             store=store,
@@ -211,6 +218,7 @@ class JobService:
             )
             for job, quote in zip(reply.jobs, quotes, strict=True)
         )
+        self._places.update((view.job.id, view.place_in_line) for view in views if view.place_in_line is not None)
         return ReplyView(reply=reply, jobs=views, balance=balance)
 
     def _paces(self, member: Member) -> tuple[tuple[Pace, int], ...]:
@@ -331,6 +339,24 @@ class JobService:
         await self.accept(reply, message_id=message_id)
         if reply.is_final:
             self._notify(reply)  # we died while giving it up, and it is visible after all
+
+    async def keep_places_true(self) -> None:
+        """Show those who are next how the line moves, for ever. Who is far back learns of it when it matters."""
+        while True:
+            await asyncio.sleep(PLACES_SECONDS)
+            for lane in self._lanes.values():
+                for job_id in lane.line.upcoming(PLACES_SHOWN):
+                    place = lane.line.place(job_id)
+                    if self._places.get(job_id) == place:
+                        continue
+                    self._places[job_id] = place
+                    reply = await self.store.reply_of_job(job_id)
+                    if reply is not None:
+                        self._notify(reply)
+            waiting = [lane.line for lane in self._lanes.values()]
+            self._places = {
+                job_id: place for job_id, place in self._places.items() if any(job_id in line for line in waiting)
+            }
 
     def stop(self) -> None:
         """Start nothing new. What is under way stays on disk and goes on at the next start."""

@@ -62,6 +62,9 @@ LONGEST_PAUSE_SECONDS = 60.0
 QUEUED_FAILURES = 5
 """So often a job that was not yet sent is taken up again after an unexpected error."""
 
+UNUSABLE_INPUT = 422
+"""Krea's answer when it cannot read an input picture; documented as worth one new upload."""
+
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_SECONDS = 300.0
@@ -198,6 +201,9 @@ class Worker:
                     lane.note_fault(error)
                 else:
                     lane.note_success()
+                if error.status == UNUSABLE_INPUT and await self._forget_uploads(job):
+                    again = await self._not_accepted(job)
+                    return await self._submit(again, lane) if again and again.status is JobStatus.QUEUED else again
                 return await self.fail(job, failure_of(error))
             except ProviderUnavailable as error:
                 _log.warning("not accepted: %s", error)
@@ -227,12 +233,17 @@ class Worker:
     async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:
         """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
         lane.hold(seconds)
+        waiting = await self._not_accepted(job)
+        if waiting is not None and waiting.status is JobStatus.QUEUED:
+            lane.enter(job.id, job.request.user_id, at_front=True)
+        return waiting
+
+    async def _not_accepted(self, job: Job) -> Job | None:
+        """submitting → queued, or cancelled where that was wanted meanwhile."""
         waiting = await written(lambda: self._store.back_to_line(job.id))
         if waiting is not None and self._live.of(job.id).cancel_wanted:
             cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
-            return await self._show(await written(cancel))
-        if waiting is not None:
-            lane.enter(job.id, job.request.user_id, at_front=True)
+            waiting = await written(cancel)
         return await self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
@@ -254,12 +265,22 @@ class Worker:
             urls.append(url)
         return urls
 
+    async def _forget_uploads(self, job: Job) -> bool:
+        """Whether an input picture can be uploaded once more: the address the provider gave may have expired."""
+        live = self._live.of(job.id)
+        if live.uploaded_again:
+            return False
+        live.uploaded_again = True
+        hashes = [image.sha256 for image in job.request.images]
+        return await written(partial(self._store.forget_uploads, job.provider, hashes)) > 0
+
     # -- look up ------------------------------------------------------------------------------------------
 
     async def _look_up(self, job: Job, lane: Lane) -> Job | None:
         """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
         try:
-            remote_id = await self._lost.find(job, lane, self._live.of(job.id))
+            with lane.place_given_up():
+                remote_id = await self._lost.find(job, lane, self._live.of(job.id))
         except NotFoundAgain as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
@@ -411,4 +432,5 @@ def _never_left(error: Exception) -> bool:
 
 
 def _worth_another_try(error: Exception) -> bool:
-    return isinstance(error, MediaError) and error.transient
+    # What stands in for a picture right after the end, such as a page of the CDN's own, may be one a moment later.
+    return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")

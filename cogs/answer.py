@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,8 +23,11 @@ from cogs.messages import NOBODY, Messages, Shown
 _log = logging.getLogger(__name__)
 
 DEFER_AFTER_SECONDS = 1.0
+ANSWER_SECONDS = 3.5
+"""Discord's 3 seconds and a little for clocks that differ."""
+
+LOOK_SECONDS = 10.0
 _ALREADY_ACKNOWLEDGED = 40060
-_UNKNOWN_INTERACTION = 10062
 
 
 class NotShown(Exception):
@@ -72,22 +76,30 @@ class Answer:
             if self._deferred:
                 return await self._edit_original(view)
             try:
-                response = await self._interaction.response.send_message(
-                    view=view, ephemeral=self._private, allowed_mentions=NOBODY
-                )
+                # Discord takes no answer after 3 seconds, so trying for longer would only hold the money.
+                async with asyncio.timeout(ANSWER_SECONDS):
+                    message_id = await self._send(view)
             except discord.HTTPException as error:
-                if error.code == _UNKNOWN_INTERACTION:
-                    raise NotShown(surely=True) from error
                 if error.code != _ALREADY_ACKNOWLEDGED and error.status < 500:
                     raise NotShown(surely=True) from error
                 # The answer may have arrived although we were told otherwise (a repeated call after a lost response).
                 return await self._look_for_it()
             except (aiohttp.ClientError, OSError, discord.InteractionResponded):
                 return await self._look_for_it()
-        message_id = response.message_id
         if message_id is None:
             return await self._look_for_it()
         return Shown(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
+
+    async def _send(self, view: ui.LayoutView) -> int | None:
+        """The card as the answer; once more when the connection broke, since Discord accepts only one of the two."""
+        respond = partial(
+            self._interaction.response.send_message, view=view, ephemeral=self._private, allowed_mentions=NOBODY
+        )
+        try:
+            return (await respond()).message_id
+        except (aiohttp.ClientError, ConnectionError) as error:
+            _log.info("the connection broke while answering: %s", error)
+            return (await respond()).message_id
 
     async def refuse(self, text: str) -> None:
         """Say privately why nothing was ordered."""
@@ -123,7 +135,8 @@ class Answer:
 
     async def _look_for_it(self) -> Shown:
         try:
-            return await self._messages.original(address_of(self._interaction))
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await self._messages.original(address_of(self._interaction))
         except discord.HTTPException as error:
             raise NotShown(surely=error.status == 404) from error
         except (aiohttp.ClientError, OSError) as error:

@@ -153,6 +153,7 @@ class _Editor:
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
         self._shown: object = None
+        self._hides_prompt = False
 
     async def run(self) -> None:
         """Until the message shows what is known now."""
@@ -222,7 +223,7 @@ class _Editor:
         if overtaken and self._status_edit is not None:
             # The status edit left before the final one but may have arrived after it.
             await asyncio.wait({self._status_edit})
-            await self._put_right(view, attachments, shown)
+            await self._put_right(view, attachments, shown)  # with or without the prompt, as it was taken
         by_sha = {item.sha256: shown.attachment_ids.get(item.picture.filename) for item in attachments}
         ended_at = max((job.job.finished_at for job in view.jobs if job.job.finished_at), default=None)
         seconds = (datetime.now(UTC) - ended_at).total_seconds() if ended_at else None
@@ -271,6 +272,7 @@ class _Editor:
     async def _offer(self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool) -> Shown:
         """Through the command's token while it lives, then by editing as the bot, else as a new message."""
         pictures = [item.picture for item in attachments]
+        self._hides_prompt = hide_prompt
         layout = render.card(view, pictures=pictures, hide_prompt=hide_prompt)
         if token_is_alive(self.address):
             try:
@@ -314,7 +316,8 @@ class _Editor:
         )
 
     async def _put_right(self, view: ReplyView, attachments: list[_Attachment], shown: Shown) -> None:
-        layout = render.card(view, pictures=[item.picture for item in attachments])
+        pictures = [item.picture for item in attachments]
+        layout = render.card(view, pictures=pictures, hide_prompt=self._hides_prompt)
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
         try:
             async for attempt in stamina.retry_context(on=_passing, attempts=5, timeout=60):

@@ -42,7 +42,6 @@ CHECKING = "Checking"
 
 NOT_CHARGED = "not charged"
 PLACE_IN_LINE = "place {place} in line"
-WAITING_AT_PROVIDER = "waiting for a free machine"
 PREVIEW = "preview"
 STARTED = "started {when}"
 EXPECTED = "usually done {when}"

@@ -57,6 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"cogs", "bot.observer", "bot.service", "bot.supervisor", "discord", "stamina", "aiohttp.ClientError"},
     "sandbox": {"sandbox", "aiohttp", "PIL"},
     "sandbox.demo": ANYTHING,
+    "sandbox.screenshots": {"sandbox", "playwright"},
 }
 
 

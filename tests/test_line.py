@@ -110,3 +110,10 @@ def test_everybody_is_taken_once_unless_they_left(entries: list[tuple[int, bool]
     for job_id in left:
         assert line.leave(job_id)
     assert sorted(drained(line)) == sorted(set(ids) - left)
+
+
+@given(ENTRIES, st.integers(0, 40))
+def test_the_upcoming_jobs_are_those_that_are_taken_next(entries: list[tuple[int, bool]], count: int):
+    line = a_line(entries)
+    promised = line.upcoming(count)
+    assert promised == drained(line)[:count]

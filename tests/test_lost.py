@@ -111,10 +111,10 @@ async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     core.sandbox.next_order(NEVER_TAKEN)
     first = await core.reached(await core.order(), JobStatus.UNCERTAIN)
-    core.clock.move(seconds=60)
+    core.clock.move(seconds=50)
     core.sandbox.next_order(NEVER_TAKEN)
     second = await core.reached(await core.order(), JobStatus.UNCERTAIN)
-    core.clock.move(minutes=4, seconds=30)
+    core.clock.move(seconds=15)
     assert reason_of(await core.ended(first)) is FailureReason.OUTCOME_UNKNOWN
     assert second.submitted_at is not None
     remote = a_job_at_the_provider(core, second.path, second.submitted_at)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bot import service
 from bot.errors import (
     BadOption,
     DuplicateCommand,
@@ -21,7 +22,7 @@ from bot.errors import (
 )
 from bot.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress
 from bot.quota import Member
-from sandbox.plans import Ending, Plan, Trouble
+from sandbox.plans import Ending, How, Plan, Trouble
 from tests.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.fakes import until
 
@@ -304,3 +305,32 @@ async def test_input_pictures_are_uploaded_once_and_named_in_the_order(core: Cor
     assert len(uploads) == 1
     assert all("/uploads/" in order.body["image_url"] for order in core.sandbox.orders)
     assert image.role is ImageRole.SOURCE
+
+
+async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(service, "PLACES_SECONDS", 0.01)
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(FOREVER)
+        running = await core.reached(await core.order(), JobStatus.RUNNING)
+        first, second = await core.order("first"), await core.order("second")
+        showing = asyncio.create_task(core.service.keep_places_true())
+        try:
+            assert await core.service.cancel(first) is service.CancelOutcome.CANCELLED
+            await until(lambda: second.reply_id in core.observer.changed)
+            view = await core.service.view(second.reply_id)
+            assert view is not None
+            assert [job.place_in_line for job in view.jobs] == [1]
+        finally:
+            showing.cancel()
+            await core.service.cancel(await core.now(second))
+            await core.service.cancel(await core.now(running))
+
+
+async def test_an_order_that_has_to_be_found_again_leaves_its_place_to_others(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(Plan(trouble=Trouble(how=How.RESET)))
+        lost = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.UNCERTAIN)
+        assert (await core.ended(await core.order(model_id=PIXAZO_LARGE))).status is JobStatus.SUCCEEDED
+        assert (await core.now(lost)).status is JobStatus.UNCERTAIN

@@ -264,3 +264,25 @@ async def test_a_job_cancelled_while_its_picture_is_uploaded_is_not_sent(core: C
     await core.ended(await core.order("another"))
     assert [order.body["prompt"] for order in core.sandbox.orders] == ["another"]
     assert (await core.now(job)).status is JobStatus.CANCELLED
+
+
+UNREADABLE = Trouble(status=422, body={"error": "Invalid asset URL"})
+
+
+async def test_an_input_whose_address_the_provider_no_longer_takes_is_uploaded_once_more(core: Core):
+    image = await core.an_input()
+    first = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    core.sandbox.next_order(Plan(trouble=UNREADABLE))
+    again = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    assert (first.status, again.status) == (JobStatus.SUCCEEDED, JobStatus.SUCCEEDED)
+    assert len(core.sandbox.seen("upload")) == 2
+    assert core.submissions == 3
+
+
+async def test_an_input_the_provider_cannot_use_at_all_is_not_uploaded_for_ever(core: Core):
+    image = await core.an_input()
+    core.sandbox.next_order(Plan(trouble=UNREADABLE), Plan(trouble=UNREADABLE))
+    job = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    assert job.status is JobStatus.FAILED
+    assert len(core.sandbox.seen("upload")) == 2
+    assert await core.money() == (0, 0, 0)

@@ -34,7 +34,7 @@ _MODERATION = re.compile(
 _ABOUT_AN_INPUT = re.compile(r"\b(?:style|lora|moodboard|asset)s?\b", re.IGNORECASE)
 _SAYS_NOTHING = re.compile(
     r"(?:an? )?(?:internal|unknown|unexpected|server|error|errors|failed|failure|job|task|request|generation|has"
-    r"|occurred|provider|something|went|wrong|bad|null|none|n/a|please|try|again|later|[\s.,:;!_-])*",
+    r"|occurred|provider|something|went|wrong|bad|null|none|n/a|please|try|again|later|http|\d{3}|[\s.,:;!_-])*",
     re.IGNORECASE,
 )
 # Markup, data structures and the operator's own affairs are nothing a member could act on.

@@ -28,6 +28,8 @@ def copy_database(source: Path, target: Path) -> None:
 
     Raises StoreError.
     """
+    if target.resolve() == source.resolve():
+        raise StoreError(f"{target} is the database itself. Name another file for the copy.")
     unfinished = Path(f"{target}.unfinished")
     try:
         unfinished.unlink(missing_ok=True)

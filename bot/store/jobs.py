@@ -248,6 +248,12 @@ def remember_upload(connection: sqlite3.Connection, provider: str, sha256: str, 
 # -- reading --------------------------------------------------------------------------------------------
 
 
+def forget_uploads(connection: sqlite3.Connection, provider: str, hashes: Sequence[str]) -> int:
+    """Ask for a new upload of these contents next time. Returns how many addresses were known."""
+    rows = [(provider, sha256) for sha256 in hashes]
+    return connection.executemany("DELETE FROM uploads WHERE provider = ? AND sha256 = ?", rows).rowcount
+
+
 def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
     row = connection.execute(_JOB, (job_id,)).fetchone()
     return None if row is None else _job(connection, row)

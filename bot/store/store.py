@@ -247,6 +247,10 @@ class Store:
         """The address the provider gave for this content before."""
         return await self._read(partial(jobs.uploaded_url, provider=provider, sha256=sha256))
 
+    async def forget_uploads(self, provider: str, hashes: Sequence[str]) -> int:
+        """The addresses given for these contents are no good any more. Returns how many were known."""
+        return await self._write(partial(jobs.forget_uploads, provider=provider, hashes=hashes))
+
     async def remember_upload(self, provider: str, sha256: str, url: str, *, now: datetime) -> None:
         await self._write(partial(jobs.remember_upload, provider=provider, sha256=sha256, url=url, now=now))
 
