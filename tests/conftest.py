@@ -13,6 +13,7 @@ import hypothesis
 import pytest
 
 from bot.settings import Settings
+from tests.rows import RowMarks
 
 if TYPE_CHECKING:
     from tests.core import Core
@@ -48,6 +49,11 @@ def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 sys.addaudithook(_stay_here)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Which test shows which row of the fault matrix."""
+    config.pluginmanager.register(RowMarks(), "rows of the fault matrix")
 
 
 @pytest.fixture(autouse=True)

@@ -36,12 +36,15 @@ TABLE = (
 )
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize(("address", "reach"), TABLE)
 def test_the_reach_of_an_address(address: str, reach: Reach) -> None:
     assert reach_of(address) is reach
 
 
+@pytest.mark.f55
 @given(st.ip_addresses(v=4))
+@pytest.mark.f55
 def test_an_ipv4_address_reaches_no_further_in_ipv6_clothes(address: IPv4Address) -> None:
     number = int(address)
     assert reach_of(f"::ffff:{address}") is reach_of(str(address))
@@ -50,6 +53,7 @@ def test_an_ipv4_address_reaches_no_further_in_ipv6_clothes(address: IPv4Address
         assert reach_of(str(IPv6Address(clothes))) is not Reach.PUBLIC
 
 
+@pytest.mark.f55
 @given(st.ip_addresses())
 def test_what_the_standard_library_calls_not_global_is_never_public(address: IPv4Address | IPv6Address) -> None:
     if not address.is_global and not (isinstance(address, IPv6Address) and address.ipv4_mapped):

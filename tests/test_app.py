@@ -127,6 +127,7 @@ async def a_scene(directory: Path) -> AsyncIterator[Scene]:
             assert secret not in scene.log
 
 
+@pytest.mark.f33
 async def test_killed_while_the_provider_works_the_picture_still_arrives_and_is_paid_once(scene: Scene):
     scene.provider.next_order(FOREVER)
     interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
@@ -143,6 +144,8 @@ async def test_killed_while_the_provider_works_the_picture_still_arrives_and_is_
     assert scene.books() == (PRICE, 0)
 
 
+@pytest.mark.f23
+@pytest.mark.f33
 async def test_killed_right_after_the_order_left_it_is_found_again_and_not_sent_twice(scene: Scene):
     scene.provider.next_order(Plan(trouble=LOST_ANSWER, seconds_factor=3))
     interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
@@ -154,6 +157,7 @@ async def test_killed_right_after_the_order_left_it_is_found_again_and_not_sent_
     assert scene.books() == (PRICE, 0)
 
 
+@pytest.mark.f34
 async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: Scene):
     scene.provider.next_order(FOREVER)
     interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
@@ -171,6 +175,7 @@ async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: 
     assert scene.books() == (PRICE, 0)
 
 
+@pytest.mark.f40
 async def test_a_second_copy_on_the_same_data_refuses_to_start_and_the_first_goes_on(scene: Scene):
     second = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bot", cwd=scene.directory, stderr=asyncio.subprocess.PIPE,

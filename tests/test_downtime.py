@@ -141,6 +141,7 @@ async def test_a_card_whose_acceptance_was_never_written_down_is_found_again(her
     assert "Completed" in order.text
 
 
+@pytest.mark.f44
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_private_card_that_nobody_can_find_again_costs_nothing_and_its_member_is_told(
     here: World, when: str
@@ -160,6 +161,8 @@ async def test_a_private_card_that_nobody_can_find_again_costs_nothing_and_its_m
     assert "not charged" in message.text
 
 
+@pytest.mark.f28
+@pytest.mark.f35
 async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_the_cost_of_the_house(
     here: World,
 ) -> None:

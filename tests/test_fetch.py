@@ -195,6 +195,7 @@ async def test_proxies_of_the_environment_are_not_used(
 # -- how much, how long -------------------------------------------------------------------------------
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
     local: Fetcher, server: PictureServer, *, told: bool
@@ -227,6 +228,7 @@ async def test_an_endless_body_is_cut_off(local: Fetcher, server: PictureServer)
     assert sent < 20_000_000
 
 
+@pytest.mark.f54
 async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Fetcher, server: PictureServer) -> None:
     bomb = gzip.compress(gzip.compress(bytes(500_000_000), 1), 9)  # twice, so that making it here stays cheap
     bomb = gzip.decompress(bomb)
@@ -332,6 +334,7 @@ FORBIDDEN_URLS = [
 ]  # fmt: skip
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize("url", FORBIDDEN_URLS)
 async def test_a_forbidden_address_is_never_contacted(
     strict: Fetcher, url: str, attempts: list[tuple[object, ...]]
@@ -342,6 +345,7 @@ async def test_a_forbidden_address_is_never_contacted(
         assert (error.reason, error.transient) == ("foreign_host", False)
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize(
     "addresses",
     [["127.0.0.1"], ["10.1.2.3"], ["169.254.169.254"], ["::1"], ["::ffff:127.0.0.1"], ["127.0.0.1", "::1", "10.0.0.1"]],
@@ -356,6 +360,7 @@ async def test_a_name_that_leads_to_a_private_address_is_never_contacted(
     assert attempts == []
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize("address", ["169.254.169.254", "0.0.0.0", "fe80::1", "224.0.0.1", "100.100.100.200"])
 async def test_even_local_development_never_reaches_metadata_services(
     address: str, attempts: list[tuple[object, ...]]
@@ -392,6 +397,7 @@ async def test_a_redirect_loop_ends(local: Fetcher, server: PictureServer) -> No
     assert len(server.requests) == 4
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize(
     "location",
     ["https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "http://1.1.1.1/", "file:///etc/passwd",
@@ -416,6 +422,7 @@ async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(strict: 
     assert await strict.download(url, max_bytes=len(BODY), allowed_hosts=("cdn.example", server.host)) == BODY
 
 
+@pytest.mark.f55
 @pytest.mark.parametrize(
     ("url", "allowed"),
     [

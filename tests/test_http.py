@@ -78,6 +78,7 @@ async def test_it_is_ready_when_every_check_is_fine(client: Client, session: aio
         assert (response.status, await response.json()) == (200, {"status": "ready", "failing": {}})
 
 
+@pytest.mark.f43
 @pytest.mark.parametrize("checks", [{"database": broken, "discord": lambda: "not connected", "workers": fine}])
 async def test_it_names_what_is_not_ready_and_keeps_details_to_the_log(
     client: Client, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
@@ -93,6 +94,7 @@ async def test_it_names_what_is_not_ready_and_keeps_details_to_the_log(
     assert "secret detail" in caplog.text
 
 
+@pytest.mark.f43
 @pytest.mark.parametrize("checks", [{"database": lambda: asyncio.sleep(60)}])
 async def test_a_check_that_hangs_is_not_waited_for(
     client: Client, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
@@ -116,6 +118,7 @@ async def test_without_a_registry_there_are_no_metrics(session: aiohttp.ClientSe
         assert response.status == 404
 
 
+@pytest.mark.f57
 @pytest.mark.parametrize(
     ("body", "body_id"),
     [
@@ -140,6 +143,7 @@ async def test_a_webhook_is_a_hint_and_its_answer_tells_nothing(
     assert client.hooks == [("t0ken", body_id)]
 
 
+@pytest.mark.f57
 async def test_a_body_without_an_end_is_cut_off(client: Client):
     reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
     writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")

@@ -74,7 +74,9 @@ NOT_RESULTS = {
 }
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize(("data", "reason"), NOT_RESULTS.values(), ids=NOT_RESULTS.keys())
+@pytest.mark.f54
 async def test_what_is_no_picture_of_ours_is_refused_with_its_reason(
     workshop: ImageWorkshop, data: bytes, reason: str
 ) -> None:
@@ -86,6 +88,7 @@ async def test_what_is_no_picture_of_ours_is_refused_with_its_reason(
     assert (attachment.value.reason, attachment.value.filename) == (reason, "holiday.png")
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 async def test_a_truncated_picture_is_broken(workshop: ImageWorkshop, picture_format: str, share: float) -> None:
@@ -113,6 +116,7 @@ async def test_a_result_of_64_megapixels_is_fine(workshop: ImageWorkshop) -> Non
 # -- fitting --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f48
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes_it(
     workshop: ImageWorkshop, picture_format: str
@@ -127,6 +131,7 @@ async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes
     assert samples.open_picture(fitted.data).size[0] <= 120
 
 
+@pytest.mark.f48
 @pytest.mark.parametrize("limit", [1_000_000, 300_000, 100_000, 20_000, 1000])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 async def test_there_is_a_picture_for_every_limit(workshop: ImageWorkshop, limit: int, mode: str) -> None:
@@ -164,6 +169,7 @@ async def test_transparency_survives_in_webp(workshop: ImageWorkshop) -> None:
     assert samples.open_picture(fitted.data).mode == "RGBA"
 
 
+@pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_result_is_posted_without_metadata_and_otherwise_unchanged(
     workshop: ImageWorkshop, picture_format: str
@@ -196,6 +202,7 @@ async def test_fitting_what_is_no_picture_is_a_media_error(workshop: ImageWorksh
 # -- inputs ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_an_input_is_made_anew_without_any_metadata(workshop: ImageWorkshop, picture_format: str) -> None:
     laden = samples.laden(picture_format)
@@ -323,6 +330,7 @@ async def test_what_is_smaller_than_16_pixels_is_refused(
     assert (caught.value.reason, caught.value.limit) == ("too_small", "16 × 16 pixels")
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
 async def test_moving_pictures_are_refused(workshop: ImageWorkshop, picture_format: str) -> None:
     with pytest.raises(UnusableImage) as caught:
@@ -330,6 +338,7 @@ async def test_moving_pictures_are_refused(workshop: ImageWorkshop, picture_form
     assert caught.value.reason == "animated"
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize(("size_bytes", "fine"), [(25_000_000, True), (25_000_001, False)])
 async def test_the_limit_of_25_megabytes_is_exact(workshop: ImageWorkshop, size_bytes: int, *, fine: bool) -> None:
     data = samples.picture("JPEG")
@@ -342,6 +351,7 @@ async def test_the_limit_of_25_megabytes_is_exact(workshop: ImageWorkshop, size_
     assert (caught.value.reason, caught.value.limit) == ("too_many_bytes", "25 MB")
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize(("width", "height", "fine"), [(10_000, 5000, True), (10_001, 5000, False)])
 async def test_the_limit_of_50_megapixels_is_exact(
     workshop: ImageWorkshop, width: int, height: int, *, fine: bool
@@ -388,7 +398,9 @@ def measured(data: bytes, directory: Path) -> tuple[str, int, float]:
     return outcome, int(grown), float(seconds)
 
 
+@pytest.mark.f54
 @pytest.mark.skipif(not IS_LINUX, reason="peak memory is read from /proc")
+@pytest.mark.f54
 @pytest.mark.parametrize("name", samples.BOMBS)
 def test_a_bomb_is_refused_at_little_cost(name: str, tmp_path: Path) -> None:
     bomb = samples.BOMBS[name]()
@@ -398,7 +410,9 @@ def test_a_bomb_is_refused_at_little_cost(name: str, tmp_path: Path) -> None:
     assert seconds < 3
 
 
+@pytest.mark.f54
 @pytest.mark.skipif(not IS_LINUX, reason="peak memory is read from /proc")
+@pytest.mark.f54
 @pytest.mark.parametrize("name", samples.HARMLESS_BOMBS)
 def test_a_bomb_beside_the_pixels_costs_little(name: str, tmp_path: Path) -> None:
     _, grown_mb, seconds = measured(samples.HARMLESS_BOMBS[name](), tmp_path)
@@ -416,6 +430,7 @@ async def test_many_pictures_at_once_share_two_workers(workshop: ImageWorkshop) 
     assert 1 <= len(workers()) <= 2
 
 
+@pytest.mark.f42
 async def test_the_loop_goes_on_while_large_pictures_are_made(workshop: ImageWorkshop) -> None:
     data = samples.encode(samples.noise(1500, 1000), "PNG", compress_level=0)
     await workshop.warm()

@@ -92,6 +92,7 @@ async def a_scene(*answers: Exception | None, places: int = 2) -> AsyncIterator[
         yield Scene(ProbedProvider(*answers), supervisor, places=places)
 
 
+@pytest.mark.f30
 def test_there_are_never_more_jobs_than_places_and_members_take_turns():
     async def main() -> None:
         async with a_scene() as scene:
@@ -169,6 +170,7 @@ def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_after
     in_no_time(main())
 
 
+@pytest.mark.f19
 def test_a_silly_pause_is_honoured_only_up_to_a_minute():
     async def main() -> None:
         async with a_scene() as scene:
@@ -252,6 +254,7 @@ def test_a_success_in_between_starts_the_count_again():
     in_no_time(main())
 
 
+@pytest.mark.f29
 def test_a_probe_reopens_the_lane_and_the_line_moves_again():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
@@ -319,6 +322,7 @@ def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest
     in_no_time(main())
 
 
+@pytest.mark.f21
 def test_nobody_waits_for_a_provider_that_refuses_our_key():
     async def main() -> None:
         async with a_scene(REFUSED, places=1) as scene:

@@ -67,11 +67,14 @@ async def test_a_reservation_is_set_aside_and_nothing_is_spent(store: Store) -> 
     assert after == await balance(store)
 
 
+@pytest.mark.f02
 async def test_a_price_equal_to_what_is_left_is_admitted(store: Store) -> None:
     await admit(store, 920_000)
     assert (await admit(store, 80_000)).available_usd_micros == 0
 
 
+@pytest.mark.f01
+@pytest.mark.f02
 async def test_a_price_one_micro_dollar_above_what_is_left_is_refused_with_the_figures(store: Store) -> None:
     await admit(store, 920_001)
     with pytest.raises(QuotaExceeded) as refusal:
@@ -81,6 +84,7 @@ async def test_a_price_one_micro_dollar_above_what_is_left_is_refused_with_the_f
     assert refusal.value.resets_at == datetime(2026, 11, 22, tzinfo=UTC)
 
 
+@pytest.mark.f01
 async def test_a_refused_command_leaves_no_trace(store: Store) -> None:
     reply = a_command(1_000_001)
     with pytest.raises(QuotaExceeded):
@@ -97,6 +101,7 @@ async def test_four_jobs_of_one_command_are_admitted_together_or_not_at_all(stor
     assert (await admit(store, 300_000, 300_000, 300_000, 100_000)).available_usd_micros == 0
 
 
+@pytest.mark.f03
 @pytest.mark.parametrize("seed", range(5))
 async def test_of_200_simultaneous_commands_at_8_cents_exactly_12_fit_into_a_dollar(store: Store, seed: int) -> None:
     order = random.Random(seed)
@@ -116,6 +121,7 @@ async def test_of_200_simultaneous_commands_at_8_cents_exactly_12_fit_into_a_dol
     assert (await balance(store)).set_aside_usd_micros == 960_000
 
 
+@pytest.mark.f08
 async def test_the_same_command_event_is_accepted_once(store: Store) -> None:
     commands = [a_command(interaction_id=42) for _ in range(5)]
     answers = await asyncio.gather(
@@ -134,6 +140,7 @@ async def test_a_blocked_member_gets_no_new_jobs_and_another_does(store: Store) 
     await admit(store, member=Member(guild_id=2, user_id=ADA.user_id))
 
 
+@pytest.mark.f58
 async def test_running_jobs_are_counted_over_all_servers_and_before_this_command(store: Store) -> None:
     three = limits(max_running_jobs=3)
     await admit(store, 1, 1, limits=three)
@@ -259,6 +266,7 @@ async def test_somebody_elses_reply_is_never_admitted(store: Store) -> None:
         await store.admit(member=BOB, reply=a_command(member=ADA), limits=limits(), now=NOON)
 
 
+@pytest.mark.f11
 async def test_lowering_a_quota_below_what_is_spent_leaves_nothing_and_lets_running_jobs_settle(store: Store) -> None:
     reply = await admitted(store, 500_000, 300_000)
     await finished(store, reply.jobs[0].id, charged_usd_micros=500_000)
@@ -271,6 +279,7 @@ async def test_lowering_a_quota_below_what_is_spent_leaves_nothing_and_lets_runn
     assert (await balance(store)).spent_usd_micros == 800_000
 
 
+@pytest.mark.f12
 async def test_a_quota_of_zero_means_no_spending(store: Store) -> None:
     await set_limit(store, LimitSubject.DEFAULT, 0)
     with pytest.raises(QuotaExceeded):
@@ -299,6 +308,7 @@ async def test_a_job_counts_in_the_window_in_which_it_was_reserved(store: Store)
     assert (await balance(store, now=after, previous=True)).spent_usd_micros == 700_000
 
 
+@pytest.mark.f10
 async def test_the_window_follows_the_servers_time_zone(store: Store) -> None:
     await admit(store, 1_000_000, now=datetime(2026, 11, 21, 22, 59, tzinfo=UTC))
     midnight_in_berlin = datetime(2026, 11, 21, 23, 0, tzinfo=UTC)

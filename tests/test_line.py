@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,6 +31,8 @@ def plain(*members: int) -> FairLine:
     return a_line([(member, False) for member in members])
 
 
+@pytest.mark.f30
+@pytest.mark.f58
 def test_members_take_turns_and_each_members_jobs_stay_in_order():
     assert drained(plain(1, 1, 1, 2, 3, 2)) == ["1.0", "2.3", "3.4", "1.1", "2.5", "1.2"]
 
@@ -69,6 +72,7 @@ def test_who_leaves_is_not_taken_and_can_leave_only_once():
     assert drained(line) == ["1.1"]
 
 
+@pytest.mark.f30
 @given(ENTRIES, st.data())
 def test_the_place_told_is_the_place_taken(entries: list[tuple[int, bool]], data: st.DataObject):
     line = a_line(entries)

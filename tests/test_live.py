@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
+import pytest
+
 from bot.live import DURATIONS_KEPT, MOST_CLAIMS, LiveJobs
 from tests.store_samples import NOON, a_command
 
@@ -32,6 +34,7 @@ def test_a_call_on_a_jobs_own_path_names_its_remote_job_and_rouses_whoever_waits
     assert live.of("a").claimed.is_set()
 
 
+@pytest.mark.f57
 def test_a_call_on_an_unknown_path_changes_nothing():
     live = LiveJobs()
     live.expect_hook("a", "secret")
@@ -40,6 +43,7 @@ def test_a_call_on_an_unknown_path_changes_nothing():
     assert not live.of("a").claimed.is_set()
 
 
+@pytest.mark.f57
 def test_the_path_of_an_ended_job_is_closed():
     live = LiveJobs()
     live.expect_hook("a", "secret")

@@ -44,6 +44,8 @@ def reason_of(job: Job) -> FailureReason | None:
 # -- one way: the provider's list ---------------------------------------------------------------------
 
 
+@pytest.mark.f23
+@pytest.mark.f24
 @pytest.mark.parametrize(
     "how", [How.RESET, How.HANG, How.NOT_JSON, How.CUT_SHORT, How.NO_ID, How.TOO_BIG, How.BAD_ENCODING]
 )
@@ -56,6 +58,7 @@ async def test_a_lost_answer_is_found_in_the_list_and_the_order_was_sent_once(co
     assert core.sandbox.bill_usd_micros == PRICE
 
 
+@pytest.mark.f23
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
 async def test_a_server_error_after_the_order_was_taken_is_a_lost_answer(core: Core, status: int):
     job, _ = await lost_order(core, Plan(trouble=Trouble(status=status, accepted=True)))
@@ -63,6 +66,7 @@ async def test_a_server_error_after_the_order_was_taken_is_a_lost_answer(core: C
     assert core.submissions == 1
 
 
+@pytest.mark.f23
 async def test_while_it_is_looked_for_the_money_stays_set_aside(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, _ = await lost_order(core)
@@ -71,6 +75,7 @@ async def test_while_it_is_looked_for_the_money_stays_set_aside(core: Core):
     assert await core.money() == (0, PRICE, 0)
 
 
+@pytest.mark.f23
 async def test_an_order_that_is_in_no_list_was_never_taken_and_costs_nobody_anything(core: Core):
     core.sandbox.next_order(NEVER_TAKEN)
     job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
@@ -82,6 +87,7 @@ async def test_an_order_that_is_in_no_list_was_never_taken_and_costs_nobody_anyt
     assert core.submissions == 1
 
 
+@pytest.mark.f23
 async def test_an_order_that_cannot_be_looked_for_is_given_up_at_the_houses_risk(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
@@ -92,6 +98,7 @@ async def test_an_order_that_cannot_be_looked_for_is_given_up_at_the_houses_risk
     assert core.sandbox.bill_usd_micros == PRICE, "as it turns out, the house was right"
 
 
+@pytest.mark.f23
 async def test_of_two_orders_lost_at_the_same_time_none_is_taken_for_the_other(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     first, _ = await lost_order(core)
@@ -202,6 +209,7 @@ async def test_an_answer_that_is_still_being_written_down_owns_its_job(core: Cor
 # -- the other way: a call on the job's own webhook path ----------------------------------------------
 
 
+@pytest.mark.f23
 async def test_without_a_list_a_call_on_the_jobs_own_path_finds_the_order(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
         job, remote = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
@@ -211,6 +219,7 @@ async def test_without_a_list_a_call_on_the_jobs_own_path_finds_the_order(tmp_pa
         assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
 
 
+@pytest.mark.f57
 async def test_a_forged_claim_is_ignored_and_the_true_one_still_counts(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
         somebody_elses = await core.ended(await core.order("somebody else's", model_id=PIXAZO_LARGE))
@@ -228,6 +237,7 @@ async def test_a_forged_claim_is_ignored_and_the_true_one_still_counts(tmp_path:
         assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
 
 
+@pytest.mark.f57
 async def test_a_job_from_before_the_order_cannot_be_claimed(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
         plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
@@ -250,6 +260,7 @@ async def test_a_claim_that_cannot_be_checked_now_is_checked_later(tmp_path: Pat
         assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
 
 
+@pytest.mark.f23
 async def test_without_a_list_and_without_a_call_the_search_ends_at_the_deadline_at_the_houses_risk(core: Core):
     job, _ = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
     core.clock.move(hours=2)

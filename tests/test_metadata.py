@@ -16,6 +16,7 @@ from tests import picture_samples as samples
 FORMATS = ["PNG", "JPEG", "WEBP"]
 
 
+@pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(picture_format: str) -> None:
     laden = samples.laden(picture_format)

@@ -29,6 +29,7 @@ def pace(clock: Clock) -> Pace:
     return Pace(orders_per_minute=3, clock=clock)
 
 
+@pytest.mark.f58
 def test_as_many_orders_as_allowed_fit_into_a_minute(pace: Pace) -> None:
     for _ in range(3):
         assert pace.free_at("ada") is None
@@ -47,6 +48,7 @@ def test_each_order_makes_room_a_minute_after_it_was_placed(pace: Pace, clock: C
     assert pace.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
 
 
+@pytest.mark.f58
 def test_one_member_does_not_slow_another(pace: Pace) -> None:
     pace.note("ada", orders=3)
     assert pace.free_at("ben") is None

@@ -122,6 +122,7 @@ def chosen_body(model: Model, chosen: Mapping[str, Any]) -> dict[str, Any]:
     return sent | {places[option]: value for option, value in chosen.items()}
 
 
+@pytest.mark.f14
 @pytest.mark.parametrize("model", [param for param in EVERY_MODEL if cast("Model", param.values[0]).orderable])
 def test_every_choice_of_every_option_is_sent_as_chosen_at_one_price(model: Model):
     choices = {name: values for name, values in options_of(model).items() if name != "aspect_ratio"}

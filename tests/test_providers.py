@@ -211,6 +211,7 @@ async def test_completed_without_a_picture_is_said_as_it_is(
     assert update.result_urls == ()
 
 
+@pytest.mark.f25
 async def test_a_word_never_seen_reads_as_running_and_is_logged_once(
     krea: KreaProvider, sandbox: SandboxProvider, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -272,6 +273,7 @@ async def test_a_failure_without_any_reason_is_still_a_failure(krea: KreaProvide
     assert (failure.reason, failure.hint) == (FailureReason.PROVIDER_FAILED, "")
 
 
+@pytest.mark.f32
 @pytest.mark.parametrize("code", ["nsfw", "ip_detected", "violence", "personal_info", "NSFW_CONTENT", "content_policy"])
 async def test_moderation_is_recognised_and_the_prompt_not_repeated(
     krea: KreaProvider, sandbox: SandboxProvider, code: str
@@ -315,6 +317,7 @@ async def test_a_job_cancelled_by_the_system_is_cancelled(
 # -- refused orders ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.f06
 @pytest.mark.parametrize(
     ("status", "body", "reason", "hint"),
     [
@@ -356,6 +359,8 @@ async def test_a_refused_order_is_known_not_to_be_bought(
     assert len(sandbox.orders) == 1
 
 
+@pytest.mark.f21
+@pytest.mark.f22
 @pytest.mark.parametrize(
     ("status", "body"),
     [
@@ -397,6 +402,7 @@ async def test_the_contracts_real_refusals_are_understood(
     assert denied.value.status == 402
 
 
+@pytest.mark.f19
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
@@ -449,7 +455,11 @@ LOST = [
 ]
 
 
+@pytest.mark.f23
+@pytest.mark.f24
 @pytest.mark.parametrize("trouble", LOST, ids=lambda trouble: f"{trouble.how}-{trouble.status}")
+@pytest.mark.f23
+@pytest.mark.f24
 async def test_an_order_whose_answer_is_lost_is_uncertain_and_sent_once(
     krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider, trouble: Trouble
 ) -> None:
@@ -473,6 +483,7 @@ async def test_a_refusal_holds_even_when_its_body_is_cut_short(session: aiohttp.
             await a_krea(session, f"http://{host}").submit(an_order())
 
 
+@pytest.mark.f24
 @pytest.mark.parametrize(
     "answer",
     [
@@ -499,6 +510,7 @@ async def test_something_that_is_not_http_leaves_the_order_uncertain(
     assert len(requests) == 1
 
 
+@pytest.mark.f23
 async def test_an_order_on_a_kept_connection_that_dies_is_uncertain_and_not_sent_again(
     session: aiohttp.ClientSession,
 ) -> None:
@@ -523,6 +535,7 @@ async def test_an_order_on_a_kept_connection_that_dies_is_uncertain_and_not_sent
 # -- before a byte was sent -------------------------------------------------------------------------------
 
 
+@pytest.mark.f18
 async def test_a_refused_connection_means_never_accepted(session: aiohttp.ClientSession) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -532,6 +545,7 @@ async def test_a_refused_connection_means_never_accepted(session: aiohttp.Client
     assert CANARY not in everything_about(caught.value)
 
 
+@pytest.mark.f18
 async def test_an_unknown_name_means_never_accepted(session: aiohttp.ClientSession) -> None:
     with pytest.raises(ProviderUnavailable):
         await a_krea(session, "http://nobody.invalid").submit(an_order())
@@ -655,6 +669,7 @@ async def test_an_id_is_escaped_into_its_path(
     ]
 
 
+@pytest.mark.f20
 async def test_ten_faults_in_a_row_and_then_the_picture(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     remote = await krea.submit(an_order())
     sandbox.next_answers("read", *[Trouble(status=503), Trouble(how=How.RESET)] * 5)
@@ -760,6 +775,7 @@ async def test_probing_needs_an_accepted_key(
 # -- the key ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f21
 async def test_the_key_shows_up_in_no_error_and_no_log(
     krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -76,6 +76,8 @@ def test_any_job_is_read_as_some_update(job: dict[str, Any]) -> None:
         assert update.preview_url is None or update.status is JobStatus.RUNNING
 
 
+@pytest.mark.f25
+@pytest.mark.f27
 @given(st.text())
 def test_any_status_text_is_running_unless_documented(word: str) -> None:
     reader = KreaProvider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]

@@ -45,6 +45,7 @@ def test_amounts_are_read_exactly(text: str, micros: int) -> None:
     assert parse_usd(text) == micros
 
 
+@pytest.mark.f12
 @pytest.mark.parametrize(
     "text",
     ["", " ", "-1", "+1", "1.", ".5", "1e3", "1,00", "12345678", "0.0000001", "$$1", "1 000", "NaN", "٣", "1.٣", "0x1"],
@@ -75,6 +76,7 @@ def test_what_is_shown_can_be_typed_again(micros: int) -> None:
     assert parse_usd(format_usd(micros).replace(",", "")) == micros
 
 
+@pytest.mark.f10
 @pytest.mark.parametrize(
     ("zone", "moment", "period", "start", "end"),
     [
@@ -104,6 +106,7 @@ def test_windows_are_local_calendar_periods(
     assert Window.containing(moment, period, ZoneInfo(zone)) == Window(start=start, end=end)
 
 
+@pytest.mark.f10
 @given(
     moment=st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2037, 1, 1)),  # noqa: DTZ001
     period=st.sampled_from(Period),

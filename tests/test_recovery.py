@@ -54,6 +54,7 @@ async def test_a_running_job_is_watched_again_and_delivered(core: Core):
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.f35
 @pytest.mark.parametrize("away", [{"minutes": 1}, {"minutes": 20}, {"hours": 3}])
 async def test_a_picture_that_was_finished_while_we_were_away_is_delivered(core: Core, away: dict[str, float]):
     core.sandbox.next_order(FOREVER)
@@ -67,6 +68,7 @@ async def test_a_picture_that_was_finished_while_we_were_away_is_delivered(core:
     assert core.sandbox.bill_usd_micros == PRICE
 
 
+@pytest.mark.f33
 async def test_killed_while_the_order_was_on_its_way_it_is_looked_up_and_not_sent_again(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True)))
     job = await core.reached(await core.order(), JobStatus.SUBMITTING)
@@ -187,6 +189,7 @@ async def test_a_job_of_a_provider_without_a_key_waits_for_the_key(core: Core, c
 STAGES = [JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED]
 
 
+@pytest.mark.f33
 @pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.SUCCEEDED])
 async def test_killed_again_and_again_there_is_one_order_and_one_charge_at_most(core: Core, stage: JobStatus):
     core.sandbox.default_plan = Plan(seconds_factor=20.0)
@@ -217,6 +220,7 @@ WRITES = {
 }
 
 
+@pytest.mark.f16
 @pytest.mark.parametrize("write", WRITES)
 async def test_a_disk_that_is_full_for_a_while_loses_nothing(core: Core, write: str):
     core.sandbox.next_order(WRITES[write])
@@ -228,6 +232,8 @@ async def test_a_disk_that_is_full_for_a_while_loses_nothing(core: Core, write: 
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.f16
+@pytest.mark.f33
 @pytest.mark.parametrize("write", WRITES)
 async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(core: Core, write: str):
     core.sandbox.next_order(WRITES[write])
@@ -316,6 +322,7 @@ async def test_a_job_that_fails_us_before_it_is_sent_is_given_back_after_a_few_t
     assert 3 < core.expected_failures < 10
 
 
+@pytest.mark.f41
 async def test_a_job_that_fails_us_while_it_runs_is_taken_up_until_its_deadline(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):

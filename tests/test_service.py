@@ -32,6 +32,7 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 # -- the straight line --------------------------------------------------------------------------------
 
 
+@pytest.mark.f04
 @pytest.mark.parametrize("model_id", [FLUX, NANO_BANANA_2, PIXAZO_LARGE])
 async def test_a_picture_costs_the_member_its_listed_price_and_the_provider_bills_the_same(core: Core, model_id: str):
     job = await core.ended(await core.order("a red fox", model_id=model_id))
@@ -45,6 +46,7 @@ async def test_a_picture_costs_the_member_its_listed_price_and_the_provider_bill
     assert job.pictures[0].size_bytes == len(picture)
 
 
+@pytest.mark.f44
 async def test_nothing_leaves_the_process_before_the_reply_is_shown(core: Core):
     view = await core.ask("a red fox")
     job = view.reply.jobs[0]
@@ -77,6 +79,7 @@ async def test_what_is_ordered_is_what_was_quoted_and_can_be_made_again(core: Co
 # -- refusals -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.f01
 async def test_a_refused_request_reaches_no_provider_and_reserves_nothing(tmp_path: Path):
     async with a_core(tmp_path, quota_usd_micros=PRICE, without=frozenset({"pixazo"})) as core:
         with pytest.raises(UnknownModel):
@@ -94,6 +97,7 @@ async def test_a_refused_request_reaches_no_provider_and_reserves_nothing(tmp_pa
         await core.ask("a fox")  # exactly what is left
 
 
+@pytest.mark.f08
 async def test_the_same_command_is_accepted_once(core: Core):
     await core.ask("a fox", interaction_id=10**9)
     for _ in range(4):
@@ -102,6 +106,7 @@ async def test_the_same_command_is_accepted_once(core: Core):
     assert await core.set_aside() == PRICE
 
 
+@pytest.mark.f58
 async def test_a_member_has_only_so_many_jobs_running(tmp_path: Path):
     async with a_core(tmp_path, max_running_jobs=1) as core:
         core.sandbox.default_plan = FOREVER
@@ -111,6 +116,7 @@ async def test_a_member_has_only_so_many_jobs_running(tmp_path: Path):
         await core.ask("a fox", member=BEN)
 
 
+@pytest.mark.f03
 async def test_simultaneous_commands_never_spend_more_than_the_quota(tmp_path: Path):
     async with a_core(tmp_path, max_running_jobs=200) as core:
         asked = [core.ask("a fox", model_id=NANO_BANANA_2) for _ in range(200)]
@@ -121,6 +127,7 @@ async def test_simultaneous_commands_never_spend_more_than_the_quota(tmp_path: P
         assert await core.set_aside() == 960_000
 
 
+@pytest.mark.f58
 async def test_a_flood_of_commands_is_slowed_down_before_anything_is_reserved(tmp_path: Path):
     async with a_core(tmp_path, max_running_jobs=1) as core:
 
@@ -139,6 +146,7 @@ async def test_a_flood_of_commands_is_slowed_down_before_anything_is_reserved(tm
 # -- giving up ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.f44
 async def test_a_reply_that_discord_did_not_take_costs_nothing_and_buys_nothing(core: Core):
     view = await core.ask("a fox", "another fox")
     await core.service.abandon(view.reply)
@@ -161,6 +169,7 @@ async def test_a_reply_that_may_be_visible_after_all_is_corrected(core: Core):
     assert shown.reply.is_final
 
 
+@pytest.mark.f44
 async def test_what_was_given_up_is_not_ordered_when_discord_shows_it_later(core: Core):
     view = await core.ask("a fox")
     await core.service.abandon(view.reply)
@@ -173,6 +182,7 @@ async def test_what_was_given_up_is_not_ordered_when_discord_shows_it_later(core
 # -- looking ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f30
 async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.default_plan = FOREVER
@@ -192,6 +202,7 @@ async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Pat
         assert (await core.ask("four", member=BEN)).jobs[0].place_in_line == 2
 
 
+@pytest.mark.f27
 async def test_progress_and_previews_are_shown_as_the_provider_tells_them(core: Core):
     core.sandbox.default_plan = FOREVER
     job = await core.reached(await core.order("a fox"), JobStatus.RUNNING)
@@ -248,6 +259,7 @@ async def test_models_and_providers_are_known_by_name(tmp_path: Path):
 # -- a full disk at the door --------------------------------------------------------------------------
 
 
+@pytest.mark.f16
 async def test_nothing_is_bought_while_the_books_cannot_be_written_and_all_is_well_when_they_can(core: Core):
     core.disk.fill("admit")
     with pytest.raises(StoreError):
@@ -274,6 +286,7 @@ async def test_what_discord_did_is_written_down_however_long_the_disk_takes(core
 # -- a provider that cannot be used -------------------------------------------------------------------
 
 
+@pytest.mark.f29
 async def test_jobs_for_a_closed_provider_are_refused_at_once_and_other_providers_go_on(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=503)] * 1000)
     core.sandbox.next_order(*[Plan(trouble=Trouble(status=500))] * 5)

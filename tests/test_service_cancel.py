@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from bot.jobs import JobStatus
 from bot.service import CancelOutcome
 from sandbox.plans import Ending, How, Plan, Trouble
@@ -16,6 +18,7 @@ SAMPLING = Plan(words=(("sampling", 0.01),), ending=Ending.NEVER)
 """Too late to cancel, as far as the provider is concerned."""
 
 
+@pytest.mark.f31
 async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_place(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
@@ -32,6 +35,7 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
         assert core.submissions == 1
 
 
+@pytest.mark.f31
 async def test_a_running_job_is_cancelled_when_the_provider_agrees(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
@@ -43,6 +47,7 @@ async def test_a_running_job_is_cancelled_when_the_provider_agrees(core: Core):
     assert core.sandbox.bill_usd_micros == 0
 
 
+@pytest.mark.f31
 async def test_a_job_that_was_finished_first_is_delivered_and_charged(core: Core):
     core.sandbox.next_order(SAMPLING)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
@@ -55,6 +60,7 @@ async def test_a_job_that_was_finished_first_is_delivered_and_charged(core: Core
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.f31
 async def test_a_provider_that_agreed_and_finished_all_the_same_is_paid_for_its_picture(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)

@@ -25,6 +25,7 @@ async def replies(path: Path) -> set[str]:
         return {reply.id for reply in await store.unfinished()}
 
 
+@pytest.mark.f39
 async def test_a_backup_taken_while_jobs_run_holds_everything_committed_before_it(path: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.sqlite3"
     async with await Store.open(path) as store:
@@ -39,6 +40,7 @@ async def test_a_backup_taken_while_jobs_run_holds_everything_committed_before_i
     assert backup.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.f39
 async def test_restoring_puts_back_an_older_state_only_when_nothing_would_be_lost(path: Path, tmp_path: Path) -> None:
     backup = tmp_path / "backup.sqlite3"
     async with await Store.open(path) as store:

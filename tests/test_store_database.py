@@ -74,6 +74,7 @@ async def test_the_pragmas_that_keep_the_books_safe_are_set(database: Database) 
         await database.read(note("x"))
 
 
+@pytest.mark.f40
 async def test_a_second_opener_is_refused_and_the_first_goes_on(database: Database, path: Path) -> None:
     with pytest.raises(DatabaseBusy):
         await Database.open(path)
@@ -81,6 +82,7 @@ async def test_a_second_opener_is_refused_and_the_first_goes_on(database: Databa
     assert await words(database) == {"still here"}
 
 
+@pytest.mark.f40
 async def test_a_second_process_is_refused(database: Database, path: Path) -> None:
     program = (
         "import asyncio, pathlib; from bot.store.store import Store; "
@@ -143,6 +145,7 @@ def gone_but_for_its_log(path: Path) -> None:
 DAMAGES = [emptied, overwritten_in_front, cut_short, overwritten_inside, without_a_trigger, gone_but_for_its_log]
 
 
+@pytest.mark.f36
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_a_damaged_file_stops_the_start_with_the_steps_to_take(
     path: Path, damage: Callable[[Path], None]
@@ -168,6 +171,7 @@ async def test_a_big_file_is_checked_at_its_ends_only(path: Path, monkeypatch: p
         await Store.open(path)
 
 
+@pytest.mark.f38
 async def test_a_newer_database_stops_the_start(path: Path) -> None:
     await (await Store.open(path)).close()
     connection = connect(path)
@@ -190,6 +194,7 @@ async def test_another_programs_database_is_not_touched(path: Path) -> None:
 # -- migrations ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f37
 async def test_a_migration_makes_a_backup_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with await Store.open(path) as store:
         reply = await admitted(store)
@@ -204,6 +209,7 @@ async def test_a_migration_makes_a_backup_first(path: Path, monkeypatch: pytest.
     connection.close()
 
 
+@pytest.mark.f37
 async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -347,6 +353,7 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(database: D
 # -- faults ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f16
 async def test_a_full_disk_refuses_and_the_next_write_works_when_there_is_room_again(path: Path) -> None:
     async with await Store.open(path) as store:
         writer = store._database._writer
@@ -367,6 +374,7 @@ async def test_a_full_disk_refuses_and_the_next_write_works_when_there_is_room_a
     assert verify_file(path) == []
 
 
+@pytest.mark.f16
 async def test_a_read_only_database_refuses_and_recovers(database: Database) -> None:
     await database._writer.run(lambda c: c.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreError, match="readonly"):
@@ -376,6 +384,7 @@ async def test_a_read_only_database_refuses_and_recovers(database: Database) -> 
     assert await words(database) == {"b"}
 
 
+@pytest.mark.f16
 async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(database: Database, path: Path) -> None:
     await database._writer.run(lambda c: c.execute("PRAGMA busy_timeout = 10").fetchone())
     intruder = connect(path)
@@ -412,6 +421,7 @@ async def test_aiosqlite_still_runs_a_function_on_its_own_thread_and_hands_back_
     await database.close()
 
 
+@pytest.mark.f33
 async def test_a_process_killed_in_the_middle_leaves_whole_transactions(path: Path, tmp_path: Path) -> None:
     async with await Store.open(path) as store:
         await admitted(store)

@@ -168,6 +168,7 @@ async def job_in(store: Store, status: JobStatus) -> str:
     return job_id
 
 
+@pytest.mark.f27
 @pytest.mark.parametrize("start", JobStatus)
 async def test_a_move_happens_exactly_where_it_is_legal(store: Store, start: JobStatus) -> None:
     for target, move in MOVES.items():
@@ -190,6 +191,7 @@ def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
     assert in_schema == {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
 
 
+@pytest.mark.f07
 async def test_of_many_bringing_the_same_news_exactly_one_is_first(store: Store) -> None:
     reply = await admitted(store)
     job_id = reply.jobs[0].id
@@ -289,6 +291,7 @@ async def test_small_facts_are_remembered(store: Store) -> None:
 # -- what moderators do ------------------------------------------------------------------------------------
 
 
+@pytest.mark.f13
 async def test_every_change_of_a_limit_is_recorded_in_words(store: Store) -> None:
     async def set_limit(subject: LimitSubject, subject_id: int | None, quota: Quota | None) -> Quota | None:
         return await store.set_limit(1, subject, subject_id, quota, actor_id=99, reason="because", now=NOON)
@@ -314,6 +317,7 @@ async def test_every_change_of_a_limit_is_recorded_in_words(store: Store) -> Non
     assert await store.limits_of(2) == []
 
 
+@pytest.mark.f13
 async def test_grants_resets_blocks_and_time_zones_are_recorded_too(store: Store) -> None:
     reply = await admitted(store)
     await finished(store, reply.jobs[0].id)

@@ -25,6 +25,7 @@ async def test_a_task_gives_its_result_to_whoever_awaits_it():
         assert await supervisor.start("answer", answer()) == 42
 
 
+@pytest.mark.f41
 async def test_a_failure_is_logged_once_with_the_name_and_still_reaches_the_awaiter(caplog: pytest.LogCaptureFixture):
     async def fail() -> None:
         raise ValueError("boom")
@@ -70,6 +71,7 @@ async def test_a_task_survives_garbage_collection_while_nobody_holds_it():
         await asyncio.wait_for(done.wait(), 1)
 
 
+@pytest.mark.f41
 async def test_a_worker_that_fails_is_started_again_and_each_failure_is_logged(caplog: pytest.LogCaptureFixture):
     runs = 0
     third = asyncio.Event()
@@ -93,6 +95,8 @@ async def test_a_worker_that_fails_is_started_again_and_each_failure_is_logged(c
     assert all(message.startswith("poller failed and is started again") for message in messages)
 
 
+@pytest.mark.f41
+@pytest.mark.f43
 async def test_a_worker_that_keeps_failing_is_reported_down_and_pauses_longer_and_longer():
     times: list[float] = []
 

@@ -184,6 +184,7 @@ def test_an_old_job_is_asked_about_more_slowly_but_at_most_five_times() -> None:
     in_no_time(main())
 
 
+@pytest.mark.f20
 def test_ten_faults_in_a_row_then_success() -> None:
     async def main() -> None:
         faults = [ProviderUnavailable("500", status=500)] * 10
@@ -216,6 +217,7 @@ def test_retry_after_is_honoured_for_every_job_up_to_a_minute() -> None:
     in_no_time(main())
 
 
+@pytest.mark.f28
 def test_the_deadline_ends_the_watching_after_one_last_look() -> None:
     async def main() -> None:
         provider = ScriptedProvider(running())
@@ -312,6 +314,7 @@ def test_a_denied_key_is_reported_and_the_job_still_followed_slowly() -> None:
     in_no_time(main())
 
 
+@pytest.mark.f41
 def test_an_unexpected_error_in_one_job_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
         provider = ScriptedProvider(DONE)

@@ -42,6 +42,7 @@ DOCUMENTED_REFUSALS = [
 ]
 
 
+@pytest.mark.f06
 @pytest.mark.parametrize(("status", "body", "reason", "hint"), DOCUMENTED_REFUSALS)
 async def test_a_rejected_request_gives_the_reservation_back_and_says_what_to_change(
     core: Core, status: int, body: object, reason: FailureReason, hint: str
@@ -71,6 +72,7 @@ async def test_a_redirect_is_not_followed_and_its_order_counts_as_uncertain(core
 # -- failed at the provider: released -----------------------------------------------------------------
 
 
+@pytest.mark.f05
 @pytest.mark.parametrize("form", list(ErrorForm))
 async def test_a_failed_job_gives_the_reservation_back_and_says_why(core: Core, form: ErrorForm):
     reason, hint = await ended_badly(core, Plan(ending=Ending.FAILED, error_form=form))
@@ -79,6 +81,7 @@ async def test_a_failed_job_gives_the_reservation_back_and_says_why(core: Core, 
     assert await core.money() == NOTHING
 
 
+@pytest.mark.f32
 async def test_a_moderated_job_gives_the_reservation_back_and_does_not_repeat_the_prompt(core: Core):
     core.sandbox.next_order(Plan(ending=Ending.MODERATED))
     job = await core.ended(await core.order("something unspeakable"))
@@ -87,6 +90,7 @@ async def test_a_moderated_job_gives_the_reservation_back_and_does_not_repeat_th
     assert await core.money() == NOTHING
 
 
+@pytest.mark.f05
 async def test_a_job_cancelled_by_the_provider_gives_the_reservation_back(core: Core):
     core.sandbox.next_order(Plan(ending=Ending.CANCELLED))
     assert (await core.ended(await core.order())).status is JobStatus.CANCELLED
@@ -113,6 +117,7 @@ async def test_a_job_the_provider_does_not_know_any_more_costs_the_member_nothin
 # -- the price ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.f04
 @pytest.mark.parametrize(("stated", "charged"), [(1, 1), (PRICE - 1, PRICE - 1), (PRICE, PRICE), (PRICE + 1, PRICE)])
 async def test_the_member_pays_what_the_provider_states_and_never_more_than_was_reserved(
     core: Core, stated: int, charged: int
@@ -140,6 +145,7 @@ async def test_a_picture_that_is_free_is_delivered_and_charges_nothing(core: Cor
 # -- unusual words ------------------------------------------------------------------------------------
 
 
+@pytest.mark.f25
 async def test_words_never_seen_before_mean_still_running(core: Core):
     words = (("sleeping", 1.0), ("COMPLETED?", 1.0), ("", 1.0), ("succeeded", 1.0))
     core.sandbox.next_order(Plan(words=words))
@@ -147,6 +153,7 @@ async def test_words_never_seen_before_mean_still_running(core: Core):
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.f25
 async def test_a_word_never_seen_before_still_meets_the_deadline(core: Core):
     core.sandbox.next_order(Plan(words=(("dreaming", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
@@ -159,6 +166,7 @@ async def test_a_word_never_seen_before_still_meets_the_deadline(core: Core):
 # -- deadline -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.f28
 async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_house_pays(core: Core):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
@@ -179,6 +187,7 @@ async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_house_p
 # -- passing faults while polling ---------------------------------------------------------------------
 
 
+@pytest.mark.f20
 async def test_ten_faults_in_a_row_while_polling_fail_nothing(tmp_path: Path):
     async with a_core(tmp_path, poll_seconds=0.002) as core:
         faults = [Trouble(status=status) for status in (500, 502, 503, 504, 500)]

@@ -26,6 +26,7 @@ async def test_every_documented_shape_of_a_result_leads_to_the_finished_picture(
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.f26
 @pytest.mark.parametrize(
     "plan",
     [
@@ -70,6 +71,8 @@ async def _call(core: Core, path: str, body: object) -> int:
         return response.status
 
 
+@pytest.mark.f07
+@pytest.mark.f57
 async def test_polls_and_repeated_callbacks_lead_to_one_charge(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
         core.sandbox.next_order(Plan(webhook_copies=5))
@@ -88,6 +91,7 @@ async def test_a_callback_brings_the_picture_without_waiting_for_the_next_poll(t
         assert job.status is JobStatus.SUCCEEDED
 
 
+@pytest.mark.f57
 async def test_a_callback_that_lies_changes_nothing(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
         core.sandbox.next_order(FOREVER)
@@ -104,8 +108,10 @@ async def test_a_callback_that_lies_changes_nothing(tmp_path: Path):
         assert await core.set_aside() == PRICE
 
 
+@pytest.mark.f07
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(st.sampled_from(["callback", "hint", "word"]), min_size=1, max_size=6))
+@pytest.mark.f07
 def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls: list[str]):
     async def main() -> None:
         directory = tmp_path / str(len(list(tmp_path.iterdir())))

@@ -43,6 +43,7 @@ def reason_of(job: Job) -> FailureReason | None:
 # -- not reached --------------------------------------------------------------------------------------
 
 
+@pytest.mark.f18
 async def test_a_provider_that_cannot_be_reached_is_tried_four_times_and_the_money_given_back(tmp_path: Path):
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))  # bound, but nobody listens: connections are refused
@@ -68,6 +69,7 @@ class Unreachable:
         return [later - earlier for earlier, later in itertools.pairwise(self.tried_at)]
 
 
+@pytest.mark.f18
 def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
     async def main() -> None:
         nothing: Any = dict.fromkeys(signature(Worker).parameters)  # sending needs none of it
@@ -88,6 +90,7 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
 # -- overloaded ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.f19
 @pytest.mark.parametrize(("plan", "pause_seconds"), [(BUSY, 0.6), (BUSY_WITHOUT_HINT, 0.5)])
 async def test_an_overloaded_provider_keeps_the_job_queued_and_is_not_hammered(
     core: Core, plan: Plan, pause_seconds: float
@@ -129,6 +132,8 @@ async def test_the_job_that_was_sent_back_is_the_next_of_its_member(tmp_path: Pa
 # -- our key or balance refused -----------------------------------------------------------------------
 
 
+@pytest.mark.f21
+@pytest.mark.f22
 @pytest.mark.parametrize("status", [401, 402, 403])
 async def test_a_refused_key_stops_the_provider_clears_its_line_and_tells_the_operator_once(
     tmp_path: Path, status: int
@@ -152,6 +157,7 @@ async def test_a_refused_key_stops_the_provider_clears_its_line_and_tells_the_op
         assert other.status is JobStatus.SUCCEEDED, "other providers are unaffected"
 
 
+@pytest.mark.f22
 async def test_an_empty_balance_is_noticed_and_recovers_by_itself_when_it_is_filled(tmp_path: Path):
     async with a_core(tmp_path, sandbox={"balance_usd_micros": 0}) as core:
         core.sandbox.next_answers("list", Trouble(status=402), Trouble(status=402))
@@ -165,6 +171,7 @@ async def test_an_empty_balance_is_noticed_and_recovers_by_itself_when_it_is_fil
         assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
 
 
+@pytest.mark.f21
 async def test_a_job_admitted_just_before_the_provider_closed_does_not_wait_for_ever(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=401)] * 10_000)
     view = await core.ask("admitted in time")
@@ -189,6 +196,7 @@ async def test_a_key_refused_while_a_job_is_watched_stops_new_jobs_and_not_the_o
 # -- down ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f29
 async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
     core.sandbox.next_order(*[Plan(trouble=Trouble(status=502))] * 5)
@@ -215,6 +223,7 @@ async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core
     assert core.submissions == 6, "nothing that was lost is sent again"
 
 
+@pytest.mark.f29
 async def test_those_in_line_when_a_provider_goes_down_are_served_when_it_is_back(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=5) as core:
         core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
@@ -232,6 +241,7 @@ async def test_those_in_line_when_a_provider_goes_down_are_served_when_it_is_bac
 # -- more jobs than places ----------------------------------------------------------------------------
 
 
+@pytest.mark.f30
 async def test_never_more_jobs_in_flight_than_allowed_and_no_member_starves(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=3) as core:
         core.sandbox.next_order(*[FOREVER] * 3)
@@ -248,6 +258,7 @@ async def test_never_more_jobs_in_flight_than_allowed_and_no_member_starves(tmp_
         assert {prompt for prompt in prompts if prompt.startswith("greedy")} == {f"greedy {n}" for n in range(20)}
 
 
+@pytest.mark.f34
 async def test_a_stopped_service_starts_nothing_more_and_finishes_what_is_half_sent(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)

@@ -69,6 +69,7 @@ async def assert_given_up(stage: Stage) -> None:
 # -- Discord does not take the answer -------------------------------------------------------------------------
 
 
+@pytest.mark.f44
 @pytest.mark.parametrize(("status", "code"), [(404, 10062), (403, 50001), (400, 50035), (404, 10003)])
 async def test_what_discord_surely_did_not_show_is_given_back_and_never_mentioned_again(
     stage: Stage, status: int, code: int
@@ -108,6 +109,7 @@ async def test_an_answer_whose_connection_broke_is_given_once_more(stage: Stage,
     assert len(stage.cards()) == 1
 
 
+@pytest.mark.f44
 async def test_an_answer_that_failed_and_is_not_there_is_given_up(stage: Stage, answers: Callable[..., None]) -> None:
     answers(before=raising(refused(500)))
     await stage.ada.slash(stage.channel, "imagine", prompt="a red fox")
@@ -115,7 +117,9 @@ async def test_an_answer_that_failed_and_is_not_there_is_given_up(stage: Stage, 
     assert stage.cards() == []
 
 
+@pytest.mark.f44
 @pytest.mark.parametrize("trouble", [refused(503), aiohttp.ServerDisconnectedError()], ids=repr)
+@pytest.mark.f44
 async def test_a_card_that_may_be_visible_after_all_is_corrected(
     stage: Stage, answers: Callable[..., None], trouble: Exception
 ) -> None:
@@ -214,6 +218,7 @@ def callbacks(stage: Stage) -> list[int]:
     return [request.json["type"] for request in stage.env.http_requests if request.json and "type" in request.json]
 
 
+@pytest.mark.f42
 @pytest.mark.parametrize("private", [False, True])
 async def test_a_slow_answer_is_deferred_and_becomes_the_card(
     stage: Stage, slow_command: SlowCommand, private: bool
@@ -246,6 +251,7 @@ async def test_a_deferral_that_fails_leaves_the_answer_to_come_by_itself(
     await stage.until_says(card, "Completed")
 
 
+@pytest.mark.f44
 @pytest.mark.parametrize(
     ("trouble", "shown"),
     [

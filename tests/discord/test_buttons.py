@@ -41,6 +41,7 @@ def _replace(parts: Any, old: str, new: str) -> None:
 LABELS = ["Again", "Edit", "Vary", "Recipe", "Delete"]
 
 
+@pytest.mark.f53
 @pytest.mark.parametrize("label", LABELS)
 async def test_a_stranger_is_told_privately_that_the_button_is_not_theirs(stage: Stage, label: str) -> None:
     card = await completed(stage, model=FLUX)
@@ -52,6 +53,7 @@ async def test_a_stranger_is_told_privately_that_the_button_is_not_theirs(stage:
     assert len(stage.core.krea.orders) == 1
 
 
+@pytest.mark.f53
 async def test_a_stranger_cannot_cancel(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
@@ -70,6 +72,7 @@ async def test_a_moderator_may_press_any_button_and_pays_for_what_they_order(sta
     assert not card.is_there
 
 
+@pytest.mark.f53
 async def test_somebody_who_was_a_moderator_is_none_any_more(stage: Stage) -> None:
     card = await completed(stage)
     stage.env.backend.get_guild(stage.guild.id).members[stage.mo.id].role_ids.clear()
@@ -110,6 +113,7 @@ async def test_what_is_no_button_of_ours_is_left_alone(stage: Stage, custom_id: 
     assert card.is_there
 
 
+@pytest.mark.f52
 async def test_a_job_of_another_server_cannot_be_touched_from_here(stage: Stage) -> None:
     eve, channel = stage.elsewhere()
     foreign = await completed(stage)
@@ -145,6 +149,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_leaves_the_line(stage: Sta
     assert (await stage.balance(stage.bob)).available_usd_micros == 1_000_000
 
 
+@pytest.mark.f31
 async def test_a_running_job_is_cancelled_through_the_provider(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
@@ -164,6 +169,7 @@ async def test_a_job_that_is_just_being_sent_is_cancelled_as_soon_as_it_is_known
     await stage.until_says(card, "Cancelled", "not charged")
 
 
+@pytest.mark.f31
 async def test_when_the_provider_does_not_agree_it_is_too_late(stage: Stage) -> None:
     stage.core.krea.waits = True
     stage.core.krea.agrees_to_cancel = False
@@ -183,6 +189,7 @@ async def test_a_provider_that_cannot_cancel_is_named_honestly(stage: Stage) -> 
     await stage.until_says(card, "Completed")
 
 
+@pytest.mark.f31
 async def test_a_job_that_finished_meanwhile_is_too_late_to_cancel(stage: Stage) -> None:
     card = await completed(stage)
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"

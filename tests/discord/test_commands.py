@@ -179,6 +179,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.f52
 @pytest.mark.parametrize("path", EVERYWHERE)
 async def test_a_command_that_reaches_us_from_a_direct_message_is_refused(stage: Stage, path: str) -> None:
     command = registered(stage)[path.split(maxsplit=1)[0]]

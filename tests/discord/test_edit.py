@@ -55,6 +55,7 @@ async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
     assert len(stage.core.krea.orders) == 2
 
 
+@pytest.mark.f56
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
 async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, picture_format: str) -> None:
     await stage.until_says(await stage.edit(image=("any.name", laden(picture_format))), "Completed")
@@ -86,6 +87,7 @@ BAD = [
 ]
 
 
+@pytest.mark.f54
 @pytest.mark.parametrize(("name", "data", "sentence"), BAD)
 async def test_a_file_that_cannot_be_used_is_refused_by_name(
     stage: Stage, name: str, data: bytes, sentence: str
@@ -103,6 +105,7 @@ async def test_a_file_name_cannot_break_out_of_its_sentence(stage: Stage) -> Non
     assert card.text.count("`") == 2
 
 
+@pytest.mark.f54
 async def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +122,7 @@ async def test_a_file_that_discord_does_not_give_out_is_asked_for_again(stage: S
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.f55
 async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +132,7 @@ async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.f56
 async def test_a_picture_with_a_location_never_goes_to_a_provider_that_fetches_it_itself(stage: Stage) -> None:
     located = encode(photo(), "JPEG", exif=exif_with_location())
     card = await stage.imagine(model=PIXAZO_LARGE, reference=("home.jpg", located))

@@ -63,6 +63,7 @@ async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(sta
     assert answer.title.endswith("2 of 3")
 
 
+@pytest.mark.f53
 async def test_nobody_turns_the_pages_of_somebody_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await completed(stage, prompt="first")
     await completed(stage, prompt="second")

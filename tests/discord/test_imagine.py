@@ -19,6 +19,7 @@ from tests.picture_samples import picture
 # -- the states of a card ------------------------------------------------------------------------------------
 
 
+@pytest.mark.f04
 async def test_one_message_goes_from_queued_to_completed_and_says_price_and_rest_all_the_way(stage: Stage) -> None:
     krea = stage.core.krea
     krea.waits = True
@@ -53,6 +54,7 @@ async def test_one_message_goes_from_queued_to_completed_and_says_price_and_rest
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
+@pytest.mark.f30
 @pytest.mark.parametrize("places", [1])
 async def test_a_waiting_card_says_its_place_in_line_and_moves_up(stage: Stage) -> None:
     stage.core.krea.waits = True
@@ -78,6 +80,10 @@ async def test_a_model_that_was_used_before_tells_when_it_is_usually_done(stage:
     await stage.until_says(card, "Completed")
 
 
+@pytest.mark.f05
+@pytest.mark.f06
+@pytest.mark.f28
+@pytest.mark.f32
 @pytest.mark.parametrize("reason", [reason for reason in FailureReason if reason is not FailureReason.NOT_SHOWN])
 async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stage, reason: FailureReason) -> None:
     stage.core.krea.waits = True
@@ -93,6 +99,7 @@ async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stag
     assert (await stage.balance()).available_usd_micros == 1_000_000
 
 
+@pytest.mark.f06
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
@@ -113,6 +120,7 @@ async def test_an_order_the_provider_does_not_take_costs_nothing(
     assert (await stage.balance()).available_usd_micros == 1_000_000
 
 
+@pytest.mark.f23
 async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_found(stage: Stage) -> None:
     krea = stage.core.krea
     krea.troubles.append(OutcomeUncertain("connection lost"))
@@ -128,6 +136,7 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
+@pytest.mark.f26
 async def test_a_completed_job_without_a_usable_picture_is_not_charged(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
@@ -216,6 +225,7 @@ TAKEN = [
 ]
 
 
+@pytest.mark.f14
 @pytest.mark.parametrize(("options", "sent", "price"), TAKEN)
 async def test_every_option_reaches_the_provider_at_its_price(
     stage: Stage, options: dict[str, Any], sent: dict[str, Any], price: str
@@ -276,6 +286,7 @@ REFUSED = [
 ]
 
 
+@pytest.mark.f50
 @pytest.mark.parametrize(("options", "sentences"), REFUSED)
 async def test_what_cannot_be_ordered_is_refused_privately_in_a_sentence_that_helps(
     stage: Stage, options: dict[str, Any], sentences: list[str]
@@ -291,6 +302,7 @@ async def test_what_cannot_be_ordered_is_refused_privately_in_a_sentence_that_he
 # -- limits ------------------------------------------------------------------------------------
 
 
+@pytest.mark.f01
 async def test_without_quota_the_refusal_names_price_rest_and_reset(stage: Stage) -> None:
     await stage.quota("set", member=stage.ada, amount="0.10")
     await stage.until_says(await stage.imagine(), "Completed")
@@ -322,6 +334,7 @@ async def test_the_operators_daily_cap_always_binds(stage: Stage) -> None:
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.f58
 async def test_a_member_with_enough_running_jobs_waits(stage: Stage) -> None:
     stage.core.krea.waits = True
     cards = [await stage.imagine() for _ in range(4)]
@@ -346,6 +359,7 @@ async def test_the_most_generous_role_counts_and_a_members_own_limit_beats_it(st
     assert "$0.04 left" in (await stage.imagine(generous)).text
 
 
+@pytest.mark.f21
 async def test_new_jobs_are_refused_while_a_provider_is_paused(stage: Stage) -> None:
     stage.core.krea.troubles.append(ProviderDenied("401", status=401))
     await stage.until_says(await stage.imagine(), "Failed")
@@ -366,6 +380,7 @@ async def test_a_private_picture_is_seen_by_nobody_else(stage: Stage) -> None:
     assert stage.cards() == []
 
 
+@pytest.mark.f49
 @pytest.mark.parametrize(
     "prompt",
     [
@@ -387,6 +402,7 @@ async def test_a_prompt_is_shown_as_plain_text_and_notifies_nobody(stage: Stage,
     assert stage.core.krea.orders[0].body["prompt"] == prompt.strip()
 
 
+@pytest.mark.f50
 async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) -> None:
     prompt = "a fox, " * 857 + "x"
     assert len(prompt) == 6_000
@@ -404,6 +420,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
 # -- while stopping, with the books closed -----------------------------------------------------------
 
 
+@pytest.mark.f34
 async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stage) -> None:
     stage.core.bot.desk.close()
     card = await stage.imagine()
@@ -412,6 +429,7 @@ async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stag
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.f16
 async def test_when_the_books_cannot_be_written_nothing_is_ordered(stage: Stage, core: Any) -> None:
     await core.store.close()
     card: Card = await stage.imagine()

@@ -103,6 +103,7 @@ async def test_everything_under_way_can_be_reached(stage: Stage) -> None:
     assert "Cancelled" in (await cancel(stage, page, choice=0)).text
 
 
+@pytest.mark.f52
 async def test_another_servers_jobs_are_never_shown_or_cancelled(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
@@ -202,6 +203,7 @@ async def test_a_job_that_ended_while_the_reason_was_typed_says_so(stage: Stage)
     assert await stage.core.store.audit(stage.guild.id) == []
 
 
+@pytest.mark.f51
 async def test_somebody_who_was_a_moderator_turns_no_page_and_cancels_nothing(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
@@ -216,6 +218,7 @@ async def test_somebody_who_was_a_moderator_turns_no_page_and_cancels_nothing(st
     assert len(stage.env.errors) <= 1
 
 
+@pytest.mark.f51
 async def test_a_page_of_a_forged_number_is_a_page_of_nothing(stage: Stage) -> None:
     await stage.until_says(await stage.imagine(), "Completed")
     card = stage.cards()[0]

@@ -25,6 +25,7 @@ def owner(stage: Stage) -> Any:
     return person
 
 
+@pytest.mark.f21
 async def test_a_refused_key_is_told_once_and_never_shown_to_members(stage: Stage, owner: Any) -> None:
     stage.core.krea.troubles.extend([ProviderDenied("the key `abc` was refused", status=401)] * 2)
     cards = [await stage.imagine(), await stage.imagine(stage.bob)]

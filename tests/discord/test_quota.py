@@ -26,6 +26,7 @@ async def audited(stage: Stage, **options: Any) -> str:
 # -- limits -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.f13
 async def test_a_member_gets_an_own_limit_that_is_shown_and_recorded(stage: Stage) -> None:
     card = await stage.quota("set", member=stage.ada, amount="2.50", period="week", reason="won the `contest`")
     assert card.private
@@ -47,6 +48,7 @@ SETTING = [
 ]
 
 
+@pytest.mark.f13
 @pytest.mark.parametrize(("command", "subject", "action"), SETTING)
 async def test_limits_for_roles_everybody_and_the_server_are_set_and_recorded(
     stage: Stage, command: str, subject: str, action: str
@@ -78,6 +80,7 @@ async def test_amounts_are_read_as_dollars(stage: Stage, amount: str, shown: str
 BAD_AMOUNTS = ["", "-1", "1,5", "5 €", "1e3", "12345678", "0.1234567", "٣", "NaN", "inf", "five", "`5`", "x" * 500]
 
 
+@pytest.mark.f12
 @pytest.mark.parametrize("command", ["set", "role", "default", "server", "grant"])
 async def test_what_is_no_amount_is_refused_with_examples_and_changes_nothing(stage: Stage, command: str) -> None:
     whose: dict[str, Any] = {"set": {MEMBER: stage.ada}, "grant": {MEMBER: stage.ada}, "role": {ROLE: stage.artists}}
@@ -221,6 +224,7 @@ async def test_the_record_of_changes_turns_its_pages_and_stays_with_moderators(s
     assert card.text.endswith("$1.00 per day")
 
 
+@pytest.mark.f51
 async def test_the_page_button_refuses_who_is_no_moderator_any_more(stage: Stage) -> None:
     for amount in range(1, 13):
         await stage.quota("default", amount=str(amount))
@@ -269,6 +273,7 @@ def arguments(stage: Stage, command: str) -> dict[str, Any]:
     return {name: getattr(stage, value) if name in (MEMBER, ROLE) else value for name, value in CALLS[command].items()}
 
 
+@pytest.mark.f51
 @pytest.mark.parametrize("command", CALLS)
 async def test_a_plain_member_is_refused_even_where_a_server_shows_them_the_command(stage: Stage, command: str) -> None:
     quota_id = int(stage.env.backend.commands[None]["quota", 1]["id"])
@@ -288,6 +293,7 @@ async def test_every_subcommand_answers_a_moderator_privately(stage: Stage, comm
     assert card.text
 
 
+@pytest.mark.f52
 @pytest.mark.parametrize("command", [command for command in CALLS if MEMBER in CALLS[command]])
 async def test_somebody_who_is_not_in_the_server_is_not_found(stage: Stage, command: str) -> None:
     options = arguments(stage, command) | {MEMBER: stage.env.create_user("stranger")}
@@ -297,6 +303,7 @@ async def test_somebody_who_is_not_in_the_server_is_not_found(stage: Stage, comm
     assert await stage.core.store.audit(stage.guild.id) == []
 
 
+@pytest.mark.f52
 async def test_limits_record_and_report_of_one_server_do_not_reach_another(stage: Stage) -> None:
     eve, channel = stage.elsewhere()
     await stage.quota("server", amount="0.05", reason="only here")

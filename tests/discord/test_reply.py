@@ -131,8 +131,10 @@ async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, l
 PASSING = [refused(500), refused(502), refused(503), refused(429), aiohttp.ServerDisconnectedError(), TimeoutError()]
 
 
+@pytest.mark.f47
 @pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("trouble", PASSING, ids=repr)
+@pytest.mark.f47
 async def test_the_picture_is_offered_until_discord_takes_it(stage: Stage, line: Line, trouble: Exception) -> None:
     troubles = [trouble] * 4
 
@@ -163,6 +165,7 @@ async def test_what_discord_does_not_take_for_a_day_is_given_up_and_stays_paid(s
     assert await stage.core.store.sha256_in_use()
 
 
+@pytest.mark.f46
 async def test_a_message_that_was_deleted_is_not_posted_again(stage: Stage, line: Line) -> None:
     card = await waiting(stage)
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
@@ -204,6 +207,7 @@ async def test_what_automod_blocks_in_any_form_is_given_up(stage: Stage, line: L
 # -- size -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f48
 async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the_original(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,6 +229,7 @@ async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
 
 
+@pytest.mark.f48
 async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_fits(stage: Stage, line: Line) -> None:
     card = await waiting(stage)
     refusals = [refused(413), refused(400, 40005)]
@@ -269,6 +274,7 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
 # -- when the token has died --------------------------------------------------------------------------------
 
 
+@pytest.mark.f45
 async def test_after_thirteen_minutes_the_message_is_edited_as_the_bot(stage: Stage, line: Line) -> None:
     card = await waiting(stage)
     before = line.count("PATCH", ORIGINAL)
@@ -284,6 +290,7 @@ async def test_after_thirteen_minutes_the_message_is_edited_as_the_bot(stage: St
     assert len(stage.cards()) == 1
 
 
+@pytest.mark.f45
 async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_bot(stage: Stage, line: Line) -> None:
     card = await waiting(stage)
     stage.env.backend.clock.elapsed += 16 * 60  # Discord's clock, not ours
@@ -294,6 +301,7 @@ async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_
     assert len(stage.cards()) == 1
 
 
+@pytest.mark.f45
 async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died(stage: Stage, line: Line) -> None:
     card = await waiting(stage, private=True)
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
@@ -311,6 +319,7 @@ async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died
     assert body["allowed_mentions"]["users"] == [stage.ada.id]
 
 
+@pytest.mark.f46
 @pytest.mark.parametrize("code", [50001, 50013])
 async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_its_owner(
     stage: Stage, line: Line, code: int
@@ -340,6 +349,7 @@ async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stag
         assert result.acknowledged
 
 
+@pytest.mark.f46
 async def test_somebody_who_takes_no_direct_messages_loses_nothing_but_the_message(stage: Stage, line: Line) -> None:
     await waiting(stage, private=True)
 
@@ -390,6 +400,7 @@ async def test_a_card_that_discord_showed_before_a_crash_is_found_again_and_its_
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
+@pytest.mark.f44
 @pytest.mark.parametrize(("minutes", "private"), [(0, False), (14, False), (14, True)])
 async def test_a_card_that_discord_never_showed_before_a_crash_is_given_up_and_costs_nothing(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, minutes: int, private: bool

@@ -53,6 +53,7 @@ EVERY: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.f51
 @pytest.mark.parametrize("path", EVERY)
 async def test_a_member_whom_discord_let_through_is_refused_by_the_bot_itself(stage: Stage, path: str) -> None:
     commands = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
@@ -65,6 +66,7 @@ async def test_a_member_whom_discord_let_through_is_refused_by_the_bot_itself(st
     assert len(stage.env.errors) == 1
 
 
+@pytest.mark.f51
 async def test_lists_of_a_server_are_suggested_to_its_moderators_alone(stage: Stage) -> None:
     await stage.settings("words", action="add", words="gore, blood*")
     commands = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
@@ -75,6 +77,7 @@ async def test_lists_of_a_server_are_suggested_to_its_moderators_alone(stage: St
     assert await offered(stage, "settings words", "words", who=stage.ada, action="remove") == []
 
 
+@pytest.mark.f52
 async def test_another_servers_settings_are_another_matter(stage: Stage) -> None:
     eve, elsewhere = stage.elsewhere()
     await stage.settings("words", action="add", words="fox")
@@ -314,6 +317,7 @@ async def test_a_word_on_the_list_is_named_and_nothing_is_ordered(stage: Stage) 
 # -- the clock -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.f10
 async def test_the_time_zone_shows_the_next_reset_and_counts(stage: Stage) -> None:
     said = await stage.settings("time-zone", zone="asia tokyo", reason="we live there")
     zone = await stage.core.store.time_zone(stage.guild.id)

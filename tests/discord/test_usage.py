@@ -37,6 +37,7 @@ async def test_somebody_who_ordered_nothing_has_everything_left(stage: Stage) ->
     assert "`░░░░░░░░░░░░░░░░░░░░`" in card.text
 
 
+@pytest.mark.f17
 async def test_spent_set_aside_and_left_add_up_while_jobs_run(stage: Stage) -> None:
     krea = stage.core.krea
     await stage.until_says(await stage.imagine(), "Completed")
@@ -72,6 +73,7 @@ async def test_only_the_last_few_jobs_are_listed_and_other_peoples_never(stage: 
     assert "not mine" not in text
 
 
+@pytest.mark.f32
 async def test_the_prompt_of_a_moderated_job_is_not_repeated(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine(prompt="something vile")
@@ -121,6 +123,7 @@ async def test_a_limit_from_a_role_names_the_role(stage: Stage) -> None:
     assert f"(from the role <@&{stage.artists.id}>)" in card.text
 
 
+@pytest.mark.f52
 async def test_spending_elsewhere_does_not_count_here(stage: Stage) -> None:
     eve, channel = stage.elsewhere()
     card = stage.said(await eve.slash(channel, "imagine", prompt="a red fox"))
