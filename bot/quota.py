@@ -38,7 +38,9 @@ class Window:
     @classmethod
     def containing(cls, moment: datetime, period: Period, time_zone: ZoneInfo) -> Window:
         """The calendar period around `moment`: local midnight to local midnight, so a day may have 23 or 25 hours."""
-        midnight = moment.astimezone(time_zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
+        local = moment.astimezone(time_zone)
+        # Where the clock goes back over midnight, the day begins at the first of its two midnights (fold=0).
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
         match period:
             case Period.DAY:
                 first, following = midnight, midnight + timedelta(days=1)

@@ -187,7 +187,7 @@ class JobService:
 
         Raises RequestRefused, or StoreError when the books cannot be written; either way nothing was reserved.
         """
-        quotes = [self.quote(request) for request in requests]
+        quotes = [self._quote_or_tell(request) for request in requests]
         orders = len(requests)
         for pace, key in self._paces(member):
             if (free_at := pace.free_at(key, orders)) is not None:
@@ -220,6 +220,16 @@ class JobService:
         )
         self._places.update((view.job.id, view.place_in_line) for view in views if view.place_in_line is not None)
         return ReplyView(reply=reply, jobs=views, balance=balance)
+
+    def _quote_or_tell(self, request: JobRequest) -> Quote:
+        try:
+            return self.quote(request)
+        except ModelUnavailable as error:
+            if error.reason == "no_price" and self._observer is not None:
+                wanted = ", ".join(f"{name}={value}" for name, value in request.options.items()) or "no options"
+                notice = f"Somebody wanted {error.model_id} ({wanted}), whose price is not known: refused."
+                self._observer.operator_notice("no price", notice)
+            raise
 
     def _paces(self, member: Member) -> tuple[tuple[Pace, int], ...]:
         return (self._member_pace, member.user_id), (self._server_pace, member.guild_id)
