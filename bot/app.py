@@ -7,8 +7,8 @@ import contextlib
 import hashlib
 import json
 import logging
-import math
 import signal
+import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ import stamina
 import yarl
 from discord import app_commands
 from discord.ext import commands
-from discord.gateway import DiscordWebSocket
+from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
 from bot.catalogue import OVERRIDE_FILE, Catalogue
@@ -63,7 +63,9 @@ _log = logging.getLogger(__name__)
 
 OFFICIAL_API_BASE = "https://discord.com/api/v10"
 SWEEP_SECONDS = 3600.0
-SLOWEST_HEARTBEAT_SECONDS = 45.0
+HEARTBEAT_LATE_SECONDS = 12.0
+"""So long after its time an unanswered heartbeat counts as none: with Discord's 41 seconds that is within a minute."""
+
 SETTLE_SECONDS = 5.0
 """So long a polite stop waits for orders that are half sent; everything else goes on at the next start."""
 
@@ -166,12 +168,18 @@ class Bot(commands.Bot):
         await super().close()
 
     def problem(self) -> str | None:
-        """None while the gateway delivers: ready, and heartbeats are answered."""
-        if self.is_closed() or not self.is_ready():
+        """None while the gateway delivers: ready, connected, and heartbeats are answered.
+
+        The client's own latency is that of the last answer, however long ago it came, and a client that cannot connect
+        again calls itself ready.
+        """
+        if self.is_closed() or not self.is_ready() or not self.ws.open:
             return "not connected"
-        if not math.isfinite(self.latency) or self.latency > SLOWEST_HEARTBEAT_SECONDS:
-            return "heartbeats are not answered"
-        return None
+        heart: KeepAliveHandler | None = self.ws._keep_alive  # pyright: ignore[reportPrivateUsage]
+        if heart is None or heart.interval is None:
+            return "not connected"
+        silent_seconds = time.perf_counter() - heart._last_ack  # pyright: ignore[reportPrivateUsage]
+        return "heartbeats are not answered" if silent_seconds > heart.interval + HEARTBEAT_LATE_SECONDS else None
 
     async def on_ready(self) -> None:
         """A line for the operator."""

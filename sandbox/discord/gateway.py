@@ -55,6 +55,8 @@ class Gateway:
         self._token = token
         self._sessions: dict[str, Session] = {}
         self.url = ""
+        self.is_silent = False
+        """Connections stay open and nothing comes any more, not even the answer to a heartbeat."""
         world.feed.hooks.append(self._on_news)
 
     @property
@@ -134,6 +136,8 @@ class Gateway:
                 packet: Json = json.loads(frame.data)
                 operation: int = packet["op"]
                 data: Any = packet.get("d")
+                if self.is_silent:
+                    continue
                 if operation == HEARTBEAT:
                     await socket.send_json({"op": HEARTBEAT_ACK})
                 elif operation in (IDENTIFY, RESUME):
@@ -163,7 +167,9 @@ class Gateway:
     async def _write(self, session: Session, socket: web.WebSocketResponse) -> None:
         with contextlib.suppress(ConnectionError):  # the reading side notices and ends the connection
             while not socket.closed:
-                await socket.send_json(await session.outbox.get())
+                packet = await session.outbox.get()
+                if not self.is_silent:
+                    await socket.send_json(packet)
 
     def _identified(self, data: Json) -> Session:
         session = Session(id=secrets.token_hex(16), intents=int(data["intents"]), shard=data.get("shard") or [0, 1])
