@@ -60,6 +60,11 @@ async def edit_a_picture(here: World) -> None:
     await here.discord.slash(here.member, here.channel, "edit", prompt="at night", image=a_file())
 
 
+async def edit_what_the_provider_cannot_read_at_first(here: World) -> None:
+    here.provider.next_order(Plan(trouble=Trouble(status=422, body={"error": "Invalid asset URL"})))
+    await edit_a_picture(here)
+
+
 async def cancel_while_it_is_made(here: World) -> None:
     here.provider.next_order(Plan(seconds_factor=15))
     order = await imagine(here, "a storm")
@@ -135,6 +140,7 @@ STORIES = {
     ),
     "pair": Story(act=order_a_pair, reaches=()),
     "edit": Story(act=edit_a_picture, reaches=("krea.upload", "store.remember_upload")),
+    "edit again": Story(act=edit_what_the_provider_cannot_read_at_first, reaches=("store.forget_uploads",)),
     "cancel while made": Story(act=cancel_while_it_is_made, reaches=("krea.cancel",)),
     "cancel while waiting": Story(
         act=cancel_while_it_waits, reaches=("store.cancel",), settings={"KREA_MAX_CONCURRENCY": "1"}

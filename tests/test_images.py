@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -32,10 +32,23 @@ async def workshop() -> AsyncIterator[ImageWorkshop]:
     await workshop.close()
 
 
+@pytest.fixture(autouse=True)
+def _of_others() -> Iterator[None]:
+    """Workers that other tests of this process keep do not count here."""
+    OTHERS.clear()
+    OTHERS.update(child.pid for child in workers())
+    yield
+    OTHERS.clear()
+
+
+OTHERS: set[int] = set()
+
+
 def workers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
+        if child.pid not in OTHERS
         if child.status() != psutil.STATUS_ZOMBIE and "bot.image_worker" in child.cmdline()
     ]
 

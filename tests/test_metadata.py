@@ -105,4 +105,5 @@ def test_damaged_files_are_read_or_called_broken_and_nothing_else(picture_format
     except BrokenContainer:
         return
     assert len(plain) <= len(damaged) + 1
-    assert metadata.without_metadata(plain) == plain
+    if metadata.format_of(plain) is not None:  # of a file that was cut right away, nothing may be left
+        assert metadata.without_metadata(plain) == plain

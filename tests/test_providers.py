@@ -412,13 +412,15 @@ async def test_the_contracts_real_refusals_are_understood(
         (None, None),
         ("soon", None),
         ("nan", None),
-        (format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True), 90.0),
+        ("in 90 seconds", 90.0),
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     ],
 )
 async def test_429_may_be_sent_again_after_the_time_told(
     krea: KreaProvider, sandbox: SandboxProvider, header: str | None, expected: float | None
 ) -> None:
+    if header == "in 90 seconds":
+        header = format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     headers = {} if header is None else {"Retry-After": header}
     sandbox.next_order(Plan(trouble=Trouble(status=429, body={"error": "Too many"}, headers=headers)))
     with pytest.raises(ProviderUnavailable) as caught:

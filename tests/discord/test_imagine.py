@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from bot import worker
 from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.jobs import FailureReason, JobStatus, Progress
 from bot.providers.base import RemoteJob
@@ -137,7 +138,10 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
 
 
 @pytest.mark.f26
-async def test_a_completed_job_without_a_usable_picture_is_not_charged(stage: Stage) -> None:
+async def test_a_completed_job_without_a_usable_picture_is_not_charged(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RESULT_ATTEMPTS", 1)
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)
