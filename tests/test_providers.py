@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import time_machine
 from PIL import Image
 
 from bot.errors import (
@@ -809,3 +810,19 @@ async def test_keys_are_sent_in_the_documented_headers_only(
     assert "Authorization" not in to_pixazo
     assert "Authorization" not in session.headers
     assert sandbox.violations == []
+
+
+# -- clocks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.f23
+@pytest.mark.parametrize("minutes", [-14, 14])
+async def test_a_job_is_dated_by_our_own_clock_also_when_it_is_wrong(
+    krea: KreaProvider, sandbox: SandboxProvider, minutes: int
+) -> None:
+    with time_machine.travel(datetime.now(UTC) + timedelta(minutes=minutes), tick=True):
+        ordered_at = datetime.now(UTC)
+        await krea.submit(an_order())
+        (job,) = await krea.recent(since=ordered_at - timedelta(seconds=5))
+        assert job.created_at is not None
+        assert abs(job.created_at - ordered_at) < timedelta(seconds=5)

@@ -12,7 +12,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
@@ -76,6 +76,10 @@ class Answer:
             return None
 
 
+_CLOCK_RESOLUTION = timedelta(seconds=2)
+"""A `Date` header is cut to the second, and its answer took a while to arrive."""
+
+
 def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """A session fit for providers: no cookies, no proxies from the environment, nothing on it that could leak."""
     return aiohttp.ClientSession(
@@ -104,6 +108,8 @@ class Api:
         upload_clocks: Clocks = UPLOAD_CLOCKS,
         pause_seconds: float = 0.5,
     ) -> None:
+        self.clock_ahead = timedelta()
+        """How far the other side's clock is ahead of ours, as its last answer told."""
         self._session = session
         self._name = name
         self._base = base_url.rstrip("/")
@@ -224,6 +230,7 @@ class Api:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
+                self._compare_clocks(response.headers.get("Date"))
                 body, whole = await _read_capped(response)
                 return Answer(status=response.status, headers=response.headers, body=body, whole=whole)
         except _BEFORE_SENDING as error:
@@ -235,6 +242,14 @@ class Api:
             problem = self._no_answer(f"no answer ({type(error).__name__})", ordering=ordering)
         # Raised out here and not in the handlers, where Python would attach the caught exception all the same.
         raise problem from cause
+
+    def _compare_clocks(self, date: str | None) -> None:
+        """Learn how far the other side's clock is ahead of ours. It speaks in whole seconds."""
+        try:
+            ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
+        except (ValueError, TypeError):
+            return
+        self.clock_ahead = ahead if abs(ahead) > _CLOCK_RESOLUTION else timedelta()
 
     def _no_answer(
         self, detail: str, *, ordering: bool, status: int | None = None, retry_after_seconds: float | None = None

@@ -153,7 +153,12 @@ class KreaProvider:
         if remote_id is None:
             return None
         _, progress = self._words.read(job.get("status"))
-        return RemoteJob(remote_id=remote_id, created_at=read_time(job.get("created_at")), progress=progress)
+        return RemoteJob(remote_id=remote_id, created_at=self._created_at(job), progress=progress)
+
+    def _created_at(self, job: Mapping[str, Any]) -> datetime | None:
+        """By our own clock, with which it is compared: a lost order is recognised by its time."""
+        moment = read_time(job.get("created_at"))
+        return None if moment is None else moment - self._api.clock_ahead
 
     def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
         status, progress = self._words.read(word)
@@ -171,5 +176,5 @@ class KreaProvider:
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,
             failure=failure,
             cost_usd_micros=read_cost_usd_micros(job, result),
-            created_at=read_time(job.get("created_at")),
+            created_at=self._created_at(job),
         )
