@@ -83,6 +83,7 @@ async def test_one_reply_goes_from_queued_to_the_picture_and_its_file_can_be_fet
     assert list(scene.studio.messages.values()) == [message]
     assert message.attachments[0].description == "all navy"
     shown = message.payload()["components"][0]["components"][1]["items"][0]["media"]
+    assert (message.payload()["attachments"], shown["attachment_id"]) == ([], str(message.attachments[0].id))
     async with aiohttp.ClientSession() as session, session.get(shown["url"]) as response:
         assert await response.read() == message.attachments[0].upload.data
         assert response.content_type == "image/png"
