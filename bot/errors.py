@@ -7,6 +7,7 @@ BotError
 │   ├── ServerCapReached             the server's cap
 │   ├── OperatorCapReached           the operator's daily cap over all servers
 │   ├── TooManyRunning               the member has enough jobs running
+│   ├── ServerBusy                   the server has as many unfinished jobs as it may
 │   ├── TooFast                      the member or the server ordered too much within a minute
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
@@ -79,6 +80,14 @@ class OperatorCapReached(RequestRefused):
 @dataclass(eq=False)
 class TooManyRunning(RequestRefused):
     """The member already has as many running jobs as allowed."""
+
+    running: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ServerBusy(RequestRefused):
+    """The server's members together have as many unfinished jobs as one server may have."""
 
     running: int
     limit: int

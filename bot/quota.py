@@ -17,6 +17,9 @@ from zoneinfo import ZoneInfo
 from bot.jobs import FailureReason
 
 MICROS_PER_USD = 1_000_000
+SERVER_RUNS = 1_000
+"""A server may have so many times the running jobs of one member: one setting for the operator, not two."""
+
 _AMOUNT = re.compile(r"^\$?(\d{1,7})(?:\.(\d{1,6}))?$")
 
 
@@ -162,6 +165,12 @@ class Limits:
     default_quota: Quota
     operator_daily_cap_usd_micros: int
     max_running_jobs: int
+    """Of one member, over all servers."""
+
+    @property
+    def max_running_jobs_per_server(self) -> int:
+        """Of all members of a server together: far above what people do, far below what would fill a machine."""
+        return SERVER_RUNS * self.max_running_jobs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -20,6 +20,7 @@ from bot.errors import (
     ProviderPaused,
     QuotaExceeded,
     RequestRefused,
+    ServerBusy,
     ServerCapReached,
     StillUnderWay,
     TooFast,
@@ -169,6 +170,8 @@ def refusal(error: RequestRefused) -> str:
                 f"You already have {error.running} running; {error.limit} at a time is the limit. "
                 "Wait for one to finish or cancel it."
             )
+        case ServerBusy():
+            return f"This server already has {error.running:,} pictures under way. Please try again in a while."
         case TooFast():
             return f"That was a lot within a minute. More orders are taken {moment(error.free_at)}."
         case MemberBlocked():

@@ -11,12 +11,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bot import quota
 from bot.errors import (
     DuplicateCommand,
     LedgerError,
     MemberBlocked,
     OperatorCapReached,
     QuotaExceeded,
+    ServerBusy,
     ServerCapReached,
     StoreError,
     TooManyRunning,
@@ -149,6 +151,20 @@ async def test_running_jobs_are_counted_over_all_servers_and_before_this_command
         await admit(store, 1, limits=three)
     assert (refusal.value.running, refusal.value.limit) == (4, 3)
     await admit(store, 1, member=BOB, limits=three)
+
+
+@pytest.mark.f58
+async def test_a_server_has_a_bound_of_its_own_that_leaves_other_servers_alone(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quota, "SERVER_RUNS", 2)
+    one = limits(max_running_jobs=1)
+    await admit(store, 1, limits=one)
+    await admit(store, 1, limits=one, member=BOB)
+    with pytest.raises(ServerBusy) as refusal:
+        await admit(store, 1, limits=one, member=Member(guild_id=1, user_id=77))
+    assert (refusal.value.running, refusal.value.limit) == (2, 2)
+    await admit(store, 1, limits=one, member=Member(guild_id=2, user_id=77))
 
 
 async def test_a_finished_job_makes_room_for_another(store: Store) -> None:

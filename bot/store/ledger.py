@@ -13,7 +13,14 @@ from datetime import datetime
 from itertools import accumulate
 from zoneinfo import ZoneInfo
 
-from bot.errors import LedgerError, OperatorCapReached, QuotaExceeded, ServerCapReached, TooManyRunning
+from bot.errors import (
+    LedgerError,
+    OperatorCapReached,
+    QuotaExceeded,
+    ServerBusy,
+    ServerCapReached,
+    TooManyRunning,
+)
 from bot.jobs import FailureReason
 from bot.quota import (
     Balance,
@@ -52,6 +59,8 @@ SELECT coalesce(sum(amount_usd_micros), 0) FROM adjustments
 WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
 """
 _RUNNING = "SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND reply_id <> ?"
+
+_RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL AND reply_id <> ?"
 
 # All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
 # that the first one is refused where a later one would be. A limit that is NULL does not bind.
@@ -129,6 +138,9 @@ def reserve(
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
+    running = connection.execute(_RUNNING_IN_SERVER, (member.guild_id, reply_id)).fetchone()[0]
+    if running >= limits.max_running_jobs_per_server:
+        raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
     before = balance(connection, member, terms.quota, window_of(terms, terms.quota, now))
     window, server_window = before.window, window_of(terms, terms.server_cap, now)
     today = Window.containing(now, Period.DAY, _UTC)

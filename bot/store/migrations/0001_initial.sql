@@ -70,6 +70,7 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_to_erase ON jobs (created_at) WHERE erased_at IS NULL;
 CREATE INDEX jobs_forgotten ON jobs (finished_at) WHERE user_id IS NULL;
 CREATE INDEX jobs_unfinished ON jobs (user_id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_unfinished_by_server ON jobs (guild_id) WHERE finished_at IS NULL;
 CREATE INDEX jobs_by_server ON jobs (guild_id, created_at);
 CREATE INDEX jobs_by_member ON jobs (guild_id, user_id, created_at);
 CREATE INDEX jobs_lost ON jobs (provider, submitted_at)
