@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
+from bot.budget import RetryBudget
 from bot.errors import ProviderDenied, ProviderError
 from bot.line import FairLine
 from bot.providers.base import Provider
@@ -56,6 +57,7 @@ class Lane:
         self.provider = provider
         self.watcher = watcher
         self.line = FairLine()
+        self.retries = RetryBudget()
         self.closed: Closed | None = None
         self._max_concurrency = max_concurrency
         self._follow = follow

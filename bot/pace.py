@@ -30,11 +30,9 @@ class Pace:
         now = self._clock()
         self._orders.setdefault(key, deque()).extend([now] * orders)
         self._orders.move_to_end(key)
-        while self._orders:
-            oldest, placed = next(iter(self._orders.items()))
-            if placed[-1] > now - SPAN:
-                break
-            del self._orders[oldest]
+        # Those who were only asked about since then have no order left here.
+        while not (placed := next(iter(self._orders.values()))) or placed[-1] <= now - SPAN:
+            self._orders.popitem(last=False)
 
     def _recent(self, key: Hashable) -> deque[datetime]:
         recent = self._orders.get(key, deque())

@@ -194,7 +194,7 @@ class Worker:
         """Send the order and write down what came of it."""
         with self._job_log(job.id), lane.submission():
             try:
-                remote = await self._send_once(lane.provider, order)
+                remote = await self._send_once(lane, order)
             except ProviderRejected as error:
                 _log.warning("refused: %s", error)
                 if isinstance(error, ProviderDenied):
@@ -221,13 +221,19 @@ class Worker:
             _log.info("submitted as %s", remote.remote_id)
             return await self._show(running)
 
-    async def _send_once(self, provider: Provider, order: ProviderRequest) -> RemoteJob:
-        """At most one order leaves. Only a connection that could not be made is tried again."""
+    async def _send_once(self, lane: Lane, order: ProviderRequest) -> RemoteJob:
+        """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
+        lane.retries.earn()
         async for attempt in stamina.retry_context(
-            on=_never_left, attempts=SUBMIT_ATTEMPTS, timeout=30, wait_initial=0.5, wait_max=8, wait_jitter=1
+            on=lambda error: _never_left(error) and lane.retries.spend(),
+            attempts=SUBMIT_ATTEMPTS,
+            timeout=30,
+            wait_initial=0.5,
+            wait_max=8,
+            wait_jitter=1,
         ):
             with attempt:
-                return await provider.submit(order)
+                return await lane.provider.submit(order)
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:

@@ -35,15 +35,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.pictures": DOMAIN,
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
     "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},
-    "bot.providers": DOMAIN | {"bot.providers", "aiohttp", "yarl"},
+    "bot.providers": DOMAIN | {"bot.providers", "bot.budget", "aiohttp", "yarl"},
     # From here each line may use the ones above it.
     "bot.line": set(),
     "bot.observer": DOMAIN,
     "bot.live": DOMAIN,
     "bot.metrics": DOMAIN | {"aiohttp", "prometheus_client"},
     "bot.pace": set(),
+    "bot.budget": set(),
     "bot.patience": DOMAIN | {"stamina"},
-    "bot.lane": DOMAIN | BORDERS | {"bot.line"},
+    "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
     "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},
     "bot.service": DOMAIN

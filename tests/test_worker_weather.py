@@ -8,14 +8,17 @@ import socket
 from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from bot import worker
+from bot.budget import RetryBudget
 from bot.errors import ProviderPaused, ProviderUnavailable
 from bot.jobs import FailureReason, Job, JobStatus
-from bot.providers.base import Provider, ProviderRequest, RemoteJob
+from bot.lane import Lane
+from bot.providers.base import ProviderRequest, RemoteJob
 from bot.quota import Member
 from bot.worker import SUBMIT_ATTEMPTS, Worker
 from sandbox.plans import Ending, How, Plan, Trouble
@@ -77,7 +80,8 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
         providers = [Unreachable() for _ in range(5)]
         for provider in providers:
             with pytest.raises(ProviderUnavailable):
-                await someone._send_once(cast("Provider", provider), ProviderRequest(path="/", body={}))
+                lane = SimpleNamespace(provider=provider, retries=RetryBudget())
+                await someone._send_once(cast("Lane", lane), ProviderRequest(path="/", body={}))
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
             assert 1.0 <= second <= 2.0

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import aiohttp
 from yarl import URL
 
+from bot.budget import RetryBudget
 from bot.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.jobs import FailureReason
 from bot.providers.reading import Complaint, read_complaint
@@ -110,6 +111,7 @@ class Api:
     ) -> None:
         self.clock_ahead = timedelta()
         """How far the other side's clock is ahead of ours, as its last answer told."""
+        self._retries = RetryBudget()
         self._session = session
         self._name = name
         self._base = base_url.rstrip("/")
@@ -186,10 +188,13 @@ class Api:
         return found
 
     async def _patiently(self, once: Callable[[], Awaitable[_Result]], *, attempts: int) -> _Result:
+        self._retries.earn()
         for attempt in range(1, attempts):
             try:
                 return await once()
             except ProviderUnavailable as error:
+                if not self._retries.spend():
+                    raise
                 pause = self._pause_seconds * 2 ** (attempt - 1) * random.uniform(1, 2)  # noqa: S311 - only spreads load
                 await asyncio.sleep(min(max(pause, error.retry_after_seconds or 0), _PAUSE_MAX_SECONDS))
         return await once()

@@ -239,9 +239,9 @@ def _audit_entry(row: sqlite3.Row) -> AuditEntry:
 
 
 def limit_in_words(quota: Quota | None) -> str:
-    """As the record of changes has it: `$5.00 per day`, `unlimited`, `no limit` (none is set)."""
+    """As the record of changes has it: `$5.00 per day`, `unlimited`, `not set`."""
     if quota is None:
-        return "no limit"
+        return "not set"
     if quota.amount_usd_micros is None:
         return "unlimited"
     return f"{format_usd(quota.amount_usd_micros)} per {quota.period}"
