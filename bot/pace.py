@@ -30,8 +30,10 @@ class Pace:
         now = self._clock()
         self._orders.setdefault(key, deque()).extend([now] * orders)
         self._orders.move_to_end(key)
-        # Those who were only asked about since then have no order left here.
-        while not (placed := next(iter(self._orders.values()))) or placed[-1] <= now - SPAN:
+        while self._orders:
+            placed = next(iter(self._orders.values()))
+            if placed and placed[-1] > now - SPAN:  # nothing is left of those who were refused after a pause
+                break
             self._orders.popitem(last=False)
 
     def _recent(self, key: Hashable) -> deque[datetime]:

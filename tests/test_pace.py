@@ -64,3 +64,11 @@ def test_those_who_ordered_long_ago_are_forgotten(pace: Pace, clock: Clock) -> N
     clock.now += timedelta(minutes=2)
     pace.note("ada")
     assert len(pace._orders) == 1
+
+
+def test_somebody_who_was_refused_after_a_pause_is_in_nobodys_way(pace: Pace, clock: Clock) -> None:
+    pace.note("ada")
+    clock.now += timedelta(seconds=61)
+    assert pace.free_at("ada") is None
+    pace.note("ben")
+    assert len(pace._orders) == 1
