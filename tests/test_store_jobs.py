@@ -305,10 +305,10 @@ async def test_every_change_of_a_limit_is_recorded_in_words(store: Store) -> Non
     await set_limit(LimitSubject.SERVER, None, Quota(amount_usd_micros=0, period=Period.MONTH))
     entries = await store.audit(1)
     assert [(e.action, e.subject, e.subject_id, e.old_value, e.new_value) for e in entries] == [
-        ("set", "server", None, "no limit", "$0.00 per month"),
-        ("clear", "member", 7, "unlimited", "no limit"),
+        ("set", "server", None, "not set", "$0.00 per month"),
+        ("clear", "member", 7, "unlimited", "not set"),
         ("set", "member", 7, "$5.00 per day", "unlimited"),
-        ("set", "member", 7, "no limit", "$5.00 per day"),
+        ("set", "member", 7, "not set", "$5.00 per day"),
     ]
     assert {(e.guild_id, e.actor_id, e.reason, e.created_at) for e in entries} == {(1, 99, "because", NOON)}
     assert await store.limit(1, LimitSubject.MEMBER, 7) is None

@@ -144,7 +144,7 @@ async def test_moderators_read_of_a_former_member_in_the_record_and_the_report(s
     await stage.quota("set", member=stage.ada, amount="5", reason="a fan of foxes")
     await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE)
     record = await stage.quota("audit")
-    assert "set the limit of a former member: no limit → $5.00 per day" in record.text
+    assert "set the limit of a former member: not set → $5.00 per day" in record.text
     assert "foxes" not in record.text
     assert "a former member" in (await stage.quota("report")).text
     assert "$5.00" in (await stage.quota("show", member=stage.ada)).text  # what a moderator decided stays

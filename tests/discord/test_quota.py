@@ -57,7 +57,7 @@ async def test_limits_for_roles_everybody_and_the_server_are_set_and_recorded(
     name = stage.artists.mention if command == "role" else subject
     card = await stage.quota(command, None, **whose, amount="12.345678", period="month", reason="new year")
     assert card.text == f"{name}: **$12.345678 per month** (was not set)."
-    assert f"{action.format(subject=name)}: no limit → $12.345678 per month · `new year`" in await audited(stage)
+    assert f"{action.format(subject=name)}: not set → $12.345678 per month · `new year`" in await audited(stage)
     subjects = [subject for subject, _, _ in await stage.core.store.limits_of(stage.guild.id)]
     assert subjects == [LimitSubject(command)]
 
