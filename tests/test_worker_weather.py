@@ -79,8 +79,8 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
         someone = Worker(**nothing)
         providers = [Unreachable() for _ in range(5)]
         for provider in providers:
+            lane = SimpleNamespace(provider=provider, retries=RetryBudget())
             with pytest.raises(ProviderUnavailable):
-                lane = SimpleNamespace(provider=provider, retries=RetryBudget())
                 await someone._send_once(cast("Lane", lane), ProviderRequest(path="/", body={}))
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
