@@ -54,15 +54,17 @@ class LiveJobs:
         return self._jobs.get(job_id)
 
     def forget(self, job_id: str) -> None:
-        """The job has ended or waits in line again."""
+        """The job has ended."""
         live = self._jobs.pop(job_id, None)
         if live is not None and live.hook is not None:
             self._hooks.pop(live.hook, None)
 
     def expect_hook(self, job_id: str, token: str) -> None:
-        """From now on a call on the path of `token` is about this job."""
-        digest = _digest(token)
-        self.of(job_id).hook = digest
+        """From now on a call on the path of `token`, and of no earlier one, is about this job."""
+        live, digest = self.of(job_id), _digest(token)
+        if live.hook is not None:  # sent once more after the provider had enough: each order has a path of its own
+            self._hooks.pop(live.hook, None)
+        live.hook = digest
         self._hooks[digest] = job_id
 
     def claim(self, token: str, remote_id: str | None) -> tuple[str, ...]:

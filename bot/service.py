@@ -281,6 +281,7 @@ class JobService:
             if cancelled is not None:
                 if lane is not None:
                     lane.line.leave(job.id)
+                self._live.forget(job.id)  # known from a first try, when the provider had enough
                 self.metrics.job_ended(cancelled)
                 await self._show(cancelled)
                 return CancelOutcome.CANCELLED

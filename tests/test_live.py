@@ -52,6 +52,17 @@ def test_the_path_of_an_ended_job_is_closed():
     assert live.find("a") is None
 
 
+@pytest.mark.f57
+def test_the_path_of_an_order_that_was_not_accepted_is_closed_when_the_job_is_sent_again():
+    live = LiveJobs()
+    live.expect_hook("a", "first")
+    live.expect_hook("a", "second")
+    assert live.claim("first", "remote-1") == ()
+    assert live.claim("second", "remote-1") == ("remote-1",)
+    live.forget("a")
+    assert not live._hooks
+
+
 def test_only_a_few_claims_are_kept():
     live = LiveJobs()
     live.expect_hook("a", "secret")

@@ -36,6 +36,17 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
 
 
 @pytest.mark.f31
+async def test_nothing_is_remembered_of_a_job_that_is_cancelled_while_the_provider_has_enough(core: Core):
+    core.sandbox.next_order(Plan(trouble=Trouble(status=429, headers={"Retry-After": "30"})))
+    job = await core.order()
+    await until(lambda: job.id in core.service._lanes[job.provider].line and core.submissions == 1)
+    await until(lambda: not core.service._lanes[job.provider].in_flight)
+    assert await core.service.cancel(job) is CancelOutcome.CANCELLED
+    assert core.service._live.find(job.id) is None
+    assert await core.money() == (0, 0, 0)
+
+
+@pytest.mark.f31
 async def test_a_running_job_is_cancelled_when_the_provider_agrees(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
