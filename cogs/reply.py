@@ -13,6 +13,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -20,9 +21,10 @@ import discord
 import stamina
 from discord import ui
 
-from bot.errors import StoreError
+from bot.errors import LedgerError, MediaError, StoreError
 from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
 from bot.observer import JobView, ReplyView
+from bot.patience import written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
@@ -62,7 +64,7 @@ class _Attachment:
 
 
 class Replies:
-    """Shows replies for the service; implements its `ReplyObserver`."""
+    """Shows replies for the service; implements its `Observer`."""
 
     def __init__(
         self,
@@ -92,11 +94,17 @@ class Replies:
             self._supervisor.start(f"reply {reply_id}", self._run(editor))
 
     async def _run(self, editor: _Editor) -> None:
+        shown = False
         try:
-            await editor.run()
+            async for attempt in stamina.retry_context(
+                on=_own_trouble, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
+            ):
+                with attempt:
+                    await editor.run()
+            shown = True
         finally:
             editor.at_work = False
-            if editor.is_over:
+            if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
             if editor.news.is_set():  # news that came while we were leaving
                 self.reply_changed(editor.reply_id, editor.address)
@@ -343,7 +351,13 @@ class _Editor:
             if data is None:
                 _log.error("a picture of job %s is missing from the picture store", view.job.id)
                 continue
-            fitted = await self._service.workshop.fit(data, limit_bytes)
+            try:
+                fitted = await self._service.workshop.fit(data, limit_bytes)
+            except MediaError as error:
+                if error.transient:
+                    raise
+                _log.exception("a picture of job %s cannot be shown", view.job.id)
+                continue
             shown = render.ShownPicture(
                 filename=render.filename(view.job, index, fitted.extension),
                 alt_text=render.alt_text(view.job),
@@ -356,17 +370,15 @@ class _Editor:
         self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, shown: Shown | None = None
     ) -> None:
         moved = shown is not None and shown.message_id != self.address.message_id
-        async for attempt in stamina.retry_context(
-            on=StoreError, attempts=None, timeout=None, wait_initial=0.2, wait_max=10, wait_jitter=0.5
-        ):
-            with attempt:
-                await self._service.store.set_delivery(
-                    self.reply_id,
-                    delivery,
-                    attachment_ids=attachment_ids,
-                    message_id=shown.message_id if shown and moved else None,
-                    channel_id=shown.channel_id if shown and moved else None,
-                )
+        record = partial(
+            self._service.store.set_delivery,
+            self.reply_id,
+            delivery,
+            attachment_ids=attachment_ids,
+            message_id=shown.message_id if shown and moved else None,
+            channel_id=shown.channel_id if shown and moved else None,
+        )
+        await written(record)
 
 
 def _looks(view: ReplyView) -> object:
@@ -380,6 +392,11 @@ def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
         discord.File(io.BytesIO(item.data), filename=item.picture.filename, description=item.picture.alt_text)
         for item in attachments
     ]
+
+
+def _own_trouble(error: Exception) -> bool:
+    """Whether it is our own disk or our own workers that did not do what they do at other times."""
+    return isinstance(error, StoreError | MediaError) and not isinstance(error, LedgerError)
 
 
 def _passing(error: Exception) -> bool:

@@ -33,6 +33,7 @@ class Warnings:
         self._server_log = server_log
         self._operator = operator
         self._told: dict[tuple[int | None, int | None], datetime] = {}
+        """Ends of windows by server and member, those that are still to come."""
 
     async def after(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
         """An order was accepted and its card is shown: whatever goes wrong in here must not say otherwise."""
@@ -75,5 +76,7 @@ class Warnings:
         if self._told.get((guild_id, user_id)) == window.end:
             return False
         is_first = await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
+        now = datetime.now(UTC)
+        self._told = {owner: until for owner, until in self._told.items() if until > now}
         self._told[guild_id, user_id] = window.end
         return is_first

@@ -55,7 +55,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.cli": ANYTHING,
     "bot.__main__": ANYTHING,
     "cogs": DOMAIN
-    | {"cogs", "bot.observer", "bot.service", "bot.supervisor", "discord", "stamina", "aiohttp.ClientError"},
+    | {
+        "cogs",
+        "bot.observer",
+        "bot.patience",
+        "bot.service",
+        "bot.supervisor",
+        "discord",
+        "stamina",
+        "aiohttp.ClientError",
+    },
     "sandbox": {"sandbox", "aiohttp", "PIL"},
     "sandbox.demo": ANYTHING,
     "sandbox.screenshots": {"sandbox", "playwright"},

@@ -13,6 +13,7 @@ import stamina
 import time_machine
 from simcord import interactions
 
+from bot.errors import MediaError, StoreError
 from bot.jobs import Delivery, FailureReason, Progress
 from cogs import reply, words
 from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
@@ -38,6 +39,11 @@ async def delivery(stage: Stage) -> Delivery:
     found = await stage.core.store.reply(job.reply_id)
     assert found is not None
     return found.delivery
+
+
+def editors_kept(stage: Stage) -> object:
+    observer: Any = stage.core.service._observer
+    return observer._editors
 
 
 async def waiting(stage: Stage, **options: Any) -> Card:
@@ -269,6 +275,38 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
     card = await stage.imagine()
     await stage.until_says(card, "Completed")
     assert card.gallery == card.files == []
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("trouble", [StoreError("the disk"), MediaError("no worker", transient=True)])
+async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    pictures, refused = stage.core.service.pictures, list[str]()
+    get = pictures.get
+
+    async def slowly(sha256: str) -> bytes | None:
+        if len(refused) < 3:
+            refused.append(sha256)
+            raise trouble
+        return await get(sha256)
+
+    monkeypatch.setattr(pictures, "get", slowly)
+    card = await stage.imagine()
+    await stage.until_says(card, "Completed")
+    assert len(card.gallery) == 1
+    assert await delivery(stage) is Delivery.DELIVERED
+    assert not editors_kept(stage)
+
+
+async def test_an_editor_that_met_a_defect_is_not_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(reply_id: str) -> None:
+        raise KeyError(reply_id)
+
+    monkeypatch.setattr(stage.core.service, "view", broken)
+    await stage.imagine()
+    await stage.quiet()
+    assert not editors_kept(stage)
 
 
 # -- when the token has died --------------------------------------------------------------------------------
