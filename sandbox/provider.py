@@ -410,7 +410,8 @@ class SandboxProvider:
         part = form.get("file")
         if not isinstance(part, web.FileField):
             return _says(400, {"error": "file: required"})
-        data = part.file.read()
+        with part.file as file:  # a temporary one, which nobody else closes
+            data = file.read()
         if part.content_type not in _UPLOAD_TYPES:
             return _says(400, {"error": f"Unsupported file type {part.content_type}"})
         if len(data) > _UPLOAD_MAX_BYTES:

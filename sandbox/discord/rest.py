@@ -221,7 +221,8 @@ class Rest:
         uploads: Uploads = {}
         for name, value in form.items():
             if isinstance(value, web.FileField) and name.startswith("files["):
-                uploads[int(name[6:-1])] = Upload(filename=value.filename, data=value.file.read())
+                with value.file as file:  # a temporary one, which nobody else closes
+                    uploads[int(name[6:-1])] = Upload(filename=value.filename, data=file.read())
         payload = form.get("payload_json", "{}")
         require(isinstance(payload, str), "payload_json: text")
         return json.loads(str(payload)), uploads

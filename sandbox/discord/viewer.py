@@ -156,7 +156,8 @@ class Viewer:
         files: Files = {}
         for name, value in form.items():
             if isinstance(value, web.FileField):
-                files.setdefault(name, []).append(Upload(filename=value.filename, data=value.file.read()))
+                with value.file as file:
+                    files.setdefault(name, []).append(Upload(filename=value.filename, data=file.read()))
         viewer = self._viewer(request, str(body.get("as")))
         act = self._acts.get(request.match_info["what"])
         if act is None:
