@@ -298,8 +298,9 @@ async def test_f49_whatever_a_member_types_notifies_nobody_wherever_it_is_shown(
     await stage.until_says(stopped, "Cancelled")
     # in refusals: a model, a file, an amount, a reason that are none
     krea.waits = False
-    for options in ({"model": bad}, {"aspect_ratio": bad}, {"style": bad}, {"moodboard": bad}, {"creativity": bad}):
-        assert (await stage.imagine(**options)).private
+    for option in ("model", "aspect_ratio", "style", "moodboard", "creativity"):
+        wrong: dict[str, Any] = {option: bad}
+        assert (await stage.imagine(**wrong)).private
     await stage.edit(prompt=bad, image=(f"{re.sub('[^@a-z]', '', bad)}.png", b"no picture"))
     await stage.quota("set", member=stage.ada, amount=bad)
     await stage.quota("set", member=stage.ada, amount="5", reason=bad)
