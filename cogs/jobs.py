@@ -116,7 +116,8 @@ class CancelModal(ui.Modal):
         if reply is None or reply.address.guild_id != guild_id:
             await tell(interaction, render.refused(words.JOB_GONE))
             return
-        reason = self._reason.value.strip() or say.NO_REASON
+        # What cannot be seen is no reason, whatever characters it is made of.
+        reason = self._reason.value.strip() if words.inline(self._reason.value).strip() else say.NO_REASON
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))
         if noted is None:
             await tell(interaction, render.refused(say.CANCEL_GONE))

@@ -171,6 +171,15 @@ async def test_a_running_job_that_the_provider_stops_is_not_charged(stage: Stage
     assert (await stage.balance()).spent_usd_micros == 0
 
 
+async def test_a_reason_that_cannot_be_seen_reads_as_none(stage: Stage) -> None:
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until_says(card, "Processing")
+    await cancel(stage, await jobs(stage), reason="\u200b \u2060")
+    await stage.until_says(card, "Cancelled")
+    assert f"`{say.NO_REASON}`" in card.text
+
+
 async def test_a_job_that_cannot_be_stopped_goes_on_and_says_nothing_of_a_reason(stage: Stage) -> None:
     stage.core.pixazo.waits = True
     card = await stage.imagine(model=PIXAZO_LARGE)
