@@ -42,7 +42,7 @@ from bot.service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
 from bot.supervisor import Supervisor
-from cogs import buttons, failures, history, jobs, privacy
+from cogs import buttons, failures, history, jobs, privacy, quota
 from cogs.desk import Desk
 from cogs.edit import Edit
 from cogs.help import Help
@@ -146,7 +146,7 @@ class Bot(commands.Bot):
         for cog in (*cogs, *moderators, Help(self.desk, self.tree)):
             await self.add_cog(cog)
         edit.install(self.tree)
-        for module in (buttons, history, jobs, privacy):
+        for module in (buttons, quota, history, jobs, privacy):
             module.install(self, self.desk)
 
     async def _sync_commands(self) -> None:

@@ -9,15 +9,14 @@ from typing import Any, Self
 import discord
 from discord import ui
 
-from bot.jobs import JobRequest, Reply
+from bot.jobs import Job, JobKind, Reply
 from bot.service import CancelOutcome, JobService
 from cogs import failures, render, words
 from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.edit import EditModal
 from cogs.files import pictures_of
-from cogs.guards import is_moderator, require_moderator
-from cogs.quota import AUDIT_PAGE
+from cogs.guards import is_moderator
 
 FETCH_SECONDS = 1.5
 """A form must open within 3 seconds of the press."""
@@ -31,7 +30,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
     desk: Desk
 
     def __init__(self, action: str, job_id: str) -> None:
-        super().__init__(ui.Button(custom_id=f"job:{action}:{job_id}"))
+        super().__init__(ui.Button(custom_id=render.custom_id(action, job_id)))
         self._action = action
         self._job_id = job_id
 
@@ -76,7 +75,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
             case _:
                 await tell(interaction, render.refused(words.JOB_GONE))
 
-    def _job(self, reply: Reply) -> Any:
+    def _job(self, reply: Reply) -> Job:
         return next(job for job in reply.jobs if job.id == self._job_id)
 
     async def _cancel(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
@@ -88,7 +87,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
         """The same order for whoever pressed, at their own cost."""
         request = self._job(reply).request
         options = {name: value for name, value in request.options.items() if not (new_seed and name == "seed")}
-        again: JobRequest = replace(request, user_id=interaction.user.id, options=options)
+        again = replace(request, user_id=interaction.user.id, options=options)
         await self.desk.order(interaction, again, count=len(reply.jobs), private=reply.address.private)
 
     async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
@@ -98,8 +97,8 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
         if not pictures:
             await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
             return
-        model = self.desk.service.catalogue.get(self._job(reply).request.model_id)
-        model_id = model.id if "edit" in model.modes else None
+        model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
+        model_id = model.id if model is not None and model.orderable and model.fits(JobKind.EDIT) else None
         private = reply.address.private
         await interaction.response.send_modal(EditModal(self.desk, pictures, model_id=model_id, private=private))
 
@@ -125,37 +124,7 @@ CANCEL_WORDS = {
 }
 
 
-class AuditButton(ui.DynamicItem[ui.Button[Any]], template=render.AUDIT_CUSTOM_ID):
-    """'Older' under a page of the record of changes."""
-
-    desk: Desk
-
-    def __init__(self, before_id: int, user_id: int) -> None:
-        super().__init__(ui.Button(custom_id=f"audit:{before_id}:{user_id}"))
-        self._before_id = before_id
-        self._user_id = user_id or None
-
-    @classmethod
-    async def from_custom_id(
-        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
-    ) -> Self:
-        return cls(int(match["before_id"]), int(match["user_id"]))
-
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
-        """Turn the page; only for moderators of this server."""
-        try:
-            guild_id = require_moderator(interaction)
-            entries = await self.desk.service.store.audit(
-                guild_id, user_id=self._user_id, limit=AUDIT_PAGE + 1, before_id=self._before_id
-            )
-            page = render.audit(entries[:AUDIT_PAGE], user_id=self._user_id, more=len(entries) > AUDIT_PAGE)
-            await interaction.response.edit_message(view=page)
-        except Exception as error:  # as above
-            await failures.report(interaction, error)
-
-
 def install(client: discord.Client, desk: Desk) -> None:
     """Answer these buttons from now on, whatever message they sit under."""
     JobButton.desk = desk
-    AuditButton.desk = desk
-    client.add_dynamic_items(JobButton, AuditButton)
+    client.add_dynamic_items(JobButton)

@@ -17,7 +17,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.errors import StillUnderWay, StoreError
-from cogs import failures, render, words
+from cogs import failures, privacy_page, render, words
 from cogs.desk import Desk
 from cogs.messages import NOBODY
 
@@ -46,7 +46,7 @@ class Privacy(commands.Cog):
         if len(data) > interaction.filesize_limit:
             await _edit(interaction, render.refused(words.EXPORT_TOO_LARGE))
             return
-        await _edit(interaction, render.export(name), discord.File(io.BytesIO(data), filename=name))
+        await _edit(interaction, privacy_page.export(name), discord.File(io.BytesIO(data), filename=name))
 
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
@@ -56,7 +56,7 @@ class Privacy(commands.Cog):
         if footprint.under_way:
             await _edit(interaction, render.refused(words.refusal(StillUnderWay(footprint.under_way))))
             return
-        question = render.ask_to_erase(
+        question = privacy_page.ask_to_erase(
             commands=footprint.commands,
             pictures=footprint.pictures,
             servers=footprint.servers,
@@ -66,13 +66,13 @@ class Privacy(commands.Cog):
         await _edit(interaction, question)
 
 
-class EraseButton(ui.DynamicItem[ui.Button[Any]], template=render.PRIVACY_CUSTOM_ID):
+class EraseButton(ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
     """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
 
     desk: Desk
 
     def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
-        super().__init__(ui.Button(custom_id=render.privacy_custom_id(choice, user_id, asked_at)))
+        super().__init__(ui.Button(custom_id=privacy_page.custom_id(choice, user_id, asked_at)))
         self._choice = choice
         self._user_id = user_id
         self._asked_at = asked_at

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 import discord
-from discord import app_commands
+from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.quota import LimitSubject, Period, Quota, Window, format_usd, parse_usd
-from cogs import render, words
+from cogs import failures, quota_page, render, words
 from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.guards import member_of, require_moderator, require_own_role
@@ -66,7 +67,7 @@ class QuotaCommands(commands.Cog):
         balance = await self._store.balance(who, default=self._default, now=now)
         cap = await self._store.server_cap(who.guild_id, now=now)
         blocked = await self._store.is_blocked(who.guild_id, who.user_id)
-        await tell(interaction, render.quota_of(member.mention, balance, cap=cap, blocked=blocked))
+        await tell(interaction, quota_page.quota_of(member.mention, balance, cap=cap, blocked=blocked))
 
     @group.command(name="set", description="Give a member a limit of their own")
     @app_commands.describe(
@@ -287,7 +288,7 @@ class QuotaCommands(commands.Cog):
         window = Window.containing(datetime.now(UTC), chosen, zone)
         lines = await self._store.spend(guild_id, window)
         labelled = [(line, self._desk.service.model_label(line.model_id)) for line in lines]
-        view = render.report(labelled, window, chosen)
+        view = quota_page.report(labelled, window, chosen)
         if not lines:
             await tell(interaction, view)
             return
@@ -296,7 +297,7 @@ class QuotaCommands(commands.Cog):
         table.writerow(["member_id", "model", "pictures", "spent_usd"])
         for line in lines:
             table.writerow([line.user_id or "", line.model_id, line.jobs, f"{line.spent_usd_micros / 1_000_000:.6f}"])
-        file = discord.File(io.BytesIO(text.getvalue().encode()), filename=render.REPORT_FILE)
+        file = discord.File(io.BytesIO(text.getvalue().encode()), filename=quota_page.REPORT_FILE)
         await tell(interaction, view, files=[file])
 
     @group.command(name="audit", description="The record of changes to limits")
@@ -305,5 +306,41 @@ class QuotaCommands(commands.Cog):
         """Newest first, a page at a time."""
         guild_id = require_moderator(interaction)
         user_id = member.id if member else None
-        entries = await self._store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1)
-        await tell(interaction, render.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE))
+        await tell(interaction, await _audit_page(self._desk, guild_id, user_id))
+
+
+class AuditButton(ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
+    """'Older' under a page of the record of changes."""
+
+    desk: Desk
+
+    def __init__(self, before_id: int, user_id: int) -> None:
+        super().__init__(ui.Button(custom_id=quota_page.audit_custom_id(before_id, user_id)))
+        self._before_id = before_id
+        self._user_id = user_id or None
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["before_id"]), int(match["user_id"]))
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Turn the page; only for moderators of this server."""
+        try:
+            guild_id = require_moderator(interaction)
+            page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
+            await interaction.response.edit_message(view=page)
+        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
+            await failures.report(interaction, error)
+
+
+async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> render.Layout:
+    entries = await desk.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
+    return quota_page.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE)
+
+
+def install(client: discord.Client, desk: Desk) -> None:
+    """Answer these buttons from now on."""
+    AuditButton.desk = desk
+    client.add_dynamic_items(AuditButton)

@@ -1,4 +1,6 @@
-"""Pure functions: a value in, a Components V2 layout out. Words come from words.py, decisions from nowhere else.
+"""The card of a command, and the short note in its look: pure functions, a value in, a Components V2 layout out.
+
+Words come from words.py, decisions from nowhere else. What commands look up has pages of its own (`*_page.py`).
 
 Limits kept here: 40 components and 4,000 characters of text in a message, 80 characters on a button (Discord:
 components/reference).
@@ -14,9 +16,8 @@ import discord
 from discord import ui
 
 from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
-from bot.models import Model
 from bot.observer import ReplyView
-from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
+from bot.quota import format_usd
 from cogs import words
 
 PROMPT_SHOWN_CHARACTERS = 1_000
@@ -77,6 +78,11 @@ def refused(text: str) -> Layout:
     return note(text, accent=REFUSAL_ACCENT)
 
 
+def person(user_id: int | None) -> str:
+    """Who it was, without a ping; or that they are no member any more."""
+    return f"<@{user_id}>" if user_id else words.FORMER_MEMBER
+
+
 # -- the card -----------------------------------------------------------------------------------------------
 
 
@@ -87,21 +93,21 @@ def card(
     parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
     if mention:
         parts.insert(0, ui.TextDisplay(words.READY_FOR.format(mention=mention)))
-    if buttons := _buttons(view, headline_status(view)):
+    if buttons := _buttons(view, status_of(view.reply)):
         parts.append(ui.ActionRow(*buttons))
     return Layout(ui.Container(*parts, accent_colour=accent(view)))
 
 
 def accent(view: ReplyView) -> int:
     """The colour that goes with the state."""
-    return _LOOKS[headline_status(view)].accent
+    return _LOOKS[status_of(view.reply)].accent
 
 
 def body(
     view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
 ) -> list[ui.Item[ui.LayoutView]]:
     """What a card says and shows, without its buttons."""
-    status = headline_status(view)
+    status = status_of(view.reply)
     look = _LOOKS[status]
     title = f"### {look.emoji} {' · '.join([look.word, *_headline_details(view, status)])}"
     parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(title)]
@@ -119,13 +125,8 @@ def body(
     return parts
 
 
-def headline_status(view: ReplyView) -> JobStatus:
-    """The one state that stands for all jobs of a card."""
-    return status_of(view.reply)
-
-
 def status_of(reply: Reply) -> JobStatus:
-    """The same of a reply."""
+    """The one state that stands for all jobs of a command."""
     present = {job.status for job in reply.jobs}
     order = _FINAL_FIRST if reply.is_final else _UNFINISHED_FIRST
     return next(status for status in order if status in present)
@@ -193,6 +194,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
 
 
 def option_facts(job: Job) -> list[str]:
+    """What was chosen or sent for want of a choice, and how many pictures were given."""
     body, facts = job.body, list[str]()
     for option in ("resolution", "aspect_ratio", "quality", "creativity"):
         value = job.request.options.get(option, body.get(option))
@@ -234,9 +236,9 @@ def _moderated(view: ReplyView) -> bool:
 # -- buttons ---------------------------------------------------------------------------------------------------
 
 
-def custom_id(action: str, job: Job) -> str:
+def custom_id(action: str, job_id: str) -> str:
     """`job:<action>:<job id>`; state is in the database, so a button works for ever."""
-    return f"job:{action}:{job.id}"
+    return f"job:{action}:{job_id}"
 
 
 CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})")
@@ -276,7 +278,7 @@ def _again(jobs: Sequence[Job]) -> ui.Button[ui.LayoutView]:
 def _button(
     action: str, label: str, job: Job, *, style: discord.ButtonStyle = discord.ButtonStyle.secondary
 ) -> ui.Button[ui.LayoutView]:
-    return ui.Button(label=label, style=style, custom_id=custom_id(action, job))
+    return ui.Button(label=label, style=style, custom_id=custom_id(action, job.id))
 
 
 # -- names and descriptions of attached pictures ------------------------------------------------------------------
@@ -294,198 +296,7 @@ def alt_text(job: Job) -> str:
     return words.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY
 
 
-# -- usage ---------------------------------------------------------------------------------------------------------
-
-BAR_CELLS = 20
-
-
-def bar(balance: Balance) -> str:
-    """Spent, set aside and left as twenty cells of text."""
-    limit = balance.limit_usd_micros
-    if not limit:
-        return "░" * BAR_CELLS
-    spent = min(BAR_CELLS, round(BAR_CELLS * balance.spent_usd_micros / limit))
-    held = min(BAR_CELLS - spent, round(BAR_CELLS * balance.set_aside_usd_micros / limit))
-    return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
-
-
-def usage(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
-    """A member's own balance and the last jobs of the period."""
-    title = words.USAGE_PREVIOUS_TITLE if previous else words.USAGE_TITLE
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{_balance(balance, words.SOURCES)}")]
-    ends = words.USAGE_ENDED if previous else words.USAGE_RESET
-    parts.append(
-        ui.TextDisplay(f"-# {ends.format(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
-    )
-    parts.append(ui.Separator())
-    lines = (
-        [f"**{words.USAGE_JOBS}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [words.USAGE_NO_JOBS]
-    )
-    parts.append(ui.TextDisplay("\n".join(lines)))
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
-
-
-def _balance(balance: Balance, sources: dict[str, str]) -> str:
-    role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
-    source = sources[balance.quota.source.value].format(role=role)
-    lines = [
-        f"`{bar(balance)}`",
-        words.USAGE_LINE.format(
-            spent=format_usd(balance.spent_usd_micros),
-            set_aside=format_usd(balance.set_aside_usd_micros),
-            left=words.dollars_or_unlimited(balance.available_usd_micros),
-        ),
-        words.USAGE_QUOTA.format(quota=words.quota(balance.quota), source=source),
-    ]
-    if balance.granted_usd_micros:
-        lines.append(words.USAGE_GRANTED.format(amount=format_usd(balance.granted_usd_micros)))
-    return "\n".join(lines)
-
-
-def _job_line(job: Job, model_label: str) -> str:
-    look = _LOOKS[job.status]
-    price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
-    moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
-    prompt = "" if moderated or job.erased_at else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
-    return f"{look.emoji} {look.word} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
-
-
-# -- models -----------------------------------------------------------------------------------------------------------
-
-_MODES = {
-    "generate": words.MODEL_GENERATE,
-    "edit": words.MODEL_EDIT,
-    "reference": words.MODEL_REFERENCE,
-    "upscale": words.MODEL_UPSCALE,
-}
-MODELS_TEXT_CHARACTERS = 3_600
-
-
-def models(offered: Sequence[Model]) -> Layout:
-    """Everything that can be ordered here, a line each, cheapest first."""
-    lines: list[str] = []
-    for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
-        low, high = item.price_range or (0, 0)
-        price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
-        lines.append(f"**{item.label}** · {price}\n-# `{item.id}`")
-    text = "\n".join(lines)
-    while len(text) > MODELS_TEXT_CHARACTERS:
-        lines.pop()
-        text = "\n".join([*lines, "…"])
-    parts: list[ui.Item[ui.LayoutView]] = [
-        ui.TextDisplay(f"### {words.MODELS_TITLE}"),
-        ui.TextDisplay(text),
-        ui.TextDisplay(f"-# {words.MODELS_HINT}"),
-    ]
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
-
-
-def model(item: Model) -> Layout:
-    """What one model can do and what it costs."""
-    can = ", ".join(_MODES[mode] for mode in item.modes if mode in _MODES)
-    lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
-    for option in item.takes:
-        choices = item.choices(option)
-        lines.append(f"-# `{option}`{': ' + ', '.join(choices) if choices else ''}")
-    prices = [
-        f"{format_usd(amount)}{' · ' + described if described else ''}" for described, amount in item.price_table()
-    ]
-    lines.append("\n".join(prices) if item.orderable and prices else words.MODEL_NO_PRICE)
-    return note(words.shorten("\n".join(lines), 3_900))
-
-
-# -- moderators --------------------------------------------------------------------------------------------------------
-
-REPORT_FILE = "spending.csv"
-REPORT_ROWS = 10
-
-
-def quota_of(mention: str, balance: Balance, *, cap: ServerCap | None, blocked: bool) -> Layout:
-    """A member's limit as a moderator sees it."""
-    lines = [f"### {words.QUOTA_OF.format(subject=mention)}", _balance(balance, words.SOURCES_FOR_MODERATORS)]
-    if blocked:
-        lines.append(words.BLOCKED.format(subject=mention))
-    lines.append(f"-# {words.USAGE_RESET.format(when=words.moment(balance.window.end))}")
-    if cap is not None:
-        used = cap.spent_usd_micros + cap.set_aside_usd_micros
-        lines.append(f"-# {words.SERVER_CAP.format(used=format_usd(used), cap=words.quota(cap.quota))}")
-    return note("\n".join(lines))
-
-
-def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Period) -> Layout:
-    """Spending of a server in a window: totals by member and by model."""
-    title = f"### {words.REPORT_TITLE.format(period=words.REPORT_PERIODS[period])}"
-    if not lines:
-        return note(f"{title}\n{words.REPORT_EMPTY}")
-    total = words.REPORT_TOTAL.format(
-        amount=format_usd(sum(line.spent_usd_micros for line, _ in lines)),
-        jobs=sum(line.jobs for line, _ in lines),
-        start=words.day(window.start),
-        end=words.day(window.end),
-    )
-    members: dict[str, tuple[int, int]] = {}
-    by_model: dict[str, tuple[int, int]] = {}
-    for line, label in lines:
-        who = person(line.user_id)
-        for table, key in ((members, who), (by_model, label)):
-            spent, jobs = table.get(key, (0, 0))
-            table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
-    parts: list[ui.Item[ui.LayoutView]] = [
-        ui.TextDisplay(f"{title}\n{total}"),
-        ui.TextDisplay(f"**{words.REPORT_MEMBERS}**\n{_ranking(members)}"),
-        ui.TextDisplay(f"**{words.REPORT_MODELS}**\n{_ranking(by_model)}"),
-        ui.File(f"attachment://{REPORT_FILE}"),
-    ]
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
-
-
-def _ranking(table: dict[str, tuple[int, int]]) -> str:
-    ranked = sorted(table.items(), key=lambda item: -item[1][0])
-    rows = [f"{format_usd(spent)} · {jobs} × {name}" for name, (spent, jobs) in ranked[:REPORT_ROWS]]
-    if len(ranked) > REPORT_ROWS:
-        rows.append(words.REPORT_MORE.format(count=len(ranked) - REPORT_ROWS))
-    return "\n".join(rows)
-
-
-def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
-    """A page of the record of changes; the button leads to older ones."""
-    lines = [f"### {words.AUDIT_TITLE}"]
-    lines.extend(_audit_line(entry) for entry in entries)
-    if not entries:
-        lines.append(words.AUDIT_EMPTY)
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay("\n".join(lines))]
-    if more:
-        older = ui.Button[ui.LayoutView](label=words.OLDER, custom_id=audit_custom_id(entries[-1].id, user_id))
-        parts.append(ui.ActionRow(older))
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
-
-
-def audit_custom_id(before_id: int, user_id: int | None) -> str:
-    """`audit:<entries before this id>:<about this user, or 0>`."""
-    return f"audit:{before_id}:{user_id or 0}"
-
-
-AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20})")
-
-
-def _audit_line(entry: AuditEntry) -> str:
-    subject = {
-        "member": person(entry.subject_id),
-        "role": f"<@&{entry.subject_id}>",
-        "default": words.THE_DEFAULT,
-        "server": words.THE_SERVER,
-    }.get(entry.subject, entry.subject)
-    action = words.AUDIT_ACTIONS.get(entry.action, entry.action + " {subject}").format(subject=subject)
-    change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
-    reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
-    return (
-        f"{words.moment(entry.created_at)} {person(entry.actor_id)} {action}{': ' + change if change else ''}{reason}"
-    )
-
-
-def person(user_id: int | None) -> str:
-    """Who it was, without a ping; or that they are no member any more."""
-    return f"<@{user_id}>" if user_id else words.FORMER_MEMBER
+# -- the recipe -----------------------------------------------------------------------------------------------
 
 
 def recipe(job: Job, model_label: str) -> Layout:
@@ -494,6 +305,7 @@ def recipe(job: Job, model_label: str) -> Layout:
 
 
 def recipe_line(job: Job) -> str:
+    """The command that orders the same again."""
     options: dict[str, object] = {"model": job.request.model_id, **dict(job.request.options)}
     if job.seed is not None:
         options["seed"] = job.seed
@@ -501,36 +313,3 @@ def recipe_line(job: Job) -> str:
     return " ".join(
         [command, f"prompt: {job.request.prompt}", *(f"{name}: {value}" for name, value in options.items())]
     )
-
-
-# -- privacy -----------------------------------------------------------------------------------------------------------
-
-
-def export(filename: str) -> Layout:
-    """The file with a member's data."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(words.EXPORT_READY), ui.File(f"attachment://{filename}")]
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
-
-
-def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> Layout:
-    """What goes, what stays, and two buttons."""
-    text = words.ERASE_ASK.format(
-        commands=words.counted(commands, "command"),
-        pictures=words.counted(pictures, "picture"),
-        servers=words.counted(servers, "server"),
-    )
-    erase = ui.Button[ui.LayoutView](
-        label=words.ERASE,
-        style=discord.ButtonStyle.danger,
-        custom_id=privacy_custom_id("erase", user_id, asked_at),
-    )
-    keep = ui.Button[ui.LayoutView](label=words.ERASE_NOT, custom_id=privacy_custom_id("keep", user_id, asked_at))
-    return Layout(ui.Container(ui.TextDisplay(text), ui.ActionRow(erase, keep), accent_colour=REFUSAL_ACCENT))
-
-
-def privacy_custom_id(choice: str, user_id: int, asked_at: int) -> str:
-    """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
-    return f"privacy:{choice}:{user_id}:{asked_at}"
-
-
-PRIVACY_CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")

@@ -9,7 +9,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from cogs import render, suggestions
+from cogs import models_page, suggestions, usage_page
 from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.guards import member_of
@@ -46,7 +46,7 @@ class Usage(commands.Cog):
         in_window = [
             (job, service.model_label(job.request.model_id)) for job in jobs if job.created_at >= balance.window.start
         ]
-        await tell(interaction, render.usage(balance, in_window, previous=previous))
+        await tell(interaction, usage_page.page(balance, in_window, previous=previous))
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="Tell more about this one")
@@ -57,9 +57,9 @@ class Usage(commands.Cog):
             offered = [
                 item for item in service.catalogue.models if item.orderable and item.provider in service.providers
             ]
-            await tell(interaction, render.models(offered))
+            await tell(interaction, models_page.models(offered))
         else:
-            await tell(interaction, render.model(service.catalogue.get(model)))
+            await tell(interaction, models_page.model(service.catalogue.get(model)))
 
     @models.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bot.jobs import Delivery
-from cogs import privacy, render, words
+from cogs import privacy, privacy_page, words
 from tests.discord.stage import Card, Stage
 
 
@@ -161,9 +161,9 @@ async def test_a_prompt_past_its_age_cannot_be_ordered_again_and_is_not_shown(st
 
 
 def test_the_question_fits_into_a_button_whatever_the_ids() -> None:
-    custom_id = render.privacy_custom_id("erase", 2**64 - 1, 99_999_999_999)
+    custom_id = privacy_page.custom_id("erase", 2**64 - 1, 99_999_999_999)
     assert len(custom_id) <= 100
-    assert render.PRIVACY_CUSTOM_ID.fullmatch(custom_id)
+    assert privacy_page.CUSTOM_ID.fullmatch(custom_id)
 
 
 async def test_a_picture_that_cannot_be_removed_now_stops_nothing(

@@ -28,7 +28,7 @@ from bot.jobs import (
 )
 from bot.observer import JobView, ReplyView
 from bot.quota import AuditEntry, Balance, Period, Quota, QuotaSource, SpendLine, Window
-from cogs import render, words
+from cogs import models_page, quota_page, render, usage_page, words
 from tests.catalogue_samples import CATALOGUE
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -182,7 +182,7 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     ],
 )
 def test_one_state_stands_for_all_pictures_of_a_command(statuses: list[JobStatus], shown: JobStatus) -> None:
-    assert render.headline_status(a_view(*map(a_job, statuses))) is shown
+    assert render.status_of(a_view(*map(a_job, statuses)).reply) is shown
 
 
 def test_a_single_picture_says_nothing_of_how_many_are_done() -> None:
@@ -209,22 +209,22 @@ def test_a_file_name_is_short_plain_and_tells_pictures_apart(prompt: str, index:
 
 @given(st.none() | AMOUNTS, AMOUNTS, AMOUNTS)
 def test_the_bar_always_has_twenty_cells(limit: int | None, spent: int, set_aside: int) -> None:
-    bar = render.bar(balance(limit, spent=spent, set_aside=set_aside))
+    bar = usage_page.bar(balance(limit, spent=spent, set_aside=set_aside))
     assert len(bar) == 20
     assert set(bar) <= set("█▒░")
 
 
 def test_the_bar_shows_what_is_gone_and_what_is_held() -> None:
-    assert render.bar(balance(spent=500_000, set_aside=250_000)) == "█" * 10 + "▒" * 5 + "░" * 5
-    assert render.bar(balance(spent=2_000_000, set_aside=2_000_000)) == "█" * 20
-    assert render.bar(balance(0)) == "░" * 20
+    assert usage_page.bar(balance(spent=500_000, set_aside=250_000)) == "█" * 10 + "▒" * 5 + "░" * 5
+    assert usage_page.bar(balance(spent=2_000_000, set_aside=2_000_000)) == "█" * 20
+    assert usage_page.bar(balance(0)) == "░" * 20
 
 
 @given(st.lists(TEXT, max_size=5), AMOUNTS)
 def test_any_usage_fits(prompts: list[str], granted: int) -> None:
     jobs = [(a_job(JobStatus.FAILED, prompt=prompt), "Krea Enhance Legacy") for prompt in prompts]
     for previous in (False, True):
-        assert_fits(render.usage(balance(granted=granted), jobs, previous=previous))
+        assert_fits(usage_page.page(balance(granted=granted), jobs, previous=previous))
 
 
 @given(st.lists(st.tuples(st.none() | st.integers(1, 2**63), st.sampled_from(CATALOGUE.models), AMOUNTS), max_size=200))
@@ -235,7 +235,7 @@ def test_any_report_fits_and_its_rankings_say_what_they_leave_out(
         (SpendLine(user_id=user_id, model_id=model.id, jobs=1, spent_usd_micros=amount), model.label)
         for user_id, model, amount in rows
     ]
-    layout = render.report(lines, DAY, Period.MONTH)
+    layout = quota_page.report(lines, DAY, Period.MONTH)
     assert_fits(layout)
     people = {user_id for user_id, _, _ in rows}
     assert ("more, all in the CSV file" in text_of(layout)) == (
@@ -262,7 +262,7 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
         )
         for number, reason in enumerate(reasons)
     ]
-    assert_fits(render.audit(entries, user_id=2**63, more=bool(entries)))
+    assert_fits(quota_page.audit(entries, user_id=2**63, more=bool(entries)))
 
 
 @given(TEXT)
@@ -272,7 +272,7 @@ def test_any_recipe_fits(prompt: str) -> None:
 
 def test_a_catalogue_of_any_size_fits_and_says_that_it_goes_on() -> None:
     many = [model for model in CATALOGUE.models if model.orderable] * 20
-    layout = render.models(many)
+    layout = models_page.models(many)
     assert_fits(layout)
     assert "…" in text_of(layout)
 

@@ -10,7 +10,7 @@ import time_machine
 from bot.jobs import FailureReason
 from bot.models import Model
 from bot.quota import parse_usd
-from cogs import render, words
+from cogs import models_page, words
 from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
 from tests.discord.stage import Card, Stage
 
@@ -148,7 +148,7 @@ async def test_everything_that_can_be_ordered_is_listed_cheapest_first(stage: St
 
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
 async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(model: Model) -> None:
-    layout = render.model(model)
+    layout = models_page.model(model)
     assert layout.content_length() <= 4_000
 
 

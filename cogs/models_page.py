@@ -1,0 +1,52 @@
+"""The pages of /models: what can be ordered, what it can do and what it costs. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from discord import ui
+
+from bot.models import Model
+from bot.quota import format_usd
+from cogs import render, words
+
+_MODES = {
+    "generate": words.MODEL_GENERATE,
+    "edit": words.MODEL_EDIT,
+    "reference": words.MODEL_REFERENCE,
+    "upscale": words.MODEL_UPSCALE,
+}
+MODELS_TEXT_CHARACTERS = 3_600
+
+
+def models(offered: Sequence[Model]) -> render.Layout:
+    """Everything that can be ordered here, a line each, cheapest first."""
+    lines: list[str] = []
+    for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
+        low, high = item.price_range or (0, 0)
+        price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
+        lines.append(f"**{item.label}** · {price}\n-# `{item.id}`")
+    text = "\n".join(lines)
+    while len(text) > MODELS_TEXT_CHARACTERS:
+        lines.pop()
+        text = "\n".join([*lines, "…"])
+    parts: list[ui.Item[ui.LayoutView]] = [
+        ui.TextDisplay(f"### {words.MODELS_TITLE}"),
+        ui.TextDisplay(text),
+        ui.TextDisplay(f"-# {words.MODELS_HINT}"),
+    ]
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def model(item: Model) -> render.Layout:
+    """What one model can do and what it costs."""
+    can = ", ".join(_MODES[mode] for mode in item.modes if mode in _MODES)
+    lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
+    for option in item.takes:
+        choices = item.choices(option)
+        lines.append(f"-# `{option}`{': ' + ', '.join(choices) if choices else ''}")
+    prices = [
+        f"{format_usd(amount)}{' · ' + described if described else ''}" for described, amount in item.price_table()
+    ]
+    lines.append("\n".join(prices) if item.orderable and prices else words.MODEL_NO_PRICE)
+    return render.note(words.shorten("\n".join(lines), 3_900))

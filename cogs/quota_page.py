@@ -1,0 +1,97 @@
+"""The pages of /quota: a member's limit, the report and the record of changes. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from discord import ui
+
+from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
+from cogs import render, words
+from cogs.usage_page import balance_lines
+
+REPORT_FILE = "spending.csv"
+REPORT_ROWS = 10
+
+
+def quota_of(mention: str, balance: Balance, *, cap: ServerCap | None, blocked: bool) -> render.Layout:
+    """A member's limit as a moderator sees it."""
+    lines = [f"### {words.QUOTA_OF.format(subject=mention)}", balance_lines(balance, words.SOURCES_FOR_MODERATORS)]
+    if blocked:
+        lines.append(words.BLOCKED.format(subject=mention))
+    lines.append(f"-# {words.USAGE_RESET.format(when=words.moment(balance.window.end))}")
+    if cap is not None:
+        used = cap.spent_usd_micros + cap.set_aside_usd_micros
+        lines.append(f"-# {words.SERVER_CAP.format(used=format_usd(used), cap=words.quota(cap.quota))}")
+    return render.note("\n".join(lines))
+
+
+def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Period) -> render.Layout:
+    """Spending of a server in a window: totals by member and by model."""
+    title = f"### {words.REPORT_TITLE.format(period=words.REPORT_PERIODS[period])}"
+    if not lines:
+        return render.note(f"{title}\n{words.REPORT_EMPTY}")
+    total = words.REPORT_TOTAL.format(
+        amount=format_usd(sum(line.spent_usd_micros for line, _ in lines)),
+        jobs=sum(line.jobs for line, _ in lines),
+        start=words.day(window.start),
+        end=words.day(window.end),
+    )
+    members: dict[str, tuple[int, int]] = {}
+    by_model: dict[str, tuple[int, int]] = {}
+    for line, label in lines:
+        who = render.person(line.user_id)
+        for table, key in ((members, who), (by_model, label)):
+            spent, jobs = table.get(key, (0, 0))
+            table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
+    parts: list[ui.Item[ui.LayoutView]] = [
+        ui.TextDisplay(f"{title}\n{total}"),
+        ui.TextDisplay(f"**{words.REPORT_MEMBERS}**\n{_ranking(members)}"),
+        ui.TextDisplay(f"**{words.REPORT_MODELS}**\n{_ranking(by_model)}"),
+        ui.File(f"attachment://{REPORT_FILE}"),
+    ]
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def _ranking(table: dict[str, tuple[int, int]]) -> str:
+    ranked = sorted(table.items(), key=lambda item: -item[1][0])
+    rows = [f"{format_usd(spent)} · {jobs} × {name}" for name, (spent, jobs) in ranked[:REPORT_ROWS]]
+    if len(ranked) > REPORT_ROWS:
+        rows.append(words.REPORT_MORE.format(count=len(ranked) - REPORT_ROWS))
+    return "\n".join(rows)
+
+
+def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> render.Layout:
+    """A page of the record of changes; the button leads to older ones."""
+    lines = [f"### {words.AUDIT_TITLE}"]
+    lines.extend(_audit_line(entry) for entry in entries)
+    if not entries:
+        lines.append(words.AUDIT_EMPTY)
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay("\n".join(lines))]
+    if more:
+        older = ui.Button[ui.LayoutView](label=words.OLDER, custom_id=audit_custom_id(entries[-1].id, user_id))
+        parts.append(ui.ActionRow(older))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def audit_custom_id(before_id: int, user_id: int | None) -> str:
+    """`audit:<entries before this id>:<about this user, or 0>`."""
+    return f"audit:{before_id}:{user_id or 0}"
+
+
+AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20})")
+
+
+def _audit_line(entry: AuditEntry) -> str:
+    subject = {
+        "member": render.person(entry.subject_id),
+        "role": f"<@&{entry.subject_id}>",
+        "default": words.THE_DEFAULT,
+        "server": words.THE_SERVER,
+    }.get(entry.subject, entry.subject)
+    action = words.AUDIT_ACTIONS.get(entry.action, entry.action + " {subject}").format(subject=subject)
+    change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
+    reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
+    who = render.person(entry.actor_id)
+    return f"{words.moment(entry.created_at)} {who} {action}{': ' + change if change else ''}{reason}"

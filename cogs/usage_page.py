@@ -1,0 +1,64 @@
+"""The page of /usage: a balance as people read it, and a member's last jobs. Pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from discord import ui
+
+from bot.jobs import FailureReason, Job
+from bot.quota import Balance, format_usd
+from cogs import render, words
+
+BAR_CELLS = 20
+
+
+def bar(balance: Balance) -> str:
+    """Spent, set aside and left as twenty cells of text."""
+    limit = balance.limit_usd_micros
+    if not limit:
+        return "░" * BAR_CELLS
+    spent = min(BAR_CELLS, round(BAR_CELLS * balance.spent_usd_micros / limit))
+    held = min(BAR_CELLS - spent, round(BAR_CELLS * balance.set_aside_usd_micros / limit))
+    return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
+
+
+def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> render.Layout:
+    """A member's own balance and the last jobs of the period."""
+    title = words.USAGE_PREVIOUS_TITLE if previous else words.USAGE_TITLE
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{balance_lines(balance, words.SOURCES)}")]
+    ends = words.USAGE_ENDED if previous else words.USAGE_RESET
+    parts.append(
+        ui.TextDisplay(f"-# {ends.format(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
+    )
+    parts.append(ui.Separator())
+    lines = (
+        [f"**{words.USAGE_JOBS}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [words.USAGE_NO_JOBS]
+    )
+    parts.append(ui.TextDisplay("\n".join(lines)))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+def balance_lines(balance: Balance, sources: Mapping[str, str]) -> str:
+    """The bar, the amounts and the quota; `sources` are the words for where that comes from."""
+    role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
+    source = sources[balance.quota.source.value].format(role=role)
+    lines = [
+        f"`{bar(balance)}`",
+        words.USAGE_LINE.format(
+            spent=format_usd(balance.spent_usd_micros),
+            set_aside=format_usd(balance.set_aside_usd_micros),
+            left=words.dollars_or_unlimited(balance.available_usd_micros),
+        ),
+        words.USAGE_QUOTA.format(quota=words.quota(balance.quota), source=source),
+    ]
+    if balance.granted_usd_micros:
+        lines.append(words.USAGE_GRANTED.format(amount=format_usd(balance.granted_usd_micros)))
+    return "\n".join(lines)
+
+
+def _job_line(job: Job, model_label: str) -> str:
+    price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
+    moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
+    prompt = "" if moderated or job.erased_at else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
+    return f"{render.state(job.status)} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
