@@ -9,15 +9,21 @@ from cogs import words
 # -- settings ---------------------------------------------------------------------------------------------------
 
 TITLE = "Settings of this server"
-SET_BY_MODERATORS = "set by moderators"
-BOT_DEFAULT = "the bot's default"
+SET_BY_MODERATORS = "Set by moderators"
+BOT_DEFAULT = "The bot's defaults"
 NOT_SET = "not set"
 
 FIRST_TITLE = "**What to decide first**"
 FIRST_NOTE = "Everything works already, with safe defaults. Worth a minute:"
-FIRST_QUOTA = "1. How much may a member spend? Now {quota}. → `/quota default`"
-FIRST_CAP = "2. How much may the whole server spend? Now without a cap of its own. → `/quota server`"
-FIRST_CHANNELS = "3. Where are pictures made? Now in every channel. → `/settings channels`"
+FIRST_STEPS = (
+    "1. How much may a member spend? `/quota default`",
+    "2. How much may the whole server spend? `/quota server`",
+    "3. In which channels are pictures made? `/settings channels`",
+    "4. See every picture in one place? `/settings log-channel`",
+    "5. When does a new day begin? `/settings time-zone`",
+)
+
+CHANNELS = "3. Where are pictures made? Now in every channel. → `/settings channels`"
 FIRST_LOG = "4. Do you want to see every picture in one place? → `/settings log-channel`"
 FIRST_ZONE = "5. When does a day begin? Now at midnight UTC. → `/settings time-zone`"
 
@@ -28,7 +34,10 @@ LOG_CHANNEL = "Log channel"
 TIME_ZONE = "Time zone"
 WORDS = "Word list"
 AGE_RESTRICTED = "Only in age-restricted channels"
+NO_MODELS = "no model"
+NO_WORDS = "empty"
 QUOTA = "Quota"
+QUOTA_NOW = "{quota}, next reset {when}"
 CAP = "Cap of the server"
 
 EVERYWHERE = "everywhere"
@@ -36,8 +45,7 @@ ONLY_IN = "only in {channels}"
 NOT_IN = "not in {channels}"
 ALL_MODELS = "all {total}"
 SOME_MODELS = "{allowed} of {total} for everybody, {rules}"
-LINE = "**{name}:** {value}\n-# {layer} · `{command}`"
-RESETS = "the next period begins {when}"
+LINE = "**{name}:** {value} · `{command}`"
 
 ASKED_FOR = "**{member} in {channel}**"
 MAY_ORDER = "✅ May order here: {why}"
@@ -65,13 +73,15 @@ DENIED = "🚫 {name}"
 FOR_ROLE = "{name} for {role}"
 MORE = "… and {count} more"
 
+CHANNELS_NOW = "Pictures are made {where}."
 CHANNELS_EMPTY = (
-    "No rules: pictures are made in every channel. Allow one, and only allowed ones count; deny one, and all others do."
+    "No rules: pictures are made in every channel. Allow one, and they are made in allowed ones only; "
+    "deny one, and they are made in all others."
 )
 CHANNELS_HINT = "-# A category counts for its channels, a channel for its threads; the closest rule wins."
 MODELS_EMPTY = (
-    "No rules: everybody may use every model. Allow one, and only allowed ones count; deny one, and all others do. "
-    "With a `role` the rule is about its members."
+    "No rules: everybody may use every model. Allow one, and only allowed ones can be used; deny one, and all others "
+    "can. With a `role` the rule is about its members."
 )
 MODELS_HINT = "-# A rule for a role beats one for everybody; an exact id beats a pattern such as `krea/openai/*`."
 WORDS_EMPTY = "The word list is empty."
@@ -86,14 +96,16 @@ NOT_A_WORD = "`{word}` cannot go on the list: an entry needs a letter or digit, 
 NO_MODEL_MATCHES = (
     "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one of those offered while you type."
 )
-UNCHANGED = "It already was so; nothing changed."
-CHANGED = "Done. Now it is so:"
+UNCHANGED = "Nothing changed; this was in force already:"
+CHANGED = "Done. In force now:"
 DEFAULT_NOT_ALLOWED = (
-    "⚠️ Who names no model gets **{model}**, which not everybody may use now. "
+    "⚠️ Commands that name no model use **{model}**, which not everybody may use now. "
     "Choose another with `/settings default-model`."
 )
 
-DEFAULT_MODEL_IS = "Who names no model gets **{model}** ({layer})."
+DEFAULT_MODEL_IS = "Commands that name no model use **{model}** ({layer})."
+DEFAULT_SET = "set by moderators"
+DEFAULT_OF_BOT = "the bot's default"
 DEFAULT_MODEL_UNAVAILABLE = "{model} cannot be the default here. Pick one that is offered while you type."
 DEFAULT_MODEL_FORBIDDEN = (
     "Not everybody may use {model} everywhere here, so it cannot be the default. Allow it first with `/settings "

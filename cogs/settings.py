@@ -180,7 +180,7 @@ class SettingsCommands(commands.Cog):
         else:
             await tell(interaction, render.refused(say.NAME_MODEL))
 
-    @group.command(name="default-model", description="The model for who names none")
+    @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
     async def default_model(
         self,
@@ -425,7 +425,7 @@ class SettingsCommands(commands.Cog):
 
     def _default_model_line(self, policy: Policy) -> str:
         default_id = self._default_of(policy)
-        layer = say.SET_BY_MODERATORS if default_id == policy.default_model_id else say.BOT_DEFAULT
+        layer = say.DEFAULT_SET if default_id == policy.default_model_id else say.DEFAULT_OF_BOT
         return say.DEFAULT_MODEL_IS.format(model=self._service.model_label(default_id), layer=layer)
 
     def _log_trouble(self, interaction: discord.Interaction[Any], policy: Policy) -> str:

@@ -42,49 +42,68 @@ class Overview:
 
 def overview(seen: Overview, case: Sequence[str]) -> render.Layout:
     """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
-    policy = seen.policy
     parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.TITLE}")]
     if first := _decide_first(seen):
         parts.extend((ui.TextDisplay(first), ui.Separator[ui.LayoutView]()))
-    permitted = sum(policy.model_verdict(model.id, ()).allowed for model in seen.models)
-    lines = [
-        _line(say.CHANNELS, channels_in_short(policy), policy.channels, "/settings channels"),
-        _line(
-            say.MODELS,
-            say.SOME_MODELS.format(
-                allowed=permitted, total=len(seen.models), rules=say.rules_counted(len(policy.model_rules))
-            )
-            if policy.model_rules
-            else say.ALL_MODELS.format(total=len(seen.models)),
-            policy.model_rules,
-            "/settings models",
-        ),
-        _line(say.DEFAULT_MODEL, seen.default_model, not seen.default_is_ours, "/settings default-model"),
-        _line(
-            say.AGE_RESTRICTED,
-            _names([f"`{pattern}`" for pattern in policy.age_restricted]) or say.NOT_SET,
-            policy.age_restricted,
-            "/settings age-restricted",
-        ),
-        _line(
+    entries = _entries(seen)
+    for layer, is_set in ((say.SET_BY_MODERATORS, True), (say.BOT_DEFAULT, False)):
+        if lines := [entry.line for entry in entries if entry.is_set is is_set]:
+            parts.append(ui.TextDisplay("\n".join([f"-# {layer}", *lines])))
+    parts.extend((ui.Separator[ui.LayoutView](), ui.TextDisplay("\n".join(case))))
+    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """One setting: what it is now, who decided that, and the command that changes it."""
+
+    name: str
+    value: str
+    is_set: bool
+    command: str
+
+    @property
+    def line(self) -> str:
+        return say.LINE.format(name=self.name, value=self.value, command=self.command)
+
+
+def _entries(seen: Overview) -> list[_Entry]:
+    policy = seen.policy
+    quota = words.quota(seen.server_default or seen.bot_default)
+    age_restricted = _names([f"`{pattern}`" for pattern in policy.age_restricted])
+    found: list[tuple[str, str, object, str]] = [
+        (say.CHANNELS, channels_in_short(policy), policy.channels, "/settings channels"),
+        (say.MODELS, _models_in_short(seen), policy.model_rules, "/settings models"),
+        (say.DEFAULT_MODEL, seen.default_model, not seen.default_is_ours, "/settings default-model"),
+        (say.AGE_RESTRICTED, age_restricted or say.NO_MODELS, policy.age_restricted, "/settings age-restricted"),
+        (
             say.WORDS,
-            words.counted(len(policy.words), "word") if policy.words else say.NOT_SET,
+            words.counted(len(policy.words), "word") if policy.words else say.NO_WORDS,
             policy.words,
             "/settings words",
         ),
-        _line(say.LOG_CHANNEL, _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
-        _line(
-            say.TIME_ZONE,
-            f"{seen.zone} · {say.RESETS.format(when=words.moment(seen.next_reset))}",
-            seen.zone != "UTC",
-            "/settings time-zone",
+        (say.LOG_CHANNEL, _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (say.TIME_ZONE, seen.zone, seen.zone != "UTC", "/settings time-zone"),
+        (
+            say.QUOTA,
+            say.QUOTA_NOW.format(quota=quota, when=words.moment(seen.next_reset)),
+            seen.server_default,
+            "/quota default",
         ),
-        _line(say.QUOTA, words.quota(seen.server_default or seen.bot_default), seen.server_default, "/quota default"),
-        _line(say.CAP, words.quota(seen.cap), seen.cap, "/quota server"),
+        (say.CAP, words.quota(seen.cap), seen.cap, "/quota server"),
     ]
-    parts.append(ui.TextDisplay("\n".join(lines)))
-    parts.extend((ui.Separator[ui.LayoutView](), ui.TextDisplay("\n".join(case))))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    return [
+        _Entry(name=name, value=value, is_set=bool(is_set), command=command) for name, value, is_set, command in found
+    ]
+
+
+def _models_in_short(seen: Overview) -> str:
+    """'all 21', or how many of them everybody may use."""
+    rules = seen.policy.model_rules
+    if not rules:
+        return say.ALL_MODELS.format(total=len(seen.models))
+    allowed = sum(seen.policy.model_verdict(model.id, ()).allowed for model in seen.models)
+    return say.SOME_MODELS.format(allowed=allowed, total=len(seen.models), rules=say.rules_counted(len(rules)))
 
 
 def case_lines(allowance: Allowance, *, member: str, model: Model) -> list[str]:
@@ -107,7 +126,8 @@ def channels(policy: Policy) -> str:
     if not policy.channels:
         return say.CHANNELS_EMPTY
     lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
-    return _listed(say.CHANNELS, lines, say.CHANNELS_HINT)
+    title = f"{say.CHANNELS}\n{say.CHANNELS_NOW.format(where=channels_in_short(policy))}"
+    return _listed(title, lines, say.CHANNELS_HINT)
 
 
 def models(policy: Policy) -> str:
@@ -151,14 +171,7 @@ def _decide_first(seen: Overview) -> str:
     """Only while nobody has decided anything."""
     if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
         return ""
-    quota = words.quota(seen.bot_default)
-    steps = (say.FIRST_QUOTA.format(quota=quota), say.FIRST_CAP, say.FIRST_CHANNELS, say.FIRST_LOG, say.FIRST_ZONE)
-    return "\n".join((say.FIRST_TITLE, say.FIRST_NOTE, *steps))
-
-
-def _line(name: str, value: str, is_set: object, command: str) -> str:
-    layer = say.SET_BY_MODERATORS if is_set else say.BOT_DEFAULT
-    return say.LINE.format(name=name, value=value, layer=layer, command=command)
+    return "\n".join((say.FIRST_TITLE, say.FIRST_NOTE, *say.FIRST_STEPS))
 
 
 def _log_channel(seen: Overview) -> str:

@@ -92,10 +92,12 @@ async def test_at_first_it_says_what_to_decide_and_what_is_in_force(stage: Stage
     card = await stage.settings("show")
     assert card.private
     assert say.FIRST_TITLE in card.text
-    assert "Now $1.00 per day. → `/quota default`" in card.text
-    assert "**Channels:** everywhere\n-# the bot's default" in card.text
-    assert "**Default model:** Nano Banana 2\n-# the bot's default" in card.text
-    assert "**Time zone:** UTC · the next period begins <t:" in card.text
+    assert say.SET_BY_MODERATORS not in card.text
+    defaults = card.text.split(say.BOT_DEFAULT)[1]
+    assert "**Channels:** everywhere · `/settings channels`" in defaults
+    assert "**Default model:** Nano Banana 2 · " in defaults
+    assert "**Time zone:** UTC · " in defaults
+    assert "**Quota:** $1.00 per day, next reset <t:" in defaults
     assert f"**{stage.mo.mention} in <#{stage.channel.id}>**" in card.text
     assert "✅ May order here: nothing is set that would forbid it" in card.text
 
@@ -111,11 +113,13 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
 
     text = (await stage.settings("show", member=artist, model=NANO_BANANA_2)).text
     assert say.FIRST_TITLE not in text
-    assert f"**Channels:** only in <#{stage.channel.id}>\n-# set by moderators" in text
-    assert "for everybody, 2 rules\n-# set by moderators" in text
-    assert "**Default model:** Flux 1 Dev\n-# set by moderators" in text
-    assert "**Time zone:** Asia/Tokyo" in text
-    assert "**Cap of the server:** $100.00 per month\n-# set by moderators" in text
+    ours, defaults = text.split(say.SET_BY_MODERATORS)[1].split(say.BOT_DEFAULT)
+    assert f"**Channels:** only in <#{stage.channel.id}>" in ours
+    assert "for everybody, 2 rules" in ours
+    assert "**Default model:** Flux 1 Dev" in ours
+    assert "**Time zone:** Asia/Tokyo" in ours
+    assert "**Cap of the server:** $100.00 per month" in ours
+    assert "**Word list:** empty" in defaults
     assert f"✅ May use Nano Banana 2: there is a rule `{NANO_BANANA_2}` for <@&{stage.artists.id}>" in text
 
     text = (await stage.settings("show", channel=other, member=stage.ada, model=NANO_BANANA_2)).text
@@ -256,7 +260,7 @@ async def test_rules_are_suggested_as_patterns_and_models_and_forgotten_from_wha
 
 async def test_a_rule_that_locks_the_default_model_out_says_so(stage: Stage) -> None:
     said = await stage.settings("models", action="deny", model=NANO_BANANA_2)
-    assert "Who names no model gets **Nano Banana 2**, which not everybody may use now" in said.text
+    assert "Commands that name no model use **Nano Banana 2**, which not everybody may use now" in said.text
     assert "Nano Banana 2 may not be used here" in (await stage.imagine()).text
     await stage.settings("default-model", model=FLUX)
     card = await stage.imagine()
