@@ -44,6 +44,15 @@ def require_own_role(interaction: discord.Interaction[Any], role: discord.Role) 
         raise NotAllowed(words.MEMBER_UNKNOWN)
 
 
+def require_own_channel(
+    interaction: discord.Interaction[Any], channel: app_commands.AppCommandChannel | app_commands.AppCommandThread
+) -> None:
+    """The same for a channel, or a thread in one; Discord tells the bot of every channel, also of hidden ones."""
+    channel_id = channel.parent_id if isinstance(channel, app_commands.AppCommandThread) else channel.id
+    if interaction.guild is None or interaction.guild.get_channel(channel_id) is None:
+        raise NotAllowed(words.CHANNEL_UNKNOWN)
+
+
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
     """The member as plain values; role ids are known only for members of this server."""
     who = user or interaction.user

@@ -25,7 +25,7 @@ from cogs import render, settings_page, suggestions, time_zones, words
 from cogs.allowance import Allowance, default_model, place_in
 from cogs.answer import tell
 from cogs.desk import Desk
-from cogs.guards import is_moderator, require_moderator
+from cogs.guards import is_moderator, require_moderator, require_own_channel, require_own_role
 from cogs.quota import Reason
 from cogs.server_log import ServerLog
 
@@ -137,6 +137,8 @@ class SettingsCommands(commands.Cog):
         if what == LIST:
             await self._list(interaction, settings_page.channels, meant_more=action is None and channel is not None)
         elif channel is not None:
+            if what != CLEAR:
+                require_own_channel(interaction, channel)
             alter = partial(Policy.with_channel, channel_id=channel.id, allowed=_VERDICTS[what])
             await self._change(interaction, alter, reason, settings_page.channels)
         elif what == CLEAR:
@@ -167,6 +169,8 @@ class SettingsCommands(commands.Cog):
         if what == LIST:
             await self._list(interaction, settings_page.models, meant_more=action is None and model is not None)
         elif model is not None:
+            if role is not None and what != CLEAR:
+                require_own_role(interaction, role)
             known = [rule.pattern for rule in (await self._policy(interaction)).model_rules]
             pattern = self._pattern(model, known)
             role_id = None if role is None or role.is_default() else role.id

@@ -113,6 +113,7 @@ BOOKS_UNAVAILABLE = "I cannot write to my books right now, so I ordered nothing.
 UNEXPECTED = "Something went wrong here. Nothing was ordered. The operator has been told."
 OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
 MEMBER_UNKNOWN = "I cannot find that member or role in this server."
+CHANNEL_UNKNOWN = "I cannot find that channel in this server."
 COMMAND_CHANGED = "This command has changed since your Discord loaded it. Please reload Discord and try again."
 ANSWERED_PRIVATELY = "Answered privately."
 SHUTTING_DOWN = "I am restarting. Please try again in a minute."

@@ -12,6 +12,7 @@ import simcord
 from simcord.actors import MemberActor
 
 from bot.jobs import FailureReason, JobStatus
+from bot.policy import Policy
 from cogs import words
 from tests.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.discord.stage import Card, Stage
@@ -180,6 +181,17 @@ async def test_f52_a_moderator_of_another_server_learns_and_changes_nothing_here
         for row in rows:
             assert stage.guild.id not in row, f"{name}: {row}"
         assert [row for row in before[name] if row not in after[name]] == [], f"{name} lost rows"
+
+
+async def test_f52_no_rule_is_made_about_a_channel_or_role_of_another_server(stage: Stage) -> None:
+    eve, elsewhere = stage.elsewhere()
+    about_channel = await answered(eve, elsewhere, "settings channels", {"action": "allow", "channel": stage.channel})
+    about_role = await answered(
+        eve, elsewhere, "settings models", {"action": "allow", "model": FLUX, "role": stage.artists}
+    )
+    assert about_channel is None or about_channel.text == words.CHANNEL_UNKNOWN
+    assert about_role is None or about_role.text == words.MEMBER_UNKNOWN
+    assert await stage.core.store.policy(elsewhere.guild.id) == Policy()
 
 
 async def answered(who: MemberActor, channel: Any, path: str, options: dict[str, Any]) -> Card | None:
