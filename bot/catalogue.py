@@ -17,17 +17,14 @@ from bot import orders
 from bot.errors import SettingsError, UnknownModel
 from bot.jobs import JobKind, JobRequest
 from bot.models import ABSENT, PICTURES, PRESENT, Model, PricePoint
-from bot.orders import Quote, fill_pictures
+from bot.orders import Quote
 from bot.quota import parse_usd
-
-__all__ = ["OVERRIDE_FILE", "Catalogue", "Model", "Quote", "data_text", "fill_pictures"]
 
 OVERRIDE_FILE = "catalogue.override.json"
 """The operator's prices and hidden models; lies beside the database."""
 
 _SUGGESTIONS = 3
 _ALIKE = 0.75
-
 
 DATA_FILE = Path(__file__).with_name("catalogue.json")
 """The catalogue as it was shipped."""

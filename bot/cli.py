@@ -21,7 +21,7 @@ import discord
 from bot import app
 from bot.catalogue import DATA_FILE, data_text
 from bot.catalogue_refresh import refreshed, write
-from bot.errors import BotError, ProviderError, SettingsError, StoreError
+from bot.errors import BotError, SettingsError, StoreError
 from bot.log import set_up_logging
 from bot.providers.openapi import fetch_openapi
 from bot.quota import HouseLine, format_usd
@@ -121,7 +121,7 @@ async def _ask_everybody(settings: Settings) -> list[tuple[str, bool, str]]:
 async def _try(name: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool, str]:
     try:
         return name, True, await ask()
-    except (BotError, ProviderError, StoreError) as error:
+    except BotError as error:
         return name, False, str(error)
     except discord.LoginFailure:
         return name, False, "the token is not accepted"

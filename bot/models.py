@@ -14,7 +14,7 @@ from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from bot import aspect_ratio
-from bot.jobs import ImageRole, JobKind
+from bot.jobs import JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
 """What a member can choose in a command, in the order in which it is told."""
@@ -262,18 +262,6 @@ class Model:
             shortest=int(max(width.minimum or 1, height.minimum or 1)),
             longest=int(min(width.maximum or usual, height.maximum or usual)),
         )
-
-    @property
-    def max_source_images(self) -> int | None:
-        """How many pictures it can change at once. 0: none; None: no limit stated."""
-        field = self.field_for(ImageRole.SOURCE)
-        return field.capacity if field else 0
-
-    @property
-    def max_reference_images(self) -> int | None:
-        """How many pictures it can imitate at once. 0: none; None: no limit stated."""
-        field = self.field_for(ImageRole.REFERENCE)
-        return field.capacity if field else 0
 
     @cached_property
     def always_sent(self) -> tuple[str, ...]:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,14 +21,6 @@ T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED_PREFIX = ".unfinished-"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PictureUsage:
-    """How much lies in the store."""
-
-    pictures: int
-    size_bytes: int
 
 
 class PictureStore:
@@ -74,10 +65,6 @@ class PictureStore:
         """
         names = frozenset(keep)
         return await self._run(lambda: self._sweep(names, before=time.time() - older_than_seconds))
-
-    async def usage(self) -> PictureUsage:
-        """Count what lies here."""
-        return await self._run(self._usage)
 
     async def close(self) -> None:
         """Wait for what was begun. The store is of no use afterwards."""
@@ -127,14 +114,6 @@ class PictureStore:
                     file.unlink()
                     removed += 1
         return removed
-
-    def _usage(self) -> PictureUsage:
-        sizes: list[int] = []
-        for file in self._files():
-            with suppress(FileNotFoundError):
-                if _SHA256.fullmatch(file.name):
-                    sizes.append(file.stat().st_size)
-        return PictureUsage(pictures=len(sizes), size_bytes=sum(sizes))
 
     def _files(self) -> Iterator[Path]:
         """Every file that is ours: pictures and unfinished ones, nothing else that may lie here."""

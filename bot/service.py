@@ -47,7 +47,6 @@ MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
 
-
 TOKEN_AGONY = timedelta(minutes=3)
 """So long before a command's token dies nobody relies on it any more."""
 

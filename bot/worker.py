@@ -19,7 +19,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, aclosing
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -305,11 +305,12 @@ class Worker:
         if live.cancel_wanted:
             await cancel_at_provider(lane, job.remote_id)
         try:
-            async for update in lane.watcher.watch(
-                job.remote_id, submitted_at=job.submitted_at, deadline_at=job.deadline_at
-            ):
-                if await self._advance(job, update, live):
-                    return
+            async with aclosing(
+                lane.watcher.watch(job.remote_id, submitted_at=job.submitted_at, deadline_at=job.deadline_at)
+            ) as updates:
+                async for update in updates:
+                    if await self._advance(job, update, live):
+                        return
         except DeadlineReached:
             _log.error("no end by the deadline; the house pays if the provider charges")
             await self.fail(job, Failure(reason=FailureReason.TIMED_OUT), at_house_cost=True)

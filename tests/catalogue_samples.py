@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 from hypothesis import strategies as st
 
-from bot.catalogue import Catalogue, Quote, data_text
+from bot.catalogue import Catalogue, data_text
 from bot.errors import BadOption
 from bot.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.models import OPTIONS, Model, PricePoint
+from bot.orders import Quote
 
 CATALOGUE = Catalogue.load()
 DATA: Mapping[str, Any] = json.loads(data_text())
@@ -32,6 +33,12 @@ TOPAZ = "krea/enhance/topaz/standard-enhance"
 
 def a_picture(role: ImageRole = ImageRole.SOURCE, *, width: int = 1000, height: int = 1000) -> ImageInput:
     return ImageInput(sha256="ab", role=role, content_type="image/png", width=width, height=height)
+
+
+def capacities(model: Model) -> tuple[int | None, int | None]:
+    """How many pictures it can change, and imitate, at once; 0 for none, None where no limit is stated."""
+    source, reference = model.field_for(ImageRole.SOURCE), model.field_for(ImageRole.REFERENCE)
+    return source.capacity if source else 0, reference.capacity if reference else 0
 
 
 def a_request(model_id: str, **changes: Any) -> JobRequest:

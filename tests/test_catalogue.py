@@ -25,6 +25,7 @@ from tests.catalogue_samples import (
     RAW,
     REFERENCE,
     TOPAZ,
+    capacities,
     order,
     overridden,
     priced_at,
@@ -124,8 +125,8 @@ def test_what_a_model_takes_is_told_in_the_order_of_the_commands():
     )
     assert CATALOGUE.get(NANO_BANANA_2).choices("resolution") == ("1K", "2K", "4K")
     assert CATALOGUE.get(NANO_BANANA_2).choices("creativity") == ()
-    assert (CATALOGUE.get(FLUX).max_source_images, CATALOGUE.get(FLUX).max_reference_images) == (1, None)
-    assert (CATALOGUE.get(PIXAZO_LARGE).max_source_images, CATALOGUE.get(PIXAZO_LARGE).max_reference_images) == (0, 10)
+    assert capacities(CATALOGUE.get(FLUX)) == (1, None)
+    assert capacities(CATALOGUE.get(PIXAZO_LARGE)) == (0, 10)
 
 
 # -- the operator's own prices -------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from bot.errors import ProviderUnavailable
 from bot.models import Model
 from bot.providers import openapi
 from bot.providers.openapi import fetch_openapi
+from tests.catalogue_samples import capacities
 
 CURRENT: dict[str, Any] = json.loads(data_text())
 FLUX = "/generate/image/bfl/flux-1-dev"
@@ -208,7 +209,7 @@ def test_changed_fields_are_shown_and_what_we_decided_stays():
     assert large.label == "Krea 2 Large"
     assert large.choices("resolution") == ("1K", "2K")
     assert large.fields["creativity"].use == "low"
-    assert large.max_reference_images == 10
+    assert capacities(large)[1] == 10
 
 
 def test_a_renamed_field_keeps_what_it_is_for():
@@ -331,7 +332,7 @@ def test_a_new_model_can_be_ordered_at_once():
     assert model.deprecated
     assert model.starting_usd_micros == 100_000
     assert model.takes == ("aspect_ratio", "resolution", "quality", "seed", "style", "reference")
-    assert (model.max_source_images, model.max_reference_images) == (1, 4)
+    assert capacities(model) == (1, 4)
     assert model.fields["aspect_ratio"].use == "1:1"
     assert model.fields["resolution"].use == "2K"
     assert model.fields["quality"].use == "high"

@@ -12,10 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import aspect_ratio
-from bot.catalogue import Catalogue, fill_pictures
+from bot.catalogue import Catalogue
 from bot.errors import BadOption, ModelUnavailable
 from bot.jobs import ImageRole, JobKind
 from bot.models import OPTIONS, Field, Model
+from bot.orders import fill_pictures
 from tests.catalogue_samples import (
     ALL_PRICED,
     CATALOGUE,

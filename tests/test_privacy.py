@@ -23,7 +23,8 @@ from bot.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Re
 from bot.pictures import PictureStore
 from bot.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store import privacy
-from bot.store.store import RETENTION, Store
+from bot.store.privacy import RETENTION
+from bot.store.store import Store
 from bot.store.verify import verify_file
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, finished, limits, running
 

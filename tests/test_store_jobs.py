@@ -26,7 +26,8 @@ from bot.jobs import (
 )
 from bot.quota import LimitSubject, Member, Period, Quota
 from bot.store import schema
-from bot.store.store import RETENTION, Store
+from bot.store.privacy import RETENTION
+from bot.store.store import Store
 from bot.store.verify import verify_file
 from tests.store_samples import (
     A_DOLLAR_A_DAY,

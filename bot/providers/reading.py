@@ -14,12 +14,12 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from bot.jobs import Failure, FailureReason
+from bot.quota import MICROS_PER_USD
 
 _HINT_MAX_CHARACTERS = 200
 _ID_MAX_CHARACTERS = 200
 _URL_MAX_CHARACTERS = 4096
 _DEPTH_MAX = 8
-_MICROS_PER_USD = 1_000_000
 _COST_MAX_USD = 10_000
 
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
@@ -153,7 +153,7 @@ def read_time(value: Any) -> datetime | None:
 def read_cost_usd_micros(*places: Mapping[str, Any]) -> int | None:
     """The price a provider states in a job: `cost_microdollars`, else `cost_usd`. Rounded up to a micro-dollar."""
     for place in places:
-        for name, factor in (("cost_microdollars", 1), ("cost_usd", _MICROS_PER_USD)):
+        for name, factor in (("cost_microdollars", 1), ("cost_usd", MICROS_PER_USD)):
             value = place.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float | str):
                 continue
@@ -161,7 +161,7 @@ def read_cost_usd_micros(*places: Mapping[str, Any]) -> int | None:
                 amount = Decimal(str(value)) * factor
             except InvalidOperation:
                 continue
-            if amount.is_finite() and 0 <= amount <= _COST_MAX_USD * _MICROS_PER_USD:
+            if amount.is_finite() and 0 <= amount <= _COST_MAX_USD * MICROS_PER_USD:
                 return int(amount.to_integral_value(rounding="ROUND_CEILING"))
     return None
 

@@ -33,8 +33,6 @@ _UNKNOWN_TOLERATED = 4
 # At the deadline one answer is final. A look that got none is repeated, but not for ever.
 _LAST_LOOKS = 3
 
-_FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
-
 
 class DeadlineReached(BotError):
     """The job's deadline passed and the provider still does not call it finished."""
@@ -262,7 +260,7 @@ class Watcher:
         if state != watched.seen:
             watched.seen = state
             watched.news = update
-        if update.status in _FINAL:
+        if update.status.is_final:
             self._end(watched, None)
         else:
             self._rouse(watched)

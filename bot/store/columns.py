@@ -18,10 +18,6 @@ def to_micros(moment: datetime) -> int:
     return (moment - _EPOCH) // _MICROSECOND
 
 
-def to_micros_or_none(moment: datetime | None) -> int | None:
-    return None if moment is None else to_micros(moment)
-
-
 def to_moment(micros: int) -> datetime:
     """A stored time as aware UTC."""
     return _EPOCH + timedelta(microseconds=micros)

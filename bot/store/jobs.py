@@ -118,6 +118,7 @@ _REMEMBER_UPLOAD = """
 INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET url = excluded.url, created_at = excluded.created_at
 """
+_FORGET_UPLOAD = "DELETE FROM uploads WHERE provider = ? AND sha256 = ?"
 
 
 def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
@@ -245,13 +246,13 @@ def remember_upload(connection: sqlite3.Connection, provider: str, sha256: str, 
     connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
 
 
-# -- reading --------------------------------------------------------------------------------------------
-
-
 def forget_uploads(connection: sqlite3.Connection, provider: str, hashes: Sequence[str]) -> int:
     """Ask for a new upload of these contents next time. Returns how many addresses were known."""
     rows = [(provider, sha256) for sha256 in hashes]
-    return connection.executemany("DELETE FROM uploads WHERE provider = ? AND sha256 = ?", rows).rowcount
+    return connection.executemany(_FORGET_UPLOAD, rows).rowcount
+
+
+# -- reading --------------------------------------------------------------------------------------------
 
 
 def job(connection: sqlite3.Connection, job_id: str) -> Job | None:

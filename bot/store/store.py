@@ -26,8 +26,6 @@ from bot.store.limits import Change
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 from bot.store.settings import PolicyMemory
 
-__all__ = ["RETENTION", "Store"]
-
 
 class Store:
     """Open with `await Store.open(path)`; close with `await store.close()`, or use it as an async context manager."""
