@@ -61,11 +61,14 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
 
 
 def _turns(page: GalleryPage, *, one_model: bool) -> list[ui.Button[ui.LayoutView]]:
-    turns = ((words.NEWER, page.newer_id), (words.OLDER, page.older_id))
+    """Both ways, so that each keeps its place while somebody leafs through; the one that leads nowhere is grey."""
+    if page.newer_id is None and page.older_id is None:
+        return []
     return [
         ui.Button(label=label, custom_id=custom_id(reply_id, page.reply.user_id, one_model=one_model))
-        for label, reply_id in turns
         if reply_id is not None
+        else ui.Button(label=label, custom_id=f"history:end:{label}", disabled=True)
+        for label, reply_id in ((words.NEWER, page.newer_id), (words.OLDER, page.older_id))
     ]
 
 

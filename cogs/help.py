@@ -36,11 +36,12 @@ class Help(commands.Cog):
             elif command.name != "help" and _may_use(interaction, command):
                 lines = members if command.default_permissions is None else moderators
                 lines.append(say.HELP_LINE.format(name=command.name, description=command.description))
-        lines = [f"### {say.HELP_TITLE}", *members]
+        parts = ["\n".join([f"### {say.HELP_TITLE}", *members])]
         if moderators:
-            lines.extend((say.HELP_MODERATORS, *moderators))
-        lines.append(f"-# {await self._where(interaction)}")
-        await tell(interaction, render.note("\n".join(line for line in lines if line != "-# ")))
+            parts.append("\n".join([say.HELP_MODERATORS, *moderators]))
+        if where := await self._where(interaction):
+            parts.append(f"-# {where}")
+        await tell(interaction, render.note(*parts))
 
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
         """Says so where nothing can be ordered."""

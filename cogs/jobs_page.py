@@ -71,14 +71,12 @@ def custom_id(part: str, before: datetime | None) -> str:
 
 def _line(reply: Reply, label: Label) -> str:
     address = reply.address
-    facts = [render.state(render.status_of(reply)), render.person(reply.user_id), _what(reply, label), _price(reply)]
-    facts.append(words.moment(reply.created_at))
-    if address.private:
-        facts.append(say.JOBS_PRIVATE)
-    elif address.message_id is not None:
+    state = render.state(render.status_of(reply))
+    if not address.private and address.message_id is not None:
         link = words.message_link(address.guild_id, address.channel_id, address.message_id)
-        facts.append(words.HISTORY_MESSAGE.format(link=link))
-    return " · ".join(facts)
+        state = f"[{state}]({link})"
+    facts = [state, render.person(reply.user_id), _what(reply, label), _price(reply), words.moment(reply.created_at)]
+    return " · ".join([*facts, say.JOBS_PRIVATE] if address.private else facts)
 
 
 def _what(reply: Reply, label: Label) -> str:

@@ -23,10 +23,6 @@ FIRST_STEPS = (
     "5. When does a new day begin? `/settings time-zone`",
 )
 
-CHANNELS = "3. Where are pictures made? Now in every channel. → `/settings channels`"
-FIRST_LOG = "4. Do you want to see every picture in one place? → `/settings log-channel`"
-FIRST_ZONE = "5. When does a day begin? Now at midnight UTC. → `/settings time-zone`"
-
 CHANNELS = "Channels"
 MODELS = "Models"
 DEFAULT_MODEL = "Default model"

@@ -31,7 +31,7 @@ CONFIRM_SECONDS = 600
 class Privacy(commands.Cog):
     """Works in every server and in direct messages: the data belong to the person, not to the server."""
 
-    group = app_commands.Group(name="privacy", description="Your own data: have it, erase it")
+    group = app_commands.Group(name="privacy", description="Your own data: get a copy, or erase it")
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk

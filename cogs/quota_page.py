@@ -34,7 +34,7 @@ def report(lines: Sequence[tuple[SpendLine, str]], window: Window, period: Perio
         return render.note(f"{title}\n{words.REPORT_EMPTY}")
     total = words.REPORT_TOTAL.format(
         amount=format_usd(sum(line.spent_usd_micros for line, _ in lines)),
-        jobs=sum(line.jobs for line, _ in lines),
+        pictures=words.counted(sum(line.jobs for line, _ in lines), "picture"),
         start=words.day(window.start),
         end=words.day(window.end),
     )

@@ -68,9 +68,10 @@ class Layout(ui.LayoutView):
         self.stop()
 
 
-def note(text: str, *, accent: int = NOTE_ACCENT) -> Layout:
+def note(*paragraphs: str, accent: int = NOTE_ACCENT) -> Layout:
     """A short private message in the look of the card."""
-    return Layout(ui.Container(ui.TextDisplay(text), accent_colour=accent))
+    texts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(text) for text in paragraphs]
+    return Layout(ui.Container(*texts, accent_colour=accent))
 
 
 def refused(text: str) -> Layout:
@@ -165,8 +166,9 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
     lines.extend(words.FAILURES[reason] for reason in reasons)
     if failed and status is JobStatus.SUCCEEDED:
         lines.append(words.SOME_FAILED.format(failed=len(failed), total=len(view.jobs), NOT_CHARGED=words.NOT_CHARGED))
-    cancelled = any(job.job.status is JobStatus.CANCELLED for job in view.jobs)
-    if cancelled and view.reply.cancel_reason:
+    if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
+        lines.append(words.CANCEL_WANTED_BECAUSE.format(reason=words.inline(view.reply.cancel_reason, 200)))
+    elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
         lines.append(words.CANCELLED_BECAUSE.format(reason=words.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint)
     lines.extend(f"-# `{words.inline(hint)}`" for hint in hints)

@@ -56,6 +56,7 @@ CHECKING_EXPLAINED = (
     "The order went out, but the answer got lost. I am looking for it and never order twice; "
     "if it cannot be found, you are not charged."
 )
+CANCEL_WANTED_BECAUSE = "A moderator asked to stop this: `{reason}`"
 CANCELLED_BECAUSE = "Cancelled by a moderator: `{reason}`"
 PROMPT_HIDDEN = "The prompt is not repeated here."
 SMALLER_COPY = "Shown smaller than it was made, to fit Discord's limit. {link}"
@@ -150,6 +151,9 @@ _UNAVAILABLE: dict[str, str] = {
 }
 
 
+_CHEAPER = "\n-# A cheaper model may still fit: `/models` lists them by price."
+
+
 def refusal(error: RequestRefused) -> str:
     """What is wrong, what it would have cost, and what would work."""
     match error:
@@ -157,6 +161,7 @@ def refusal(error: RequestRefused) -> str:
             return (
                 f"This costs {format_usd(error.asked_usd_micros)} and you have "
                 f"{format_usd(error.available_usd_micros)} left. Your quota resets {moment(error.resets_at)}."
+                f"{_CHEAPER if error.available_usd_micros > 0 else ''}"
             )
         case ServerCapReached():
             return (
@@ -313,7 +318,7 @@ SERVER_CAP = "Server: {used} used of {cap}"
 REPORT_PERIODS = {Period.DAY: "today", Period.WEEK: "this week", Period.MONTH: "this month"}
 REPORT_TITLE = "Spending {period}"
 REPORT_EMPTY = "Nothing was spent."
-REPORT_TOTAL = "**{amount}** for {jobs} pictures, from {start} to {end}"
+REPORT_TOTAL = "**{amount}** for {pictures}, from {start} to {end}"
 REPORT_MEMBERS = "By member"
 REPORT_MODELS = "By model"
 REPORT_MORE = "… and {count} more, all in the CSV file."

@@ -60,8 +60,8 @@ class Card:
 
     @property
     def buttons(self) -> dict[str, str]:
-        """Custom ids by label."""
-        return {part["label"]: part["custom_id"] for part in self.components if part["type"] == 2}
+        """Custom ids by label, of those that can be pressed."""
+        return {p["label"]: p["custom_id"] for p in self.components if p["type"] == 2 and not p.get("disabled")}
 
     @property
     def gallery(self) -> list[dict[str, Any]]:

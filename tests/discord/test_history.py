@@ -55,6 +55,7 @@ async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(sta
     await stage.press(stage.ada, answer, "Older")
     assert answer.title.endswith("2 of 3")
     assert "prompt: second" in answer.text
+    assert {"Newer", "Older"} < set(answer.buttons)
     await stage.restart()
     await stage.press(stage.ada, answer, "Older")
     assert "prompt: first" in answer.text

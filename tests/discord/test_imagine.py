@@ -313,6 +313,7 @@ async def test_without_quota_the_refusal_names_price_rest_and_reset(stage: Stage
     card = await stage.imagine()
     assert card.private
     assert "This costs $0.08 and you have $0.02 left. Your quota resets <t:" in card.text
+    assert "A cheaper model may still fit" in card.text
     assert len(stage.cards()) == 1
 
 

@@ -53,12 +53,13 @@ async def test_what_is_under_way_and_what_has_ended_are_shown_with_member_model_
 
     card = await jobs(stage)
     running, recent = card.text.split(say.JOBS_RECENT)
-    assert f"1. 🎨 Processing · {stage.bob.mention} · 2 × Nano Banana 2 · $0.16 · <t:" in running
+    assert f") · {stage.bob.mention} · 2 × Nano Banana 2 · $0.16 · <t:" in running
     first, second = recent.strip().splitlines()
-    assert first.startswith(f"⚠️ Failed · {stage.bob.mention} · Nano Banana 2 · not charged · <t:")
-    assert second.startswith(f"✅ Completed · {stage.ada.mention} · Flux 1 Dev · $0.007 · <t:")
-    link = f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}/{done.message.id}"
-    assert second.endswith(f"[message]({link})")
+    channel = f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}"
+    failure = f"[⚠️ Failed]({channel}/{failed.message.id})"
+    assert first.startswith(f"{failure} · {stage.bob.mention} · Nano Banana 2 · not charged · <t:")
+    result = f"[✅ Completed]({channel}/{done.message.id})"
+    assert second.startswith(f"{result} · {stage.ada.mention} · Flux 1 Dev · $0.007 · <t:")
     assert "a red fox" not in card.text
     assert list(choices(card)) == ["1. 2 × Nano Banana 2 · $0.16"]
 
