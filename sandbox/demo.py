@@ -34,8 +34,9 @@ I make and edit pictures for everybody here. Each member has **$1.00 a day**; no
 **Try this**
 1. Choose </imagine:1>, write what you would like to see, press Enter, and watch the card.
 2. Open the menu of any picture (`⋯`, or the right mouse button) and choose **Edit this image**.
-3. </edit:1> takes pictures of your own; </usage:1> shows what you have left; </models:1> what there is.
-4. Become **Mona** in the list of members: moderators also have `/quota`."""
+3. </edit:1> takes pictures of your own; </models:1> lists what there is; </usage:1> shows what you have left.
+4. </history:1> brings your pictures back; </help:1> names everything else.
+5. Become **Mona** in the list of members: moderators also have `/settings`, `/quota` and `/jobs`."""
 HINT = "-# The pictures come from a simulated provider on this machine. Nothing leaves it."
 
 

@@ -24,6 +24,7 @@ class Picker {
     Object.assign(this, { items, pick, at: 0 });
     this.node.replaceChildren(h("p", {}, title), ...items.map((item, index) => h("button", {
       role: "option", tabIndex: -1, onpointerdown: (event) => event.preventDefault(), onclick: () => this.choose(index),
+      onpointermove: () => { if (this.at !== index) { this.at = index; this.mark(); } },
     }, item.icon, h("span", { class: "name" }, item.name), item.hint && h("span", { class: "hint" }, item.hint))));
     this.node.hidden = !items.length && !title;
     this.mark();

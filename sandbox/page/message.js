@@ -47,7 +47,7 @@ export function messageElement(message, { names, person, act, entries, grouped }
   return element;
 }
 
-const plain = (text) => text.replace(/[*`#~|]+|<[^>]*>/g, "").replace(/\s+/g, " ").trim();
+const plain = (text) => text.replace(/^-# /gm, "").replace(/[*`#~|]+|<[^>]*>/g, "").replace(/\s+/g, " ").trim();
 
 function clock(stamp, style) {
   const date = new Date(stamp);
@@ -151,14 +151,19 @@ export function gallery(items, kind = "") {
     const { width, height } = pictures[index];
     const image = h("img", {
       src: item.media.url, alt: item.description ?? "", width, height, decoding: "async",
-      onload: (event) => event.currentTarget.classList.add("here"),
+      onload: () => {
+        image.classList.add("here");
+        if (items.length === 1 && !width) for (const [name, to] of Object.entries(shape(image.naturalWidth, image.naturalHeight))) image.parentElement?.style.setProperty(name, to);
+      },
     });
     return h("button", {
       class: "picture", ariaLabel: `Open picture ${index + 1}`, onclick: () => lightbox(pictures, index),
-      style: items.length === 1 && width ? { "aspect-ratio": `${width} / ${height}`, "--w": `${Math.min(width, (TALLEST * width) / height)}px` } : {},
+      style: items.length === 1 && width ? shape(width, height) : {},
     }, image);
   }));
 }
+
+const shape = (width, height) => ({ "aspect-ratio": `${width} / ${height}`, "--w": `${Math.min(width, (TALLEST * width) / height)}px` });
 
 const size = (media) => (media.width ? { width: media.width, height: media.height } : {});
 
