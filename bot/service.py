@@ -25,6 +25,7 @@ from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatu
 from bot.lane import Closed, Lane
 from bot.live import DURATIONS_KEPT, LiveJobs
 from bot.metrics import Metrics
+from bot.models import Model
 from bot.observer import JobView, Observer, ReplyView
 from bot.orders import Quote
 from bot.pace import Pace
@@ -157,6 +158,10 @@ class JobService:
         """Whether input pictures are given to the model's provider as bytes. Raises UnknownModel, ModelUnavailable."""
         model = self.catalogue.get(model_id)
         return self._lane_for(model.provider, model.id).provider.takes_uploads
+
+    def offered(self) -> list[Model]:
+        """The models that can be ordered: with a price, of a provider we have a key for."""
+        return [model for model in self.catalogue.models if model.orderable and model.provider in self._lanes]
 
     def model_label(self, model_id: str) -> str:
         """The name of a model, or its id when it has left the catalogue."""

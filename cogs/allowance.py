@@ -11,6 +11,7 @@ from bot.jobs import JobKind, JobRequest
 from bot.models import Model
 from bot.policy import Place, Policy
 from bot.service import JobService
+from cogs.guards import role_ids_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +76,8 @@ async def allowance_of(
     service: JobService, interaction: discord.Interaction[Any], member: discord.abc.User | None = None
 ) -> Allowance:
     """What whoever acts, or another member, may order where this happens."""
-    who = member or interaction.user
     return Allowance(
         policy=await service.store.policy(interaction.guild_id or 0),
         place=place_of(interaction),
-        role_ids=tuple(role.id for role in who.roles) if isinstance(who, discord.Member) else (),
+        role_ids=role_ids_of(member or interaction.user),
     )

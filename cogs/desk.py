@@ -202,12 +202,4 @@ def _with_images(request: JobRequest, images: tuple[ImageInput, ...], number: in
     options = dict(request.options)
     if number and isinstance(seed := options.get("seed"), int):
         options["seed"] = seed + number
-    return JobRequest(
-        kind=request.kind,
-        guild_id=request.guild_id,
-        user_id=request.user_id,
-        model_id=request.model_id,
-        prompt=request.prompt,
-        options=options,
-        images=images,
-    )
+    return replace(request, options=options, images=images)

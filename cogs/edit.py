@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import discord
@@ -64,9 +64,8 @@ class Edit(commands.Cog):
     ) -> None:
         """Order one edited picture."""
         options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
-        request = self._request(
-            interaction, prompt, model, {name: value for name, value in options.items() if value is not None}
-        )
+        chosen = {name: value for name, value in options.items() if value is not None}
+        request = _request(interaction, prompt, model, chosen)
         images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
         await self._desk.order(
             interaction,
@@ -89,18 +88,6 @@ class Edit(commands.Cog):
 
     async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
         return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.EDIT)
-
-    def _request(
-        self, interaction: discord.Interaction[Any], prompt: str, model: str | None, options: dict[str, str | int]
-    ) -> JobRequest:
-        return JobRequest(
-            kind=JobKind.EDIT,
-            guild_id=require_server(interaction),
-            user_id=interaction.user.id,
-            model_id=model or DEFAULT_MODEL,
-            prompt=prompt,
-            options=options,
-        )
 
     async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
         """Ask what to change in the picture of any message."""
@@ -144,13 +131,7 @@ class EditModal(ui.Modal):
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """The same as /edit with the chosen pictures."""
         chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
-        request = JobRequest(
-            kind=JobKind.EDIT,
-            guild_id=require_server(interaction),
-            user_id=interaction.user.id,
-            model_id=self._model_id or DEFAULT_MODEL,
-            prompt=self._prompt.value,
-        )
+        request = _request(interaction, self._prompt.value, self._model_id, {})
         await self._desk.order(
             interaction,
             request,
@@ -161,3 +142,16 @@ class EditModal(ui.Modal):
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
         """Same words as for a command that failed."""
         await failures.report(interaction, error)
+
+
+def _request(
+    interaction: discord.Interaction[Any], prompt: str, model_id: str | None, options: Mapping[str, str | int]
+) -> JobRequest:
+    return JobRequest(
+        kind=JobKind.EDIT,
+        guild_id=require_server(interaction),
+        user_id=interaction.user.id,
+        model_id=model_id or DEFAULT_MODEL,
+        prompt=prompt,
+        options=options,
+    )

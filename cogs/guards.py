@@ -56,5 +56,9 @@ def require_own_channel(
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
     """The member as plain values; role ids are known only for members of this server."""
     who = user or interaction.user
-    roles = tuple(role.id for role in who.roles) if isinstance(who, discord.Member) else ()
-    return Member(guild_id=require_server(interaction), user_id=who.id, role_ids=roles)
+    return Member(guild_id=require_server(interaction), user_id=who.id, role_ids=role_ids_of(who))
+
+
+def role_ids_of(user: discord.abc.User) -> tuple[int, ...]:
+    """None for somebody who is not, or no longer, a member of the server."""
+    return tuple(role.id for role in user.roles) if isinstance(user, discord.Member) else ()

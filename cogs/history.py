@@ -16,6 +16,7 @@ from discord.ext import commands
 
 from bot.jobs import Job, Picture, Reply
 from cogs import failures, gallery, render, suggestions, words
+from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.guards import require_server
 from cogs.messages import NOBODY
@@ -66,9 +67,7 @@ class HistoryButton(ui.DynamicItem[ui.Button[Any]], template=gallery.CUSTOM_ID):
             require_server(interaction)
             await interaction.response.defer()
             if interaction.user.id != self._user_id:
-                await interaction.followup.send(
-                    view=render.refused(words.HISTORY_NOT_YOURS), ephemeral=True, allowed_mentions=NOBODY
-                )
+                await tell(interaction, render.refused(words.HISTORY_NOT_YOURS))
                 return
             model_id = None
             if self._one_model and (reply := await self.desk.service.store.reply(self._reply_id)) is not None:

@@ -17,8 +17,7 @@ from cogs.answer import tell
 from cogs.buttons import CANCEL_WORDS, cancel_all
 from cogs.desk import Desk
 from cogs.guards import require_moderator
-
-REASON_CHARACTERS = 200
+from cogs.quota import REASON_CHARACTERS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -66,8 +65,8 @@ class JobsButton(ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     async def _page(self, guild_id: int) -> render.Layout:
         if self._before is None:
             return await _first_page(self.desk, guild_id)
-        part = await _part(self.desk, guild_id, finished=self._part == jobs_page.RECENT, before=self._before)
         is_recent = self._part == jobs_page.RECENT
+        part = await _part(self.desk, guild_id, finished=is_recent, before=self._before)
         return jobs_page.page(
             running=None if is_recent else part,
             recent=part if is_recent else None,

@@ -16,7 +16,6 @@ from discord.ext import commands
 
 from bot import wordlist
 from bot.jobs import JobKind
-from bot.models import Model
 from bot.pattern import Pattern, is_pattern
 from bot.policy import Alter, Policy
 from bot.quota import LimitSubject, Window
@@ -25,7 +24,7 @@ from cogs import render, settings_page, suggestions, time_zones, words
 from cogs.allowance import Allowance, default_model, place_in
 from cogs.answer import tell
 from cogs.desk import Desk
-from cogs.guards import is_moderator, require_moderator, require_own_channel, require_own_role
+from cogs.guards import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
 from cogs.quota import Reason
 from cogs.server_log import ServerLog
 
@@ -96,8 +95,7 @@ class SettingsCommands(commands.Cog):
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
         place = place_in(interaction.guild, channel.id if channel else interaction.channel_id or 0)
-        roles = tuple(role.id for role in who.roles) if isinstance(who, discord.Member) else ()
-        allowance = Allowance(policy=policy, place=place, role_ids=roles)
+        allowance = Allowance(policy=policy, place=place, role_ids=role_ids_of(who))
         default_id = self._default_of(policy)
         asked = self._catalogue.get(model or default_id)
         zone = await self._store.time_zone(guild_id)
@@ -109,7 +107,7 @@ class SettingsCommands(commands.Cog):
             next_reset=Window.containing(datetime.now(UTC), (server_default or bot_default).period, zone).end,
             default_model=self._service.model_label(default_id),
             default_is_ours=default_id != policy.default_model_id,
-            models=self._offered(),
+            models=self._service.offered(),
             server_default=server_default,
             bot_default=bot_default,
             cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
@@ -203,7 +201,7 @@ class SettingsCommands(commands.Cog):
         chosen = None if model is None else self._catalogue.get(model)
         if chosen is not None:
             policy = await self._policy(interaction)
-            if chosen not in self._offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
+            if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
                 await tell(interaction, render.refused(say.DEFAULT_MODEL_UNAVAILABLE.format(model=chosen.label)))
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
@@ -420,9 +418,6 @@ class SettingsCommands(commands.Cog):
             return None
         pattern = Pattern(typed)
         return typed if any(pattern.matches(model.id) for model in self._catalogue.models) else None
-
-    def _offered(self) -> list[Model]:
-        return [m for m in self._catalogue.models if m.orderable and m.provider in self._service.providers]
 
     def _default_of(self, policy: Policy) -> str:
         return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._desk.default_model)

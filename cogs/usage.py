@@ -54,10 +54,7 @@ class Usage(commands.Cog):
         """The catalogue, or one model of it; private."""
         service = self._desk.service
         if model is None:
-            offered = [
-                item for item in service.catalogue.models if item.orderable and item.provider in service.providers
-            ]
-            await tell(interaction, models_page.models(offered))
+            await tell(interaction, models_page.models(service.offered()))
         else:
             await tell(interaction, models_page.model(service.catalogue.get(model)))
 
