@@ -11,11 +11,12 @@ TESTS ?=
 COVERAGE ?=
 KILLS ?= 500
 JOBS ?=
+MORE ?=
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/quota.py,bot/store/ledger.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test screenshots bench torture lint types format audit lock clean
+.PHONY: help demo run test screenshots matrix report bench torture lint types format audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +42,12 @@ screenshots: $(INSTALLED) ## the pictures in the README, taken from the demo; ne
 torture: $(INSTALLED) ## kill the bot KILLS times (500 unless told, JOBS bounds the orders) and at every statement
 	$(BIN)/python -m pytest --numprocesses 2 -m torture
 	$(BIN)/python -m benchmarks.torture --kills $(KILLS) $(if $(JOBS),--commands $(JOBS)) --json build/torture.json
+
+matrix: $(INSTALLED) ## every row of the fault matrix with the tests that show it, in docs/fault-matrix.md
+	$(BIN)/python -m benchmarks.matrix
+
+report: $(INSTALLED) ## the figures of a release in docs/report-<date>.md; MORE="--kills 500 --minutes 30" for a real one
+	$(BIN)/python -m benchmarks.report $(MORE)
 
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks
