@@ -131,11 +131,14 @@ class Balance:
         return self.quota.amount_usd_micros + self.granted_usd_micros
 
     @property
+    def used_usd_micros(self) -> int:
+        """What counts against the limit."""
+        return self.spent_usd_micros + self.set_aside_usd_micros
+
+    @property
     def available_usd_micros(self) -> int | None:
         """What is left, never negative; None when unlimited."""
-        if self.limit_usd_micros is None:
-            return None
-        return max(0, self.limit_usd_micros - self.spent_usd_micros - self.set_aside_usd_micros)
+        return None if self.limit_usd_micros is None else max(0, self.limit_usd_micros - self.used_usd_micros)
 
 
 def parse_usd(text: str) -> int:
@@ -236,8 +239,8 @@ class HouseLine:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ServerCap:
-    """The server's cap in its window, and what counts against it."""
+class Cap:
+    """What a server, or (the operator's) all of them together, may spend in a window, and what counts against it."""
 
     quota: Quota
     window: Window
@@ -245,8 +248,12 @@ class ServerCap:
     set_aside_usd_micros: int
 
     @property
+    def used_usd_micros(self) -> int:
+        """What counts against the cap."""
+        return self.spent_usd_micros + self.set_aside_usd_micros
+
+    @property
     def available_usd_micros(self) -> int | None:
         """What is left, never negative; None when unlimited."""
-        if self.quota.amount_usd_micros is None:
-            return None
-        return max(0, self.quota.amount_usd_micros - self.spent_usd_micros - self.set_aside_usd_micros)
+        cap_usd_micros = self.quota.amount_usd_micros
+        return None if cap_usd_micros is None else max(0, cap_usd_micros - self.used_usd_micros)

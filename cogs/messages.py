@@ -25,6 +25,8 @@ TOKEN_MARGIN = timedelta(minutes=2)
 
 NOBODY = discord.AllowedMentions.none()
 
+_FILE_TOO_LARGE = 40005
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shown:
@@ -159,6 +161,11 @@ class Messages:
             if parameters.files:
                 return await self._client.http.request(route, files=parameters.files, form=parameters.multipart)
             return await self._client.http.request(route, json=parameters.payload)
+
+
+def is_too_large(error: discord.HTTPException) -> bool:
+    """Whether it was the size of the files that Discord did not take."""
+    return error.code == _FILE_TOO_LARGE or error.status == 413
 
 
 def token_is_alive(address: ReplyAddress) -> bool:

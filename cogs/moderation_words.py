@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.policy import Layer, Verdict
-from bot.quota import Balance, ServerCap, format_usd
+from bot.quota import Balance, Cap, format_usd
 from cogs import words
 
 # -- settings ---------------------------------------------------------------------------------------------------
@@ -133,29 +133,28 @@ ZONE_UNKNOWN = "There is no time zone `{zone}`. Type a city such as `Berlin` and
 def member_warning(balance: Balance) -> str:
     """For a member, once in a window."""
     limit = balance.limit_usd_micros or 0
-    used = balance.spent_usd_micros + balance.set_aside_usd_micros
+    left = format_usd(balance.available_usd_micros or 0)
     return (
-        f"You have used {_percent(used, limit)} of your quota: {format_usd(balance.available_usd_micros or 0)} of "
-        f"{format_usd(limit)} left. It resets {words.moment(balance.window.end)}."
+        f"You have used {_percent(balance.used_usd_micros, limit)} of your quota: {left} of {format_usd(limit)} left. "
+        f"It resets {words.moment(balance.window.end)}."
     )
 
 
-def server_warning(cap: ServerCap) -> str:
+def server_warning(cap: Cap) -> str:
     """For the moderators' log, once in a window."""
     limit = cap.quota.amount_usd_micros or 0
-    used = cap.spent_usd_micros + cap.set_aside_usd_micros
+    left = format_usd(cap.available_usd_micros or 0)
     return (
-        f"This server has used {_percent(used, limit)} of its cap: {format_usd(cap.available_usd_micros or 0)} of "
+        f"This server has used {_percent(cap.used_usd_micros, limit)} of its cap: {left} of "
         f"{words.quota(cap.quota)} left. It resets {words.moment(cap.window.end)}. Change it with `/quota server`."
     )
 
 
-def operator_warning(cap: ServerCap) -> str:
+def operator_warning(cap: Cap) -> str:
     """For the operator, once a day. Plain text."""
     limit = cap.quota.amount_usd_micros or 0
-    used = cap.spent_usd_micros + cap.set_aside_usd_micros
     return (
-        f"All servers together have used {_percent(used, limit)} of today's cap of {format_usd(limit)} "
+        f"All servers together have used {_percent(cap.used_usd_micros, limit)} of today's cap of {format_usd(limit)} "
         "(OPERATOR_DAILY_CAP_USD). At the cap no new orders are taken until midnight UTC."
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from discord import ui
 
-from bot.quota import AuditEntry, Balance, Period, ServerCap, SpendLine, Window, format_usd
+from bot.quota import AuditEntry, Balance, Cap, Period, SpendLine, Window, format_usd
 from cogs import render, words
 from cogs.usage_page import balance_lines
 
@@ -15,15 +15,14 @@ REPORT_FILE = "spending.csv"
 REPORT_ROWS = 10
 
 
-def quota_of(mention: str, balance: Balance, *, cap: ServerCap | None, blocked: bool) -> render.Layout:
+def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> render.Layout:
     """A member's limit as a moderator sees it."""
     lines = [f"### {words.QUOTA_OF.format(subject=mention)}", balance_lines(balance, words.SOURCES_FOR_MODERATORS)]
     if blocked:
         lines.append(words.BLOCKED.format(subject=mention))
     lines.append(f"-# {words.USAGE_RESET.format(when=words.moment(balance.window.end))}")
     if cap is not None:
-        used = cap.spent_usd_micros + cap.set_aside_usd_micros
-        lines.append(f"-# {words.SERVER_CAP.format(used=format_usd(used), cap=words.quota(cap.quota))}")
+        lines.append(f"-# {words.SERVER_CAP.format(used=format_usd(cap.used_usd_micros), cap=words.quota(cap.quota))}")
     return render.note("\n".join(lines))
 
 

@@ -28,7 +28,7 @@ from bot.patience import written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
-from cogs.messages import Messages, Shown, token_is_alive
+from cogs.messages import Messages, Shown, is_too_large, token_is_alive
 from cogs.operator import OperatorLine
 from cogs.server_log import ServerLog
 
@@ -48,7 +48,6 @@ _TOKEN_IS_DEAD = frozenset({10015, 50027})
 """Unknown webhook, invalid webhook token: Discord says either of an interaction token that has run out."""
 _LOCKED_OUT = frozenset({50001, 50013})
 """No access to the channel, no permission in it."""
-_FILE_TOO_LARGE = 40005
 _AUTOMOD_BLOCKED = 200000
 
 
@@ -267,7 +266,7 @@ class _Editor:
             return await self._offer(view, attachments, hide_prompt=hide_prompt)
         except discord.HTTPException as error:
             largest_bytes = max((len(item.data) for item in attachments), default=0)
-            if (error.code == _FILE_TOO_LARGE or error.status == 413) and largest_bytes > SMALLEST_FILE_BYTES:
+            if is_too_large(error) and largest_bytes > SMALLEST_FILE_BYTES:
                 limit_bytes = max(min(self.address.file_limit_bytes, largest_bytes) // 2, SMALLEST_FILE_BYTES)
                 attachments[:] = await self._attachments(view, limit_bytes)
                 return await self._deliver_once(view, attachments, hide_prompt=hide_prompt)

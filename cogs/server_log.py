@@ -13,11 +13,9 @@ from bot.observer import ReplyView
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import moderation_words, render, words
-from cogs.messages import Messages
+from cogs.messages import Messages, is_too_large
 
 _log = logging.getLogger(__name__)
-
-_TOO_LARGE = 40005
 
 Files = Callable[[], list[discord.File]]
 
@@ -50,7 +48,7 @@ class ServerLog:
         try:
             await self._messages.post(policy.log_channel_id, layout, files=files() if pictures else (), nonce=nonce)
         except discord.HTTPException as error:
-            if error.code == _TOO_LARGE or error.status == 413:
+            if is_too_large(error):
                 await self.post(policy.log_channel_id, entry(view, message_id=message_id, pictures=()), nonce=nonce)
             else:
                 _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)

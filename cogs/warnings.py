@@ -14,7 +14,7 @@ import discord
 
 from bot.errors import StoreError
 from bot.observer import ReplyView
-from bot.quota import Window, nearly_used
+from bot.quota import Cap, Window, nearly_used
 from bot.service import JobService
 from cogs import moderation_words, render
 from cogs.answer import tell
@@ -47,8 +47,7 @@ class Warnings:
 
     async def _warn_member(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
         balance = view.balance
-        used = balance.spent_usd_micros + balance.set_aside_usd_micros
-        if not nearly_used(used, balance.limit_usd_micros):
+        if not nearly_used(balance.used_usd_micros, balance.limit_usd_micros):
             return
         if await self._is_first(view.reply.address.guild_id, view.reply.user_id, balance.window):
             try:
@@ -61,15 +60,17 @@ class Warnings:
         cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
         if channel_id is None or cap is None:
             return
-        used = cap.spent_usd_micros + cap.set_aside_usd_micros
-        if nearly_used(used, cap.quota.amount_usd_micros) and await self._is_first(guild_id, None, cap.window):
+        if nearly_used(cap.used_usd_micros, cap.quota.amount_usd_micros) and await self._is_first(
+            guild_id, None, cap.window
+        ):
             layout = render.refused(moderation_words.server_warning(cap))
             await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}")
 
     async def _warn_operator(self, now: datetime) -> None:
         cap = await self._store.operator_cap(self._service.limits, now=now)
-        used = cap.spent_usd_micros + cap.set_aside_usd_micros
-        if nearly_used(used, cap.quota.amount_usd_micros) and await self._is_first(None, None, cap.window):
+        if nearly_used(cap.used_usd_micros, cap.quota.amount_usd_micros) and await self._is_first(
+            None, None, cap.window
+        ):
             self._operator.tell("daily cap", moderation_words.operator_warning(cap))
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
@@ -80,3 +81,7 @@ class Warnings:
         self._told = {owner: until for owner, until in self._told.items() if until > now}
         self._told[guild_id, user_id] = window.end
         return is_first
+
+
+def _is_nearly_used(cap: Cap) -> bool:
+    return nearly_used(cap.used_usd_micros, cap.quota.amount_usd_micros)

@@ -85,7 +85,6 @@ FAILURES: dict[FailureReason, str] = {
 # -- buttons ------------------------------------------------------------------------------------------------
 
 CANCEL = "Cancel"
-AGAIN = "Again"
 AGAIN_PRICE = "Again · {amount}"
 VARY_PRICE = "Vary · {amount}"
 EDIT = "Edit"
@@ -98,7 +97,6 @@ CANCEL_TOO_LATE = "Too late: this job has already finished or cannot be stopped 
 CANCEL_NOT_POSSIBLE = "This image service cannot stop a job once it has started."
 NOT_YOURS = "Only the person who asked for this picture, or a moderator, can do that."
 JOB_GONE = "I no longer know this job."
-DELETED = "Deleted."
 DELETE_NOT_YET = "This job is still running. Cancel it first."
 
 EDIT_MODAL_TITLE = "Edit this image"
@@ -118,7 +116,6 @@ CHANNEL_UNKNOWN = "I cannot find that channel in this server."
 COMMAND_CHANGED = "This command has changed since your Discord loaded it. Please reload Discord and try again."
 ANSWERED_PRIVATELY = "Answered privately."
 SHUTTING_DOWN = "I am restarting. Please try again in a minute."
-FILE_TOO_LARGE_TO_SEND = "The picture is too large to send."
 
 MENTIONS = 3
 """Channels or roles named in one sentence."""
@@ -285,9 +282,7 @@ MODEL_GENERATE = "makes pictures from text"
 MODEL_EDIT = "edits pictures"
 MODEL_REFERENCE = "follows a reference picture"
 MODEL_UPSCALE = "enlarges pictures"
-MODEL_TAKES = "Takes {options}"
 MODEL_NO_PRICE = "not available: no price set"
-FROM_PRICE = "from {amount}"
 
 # -- moderators ----------------------------------------------------------------------------------------------------
 
@@ -297,7 +292,6 @@ AMOUNT_HELP = (
 )
 GRANT_HELP = "`{amount}` is not an amount. Give dollars such as `5`, `2.50` or `$0.065`, more than zero."
 LIMIT_SET = "{subject}: **{new}** (was {old})."
-LIMIT_UNCHANGED = "{subject}: it already was **{new}**."
 LIMIT_CLEARED = "{subject}: limit removed (was {old})."
 LIMIT_NONE = "{subject} had no limit of their own."
 CLEAR_ONE = "Name a `member` or a `role`, one of them."
@@ -429,7 +423,7 @@ def dollars_or_unlimited(amount_usd_micros: int | None) -> str:
 
 
 def quota(value: Quota | None) -> str:
-    """'$5.00 per day', 'unlimited', 'no limit of its own'."""
+    """'$5.00 per day', 'unlimited', 'not set'."""
     if value is None:
         return "not set"
     if value.amount_usd_micros is None:

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from bot.quota import (
     Balance,
+    Cap,
     Period,
     Quota,
     QuotaSource,
-    ServerCap,
     Window,
     effective_quota,
     format_usd,
@@ -179,5 +179,5 @@ def test_what_is_left_is_never_negative_and_unlimited_stays_unlimited() -> None:
 @pytest.mark.parametrize(("amount", "left"), [(100, 30), (50, 0), (None, None)])
 def test_the_servers_cap_knows_what_is_left(amount: int | None, left: int | None) -> None:
     window = Window.containing(NOON, Period.DAY, ZoneInfo("UTC"))
-    cap = ServerCap(quota=quota(amount), window=window, spent_usd_micros=50, set_aside_usd_micros=20)
+    cap = Cap(quota=quota(amount), window=window, spent_usd_micros=50, set_aside_usd_micros=20)
     assert cap.available_usd_micros == left

@@ -24,13 +24,13 @@ from bot.errors import (
 from bot.jobs import FailureReason
 from bot.quota import (
     Balance,
+    Cap,
     HouseLine,
     Limits,
     LimitSubject,
     Member,
     Period,
     Quota,
-    ServerCap,
     SpendLine,
     Window,
     format_usd,
@@ -252,12 +252,12 @@ def server_sums(connection: sqlite3.Connection, guild_id: int, window: Window) -
     return (0, 0) if account is None else _sums(connection, account["id"], window)
 
 
-def operator_cap(connection: sqlite3.Connection, *, limits: Limits, now: datetime) -> ServerCap:
+def operator_cap(connection: sqlite3.Connection, *, limits: Limits, now: datetime) -> Cap:
     """What all servers together have spent today, what is set aside for them, and the operator's cap."""
     today = Window.containing(now, Period.DAY, _UTC)
     spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
     cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
-    return ServerCap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
+    return Cap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
 
 
 def first_warning(

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply, ReplyAddress
 from bot.policy import Alter, Policy
-from bot.quota import AuditEntry, Balance, Limits, LimitSubject, Member, Quota, ServerCap, SpendLine, Window
+from bot.quota import AuditEntry, Balance, Cap, Limits, LimitSubject, Member, Quota, SpendLine, Window
 from bot.store import gallery, jobs, ledger, notes, privacy, settings, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
@@ -266,20 +266,20 @@ class Store:
 
         return await self._read(work)
 
-    async def server_cap(self, guild_id: int, *, now: datetime) -> ServerCap | None:
+    async def server_cap(self, guild_id: int, *, now: datetime) -> Cap | None:
         """None where the moderators have set no cap."""
 
-        def work(connection: sqlite3.Connection) -> ServerCap | None:
+        def work(connection: sqlite3.Connection) -> Cap | None:
             cap = limits_table.limit(connection, guild_id, LimitSubject.SERVER, None)
             if cap is None:
                 return None
             window = Window.containing(now, cap.period, limits_table.time_zone(connection, guild_id))
             spent, held = ledger.server_sums(connection, guild_id, window)
-            return ServerCap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
+            return Cap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
 
         return await self._read(work)
 
-    async def operator_cap(self, limits: Limits, *, now: datetime) -> ServerCap:
+    async def operator_cap(self, limits: Limits, *, now: datetime) -> Cap:
         """The operator's cap of today (UTC), and what all servers together have used of it."""
         return await self._read(partial(ledger.operator_cap, limits=limits, now=now))
 
