@@ -20,6 +20,7 @@ DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT = 0, 1, 2, 6, 7
 REQUEST_MEMBERS, INVALID_SESSION, HELLO, HEARTBEAT_ACK = 8, 9, 10, 11
 GUILDS, GUILD_MEMBERS, GUILD_MESSAGES, DIRECT_MESSAGES, MESSAGE_CONTENT = 1, 1 << 1, 1 << 9, 1 << 12, 1 << 15
 REMEMBERED_EVENTS = 10_000
+NETWORK_SECONDS = 0.02
 
 
 @dataclass(kw_only=True, eq=False)
@@ -139,6 +140,8 @@ class Gateway:
                 if self.is_silent:
                     continue
                 if operation == HEARTBEAT:
+                    # discord.py notes when it sent one only afterwards; an answer that comes sooner seems to be late.
+                    await asyncio.sleep(NETWORK_SECONDS)
                     await socket.send_json({"op": HEARTBEAT_ACK})
                 elif operation in (IDENTIFY, RESUME):
                     if data["token"] != self._token:
