@@ -17,6 +17,9 @@ from cogs.messages import Messages, is_too_large
 
 _log = logging.getLogger(__name__)
 
+MOST_WITH_PICTURES = 20
+"""A channel takes about one post a second. What a busy server makes beyond that is logged with a link instead."""
+
 Files = Callable[[], list[discord.File]]
 
 
@@ -27,6 +30,8 @@ class ServerLog:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
+        self._with_pictures = 0
+        """Posts with pictures that Discord has not taken yet."""
 
     def finished(
         self, view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture], files: Files
@@ -41,12 +46,15 @@ class ServerLog:
         if policy.log_channel_id is None:
             return
         nonce = f"log{view.reply.id}"
-        if view.reply.address.private:
-            # Only the member was promised to see it; the moderators still see who ordered what for how much.
+        # What is private was promised to the member alone; the moderators still see who ordered what for how much.
+        if view.reply.address.private or self._with_pictures >= MOST_WITH_PICTURES:
             pictures = ()
         layout = entry(view, message_id=message_id, pictures=pictures)
+        attached = files() if pictures else []
+        del files  # it holds the pictures, and this may wait long
+        self._with_pictures += bool(attached)
         try:
-            await self._messages.post(policy.log_channel_id, layout, files=files() if pictures else (), nonce=nonce)
+            await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
             if is_too_large(error):
                 await self.post(policy.log_channel_id, entry(view, message_id=message_id, pictures=()), nonce=nonce)
@@ -54,6 +62,8 @@ class ServerLog:
                 _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
         except (aiohttp.ClientError, OSError) as error:
             _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
+        finally:
+            self._with_pictures -= bool(attached)
 
     async def post(self, channel_id: int, layout: ui.LayoutView, *, nonce: str) -> bool:
         """Post a notice; False when Discord does not take it."""

@@ -60,17 +60,13 @@ class Warnings:
         cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
         if channel_id is None or cap is None:
             return
-        if nearly_used(cap.used_usd_micros, cap.quota.amount_usd_micros) and await self._is_first(
-            guild_id, None, cap.window
-        ):
+        if _is_nearly_used(cap) and await self._is_first(guild_id, None, cap.window):
             layout = render.refused(moderation_words.server_warning(cap))
             await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}")
 
     async def _warn_operator(self, now: datetime) -> None:
         cap = await self._store.operator_cap(self._service.limits, now=now)
-        if nearly_used(cap.used_usd_micros, cap.quota.amount_usd_micros) and await self._is_first(
-            None, None, cap.window
-        ):
+        if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
             self._operator.tell("daily cap", moderation_words.operator_warning(cap))
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:

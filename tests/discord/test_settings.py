@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,9 @@ from bot.jobs import JobKind
 from bot.policy import MOST_ENTRIES, Policy
 from bot.quota import Period, Window
 from cogs import moderation_words as say
-from cogs import time_zones, words
+from cogs import server_log, time_zones, words
 from tests.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
+from tests.discord.line import POSTED, Line
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import picture
 
@@ -392,6 +394,30 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
     assert "a secret" not in entry.text
     assert "cost **$0.08**" in entry.text
     assert entry.files == entry.gallery == []
+
+
+async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_log, "MOST_WITH_PICTURES", 1)
+    log = await log_channel(stage)
+    line, gate = Line(stage.core.bot), asyncio.Event()
+
+    async def hold(method: str, path: str, with_files: bool) -> None:
+        if (method, path) == ("POST", POSTED):
+            await gate.wait()
+
+    line.on_call = hold
+    for _ in range(3):
+        await stage.until_says(await stage.imagine(), "Completed")
+    await stage.until(lambda: line.count("POST", POSTED) == 3)
+    gate.set()
+    await stage.until(lambda: len(stage.cards(log)) == 4)
+    entries = stage.cards(log)[1:]
+    assert sorted(len(entry.files) for entry in entries) == [0, 0, 1]
+    assert all("[message](" in entry.text for entry in entries)
+
+    await stage.until_says(await stage.imagine(), "Completed")
+    await stage.until(lambda: len(stage.cards(log)) == 5)
+    assert len(stage.cards(log)[-1].files) == 1
 
 
 async def test_a_log_channel_where_the_bot_may_not_post_is_refused_by_name(stage: Stage) -> None:
