@@ -276,30 +276,34 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             metrics=metrics,
         )
         for provider, poll_seconds, places in providers_of(settings, session):
-            watcher = Watcher(
-                provider, poll_seconds=poll_seconds, on_denied=partial(service.provider_denied, provider.name)
-            )
+            on_denied = partial(service.provider_denied, provider.name)
+            watcher = Watcher(provider, poll_seconds=poll_seconds, on_denied=on_denied)
             service.add_provider(provider, watcher, max_concurrency=places)
         bot = Bot(settings=settings, store=store, service=service, supervisor=supervisor)
-        await stack.enter_async_context(
-            HttpServer(
-                host=settings.http_host,
-                port=settings.http_port,
-                checks={
-                    "discord": bot.problem,
-                    "database": store.problem,
-                    "workers": lambda: ", ".join(supervisor.down()) or None,
-                },
-                on_hook=service.hook,
-                registry=metrics.registry,
-            )
-        )
-        metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
-        metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
-        metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
+        await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         supervisor.start_forever("places in line", service.keep_places_true)
         supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         yield bot
+
+
+def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervisor) -> HttpServer:
+    """What machines are told: whether all is well, and the numbers."""
+    service = bot.service
+    metrics = service.metrics
+    metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
+    metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
+    metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
+    return HttpServer(
+        host=settings.http_host,
+        port=settings.http_port,
+        checks={
+            "discord": bot.problem,
+            "database": store.problem,
+            "workers": lambda: ", ".join(supervisor.down()) or None,
+        },
+        on_hook=service.hook,
+        registry=metrics.registry,
+    )
 
 
 async def _sweep(store: Store, pictures: PictureStore) -> None:

@@ -14,6 +14,7 @@ import discord
 
 from bot.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
 from bot.jobs import ImageInput, ImageRole, JobKind, JobRequest, Reply
+from bot.observer import ReplyView
 from bot.service import JobService
 from cogs import render, words
 from cogs.allowance import allowance_of
@@ -27,7 +28,6 @@ _log = logging.getLogger(__name__)
 
 INPUT_MAX_BYTES = 25 * 2**20
 """An attached picture may be this large; more than enough for 50 megapixels of JPEG."""
-
 
 DEFAULT_MODEL = ""
 """In a request: the member named no model."""
@@ -88,20 +88,7 @@ class Desk:
         self._remember_to_answer()
         async with self.answer(interaction, private=private) as answer:
             try:
-                if self._closed:
-                    raise _Closed
-                allowance = await allowance_of(self.service, interaction)
-                if request.model_id == DEFAULT_MODEL:
-                    model_id = allowance.default_model(self.service, request.kind, self.default_model)
-                    request = replace(request, model_id=model_id)
-                allowance.check(self.service, request)
-                images = await self.read(attachments, request) if attachments else request.images
-                requests = [_with_images(request, images, number) for number in range(count)]
-                # Once more: reading takes a while, and a moderator may have decided something meanwhile.
-                (await allowance_of(self.service, interaction)).check(self.service, request)
-                view = await self.service.admit(
-                    requests, member=member_of(interaction), address=address_of(interaction, private=private)
-                )
+                view = await self._admit(interaction, request, attachments, count=count, private=private)
             except DuplicateCommand:
                 return
             except RequestRefused as error:
@@ -118,6 +105,31 @@ class Desk:
                 return
             if await self._show(answer, view.reply, render.card(view), began=began):
                 await self._warnings.after(interaction, view)
+
+    async def _admit(
+        self,
+        interaction: discord.Interaction[Any],
+        request: JobRequest,
+        attachments: Sequence[tuple[discord.Attachment | PostedFile, ImageRole]],
+        *,
+        count: int,
+        private: bool,
+    ) -> ReplyView:
+        """Everything that may stand in the way of an order. Raises _Closed, RequestRefused, StoreError."""
+        if self._closed:
+            raise _Closed
+        allowance = await allowance_of(self.service, interaction)
+        if request.model_id == DEFAULT_MODEL:
+            model_id = allowance.default_model(self.service, request.kind, self.default_model)
+            request = replace(request, model_id=model_id)
+        allowance.check(self.service, request)
+        images = await self.read(attachments, request) if attachments else request.images
+        requests = [_with_images(request, images, number) for number in range(count)]
+        # Once more: reading takes a while, and a moderator may have decided something meanwhile.
+        (await allowance_of(self.service, interaction)).check(self.service, request)
+        return await self.service.admit(
+            requests, member=member_of(interaction), address=address_of(interaction, private=private)
+        )
 
     def _remember_to_answer(self) -> None:
         task = asyncio.current_task()
