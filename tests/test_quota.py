@@ -149,6 +149,11 @@ def test_the_most_generous_role_wins_whatever_its_period() -> None:
     )
 
 
+def test_a_day_counts_thirty_times_and_a_week_as_thirty_sevenths_of_what_a_month_does() -> None:
+    a_day, a_week, a_month = quota(1_000_000), quota(7_000_000, Period.WEEK), quota(30_000_000, Period.MONTH)
+    assert a_day.generosity() == a_week.generosity() == a_month.generosity() == 30_000_000
+
+
 def test_without_own_limit_and_roles_the_default_counts() -> None:
     default = quota(3, source=QuotaSource.DEFAULT)
     assert effective_quota(own=None, roles=[], default=default) is default
