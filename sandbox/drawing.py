@@ -96,7 +96,9 @@ def _mapped(picture: Image.Image, value: Callable[[int], float]) -> Image.Image:
 
 
 def _palette(sketch: Sketch, words: list[str], rng: random.Random) -> Palette:
-    chosen = next((MOODS[word] for word in words if word in MOODS), None) or rng.choice(PALETTES)
+    # The light beats the season: a snowy forest at night is dark, and green under northern lights.
+    moods = [MOODS[word] for word in words if word in MOODS]
+    chosen = max(moods, key=lambda mood: (mood.dark, mood is not MOODS["night"]), default=None) or rng.choice(PALETTES)
     if not sketch.references:
         return chosen
     colours = sorted(_colours_of(sketch.references[0]), key=sum)

@@ -19,6 +19,7 @@ ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+MARGIN = 8
 BUSY = Trouble(status=429, headers={"Retry-After": "6"})
 
 
@@ -58,16 +59,22 @@ async def _play(demo: Demo, page: Page) -> None:
     await _settled(card)
     await _keep(card, "completed")
     await _command(page, "imagine", "a lighthouse by a stormy sea, watercolour")
-    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
-    await _settled(page.locator(".message").last)
+    await expect(page.locator(".message", has_text="Completed")).to_have_count(2, timeout=60_000)
+    await _settled(card)
     await _command(page, "usage")
     private = page.locator(".message.mine-only").last
     await expect(private).to_contain_text("Your usage")
     await _keep(private, "usage")
     await page.locator("#people").get_by_text("Mona").click()
-    await page.locator("#composer .line textarea").fill("/quota")
+    await expect(page.locator("#self")).to_contain_text("Mona")
+    await _command(page, "settings show")
+    await expect(private).to_contain_text("Settings of this server")
+    await _keep(private, "settings")
+    await private.get_by_text("Dismiss message").click()
+    await page.locator("#composer .line textarea").fill("/quota r")  # a few, so that they leave the picture free
     await expect(page.locator("#picker button").first).to_be_visible()
-    await page.screenshot(path=IMAGES / "demo.png")
+    await _settled(card)
+    await page.screenshot(path=IMAGES / "demo.png", animations="disabled")
 
 
 async def _command(page: Page, name: str, prompt: str = "") -> None:
@@ -84,10 +91,11 @@ async def _settled(card: Locator) -> None:
 
 
 async def _keep(scene: Locator, name: str) -> None:
-    # The page draws a message anew whenever it changes, so the picture is cut out of the page.
+    # The page draws a message anew whenever it changes, so the picture is cut out of the page; new ones slide in.
+    await scene.evaluate("node => Promise.allSettled(node.getAnimations().map(animation => animation.finished))")
     box = await scene.bounding_box()
     assert box is not None
-    clip = FloatRect(x=box["x"], y=box["y"], width=box["width"], height=box["height"])
+    clip = FloatRect(x=box["x"], y=box["y"] - MARGIN, width=box["width"], height=box["height"] + 2 * MARGIN)
     await scene.page.screenshot(path=IMAGES / f"{name}.png", clip=clip, animations="disabled")
     print(IMAGES / f"{name}.png")
 
