@@ -12,6 +12,7 @@ from PIL import Image
 from playwright.async_api import Page, async_playwright, expect
 
 from sandbox.demo import Demo, running_demo
+from sandbox.plans import Plan
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -90,6 +91,12 @@ async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> No
     await expect(picture).to_have_attribute("alt", "a lighthouse at dusk")
     await expect(page.locator(".message")).to_have_count(2)
 
+    await choose(page, "history")
+    await page.locator(".run").click()
+    own = page.locator(".message.mine-only")
+    await expect(own).to_contain_text("Your pictures · 1 of 1")
+    await expect(own.locator(".picture img.here")).to_have_count(1)
+
 
 async def test_an_uploaded_picture_is_edited_and_usage_is_told_in_private(page: Page) -> None:
     await choose(page, "edit")
@@ -144,6 +151,30 @@ async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page)
     await page.keyboard.type("2.50")
     await page.keyboard.press("Enter")
     await expect(page.locator(".message").last).to_contain_text("$2.50")
+
+    await choose(page, "settings channels")
+    for option, value in (("action", "Allow"), ("channel", "#gallery")):
+        await page.get_by_role("button", name=" more").click()
+        await page.get_by_role("option", name=option).first.click()
+        await page.get_by_role("option", name=value).click()
+    await page.get_by_label("Run the command").click()
+    await expect(page.locator(".message").last).to_contain_text("Pictures are made only in #gallery")
+
+
+async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) -> None:
+    demo.provider.next_order(Plan(words=(("processing", 600.0),)))  # the provider stops no job that it samples already
+    await choose(page, "imagine")
+    await page.keyboard.type("a knight in the fog")
+    await page.keyboard.press("Enter")
+    card = page.locator(".message").nth(1)
+    await expect(card).to_contain_text("Processing", timeout=40_000)
+    await page.locator("#people").get_by_text("Mona").click()
+    await choose(page, "jobs")
+    await page.locator(".run").click()
+    await page.locator(".message select").select_option(index=1)
+    await page.locator("dialog input").fill("not during the contest")
+    await page.locator("dialog").get_by_text("Submit").click()
+    await expect(card).to_contain_text("Cancelled by a moderator: not during the contest", timeout=40_000)
 
 
 async def test_the_page_fits_a_narrow_window(page: Page) -> None:
