@@ -18,6 +18,7 @@ from bot.quota import (
     Window,
     effective_quota,
     format_usd,
+    nearly_used,
     parse_usd,
 )
 
@@ -157,6 +158,20 @@ def test_a_day_counts_thirty_times_and_a_week_as_thirty_sevenths_of_what_a_month
 def test_without_own_limit_and_roles_the_default_counts() -> None:
     default = quota(3, source=QuotaSource.DEFAULT)
     assert effective_quota(own=None, roles=[], default=default) is default
+
+
+@pytest.mark.parametrize(
+    ("used", "limit", "is_nearly_used"),
+    [
+        (799_999, 1_000_000, False),
+        (800_000, 1_000_000, True),
+        (2_000_000, 1_000_000, True),
+        (5, None, False),
+        (0, 0, False),
+    ],
+)
+def test_four_fifths_of_a_limit_is_nearly_all_of_it(used: int, limit: int | None, is_nearly_used: bool) -> None:
+    assert nearly_used(used, limit) is is_nearly_used
 
 
 def balance(amount: int | None, *, granted: int = 0, spent: int = 0, held: int = 0) -> Balance:
