@@ -35,7 +35,8 @@ def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, o
     if missing := list(dict.fromkeys(picture.missing for picture in pictures if picture.missing)):
         parts.append(ui.TextDisplay("\n".join(missing)))
     if first.erased_at is None:
-        parts.append(ui.TextDisplay(words.block(render.recipe_line(first), render.PROMPT_SHOWN_CHARACTERS)))
+        recipe = render.recipe_line(first, render.PROMPT_SHOWN_CHARACTERS)
+        parts.append(ui.TextDisplay(words.block(recipe, render.PROMPT_SHOWN_CHARACTERS)))
     parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button

@@ -300,18 +300,22 @@ def alt_text(job: Job) -> str:
 
 # -- the recipe -----------------------------------------------------------------------------------------------
 
+RECIPE_CHARACTERS = 3_500
+
 
 def recipe(job: Job, model_label: str) -> Layout:
     """Everything needed to make a picture again, to copy."""
-    return note(f"### {words.RECIPE} · {model_label}\n{words.block(recipe_line(job), 3_500)}")
+    return note(
+        f"### {words.RECIPE} · {model_label}\n{words.block(recipe_line(job, RECIPE_CHARACTERS), RECIPE_CHARACTERS)}"
+    )
 
 
-def recipe_line(job: Job) -> str:
-    """The command that orders the same again."""
+def recipe_line(job: Job, limit: int) -> str:
+    """The command that orders the same again. What is too long for `limit` is cut from the prompt, not the options."""
     options: dict[str, object] = {"model": job.request.model_id, **dict(job.request.options)}
     if job.seed is not None:
         options["seed"] = job.seed
     command = "/edit" if job.request.kind is JobKind.EDIT else "/imagine"
-    return " ".join(
-        [command, f"prompt: {job.request.prompt}", *(f"{name}: {value}" for name, value in options.items())]
-    )
+    named = "".join(f" {name}: {value}" for name, value in options.items())
+    start = f"{command} prompt: "
+    return start + words.shorten(job.request.prompt, max(1, limit - len(start) - len(named))) + named

@@ -270,6 +270,14 @@ def test_any_recipe_fits(prompt: str) -> None:
     assert_fits(render.recipe(a_job(prompt=prompt), "Flux 1 Dev"))
 
 
+def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:
+    job = a_job(prompt="word " * 800)
+    for limit in (render.RECIPE_CHARACTERS, render.PROMPT_SHOWN_CHARACTERS):
+        line = render.recipe_line(job, limit)
+        assert len(line) <= limit
+        assert f"… model: {job.request.model_id}" in line
+
+
 def test_a_catalogue_of_any_size_fits_and_says_that_it_goes_on() -> None:
     many = [model for model in CATALOGUE.models if model.orderable] * 20
     layout = models_page.models(many)
