@@ -169,6 +169,7 @@ async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) ->
     card = page.locator(".message").nth(1)
     await expect(card).to_contain_text("Processing", timeout=40_000)
     await page.locator("#people").get_by_text("Mona").click()
+    await expect(page.locator("#self")).to_contain_text("Mona")
     await choose(page, "jobs")
     await page.locator(".run").click()
     await page.locator(".message select").select_option(index=1)
