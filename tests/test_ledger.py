@@ -167,6 +167,16 @@ async def test_a_server_has_a_bound_of_its_own_that_leaves_other_servers_alone(
     await admit(store, 1, limits=one, member=Member(guild_id=2, user_id=77))
 
 
+async def test_a_job_that_is_looked_for_does_not_keep_its_member_from_ordering(store: Store) -> None:
+    one = limits(max_running_jobs=1)
+    reply = await admitted(store)
+    await store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None)
+    with pytest.raises(TooManyRunning):
+        await admit(store, limits=one)
+    await store.mark_uncertain(reply.jobs[0].id)
+    await admit(store, limits=one)
+
+
 async def test_a_finished_job_makes_room_for_another(store: Store) -> None:
     reply = await admitted(store)
     one = limits(max_running_jobs=1)

@@ -58,7 +58,11 @@ _GRANTED = """
 SELECT coalesce(sum(amount_usd_micros), 0) FROM adjustments
 WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
 """
-_RUNNING = "SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND reply_id <> ?"
+# A job whose answer was lost may be looked for for hours, and nobody can cancel it: its money stays set aside, but it
+# does not keep its member from ordering.
+_RUNNING = """
+SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
+"""
 
 _RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL AND reply_id <> ?"
 
@@ -69,7 +73,8 @@ INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter,
     window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
 SELECT :job_id, :member, :server, :quarter, :member_limit, :window_start_at, :window_end_at, :amount, :amount, :now
 WHERE :max_running > (
-        SELECT count(*) FROM jobs WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+        SELECT count(*) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> :reply_id
     )
     AND (:member_limit IS NULL OR :asked <= max(0, :member_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0) FROM totals
