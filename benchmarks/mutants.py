@@ -80,6 +80,7 @@ TARGETS = (
             "tests/test_worker.py",
             "tests/test_lost.py",
             "tests/test_service_cancel.py",
+            "tests/test_service.py",
             "tests/test_recovery.py",
         ),
         functions=("_ends", "_look_up", "_watch", "_advance", "_collect", "fail"),
@@ -90,6 +91,9 @@ EXPLAINED: dict[str, str] = {
     "bot/quota.py Window.containing: 32 → 33": "so many days after the first, 31 to 58, it is the next month",
     "bot/quota.py Window.before: 1 → 2": "two microseconds before a window is the same window as one before",
     "bot/quota.py : 1_000 → 1001": "that there is such a limit is tested; how high is a matter of taste",
+    "bot/store/ledger.py _SETTLE: BETWEEN 1 → BETWEEN 0": "a charge of nothing never comes here: it is a release",
+    "bot/worker.py Worker._ends: True → False": "the books refuse to do anything more to a job that has ended",
+    "bot/worker.py Worker._collect: cost > charged → (not (cost > charged))": "decides only whether a line is logged",
     "bot/store/ledger.py house_usd_micros: 0 → 1": "nothing was booked in the first microsecond of 1970",
 }
 """Survivors that are no holes: 'file function: what changed' → why no test can or should tell."""
@@ -354,10 +358,28 @@ def measure(*, most: int, seed: int) -> Figures:
     return figures
 
 
+def measure_again(last: Figures) -> Figures:
+    """Try only what survived the last time, after tests were added."""
+    alive = {name.rpartition(" (line ")[0] for name, _ in last.survivors}
+    again = [mutant for target in TARGETS for mutant in mutants_of(target) if mutant.name in alive]
+    still = [mutant for mutant, is_caught in caught(again) if not is_caught]
+    left = {mutant.name: mutant for mutant in still}
+    for name in alive - left.keys():
+        file = name.partition(" ")[0]
+        count, tried = last.by_file[file]
+        last.by_file[file] = (count + 1, tried)
+        last.caught += 1
+    last.survivors = [
+        (f"{name} (line {mutant.line})", EXPLAINED.get(name, "")) for name, mutant in sorted(left.items())
+    ]
+    return last
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--most", type=int, default=10_000, help="mutants of each file, chosen by lot")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--again", action="store_true", help="try only what survived the last time")
     parser.add_argument("--list", action="store_true", help="only say what would be changed")
     parser.add_argument("--json", type=Path, default=Path("build/mutants.json"), help="where the figures go")
     arguments = parser.parse_args()
@@ -367,7 +389,10 @@ def main() -> None:
                 print(f"{mutant.line:4} {mutant.name}")
         return
     warm_up()
-    figures = measure(most=arguments.most, seed=arguments.seed)
+    if arguments.again:
+        figures = measure_again(Figures(**json.loads(arguments.json.read_text(encoding="utf-8"))))
+    else:
+        figures = measure(most=arguments.most, seed=arguments.seed)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
     for file, (killed, tried) in figures.by_file.items():

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.errors import BadOption, ModelUnavailable, QuotaExceeded
+from bot.errors import BadOption, ModelUnavailable, OperatorCapReached, QuotaExceeded, ServerCapReached
 from bot.jobs import JobStatus
 from bot.models import Model
 from bot.quota import LimitSubject, Member, Period, Quota
@@ -73,6 +73,42 @@ async def test_f03_in_fifty_shuffled_crowds_of_two_hundred_exactly_twelve_get_in
         assert sum(answers) == 12, run
         balance = await store.balance(member, default=limits().default_quota, now=NOON)
         assert (balance.set_aside_usd_micros, balance.available_usd_micros) == (960_000, 40_000)
+
+
+@pytest.mark.f01
+@pytest.mark.parametrize("what", ["member", "server", "operator"])
+async def test_what_is_spent_hours_apart_adds_up_in_every_limit(store: Store, what: str):
+    """The sums are kept by the quarter of an hour; a limit counts all of them."""
+    dollar = Quota(amount_usd_micros=DOLLAR, period=Period.DAY)
+    unlimited = Quota(amount_usd_micros=None, period=Period.DAY)
+    for subject in (LimitSubject.DEFAULT, LimitSubject.SERVER):
+        binds = what == {LimitSubject.DEFAULT: "member", LimitSubject.SERVER: "server"}[subject]
+        await store.set_limit(1, subject, None, dollar if binds else unlimited, actor_id=9, reason=None, now=NOON)
+    under = limits(operator_usd_micros=DOLLAR if what == "operator" else 10**12)
+    refusal = {"member": QuotaExceeded, "server": ServerCapReached, "operator": OperatorCapReached}[what]
+
+    async def order(amount: int, hours: int) -> None:
+        now = NOON + timedelta(hours=hours)
+        await store.admit(member=ADA, reply=a_command(amount, member=ADA, now=now), limits=under, now=now)
+
+    for hours in range(4):
+        await order(240_000, hours)
+    with pytest.raises(refusal):
+        await order(40_001, 5)
+    await order(40_000, 5)
+
+
+@pytest.mark.f01
+async def test_an_order_that_fits_exactly_into_the_servers_cap_is_refused_by_the_operators(store: Store):
+    cap = Quota(amount_usd_micros=80_000, period=Period.DAY)
+    await store.set_limit(1, LimitSubject.SERVER, None, cap, actor_id=9, reason=None, now=NOON)
+    with pytest.raises(OperatorCapReached):
+        await store.admit(
+            member=ADA,
+            reply=a_command(80_000, member=ADA, now=NOON),
+            limits=limits(operator_usd_micros=79_999),
+            now=NOON,
+        )
 
 
 # -- F-04 -------------------------------------------------------------------------------------------------
