@@ -223,6 +223,7 @@ async def test_f41_every_worker_that_breaks_is_started_again_and_logged_once_whi
 # -- F-42: slow pictures, slow disk ------------------------------------------------------------------------------
 
 
+@pytest.mark.torture  # as many large pictures as this one checks need the machine for themselves
 async def test_f42_while_large_pictures_are_checked_everybody_is_answered_at_once(scene: Scene):
     large = Upload(filename="large.png", data=encode(noise(1800, 1400), "PNG"))
     assert len(large.data) > 7_000_000
