@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,3 +71,13 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
 
     async with a_core(tmp_path) as core:
         yield core
+
+
+@pytest.fixture(autouse=True)
+def _log_levels() -> Iterator[None]:
+    """A test that sets up logging, as the program does, must not silence the tests after it."""
+    loggers = [logging.getLogger(name) for name in (None, "bot", "cogs", "sandbox")]
+    levels = [logger.level for logger in loggers]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
