@@ -93,6 +93,7 @@ EXPLAINED: dict[str, str] = {
     "bot/quota.py Window.containing: 32 → 33": "so many days after the first, 31 to 58, it is the next month",
     "bot/quota.py Window.before: 1 → 2": "two microseconds before a window is the same window as one before",
     "bot/quota.py : 1_000 → 1001": "that there is such a limit is tested; how high is a matter of taste",
+    "bot/store/ledger.py reserve: True → False": "both lists are made of the same orders",
     "bot/store/ledger.py _SETTLE: BETWEEN 1 → BETWEEN 0": "a charge of nothing never comes here: it is a release",
     "bot/worker.py Worker._ends: True → False": "the books refuse to do anything more to a job that has ended",
     "bot/worker.py Worker._ends: > → >=": "one try more or fewer before a job that was never sent is given back",

@@ -135,3 +135,29 @@ def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls:
             assert await core.money() == (PRICE, 0, 0)
 
     asyncio.run(main())
+
+
+# -- what is counted ----------------------------------------------------------------------------------
+
+
+async def test_every_end_of_a_job_is_counted_once_with_what_it_cost(core: Core):
+    core.sandbox.next_order(
+        Plan(), Plan(ending=Ending.FAILED), Plan(ending=Ending.CANCELLED), Plan(file_trouble=FileTrouble.HTML)
+    )
+    for _ in range(4):
+        await core.ended(await core.order())
+    counted: dict[tuple[str, str], float] = {}
+    sums: dict[str, float] = {}
+    for family in core.service.metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == "image_bot_jobs_total":
+                counted[sample.labels["status"], sample.labels["reason"]] = sample.value
+            elif sample.name.endswith("_usd_micros_total"):
+                sums[sample.name] = sample.value
+    assert counted == {
+        ("succeeded", ""): 1,
+        ("failed", "provider_failed"): 1,
+        ("cancelled", ""): 1,
+        ("failed", "no_usable_result"): 1,
+    }
+    assert sorted(sums.values()) == [PRICE, PRICE], "one for the member, one for the house"
