@@ -41,6 +41,7 @@ from bot.quota import Limits, Quota, QuotaSource
 from bot.service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
+from bot.style_reader import StyleReader
 from bot.supervisor import Supervisor
 from cogs import buttons, failures, history, jobs, privacy, quota
 from cogs.desk import Desk
@@ -279,6 +280,9 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             on_denied = partial(service.provider_denied, provider.name)
             watcher = Watcher(provider, poll_seconds=poll_seconds, on_denied=on_denied)
             service.add_provider(provider, watcher, max_concurrency=places)
+            if isinstance(provider, KreaProvider):
+                reader = StyleReader(service.styles, provider, store, is_open=partial(service.is_open, provider.name))
+                supervisor.start_forever("styles", reader.run)
         bot = Bot(settings=settings, store=store, service=service, supervisor=supervisor)
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         supervisor.start_forever("places in line", service.keep_places_true)

@@ -195,6 +195,8 @@ class Model:
     deprecated: bool = False
     retired: bool = False
     hidden: bool = False
+    style_families: tuple[str, ...] = ()
+    """What the provider's list of styles calls this model."""
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Model:
@@ -212,6 +214,7 @@ class Model:
             hosted=data.get("hosted"),
             deprecated=data.get("deprecated", False),
             retired=data.get("retired", False),
+            style_families=tuple(data.get("style_families", ())),
         )
 
     def priced(self, points: tuple[PricePoint, ...]) -> Model:

@@ -35,6 +35,7 @@ from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
 from bot.quota import Limits, Member
 from bot.store.store import Store
+from bot.styles import Styles
 from bot.supervisor import Supervisor
 from bot.worker import Worker, cancel_at_provider
 
@@ -93,6 +94,7 @@ class JobService:
         self.workshop = workshop
         self.limits = limits
         self.metrics = metrics or Metrics()
+        self.styles = Styles()
         self._supervisor = supervisor
         self._clock = clock
         self._live = LiveJobs()
@@ -153,6 +155,10 @@ class JobService:
     def closed(self) -> dict[str, float]:
         """1 for each provider that takes no new jobs now, else 0."""
         return {name: float(lane.closed is not None) for name, lane in self._lanes.items()}
+
+    def is_open(self, provider: str) -> bool:
+        """Whether a provider we have a key for takes new jobs now."""
+        return self._lanes[provider].closed is None
 
     def takes_uploads(self, model_id: str) -> bool:
         """Whether input pictures are given to the model's provider as bytes. Raises UnknownModel, ModelUnavailable."""

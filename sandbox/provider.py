@@ -25,6 +25,7 @@ import aiohttp
 from aiohttp import web
 
 from sandbox.contracts import Contract, as_openapi, contracts, gone
+from sandbox.form import fields_of
 from sandbox.plans import FileTrouble, How, Plan, Trouble, plan_in
 from sandbox.remote_job import RemoteJob, Workshop
 from sandbox.shelf import Shelf, UnusablePicture
@@ -88,6 +89,8 @@ class SandboxProvider:
         self.violations: list[str] = []
         """Things no well-behaved client does, such as a key sent where it does not belong."""
         self.default_plan = Plan()
+        self.styles = list(_STYLES)
+        """What is listed and may be ordered."""
         self._port = port
         self._unpublished_price_usd_micros = unpublished_price_usd_micros
         self._plans: deque[Plan] = deque()
@@ -332,7 +335,7 @@ class SandboxProvider:
 
     def _refused(self, contract: Contract, order: Mapping[str, Any]) -> web.Response | None:
         problems = contract.problems(order)
-        known = {style["id"] for style in _STYLES}
+        known = {style["id"] for style in self.styles}
         styles = cast("list[Any]", order.get("styles")) if isinstance(order.get("styles"), list) else []
         problems += [
             f"styles[{index}]: no such style"
@@ -406,28 +409,29 @@ class SandboxProvider:
     async def _upload(self, request: web.Request) -> web.StreamResponse:
         if not request.content_type.startswith("multipart/"):
             return _says(400, {"error": "Expected multipart/form-data"})
-        form = await request.post()
-        part = form.get("file")
-        if not isinstance(part, web.FileField):
+        file = {field.name: field async for field in fields_of(request)}.get("file")
+        if file is None or file.filename is None:
             return _says(400, {"error": "file: required"})
-        with part.file as file:  # a temporary one, which nobody else closes
-            data = file.read()
-        if part.content_type not in _UPLOAD_TYPES:
-            return _says(400, {"error": f"Unsupported file type {part.content_type}"})
-        if len(data) > _UPLOAD_MAX_BYTES:
+        if file.content_type not in _UPLOAD_TYPES:
+            return _says(400, {"error": f"Unsupported file type {file.content_type}"})
+        if len(file.data) > _UPLOAD_MAX_BYTES:
             return _says(413, {"error": "File too large"})
         try:
-            return web.json_response(await self._shelf.keep(data, part.content_type))
+            return web.json_response(await self._shelf.keep(file.data, file.content_type))
         except UnusablePicture as error:
             return _says(400, {"error": str(error)})
 
     async def _list_styles(self, request: web.Request) -> web.StreamResponse:
-        wanted = request.query.get("ids")
-        items = [style for style in _STYLES if wanted is None or style["id"] in wanted.split(",")]
-        return web.json_response({"items": items, "next_cursor": None})
+        wanted, start, limit = (request.query.get(name) for name in ("ids", "cursor", "limit"))
+        found = [style for style in self.styles if wanted is None or style["id"] in wanted.split(",")]
+        if not all(number is None or number.isdigit() for number in (start, limit)):
+            return _says(400, {"error": "Invalid query"})
+        end = int(start or 0) + int(limit or 100)
+        following = str(end) if end < len(found) else None
+        return web.json_response({"items": found[int(start or 0) : end], "next_cursor": following})
 
     async def _read_style(self, request: web.Request) -> web.StreamResponse:
-        found = next((style for style in _STYLES if style["id"] == request.match_info["id"]), None)
+        found = next((style for style in self.styles if style["id"] == request.match_info["id"]), None)
         return web.json_response(found) if found else _says(404, {"error": "Style not found"})
 
     async def _openapi(self, request: web.Request) -> web.StreamResponse:

@@ -169,6 +169,7 @@ NOT_PASSED = {
     "store.forget_old": "the same",
     "store.set_time_zone": "changes one setting and no money",
     "messages.files": "reads what Discord keeps",
+    "krea.styles": "reads a list that no job waits for",
     "krea.probe": "asks whether a closed provider answers again, and changes nothing",
     "pixazo.probe": "the same",
     "pixazo.upload": "Pixazo fetches pictures itself",

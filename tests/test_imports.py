@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ANYTHING = {""}
 DOMAIN = {f"bot.{name}" for name in ("errors", "jobs", "quota", "models", "aspect_ratio", "orders", "catalogue")} | {
-    f"bot.{name}" for name in ("pattern", "wordlist", "policy")
+    f"bot.{name}" for name in ("pattern", "wordlist", "policy", "styles")
 }
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.pace": set(),
     "bot.budget": set(),
     "bot.patience": DOMAIN | {"stamina"},
+    "bot.style_reader": DOMAIN | BORDERS,
     "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
     "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},

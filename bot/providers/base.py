@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from bot.jobs import Failure, JobStatus, Progress
+from bot.styles import Style
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +53,25 @@ class Update:
     may_be_charged: bool = False
     cost_usd_micros: int | None = None
     created_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StylePage:
+    """A piece of the list of public styles, and the word that asks for the next one; None at the end."""
+
+    styles: tuple[Style, ...]
+    next_cursor: str | None
+
+
+class StyleSource(Protocol):
+    """A provider that has a list of public styles."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def styles(self, cursor: str | None) -> StylePage:
+        """One page; the first one without a cursor. Raises ProviderError."""
+        ...
 
 
 class Provider(Protocol):

@@ -11,7 +11,7 @@ import aiohttp
 
 from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.jobs import JobStatus, Progress
-from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.http import ORDER_CLOCKS, QUESTION_CLOCKS, UPLOAD_CLOCKS, Api, Clocks
 from bot.providers.reading import (
     as_list,
@@ -21,6 +21,7 @@ from bot.providers.reading import (
     read_id,
     read_picture_urls,
     read_preview_url,
+    read_style,
     read_time,
 )
 from bot.providers.words import Word, Words
@@ -29,6 +30,7 @@ _ASSET_MAX_BYTES = 75_000_000
 _ASSET_URL_MAX_CHARACTERS = 1024
 _PAGE_SIZE = 100
 _PAGES_MAX = 20
+_STYLES_PAGE_SIZE = 100
 _PATIENT_ATTEMPTS = 3
 
 _WORDS: Mapping[str, Word] = {
@@ -145,6 +147,17 @@ class KreaProvider:
 
     async def probe(self) -> None:
         await self._api.ask("GET", "/jobs", params={"limit": "1"}, attempts=_PATIENT_ATTEMPTS)
+
+    async def styles(self, cursor: str | None) -> StylePage:
+        params = {"filter": "public", "limit": str(_STYLES_PAGE_SIZE)}
+        if cursor is not None:
+            params["cursor"] = cursor
+        page = as_object(await self._api.ask("GET", "/styles", params=params))
+        following = page.get("next_cursor")
+        return StylePage(
+            styles=tuple(style for item in as_list(page.get("items")) if (style := read_style(item))),
+            next_cursor=following if isinstance(following, str) and following else None,
+        )
 
     # -- JSON -----------------------------------------------------------------------------------------
 

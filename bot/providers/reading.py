@@ -1,4 +1,4 @@
-"""Reading a provider's JSON: picture addresses, times, costs, and complaints turned into our words.
+"""Reading a provider's JSON: picture addresses, times, costs, styles, and complaints turned into our words.
 
 Nothing in here raises: what cannot be read is simply not there.
 """
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from bot.jobs import Failure, FailureReason
 from bot.quota import MICROS_PER_USD
+from bot.styles import Style
 
 _HINT_MAX_CHARACTERS = 200
 _ID_MAX_CHARACTERS = 200
@@ -137,6 +138,20 @@ def read_id(value: Any) -> str | None:
     if not isinstance(value, str) or len(value) > _ID_MAX_CHARACTERS or not _USABLE_ID.fullmatch(value):
         return None
     return None if _DOTS_ONLY.fullmatch(value) else value
+
+
+def read_style(value: Any) -> Style | None:
+    """An entry of a list of styles, or None when it is not public or has nothing to be found by."""
+    entry = as_object(value)
+    style_id, title, likes = read_id(entry.get("id")), _clean(entry.get("title"), ""), entry.get("like_count")
+    if style_id is None or not title or entry.get("public") is not True:
+        return None
+    return Style(
+        id=style_id,
+        title=title,
+        families=tuple(name for name in as_list(entry.get("models")) if isinstance(name, str)),
+        likes=likes if isinstance(likes, int) else 0,
+    )
 
 
 def read_time(value: Any) -> datetime | None:

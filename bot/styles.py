@@ -1,0 +1,99 @@
+"""Styles: the looks a provider has ready for its models, kept in memory and searched there. No I/O."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Style:
+    """One public style. `families` are the models it was trained for, in the provider's words."""
+
+    id: str
+    title: str
+    families: tuple[str, ...]
+    likes: int = 0
+
+
+class Styles:
+    """All styles known at the moment. Empty until somebody fills it, and always right to ask."""
+
+    def __init__(self) -> None:
+        self._entries: tuple[_Entry, ...] = ()
+        self._by_title: dict[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def replace(self, styles: Iterable[Style]) -> None:
+        """From now on these, and no others."""
+        # Best liked first, once and for all: sorting by rank keeps that order among equals.
+        ordered = sorted(styles, key=lambda style: (-style.likes, style.title, style.id))
+        self._entries = tuple(_Entry(style) for style in ordered)
+        self._by_title = {entry.squashed: entry.style.id for entry in reversed(self._entries)}
+
+    def search(self, text: str, *, families: Collection[str]) -> list[Style]:
+        """Those for one of the families whose title has every word typed, or a part of it; best match first.
+
+        Nothing typed finds all of them, best liked first.
+        """
+        wanted = frozenset(map(_squash, families))
+        fitting = [entry for entry in self._entries if not wanted.isdisjoint(entry.families)]
+        parts = _words(text)
+        if not parts:
+            return [entry.style for entry in fitting]
+        ranked = [(rank, entry.style) for entry in fitting if (rank := entry.rank(parts)) is not None]
+        return [style for _, style in sorted(ranked, key=lambda pair: pair[0])]
+
+    def id_of(self, text: str) -> str:
+        """The id of the style with exactly that title, else the text itself: the provider may know it as an id."""
+        return self._by_title.get(_squash(text), text)
+
+    def dump(self) -> str:
+        """All of it as a text to keep."""
+        rows = [[style.id, style.title, style.families, style.likes] for style in (e.style for e in self._entries)]
+        return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
+
+    def load(self, text: str) -> None:
+        """Take back what `dump` gave. What is no such text changes nothing."""
+        try:
+            rows = cast("list[Any]", json.loads(text))
+            styles = [Style(id=key, title=title, families=tuple(names), likes=n) for key, title, names, n in rows]
+            self.replace(styles)
+        except (ValueError, TypeError, AttributeError):
+            return
+
+
+class _Entry:
+    """A style and its title made ready for searching."""
+
+    __slots__ = ("_words", "families", "squashed", "style")
+
+    def __init__(self, style: Style) -> None:
+        self.style = style
+        self.families = frozenset(map(_squash, style.families))
+        self.squashed = _squash(style.title)
+        self._words = _words(style.title)
+
+    def rank(self, parts: list[str]) -> int | None:
+        """0 for the beginning of the title, then beginnings of words, then anywhere; None for no match."""
+        if not all(part in self.squashed for part in parts):
+            return None
+        if self.squashed.startswith("".join(parts)):
+            return 0
+        return 1 if all(any(word.startswith(part) for word in self._words) for part in parts) else 2
+
+
+def _words(text: str) -> list[str]:
+    """Lower-case words without accents: 'Élan-vital' is 'elan', 'vital'."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return re.findall(r"[^\W_]+", "".join(character for character in plain if not unicodedata.combining(character)))
+
+
+def _squash(text: str) -> str:
+    return "".join(_words(text))
