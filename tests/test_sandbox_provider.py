@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,6 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 from PIL import Image, ImageChops, ImageStat
+from yarl import URL
 
 from sandbox.contracts import Contract, contracts
 from sandbox.drawing import Sketch, draw, encode, preview
@@ -205,6 +207,22 @@ async def test_uploads_are_checked(client: Client) -> None:
     assert (await client.upload(a_png(), "image/jpg"))[0] == 400
     assert (await client.upload(b"GIF89a"))[0] == 400
     assert (await client.picture(asset["image_url"])).size == (96, 64)
+
+
+async def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_nothing_open(client: Client) -> None:
+    """An open file that nobody holds any more fails this test: warnings are errors here."""
+    place = URL(client.sandbox.krea_base) / "assets"
+    _, writer = await asyncio.open_connection(place.host, place.port)
+    head = f"POST {place.path} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {client.sandbox.krea_key}\r\n"
+    head += "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 100000\r\n\r\n"
+    part = '--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\nContent-Type: image/png\r\n\r\n'
+    writer.write(f"{head}{part}{'a' * 40_000}".encode())
+    await writer.drain()
+    await asyncio.sleep(0.05)
+    writer.close()
+    await writer.wait_closed()
+    assert (await client.upload(a_png()))[0] == 200
+    gc.collect()
 
 
 async def test_an_empty_balance_refuses_new_orders(client: Client) -> None:

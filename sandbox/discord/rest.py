@@ -16,6 +16,7 @@ from sandbox.discord.interactions import COMMAND, COMPONENT, MODAL, Desk
 from sandbox.discord.messages import Messages, Uploads
 from sandbox.discord.rules import ApiError, Limits, check_command, require
 from sandbox.discord.world import Channel, Message, Permission, World, fields, rows
+from sandbox.form import fields_of
 
 PREFIX = "/api/v10"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -217,15 +218,15 @@ class Rest:
                 return (await request.json() if request.can_read_body else {}), {}
             except json.JSONDecodeError:
                 raise ApiError(400, 50109, "The request body contains invalid JSON.") from None
-        form = await request.post()
+        payload = "{}"
         uploads: Uploads = {}
-        for name, value in form.items():
-            if isinstance(value, web.FileField) and name.startswith("files["):
-                with value.file as file:  # a temporary one, which nobody else closes
-                    uploads[int(name[6:-1])] = Upload(filename=value.filename, data=file.read())
-        payload = form.get("payload_json", "{}")
-        require(isinstance(payload, str), "payload_json: text")
-        return json.loads(str(payload)), uploads
+        async for field in fields_of(request):
+            if field.filename is not None and field.name.startswith("files["):
+                uploads[int(field.name[6:-1])] = Upload(filename=field.filename, data=field.data)
+            elif field.name == "payload_json":
+                require(field.filename is None, "payload_json: text")
+                payload = field.text
+        return json.loads(payload), uploads
 
     def _channel(self, request: web.Request, *needs: Permission) -> Channel:
         channel = self._world.channels.get(_number(request, "channel"))

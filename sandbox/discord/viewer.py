@@ -18,6 +18,7 @@ from sandbox.discord.options import ATTACHMENT, CHANNEL, MENTIONABLE, ROLE, USER
 from sandbox.discord.rest import answer
 from sandbox.discord.rules import FILE_UPLOAD, SELECTS, ApiError
 from sandbox.discord.world import LOADING, Channel, Member, Message, Server, rows, walk
+from sandbox.form import fields_of
 
 PAGE = Path(__file__).parent.parent / "page"
 CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
@@ -151,13 +152,13 @@ class Viewer:
     # -- what somebody does --
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
-        form = await request.post()
-        body: Json = json.loads(str(form.get("body", "{}")))
+        body: Json = {}
         files: Files = {}
-        for name, value in form.items():
-            if isinstance(value, web.FileField):
-                with value.file as file:
-                    files.setdefault(name, []).append(Upload(filename=value.filename, data=file.read()))
+        async for field in fields_of(request):
+            if field.filename is not None:
+                files.setdefault(field.name, []).append(Upload(filename=field.filename, data=field.data))
+            elif field.name == "body":
+                body = json.loads(field.text)
         viewer = self._viewer(request, str(body.get("as")))
         act = self._acts.get(request.match_info["what"])
         if act is None:
