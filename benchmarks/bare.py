@@ -1,0 +1,72 @@
+"""The bare minimum: one job's unavoidable calls with the same libraries, and nothing else. No ledger, no recovery.
+
+    python -m benchmarks.bare        (settings as for the bot)
+
+Answer, submit, ask as often as a loop with a fixed pause does, download, upload. What the bot costs more than this is
+the price of everything it keeps safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from typing import Any
+
+import aiohttp
+import discord
+import yarl
+from discord import app_commands
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
+
+POLL_SECONDS = float(os.environ.get("KREA_POLL_SECONDS", "2"))
+KREA = os.environ["KREA_API_BASE"]
+HEADERS = {"Authorization": f"Bearer {os.environ['KREA_API_KEY']}"}
+
+
+class Bare(discord.Client):
+    """A client with one command."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            intents=discord.Intents(guilds=True),
+            max_messages=None,
+            member_cache_flags=discord.MemberCacheFlags.none(),
+            chunk_guilds_at_startup=False,
+        )
+        self.tree = app_commands.CommandTree(self)
+        self.tree.add_command(app_commands.Command(name="imagine", description="Make a picture", callback=imagine))
+        self.providers: aiohttp.ClientSession | None = None
+
+    async def setup_hook(self) -> None:
+        gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
+        DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
+        self.providers = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=HEADERS)
+
+
+async def imagine(interaction: discord.Interaction[Bare], prompt: str, model: str) -> None:
+    """Everything that has to happen for one picture."""
+    session = interaction.client.providers
+    assert session is not None
+    await interaction.response.send_message(f"Queued: {prompt}")
+    order = {"prompt": prompt, "width": 1024, "height": 1024}
+    async with session.post(f"{KREA}/generate/image/{model.removeprefix('krea/')}", json=order) as response:
+        job = await response.json()
+    while job["status"] != "completed":
+        await asyncio.sleep(POLL_SECONDS)
+        async with session.get(f"{KREA}/jobs/{job['job_id']}") as response:
+            job = await response.json()
+    async with session.get(job["result"]["urls"][0]) as response:
+        picture = await response.read()
+    file = discord.File(io.BytesIO(picture), filename="picture.png")
+    await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
+
+
+def main() -> None:
+    Route.BASE = os.environ["DISCORD_API_BASE"]
+    Bare().run(os.environ["DISCORD_TOKEN"], log_handler=None)
+
+
+if __name__ == "__main__":
+    main()

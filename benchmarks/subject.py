@@ -1,0 +1,99 @@
+"""The subject: a bot in a process of its own, with its processor time and its memory."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from benchmarks.outside import Outside
+
+PROJECT = Path(__file__).resolve().parents[1]
+BOT, BARE = "bot", "benchmarks.bare"
+READY_SECONDS = 30.0
+
+
+class Subject:
+    """`async with Subject(BOT, outside, folder) as bot:` starts it and waits until it is connected."""
+
+    def __init__(self, module: str, outside: Outside, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.ready_seconds = 0.0
+        self._module = module
+        self._outside = outside
+        self._folder = folder
+        port = _free_port()
+        outside.hooks_at = f"http://127.0.0.1:{port}"
+        self._environment = dict(outside.environment(str(folder / "bot.sqlite3"))) | {"HTTP_PORT": str(port)}
+        self._environment |= settings or {}
+        self._process: psutil.Popen | None = None
+
+    async def __aenter__(self) -> Self:
+        self._outside.ready.clear()
+        begun_at = time.monotonic()
+        with (self._folder / "bot.log").open("ab") as log:
+            self._process = psutil.Popen(
+                [sys.executable, "-m", self._module],
+                cwd=PROJECT,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+        async with asyncio.timeout(READY_SECONDS):
+            await self._outside.ready.wait()
+        self.ready_seconds = time.monotonic() - begun_at
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM if self._module == BOT else signal.SIGKILL)
+        await asyncio.to_thread(self._process.wait, 20)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of the process and everything it started, so far."""
+        assert self._process is not None
+        times = [self._process.cpu_times()]
+        times += [child.cpu_times() for child in self._process.children(recursive=True)]
+        return sum(each.user + each.system for each in times) + times[0].children_user + times[0].children_system
+
+    @property
+    def main_cpu_seconds(self) -> float:
+        """Of the process alone: what stands in the way of the event loop."""
+        assert self._process is not None
+        times = self._process.cpu_times()
+        return times.user + times.system
+
+    @property
+    def memory_mb(self) -> float:
+        """Resident, without the picture workers, which come and go."""
+        assert self._process is not None
+        return self._process.memory_info().rss / 2**20
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def processors() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0))
