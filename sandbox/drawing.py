@@ -79,6 +79,12 @@ def _number(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:8], "big")
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of an encoded picture."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return picture.size
+
+
 def _canvas_size(width: int, height: int) -> tuple[int, int]:
     factor = _LONG_SIDE_PX / max(width, height)
     return max(16, round(width * factor)), max(16, round(height * factor))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sandbox.contracts import Contract
-from sandbox.drawing import Sketch
+from sandbox.drawing import Sketch, size_of
 from sandbox.plans import Ending, ErrorForm, Plan, Shape
 
 # Seconds in each state: four to eight altogether, a little different for each job.
@@ -74,7 +74,7 @@ class RemoteJob:
 
     def sketch(self) -> Sketch:
         """What to draw. Without a seed the provider takes one of its own."""
-        width, height = self.contract.size(self.body)
+        width, height = self._size()
         seed = self.body.get("seed")
         return Sketch(
             prompt=str(self.body.get("prompt", "")),
@@ -85,6 +85,16 @@ class RemoteJob:
             references=tuple(data for role, data in self.pictures if role == "reference"),
             keep=self.contract.kind == "enhance",
         )
+
+    def _size(self) -> tuple[int, int]:
+        factor = self.body.get(
+            "image_scaling_factor", self.contract.fields.get("image_scaling_factor", {}).get("default")
+        )
+        if factor is None or "width" in self.contract.fields:
+            return self.contract.size(self.body)
+        source = next(data for role, data in self.pictures if role == "source")
+        width, height = size_of(source)
+        return self.contract.size({"width": round(width * factor), "height": round(height * factor)})
 
     @property
     def picture_url(self) -> str:

@@ -396,10 +396,19 @@ def test_any_prompt_can_be_drawn(prompt: str) -> None:
     assert draw(Sketch(prompt=prompt, seed=0, width=64, height=64)).size == (64, 64)
 
 
-async def test_an_upscale_enlarges_its_input(client: Client) -> None:
-    _, asset = await client.upload(encode(draw(Sketch(prompt="a fox", seed=1, width=128, height=128))))
-    body = {"image_url": asset["image_url"], "width": 256, "height": 256, "model": "CGI"}
-    job = await client.finish("/generate/enhance/topaz/standard-enhance", body)
+@pytest.mark.parametrize(
+    ("path", "fields", "size"),
+    [
+        ("topaz/standard-enhance", {"width": 256, "height": 192, "model": "CGI"}, (256, 192)),
+        ("krea/enhance", {}, (256, 192)),
+        ("krea/enhance", {"image_scaling_factor": 3}, (384, 288)),
+    ],
+)
+async def test_an_upscale_enlarges_its_input(
+    client: Client, path: str, fields: dict[str, Any], size: tuple[int, int]
+) -> None:
+    _, asset = await client.upload(encode(draw(Sketch(prompt="a fox", seed=1, width=128, height=96))))
+    job = await client.finish(f"/generate/enhance/{path}", {"image_url": asset["image_url"], **fields})
     picture = await client.picture(job["result"]["urls"][0])
-    assert picture.size == (256, 256)
-    assert picture.format == "JPEG"
+    assert picture.size == size
+    assert picture.format == ("JPEG" if path.startswith("topaz") else "PNG")
