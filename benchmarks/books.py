@@ -97,9 +97,9 @@ def _fill(path: Path, jobs: int) -> None:
 _FILLING = (
     """
     INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
-        channel_id, message_id, private, file_limit_bytes, locale, accepted, delivery, created_at)
-    {numbers} SELECT printf('%024x', i), i % 1000 + 1, '[]', 1, i, NULL, 1, 1, 1, 1, 0, 1, 'en', 1, 'delivered', {at}
-    FROM n
+        channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at)
+    {numbers} SELECT printf('%024x', i), i % 1000 + 1, '[]', 1, i, NULL, 1, 1, 1, 1, 0, 1, 'en', 'en', 1, 'delivered',
+        {at} FROM n
     """,
     """
     INSERT INTO jobs (id, reply_id, ordinal, guild_id, user_id, kind, model_id, prompt, options, provider, path, body,

@@ -203,6 +203,9 @@ class ReplyAddress:
     private: bool
     file_limit_bytes: int
     locale: str
+    """What the member's Discord speaks."""
+    language: str = "en"
+    """What the message speaks: a tag of two letters or a few more. A private one speaks the member's language."""
 
 
 class Delivery(StrEnum):

@@ -81,6 +81,8 @@ class Policy:
     words: tuple[str, ...] = ()
     default_model_id: str | None = None
     log_channel_id: int | None = None
+    language: str | None = None
+    """What the bot speaks where everybody reads it. None: what Discord says the server speaks."""
 
     # -- what is allowed ------------------------------------------------------------------------------
 
@@ -201,6 +203,8 @@ def alterations(old: Policy, new: Policy) -> Iterator[Alteration]:
         )
     if old.log_channel_id != new.log_channel_id:
         yield Alteration(setting="log_channel", old=_mention(old.log_channel_id), new=_mention(new.log_channel_id))
+    if old.language != new.language:
+        yield Alteration(setting="language", old=old.language or "not set", new=new.language or "not set")
 
 
 def _differences(setting: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Alteration]:

@@ -272,6 +272,7 @@ FULL = Policy(
     words=("gore", "हिंसा"),
     default_model_id=NANO,
     log_channel_id=PARENT,
+    language="de",
 )
 
 
@@ -301,6 +302,7 @@ async def test_every_difference_is_recorded_with_old_and_new(store: Store) -> No
         ("words", "`हिंसा` not listed", "listed"),
         ("default_model", "not set", NANO),
         ("log_channel", "not set", "<#11>"),
+        ("language", "not set", "de"),
         ("channels", "<#10> allowed", "denied"),
     ]
     assert {(entry.actor_id, entry.subject, entry.reason) for entry in entries[:-1]} == {(5, "server", "house rules")}
@@ -332,7 +334,7 @@ async def test_a_refused_change_changes_nothing_and_is_not_remembered(store: Sto
     with pytest.raises(ListFull):
         await change(store, too_much)
     assert await store.policy(GUILD) == FULL
-    assert len(await store.audit(GUILD, limit=50)) == 9
+    assert len(await store.audit(GUILD, limit=50)) == 10
 
 
 async def test_a_change_whose_caller_went_away_is_seen_by_the_next_order(store: Store) -> None:

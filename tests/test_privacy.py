@@ -104,7 +104,8 @@ async def test_f59_the_export_has_everything_about_one_member_from_all_servers(s
     assert [command["id"] for command in kept["commands"]] == [here.id, there.id]
     assert [command["server_id"] for command in kept["commands"]] == ["1", "2"]
     command, job = kept["commands"][0], kept["commands"][0]["jobs"][0]
-    assert (command["message_id"], command["channel_id"], command["your_language"]) == ("4711", "6", "de")
+    assert (command["message_id"], command["channel_id"], command["your_language"]) == ("4711", "6", "pt-BR")
+    assert command["language_of_the_reply"] == "pt"
     assert [one["prompt"] for one in command["jobs"]] == [PROMPT, PROMPT]
     assert job["options"] == {"resolution": "1K", "creativity": 0.5, "seed": 3}
     assert (job["price_usd"], job["charged_usd_micros"], job["charged_usd"]) == ("$0.08", 80_000, "$0.08")

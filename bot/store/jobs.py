@@ -33,9 +33,9 @@ from bot.store.columns import to_json, to_micros, to_moment, to_moment_or_none
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
-    channel_id, message_id, private, file_limit_bytes, locale, accepted, delivery, created_at)
+    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at)
 VALUES (:id, :user_id, :role_ids, :application_id, :interaction_id, :token, :token_expires_at, :guild_id, :channel_id,
-    :message_id, :private, :file_limit_bytes, :locale, :accepted, :delivery, :created_at)
+    :message_id, :private, :file_limit_bytes, :locale, :language, :accepted, :delivery, :created_at)
 ON CONFLICT (interaction_id) DO NOTHING
 """
 _INSERT_JOB = """
@@ -146,6 +146,7 @@ def insert_reply(connection: sqlite3.Connection, reply: Reply) -> None:
         "private": address.private,
         "file_limit_bytes": address.file_limit_bytes,
         "locale": address.locale,
+        "language": address.language,
         "accepted": reply.accepted,
         "delivery": reply.delivery,
         "created_at": to_micros(reply.created_at),
@@ -374,6 +375,7 @@ def _address(row: sqlite3.Row) -> ReplyAddress:
         private=bool(row["private"]),
         file_limit_bytes=row["file_limit_bytes"],
         locale=row["locale"],
+        language=row["language"],
     )
 
 

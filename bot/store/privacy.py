@@ -57,7 +57,7 @@ WHERE id IN ({_JOBS_OF_MEMBER})
 """  # noqa: S608
 _FORGET_REPLIES = """
 UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
-    cancel_reason = NULL
+    language = 'en', cancel_reason = NULL
 WHERE user_id = :user_id
 """
 _FORGET_AS_ACTOR = "UPDATE audit SET actor_id = NULL, reason = NULL WHERE actor_id = :user_id"
@@ -277,6 +277,7 @@ def _command(row: sqlite3.Row) -> dict[str, Any]:
         "private": bool(row["private"]),
         "your_role_ids": [str(role_id) for role_id in json.loads(row["role_ids"])],
         "your_language": row["locale"],
+        "language_of_the_reply": row["language"],
         "your_file_limit_bytes": row["file_limit_bytes"],
         "delivery": row["delivery"],
         "cancelled_by_a_moderator_because": row["cancel_reason"],

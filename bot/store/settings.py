@@ -96,4 +96,5 @@ def _from_json(text: str) -> Policy:
         words=tuple(plain.get("words", ())),
         default_model_id=plain.get("default_model_id"),
         log_channel_id=plain.get("log_channel_id"),
+        language=plain.get("language"),
     )

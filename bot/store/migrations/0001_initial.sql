@@ -19,6 +19,7 @@ CREATE TABLE replies (
     private          INTEGER NOT NULL CHECK (private IN (0, 1)),
     file_limit_bytes INTEGER NOT NULL CHECK (file_limit_bytes >= 0),
     locale           TEXT    NOT NULL,
+    language         TEXT    NOT NULL CHECK (length(language) BETWEEN 2 AND 8 AND language NOT GLOB '*[^a-z]*'),
     accepted         INTEGER NOT NULL CHECK (accepted IN (0, 1)),
     delivery         TEXT    NOT NULL CHECK (delivery IN ('pending', 'delivered', 'impossible')),
     cancel_reason    TEXT,                         -- what the moderator wrote who cancelled it
