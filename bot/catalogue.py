@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from bot import orders
-from bot.errors import SettingsError, UnknownModel
+from bot.errors import BadOption, ModelUnavailable, SettingsError, UnknownModel
 from bot.jobs import JobKind, JobRequest
 from bot.models import ABSENT, PICTURES, PRESENT, Model, PricePoint
 from bot.orders import Quote
@@ -88,12 +88,25 @@ class Catalogue:
         """A checked order for `request` and its price. Raises UnknownModel, ModelUnavailable, BadOption."""
         return orders.quote(self.get(request.model_id), request, seed_source=seed_source)
 
+    def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:
+        """The least expensive order for `request` by any model that is permitted, whichever it names; None for none."""
+        quotes = [quote for model in self.models if permits(model) if (quote := _quoted(model, request)) is not None]
+        # of equals the first in the order of the catalogue
+        return min(quotes, key=lambda quote: quote.amount_usd_micros, default=None)
+
     def _alike(self, text: str) -> tuple[str, ...]:
         names = {_squash(model.label): model.id for model in self.models}
         names |= {_squash(model.id): model.id for model in self.models}
         names |= {_squash(model.id.rpartition("/")[2]): model.id for model in self.models}
         near = difflib.get_close_matches(_squash(text)[:100], names, n=_SUGGESTIONS * 2, cutoff=0.5)
         return tuple(dict.fromkeys(names[name] for name in near))[:_SUGGESTIONS]
+
+
+def _quoted(model: Model, request: JobRequest) -> Quote | None:
+    try:
+        return orders.quote(model, replace(request, model_id=model.id))
+    except (ModelUnavailable, BadOption):
+        return None
 
 
 # -- finding by words ---------------------------------------------------------------------------------

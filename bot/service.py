@@ -192,6 +192,10 @@ class JobService:
             raise ProviderPaused(quote.provider)
         return quote
 
+    def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:
+        """The least expensive order for `request` by any permitted model that can be had here; None for none."""
+        return self.catalogue.cheapest(request, permits=lambda model: model.provider in self._lanes and permits(model))
+
     async def admit(self, requests: Sequence[JobRequest], *, member: Member, address: ReplyAddress) -> ReplyView:
         """Reserve the price of every request and write the jobs down, all or nothing. Nothing leaves the process.
 

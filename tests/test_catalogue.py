@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,8 @@ from tests.catalogue_samples import (
     RAW,
     REFERENCE,
     TOPAZ,
+    a_picture,
+    a_request,
     capacities,
     order,
     overridden,
@@ -159,6 +162,54 @@ def test_a_hidden_model_is_neither_listed_nor_ordered_but_keeps_its_name(tmp_pat
     with pytest.raises(ModelUnavailable) as caught:
         order(FLUX, catalogue)
     assert caught.value.reason == "retired"
+
+
+BLOOM, ENHANCE = "krea/enhance/topaz/bloom-enhance", "krea/enhance/krea/enhance"
+AN_UPSCALE = a_request("", kind=JobKind.UPSCALE, images=(a_picture(),))
+
+
+def everything(model: Model) -> bool:
+    return True
+
+
+def test_without_prices_nothing_can_enlarge_a_picture():
+    assert CATALOGUE.cheapest(AN_UPSCALE, permits=everything) is None
+
+
+def test_the_cheapest_model_that_is_permitted_does_it(tmp_path: Path):
+    prices = {TOPAZ: "0.10", BLOOM: "0.04", ENHANCE: "0.07", FLUX: "0.001"}
+    catalogue = overridden({"prices": prices}, tmp_path=tmp_path)
+    best = catalogue.cheapest(AN_UPSCALE, permits=everything)
+    assert best is not None
+    assert (best.model.id, best.amount_usd_micros) == (BLOOM, 40_000)
+    picture = AN_UPSCALE.images[0]
+    assert (best.body["width"], best.body["height"]) == (picture.width * 2, picture.height * 2)
+    second = catalogue.cheapest(AN_UPSCALE, permits=lambda model: model.id != BLOOM)
+    assert second is not None
+    assert second.model.id == ENHANCE
+    assert catalogue.cheapest(AN_UPSCALE, permits=lambda model: False) is None
+
+
+def test_what_is_hidden_or_has_no_price_for_this_picture_does_not_count(tmp_path: Path):
+    small_only = [{"when": {"width": 512, "height": 512}, "amount_usd": "0.01"}]
+    content = {"prices": {BLOOM: "0.04", TOPAZ: small_only, ENHANCE: "0.07"}, "hidden": [BLOOM]}
+    catalogue = overridden(content, tmp_path=tmp_path)
+    best = catalogue.cheapest(AN_UPSCALE, permits=everything)
+    assert best is not None
+    assert best.model.id == ENHANCE
+    small = replace(AN_UPSCALE, images=(replace(AN_UPSCALE.images[0], width=256, height=256),))
+    best = catalogue.cheapest(small, permits=everything)
+    assert best is not None
+    assert best.model.id == TOPAZ
+
+
+def test_the_prices_in_the_readme_are_prices_an_operator_can_set(tmp_path: Path):
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    examples = [block for block in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if '"prices"' in block]
+    assert examples
+    for example in examples:
+        catalogue = overridden(example, tmp_path=tmp_path)
+        assert catalogue.cheapest(AN_UPSCALE, permits=everything) is not None
 
 
 def test_no_override_file_changes_nothing(tmp_path: Path):
