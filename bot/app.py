@@ -43,7 +43,7 @@ from bot.settings import Settings
 from bot.store.store import Store
 from bot.style_reader import StyleReader
 from bot.supervisor import Supervisor
-from cogs import buttons, failures, history, jobs, privacy, quota
+from cogs import audience, buttons, failures, history, jobs, privacy, quota
 from cogs.desk import Desk
 from cogs.edit import Edit
 from cogs.help import Help
@@ -75,7 +75,12 @@ LET_GO_SECONDS = 2.0
 
 
 class Tree(app_commands.CommandTree["Bot"]):
-    """The command tree; failures become sentences."""
+    """The command tree; it answers in the language of whoever asks, and failures become sentences."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        """Before every command, menu and autocomplete."""
+        audience.address(interaction)
+        return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
         """Whatever escapes a command ends here."""
@@ -106,7 +111,7 @@ class Bot(commands.Bot):
         self.service = service
         messages = Messages(self)
         self.operator = OperatorLine(messages=messages, supervisor=supervisor)
-        self.server_log = ServerLog(service=service, messages=messages, supervisor=supervisor)
+        self.server_log = ServerLog(client=self, service=service, messages=messages, supervisor=supervisor)
         self.desk = Desk(
             service=service,
             messages=messages,

@@ -18,6 +18,7 @@ from discord import ui
 
 from bot.jobs import ReplyAddress
 from cogs import render, words
+from cogs.language import ENGLISH
 from cogs.messages import NOBODY, Messages, Shown
 
 _log = logging.getLogger(__name__)
@@ -119,7 +120,7 @@ class Answer:
         # The first message after a deferral takes its place and stays public, and a deferral that is deleted may take
         # every further message with it (discord-api-docs #2866, #2739, #3087). So: a word that tells nothing, then the
         # refusal, and away with the word.
-        await self._edit_original(render.note(words.ANSWERED_PRIVATELY))
+        await self._edit_original(render.note(words.ANSWERED_PRIVATELY()))
         try:
             await self._interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY)
         finally:
@@ -143,8 +144,10 @@ class Answer:
             raise NotShown(surely=False) from error
 
 
-def address_of(interaction: discord.Interaction[Any], *, private: bool = False) -> ReplyAddress:
-    """Where the answer to this interaction lives, as plain values."""
+def address_of(
+    interaction: discord.Interaction[Any], *, private: bool = False, language: str = ENGLISH
+) -> ReplyAddress:
+    """Where the answer to this interaction lives and what it speaks, as plain values."""
     return ReplyAddress(
         application_id=interaction.application_id,
         interaction_id=interaction.id,
@@ -156,6 +159,7 @@ def address_of(interaction: discord.Interaction[Any], *, private: bool = False) 
         private=private,
         file_limit_bytes=interaction.filesize_limit,
         locale=str(interaction.locale),
+        language=language,
     )
 
 

@@ -11,8 +11,9 @@ from discord import ui
 
 from bot.jobs import Job, JobKind, Reply
 from bot.service import CancelOutcome, JobService
-from cogs import failures, render, words
+from cogs import render, words
 from cogs.answer import tell
+from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.edit import EditModal
 from cogs.files import pictures_of
@@ -24,7 +25,7 @@ FETCH_SECONDS = 1.5
 _NEED_THE_PROMPT = frozenset({"again", "vary", "recipe"})
 
 
-class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
+class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
     """Any button of a card."""
 
     desk: Desk
@@ -40,23 +41,17 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
     ) -> Self:
         return cls(match["action"], match["job_id"])
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Check who presses, then act."""
-        try:
-            await self._press(interaction)
-        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
-            await failures.report(interaction, error)
-
-    async def _press(self, interaction: discord.Interaction[Any]) -> None:
         reply = await self.desk.service.store.reply_of_job(self._job_id)
         if reply is None or reply.is_forgotten or reply.address.guild_id != interaction.guild_id:
-            await tell(interaction, render.refused(words.JOB_GONE))
+            await tell(interaction, render.refused(words.JOB_GONE()))
             return
         if interaction.user.id != reply.user_id and not is_moderator(interaction):
-            await tell(interaction, render.refused(words.NOT_YOURS))
+            await tell(interaction, render.refused(words.NOT_YOURS()))
             return
         if self._action in _NEED_THE_PROMPT and self._job(reply).erased_at is not None:
-            await tell(interaction, render.refused(words.PROMPT_ERASED))
+            await tell(interaction, render.refused(words.PROMPT_ERASED()))
             return
         match self._action:
             case "cancel":
@@ -73,7 +68,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
             case "delete":
                 await self._delete(interaction, reply)
             case _:
-                await tell(interaction, render.refused(words.JOB_GONE))
+                await tell(interaction, render.refused(words.JOB_GONE()))
 
     def _job(self, reply: Reply) -> Job:
         return next(job for job in reply.jobs if job.id == self._job_id)
@@ -81,7 +76,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
     async def _cancel(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         await interaction.response.defer(ephemeral=True, thinking=True)
         outcome = await cancel_all(self.desk.service, reply)
-        await tell(interaction, render.note(CANCEL_WORDS[outcome]))
+        await tell(interaction, render.note(CANCEL_WORDS[outcome]()))
 
     async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
         """The same order for whoever pressed, at their own cost."""
@@ -95,7 +90,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
         if not pictures:  # a page of the gallery links to them
             pictures = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
         if not pictures:
-            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
+            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
         model_id = model.id if model is not None and model.orderable and model.fits(JobKind.EDIT) else None
@@ -104,7 +99,7 @@ class JobButton(ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         if not reply.is_final:
-            await tell(interaction, render.refused(words.DELETE_NOT_YET))
+            await tell(interaction, render.refused(words.DELETE_NOT_YET()))
             return
         await interaction.response.defer()
         await interaction.delete_original_response()

@@ -16,7 +16,7 @@ from bot.errors import DuplicateCommand, MediaError, RequestRefused, StoreError,
 from bot.jobs import ImageInput, ImageRole, JobKind, JobRequest, Reply
 from bot.observer import ReplyView
 from bot.service import JobService
-from cogs import render, words
+from cogs import audience, refusal_words, render
 from cogs.allowance import allowance_of
 from cogs.answer import Answer, NotShown, address_of
 from cogs.files import PostedFile
@@ -93,15 +93,15 @@ class Desk:
                 return
             except RequestRefused as error:
                 self.service.metrics.order(type(error).__name__)
-                await answer.refuse(words.refusal(error))
+                await answer.refuse(refusal_words.refusal(error))
                 return
             except StoreError:
                 _log.exception("an order could not be written down")
                 self.service.metrics.order(StoreError.__name__)
-                await answer.refuse(words.BOOKS_UNAVAILABLE)
+                await answer.refuse(refusal_words.BOOKS_UNAVAILABLE())
                 return
             except _Closed:
-                await answer.refuse(words.SHUTTING_DOWN)
+                await answer.refuse(refusal_words.SHUTTING_DOWN())
                 return
             if await self._show(answer, view.reply, render.card(view), began=began):
                 await self._warnings.after(interaction, view)
@@ -126,10 +126,11 @@ class Desk:
         images = await self.read(attachments, request) if attachments else request.images
         requests = [_with_images(request, images, number) for number in range(count)]
         # Once more: reading takes a while, and a moderator may have decided something meanwhile.
-        (await allowance_of(self.service, interaction)).check(self.service, request)
-        return await self.service.admit(
-            requests, member=member_of(interaction), address=address_of(interaction, private=private)
-        )
+        allowance = await allowance_of(self.service, interaction)
+        allowance.check(self.service, request)
+        language = audience.language_of_answer(interaction, allowance.policy, private=private)
+        address = address_of(interaction, private=private, language=language)
+        return await self.service.admit(requests, member=member_of(interaction), address=address)
 
     def _remember_to_answer(self) -> None:
         task = asyncio.current_task()
@@ -182,7 +183,9 @@ class Desk:
     ) -> ImageInput:
         name = attachment.filename
         if attachment.size > INPUT_MAX_BYTES:
-            raise UnusableImage(name, "too_many_bytes", f"at most {INPUT_MAX_BYTES // 2**20} MB")
+            raise UnusableImage(
+                name, "too_many_bytes", refusal_words.AT_MOST_MEGABYTES(megabytes=INPUT_MAX_BYTES // 2**20)
+            )
         try:
             data = await self.service.fetcher.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts

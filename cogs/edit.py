@@ -10,8 +10,9 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.jobs import ImageRole, JobKind, JobRequest
-from cogs import failures, render, suggestions, words
+from cogs import render, suggestions, words
 from cogs.answer import tell
+from cogs.controls import Form
 from cogs.desk import DEFAULT_MODEL, Desk
 from cogs.files import PostedFile, pictures_of
 from cogs.guards import require_server
@@ -94,18 +95,18 @@ class Edit(commands.Cog):
         require_server(interaction)
         pictures = pictures_of(message)
         if not pictures:
-            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE))
+            await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         await interaction.response.send_modal(EditModal(self._desk, pictures))
 
 
-class EditModal(ui.Modal):
+class EditModal(Form):
     """Prompt, and a choice where the message has several pictures."""
 
     def __init__(
         self, desk: Desk, pictures: Sequence[PostedFile], *, model_id: str | None = None, private: bool = False
     ) -> None:
-        super().__init__(title=words.EDIT_MODAL_TITLE, timeout=15 * 60)
+        super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
         self._desk = desk
         self._pictures = {str(picture.id): picture for picture in pictures[:MOST_CHOICES]}
         self._model_id = model_id
@@ -113,7 +114,7 @@ class EditModal(ui.Modal):
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
             style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
         )
-        self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT, component=self._prompt))
+        self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT(), component=self._prompt))
         self._choice: ui.Select[EditModal] | None = None
         if len(self._pictures) > 1:
             self._choice = ui.Select(
@@ -126,7 +127,7 @@ class EditModal(ui.Modal):
                     for number, (key, picture) in enumerate(self._pictures.items(), start=1)
                 ],
             )
-            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE, component=self._choice))
+            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._choice))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """The same as /edit with the chosen pictures."""
@@ -138,10 +139,6 @@ class EditModal(ui.Modal):
             attachments=[(self._pictures[key], ImageRole.SOURCE) for key in chosen if key in self._pictures],
             private=self._private,
         )
-
-    async def on_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
-        """Same words as for a command that failed."""
-        await failures.report(interaction, error)
 
 
 def _request(

@@ -10,7 +10,7 @@ import discord
 from discord import app_commands
 
 from bot.errors import RequestRefused, StoreError
-from cogs import render, words
+from cogs import refusal_words, render
 from cogs.answer import tell
 from cogs.guards import NotAllowed
 
@@ -26,19 +26,19 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
         case NotAllowed():
             text = str(cause)
         case RequestRefused():
-            text = words.refusal(cause)
+            text = refusal_words.refusal(cause)
         case StoreError():
             _log.error("the books are unavailable", exc_info=cause)
-            text = words.BOOKS_UNAVAILABLE
+            text = refusal_words.BOOKS_UNAVAILABLE()
         case app_commands.TransformerError() if cause.type in _SOMEBODY:
-            text = words.MEMBER_UNKNOWN
+            text = refusal_words.MEMBER_UNKNOWN()
         case app_commands.NoPrivateMessage():
-            text = words.SERVER_ONLY
+            text = refusal_words.SERVER_ONLY()
         case app_commands.CommandNotFound() | app_commands.CommandSignatureMismatch() | app_commands.TransformerError():
-            text = words.COMMAND_CHANGED
+            text = refusal_words.COMMAND_CHANGED()
         case _:
             _log.error("a command failed", exc_info=cause)
-            text = words.UNEXPECTED
+            text = refusal_words.UNEXPECTED()
     try:
         await tell(interaction, render.refused(text))
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:

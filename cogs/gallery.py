@@ -27,8 +27,8 @@ def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, o
     """A page of a member's own pictures."""
     jobs = page.reply.jobs
     first = jobs[0]
-    place = words.HISTORY_PAGE.format(number=page.number, total=page.total)
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### 🖼️ {words.HISTORY_TITLE} · {place}")]
+    title = words.HISTORY_TITLE(number=page.number, total=page.total)
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}")]
     shown = [discord.MediaGalleryItem(picture.url, description=picture.alt_text) for picture in pictures if picture.url]
     if shown:
         parts.append(ui.MediaGallery(*shown))
@@ -41,7 +41,7 @@ def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, o
     actions = [
         button
         for button in render.result_buttons(jobs)
-        if (shown if button.label == words.EDIT else first.erased_at is None)
+        if (shown if button.label == words.EDIT() else first.erased_at is None)
     ]
     if actions:
         parts.append(ui.ActionRow(*actions))
@@ -53,11 +53,10 @@ def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, o
 def _facts(page: GalleryPage, model_label: str) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
-    facts = [f"**{model_label}**", *render.option_facts(jobs[0]), words.COST.format(amount=cost)]
+    facts = [f"**{model_label}**", *render.option_facts(jobs[0]), words.COST(amount=cost)]
     where = [words.day(page.reply.created_at)]
     if address.message_id is not None and not address.private:
-        link = words.message_link(address.guild_id, address.channel_id, address.message_id)
-        where.append(words.HISTORY_MESSAGE.format(link=link))
+        where.append(words.link_to_message(address.guild_id, address.channel_id, address.message_id))
     return [" · ".join(facts), " · ".join(where)]
 
 
@@ -69,7 +68,7 @@ def _turns(page: GalleryPage, *, one_model: bool) -> list[ui.Button[ui.LayoutVie
         ui.Button(label=label, custom_id=custom_id(reply_id, page.reply.user_id, one_model=one_model))
         if reply_id is not None
         else ui.Button(label=label, custom_id=f"history:end:{label}", disabled=True)
-        for label, reply_id in ((words.NEWER, page.newer_id), (words.OLDER, page.older_id))
+        for label, reply_id in ((words.NEWER(), page.newer_id), (words.OLDER(), page.older_id))
     ]
 
 

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 
 from bot.quota import Member
-from cogs import words
+from cogs import refusal_words
 
 
 class NotAllowed(app_commands.CheckFailure):
@@ -26,7 +26,7 @@ def is_moderator(interaction: discord.Interaction[Any]) -> bool:
 def require_server(interaction: discord.Interaction[Any]) -> int:
     """The server's id. Raises NotAllowed in a direct message."""
     if interaction.guild_id is None:
-        raise NotAllowed(words.SERVER_ONLY)
+        raise NotAllowed(refusal_words.SERVER_ONLY())
     return interaction.guild_id
 
 
@@ -34,14 +34,14 @@ def require_moderator(interaction: discord.Interaction[Any]) -> int:
     """The server's id. Raises NotAllowed for anybody else than a moderator of it."""
     guild_id = require_server(interaction)
     if not is_moderator(interaction):
-        raise NotAllowed(words.MODERATORS_ONLY)
+        raise NotAllowed(refusal_words.MODERATORS_ONLY())
     return guild_id
 
 
 def require_own_role(interaction: discord.Interaction[Any], role: discord.Role) -> None:
     """Raises NotAllowed for a role of another server, which only a tampered client can name."""
     if interaction.guild is None or interaction.guild.get_role(role.id) is None:
-        raise NotAllowed(words.MEMBER_UNKNOWN)
+        raise NotAllowed(refusal_words.MEMBER_UNKNOWN())
 
 
 def require_own_channel(
@@ -50,7 +50,7 @@ def require_own_channel(
     """The same for a channel, or a thread in one; Discord tells the bot of every channel, also of hidden ones."""
     channel_id = channel.parent_id if isinstance(channel, app_commands.AppCommandThread) else channel.id
     if interaction.guild is None or interaction.guild.get_channel(channel_id) is None:
-        raise NotAllowed(words.CHANNEL_UNKNOWN)
+        raise NotAllowed(refusal_words.CHANNEL_UNKNOWN())
 
 
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:

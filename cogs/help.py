@@ -8,7 +8,6 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from cogs import moderation_words as say
 from cogs import render, words
 from cogs.allowance import allowance_of
 from cogs.answer import tell
@@ -32,13 +31,13 @@ class Help(commands.Cog):
         for command in self._tree.get_commands():
             if isinstance(command, app_commands.ContextMenu):
                 if interaction.guild_id is not None:
-                    members.append(say.HELP_MENU.format(name=command.name))
+                    members.append(words.HELP_MENU(name=command.name))
             elif command.name != "help" and _may_use(interaction, command):
                 lines = members if command.default_permissions is None else moderators
-                lines.append(say.HELP_LINE.format(name=command.name, description=command.description))
-        parts = ["\n".join([f"### {say.HELP_TITLE}", *members])]
+                lines.append(f"`/{command.name}` — {command.description}")
+        parts = ["\n".join([f"### {words.HELP_TITLE()}", *members])]
         if moderators:
-            parts.append("\n".join([say.HELP_MODERATORS, *moderators]))
+            parts.append("\n".join([words.HELP_MODERATORS(), *moderators]))
         if where := await self._where(interaction):
             parts.append(f"-# {where}")
         await tell(interaction, render.note(*parts))
@@ -46,13 +45,12 @@ class Help(commands.Cog):
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
         """Says so where nothing can be ordered."""
         if interaction.guild_id is None:
-            return say.HELP_DIRECT
+            return words.HELP_DIRECT()
         allowance = await allowance_of(self._desk.service, interaction)
         if allowance.policy.channel_verdict(allowance.place).allowed:
             return ""
         allowed = [f"<#{channel_id}>" for channel_id, allows in allowance.policy.channels.items() if allows]
-        where = say.HELP_WHERE.format(channels=", ".join(allowed[: words.MENTIONS])) if allowed else ""
-        return say.HELP_NOT_HERE.format(where=where)
+        return words.HELP_ELSEWHERE(channels=", ".join(allowed[: words.MENTIONS])) if allowed else words.HELP_NOT_HERE()
 
 
 def _may_use(interaction: discord.Interaction[Any], command: Command) -> bool:

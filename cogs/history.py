@@ -15,8 +15,9 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.jobs import Job, Picture, Reply
-from cogs import failures, gallery, render, suggestions, words
+from cogs import gallery, render, suggestions, words
 from cogs.answer import tell
+from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.guards import require_server
 from cogs.messages import NOBODY
@@ -44,7 +45,7 @@ class History(commands.Cog):
         return suggestions.any_models(self._desk.service, text)
 
 
-class HistoryButton(ui.DynamicItem[ui.Button[Any]], template=gallery.CUSTOM_ID):
+class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=gallery.CUSTOM_ID):
     """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
 
     desk: Desk
@@ -61,20 +62,17 @@ class HistoryButton(ui.DynamicItem[ui.Button[Any]], template=gallery.CUSTOM_ID):
     ) -> Self:
         return cls(match["reply_id"], int(match["user_id"]), one_model=match["one_model"] == "1")
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Turn the page."""
-        try:
-            require_server(interaction)
-            await interaction.response.defer()
-            if interaction.user.id != self._user_id:
-                await tell(interaction, render.refused(words.HISTORY_NOT_YOURS))
-                return
-            model_id = None
-            if self._one_model and (reply := await self.desk.service.store.reply(self._reply_id)) is not None:
-                model_id = reply.jobs[0].request.model_id
-            await _Page(self.desk, interaction).show(model_id=model_id, reply_id=self._reply_id)
-        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
-            await failures.report(interaction, error)
+        require_server(interaction)
+        await interaction.response.defer()
+        if interaction.user.id != self._user_id:
+            await tell(interaction, render.refused(words.HISTORY_NOT_YOURS()))
+            return
+        model_id = None
+        if self._one_model and (reply := await self.desk.service.store.reply(self._reply_id)) is not None:
+            model_id = reply.jobs[0].request.model_id
+        await _Page(self.desk, interaction).show(model_id=model_id, reply_id=self._reply_id)
 
 
 class _Page:
@@ -105,8 +103,8 @@ class _Page:
         for job in reply.jobs:
             for index, picture in enumerate(job.pictures):
                 url = links.get(picture.attachment_id or 0) or await self._attach(job, index, picture)
-                where = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
-                found.append(gallery.Shown(url=url, alt_text=render.alt_text(job), missing="" if url else where))
+                why = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
+                found.append(gallery.Shown(url=url, alt_text=render.alt_text(job), missing="" if url else why()))
         return found
 
     async def _attach(self, job: Job, index: int, picture: Picture) -> str | None:
@@ -125,8 +123,8 @@ class _Page:
 
 def _nothing(model_id: str | None, reply_id: str | None) -> str:
     if reply_id is not None:
-        return words.HISTORY_PAGE_GONE
-    return words.HISTORY_EMPTY if model_id is None else words.HISTORY_NONE_OF_MODEL.format(model=words.inline(model_id))
+        return words.HISTORY_PAGE_GONE()
+    return words.HISTORY_EMPTY() if model_id is None else words.HISTORY_NONE_OF_MODEL(model=words.inline(model_id))
 
 
 def install(client: discord.Client, desk: Desk) -> None:

@@ -11,12 +11,14 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.service import CancelOutcome
-from cogs import failures, jobs_page, render, words
+from cogs import jobs_page, render, words
 from cogs import moderation_words as say
 from cogs.answer import tell
 from cogs.buttons import CANCEL_WORDS, cancel_all
+from cogs.controls import Control, Form
 from cogs.desk import Desk
 from cogs.guards import require_moderator
+from cogs.language import speaking
 from cogs.quota import REASON_CHARACTERS
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -37,7 +39,7 @@ class Jobs(commands.Cog):
         await tell(interaction, await _first_page(self._desk, guild_id))
 
 
-class JobsButton(ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
+class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     """Turns a page. Always about the server it is pressed in."""
 
     desk: Desk
@@ -54,13 +56,10 @@ class JobsButton(ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
         micros = int(match["before"])
         return cls(match["part"], _EPOCH + timedelta(microseconds=micros) if micros else None)
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Only for moderators of this server."""
-        try:
-            guild_id = require_moderator(interaction)
-            await interaction.response.edit_message(view=await self._page(guild_id))
-        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
-            await failures.report(interaction, error)
+        guild_id = require_moderator(interaction)
+        await interaction.response.edit_message(view=await self._page(guild_id))
 
     async def _page(self, guild_id: int) -> render.Layout:
         if self._before is None:
@@ -75,7 +74,7 @@ class JobsButton(ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
         )
 
 
-class CancelChoice(ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
+class CancelChoice(Control, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
     """Picks what is to be cancelled; the reason is asked next."""
 
     desk: Desk
@@ -87,24 +86,21 @@ class CancelChoice(ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUS
         assert isinstance(item, ui.Select), "the custom id belongs to a choice"
         return cls(item)
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Open the form."""
-        try:
-            require_moderator(interaction)
-            await interaction.response.send_modal(CancelModal(self.desk, self.item.values[0]))
-        except Exception as error:  # as above
-            await failures.report(interaction, error)
+        require_moderator(interaction)
+        await interaction.response.send_modal(CancelModal(self.desk, self.item.values[0]))
 
 
-class CancelModal(ui.Modal):
+class CancelModal(Form):
     """Asks why, then cancels."""
 
     def __init__(self, desk: Desk, reply_id: str) -> None:
-        super().__init__(title=say.CANCEL_TITLE, timeout=15 * 60)
+        super().__init__(title=say.CANCEL_TITLE(), timeout=15 * 60)
         self._desk = desk
         self._reply_id = reply_id
         self._reason: ui.TextInput[CancelModal] = ui.TextInput(custom_id="reason", max_length=REASON_CHARACTERS)
-        self.add_item(ui.Label(text=say.CANCEL_REASON, component=self._reason))
+        self.add_item(ui.Label(text=say.CANCEL_REASON(), component=self._reason))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """The reason is written down first: the card says it as soon as the job is cancelled."""
@@ -113,20 +109,18 @@ class CancelModal(ui.Modal):
         store = self._desk.service.store
         reply = await store.reply(self._reply_id)
         if reply is None or reply.address.guild_id != guild_id:
-            await tell(interaction, render.refused(words.JOB_GONE))
+            await tell(interaction, render.refused(words.JOB_GONE()))
             return
-        # What cannot be seen is no reason, whatever characters it is made of.
-        reason = self._reason.value.strip() if words.inline(self._reason.value).strip() else say.NO_REASON
+        reason = self._reason.value.strip()
+        if not words.inline(reason).strip():  # what cannot be seen is no reason, whatever characters it is made of
+            with speaking(reply.address.language):
+                reason = say.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))
         if noted is None:
-            await tell(interaction, render.refused(say.CANCEL_GONE))
+            await tell(interaction, render.refused(say.CANCEL_GONE()))
             return
         outcome = await cancel_all(self._desk.service, noted)
-        await tell(interaction, render.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])))
-
-    async def on_error(self, interaction: discord.Interaction[Any], error: Exception) -> None:
-        """Same words as for a command that failed."""
-        await failures.report(interaction, error)
+        await tell(interaction, render.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])()))
 
 
 _OUTCOMES = {

@@ -38,23 +38,23 @@ class Part:
 
 def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> render.Layout:
     """What is under way, each with a choice to cancel it, and what has ended."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.JOBS_TITLE}")]
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.JOBS_TITLE()}")]
     buttons: list[ui.Button[ui.LayoutView]] = []
     if not first:
-        buttons.append(ui.Button(label=words.NEWEST, custom_id=custom_id(RECENT, None)))
+        buttons.append(ui.Button(label=words.NEWEST(), custom_id=custom_id(RECENT, None)))
     if running is not None:
         lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
-        parts.append(ui.TextDisplay("\n".join([say.JOBS_RUNNING, *(lines or [say.JOBS_NONE_RUNNING])])))
+        parts.append(ui.TextDisplay("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
         if running.replies:
             parts.append(ui.ActionRow(_choice(running.replies, label)))
         if running.more:
             oldest = running.replies[-1].created_at
-            buttons.append(ui.Button(label=say.JOBS_MORE_RUNNING, custom_id=custom_id(RUNNING, oldest)))
+            buttons.append(ui.Button(label=say.JOBS_MORE_RUNNING(), custom_id=custom_id(RUNNING, oldest)))
     if recent is not None:
         lines = [_line(reply, label) for reply in recent.replies]
-        parts.append(ui.TextDisplay("\n".join([say.JOBS_RECENT, *(lines or [say.JOBS_NONE])])))
+        parts.append(ui.TextDisplay("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
         if recent.more:
-            buttons.append(ui.Button(label=words.OLDER, custom_id=custom_id(RECENT, recent.replies[-1].created_at)))
+            buttons.append(ui.Button(label=words.OLDER(), custom_id=custom_id(RECENT, recent.replies[-1].created_at)))
     if buttons:
         parts.append(ui.ActionRow(*buttons))
     return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
@@ -76,19 +76,19 @@ def _line(reply: Reply, label: Label) -> str:
         link = words.message_link(address.guild_id, address.channel_id, address.message_id)
         state = f"[{state}]({link})"
     facts = [state, render.person(reply.user_id), _what(reply, label), _price(reply), words.moment(reply.created_at)]
-    return " · ".join([*facts, say.JOBS_PRIVATE] if address.private else facts)
+    return " · ".join([*facts, say.JOBS_PRIVATE()] if address.private else facts)
 
 
 def _what(reply: Reply, label: Label) -> str:
     name = label(reply.jobs[0].request.model_id)
-    return f"{say.JOBS_COUNT.format(count=len(reply.jobs))} {name}" if len(reply.jobs) > 1 else name
+    return f"{len(reply.jobs)} × {name}" if len(reply.jobs) > 1 else name
 
 
 def _price(reply: Reply) -> str:
     if not reply.is_final:
         return format_usd(sum(job.reserved_usd_micros for job in reply.jobs))
     charged = sum(job.charged_usd_micros or 0 for job in reply.jobs)
-    return format_usd(charged) if charged else words.NOT_CHARGED
+    return format_usd(charged) if charged else words.NOT_CHARGED()
 
 
 def _choice(replies: Sequence[Reply], label: Label) -> ui.Select[ui.LayoutView]:
@@ -98,4 +98,4 @@ def _choice(replies: Sequence[Reply], label: Label) -> ui.Select[ui.LayoutView]:
         )
         for number, reply in enumerate(replies, start=1)
     ]
-    return ui.Select(custom_id="jobs:cancel", placeholder=say.CANCEL_CHOICE, options=options)
+    return ui.Select(custom_id="jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)

@@ -9,13 +9,9 @@ from discord import ui
 from bot.models import Model
 from bot.quota import format_usd
 from cogs import render, words
+from cogs import usage_words as say
+from cogs.language import option_name
 
-_MODES = {
-    "generate": words.MODEL_GENERATE,
-    "edit": words.MODEL_EDIT,
-    "reference": words.MODEL_REFERENCE,
-    "upscale": words.MODEL_UPSCALE,
-}
 MODELS_TEXT_CHARACTERS = 3_600
 
 
@@ -31,22 +27,22 @@ def models(offered: Sequence[Model]) -> render.Layout:
         lines.pop()
         text = "\n".join([*lines, "…"])
     parts: list[ui.Item[ui.LayoutView]] = [
-        ui.TextDisplay(f"### {words.MODELS_TITLE}"),
+        ui.TextDisplay(f"### {say.MODELS_TITLE()}"),
         ui.TextDisplay(text),
-        ui.TextDisplay(f"-# {words.MODELS_HINT}"),
+        ui.TextDisplay(f"-# {say.MODELS_HINT()}"),
     ]
     return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
 
 
 def model(item: Model) -> render.Layout:
     """What one model can do and what it costs."""
-    can = ", ".join(_MODES[mode] for mode in item.modes if mode in _MODES)
+    can = ", ".join(say.MODEL_MODES[mode]() for mode in item.modes if mode in say.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
     for option in item.takes:
         choices = item.choices(option)
-        lines.append(f"-# `{option}`{': ' + ', '.join(choices) if choices else ''}")
+        lines.append(f"-# `{option_name(option)}`{': ' + ', '.join(choices) if choices else ''}")
     prices = [
         f"{format_usd(amount)}{' · ' + described if described else ''}" for described, amount in item.price_table()
     ]
-    lines.append("\n".join(prices) if item.orderable and prices else words.MODEL_NO_PRICE)
+    lines.append("\n".join(prices) if item.orderable and prices else say.MODEL_NO_PRICE())
     return render.note(words.shorten("\n".join(lines), 3_900))

@@ -17,9 +17,11 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.errors import StillUnderWay, StoreError
-from cogs import failures, privacy_page, render, words
+from cogs import privacy_page, render, words
+from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.messages import NOBODY
+from cogs.refusal_words import refusal
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +46,7 @@ class Privacy(commands.Cog):
         # A long history makes a long text; nobody else should wait for it.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
-            await _edit(interaction, render.refused(words.EXPORT_TOO_LARGE))
+            await _edit(interaction, render.refused(words.EXPORT_TOO_LARGE()))
             return
         await _edit(interaction, privacy_page.export(name), discord.File(io.BytesIO(data), filename=name))
 
@@ -54,7 +56,7 @@ class Privacy(commands.Cog):
         await interaction.response.defer(ephemeral=True, thinking=True)
         footprint = await self._desk.service.store.footprint(interaction.user.id)
         if footprint.under_way:
-            await _edit(interaction, render.refused(words.refusal(StillUnderWay(footprint.under_way))))
+            await _edit(interaction, render.refused(refusal(StillUnderWay(footprint.under_way))))
             return
         question = privacy_page.ask_to_erase(
             commands=footprint.commands,
@@ -66,7 +68,7 @@ class Privacy(commands.Cog):
         await _edit(interaction, question)
 
 
-class EraseButton(ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
+class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
     """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
 
     desk: Desk
@@ -83,30 +85,27 @@ class EraseButton(ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_I
     ) -> Self:
         return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """The answer takes the place of the question."""
-        try:
-            await interaction.response.defer()
-            await _edit(interaction, await self._answer(interaction))
-        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
-            await failures.report(interaction, error)
+        await interaction.response.defer()
+        await _edit(interaction, await self._answer(interaction))
 
     async def _answer(self, interaction: discord.Interaction[Any]) -> render.Layout:
         if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
-            return render.refused(words.ERASE_STALE)
+            return render.refused(words.ERASE_STALE())
         if self._choice != "erase":
-            return render.note(words.ERASE_KEPT)
+            return render.note(words.ERASE_KEPT())
         try:
             unneeded = await self.desk.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
-            return render.refused(words.refusal(error))
+            return render.refused(refusal(error))
         for sha256 in unneeded:
             try:
                 await self.desk.service.pictures.remove(sha256)
             except StoreError:
                 _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
         _log.info("a member was forgotten on request")
-        return render.note(words.ERASE_DONE)
+        return render.note(words.ERASE_DONE())
 
 
 def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
@@ -116,7 +115,7 @@ def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
             command["message_link"] = words.message_link(
                 command["server_id"], command["channel_id"], command["message_id"]
             )
-    document = {"about": words.EXPORT_ABOUT, "exported_at": datetime.now(UTC).isoformat(), **kept}
+    document = {"about": words.EXPORT_ABOUT(), "exported_at": datetime.now(UTC).isoformat(), **kept}
     data = json.dumps(document, ensure_ascii=False, indent=2).encode()
     if len(data) <= limit_bytes:
         return EXPORT_FILE, data

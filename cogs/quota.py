@@ -13,8 +13,10 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.quota import LimitSubject, Period, Quota, Window, format_usd, parse_usd
-from cogs import failures, quota_page, render, words
+from cogs import quota_page, render, words
+from cogs import usage_words as say
 from cogs.answer import tell
+from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.guards import member_of, require_moderator, require_own_role
 
@@ -87,7 +89,7 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """A member's own limit beats roles and default."""
         if member.bot:
-            await tell(interaction, render.refused(words.BOT_HAS_NO_QUOTA.format(subject=member.mention)))
+            await tell(interaction, render.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
         await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
 
@@ -124,7 +126,7 @@ class QuotaCommands(commands.Cog):
         reason: Reason | None = None,
     ) -> None:
         """The limit for everybody else."""
-        await self._set(interaction, LimitSubject.DEFAULT, None, words.THE_DEFAULT, amount, period, reason)
+        await self._set(interaction, LimitSubject.DEFAULT, None, say.THE_DEFAULT(), amount, period, reason)
 
     @group.command(name="server", description="A cap for the whole server; it always binds")
     @app_commands.describe(
@@ -139,7 +141,7 @@ class QuotaCommands(commands.Cog):
         reason: Reason | None = None,
     ) -> None:
         """The server's cap."""
-        await self._set(interaction, LimitSubject.SERVER, None, words.THE_SERVER, amount, period, reason)
+        await self._set(interaction, LimitSubject.SERVER, None, say.THE_SERVER(), amount, period, reason)
 
     async def _set(
         self,
@@ -155,7 +157,7 @@ class QuotaCommands(commands.Cog):
         try:
             limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
         except ValueError:
-            await tell(interaction, render.refused(words.AMOUNT_HELP.format(amount=words.inline(amount))))
+            await tell(interaction, render.refused(say.AMOUNT_HELP(amount=words.inline(amount))))
             return
         before = await self._store.limit(guild_id, subject, subject_id)
         chosen = Period(period.value) if period else before.period if before else self._default.period
@@ -163,7 +165,7 @@ class QuotaCommands(commands.Cog):
         old = await self._store.set_limit(
             guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
-        text = words.LIMIT_SET.format(subject=name, new=words.quota(new), old=words.quota(old))
+        text = say.LIMIT_SET(subject=name, new=say.quota(new), old=say.quota(old))
         await tell(interaction, render.note(text))
 
     @group.command(name="clear", description="Remove the limit of a member or a role")
@@ -178,7 +180,7 @@ class QuotaCommands(commands.Cog):
         """Back to roles and default."""
         guild_id = require_moderator(interaction)
         if (member is None) == (role is None):
-            await tell(interaction, render.refused(words.CLEAR_ONE))
+            await tell(interaction, render.refused(say.CLEAR_ONE()))
             return
         if role is not None:
             require_own_role(interaction, role)
@@ -189,11 +191,9 @@ class QuotaCommands(commands.Cog):
             guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         if old is None:
-            await tell(interaction, render.note(words.LIMIT_NONE.format(subject=named.mention)))
+            await tell(interaction, render.note(say.LIMIT_NONE(subject=named.mention)))
         else:
-            await tell(
-                interaction, render.note(words.LIMIT_CLEARED.format(subject=named.mention, old=words.quota(old)))
-            )
+            await tell(interaction, render.note(say.LIMIT_CLEARED(subject=named.mention, old=say.quota(old))))
 
     # -- one-offs -----------------------------------------------------------------------------------------
 
@@ -209,7 +209,7 @@ class QuotaCommands(commands.Cog):
         except ValueError:
             extra = 0
         if extra == 0:
-            await tell(interaction, render.refused(words.GRANT_HELP.format(amount=words.inline(amount))))
+            await tell(interaction, render.refused(say.GRANT_HELP(amount=words.inline(amount))))
             return
         balance = await self._store.grant(
             member_of(interaction, member),
@@ -219,10 +219,12 @@ class QuotaCommands(commands.Cog):
             reason=reason,
             now=datetime.now(UTC),
         )
-        text = words.GRANTED.format(
+        text = words.left(
+            balance.available_usd_micros,
+            say.GRANTED,
+            say.GRANTED_UNLIMITED,
             subject=member.mention,
             amount=format_usd(extra),
-            left=words.dollars_or_unlimited(balance.available_usd_micros),
         )
         await tell(interaction, render.note(text))
 
@@ -240,8 +242,10 @@ class QuotaCommands(commands.Cog):
             reason=reason,
             now=datetime.now(UTC),
         )
-        left = words.dollars_or_unlimited(balance.available_usd_micros)
-        await tell(interaction, render.note(words.RESET_DONE.format(subject=member.mention, left=left)))
+        text = words.left(
+            balance.available_usd_micros, say.RESET_DONE, say.RESET_DONE_UNLIMITED, subject=member.mention
+        )
+        await tell(interaction, render.note(text))
 
     @group.command(name="block", description="No new jobs from a member")
     @app_commands.describe(member="Whom", reason="For the record")
@@ -267,11 +271,10 @@ class QuotaCommands(commands.Cog):
             guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         if changed:
-            text = (words.BLOCKED if blocked else words.UNBLOCKED).format(subject=member.mention)
+            said = say.BLOCKED if blocked else say.UNBLOCKED
         else:
-            state = words.STATE_BLOCKED if blocked else words.STATE_UNBLOCKED
-            text = words.BLOCK_UNCHANGED.format(subject=member.mention, state=state)
-        await tell(interaction, render.note(text))
+            said = say.BLOCKED_ALREADY if blocked else say.UNBLOCKED_ALREADY
+        await tell(interaction, render.note(said(subject=member.mention)))
 
     # -- looking back -----------------------------------------------------------------------------------------
 
@@ -294,7 +297,7 @@ class QuotaCommands(commands.Cog):
             return
         text = io.StringIO()
         table = csv.writer(text)
-        table.writerow(["member_id", "model", "pictures", "spent_usd"])
+        table.writerow([title() for title in say.REPORT_COLUMNS])
         for line in lines:
             table.writerow([line.user_id or "", line.model_id, line.jobs, f"{line.spent_usd_micros / 1_000_000:.6f}"])
         file = discord.File(io.BytesIO(text.getvalue().encode()), filename=quota_page.REPORT_FILE)
@@ -309,7 +312,7 @@ class QuotaCommands(commands.Cog):
         await tell(interaction, await _audit_page(self._desk, guild_id, user_id))
 
 
-class AuditButton(ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
+class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
     """'Older' under a page of the record of changes."""
 
     desk: Desk
@@ -325,14 +328,11 @@ class AuditButton(ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUST
     ) -> Self:
         return cls(int(match["before_id"]), int(match["user_id"]))
 
-    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Turn the page; only for moderators of this server."""
-        try:
-            guild_id = require_moderator(interaction)
-            page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
-            await interaction.response.edit_message(view=page)
-        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
-            await failures.report(interaction, error)
+        guild_id = require_moderator(interaction)
+        page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
+        await interaction.response.edit_message(view=page)
 
 
 async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> render.Layout:

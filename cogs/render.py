@@ -19,6 +19,8 @@ from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.observer import ReplyView
 from bot.quota import format_usd
 from cogs import words
+from cogs.language import Phrase, option_name, speaking
+from cogs.usage_words import FORMER_MEMBER
 
 PROMPT_SHOWN_CHARACTERS = 1_000
 ALT_TEXT_CHARACTERS = 1_000
@@ -28,7 +30,7 @@ REFUSAL_ACCENT = 0xE67E22
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Look:
-    word: str
+    word: Phrase
     emoji: str
     accent: int
 
@@ -81,7 +83,7 @@ def refused(text: str) -> Layout:
 
 def person(user_id: int | None) -> str:
     """Who it was, without a ping; or that they are no member any more."""
-    return f"<@{user_id}>" if user_id else words.FORMER_MEMBER
+    return f"<@{user_id}>" if user_id else FORMER_MEMBER()
 
 
 # -- the card -----------------------------------------------------------------------------------------------
@@ -90,12 +92,16 @@ def person(user_id: int | None) -> str:
 def card(
     view: ReplyView, *, pictures: Sequence[ShownPicture] = (), mention: str | None = None, hide_prompt: bool = False
 ) -> Layout:
-    """The one message of a command, for any of its states. `pictures` are already attached under these names."""
-    parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
-    if mention:
-        parts.insert(0, ui.TextDisplay(words.READY_FOR.format(mention=mention)))
-    if buttons := _buttons(view, status_of(view.reply)):
-        parts.append(ui.ActionRow(*buttons))
+    """The one message of a command, for any of its states, in the language of its address.
+
+    `pictures` are already attached under these names.
+    """
+    with speaking(view.reply.address.language):
+        parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
+        if mention:
+            parts.insert(0, ui.TextDisplay(words.READY_FOR(mention=mention)))
+        if buttons := _buttons(view, status_of(view.reply)):
+            parts.append(ui.ActionRow(*buttons))
     return Layout(ui.Container(*parts, accent_colour=accent(view)))
 
 
@@ -107,13 +113,13 @@ def accent(view: ReplyView) -> int:
 def body(
     view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
 ) -> list[ui.Item[ui.LayoutView]]:
-    """What a card says and shows, without its buttons."""
+    """What a card says and shows, without its buttons, in whatever language is spoken."""
     status = status_of(view.reply)
     look = _LOOKS[status]
-    title = f"### {look.emoji} {' · '.join([look.word, *_headline_details(view, status)])}"
+    title = f"### {look.emoji} {' · '.join([look.word(), *_headline_details(view, status)])}"
     parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(title)]
     if hide_prompt or _moderated(view):
-        parts.append(ui.TextDisplay(f"-# {words.PROMPT_HIDDEN}"))
+        parts.append(ui.TextDisplay(f"-# {words.PROMPT_HIDDEN()}"))
     else:
         parts.append(ui.TextDisplay(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
     parts.extend(_explanations(view, status))
@@ -121,7 +127,7 @@ def body(
         parts.append(_gallery(pictures))
         parts.extend(_smaller_copies(pictures))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(ui.MediaGallery(discord.MediaGalleryItem(preview, description=words.PREVIEW)))
+        parts.append(ui.MediaGallery(discord.MediaGalleryItem(preview, description=words.PREVIEW())))
     parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(view, status))))
     return parts
 
@@ -135,7 +141,7 @@ def status_of(reply: Reply) -> JobStatus:
 
 def state(status: JobStatus) -> str:
     """'🎨 Processing'."""
-    return f"{_LOOKS[status].emoji} {_LOOKS[status].word}"
+    return f"{_LOOKS[status].emoji} {_LOOKS[status].word()}"
 
 
 def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
@@ -143,16 +149,16 @@ def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
     if status is JobStatus.RUNNING:
         seen = {job.progress for job in view.jobs}
         if Progress.SAMPLING in seen:
-            details.append(words.SAMPLING)
+            details.append(words.SAMPLING())
         elif Progress.PREVIEW in seen:
-            details.append(words.PREVIEW)
+            details.append(words.PREVIEW())
     if status is JobStatus.QUEUED:
         places = [job.place_in_line for job in view.jobs if job.place_in_line is not None]
         if places:
-            details.append(words.PLACE_IN_LINE.format(place=min(places)))
+            details.append(words.PLACE_IN_LINE(place=min(places)))
     if len(view.jobs) > 1:
         done = sum(job.job.status is JobStatus.SUCCEEDED for job in view.jobs)
-        details.append(words.SOME_DONE.format(done=done, total=len(view.jobs)))
+        details.append(words.SOME_DONE(done=done, total=len(view.jobs)))
     return details
 
 
@@ -161,15 +167,15 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
     lines: list[str] = []
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
     if status is JobStatus.UNCERTAIN:
-        lines.append(words.CHECKING_EXPLAINED)
+        lines.append(words.CHECKING_EXPLAINED())
     reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)
-    lines.extend(words.FAILURES[reason] for reason in reasons)
+    lines.extend(words.FAILURES[reason]() for reason in reasons)
     if failed and status is JobStatus.SUCCEEDED:
-        lines.append(words.SOME_FAILED.format(failed=len(failed), total=len(view.jobs), NOT_CHARGED=words.NOT_CHARGED))
+        lines.append(words.SOME_FAILED(failed=len(failed), total=len(view.jobs)))
     if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
-        lines.append(words.CANCEL_WANTED_BECAUSE.format(reason=words.inline(view.reply.cancel_reason, 200)))
+        lines.append(words.CANCEL_WANTED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
-        lines.append(words.CANCELLED_BECAUSE.format(reason=words.inline(view.reply.cancel_reason, 200)))
+        lines.append(words.CANCELLED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint)
     lines.extend(f"-# `{words.inline(hint)}`" for hint in hints)
     return [ui.TextDisplay("\n".join(lines))] if lines else []
@@ -181,14 +187,14 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     made_of = [f"**{view.jobs[0].model_label}**", *option_facts(first)]
     if first.seed is not None:
         seeds = [str(job.job.seed) for job in view.jobs if job.job.seed is not None]
-        made_of.append(words.SEED.format(seed=", ".join(seeds)))
+        made_of.append(words.SEED(seed=", ".join(seeds)))
     lines = [" · ".join(made_of)]
     if status is JobStatus.RUNNING:
         started = min((job.job.submitted_at for job in view.jobs if job.job.submitted_at), default=None)
-        timing = [words.STARTED.format(when=words.moment(started))] if started else []
+        timing = [words.STARTED(when=words.moment(started))] if started else []
         expected = max((job.expected_at for job in view.jobs if job.expected_at), default=None)
         if expected is not None:
-            timing.append(words.EXPECTED.format(when=words.moment(expected)))
+            timing.append(words.EXPECTED(when=words.moment(expected)))
         if timing:
             lines.append(" · ".join(timing))
     lines.append(f"{_price(view, status)} · {words.amount_left(view.balance.available_usd_micros)}")
@@ -203,18 +209,18 @@ def option_facts(job: Job) -> list[str]:
         if isinstance(value, str) and (option != "creativity" or option in job.request.options):
             facts.append(words.inline(value))
     if job.request.images:
-        facts.append(words.IMAGES_IN.get(len(job.request.images), ""))
+        facts.append(words.PICTURES_GIVEN(len(job.request.images)))
     return [fact for fact in facts if fact]
 
 
 def _price(view: ReplyView, status: JobStatus) -> str:
     charged = sum(job.job.charged_usd_micros or 0 for job in view.jobs)
     if status is JobStatus.SUCCEEDED:
-        return words.COST.format(amount=f"**{format_usd(charged)}**")
+        return words.COST(amount=f"**{format_usd(charged)}**")
     reserved = sum(job.job.reserved_usd_micros for job in view.jobs)
     if status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        return f"**{words.NOT_CHARGED}** ({format_usd(reserved)})"
-    return words.COSTS.format(amount=f"**{format_usd(reserved)}**")
+        return f"**{words.NOT_CHARGED()}** ({format_usd(reserved)})"
+    return words.COSTS(amount=f"**{format_usd(reserved)}**")
 
 
 def _gallery(pictures: Sequence[ShownPicture]) -> ui.MediaGallery[ui.LayoutView]:
@@ -227,8 +233,8 @@ def _gallery(pictures: Sequence[ShownPicture]) -> ui.MediaGallery[ui.LayoutView]
 
 
 def _smaller_copies(pictures: Sequence[ShownPicture]) -> list[ui.Item[ui.LayoutView]]:
-    links = [f"[{words.ORIGINAL}]({picture.original_url})" for picture in pictures if picture.original_url]
-    return [ui.TextDisplay(f"-# {words.SMALLER_COPY.format(link=' '.join(links))}")] if links else []
+    links = [f"[{words.ORIGINAL()}]({picture.original_url})" for picture in pictures if picture.original_url]
+    return [ui.TextDisplay(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
 
 
 def _moderated(view: ReplyView) -> bool:
@@ -251,11 +257,11 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
     if not view.reply.is_final:
         if status is JobStatus.UNCERTAIN:
             return []
-        return [_button("cancel", words.CANCEL, first)]
+        return [_button("cancel", words.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
         return [_again([job.job for job in view.jobs])]
     buttons = result_buttons([job.job for job in view.jobs])
-    buttons.append(_button("delete", words.DELETE, first, style=discord.ButtonStyle.danger))
+    buttons.append(_button("delete", words.DELETE(), first, style=discord.ButtonStyle.danger))
     return buttons
 
 
@@ -266,15 +272,15 @@ def result_buttons(jobs: Sequence[Job]) -> list[ui.Button[ui.LayoutView]]:
     best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
     buttons = [_again(jobs)]
     if first.seed is not None:
-        buttons.append(_button("vary", words.VARY_PRICE.format(amount=price), first))
-    buttons.append(_button("edit", words.EDIT, best))
-    buttons.append(_button("recipe", words.RECIPE, first))
+        buttons.append(_button("vary", words.VARY_PRICE(amount=price), first))
+    buttons.append(_button("edit", words.EDIT(), best))
+    buttons.append(_button("recipe", words.RECIPE(), first))
     return buttons
 
 
 def _again(jobs: Sequence[Job]) -> ui.Button[ui.LayoutView]:
     price = format_usd(sum(job.reserved_usd_micros for job in jobs))
-    return _button("again", words.AGAIN_PRICE.format(amount=price), jobs[0])
+    return _button("again", words.AGAIN_PRICE(amount=price), jobs[0])
 
 
 def _button(
@@ -295,7 +301,7 @@ def filename(job: Job, index: int, extension: str) -> str:
 
 def alt_text(job: Job) -> str:
     """The prompt, for people who cannot see the picture."""
-    return words.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY
+    return words.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY()
 
 
 # -- the recipe -----------------------------------------------------------------------------------------------
@@ -305,9 +311,8 @@ RECIPE_CHARACTERS = 3_500
 
 def recipe(job: Job, model_label: str) -> Layout:
     """Everything needed to make a picture again, to copy."""
-    return note(
-        f"### {words.RECIPE} · {model_label}\n{words.block(recipe_line(job, RECIPE_CHARACTERS), RECIPE_CHARACTERS)}"
-    )
+    line = words.block(recipe_line(job, RECIPE_CHARACTERS), RECIPE_CHARACTERS)
+    return note(f"### {words.RECIPE_OF(model=model_label)}\n{line}")
 
 
 def recipe_line(job: Job, limit: int) -> str:
@@ -316,6 +321,6 @@ def recipe_line(job: Job, limit: int) -> str:
     if job.seed is not None:
         options["seed"] = job.seed
     command = "/edit" if job.request.kind is JobKind.EDIT else "/imagine"
-    named = "".join(f" {name}: {value}" for name, value in options.items())
-    start = f"{command} prompt: "
+    named = "".join(f" {option_name(name)}: {value}" for name, value in options.items())
+    start = f"{command} {option_name('prompt')}: "
     return start + words.shorten(job.request.prompt, max(1, limit - len(start) - len(named))) + named

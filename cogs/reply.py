@@ -28,6 +28,7 @@ from bot.patience import written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
+from cogs.language import speak
 from cogs.messages import Messages, Shown, is_too_large, token_is_alive
 from cogs.operator import OperatorLine
 from cogs.server_log import ServerLog
@@ -172,6 +173,7 @@ class _Editor:
                 self.is_over = True
                 return
             self.address = view.reply.address
+            speak(self.address.language)
             if view.reply.is_final:
                 await self._finish(view)
                 self.is_over = True

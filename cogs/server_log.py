@@ -10,9 +10,11 @@ import discord
 from discord import ui
 
 from bot.observer import ReplyView
+from bot.policy import Policy
 from bot.service import JobService
 from bot.supervisor import Supervisor
-from cogs import moderation_words, render, words
+from cogs import audience, moderation_words, render, words
+from cogs.language import speak
 from cogs.messages import Messages, is_too_large
 
 _log = logging.getLogger(__name__)
@@ -26,7 +28,10 @@ Files = Callable[[], list[discord.File]]
 class ServerLog:
     """Posts for moderators; never in the way of a member's own card."""
 
-    def __init__(self, *, service: JobService, messages: Messages, supervisor: Supervisor) -> None:
+    def __init__(
+        self, *, client: discord.Client, service: JobService, messages: Messages, supervisor: Supervisor
+    ) -> None:
+        self._client = client
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
@@ -49,6 +54,7 @@ class ServerLog:
         # What is private was promised to the member alone; the moderators still see who ordered what for how much.
         if view.reply.address.private or self._with_pictures >= MOST_WITH_PICTURES:
             pictures = ()
+        speak(self.language(policy, view.reply.address.guild_id))
         layout = entry(view, message_id=message_id, pictures=pictures)
         attached = files() if pictures else []
         del files  # it holds the pictures, and this may wait long
@@ -65,6 +71,11 @@ class ServerLog:
         finally:
             self._with_pictures -= bool(attached)
 
+    def language(self, policy: Policy, guild_id: int) -> str:
+        """What is said in the log of a server."""
+        guild = self._client.get_guild(guild_id)
+        return audience.language_of_server(policy, None if guild is None else guild.preferred_locale)
+
     async def post(self, channel_id: int, layout: ui.LayoutView, *, nonce: str) -> bool:
         """Post a notice; False when Discord does not take it."""
         try:
@@ -80,9 +91,8 @@ def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.
     address = view.reply.address
     who = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
     if address.private:
-        who.append(moderation_words.LOG_PRIVATE)
+        who.append(moderation_words.LOG_PRIVATE())
     elif message_id is not None:
-        link = words.message_link(address.guild_id, address.channel_id, message_id)
-        who.append(words.HISTORY_MESSAGE.format(link=link))
+        who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
     parts = render.body(view, pictures=pictures, hide_prompt=address.private)
     return render.Layout(ui.Container(ui.TextDisplay(" · ".join(who)), *parts, accent_colour=render.accent(view)))

@@ -25,6 +25,7 @@ from cogs.allowance import Allowance, default_model, place_in
 from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.guards import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
+from cogs.language import speaking
 from cogs.quota import Reason
 from cogs.server_log import ServerLog
 
@@ -142,7 +143,7 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, channels={}), reason, settings_page.channels)
         else:
-            await tell(interaction, render.refused(say.NAME_CHANNEL))
+            await tell(interaction, render.refused(say.NAME_CHANNEL()))
 
     # -- models ---------------------------------------------------------------------------------------
 
@@ -173,14 +174,14 @@ class SettingsCommands(commands.Cog):
             pattern = self._pattern(model, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
-                await tell(interaction, render.refused(say.NO_MODEL_MATCHES.format(pattern=words.inline(model))))
+                await tell(interaction, render.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
                 return
             alter = partial(Policy.with_model_rule, pattern=pattern, role_id=role_id, allowed=_VERDICTS[what])
             await self._change(interaction, alter, reason, settings_page.models)
         elif what == CLEAR and role is None:
             await self._change(interaction, partial(replace, model_rules=()), reason, settings_page.models)
         else:
-            await tell(interaction, render.refused(say.NAME_MODEL))
+            await tell(interaction, render.refused(say.NAME_MODEL()))
 
     @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
@@ -193,7 +194,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Must be one that everybody may use."""
         if model is not None and clear:
-            await tell(interaction, render.refused(say.EITHER))
+            await tell(interaction, render.refused(say.EITHER()))
             return
         if model is None and not clear:
             await self._list(interaction, self._default_model_line)
@@ -202,10 +203,10 @@ class SettingsCommands(commands.Cog):
         if chosen is not None:
             policy = await self._policy(interaction)
             if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
-                await tell(interaction, render.refused(say.DEFAULT_MODEL_UNAVAILABLE.format(model=chosen.label)))
+                await tell(interaction, render.refused(say.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label)))
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
-                await tell(interaction, render.refused(say.DEFAULT_MODEL_FORBIDDEN.format(model=chosen.label)))
+                await tell(interaction, render.refused(say.DEFAULT_MODEL_FORBIDDEN(model=chosen.label)))
                 return
         alter = partial(replace, default_model_id=None if chosen is None else chosen.id)
         await self._change(interaction, alter, reason, self._default_model_line)
@@ -229,9 +230,9 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
         elif model is None:
-            await tell(interaction, render.refused(say.NAME_MODEL))
+            await tell(interaction, render.refused(say.NAME_MODEL()))
         elif (pattern := self._pattern(model, (await self._policy(interaction)).age_restricted)) is None:
-            await tell(interaction, render.refused(say.NO_MODEL_MATCHES.format(pattern=words.inline(model))))
+            await tell(interaction, render.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
         else:
             alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
             await self._change(interaction, alter, reason, settings_page.age_restricted)
@@ -267,10 +268,10 @@ class SettingsCommands(commands.Cog):
                 try:
                     found.append(wordlist.normalised(entry))
                 except ValueError:
-                    await tell(interaction, render.refused(say.NOT_A_WORD.format(word=words.inline(entry))))
+                    await tell(interaction, render.refused(say.NOT_A_WORD(word=words.inline(entry))))
                     return
         if not found:
-            await tell(interaction, render.refused(say.NAME_WORDS))
+            await tell(interaction, render.refused(say.NAME_WORDS()))
             return
         alter = partial(Policy.with_words, entries=found, listed=what == ADD)
         await self._change(interaction, alter, reason, settings_page.word_list)
@@ -288,7 +289,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Only where the bot may post, which is tried at once."""
         if channel is not None and clear:
-            await tell(interaction, render.refused(say.EITHER))
+            await tell(interaction, render.refused(say.EITHER()))
         elif channel is None and not clear:
             await self._list(interaction, _log_line)
         elif channel is None:
@@ -297,14 +298,12 @@ class SettingsCommands(commands.Cog):
             mention = f"<#{channel.id}>"
             lacking = _lacking(interaction, channel.id)
             if lacking is None:
-                await tell(interaction, render.refused(say.LOG_UNKNOWN_CHANNEL.format(channel=mention)))
+                await tell(interaction, render.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
             elif lacking:
-                text = say.LOG_PERMISSIONS.format(channel=mention, permissions=", ".join(lacking))
+                text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(lacking))
                 await tell(interaction, render.refused(text))
-            elif not await self._server_log.post(
-                channel.id, render.note(say.LOG_HELLO), nonce=f"hello{interaction.id}"
-            ):
-                await tell(interaction, render.refused(say.LOG_REFUSED.format(channel=mention)))
+            elif not await self._greet(interaction, channel.id):
+                await tell(interaction, render.refused(say.LOG_REFUSED(channel=mention)))
             else:
                 await self._change(interaction, partial(replace, log_channel_id=channel.id), reason, _log_line)
 
@@ -320,20 +319,26 @@ class SettingsCommands(commands.Cog):
         if zone is not None:
             found = time_zones.find(zone)
             if found is None:
-                await tell(interaction, render.refused(say.ZONE_UNKNOWN.format(zone=words.inline(zone))))
+                await tell(interaction, render.refused(say.ZONE_UNKNOWN(zone=words.inline(zone))))
                 return
             if found.key != current.key:
                 await self._store.set_time_zone(guild_id, found, actor_id=interaction.user.id, reason=reason, now=now)
             current = found
         limit = await self._store.limit(guild_id, LimitSubject.DEFAULT, None) or self._service.limits.default_quota
         reset = Window.containing(now, limit.period, current).end
-        text = say.ZONE_IS.format(
+        text = say.ZONE_IS[limit.period](
             zone=current.key,
-            period=words.PERIOD_NAMES[limit.period],
             when=words.moment(reset),
             exactly=words.day(reset),
         )
         await tell(interaction, render.note(text))
+
+    async def _greet(self, interaction: discord.Interaction[Any], channel_id: int) -> bool:
+        """The first post of the log, in the language of all that follow; False when Discord does not take it."""
+        policy = await self._policy(interaction)
+        with speaking(self._server_log.language(policy, require_moderator(interaction))):
+            hello = render.note(say.LOG_HELLO())
+        return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")
 
     # -- suggestions ----------------------------------------------------------------------------------
 
@@ -388,7 +393,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Show a list; `meant_more` when something was named but not what to do with it."""
         text = page(await self._policy(interaction))
-        await tell(interaction, render.note(f"{say.ACTION_FIRST}\n{text}" if meant_more else text))
+        await tell(interaction, render.note(f"{say.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
         self, interaction: discord.Interaction[Any], alter: Alter, reason: str | None, page: settings_page.Page
@@ -397,11 +402,11 @@ class SettingsCommands(commands.Cog):
         old, new = await self._store.change_policy(
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
-        lines = [say.UNCHANGED if old == new else say.CHANGED, page(new)]
+        lines = [say.UNCHANGED() if old == new else say.CHANGED(), page(new)]
         if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:
             default = self._catalogue.get(self._default_of(new))
             if not new.model_verdict(default.id, ()).allowed or new.is_age_restricted(default.id):
-                lines.append(say.DEFAULT_NOT_ALLOWED.format(model=default.label))
+                lines.append(say.DEFAULT_NOT_ALLOWED(model=default.label))
         await tell(interaction, render.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
 
     def _pattern(self, text: str, known: Collection[str]) -> str | None:
@@ -424,16 +429,16 @@ class SettingsCommands(commands.Cog):
 
     def _default_model_line(self, policy: Policy) -> str:
         default_id = self._default_of(policy)
-        layer = say.DEFAULT_SET if default_id == policy.default_model_id else say.DEFAULT_OF_BOT
-        return say.DEFAULT_MODEL_IS.format(model=self._service.model_label(default_id), layer=layer)
+        said = say.DEFAULT_MODEL_SET if default_id == policy.default_model_id else say.DEFAULT_MODEL_OF_BOT
+        return said(model=self._service.model_label(default_id))
 
     def _log_trouble(self, interaction: discord.Interaction[Any], policy: Policy) -> str:
         if policy.log_channel_id is None:
             return ""
         lacking = _lacking(interaction, policy.log_channel_id)
         if lacking is None:
-            lacking = [say.PERMISSIONS["view_channel"]]
-        return say.LOG_WARNING.format(permissions=", ".join(lacking)) if lacking else ""
+            lacking = [say.PERMISSIONS["view_channel"]()]
+        return say.LOG_WARNING(permissions=", ".join(lacking)) if lacking else ""
 
 
 def _lacking(interaction: discord.Interaction[Any], channel_id: int) -> list[str] | None:
@@ -444,10 +449,10 @@ def _lacking(interaction: discord.Interaction[Any], channel_id: int) -> list[str
         return None
     has = channel.permissions_for(guild.me)
     send = "send_messages_in_threads" if isinstance(channel, discord.Thread) else "send_messages"
-    return [say.PERMISSIONS[name] for name in ("view_channel", send, "attach_files") if not getattr(has, name)]
+    return [say.PERMISSIONS[name]() for name in ("view_channel", send, "attach_files") if not getattr(has, name)]
 
 
 def _log_line(policy: Policy) -> str:
     if policy.log_channel_id is None:
-        return say.LOG_IS_OFF
-    return say.LOG_IS.format(channel=f"<#{policy.log_channel_id}>")
+        return say.LOG_IS_OFF()
+    return say.LOG_IS(channel=f"<#{policy.log_channel_id}>")

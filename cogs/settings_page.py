@@ -12,8 +12,9 @@ from bot.models import Model
 from bot.policy import Policy
 from bot.quota import Quota
 from cogs import moderation_words as say
-from cogs import render, words
+from cogs import render, usage_words, words
 from cogs.allowance import Allowance
+from cogs.language import Phrase
 
 LINES_SHOWN = 25
 NAMES_IN_A_LINE = 5
@@ -42,11 +43,11 @@ class Overview:
 
 def overview(seen: Overview, case: Sequence[str]) -> render.Layout:
     """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.TITLE}")]
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.TITLE()}")]
     if first := _decide_first(seen):
         parts.extend((ui.TextDisplay(first), ui.Separator[ui.LayoutView]()))
     entries = _entries(seen)
-    for layer, is_set in ((say.SET_BY_MODERATORS, True), (say.BOT_DEFAULT, False)):
+    for layer, is_set in ((say.SET_BY_MODERATORS(), True), (say.BOT_DEFAULT(), False)):
         if lines := [entry.line for entry in entries if entry.is_set is is_set]:
             parts.append(ui.TextDisplay("\n".join([f"-# {layer}", *lines])))
     parts.extend((ui.Separator[ui.LayoutView](), ui.TextDisplay("\n".join(case))))
@@ -64,33 +65,33 @@ class _Entry:
 
     @property
     def line(self) -> str:
-        return say.LINE.format(name=self.name, value=self.value, command=self.command)
+        return say.LINE(name=self.name, value=self.value, command=self.command)
 
 
 def _entries(seen: Overview) -> list[_Entry]:
     policy = seen.policy
-    quota = words.quota(seen.server_default or seen.bot_default)
+    quota = usage_words.quota(seen.server_default or seen.bot_default)
     age_restricted = _names([f"`{pattern}`" for pattern in policy.age_restricted])
     found: list[tuple[str, str, object, str]] = [
-        (say.CHANNELS, channels_in_short(policy), policy.channels, "/settings channels"),
-        (say.MODELS, _models_in_short(seen), policy.model_rules, "/settings models"),
-        (say.DEFAULT_MODEL, seen.default_model, not seen.default_is_ours, "/settings default-model"),
-        (say.AGE_RESTRICTED, age_restricted or say.NO_MODELS, policy.age_restricted, "/settings age-restricted"),
+        (say.CHANNELS(), channels_in_short(policy), policy.channels, "/settings channels"),
+        (say.MODELS(), _models_in_short(seen), policy.model_rules, "/settings models"),
+        (say.DEFAULT_MODEL(), seen.default_model, not seen.default_is_ours, "/settings default-model"),
+        (say.AGE_RESTRICTED(), age_restricted or say.NO_MODELS(), policy.age_restricted, "/settings age-restricted"),
         (
-            say.WORDS,
-            words.counted(len(policy.words), "word") if policy.words else say.NO_WORDS,
+            say.WORDS(),
+            say.WORDS_COUNTED(len(policy.words)) if policy.words else say.NO_WORDS(),
             policy.words,
             "/settings words",
         ),
-        (say.LOG_CHANNEL, _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
-        (say.TIME_ZONE, seen.zone, seen.zone != "UTC", "/settings time-zone"),
+        (say.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (say.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
-            say.QUOTA,
-            say.QUOTA_NOW.format(quota=quota, when=words.moment(seen.next_reset)),
+            say.QUOTA(),
+            say.QUOTA_NOW(quota=quota, when=words.moment(seen.next_reset)),
             seen.server_default,
             "/quota default",
         ),
-        (say.CAP, words.quota(seen.cap), seen.cap, "/quota server"),
+        (say.CAP(), usage_words.quota(seen.cap), seen.cap, "/quota server"),
     ]
     return [
         _Entry(name=name, value=value, is_set=bool(is_set), command=command) for name, value, is_set, command in found
@@ -101,97 +102,101 @@ def _models_in_short(seen: Overview) -> str:
     """'all 21', or how many of them everybody may use."""
     rules = seen.policy.model_rules
     if not rules:
-        return say.ALL_MODELS.format(total=len(seen.models))
+        return say.ALL_MODELS(total=len(seen.models))
     allowed = sum(seen.policy.model_verdict(model.id, ()).allowed for model in seen.models)
-    return say.SOME_MODELS.format(allowed=allowed, total=len(seen.models), rules=say.rules_counted(len(rules)))
+    return say.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
 
 
 def case_lines(allowance: Allowance, *, member: str, model: Model) -> list[str]:
     """What one member may do in one place, and which layer says so."""
     place = allowance.place
-    lines = [say.ASKED_FOR.format(member=member, channel=f"<#{place.channel_ids[0]}>")]
+    lines = [say.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
     verdict = allowance.policy.channel_verdict(place)
-    lines.append((say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER).format(why=say.channel_layer(verdict)))
+    may_order = say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER
+    lines.append(may_order(why=say.channel_layer(verdict)))
     verdict = allowance.policy.model_verdict(model.id, allowance.role_ids)
     if verdict.allowed and allowance.policy.is_age_restricted(model.id) and not place.age_restricted:
-        lines.append(say.NEEDS_AGE_RESTRICTED.format(model=model.label))
+        lines.append(say.NEEDS_AGE_RESTRICTED(model=model.label))
     else:
-        text = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE
-        lines.append(text.format(model=model.label, why=say.model_layer(verdict)))
+        may_use = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE
+        lines.append(may_use(model=model.label, why=say.model_layer(verdict)))
     return lines
 
 
 def channels(policy: Policy) -> str:
     """The rules about channels."""
     if not policy.channels:
-        return say.CHANNELS_EMPTY
+        return say.CHANNELS_EMPTY()
     lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
-    title = f"{say.CHANNELS}\n{say.CHANNELS_NOW.format(where=channels_in_short(policy))}"
-    return _listed(title, lines, say.CHANNELS_HINT)
+    now = _where(policy, say.CHANNELS_ONLY_IN, say.CHANNELS_NOT_IN, say.CHANNELS_ONLY_IN_NOT_IN)
+    return _listed(f"{say.CHANNELS()}\n{now}", lines, say.CHANNELS_HINT())
 
 
 def models(policy: Policy) -> str:
     """The rules about models."""
     if not policy.model_rules:
-        return say.MODELS_EMPTY
+        return say.MODELS_EMPTY()
     lines: list[str] = []
     for rule in policy.model_rules:
         name = f"`{rule.pattern}`"
         if rule.role_id is not None:
-            name = say.FOR_ROLE.format(name=name, role=f"<@&{rule.role_id}>")
+            name = say.FOR_ROLE(name=name, role=f"<@&{rule.role_id}>")
         lines.append(_rule(name, rule.allows))
-    return _listed(say.MODELS, lines, say.MODELS_HINT)
+    return _listed(say.MODELS(), lines, say.MODELS_HINT())
 
 
 def age_restricted(policy: Policy) -> str:
     """The models that need an age-restricted channel."""
     if not policy.age_restricted:
-        return say.AGE_EMPTY
-    return _listed(say.AGE_RESTRICTED, [f"`{pattern}`" for pattern in policy.age_restricted], "")
+        return say.AGE_EMPTY()
+    return _listed(say.AGE_RESTRICTED(), [f"`{pattern}`" for pattern in policy.age_restricted], "")
 
 
 def word_list(policy: Policy) -> str:
     """The words that are not welcome."""
     if not policy.words:
-        return f"{say.WORDS_EMPTY}\n{say.WORDS_HINT}"
-    return _listed(say.WORDS, [", ".join(f"`{word}`" for word in policy.words)], say.WORDS_HINT)
+        return f"{say.WORDS_EMPTY()}\n{say.WORDS_HINT()}"
+    return _listed(say.WORDS(), [", ".join(f"`{word}`" for word in policy.words)], say.WORDS_HINT())
 
 
 def channels_in_short(policy: Policy) -> str:
     """'everywhere', 'only in #a, #b' or 'not in #c'."""
+    return _where(policy, say.ONLY_IN, say.NOT_IN, say.ONLY_IN_NOT_IN) if policy.channels else say.EVERYWHERE()
+
+
+def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str:
+    """Where pictures are made, in one of three phrases."""
     allowed = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if allows]
     denied = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if not allows]
-    said = [
-        text.format(channels=_names(names)) for text, names in ((say.ONLY_IN, allowed), (say.NOT_IN, denied)) if names
-    ]
-    return ", ".join(said) or say.EVERYWHERE
+    said = both if allowed and denied else only_in if allowed else not_in
+    return said(allowed=_names(allowed), denied=_names(denied))
 
 
 def _decide_first(seen: Overview) -> str:
     """Only while nobody has decided anything."""
     if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
         return ""
-    return "\n".join((say.FIRST_TITLE, say.FIRST_NOTE, *say.FIRST_STEPS))
+    return "\n".join(phrase() for phrase in (say.FIRST_TITLE, say.FIRST_NOTE, *say.FIRST_STEPS))
 
 
 def _log_channel(seen: Overview) -> str:
     if seen.policy.log_channel_id is None:
-        return say.NOT_SET
+        return usage_words.NOT_SET()
     trouble = f" · {seen.log_trouble}" if seen.log_trouble else ""
     return f"<#{seen.policy.log_channel_id}>{trouble}"
 
 
 def _rule(name: str, allowed: bool) -> str:
-    return (say.ALLOWED if allowed else say.DENIED).format(name=name)
+    return f"{'✅' if allowed else '🚫'} {name}"
 
 
 def _names(names: Sequence[str]) -> str:
-    more = [say.MORE.format(count=len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
+    more = [say.MORE(len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
     return ", ".join([*names[:NAMES_IN_A_LINE], *more])
 
 
 def _listed(title: str, lines: Sequence[str], hint: str) -> str:
-    more = [say.MORE.format(count=len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
+    more = [say.MORE(len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
     return words.shorten(
         "\n".join([f"### {title}", *lines[:LINES_SHOWN], *more, *([hint] if hint else [])]), TEXT_CHARACTERS
     )

@@ -18,7 +18,7 @@ from bot.jobs import JobKind
 from bot.models import Model
 from bot.quota import format_usd
 from bot.service import JobService
-from cogs import words
+from cogs import usage_words, words
 from cogs.allowance import allowance_of
 from cogs.desk import Desk
 
@@ -52,7 +52,7 @@ def models_and_patterns(service: JobService, text: str) -> Choices:
     wanted = text.strip().casefold()
     sizes = Counter(f"{folder}/*" for model in service.catalogue.models for folder in _folders(model.id))
     patterns = [
-        app_commands.Choice(name=f"{pattern} · {words.counted(count, 'model')}", value=pattern)
+        app_commands.Choice(name=f"{pattern} · {usage_words.MODELS(count)}", value=pattern)
         for pattern, count in sorted(sizes.items())
         if wanted in pattern
     ]

@@ -7,6 +7,8 @@ from datetime import datetime
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from cogs.moderation_words import ZONE_NOW
+
 _OLD_FAMILIES = ("Etc/", "SystemV/", "US/", "posix/", "right/", "Factory")
 
 
@@ -38,7 +40,7 @@ def search(text: str, *, limit: int) -> list[str]:
 
 def described(name: str, now: datetime) -> str:
     """`Europe/Berlin · 14:05 now`."""
-    return f"{name.replace('_', ' ')} · {now.astimezone(ZoneInfo(name)):%H:%M} now"
+    return ZONE_NOW(zone=name.replace("_", " "), time=f"{now.astimezone(ZoneInfo(name)):%H:%M}")
 
 
 def _squash(text: str) -> str:

@@ -9,6 +9,8 @@ from discord import ui
 from bot.jobs import FailureReason, Job
 from bot.quota import Balance, format_usd
 from cogs import render, words
+from cogs import usage_words as say
+from cogs.language import Phrase
 
 BAR_CELLS = 20
 
@@ -25,35 +27,33 @@ def bar(balance: Balance) -> str:
 
 def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> render.Layout:
     """A member's own balance and the last jobs of the period."""
-    title = words.USAGE_PREVIOUS_TITLE if previous else words.USAGE_TITLE
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{balance_lines(balance, words.SOURCES)}")]
-    ends = words.USAGE_ENDED if previous else words.USAGE_RESET
-    parts.append(
-        ui.TextDisplay(f"-# {ends.format(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
-    )
+    title = say.PREVIOUS_TITLE() if previous else say.TITLE()
+    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
+    ends = say.ENDED if previous else say.RESETS
+    parts.append(ui.TextDisplay(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})"))
     parts.append(ui.Separator())
-    lines = (
-        [f"**{words.USAGE_JOBS}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [words.USAGE_NO_JOBS]
-    )
+    lines = [f"**{say.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [say.NO_JOBS()]
     parts.append(ui.TextDisplay("\n".join(lines)))
     return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
 
 
-def balance_lines(balance: Balance, sources: Mapping[str, str]) -> str:
+def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:
     """The bar, the amounts and the quota; `sources` are the words for where that comes from."""
     role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
-    source = sources[balance.quota.source.value].format(role=role)
+    source = sources[balance.quota.source.value](role=role)
     lines = [
         f"`{bar(balance)}`",
-        words.USAGE_LINE.format(
+        words.left(
+            balance.available_usd_micros,
+            say.BALANCE,
+            say.BALANCE_UNLIMITED,
             spent=format_usd(balance.spent_usd_micros),
             set_aside=format_usd(balance.set_aside_usd_micros),
-            left=words.dollars_or_unlimited(balance.available_usd_micros),
         ),
-        words.USAGE_QUOTA.format(quota=words.quota(balance.quota), source=source),
+        say.QUOTA(quota=say.quota(balance.quota), source=source),
     ]
     if balance.granted_usd_micros:
-        lines.append(words.USAGE_GRANTED.format(amount=format_usd(balance.granted_usd_micros)))
+        lines.append(say.GRANTED_NOW(amount=format_usd(balance.granted_usd_micros)))
     return "\n".join(lines)
 
 

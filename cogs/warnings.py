@@ -18,6 +18,7 @@ from bot.quota import Cap, Window, nearly_used
 from bot.service import JobService
 from cogs import moderation_words, render
 from cogs.answer import tell
+from cogs.language import speaking
 from cogs.operator import OperatorLine
 from cogs.server_log import ServerLog
 
@@ -56,12 +57,14 @@ class Warnings:
                 _log.info("a member could not be told that little is left: %s", error)
 
     async def _warn_server(self, guild_id: int, now: datetime) -> None:
-        channel_id = (await self._store.policy(guild_id)).log_channel_id
+        policy = await self._store.policy(guild_id)
+        channel_id = policy.log_channel_id
         cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
         if channel_id is None or cap is None:
             return
         if _is_nearly_used(cap) and await self._is_first(guild_id, None, cap.window):
-            layout = render.refused(moderation_words.server_warning(cap))
+            with speaking(self._server_log.language(policy, guild_id)):
+                layout = render.refused(moderation_words.server_warning(cap))
             await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}")
 
     async def _warn_operator(self, now: datetime) -> None:

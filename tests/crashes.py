@@ -40,9 +40,9 @@ SELECT count(*) FROM replies
 WHERE delivery = 'pending' OR id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)
 """
 _WORD_OF = {
-    JobStatus.SUCCEEDED: words.COMPLETED,
-    JobStatus.FAILED: words.FAILED,
-    JobStatus.CANCELLED: words.CANCELLED,
+    JobStatus.SUCCEEDED: words.COMPLETED(),
+    JobStatus.FAILED: words.FAILED(),
+    JobStatus.CANCELLED: words.CANCELLED(),
 }
 
 

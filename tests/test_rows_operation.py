@@ -356,7 +356,7 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
     assert len(scene.provider.jobs) == 3 + 24
     # Twice as long at most; what is below 50 ms nobody can tell apart, nor can a busy machine.
     assert under_flood <= 2 * max(usually, 0.05), (usually, under_flood)
-    assert words.FAILED not in flood[-1].text
+    assert words.FAILED() not in flood[-1].text
     for remote in scene.provider.jobs.values():
         if remote.plan is FOREVER:
             remote.word = "completed"

@@ -133,7 +133,7 @@ async def test_a_card_that_may_be_visible_after_all_is_corrected(
     answers(after=raising(refused(500)))
     card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
     await assert_given_up(stage)
-    assert words.FAILURES[FailureReason.NOT_SHOWN] in card.text
+    assert words.FAILURES[FailureReason.NOT_SHOWN]() in card.text
     assert "not charged" in card.text
     assert line.count("POST", POSTED) == line.count("PATCH", IN_CHANNEL) == 0
 

@@ -8,7 +8,7 @@ import pytest
 
 from bot.errors import OutcomeUncertain
 from bot.jobs import FailureReason, JobStatus, new_id
-from cogs import words
+from cogs import refusal_words, words
 from tests.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import open_picture, picture
@@ -47,7 +47,7 @@ async def test_a_stranger_is_told_privately_that_the_button_is_not_theirs(stage:
     card = await completed(stage, model=FLUX)
     result = await stage.press(stage.bob, card, label)
     assert result.modal is None
-    assert stage.said(result).text == words.NOT_YOURS
+    assert stage.said(result).text == words.NOT_YOURS()
     assert stage.said(result).private
     assert card.is_there
     assert len(stage.core.krea.orders) == 1
@@ -58,7 +58,7 @@ async def test_a_stranger_cannot_cancel(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)
-    assert stage.said(await stage.press(stage.bob, card, "Cancel")).text == words.NOT_YOURS
+    assert stage.said(await stage.press(stage.bob, card, "Cancel")).text == words.NOT_YOURS()
     assert stage.core.krea.cancelled == []
 
 
@@ -76,7 +76,7 @@ async def test_a_moderator_may_press_any_button_and_pays_for_what_they_order(sta
 async def test_somebody_who_was_a_moderator_is_none_any_more(stage: Stage) -> None:
     card = await completed(stage)
     stage.env.backend.get_guild(stage.guild.id).members[stage.mo.id].role_ids.clear()
-    assert stage.said(await stage.press(stage.mo, card, "Delete")).text == words.NOT_YOURS
+    assert stage.said(await stage.press(stage.mo, card, "Delete")).text == words.NOT_YOURS()
     assert card.is_there
 
 
@@ -92,7 +92,7 @@ async def test_a_button_for_a_job_nobody_knows_says_so(stage: Stage, custom_id: 
     card = await completed(stage)
     forge(stage.cards()[0], custom_id)
     result = await stage.ada.click(card.message, custom_id=custom_id)
-    assert stage.said(result).text == words.JOB_GONE
+    assert stage.said(result).text == words.JOB_GONE()
     assert stage.said(result).private
     assert card.is_there
 
@@ -101,7 +101,7 @@ async def test_a_button_with_an_action_nobody_knows_says_so(stage: Stage) -> Non
     card = await completed(stage)
     custom_id = f"job:steal:{(await stage.jobs())[0].id}"
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.JOB_GONE
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.JOB_GONE()
 
 
 @pytest.mark.parametrize("custom_id", ["job:delete:1 OR 1=1", "job::", "job:again:" + "A" * 24, "vote:1"])
@@ -123,7 +123,7 @@ async def test_a_job_of_another_server_cannot_be_touched_from_here(stage: Stage)
         custom_id = f"job:{action}:{foreign.buttons['Delete'].split(':')[2]}"
         forge(stage.cards(channel)[0], custom_id)
         result = await eve.click(own.message, custom_id=custom_id)
-        assert stage.said(result).text == words.JOB_GONE
+        assert stage.said(result).text == words.JOB_GONE()
         forge(stage.cards(channel)[0], custom_id)
     assert foreign.is_there
     assert len(stage.core.krea.orders) == 2
@@ -139,7 +139,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_leaves_the_line(stage: Sta
     await stage.until_says(first, "Processing")
     second, third = await stage.imagine(stage.bob), await stage.imagine(stage.mo)
     result = await stage.press(stage.bob, second, "Cancel")
-    assert stage.said(result).text == words.CANCEL_DONE
+    assert stage.said(result).text == words.CANCEL_DONE()
     assert stage.said(result).private
     await stage.until_says(second, "🚫 Cancelled", "**not charged** ($0.08) · $1.00 left")
     assert list(second.buttons) == ["Again · $0.08"]
@@ -154,7 +154,7 @@ async def test_a_running_job_is_cancelled_through_the_provider(stage: Stage) -> 
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged")
     assert (await stage.balance()).available_usd_micros == 1_000_000
 
@@ -164,7 +164,7 @@ async def test_a_job_that_is_just_being_sent_is_cancelled_as_soon_as_it_is_known
     stage.core.krea.door.clear()
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.orders)
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
     stage.core.krea.door.set()
     await stage.until_says(card, "Cancelled", "not charged")
 
@@ -175,7 +175,7 @@ async def test_when_the_provider_does_not_agree_it_is_too_late(stage: Stage) -> 
     stage.core.krea.agrees_to_cancel = False
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_TOO_LATE
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_TOO_LATE()
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
 
@@ -184,7 +184,7 @@ async def test_a_provider_that_cannot_cancel_is_named_honestly(stage: Stage) -> 
     stage.core.pixazo.waits = True
     card = await stage.imagine(model=PIXAZO_LARGE)
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_NOT_POSSIBLE
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_NOT_POSSIBLE()
     stage.core.pixazo.finishes()
     await stage.until_says(card, "Completed")
 
@@ -194,7 +194,7 @@ async def test_a_job_that_finished_meanwhile_is_too_late_to_cancel(stage: Stage)
     card = await completed(stage)
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.CANCEL_TOO_LATE
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.CANCEL_TOO_LATE()
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
@@ -204,7 +204,7 @@ async def test_a_lost_order_is_not_said_to_be_cancelled(stage: Stage) -> None:
     await stage.until_says(card, "Checking")
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"
     result = await _old_button(stage, custom_id)
-    assert stage.said(result).text != words.CANCEL_DONE
+    assert stage.said(result).text != words.CANCEL_DONE()
     assert (await stage.balance()).set_aside_usd_micros == 80_000
 
 
@@ -221,7 +221,7 @@ async def test_all_pictures_of_a_command_are_cancelled_together(stage: Stage) ->
     await stage.until(lambda: stage.core.krea.accepted == 3)
     stage.core.krea.finishes(number=1)
     await stage.until_says(card, "1 of 3 done")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
     text = await stage.until_says(card, "Completed · 1 of 3 done")
     assert "cost **$0.08**" in text
     assert (await stage.balance()).spent_usd_micros == 80_000
@@ -305,7 +305,7 @@ async def test_edit_of_a_card_whose_picture_was_removed_says_so(stage: Stage) ->
     (container,) = card.stored.components
     container["components"] = [part for part in container["components"] if part["type"] != 12]
     result = await stage.press(stage.ada, card, "Edit")
-    assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE
+    assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE()
 
 
 async def test_the_recipe_is_private_and_holds_all_it_takes(stage: Stage) -> None:
@@ -330,7 +330,7 @@ async def test_a_running_job_is_not_deleted(stage: Stage) -> None:
     await stage.until_says(card, "Processing")
     custom_id = card.buttons["Cancel"].replace("cancel", "delete")
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.DELETE_NOT_YET
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.DELETE_NOT_YET()
     assert card.is_there
 
 
@@ -371,7 +371,7 @@ async def test_a_running_job_can_be_cancelled_after_a_restart(stage: Stage) -> N
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
     await stage.restart()
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled")
     assert (await stage.jobs())[0].status is JobStatus.CANCELLED
 
@@ -383,11 +383,11 @@ async def test_a_button_that_breaks_says_so_instead_of_nothing(stage: Stage, mon
     card = await completed(stage)
     monkeypatch.setattr(stage.core.store, "reply_of_job", broken)
     refusal = stage.said(await stage.press(stage.ada, card, "Recipe"))
-    assert refusal.text == words.UNEXPECTED
+    assert refusal.text == refusal_words.UNEXPECTED()
     assert refusal.private
 
 
 async def test_a_button_while_the_books_are_closed_says_so(stage: Stage) -> None:
     card = await completed(stage)
     await stage.core.store.close()
-    assert stage.said(await stage.press(stage.ada, card, "Again")).text == words.BOOKS_UNAVAILABLE
+    assert stage.said(await stage.press(stage.ada, card, "Again")).text == refusal_words.BOOKS_UNAVAILABLE()

@@ -8,7 +8,7 @@ import discord
 import pytest
 
 from bot.errors import StoreError
-from cogs import desk, words
+from cogs import desk, refusal_words, words
 from tests.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import (
@@ -170,7 +170,7 @@ async def test_when_the_picture_store_is_full_nothing_is_ordered(stage: Stage, m
 
     monkeypatch.setattr(stage.core.service.pictures, "put", full)
     card = await stage.edit(image=("fox.png", PNG))
-    assert card.text == words.BOOKS_UNAVAILABLE
+    assert card.text == refusal_words.BOOKS_UNAVAILABLE()
     await stage.assert_nothing_reserved()
 
 
@@ -185,7 +185,7 @@ async def menu(stage: Stage, *files: tuple[str, bytes], who: Any = None) -> Any:
 async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: Stage) -> None:
     shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
     assert shown.modal is not None
-    assert shown.modal["title"] == words.EDIT_MODAL_TITLE
+    assert shown.modal["title"] == words.EDIT_MODAL_TITLE()
     assert "pictures" not in str(shown.modal)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert not card.private
@@ -211,7 +211,7 @@ async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) ->
     for files in ([], [("notes.txt", b"hello")]):
         result = await menu(stage, *files)
         assert result.modal is None
-        assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE
+        assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE()
         assert stage.said(result).private
 
 
@@ -240,5 +240,5 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
     shown = await menu(stage, ("fox.png", PNG))
     monkeypatch.setattr(stage.core.bot.desk, "order", broken)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
-    assert card.text == words.UNEXPECTED
+    assert card.text == refusal_words.UNEXPECTED()
     assert len(stage.env.errors) == 1

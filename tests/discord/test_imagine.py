@@ -12,7 +12,7 @@ from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, Provi
 from bot.jobs import FailureReason, JobStatus, Progress
 from bot.providers.base import RemoteJob
 from bot.quota import Limits, LimitSubject, Period, Quota
-from cogs import words
+from cogs import refusal_words, words
 from tests.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import picture
@@ -92,7 +92,7 @@ async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stag
     await stage.until(lambda: stage.core.krea.accepted)
     stage.core.krea.fails(reason, hint="Use `fewer` words @everyone")
     text = await stage.until_says(card, "⚠️ Failed")
-    assert words.FAILURES[reason] in text
+    assert words.FAILURES[reason]() in text
     assert "**not charged** ($0.08) · $1.00 left" in text
     assert "-# Use ˋfewerˋ words @everyone" in text or "`Use ˋfewerˋ words @everyone`" in text
     assert list(card.buttons) == ["Again · $0.08"]
@@ -104,10 +104,10 @@ async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stag
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (ProviderRejected("422", status=422, hint="too long"), words.FAILURES[FailureReason.REJECTED]),
-        (ProviderRejected("nsfw", status=400, reason="moderated"), words.FAILURES[FailureReason.MODERATED]),
-        (ProviderDenied("402", status=402), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]),
-        (ProviderUnavailable("503", status=503), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]),
+        (ProviderRejected("422", status=422, hint="too long"), words.FAILURES[FailureReason.REJECTED]()),
+        (ProviderRejected("nsfw", status=400, reason="moderated"), words.FAILURES[FailureReason.MODERATED]()),
+        (ProviderDenied("402", status=402), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
+        (ProviderUnavailable("503", status=503), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
     ],
 )
 async def test_an_order_the_provider_does_not_take_costs_nothing(
@@ -127,7 +127,7 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
     krea.troubles.append(OutcomeUncertain("connection lost"))
     card = await stage.imagine()
     text = await stage.until_says(card, "🔎 Checking")
-    assert words.CHECKING_EXPLAINED in text
+    assert words.CHECKING_EXPLAINED() in text
     assert card.buttons == {}
     job = (await stage.jobs())[0]
     assert job.submitted_at is not None
@@ -146,7 +146,7 @@ async def test_a_completed_job_without_a_usable_picture_is_not_charged(
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)
     stage.core.krea.finishes(stage.core.server.keep("page.png", b"<html>not a picture"))
-    await stage.until_says(card, words.FAILURES[FailureReason.NO_USABLE_RESULT], "not charged")
+    await stage.until_says(card, words.FAILURES[FailureReason.NO_USABLE_RESULT](), "not charged")
     assert (await stage.balance()).spent_usd_micros == 0
 
 
@@ -187,7 +187,7 @@ async def test_of_four_pictures_only_those_that_were_made_are_paid(stage: Stage)
     krea.finishes(number=3)
     text = await stage.until_says(card, "Completed · 2 of 4 done")
     assert "2 of 4 failed, not charged" in text
-    assert words.FAILURES[FailureReason.PROVIDER_FAILED] in text
+    assert words.FAILURES[FailureReason.PROVIDER_FAILED]() in text
     assert "cost **$0.16** · $0.84 left" in text
     assert len(card.gallery) == 2
     assert (await stage.balance()).spent_usd_micros == 160_000
@@ -429,7 +429,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
 async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stage) -> None:
     stage.core.bot.desk.close()
     card = await stage.imagine()
-    assert card.text == words.SHUTTING_DOWN
+    assert card.text == refusal_words.SHUTTING_DOWN()
     assert card.private
     await stage.assert_nothing_reserved()
 
@@ -438,7 +438,7 @@ async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stag
 async def test_when_the_books_cannot_be_written_nothing_is_ordered(stage: Stage, core: Any) -> None:
     await core.store.close()
     card: Card = await stage.imagine()
-    assert card.text == words.BOOKS_UNAVAILABLE
+    assert card.text == refusal_words.BOOKS_UNAVAILABLE()
     assert card.private
     assert core.krea.orders == []
 

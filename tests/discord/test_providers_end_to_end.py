@@ -61,7 +61,7 @@ async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
     ("plan", "sentence"),
     [
         (Plan(ending=Ending.FAILED), "Failed"),
-        (Plan(ending=Ending.MODERATED), words.PROMPT_HIDDEN),
+        (Plan(ending=Ending.MODERATED), words.PROMPT_HIDDEN()),
         (Plan(trouble=Trouble(status=422, body={"error": "not supported"})), "Failed"),
         (Plan(trouble=Trouble(status=402, body={"error": "Insufficient balance"})), "temporarily unavailable"),
     ],
@@ -91,6 +91,6 @@ async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: Sandbox
     sandbox.next_order(Plan(ending=Ending.NEVER, words=(("processing", 0.0),)))
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Processing", seconds=20)
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged", seconds=20)
     assert sandbox.bill_usd_micros == 0

@@ -10,7 +10,7 @@ import pytest
 from simcord.actors import MemberActor
 
 from bot.quota import LimitSubject, Member
-from cogs import words
+from cogs import refusal_words, usage_words
 from tests.catalogue_samples import FLUX
 from tests.discord.stage import Card, Stage
 
@@ -42,22 +42,22 @@ async def test_a_member_gets_an_own_limit_that_is_shown_and_recorded(stage: Stag
 
 
 SETTING = [
-    pytest.param("role", "the role", words.AUDIT_ACTIONS["set"], id="role"),
-    pytest.param("default", words.THE_DEFAULT, words.AUDIT_ACTIONS["set"], id="default"),
-    pytest.param("server", words.THE_SERVER, words.AUDIT_ACTIONS["set"], id="server"),
+    pytest.param("role", "the role", id="role"),
+    pytest.param("default", usage_words.THE_DEFAULT(), id="default"),
+    pytest.param("server", usage_words.THE_SERVER(), id="server"),
 ]
 
 
 @pytest.mark.f13
-@pytest.mark.parametrize(("command", "subject", "action"), SETTING)
+@pytest.mark.parametrize(("command", "subject"), SETTING)
 async def test_limits_for_roles_everybody_and_the_server_are_set_and_recorded(
-    stage: Stage, command: str, subject: str, action: str
+    stage: Stage, command: str, subject: str
 ) -> None:
     whose: dict[str, Any] = {"role": stage.artists} if command == "role" else {}
     name = stage.artists.mention if command == "role" else subject
     card = await stage.quota(command, None, **whose, amount="12.345678", period="month", reason="new year")
     assert card.text == f"{name}: **$12.345678 per month** (was not set)."
-    assert f"{action.format(subject=name)}: not set → $12.345678 per month · `new year`" in await audited(stage)
+    assert f" set the limit of {name}: not set → $12.345678 per month · `new year`" in await audited(stage)
     subjects = [subject for subject, _, _ in await stage.core.store.limits_of(stage.guild.id)]
     assert subjects == [LimitSubject(command)]
 
@@ -90,7 +90,7 @@ async def test_what_is_no_amount_is_refused_with_examples_and_changes_nothing(st
         assert "is not an amount. Give dollars such as `5`, `2.50` or `$0.065`" in card.text
         assert card.text.count("`") % 2 == 0
     assert await stage.core.store.limits_of(stage.guild.id) == []
-    assert await audited(stage) == f"### {words.AUDIT_TITLE}\n{words.AUDIT_EMPTY}"
+    assert await audited(stage) == f"### {usage_words.AUDIT_TITLE()}\n{usage_words.AUDIT_EMPTY()}"
 
 
 @pytest.mark.parametrize("amount", ["0", "0.000000", "unlimited"])
@@ -101,7 +101,7 @@ async def test_an_extra_is_more_than_nothing(stage: Stage, amount: str) -> None:
 async def test_a_bot_needs_no_quota(stage: Stage) -> None:
     robot = stage.guild.add_member(stage.env.create_user("robot", bot=True))
     card = await stage.quota("set", member=robot, amount="5")
-    assert card.text == words.BOT_HAS_NO_QUOTA.format(subject=robot.mention)
+    assert card.text == usage_words.BOT_HAS_NO_QUOTA(subject=robot.mention)
     assert await stage.core.store.limits_of(stage.guild.id) == []
 
 
@@ -119,8 +119,8 @@ async def test_a_limit_is_cleared_once(stage: Stage) -> None:
 
 
 async def test_clear_wants_exactly_one_member_or_role(stage: Stage) -> None:
-    assert (await stage.quota("clear")).text == words.CLEAR_ONE
-    assert (await stage.quota("clear", member=stage.ada, role=stage.artists)).text == words.CLEAR_ONE
+    assert (await stage.quota("clear")).text == usage_words.CLEAR_ONE()
+    assert (await stage.quota("clear", member=stage.ada, role=stage.artists)).text == usage_words.CLEAR_ONE()
 
 
 # -- one-offs -----------------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ async def test_show_tells_everything_about_a_members_limit(stage: Stage) -> None
 
 async def test_a_report_of_nothing_says_so(stage: Stage) -> None:
     card = await stage.quota("report", period="day")
-    assert card.text == f"### Spending today\n{words.REPORT_EMPTY}"
+    assert card.text == f"### Spending today\n{usage_words.REPORT_EMPTY()}"
     assert card.private
     assert card.files == []
 
@@ -232,7 +232,7 @@ async def test_the_page_button_refuses_who_is_no_moderator_any_more(stage: Stage
     before = card.text
     stage.env.backend.get_guild(stage.guild.id).members[stage.mo.id].role_ids.clear()
     result = await stage.mo.click(card.message, label="Older")
-    assert stage.said(result).text == words.MODERATORS_ONLY
+    assert stage.said(result).text == refusal_words.MODERATORS_ONLY()
     assert card.text == before
 
 
@@ -279,7 +279,7 @@ async def test_a_plain_member_is_refused_even_where_a_server_shows_them_the_comm
     quota_id = int(stage.env.backend.commands[None]["quota", 1]["id"])
     stage.guild.set_command_permissions(quota_id, {stage.bob: True})
     card: Card = await stage.quota(command, stage.bob, **arguments(stage, command))
-    assert card.text == words.MODERATORS_ONLY
+    assert card.text == refusal_words.MODERATORS_ONLY()
     assert card.private
     assert len(stage.env.errors) == 1
     assert await stage.core.store.limits_of(stage.guild.id) == []
@@ -298,7 +298,7 @@ async def test_every_subcommand_answers_a_moderator_privately(stage: Stage, comm
 async def test_somebody_who_is_not_in_the_server_is_not_found(stage: Stage, command: str) -> None:
     options = arguments(stage, command) | {MEMBER: stage.env.create_user("stranger")}
     card = await stage.quota(command, None, **options)
-    assert card.text == words.MEMBER_UNKNOWN
+    assert card.text == refusal_words.MEMBER_UNKNOWN()
     assert len(stage.env.errors) == 1
     assert await stage.core.store.audit(stage.guild.id) == []
 
@@ -313,11 +313,11 @@ async def test_limits_record_and_report_of_one_server_do_not_reach_another(stage
     async def there(command: str) -> Card:
         return stage.said(await eve.slash(channel, f"quota {command}"))
 
-    assert words.AUDIT_EMPTY in (await there("audit")).text
+    assert usage_words.AUDIT_EMPTY() in (await there("audit")).text
     card = stage.said(await eve.slash(channel, "imagine", prompt="a red fox"))
     await stage.until_says(card, "Completed")
     assert "$0.08" in (await there("report")).text
-    assert words.REPORT_EMPTY in (await stage.quota("report")).text
+    assert usage_words.REPORT_EMPTY() in (await stage.quota("report")).text
     member = Member(guild_id=channel.guild.id, user_id=stage.ada.id)
     default = stage.core.service.limits.default_quota
     balance = await stage.core.store.balance(member, default=default, now=stage.env.now())
@@ -331,5 +331,5 @@ async def test_an_administrator_counts_as_a_moderator(stage: Stage) -> None:
 
 async def test_when_the_books_are_closed_a_moderator_is_told_so(stage: Stage) -> None:
     await stage.core.store.close()
-    assert (await stage.quota("default", amount="5")).text == words.BOOKS_UNAVAILABLE
+    assert (await stage.quota("default", amount="5")).text == refusal_words.BOOKS_UNAVAILABLE()
     assert len(stage.env.errors) == 1

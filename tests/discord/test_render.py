@@ -28,7 +28,7 @@ from bot.jobs import (
 )
 from bot.observer import JobView, ReplyView
 from bot.quota import AuditEntry, Balance, Period, Quota, QuotaSource, SpendLine, Window
-from cogs import models_page, quota_page, render, usage_page, words
+from cogs import models_page, quota_page, render, usage_page, usage_words, words
 from tests.catalogue_samples import CATALOGUE
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -163,8 +163,8 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     layout = render.card(view, pictures=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
     assert_fits(layout)
     text = text_of(layout)
-    states = [words.QUEUED, words.PROCESSING, words.COMPLETED, words.FAILED, words.CANCELLED, words.CHECKING]
-    assert any(f" {state}" in text.splitlines()[1 if mentioned else 0] for state in states)
+    states = (words.QUEUED, words.PROCESSING, words.COMPLETED, words.FAILED, words.CANCELLED, words.CHECKING)
+    assert any(f" {state()}" in text.splitlines()[1 if mentioned else 0] for state in states)
     assert "$" in text
     assert "left" in text or "no limit" in text
 
@@ -241,10 +241,10 @@ def test_any_report_fits_and_its_rankings_say_what_they_leave_out(
     assert ("more, all in the CSV file" in text_of(layout)) == (
         len(people) > 10 or len({model.label for _, model, _ in rows}) > 10
     )
-    assert (words.FORMER_MEMBER in text_of(layout)) == (None in people) or len(people) > 10
+    assert (usage_words.FORMER_MEMBER() in text_of(layout)) == (None in people) or len(people) > 10
 
 
-@given(st.lists(st.text(max_size=400), max_size=10), st.sampled_from([*words.AUDIT_ACTIONS, "something new"]))
+@given(st.lists(st.text(max_size=400), max_size=10), st.sampled_from([*usage_words.AUDIT_ACTIONS, "something new"]))
 def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
     subjects = ("member", "role", "default", "server", "something else")
     entries = [

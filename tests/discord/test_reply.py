@@ -192,7 +192,7 @@ async def test_a_prompt_that_automod_blocks_is_left_out_and_the_picture_shown(st
 
     line.on_call = block_once
     stage.core.krea.finishes()
-    text = await stage.until_says(card, "Completed", words.PROMPT_HIDDEN)
+    text = await stage.until_says(card, "Completed", words.PROMPT_HIDDEN())
     assert "naughty" not in text
     assert len(card.files) == 1
 
@@ -230,7 +230,7 @@ async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the
     url = stage.core.server.keep("large.png", original)
     stage.core.krea.finishes(url)
     text = await stage.until_says(card, "Completed", "Shown smaller than it was made")
-    assert f"[{words.ORIGINAL}]({url})" in text
+    assert f"[{words.ORIGINAL()}]({url})" in text
     assert len(card.file()) <= 100_000
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
 

@@ -253,7 +253,7 @@ async def test_f48_a_picture_may_have_as_many_bytes_as_discord_takes_and_not_one
     assert (card.file() == original) is not shrunk
     assert len(card.file()) <= len(original) + spare_bytes
     assert ("Shown smaller than it was made" in text) is shrunk
-    assert (f"[{words.ORIGINAL}]({url})" in text) is shrunk
+    assert (f"[{words.ORIGINAL()}]({url})" in text) is shrunk
 
 
 # -- F-49: nobody is notified -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from simcord.actors import MemberActor
 
 from bot.jobs import FailureReason, JobStatus
 from bot.policy import Policy
-from cogs import words
+from cogs import refusal_words, words
 from tests.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.discord.stage import Card, Stage
 
@@ -115,7 +115,7 @@ async def test_f51_who_may_not_manage_the_server_is_refused_by_every_command_of_
     shown_to_everybody(stage)
     for path, options in calls:
         refusal = stage.said(await who.slash(stage.channel, path, **options))
-        assert (refusal.text, refusal.private) == (words.MODERATORS_ONLY, True), path
+        assert (refusal.text, refusal.private) == (refusal_words.MODERATORS_ONLY(), True), path
     assert await everything_written(stage) == before
     assert len(stage.env.errors) == len(calls)
 
@@ -124,7 +124,7 @@ async def test_f51_a_moderator_is_refused_by_none_of_them(stage: Stage) -> None:
     for path, options in moderators_commands(stage):
         card = stage.said(await stage.mo.slash(stage.channel, path, **options))
         assert card.private, path
-        assert card.text not in (words.MODERATORS_ONLY, words.UNEXPECTED), path
+        assert card.text not in (refusal_words.MODERATORS_ONLY(), refusal_words.UNEXPECTED()), path
 
 
 # -- F-13 -----------------------------------------------------------------------------------------------------
@@ -189,8 +189,8 @@ async def test_f52_no_rule_is_made_about_a_channel_or_role_of_another_server(sta
     about_role = await answered(
         eve, elsewhere, "settings models", {"action": "allow", "model": FLUX, "role": stage.artists}
     )
-    assert about_channel is None or about_channel.text == words.CHANNEL_UNKNOWN
-    assert about_role is None or about_role.text == words.MEMBER_UNKNOWN
+    assert about_channel is None or about_channel.text == refusal_words.CHANNEL_UNKNOWN()
+    assert about_role is None or about_role.text == refusal_words.MEMBER_UNKNOWN()
     assert await stage.core.store.policy(elsewhere.guild.id) == Policy()
 
 
@@ -213,7 +213,7 @@ async def test_f52_no_moderators_command_works_in_a_direct_message(stage: Stage)
         if any(not isinstance(value, str | bool | int) for value in options.values()):
             continue  # there is nobody to be named in a direct message
         said = stage.said(await stage.mo.user.slash(path, **options))
-        assert said.text == words.SERVER_ONLY, path
+        assert said.text == refusal_words.SERVER_ONLY(), path
     assert await everything_written(stage) == before
     stage.env.errors.clear()
 
@@ -243,7 +243,7 @@ async def test_f53_no_button_of_a_card_does_anything_for_somebody_else(stage: St
         result = await stage.press(stage.bob, card, label)
         assert result.modal is None, label
         said = stage.said(result)
-        assert (said.text, said.private) == (words.NOT_YOURS, True), label
+        assert (said.text, said.private) == (words.NOT_YOURS(), True), label
     assert card.is_there
     assert len(krea.orders) == orders
     assert krea.cancelled == []

@@ -14,7 +14,7 @@ from bot.jobs import JobKind
 from bot.policy import MOST_ENTRIES, Policy
 from bot.quota import Period, Window
 from cogs import moderation_words as say
-from cogs import server_log, time_zones, words
+from cogs import refusal_words, server_log, time_zones, words
 from tests.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
 from tests.discord.line import POSTED, Line
 from tests.discord.stage import Card, Stage
@@ -61,7 +61,7 @@ async def test_a_member_whom_discord_let_through_is_refused_by_the_bot_itself(st
     commands = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
     commands[path.split(maxsplit=1)[0]]["default_member_permissions"] = None
     refusal = stage.said(await stage.ada.slash(stage.channel, path, **EVERY[path]))
-    assert refusal.text == words.MODERATORS_ONLY
+    assert refusal.text == refusal_words.MODERATORS_ONLY()
     assert refusal.private
     assert await policy(stage) == Policy()
     assert await record(stage) == []
@@ -93,9 +93,9 @@ async def test_another_servers_settings_are_another_matter(stage: Stage) -> None
 async def test_at_first_it_says_what_to_decide_and_what_is_in_force(stage: Stage) -> None:
     card = await stage.settings("show")
     assert card.private
-    assert say.FIRST_TITLE in card.text
-    assert say.SET_BY_MODERATORS not in card.text
-    defaults = card.text.split(say.BOT_DEFAULT)[1]
+    assert say.FIRST_TITLE() in card.text
+    assert say.SET_BY_MODERATORS() not in card.text
+    defaults = card.text.split(say.BOT_DEFAULT())[1]
     assert "**Channels:** everywhere · `/settings channels`" in defaults
     assert "**Default model:** Nano Banana 2 · " in defaults
     assert "**Time zone:** UTC · " in defaults
@@ -114,8 +114,8 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
     artist, other = stage.person("gil", stage.artists), stage.guild.create_text_channel("other")
 
     text = (await stage.settings("show", member=artist, model=NANO_BANANA_2)).text
-    assert say.FIRST_TITLE not in text
-    ours, defaults = text.split(say.SET_BY_MODERATORS)[1].split(say.BOT_DEFAULT)
+    assert say.FIRST_TITLE() not in text
+    ours, defaults = text.split(say.SET_BY_MODERATORS())[1].split(say.BOT_DEFAULT())
     assert f"**Channels:** only in <#{stage.channel.id}>" in ours
     assert "for everybody, 2 rules" in ours
     assert "**Default model:** Flux 1 Dev" in ours
@@ -152,7 +152,7 @@ async def test_a_denied_channel_is_allowed_again(stage: Stage) -> None:
     await stage.settings("channels", action="deny", channel=stage.channel)
     assert "Go to another one" in (await stage.imagine()).text
     assert await offered(stage, "imagine", "model", who=stage.ada) == []
-    assert say.UNCHANGED in (await stage.settings("channels", action="deny", channel=stage.channel)).text
+    assert say.UNCHANGED() in (await stage.settings("channels", action="deny", channel=stage.channel)).text
     await stage.settings("channels", action="clear", channel=stage.channel)
     await stage.until_says(await stage.imagine(), "Completed")
     assert [entry[:3] for entry in await record(stage)] == [
@@ -357,7 +357,7 @@ async def log_channel(stage: Stage) -> Any:
     log = stage.guild.create_text_channel("log")
     said = await stage.settings("log-channel", channel=log)
     assert f"posted in <#{log.id}>" in said.text
-    assert [card.text for card in stage.cards(log)] == [say.LOG_HELLO]
+    assert [card.text for card in stage.cards(log)] == [say.LOG_HELLO()]
     return log
 
 
@@ -390,7 +390,7 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
     await stage.until_says(await stage.imagine(prompt="a secret", private=True), "Completed")
     await stage.until(lambda: len(stage.cards(log)) == 2)
     entry = stage.cards(log)[-1]
-    assert say.LOG_PRIVATE in entry.text
+    assert say.LOG_PRIVATE() in entry.text
     assert "a secret" not in entry.text
     assert "cost **$0.08**" in entry.text
     assert entry.files == entry.gallery == []
@@ -452,24 +452,24 @@ async def test_when_discord_does_not_take_the_first_post_the_log_stays_as_it_was
 # -- what was typed wrongly --------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("channels", {"action": "allow"}, say.NAME_CHANNEL),
-    ("channels", {"action": "deny"}, say.NAME_CHANNEL),
-    ("models", {"action": "allow"}, say.NAME_MODEL),
+    ("channels", {"action": "allow"}, say.NAME_CHANNEL()),
+    ("channels", {"action": "deny"}, say.NAME_CHANNEL()),
+    ("models", {"action": "allow"}, say.NAME_MODEL()),
     ("models", {"action": "deny", "model": "krea/nobody/*"}, "No model matches `krea/nobody/*`"),
     ("models", {"action": "deny", "model": "(a+)+*"}, "No model matches"),
     ("models", {"action": "deny", "model": "nano-bananna-2"}, "Did you mean"),
-    ("models", {"model": FLUX}, say.ACTION_FIRST),
+    ("models", {"model": FLUX}, say.ACTION_FIRST()),
     ("default-model", {"model": "nothing like it at all"}, "There is no model"),
-    ("default-model", {"model": FLUX, "clear": True}, say.EITHER),
+    ("default-model", {"model": FLUX, "clear": True}, say.EITHER()),
     ("default-model", {"model": "krea/enhance/topaz/standard-enhance"}, "cannot be the default"),
-    ("age-restricted", {"action": "add"}, say.NAME_MODEL),
+    ("age-restricted", {"action": "add"}, say.NAME_MODEL()),
     ("age-restricted", {"action": "add", "model": "pixazo/?"}, "No model matches"),
-    ("age-restricted", {"model": FLUX}, say.ACTION_FIRST),
-    ("words", {"action": "add"}, say.NAME_WORDS),
-    ("words", {"action": "add", "words": " , ,"}, say.NAME_WORDS),
+    ("age-restricted", {"model": FLUX}, say.ACTION_FIRST()),
+    ("words", {"action": "add"}, say.NAME_WORDS()),
+    ("words", {"action": "add", "words": " , ,"}, say.NAME_WORDS()),
     ("words", {"action": "add", "words": "fine, *"}, "`*` cannot go on the list"),
     ("words", {"action": "add", "words": "x" * 61}, "cannot go on the list"),
-    ("words", {"words": "gore"}, say.ACTION_FIRST),
+    ("words", {"words": "gore"}, say.ACTION_FIRST()),
     ("time-zone", {"zone": "Mars/Olympus_Mons"}, "There is no time zone `Mars/Olympus_Mons`"),
     ("time-zone", {"zone": "`../../etc/passwd`"}, "There is no time zone"),
 ]
@@ -618,7 +618,7 @@ async def test_help_shows_only_what_the_reader_may_use(stage: Stage) -> None:
     stage.env.backend.get_dm_channel(stage.ada.id)
     direct = stage.said(await stage.ada.user.slash("help"))
     assert named(direct) == {"/models", "/privacy"}
-    assert say.HELP_DIRECT in direct.text
+    assert words.HELP_DIRECT() in direct.text
 
 
 async def test_help_says_where_pictures_are_made(stage: Stage) -> None:

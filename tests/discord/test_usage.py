@@ -10,7 +10,7 @@ import time_machine
 from bot.jobs import FailureReason
 from bot.models import Model
 from bot.quota import parse_usd
-from cogs import models_page, words
+from cogs import models_page, usage_words
 from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
 from tests.discord.stage import Card, Stage
 
@@ -33,7 +33,7 @@ async def test_somebody_who_ordered_nothing_has_everything_left(stage: Stage) ->
     assert amounts(card) == (0, 0, 1_000_000)
     assert "Quota: **$1.00 per day** (the bot's default)" in card.text
     assert "Resets <t:" in card.text
-    assert words.USAGE_NO_JOBS in card.text
+    assert usage_words.NO_JOBS() in card.text
     assert "`░░░░░░░░░░░░░░░░░░░░`" in card.text
 
 
@@ -52,7 +52,7 @@ async def test_spent_set_aside_and_left_add_up_while_jobs_run(stage: Stage) -> N
     assert amounts(card) == (80_000, 160_000, 760_000)
     assert sum(amounts(card)) == 1_000_000
     assert "`██▒▒▒░░░░░░░░░░░░░░░`" in card.text
-    lines = card.text.split(words.USAGE_JOBS)[1].strip("*\n").splitlines()
+    lines = card.text.split(usage_words.JOBS())[1].strip("*\n").splitlines()
     assert [line.split(" · ")[:3] for line in lines[::2]] == [
         ["🎨 Processing", "Nano Banana 2", "$0.16"],
         ["⚠️ Failed", "Nano Banana 2", "$0.00"],
@@ -92,7 +92,7 @@ async def test_the_previous_period_is_told_apart_from_this_one(stage: Stage) -> 
     with time_machine.travel(stage.env.now() + timedelta(days=1)):
         assert amounts(await usage(stage)) == (0, 0, 1_000_000)
         previous = await usage(stage, period="previous")
-    assert words.USAGE_PREVIOUS_TITLE in previous.title
+    assert usage_words.PREVIOUS_TITLE() in previous.title
     assert amounts(previous) == (80_000, 0, 920_000)
     assert "yesterday's fox" in previous.text
     assert "Ended <t:" in previous.text
@@ -165,7 +165,7 @@ async def test_one_model_tells_what_it_takes_and_each_price(stage: Stage) -> Non
 
 async def test_a_model_without_a_price_says_so(stage: Stage) -> None:
     text = stage.said(await stage.ada.slash(stage.channel, "models", model="krea/google/nano-banana-2.1")).text
-    assert words.MODEL_NO_PRICE in text
+    assert usage_words.MODEL_NO_PRICE() in text
 
 
 async def test_a_model_nobody_knows_is_refused_with_what_was_meant(stage: Stage) -> None:

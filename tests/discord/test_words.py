@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot import errors
 from bot.errors import RequestRefused, UnusableImage
 from bot.jobs import FailureReason
-from cogs import words
+from cogs import refusal_words, words
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
 DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -83,10 +83,10 @@ EVERY_REFUSAL = [
 
 @pytest.mark.parametrize("error", EVERY_REFUSAL, ids=repr)
 def test_every_refusal_is_a_sentence_without_holes(error: RequestRefused) -> None:
-    text = words.refusal(error)
+    text = refusal_words.refusal(error)
     assert text.endswith((".", "?"))
     assert not re.search(r"\{|None|%s", text)
-    assert text != words.UNEXPECTED
+    assert text != refusal_words.UNEXPECTED()
     assert len(text) < 500
 
 
@@ -95,7 +95,7 @@ def test_every_kind_of_refusal_has_words() -> None:
         return {kind, *(found for child in kind.__subclasses__() for found in kinds(child))}
 
     own = {kind for kind in kinds(RequestRefused) if kind.__module__ == "bot.errors"} - {RequestRefused}
-    handled = set(re.findall(r"case (\w+)\(", inspect.getsource(words.refusal)))
+    handled = set(re.findall(r"case (\w+)\(", inspect.getsource(refusal_words.refusal)))
     assert {kind.__name__ for kind in own} <= handled
 
 
@@ -103,14 +103,14 @@ def test_a_refusal_nobody_has_words_for_is_still_answered() -> None:
     class NewRefusal(RequestRefused):
         pass
 
-    assert words.refusal(NewRefusal()) == words.UNEXPECTED
+    assert refusal_words.refusal(NewRefusal()) == refusal_words.UNEXPECTED()
 
 
 @pytest.mark.parametrize("reason", FailureReason)
 def test_every_reason_to_fail_has_its_sentence(reason: FailureReason) -> None:
-    assert words.FAILURES[reason].endswith(".")
+    assert words.FAILURES[reason]().endswith(".")
 
 
 def test_did_you_mean_names_at_most_three() -> None:
     error = errors.UnknownModel(model_id="x", suggestions=("a", "b", "c", "d"))
-    assert words.refusal(error).endswith("Did you mean `a` or `b` or `c`?")
+    assert refusal_words.refusal(error).endswith("Did you mean `a` or `b` or `c`?")

@@ -1,0 +1,41 @@
+"""Controls: what buttons, choices and forms have in common. They answer in the language of whoever uses them, and what
+goes wrong becomes a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+from discord import ui
+
+from cogs import audience, failures
+
+
+class Control:
+    """Comes before `ui.DynamicItem` among the parents of a button or choice, which says in `used` what it does."""
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Somebody pressed or chose."""
+        audience.address(interaction)
+        try:
+            await self.used(interaction)
+        except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
+            await failures.report(interaction, error)
+
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
+        """What it does; whatever it raises is reported."""
+        raise NotImplementedError
+
+
+class Form(ui.Modal):
+    """A modal. What it asks is said in the language of whoever opened it."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        """Comes before `on_submit`."""
+        audience.address(interaction)
+        return True
+
+    async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:
+        """Same words as for a command that failed."""
+        await failures.report(interaction, error)
