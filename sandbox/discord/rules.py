@@ -18,6 +18,10 @@ IN_CONTAINER = frozenset({ACTION_ROW, SECTION, TEXT, GALLERY, FILE, SEPARATOR})
 AT_TOP = IN_CONTAINER | {CONTAINER}
 
 COMMAND_NAME = re.compile(r"^[-_'\w]{1,32}$")
+LOCALE = re.compile(
+    r"en-(US|GB)|zh-(CN|TW)|es-(ES|419)|pt-BR|sv-SE|"
+    r"bg|cs|da|de|el|fi|fr|hi|hr|hu|id|it|ja|ko|lt|nl|no|pl|ro|ru|th|tr|uk|vi"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,25 +203,32 @@ def check_modal(modal: Json) -> None:
 def check_choices(choices: list[Json]) -> None:
     require(len(choices) <= 25, "choices: 25 or fewer")
     for choice in choices:
-        require(1 <= len(str(choice.get("name") or "")) <= 100, "choice: name between 1 and 100")
+        for text in (str(choice.get("name") or ""), *_localized(choice, "name")):
+            require(1 <= len(text) <= 100, "choice: name between 1 and 100")
         require(len(str(choice.get("value"))) <= 100, "choice: value of 100 or fewer")
 
 
 def check_command(command: Json) -> None:
     name, kind = str(command.get("name") or ""), command.get("type", 1)
     if kind != 1:
-        require(1 <= len(name) <= 32, "command: name")
+        for text in (name, *_localized(command, "name")):
+            require(1 <= len(text) <= 32, "command: name")
         return
     _check_named(command)
-    require(_command_length(command) <= 8000, "command: 8000 characters in all")
+    require(_command_length(command) <= 8000, "command: 8000 characters in all, counting the longest localizations")
 
 
 def _check_named(item: Json) -> None:
-    name, description = str(item.get("name") or ""), str(item.get("description") or "")
-    require(COMMAND_NAME.match(name) and name == name.lower(), f"name: {name!r}")
-    require(1 <= len(description) <= 100, f"{name}: description between 1 and 100")
+    name = str(item.get("name") or "")
+    for text in (name, *_localized(item, "name")):
+        require(COMMAND_NAME.match(text) and text == text.lower(), f"name: {text!r}")
+    for text in (str(item.get("description") or ""), *_localized(item, "description")):
+        require(1 <= len(text) <= 100, f"{name}: description between 1 and 100")
     options: list[Json] = rows(item, "options")
     require(len(options) <= 25, f"{name}: 25 options at most")
+    for locale in {"en-US"}.union(*(fields(option, "name_localizations") for option in options)):
+        shown = {fields(option, "name_localizations").get(locale, option.get("name")) for option in options}
+        require(len(shown) == len(options), f"{name}: option names must be unique, in {locale} as well")
     optional_seen = False
     for option in options:
         _check_named(option)
@@ -229,7 +240,17 @@ def _check_named(item: Json) -> None:
         check_choices(choices)
 
 
+def _localized(item: Json, field: str) -> list[str]:
+    texts = fields(item, f"{field}_localizations")
+    require(all(LOCALE.fullmatch(locale) for locale in texts), f"{field}_localizations: unknown locale")
+    return [str(text) for text in texts.values()]
+
+
+def _longest(item: Json, field: str) -> int:
+    return max(len(text) for text in (str(item.get(field) or ""), *_localized(item, field)))
+
+
 def _command_length(item: Json) -> int:
-    own = len(str(item.get("name") or "")) + len(str(item.get("description") or ""))
-    own += sum(len(str(c["name"])) + len(str(c["value"])) for c in rows(item, "choices"))
+    own = _longest(item, "name") + _longest(item, "description")
+    own += sum(_longest(choice, "name") + len(str(choice["value"])) for choice in rows(item, "choices"))
     return own + sum(_command_length(option) for option in rows(item, "options"))
