@@ -16,7 +16,7 @@ MORE ?=
 MONEY := bot/quota.py,bot/store/ledger.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test screenshots matrix report bench torture lint types format audit lock clean
+.PHONY: help demo run test screenshots matrix report bench torture lint types format languages audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ types: $(INSTALLED) ## pyright
 format: $(INSTALLED) ## put the source into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+languages: $(INSTALLED) ## renew the catalogues in cogs/languages after words changed; says what is missing
+	@$(BIN)/python .ci/languages.py
 
 audit: $(INSTALLED) ## known vulnerabilities in the lock: 'Error 1' means found, 'Error 3' means could not ask
 	@$(BIN)/python .ci/audit.py requirements-dev.lock

@@ -57,6 +57,7 @@ from cogs.quota import QuotaCommands
 from cogs.reply import Replies
 from cogs.server_log import ServerLog
 from cogs.settings import SettingsCommands
+from cogs.translator import CommandTranslator
 from cogs.usage import Usage
 from cogs.warnings import Warnings
 
@@ -136,6 +137,7 @@ class Bot(commands.Bot):
         if self.application is not None:
             self.operator.set_owner(self.application)
         await self._add_commands()
+        await self.tree.set_translator(CommandTranslator())
         await self.service.resume()
         if self._settings.sync_commands:
             try:
@@ -156,8 +158,9 @@ class Bot(commands.Bot):
             module.install(self, self.desk)
 
     async def _sync_commands(self) -> None:
-        """Register commands only when they changed: Discord allows 200 registrations a day."""
-        payload = [command.to_dict(self.tree) for command in self.tree.get_commands()]
+        """Register commands only when they or their translations changed: Discord allows 200 registrations a day."""
+        translator = CommandTranslator()
+        payload = [await command.get_translated_payload(self.tree, translator) for command in self.tree.get_commands()]
         digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
         key = f"commands of {self.application_id}"
         registered = {command.name for command in await self.tree.fetch_commands()}

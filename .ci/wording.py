@@ -1,0 +1,102 @@
+"""Wording: what a translation must keep of the English, and what Discord takes.
+
+Facts, code, links, commands, emoji and the shape of the lines stay; the words around them are the translator's.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from string import Formatter
+
+from phrases import CODE, OPTION_IN_CODE, Entry
+
+from cogs.language import OPTION
+
+FACTS = {
+    "amount": "$1,234,567.654321",
+    "zone": "America/Argentina/ComodRivadavia",
+    "time": "23:59",
+}
+"""How long the facts get in places where room is tight."""
+
+OPTION_NAME = re.compile(r"[-_'\w]{1,32}")
+KEPT = re.compile(r"\]\([^)]*\)|(?<![\w/])/[a-z][-a-z]*|<[^<>]+>|\*\*|__")
+"""Where a link goes, commands, what Discord replaces, bold and underlined."""
+
+LINE_START = re.compile(r"^(?:#{1,3} |-# |\d+\. |[-*] |> )?", re.MULTILINE)
+WORD = re.compile(r"[^\W\d_]+")
+FEW_WORDS = 3
+"""So many words may be the same in another language."""
+
+
+def complaints(entry: Entry, forms: Sequence[str], options: Mapping[str, str]) -> list[str]:
+    """What is wrong with saying `entry` so. `options` are the names of options in that language."""
+    models = [entry.text] if entry.plural is None else [entry.text, entry.plural]
+    found: list[str] = []
+    for number, form in enumerate(forms):
+        # The first form may be for one alone, like the English one; wherever it is not, it needs the count.
+        alone = number == 0 and names(form) == names(models[0])
+        found += _complaints(entry, form, models[0] if alone else models[-1], options)
+    return found
+
+
+def _complaints(entry: Entry, form: str, model: str, options: Mapping[str, str]) -> Iterator[str]:
+    if not form.strip():
+        yield "is empty"
+        return
+    if names(form) != names(model):
+        yield f"has {_braces(form)} where the English has {_braces(model)}"
+        return
+    if entry.limit is not None and (length := len(filled(form))) > entry.limit:
+        yield f"is {length} characters long; {entry.limit} fit"
+    if entry.context == OPTION and not (OPTION_NAME.fullmatch(form) and form == form.lower()):
+        yield "is no name for an option: lower-case letters, digits, - and _, no blanks"
+    if unicodedata.normalize("NFC", form) != form:
+        yield "has letters put together from parts; write each as one (Unicode NFC)"
+    if form == model and len(WORD.findall(CODE.sub("", form))) > FEW_WORDS:
+        yield "is still English"
+    if LINE_START.findall(form) != LINE_START.findall(model):
+        yield f"has lines that begin with {LINE_START.findall(form)}, not {LINE_START.findall(model)}"
+    if _edges(form) != _edges(model):
+        yield "begins or ends with a blank where the English does not, or the other way round"
+    wanted, kept = _kept(model, options), _kept(form, {})
+    for part in wanted - kept:
+        yield f"lacks {part}"
+    for part in kept - wanted:
+        yield f"has {part}, which the English has not"
+
+
+def names(text: str) -> set[str]:
+    """The facts of a phrase, with how each is written."""
+    try:
+        parts = [(name, turned, how) for _, name, how, turned in Formatter().parse(text) if name is not None]
+    except ValueError:
+        return {"a brace that is not closed"}
+    return {
+        f"{name}{'!' if turned else ''}{turned or ''}{':' if how else ''}{how or ''}" for name, turned, how in parts
+    }
+
+
+def filled(text: str) -> str:
+    """The phrase with facts as long as they get. Raises KeyError where nobody said how long."""
+    return text.format_map(FACTS) if names(text) else text
+
+
+def _braces(text: str) -> str:
+    return ", ".join(f"{{{name}}}" for name in sorted(names(text))) or "no facts"
+
+
+def _edges(text: str) -> tuple[bool, bool]:
+    return text[:1].isspace(), text[-1:].isspace()
+
+
+def _kept(text: str, options: Mapping[str, str]) -> Counter[str]:
+    """What has to be there in every language. Options are called what the reader's Discord calls them."""
+    kept = Counter(OPTION_IN_CODE.sub(lambda name: options.get(name[0], name[0]), code) for code in CODE.findall(text))
+    plain = CODE.sub("", text)
+    kept.update(KEPT.findall(plain))
+    kept.update(character for character in plain if unicodedata.category(character) == "So")
+    return kept
