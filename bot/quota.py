@@ -61,6 +61,24 @@ class Window:
         """The calendar period that ended where this one starts."""
         return Window.containing(self.start - timedelta(microseconds=1), period, time_zone)
 
+    def days(self, time_zone: ZoneInfo) -> tuple[Window, ...]:
+        """The calendar days that begin in it, which fill it when it is a calendar period of that zone."""
+        days: list[Window] = []
+        start = self.start
+        while start < self.end:
+            days.append(Window.containing(start, Period.DAY, time_zone))
+            start = days[-1].end
+        return tuple(days)
+
+    def hours(self) -> tuple[Window, ...]:
+        """Its hours one after the other; the last is shorter where the clocks change by half an hour."""
+        hours: list[Window] = []
+        start = self.start
+        while start < self.end:
+            hours.append(Window(start=start, end=min(start + timedelta(hours=1), self.end)))
+            start = hours[-1].end
+        return tuple(hours)
+
 
 def _local_to_utc(naive: datetime, time_zone: ZoneInfo) -> datetime:
     """The instant of a local wall time. A midnight that a clock change skips is the first instant after the gap."""
@@ -221,6 +239,26 @@ class SpendLine:
     model_id: str
     jobs: int
     spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpendPart:
+    """Another one: what all members together spent on one model in one of the parts of the window, counted from 0."""
+
+    part: int
+    model_id: str
+    jobs: int
+    spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpendReport:
+    """What a server spent, looked at in two ways that add up to the same."""
+
+    lines: tuple[SpendLine, ...]
+    """By member and model, dearest first."""
+    parts: tuple[SpendPart, ...]
+    """By part and model, in the order of time; only where something was spent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -32,6 +32,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.pixels": PIXELS,
     "bot.image_worker": PIXELS,
     "bot.images": DOMAIN,
+    "bot.chart": set(),
+    # Drawing has a process of its own too: what it needs takes longer to import than the whole bot.
+    "bot.lettering": {"bot.chart", "matplotlib"},
+    "bot.plot": {"bot.chart", "bot.lettering", "bot.quota", "matplotlib"},
+    "bot.chart_worker": {"bot.chart", "bot.plot"},
+    "bot.chart_maker": {"bot.chart"},
     "bot.pictures": DOMAIN,
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
     "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},

@@ -24,10 +24,11 @@ from bot.errors import (
     TooManyRunning,
 )
 from bot.jobs import Failure, FailureReason, JobStatus
-from bot.quota import Balance, Limits, LimitSubject, Member, Period, Quota, QuotaSource, Window
+from bot.quota import Balance, Limits, LimitSubject, Member, Period, Quota, QuotaSource, SpendReport, Window
 from bot.store import ledger
 from bot.store.store import Store
 from bot.store.verify import verify_file
+from tests.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
 
 BOB = Member(guild_id=1, user_id=8)
@@ -435,6 +436,53 @@ async def test_a_report_shows_settled_spending_by_member_and_model_dearest_first
     await admitted(store, 10_000, now=NOON + timedelta(days=1))
     lines = await store.spend(1, window)
     assert [(line.user_id, line.jobs, line.spent_usd_micros) for line in lines] == [(8, 1, 200_000), (7, 2, 150_000)]
+
+
+async def test_a_report_also_says_when_it_was_spent_in_the_days_of_the_server(store: Store) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    days = Window.containing(NOON, Period.WEEK, berlin).days(berlin)
+    assert await store.spend_report(1, days) == SpendReport(lines=(), parts=())
+    monday = days[0].start
+    spendings = [
+        (ADA, FLUX, 70_000, monday),
+        (BOB, FLUX, 200_000, monday + timedelta(hours=23, minutes=59)),
+        (ADA, NANO_BANANA_2, 80_000, monday + timedelta(days=1)),
+        (ADA, NANO_BANANA_2, 60_000, days[-1].end - timedelta(seconds=1)),
+        (ADA, NANO_BANANA_2, 500_000, days[-1].end),
+        (ADA, NANO_BANANA_2, 500_000, monday - timedelta(seconds=1)),
+        (Member(guild_id=2, user_id=7), FLUX, 400_000, monday),
+    ]
+    for member, model_id, charge, at in spendings:
+        reply = a_command(charge, member=member, now=at, model_id=model_id)
+        await store.admit(member=member, reply=reply, limits=limits(), now=at)
+        await store.accept(reply.id, message_id=99)
+        await finished(store, reply.jobs[0].id, charged_usd_micros=charge, now=at)
+    report = await store.spend_report(1, days)
+    assert [(part.part, part.model_id, part.jobs, part.spent_usd_micros) for part in report.parts] == [
+        (0, FLUX, 2, 270_000),
+        (1, NANO_BANANA_2, 1, 80_000),
+        (6, NANO_BANANA_2, 1, 60_000),
+    ]
+    assert [(line.user_id, line.model_id, line.jobs, line.spent_usd_micros) for line in report.lines] == [
+        (8, FLUX, 1, 200_000),
+        (7, NANO_BANANA_2, 2, 140_000),
+        (7, FLUX, 1, 70_000),
+    ]
+
+
+async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(store: Store) -> None:
+    plan = await store._database.read(
+        lambda connection: [
+            row["detail"]
+            for row in connection.execute(
+                f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART}", {"account_id": 1, "parts": "[[0, 1]]"}
+            )
+        ]
+    )
+    of_the_server = "SEARCH reservations USING INDEX reservations_by_server (server_account_id=? AND reserved_at>? AND"
+    assert plan[0].startswith("SCAN parts")
+    assert plan[1].startswith(of_the_server)
+    assert plan[2].startswith("SEARCH jobs USING INDEX")
 
 
 async def test_prices_up_to_ten_million_dollars_are_exact(store: Store) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
@@ -122,6 +123,37 @@ def test_windows_contain_their_moment_and_follow_each_other_without_a_gap(
     assert Window.containing(window.end, period, time_zone).start == window.end
     assert Window.containing(window.end - timedelta(microseconds=1), period, time_zone) == window
     assert window.before(period, time_zone).end == window.start
+
+
+@pytest.mark.f10
+@given(
+    moment=st.datetimes(min_value=datetime(2020, 1, 1), max_value=datetime(2037, 1, 1)),  # noqa: DTZ001
+    period=st.sampled_from(Period),
+    zone=st.sampled_from(ZONES),
+)
+def test_days_and_hours_fill_a_window_exactly(moment: datetime, period: Period, zone: str) -> None:
+    time_zone = ZoneInfo(zone)
+    window = Window.containing(moment.replace(tzinfo=UTC), period, time_zone)
+    for parts in (window.days(time_zone), window.hours()):
+        assert (parts[0].start, parts[-1].end) == (window.start, window.end)
+        assert all(one.end == following.start for one, following in pairwise(parts))
+        assert all(one.start < one.end for one in parts)
+
+
+@pytest.mark.f10
+@pytest.mark.parametrize(
+    ("zone", "moment", "hours", "last_minutes"),
+    [
+        ("Europe/Berlin", utc(2026, 3, 29, 12), 23, 60),
+        ("Europe/Berlin", utc(2026, 10, 25, 12), 25, 60),
+        ("Europe/Berlin", NOON, 24, 60),
+        ("Australia/Lord_Howe", utc(2026, 10, 3, 20), 24, 30),
+    ],
+)
+def test_a_day_has_the_hours_that_its_clocks_show(zone: str, moment: datetime, hours: int, last_minutes: int) -> None:
+    found = Window.containing(moment, Period.DAY, ZoneInfo(zone)).hours()
+    assert len(found) == hours
+    assert found[-1].end - found[-1].start == timedelta(minutes=last_minutes)
 
 
 def test_in_every_zone_one_day_follows_the_other_on_whole_quarters_of_an_hour() -> None:

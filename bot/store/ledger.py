@@ -32,10 +32,12 @@ from bot.quota import (
     Period,
     Quota,
     SpendLine,
+    SpendPart,
+    SpendReport,
     Window,
     format_usd,
 )
-from bot.store.columns import to_micros, to_moment, to_quarter
+from bot.store.columns import to_json, to_micros, to_moment, to_quarter
 from bot.store.limits import Change, Terms, record
 
 OPERATOR_ACCOUNT_ID = 1
@@ -112,6 +114,15 @@ FROM reservations JOIN jobs ON jobs.id = reservations.job_id
 WHERE reservations.state = 'settled' AND reservations.server_account_id = ?
     AND reservations.reserved_at >= ? AND reservations.reserved_at < ?
 GROUP BY jobs.user_id, jobs.model_id ORDER BY spent DESC, jobs.user_id, jobs.model_id
+"""
+# One walk along the index for each part of the window: CROSS JOIN keeps the parts outside.
+_SPEND_BY_PART = """
+SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
+FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id
+WHERE reservations.state = 'settled' AND reservations.server_account_id = :account_id
+    AND reservations.reserved_at >= json_extract(parts.value, '$[0]')
+    AND reservations.reserved_at < json_extract(parts.value, '$[1]')
+GROUP BY parts.key, jobs.user_id, jobs.model_id
 """
 _HOUSE_LINES = """
 SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
@@ -309,6 +320,31 @@ def spend(connection: sqlite3.Connection, guild_id: int, window: Window) -> list
         SpendLine(user_id=row["user_id"], model_id=row["model_id"], jobs=row["jobs"], spent_usd_micros=row["spent"])
         for row in rows
     ]
+
+
+def spend_report(connection: sqlite3.Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
+    """Settled spending in these parts of a window, read once and looked at in two ways."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
+    by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
+    by_part: dict[tuple[int, str], tuple[int, int]] = {}
+    query = {"account_id": account["id"] if account else None, "parts": spans}  # who never ordered has none
+    for part, user_id, model_id, jobs, spent in connection.execute(_SPEND_BY_PART, query):
+        jobs_before, spent_before = by_member.get((user_id, model_id), (0, 0))
+        by_member[user_id, model_id] = jobs_before + jobs, spent_before + spent
+        jobs_before, spent_before = by_part.get((part, model_id), (0, 0))
+        by_part[part, model_id] = jobs_before + jobs, spent_before + spent
+    lines = (
+        SpendLine(user_id=user_id, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
+        for (user_id, model_id), (jobs, spent) in by_member.items()
+    )
+    return SpendReport(
+        lines=tuple(sorted(lines, key=lambda line: (-line.spent_usd_micros, line.user_id or 0, line.model_id))),
+        parts=tuple(
+            SpendPart(part=part, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
+            for (part, model_id), (jobs, spent) in sorted(by_part.items())
+        ),
+    )
 
 
 def house_usd_micros(connection: sqlite3.Connection, *, since: datetime | None) -> int:
