@@ -58,7 +58,7 @@ class Imagine(commands.Cog):
             "resolution": resolution,
             "seed": seed,
             "creativity": creativity,
-            "style": style,
+            "style": style and self._desk.service.styles.id_of(style),
             "moodboard": moodboard,
         }
         request = JobRequest(
@@ -95,7 +95,7 @@ class Imagine(commands.Cog):
 
     @imagine.autocomplete("style")
     async def _styles(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await self._values(interaction, "style", text)
+        return await suggestions.styles(self._desk, interaction, text)
 
     async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
         return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.IMAGINE)

@@ -15,9 +15,8 @@ from bot.jobs import FailureReason
 from bot.quota import format_usd
 from cogs.language import Counted, Phrase
 
-# Discord's limits in characters. What is put into a phrase comes on top: an amount has up to 17.
+# Discord's limits in characters, for a phrase with its facts filled in.
 BUTTON = 80
-BUTTON_WITH_AMOUNT = 60
 MODAL = 45
 """The title of a modal, and each label in it."""
 
@@ -82,8 +81,8 @@ FAILURES: dict[FailureReason, Phrase] = {
 # -- buttons ------------------------------------------------------------------------------------------------
 
 CANCEL = Phrase("Cancel", longest=BUTTON)
-AGAIN_PRICE = Phrase("Again · {amount}", longest=BUTTON_WITH_AMOUNT)
-VARY_PRICE = Phrase("Vary · {amount}", longest=BUTTON_WITH_AMOUNT)
+AGAIN_PRICE = Phrase("Again · {amount}", longest=BUTTON)
+VARY_PRICE = Phrase("Vary · {amount}", longest=BUTTON)
 EDIT = Phrase("Edit", longest=BUTTON)
 RECIPE = Phrase("Recipe", longest=BUTTON)
 DELETE = Phrase("Delete", longest=BUTTON)
@@ -107,6 +106,11 @@ EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MODAL)
 EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MODAL)
 EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MODAL)
 NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached picture. Choose one that has, or use `/edit`.")
+
+# -- autocomplete --------------------------------------------------------------------------------------------
+
+OVER_WHAT_IS_LEFT = Phrase("over your {amount} left", longest=60)
+"""Behind the price of a model that costs more than the member has left."""
 
 # -- answers ------------------------------------------------------------------------------------------------
 

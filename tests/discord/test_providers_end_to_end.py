@@ -11,6 +11,7 @@ import pytest
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.providers.watcher import Watcher
+from bot.style_reader import StyleReader
 from cogs import words
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
@@ -19,6 +20,7 @@ from tests.discord.stage import Stage
 from tests.picture_samples import open_picture, picture
 
 PNG = picture("PNG")
+MOODBOARD = "123E4567-e89b-12d3-a456-426614174000"
 
 
 @pytest.fixture
@@ -42,6 +44,8 @@ ORDERS = [
     pytest.param("imagine", {"model": PIXAZO_LARGE}, 60_000, id="pixazo"),
     pytest.param("edit", {"image": ("fox.png", PNG), "image2": ("b.jpg", picture("JPEG"))}, 80_000, id="edit of two"),
     pytest.param("imagine", {"model": KREA_LARGE, "reference": ("fox.png", PNG)}, 65_000, id="krea with reference"),
+    pytest.param("imagine", {"model": KREA_LARGE, "moodboard": MOODBOARD}, 70_000, id="krea with moodboard"),
+    pytest.param("imagine", {"model": FLUX, "style": "style-clay"}, 7_000, id="flux with style"),
 ]
 
 
@@ -55,6 +59,32 @@ async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
     assert min(open_picture(card.file()).size) >= 256
     assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == price
     assert len(sandbox.orders) == 1
+
+
+async def test_a_moodboard_is_named_by_its_id(stage: Stage, sandbox: SandboxProvider) -> None:
+    card = await stage.imagine(model=KREA_LARGE, moodboard=f" {MOODBOARD} ")
+    await stage.until_says(card, "Completed", seconds=20)
+    assert sandbox.orders[0].body["moodboards"] == [{"id": MOODBOARD.lower(), "strength": 0.23}]
+
+
+@pytest.mark.parametrize("named", ["style-paper-cut", "Paper Cut", " paper-CUT"])
+async def test_a_style_is_named_by_its_id_or_its_title(stage: Stage, sandbox: SandboxProvider, named: str) -> None:
+    provider: Any = stage.core.service._lanes["krea"].provider
+    styles = stage.core.service.styles
+    await StyleReader(styles, provider, stage.core.store, is_open=lambda: True).read()
+    assert len(styles) == len(sandbox.styles)
+    card = await stage.imagine(model=FLUX, style=named)
+    await stage.until_says(card, "Completed", seconds=20)
+    assert sandbox.orders[0].body["styles"] == [{"id": "style-paper-cut", "strength": 1.0}]
+
+
+async def test_a_style_that_only_the_provider_can_judge_is_left_to_it(stage: Stage, sandbox: SandboxProvider) -> None:
+    card = await stage.imagine(model=FLUX, style="nobody-knows")
+    await stage.until_says(card, "Failed", "no such style", "not charged", seconds=20)
+    assert sandbox.bill_usd_micros == 0
+    sandbox.styles.append({"id": "nobody-knows"})
+    card = await stage.imagine(model=FLUX, style="nobody-knows")
+    await stage.until_says(card, "Completed", seconds=20)
 
 
 @pytest.mark.parametrize(
