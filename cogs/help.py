@@ -12,6 +12,7 @@ from cogs import render, words
 from cogs.allowance import allowance_of
 from cogs.answer import tell
 from cogs.desk import Desk
+from cogs.translator import described, menu_name
 
 Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 
@@ -31,10 +32,10 @@ class Help(commands.Cog):
         for command in self._tree.get_commands():
             if isinstance(command, app_commands.ContextMenu):
                 if interaction.guild_id is not None:
-                    members.append(words.HELP_MENU(name=command.name))
+                    members.append(words.HELP_MENU(name=menu_name(command.name)))
             elif command.name != "help" and _may_use(interaction, command):
                 lines = members if command.default_permissions is None else moderators
-                lines.append(f"`/{command.name}` — {command.description}")
+                lines.append(f"`/{command.name}` — {described(command.description)}")
         parts = ["\n".join([f"### {words.HELP_TITLE()}", *members])]
         if moderators:
             parts.append("\n".join([words.HELP_MODERATORS(), *moderators]))
