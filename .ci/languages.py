@@ -10,10 +10,13 @@ What is said in a language stands in `cogs/languages/<tag>.po`, whatever it was 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import io
 import json
+import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +193,17 @@ def _wrong(entry: Entry | None, string: Any, count: int, options: Mapping[str, s
     return complaints(entry, [string] if entry.plural is None else string, options)
 
 
+@contextmanager
+def _alone() -> Generator[None]:
+    """Two who work on catalogues at the same time do not undo each other."""
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
 def _save(tag: str, catalogue: Catalogue) -> None:
     _write(FOLDER / f"{tag}.po", written(catalogue))
     _write(FOLDER / f"{tag}.mo", compiled(catalogue))
@@ -214,7 +228,8 @@ def main() -> int:
     one.set_defaults(run=lambda given: fill(given.tag, given.file))
     given = parser.parse_args()
     try:
-        return given.run(given)
+        with _alone():
+            return given.run(given)
     except ValueError as error:
         print(error)
         return 1
