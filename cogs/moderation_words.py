@@ -27,6 +27,7 @@ CHANNELS = Phrase("Channels")
 MODELS = Phrase("Models")
 DEFAULT_MODEL = Phrase("Default model")
 LOG_CHANNEL = Phrase("Log channel")
+LANGUAGE = Phrase("Language")
 TIME_ZONE = Phrase("Time zone")
 WORDS = Phrase("Word list")
 AGE_RESTRICTED = Phrase("Age-restricted only")
@@ -136,6 +137,11 @@ PERMISSIONS = {
     "send_messages_in_threads": Phrase("Send Messages in Threads"),
     "attach_files": Phrase("Attach Files"),
 }
+
+LANGUAGE_NOW = Phrase("{language}, as in Discord")
+LANGUAGE_SET = Phrase("Cards that everybody sees and the log speak **{language}** (set by moderators).")
+LANGUAGE_OF_DISCORD = Phrase("Cards that everybody sees and the log speak **{language}**, like this server in Discord.")
+LANGUAGE_HINT = Phrase("-# What only one member sees speaks the language of their Discord.")
 
 ZONE_IS = {
     Period.DAY: Phrase(

@@ -86,6 +86,27 @@ class ServerLog:
         return True
 
 
+def lacking(guild: discord.Guild | None, channel_id: int) -> list[str] | None:
+    """Names of the permissions the bot lacks for posting pictures there; None when it does not know the channel."""
+    channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
+    if guild is None or channel is None:
+        return None
+    has = channel.permissions_for(guild.me)
+    send = "send_messages_in_threads" if isinstance(channel, discord.Thread) else "send_messages"
+    names = [name for name in ("view_channel", send, "attach_files") if not getattr(has, name)]
+    return [moderation_words.PERMISSIONS[name]() for name in names]
+
+
+def trouble(guild: discord.Guild | None, policy: Policy) -> str:
+    """What is in the way of the log, in a few words; '' when nothing is."""
+    if policy.log_channel_id is None:
+        return ""
+    missing = lacking(guild, policy.log_channel_id)
+    if missing is None:
+        missing = [moderation_words.PERMISSIONS["view_channel"]()]
+    return moderation_words.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
+
+
 def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture]) -> render.Layout:
     """Who and where, then what their card says."""
     address = view.reply.address

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -16,20 +15,17 @@ from discord.ext import commands
 
 from bot import wordlist
 from bot.jobs import JobKind
-from bot.pattern import Pattern, is_pattern
 from bot.policy import Alter, Policy
 from bot.quota import LimitSubject, Window
 from cogs import moderation_words as say
-from cogs import render, settings_page, suggestions, time_zones, words
+from cogs import patterns, render, server_log, settings_page, suggestions, time_zones, words
 from cogs.allowance import Allowance, default_model, place_in
 from cogs.answer import tell
 from cogs.desk import Desk
 from cogs.guards import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
-from cogs.language import speaking
+from cogs.language import LANGUAGES, speaking
 from cogs.quota import Reason
 from cogs.server_log import ServerLog
-
-_PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 
 ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
 RULE_ACTIONS = [
@@ -44,6 +40,7 @@ LIST_ACTIONS = [
     app_commands.Choice(name="Remove all", value=CLEAR),
     app_commands.Choice(name="List", value=LIST),
 ]
+LANGUAGE_CHOICES = [app_commands.Choice(name=name, value=tag) for tag, name in LANGUAGES.items()]
 _VERDICTS = {ALLOW: True, DENY: False, CLEAR: None}
 
 Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
@@ -60,12 +57,12 @@ class SettingsCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, desk: Desk, server_log: ServerLog) -> None:
+    def __init__(self, desk: Desk, log: ServerLog) -> None:
         self._desk = desk
         self._service = desk.service
         self._store = desk.service.store
         self._catalogue = desk.service.catalogue
-        self._server_log = server_log
+        self._server_log = log
 
     async def cog_load(self) -> None:
         """Names of time zones are read before anybody types one."""
@@ -112,7 +109,8 @@ class SettingsCommands(commands.Cog):
             server_default=server_default,
             bot_default=bot_default,
             cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
-            log_trouble=self._log_trouble(interaction, policy),
+            log_trouble=server_log.trouble(interaction.guild, policy),
+            locale=interaction.guild_locale,
         )
         case = settings_page.case_lines(allowance, member=who.mention, model=asked)
         await tell(interaction, settings_page.overview(seen, case))
@@ -171,7 +169,7 @@ class SettingsCommands(commands.Cog):
             if role is not None and what != CLEAR:
                 require_own_role(interaction, role)
             known = [rule.pattern for rule in (await self._policy(interaction)).model_rules]
-            pattern = self._pattern(model, known)
+            pattern = patterns.read(model, self._catalogue, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
                 await tell(interaction, render.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
@@ -231,9 +229,11 @@ class SettingsCommands(commands.Cog):
             await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
         elif model is None:
             await tell(interaction, render.refused(say.NAME_MODEL()))
-        elif (pattern := self._pattern(model, (await self._policy(interaction)).age_restricted)) is None:
-            await tell(interaction, render.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
         else:
+            pattern = patterns.read(model, self._catalogue, (await self._policy(interaction)).age_restricted)
+            if pattern is None:
+                await tell(interaction, render.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                return
             alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
             await self._change(interaction, alter, reason, settings_page.age_restricted)
 
@@ -276,7 +276,7 @@ class SettingsCommands(commands.Cog):
         alter = partial(Policy.with_words, entries=found, listed=what == ADD)
         await self._change(interaction, alter, reason, settings_page.word_list)
 
-    # -- log and clock --------------------------------------------------------------------------------
+    # -- log, language and clock --------------------------------------------------------------------------------
 
     @group.command(name="log-channel", description="Where every finished order is posted for moderators")
     @app_commands.describe(channel="Which channel", clear="Log nothing any more", reason="For the record")
@@ -291,21 +291,45 @@ class SettingsCommands(commands.Cog):
         if channel is not None and clear:
             await tell(interaction, render.refused(say.EITHER()))
         elif channel is None and not clear:
-            await self._list(interaction, _log_line)
+            await self._list(interaction, settings_page.log_channel)
         elif channel is None:
-            await self._change(interaction, partial(replace, log_channel_id=None), reason, _log_line)
+            await self._change(interaction, partial(replace, log_channel_id=None), reason, settings_page.log_channel)
         else:
             mention = f"<#{channel.id}>"
-            lacking = _lacking(interaction, channel.id)
-            if lacking is None:
+            missing = server_log.lacking(interaction.guild, channel.id)
+            if missing is None:
                 await tell(interaction, render.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
-            elif lacking:
-                text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(lacking))
+            elif missing:
+                text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
                 await tell(interaction, render.refused(text))
             elif not await self._greet(interaction, channel.id):
                 await tell(interaction, render.refused(say.LOG_REFUSED(channel=mention)))
             else:
-                await self._change(interaction, partial(replace, log_channel_id=channel.id), reason, _log_line)
+                await self._change(
+                    interaction, partial(replace, log_channel_id=channel.id), reason, settings_page.log_channel
+                )
+
+    @group.command(name="language", description="What public cards and the log are written in")
+    @app_commands.describe(
+        language="Which language", clear="Back to the language of this server in Discord", reason="For the record"
+    )
+    @app_commands.choices(language=LANGUAGE_CHOICES)
+    async def language(
+        self,
+        interaction: discord.Interaction[Any],
+        language: Action | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Cards that exist keep theirs; members are answered privately in their own."""
+        page = partial(settings_page.language, locale=interaction.guild_locale)
+        if language is not None and clear:
+            await tell(interaction, render.refused(say.EITHER()))
+        elif language is None and not clear:
+            await self._list(interaction, page)
+        else:
+            tag = None if language is None else language.value
+            await self._change(interaction, partial(replace, language=tag), reason, page)
 
     @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
     @app_commands.describe(zone="A city of that zone, such as Berlin", reason="For the record")
@@ -409,21 +433,6 @@ class SettingsCommands(commands.Cog):
                 lines.append(say.DEFAULT_NOT_ALLOWED(model=default.label))
         await tell(interaction, render.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
 
-    def _pattern(self, text: str, known: Collection[str]) -> str | None:
-        """The id of the model, or the pattern when it fits any model or is `known`; None when it fits nothing.
-
-        Raises UnknownModel.
-        """
-        typed = text.strip().casefold()
-        if typed in known:
-            return typed
-        if not is_pattern(typed):
-            return self._catalogue.get(text).id
-        if not _PATTERN.fullmatch(typed):
-            return None
-        pattern = Pattern(typed)
-        return typed if any(pattern.matches(model.id) for model in self._catalogue.models) else None
-
     def _default_of(self, policy: Policy) -> str:
         return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._desk.default_model)
 
@@ -431,28 +440,3 @@ class SettingsCommands(commands.Cog):
         default_id = self._default_of(policy)
         said = say.DEFAULT_MODEL_SET if default_id == policy.default_model_id else say.DEFAULT_MODEL_OF_BOT
         return said(model=self._service.model_label(default_id))
-
-    def _log_trouble(self, interaction: discord.Interaction[Any], policy: Policy) -> str:
-        if policy.log_channel_id is None:
-            return ""
-        lacking = _lacking(interaction, policy.log_channel_id)
-        if lacking is None:
-            lacking = [say.PERMISSIONS["view_channel"]()]
-        return say.LOG_WARNING(permissions=", ".join(lacking)) if lacking else ""
-
-
-def _lacking(interaction: discord.Interaction[Any], channel_id: int) -> list[str] | None:
-    """Names of the permissions the bot lacks for posting pictures there; None when it does not know the channel."""
-    guild = interaction.guild
-    channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
-    if guild is None or channel is None:
-        return None
-    has = channel.permissions_for(guild.me)
-    send = "send_messages_in_threads" if isinstance(channel, discord.Thread) else "send_messages"
-    return [say.PERMISSIONS[name]() for name in ("view_channel", send, "attach_files") if not getattr(has, name)]
-
-
-def _log_line(policy: Policy) -> str:
-    if policy.log_channel_id is None:
-        return say.LOG_IS_OFF()
-    return say.LOG_IS(channel=f"<#{policy.log_channel_id}>")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+import discord
 from discord import ui
 
 from bot.models import Model
@@ -14,7 +15,8 @@ from bot.quota import Quota
 from cogs import moderation_words as say
 from cogs import render, usage_words, words
 from cogs.allowance import Allowance
-from cogs.language import Phrase
+from cogs.audience import language_of_server
+from cogs.language import LANGUAGES, Phrase, language_for
 
 LINES_SHOWN = 25
 NAMES_IN_A_LINE = 5
@@ -38,6 +40,8 @@ class Overview:
     server_default: Quota | None
     bot_default: Quota
     cap: Quota | None
+    locale: discord.Locale | None
+    """What the server speaks in Discord."""
     log_trouble: str = ""
 
 
@@ -84,6 +88,7 @@ def _entries(seen: Overview) -> list[_Entry]:
             "/settings words",
         ),
         (say.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (say.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
         (say.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
             say.QUOTA(),
@@ -170,6 +175,28 @@ def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str
     denied = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if not allows]
     said = both if allowed and denied else only_in if allowed else not_in
     return said(allowed=_names(allowed), denied=_names(denied))
+
+
+def log_channel(policy: Policy) -> str:
+    """Where finished orders are posted."""
+    if policy.log_channel_id is None:
+        return say.LOG_IS_OFF()
+    return say.LOG_IS(channel=f"<#{policy.log_channel_id}>")
+
+
+def language(policy: Policy, *, locale: discord.Locale | None) -> str:
+    """What everybody is told in, and who decided that."""
+    said = say.LANGUAGE_SET if policy.language else say.LANGUAGE_OF_DISCORD
+    return f"{said(language=_language_name(policy, locale))}\n{say.LANGUAGE_HINT()}"
+
+
+def _language_in_short(seen: Overview) -> str:
+    name = _language_name(seen.policy, seen.locale)
+    return name if seen.policy.language else say.LANGUAGE_NOW(language=name)
+
+
+def _language_name(policy: Policy, locale: discord.Locale | None) -> str:
+    return LANGUAGES[language_for(language_of_server(policy, locale))]
 
 
 def _decide_first(seen: Overview) -> str:

@@ -84,6 +84,8 @@ CANCEL = Phrase("Cancel", longest=BUTTON)
 AGAIN_PRICE = Phrase("Again · {amount}", longest=BUTTON)
 VARY_PRICE = Phrase("Vary · {amount}", longest=BUTTON)
 EDIT = Phrase("Edit", longest=BUTTON)
+UPSCALE_PRICE = Phrase("Upscale · {amount}", longest=BUTTON_WITH_AMOUNT)
+PICTURE_PRICE = Phrase("Picture {number} · {amount}", longest=BUTTON_WITH_AMOUNT)
 RECIPE = Phrase("Recipe", longest=BUTTON)
 DELETE = Phrase("Delete", longest=BUTTON)
 NEWER = Phrase("Newer", longest=BUTTON)
@@ -101,10 +103,22 @@ PROMPT_ERASED = Phrase(
     "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )
 RECIPE_OF = Phrase("Recipe · {model}")
+RECIPE_OF_UPSCALE = Phrase("Upscale")
+"""Where a recipe else begins with a command."""
+
+UPSCALE_WHICH = Phrase("Which picture should be made larger?")
+UPSCALE_DEARER = Phrase("The price has gone up since then. Do you still want the picture made larger?")
+UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this picture larger.")
 
 EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MODAL)
 EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MODAL)
 EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MODAL)
+EDIT_MODAL_UPLOAD = Phrase("Other pictures to use (up to 3)", longest=MODAL)
+EDIT_MODAL_PICTURE = Phrase("Picture {number}", longest=CHOICE)
+EDIT_TOO_MANY = Counted(
+    "That is {count} picture. Choose or attach fewer: at most {most} go into one edit.",
+    "That are {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
+)
 NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached picture. Choose one that has, or use `/edit`.")
 
 # -- autocomplete --------------------------------------------------------------------------------------------

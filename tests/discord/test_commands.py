@@ -98,6 +98,11 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "clear": (BOOLEAN, False, None),
         "reason": (STRING, False, None),
     },
+    "settings language": {
+        "language": (STRING, False, ["en", "de", "fr", "es", "pt", "ja"]),
+        "clear": (BOOLEAN, False, None),
+        "reason": (STRING, False, None),
+    },
     "settings age-restricted": {
         "action": (STRING, False, ["add", "remove", "clear", "list"]),
         "model": (STRING, False, AUTOCOMPLETE),

@@ -60,7 +60,7 @@ def filled_in(stage: Stage, path: str, options: list[dict[str, Any]]) -> dict[st
             raise AssertionError(f"say here how to fill in {option} of /{path}")
     if path == "quota clear":
         del filled["role"]  # one of the two
-    if path in ("settings default-model", "settings log-channel"):
+    if path in ("settings default-model", "settings log-channel", "settings language"):
         del filled["clear"]  # either or
     return filled
 

@@ -50,6 +50,7 @@ EVERY: dict[str, dict[str, Any]] = {
     "settings age-restricted": {"action": "add", "model": FLUX},
     "settings words": {"action": "add", "words": "gore"},
     "settings log-channel": {"clear": True},
+    "settings language": {"language": "de"},
     "settings time-zone": {"zone": "Europe/Berlin"},
     "jobs": {},
 }
@@ -461,6 +462,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("models", {"model": FLUX}, say.ACTION_FIRST()),
     ("default-model", {"model": "nothing like it at all"}, "There is no model"),
     ("default-model", {"model": FLUX, "clear": True}, say.EITHER()),
+    ("language", {"language": "de", "clear": True}, say.EITHER()),
     ("default-model", {"model": "krea/enhance/topaz/standard-enhance"}, "cannot be the default"),
     ("age-restricted", {"action": "add"}, say.NAME_MODEL()),
     ("age-restricted", {"action": "add", "model": "pixazo/?"}, "No model matches"),
