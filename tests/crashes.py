@@ -317,13 +317,14 @@ def audit(world: World) -> Audit:
         for channel in world.discord.world.channels.values()
         for message in channel.messages.values()
     }
-    made_by = Counter(message.metadata["id"] for message in messages.values() if message.metadata)
+    cards = [message for message in messages.values() if not is_warning(message)]
+    made_by = Counter(message.metadata["id"] for message in cards if message.metadata)
     posted = Counter(job_id for message in messages.values() if not message.metadata for job_id in _job_ids(message))
     jobs_of: defaultdict[str, list[sqlite3.Row]] = defaultdict(list)
     for job in jobs:
         jobs_of[job["reply_id"]].append(job)
     sent = Counter(order.body["prompt"] for order in world.provider.orders)
-    ordered = Counter(job["prompt"] for job in jobs)
+    ordered = Counter(_prompt_of(world, job) for job in jobs)
     accepted = Counter(job.body["prompt"] for job in world.provider.jobs.values())
     for prompt, count in sent.items():
         refused = count - accepted[prompt] if "busy" in prompt else 0  # a 429 is no order and may be repeated
@@ -359,6 +360,17 @@ def audit(world: World) -> Audit:
         if (job["charged_usd_micros"] or 0) > billed.get(job["remote_id"], 0):
             found.overspent.append(f"job {job['id']} was charged {job['charged_usd_micros']}")
     return found
+
+
+def is_warning(message: Message) -> bool:
+    """What a member reads beside their card when little of their quota is left."""
+    return bool(message.flags & EPHEMERAL) and "of your quota" in message.text
+
+
+def _prompt_of(world: World, job: sqlite3.Row) -> str:
+    """What was asked for. Of a job that was forgotten only the provider knows."""
+    remote = world.provider.jobs.get(job["remote_id"] or "")
+    return job["prompt"] if remote is None else remote.body["prompt"]
 
 
 def _job_ids(message: Message) -> set[str]:
