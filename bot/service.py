@@ -352,6 +352,8 @@ class JobService:
             lane.enter(job.id, reply.user_id)
         else:
             lane.adopt(job.id)
+        if reply.cancel_reason is not None:  # a moderator wanted that, and perhaps we died before we asked anybody
+            self._supervisor.start(f"cancel {job.id}", self.cancel(job))
 
     async def _resume_unaccepted(self, reply: Reply) -> None:
         """We died between writing the jobs down and hearing that Discord showed them."""

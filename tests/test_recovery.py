@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,27 @@ async def test_a_job_of_a_provider_without_a_key_waits_for_the_key(core: Core, c
     await finish_at_provider(core)
     await core.start()
     assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.f31
+@pytest.mark.f33
+@pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.UNCERTAIN, JobStatus.RUNNING])
+async def test_what_a_moderator_wanted_stopped_is_stopped_after_the_restart(core: Core, stage: JobStatus):
+    lost = LOST_ANSWER if stage is JobStatus.UNCERTAIN else None
+    core.sandbox.next_order(replace(FOREVER, trouble=lost))
+    if lost:
+        core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
+    job = (await core.ask("a fox")).reply.jobs[0] if stage is JobStatus.QUEUED else await core.order()
+    if stage is JobStatus.QUEUED:
+        await core.store.accept(job.reply_id, message_id=77)
+    await core.reached(job, stage)
+    assert await core.store.ask_to_cancel(job.reply_id, actor_id=99, reason="not here", now=core.clock())
+    await core.kill()
+    core.sandbox._troubles["list"].clear()
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.CANCELLED
+    assert core.submissions == (stage is not JobStatus.QUEUED)
+    assert await core.money() == (0, 0, 0)
 
 
 STAGES = [JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED]
