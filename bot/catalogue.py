@@ -16,7 +16,7 @@ from typing import Any, Self, cast
 from bot import orders
 from bot.errors import BadOption, ModelUnavailable, SettingsError, UnknownModel
 from bot.jobs import JobKind, JobRequest
-from bot.models import ABSENT, PICTURES, PRESENT, Model, PricePoint
+from bot.models import ABSENT, PICTURES, PRESENT, Field, Model, PricePoint
 from bot.orders import Quote
 from bot.quota import parse_usd
 
@@ -218,7 +218,14 @@ def _condition(model: Model, name: str, wanted: Any) -> Any:
     try:
         return field.check(wanted)
     except ValueError:
-        raise _Wrong(f"{name} in a price of {model.id} accepts {field.accepted}") from None
+        raise _Wrong(f"{name} in a price of {model.id} accepts {_taken_by(field)}") from None
+
+
+def _taken_by(field: Field) -> str:
+    """What it takes, for the operator."""
+    bounds = [(field.minimum, "at least"), (field.maximum, "at most")]
+    said = [f"{word} {bound:,}" for bound, word in bounds if bound is not None]
+    return ", ".join(field.enum or (f"values of type {field.type}", *said))
 
 
 def _amount(model: Model, text: Any) -> int:

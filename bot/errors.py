@@ -36,6 +36,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
+from bot.accepted import Accepted
+
 
 class BotError(Exception):
     """Root of everything this program raises on purpose."""
@@ -125,15 +127,18 @@ class ModelUnavailable(RequestRefused):
 
 @dataclass(eq=False)
 class BadOption(RequestRefused):
-    """An option the model does not take (`reason='unknown'`), lacks (`'missing'`) or cannot use (`'invalid'`).
+    """An option the model does not take, lacks or cannot use.
 
-    `accepted` says in words what would be right; `takes` are the option names the model does take.
+    `reason` is one of: 'unknown', 'missing', 'invalid', 'wrong_length' (`length` is the one of what was given, in
+    characters). `accepted` is what would be right, None for what the model does not take; `takes` are the option names
+    that it does take.
     """
 
     option: str
     model_label: str
     reason: str
-    accepted: str = ""
+    accepted: Accepted | None = None
+    length: int | None = None
     takes: tuple[str, ...] = ()
 
 
@@ -142,12 +147,15 @@ class UnusableImage(RequestRefused):
     """An attached file is not a picture we can use.
 
     `reason` is one of: 'not_an_image', 'unsupported_type', 'broken', 'animated', 'too_many_bytes', 'too_many_pixels',
-    'too_small', 'unreachable', 'foreign_host', 'location_data'. `limit` says the bound in words where there is one.
+    'too_small', 'unreachable', 'foreign_host', 'location_data'. Reasons that speak of size come with the bound in
+    question: the most it may have, or (`side_pixels`) the least that each side has to measure.
     """
 
     filename: str
     reason: str
-    limit: str = ""
+    limit_bytes: int | None = None
+    limit_pixels: int | None = None
+    side_pixels: int | None = None
 
 
 @dataclass(eq=False)

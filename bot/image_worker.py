@@ -74,9 +74,9 @@ def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
             case work:
                 raise AssertionError(f"no such work: {work}")
     except pixels.Unfit as error:
-        return {"reason": error.reason, "limit": error.limit}, b""
+        return {"reason": error.reason, "limits": error.limits}, b""
     except MemoryError:
-        return {"reason": "too_many_pixels", "limit": ""}, b""
+        return {"reason": "too_many_pixels", "limits": {}}, b""
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ class ImageWorkshop:
         worker can be had."""
         facts, made = await self._ask("clean", data)
         if "reason" in facts:
-            raise UnusableImage(filename=filename, reason=facts["reason"], limit=facts["limit"])
+            raise UnusableImage(filename=filename, reason=facts["reason"], **facts["limits"])
         return CleanImage(
             data=made,
             content_type=facts["content_type"],
@@ -152,13 +152,13 @@ class ImageWorkshop:
                 answer = worker.do(order, data, limit_seconds=self._limit_seconds)
             except _TooSlow:
                 self._retire(worker)
-                return {"reason": "broken", "limit": ""}, b""
+                return {"reason": "broken", "limits": {}}, b""
             except (OSError, ValueError, EOFError) as error:
                 self._retire(worker)
                 if self._closed:
                     raise MediaError("the image workshop is closed", transient=True, reason="broken") from error
                 if tries == 2:
-                    return {"reason": "broken", "limit": ""}, b""
+                    return {"reason": "broken", "limits": {}}, b""
             else:
                 if answer[0]["last"]:
                     self._retire(worker)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from bot import aspect_ratio
+from bot.accepted import Accepted, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
 from bot.jobs import JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
@@ -93,22 +94,21 @@ class Field:
         return next((value for value in (self.use, self.default, *self.enum[:1]) if value is not None), None)
 
     @property
-    def accepted(self) -> str:
-        """In words, what would be right."""
+    def accepted(self) -> Accepted:
+        """What would be right."""
         if self.enum:
-            return ", ".join(self.enum)
+            return OneOf(values=self.enum)
         match self.type:
             case "boolean":
-                return "true or false"
+                return TrueOrFalse()
             case "number" | "integer":
-                what = "a whole number" if self.type == "integer" else "a number"
-                return f"{what}{_bounds(self.minimum, self.maximum)}"
+                return Number(whole=self.type == "integer", minimum=self.minimum, maximum=self.maximum)
             case _ if self.format == "uuid":
-                return "a UUID such as 123e4567-e89b-12d3-a456-426614174000"
+                return Uuid()
             case "array":
-                return f"an id without blanks of at most {_LONGEST_ID} characters"
+                return Identifier(longest=_LONGEST_ID)
             case _:
-                return _characters(self.min_length, self.max_length)
+                return Text(shortest=self.min_length or 1, longest=self.max_length)
 
     def check(self, value: object) -> Any:
         """The value as it is sent. Raises ValueError when it is not one of those accepted."""
@@ -131,7 +131,7 @@ class Field:
 
     def _check_number(self, value: object) -> int | float:
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise ValueError(self.accepted)
+            self._refuse()
         if self.type == "integer" and value != int(value):
             self._refuse()
         if value < (self.minimum if self.minimum is not None else value):
@@ -150,13 +150,13 @@ class Field:
 
     def _check_text(self, value: object) -> str:
         if not isinstance(value, str):
-            raise ValueError(self.accepted)  # noqa: TRY004 the caller tells the member, it is no programming error
+            self._refuse()
         if not (self.min_length or 0) <= len(value) <= (self.max_length or len(value)):
             self._refuse()
         return value
 
     def _refuse(self) -> NoReturn:
-        raise ValueError(self.accepted)
+        raise ValueError(f"{self.name} takes {self.accepted}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -345,25 +345,3 @@ def _fill(template: Any, value: object, number: int) -> Any:
     if template == "$value":
         return value
     return template.replace("$number", str(number)) if isinstance(template, str) else template
-
-
-def _bounds(minimum: float | None, maximum: float | None) -> str:
-    match minimum, maximum:
-        case None, None:
-            return ""
-        case None, most:
-            return f" of at most {most:,}"
-        case least, None:
-            return f" of at least {least:,}"
-        case least, most:
-            return f" from {least:,} to {most:,}"
-
-
-def _characters(minimum: int | None, maximum: int | None) -> str:
-    match minimum or 1, maximum:
-        case 1, None:
-            return "a text"
-        case least, None:
-            return f"at least {least:,} characters"
-        case least, most:
-            return f"{least:,} to {most:,} characters"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bot import aspect_ratio
+from bot.accepted import Accepted, AtLeastPictures, AtMostPictures, Number, OneOf, Text
 from bot.errors import BadOption, ModelUnavailable
 from bot.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.models import Field, Model
@@ -112,18 +113,18 @@ class _Order:
             inside.append(index)
             if field.capacity is not None and len(inside) > field.capacity:
                 name = f"image{counts[role]}" if role is ImageRole.SOURCE else "reference"
-                raise self._bad(name, "invalid", f"at most {_pictures(field.capacity)}")
+                raise self._bad(name, "invalid", AtMostPictures(count=field.capacity))
         for field in self._model.fields.values():
             if field.is_for_pictures and field.purposes:
                 self._put_into(field, contents.get(field.name, []))
         if self._request.kind is not JobKind.IMAGINE and not counts[ImageRole.SOURCE]:
-            raise self._bad("image", "missing", "a picture")
+            raise self._bad("image", "missing", AtLeastPictures(count=1))
 
     def _put_into(self, field: Field, indexes: list[int]) -> None:
         least = max(field.min_items or 0, 1 if field.required else 0)
         if len(indexes) < least:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
-            raise self._bad(option, "missing", f"at least {_pictures(least)}")
+            raise self._bad(option, "missing", AtLeastPictures(count=least))
         elements = [field.element({_PICTURE: index}, number) for number, index in enumerate(indexes, start=1)]
         if elements:
             self.body[field.name] = elements if field.type == "array" else elements[0]
@@ -147,7 +148,7 @@ class _Order:
         choices = self._model.choices("aspect_ratio")
         size = self._model.size(ratio) if ratio in choices else None
         if size is None:
-            raise self._bad("aspect_ratio", "invalid", ", ".join(choices))
+            raise self._bad("aspect_ratio", "invalid", OneOf(values=choices))
         self.body["width"], self.body["height"] = size
 
     def put_shape(self) -> None:
@@ -172,7 +173,7 @@ class _Order:
         if factor_field and "width" in self._request.options and factor_field.name not in self.body:
             wanted = self._request.options["width"]
             if isinstance(wanted, bool) or not isinstance(wanted, int | float) or wanted <= 0:
-                raise self._bad("width", "invalid", "a whole number of at least 1")
+                raise self._bad("width", "invalid", Number(whole=True, minimum=1))
             self.body[factor_field.name] = self._checked(factor_field, "width", round(wanted / source.width, 2))
         if width is None or height is None or {width.name, height.name} & self.body.keys():
             return
@@ -193,7 +194,7 @@ class _Order:
         if seed is None:
             seed = least + seed_source() % (most - least + 1)
         if isinstance(seed, bool) or not isinstance(seed, int) or not least <= seed <= most:
-            raise self._bad("seed", "invalid", f"a whole number from {least:,} to {most:,}")
+            raise self._bad("seed", "invalid", Number(whole=True, minimum=least, maximum=most))
         self.body[field.name] = seed
         return seed
 
@@ -212,23 +213,20 @@ class _Order:
         try:
             return field.check(value)
         except ValueError:
-            raise self._bad(option, "invalid", field.accepted) from None
+            pass
+        if isinstance(field.accepted, Text) and isinstance(value, str):
+            raise self._bad(option, "wrong_length", field.accepted, length=len(value))
+        raise self._bad(option, "invalid", field.accepted)
 
     def _unknown(self, option: str) -> BadOption:
-        accepted = ", ".join(self._model.takes)
+        return self._bad(option, "unknown", None)
+
+    def _bad(self, option: str, reason: str, accepted: Accepted | None, *, length: int | None = None) -> BadOption:
         return BadOption(
             option=option,
             model_label=self._model.label,
-            reason="unknown",
+            reason=reason,
             accepted=accepted,
+            length=length,
             takes=self._model.takes,
         )
-
-    def _bad(self, option: str, reason: str, accepted: str) -> BadOption:
-        return BadOption(
-            option=option, model_label=self._model.label, reason=reason, accepted=accepted, takes=self._model.takes
-        )
-
-
-def _pictures(count: int) -> str:
-    return "1 picture" if count == 1 else f"{count} pictures"

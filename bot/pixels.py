@@ -51,12 +51,12 @@ _WEBP_QUALITIES, _JPEG_QUALITIES = (92, 85, 75, 60), (80, 65)
 
 
 class Unfit(Exception):
-    """The picture cannot be used. `reason` and `limit` as in UnusableImage."""
+    """The picture cannot be used. `reason` and `limits` (by name) as in UnusableImage."""
 
-    def __init__(self, reason: str, limit: str = "") -> None:
+    def __init__(self, reason: str, **limits: int) -> None:
         super().__init__(reason)
         self.reason = reason
-        self.limit = limit
+        self.limits = limits
 
 
 def check(data: bytes) -> tuple[str, int, int]:
@@ -88,14 +88,14 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
     JPEG stays JPEG; what has transparency or was lossless stays lossless. Returns bytes, type, width and height.
     """
     if len(data) > MAX_INPUT_BYTES:
-        raise Unfit("too_many_bytes", f"{MAX_INPUT_BYTES // 1_000_000} MB")
+        raise Unfit("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
     picture_format, orientation = _format(data), _orientation(data)
     image = _open(data, max_pixels=MAX_INPUT_PIXELS)
     # APNG and animated WebP. A JPEG with several pictures is a phone's photo with its preview or depth map.
     if picture_format != "JPEG" and getattr(image, "is_animated", False):
         raise Unfit("animated")
     if min(image.size) < MIN_INPUT_SIDE:
-        raise Unfit("too_small", f"{MIN_INPUT_SIDE} × {MIN_INPUT_SIDE} pixels")
+        raise Unfit("too_small", side_pixels=MIN_INPUT_SIDE)
     # Lets a JPEG be decoded at a half, quarter or eighth, as long as that is not below what we keep.
     image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
@@ -173,7 +173,7 @@ def _load(image: Image.Image) -> None:
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        raise Unfit("too_many_pixels", f"{max_pixels // 1_000_000} megapixels")
+        raise Unfit("too_many_pixels", limit_pixels=max_pixels)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
