@@ -26,7 +26,7 @@ from cogs.warnings import Warnings
 
 _log = logging.getLogger(__name__)
 
-INPUT_MAX_BYTES = 25 * 2**20
+INPUT_MAX_BYTES = 25_000_000
 """An attached picture may be this large; more than enough for 50 megapixels of JPEG."""
 
 DEFAULT_MODEL = ""
@@ -183,9 +183,7 @@ class Desk:
     ) -> ImageInput:
         name = attachment.filename
         if attachment.size > INPUT_MAX_BYTES:
-            raise UnusableImage(
-                name, "too_many_bytes", refusal_words.AT_MOST_MEGABYTES(megabytes=INPUT_MAX_BYTES // 2**20)
-            )
+            raise UnusableImage(name, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         try:
             data = await self.service.fetcher.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts

@@ -22,6 +22,7 @@ from bot.errors import (
     UnusableImage,
 )
 from bot.quota import format_usd
+from cogs.fact_words import accepted, unusable
 from cogs.language import Counted, Phrase, option_name
 from cogs.words import MENTIONS, inline, moment
 
@@ -85,26 +86,11 @@ UNAVAILABLE = {
 OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
 OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
 OPTION_MISSING = Phrase("{model} needs `{option}`: {accepted}.")
-OPTION_INVALID = Phrase("`{option}` does not fit {model}. It takes {accepted}.")
-
-# -- attached pictures ------------------------------------------------------------------------------------------
-
-UNUSABLE = {
-    "not_an_image": Phrase("`{file}` is not a picture. Attach a PNG, JPEG or WebP file."),
-    "unsupported_type": Phrase("`{file}` is of a kind I cannot use. Attach a PNG, JPEG or WebP file."),
-    "broken": Phrase("`{file}` is damaged or cut short. Save it again and attach the new file."),
-    "animated": Phrase("`{file}` is animated. Attach a still picture (PNG, JPEG or WebP)."),
-    "too_many_bytes": Phrase("`{file}` is too large: {limit}."),
-    "too_many_pixels": Phrase("`{file}` has too many pixels: {limit}."),
-    "too_small": Phrase("`{file}` is too small: {limit}."),
-    "unreachable": Phrase("`{file}` could not be fetched from Discord. Please attach it again."),
-    "foreign_host": Phrase("`{file}` does not come from Discord. Attach the picture itself."),
-    "location_data": Phrase(
-        "`{file}` says where it was taken, and this model's provider would get the file unchanged. "
-        "Remove the location from the picture, or pick a `krea/…` model."
-    ),
-}
-AT_MOST_MEGABYTES = Phrase("at most {megabytes} MB")
+OPTION_INVALID = Phrase("`{option}` does not fit {model}. It takes: {accepted}.")
+OPTION_WRONG_LENGTH = Counted(
+    "`{option}` has {count} character. {model} takes: {accepted}.",
+    "`{option}` has {count} characters. {model} takes: {accepted}.",
+)
 
 # -- what moderators do not allow -------------------------------------------------------------------------------
 
@@ -147,7 +133,7 @@ def refusal(error: RequestRefused) -> str:
         case BadOption():
             return _bad_option(error)
         case UnusableImage():
-            return UNUSABLE[error.reason](file=inline(error.filename), limit=error.limit)
+            return unusable(error)
         case ProviderPaused():
             return PROVIDER_PAUSED()
         case NotAllowedHere():
@@ -179,6 +165,7 @@ def _unknown_model(error: UnknownModel) -> str:
 
 def _bad_option(error: BadOption) -> str:
     model, option = error.model_label, option_name(error.option)
+    right = "" if error.accepted is None else accepted(error.accepted)
     match error.reason:
         case "unknown":
             takes = ", ".join(f"`{option_name(name)}`" for name in error.takes)
@@ -186,9 +173,11 @@ def _bad_option(error: BadOption) -> str:
                 return OPTION_UNKNOWN_NO_OTHER(model=model, option=option)
             return OPTION_UNKNOWN(model=model, option=option, takes=takes)
         case "missing":
-            return OPTION_MISSING(model=model, option=option, accepted=error.accepted)
+            return OPTION_MISSING(model=model, option=option, accepted=right)
+        case "wrong_length":
+            return OPTION_WRONG_LENGTH(error.length or 0, model=model, option=option, accepted=right)
         case _:
-            return OPTION_INVALID(model=model, option=option, accepted=error.accepted)
+            return OPTION_INVALID(model=model, option=option, accepted=right)
 
 
 def _not_allowed(error: NotAllowedHere) -> str:

@@ -160,7 +160,7 @@ async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sen
 
 async def test_more_pictures_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
     card = await stage.edit(image=("a.png", PNG), image2=("b.png", picture("JPEG")), model=KREA_LARGE)
-    assert "`image2` does not fit Krea 2 Large. It takes at most 1 picture." in card.text
+    assert "`image2` does not fit Krea 2 Large. It takes: at most 1 picture." in card.text
     await stage.assert_nothing_reserved()
 
 

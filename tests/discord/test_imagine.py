@@ -260,7 +260,11 @@ REFUSED = [
     pytest.param({"prompt": ""}, ["Nano Banana 2", "`prompt`"], id="empty prompt"),
     pytest.param({"prompt": "  \n "}, ["Nano Banana 2", "`prompt`"], id="blank prompt"),
     pytest.param({"prompt": "ab"}, ["`prompt`", "3 characters"], id="short prompt"),
-    pytest.param({"model": FLUX, "prompt": "x" * 1_801}, ["`prompt`", "Flux 1 Dev", "1,800"], id="long prompt"),
+    pytest.param(
+        {"model": FLUX, "prompt": "x" * 1_801},
+        ["`prompt` has 1,801 characters", "Flux 1 Dev", "1 to 1,800"],
+        id="long prompt",
+    ),
     pytest.param({"model": "krea/google/nano-banan"}, ["krea/google/nano-banana`"], id="misspelt model"),
     pytest.param({"model": "no`such`model"}, ["There is no model `noˋsuchˋmodel`"], id="no model at all"),
     pytest.param({"model": "m" * 3_000}, ["There is no model"], id="endless model"),

@@ -12,9 +12,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import errors
+from bot.accepted import (
+    Accepted,
+    AtLeastPictures,
+    AtMostPictures,
+    Identifier,
+    Number,
+    OneOf,
+    Text,
+    TrueOrFalse,
+    Uuid,
+)
 from bot.errors import RequestRefused, UnusableImage
 from bot.jobs import FailureReason
-from cogs import refusal_words, words
+from cogs import fact_words, refusal_words, words
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
 DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -70,12 +81,16 @@ EVERY_REFUSAL = [
     ),
     errors.BadOption(option="seed", model_label="Nano", reason="unknown", takes=("resolution",)),
     errors.BadOption(option="seed", model_label="Nano", reason="unknown"),
-    errors.BadOption(option="prompt", model_label="Nano", reason="missing", accepted="some text"),
-    errors.BadOption(option="seed", model_label="Nano", reason="invalid", accepted="a whole number"),
+    errors.BadOption(option="prompt", model_label="Nano", reason="missing", accepted=Text()),
+    errors.BadOption(option="seed", model_label="Nano", reason="invalid", accepted=Number(whole=True)),
+    errors.BadOption(option="prompt", model_label="Nano", reason="wrong_length", accepted=Text(longest=3), length=4),
     *(
-        UnusableImage("fox.png", reason, "at most 25 MB")
+        UnusableImage("fox.png", reason)
         for reason in re.findall(r"'(\w+)'", (UnusableImage.__doc__ or "").replace("\n", " "))
     ),
+    UnusableImage("fox.png", "too_many_bytes", limit_bytes=25_000_000),
+    UnusableImage("fox.png", "too_many_pixels", limit_pixels=50_000_000),
+    UnusableImage("fox.png", "too_small", side_pixels=16),
     errors.ProviderPaused("krea"),
     errors.DuplicateCommand(),
 ]
@@ -114,3 +129,29 @@ def test_every_reason_to_fail_has_its_sentence(reason: FailureReason) -> None:
 def test_did_you_mean_names_at_most_three() -> None:
     error = errors.UnknownModel(model_id="x", suggestions=("a", "b", "c", "d"))
     assert refusal_words.refusal(error).endswith("Did you mean `a` or `b` or `c`?")
+
+
+@pytest.mark.parametrize(
+    ("fact", "said"),
+    [
+        (OneOf(values=("1K", "2K")), "1K, 2K"),
+        (TrueOrFalse(), "true or false"),
+        (Number(whole=True), "a whole number"),
+        (Number(whole=True, minimum=1), "a whole number of at least 1"),
+        (Number(whole=True, maximum=4096), "a whole number of at most 4,096"),
+        (Number(whole=True, minimum=0, maximum=2**31 - 1), "a whole number from 0 to 2,147,483,647"),
+        (Number(whole=False), "a number"),
+        (Number(whole=False, minimum=0.1), "a number of at least 0.1"),
+        (Number(whole=False, maximum=24), "a number of at most 24"),
+        (Number(whole=False, minimum=0, maximum=24), "a number from 0 to 24"),
+        (Text(), "a text"),
+        (Text(shortest=3), "at least 3 characters"),
+        (Text(longest=1800), "1 to 1,800 characters"),
+        (Identifier(longest=200), "an id without blanks of at most 200 characters"),
+        (Uuid(), "a UUID such as 123e4567-e89b-12d3-a456-426614174000"),
+        (AtLeastPictures(count=1), "at least 1 picture"),
+        (AtMostPictures(count=10), "at most 10 pictures"),
+    ],
+)
+def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Accepted, said: str) -> None:
+    assert fact_words.accepted(fact) == said
