@@ -213,7 +213,7 @@ class ProviderError(BotError):
 class ProviderRejected(ProviderError):
     """Refused or failed, and known not to be charged. The reservation is released.
 
-    `reason` is a word of `jobs.FailureReason`; `hint` is the provider's sentence, cut and cleaned, where it helps.
+    `reason` is a word of `jobs.FailureReason`; `hint` as in `jobs.Failure`.
     """
 
     def __init__(self, detail: str, *, status: int | None = None, reason: str = "rejected", hint: str = "") -> None:

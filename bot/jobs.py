@@ -136,7 +136,11 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why a job ended without a picture. `hint` is safe to show; it is '' when there is nothing helpful to add."""
+    """Why a job ended without a picture.
+
+    `hint` is what the provider says about it, safe to show, or for MODEL_RETIRED the model it names instead; it is ''
+    when there is nothing helpful to add.
+    """
 
     reason: FailureReason
     hint: str = ""

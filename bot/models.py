@@ -178,6 +178,17 @@ class PricePoint:
         return name in body and body[name] == wanted
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PriceCondition:
+    """What makes an order cost what it costs: the option has that value, or (PRESENT) is given at all.
+
+    `option` is PICTURES where the number of pictures decides.
+    """
+
+    option: str
+    value: Any
+
+
 @dataclass(frozen=True, kw_only=True)
 class Model:
     """One thing that can be ordered. `hosted` is 'krea' or 'external' where known; `hidden` is the operator's wish."""
@@ -308,9 +319,9 @@ class Model:
         """True when it is offered and its plainest order has a price."""
         return not (self.hidden or self.retired) and self.starting_usd_micros is not None
 
-    def price_table(self) -> list[tuple[str, int]]:
-        """Each listed price with what it is for: `('4K', 160_000)`, `('with reference', 65_000)`, `('', 7_000)`."""
-        return [(self._describe(point), point.usd_micros) for point in self.prices if self._can_meet(point)]
+    def price_table(self) -> list[tuple[tuple[PriceCondition, ...], int]]:
+        """Each listed price in micro-dollars after what has to be so for it; nothing, where it is the plain price."""
+        return [(self._conditions(point), point.usd_micros) for point in self.prices if self._can_meet(point)]
 
     def _can_meet(self, point: PricePoint) -> bool:
         """False for a price that no order of ours has, such as one for a field that is never sent."""
@@ -324,18 +335,17 @@ class Model:
                 return False
         return True
 
-    def _describe(self, point: PricePoint) -> str:
-        words: list[str] = []
-        for name, wanted in point.when.items():
-            field = self.fields.get(name)
-            if name == PICTURES:
-                words.append("no picture" if wanted == 0 else "1 picture" if wanted == 1 else f"{wanted} pictures")
-            elif wanted == PRESENT:
-                purpose = field.purposes[0] if field and field.purposes else name
-                words.append(f"with {purpose.replace('_', ' ')}")
-            elif wanted != ABSENT:
-                words.append(str(wanted) if name == "resolution" else f"{name.replace('_', ' ')} {wanted}")
-        return ", ".join(words)
+    def _conditions(self, point: PricePoint) -> tuple[PriceCondition, ...]:
+        return tuple(
+            PriceCondition(option=self._option_of(name), value=wanted)
+            for name, wanted in point.when.items()
+            if wanted != ABSENT
+        )
+
+    def _option_of(self, name: str) -> str:
+        """What members call a field."""
+        field = self.fields.get(name)
+        return field.purposes[0] if field and field.purposes else name
 
 
 def _fill(template: Any, value: object, number: int) -> Any:

@@ -1,11 +1,15 @@
-"""Words for facts: what an option takes, and how large a picture may be."""
+"""Words for facts: what an option takes, what a price is for, how large a picture may be, what a provider says."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bot.accepted import Accepted, AtLeastPictures, AtMostPictures, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
 from bot.errors import UnusableImage
-from cogs.language import Counted, Phrase
-from cogs.words import inline
+from bot.jobs import Failure, FailureReason
+from bot.models import PICTURES, PRESENT, PriceCondition
+from cogs import words
+from cogs.language import Counted, Phrase, option_name
 
 # -- what an option takes, said after a colon ------------------------------------------------------------------
 
@@ -73,6 +77,28 @@ def _number(fact: Number) -> str:
             return said(minimum=f"{minimum:,}", maximum=f"{maximum:,}")
 
 
+# -- what a price is for ----------------------------------------------------------------------------------------
+
+NO_PICTURE = Phrase("no picture")
+WITH_OPTION = Phrase("with {option}")
+OPTION_IS = Phrase("{option} {value}")
+
+
+def price_for(conditions: Iterable[PriceCondition]) -> str:
+    """What has to be so for a price."""
+    return ", ".join(_condition(condition) for condition in conditions)
+
+
+def _condition(condition: PriceCondition) -> str:
+    option = option_name(condition.option).replace("_", " ")
+    if condition.option == PICTURES:
+        return words.PICTURES(condition.value) if condition.value else NO_PICTURE()
+    if condition.value == PRESENT:
+        return WITH_OPTION(option=option)
+    # 1K, 2K and 4K speak for themselves
+    return str(condition.value) if condition.option == "resolution" else OPTION_IS(option=option, value=condition.value)
+
+
 # -- attached pictures -----------------------------------------------------------------------------------------
 
 UNUSABLE = {
@@ -97,7 +123,7 @@ SIDES_AT_LEAST = Phrase("`{file}` is too small: at least {pixels} × {pixels} pi
 
 def unusable(error: UnusableImage) -> str:
     """What is wrong with an attached file, and what would do."""
-    file = inline(error.filename)
+    file = words.inline(error.filename)
     match error:
         case UnusableImage(limit_bytes=int(limit)):
             return BYTES_AT_MOST(file=file, megabytes=limit // 1_000_000)
@@ -107,3 +133,16 @@ def unusable(error: UnusableImage) -> str:
             return SIDES_AT_LEAST(file=file, pixels=pixels)
         case _:
             return UNUSABLE[error.reason](file=file)
+
+
+# -- what a provider says of a failure ----------------------------------------------------------------------------
+
+SUGGESTED_MODEL = Phrase("The image service suggests `{model}` instead.")
+
+
+def hint(failure: Failure) -> str:
+    """A small line under the reason."""
+    said = words.inline(failure.hint)
+    if failure.reason is FailureReason.MODEL_RETIRED:
+        return f"-# {SUGGESTED_MODEL(model=said)}"
+    return f"-# `{said}`"

@@ -8,7 +8,7 @@ from discord import ui
 
 from bot.models import Model
 from bot.quota import format_usd
-from cogs import render, words
+from cogs import fact_words, render, words
 from cogs import usage_words as say
 from cogs.language import option_name
 
@@ -42,7 +42,8 @@ def model(item: Model) -> render.Layout:
         choices = item.choices(option)
         lines.append(f"-# `{option_name(option)}`{': ' + ', '.join(choices) if choices else ''}")
     prices = [
-        f"{format_usd(amount)}{' · ' + described if described else ''}" for described, amount in item.price_table()
+        " · ".join(filter(None, (format_usd(amount), fact_words.price_for(conditions))))
+        for conditions, amount in item.price_table()
     ]
     lines.append("\n".join(prices) if item.orderable and prices else say.MODEL_NO_PRICE())
     return render.note(words.shorten("\n".join(lines), 3_900))

@@ -18,7 +18,7 @@ from discord import ui
 from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.observer import ReplyView
 from bot.quota import format_usd
-from cogs import words
+from cogs import fact_words, words
 from cogs.language import Phrase, option_name, speaking
 from cogs.usage_words import FORMER_MEMBER
 
@@ -176,8 +176,8 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
         lines.append(words.CANCEL_WANTED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
         lines.append(words.CANCELLED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
-    hints = dict.fromkeys(job.failure.hint for job in failed if job.failure and job.failure.hint)
-    lines.extend(f"-# `{words.inline(hint)}`" for hint in hints)
+    hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
+    lines.extend(fact_words.hint(failure) for failure in hints)
     return [ui.TextDisplay("\n".join(lines))] if lines else []
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bot.errors import BadOption, ModelUnavailable
 from bot.jobs import JobKind, JobRequest
-from bot.models import Model
+from bot.models import PICTURES, PRESENT, Model, PriceCondition
 from tests.catalogue_samples import (
     ALL_PRICED,
     CATALOGUE,
@@ -150,17 +150,25 @@ def test_the_plainest_order_can_be_made_and_costs_the_starting_price(model: Mode
 
 
 def test_the_table_of_prices_says_what_each_price_is_for():
-    assert CATALOGUE.get(FLUX).price_table() == [("", 7_000)]
-    assert CATALOGUE.get(NANO_BANANA_2).price_table() == [("1K", 80_000), ("2K", 120_000), ("4K", 160_000)]
-    assert CATALOGUE.get(KREA_LARGE).price_table() == [
-        ("", 60_000),
-        ("with reference", 65_000),
-        ("with moodboard", 70_000),
+    def condition(option: str, value: Any = PRESENT) -> PriceCondition:
+        return PriceCondition(option=option, value=value)
+
+    assert CATALOGUE.get(FLUX).price_table() == [((), 7_000)]
+    assert CATALOGUE.get(NANO_BANANA_2).price_table() == [
+        ((condition("resolution", "1K"),), 80_000),
+        ((condition("resolution", "2K"),), 120_000),
+        ((condition("resolution", "4K"),), 160_000),
     ]
-    assert ("quality low, 1K, 1 picture", 52_500) in CATALOGUE.get("krea/xai/grok-imagine-2-edit").price_table()
+    assert CATALOGUE.get(KREA_LARGE).price_table() == [
+        ((), 60_000),
+        ((condition("reference"),), 65_000),
+        ((condition("moodboard"),), 70_000),
+    ]
+    cheapest = (condition("quality", "low"), condition("resolution", "1K"), condition(PICTURES, 1))
+    assert (cheapest, 52_500) in CATALOGUE.get("krea/xai/grok-imagine-2-edit").price_table()
 
 
 def test_a_price_that_no_order_can_have_is_not_shown():
-    assert CATALOGUE.get("krea/ideogram/ideogram-3").price_table() == [("", 63_000)]
+    assert CATALOGUE.get("krea/ideogram/ideogram-3").price_table() == [((), 63_000)]
     assert CATALOGUE.get("krea/bytedance/seedream-5-pro").price_table() == []
     assert CATALOGUE.get("krea/xai/grok-imagine-2-edit").price_range == (52_500, 63_000)

@@ -344,7 +344,7 @@ async def test_a_job_cancelled_by_the_system_is_cancelled(
             410,
             {"error": "model_unavailable", "reason": "deprecated", "message": "gone", "replacement": "bfl/flux-9"},
             FailureReason.MODEL_RETIRED,
-            "The provider suggests bfl/flux-9 instead.",
+            "bfl/flux-9",
         ),
         (410, {"error": "model_unavailable"}, FailureReason.MODEL_RETIRED, ""),
     ],

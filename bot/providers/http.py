@@ -23,7 +23,7 @@ from yarl import URL
 from bot.budget import RetryBudget
 from bot.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.jobs import FailureReason
-from bot.providers.reading import Complaint, read_complaint
+from bot.providers.reading import read_complaint
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 _PAUSE_MAX_SECONDS = 10.0
@@ -281,7 +281,7 @@ class Api:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
             case 410:
                 return ProviderRejected(
-                    detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=_replacement(complaint)
+                    detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=complaint.replacement
                 )
             case 429:
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
@@ -327,7 +327,3 @@ def _retry_after(value: str | None) -> float | None:
             moment = moment.replace(tzinfo=UTC)
         seconds = (moment - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None
-
-
-def _replacement(complaint: Complaint) -> str:
-    return f"The provider suggests {complaint.replacement} instead." if complaint.replacement else ""

@@ -110,7 +110,7 @@ class KreaProvider:
         # Krea refuses the common misnomer.
         exact = "image/jpeg" if content_type == "image/jpg" else content_type
         if len(data) > _ASSET_MAX_BYTES:
-            raise ProviderRejected("krea: an asset over 75 MB", status=413, hint="The picture is larger than 75 MB.")
+            raise ProviderRejected("krea: an asset over 75 MB", status=413)
         asset = as_object(
             await self._api.send_file(
                 "/assets",

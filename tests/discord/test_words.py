@@ -24,7 +24,8 @@ from bot.accepted import (
     Uuid,
 )
 from bot.errors import RequestRefused, UnusableImage
-from bot.jobs import FailureReason
+from bot.jobs import Failure, FailureReason
+from bot.models import PICTURES, PRESENT, PriceCondition
 from cogs import fact_words, refusal_words, words
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
@@ -155,3 +156,25 @@ def test_did_you_mean_names_at_most_three() -> None:
 )
 def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Accepted, said: str) -> None:
     assert fact_words.accepted(fact) == said
+
+
+def test_what_a_price_is_for_is_said_of_every_kind_of_condition() -> None:
+    said = [
+        ("quality", "very_low"),
+        ("resolution", "1K"),
+        (PICTURES, 0),
+        (PICTURES, 1),
+        (PICTURES, 3),
+        ("aspect_ratio", PRESENT),
+    ]
+    conditions = [PriceCondition(option=option, value=value) for option, value in said]
+    assert (
+        fact_words.price_for(conditions) == "quality very_low, 1K, no picture, 1 picture, 3 pictures, with aspect ratio"
+    )
+
+
+def test_what_a_provider_says_is_quoted_and_what_it_suggests_is_said() -> None:
+    rejected = Failure(reason=FailureReason.REJECTED, hint="Too `small`")
+    assert fact_words.hint(rejected) == "-# `Too ˋsmallˋ`"
+    retired = Failure(reason=FailureReason.MODEL_RETIRED, hint="bfl/flux-9")
+    assert fact_words.hint(retired) == "-# The image service suggests `bfl/flux-9` instead."
