@@ -10,6 +10,7 @@ from discord import ui
 from bot.quota import AuditEntry, Balance, Cap, Period, SpendLine, Window, format_usd
 from cogs import render, words
 from cogs import usage_words as say
+from cogs.record_words import recorded
 from cogs.usage_page import balance_lines
 
 REPORT_FILE = "spending.csv"
@@ -93,6 +94,6 @@ def _audit_line(entry: AuditEntry) -> str:
     who = render.person(entry.actor_id)
     known = say.AUDIT_ACTIONS.get(entry.action)
     what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
-    change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
+    change = " → ".join(recorded(value) for value in (entry.old_value, entry.new_value) if value)
     reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
     return f"{words.moment(entry.created_at)} {what}{': ' + change if change else ''}{reason}"

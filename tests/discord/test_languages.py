@@ -15,9 +15,12 @@ from babel.messages.mofile import write_mo
 from simcord import interactions
 from simcord.actors import MemberActor
 
+from bot.policy import ModelRule, Policy, alterations
+from bot.quota import Period
 from cogs import language, refusal_words, usage_words, words
 from cogs import moderation_words as say
 from cogs.language import Counted, Phrase
+from cogs.record_words import recorded
 from tests.discord.stage import Card, Stage
 
 SAID: dict[str, dict[Phrase | Counted, str | tuple[str, ...]]] = {
@@ -29,6 +32,13 @@ SAID: dict[str, dict[Phrase | Counted, str | tuple[str, ...]]] = {
         refusal_words.UNKNOWN_MODEL: "Es gibt kein Modell `{model}`.",
         refusal_words.SERVER_ONLY: "Das geht nur auf einem Server.",
         usage_words.MODELS: ("{count} Modell", "{count} Modelle"),
+        usage_words.NOT_SET: "nicht gesetzt",
+        usage_words.PER_PERIOD[Period.WEEK]: "{amount} pro Woche",
+        usage_words.AUDIT_ACTIONS["set"]: "{who} hat ein Limit gesetzt: {subject}",
+        say.FOR_ROLE: "{name} für {role}",
+        Phrase("not listed"): "nicht gelistet",
+        Phrase("listed"): "gelistet",
+        Phrase("denied"): "verboten",
         say.MEMBER_WARNING: "Du hast {percent} % deines Kontingents verbraucht.",
     },
     "fr": {
@@ -78,6 +88,20 @@ def locales(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
 
     monkeypatch.setattr(interactions, "base_payload", localised)
     return found
+
+
+POLICY = Policy(
+    channels={1: True, 2: False},
+    model_rules=(
+        ModelRule(pattern="krea/*", role_id=None, allows=True),
+        ModelRule(pattern="pixazo/*", role_id=3, allows=False),
+    ),
+    age_restricted=("krea/bfl/*",),
+    words=("gore", "not blocked", "$5.00 per day"),
+    default_model_id="krea/bfl/flux-1-dev",
+    log_channel_id=4,
+    language="de",
+)
 
 
 class Place:
@@ -267,6 +291,29 @@ async def test_the_log_and_its_warnings_speak_the_servers_language(
     await stage.until_says(await paris.imagine(), "Fertig")
     await stage.until(lambda: len(stage.cards(log)) == 4)
     assert "Fertig" in stage.cards(log)[-1].text
+
+
+async def test_the_record_of_changes_is_read_in_any_language_whoever_wrote_it(
+    stage: Stage, locales: dict[int, str]
+) -> None:
+    await stage.quota("set", member=stage.ada, amount="5", period="week")
+    await stage.settings("words", action="add", words="not listed")
+    await stage.settings("models", action="deny", model="krea/google/*", role=stage.artists)
+    english = (await stage.quota("audit")).text
+    locales[stage.mo.id] = "de"
+    german = (await stage.quota("audit")).text
+    assert f"hat ein Limit gesetzt: <@{stage.ada.id}>: nicht gesetzt → $5.00 pro Woche" in german
+    assert ": `not listed` nicht gelistet → gelistet" in german
+    assert f": `krea/google/*` für <@&{stage.artists.id}> nicht gelistet → verboten" in german
+    locales[stage.mo.id] = "pt-BR"
+    assert (await stage.quota("audit")).text == english
+
+
+@pytest.mark.parametrize("before", [Policy(), POLICY])
+@pytest.mark.parametrize("after", [Policy(), POLICY])
+def test_in_english_the_record_reads_as_it_was_written(before: Policy, after: Policy) -> None:
+    found = [value for change in alterations(before, after) for value in (change.old, change.new)]
+    assert [recorded(value) for value in found] == found
 
 
 async def test_the_operator_is_told_in_english_whoever_ordered(
