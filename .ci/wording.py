@@ -17,6 +17,7 @@ from cogs.language import OPTION
 
 FACTS = {
     "amount": "$1,234,567.654321",
+    "number": "10",
     "zone": "America/Argentina/ComodRivadavia",
     "time": "23:59",
 }
