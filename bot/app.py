@@ -25,6 +25,7 @@ from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
 from bot.catalogue import OVERRIDE_FILE, Catalogue
+from bot.chart_maker import ChartMaker
 from bot.errors import SettingsError, UnknownModel
 from bot.fetch import Fetcher
 from bot.http import HttpServer
@@ -43,7 +44,7 @@ from bot.settings import Settings
 from bot.store.store import Store
 from bot.style_reader import StyleReader
 from bot.supervisor import Supervisor
-from cogs import audience, buttons, failures, history, jobs, privacy, quota
+from cogs import audience, buttons, failures, history, jobs, privacy, quota, report
 from cogs.desk import Desk
 from cogs.edit import Edit
 from cogs.help import Help
@@ -55,6 +56,7 @@ from cogs.operator import OperatorLine
 from cogs.privacy import Privacy
 from cogs.quota import QuotaCommands
 from cogs.reply import Replies
+from cogs.report import Reports
 from cogs.server_log import ServerLog
 from cogs.settings import SettingsCommands
 from cogs.translator import CommandTranslator
@@ -94,7 +96,15 @@ class Tree(app_commands.CommandTree["Bot"]):
 class Bot(commands.Bot):
     """The Discord client. It caches next to nothing: commands bring all they need with them."""
 
-    def __init__(self, *, settings: Settings, store: Store, service: JobService, supervisor: Supervisor) -> None:
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: Store,
+        service: JobService,
+        charts: ChartMaker,
+        supervisor: Supervisor,
+    ) -> None:
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -120,6 +130,7 @@ class Bot(commands.Bot):
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
         )
+        self._reports = Reports(service=service, charts=charts)
         replies = Replies(
             service=service,
             messages=messages,
@@ -150,12 +161,17 @@ class Bot(commands.Bot):
     async def _add_commands(self) -> None:
         edit = Edit(self.desk)
         cogs = (Imagine(self.desk), edit, Usage(self.desk), History(self.desk), Privacy(self.desk))
-        moderators = (QuotaCommands(self.desk), SettingsCommands(self.desk, self.server_log), Jobs(self.desk))
+        moderators = (
+            QuotaCommands(self.desk, self._reports),
+            SettingsCommands(self.desk, self.server_log),
+            Jobs(self.desk),
+        )
         for cog in (*cogs, *moderators, Help(self.desk, self.tree)):
             await self.add_cog(cog)
         edit.install(self.tree)
         for module in (buttons, quota, history, jobs, privacy):
             module.install(self, self.desk)
+        report.install(self, self._reports)
 
     async def _sync_commands(self) -> None:
         """Register commands only when they or their translations changed: Discord allows 200 registrations a day."""
@@ -264,6 +280,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
         stack.push_async_callback(pictures.close)
         workshop = ImageWorkshop()
         stack.push_async_callback(workshop.close)
+        charts = ChartMaker()
+        stack.push_async_callback(charts.close)
         fetcher = await stack.enter_async_context(
             Fetcher(allow_private_addresses=settings.media_allow_private_addresses)
         )
@@ -291,7 +309,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
             if isinstance(provider, KreaProvider):
                 reader = StyleReader(service.styles, provider, store, is_open=partial(service.is_open, provider.name))
                 supervisor.start_forever("styles", reader.run)
-        bot = Bot(settings=settings, store=store, service=service, supervisor=supervisor)
+        bot = Bot(settings=settings, store=store, service=service, charts=charts, supervisor=supervisor)
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         supervisor.start_forever("places in line", service.keep_places_true)
         supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -12,13 +10,14 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.quota import LimitSubject, Period, Quota, Window, format_usd, parse_usd
+from bot.quota import LimitSubject, Period, Quota, format_usd, parse_usd
 from cogs import quota_page, render, words
 from cogs import usage_words as say
 from cogs.answer import tell
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.guards import member_of, require_moderator, require_own_role
+from cogs.report import Reports
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
@@ -48,8 +47,9 @@ class QuotaCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, reports: Reports) -> None:
         self._desk = desk
+        self._reports = reports
         self._store = desk.service.store
         self._default = desk.service.limits.default_quota
 
@@ -284,24 +284,8 @@ class QuotaCommands(commands.Cog):
     async def report(
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
-        """A table, and everything as a CSV file."""
-        guild_id = require_moderator(interaction)
-        chosen = Period(period.value) if period else Period.MONTH
-        zone = await self._store.time_zone(guild_id)
-        window = Window.containing(datetime.now(UTC), chosen, zone)
-        lines = await self._store.spend(guild_id, window)
-        labelled = [(line, self._desk.service.model_label(line.model_id)) for line in lines]
-        view = quota_page.report(labelled, window, chosen)
-        if not lines:
-            await tell(interaction, view)
-            return
-        text = io.StringIO()
-        table = csv.writer(text)
-        table.writerow([title() for title in say.REPORT_COLUMNS])
-        for line in lines:
-            table.writerow([line.user_id or "", line.model_id, line.jobs, f"{line.spent_usd_micros / 1_000_000:.6f}"])
-        file = discord.File(io.BytesIO(text.getvalue().encode()), filename=quota_page.REPORT_FILE)
-        await tell(interaction, view, files=[file])
+        """A chart, a table, and everything as CSV files."""
+        await self._reports.show(interaction, Period(period.value) if period else Period.MONTH)
 
     @group.command(name="audit", description="The record of changes to limits")
     @app_commands.describe(member="Only changes about this member")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot.quota import Period, Quota, format_usd
 from cogs.language import Counted, Phrase
+from cogs.words import BUTTON
 
 # -- limits -----------------------------------------------------------------------------------------------------
 
@@ -108,6 +109,30 @@ REPORT_MORE = Counted("… and {count} more, all in the CSV file.", "… and {co
 FORMER_MEMBER = Phrase("a former member")
 REPORT_COLUMNS = (Phrase("member_id"), Phrase("model"), Phrase("pictures"), Phrase("spent_usd"))
 """Titles of the columns of the CSV file."""
+REPORT_DAY, REPORT_HOUR = Phrase("day"), Phrase("hour")
+"""Titles of the first column of the other one."""
+REPORT_POST = Phrase("Post here", longest=BUTTON)
+REPORT_NO_CHART = Phrase("The chart could not be drawn this time. Try again in a minute.")
+REPORT_CHART = Phrase("Chart: {amount} by time and by model, and the members who spent most.")
+"""For who cannot see it."""
+
+# What stands in the chart has little room.
+CHART_HOURS = Phrase("By hour")
+CHART_DAYS = Phrase("By day")
+CHART_MEMBERS = Phrase("Top members")
+CHART_OTHER_MODELS = Phrase("Other models")
+CHART_SOMEBODY = Phrase("Member …{digits}")
+"""The last digits of the id, when Discord tells no name."""
+CHART_WEEKDAYS = (
+    Phrase("Mon {day}"),
+    Phrase("Tue {day}"),
+    Phrase("Wed {day}"),
+    Phrase("Thu {day}"),
+    Phrase("Fri {day}"),
+    Phrase("Sat {day}"),
+    Phrase("Sun {day}"),
+)
+"""With the day of the month: 'Mon 5'."""
 
 # -- the record of changes --------------------------------------------------------------------------------------
 

@@ -64,6 +64,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cogs": DOMAIN
     | {
         "cogs",
+        "bot.chart",
+        "bot.chart_maker",
         "bot.observer",
         "bot.patience",
         "bot.service",

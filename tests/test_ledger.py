@@ -428,13 +428,13 @@ async def test_a_negative_grant_is_refused(store: Store) -> None:
 
 async def test_a_report_shows_settled_spending_by_member_and_model_dearest_first(store: Store) -> None:
     window = Window.containing(NOON, Period.DAY, ZoneInfo("UTC"))
-    assert await store.spend(1, window) == []
+    assert await store.spend_report(1, [window]) == SpendReport(lines=(), parts=())
     for member, charge in ((ADA, 80_000), (ADA, 70_000), (BOB, 200_000), (Member(guild_id=2, user_id=7), 500_000)):
         reply = await admitted(store, 900_000 if member.guild_id == 2 else charge, member=member)
         await finished(store, reply.jobs[0].id, charged_usd_micros=charge)
     await admitted(store, 10_000)
     await admitted(store, 10_000, now=NOON + timedelta(days=1))
-    lines = await store.spend(1, window)
+    lines = (await store.spend_report(1, [window])).lines
     assert [(line.user_id, line.jobs, line.spent_usd_micros) for line in lines] == [(8, 1, 200_000), (7, 2, 150_000)]
 
 

@@ -108,13 +108,6 @@ INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, w
     created_at)
 SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
 """
-_SPEND = """
-SELECT jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
-FROM reservations JOIN jobs ON jobs.id = reservations.job_id
-WHERE reservations.state = 'settled' AND reservations.server_account_id = ?
-    AND reservations.reserved_at >= ? AND reservations.reserved_at < ?
-GROUP BY jobs.user_id, jobs.model_id ORDER BY spent DESC, jobs.user_id, jobs.model_id
-"""
 # One walk along the index for each part of the window: CROSS JOIN keeps the parts outside.
 _SPEND_BY_PART = """
 SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
@@ -308,18 +301,6 @@ def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, chang
     old, new = format_usd(spent), format_usd(0)
     record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
     return balance(connection, member, terms.quota, window)
-
-
-def spend(connection: sqlite3.Connection, guild_id: int, window: Window) -> list[SpendLine]:
-    """Settled spending by member and model in the window, dearest first."""
-    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    if account is None:
-        return []
-    rows = connection.execute(_SPEND, (account["id"], to_micros(window.start), to_micros(window.end)))
-    return [
-        SpendLine(user_id=row["user_id"], model_id=row["model_id"], jobs=row["jobs"], spent_usd_micros=row["spent"])
-        for row in rows
-    ]
 
 
 def spend_report(connection: sqlite3.Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:

@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply, ReplyAddress
 from bot.policy import Alter, Policy
-from bot.quota import AuditEntry, Balance, Cap, Limits, LimitSubject, Member, Quota, SpendLine, SpendReport, Window
+from bot.quota import AuditEntry, Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store import gallery, jobs, ledger, notes, privacy, settings, transactions
 from bot.store import limits as limits_table
 from bot.store.columns import to_micros
@@ -371,10 +371,6 @@ class Store:
         """The record of changes, newest first; about one member when `user_id` is given."""
         work = partial(limits_table.audit, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
         return await self._read(work)
-
-    async def spend(self, guild_id: int, window: Window) -> list[SpendLine]:
-        """Settled spending by member and model in the window, dearest first."""
-        return await self._read(partial(ledger.spend, guild_id=guild_id, window=window))
 
     async def spend_report(self, guild_id: int, parts: Sequence[Window]) -> SpendReport:
         """Settled spending of a server, by member and model and by part and model. The parts do not overlap."""

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from bot.app import Bot, limits_of
 from bot.catalogue import Catalogue
+from bot.chart_maker import ChartMaker
 from bot.fetch import Fetcher
 from bot.images import ImageWorkshop
 from bot.pictures import PictureStore
@@ -63,7 +64,13 @@ class Core:
         )
         for provider in (self.krea, self.pixazo):
             self.service.add_provider(provider, Watcher(provider, poll_seconds=0.01), max_concurrency=self._places)
-        self.bot = Bot(settings=self.settings, store=self.store, service=self.service, supervisor=self.supervisor)
+        self.bot = Bot(
+            settings=self.settings,
+            store=self.store,
+            service=self.service,
+            charts=self._tools.charts,
+            supervisor=self.supervisor,
+        )
 
     async def end(self) -> None:
         """As if the process had died."""
@@ -77,8 +84,11 @@ class Core:
 class _Tools:
     """What a process opens besides the books."""
 
-    def __init__(self, *, pictures: PictureStore, fetcher: Fetcher, workshop: ImageWorkshop) -> None:
+    def __init__(
+        self, *, pictures: PictureStore, fetcher: Fetcher, workshop: ImageWorkshop, charts: ChartMaker
+    ) -> None:
         self.pictures = pictures
+        self.charts = charts
         self.fetcher = fetcher
         self.workshop = workshop
 
@@ -95,7 +105,9 @@ async def opened_core(directory: Path, workshop: ImageWorkshop, *, places: int) 
         pictures = PictureStore(directory / "pictures")
         stack.push_async_callback(pictures.close)
         fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True))
-        tools = _Tools(pictures=pictures, fetcher=fetcher, workshop=workshop)
+        charts = ChartMaker()
+        stack.push_async_callback(charts.close)
+        tools = _Tools(pictures=pictures, fetcher=fetcher, workshop=workshop, charts=charts)
         core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
         try:
             yield core

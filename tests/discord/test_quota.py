@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from typing import Any
 
 import pytest
@@ -11,7 +9,6 @@ from simcord.actors import MemberActor
 
 from bot.quota import LimitSubject, Member
 from cogs import refusal_words, usage_words
-from tests.catalogue_samples import FLUX
 from tests.discord.stage import Card, Stage
 
 MEMBER, ROLE = "member", "role"
@@ -183,31 +180,6 @@ async def test_show_tells_everything_about_a_members_limit(stage: Stage) -> None
 
 
 # -- looking back -----------------------------------------------------------------------------------------
-
-
-async def test_a_report_of_nothing_says_so(stage: Stage) -> None:
-    card = await stage.quota("report", period="day")
-    assert card.text == f"### Spending today\n{usage_words.REPORT_EMPTY()}"
-    assert card.private
-    assert card.files == []
-
-
-async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_table(stage: Stage) -> None:
-    for who, options in [(stage.ada, {"count": 2}), (stage.ada, {"model": FLUX}), (stage.bob, {"resolution": "4K"})]:
-        await stage.until_says(await stage.imagine(who, **options), "Completed")
-    card = await stage.quota("report")
-    assert "### Spending this month\n**$0.327** for 4 pictures, from <t:" in card.text
-    assert f"$0.167 · 3 × {stage.ada.mention}\n$0.16 · 1 × {stage.bob.mention}" in card.text
-    assert "$0.32 · 3 × Nano Banana 2\n$0.007 · 1 × Flux 1 Dev" in card.text
-    (file,) = card.files
-    assert file["filename"] == "spending.csv"
-    rows = list(csv.DictReader(io.StringIO(card.file().decode())))
-    assert sum(float(row["spent_usd"]) for row in rows) == pytest.approx(0.327)
-    assert {(row["member_id"], row["model"], row["pictures"]) for row in rows} == {
-        (str(stage.ada.id), "krea/google/nano-banana-2", "2"),
-        (str(stage.ada.id), FLUX, "1"),
-        (str(stage.bob.id), "krea/google/nano-banana-2", "1"),
-    }
 
 
 async def test_the_record_of_changes_turns_its_pages_and_stays_with_moderators(stage: Stage) -> None:

@@ -28,8 +28,9 @@ from bot.jobs import (
 )
 from bot.observer import JobView, ReplyView
 from bot.quota import AuditEntry, Balance, Period, Quota, QuotaSource, SpendLine, Window
-from cogs import models_page, quota_page, render, usage_page, usage_words, words
+from cogs import models_page, quota_page, render, report_page, usage_page, usage_words, words
 from tests.catalogue_samples import CATALOGUE
+from tests.spending_samples import a_spending
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = Window(start=NOON, end=NOON + timedelta(days=1))
@@ -227,15 +228,19 @@ def test_any_usage_fits(prompts: list[str], granted: int) -> None:
         assert_fits(usage_page.page(balance(granted=granted), jobs, previous=previous))
 
 
-@given(st.lists(st.tuples(st.none() | st.integers(1, 2**63), st.sampled_from(CATALOGUE.models), AMOUNTS), max_size=200))
-def test_any_report_fits_and_its_rankings_say_what_they_leave_out(
-    rows: list[tuple[int | None, Any, int]],
-) -> None:
-    lines = [
-        (SpendLine(user_id=user_id, model_id=model.id, jobs=1, spent_usd_micros=amount), model.label)
-        for user_id, model, amount in rows
-    ]
-    layout = quota_page.report(lines, DAY, Period.MONTH)
+@given(
+    st.lists(
+        st.tuples(st.none() | st.integers(1, 2**63), st.sampled_from(CATALOGUE.models), AMOUNTS),
+        min_size=1,
+        max_size=200,
+    )
+)
+def test_any_report_fits_and_its_rankings_say_what_they_leave_out(rows: list[tuple[int | None, Any, int]]) -> None:
+    spending = a_spending(
+        lines=[SpendLine(user_id=who, model_id=model.id, jobs=1, spent_usd_micros=spent) for who, model, spent in rows]
+    )
+    layout = report_page.page(spending, [*report_page.tables(spending), report_page.CHART_FILE])
+    layout.add_item(report_page.post_row(spending))
     assert_fits(layout)
     people = {user_id for user_id, _, _ in rows}
     assert ("more, all in the CSV file" in text_of(layout)) == (
