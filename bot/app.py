@@ -44,7 +44,7 @@ from bot.settings import Settings
 from bot.store.store import Store
 from bot.style_reader import StyleReader
 from bot.supervisor import Supervisor
-from cogs import audience, buttons, failures, history, jobs, privacy, quota, report
+from cogs import audience, buttons, failures, history, jobs, privacy, quota, report, upscale
 from cogs.desk import Desk
 from cogs.edit import Edit
 from cogs.help import Help
@@ -60,6 +60,7 @@ from cogs.report import Reports
 from cogs.server_log import ServerLog
 from cogs.settings import SettingsCommands
 from cogs.translator import CommandTranslator
+from cogs.upscale import Upscales
 from cogs.usage import Usage
 from cogs.warnings import Warnings
 
@@ -137,6 +138,7 @@ class Bot(commands.Bot):
             supervisor=supervisor,
             operator=self.operator,
             server_log=self.server_log,
+            upscales=Upscales(client=self, service=service),
         )
         service.observe(replies)
 
@@ -169,7 +171,7 @@ class Bot(commands.Bot):
         for cog in (*cogs, *moderators, Help(self.desk, self.tree)):
             await self.add_cog(cog)
         edit.install(self.tree)
-        for module in (buttons, quota, history, jobs, privacy):
+        for module in (buttons, quota, history, jobs, privacy, upscale):
             module.install(self, self.desk)
         report.install(self, self._reports)
 

@@ -29,6 +29,8 @@ class ReplyView:
     reply: Reply
     jobs: tuple[JobView, ...]
     balance: Balance
+    upscale_usd_micros: int | None = None
+    """What it costs at least to have one of its pictures made larger; None where that cannot be had."""
 
 
 class Observer(Protocol):

@@ -43,12 +43,8 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
 
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Check who presses, then act."""
-        reply = await self.desk.service.store.reply_of_job(self._job_id)
-        if reply is None or reply.is_forgotten or reply.address.guild_id != interaction.guild_id:
-            await tell(interaction, render.refused(words.JOB_GONE()))
-            return
-        if interaction.user.id != reply.user_id and not is_moderator(interaction):
-            await tell(interaction, render.refused(words.NOT_YOURS()))
+        reply = await pressed_reply(self.desk, interaction, self._job_id)
+        if reply is None:
             return
         if self._action in _NEED_THE_PROMPT and self._job(reply).erased_at is not None:
             await tell(interaction, render.refused(words.PROMPT_ERASED()))
@@ -63,8 +59,8 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
             case "edit":
                 await self._edit(interaction, reply)
             case "recipe":
-                job = self._job(reply)
-                await tell(interaction, render.recipe(job, self.desk.service.model_label(job.request.model_id)))
+                label = self.desk.service.model_label(self._job(reply).request.model_id)
+                await tell(interaction, render.recipe(reply.jobs, label))
             case "delete":
                 await self._delete(interaction, reply)
             case _:
@@ -80,6 +76,9 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
 
     async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
         """The same order for whoever pressed, at their own cost."""
+        if self.desk.presses.is_double(interaction):
+            await interaction.response.defer()
+            return
         request = self._job(reply).request
         options = {name: value for name, value in request.options.items() if not (new_seed and name == "seed")}
         again = replace(request, user_id=interaction.user.id, options=options)
@@ -95,7 +94,8 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
         model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
         model_id = model.id if model is not None and model.orderable and model.fits(JobKind.EDIT) else None
         private = reply.address.private
-        await interaction.response.send_modal(EditModal(self.desk, pictures, model_id=model_id, private=private))
+        labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(pictures, start=1)}
+        await interaction.response.send_modal(EditModal(self.desk, labelled, model_id=model_id, private=private))
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         if not reply.is_final:
@@ -103,6 +103,18 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
             return
         await interaction.response.defer()
         await interaction.delete_original_response()
+
+
+async def pressed_reply(desk: Desk, interaction: discord.Interaction[Any], job_id: str) -> Reply | None:
+    """The reply whose button was pressed; None for somebody who may not, or when it is not known, who has been told."""
+    reply = await desk.service.store.reply_of_job(job_id)
+    if reply is None or reply.is_forgotten or reply.address.guild_id != interaction.guild_id:
+        await tell(interaction, render.refused(words.JOB_GONE()))
+        return None
+    if interaction.user.id != reply.user_id and not is_moderator(interaction):
+        await tell(interaction, render.refused(words.NOT_YOURS()))
+        return None
+    return reply
 
 
 async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:

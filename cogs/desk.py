@@ -20,7 +20,7 @@ from cogs import audience, refusal_words, render
 from cogs.allowance import allowance_of
 from cogs.answer import Answer, NotShown, address_of
 from cogs.files import PostedFile
-from cogs.guards import member_of
+from cogs.guards import Presses, member_of
 from cogs.messages import Messages
 from cogs.warnings import Warnings
 
@@ -48,6 +48,7 @@ class Desk:
         self.service = service
         self.messages = messages
         self.default_model = default_model
+        self.presses = Presses()
         self._warnings = warnings
         self._cdn_hosts = cdn_hosts
         self._closed = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import discord
@@ -19,6 +19,7 @@ from cogs.guards import require_server
 
 MENU_NAME = "Edit this image"
 MOST_CHOICES = 25
+MOST_PICTURES = 4
 PROMPT_CHARACTERS = 4_000
 """Discord: a text input of a modal takes at most so many."""
 
@@ -97,18 +98,20 @@ class Edit(commands.Cog):
         if not pictures:
             await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
-        await interaction.response.send_modal(EditModal(self._desk, pictures))
+        labelled = {f"{number}. {file.filename}": file for number, file in enumerate(pictures, start=1)}
+        await interaction.response.send_modal(EditModal(self._desk, labelled))
 
 
 class EditModal(Form):
-    """Prompt, and a choice where the message has several pictures."""
+    """Prompt, a choice where there are several pictures, which come by their labels, and room for others."""
 
     def __init__(
-        self, desk: Desk, pictures: Sequence[PostedFile], *, model_id: str | None = None, private: bool = False
+        self, desk: Desk, pictures: Mapping[str, PostedFile], *, model_id: str | None = None, private: bool = False
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
         self._desk = desk
-        self._pictures = {str(picture.id): picture for picture in pictures[:MOST_CHOICES]}
+        labelled = list(pictures.items())[:MOST_CHOICES]
+        self._pictures = {str(picture.id): picture for _, picture in labelled}
         self._model_id = model_id
         self._private = private
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
@@ -119,24 +122,32 @@ class EditModal(Form):
         if len(self._pictures) > 1:
             self._choice = ui.Select(
                 custom_id="pictures",
-                max_values=min(4, len(self._pictures)),
+                max_values=min(MOST_PICTURES, len(self._pictures)),
                 options=[
                     discord.SelectOption(
-                        label=words.shorten(f"{number}. {picture.filename}", 100), value=key, default=number == 1
+                        label=words.shorten(label, words.CHOICE), value=str(picture.id), default=number == 0
                     )
-                    for number, (key, picture) in enumerate(self._pictures.items(), start=1)
+                    for number, (label, picture) in enumerate(labelled)
                 ],
             )
             self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._choice))
+        self._uploads: ui.FileUpload[EditModal] = ui.FileUpload(
+            custom_id="uploads", required=False, min_values=0, max_values=MOST_PICTURES - 1
+        )
+        self.add_item(ui.Label(text=words.EDIT_MODAL_UPLOAD(), component=self._uploads))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
-        """The same as /edit with the chosen pictures."""
+        """The same as /edit with the chosen pictures, then the uploaded ones."""
         chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
+        files = [*(self._pictures[key] for key in chosen if key in self._pictures), *self._uploads.values]
+        if len(files) > MOST_PICTURES:
+            await tell(interaction, render.refused(words.EDIT_TOO_MANY(len(files), most=MOST_PICTURES)))
+            return
         request = _request(interaction, self._prompt.value, self._model_id, {})
         await self._desk.order(
             interaction,
             request,
-            attachments=[(self._pictures[key], ImageRole.SOURCE) for key in chosen if key in self._pictures],
+            attachments=[(file, ImageRole.SOURCE) for file in files],
             private=self._private,
         )
 

@@ -23,7 +23,14 @@ class Shown:
     missing: str = ""
 
 
-def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, one_model: bool) -> render.Layout:
+def page_of(
+    page: GalleryPage,
+    model_label: str,
+    pictures: Sequence[Shown],
+    *,
+    one_model: bool,
+    upscale_usd_micros: int | None = None,
+) -> render.Layout:
     """A page of a member's own pictures."""
     jobs = page.reply.jobs
     first = jobs[0]
@@ -40,7 +47,7 @@ def page_of(page: GalleryPage, model_label: str, pictures: Sequence[Shown], *, o
     parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button
-        for button in render.result_buttons(jobs)
+        for button in render.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
         if (shown if button.label == words.EDIT() else first.erased_at is None)
     ]
     if actions:
@@ -54,6 +61,8 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
     facts = [f"**{model_label}**", *render.option_facts(jobs[0]), words.COST(amount=cost)]
+    if len(jobs) > 1 and jobs[0].seed is not None:  # of a single picture the recipe tells it
+        facts.insert(-1, render.seeds(jobs))
     where = [words.day(page.reply.created_at)]
     if address.message_id is not None and not address.private:
         where.append(words.link_to_message(address.guild_id, address.channel_id, address.message_id))

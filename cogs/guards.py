@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import discord
@@ -10,9 +11,30 @@ from discord import app_commands
 from bot.quota import Member
 from cogs import refusal_words
 
+DOUBLE_PRESS_SECONDS = 2.0
+"""Nobody looks at what came of a press and decides to press again in so short a time."""
+
 
 class NotAllowed(app_commands.CheckFailure):
     """The text says what is missing."""
+
+
+class Presses:
+    """Tells a double press on a button that costs money from two orders."""
+
+    def __init__(self) -> None:
+        self._latest: dict[tuple[int, int, str], tuple[int, float]] = {}
+        """Interaction and time of the latest press, by person, message and button."""
+
+    def is_double(self, interaction: discord.Interaction[Any]) -> bool:
+        """Whether the same person pressed the same button a moment ago. Either way this press is remembered."""
+        now = time.monotonic()
+        self._latest = {key: press for key, press in self._latest.items() if now - press[1] < DOUBLE_PRESS_SECONDS}
+        message_id = interaction.message.id if interaction.message else 0
+        key = (interaction.user.id, message_id, str((interaction.data or {}).get("custom_id")))
+        before = self._latest.setdefault(key, (interaction.id, now))
+        # The same event delivered twice is told apart where orders are written down.
+        return before[0] != interaction.id
 
 
 def is_moderator(interaction: discord.Interaction[Any]) -> bool:

@@ -15,7 +15,8 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.jobs import Job, Picture, Reply
-from cogs import gallery, render, suggestions, words
+from cogs import gallery, render, suggestions, upscale, words
+from cogs.allowance import allowance_of
 from cogs.answer import tell
 from cogs.controls import Control
 from cogs.desk import Desk
@@ -93,7 +94,17 @@ class _Page:
             return
         pictures = await self._pictures(page.reply)
         label = self._service.model_label(page.reply.jobs[0].request.model_id)
-        await self._edit(gallery.page_of(page, label, pictures, one_model=model_id is not None))
+        allowance = await allowance_of(self._service, self._interaction)
+        found = upscale.offers(self._service, page.reply, allowance.permits)
+        await self._edit(
+            gallery.page_of(
+                page,
+                label,
+                pictures,
+                one_model=model_id is not None,
+                upscale_usd_micros=upscale.least_usd_micros(found),
+            )
+        )
 
     async def _pictures(self, reply: Reply) -> list[gallery.Shown]:
         """Each picture from wherever it can be had."""

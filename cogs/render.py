@@ -100,8 +100,7 @@ def card(
         parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
         if mention:
             parts.insert(0, ui.TextDisplay(words.READY_FOR(mention=mention)))
-        if buttons := _buttons(view, status_of(view.reply)):
-            parts.append(ui.ActionRow(*buttons))
+        parts.extend(rows(_buttons(view, status_of(view.reply))))
     return Layout(ui.Container(*parts, accent_colour=accent(view)))
 
 
@@ -186,8 +185,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     first = view.jobs[0].job
     made_of = [f"**{view.jobs[0].model_label}**", *option_facts(first)]
     if first.seed is not None:
-        seeds = [str(job.job.seed) for job in view.jobs if job.job.seed is not None]
-        made_of.append(words.SEED(seed=", ".join(seeds)))
+        made_of.append(seeds([job.job for job in view.jobs]))
     lines = [" · ".join(made_of)]
     if status is JobStatus.RUNNING:
         started = min((job.job.submitted_at for job in view.jobs if job.job.submitted_at), default=None)
@@ -208,9 +206,16 @@ def option_facts(job: Job) -> list[str]:
         value = job.request.options.get(option, body.get(option))
         if isinstance(value, str) and (option != "creativity" or option in job.request.options):
             facts.append(words.inline(value))
-    if job.request.images:
+    if job.request.kind is JobKind.UPSCALE:
+        facts += [f"{picture.width} × {picture.height}" for picture in job.pictures]
+    elif job.request.images:
         facts.append(words.PICTURES_GIVEN(len(job.request.images)))
     return [fact for fact in facts if fact]
+
+
+def seeds(jobs: Sequence[Job]) -> str:
+    """'seed 7, 8, 9'."""
+    return words.SEED(seed=", ".join(str(job.seed) for job in jobs if job.seed is not None))
 
 
 def _price(view: ReplyView, status: JobStatus) -> str:
@@ -251,6 +256,23 @@ def custom_id(action: str, job_id: str) -> str:
 
 CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})")
 
+ANY_PICTURE = 0
+"""In the custom id of an upscale: whichever picture there is, or the question which one."""
+
+
+def upscale_id(job_id: str, number: int, amount_usd_micros: int) -> str:
+    """`upscale:<first job of the card>:<number of the picture, from 1>:<the price on the button>`."""
+    return f"upscale:{job_id}:{number}:{amount_usd_micros}"
+
+
+UPSCALE_ID = re.compile(r"upscale:(?P<job_id>[0-9a-f]{24}):(?P<number>\d{1,2}):(?P<amount>\d{1,15})")
+
+
+def rows(buttons: Sequence[ui.Button[ui.LayoutView]]) -> list[ui.ActionRow[ui.LayoutView]]:
+    """As Discord takes them: five beside each other, and three where that makes better lines."""
+    across = 5 if len(buttons) <= 5 else 3
+    return [ui.ActionRow(*buttons[start : start + across]) for start in range(0, len(buttons), across)]
+
 
 def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView]]:
     first = view.jobs[0].job
@@ -260,19 +282,22 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
         return [_button("cancel", words.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
         return [_again([job.job for job in view.jobs])]
-    buttons = result_buttons([job.job for job in view.jobs])
+    buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     buttons.append(_button("delete", words.DELETE(), first, style=discord.ButtonStyle.danger))
     return buttons
 
 
-def result_buttons(jobs: Sequence[Job]) -> list[ui.Button[ui.LayoutView]]:
-    """What can be made of a result."""
+def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[ui.Button[ui.LayoutView]]:
+    """What can be made of a result: first what costs money and says how much."""
     first = jobs[0]
     price = format_usd(sum(job.reserved_usd_micros for job in jobs))
     best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
     buttons = [_again(jobs)]
     if first.seed is not None:
         buttons.append(_button("vary", words.VARY_PRICE(amount=price), first))
+    if upscale_usd_micros is not None:
+        label = words.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
+        buttons.append(ui.Button(label=label, custom_id=upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))
     buttons.append(_button("edit", words.EDIT(), best))
     buttons.append(_button("recipe", words.RECIPE(), first))
     return buttons
@@ -309,10 +334,12 @@ def alt_text(job: Job) -> str:
 RECIPE_CHARACTERS = 3_500
 
 
-def recipe(job: Job, model_label: str) -> Layout:
-    """Everything needed to make a picture again, to copy."""
-    line = words.block(recipe_line(job, RECIPE_CHARACTERS), RECIPE_CHARACTERS)
-    return note(f"### {words.RECIPE_OF(model=model_label)}\n{line}")
+def recipe(jobs: Sequence[Job], model_label: str) -> Layout:
+    """Everything needed to make the pictures of a card again, to copy: a line for each that differs."""
+    made = [job for job in jobs if job.status is JobStatus.SUCCEEDED] or jobs
+    limit = RECIPE_CHARACTERS // len(made)
+    lines = dict.fromkeys(recipe_line(job, limit) for job in made)
+    return note(f"### {words.RECIPE_OF(model=model_label)}", *(words.block(line, limit) for line in lines))
 
 
 def recipe_line(job: Job, limit: int) -> str:
@@ -320,7 +347,16 @@ def recipe_line(job: Job, limit: int) -> str:
     options: dict[str, object] = {"model": job.request.model_id, **dict(job.request.options)}
     if job.seed is not None:
         options["seed"] = job.seed
-    command = "/edit" if job.request.kind is JobKind.EDIT else "/imagine"
     named = "".join(f" {option_name(name)}: {value}" for name, value in options.items())
-    start = f"{command} {option_name('prompt')}: "
+    start = f"{_command(job.request.kind)} {option_name('prompt')}: "
     return start + words.shorten(job.request.prompt, max(1, limit - len(start) - len(named))) + named
+
+
+def _command(kind: JobKind) -> str:
+    match kind:
+        case JobKind.IMAGINE:
+            return "/imagine"
+        case JobKind.EDIT:
+            return "/edit"
+        case JobKind.UPSCALE:
+            return words.RECIPE_OF_UPSCALE()

@@ -32,6 +32,7 @@ from cogs.language import speak
 from cogs.messages import Messages, Shown, is_too_large, token_is_alive
 from cogs.operator import OperatorLine
 from cogs.server_log import ServerLog
+from cogs.upscale import Upscales
 
 _log = logging.getLogger(__name__)
 
@@ -74,19 +75,28 @@ class Replies:
         supervisor: Supervisor,
         operator: OperatorLine,
         server_log: ServerLog,
+        upscales: Upscales,
     ) -> None:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
         self._operator = operator
         self._server_log = server_log
+        self._upscales = upscales
         self._editors: dict[str, _Editor] = {}
 
     def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
         """Something is new; show it soon."""
         editor = self._editors.get(reply_id)
         if editor is None:
-            editor = _Editor(reply_id, address, self._service, self._messages, self._server_log)
+            editor = _Editor(
+                reply_id,
+                address,
+                service=self._service,
+                messages=self._messages,
+                server_log=self._server_log,
+                upscales=self._upscales,
+            )
             self._editors[reply_id] = editor
         editor.news.set()
         if not editor.at_work:
@@ -146,9 +156,11 @@ class _Editor:
         self,
         reply_id: str,
         address: ReplyAddress,
+        *,
         service: JobService,
         messages: Messages,
         server_log: ServerLog,
+        upscales: Upscales,
     ) -> None:
         self.reply_id = reply_id
         self.address = address
@@ -158,6 +170,7 @@ class _Editor:
         self._service = service
         self._messages = messages
         self._server_log = server_log
+        self._upscales = upscales
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
         self._shown: object = None
@@ -219,6 +232,7 @@ class _Editor:
     async def _finish(self, view: ReplyView) -> None:
         if view.reply.delivery is not Delivery.PENDING:
             return
+        view = replace(view, upscale_usd_micros=await self._upscales.price(view.reply))
         attachments = await self._attachments(view, self.address.file_limit_bytes)
         overtaken = self._is_showing()
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from bot.catalogue import OVERRIDE_FILE
 from sandbox.discord import LocalDiscord, Permission
 from sandbox.discord.files import Json
 from sandbox.discord.viewer import Viewer
@@ -24,6 +26,9 @@ from sandbox.discord.world import COMPONENTS_V2
 from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parent.parent
+PRICES = {"krea/enhance/topaz/standard-enhance": "0.05"}
+"""As an operator sets them: without one there is no Upscale."""
+
 STOP_SECONDS = 12.0
 START_SECONDS = 60.0
 KEPT_LOG_LINES = 25
@@ -103,6 +108,7 @@ async def _the_bot(
         "HTTP_PORT": "0",
         "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
     }
+    (folder / OVERRIDE_FILE).write_text(json.dumps({"prices": PRICES}), encoding="utf-8")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
     with log.open("wb") as output:
         # Its working directory is the temporary one: a developer's own `.env` must not reach the demo.

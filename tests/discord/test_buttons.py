@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -314,6 +315,21 @@ async def test_the_recipe_is_private_and_holds_all_it_takes(stage: Stage) -> Non
     assert recipe.private
     seed = stage.core.krea.orders[0].body["seed"]
     assert f"/imagine prompt: a ˋredˋ fox @everyone model: {FLUX} aspect_ratio: 16:9 seed: {seed}" in recipe.text
+
+
+async def test_the_recipe_of_several_pictures_has_a_line_for_each_seed(stage: Stage) -> None:
+    card = await completed(stage, model=KREA_LARGE, count=3, seed=7, prompt="word " * 700)
+    recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
+    lines = re.findall(r"/imagine prompt: word .*", recipe.text)
+    assert [line.rpartition(" seed: ")[2] for line in lines] == ["7", "8", "9"]
+    assert len({line.rpartition(" seed: ")[0] for line in lines}) == 1
+    assert len(recipe.text) <= 4_000
+
+
+async def test_the_recipe_of_equal_pictures_is_told_once(stage: Stage) -> None:
+    card = await completed(stage, count=2)
+    recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
+    assert recipe.text.count("/imagine prompt:") == 1
 
 
 async def test_a_deleted_card_is_gone_and_stays_paid(stage: Stage) -> None:

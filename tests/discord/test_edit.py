@@ -186,7 +186,7 @@ async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: St
     shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
     assert shown.modal is not None
     assert shown.modal["title"] == words.EDIT_MODAL_TITLE()
-    assert "pictures" not in str(shown.modal)
+    assert [label["component"]["custom_id"] for label in shown.modal["components"]] == ["prompt", "uploads"]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert not card.private
     await stage.until_says(card, "Completed", "make it blue")
@@ -205,6 +205,58 @@ async def test_of_several_pictures_one_to_four_are_chosen(stage: Stage) -> None:
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue", "pictures": chosen}))
     await stage.until_says(card, "Completed", "2 pictures given")
     assert [open_picture(data).width for data in stage.core.krea.uploads] == [60, 80]
+
+
+async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", encode(photo(50, 40), "PNG")))
+    upload = shown.modal["components"][1]["component"]
+    assert (upload["type"], upload["required"], upload["min_values"], upload["max_values"]) == (19, False, 0, 3)
+    others = [(f"{width}.jpg", encode(photo(width, 40), "JPEG")) for width in (60, 70, 80)]
+    card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "all on one wall", "uploads": others}))
+    await stage.until_says(card, "Completed", "4 pictures given")
+    assert [open_picture(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
+
+
+async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Stage) -> None:
+    shown = await menu(stage, *[(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70)])
+    chosen = [option["value"] for option in shown.modal["components"][1]["component"]["options"]]
+    others = [("a.png", PNG), ("b.png", PNG)]
+    values = {"prompt": "x", "pictures": chosen, "uploads": others}
+    refusal = stage.said(await stage.ada.submit_modal(shown, values))
+    assert refusal.private
+    assert refusal.text == words.EDIT_TOO_MANY(5, most=4)
+    await stage.assert_nothing_reserved()
+
+
+async def test_a_model_that_takes_fewer_pictures_says_so(stage: Stage) -> None:
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Completed")
+    shown = await stage.press(stage.ada, card, "Edit")
+    refusal = stage.said(await stage.ada.submit_modal(shown, {"prompt": "x", "uploads": [("a.png", PNG)]}))
+    assert refusal.private
+    assert "`image2` does not fit Flux 1 Dev. It takes: at most 1 picture." in refusal.text
+
+
+async def test_an_attached_file_that_is_no_picture_is_named(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", PNG))
+    values = {"prompt": "x", "uploads": [("notes.txt", b"hello")]}
+    refusal = stage.said(await stage.ada.submit_modal(shown, values))
+    assert refusal.private
+    assert "`notes.txt` is not a picture" in refusal.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_of_ones_own_card_with_several_pictures_each_can_be_chosen_by_its_number(stage: Stage) -> None:
+    card = await stage.imagine(count=3)
+    await stage.until_says(card, "Completed", "3 of 3 done")
+    shown = await stage.press(stage.ada, card, "Edit")
+    assert shown.modal is not None
+    select = shown.modal["components"][1]["component"]
+    assert [option["label"] for option in select["options"]] == ["Picture 1", "Picture 2", "Picture 3"]
+    assert [option["default"] for option in select["options"]] == [True, False, False]
+    chosen = [select["options"][2]["value"]]
+    second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night", "pictures": chosen}))
+    await stage.until_says(second, "Completed", "1 picture given")
 
 
 async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) -> None:

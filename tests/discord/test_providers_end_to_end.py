@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from bot.style_reader import StyleReader
 from cogs import words
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
-from tests.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
+from tests.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
 from tests.discord.stage import Stage
 from tests.picture_samples import open_picture, picture
 
@@ -59,6 +60,19 @@ async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
     assert min(open_picture(card.file()).size) >= 256
     assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == price
     assert len(sandbox.orders) == 1
+
+
+async def test_an_upscale_doubles_the_picture(
+    stage: Stage, sandbox: SandboxProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path))
+    card = await stage.imagine(model=FLUX, aspect_ratio="16:9")
+    await stage.until_says(card, "Completed", seconds=20)
+    width, height = open_picture(card.file()).size
+    larger = stage.said(await stage.press(stage.ada, card, "Upscale · $0.05"))
+    await stage.until_says(larger, "Completed", f"{width * 2} × {height * 2}", seconds=20)
+    assert open_picture(larger.file()).size == (width * 2, height * 2)
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == 57_000
 
 
 async def test_a_moodboard_is_named_by_its_id(stage: Stage, sandbox: SandboxProvider) -> None:

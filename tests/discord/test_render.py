@@ -272,7 +272,9 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
 
 @given(TEXT)
 def test_any_recipe_fits(prompt: str) -> None:
-    assert_fits(render.recipe(a_job(prompt=prompt), "Flux 1 Dev"))
+    for count in (1, 4):
+        jobs = [replace(a_job(prompt=prompt), seed=number) for number in range(count)]
+        assert_fits(render.recipe(jobs, "Flux 1 Dev"))
 
 
 def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:
