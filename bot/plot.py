@@ -32,13 +32,13 @@ COLOURS = ("#4C96FF", "#FFB84D", "#5EE6B4", "#D9604F", "#CFE4FF", "#868C96")
 """Told apart also by those who see few colours; the last is for everything else."""
 
 _MARGIN = 48
-_GAP = 60
+_GAP = 40
 _DPI = 100
-_TITLE, _SIZE, _SMALL = 40, 26, 22
+_TITLE, _SIZE, _SMALL = 44, 29, 25
 _PANELS_TOP, _BARS_TOP = 180, 240
-_TIME_RIGHT, _RANKING_LEFT = 900, 960
-_LEGEND_ROW, _RANKING_ROW = 42, 76
-_TICKS_HEIGHT = 44
+_TIME_RIGHT, _RANKING_LEFT = 892, 944
+_LEGEND_ROW, _RANKING_ROW = 44, 77
+_TICKS_HEIGHT = 46
 
 
 def draw(chart: Chart) -> bytes:
@@ -151,8 +151,8 @@ def _header(sheet: _Sheet, chart: Chart) -> None:
     count = written(chart.count)
     sheet.text(_MARGIN, 80, title, size=_TITLE, bold=True)
     sheet.text(right, 80, total, size=_TITLE, bold=True, side="right")
-    sheet.text(_MARGIN, 122, sheet.fitted(written(chart.subtitle), room - sheet.width(count)), colour=QUIET)
-    sheet.text(right, 122, count, colour=QUIET, side="right")
+    sheet.text(_MARGIN, 126, sheet.fitted(written(chart.subtitle), room - sheet.width(count)), colour=QUIET)
+    sheet.text(right, 126, count, colour=QUIET, side="right")
 
 
 # -- over time --------------------------------------------------------------------------------------------
@@ -166,10 +166,12 @@ def _over_time(sheet: _Sheet, chart: Chart) -> None:
     left = _MARGIN + max(sheet.width(name, size=_SMALL) for name in names) + 14
     legend_top = HEIGHT - _MARGIN - _LEGEND_ROW * ((len(chart.stacks) + 1) // 2)
     bottom = legend_top - _TICKS_HEIGHT - 20
-    sheet.text(_MARGIN, _PANELS_TOP + 20, sheet.fitted(written(chart.over_time), _TIME_RIGHT - _MARGIN), bold=True)
+    sheet.text(
+        _MARGIN, _PANELS_TOP + 20, sheet.fitted(written(chart.over_time), _TIME_RIGHT - _MARGIN, bold=True), bold=True
+    )
     for dollar, name in zip(dollars, names, strict=True):
         y = bottom - (bottom - _BARS_TOP) * dollar / dollars[-1]
-        sheet.text(left - 14, y + 8, name, size=_SMALL, colour=QUIET, side="right")
+        sheet.text(left - 14, y + 9, name, size=_SMALL, colour=QUIET, side="right")
     _bars(sheet.axes(left, _BARS_TOP, _TIME_RIGHT, bottom), chart.stacks, dollars)
     _ticks(sheet, chart.ticks, left, bottom)
     _legend(sheet, chart.stacks, legend_top)
@@ -206,7 +208,7 @@ def _ticks(sheet: _Sheet, ticks: tuple[Label, ...], left: float, bottom: float) 
     widest = max(sheet.width(name, size=_SMALL) for name in names) + 10
     for place in range(0, len(names), max(1, math.ceil(widest / apart))):
         middle = left + (place + 0.5) * apart
-        sheet.text(middle, bottom + 34, names[place], size=_SMALL, colour=QUIET, side="center")
+        sheet.text(middle, bottom + 37, names[place], size=_SMALL, colour=QUIET, side="center")
 
 
 def _legend(sheet: _Sheet, stacks: tuple[Stack, ...], top: float) -> None:
@@ -216,10 +218,10 @@ def _legend(sheet: _Sheet, stacks: tuple[Stack, ...], top: float) -> None:
         x = _MARGIN + (number % 2) * (column + _GAP)
         y = top + _LEGEND_ROW * (number // 2)
         amount = _sum(stack.total_usd_micros)
-        room = column - 34 - sheet.width(amount, size=_SMALL) - 16
-        sheet.box(x, y + 12, 20, 20, colour, radius=5)
-        sheet.text(x + 34, y + 30, sheet.fitted(written(stack.label), room, size=_SMALL), size=_SMALL)
-        sheet.text(x + column, y + 30, amount, size=_SMALL, colour=QUIET, side="right")
+        room = column - 36 - sheet.width(amount, size=_SMALL) - 16
+        sheet.box(x, y + 11, 22, 22, colour, radius=5)
+        sheet.text(x + 36, y + 31, sheet.fitted(written(stack.label), room, size=_SMALL), size=_SMALL)
+        sheet.text(x + column, y + 31, amount, size=_SMALL, colour=QUIET, side="right")
 
 
 # -- the ranking ------------------------------------------------------------------------------------------
@@ -234,7 +236,7 @@ def _ranking(sheet: _Sheet, chart: Chart) -> None:
         top = _BARS_TOP + _RANKING_ROW * number
         amount = _sum(row.amount_usd_micros)
         name = sheet.fitted(written(row.label), room - sheet.width(amount, size=_SMALL) - 20, size=_SMALL)
-        sheet.text(_RANKING_LEFT, top + 24, name, size=_SMALL)
-        sheet.text(right, top + 24, amount, size=_SMALL, colour=QUIET, side="right")
-        sheet.box(_RANKING_LEFT, top + 38, room, 14, UNRANKED, radius=7)
-        sheet.box(_RANKING_LEFT, top + 38, max(14, room * row.amount_usd_micros / most), 14, RANKED, radius=7)
+        sheet.text(_RANKING_LEFT, top + 27, name, size=_SMALL)
+        sheet.text(right, top + 27, amount, size=_SMALL, colour=QUIET, side="right")
+        sheet.box(_RANKING_LEFT, top + 41, room, 14, UNRANKED, radius=7)
+        sheet.box(_RANKING_LEFT, top + 41, max(14, room * row.amount_usd_micros / most), 14, RANKED, radius=7)
