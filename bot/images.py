@@ -15,13 +15,18 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+from bot import metadata
 from bot.errors import MediaError, UnusableImage
+from bot.formats import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
+
+T = TypeVar("T")
 
 _HOME = Path(__file__).resolve().parent.parent
 _MEMORY_LIMIT_BYTES = 3 << 30
@@ -70,13 +75,21 @@ class ImageWorkshop:
         self._idle_seconds = idle_seconds
         # The threads only wait for their process: decoding never takes the interpreter from the event loop.
         self._threads = ThreadPoolExecutor(max_workers=workers, thread_name_prefix="images")
+        # Of its own, so that a glance never waits behind a picture that is made anew.
+        self._glances = ThreadPoolExecutor(max_workers=1, thread_name_prefix="glances")
         self._free: deque[_Worker] = deque()
         self._alive: set[_Worker] = set()
         self._lock = threading.Lock()
         self._closed = False
 
     async def check_result(self, data: bytes) -> CheckedPicture:
-        """Prove that a result is a whole PNG, JPEG or WebP picture. Raises MediaError and nothing else."""
+        """Prove that a result is a whole PNG, JPEG or WebP picture. Raises MediaError and nothing else.
+
+        Most files show that themselves; only what is in doubt is decoded.
+        """
+        plain = await self._at_a_glance(_checked, data)
+        if plain is not None:
+            return plain
         facts, _ = await self._ask("check", data)
         if "reason" in facts:
             # A file that ends too early may be complete the next time; anything else will be what it is.
@@ -95,6 +108,9 @@ class ImageWorkshop:
         """
         if limit_bytes < 1000:
             raise ValueError("no picture fits into less than 1 kB")
+        plain = await self._at_a_glance(_fitted, data)
+        if plain is not None and len(plain.data) <= limit_bytes:
+            return plain
         facts, made = await self._ask("fit", data, limit_bytes=limit_bytes)
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
@@ -132,8 +148,15 @@ class ImageWorkshop:
             for worker in self._alive:
                 worker.kill()
         await asyncio.to_thread(self._threads.shutdown)
+        await asyncio.to_thread(self._glances.shutdown)
         while self._free:
             self._retire(self._free.pop())
+
+    async def _at_a_glance(self, look: Callable[[bytes], T], data: bytes) -> T:
+        """What can be told, or done, without decoding a pixel: next to nothing beside what a worker costs."""
+        if self._closed:
+            raise MediaError("the image workshop is closed", transient=True, reason="broken")
+        return await asyncio.get_running_loop().run_in_executor(self._glances, look, data)
 
     async def _ask(self, work: str, data: bytes, **more: int) -> tuple[dict[str, Any], bytes]:
         if self._closed:
@@ -187,6 +210,28 @@ class ImageWorkshop:
         with self._lock:
             self._alive.discard(worker)
         worker.close()
+
+
+def _checked(data: bytes) -> CheckedPicture | None:
+    """A result that is plainly whole and not too large; None where a worker has to judge."""
+    size = metadata.whole_size(data)
+    if size is None or size[0] * size[1] > MAX_RESULT_PIXELS:
+        return None
+    return CheckedPicture(CONTENT_TYPES[metadata.format_of(data) or ""], *size)
+
+
+def _fitted(data: bytes) -> FittedPicture | None:
+    """The same file without metadata; None where a worker has to judge, or has to turn it upright."""
+    checked = _checked(data)
+    if checked is None or metadata.exif_payloads(data):
+        return None
+    picture_format = metadata.format_of(data) or ""
+    return FittedPicture(
+        data=metadata.without_metadata(data),
+        content_type=CONTENT_TYPES[picture_format],
+        extension=EXTENSIONS[picture_format],
+        changed=False,
+    )
 
 
 class _TooSlow(Exception):

@@ -22,6 +22,8 @@ _JPEG_MORE_PICTURES = b"MPF\0"
 
 _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 _JPEG_SCAN_NAME = b"FFDA"
+_JPEG_FRAMES = frozenset(f"FF{0xC0 + number:02X}".encode() for number in range(16) if number not in (4, 8, 12))
+"""What states the size: all of C0 to CF but the tables among them."""
 _MOST_BLOCKS = 50_000
 _MOST_SCANS = 64
 """A progressive JPEG has about ten scans; each one costs the decoder a pass over all pixels, however small it is."""
@@ -102,6 +104,25 @@ def without_metadata(data: bytes) -> bytes:
             content[8] &= ~(_WEBP_XMP_FLAG | _WEBP_EXIF_FLAG)
         body += content + b"\0" * (len(content) & 1)
     return b"RIFF" + len(body).to_bytes(4, "little") + bytes(body)
+
+
+def whole_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a picture that plainly arrived whole; None where only decoding it could tell.
+
+    Plainly: a PNG whose parts all match their checksums, a JPEG with a scan and its end, a WebP as long as it says.
+    """
+    try:
+        every = blocks(data)
+    except BrokenContainer:
+        return None
+    readers = {"PNG": _whole_png, "JPEG": _whole_jpeg, "WEBP": _webp_size}
+    size = readers[format_of(data) or ""](data, every)
+    return size if size is not None and min(size) > 0 else None
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height a WebP says it has. Raises BrokenContainer."""
+    return _webp_size(data, blocks(data))
 
 
 def exif_payloads(data: bytes) -> list[bytes]:
@@ -210,6 +231,47 @@ def _webp_blocks(data: bytes) -> Iterator[Block]:
         position = padded
     if position < len(data):
         yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
+
+
+def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+    view = memoryview(data)
+    for block in every:
+        if block.kind is Kind.PICTURE:
+            checksum = int.from_bytes(view[block.end - 4 : block.end], "big")
+            if zlib.crc32(view[block.payload - 4 : block.end - 4]) != checksum:
+                return None
+    names = {block.name for block in every}
+    first = every[0]
+    if first.name != b"IHDR" or not {b"IDAT", b"IEND"} <= names or first.end - first.payload < 12:
+        return None
+    return (
+        int.from_bytes(data[first.payload : first.payload + 4], "big"),
+        int.from_bytes(data[first.payload + 4 : first.payload + 8], "big"),
+    )
+
+
+def _whole_jpeg(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+    names = {block.name for block in every}
+    frame = next((block for block in every if block.name in _JPEG_FRAMES), None)
+    if frame is None or not {_JPEG_SCAN_NAME, b"EOI"} <= names or frame.end - frame.payload < 5:
+        return None
+    height = int.from_bytes(data[frame.payload + 1 : frame.payload + 3], "big")
+    return int.from_bytes(data[frame.payload + 3 : frame.payload + 5], "big"), height
+
+
+def _webp_size(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+    for block in every:
+        content = data[block.payload : block.payload + 10]
+        if len(content) < 5:
+            continue
+        if block.name == b"VP8X":
+            return int.from_bytes(content[4:7], "little") + 1, int.from_bytes(content[7:10], "little") + 1
+        if block.name == b"VP8L":
+            bits = int.from_bytes(content[1:5], "little")
+            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        if block.name == b"VP8 ":
+            return int.from_bytes(content[6:8], "little") & 0x3FFF, int.from_bytes(content[8:10], "little") & 0x3FFF
+    return None
 
 
 def _png_text(name: bytes, chunk: bytes) -> tuple[bytes, bytes]:

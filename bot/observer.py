@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from bot.jobs import Job, Progress, Reply, ReplyAddress
+from bot.jobs import Job, Progress, Reply
 from bot.quota import Balance
 
 
@@ -36,7 +36,7 @@ class ReplyView:
 class Observer(Protocol):
     """Who shows replies and reaches the operator. Calls return at once: showing never delays a job."""
 
-    def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
+    def reply_changed(self, reply_id: str) -> None:
         """Something about the reply is new; ask the service how it looks when you show it."""
         ...
 

@@ -9,6 +9,7 @@ import re
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,9 @@ T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED_PREFIX = ".unfinished-"
+
+FRESH_BYTES = 32 * 2**20
+"""So much of what was just put is kept at hand until it is first asked for."""
 
 
 class PictureStore:
@@ -37,6 +41,8 @@ class PictureStore:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures")
         # Between looking at a file's age and removing it, nobody may decide to keep it.
         self._removing = threading.Lock()
+        self._fresh: OrderedDict[str, bytes] = OrderedDict()
+        """What was put just now, oldest first: it is about to be shown, and need not be read back for that."""
 
     def path(self, sha256: str) -> Path:
         """Where a picture lies or would lie."""
@@ -46,16 +52,22 @@ class PictureStore:
 
     async def put(self, data: bytes) -> str:
         """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""
-        return await self._run(lambda: self._put(data))
+        sha256 = await self._run(lambda: self._put(data))
+        self._fresh[sha256] = data
+        while sum(map(len, self._fresh.values())) > FRESH_BYTES:
+            self._fresh.popitem(last=False)
+        return sha256
 
     async def get(self, sha256: str) -> bytes | None:
         """The picture, or None when it is not here or its file is damaged."""
         path = self.path(sha256)
-        return await self._run(lambda: _read_intact(path))
+        fresh = self._fresh.pop(sha256, None)
+        return fresh if fresh is not None else await self._run(lambda: _read_intact(path))
 
     async def remove(self, sha256: str) -> None:
         """Forget a picture. One that is not here is no error."""
         path = self.path(sha256)
+        self._fresh.pop(sha256, None)
         await self._run(lambda: path.unlink(missing_ok=True))
 
     async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
@@ -64,6 +76,8 @@ class PictureStore:
         The age matters because a picture is put first and named in the books afterwards.
         """
         names = frozenset(keep)
+        for sha256 in self._fresh.keys() - names:
+            del self._fresh[sha256]
         return await self._run(lambda: self._sweep(names, before=time.time() - older_than_seconds))
 
     async def close(self) -> None:

@@ -13,15 +13,12 @@ from typing import Any, cast
 from PIL import Image, ImageCms
 
 from bot import metadata
+from bot.formats import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
 
 MAX_INPUT_BYTES = 25_000_000
 MAX_INPUT_PIXELS = 50_000_000
 MIN_INPUT_SIDE = 16
 MAX_INPUT_SIDE = 4096
-MAX_RESULT_PIXELS = 100_000_000
-
-CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
 
 _OTHER_PICTURES = (
     b"GIF8",
@@ -177,18 +174,13 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
-    for block in _blocks(data):
-        content = data[block.payload : block.payload + 10]
-        if len(content) < 5:
-            continue
-        if block.name == b"VP8X":
-            return int.from_bytes(content[4:7], "little") + 1, int.from_bytes(content[7:10], "little") + 1
-        if block.name == b"VP8L":
-            bits = int.from_bytes(content[1:5], "little")
-            return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-        if block.name == b"VP8 ":
-            return int.from_bytes(content[6:8], "little") & 0x3FFF, int.from_bytes(content[8:10], "little") & 0x3FFF
-    raise Unfit("broken")
+    try:
+        size = metadata.webp_size(data)
+    except metadata.BrokenContainer as error:
+        raise Unfit("broken") from error
+    if size is None:
+        raise Unfit("broken")
+    return size
 
 
 def _is_lossless_webp(data: bytes) -> bool:

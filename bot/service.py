@@ -262,15 +262,14 @@ class JobService:
         if surely_unseen:
             await written(partial(self.store.set_delivery, reply.id, Delivery.IMPOSSIBLE))
         else:
-            self._notify(reply)
+            self._notify(reply.id)
 
     async def view(self, reply_id: str) -> ReplyView | None:
         """How the reply should look now; None when it is not known (any more)."""
-        reply = await self.store.reply(reply_id)
-        if reply is None:
+        found = await self.store.reply_and_balance(reply_id, default=self.limits.default_quota, now=self._clock())
+        if found is None:
             return None
-        member = Member(guild_id=reply.address.guild_id, user_id=reply.user_id, role_ids=reply.role_ids)
-        balance = await self.store.balance(member, default=self.limits.default_quota, now=self._clock())
+        reply, balance = found
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
@@ -297,7 +296,7 @@ class JobService:
                     lane.line.leave(job.id)
                 self._live.forget(job.id)  # known from a first try, when the provider had enough
                 self.metrics.job_ended(cancelled)
-                await self._show(cancelled)
+                self._notify(cancelled.reply_id)
                 return CancelOutcome.CANCELLED
             job = await self.store.job(job.id) or job
         if job.status.is_final or lane is None:
@@ -340,7 +339,7 @@ class JobService:
             for job in reply.jobs:
                 self._resume_job(reply, job)
             if reply.is_final or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
-                self._notify(reply)
+                self._notify(reply.id)
 
     def _resume_job(self, reply: Reply, job: Job) -> None:
         lane = self._lanes.get(job.provider)
@@ -365,7 +364,7 @@ class JobService:
             return
         await self.accept(reply, message_id=message_id)
         if reply.is_final:
-            self._notify(reply)  # we died while giving it up, and it is visible after all
+            self._notify(reply.id)  # we died while giving it up, and it is visible after all
 
     async def keep_places_true(self) -> None:
         """Show those who are next how the line moves, for ever. Who is far back learns of it when it matters."""
@@ -379,7 +378,7 @@ class JobService:
                     self._places[job_id] = place
                     reply = await self.store.reply_of_job(job_id)
                     if reply is not None:
-                        self._notify(reply)
+                        self._notify(reply.id)
             waiting = [lane.line for lane in self._lanes.values()]
             self._places = {
                 job_id: place for job_id, place in self._places.items() if any(job_id in line for line in waiting)
@@ -408,14 +407,9 @@ class JobService:
 
     # -- showing ------------------------------------------------------------------------------------------
 
-    async def _show(self, job: Job) -> None:
-        reply = await self.store.reply(job.reply_id)
-        if reply is not None:
-            self._notify(reply)
-
-    def _notify(self, reply: Reply) -> None:
+    def _notify(self, reply_id: str) -> None:
         if self._observer is not None:
-            self._observer.reply_changed(reply.id, reply.address)
+            self._observer.reply_changed(reply_id)
 
 
 def _job(reply_id: str, ordinal: int, request: JobRequest, quote: Quote, now: datetime) -> Job:

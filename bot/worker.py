@@ -135,7 +135,7 @@ class Worker:
     async def _ends(self, job: Job, failures: int) -> bool:
         """After a failure: whether the job is at its end all the same, or has to be brought to one."""
         if job.status.is_final:
-            await self._show(job)  # perhaps it was this that failed
+            self._show(job)  # perhaps it was this that failed
             return True
         if job.status is JobStatus.QUEUED and failures > QUEUED_FAILURES:
             # Nothing was sent, so nothing can be owed.
@@ -152,7 +152,7 @@ class Worker:
             current = await self._submit(job, lane)
         elif job.status is JobStatus.SUBMITTING:
             # We died, or were stopped, with the order half sent. It is never sent again.
-            current = await self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+            current = self._show(await written(lambda: self._store.mark_uncertain(job.id)))
         if current is not None and current.webhook_token is not None:
             self._live.expect_hook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
@@ -214,12 +214,12 @@ class Worker:
             except OutcomeUncertain as error:
                 _log.warning("no usable answer: %s", error)
                 lane.note_fault(error)
-                return await self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+                return self._show(await written(lambda: self._store.mark_uncertain(job.id)))
             lane.note_success()
             self._live.of(job.id).progress = remote.progress
             running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
             _log.info("submitted as %s", remote.remote_id)
-            return await self._show(running)
+            return self._show(running)
 
     async def _send_once(self, lane: Lane, order: ProviderRequest) -> RemoteJob:
         """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
@@ -250,7 +250,7 @@ class Worker:
         if waiting is not None and self._live.of(job.id).cancel_wanted:
             cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
             waiting = await written(cancel)
-        return await self._show(waiting)
+        return self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
         """Where the provider finds each input picture: uploaded once per content, or its public address."""
@@ -292,7 +292,7 @@ class Worker:
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
             return await self.fail(job, failure, at_house_cost=error.in_doubt)
         _log.info("found again as %s", remote_id)
-        return await self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
+        return self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
 
     # -- watch --------------------------------------------------------------------------------------------
 
@@ -329,12 +329,12 @@ class Worker:
                 cancelled = await written(cancel)
                 if cancelled is not None:
                     self._metrics.job_ended(cancelled)
-                await self._show(cancelled)
+                self._show(cancelled)
             case _:
                 shown = (live.progress, live.preview_url)
                 live.progress, live.preview_url = update.progress or live.progress, update.preview_url
                 if shown != (live.progress, live.preview_url):
-                    await self._show(job)
+                    self._show(job)
                 return False
         return True
 
@@ -371,7 +371,7 @@ class Worker:
             self._live.learn_durations([(job.request.model_id, (now - job.submitted_at).total_seconds())])
         if succeeded is not None:
             self._metrics.job_ended(succeeded)
-        await self._show(succeeded)
+        self._show(succeeded)
         _log.info("completed for %d micro-dollars", charged)
 
     async def _fetch_picture(self, url: str) -> Picture:
@@ -405,14 +405,12 @@ class Worker:
         failed = await written(fail)
         if failed is not None:
             self._metrics.job_ended(failed, house_usd_micros=house_usd_micros)
-        return await self._show(failed)
+        return self._show(failed)
 
-    async def _show(self, job: Job | None) -> Job | None:
+    def _show(self, job: Job | None) -> Job | None:
         """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""
         if job is not None and self._observer is not None:
-            address = await self._store.address_of(job.id)
-            if address is not None:
-                self._observer.reply_changed(job.reply_id, address)
+            self._observer.reply_changed(job.reply_id)
         return job
 
 

@@ -85,13 +85,12 @@ class Replies:
         self._upscales = upscales
         self._editors: dict[str, _Editor] = {}
 
-    def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
+    def reply_changed(self, reply_id: str) -> None:
         """Something is new; show it soon."""
         editor = self._editors.get(reply_id)
         if editor is None:
             editor = _Editor(
                 reply_id,
-                address,
                 service=self._service,
                 messages=self._messages,
                 server_log=self._server_log,
@@ -117,7 +116,7 @@ class Replies:
             if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
             if editor.news.is_set():  # news that came while we were leaving
-                self.reply_changed(editor.reply_id, editor.address)
+                self.reply_changed(editor.reply_id)
 
     def operator_notice(self, matter: str, text: str) -> None:
         """Pass on what only the operator can mend."""
@@ -155,7 +154,6 @@ class _Editor:
     def __init__(
         self,
         reply_id: str,
-        address: ReplyAddress,
         *,
         service: JobService,
         messages: Messages,
@@ -163,7 +161,7 @@ class _Editor:
         upscales: Upscales,
     ) -> None:
         self.reply_id = reply_id
-        self.address = address
+        self.address: ReplyAddress  # as of the newest look: known once `run` has begun
         self.news = asyncio.Event()
         self.at_work = False
         self.is_over = False
@@ -178,7 +176,6 @@ class _Editor:
 
     async def run(self) -> None:
         """Until the message shows what is known now."""
-        loop = asyncio.get_running_loop()
         while True:
             self.news.clear()
             view = await self._service.view(self.reply_id)
@@ -191,12 +188,23 @@ class _Editor:
                 await self._finish(view)
                 self.is_over = True
                 return
-            looks = _looks(view)
+            await self._keep_shown(render.card(view))
+            if not self.news.is_set():
+                return
+
+    async def _keep_shown(self, card: render.Layout) -> None:
+        """Show a state that is not the last, unless it looks like what is shown, until it is through or not the newest.
+
+        There is at most one such edit under way, and at most one a second.
+        """
+        loop = asyncio.get_running_loop()
+        looks = card.to_components()
+        while not self.news.is_set():
             busy = self._is_showing()
             if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
                 self._shown = looks
                 self._next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
-                self._status_edit = asyncio.create_task(self._show_status(view), name=f"status of {self.reply_id}")
+                self._status_edit = asyncio.create_task(self._show_status(card), name=f"status of {self.reply_id}")
                 busy = True
             if looks == self._shown and not busy:
                 return
@@ -217,13 +225,13 @@ class _Editor:
         """Whether a status edit is under way."""
         return self._status_edit is not None and not self._status_edit.done()
 
-    async def _show_status(self, view: ReplyView) -> None:
+    async def _show_status(self, card: render.Layout) -> None:
         """One status edit. It is worth no second try: a newer state is on its way."""
         by_token = token_is_alive(self.address)
         if not by_token and (self.address.private or self.address.message_id is None):
             return
         try:
-            await self._messages.edit(self.address, render.card(view), by_token=by_token)
+            await self._messages.edit(self.address, card, by_token=by_token)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("status of reply %s not shown: %s", self.reply_id, error)
 
@@ -394,11 +402,6 @@ class _Editor:
             channel_id=shown.channel_id if shown and moved else None,
         )
         await written(record)
-
-
-def _looks(view: ReplyView) -> object:
-    """Two views that look the same are equal here: an edit that changes nothing is not sent."""
-    return render.card(view).to_components()
 
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:

@@ -12,7 +12,7 @@ from inspect import isawaitable
 from typing import Any, cast
 
 from bot.errors import StoreError
-from bot.jobs import Reply, ReplyAddress
+from bot.jobs import Reply
 from bot.store.store import Store
 
 
@@ -53,7 +53,7 @@ class FakeObserver:
         self.notices: list[tuple[str, str]] = []
         self.messages: dict[str, int] = {}
 
-    def reply_changed(self, reply_id: str, address: ReplyAddress) -> None:
+    def reply_changed(self, reply_id: str) -> None:
         self.changed.append(reply_id)
 
     def operator_notice(self, matter: str, text: str) -> None:

@@ -438,9 +438,28 @@ def test_a_bomb_beside_the_pixels_costs_little(name: str, tmp_path: Path) -> Non
 
 async def test_many_pictures_at_once_share_two_workers(workshop: ImageWorkshop) -> None:
     data = samples.encode(samples.noise(300, 300), "PNG")
-    results = await asyncio.gather(*(workshop.check_result(data) for _ in range(30)))
-    assert results == [("image/png", 300, 300)] * 30
+    results = await asyncio.gather(*(workshop.clean_input(data, "a.png") for _ in range(30)))
+    assert [(result.width, result.height) for result in results] == [(300, 300)] * 30
     assert 1 <= len(workers()) <= 2
+
+
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
+    workshop: ImageWorkshop, picture_format: str
+) -> None:
+    data = samples.encode(samples.noise(300, 200), picture_format)
+    checked = await workshop.check_result(data)
+    assert checked == (f"image/{picture_format.lower()}", 300, 200)
+    assert (await workshop.fit(data, 10_000_000)).data == data
+    assert workers() == []
+
+
+async def test_a_result_that_is_in_doubt_is_decoded(workshop: ImageWorkshop) -> None:
+    data = bytearray(samples.encode(samples.noise(300, 200), "PNG"))
+    data[len(data) // 2] ^= 1
+    with pytest.raises(MediaError):
+        await workshop.check_result(bytes(data))
+    assert len(workers()) == 1
 
 
 @pytest.mark.f42

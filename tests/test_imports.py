@@ -15,7 +15,7 @@ DOMAIN = {f"bot.{name}" for name in ("accepted", "errors", "jobs", "quota", "mod
     f"bot.{name}" for name in ("catalogue", "pattern", "wordlist", "policy", "styles")
 }
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
-PIXELS = {"bot.pixels", "bot.metadata", "PIL"}
+PIXELS = {"bot.pixels", "bot.metadata", "bot.formats", "PIL"}
 # What the story of a job knows of the outside: never a concrete provider, never SQL.
 BORDERS = {"bot.providers.base", "bot.providers.watcher", "bot.store.store"}
 TOOLS = {"bot.fetch", "bot.images", "bot.patience", "bot.pictures", "bot.supervisor", "stamina"}
@@ -28,10 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.catalogue_refresh": DOMAIN,
     "bot.log": {"stamina", "structlog"},
     "bot.http": {"bot.errors", "aiohttp", "prometheus_client"},
-    "bot.metadata": PIXELS,
+    "bot.formats": set(),
+    "bot.metadata": set(),
     "bot.pixels": PIXELS,
     "bot.image_worker": PIXELS,
-    "bot.images": DOMAIN,
+    "bot.images": DOMAIN | {"bot.metadata", "bot.formats"},
     "bot.chart": set(),
     # Drawing has a process of its own too: what it needs takes longer to import than the whole bot.
     "bot.lettering": {"bot.chart", "matplotlib"},

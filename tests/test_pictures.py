@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.errors import StoreError
-from bot.pictures import PictureStore
+from bot.pictures import FRESH_BYTES, PictureStore
 
 
 @pytest.fixture
@@ -75,13 +75,30 @@ async def test_a_removed_picture_is_gone(store: PictureStore) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"a pictur", b"b picture", b"a picture and more"])
 async def test_a_damaged_file_reads_as_missing_and_putting_the_picture_again_heals_it(
-    store: PictureStore, damage: bytes
+    store: PictureStore, tmp_path: Path, damage: bytes
 ) -> None:
     sha256 = await store.put(b"a picture")
     store.path(sha256).write_bytes(damage)
-    assert await store.get(sha256) is None
+    after_a_restart = PictureStore(tmp_path / "pictures")
+    assert await after_a_restart.get(sha256) is None
     await store.put(b"a picture")
+    assert await after_a_restart.get(sha256) == b"a picture"
+    await after_a_restart.close()
+
+
+async def test_what_was_just_put_is_at_hand_once_and_read_from_disk_from_then_on(store: PictureStore) -> None:
+    sha256 = await store.put(b"a picture")
+    store.path(sha256).write_bytes(b"overwritten")
     assert await store.get(sha256) == b"a picture"
+    assert await store.get(sha256) is None
+
+
+async def test_only_so_much_is_kept_at_hand(store: PictureStore) -> None:
+    hashes = [await store.put(bytes([number]) * (FRESH_BYTES // 3)) for number in range(4)]
+    store.path(hashes[0]).unlink()
+    store.path(hashes[3]).unlink()
+    assert await store.get(hashes[0]) is None
+    assert await store.get(hashes[3]) is not None
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n"])

@@ -72,14 +72,12 @@ async def test_an_admitted_command_is_read_back_as_it_was(store: Store) -> None:
     await store.admit(member=member, reply=reply, limits=limits(), now=NOON)
     assert await store.reply(reply.id) == reply
     assert await store.reply_of_job(reply.jobs[1].id) == reply
-    assert await store.address_of(reply.jobs[1].id) == reply.address
     assert await store.unfinished() == [reply]
 
 
 async def test_what_is_not_there_is_none_or_a_store_error(store: Store) -> None:
     assert await store.reply("x") is None
     assert await store.reply_of_job("x") is None
-    assert await store.address_of("x") is None
     assert await store.job("x") is None
     assert await store.cancel("x", expected=JobStatus.QUEUED, now=NOON) is None
     with pytest.raises(StoreError):
@@ -102,9 +100,9 @@ async def test_nothing_is_submitted_before_discord_accepted_the_reply(store: Sto
         deadline,
         "w",
     )
-    address = await store.address_of(job_id)
-    assert address is not None
-    assert address.message_id == 77
+    shown = await store.reply(reply.id)
+    assert shown is not None
+    assert shown.address.message_id == 77
 
 
 async def test_an_order_the_provider_never_accepted_goes_back_to_the_line_as_new(store: Store) -> None:

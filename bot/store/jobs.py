@@ -271,11 +271,6 @@ def reply_of_job(connection: sqlite3.Connection, job_id: str) -> Reply | None:
     return None if row is None else _reply(connection, row)
 
 
-def address_of(connection: sqlite3.Connection, job_id: str) -> ReplyAddress | None:
-    row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
-    return None if row is None else _address(row)
-
-
 def unfinished(connection: sqlite3.Connection) -> list[Reply]:
     """Replies that still need something: a job is unfinished, or the final state was never shown. Oldest first."""
     return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]

@@ -15,7 +15,7 @@ from typing import Any, Self
 from zoneinfo import ZoneInfo
 
 from bot.errors import BotError, StoreError
-from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply, ReplyAddress
+from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
 from bot.policy import Alter, Policy
 from bot.quota import AuditEntry, Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store import gallery, jobs, ledger, notes, privacy, settings, transactions
@@ -236,9 +236,6 @@ class Store:
         work = partial(gallery.page, guild_id=guild_id, user_id=user_id, model_id=model_id, reply_id=reply_id)
         return await self._read(work)
 
-    async def address_of(self, job_id: str) -> ReplyAddress | None:
-        return await self._read(partial(jobs.address_of, job_id=job_id))
-
     # -- uploaded inputs ----------------------------------------------------------------------------------------
 
     async def uploaded_url(self, provider: str, sha256: str) -> str | None:
@@ -257,12 +254,17 @@ class Store:
     async def balance(self, member: Member, *, default: Quota, now: datetime, previous: bool = False) -> Balance:
         """The member's balance in the current window of their effective quota, or in the one before."""
 
-        def work(connection: sqlite3.Connection) -> Balance:
-            terms = limits_table.terms_for(connection, member, default=default)
-            window = ledger.window_of(terms, terms.quota, now)
-            if previous:
-                window = window.before(terms.quota.period, terms.time_zone)
-            return ledger.balance(connection, member, terms.quota, window)
+        return await self._read(partial(_balance, member=member, default=default, now=now, previous=previous))
+
+    async def reply_and_balance(self, reply_id: str, *, default: Quota, now: datetime) -> tuple[Reply, Balance] | None:
+        """A reply and the balance of whoever ordered it, of the same moment."""
+
+        def work(connection: sqlite3.Connection) -> tuple[Reply, Balance] | None:
+            reply = jobs.reply(connection, reply_id)
+            if reply is None:
+                return None
+            member = Member(guild_id=reply.address.guild_id, user_id=reply.user_id, role_ids=reply.role_ids)
+            return reply, _balance(connection, member, default=default, now=now)
 
         return await self._read(work)
 
@@ -463,3 +465,13 @@ class Store:
         except StoreError as error:
             return str(error)
         return None
+
+
+def _balance(
+    connection: sqlite3.Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
+) -> Balance:
+    terms = limits_table.terms_for(connection, member, default=default)
+    window = ledger.window_of(terms, terms.quota, now)
+    if previous:
+        window = window.before(terms.quota.period, terms.time_zone)
+    return ledger.balance(connection, member, terms.quota, window)

@@ -88,10 +88,8 @@ async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, line:
     before = len(line.calls)
     for _ in range(3):
         job = (await stage.jobs())[0]
-        address = await stage.core.store.address_of(job.id)
-        assert address is not None
         observer: Any = stage.core.service._observer
-        observer.reply_changed(job.reply_id, address)
+        observer.reply_changed(job.reply_id)
         await stage.quiet_editors()
     assert len(line.calls) == before
 
