@@ -232,7 +232,7 @@ def _upright_srgb(image: Image.Image, orientation: int, *, longest_side: int | N
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
         # 16 bits of grey: Pillow's own conversion would cut everything above 255 to white.
-        image = image.point(_high_byte).convert("L")  # pyright: ignore[reportUnknownMemberType]
+        image = image.point(_high_byte).convert("L")
     image = image.convert("RGBA" if image.has_transparency_data else "CMYK" if image.mode == "CMYK" else "RGB")
     if longest_side is not None and max(image.size) > longest_side:
         image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=3)
@@ -282,7 +282,7 @@ def _ever_smaller(image: Image.Image) -> Iterator[tuple[bytes, str]]:
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return image.resize(size, Image.Resampling.LANCZOS)  # pyright: ignore[reportUnknownMemberType]
+    return image.resize(size, Image.Resampling.LANCZOS)
 
 
 def _attempts(image: Image.Image, picture_format: str, qualities: tuple[int, ...]) -> Iterator[tuple[bytes, str]]:
