@@ -345,15 +345,15 @@ def caught(mutants: Sequence[Mutant]) -> Iterator[tuple[Mutant, bool]]:
         time.sleep(0.05)
 
 
-def measure(*, most: int, seed: int) -> Figures:
+def measure(targets: Sequence[Target], *, most: int, seed: int) -> Figures:
     """Try at most so many mutants of each file, chosen by lot."""
     begun_at = time.monotonic()
-    for target in TARGETS:
+    for target in targets:
         _, status = os.waitpid(start(target, None), 0)
         if os.waitstatus_to_exitcode(status) != 0:
             raise SystemExit(f"The tests of {target.file} do not even pass as it is.")
     figures = Figures()
-    for target in TARGETS:
+    for target in targets:
         all_of_them = mutants_of(target)
         chosen = random.Random(seed).sample(all_of_them, min(most, len(all_of_them)))
         killed = 0
@@ -367,6 +367,19 @@ def measure(*, most: int, seed: int) -> Figures:
         figures.by_file[target.file] = (killed, len(chosen))
     figures.seconds = round(time.monotonic() - begun_at, 1)
     return figures
+
+
+def together(last: Figures, new: Figures) -> Figures:
+    """The newest figures of each file."""
+    by_file = last.by_file | new.by_file
+    kept = [survivor for survivor in last.survivors if survivor[0].partition(" ")[0] not in new.by_file]
+    return Figures(
+        mutants=sum(tried for _, tried in by_file.values()),
+        caught=sum(caught for caught, _ in by_file.values()),
+        survivors=sorted([*kept, *new.survivors]),
+        by_file=by_file,
+        seconds=round(last.seconds + new.seconds, 1),
+    )
 
 
 def measure_again(last: Figures) -> Figures:
@@ -390,6 +403,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--most", type=int, default=10_000, help="mutants of each file, chosen by lot")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--file", help="only this file; of the others the last figures stay")
     parser.add_argument("--again", action="store_true", help="try only what survived the last time")
     parser.add_argument("--list", action="store_true", help="only say what would be changed")
     parser.add_argument("--json", type=Path, default=Path("build/mutants.json"), help="where the figures go")
@@ -400,10 +414,14 @@ def main() -> None:
                 print(f"{mutant.line:4} {mutant.name}")
         return
     warm_up()
+    last = Figures(**json.loads(arguments.json.read_text(encoding="utf-8"))) if arguments.json.exists() else Figures()
     if arguments.again:
-        figures = measure_again(Figures(**json.loads(arguments.json.read_text(encoding="utf-8"))))
+        figures = measure_again(last)
+    elif arguments.file:
+        chosen = [target for target in TARGETS if target.file == arguments.file]
+        figures = together(last, measure(chosen, most=arguments.most, seed=arguments.seed))
     else:
-        figures = measure(most=arguments.most, seed=arguments.seed)
+        figures = measure(TARGETS, most=arguments.most, seed=arguments.seed)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(asdict(figures), indent=2) + "\n", encoding="utf-8")
     for file, (killed, tried) in figures.by_file.items():

@@ -382,3 +382,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.torture
+class TestLedgerForLong(LedgerMachine.TestCase):
+    settings = settings(max_examples=2_000, stateful_step_count=50, deadline=None)
