@@ -11,6 +11,7 @@ from enum import StrEnum
 from functools import lru_cache
 
 from bot import wordlist
+from bot.audit import Channel, Fact, Models, Name, Standing, Topic, as_channel, as_language, as_name
 from bot.errors import ListFull, NotAllowedHere
 from bot.pattern import Pattern, is_pattern
 
@@ -63,11 +64,12 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alteration:
-    """One difference between two policies, in words for the record of changes."""
+    """One difference between two policies, for the record of changes."""
 
     setting: str
-    old: str
-    new: str
+    old: Fact
+    new: Fact
+    topic: Topic | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -193,48 +195,39 @@ Alter = Callable[[Policy], Policy]
 
 def alterations(old: Policy, new: Policy) -> Iterator[Alteration]:
     """What is different, one line for each thing, so that the record of changes says it all."""
-    yield from _differences("channels", _channel_words(old), _channel_words(new))
-    yield from _differences("models", _rule_words(old), _rule_words(new))
+    yield from _differences("channels", _channel_standings(old), _channel_standings(new))
+    yield from _differences("models", _rule_standings(old), _rule_standings(new))
     yield from _differences("age_restricted", _listed(old.age_restricted), _listed(new.age_restricted))
     yield from _differences("words", _listed(old.words), _listed(new.words))
     if old.default_model_id != new.default_model_id:
-        yield Alteration(
-            setting="default_model", old=old.default_model_id or "not set", new=new.default_model_id or "not set"
-        )
+        yield Alteration(setting="default_model", old=as_name(old.default_model_id), new=as_name(new.default_model_id))
     if old.log_channel_id != new.log_channel_id:
-        yield Alteration(setting="log_channel", old=_mention(old.log_channel_id), new=_mention(new.log_channel_id))
+        yield Alteration(setting="log_channel", old=as_channel(old.log_channel_id), new=as_channel(new.log_channel_id))
     if old.language != new.language:
-        yield Alteration(setting="language", old=old.language or "not set", new=new.language or "not set")
+        yield Alteration(setting="language", old=as_language(old.language), new=as_language(new.language))
 
 
-def _differences(setting: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterator[Alteration]:
-    for name in dict.fromkeys((*old, *new)):
-        before, after = old.get(name, "not listed"), new.get(name, "not listed")
-        if before != after:
-            yield Alteration(setting=setting, old=f"{name} {before}", new=after)
+def _differences(setting: str, old: Mapping[Topic, Standing], new: Mapping[Topic, Standing]) -> Iterator[Alteration]:
+    for topic in dict.fromkeys((*old, *new)):
+        before, after = old.get(topic, Standing.NOT_LISTED), new.get(topic, Standing.NOT_LISTED)
+        if before is not after:
+            yield Alteration(setting=setting, topic=topic, old=before, new=after)
 
 
-def _listed(names: Collection[str]) -> dict[str, str]:
-    return {f"`{name}`": "listed" for name in names}
+def _listed(names: Collection[str]) -> dict[Topic, Standing]:
+    return {Name(name=name): Standing.LISTED for name in names}
 
 
-def _channel_words(policy: Policy) -> dict[str, str]:
-    return {f"<#{channel_id}>": _allowed(allows) for channel_id, allows in policy.channels.items()}
+def _channel_standings(policy: Policy) -> dict[Topic, Standing]:
+    return {Channel(channel_id=channel_id): _allowed(allows) for channel_id, allows in policy.channels.items()}
 
 
-def _rule_words(policy: Policy) -> dict[str, str]:
-    return {
-        f"`{rule.pattern}`{f' for <@&{rule.role_id}>' if rule.role_id else ''}": _allowed(rule.allows)
-        for rule in policy.model_rules
-    }
+def _rule_standings(policy: Policy) -> dict[Topic, Standing]:
+    return {Models(pattern=rule.pattern, role_id=rule.role_id): _allowed(rule.allows) for rule in policy.model_rules}
 
 
-def _allowed(allows: bool) -> str:
-    return "allowed" if allows else "denied"
-
-
-def _mention(channel_id: int | None) -> str:
-    return "not set" if channel_id is None else f"<#{channel_id}>"
+def _allowed(allows: bool) -> Standing:
+    return Standing.ALLOWED if allows else Standing.DENIED
 
 
 def _require_room(entries: Collection[object]) -> None:

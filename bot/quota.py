@@ -213,25 +213,6 @@ class LimitSubject(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AuditEntry:
-    """One recorded change by a moderator. Old and new are words, such as '$5.00 per day'.
-
-    `actor_id`, and the `subject_id` of a member, are None once that person asked to be forgotten.
-    """
-
-    id: int
-    guild_id: int
-    actor_id: int | None
-    action: str
-    subject: str
-    subject_id: int | None
-    old_value: str | None
-    new_value: str | None
-    reason: str | None
-    created_at: datetime
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class SpendLine:
     """One row of a report: what one member spent on one model in a window."""
 

@@ -1,4 +1,4 @@
-"""Words for facts: what an option takes, what a price is for, how large a picture may be, what a provider says."""
+"""Words for facts: what an option takes, what a price is for, and how large a picture may be."""
 
 from __future__ import annotations
 

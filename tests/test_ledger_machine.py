@@ -20,9 +20,9 @@ from bot.jobs import Failure, FailureReason, JobStatus
 from bot.quota import Limits, LimitSubject, Member, Period, Quota, Window
 from bot.store import jobs, ledger, privacy, transactions
 from bot.store import limits as limits_table
+from bot.store.audit import Change
 from bot.store.columns import to_micros
 from bot.store.group import commit_group
-from bot.store.limits import Change
 from bot.store.schema import migrate
 from bot.store.verify import verify
 from tests.store_samples import a_command, a_picture

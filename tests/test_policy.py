@@ -292,18 +292,18 @@ async def test_every_difference_is_recorded_with_old_and_new(store: Store) -> No
     await change(store, lambda policy: FULL)
     await change(store, lambda policy: policy.with_channel(CHANNEL, False))
     entries = (await store.audit(GUILD, limit=50))[::-1]
-    assert [(entry.action, entry.old_value, entry.new_value) for entry in entries] == [
-        ("channels", "<#10> not listed", "allowed"),
-        ("channels", "<#11> not listed", "denied"),
-        ("models", "`krea/openai/*` not listed", "denied"),
-        ("models", f"`{GPT}` for <@&20> not listed", "allowed"),
-        ("age_restricted", f"`{FLUX}` not listed", "listed"),
-        ("words", "`gore` not listed", "listed"),
-        ("words", "`हिंसा` not listed", "listed"),
-        ("default_model", "not set", NANO),
-        ("log_channel", "not set", "<#11>"),
-        ("language", "not set", "de"),
-        ("channels", "<#10> allowed", "denied"),
+    assert [(entry.action, entry.topic, entry.old_value, entry.new_value) for entry in entries] == [
+        ("channels", Channel(channel_id=CHANNEL), Standing.NOT_LISTED, Standing.ALLOWED),
+        ("channels", Channel(channel_id=PARENT), Standing.NOT_LISTED, Standing.DENIED),
+        ("models", Models(pattern="krea/openai/*"), Standing.NOT_LISTED, Standing.DENIED),
+        ("models", Models(pattern=GPT, role_id=20), Standing.NOT_LISTED, Standing.ALLOWED),
+        ("age_restricted", Name(name=FLUX), Standing.NOT_LISTED, Standing.LISTED),
+        ("words", Name(name="gore"), Standing.NOT_LISTED, Standing.LISTED),
+        ("words", Name(name="हिंसा"), Standing.NOT_LISTED, Standing.LISTED),
+        ("default_model", None, Standing.NOT_SET, Name(name=NANO)),
+        ("log_channel", None, Standing.NOT_SET, Channel(channel_id=PARENT)),
+        ("language", None, Standing.NOT_SET, Language(tag="de")),
+        ("channels", Channel(channel_id=CHANNEL), Standing.ALLOWED, Standing.DENIED),
     ]
     assert {(entry.actor_id, entry.subject, entry.reason) for entry in entries[:-1]} == {(5, "server", "house rules")}
 

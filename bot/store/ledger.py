@@ -13,6 +13,7 @@ from datetime import datetime
 from itertools import accumulate
 from zoneinfo import ZoneInfo
 
+from bot.audit import Amount
 from bot.errors import (
     LedgerError,
     OperatorCapReached,
@@ -37,8 +38,9 @@ from bot.quota import (
     Window,
     format_usd,
 )
+from bot.store.audit import Change, record
 from bot.store.columns import to_json, to_micros, to_moment, to_quarter
-from bot.store.limits import Change, Terms, record
+from bot.store.limits import Terms
 
 OPERATOR_ACCOUNT_ID = 1
 
@@ -285,7 +287,7 @@ def grant(
     window = window_of(terms, terms.quota, change.now)
     account_id = _account(connection, member.guild_id, member.user_id)
     _adjust(connection, account_id, "grant", amount_usd_micros, window, change.now)
-    new = format_usd(amount_usd_micros)
+    new = Amount(amount_usd_micros=amount_usd_micros)
     record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
     return balance(connection, member, terms.quota, window)
 
@@ -298,7 +300,7 @@ def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, chang
     for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
         spent_here, _ = _sums(connection, account_id, window)
         _adjust(connection, account_id, "reset", spent_here, window, change.now)
-    old, new = format_usd(spent), format_usd(0)
+    old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
     record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
     return balance(connection, member, terms.quota, window)
 

@@ -1,4 +1,4 @@
-"""Limits: what moderators decide about spending, and the record of every change they make.
+"""Limits: what moderators decide about spending, each decision recorded.
 
 Synchronous functions inside the caller's transaction.
 """
@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import sqlite3
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 from zoneinfo import ZoneInfo
 
-from bot.quota import AuditEntry, LimitSubject, Member, Period, Quota, QuotaSource, effective_quota, format_usd
-from bot.store.columns import to_micros, to_moment
+from bot.audit import Name, Standing, as_limit
+from bot.quota import LimitSubject, Member, Period, Quota, QuotaSource, effective_quota
+from bot.store.audit import Change, record
+from bot.store.columns import to_micros
 
 _UTC = ZoneInfo("UTC")
 
@@ -48,18 +48,6 @@ _SET_TIME_ZONE = """
 INSERT INTO server_settings (guild_id, time_zone) VALUES (?, ?)
 ON CONFLICT DO UPDATE SET time_zone = excluded.time_zone
 """
-_RECORD = """
-INSERT INTO audit (guild_id, actor_id, action, subject, subject_id, old_value, new_value, reason, created_at)
-VALUES (:guild_id, :actor_id, :action, :subject, :subject_id, :old_value, :new_value, :reason, :created_at)
-"""
-_AUDIT = """
-SELECT * FROM audit WHERE guild_id = :guild_id AND id < :before_id ORDER BY id DESC LIMIT :limit
-"""
-_AUDIT_OF_MEMBER = """
-SELECT * FROM audit WHERE guild_id = :guild_id AND subject = 'member' AND subject_id = :user_id AND id < :before_id
-ORDER BY id DESC LIMIT :limit
-"""
-_NEWEST = 2**63 - 1
 
 _SOURCES = {
     LimitSubject.MEMBER: QuotaSource.MEMBER,
@@ -77,15 +65,6 @@ class Terms:
     server_cap: Quota | None
     time_zone: ZoneInfo
     blocked: bool
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Change:
-    """Who changes something, why and when: recorded with every change."""
-
-    actor_id: int
-    reason: str | None
-    now: datetime
 
 
 def terms_for(connection: sqlite3.Connection, member: Member, *, default: Quota) -> Terms:
@@ -150,8 +129,8 @@ def set_limit(
         "clear" if quota is None else "set",
         subject,
         subject_id,
-        old=limit_in_words(old),
-        new=limit_in_words(quota),
+        old=as_limit(old),
+        new=as_limit(quota),
         change=change,
     )
     return old
@@ -164,8 +143,9 @@ def set_blocked(connection: sqlite3.Connection, guild_id: int, user_id: int, blo
     else:
         changed = connection.execute(_UNBLOCK, (guild_id, user_id)).rowcount > 0
     if changed:
-        old, new = ("not blocked", "blocked") if blocked else ("blocked", "not blocked")
-        action = "block" if blocked else "unblock"
+        action, old, new = "block", Standing.NOT_BLOCKED, Standing.BLOCKED
+        if not blocked:
+            action, old, new = "unblock", new, old
         record(connection, guild_id, action, LimitSubject.MEMBER, user_id, old=old, new=new, change=change)
     return changed
 
@@ -182,69 +162,9 @@ def time_zone(connection: sqlite3.Connection, guild_id: int) -> ZoneInfo:
 
 def set_time_zone(connection: sqlite3.Connection, guild_id: int, zone: ZoneInfo, change: Change) -> None:
     """Periods are this zone's calendar periods from now on; what was spent keeps its instant."""
-    old = time_zone(connection, guild_id)
+    old, new = Name(name=time_zone(connection, guild_id).key), Name(name=zone.key)
     connection.execute(_SET_TIME_ZONE, (guild_id, zone.key))
-    record(connection, guild_id, "time_zone", LimitSubject.SERVER, None, old=old.key, new=zone.key, change=change)
-
-
-def record(
-    connection: sqlite3.Connection,
-    guild_id: int,
-    action: str,
-    subject: LimitSubject,
-    subject_id: int | None,
-    *,
-    old: str | None,
-    new: str | None,
-    change: Change,
-) -> None:
-    """Add a line to the record of changes, in the transaction that makes the change."""
-    row: dict[str, Any] = {
-        "guild_id": guild_id,
-        "actor_id": change.actor_id,
-        "action": action,
-        "subject": subject,
-        "subject_id": subject_id,
-        "old_value": old,
-        "new_value": new,
-        "reason": change.reason,
-        "created_at": to_micros(change.now),
-    }
-    connection.execute(_RECORD, row)
-
-
-def audit(
-    connection: sqlite3.Connection, guild_id: int, *, user_id: int | None, limit: int, before_id: int | None
-) -> list[AuditEntry]:
-    """The record of changes, newest first; about one member when `user_id` is given."""
-    query = _AUDIT if user_id is None else _AUDIT_OF_MEMBER
-    before = _NEWEST if before_id is None else before_id
-    page = {"guild_id": guild_id, "user_id": user_id, "before_id": before, "limit": limit}
-    return [_audit_entry(row) for row in connection.execute(query, page)]
-
-
-def _audit_entry(row: sqlite3.Row) -> AuditEntry:
-    return AuditEntry(
-        id=row["id"],
-        guild_id=row["guild_id"],
-        actor_id=row["actor_id"],
-        action=row["action"],
-        subject=row["subject"],
-        subject_id=row["subject_id"],
-        old_value=row["old_value"],
-        new_value=row["new_value"],
-        reason=row["reason"],
-        created_at=to_moment(row["created_at"]),
-    )
-
-
-def limit_in_words(quota: Quota | None) -> str:
-    """As the record of changes has it: `$5.00 per day`, `unlimited`, `not set`."""
-    if quota is None:
-        return "not set"
-    if quota.amount_usd_micros is None:
-        return "unlimited"
-    return f"{format_usd(quota.amount_usd_micros)} per {quota.period}"
+    record(connection, guild_id, "time_zone", LimitSubject.SERVER, None, old=old, new=new, change=change)
 
 
 def _quota(row: sqlite3.Row) -> Quota:

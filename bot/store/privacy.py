@@ -346,11 +346,16 @@ def _change(row: sqlite3.Row, user_id: int) -> dict[str, Any]:
         "what": row["action"],
         "about": about,
         "role_id": str(row["subject_id"]) if row["subject"] == "role" else None,
-        "old_value": row["old_value"],
-        "new_value": row["new_value"],
+        "which": _facts(row["topic"]),
+        "old_value": _facts(row["old_value"]),
+        "new_value": _facts(row["new_value"]),
         "reason": row["reason"],
         "at": _iso(row["created_at"]),
     }
+
+
+def _facts(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)
 
 
 def _amount(name: str, micros: int | None) -> dict[str, Any]:

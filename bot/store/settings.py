@@ -13,8 +13,8 @@ from typing import Any
 
 from bot.policy import Alter, ModelRule, Policy, alterations
 from bot.quota import LimitSubject
+from bot.store.audit import Change, record
 from bot.store.columns import to_json
-from bot.store.limits import Change, record
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
 _SET_POLICY = """
@@ -42,6 +42,7 @@ def change_policy(connection: sqlite3.Connection, guild_id: int, alter: Alter, c
             line.setting,
             LimitSubject.SERVER,
             None,
+            topic=line.topic,
             old=line.old,
             new=line.new,
             change=change,

@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
+from bot.audit import AuditEntry
 from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
 from bot.policy import Alter, Policy
-from bot.quota import AuditEntry, Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
-from bot.store import gallery, jobs, ledger, notes, privacy, settings, transactions
+from bot.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
+from bot.store import audit, gallery, jobs, ledger, notes, privacy, settings, transactions
 from bot.store import limits as limits_table
+from bot.store.audit import Change
 from bot.store.columns import to_micros
 from bot.store.database import Database
-from bot.store.limits import Change
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 from bot.store.settings import PolicyMemory
 
@@ -371,7 +372,7 @@ class Store:
         self, guild_id: int, *, user_id: int | None = None, limit: int = 10, before_id: int | None = None
     ) -> list[AuditEntry]:
         """The record of changes, newest first; about one member when `user_id` is given."""
-        work = partial(limits_table.audit, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
+        work = partial(audit.entries, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
         return await self._read(work)
 
     async def spend_report(self, guild_id: int, parts: Sequence[Window]) -> SpendReport:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from bot.audit import Name
 from bot.errors import LedgerError, MemberBlocked
 from bot.jobs import Failure, Job, JobStatus, Picture, Reply
 from bot.quota import Balance, Limits, LimitSubject, Member
-from bot.store import jobs, ledger, limits
+from bot.store import audit, jobs, ledger, limits
 from bot.store.columns import to_micros
 
 
@@ -82,15 +83,15 @@ def fail(
     return jobs.job(connection, job_id)
 
 
-def ask_to_cancel(connection: sqlite3.Connection, reply_id: str, change: limits.Change) -> Reply | None:
+def ask_to_cancel(connection: sqlite3.Connection, reply_id: str, change: audit.Change) -> Reply | None:
     """Note a moderator's reason on the reply while something of it is under way, and record it."""
     reply = jobs.reply(connection, reply_id)
     if reply is None or reply.is_final:
         return None
     jobs.set_cancel_reason(connection, reply_id, change.reason)
-    what = ", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs))
+    what = Name(name=", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs)))
     guild_id, user_id = reply.address.guild_id, reply.user_id
-    limits.record(connection, guild_id, "cancel", LimitSubject.MEMBER, user_id, old=None, new=what, change=change)
+    audit.record(connection, guild_id, "cancel", LimitSubject.MEMBER, user_id, old=None, new=what, change=change)
     return jobs.reply(connection, reply_id)
 
 

@@ -362,8 +362,9 @@ CREATE TABLE audit (
     action     TEXT    NOT NULL,
     subject    TEXT    NOT NULL,
     subject_id INTEGER,
-    old_value  TEXT,
-    new_value  TEXT,
+    topic      TEXT             CHECK (json_type(topic) = 'object'),       -- facts, see audit.py
+    old_value  TEXT             CHECK (json_type(old_value) = 'object'),
+    new_value  TEXT    NOT NULL CHECK (json_type(new_value) = 'object'),
     reason     TEXT,
     created_at INTEGER NOT NULL
 ) STRICT;
@@ -372,7 +373,8 @@ CREATE INDEX audit_by_server ON audit (guild_id, id);
 CREATE INDEX audit_by_subject ON audit (guild_id, subject, subject_id, id);
 
 -- Who and whom may be forgotten on request; what happened may not.
-CREATE TRIGGER audit_never_changes BEFORE UPDATE OF id, guild_id, action, subject, old_value, new_value, created_at ON audit
+CREATE TRIGGER audit_never_changes BEFORE UPDATE OF id, guild_id, action, subject, topic, old_value, new_value, created_at
+ON audit
 BEGIN
     SELECT RAISE(ABORT, 'the audit is append-only');
 END;
