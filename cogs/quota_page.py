@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 from discord import ui
 
-from bot.quota import AuditEntry, Balance, Cap, format_usd
+from bot.audit import AuditEntry
+from bot.quota import Balance, Cap, format_usd
 from cogs import render, words
 from cogs import usage_words as say
+from cogs.record_words import change
 from cogs.usage_page import balance_lines
 
 
@@ -55,6 +57,5 @@ def _audit_line(entry: AuditEntry) -> str:
     who = render.person(entry.actor_id)
     known = say.AUDIT_ACTIONS.get(entry.action)
     what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
-    change = " → ".join(value for value in (entry.old_value, entry.new_value) if value)
     reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
-    return f"{words.moment(entry.created_at)} {what}{': ' + change if change else ''}{reason}"
+    return f"{words.moment(entry.created_at)} {what}: {change(entry)}{reason}"

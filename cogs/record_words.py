@@ -1,44 +1,56 @@
-"""Words for what the record of changes holds.
-
-The books keep English, whoever reads them, so that a line means the same for ever. Here its words are said again in the
-language that is spoken; names, ids and amounts stay as they are.
-"""
+"""Words for what the record of changes holds."""
 
 from __future__ import annotations
 
-import re
-
-from bot.quota import Period
-from cogs.language import Phrase
+from bot.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing
+from bot.quota import format_usd
+from cogs.language import LANGUAGES, Phrase
 from cogs.moderation_words import FOR_ROLE
 from cogs.usage_words import NOT_SET, PER_PERIOD, UNLIMITED
+from cogs.words import inline
 
-_STATES = {
-    "allowed": Phrase("allowed"),
-    "denied": Phrase("denied"),
-    "listed": Phrase("listed"),
-    "not listed": Phrase("not listed"),
-    "blocked": Phrase("blocked"),
-    "not blocked": Phrase("not blocked"),
-    "not set": NOT_SET,
-    "unlimited": UNLIMITED,
+STANDINGS = {
+    Standing.NOT_SET: NOT_SET,
+    Standing.LISTED: Phrase("listed"),
+    Standing.NOT_LISTED: Phrase("not listed"),
+    Standing.ALLOWED: Phrase("allowed"),
+    Standing.DENIED: Phrase("denied"),
+    Standing.BLOCKED: Phrase("blocked"),
+    Standing.NOT_BLOCKED: Phrase("not blocked"),
 }
-_LIMIT = re.compile(rf"(?P<amount>\$[\d,.]+) per (?P<period>{'|'.join(Period)})")
-_STATE = re.compile(rf"(?:(?P<name>.+?) )?(?P<state>{'|'.join(sorted(_STATES, key=len, reverse=True))})", re.DOTALL)
-_FOR_ROLE = re.compile(r"(?P<name>.+) for (?P<role><@&\d+>)", re.DOTALL)
 
 
-def recorded(value: str) -> str:
-    """A value as the books have it ('$5.00 per day', '`gore` not listed'), said in the language that is spoken."""
-    if limit := _LIMIT.fullmatch(value):
-        return PER_PERIOD[Period(limit["period"])](amount=limit["amount"])
-    state = _STATE.fullmatch(value)
-    if state is None:
-        return value
-    said = _STATES[state["state"]]()
-    return f"{_name(state['name'])} {said}" if state["name"] else said
+def change(entry: AuditEntry) -> str:
+    """From what to what: `$1.00 per day → unlimited`, `<#11> not listed → denied`."""
+    values = " → ".join(_value(fact) for fact in (entry.old_value, entry.new_value) if fact is not None)
+    return values if entry.topic is None else f"{_value(entry.topic)} {values}"
 
 
-def _name(text: str) -> str:
-    named = _FOR_ROLE.fullmatch(text)
-    return FOR_ROLE(name=named["name"], role=named["role"]) if named else text
+def _value(fact: Fact) -> str:
+    """One thing that something was or is."""
+    match fact:
+        case Standing():
+            return STANDINGS[fact]()
+        case Limit():
+            return _limit(fact)
+        case Amount():
+            return format_usd(fact.amount_usd_micros)
+        case Channel():
+            return f"<#{fact.channel_id}>"
+        case Models():
+            return _models(fact)
+        case Name():
+            return f"`{inline(fact.name)}`"
+        case Language():
+            return LANGUAGES.get(fact.tag, fact.tag)
+
+
+def _limit(fact: Limit) -> str:
+    if fact.amount_usd_micros is None:
+        return UNLIMITED()
+    return PER_PERIOD[fact.period](amount=format_usd(fact.amount_usd_micros))
+
+
+def _models(fact: Models) -> str:
+    pattern = f"`{inline(fact.pattern)}`"
+    return pattern if fact.role_id is None else FOR_ROLE(name=pattern, role=f"<@&{fact.role_id}>")

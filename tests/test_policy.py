@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot import wordlist
+from bot.audit import Channel, Language, Models, Name, Standing
 from bot.errors import ListFull, NotAllowedHere
 from bot.pattern import Pattern
 from bot.policy import MOST_ENTRIES, Alter, Layer, Place, Policy

@@ -124,6 +124,11 @@ async def test_f59_the_export_has_everything_about_one_member_from_all_servers(s
         ("you", "block", "another member"),
         ("a moderator", "grant", "you"),
     ]
+    change = kept["changes_by_or_about_you"][0]
+    assert (change["old_value"], change["new_value"]) == (
+        {"is": "not_set"},
+        {"limit_usd_micros": 5_000_000, "period": "week"},
+    )
     assert json.loads(json.dumps(kept)) == kept
 
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from bot.audit import Amount, Limit, Name, Standing, as_limit
 from bot.errors import StoreError
 from bot.jobs import (
     LEGAL_MOVES,

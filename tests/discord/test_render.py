@@ -11,6 +11,7 @@ from discord import ui
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.audit import AuditEntry, Limit, Models, Standing
 from bot.jobs import (
     Delivery,
     Failure,
@@ -27,7 +28,7 @@ from bot.jobs import (
     new_id,
 )
 from bot.observer import JobView, ReplyView
-from bot.quota import AuditEntry, Balance, Period, Quota, QuotaSource, SpendLine, Window
+from bot.quota import Balance, Period, Quota, QuotaSource, SpendLine, Window
 from cogs import models_page, quota_page, render, report_page, usage_page, usage_words, words
 from tests.catalogue_samples import CATALOGUE
 from tests.spending_samples import a_spending
@@ -260,8 +261,9 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
             action=action,
             subject=subjects[number % len(subjects)],
             subject_id=2**63,
-            old_value="$9,999,999.999999 per month",
-            new_value=None if number % 3 else "unlimited",
+            topic=None if number % 3 else Models(pattern="m" * 100, role_id=2**63),
+            old_value=Limit(amount_usd_micros=9_999_999_999_999, period=Period.MONTH),
+            new_value=Standing.NOT_SET,
             reason=reason or None,
             created_at=NOON,
         )

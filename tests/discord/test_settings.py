@@ -15,6 +15,7 @@ from bot.policy import MOST_ENTRIES, Policy
 from bot.quota import Period, Window
 from cogs import moderation_words as say
 from cogs import refusal_words, server_log, time_zones, words
+from cogs.record_words import change
 from tests.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
 from tests.discord.line import POSTED, Line
 from tests.discord.stage import Card, Stage
@@ -27,10 +28,10 @@ async def policy(stage: Stage) -> Policy:
     return await stage.core.store.policy(stage.guild.id)
 
 
-async def record(stage: Stage) -> list[tuple[str, str | None, str | None, str | None]]:
-    """Oldest first."""
+async def record(stage: Stage) -> list[tuple[str, str, str | None]]:
+    """What was changed, from what to what, and why. Oldest first."""
     entries = await stage.core.store.audit(stage.guild.id, limit=100)
-    return [(entry.action, entry.old_value, entry.new_value, entry.reason) for entry in entries[::-1]]
+    return [(entry.action, change(entry), entry.reason) for entry in entries[::-1]]
 
 
 async def offered(stage: Stage, command: str, option: str, text: str = "", who: Any = None, **filled: Any) -> list[str]:
@@ -146,7 +147,7 @@ async def test_orders_outside_the_allowed_channels_are_refused_privately_and_say
     await stage.assert_nothing_reserved()
     card = stage.ordered(await stage.ada.slash(other, "imagine", prompt="a red fox"))
     await stage.until_says(card, "Completed")
-    assert await record(stage) == [("channels", f"<#{other.id}> not listed", "allowed", "keep it tidy")]
+    assert await record(stage) == [("channels", f"<#{other.id}> not listed → allowed", "keep it tidy")]
 
 
 async def test_a_denied_channel_is_allowed_again(stage: Stage) -> None:
@@ -156,9 +157,9 @@ async def test_a_denied_channel_is_allowed_again(stage: Stage) -> None:
     assert say.UNCHANGED() in (await stage.settings("channels", action="deny", channel=stage.channel)).text
     await stage.settings("channels", action="clear", channel=stage.channel)
     await stage.until_says(await stage.imagine(), "Completed")
-    assert [entry[:3] for entry in await record(stage)] == [
-        ("channels", f"<#{stage.channel.id}> not listed", "denied"),
-        ("channels", f"<#{stage.channel.id}> denied", "not listed"),
+    assert [entry[:2] for entry in await record(stage)] == [
+        ("channels", f"<#{stage.channel.id}> not listed → denied"),
+        ("channels", f"<#{stage.channel.id}> denied → not listed"),
     ]
 
 
@@ -281,9 +282,9 @@ async def test_the_default_model_counts_where_it_fits(stage: Stage) -> None:
     assert ordered == {JobKind.IMAGINE: PIXAZO_LARGE, JobKind.EDIT: NANO_BANANA_2}
     await stage.settings("default-model", clear=True)
     assert "**Nano Banana 2**" in (await stage.imagine()).text
-    assert [entry[:3] for entry in await record(stage)] == [
-        ("default_model", "not set", PIXAZO_LARGE),
-        ("default_model", PIXAZO_LARGE, "not set"),
+    assert [entry[:2] for entry in await record(stage)] == [
+        ("default_model", f"not set → `{PIXAZO_LARGE}`"),
+        ("default_model", f"`{PIXAZO_LARGE}` → not set"),
     ]
 
 
@@ -318,7 +319,7 @@ async def test_a_word_on_the_list_is_named_and_nothing_is_ordered(stage: Stage) 
     await stage.until_says(await stage.imagine(prompt="Al Gore's headphones; a gorey hill"), "not welcome")
     await stage.settings("words", action="remove", words="gore")
     await stage.until_says(await stage.imagine(prompt="a gore scene"), "Completed")
-    assert ("words", "`gore` listed", "not listed", None) in await record(stage)
+    assert ("words", "`gore` listed → not listed", None) in await record(stage)
 
 
 # -- the clock -------------------------------------------------------------------------------------------------
@@ -333,7 +334,7 @@ async def test_the_time_zone_shows_the_next_reset_and_counts(stage: Stage) -> No
     assert f"**Asia/Tokyo**. The next day begins <t:{int(end.timestamp())}:R>" in said.text
     assert (await stage.balance()).window.end == end
     await stage.settings("time-zone", zone="Asia/Tokyo")
-    assert await record(stage) == [("time_zone", "UTC", "Asia/Tokyo", "we live there")]
+    assert await record(stage) == [("time_zone", "`UTC` → `Asia/Tokyo`", "we live there")]
 
 
 @pytest.mark.parametrize(

@@ -23,10 +23,26 @@ from bot.accepted import (
     TrueOrFalse,
     Uuid,
 )
+from bot.audit import (
+    Amount,
+    AuditEntry,
+    Channel,
+    Fact,
+    Limit,
+    Models,
+    Name,
+    Standing,
+    Topic,
+    as_channel,
+    as_language,
+    as_limit,
+    as_name,
+)
 from bot.errors import RequestRefused, UnusableImage
 from bot.jobs import Failure, FailureReason
 from bot.models import PICTURES, PRESENT, PriceCondition
-from cogs import fact_words, refusal_words, words
+from bot.quota import Period
+from cogs import fact_words, record_words, refusal_words, words
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
 DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -178,3 +194,40 @@ def test_what_a_provider_says_is_quoted_and_what_it_suggests_is_said() -> None:
     assert fact_words.hint(rejected) == "-# `Too ˋsmallˋ`"
     retired = Failure(reason=FailureReason.MODEL_RETIRED, hint="bfl/flux-9")
     assert fact_words.hint(retired) == "-# The image service suggests `bfl/flux-9` instead."
+
+
+@pytest.mark.parametrize(
+    ("topic", "old", "new", "said"),
+    [
+        (None, as_limit(None), Limit(amount_usd_micros=0, period=Period.WEEK), "not set → $0.00 per week"),
+        (None, Limit(amount_usd_micros=None, period=Period.DAY), as_limit(None), "unlimited → not set"),
+        (None, None, Amount(amount_usd_micros=500_000), "$0.50"),
+        (None, Standing.NOT_BLOCKED, Standing.BLOCKED, "not blocked → blocked"),
+        (None, as_channel(None), as_channel(11), "not set → <#11>"),
+        (None, as_language("de"), as_language("ja"), "Deutsch → 日本語"),
+        (None, as_name("`krea/`a"), as_name(None), "`ˋkrea/ˋa` → not set"),
+        (Channel(channel_id=11), Standing.NOT_LISTED, Standing.ALLOWED, "<#11> not listed → allowed"),
+        (Name(name="gore"), Standing.LISTED, Standing.NOT_LISTED, "`gore` listed → not listed"),
+        (Models(pattern="krea/*"), Standing.ALLOWED, Standing.DENIED, "`krea/*` allowed → denied"),
+        (Models(pattern="a/b", role_id=20), Standing.DENIED, Standing.ALLOWED, "`a/b` for <@&20> denied → allowed"),
+    ],
+)
+def test_every_kind_of_change_on_record_has_words(topic: Topic | None, old: Fact | None, new: Fact, said: str) -> None:
+    entry = AuditEntry(
+        id=1,
+        guild_id=1,
+        actor_id=5,
+        action="set",
+        subject="server",
+        subject_id=None,
+        topic=topic,
+        old_value=old,
+        new_value=new,
+        reason=None,
+        created_at=NOON,
+    )
+    assert record_words.change(entry) == said
+
+
+def test_everything_that_can_stand_in_the_record_has_words() -> None:
+    assert set(record_words.STANDINGS) == set(Standing)

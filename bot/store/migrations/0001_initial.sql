@@ -355,6 +355,7 @@ CREATE TABLE server_settings (
     policy    TEXT    NOT NULL DEFAULT '{}'            -- see settings.py
 ) STRICT;
 
+-- Topic and values are facts as JSON objects, see audit.py. SQLite trusts no JSON function in a schema, hence the GLOB.
 CREATE TABLE audit (
     id         INTEGER PRIMARY KEY,
     guild_id   INTEGER NOT NULL,
@@ -362,9 +363,9 @@ CREATE TABLE audit (
     action     TEXT    NOT NULL,
     subject    TEXT    NOT NULL,
     subject_id INTEGER,
-    topic      TEXT             CHECK (json_type(topic) = 'object'),       -- facts, see audit.py
-    old_value  TEXT             CHECK (json_type(old_value) = 'object'),
-    new_value  TEXT    NOT NULL CHECK (json_type(new_value) = 'object'),
+    topic      TEXT             CHECK (topic GLOB '{"*}'),
+    old_value  TEXT             CHECK (old_value GLOB '{"*}'),
+    new_value  TEXT    NOT NULL CHECK (new_value GLOB '{"*}'),
     reason     TEXT,
     created_at INTEGER NOT NULL
 ) STRICT;
