@@ -225,7 +225,8 @@ async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_membe
     await store.fail(reply.jobs[0].id, FAILED, now=NOON, house_usd_micros=500_000)
     assert (await balance(store)).available_usd_micros == 1_000_000
     assert await store.house_usd_micros() == 500_000
-    assert await store.house_usd_micros(since=NOON + timedelta(seconds=1)) == 0
+    assert await store.house_usd_micros(since=NOON) == 500_000
+    assert await store.house_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
     [line] = await store._database.read(ledger.house_lines)
     assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
         NOON,
@@ -418,6 +419,13 @@ async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store
 async def test_a_reset_and_a_grant_for_somebody_who_never_ordered_anything(store: Store) -> None:
     after = await store.reset(BOB, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
     assert after.available_usd_micros == 1_000_000
+
+
+async def test_a_cap_of_a_server_where_nobody_ordered_yet_is_all_there(store: Store) -> None:
+    await set_limit(store, LimitSubject.SERVER, 1_000_000)
+    cap = await store.server_cap(1, now=NOON)
+    assert cap is not None
+    assert (cap.spent_usd_micros, cap.set_aside_usd_micros) == (0, 0)
 
 
 async def test_a_negative_grant_is_refused(store: Store) -> None:

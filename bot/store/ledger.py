@@ -296,7 +296,6 @@ def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, chang
     """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
     window = window_of(terms, terms.quota, change.now)
     spent = balance(connection, member, terms.quota, window).spent_usd_micros
-    _account(connection, member.guild_id, member.user_id)
     for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
         spent_here, _ = _sums(connection, account_id, window)
         _adjust(connection, account_id, "reset", spent_here, window, change.now)
