@@ -204,6 +204,9 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """Counts until the period ends."""
         require_moderator(interaction)
+        if member.bot:
+            await tell(interaction, render.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            return
         try:
             extra = parse_usd(amount)
         except ValueError:

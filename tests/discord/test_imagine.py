@@ -256,57 +256,6 @@ async def test_the_seed_is_shown_so_that_a_picture_can_be_made_again(stage: Stag
     assert "Vary · $0.007" in card.buttons
 
 
-REFUSED = [
-    pytest.param({"prompt": ""}, ["Nano Banana 2", "`prompt`"], id="empty prompt"),
-    pytest.param({"prompt": "  \n "}, ["Nano Banana 2", "`prompt`"], id="blank prompt"),
-    pytest.param({"prompt": "ab"}, ["`prompt`", "3 characters"], id="short prompt"),
-    pytest.param(
-        {"model": FLUX, "prompt": "x" * 1_801},
-        ["`prompt` has 1,801 characters", "Flux 1 Dev", "1 to 1,800"],
-        id="long prompt",
-    ),
-    pytest.param({"model": "krea/google/nano-banan"}, ["krea/google/nano-banana`"], id="misspelt model"),
-    pytest.param({"model": "no`such`model"}, ["There is no model `noˋsuchˋmodel`"], id="no model at all"),
-    pytest.param({"model": "m" * 3_000}, ["There is no model"], id="endless model"),
-    pytest.param({"model": "krea/google/nano-banana-2.1"}, ["its price", "not known"], id="no price"),
-    pytest.param({"model": "krea/bytedance/seededit"}, ["does not fit this command"], id="only edits"),
-    pytest.param({"aspect_ratio": "7:7"}, ["`aspect_ratio`", "Nano Banana 2", "16:9"], id="strange shape"),
-    pytest.param({"aspect_ratio": "x" * 2_000}, ["`aspect_ratio`", "16:9"], id="endless shape"),
-    pytest.param({"model": FLUX, "aspect_ratio": "wide"}, ["`aspect_ratio`", "Flux 1 Dev", "21:9"], id="no shape"),
-    pytest.param({"resolution": "8K"}, ["`resolution`", "1K, 2K, 4K"], id="too large"),
-    pytest.param(
-        {"model": FLUX, "resolution": "1K"}, ["Flux 1 Dev does not take `resolution`", "`seed`"], id="lacks it"
-    ),
-    pytest.param({"seed": 1}, ["Nano Banana 2 does not take `seed`", "`aspect_ratio`, `resolution`"], id="lacks seed"),
-    pytest.param({"model": FLUX, "seed": -1}, ["`seed`", "a whole number from 0"], id="negative seed"),
-    pytest.param({"model": FLUX, "seed": 2**53 - 1}, ["`seed`", "a whole number"], id="huge seed"),
-    pytest.param({"creativity": "raw"}, ["does not take `creativity`"], id="lacks creativity"),
-    pytest.param({"model": KREA_LARGE, "creativity": "wild"}, ["`creativity`", "raw, low, medium, high"], id="wild"),
-    pytest.param({"style": "ink"}, ["does not take `style`"], id="lacks style"),
-    pytest.param({"model": FLUX, "style": "two words"}, ["`style`", "an id without blanks"], id="style in words"),
-    pytest.param({"moodboard": MOODBOARD}, ["does not take `moodboard`"], id="lacks moodboard"),
-    pytest.param({"model": KREA_LARGE, "moodboard": "mine"}, ["`moodboard`", "a UUID such as"], id="no uuid"),
-    pytest.param(
-        {"model": "krea/bfl/flux-1.1-pro", "reference": ("a.png", picture("PNG"))},
-        ["Flux 1.1 Pro does not take `reference`"],
-        id="lacks reference",
-    ),
-]
-
-
-@pytest.mark.f50
-@pytest.mark.parametrize(("options", "sentences"), REFUSED)
-async def test_what_cannot_be_ordered_is_refused_privately_in_a_sentence_that_helps(
-    stage: Stage, options: dict[str, Any], sentences: list[str]
-) -> None:
-    card = await stage.imagine(**options)
-    assert card.private
-    assert [sentence for sentence in sentences if sentence not in card.text] == []
-    assert len(card.text) < 700
-    assert stage.cards() == []
-    await stage.assert_nothing_reserved()
-
-
 # -- limits ------------------------------------------------------------------------------------
 
 
