@@ -116,8 +116,8 @@ EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MODAL)
 EDIT_MODAL_UPLOAD = Phrase("Other pictures to use (up to 3)", longest=MODAL)
 EDIT_MODAL_PICTURE = Phrase("Picture {number}", longest=CHOICE)
 EDIT_TOO_MANY = Counted(
-    "That is {count} picture. Choose or attach fewer: at most {most} go into one edit.",
-    "That are {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
+    "That makes {count} picture. Choose or attach fewer: at most {most} go into one edit.",
+    "That makes {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
 )
 NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached picture. Choose one that has, or use `/edit`.")
 
