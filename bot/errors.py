@@ -189,9 +189,14 @@ class ListFull(RequestRefused):
 
 @dataclass(eq=False)
 class StillUnderWay(RequestRefused):
-    """What a member asked for cannot be forgotten while the end of `commands` of theirs is not shown yet."""
+    """What a member asked for cannot be forgotten while the end of `commands` of theirs is not shown yet.
+
+    Where the answer to one of them was lost and is looked for, which nobody can cancel, `checked_until` is when that
+    ends at the latest.
+    """
 
     commands: int
+    checked_until: datetime | None = None
 
 
 class DuplicateCommand(RequestRefused):

@@ -55,8 +55,8 @@ class Privacy(commands.Cog):
         """Says what goes and what stays, then waits for a button."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         footprint = await self._desk.service.store.footprint(interaction.user.id)
-        if footprint.under_way:
-            await _edit(interaction, render.refused(refusal(StillUnderWay(footprint.under_way))))
+        if footprint.under_way is not None:
+            await _edit(interaction, render.refused(refusal(footprint.under_way)))
             return
         question = privacy_page.ask_to_erase(
             commands=footprint.commands,

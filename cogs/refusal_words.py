@@ -24,7 +24,7 @@ from bot.errors import (
 from bot.quota import format_usd
 from cogs.fact_words import accepted, unusable
 from cogs.language import Counted, Phrase, option_name
-from cogs.words import MENTIONS, inline, moment
+from cogs.words import CHECKING, MENTIONS, inline, moment
 
 # -- whatever was asked -----------------------------------------------------------------------------------------
 
@@ -41,6 +41,10 @@ LIST_FULL = Phrase("This list is full: it takes {limit} entries. Take one off fi
 STILL_UNDER_WAY = Phrase(
     "Something of yours is still under way ({commands}). Wait until it is done, or press Cancel on it, then use "
     "`/privacy delete` again."
+)
+STILL_CHECKED = Phrase(
+    "Something of yours is still under way ({commands}). What says **{checking}** cannot be cancelled and ends {when} "
+    "at the latest. Wait until then, press Cancel where a card has it, then use `/privacy delete` again."
 )
 
 # -- limits -----------------------------------------------------------------------------------------------------
@@ -141,7 +145,7 @@ def refusal(error: RequestRefused) -> str:
         case ListFull():
             return LIST_FULL(limit=error.limit)
         case StillUnderWay():
-            return STILL_UNDER_WAY(commands=error.commands)
+            return _still_under_way(error)
         case DuplicateCommand():
             return DUPLICATE()
         case _:
@@ -155,6 +159,12 @@ def _quota_exceeded(error: QuotaExceeded) -> str:
         when=moment(error.resets_at),
     )
     return f"{said}\n-# {CHEAPER()}" if error.available_usd_micros > 0 else said
+
+
+def _still_under_way(error: StillUnderWay) -> str:
+    if error.checked_until is None:
+        return STILL_UNDER_WAY(commands=error.commands)
+    return STILL_CHECKED(commands=error.commands, checking=CHECKING(), when=moment(error.checked_until))
 
 
 def _unknown_model(error: UnknownModel) -> str:

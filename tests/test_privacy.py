@@ -26,7 +26,7 @@ from bot.store import privacy
 from bot.store.privacy import RETENTION
 from bot.store.store import Store
 from bot.store.verify import verify_file
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, finished, limits, running
+from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
 
 BOB = Member(guild_id=1, user_id=8)
 ADA_ELSEWHERE = Member(guild_id=2, user_id=ADA.user_id)
@@ -225,12 +225,27 @@ async def test_nothing_is_forgotten_while_a_command_is_under_way(store: Store) -
     await store.accept(reply.id, message_id=4)
     with pytest.raises(StillUnderWay) as refusal:
         await store.forget_member(ADA.user_id, now=NOON)
-    assert refusal.value.commands == (await store.footprint(ADA.user_id)).under_way == 1
+    assert (refusal.value.commands, refusal.value.checked_until) == (1, None)
+    under_way = (await store.footprint(ADA.user_id)).under_way
+    assert under_way is not None
+    assert under_way.commands == 1
     await finished(store, reply.jobs[0].id)
     with pytest.raises(StillUnderWay):  # its picture is not shown yet
         await store.forget_member(ADA.user_id, now=NOON)
     await store.set_delivery(reply.id, Delivery.DELIVERED)
     await store.forget_member(ADA.user_id, now=NOON)
+
+
+async def test_who_may_not_be_forgotten_yet_is_told_until_when_a_lost_order_is_looked_for(store: Store) -> None:
+    deadlines = [NOON + timedelta(minutes=minutes) for minutes in (10, 30, 20)]
+    for deadline_at in deadlines:
+        reply = await admitted(store, 20_000)
+        await store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=deadline_at, webhook_token=None)
+        await store.mark_uncertain(reply.jobs[0].id)
+    await running(store, (await admitted(store, 20_000)).jobs[0].id, now=NOON + timedelta(hours=1))
+    with pytest.raises(StillUnderWay) as refusal:
+        await store.forget_member(ADA.user_id, now=NOON)
+    assert (refusal.value.commands, refusal.value.checked_until) == (4, max(deadlines))
 
 
 async def test_forgetting_twice_is_the_same_as_once(store: Store) -> None:

@@ -33,7 +33,9 @@ BATCH_JOBS = 200
 # -- on request -------------------------------------------------------------------------------------------
 
 _UNDER_WAY = """
-SELECT count(*) FROM replies WHERE user_id = :user_id AND (
+SELECT count(*) AS commands,
+    max((SELECT max(deadline_at) FROM jobs WHERE reply_id = replies.id AND status = 'uncertain')) AS checked_until
+FROM replies WHERE user_id = :user_id AND (
     delivery = 'pending' OR EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
 )
 """
@@ -140,14 +142,20 @@ class Footprint:
     commands: int
     servers: int
     pictures: int
-    under_way: int
-    """Commands whose end is not shown yet."""
+    under_way: StillUnderWay | None
+    """Why nothing can be forgotten now."""
 
 
 def footprint(connection: sqlite3.Connection, user_id: int) -> Footprint:
-    who = {"user_id": user_id}
-    counts = connection.execute(_COUNTS, who).fetchone()
-    return Footprint(**dict(counts), under_way=connection.execute(_UNDER_WAY, who).fetchone()[0])
+    counts = connection.execute(_COUNTS, {"user_id": user_id}).fetchone()
+    return Footprint(**dict(counts), under_way=_under_way(connection, user_id))
+
+
+def _under_way(connection: sqlite3.Connection, user_id: int) -> StillUnderWay | None:
+    row = connection.execute(_UNDER_WAY, {"user_id": user_id}).fetchone()
+    if not row["commands"]:
+        return None
+    return StillUnderWay(commands=row["commands"], checked_until=to_moment_or_none(row["checked_until"]))
 
 
 def forget_member(connection: sqlite3.Connection, user_id: int, *, now: datetime) -> set[str]:
@@ -156,9 +164,8 @@ def forget_member(connection: sqlite3.Connection, user_id: int, *, now: datetime
     Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. Raises StillUnderWay.
     """
     who = {"user_id": user_id, "now": to_micros(now)}
-    under_way: int = connection.execute(_UNDER_WAY, who).fetchone()[0]
-    if under_way:
-        raise StillUnderWay(commands=under_way)
+    if (under_way := _under_way(connection, user_id)) is not None:
+        raise under_way
     contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
     for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)

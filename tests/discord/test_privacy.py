@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bot.errors import OutcomeUncertain
 from bot.jobs import Delivery
 from cogs import privacy, privacy_page, words
 from tests.discord.stage import Card, Stage
@@ -118,6 +119,16 @@ async def test_nothing_is_erased_while_a_job_runs_and_the_refusal_says_how_to_go
     assert len(await stage.jobs(stage.ada)) == 1
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
+
+
+async def test_who_waits_for_a_lost_order_is_told_until_when(stage: Stage) -> None:
+    stage.core.krea.troubles.append(OutcomeUncertain("lost"))
+    await stage.until_says(await stage.imagine(), "Checking")
+    job = (await stage.jobs(stage.ada))[0]
+    assert job.deadline_at is not None
+    refusal = await ask(stage, "delete")
+    assert "What says **Checking** cannot be cancelled" in refusal.text
+    assert words.moment(job.deadline_at) in refusal.text
 
 
 async def test_an_old_question_is_not_taken_for_a_yes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

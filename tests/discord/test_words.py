@@ -109,6 +109,8 @@ EVERY_REFUSAL = [
     UnusableImage("fox.png", "too_many_pixels", limit_pixels=50_000_000),
     UnusableImage("fox.png", "too_small", side_pixels=16),
     errors.ProviderPaused("krea"),
+    errors.StillUnderWay(commands=1),
+    errors.StillUnderWay(commands=2, checked_until=NOON),
     errors.DuplicateCommand(),
 ]
 
