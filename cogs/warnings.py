@@ -14,6 +14,7 @@ import discord
 
 from bot.errors import StoreError
 from bot.observer import ReplyView
+from bot.policy import Policy
 from bot.quota import Cap, Window, nearly_used
 from bot.service import JobService
 from cogs import moderation_words, render
@@ -62,10 +63,28 @@ class Warnings:
         cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
         if channel_id is None or cap is None:
             return
-        if _is_nearly_used(cap) and await self._is_first(guild_id, None, cap.window):
-            with speaking(self._server_log.language(policy, guild_id)):
-                layout = render.refused(moderation_words.server_warning(cap))
-            await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}")
+        if not _is_nearly_used(cap) or self._was_told(guild_id, None, cap.window):
+            return
+        self._remember(guild_id, None, cap.window)  # at once: others may order before this one is posted
+        know = False
+        try:
+            know = await self._tell_moderators(guild_id, channel_id, policy, cap)
+        finally:
+            if not know:  # the next order tries again
+                self._told.pop((guild_id, None), None)
+
+    async def _tell_moderators(self, guild_id: int, channel_id: int, policy: Policy, cap: Cap) -> bool:
+        """True when they know by now. Discord has it before the books do: who dies in between posts it again, which the
+        nonce makes harmless for minutes.
+        """
+        if await self._store.server_was_warned(guild_id, cap.window):
+            return True
+        with speaking(self._server_log.language(policy, guild_id)):
+            layout = render.refused(moderation_words.server_warning(cap))
+        if not await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}"):
+            return False
+        await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
+        return True
 
     async def _warn_operator(self, now: datetime) -> None:
         cap = await self._store.operator_cap(self._service.limits, now=now)
@@ -73,13 +92,19 @@ class Warnings:
             self._operator.tell("daily cap", moderation_words.operator_warning(cap))
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-        if self._told.get((guild_id, user_id)) == window.end:
+        if self._was_told(guild_id, user_id, window):
             return False
         is_first = await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
+        self._remember(guild_id, user_id, window)
+        return is_first
+
+    def _was_told(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+        return self._told.get((guild_id, user_id)) == window.end
+
+    def _remember(self, guild_id: int | None, user_id: int | None, window: Window) -> None:
         now = datetime.now(UTC)
         self._told = {owner: until for owner, until in self._told.items() if until > now}
         self._told[guild_id, user_id] = window.end
-        return is_first
 
 
 def _is_nearly_used(cap: Cap) -> bool:

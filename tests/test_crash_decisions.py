@@ -11,9 +11,11 @@ from tests.crash_stories import (
     KILLED,
     SECRET,
     STORIES,
+    Story,
     answered,
     change_settings,
     come_back,
+    decide,
     die,
     end_well,
     erase,
@@ -90,6 +92,43 @@ async def test_f33_killed_at_a_warning_it_is_said_once_at_most(here: World, when
         assert await seen(here, lambda order=order: "Completed" in order.text)
     assert warnings_said(here) == (when == "before")
     await end_well(here, STORIES["little is left"])
+
+
+async def order_until_little_of_the_cap_is_left(here: World) -> None:
+    await decide(here, ("settings log-channel", {"channel": here.channel}), ("quota server", {"amount": "0.1"}))
+    await imagine(here, "a treasure")
+
+
+def warnings_posted(here: World) -> int:
+    return sum("of its cap" in message.text for message in here.channel.messages.values())
+
+
+LITTLE_OF_THE_CAP = Story(act=order_until_little_of_the_cap_is_left, reaches=())
+
+
+@pytest.mark.parametrize(
+    ("at", "when", "nth", "said"),
+    [
+        ("messages.post", "before", 2, 0),  # the first says that the log is here now
+        ("messages.post", "after", 2, 1),
+        ("store.first_warning", "before", 1, 1),
+        ("store.first_warning", "after", 1, 1),
+    ],
+)
+async def test_f33_killed_while_moderators_are_warned_it_is_posted_once(
+    here: World, at: str, when: str, nth: int, said: int
+) -> None:
+    await die(here, LITTLE_OF_THE_CAP, at=at, when=when, nth=nth)
+    assert warnings_posted(here) == said
+    for prompt in ("a shell", "another shell"):
+        await here.start()
+        order = await imagine(here, prompt, model="krea/bfl/flux-1-dev")
+        assert await seen(here, lambda order=order: "Completed" in order.text)
+        assert warnings_posted(here) == 1
+        await here.stop(politely=True)
+        here.pass_time(SIX_MINUTES)  # longer than Discord remembers a nonce
+    await here.start()
+    await end_well(here, LITTLE_OF_THE_CAP)
 
 
 @pytest.mark.parametrize("when", ["before", "after"])

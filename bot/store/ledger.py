@@ -123,6 +123,9 @@ _HOUSE_LINES = """
 SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
+_SERVER_WAS_WARNED = """
+SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
+"""
 _WARN_ONCE = "UPDATE accounts SET warned_until_at = :until WHERE id = :account_id AND warned_until_at IS NOT :until"
 _HOUSE = "SELECT coalesce(sum(amount_usd_micros), 0) FROM ledger WHERE kind = 'house' AND created_at >= ?"
 
@@ -278,6 +281,11 @@ def first_warning(
     account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
     row = {"account_id": account_id, "until": to_micros(until)}
     return connection.execute(_WARN_ONCE, row).rowcount == 1
+
+
+def server_was_warned(connection: sqlite3.Connection, *, guild_id: int, until: datetime) -> bool:
+    """Whether `first_warning` noted that before."""
+    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(until))).fetchone()[0])
 
 
 def grant(

@@ -294,6 +294,10 @@ class Store:
         work = partial(ledger.first_warning, guild_id=guild_id, user_id=user_id, until=window.end)
         return await self._write(work)
 
+    async def server_was_warned(self, guild_id: int, window: Window) -> bool:
+        """Whether it is on record that the server's moderators were told that little is left in `window`."""
+        return await self._read(partial(ledger.server_was_warned, guild_id=guild_id, until=window.end))
+
     async def limit(self, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
         """The limit set for a member, role, the default or the server, or None where none is set."""
         work = partial(limits_table.limit, guild_id=guild_id, subject=subject, subject_id=subject_id)

@@ -582,6 +582,27 @@ async def test_moderators_are_told_once_in_their_log_when_little_of_the_cap_is_l
     assert sum("of its cap" in card.text for card in stage.cards(log)) == 1
 
 
+async def test_moderators_are_told_with_the_next_order_what_discord_did_not_take(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = await log_channel(stage)
+    await stage.quota("server", amount="0.20", period="month")
+    server_log = stage.core.bot.server_log
+    taken, post = iter([False]), server_log.post
+
+    async def refused_at_first(*args: Any, **kwargs: Any) -> bool:
+        return next(taken, True) and await post(*args, **kwargs)
+
+    monkeypatch.setattr(server_log, "post", refused_at_first)
+    await warnings_of(stage, stage.ada, count=2)
+    await stage.until(lambda: len(stage.cards(log)) == 2)
+    await warnings_of(stage, stage.bob, model=FLUX)
+    await stage.until(lambda: len(stage.cards(log)) == 4)
+    await warnings_of(stage, stage.bob, model=FLUX)
+    await stage.until(lambda: len(stage.cards(log)) == 5)
+    assert sum("of its cap" in card.text for card in stage.cards(log)) == 1
+
+
 async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
