@@ -301,7 +301,7 @@ async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and
     assert core.submissions == 1
 
 
-@pytest.mark.parametrize("read", ["job", "address_of", "known_remote_ids", "is_another_lost", "uploaded_url"])
+@pytest.mark.parametrize("read", ["job", "known_remote_ids", "is_another_lost", "uploaded_url"])
 async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
     core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
     core.disk.fill(read, times=2)
@@ -314,15 +314,23 @@ async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core,
     assert await core.money() == (PRICE, 0, 0)
 
 
-async def test_a_final_state_is_announced_although_its_address_could_not_be_read_at_first(core: Core):
+async def test_a_final_state_whose_announcement_failed_is_announced_again(core: Core, monkeypatch: pytest.MonkeyPatch):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     await until(lambda: len(core.sandbox.seen("read")) > 1)
+    refused: list[str] = []
+
+    def refuse(reply_id: str) -> None:
+        monkeypatch.undo()
+        refused.append(reply_id)
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(core.observer, "reply_changed", refuse)
     core.observer.changed.clear()
-    core.disk.fill("address_of", times=2)
     await finish_at_provider(core)
     await core.ended(job)
-    await until(lambda: core.observer.changed)
+    await until(lambda: core.observer.changed == [job.reply_id])
+    assert refused == [job.reply_id]
     core.expected_failures = len(core.failures.lines)
 
 
