@@ -42,6 +42,7 @@ WORKERS = (
     "pixazo watcher",
     "places in line",
     "hourly sweep",
+    "styles",
 )
 
 
