@@ -7,16 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from statistics import median
 
+from bot.durations import Durations
 from bot.jobs import Job, Progress
-
-DURATIONS_KEPT = 25
-"""So many past jobs of a model tell how long its next one will take (their median)."""
 
 MOST_CLAIMS = 4
 
@@ -43,7 +39,7 @@ class LiveJobs:
     def __init__(self) -> None:
         self._jobs: dict[str, Live] = {}
         self._hooks: dict[bytes, str] = {}
-        self._durations: dict[str, deque[float]] = {}
+        self._durations: dict[str, Durations] = {}
 
     def of(self, job_id: str) -> Live:
         """The entry of a job, made when there is none."""
@@ -81,14 +77,18 @@ class LiveJobs:
     def learn_durations(self, durations: Iterable[tuple[str, float]]) -> None:
         """How long jobs of each model took, oldest first: (model id, seconds)."""
         for model_id, seconds in durations:
-            self._durations.setdefault(model_id, deque(maxlen=DURATIONS_KEPT)).append(seconds)
+            self.durations_of(model_id).learn(seconds)
+
+    def durations_of(self, model_id: str) -> Durations:
+        """How long jobs of a model took lately; goes on learning."""
+        return self._durations.setdefault(model_id, Durations())
 
     def expected_at(self, job: Job) -> datetime | None:
         """When a submitted job will probably be done; None where nothing is known yet."""
         lately = self._durations.get(job.request.model_id)
         if not lately or job.submitted_at is None:
             return None
-        return job.submitted_at + timedelta(seconds=median(lately))
+        return job.submitted_at + timedelta(seconds=lately.quantile(0.5))
 
 
 def _digest(token: str) -> bytes:

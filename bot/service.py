@@ -17,13 +17,14 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import partial
 
+from bot import durations
 from bot.catalogue import Catalogue
 from bot.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, TooFast
 from bot.fetch import Fetcher
 from bot.images import ImageWorkshop
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
 from bot.lane import Closed, Lane
-from bot.live import DURATIONS_KEPT, LiveJobs
+from bot.live import LiveJobs
 from bot.metrics import Metrics
 from bot.models import Model
 from bot.observer import JobView, Observer, ReplyView
@@ -327,7 +328,7 @@ class JobService:
 
     async def resume(self) -> None:
         """Take every unfinished job down the line from where it stood, and show every final state not yet shown."""
-        self._live.learn_durations(await self.store.recent_durations(DURATIONS_KEPT))
+        self._live.learn_durations(await self.store.recent_durations(durations.KEPT))
         replies = await self.store.unfinished()
         # First of all, since lost orders are told apart by who else is lost.
         for job in (job for reply in replies for job in reply.jobs if job.status is JobStatus.SUBMITTING):

@@ -306,7 +306,12 @@ class Worker:
             await cancel_at_provider(lane, job.remote_id)
         try:
             async with aclosing(
-                lane.watcher.watch(job.remote_id, submitted_at=job.submitted_at, deadline_at=job.deadline_at)
+                lane.watcher.watch(
+                    job.remote_id,
+                    submitted_at=job.submitted_at,
+                    deadline_at=job.deadline_at,
+                    usual=self._live.durations_of(job.request.model_id),
+                )
             ) as updates:
                 async for update in updates:
                     if await self._advance(job, update, live):
@@ -364,11 +369,12 @@ class Worker:
             charged_usd_micros=charged,
             house_usd_micros=cost - charged,
             pictures=pictures,
+            took_seconds=update.took_seconds,
             now=now,
         )
         succeeded = await written(succeed)
-        if succeeded is not None and job.submitted_at is not None:
-            self._live.learn_durations([(job.request.model_id, (now - job.submitted_at).total_seconds())])
+        if succeeded is not None and update.took_seconds is not None:
+            self._live.learn_durations([(job.request.model_id, update.took_seconds)])
         if succeeded is not None:
             self._metrics.job_ended(succeeded)
         self._show(succeeded)

@@ -12,7 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ANYTHING = {""}
 DOMAIN = {
-    f"bot.{name}" for name in ("accepted", "audit", "errors", "jobs", "quota", "models", "aspect_ratio", "orders")
+    f"bot.{name}"
+    for name in ("accepted", "audit", "durations", "errors", "jobs", "quota", "models", "aspect_ratio", "orders")
 } | {f"bot.{name}" for name in ("catalogue", "pattern", "wordlist", "policy", "styles")}
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "bot.formats", "PIL"}

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from bot.live import DURATIONS_KEPT, MOST_CLAIMS, LiveJobs
+from bot.durations import KEPT
+from bot.live import MOST_CLAIMS, LiveJobs
 from tests.store_samples import NOON, a_command
 
 JOB = a_command().jobs[0]
@@ -87,5 +88,5 @@ def test_a_model_is_expected_to_take_as_long_as_it_mostly_did():
 
 def test_what_a_model_took_long_ago_is_forgotten():
     live = LiveJobs()
-    live.learn_durations([(JOB.request.model_id, 600.0)] * 100 + [(JOB.request.model_id, 6.0)] * DURATIONS_KEPT)
+    live.learn_durations([(JOB.request.model_id, 600.0)] * 100 + [(JOB.request.model_id, 6.0)] * KEPT)
     assert live.expected_at(SUBMITTED) == NOON + timedelta(seconds=6)

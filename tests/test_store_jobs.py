@@ -246,13 +246,12 @@ async def test_recent_jobs_come_newest_first_by_member_server_and_state(store: S
 
 
 async def test_durations_of_the_last_jobs_of_each_model_oldest_first(store: Store) -> None:
-    for seconds in (10, 20, 30):
+    for seconds in (10.0, None, 20.5, 30.0):
         job_id = (await admitted(store, 1)).jobs[0].id
         await running(store, job_id)
-        done = NOON + timedelta(seconds=seconds)
-        await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], now=done)
+        await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], took_seconds=seconds, now=NOON)
     model = "krea/google/nano-banana-2"
-    assert await store.recent_durations(2) == [(model, 20.0), (model, 30.0)]
+    assert await store.recent_durations(2) == [(model, 20.5), (model, 30.0)]
 
 
 async def test_pictures_are_kept_while_anybody_may_need_them(store: Store) -> None:

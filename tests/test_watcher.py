@@ -139,7 +139,7 @@ def test_each_change_is_told_once_and_the_final_one_ends_it() -> None:
                 Progress.PREVIEW,
                 None,
             ]
-            assert updates[-1] is DONE
+            assert updates[-1] == DONE
             assert len(watcher) == 0
             await asyncio.sleep(600)
         assert len(provider.asked_at["r"]) == len(script), "a finished job is never looked at again"
@@ -291,7 +291,7 @@ def test_a_few_404s_are_tolerated_then_the_job_counts_as_failed() -> None:
         lost = ProviderRejected("no such job", status=404)
         forgiving = ScriptedProvider(lost, lost, running(), DONE)
         async with at_work(forgiving) as watcher:
-            assert (await collect(watcher))[-1] is DONE
+            assert (await collect(watcher))[-1] == DONE
         hopeless = ScriptedProvider(lost)
         async with at_work(hopeless) as watcher:
             updates = await collect(watcher)
@@ -355,7 +355,7 @@ def test_a_scheduler_that_was_stopped_goes_on_where_it_stood() -> None:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         second = asyncio.create_task(watcher.run())
-        assert (await task)[-1] is DONE
+        assert (await task)[-1] == DONE
         second.cancel()
         await asyncio.gather(second, return_exceptions=True)
 
@@ -388,7 +388,7 @@ def test_a_job_watched_twice_goes_to_the_newcomer() -> None:
             new = asyncio.create_task(collect(watcher))
             with pytest.raises(RuntimeError, match="somebody else"):
                 await old
-            assert (await new)[-1] is DONE
+            assert (await new)[-1] == DONE
         assert all(gap >= 2 for gap in provider.gaps())
 
     in_no_time(main())
@@ -398,7 +398,7 @@ def test_nothing_is_kept_of_a_job_whose_consumer_stops_at_the_final_update() -> 
     async def main() -> None:
         async with at_work(ScriptedProvider(DONE)) as watcher:
             watching = watcher.watch("r", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
-            assert await anext(watching) is DONE
+            assert await anext(watching) == DONE
             assert len(watcher) == 0
             await watching.aclose()
 

@@ -7,7 +7,7 @@ under `errors.ProviderError`; nothing else may escape, and the class alone decid
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ class Update:
     previews; `preview_url` an intermediate one. `cost_usd_micros` only if the provider states a price in the job.
     `provider_word` is its own status word, for logs. A word never seen before reads as RUNNING.
     `may_be_charged` goes with FAILED: the provider does not say whether this failure is free, so the house may bear it.
+    `took_seconds` goes with SUCCEEDED: how long the provider says it took; from the watcher, as far as can be told.
     """
 
     remote_id: str
@@ -53,6 +54,7 @@ class Update:
     may_be_charged: bool = False
     cost_usd_micros: int | None = None
     created_at: datetime | None = None
+    took_seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,6 +23,7 @@ from bot.providers.reading import (
     read_preview_url,
     read_style,
     read_time,
+    read_took_seconds,
 )
 from bot.providers.words import Word, Words
 
@@ -190,4 +191,5 @@ class KreaProvider:
             failure=failure,
             cost_usd_micros=read_cost_usd_micros(job, result),
             created_at=self._created_at(job),
+            took_seconds=read_took_seconds(job),
         )

@@ -20,6 +20,7 @@ from bot.providers.reading import (
     read_id,
     read_picture_urls,
     read_time,
+    read_took_seconds,
 )
 from bot.providers.words import Word, Words
 
@@ -121,6 +122,7 @@ class PixazoProvider:
             may_be_charged=word.strip().lower() == _FAILED,
             cost_usd_micros=read_cost_usd_micros(job, output),
             created_at=read_time(job.get("created_at")),
+            took_seconds=read_took_seconds(job),
         )
 
 

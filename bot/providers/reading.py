@@ -165,6 +165,14 @@ def read_time(value: Any) -> datetime | None:
         return None
 
 
+def read_took_seconds(job: Mapping[str, Any]) -> float | None:
+    """From creation to completion, by the provider's own clock; None where it does not say both."""
+    created_at, completed_at = read_time(job.get("created_at")), read_time(job.get("completed_at"))
+    if created_at is None or completed_at is None or completed_at <= created_at:
+        return None
+    return (completed_at - created_at).total_seconds()
+
+
 def read_cost_usd_micros(*places: Mapping[str, Any]) -> int | None:
     """The price a provider states in a job: `cost_microdollars`, else `cost_usd`. Rounded up to a micro-dollar."""
     for place in places:

@@ -13,9 +13,10 @@ import itertools
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
+from bot.durations import Durations
 from bot.errors import BotError, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.jobs import Failure, FailureReason, JobStatus, Progress
 from bot.providers.base import Provider, Update
@@ -32,6 +33,10 @@ _SLOWEST = 5.0
 _UNKNOWN_TOLERATED = 4
 # At the deadline one answer is final. A look that got none is repeated, but not for ever.
 _LAST_LOOKS = 3
+# A job that was done at the first look was so for a while, but hardly from its beginning.
+_FIRST_LOOK_SHARE = 0.8
+# A provider that says 'completed just now' may only have noticed because we asked.
+_JUST_NOW_SECONDS = 0.1
 
 
 class DeadlineReached(BotError):
@@ -45,7 +50,10 @@ class _Watched:
     remote_id: str
     submitted_at: datetime
     deadline_at: datetime
+    usual: Durations
     due_at: float
+    looked_at_seconds: float = 0.0
+    """The age at which it was last looked at and not done."""
     hint_allowed_at: float = 0.0
     hinted: bool = False
     in_flight: bool = False
@@ -92,16 +100,23 @@ class Watcher:
     # -- for whoever owns a job -----------------------------------------------------------------------
 
     async def watch(
-        self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime
+        self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime, usual: Durations | None = None
     ) -> AsyncGenerator[Update, None]:
         """Yield an update at each change of status, progress or preview; finish after a final one.
 
-        A slow consumer sees the newest state, not every one in between. Raises `DeadlineReached` when the deadline
-        passes first. Leaving early? `contextlib.aclosing` stops the looking at once. Watching a job that is already
+        `usual` says how long such jobs took lately, so that it is looked at when it is likely to be done. A slow
+        consumer sees the newest state, not every one in between. Raises `DeadlineReached` when the deadline passes
+        first. Leaving early? `contextlib.aclosing` stops the looking at once. Watching a job that is already
         watched takes it over.
         """
         loop = asyncio.get_running_loop()
-        watched = _Watched(remote_id=remote_id, submitted_at=submitted_at, deadline_at=deadline_at, due_at=loop.time())
+        watched = _Watched(
+            remote_id=remote_id,
+            submitted_at=submitted_at,
+            deadline_at=deadline_at,
+            usual=usual or Durations(),
+            due_at=loop.time(),
+        )
         former = self._watched.pop(remote_id, None)
         if former is not None:
             self._end(former, RuntimeError(f"{remote_id} is now watched by somebody else"))
@@ -162,7 +177,8 @@ class Watcher:
         """One reading of one job, and the time of the next."""
         started_at = asyncio.get_running_loop().time()
         last_look = self._clock() >= watched.deadline_at
-        if watched.hinted:
+        age_seconds, hinted = self._age_seconds(watched), watched.hinted
+        if hinted:
             watched.hinted = False
             watched.hint_allowed_at = started_at + self._poll_seconds
         answered = False
@@ -185,6 +201,10 @@ class Watcher:
         else:
             answered = True
             watched.faults = watched.unknown = 0
+            if update.status is JobStatus.SUCCEEDED:
+                took_seconds = age_seconds if hinted else _took_seconds(watched, update, age_seconds)
+                update = replace(update, took_seconds=took_seconds)
+            watched.looked_at_seconds = age_seconds
             self._tell(watched, update)
         finally:
             # Also when we are being stopped in the middle: whoever starts us again finds the job in the heap.
@@ -198,9 +218,15 @@ class Watcher:
 
     # -- when -----------------------------------------------------------------------------------------
 
+    def _age_seconds(self, watched: _Watched) -> float:
+        return max(0.0, (self._clock() - watched.submitted_at).total_seconds())
+
     def _interval(self, watched: _Watched) -> float:
-        age = (self._clock() - watched.submitted_at).total_seconds()
-        slower = min(_SLOWEST, 1 + max(0.0, age - _FULL_PACE_SECONDS) / _SLOWING_SECONDS)
+        age_seconds = self._age_seconds(watched)
+        likely_at = watched.usual.next_look_seconds(age_seconds, pause_seconds=self._poll_seconds)
+        if likely_at is not None:
+            return likely_at - age_seconds + self._poll_seconds * _JITTER * self._random() / 2
+        slower = min(_SLOWEST, 1 + max(0.0, age_seconds - _FULL_PACE_SECONDS) / _SLOWING_SECONDS)
         return self._spread(self._poll_seconds * slower)
 
     def _spread(self, seconds: float) -> float:
@@ -282,3 +308,11 @@ class Watcher:
         if len(self._heap) > 64 and len(self._heap) > 2 * len(self._watched):
             self._heap = [item for item in self._heap if not self._is_stale(item)]
             heapq.heapify(self._heap)
+
+
+def _took_seconds(watched: _Watched, update: Update, age_seconds: float) -> float:
+    """How long a job took that was found done: what the provider says, else the middle of the time that is possible."""
+    told = update.took_seconds
+    if told is not None and 0 < told < age_seconds - _JUST_NOW_SECONDS:
+        return told
+    return (max(watched.looked_at_seconds, age_seconds * _FIRST_LOOK_SHARE) + age_seconds) / 2

@@ -96,7 +96,7 @@ SELECT EXISTS (
 """
 # Backwards from the newest row: a few steps, however many there are.
 _RECENT_DURATIONS = """
-SELECT model_id, (finished_at - submitted_at) / 1e6 AS seconds FROM jobs WHERE status = 'succeeded'
+SELECT model_id, took_micros / 1e6 AS seconds FROM jobs WHERE took_micros IS NOT NULL
 ORDER BY rowid DESC LIMIT ?
 """
 _DURATIONS_LOOKED_AT = 2000
@@ -322,7 +322,7 @@ def replies_of_server(
 
 
 def recent_durations(connection: sqlite3.Connection, per_model: int) -> list[tuple[str, float]]:
-    """Seconds from order to result of up to `per_model` jobs of each model used lately, oldest first."""
+    """Seconds that the provider worked on each of up to `per_model` jobs of each model used lately, oldest first."""
     rows = connection.execute(_RECENT_DURATIONS, (_DURATIONS_LOOKED_AT,)).fetchall()
     seen: Counter[str] = Counter()
     newest: list[tuple[str, float]] = []

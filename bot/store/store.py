@@ -112,10 +112,12 @@ class Store:
         pictures: Sequence[Picture],
         now: datetime,
         house_usd_micros: int = 0,
+        took_seconds: float | None = None,
     ) -> Job | None:
         """running → succeeded, and the reservation settled at `charged_usd_micros` (at most what was reserved).
 
-        A charge of 0 releases it. What the provider charges beyond that goes to the house account.
+        A charge of 0 releases it. What the provider charges beyond that goes to the house account. `took_seconds` is
+        how long the provider worked on it, as far as can be told.
         """
         return await self._write(
             partial(
@@ -124,6 +126,7 @@ class Store:
                 charged_usd_micros=charged_usd_micros,
                 house_usd_micros=house_usd_micros,
                 pictures=pictures,
+                took_seconds=took_seconds,
                 now=now,
             )
         )
@@ -221,7 +224,7 @@ class Store:
         return await self._read(work)
 
     async def recent_durations(self, per_model: int) -> list[tuple[str, float]]:
-        """Model id and seconds from order to result of the last `per_model` jobs of each model, oldest first."""
+        """Model id and the seconds that the provider took for the last `per_model` jobs of each model, oldest first."""
         return await self._read(partial(jobs.recent_durations, per_model=per_model))
 
     async def sha256_in_use(self, *, now: datetime | None = None) -> set[str]:

@@ -55,11 +55,17 @@ def succeed(
     charged_usd_micros: int,
     house_usd_micros: int,
     pictures: Sequence[Picture],
+    took_seconds: float | None,
     now: datetime,
 ) -> Job | None:
     """The outcome, its pictures and the charge."""
     status = JobStatus.SUCCEEDED
-    changes = {"status": status, "charged_usd_micros": charged_usd_micros, "finished_at": to_micros(now)}
+    changes = {
+        "status": status,
+        "charged_usd_micros": charged_usd_micros,
+        "took_micros": None if took_seconds is None else max(1, round(took_seconds * 1_000_000)),
+        "finished_at": to_micros(now),
+    }
     if not jobs.move(connection, job_id, jobs.sources_of(status), changes):
         return None
     ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)

@@ -55,6 +55,7 @@ CREATE TABLE jobs (
     submitted_at        INTEGER,
     deadline_at         INTEGER,
     finished_at         INTEGER,
+    took_micros         INTEGER CHECK (took_micros > 0), -- how long the provider worked on it, as far as can be told
     charged_usd_micros  INTEGER,                    -- as settled in the reservation, which bounds it
     failure_reason      TEXT,
     failure_hint        TEXT    NOT NULL DEFAULT '',
