@@ -90,7 +90,7 @@ class Catalogue:
 
     def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:
         """The least expensive order for `request` by any model that is permitted, whichever it names; None for none."""
-        fitting = [model for model in self._by_id.values() if model.orderable and model.fits(request.kind)]
+        fitting = [model for model in self.models if model.prices and model.fits(request.kind)]
         quotes = [quote for model in fitting if permits(model) and (quote := _quoted(model, request)) is not None]
         # of equals the first in the order of the catalogue
         return min(quotes, key=lambda quote: quote.amount_usd_micros, default=None)
