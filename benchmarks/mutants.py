@@ -92,6 +92,7 @@ TARGETS = (
 EXPLAINED: dict[str, str] = {
     "bot/quota.py Window.containing: 32 → 33": "so many days after the first, 31 to 58, it is the next month",
     "bot/quota.py Window.before: 1 → 2": "two microseconds before a window is the same window as one before",
+    "bot/quota.py Window.containing: assert_never(period) → pass": "only a type checker ever gets there",
     "bot/quota.py : 1_000 → 1001": "that there is such a limit is tested; how high is a matter of taste",
     "bot/store/ledger.py reserve: True → False": "both lists are made of the same orders",
     "bot/store/ledger.py _SETTLE: BETWEEN 1 → BETWEEN 0": "a charge of nothing never comes here: it is a release",
@@ -369,7 +370,7 @@ def measure(targets: Sequence[Target], *, most: int, seed: int) -> Figures:
 def together(last: Figures, new: Figures) -> Figures:
     """The newest figures of each file."""
     by_file = last.by_file | new.by_file
-    kept = [survivor for survivor in last.survivors if survivor[0].partition(" ")[0] not in new.by_file]
+    kept = [(name, why) for name, why in last.survivors if name.partition(" ")[0] not in new.by_file]
     return Figures(
         mutants=sum(tried for _, tried in by_file.values()),
         caught=sum(caught for caught, _ in by_file.values()),
