@@ -293,6 +293,7 @@ class LedgerMachine(RuleBasedStateMachine):
             charged_usd_micros=charged,
             house_usd_micros=house,
             pictures=[a_picture()],
+            took_seconds=None,
             now=self.now,
         )
         assert self.write(work) is not None
