@@ -1,9 +1,10 @@
 """Messages: showing and editing one message in Discord through whichever door is still open.
 
-discord.py's webhook adapter holds one lock per interaction token, for as long as a rate limit asks for, so an edit that
-is under way would hold up a finished picture (measured). These calls go through the client's own HTTP machinery
-instead, which has no such lock and handles buckets, retries and 429s all the same. Only the first request of a token
-makes the others wait there, until its answer tells how many the bucket allows; a final edit then takes the adapter.
+There are two roads for an edit through a command's token. discord.py's webhook adapter holds one lock per token, for as
+long as a rate limit asks for, so an edit that is under way there would hold up a finished picture (measured); the
+picture then overtakes on the other road, the client's own HTTP machinery, which handles buckets, retries and 429s all
+the same. That one is not taken for everything because it keeps a bucket for each token, for five minutes, and looks
+through all of them whenever a new one comes: beside thousands of running jobs that is most of the work (measured).
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import discord
 from discord import ui
 from discord.http import Route, handle_message_parameters
+from discord.webhook.async_ import async_context
 
 from bot.jobs import ReplyAddress
 from cogs.files import PostedFile, files_of, ids_of
@@ -57,8 +59,8 @@ class Messages:
 
         `overtake` when an edit through the token may be under way that this one must not wait for.
         """
-        if by_token and overtake and address.message_id is not None and address.token is not None:
-            return await self._overtake(address.token, address.message_id, address, view, files)
+        if by_token and not overtake:
+            return _shown(await self._edit_by_webhook(address, view, files))
         if by_token:
             route = Route(
                 "PATCH",
@@ -75,18 +77,25 @@ class Messages:
             )
         return _shown(await self._send(route, view, files))
 
-    async def _overtake(
-        self, token: str, message_id: int, address: ReplyAddress, view: ui.LayoutView, files: Sequence[discord.File]
-    ) -> Shown:
-        """The same edit on the other road: here a token's requests pass one by one until the first is answered."""
+    async def _edit_by_webhook(
+        self, address: ReplyAddress, view: ui.LayoutView, files: Sequence[discord.File]
+    ) -> dict[str, Any]:
+        assert address.token is not None, "whoever edits through a token has one"
+        webhook = discord.Webhook.partial(address.application_id, address.token, client=self._client)
         options: dict[str, Any] = {"attachments": list(files)} if files else {}
-        webhook = discord.Webhook.partial(address.application_id, token, client=self._client)
-        message = await webhook.edit_message(message_id, view=view, allowed_mentions=NOBODY, **options)
-        return Shown(
-            message_id=message.id,
-            channel_id=message.channel.id,
-            attachment_ids={file.filename: file.id for file in files_of(message)},
-        )
+        with handle_message_parameters(view=view, allowed_mentions=NOBODY, **options) as parameters:
+            # What Webhook.edit_message does, without making the answer into a message that nobody wants.
+            message = await async_context.get().edit_original_interaction_response(
+                address.application_id,
+                address.token,
+                session=webhook.session,
+                proxy=webhook.proxy,
+                proxy_auth=webhook.proxy_auth,
+                payload=parameters.payload,
+                multipart=parameters.multipart,
+                files=parameters.files,
+            )
+        return cast("dict[str, Any]", message)
 
     async def post(
         self,

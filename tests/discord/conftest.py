@@ -61,6 +61,7 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
         return await webhooks.request(route, session, **more)
 
     monkeypatch.setattr(AsyncWebhookAdapter, "request", request)
+    monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a Line may come in between
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply, "EDIT_INTERVAL_SECONDS", 0.01)
     stage = Stage(core, simcord_env)

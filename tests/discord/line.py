@@ -8,6 +8,7 @@ from typing import Any
 
 import discord
 from discord.http import Route
+from simcord.http.client import FakeWebhookAdapter
 
 ORIGINAL = "/webhooks/{webhook_id}/{webhook_token}/messages/@original"
 IN_CHANNEL = "/channels/{channel_id}/messages/{message_id}"
@@ -15,9 +16,9 @@ POSTED = "/channels/{channel_id}/messages"
 
 
 class Line:
-    """Every call of the bot's own HTTP client passes `on_call(method, path template, has files)` first.
+    """Every call on a single message passes `on_call(method, path template, has files)` first, on either road.
 
-    Answers to interactions go another way: they pass `on_answer(path)` after Discord has acted on them.
+    The first answers to interactions do not: they are calls of their own kind.
     """
 
     def __init__(self, client: discord.Client) -> None:
@@ -25,12 +26,26 @@ class Line:
         self.on_call: Callable[[str, str, bool], Awaitable[None]] = _nothing
         self._through = client.http.request
         client.http.request = self._request
+        # Both the bot's own edits and the answers of discord.py end here; the stage sets it back after the test.
+        adapter: Any = FakeWebhookAdapter
+        through = adapter.request
+
+        async def edit(self: Any, route: Route, session: Any, *, files: Any = None, **more: Any) -> Any:
+            if route.method == "PATCH":
+                await line._pass(route, files)
+            return await through(self, route, session, files=files, **more)
+
+        line = self
+        adapter.request = edit
 
     async def _request(self, route: Route, *, files: Any = None, **more: Any) -> Any:
+        await self._pass(route, files)
+        return await self._through(route, files=files, **more)
+
+    async def _pass(self, route: Route, files: Any) -> None:
         call = (route.method, route.path, bool(files))
         self.calls.append(call)
         await self.on_call(*call)
-        return await self._through(route, files=files, **more)
 
     def count(self, method: str, path: str) -> int:
         return sum(call[:2] == (method, path) for call in self.calls)

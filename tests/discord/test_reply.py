@@ -408,9 +408,10 @@ async def test_a_picture_that_was_not_shown_before_the_restart_is_shown_after_it
         if files:
             await asyncio.Event().wait()
 
-    line.on_call = dead
+    before, line.on_call = line.on_call, dead
     card = await stage.imagine()
     await stage.until(lambda: any(call[2] for call in line.calls))
+    line.on_call = before
     await stage.restart()
     await stage.until_says(card, "Completed")
     assert len(card.files) == 1
