@@ -264,7 +264,7 @@ async def _beside(others: int, *, count: int = 150) -> tuple[float, float]:
         ):
             await warmed_up(outside)
             before_mb = subject.memory_mb
-            await send(outside, others, per_second=150)
+            await send(outside, others, per_second=80)
             await asyncio.sleep(5)
             kib = (subject.memory_mb - before_mb) * 1024 / others
             before = subject.cpu_seconds
