@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
@@ -17,7 +18,7 @@ from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.edit import EditModal
 from cogs.files import pictures_of
-from cogs.guards import is_moderator
+from cogs.guards import is_moderator, require_server
 
 FETCH_SECONDS = 1.5
 """A form must open within 3 seconds of the press."""
@@ -76,6 +77,7 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
 
     async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
         """The same order for whoever pressed, at their own cost."""
+        require_server(interaction)
         if self.desk.presses.is_double(interaction):
             await interaction.response.defer()
             return
@@ -85,6 +87,7 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
         await self.desk.order(interaction, again, count=len(reply.jobs), private=reply.address.private)
 
     async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
+        require_server(interaction)
         pictures = pictures_of(interaction.message) if interaction.message else []
         if not pictures:  # a page of the gallery links to them
             pictures = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
@@ -102,19 +105,28 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
             await tell(interaction, render.refused(words.DELETE_NOT_YET()))
             return
         await interaction.response.defer()
-        await interaction.delete_original_response()
+        with suppress(discord.NotFound):  # pressed twice
+            await interaction.delete_original_response()
 
 
 async def pressed_reply(desk: Desk, interaction: discord.Interaction[Any], job_id: str) -> Reply | None:
     """The reply whose button was pressed; None for somebody who may not, or when it is not known, who has been told."""
     reply = await desk.service.store.reply_of_job(job_id)
-    if reply is None or reply.is_forgotten or reply.address.guild_id != interaction.guild_id:
+    if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
         await tell(interaction, render.refused(words.JOB_GONE()))
         return None
     if interaction.user.id != reply.user_id and not is_moderator(interaction):
         await tell(interaction, render.refused(words.NOT_YOURS()))
         return None
     return reply
+
+
+def _is_here(reply: Reply, interaction: discord.Interaction[Any]) -> bool:
+    """Whether the button was pressed in the server of the reply, or in the direct messages of whoever ordered: what was
+    private and came late lies there."""
+    if interaction.guild_id is None:
+        return interaction.user.id == reply.user_id
+    return interaction.guild_id == reply.address.guild_id
 
 
 async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:

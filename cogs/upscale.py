@@ -26,6 +26,7 @@ from cogs.buttons import FETCH_SECONDS, pressed_reply
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.files import PostedFile, files_of
+from cogs.guards import require_server
 
 LARGEST_SIDE_PIXELS = 4096
 """An input picture is made no larger than this, so one that is larger would gain little or nothing."""
@@ -100,6 +101,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.UPS
         reply = await pressed_reply(self.desk, interaction, self._job_id)
         if reply is None:
             return
+        require_server(interaction)
         if self.desk.presses.is_double(interaction):
             await interaction.response.defer()
             return

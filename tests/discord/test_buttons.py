@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import discord
 import pytest
 
 from bot.errors import OutcomeUncertain
@@ -338,6 +339,22 @@ async def test_a_deleted_card_is_gone_and_stays_paid(stage: Stage) -> None:
     assert result.acknowledged
     assert not card.is_there
     assert (await stage.balance()).spent_usd_micros == 80_000
+
+
+async def test_a_press_on_delete_that_another_press_overtakes_says_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = discord.Interaction[Any].delete_original_response
+
+    async def twice(interaction: discord.Interaction[Any]) -> None:
+        await delete(interaction)
+        await delete(interaction)
+
+    monkeypatch.setattr(discord.Interaction, "delete_original_response", twice)
+    card = await completed(stage)
+    result = await stage.press(stage.ada, card, "Delete")
+    assert result.followups == []
+    assert not card.is_there
 
 
 async def test_a_running_job_is_not_deleted(stage: Stage) -> None:

@@ -12,10 +12,11 @@ import pytest
 import stamina
 import time_machine
 from simcord import interactions
+from simcord.results import InteractionResult
 
 from bot.errors import MediaError, StoreError
 from bot.jobs import Delivery, FailureReason, Progress
-from cogs import reply, words
+from cogs import refusal_words, reply, words
 from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import encode, noise, open_picture
@@ -375,14 +376,21 @@ async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_it
 
 
 async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stage: Stage) -> None:
-    await waiting(stage, private=True)
+    await waiting(stage, private=True, prompt="a red fox")
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
         stage.core.krea.finishes()
         await stage.quiet()
         (message,) = stage.cards(stage.ada.user.dm_channel)
-        custom_id = next(value for label, value in message.buttons.items() if label == "Recipe")
-        result = await stage.ada.user.click(message.message, custom_id=custom_id)
-        assert result.acknowledged
+
+        async def press(label: str) -> InteractionResult:
+            custom_id = next(value for name, value in message.buttons.items() if name.startswith(label))
+            return await stage.ada.user.click(message.message, custom_id=custom_id)
+
+        assert "/imagine prompt: a red fox" in stage.said(await press("Recipe")).text
+        for label in ("Again", "Edit"):  # what is ordered is ordered in a server
+            assert stage.said(await press(label)).text == refusal_words.SERVER_ONLY()
+        assert (await press("Delete")).acknowledged
+        assert not message.is_there
 
 
 @pytest.mark.f46
