@@ -84,6 +84,7 @@ class Tree(app_commands.CommandTree["Bot"]):
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Before every command, menu and autocomplete."""
         audience.address(interaction)
+        self.client.desk.remember_to_answer()
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
@@ -131,6 +132,7 @@ class Bot(commands.Bot):
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
         )
+        self.charts = charts
         self._reports = Reports(service=service, charts=charts)
         replies = Replies(
             service=service,
@@ -392,6 +394,7 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
     _log.info("stopping")
     bot.desk.close()
     bot.service.stop()
+    await bot.charts.close()  # better a report without its picture than none
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_SECONDS):
             await bot.desk.answered()

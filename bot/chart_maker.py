@@ -62,6 +62,8 @@ class ChartMaker:
             raise _NotDrawn("the bot is stopping")
         self._process = process = await self._started()
         try:
+            if self._closed:  # meanwhile
+                raise _NotDrawn("the bot is stopping")
             picture, complaint = await process.communicate(chart.to_json())
         finally:
             _kill(process)

@@ -59,7 +59,7 @@ class Desk:
         self._closed = True
 
     async def answered(self) -> None:
-        """Wait until whoever ordered before `close` has an answer."""
+        """Wait until whoever asked or ordered before `close` has an answer."""
         if self._answering:
             await asyncio.wait(set(self._answering))
 
@@ -86,7 +86,7 @@ class Desk:
         The request may leave the model to the server's moderators: DEFAULT_MODEL.
         """
         began = time.perf_counter()
-        self._remember_to_answer()
+        self.remember_to_answer()
         async with self.answer(interaction, private=private) as answer:
             try:
                 view = await self._admit(interaction, request, attachments, count=count, private=private)
@@ -133,7 +133,8 @@ class Desk:
         address = address_of(interaction, private=private, language=language)
         return await self.service.admit(requests, member=member_of(interaction), address=address)
 
-    def _remember_to_answer(self) -> None:
+    def remember_to_answer(self) -> None:
+        """Whoever is served by the task at work gets an answer before the bot stops."""
         task = asyncio.current_task()
         if task is not None:
             self._answering.add(task)

@@ -20,6 +20,7 @@ import pytest
 
 from bot.store.verify import verify_file
 from sandbox.discord import Channel, LocalDiscord, Member
+from sandbox.discord.world import Permission
 from sandbox.plans import LOST_ANSWER, Ending, Plan
 from sandbox.provider import SandboxProvider
 from tests.fakes import until
@@ -173,6 +174,22 @@ async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: 
     await scene.start()
     await interaction.wait_for("Completed", timeout_seconds=30)
     assert scene.books() == (PRICE, 0)
+
+
+async def test_a_report_that_is_being_drawn_at_a_polite_stop_comes_without_its_chart(scene: Scene):
+    order = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await order.wait_for("Completed", timeout_seconds=30)
+    server = scene.alice.server
+    moderators = scene.discord.role(server, "moderators", permissions=Permission.MANAGE_SERVER)
+    mo = scene.discord.member(server, "Mo", roles=[moderators])
+    report = await scene.discord.slash(mo, scene.studio, "quota report")
+    await until(lambda: report.answer)
+    assert scene.bot is not None
+    scene.bot.send_signal(signal.SIGTERM)
+    message = await report.wait_for("$0.007")
+    assert [file.upload.filename for file in message.attachments] == ["spending.csv", "spending-by-day.csv"]
+    assert await scene.bot.wait() == 0
+    assert "Traceback" not in scene.log
 
 
 @pytest.mark.f40
