@@ -96,6 +96,7 @@ EXPLAINED: dict[str, str] = {
     "bot/quota.py : 1_000 → 1001": "that there is such a limit is tested; how high is a matter of taste",
     "bot/store/ledger.py reserve: True → False": "both lists are made of the same orders",
     "bot/store/ledger.py _SETTLE: BETWEEN 1 → BETWEEN 0": "a charge of nothing never comes here: it is a release",
+    "bot/store/ledger.py spend_report: 0 → 1": "who was forgotten comes first either way: nobody's id is below that",
     "bot/worker.py Worker._ends: True → False": "the books refuse to do anything more to a job that has ended",
     "bot/worker.py Worker._ends: <= → <": "in the very microsecond of its deadline a job is tried once more",
     "bot/worker.py Worker._ends: > → >=": "one try more or fewer before a job that was never sent is given back",

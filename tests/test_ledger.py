@@ -220,6 +220,12 @@ async def test_the_operators_cap_binds_where_the_servers_cap_has_room(store: Sto
         await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
+async def test_the_operators_cap_binds_where_the_members_quota_is_just_enough(store: Store) -> None:
+    await set_limit(store, LimitSubject.DEFAULT, 100_000)
+    with pytest.raises(OperatorCapReached):
+        await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
+
+
 async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:
     reply = await admitted(store, 500_000)
     await store.fail(reply.jobs[0].id, FAILED, now=NOON, house_usd_micros=500_000)
@@ -426,6 +432,16 @@ async def test_a_cap_of_a_server_where_nobody_ordered_yet_is_all_there(store: St
     cap = await store.server_cap(1, now=NOON)
     assert cap is not None
     assert (cap.spent_usd_micros, cap.set_aside_usd_micros) == (0, 0)
+
+
+async def test_a_server_was_warned_when_that_was_itself_and_in_this_window(store: Store) -> None:
+    today = Window.containing(NOON, Period.DAY, ZoneInfo("UTC"))
+    yesterday = today.before(Period.DAY, ZoneInfo("UTC"))
+    for guild_id, user_id, window in ((1, ADA.user_id, today), (2, None, today), (1, None, yesterday)):
+        assert await store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
+    assert not await store.server_was_warned(1, today)
+    assert await store.first_warning(guild_id=1, user_id=None, window=today)
+    assert await store.server_was_warned(1, today)
 
 
 async def test_a_negative_grant_is_refused(store: Store) -> None:
