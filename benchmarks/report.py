@@ -273,7 +273,7 @@ class Report:
             f"# Figures of {now.date().isoformat()}",
             "",
             (
-                f"Made by `make report` at {now.strftime('%H:%M')} UTC on {platform.platform()}, "
+                f"Made by `make report` at {now.strftime('%H:%M')} UTC on {platform.system()} {platform.machine()}, "
                 f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}; {os.cpu_count()} processors, "
                 "shared with other work."
             ),
