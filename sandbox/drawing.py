@@ -91,11 +91,11 @@ def _canvas_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    return picture.resize(size, Image.Resampling.LANCZOS)  # pyright: ignore[reportUnknownMemberType]
+    return picture.resize(size, Image.Resampling.LANCZOS)
 
 
 def _mapped(picture: Image.Image, value: Callable[[int], float]) -> Image.Image:
-    return picture.point([round(value(level)) for level in range(256)])  # pyright: ignore[reportUnknownMemberType]
+    return picture.point([round(value(level)) for level in range(256)])
 
 
 # -- what the words mean ------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ Land = Callable[[Image.Image, int, Palette, random.Random], None]
 def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
     """A smooth change of colour from top to bottom."""
     column = Image.linear_gradient("L")
-    mask = column.resize(size, Image.Resampling.BICUBIC)  # pyright: ignore[reportUnknownMemberType]
+    mask = column.resize(size, Image.Resampling.BICUBIC)
     return Image.composite(Image.new("RGB", size, bottom), Image.new("RGB", size, top), mask)
 
 
