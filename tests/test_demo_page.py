@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -137,6 +138,20 @@ async def test_the_model_is_completed_and_the_form_of_the_message_menu_is_filled
     await page.locator("dialog").get_by_text("Submit").click()
     await expect(page.locator(".message").last).to_contain_text("in winter")
     await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
+
+
+async def test_whoever_sets_another_language_is_spoken_to_in_it_and_shown_commands_in_it(page: Page) -> None:
+    await page.get_by_label("Language").select_option("de")
+    await expect(page.locator(".message time").first).to_have_text(re.compile(r"^\d\d:\d\d$"))  # no AM, no PM
+    await choose(page, "imagine")
+    await page.get_by_role("button", name=" more").click()
+    await page.get_by_role("option", name="auflösung Wie groß es wird").click()
+    await page.get_by_label("Cancel the command").click()
+    await choose(page, "usage")
+    await page.locator(".run").click()
+    await expect(page.locator(".message.mine-only")).to_contain_text("Dein Verbrauch")
+    await page.locator("#people").get_by_text("Ben").click()
+    await expect(page.get_by_label("Language")).to_have_value("en-US")
 
 
 async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page) -> None:

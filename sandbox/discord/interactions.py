@@ -108,7 +108,7 @@ class Interaction:
             "channel_id": str(self.channel.id),
             "channel": self.channel.payload(),
             "data": self.data,
-            "locale": "en-US",
+            "locale": self.user.locale,
             "app_permissions": str(int(world.may(world.bot, self.channel))),
             "entitlements": [],
             "authorizing_integration_owners": self._owners,

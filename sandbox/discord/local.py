@@ -128,6 +128,11 @@ class LocalDiscord:
         member.roles = list(roles)
         self.world.feed.publish("member_changed", member)
 
+    def set_locale(self, member: Member, locale: str) -> None:
+        """Set the language of somebody's own Discord, such as 'de' or 'pt-BR'."""
+        member.user.locale = locale
+        self.world.feed.publish("member_changed", member)
+
     def direct(self, member: Member | User) -> Channel:
         """The direct messages between somebody and the bot."""
         return self.world.direct_channel(_user(member))

@@ -17,7 +17,7 @@ from sandbox.discord.local import LocalDiscord
 from sandbox.discord.options import ATTACHMENT, CHANNEL, MENTIONABLE, ROLE, USER, NotOffered, find_command
 from sandbox.discord.rest import answer
 from sandbox.discord.rules import FILE_UPLOAD, SELECTS, ApiError
-from sandbox.discord.world import LOADING, Channel, Member, Message, Server, rows, walk
+from sandbox.discord.world import LOADING, Channel, Member, Message, Server, fields, rows, walk
 from sandbox.form import fields_of
 
 PAGE = Path(__file__).parent.parent / "page"
@@ -25,6 +25,8 @@ CONTENT_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascri
 KEEP_ALIVE_SECONDS = 15.0
 # Previews come from the simulated provider, which listens on another port of this machine.
 POLICY = "default-src 'self'; img-src 'self' blob: data: http://127.0.0.1:*; frame-ancestors 'none'"
+
+ENGLISH = "en-US"
 
 Files = dict[str, list[Upload]]
 Act = Callable[[Member, Json, Files], Awaitable[Json]]
@@ -45,6 +47,7 @@ class Viewer:
             "component": self._component,
             "modal": self._modal,
             "dismiss": self._dismiss,
+            "language": self._language,
         }
         router = discord.app.router
         router.add_get("/", self._page)
@@ -114,13 +117,18 @@ class Viewer:
         world = self._discord.world
         return {
             "me": str(viewer.id),
+            "locale": viewer.user.locale,
+            "locales": sorted(
+                {ENGLISH}.union(*(fields(c, "description_localizations") for c in self._discord.commands()))
+            ),
             "server": {"id": str(self._server.id), "name": self._server.name},
             "bot": {"id": str(world.bot.id), "name": world.bot.name, "online": self._discord.gateway.connected},
             "people": [self._person(member) for member in self._server.members.values()],
             "actors": [str(member_id) for member_id in self._people],
             "roles": [role.payload() for role in self._server.roles],
             "channels": [
-                channel.payload() | {"commands": self._discord.offered(viewer, channel)}
+                channel.payload()
+                | {"commands": [_shown_in(viewer.user.locale, item) for item in self._discord.offered(viewer, channel)]}
                 for channel in self._channels(viewer)
             ],
         }
@@ -244,6 +252,12 @@ class Viewer:
         interaction = await self._discord.submit(opened, values)
         return {"interaction": str(interaction.id)}
 
+    async def _language(self, viewer: Member, body: Json, files: Files) -> Json:
+        if body["locale"] not in self._about(viewer)["locales"]:
+            raise LookupError("no command is translated into this language")
+        self._discord.set_locale(viewer, body["locale"])
+        return {}
+
     async def _dismiss(self, viewer: Member, body: Json, files: Files) -> Json:
         self._discord.dismiss(self._message(viewer, body))
         return {}
@@ -279,3 +293,13 @@ class Viewer:
         if select_type == 8:
             return next((channel for channel in self._server.channels if channel.id == wanted), value)
         return value
+
+
+def _shown_in(locale: str, item: Json) -> Json:
+    """A command, option or choice as the client shows it: `label` for its name, and descriptions translated."""
+    shown = item | {"label": fields(item, "name_localizations").get(locale, item["name"])}
+    if "description" in item:
+        shown["description"] = fields(item, "description_localizations").get(locale, item["description"])
+    for inner in {"options", "choices"} & item.keys():
+        shown[inner] = [_shown_in(locale, one) for one in rows(item, inner)]
+    return shown

@@ -60,6 +60,8 @@ class User:
     name: str
     colour: int = 0x7C8CFF
     bot: bool = False
+    locale: str = "en-US"
+    """The language their own Discord is set to."""
 
     def payload(self) -> Json:
         return {

@@ -1,6 +1,6 @@
 // The page: what the person can see, kept true by events from the server, and what they do, sent to it.
 
-import { $, avatar, h, toast } from "./dom.js";
+import { $, avatar, dates_in, h, toast } from "./dom.js";
 import { Composer, take_drops } from "./composer.js";
 import { form } from "./dialogs.js";
 import { messageElement } from "./message.js";
@@ -80,10 +80,13 @@ function connect(as = sessionStorage.getItem("as") ?? "") {
   const on = (kind, handle) => live.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
   on("about", (about) => {
     const changed = state.about?.me !== about.me;
+    const other_language = state.about && state.about.locale !== about.locale;
     state.about = about;
+    dates_in(about.locale);
     if (!here() || !about.channels.some((channel) => channel.id === state.channel)) state.channel = about.channels[0].id;
     draw_frame();
-    if (changed || !composer) start_composer();
+    if (changed || other_language || !composer) start_composer();
+    if (other_language && !changed) draw_messages(); // for the dates in them
   });
   on("messages", (messages) => {
     state.messages = new Map(messages.map((message) => [message.id, message]));
@@ -151,8 +154,16 @@ function draw_frame() {
       id === about.me && h("span", { class: "tag quiet" }, "you"));
   };
   $("#people").replaceChildren(
-    h("h3", {}, "Act as"), ...about.actors.map(actor), h("h3", {}, "Apps"),
+    h("h3", {}, "Act as"), ...about.actors.map(actor),
+    h("h3", {}, `Language of ${me.name}`), languages(about), h("h3", {}, "Apps"),
     h("div", { class: "actor" }, avatar({ bot: true }), h("span", {}, h("b", {}, about.bot.name), h("small", {}, about.bot.online ? "online" : "offline"))));
+}
+
+/** What this member's own Discord is set to; the bot is told with everything they do. The page itself stays English. */
+function languages({ locale, locales }) {
+  const own_name = (tag) => new Intl.DisplayNames([tag], { type: "language" }).of(tag);
+  return h("select", { class: "select", ariaLabel: "Language", onchange: (event) => send("language", { locale: event.target.value }) },
+    locales.map((tag) => h("option", { value: tag, selected: tag === locale }, own_name(tag))));
 }
 
 function start_composer() {

@@ -143,7 +143,7 @@ export class Composer {
   }
 
   offer_more() {
-    const items = this.left.map((option) => ({ name: option.name, hint: option.description, option }));
+    const items = this.left.map((option) => ({ name: option.label, hint: option.description, option }));
     this.picker.show("Options", items, (item) => { this.picker.hide(); this.pill(item.option).focus(); });
   }
 
@@ -151,7 +151,7 @@ export class Composer {
   pill(option) {
     this.values[option.name] = null;
     const control = option.type === FILE ? this.file_control(option) : this.text_control(option);
-    const pill = h("label", { class: "pill", data: { option: option.name } }, h("span", {}, option.name), control);
+    const pill = h("label", { class: "pill", data: { option: option.name } }, h("span", {}, option.label), control);
     control.addEventListener("focus", () => this.pills.querySelectorAll(".pill").forEach((one) => one.classList.toggle("here", one === pill)));
     control.addEventListener("keydown", (event) => {
       if (event.key === "Backspace" && !control.value && !option.required && this.values[option.name] === null) {
@@ -180,7 +180,7 @@ export class Composer {
 
   text_control(option) {
     const long = option.type === TEXT && !option.autocomplete && !option.choices?.length;
-    const input = h(long ? "textarea" : "input", { ariaLabel: option.name, autocomplete: "off", placeholder: option.description, ...(long ? { rows: 1 } : {}) });
+    const input = h(long ? "textarea" : "input", { ariaLabel: option.label, autocomplete: "off", placeholder: option.description, ...(long ? { rows: 1 } : {}) });
     const fit = () => { input.style.height = "auto"; if (long) input.style.height = `${input.scrollHeight}px`; };
     const ask = () => this.choices(option, input);
     input.addEventListener("input", () => {
@@ -210,7 +210,7 @@ export class Composer {
       const items = fixed.filter((item) => item.name.toLowerCase().includes(typed));
       return this.picker.show(items.length ? option.description : "Nothing fits", items, pick);
     }
-    this.picker.show(`${option.name}: ${option.description}`, [], pick);
+    this.picker.show(`${option.label}: ${option.description}`, [], pick);
     if (!option.autocomplete) return;
     const turn = (this.turn = Symbol(option.name));
     await new Promise((after) => setTimeout(after, 120));
@@ -224,7 +224,7 @@ export class Composer {
   }
 
   fixed(option) {
-    if (option.choices?.length) return option.choices.map(({ name, value }) => ({ name, value }));
+    if (option.choices?.length) return option.choices.map(({ label, value }) => ({ name: label, value }));
     if (option.type === BOOLEAN) return [{ name: "True", value: true }, { name: "False", value: false }];
     const kind = { [USER]: 5, [ROLE]: 6, [MENTIONABLE]: 7, [CHANNEL]: 8 }[option.type];
     return kind && this.names.choices(kind).map(({ label, value, person }) => ({ name: label, value, icon: person && avatar(person, "tiny") }));
@@ -257,7 +257,7 @@ export class Composer {
         const pill = this.pills.querySelector(`[data-option="${option.name}"]`);
         pill.classList.add("missing");
         pill.querySelector("input, textarea, button").focus();
-        return toast(`${option.name} is required`);
+        return toast(`${option.label} is required`);
       }
     }
     const { path } = this.command;

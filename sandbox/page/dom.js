@@ -29,22 +29,25 @@ export function bytes(count) {
 }
 
 const spans = [["year", 31_557_600], ["month", 2_629_800], ["day", 86_400], ["hour", 3600], ["minute", 60], ["second", 1]];
-const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "always" });
+let locale = "en-US";
 const forms = {
   t: { timeStyle: "short" }, T: { timeStyle: "medium" }, d: { dateStyle: "short" }, D: { dateStyle: "long" },
   f: { dateStyle: "long", timeStyle: "short" }, F: { dateStyle: "full", timeStyle: "short" },
 };
 
+/** Write dates and times as they are written in this language from now on. */
+export function dates_in(wanted) { locale = wanted; }
+
 function fromNow(unix) {
   const seconds = Math.round(unix - Date.now() / 1000);
   const [unit, length] = spans.find(([, length]) => Math.abs(seconds) >= length) ?? spans.at(-1);
-  return relative.format(Math.trunc(seconds / length), unit);
+  return new Intl.RelativeTimeFormat(locale).format(Math.trunc(seconds / length), unit);
 }
 
 export function moment(unix, style = "f") {
   const date = new Date(unix * 1000);
-  const full = new Intl.DateTimeFormat(undefined, forms.F).format(date);
-  const text = style === "R" ? fromNow(unix) : new Intl.DateTimeFormat(undefined, forms[style] ?? forms.f).format(date);
+  const full = new Intl.DateTimeFormat(locale, forms.F).format(date);
+  const text = style === "R" ? fromNow(unix) : new Intl.DateTimeFormat(locale, forms[style] ?? forms.f).format(date);
   const node = h("time", { class: "moment", dateTime: date.toISOString(), title: full }, text);
   if (style === "R") node.dataset.counts = unix;
   return node;

@@ -68,7 +68,7 @@ function openMenu(event, message, entries, act) {
   const close = () => { menu.remove(); opener.focus?.(); };
   const menu = h("div", { class: "menu", role: "menu" }, [
     h("p", {}, "Apps"),
-    entries.map((entry) => h("button", { role: "menuitem", onclick: () => { close(); act.menu(message, entry.name); } }, entry.name)),
+    entries.map((entry) => h("button", { role: "menuitem", onclick: () => { close(); act.menu(message, entry.name); } }, entry.label)),
   ]);
   document.body.append(menu);
   const box = opener.getBoundingClientRect();
