@@ -131,7 +131,7 @@ class LocalDiscord:
     def set_locale(self, member: Member, locale: str) -> None:
         """Set the language of somebody's own Discord, such as 'de' or 'pt-BR'."""
         member.user.locale = locale
-        self.world.feed.publish("member_changed", member)
+        self.world.feed.publish("locale_changed", member)  # no bot is told
 
     def direct(self, member: Member | User) -> Channel:
         """The direct messages between somebody and the bot."""
