@@ -373,10 +373,10 @@ class Worker:
             now=now,
         )
         succeeded = await written(succeed)
-        if succeeded is not None and update.took_seconds is not None:
-            self._live.learn_durations([(job.request.model_id, update.took_seconds)])
         if succeeded is not None:
             self._metrics.job_ended(succeeded)
+            if update.took_seconds is not None:
+                self._live.learn_durations([(job.request.model_id, update.took_seconds)])
         self._show(succeeded)
         _log.info("completed for %d micro-dollars", charged)
 
