@@ -73,7 +73,7 @@ FOR_ROLE = Phrase("{name} for {role}")
 MORE = Counted("… and {count} more", "… and {count} more")
 
 CHANNELS_ONLY_IN = Phrase("Pictures are made only in {allowed}.")
-CHANNELS_NOT_IN = Phrase("Pictures are made not in {denied}.")
+CHANNELS_NOT_IN = Phrase("Pictures are made everywhere but in {denied}.")
 CHANNELS_ONLY_IN_NOT_IN = Phrase("Pictures are made only in {allowed}, not in {denied}.")
 CHANNELS_EMPTY = Phrase(
     "No rules: pictures are made in every channel. Allow one, and they are made in allowed ones only; "

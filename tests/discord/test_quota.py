@@ -158,7 +158,7 @@ async def test_a_member_is_blocked_and_unblocked_once(stage: Stage) -> None:
     assert (await stage.quota("block", member=stage.ada)).text == f"{stage.ada.mention} was already blocked."
     assert f"{stage.ada.mention} gets no new jobs." in (await stage.quota("show", member=stage.ada)).text
     assert (await stage.quota("unblock", member=stage.ada)).text == f"{stage.ada.mention} may order again."
-    assert (await stage.quota("unblock", member=stage.ada)).text == f"{stage.ada.mention} was already not blocked."
+    assert (await stage.quota("unblock", member=stage.ada)).text == f"{stage.ada.mention} was not blocked."
     lines = (await audited(stage)).splitlines()
     assert len(lines) == 3
     assert f"<@{stage.mo.id}> unblocked <@{stage.ada.id}>" in lines[1]
