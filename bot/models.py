@@ -15,7 +15,7 @@ from uuid import UUID
 
 from bot import aspect_ratio
 from bot.accepted import Accepted, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
-from bot.jobs import JobKind
+from bot.jobs import ImageRole, JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
 """What a member can choose in a command, in the order in which it is told."""
@@ -258,6 +258,11 @@ class Model:
     def accepts(self, option: str) -> bool:
         """True when the option has somewhere to go."""
         return self.field_for(option) is not None or (option == "aspect_ratio" and self.takes_any_shape)
+
+    def takes_pictures(self, count: int) -> bool:
+        """True when so many pictures can be changed in one order."""
+        field = self.field_for(ImageRole.SOURCE)
+        return field is not None and (field.capacity is None or count <= field.capacity)
 
     def choices(self, option: str) -> tuple[str, ...]:
         """The values to choose from; empty where the value is free or the model lacks the option."""

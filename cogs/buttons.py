@@ -95,10 +95,11 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
             await tell(interaction, render.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
-        model_id = model.id if model is not None and model.orderable and model.fits(JobKind.EDIT) else None
+        if model is not None and not (model.orderable and model.fits(JobKind.EDIT)):
+            model = None
         private = reply.address.private
         labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(pictures, start=1)}
-        await interaction.response.send_modal(EditModal(self.desk, labelled, model_id=model_id, private=private))
+        await interaction.response.send_modal(EditModal(self.desk, labelled, model=model, private=private))
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         if not reply.is_final:

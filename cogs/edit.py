@@ -10,6 +10,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.jobs import ImageRole, JobKind, JobRequest
+from bot.models import Model
 from cogs import render, suggestions, words
 from cogs.answer import tell
 from cogs.controls import Form
@@ -103,16 +104,19 @@ class Edit(commands.Cog):
 
 
 class EditModal(Form):
-    """Prompt, a choice where there are several pictures, which come by their labels, and room for others."""
+    """Prompt, a choice where there are several pictures, which come by their labels, and room for others.
+
+    `model` is used where it takes as many pictures as are chosen; nobody named it, so another may do it else.
+    """
 
     def __init__(
-        self, desk: Desk, pictures: Mapping[str, PostedFile], *, model_id: str | None = None, private: bool = False
+        self, desk: Desk, pictures: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
         self._desk = desk
         labelled = list(pictures.items())[:MOST_CHOICES]
         self._pictures = {str(picture.id): picture for _, picture in labelled}
-        self._model_id = model_id
+        self._model = model
         self._private = private
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
             style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
@@ -143,7 +147,8 @@ class EditModal(Form):
         if len(files) > MOST_PICTURES:
             await tell(interaction, render.refused(words.EDIT_TOO_MANY(len(files), most=MOST_PICTURES)))
             return
-        request = _request(interaction, self._prompt.value, self._model_id, {})
+        model_id = self._model.id if self._model is not None and self._model.takes_pictures(len(files)) else None
+        request = _request(interaction, self._prompt.value, model_id, {})
         await self._desk.order(
             interaction,
             request,

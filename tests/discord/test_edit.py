@@ -228,13 +228,15 @@ async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Sta
     await stage.assert_nothing_reserved()
 
 
-async def test_a_model_that_takes_fewer_pictures_says_so(stage: Stage) -> None:
+async def test_more_pictures_than_the_cards_model_takes_go_to_the_default_model(stage: Stage) -> None:
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Completed")
     shown = await stage.press(stage.ada, card, "Edit")
-    refusal = stage.said(await stage.ada.submit_modal(shown, {"prompt": "x", "uploads": [("a.png", PNG)]}))
-    assert refusal.private
-    assert "`image2` does not fit Flux 1 Dev. It takes: at most 1 picture." in refusal.text
+    second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
+    await stage.until_says(second, "Completed", "Flux 1 Dev", "1 picture given")
+    shown = await stage.press(stage.ada, card, "Edit")
+    third = stage.said(await stage.ada.submit_modal(shown, {"prompt": "together", "uploads": [("a.png", PNG)]}))
+    await stage.until_says(third, "Completed", "Nano Banana 2", "2 pictures given")
 
 
 async def test_an_attached_file_that_is_no_picture_is_named(stage: Stage) -> None:
