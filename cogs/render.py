@@ -168,12 +168,12 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
     if status is JobStatus.UNCERTAIN:
         lines.append(words.CHECKING_EXPLAINED())
     reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)
-    lines.extend(words.FAILURES[reason]() for reason in reasons)
     if failed and status is JobStatus.SUCCEEDED:
-        lines.append(words.SOME_FAILED(failed=len(failed), total=len(view.jobs)))
+        lines.append(f"**{words.SOME_FAILED(failed=len(failed), total=len(view.jobs))}**")
     cancelled = sum(job.job.status is JobStatus.CANCELLED for job in view.jobs)
     if cancelled and status is JobStatus.SUCCEEDED:
-        lines.append(words.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs)))
+        lines.append(f"**{words.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs))}**")
+    lines.extend(words.FAILURES[reason]() for reason in reasons)
     if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
         lines.append(words.CANCEL_WANTED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
