@@ -384,7 +384,8 @@ class _Editor:
             shown = render.ShownPicture(
                 filename=render.filename(view.job, index, fitted.extension),
                 alt_text=render.alt_text(view.job),
-                original_url=picture.source_url if fitted.changed else None,
+                # One that was only turned upright is as large as it was made.
+                original_url=picture.source_url if fitted.changed and len(data) > limit_bytes else None,
             )
             found.append(_Attachment(picture=shown, sha256=picture.sha256, data=fitted.data))
         return found

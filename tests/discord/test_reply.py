@@ -19,7 +19,7 @@ from bot.jobs import Delivery, FailureReason, Progress
 from cogs import refusal_words, reply, words
 from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 from tests.discord.stage import Card, Stage
-from tests.picture_samples import encode, noise, open_picture
+from tests.picture_samples import encode, exif_with_location, noise, open_picture, photo
 
 
 @pytest.fixture
@@ -232,6 +232,16 @@ async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the
     assert f"[{words.ORIGINAL()}]({url})" in text
     assert len(card.file()) <= 100_000
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
+
+
+async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage: Stage) -> None:
+    card = await waiting(stage)
+    lying = encode(photo(96, 64), "JPEG", exif=exif_with_location(orientation=6))
+    stage.core.krea.finishes(stage.core.server.keep("lying.jpg", lying))
+    text = await stage.until_says(card, "Completed")
+    assert open_picture(card.file()).size == (64, 96)
+    assert "smaller" not in text
+    assert "lying.jpg" not in text, "there it still says where it was taken"
 
 
 @pytest.mark.f48
