@@ -137,7 +137,7 @@ def what_is_in_force_is_recorded_once(here: World) -> None:
 
 async def cancel_for_a_member(here: World) -> None:
     """From the list of /jobs: a moderator chooses the card, then says why."""
-    here.provider.next_order(Plan(seconds_factor=30))
+    here.provider.next_order(Plan(seconds_factor=100))  # so that it is still under way, however slow the moderator
     order = await imagine(here, "a spy balloon")
     if not await seen(here, lambda: "Processing" in order.text):
         return
