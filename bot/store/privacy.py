@@ -313,6 +313,7 @@ def _job(row: sqlite3.Row) -> dict[str, Any]:
         "submitted_at": _iso(row["submitted_at"]),
         "deadline_at": _iso(row["deadline_at"]),
         "finished_at": _iso(row["finished_at"]),
+        "provider_worked_for_micros": row["took_micros"],
         "prompt_erased_at": _iso(row["erased_at"]),
     }
 
