@@ -35,7 +35,7 @@ class Styles:
         # Best liked first, once and for all: sorting by rank keeps that order among equals.
         ordered = sorted(styles, key=lambda style: (-style.likes, style.title, style.id))
         self._entries = tuple(_Entry(style) for style in ordered)
-        self._by_title = {entry.squashed: entry.style.id for entry in reversed(self._entries)}
+        self._by_title = {entry.squashed: entry.style.id for entry in reversed(self._entries) if entry.squashed}
 
     def search(self, text: str, *, families: Collection[str]) -> list[Style]:
         """Those for one of the families whose title has every word typed, or a part of it; best match first.

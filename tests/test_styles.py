@@ -87,6 +87,7 @@ def test_a_title_stands_for_its_id_and_anything_else_for_itself() -> None:
     assert styles.id_of("INK wash") == "b"
     assert styles.id_of("b") == "b"
     assert styles.id_of("") == ""
+    assert shelf(a_style("✨")).id_of("🔥") == "🔥"
 
 
 texts = st.text(max_size=30)

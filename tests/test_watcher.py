@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import selectors
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -238,6 +239,22 @@ def test_a_job_that_finished_while_we_were_away_is_found_after_its_deadline() ->
         async with at_work(provider) as watcher:
             updates = await collect(watcher, seconds=-3 * 3600, age=5 * 3600)
         assert updates == [DONE]
+
+    in_no_time(main())
+
+
+@pytest.mark.parametrize("told", [None, 7.5])
+@pytest.mark.parametrize("hinted", [False, True])
+def test_how_long_a_job_took_that_ended_while_we_were_away_only_the_provider_knows(
+    told: float | None, hinted: bool
+) -> None:
+    async def main() -> None:
+        provider = ScriptedProvider(replace(DONE, took_seconds=told))
+        async with at_work(provider) as watcher:
+            if hinted:
+                asyncio.get_running_loop().call_later(1, watcher.hint, "r")
+            [update] = await collect(watcher, age=3600)
+        assert update.took_seconds == told
 
     in_no_time(main())
 

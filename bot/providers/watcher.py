@@ -37,6 +37,8 @@ _LAST_LOOKS = 3
 _FIRST_LOOK_SHARE = 0.8
 # A provider that says 'completed just now' may only have noticed because we asked.
 _JUST_NOW_SECONDS = 0.1
+# Who begins to watch a job this old was away, and a job that is found done at once may have been so for long.
+_AWAY_SECONDS = 30.0
 
 
 class DeadlineReached(BotError):
@@ -52,6 +54,8 @@ class _Watched:
     deadline_at: datetime
     usual: Durations
     due_at: float
+    began_seconds: float
+    """The age at which we began to watch it."""
     looked_at_seconds: float = 0.0
     """The age at which it was last looked at and not done."""
     hint_allowed_at: float = 0.0
@@ -116,6 +120,7 @@ class Watcher:
             deadline_at=deadline_at,
             usual=usual or Durations(),
             due_at=loop.time(),
+            began_seconds=self._age_seconds(submitted_at),
         )
         former = self._watched.pop(remote_id, None)
         if former is not None:
@@ -177,7 +182,7 @@ class Watcher:
         """One reading of one job, and the time of the next."""
         started_at = asyncio.get_running_loop().time()
         last_look = self._clock() >= watched.deadline_at
-        age_seconds, hinted = self._age_seconds(watched), watched.hinted
+        age_seconds, hinted = self._age_seconds(watched.submitted_at), watched.hinted
         if hinted:
             watched.hinted = False
             watched.hint_allowed_at = started_at + self._poll_seconds
@@ -202,8 +207,7 @@ class Watcher:
             answered = True
             watched.faults = watched.unknown = 0
             if update.status is JobStatus.SUCCEEDED:
-                took_seconds = age_seconds if hinted else _took_seconds(watched, update, age_seconds)
-                update = replace(update, took_seconds=took_seconds)
+                update = replace(update, took_seconds=_took_seconds(watched, update, age_seconds, hinted=hinted))
             watched.looked_at_seconds = age_seconds
             self._tell(watched, update)
         finally:
@@ -218,11 +222,11 @@ class Watcher:
 
     # -- when -----------------------------------------------------------------------------------------
 
-    def _age_seconds(self, watched: _Watched) -> float:
-        return max(0.0, (self._clock() - watched.submitted_at).total_seconds())
+    def _age_seconds(self, submitted_at: datetime) -> float:
+        return max(0.0, (self._clock() - submitted_at).total_seconds())
 
     def _interval(self, watched: _Watched) -> float:
-        age_seconds = self._age_seconds(watched)
+        age_seconds = self._age_seconds(watched.submitted_at)
         likely_at = watched.usual.next_look_seconds(age_seconds, pause_seconds=self._poll_seconds)
         if likely_at is not None:
             return likely_at - age_seconds + self._poll_seconds * _JITTER * self._random() / 2
@@ -310,9 +314,16 @@ class Watcher:
             heapq.heapify(self._heap)
 
 
-def _took_seconds(watched: _Watched, update: Update, age_seconds: float) -> float:
-    """How long a job took that was found done: what the provider says, else the middle of the time that is possible."""
+def _took_seconds(watched: _Watched, update: Update, age_seconds: float, *, hinted: bool) -> float | None:
+    """How long a job took that was found done: until a webhook said so, else what the provider says, else the middle of
+    the time that is possible. None when it ended while nobody was there.
+    """
     told = update.took_seconds
+    was_away = not watched.looked_at_seconds and watched.began_seconds > _AWAY_SECONDS
+    if hinted and not was_away:
+        return age_seconds
     if told is not None and 0 < told < age_seconds - _JUST_NOW_SECONDS:
         return told
+    if was_away:
+        return None
     return (max(watched.looked_at_seconds, age_seconds * _FIRST_LOOK_SHARE) + age_seconds) / 2
