@@ -295,9 +295,8 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     first = jobs[0]
     price = format_usd(sum(job.reserved_usd_micros for job in jobs))
     best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
-    buttons = [_again(jobs)]
-    if first.seed is not None:
-        buttons.append(_button("vary", words.VARY_PRICE(amount=price), first))
+    # A model that takes no seed draws a new one each time, so there both are the same.
+    buttons = [_again(jobs), _button("vary", words.VARY_PRICE(amount=price), first)]
     if upscale_usd_micros is not None:
         label = words.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
         buttons.append(ui.Button(label=label, custom_id=upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))

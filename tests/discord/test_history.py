@@ -45,7 +45,7 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     assert picture["description"] == "a blue whale"
     assert picture["media"]["url"].startswith(card.files[0]["url"].partition("?")[0])
     assert answer.files == []
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Edit", "Recipe", "Older"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Edit", "Recipe", "Older"]
 
 
 async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(stage: Stage) -> None:
@@ -136,7 +136,7 @@ async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> 
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
     assert words.HISTORY_PICTURE_GONE() in answer.text
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Recipe"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Recipe"]
 
 
 async def test_while_discord_does_not_answer_the_page_says_to_try_again(
