@@ -383,19 +383,18 @@ def together(last: Figures, new: Figures) -> Figures:
 
 def measure_again(last: Figures) -> Figures:
     """Try only what survived the last time, after tests were added."""
-    alive = {name.rpartition(" (line ")[0] for name, _ in last.survivors}
-    again = [mutant for target in TARGETS for mutant in mutants_of(target) if mutant.name in alive]
-    still = [mutant for mutant, is_caught in caught(again) if not is_caught]
-    left = {mutant.name: mutant for mutant in still}
-    for name in alive - left.keys():
-        file = name.partition(" ")[0]
-        count, tried = last.by_file[file]
-        last.by_file[file] = (count + 1, tried)
-        last.caught += 1
-    last.survivors = [
-        (f"{name} (line {mutant.line})", EXPLAINED.get(name, "")) for name, mutant in sorted(left.items())
-    ]
-    return last
+    figures = last
+    alive = [name.rpartition(" (line ")[0] for name, _ in last.survivors]
+    for target in TARGETS:
+        mutants = mutants_of(target)
+        still = [mutant for mutant, is_caught in caught([one for one in mutants if one.name in alive]) if not is_caught]
+        survivors = [(f"{mutant.name} (line {mutant.line})", EXPLAINED.get(mutant.name, "")) for mutant in still]
+        # What was in a line that has changed since is no mutant any more.
+        of_file = [name for name in alive if name.partition(" ")[0] == target.file]
+        tried = last.by_file[target.file][1] - len(set(of_file) - {mutant.name for mutant in mutants})
+        by_file = {target.file: (tried - len(still), tried)}
+        figures = together(figures, Figures(survivors=survivors, by_file=by_file))
+    return figures
 
 
 def main() -> None:
