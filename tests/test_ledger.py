@@ -410,6 +410,12 @@ async def test_the_first_quarter_of_an_hour_of_a_window_counts_in_it_and_not_in_
         await admit(store, 1, member=Member(guild_id=2, user_id=8), limits=tight, now=midnight)
 
 
+async def test_what_is_set_aside_hours_apart_adds_up(store: Store) -> None:
+    await admitted(store, 300_000)
+    await admitted(store, 400_000, now=NOON + timedelta(hours=2))
+    assert (await balance(store)).set_aside_usd_micros == 700_000
+
+
 async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store: Store) -> None:
     await set_limit(store, LimitSubject.DEFAULT, 1_000_000, period=Period.MONTH)
     for day in (3, 21):
@@ -492,6 +498,14 @@ async def test_a_report_also_says_when_it_was_spent_in_the_days_of_the_server(st
         (7, NANO_BANANA_2, 2, 140_000),
         (7, FLUX, 1, 70_000),
     ]
+
+
+async def test_in_a_report_who_spent_the_same_stand_in_a_fixed_order(store: Store) -> None:
+    days = Window.containing(NOON, Period.WEEK, ZoneInfo("UTC")).days(ZoneInfo("UTC"))
+    for member, day in ((BOB, days[0]), (ADA, days[1])):
+        reply = await admitted(store, member=member, now=day.start)
+        await finished(store, reply.jobs[0].id, now=day.start)
+    assert [line.user_id for line in (await store.spend_report(1, days)).lines] == [ADA.user_id, BOB.user_id]
 
 
 async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(store: Store) -> None:
