@@ -48,14 +48,11 @@ AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20
 
 
 def _audit_line(entry: AuditEntry) -> str:
-    subject = {
-        "member": render.person(entry.subject_id),
-        "role": f"<@&{entry.subject_id}>",
-        "default": say.THE_DEFAULT(),
-        "server": say.THE_SERVER(),
-    }.get(entry.subject, entry.subject)
+    subject = {"member": render.person(entry.subject_id), "role": f"<@&{entry.subject_id}>"}.get(
+        entry.subject, entry.subject
+    )
     who = render.person(entry.actor_id)
-    known = say.AUDIT_ACTIONS.get(entry.action)
+    known = say.AUDIT_ACTIONS.get(f"{entry.action} {entry.subject}") or say.AUDIT_ACTIONS.get(entry.action)
     what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
     reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
     return f"{words.moment(entry.created_at)} {what}: {change(entry)}{reason}"

@@ -140,6 +140,8 @@ AUDIT_TITLE = Phrase("Record of changes")
 AUDIT_EMPTY = Phrase("No changes on record.")
 AUDIT_ACTIONS = {
     "set": Phrase("{who} set the limit of {subject}"),
+    "set default": Phrase("{who} set the limit of everybody else"),
+    "set server": Phrase("{who} set the cap of the whole server"),
     "clear": Phrase("{who} removed the limit of {subject}"),
     "grant": Phrase("{who} granted an extra to {subject}"),
     "reset": Phrase("{who} reset the spending of {subject}"),

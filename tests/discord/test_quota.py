@@ -39,22 +39,22 @@ async def test_a_member_gets_an_own_limit_that_is_shown_and_recorded(stage: Stag
 
 
 SETTING = [
-    pytest.param("role", "the role", id="role"),
-    pytest.param("default", usage_words.THE_DEFAULT(), id="default"),
-    pytest.param("server", usage_words.THE_SERVER(), id="server"),
+    pytest.param("role", "the role", "the limit of {name}", id="role"),
+    pytest.param("default", usage_words.THE_DEFAULT(), "the limit of everybody else", id="default"),
+    pytest.param("server", usage_words.THE_SERVER(), "the cap of the whole server", id="server"),
 ]
 
 
 @pytest.mark.f13
-@pytest.mark.parametrize(("command", "subject"), SETTING)
+@pytest.mark.parametrize(("command", "subject", "recorded"), SETTING)
 async def test_limits_for_roles_everybody_and_the_server_are_set_and_recorded(
-    stage: Stage, command: str, subject: str
+    stage: Stage, command: str, subject: str, recorded: str
 ) -> None:
     whose: dict[str, Any] = {"role": stage.artists} if command == "role" else {}
     name = stage.artists.mention if command == "role" else subject
     card = await stage.quota(command, None, **whose, amount="12.345678", period="month", reason="new year")
     assert card.text == f"{name}: **$12.345678 per month** (was not set)."
-    assert f" set the limit of {name}: not set → $12.345678 per month · `new year`" in await audited(stage)
+    assert f" set {recorded.format(name=name)}: not set → $12.345678 per month · `new year`" in await audited(stage)
     subjects = [subject for subject, _, _ in await stage.core.store.limits_of(stage.guild.id)]
     assert subjects == [LimitSubject(command)]
 
