@@ -1,4 +1,7 @@
-"""Buttons under a card. The custom id names the job, the database knows the rest, so they work after any restart."""
+"""Buttons under a card. The custom id names the job, the database knows the rest, so they work after any restart.
+
+What costs money says how much. A press is a yes to that price; where it is more by now, it asks first.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ from typing import Any, Self
 import discord
 from discord import ui
 
-from bot.jobs import Job, JobKind, Reply
+from bot.errors import RequestRefused
+from bot.jobs import Job, JobKind, JobRequest, Reply
 from bot.service import CancelOutcome, JobService
 from cogs import render, words
 from cogs.answer import tell
@@ -23,7 +27,7 @@ from cogs.guards import is_moderator, require_server
 FETCH_SECONDS = 1.5
 """A form must open within 3 seconds of the press."""
 
-_NEED_THE_PROMPT = frozenset({"again", "vary", "recipe"})
+_NEED_THE_PROMPT = frozenset({render.AGAIN, render.VARY, "recipe"})
 
 
 class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_ID):
@@ -31,16 +35,17 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
 
     desk: Desk
 
-    def __init__(self, action: str, job_id: str) -> None:
-        super().__init__(ui.Button(custom_id=render.custom_id(action, job_id)))
+    def __init__(self, action: str, job_id: str, amount_usd_micros: int | None) -> None:
+        super().__init__(ui.Button(custom_id=render.custom_id(action, job_id, amount_usd_micros)))
         self._action = action
         self._job_id = job_id
+        self._amount_usd_micros = amount_usd_micros or 0
 
     @classmethod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(match["action"], match["job_id"])
+        return cls(match["action"], match["job_id"], int(match["amount"]) if match["amount"] else None)
 
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Check who presses, then act."""
@@ -53,10 +58,8 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
         match self._action:
             case "cancel":
                 await self._cancel(interaction, reply)
-            case "again":
-                await self._again(interaction, reply, new_seed=False)
-            case "vary":
-                await self._again(interaction, reply, new_seed=True)
+            case render.AGAIN | render.VARY:
+                await self._order(interaction, reply)
             case "edit":
                 await self._edit(interaction, reply)
             case "recipe":
@@ -75,16 +78,28 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.CUSTOM_
         outcome = await cancel_all(self.desk.service, reply)
         await tell(interaction, render.note(CANCEL_WORDS[outcome]()))
 
-    async def _again(self, interaction: discord.Interaction[Any], reply: Reply, *, new_seed: bool) -> None:
+    async def _order(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         """The same order for whoever pressed, at their own cost."""
-        require_server(interaction)
         if self.desk.presses.is_double(interaction):
             await interaction.response.defer()
             return
-        request = self._job(reply).request
-        options = {name: value for name, value in request.options.items() if not (new_seed and name == "seed")}
-        again = replace(request, user_id=interaction.user.id, options=options)
-        await self.desk.order(interaction, again, count=len(reply.jobs), private=reply.address.private)
+        ordered, count = self._job(reply).request, len(reply.jobs)
+        left_out = {"seed"} if self._action == render.VARY else set[str]()
+        options = {name: value for name, value in ordered.options.items() if name not in left_out}
+        request = replace(ordered, user_id=interaction.user.id, options=options)
+        price = self._price_now(request) * count
+        if price > self._amount_usd_micros:
+            button = render.order_button(self._action, self._job_id, price)
+            await tell(interaction, render.question(words.DEARER(), button))
+        else:
+            await self.desk.order(interaction, request, count=count, private=reply.address.private)
+
+    def _price_now(self, request: JobRequest) -> int:
+        """Of one picture; 0 where it cannot be ordered, which is for the desk to say."""
+        try:
+            return self.desk.service.quote(request).amount_usd_micros
+        except RequestRefused:
+            return 0
 
     async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         require_server(interaction)

@@ -252,12 +252,15 @@ def _moderated(view: ReplyView) -> bool:
 # -- buttons ---------------------------------------------------------------------------------------------------
 
 
-def custom_id(action: str, job_id: str) -> str:
-    """`job:<action>:<job id>`; state is in the database, so a button works for ever."""
-    return f"job:{action}:{job_id}"
+def custom_id(action: str, job_id: str, amount_usd_micros: int | None = None) -> str:
+    """`job:<action>:<job id>`, and `:<the price on the button>`; state is in the database, so it works for ever."""
+    return f"job:{action}:{job_id}" if amount_usd_micros is None else f"job:{action}:{job_id}:{amount_usd_micros}"
 
 
-CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})")
+CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})(?::(?P<amount>\d{1,15}))?")
+
+AGAIN, VARY = "again", "vary"
+_PRICED = {AGAIN: words.AGAIN_PRICE, VARY: words.VARY_PRICE}
 
 ANY_PICTURE = 0
 """In the custom id of an upscale: whichever picture there is, or the question which one."""
@@ -284,7 +287,7 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
             return []
         return [_button("cancel", words.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
-        return [_again([job.job for job in view.jobs])]
+        return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     buttons.append(_button("delete", words.DELETE(), first, style=discord.ButtonStyle.danger))
     return buttons
@@ -292,11 +295,10 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
 
 def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[ui.Button[ui.LayoutView]]:
     """What can be made of a result: first what costs money and says how much."""
-    first = jobs[0]
-    price = format_usd(sum(job.reserved_usd_micros for job in jobs))
+    first, price = jobs[0], _price_of(jobs)
     best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
     # A model that takes no seed draws a new one each time, so there both are the same.
-    buttons = [_again(jobs), _button("vary", words.VARY_PRICE(amount=price), first)]
+    buttons = [order_button(action, first.id, price) for action in (AGAIN, VARY)]
     if upscale_usd_micros is not None:
         label = words.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
         buttons.append(ui.Button(label=label, custom_id=upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))
@@ -305,9 +307,20 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     return buttons
 
 
-def _again(jobs: Sequence[Job]) -> ui.Button[ui.LayoutView]:
-    price = format_usd(sum(job.reserved_usd_micros for job in jobs))
-    return _button("again", words.AGAIN_PRICE(amount=price), jobs[0])
+def order_button(action: str, job_id: str, amount_usd_micros: int) -> ui.Button[ui.LayoutView]:
+    """Orders what was ordered before, AGAIN as it was or to VARY it, at the price it says."""
+    label = _PRICED[action](amount=format_usd(amount_usd_micros))
+    return ui.Button(label=label, custom_id=custom_id(action, job_id, amount_usd_micros))
+
+
+def question(text: str, *buttons: ui.Button[ui.LayoutView]) -> Layout:
+    """Private; each button is an answer."""
+    parts = [ui.TextDisplay[ui.LayoutView](text), *rows(buttons)]
+    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+
+
+def _price_of(jobs: Sequence[Job]) -> int:
+    return sum(job.reserved_usd_micros for job in jobs)
 
 
 def _button(

@@ -113,7 +113,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.UPS
         elif len(wanted) > 1:
             await tell(interaction, _question(words.UPSCALE_WHICH(), reply, wanted))
         elif wanted[0].quote.amount_usd_micros > self._amount_usd_micros:
-            await tell(interaction, _question(words.UPSCALE_DEARER(), reply, wanted))
+            await tell(interaction, _question(words.DEARER(), reply, wanted))
         else:
             await self._order(interaction, reply, wanted[0])
 
@@ -140,7 +140,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.UPS
 
 
 def _question(text: str, reply: Reply, wanted: list[Offer]) -> render.Layout:
-    """Private; each picture at its price of now."""
+    """Each picture at its price of now."""
     buttons: list[ui.Button[ui.LayoutView]] = []
     for offer in wanted:
         price = offer.quote.amount_usd_micros
@@ -148,8 +148,7 @@ def _question(text: str, reply: Reply, wanted: list[Offer]) -> render.Layout:
         several = words.PICTURE_PRICE(number=offer.number, amount=amount)
         label = several if len(wanted) > 1 else words.UPSCALE_PRICE(amount=amount)
         buttons.append(ui.Button(label=label, custom_id=render.upscale_id(reply.jobs[0].id, offer.number, price)))
-    parts = [ui.TextDisplay[ui.LayoutView](text), *render.rows(buttons)]
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    return render.question(text, *buttons)
 
 
 def _request(job: Job, picture: Picture) -> JobRequest:

@@ -103,12 +103,14 @@ DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
 PROMPT_ERASED = Phrase(
     "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )
+DEARER = Phrase("The price has gone up since then. Do you still want to order this?")
+"""Above a button with the new price."""
+
 RECIPE_OF = Phrase("Recipe · {model}")
 RECIPE_OF_UPSCALE = Phrase("Upscale")
 """Where a recipe else begins with a command."""
 
 UPSCALE_WHICH = Phrase("Which picture should be made larger?")
-UPSCALE_DEARER = Phrase("The price has gone up since then. Do you still want the picture made larger?")
 UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this picture larger.")
 
 EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MODAL)

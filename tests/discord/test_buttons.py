@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import discord
 import pytest
 
+from bot.catalogue import Catalogue
 from bot.errors import OutcomeUncertain
 from bot.jobs import FailureReason, JobStatus, new_id
 from cogs import refusal_words, words
-from tests.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
+from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, PIXAZO_LARGE, overridden
 from tests.discord.stage import Card, Stage
 from tests.picture_samples import open_picture, picture
 
@@ -271,6 +274,52 @@ async def test_again_keeps_number_pictures_and_privacy(stage: Stage) -> None:
     several = await completed(stage, count=2, model=FLUX)
     again = stage.said(await stage.press(stage.ada, several, "Again · $0.014"))
     await stage.until_says(again, "2 of 2 done")
+
+
+@pytest.mark.parametrize("label", ["Again", "Vary"])
+async def test_what_became_dearer_asks_again_with_the_new_price(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, label: str
+) -> None:
+    card = await completed(stage, model=FLUX, count=2)
+    dearer = overridden({"prices": {FLUX: "0.25"}}, tmp_path=tmp_path)
+    monkeypatch.setattr(stage.core.service, "catalogue", dearer)
+    question = stage.said(await stage.press(stage.ada, card, f"{label} · $0.014"))
+    assert question.private
+    assert question.text == words.DEARER()
+    assert list(question.buttons) == [f"{label} · $0.50"]
+    await stage.quiet()
+    assert len(stage.core.krea.orders) == 2
+    again = stage.said(await stage.press(stage.ada, question, label))
+    await stage.until_says(again, "2 of 2 done", "cost **$0.50**")
+
+
+async def test_what_became_cheaper_is_ordered_at_once(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    card = await completed(stage, model=FLUX)
+    monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {FLUX: "0.001"}}, tmp_path=tmp_path))
+    again = stage.said(await stage.press(stage.ada, card, "Again · $0.007"))
+    await stage.until_says(again, "Completed", "cost **$0.001**")
+
+
+async def test_what_is_no_longer_to_be_had_says_so_instead_of_asking(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = await completed(stage, model=FLUX)
+    retired = Catalogue(replace(model, retired=model.id == FLUX) for model in CATALOGUE.models)
+    monkeypatch.setattr(stage.core.service, "catalogue", retired)
+    refusal = stage.said(await stage.press(stage.ada, card, "Again"))
+    assert refusal.private
+    assert "has been retired" in refusal.text
+
+
+async def test_a_forged_price_asks_again(stage: Stage) -> None:
+    card = await completed(stage, model=FLUX)
+    for forged in (f"job:again:{(await stage.jobs())[0].id}", f"job:again:{(await stage.jobs())[0].id}:1"):
+        forge(card, forged)
+        assert stage.said(await stage.ada.click(card.message, custom_id=forged)).text == words.DEARER()
+    await stage.quiet()
+    assert len(stage.core.krea.orders) == 1
 
 
 async def test_again_is_refused_when_the_quota_is_used_up(stage: Stage) -> None:

@@ -176,7 +176,7 @@ async def test_what_became_dearer_asks_again_with_the_new_price(
     set_prices(stage, monkeypatch, overridden({"prices": {TOPAZ: "0.40"}}, tmp_path=tmp_path))
     question = stage.said(await stage.press(stage.ada, card, "Upscale · $0.10"))
     assert question.private
-    assert question.text == words.UPSCALE_DEARER()
+    assert question.text == words.DEARER()
     assert sizes_ordered(stage) == []
     larger = stage.said(await stage.press(stage.ada, question, "Upscale · $0.40"))
     await stage.until_says(larger, "Completed", "cost **$0.40**")
@@ -306,7 +306,7 @@ async def test_a_forged_button_orders_nothing(stage: Stage, custom_id: str) -> N
     button = next(part for part in _all_parts(card.stored.components) if "upscale" in part.get("custom_id", ""))
     button["custom_id"] = forged
     said = stage.said(await stage.ada.click(card.message, custom_id=forged))
-    assert said.text in (words.UPSCALE_NOT_POSSIBLE(), words.UPSCALE_DEARER(), words.JOB_GONE())
+    assert said.text in (words.UPSCALE_NOT_POSSIBLE(), words.DEARER(), words.JOB_GONE())
     assert sizes_ordered(stage) == []
 
 
