@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,10 @@ from enum import Enum
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
+_PNG_HEADER = struct.Struct(">IIBBBBB")
+_PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+"""Values per pixel by colour type: grey, colour, palette, and the first two with transparency."""
+_UNPACKED_AT_ONCE_BYTES = 1 << 20
 _PNG_METADATA = _PNG_TEXT | {b"eXIf", b"tIME"}
 
 # In the compressed part of a JPEG, 0xFF is followed by 0 (a plain 0xFF), a restart marker or filler; else it ends.
@@ -109,7 +114,7 @@ def without_metadata(data: bytes) -> bytes:
 def whole_size(data: bytes) -> tuple[int, int] | None:
     """Width and height of a picture that plainly arrived whole; None where only decoding it could tell.
 
-    Plainly: a PNG whose parts all match their checksums, a JPEG with a scan and its end, a WebP as long as it says.
+    Plainly: a PNG with sound checksums and all its rows, a JPEG with a scan and its end, a WebP as long as it says.
     """
     try:
         every = blocks(data)
@@ -240,14 +245,29 @@ def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
             checksum = int.from_bytes(view[block.end - 4 : block.end], "big")
             if zlib.crc32(view[block.payload - 4 : block.end - 4]) != checksum:
                 return None
-    names = {block.name for block in every}
     first = every[0]
-    if first.name != b"IHDR" or not {b"IDAT", b"IEND"} <= names or first.end - first.payload < 12:
+    if first.name != b"IHDR" or first.end - first.payload != 17 or every[-1].name not in (b"IEND", b""):
         return None
-    return (
-        int.from_bytes(data[first.payload : first.payload + 4], "big"),
-        int.from_bytes(data[first.payload + 4 : first.payload + 8], "big"),
-    )
+    width, height, depth, colour, _, _, interlaced = _PNG_HEADER.unpack_from(data, first.payload)
+    row_bytes = (width * depth * _PNG_CHANNELS.get(colour, 0) + 7) // 8
+    rows = [view[block.payload : block.end - 4] for block in every if block.name == b"IDAT"]
+    if interlaced or not row_bytes or _unpacked_bytes(rows, most=height * (row_bytes + 1)) != height * (row_bytes + 1):
+        return None
+    return width, height
+
+
+def _unpacked_bytes(pieces: list[memoryview], *, most: int) -> int | None:
+    """How much the pieces of one zlib stream hold; None for a stream that is broken, not whole, or holds more."""
+    stream, found = zlib.decompressobj(), 0
+    try:
+        for piece in pieces:
+            packed: bytes | memoryview = piece
+            while packed and found <= most:
+                found += len(stream.decompress(packed, _UNPACKED_AT_ONCE_BYTES))
+                packed = stream.unconsumed_tail
+    except zlib.error:
+        return None
+    return found if stream.eof and found <= most else None
 
 
 def _whole_jpeg(data: bytes, every: list[Block]) -> tuple[int, int] | None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -452,6 +453,18 @@ async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
     assert checked == (f"image/{picture_format.lower()}", 300, 200)
     assert (await workshop.fit(data, 10_000_000)).data == data
     assert workers() == []
+
+
+@pytest.mark.f42
+async def test_a_png_whose_checksums_are_right_and_whose_pixels_are_not_is_no_picture(workshop: ImageWorkshop) -> None:
+    data = samples.encode(samples.noise(60, 40), "PNG")
+    start = data.index(b"IDAT")
+    length = int.from_bytes(data[start - 4 : start], "big")
+    for pixels in (b"nothing like zlib", zlib.compress(b"far too few rows")):
+        chunk = b"IDAT" + pixels
+        whole = len(pixels).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        with pytest.raises(MediaError):
+            await workshop.check_result(data[: start - 4] + whole + data[start + 4 + length + 4 :])
 
 
 async def test_a_result_that_is_in_doubt_is_decoded(workshop: ImageWorkshop) -> None:
