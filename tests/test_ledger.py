@@ -410,10 +410,13 @@ async def test_the_first_quarter_of_an_hour_of_a_window_counts_in_it_and_not_in_
         await admit(store, 1, member=Member(guild_id=2, user_id=8), limits=tight, now=midnight)
 
 
-async def test_what_is_set_aside_hours_apart_adds_up(store: Store) -> None:
-    await admitted(store, 300_000)
-    await admitted(store, 400_000, now=NOON + timedelta(hours=2))
+async def test_what_is_set_aside_and_spent_hours_apart_adds_up(store: Store) -> None:
+    later = NOON + timedelta(hours=2)
+    first, second = await admitted(store, 300_000), await admitted(store, 400_000, now=later)
     assert (await balance(store)).set_aside_usd_micros == 700_000
+    await finished(store, first.jobs[0].id, charged_usd_micros=300_000)
+    await finished(store, second.jobs[0].id, charged_usd_micros=400_000, now=later)
+    assert (await balance(store)).spent_usd_micros == 700_000
 
 
 async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store: Store) -> None:
