@@ -20,9 +20,10 @@ from tempfile import TemporaryDirectory
 
 from bot.catalogue import OVERRIDE_FILE
 from sandbox.discord import LocalDiscord, Permission
-from sandbox.discord.files import Json
+from sandbox.discord.files import Json, Upload
 from sandbox.discord.viewer import Viewer
-from sandbox.discord.world import COMPONENTS_V2
+from sandbox.discord.world import COMPONENTS_V2, Server
+from sandbox.drawing import Sketch, draw, encode
 from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -35,14 +36,17 @@ KEPT_LOG_LINES = 25
 
 WELCOME = """### Welcome to the studio
 I make and edit pictures for everybody here. Each member has **$1.00 a day**; nothing here costs real money.
-
-**Try this**
-1. Choose </imagine:1>, write what you would like to see, press Enter, and watch the card.
-2. Open the menu of any picture (`⋯`, or the right mouse button) and choose **Edit this image**.
-3. </edit:1> takes pictures of your own; </models:1> lists what there is; </usage:1> shows what you have left.
-4. </history:1> brings your pictures back; </help:1> names everything else.
-5. Become **Mona** in the list of members: moderators also have `/settings`, `/quota` and `/jobs`."""
-HINT = "-# The pictures come from a simulated provider on this machine. Nothing leaves it."
+1. Choose </imagine:1>, say what you would like to see, press Enter, watch the card. Then try the buttons under it.
+2. Open the menu of Ben's picture below (`⋯`, or the right mouse button) and choose **Edit this image**.
+3. </models:1> lists what there is, </usage:1> what you have left, </history:1> your pictures, </help:1> the rest.
+4. Beside the channel, set another **language**, or become **Mona**: moderators have `/quota`, `/settings`, `/jobs`."""
+HINT = (
+    "-# Pictures come from a simulated provider on this machine; nothing leaves it. "
+    "With `[fail]`, `[nsfw]`, `[slow]`, `[busy]` or `[lost]` in a prompt you see what happens then."
+)
+PHOTO = "boats in our harbour this morning"
+QUESTION = "This is our harbour this morning. Who can show me how it looks at night, in winter?"
+ADVICE = "That is one for you, Alice: `⋯` beside the picture, then **Edit this image**."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +66,9 @@ async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
     async with AsyncExitStack() as stack:
         provider = await stack.enter_async_context(SandboxProvider())
         discord = LocalDiscord(port=port)
-        await _furnish(discord)
+        server = _furnish(discord)
         await stack.enter_async_context(discord)
+        await _begin_talk(discord, server)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="image-bot-demo-")))
         log = folder / "bot.log"
         bot = await stack.enter_async_context(_the_bot(discord, provider, folder, log))
@@ -71,8 +76,8 @@ async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
         yield Demo(url=f"{discord.base}/", discord=discord, provider=provider, bot=bot, log=log)
 
 
-async def _furnish(discord: LocalDiscord) -> None:
-    """A server with two channels, two members, a moderator and a word of welcome."""
+def _furnish(discord: LocalDiscord) -> Server:
+    """A server with two channels, two members and a moderator, who can be acted for in the page."""
     server = discord.server("The Atelier", owner="Olga")
     moderators = discord.role(
         server, "Moderator", permissions=Permission.MANAGE_SERVER | Permission.MANAGE_MESSAGES, colour=0x5EE0C0
@@ -81,12 +86,24 @@ async def _furnish(discord: LocalDiscord) -> None:
     alice = discord.member(server, "Alice", colour=0xE4699B)
     ben = discord.member(server, "Ben", roles=[patrons], colour=0x4D9DE0)
     mona = discord.member(server, "Mona", roles=[moderators], colour=0x2FA58A)
-    studio = discord.channel(server, "studio", topic="Make pictures here: type / to begin")
+    discord.channel(server, "studio", topic="Make pictures here: type / to begin")
     discord.channel(server, "gallery", topic="The ones worth keeping")
+    Viewer(discord, server, [alice, ben, mona])
+    return server
+
+
+async def _begin_talk(discord: LocalDiscord, server: Server) -> None:
+    """A word of welcome, and a picture that somebody would like changed."""
+    studio = server.channels[0]
+    people = {member.name: member for member in server.members.values()}
     box: Json = {"type": 17, "accent_color": 0x8B9BFF}
     box["components"] = [{"type": 10, "content": WELCOME}, {"type": 14}, {"type": 10, "content": HINT}]
     await discord.bot_says(studio, {"flags": COMPONENTS_V2, "components": [box]})
-    Viewer(discord, server, [alice, ben, mona])
+    photo = draw(Sketch(prompt=PHOTO, seed=4, width=400, height=225))
+    await discord.say(
+        people["Ben"], studio, QUESTION, files=[Upload(filename="harbour.jpg", data=encode(photo, "jpg"))]
+    )
+    await discord.say(people["Mona"], studio, ADVICE)
 
 
 @asynccontextmanager

@@ -43,7 +43,8 @@ class Sketch:
 def draw(sketch: Sketch) -> Image.Image:
     """The finished picture, exactly `width` × `height`."""
     rng = random.Random(_number(sketch.prompt, sketch.seed))
-    words = _WORD.findall(sketch.prompt.lower())
+    found = _WORD.findall(sketch.prompt.lower())
+    words = [form for word in found for form in dict.fromkeys([word, word.removesuffix("s")])]
     if sketch.sources:
         picture = _edit(sketch, words, rng)
     else:

@@ -36,7 +36,7 @@ async def main() -> int:
                 profile,
                 executable_path=chromium,
                 args=ARGUMENTS,
-                viewport={"width": 1180, "height": 860},
+                viewport={"width": 1180, "height": 940},
                 device_scale_factor=1.5,
             )
             page = browser.pages[0]

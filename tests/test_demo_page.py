@@ -90,7 +90,7 @@ async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> No
     await expect(picture).to_have_count(1)
     assert await picture.evaluate("image => image.naturalWidth") > 256
     await expect(picture).to_have_attribute("alt", "a lighthouse at dusk")
-    await expect(page.locator(".message")).to_have_count(2)
+    await expect(page.locator(".message", has_text="/imagine")).to_have_count(2)  # the card, and the word of welcome
 
     await choose(page, "history")
     await page.locator(".run").click()
@@ -127,12 +127,13 @@ async def test_the_model_is_completed_and_the_form_of_the_message_menu_is_filled
     await expect(page.locator("#picker button").first).to_contain_text("Flux 1 Dev")
     await page.keyboard.press("Enter")
     await page.keyboard.press("Enter")
-    first = page.locator(".message").nth(1)
+    first = page.locator(".message").last
     await expect(first).to_contain_text("Completed", timeout=40_000)
     await expect(first).to_contain_text("Flux 1 Dev")
 
-    await first.hover()
-    await first.get_by_label("Apps for this message").click()
+    photo = page.locator(".message", has_text="our harbour")
+    await photo.hover()
+    await photo.get_by_label("Apps for this message").click()
     await page.get_by_role("menuitem", name="Edit this image").click()
     await page.locator("dialog textarea").fill("in winter")
     await page.locator("dialog").get_by_text("Submit").click()
@@ -181,7 +182,7 @@ async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) ->
     await choose(page, "imagine")
     await page.keyboard.type("a knight in the fog")
     await page.keyboard.press("Enter")
-    card = page.locator(".message").nth(1)
+    card = page.locator(".message", has_text="a knight in the fog").first
     await expect(card).to_contain_text("Processing", timeout=40_000)
     await page.locator("#people").get_by_text("Mona").click()
     await expect(page.locator("#self")).to_contain_text("Mona")
