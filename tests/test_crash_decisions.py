@@ -25,6 +25,8 @@ from tests.crash_stories import (
 )
 from tests.crashes import SIX_MINUTES, Nursery, World, audit, seen, world
 
+pytestmark = pytest.mark.torture  # a minute and a half of kills and restarts; what members order is killed in every run
+
 HOURS = 3600.0
 A_MONTH = 31 * 24 * HOURS
 
