@@ -97,7 +97,6 @@ EXPLAINED: dict[str, str] = {
     "bot/store/ledger.py reserve: True → False": "both lists are made of the same orders",
     "bot/store/ledger.py _SETTLE: BETWEEN 1 → BETWEEN 0": "a charge of nothing never comes here: it is a release",
     "bot/store/ledger.py _ADJUST: 0 → 1": "the first entry of a ledger reserves, and only what was settled is forgiven",
-    "bot/store/ledger.py _account: 0 → 1": "SQLite always says which row it inserted; the type does not know that",
     "bot/store/ledger.py spend_report: 0 → 1": "who was forgotten comes first either way: nobody's id is below that",
     "bot/worker.py Worker._ends: True → False": "the books refuse to do anything more to a job that has ended",
     "bot/worker.py Worker._ends: <= → <": "in the very microsecond of its deadline a job is tried once more",

@@ -35,7 +35,7 @@ from bot.cli import main as run_bot
 from bot.pictures import PictureStore
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.store import database
+from bot.store import sqlite_database
 from bot.store.store import Store
 from cogs.answer import Answer
 from cogs.messages import Messages
@@ -103,14 +103,14 @@ def _with_point(
 
 def _trace_statements(passing: Callable[[str, str], None]) -> None:
     """SQLite tells of each statement before it runs it: in the middle of a transaction as well as around it."""
-    connect = database.connect
+    connect = sqlite_database.connect
 
     def traced(path: Path) -> sqlite3.Connection:
         connection = connect(path)
         connection.set_trace_callback(lambda _: passing(SQL, "before"))
         return connection
 
-    database.connect = traced
+    sqlite_database.connect = traced
 
 
 def _die() -> NoReturn:

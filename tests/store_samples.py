@@ -18,6 +18,7 @@ from bot.jobs import (
     new_id,
 )
 from bot.quota import Limits, Member, Period, Quota, QuotaSource
+from bot.store.sqlite_database import SqliteDatabase
 from bot.store.store import Store
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -91,6 +92,12 @@ def a_command(
         delivery=Delivery.PENDING,
         jobs=jobs,
     )
+
+
+def file_of(store: Store) -> SqliteDatabase:
+    """What lies under a store whose books are a file."""
+    assert isinstance(store._database, SqliteDatabase)
+    return store._database
 
 
 def a_picture(sha256: str = "ab" * 32) -> Picture:

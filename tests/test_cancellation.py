@@ -14,7 +14,7 @@ from bot.jobs import Reply
 from bot.store.store import Store
 from bot.store.verify import verify_file
 from tests.store_calls import CALLS, Call, contents
-from tests.store_samples import ADA, NOON, a_command, limits
+from tests.store_samples import ADA, NOON, a_command, file_of, limits
 
 MOMENTS = [*((count, False) for count in range(8)), *((count, True) for count in range(200))]
 """Steps of the event loop before the caller leaves: first while the database's thread has hardly begun, then any."""
@@ -57,7 +57,7 @@ async def test_a_change_cancelled_at_any_step_is_whole_or_absent(tmp_path: Path,
             was_cancelled = changing.cancel()
             await asyncio.wait({changing})
             assert await store.problem() is None, "the next transaction is written"
-            assert not await store._database._writer.run(lambda connection: connection.in_transaction)
+            assert not await file_of(store)._writer.run(lambda connection: connection.in_transaction)
             found = contents(trial)
             await store.remember("the next change", name)
         assert found in (before, after)
@@ -101,5 +101,5 @@ async def test_a_reader_who_leaves_does_not_disturb_the_next(tmp_path: Path) -> 
             if not reading.cancel():
                 break
             await asyncio.wait({reading})
-            assert not await store._database._reader.run(lambda connection: connection.in_transaction)
+            assert not await file_of(store)._reader.run(lambda connection: connection.in_transaction)
             assert await store.reply(reply.id) is not None

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from bot.errors import StoreError
-from bot.store import database, schema
+from bot.store import schema, sqlite_database
 from bot.store.backup import copy_database, restore
 from bot.store.file import connect
 from bot.store.store import Store
@@ -21,7 +21,7 @@ from bot.store.verify import verify_file
 from sandbox.plans import Plan
 from tests.crashes import Nursery, World, audit, seen, world
 from tests.store_calls import CALLS, contents
-from tests.store_samples import ADA, NOON, a_command, admitted, limits
+from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
 UNTIL_HEALED = 10_000
 MOST_STATEMENTS = 300
@@ -83,12 +83,12 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
         connection.row_factory = sqlite3.Row
         return connection
 
-    monkeypatch.setattr(database, "connect", connect_faulty)
+    monkeypatch.setattr(sqlite_database, "connect", connect_faulty)
 
 
 async def give(store: Store, disk: Disk, *, reader: bool = False) -> None:
     """From now on the store's writing (or reading) connection lies on this disk."""
-    chosen = store._database._reader if reader else store._database._writer
+    chosen = file_of(store)._reader if reader else file_of(store)._writer
 
     def lay(connection: sqlite3.Connection) -> None:
         assert isinstance(connection, FaultyConnection)
@@ -194,7 +194,7 @@ def faulty_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Disk:
         connection.row_factory = sqlite3.Row
         return connection
 
-    monkeypatch.setattr(database, "connect", connect_faulty)
+    monkeypatch.setattr(sqlite_database, "connect", connect_faulty)
     monkeypatch.setattr(FaultyFromTheStart, "disk", disk := Disk())
     return disk
 

@@ -20,8 +20,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from bot.errors import LedgerError
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.store.database import Database
-from bot.store.group import commit_group
+from bot.store.engine import Connection
 from bot.store.schema import migrate
+from bot.store.sqlite_database import commit_group
 from bot.store.store import Store
 from bot.store.verify import verify
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, limits
@@ -82,19 +83,21 @@ class Order:
 class Books:
     """The database without its threads: every transaction at once, on a connection in memory."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.connection.row_factory = sqlite3.Row
         self.connection.execute("PRAGMA foreign_keys = ON")
         migrate(self.connection)
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T]) -> T:
         [outcome] = commit_group(self.connection, [work])
         if outcome.error is not None:
             raise outcome.error
         return outcome.value
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         return work(self.connection)
 
 

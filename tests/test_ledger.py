@@ -516,7 +516,7 @@ async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(
         lambda connection: [
             row["detail"]
             for row in connection.execute(
-                f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART}", {"account_id": 1, "parts": "[[0, 1]]"}
+                f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART.sqlite}", {"account_id": 1, "parts": "[[0, 1]]"}
             )
         ]
     )

@@ -22,8 +22,9 @@ from bot.store import jobs, ledger, privacy, transactions
 from bot.store import limits as limits_table
 from bot.store.audit import Change
 from bot.store.columns import to_micros
-from bot.store.group import commit_group
+from bot.store.engine import Connection
 from bot.store.schema import migrate
+from bot.store.sqlite_database import commit_group
 from bot.store.verify import verify
 from tests.store_samples import a_command, a_picture
 
@@ -190,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.model = Model()
         self.now = STARTS[0]
 
-    def write(self, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def write(self, work: Callable[[Connection], Any]) -> Any:
         [outcome] = commit_group(self.connection, [work])
         if outcome.error is not None:
             raise outcome.error

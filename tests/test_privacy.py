@@ -160,7 +160,7 @@ LEFT_OUT = {
 @pytest.mark.parametrize("table", ["replies", "jobs", "inputs", "pictures", "ledger", "adjustments", "limits", "audit"])
 def test_every_column_about_a_member_is_in_the_export_or_left_out_for_a_reason(table: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
-        schema = Path(privacy.__file__).with_name("migrations") / "0001_initial.sql"
+        schema = Path(privacy.__file__).with_name("migrations") / "sqlite" / "0001_initial.sql"
         connection.executescript(schema.read_text(encoding="utf-8"))
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
     exported = set(re.findall(r'row\["(\w+)"\]', inspect.getsource(privacy)))

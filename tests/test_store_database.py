@@ -16,12 +16,12 @@ import pytest
 
 from bot.errors import DatabaseBusy, DatabaseUnusable, LedgerError, StoreError
 from bot.store import schema
-from bot.store.database import Database
+from bot.store.engine import Connection
 from bot.store.file import connect
-from bot.store.group import commit_group
+from bot.store.sqlite_database import SqliteDatabase, commit_group
 from bot.store.store import Store
 from bot.store.verify import verify_file
-from tests.store_samples import ADA, NOON, a_command, admitted, limits
+from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
 
 @pytest.fixture
@@ -30,8 +30,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(path: Path) -> AsyncIterator[Database]:
-    database = await Database.open(path)
+async def database(path: Path) -> AsyncIterator[SqliteDatabase]:
+    database = await SqliteDatabase.open(path)
     try:
         await database.write(lambda connection: connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)"))
         yield database
@@ -39,18 +39,18 @@ async def database(path: Path) -> AsyncIterator[Database]:
         await database.close()
 
 
-def note(word: str | None) -> Callable[[sqlite3.Connection], None]:
-    def work(connection: sqlite3.Connection) -> None:
+def note(word: str | None) -> Callable[[Connection], None]:
+    def work(connection: Connection) -> None:
         connection.execute("INSERT INTO words VALUES (?)", (word,))
 
     return work
 
 
-async def words(database: Database) -> set[str]:
+async def words(database: SqliteDatabase) -> set[str]:
     return await database.read(lambda connection: {row[0] for row in connection.execute("SELECT word FROM words")})
 
 
-async def open_transaction(database: Database) -> bool:
+async def open_transaction(database: SqliteDatabase) -> bool:
     return await database._writer.run(lambda connection: connection.in_transaction)
 
 
@@ -64,7 +64,7 @@ async def test_a_missing_file_is_made_with_its_directory_and_private_to_the_owne
     assert verify_file(path) == []
 
 
-async def test_the_pragmas_that_keep_the_books_safe_are_set(database: Database) -> None:
+async def test_the_pragmas_that_keep_the_books_safe_are_set(database: SqliteDatabase) -> None:
     def pragmas(connection: sqlite3.Connection) -> list[Any]:
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "trusted_schema", "application_id")
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
@@ -75,15 +75,15 @@ async def test_the_pragmas_that_keep_the_books_safe_are_set(database: Database) 
 
 
 @pytest.mark.f40
-async def test_a_second_opener_is_refused_and_the_first_goes_on(database: Database, path: Path) -> None:
+async def test_a_second_opener_is_refused_and_the_first_goes_on(database: SqliteDatabase, path: Path) -> None:
     with pytest.raises(DatabaseBusy):
-        await Database.open(path)
+        await SqliteDatabase.open(path)
     await database.write(note("still here"))
     assert await words(database) == {"still here"}
 
 
 @pytest.mark.f40
-async def test_a_second_process_is_refused(database: Database, path: Path) -> None:
+async def test_a_second_process_is_refused(database: SqliteDatabase, path: Path) -> None:
     program = (
         "import asyncio, pathlib; from bot.store.store import Store; "
         f"asyncio.run(Store.open(pathlib.Path({str(path)!r})))"
@@ -94,22 +94,22 @@ async def test_a_second_process_is_refused(database: Database, path: Path) -> No
 
 
 async def test_after_closing_the_next_one_may_open_and_the_closed_one_refuses(path: Path) -> None:
-    first = await Database.open(path)
+    first = await SqliteDatabase.open(path)
     await first.close()
     await first.close()
     for call in (first.write, first.read):
         with pytest.raises(StoreError, match="closed"):
             await call(lambda _: None)
-    await (await Database.open(path)).close()
+    await (await SqliteDatabase.open(path)).close()
 
 
 async def test_a_place_where_no_file_can_be_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened"):
-        await Database.open(tmp_path / "file" / "books.sqlite3")
+        await SqliteDatabase.open(tmp_path / "file" / "books.sqlite3")
     (tmp_path / "directory").mkdir()
     with pytest.raises(StoreError, match="cannot be opened"):
-        await Database.open(tmp_path / "directory")
+        await SqliteDatabase.open(tmp_path / "directory")
 
 
 def emptied(path: Path) -> None:
@@ -239,7 +239,7 @@ async def test_every_table_is_strict() -> None:
 # -- transactions ----------------------------------------------------------------------------------------
 
 
-async def test_one_callers_error_is_his_alone(database: Database) -> None:
+async def test_one_callers_error_is_his_alone(database: SqliteDatabase) -> None:
     def fail_after_writing(connection: sqlite3.Connection) -> None:
         connection.execute("INSERT INTO words VALUES ('lost')")
         raise ValueError("no")
@@ -263,7 +263,7 @@ def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position:
     connection = sqlite3.connect(":memory:", isolation_level=None)
     connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
 
-    def abort_everything(connection: sqlite3.Connection) -> None:
+    def abort_everything(connection: Connection) -> None:
         connection.execute("INSERT INTO words VALUES ('lost')")
         connection.execute("INSERT OR ROLLBACK INTO words VALUES (NULL)")
 
@@ -286,7 +286,7 @@ def test_a_transaction_left_open_by_a_failed_rollback_does_not_stop_the_next() -
     connection.close()
 
 
-async def test_a_caller_cancelled_while_waiting_never_reaches_the_database(database: Database) -> None:
+async def test_a_caller_cancelled_while_waiting_never_reaches_the_database(database: SqliteDatabase) -> None:
     waiting = asyncio.create_task(database.write(note("never")))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -295,11 +295,11 @@ async def test_a_caller_cancelled_while_waiting_never_reaches_the_database(datab
     assert waiting.cancelled()
 
 
-async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_only(database: Database) -> None:
+async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_only(database: SqliteDatabase) -> None:
     order = random.Random(3)
 
-    def pair(index: int) -> Callable[[sqlite3.Connection], None]:
-        def work(connection: sqlite3.Connection) -> None:
+    def pair(index: int) -> Callable[[Connection], None]:
+        def work(connection: Connection) -> None:
             connection.execute("INSERT INTO words VALUES (?)", (f"{index} left",))
             connection.execute("INSERT INTO words VALUES (?)", (f"{index} right",))
 
@@ -326,7 +326,7 @@ async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_
 
 
 async def test_closing_finishes_what_waits(path: Path) -> None:
-    database = await Database.open(path)
+    database = await SqliteDatabase.open(path)
     await database.write(lambda connection: connection.execute("CREATE TABLE words (word TEXT)"))
     waiting = [asyncio.create_task(database.write(note(str(index)))) for index in range(200)]
     await asyncio.sleep(0)
@@ -337,7 +337,7 @@ async def test_closing_finishes_what_waits(path: Path) -> None:
     connection.close()
 
 
-async def test_a_read_sees_one_consistent_picture_while_others_write(database: Database) -> None:
+async def test_a_read_sees_one_consistent_picture_while_others_write(database: SqliteDatabase) -> None:
     def count_twice(connection: sqlite3.Connection) -> tuple[int, int]:
         first = connection.execute("SELECT count(*) FROM words").fetchone()[0]
         for _ in range(2_000):
@@ -356,7 +356,7 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(database: D
 @pytest.mark.f16
 async def test_a_full_disk_refuses_and_the_next_write_works_when_there_is_room_again(path: Path) -> None:
     async with await Store.open(path) as store:
-        writer = store._database._writer
+        writer = file_of(store)._writer
         await admitted(store)
         pages = await writer.run(lambda c: c.execute("PRAGMA page_count").fetchone()[0])
         await writer.run(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
@@ -375,7 +375,7 @@ async def test_a_full_disk_refuses_and_the_next_write_works_when_there_is_room_a
 
 
 @pytest.mark.f16
-async def test_a_read_only_database_refuses_and_recovers(database: Database) -> None:
+async def test_a_read_only_database_refuses_and_recovers(database: SqliteDatabase) -> None:
     await database._writer.run(lambda c: c.execute("PRAGMA query_only = ON"))
     with pytest.raises(StoreError, match="readonly"):
         await database.write(note("a"))
@@ -385,7 +385,9 @@ async def test_a_read_only_database_refuses_and_recovers(database: Database) -> 
 
 
 @pytest.mark.f16
-async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(database: Database, path: Path) -> None:
+async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(
+    database: SqliteDatabase, path: Path
+) -> None:
     await database._writer.run(lambda c: c.execute("PRAGMA busy_timeout = 10").fetchone())
     intruder = connect(path)
     intruder.execute("BEGIN IMMEDIATE")
@@ -398,10 +400,10 @@ async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(dat
 
 
 async def test_a_defect_in_the_writer_reaches_the_callers_and_stops_nobody(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("bot.store.database.commit_group", lambda *_, **__: 1 / 0)
+        patch.setattr("bot.store.sqlite_database.commit_group", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await database.write(note("a"))
     await database.write(note("b"))
@@ -409,8 +411,8 @@ async def test_a_defect_in_the_writer_reaches_the_callers_and_stops_nobody(
 
 
 async def test_aiosqlite_still_runs_a_function_on_its_own_thread_and_hands_back_what_it_raises(path: Path) -> None:
-    """`Connection.run` stands on a protected method of aiosqlite; this is what it relies on."""
-    database = await Database.open(path)
+    """`Worker.run` stands on a protected method of aiosqlite; this is what it relies on."""
+    database = await SqliteDatabase.open(path)
     import threading
 
     thread = await database._writer.run(lambda _: threading.current_thread())

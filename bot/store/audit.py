@@ -7,7 +7,6 @@ their size.
 from __future__ import annotations
 
 import json
-import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -16,6 +15,7 @@ from bot.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models
 from bot.errors import DatabaseUnusable
 from bot.quota import LimitSubject, Period
 from bot.store.columns import to_json, to_micros, to_moment
+from bot.store.engine import Connection, Row
 
 _RECORD = """
 INSERT INTO audit (guild_id, actor_id, action, subject, subject_id, topic, old_value, new_value, reason, created_at)
@@ -41,7 +41,7 @@ class Change:
 
 
 def record(
-    connection: sqlite3.Connection,
+    connection: Connection,
     guild_id: int,
     action: str,
     subject: LimitSubject,
@@ -69,7 +69,7 @@ def record(
 
 
 def entries(
-    connection: sqlite3.Connection, guild_id: int, *, user_id: int | None, limit: int, before_id: int | None
+    connection: Connection, guild_id: int, *, user_id: int | None, limit: int, before_id: int | None
 ) -> list[AuditEntry]:
     """The record of changes, newest first; about one member when `user_id` is given."""
     query = _ENTRIES if user_id is None else _ENTRIES_OF_MEMBER
@@ -78,7 +78,7 @@ def entries(
     return [_entry(row) for row in connection.execute(query, page)]
 
 
-def _entry(row: sqlite3.Row) -> AuditEntry:
+def _entry(row: Row) -> AuditEntry:
     return AuditEntry(
         id=row["id"],
         guild_id=row["guild_id"],

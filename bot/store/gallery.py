@@ -5,22 +5,21 @@ Synchronous functions inside the caller's transaction.
 
 from __future__ import annotations
 
-import sqlite3
-
 from bot.jobs import GalleryPage
 from bot.store import jobs
+from bot.store.engine import Connection
 
 _COMMANDS_WITH_PICTURES = """
 SELECT id FROM replies WHERE user_id = :user_id AND guild_id = :guild_id AND EXISTS (
     SELECT 1 FROM jobs JOIN pictures ON pictures.job_id = jobs.id
-    WHERE jobs.reply_id = replies.id AND (:model_id IS NULL OR jobs.model_id = :model_id)
+    WHERE jobs.reply_id = replies.id AND (CAST(:model_id AS TEXT) IS NULL OR jobs.model_id = :model_id)
 )
 ORDER BY created_at DESC, id DESC
 """
 
 
 def page(
-    connection: sqlite3.Connection, guild_id: int, user_id: int, *, model_id: str | None, reply_id: str | None
+    connection: Connection, guild_id: int, user_id: int, *, model_id: str | None, reply_id: str | None
 ) -> GalleryPage | None:
     """The page that shows `reply_id`, or the newest one; None when there is none."""
     who = {"guild_id": guild_id, "user_id": user_id, "model_id": model_id}

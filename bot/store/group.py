@@ -1,14 +1,19 @@
-"""Group commit: several callers' transactions in one commit, each of them still all or nothing on its own."""
+"""Groups: several callers' transactions in one commit, each of them still all or nothing on its own."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-Work = Callable[[sqlite3.Connection], Any]
+from bot.errors import StoreError
+from bot.store.engine import Connection, Work
+
+T = TypeVar("T")
+
+GROUP_SIZE = 64
+"""How many transactions share a commit at most: enough to hide the sync to disk, few enough that nobody waits long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,36 +24,64 @@ class Outcome:
     error: Exception | None = None
 
 
-def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
-    """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """One caller's transaction and where its caller waits for the outcome."""
 
-    An error undoes only the work that raised it. An error that made SQLite give up the whole transaction (a full disk
-    does) must not hit the neighbours: the works are then run again, each in a transaction of its own. When BEGIN or
-    COMMIT fails nothing was written, and all of them get that error.
-    """
-    outcomes = _commit_together(connection, group)
-    return outcomes or [outcome for work in group for outcome in _commit_together(connection, [work])]
+    work: Work
+    answer: asyncio.Future[Any]
 
-
-def _commit_together(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
-    """Nothing when SQLite gave up the transaction of several: the error is one caller's, the loss everybody's."""
-    outcomes: list[Outcome] = []
-    try:
-        _rollback(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        for work in group:
-            outcomes.append(_in_savepoint(connection, work))
-            if not connection.in_transaction:
-                return outcomes if len(group) == 1 else []
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        return [Outcome(error=error)] * len(group)
-    finally:
-        _rollback(connection)
-    return outcomes
+    def resolve(self, outcome: Outcome) -> None:
+        """Give the caller the outcome, if they still wait."""
+        if self.answer.done():
+            return
+        if outcome.error is not None:
+            self.answer.set_exception(outcome.error)
+        else:
+            self.answer.set_result(outcome.value)
 
 
-def _in_savepoint(connection: sqlite3.Connection, work: Work) -> Outcome:
+class WorkQueue:
+    """Transactions that wait for the writer, in the order in which they came."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Waiting | None] = asyncio.Queue()
+        self._closed = False
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed
+
+    async def run(self, work: Callable[[Connection], T]) -> T:
+        """Wait for the outcome of `work`. Raises what it raised, and StoreError when the queue is closed."""
+        if self._closed:
+            raise StoreError("The database is closed.")
+        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._queue.put_nowait(Waiting(work=work, answer=answer))
+        return await answer
+
+    def close(self) -> None:
+        """Take nothing more; what waits is still handed out."""
+        self._closed = True
+        self._queue.put_nowait(None)
+
+    async def next_group(self) -> list[Waiting] | None:
+        """At least one waiting transaction, and those that wait behind it; None at the end."""
+        group: list[Waiting] = []
+        while not group or (not self._queue.empty() and len(group) < GROUP_SIZE):
+            waiting = await self._queue.get()
+            if waiting is None:
+                if not group:
+                    return None
+                self._queue.put_nowait(None)
+                break
+            if not waiting.answer.done():  # done: its caller was cancelled
+                group.append(waiting)
+        return group
+
+
+def in_savepoint(connection: Connection, work: Work) -> Outcome:
+    """Run one work of a group. An error undoes what it did, and nothing else, unless the whole transaction is gone."""
     connection.execute("SAVEPOINT work")
     try:
         value = work(connection)
@@ -59,10 +92,3 @@ def _in_savepoint(connection: sqlite3.Connection, work: Work) -> Outcome:
         return Outcome(error=error)
     connection.execute("RELEASE work")
     return Outcome(value=value)
-
-
-def _rollback(connection: sqlite3.Connection) -> None:
-    # A disk that just failed may fail this too; the next transaction tries again before it begins.
-    with suppress(sqlite3.Error):
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")

@@ -6,7 +6,6 @@ Synchronous functions inside the caller's transaction. A move that is not legal 
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -30,6 +29,7 @@ from bot.jobs import (
     ReplyAddress,
 )
 from bot.store.columns import to_json, to_micros, to_moment, to_moment_or_none
+from bot.store.engine import Connection, PerEngine, Row
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
@@ -52,7 +52,7 @@ _INSERT_PICTURE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_ACCEPT = "UPDATE replies SET accepted = 1, message_id = coalesce(?, message_id) WHERE id = ?"
+_ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
 _IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
 _SET_DELIVERY = """
 UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
@@ -95,14 +95,17 @@ SELECT EXISTS (
 )
 """
 # Backwards from the newest row: a few steps, however many there are.
-_RECENT_DURATIONS = """
-SELECT model_id, took_micros / 1e6 AS seconds FROM jobs WHERE took_micros IS NOT NULL
-ORDER BY rowid DESC LIMIT ?
-"""
+_RECENT_DURATIONS = PerEngine(
+    sqlite="SELECT model_id, took_micros FROM jobs WHERE took_micros IS NOT NULL ORDER BY rowid DESC LIMIT ?",
+    postgresql="""
+SELECT model_id, took_micros FROM jobs WHERE took_micros IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT ?
+""",
+)
 _DURATIONS_LOOKED_AT = 2000
 _FOR_EVER = 2**63 - 1
-# CROSS JOIN keeps the order: from the few rows that are open, by their partial indexes, to the many.
-_SHA256_IN_USE = """
+# From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
+_SHA256_IN_USE = PerEngine(
+    sqlite="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
@@ -112,11 +115,23 @@ UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.private = 1 AND replies.created_at >= :kept_since
-"""
+""",
+    postgresql="""
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private AND replies.created_at >= :kept_since
+""",
+)
 _UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
 _REMEMBER_UPLOAD = """
 INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET url = excluded.url, created_at = excluded.created_at
+ON CONFLICT (provider, sha256) DO UPDATE SET url = excluded.url, created_at = excluded.created_at
 """
 _FORGET_UPLOAD = "DELETE FROM uploads WHERE provider = ? AND sha256 = ?"
 
@@ -129,7 +144,7 @@ def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
 # -- writing ------------------------------------------------------------------------------------------
 
 
-def insert_reply(connection: sqlite3.Connection, reply: Reply) -> None:
+def insert_reply(connection: Connection, reply: Reply) -> None:
     """The reply and its jobs. Raises DuplicateCommand when this command event was accepted before."""
     address = reply.address
     row: dict[str, Any] = {
@@ -157,7 +172,7 @@ def insert_reply(connection: sqlite3.Connection, reply: Reply) -> None:
         _insert_job(connection, job)
 
 
-def _insert_job(connection: sqlite3.Connection, job: Job) -> None:
+def _insert_job(connection: Connection, job: Job) -> None:
     request, created_at = job.request, to_micros(job.created_at)
     row: dict[str, Any] = {
         "id": job.id,
@@ -186,7 +201,7 @@ def _insert_job(connection: sqlite3.Connection, job: Job) -> None:
         )
 
 
-def move(connection: sqlite3.Connection, job_id: str, sources: Iterable[JobStatus], changes: Mapping[str, Any]) -> bool:
+def move(connection: Connection, job_id: str, sources: Iterable[JobStatus], changes: Mapping[str, Any]) -> bool:
     """One conditional update of the job, from one of `sources`; False when it is in none of them."""
     states = list(sources)
     assignments = ", ".join(f"{column} = ?" for column in changes)
@@ -194,12 +209,12 @@ def move(connection: sqlite3.Connection, job_id: str, sources: Iterable[JobStatu
     return connection.execute(statement, (*changes.values(), job_id, *states)).rowcount == 1
 
 
-def is_accepted(connection: sqlite3.Connection, job_id: str) -> bool:
+def is_accepted(connection: Connection, job_id: str) -> bool:
     """True when Discord has shown the reply of this job."""
     return bool(connection.execute(_IS_ACCEPTED, (job_id,)).fetchone()[0])
 
 
-def insert_pictures(connection: sqlite3.Connection, job_id: str, pictures: Sequence[Picture]) -> None:
+def insert_pictures(connection: Connection, job_id: str, pictures: Sequence[Picture]) -> None:
     for ordinal, picture in enumerate(pictures):
         size = (picture.width, picture.height, picture.size_bytes)
         connection.execute(
@@ -216,14 +231,14 @@ def insert_pictures(connection: sqlite3.Connection, job_id: str, pictures: Seque
         )
 
 
-def accept(connection: sqlite3.Connection, reply_id: str, *, message_id: int | None) -> None:
+def accept(connection: Connection, reply_id: str, *, message_id: int | None) -> None:
     """Raises StoreError when there is no such reply."""
     if connection.execute(_ACCEPT, (message_id, reply_id)).rowcount != 1:
         raise StoreError(f"there is no reply {reply_id}")
 
 
 def set_delivery(
-    connection: sqlite3.Connection,
+    connection: Connection,
     reply_id: str,
     delivery: Delivery,
     *,
@@ -238,45 +253,44 @@ def set_delivery(
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
 
 
-def set_cancel_reason(connection: sqlite3.Connection, reply_id: str, reason: str | None) -> None:
+def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
     """What the moderator wrote who cancelled it."""
     connection.execute(_SET_CANCEL_REASON, (reason, reply_id))
 
 
-def remember_upload(connection: sqlite3.Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
+def remember_upload(connection: Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
     connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
 
 
-def forget_uploads(connection: sqlite3.Connection, provider: str, hashes: Sequence[str]) -> int:
+def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str]) -> int:
     """Ask for a new upload of these contents next time. Returns how many addresses were known."""
-    rows = [(provider, sha256) for sha256 in hashes]
-    return connection.executemany(_FORGET_UPLOAD, rows).rowcount
+    return sum(connection.execute(_FORGET_UPLOAD, (provider, sha256)).rowcount for sha256 in hashes)
 
 
 # -- reading --------------------------------------------------------------------------------------------
 
 
-def job(connection: sqlite3.Connection, job_id: str) -> Job | None:
+def job(connection: Connection, job_id: str) -> Job | None:
     row = connection.execute(_JOB, (job_id,)).fetchone()
     return None if row is None else _job(connection, row)
 
 
-def reply(connection: sqlite3.Connection, reply_id: str) -> Reply | None:
+def reply(connection: Connection, reply_id: str) -> Reply | None:
     row = connection.execute(_REPLY, (reply_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
 
-def reply_of_job(connection: sqlite3.Connection, job_id: str) -> Reply | None:
+def reply_of_job(connection: Connection, job_id: str) -> Reply | None:
     row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
 
-def unfinished(connection: sqlite3.Connection) -> list[Reply]:
+def unfinished(connection: Connection) -> list[Reply]:
     """Replies that still need something: a job is unfinished, or the final state was never shown. Oldest first."""
     return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
 
 
-def known_remote_ids(connection: sqlite3.Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
+def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
     return {
         remote_id
         for remote_id in remote_ids
@@ -284,13 +298,13 @@ def known_remote_ids(connection: sqlite3.Connection, provider: str, remote_ids: 
     }
 
 
-def is_another_lost(connection: sqlite3.Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
+def is_another_lost(connection: Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
     span = (to_micros(earliest), to_micros(latest))
     return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
 
 
 def recent(
-    connection: sqlite3.Connection,
+    connection: Connection,
     *,
     guild_id: int,
     user_id: int | None,
@@ -313,7 +327,7 @@ def recent(
 
 
 def replies_of_server(
-    connection: sqlite3.Connection, *, guild_id: int, finished: bool, limit: int, before: datetime | None
+    connection: Connection, *, guild_id: int, finished: bool, limit: int, before: datetime | None
 ) -> list[Reply]:
     """Commands with a job under way, or without any; newest first."""
     page = {"guild_id": guild_id, "limit": limit, "before": _FOR_EVER if before is None else to_micros(before)}
@@ -321,29 +335,29 @@ def replies_of_server(
     return [_reply(connection, row) for row in connection.execute(query, page).fetchall()]
 
 
-def recent_durations(connection: sqlite3.Connection, per_model: int) -> list[tuple[str, float]]:
+def recent_durations(connection: Connection, per_model: int) -> list[tuple[str, float]]:
     """Seconds that the provider worked on each of up to `per_model` jobs of each model used lately, oldest first."""
-    rows = connection.execute(_RECENT_DURATIONS, (_DURATIONS_LOOKED_AT,)).fetchall()
+    rows = connection.execute(_RECENT_DURATIONS.on(connection), (_DURATIONS_LOOKED_AT,)).fetchall()
     seen: Counter[str] = Counter()
     newest: list[tuple[str, float]] = []
     for row in rows:
         seen[row["model_id"]] += 1
         if seen[row["model_id"]] <= per_model:
-            newest.append((row["model_id"], row["seconds"]))
+            newest.append((row["model_id"], row["took_micros"] / 1_000_000))
     return newest[::-1]
 
 
-def sha256_in_use(connection: sqlite3.Connection, *, kept_since: datetime) -> set[str]:
+def sha256_in_use(connection: Connection, *, kept_since: datetime) -> set[str]:
     """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have, or not for long."""
-    return {row[0] for row in connection.execute(_SHA256_IN_USE, {"kept_since": to_micros(kept_since)})}
+    return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}
 
 
-def uploaded_url(connection: sqlite3.Connection, provider: str, sha256: str) -> str | None:
+def uploaded_url(connection: Connection, provider: str, sha256: str) -> str | None:
     row = connection.execute(_UPLOADED_URL, (provider, sha256)).fetchone()
     return None if row is None else row["url"]
 
 
-def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> Reply:
+def _reply(connection: Connection, row: Row) -> Reply:
     jobs = connection.execute(_JOBS_OF_REPLY, (row["id"],)).fetchall()
     return Reply(
         id=row["id"],
@@ -358,7 +372,7 @@ def _reply(connection: sqlite3.Connection, row: sqlite3.Row) -> Reply:
     )
 
 
-def _address(row: sqlite3.Row) -> ReplyAddress:
+def _address(row: Row) -> ReplyAddress:
     return ReplyAddress(
         application_id=row["application_id"],
         interaction_id=row["interaction_id"],
@@ -374,7 +388,7 @@ def _address(row: sqlite3.Row) -> ReplyAddress:
     )
 
 
-def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:
+def _job(connection: Connection, row: Row) -> Job:
     request = JobRequest(
         kind=JobKind(row["kind"]),
         guild_id=row["guild_id"],
@@ -411,7 +425,7 @@ def _job(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:
     )
 
 
-def _image(row: sqlite3.Row) -> ImageInput:
+def _image(row: Row) -> ImageInput:
     return ImageInput(
         sha256=row["sha256"],
         role=ImageRole(row["role"]),
@@ -422,7 +436,7 @@ def _image(row: sqlite3.Row) -> ImageInput:
     )
 
 
-def _picture(row: sqlite3.Row) -> Picture:
+def _picture(row: Row) -> Picture:
     return Picture(
         sha256=row["sha256"],
         content_type=row["content_type"],

@@ -6,7 +6,6 @@ Synchronous functions inside the caller's transaction. The ledger rows and the t
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,6 +39,7 @@ from bot.quota import (
 )
 from bot.store.audit import Change, record
 from bot.store.columns import to_json, to_micros, to_moment, to_quarter
+from bot.store.engine import Connection, PerEngine
 from bot.store.limits import Terms
 
 OPERATOR_ACCOUNT_ID = 1
@@ -52,14 +52,15 @@ SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? A
 # One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
 _MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
 _SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
-_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?)"
+_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
 
 _SUMS = """
-SELECT coalesce(sum(held_usd_micros), 0) AS held, coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS spent
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
 FROM totals WHERE account_id = ? AND quarter >= ? AND quarter < ?
 """
 _GRANTED = """
-SELECT coalesce(sum(amount_usd_micros), 0) FROM adjustments
+SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
 WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
 """
 # A job whose answer was lost may be looked for for hours, and nobody can cancel it: its money stays set aside, but it
@@ -75,23 +76,24 @@ _RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_
 _RESERVE = """
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
     window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
-SELECT :job_id, :member, :server, :quarter, :member_limit, :window_start_at, :window_end_at, :amount, :amount, :now
+SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
+    :amount, :now
 WHERE :max_running > (
         SELECT count(*) FROM jobs
         WHERE user_id = :user_id AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> :reply_id
     )
-    AND (:member_limit IS NULL OR :asked <= max(0, :member_limit - (
+    AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0) FROM totals
         WHERE account_id IN (
                 SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id
             )
             AND quarter >= :member_from AND quarter < :member_until
-    )))
-    AND (:server_limit IS NULL OR :asked <= max(0, :server_limit - (
+    ))
+    AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
         WHERE account_id = :server AND quarter >= :server_from AND quarter < :server_until
-    )))
-    AND :asked <= max(0, :operator_limit - (
+    ))
+    AND (:asked <= 0 OR :asked <= :operator_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
         WHERE account_id = :operator AND quarter >= :operator_from AND quarter < :operator_until
     ))
@@ -110,15 +112,27 @@ INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, w
     created_at)
 SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
 """
-# One walk along the index for each part of the window: CROSS JOIN keeps the parts outside.
-_SPEND_BY_PART = """
+# One walk along the index for each part of the window: in SQLite, CROSS JOIN keeps the parts outside.
+_SPEND_BY_PART = PerEngine(
+    sqlite="""
 SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
 FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id
 WHERE reservations.state = 'settled' AND reservations.server_account_id = :account_id
     AND reservations.reserved_at >= json_extract(parts.value, '$[0]')
     AND reservations.reserved_at < json_extract(parts.value, '$[1]')
 GROUP BY parts.key, jobs.user_id, jobs.model_id
-"""
+""",
+    postgresql="""
+SELECT parts.number - 1 AS part, jobs.user_id, jobs.model_id, count(*) AS jobs,
+    CAST(sum(reservations.settled_usd_micros) AS BIGINT) AS spent
+FROM json_array_elements(CAST(:parts AS JSON)) WITH ORDINALITY AS parts (span, number)
+    JOIN reservations ON reservations.reserved_at >= CAST(parts.span ->> 0 AS BIGINT)
+        AND reservations.reserved_at < CAST(parts.span ->> 1 AS BIGINT)
+    JOIN jobs ON jobs.id = reservations.job_id
+WHERE reservations.state = 'settled' AND reservations.server_account_id = CAST(:account_id AS BIGINT)
+GROUP BY parts.number, jobs.user_id, jobs.model_id
+""",
+)
 _HOUSE_LINES = """
 SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
@@ -126,8 +140,13 @@ FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORD
 _SERVER_WAS_WARNED = """
 SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
 """
-_WARN_ONCE = "UPDATE accounts SET warned_until_at = :until WHERE id = :account_id AND warned_until_at IS NOT :until"
-_HOUSE = "SELECT coalesce(sum(amount_usd_micros), 0) FROM ledger WHERE kind = 'house' AND created_at >= ?"
+_WARN_ONCE = """
+UPDATE accounts SET warned_until_at = :until
+WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
+"""
+_HOUSE = """
+SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM ledger WHERE kind = 'house' AND created_at >= ?
+"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,7 +158,7 @@ class Order:
 
 
 def reserve(
-    connection: sqlite3.Connection,
+    connection: Connection,
     orders: Sequence[Order],
     *,
     reply_id: str,
@@ -189,7 +208,7 @@ def reserve(
 
 
 def _refusal(
-    connection: sqlite3.Connection,
+    connection: Connection,
     asked_usd_micros: int,
     *,
     reply_id: str,
@@ -218,7 +237,7 @@ def _refusal(
 
 
 def settle(
-    connection: sqlite3.Connection, job_id: str, *, charged_usd_micros: int, house_usd_micros: int, now: datetime
+    connection: Connection, job_id: str, *, charged_usd_micros: int, house_usd_micros: int, now: datetime
 ) -> None:
     """Turn a reservation into a charge of at most what was reserved; the rest becomes available again.
 
@@ -232,7 +251,7 @@ def settle(
         raise LedgerError(f"job {job_id} cannot be settled at {format_usd(charged_usd_micros)}")
 
 
-def release(connection: sqlite3.Connection, job_id: str, *, house_usd_micros: int, now: datetime) -> None:
+def release(connection: Connection, job_id: str, *, house_usd_micros: int, now: datetime) -> None:
     """Give a reservation back unspent; the house bears what the provider charges all the same.
 
     Raises LedgerError when there is no open reservation.
@@ -247,7 +266,7 @@ def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
     return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
 
 
-def balance(connection: sqlite3.Connection, member: Member, quota: Quota, window: Window) -> Balance:
+def balance(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
     """What the member has spent and holds in `window`, and was granted in it."""
     granted = spent = held = 0
     for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
@@ -260,13 +279,13 @@ def balance(connection: sqlite3.Connection, member: Member, quota: Quota, window
     )
 
 
-def server_sums(connection: sqlite3.Connection, guild_id: int, window: Window) -> tuple[int, int]:
+def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
     """What all members of the server together have spent, and what is set aside for them."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     return (0, 0) if account is None else _sums(connection, account["id"], window)
 
 
-def operator_cap(connection: sqlite3.Connection, *, limits: Limits, now: datetime) -> Cap:
+def operator_cap(connection: Connection, *, limits: Limits, now: datetime) -> Cap:
     """What all servers together have spent today, what is set aside for them, and the operator's cap."""
     today = Window.containing(now, Period.DAY, _UTC)
     spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
@@ -274,23 +293,19 @@ def operator_cap(connection: sqlite3.Connection, *, limits: Limits, now: datetim
     return Cap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
 
 
-def first_warning(
-    connection: sqlite3.Connection, *, guild_id: int | None, user_id: int | None, until: datetime
-) -> bool:
+def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, until: datetime) -> bool:
     """Note that the owner of the account was warned in the window that ends at `until`; False when noted before."""
     account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
     row = {"account_id": account_id, "until": to_micros(until)}
     return connection.execute(_WARN_ONCE, row).rowcount == 1
 
 
-def server_was_warned(connection: sqlite3.Connection, *, guild_id: int, until: datetime) -> bool:
+def server_was_warned(connection: Connection, *, guild_id: int, until: datetime) -> bool:
     """Whether `first_warning` noted that before."""
     return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(until))).fetchone()[0])
 
 
-def grant(
-    connection: sqlite3.Connection, member: Member, amount_usd_micros: int, *, terms: Terms, change: Change
-) -> Balance:
+def grant(connection: Connection, member: Member, amount_usd_micros: int, *, terms: Terms, change: Change) -> Balance:
     """A one-off extra in the current window, recorded."""
     window = window_of(terms, terms.quota, change.now)
     account_id = _account(connection, member.guild_id, member.user_id)
@@ -300,7 +315,7 @@ def grant(
     return balance(connection, member, terms.quota, window)
 
 
-def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, change: Change) -> Balance:
+def reset(connection: Connection, member: Member, *, terms: Terms, change: Change) -> Balance:
     """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
     window = window_of(terms, terms.quota, change.now)
     spent = balance(connection, member, terms.quota, window).spent_usd_micros
@@ -312,14 +327,14 @@ def reset(connection: sqlite3.Connection, member: Member, *, terms: Terms, chang
     return balance(connection, member, terms.quota, window)
 
 
-def spend_report(connection: sqlite3.Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
+def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
     """Settled spending in these parts of a window, read once and looked at in two ways."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
     by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
     by_part: dict[tuple[int, str], tuple[int, int]] = {}
     query = {"account_id": account["id"] if account else None, "parts": spans}  # who never ordered has none
-    for part, user_id, model_id, jobs, spent in connection.execute(_SPEND_BY_PART, query):
+    for part, user_id, model_id, jobs, spent in connection.execute(_SPEND_BY_PART.on(connection), query):
         jobs_before, spent_before = by_member.get((user_id, model_id), (0, 0))
         by_member[user_id, model_id] = jobs_before + jobs, spent_before + spent
         jobs_before, spent_before = by_part.get((part, model_id), (0, 0))
@@ -337,12 +352,12 @@ def spend_report(connection: sqlite3.Connection, guild_id: int, parts: Sequence[
     )
 
 
-def house_usd_micros(connection: sqlite3.Connection, *, since: datetime | None) -> int:
+def house_usd_micros(connection: Connection, *, since: datetime | None) -> int:
     """What the house bore since then, or ever."""
     return int(connection.execute(_HOUSE, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 
-def house_lines(connection: sqlite3.Connection) -> list[HouseLine]:
+def house_lines(connection: Connection) -> list[HouseLine]:
     """Every job that cost the house something, oldest first."""
     return [
         HouseLine(
@@ -358,7 +373,7 @@ def house_lines(connection: sqlite3.Connection) -> list[HouseLine]:
 
 
 def _adjust(
-    connection: sqlite3.Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
+    connection: Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
 ) -> None:
     row = {
         "account_id": account_id,
@@ -371,13 +386,13 @@ def _adjust(
     connection.execute(_ADJUST, row)
 
 
-def _sums(connection: sqlite3.Connection, account_id: int, window: Window) -> tuple[int, int]:
+def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
     """Spent and set aside."""
     row = connection.execute(_SUMS, (account_id, to_quarter(window.start), to_quarter(window.end))).fetchone()
     return row["spent"], row["held"]
 
 
-def _account(connection: sqlite3.Connection, guild_id: int, user_id: int | None = None) -> int:
+def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
     """The account of a member, or of a server when no member is named; opened at the first use."""
     if user_id is None:
         account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
@@ -386,4 +401,4 @@ def _account(connection: sqlite3.Connection, guild_id: int, user_id: int | None 
     if account is not None:
         return int(account["id"])
     kind = "server" if user_id is None else "member"
-    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).lastrowid or 0)
+    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])

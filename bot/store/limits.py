@@ -5,7 +5,6 @@ Synchronous functions inside the caller's transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -13,6 +12,7 @@ from bot.audit import Name, Standing, as_limit
 from bot.quota import LimitSubject, Member, Period, Quota, QuotaSource, effective_quota
 from bot.store.audit import Change, record
 from bot.store.columns import to_micros
+from bot.store.engine import Connection, Row
 
 _UTC = ZoneInfo("UTC")
 
@@ -37,7 +37,8 @@ WHERE guild_id = ? AND subject = ? AND subject_id = ?
 """
 _SET_LIMIT = """
 INSERT INTO limits (guild_id, subject, subject_id, amount_usd_micros, period) VALUES (?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET amount_usd_micros = excluded.amount_usd_micros, period = excluded.period
+ON CONFLICT (guild_id, subject, subject_id)
+DO UPDATE SET amount_usd_micros = excluded.amount_usd_micros, period = excluded.period
 """
 _REMOVE_LIMIT = "DELETE FROM limits WHERE guild_id = ? AND subject = ? AND subject_id = ?"
 _BLOCK = "INSERT INTO blocks (guild_id, user_id, created_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING"
@@ -46,7 +47,7 @@ _IS_BLOCKED = "SELECT EXISTS (SELECT 1 FROM blocks WHERE guild_id = ? AND user_i
 _TIME_ZONE = "SELECT time_zone FROM server_settings WHERE guild_id = ?"
 _SET_TIME_ZONE = """
 INSERT INTO server_settings (guild_id, time_zone) VALUES (?, ?)
-ON CONFLICT DO UPDATE SET time_zone = excluded.time_zone
+ON CONFLICT (guild_id) DO UPDATE SET time_zone = excluded.time_zone
 """
 
 _SOURCES = {
@@ -67,7 +68,7 @@ class Terms:
     blocked: bool
 
 
-def terms_for(connection: sqlite3.Connection, member: Member, *, default: Quota) -> Terms:
+def terms_for(connection: Connection, member: Member, *, default: Quota) -> Terms:
     """`default` is the operator's; it counts where the server's moderators have set none."""
     who = {"guild_id": member.guild_id, "user_id": member.user_id}
     standing = connection.execute(_STANDING, who).fetchone()
@@ -94,20 +95,20 @@ def terms_for(connection: sqlite3.Connection, member: Member, *, default: Quota)
     )
 
 
-def limit(connection: sqlite3.Connection, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
+def limit(connection: Connection, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
     """The limit set for exactly this subject."""
     row = connection.execute(_LIMIT, (guild_id, subject, subject_id or 0)).fetchone()
     return None if row is None else _quota(row)
 
 
-def limits_of(connection: sqlite3.Connection, guild_id: int) -> list[tuple[LimitSubject, int | None, Quota]]:
+def limits_of(connection: Connection, guild_id: int) -> list[tuple[LimitSubject, int | None, Quota]]:
     """Every limit the server's moderators have set."""
     rows = connection.execute(_LIMITS_OF_SERVER, (guild_id,))
     return [(LimitSubject(row["subject"]), row["subject_id"] or None, _quota(row)) for row in rows]
 
 
 def set_limit(
-    connection: sqlite3.Connection,
+    connection: Connection,
     guild_id: int,
     subject: LimitSubject,
     subject_id: int | None,
@@ -136,7 +137,7 @@ def set_limit(
     return old
 
 
-def set_blocked(connection: sqlite3.Connection, guild_id: int, user_id: int, blocked: bool, change: Change) -> bool:
+def set_blocked(connection: Connection, guild_id: int, user_id: int, blocked: bool, change: Change) -> bool:
     """Returns whether that changed anything; only then there is something to record."""
     if blocked:
         changed = connection.execute(_BLOCK, (guild_id, user_id, to_micros(change.now))).rowcount > 0
@@ -150,24 +151,24 @@ def set_blocked(connection: sqlite3.Connection, guild_id: int, user_id: int, blo
     return changed
 
 
-def is_blocked(connection: sqlite3.Connection, guild_id: int, user_id: int) -> bool:
+def is_blocked(connection: Connection, guild_id: int, user_id: int) -> bool:
     return bool(connection.execute(_IS_BLOCKED, (guild_id, user_id)).fetchone()[0])
 
 
-def time_zone(connection: sqlite3.Connection, guild_id: int) -> ZoneInfo:
+def time_zone(connection: Connection, guild_id: int) -> ZoneInfo:
     """UTC until a moderator sets another."""
     row = connection.execute(_TIME_ZONE, (guild_id,)).fetchone()
     return _UTC if row is None else ZoneInfo(row["time_zone"])
 
 
-def set_time_zone(connection: sqlite3.Connection, guild_id: int, zone: ZoneInfo, change: Change) -> None:
+def set_time_zone(connection: Connection, guild_id: int, zone: ZoneInfo, change: Change) -> None:
     """Periods are this zone's calendar periods from now on; what was spent keeps its instant."""
     old, new = Name(name=time_zone(connection, guild_id).key), Name(name=zone.key)
     connection.execute(_SET_TIME_ZONE, (guild_id, zone.key))
     record(connection, guild_id, "time_zone", LimitSubject.SERVER, None, old=old, new=new, change=change)
 
 
-def _quota(row: sqlite3.Row) -> Quota:
+def _quota(row: Row) -> Quota:
     subject = LimitSubject(row["subject"])
     return Quota(
         amount_usd_micros=row["amount_usd_micros"],

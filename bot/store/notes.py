@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sqlite3
+from bot.store.engine import Connection
 
 _RECALL = "SELECT value FROM notes WHERE key = ?"
-_REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value"
+_REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
-def recall(connection: sqlite3.Connection, key: str) -> str | None:
+def recall(connection: Connection, key: str) -> str | None:
     row = connection.execute(_RECALL, (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
-def remember(connection: sqlite3.Connection, key: str, value: str) -> None:
+def remember(connection: Connection, key: str, value: str) -> None:
     connection.execute(_REMEMBER, (key, value))

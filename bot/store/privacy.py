@@ -7,16 +7,17 @@ member spent keeps its name until every window that counts it has ended, so that
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from bot.errors import StillUnderWay
 from bot.quota import Period, Window, format_usd
 from bot.store import limits
 from bot.store.columns import to_micros, to_moment, to_moment_or_none
+from bot.store.engine import Connection, PerEngine, Row
 
 RETENTION = timedelta(days=30)
 """How long prompts, options and stored pictures are kept for their members."""
@@ -69,10 +70,16 @@ UPDATE audit SET subject_id = NULL, reason = NULL WHERE subject = 'member' AND s
 _CLOSE_ACCOUNTS = """
 UPDATE accounts SET closed_at = :now WHERE kind = 'member' AND user_id = :user_id AND closed_at IS NULL
 """
-_STILL_IN_USE = """
+_STILL_IN_USE = PerEngine(
+    sqlite="""
 SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
 UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
-"""
+""",
+    postgresql="""
+SELECT sha256 FROM inputs WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
+UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
+""",
+)
 _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 NOT IN (SELECT sha256 FROM inputs)"
 
 # -- by age -----------------------------------------------------------------------------------------------
@@ -91,10 +98,17 @@ WHERE id = ?
 """
 _FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
 # The name of a command event only serves to accept it once; any other number that is nobody's does as well.
-_FORGET_EVENTS = """
+_FORGET_EVENTS = PerEngine(
+    sqlite="""
 UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
 WHERE user_id IS NULL AND interaction_id > 0 AND token_expires_at < :dead_before
-"""
+""",
+    postgresql="""
+UPDATE replies SET
+    interaction_id = -1 - (hashtextextended(CAST(gen_random_uuid() AS TEXT), 0) & 4611686018427387903)
+WHERE user_id IS NULL AND interaction_id > 0 AND token_expires_at < :dead_before
+""",
+)
 _FORGET_REMOTE_IDS = """
 UPDATE jobs SET remote_id = 'erased ' || id
 WHERE user_id IS NULL AND remote_id NOT LIKE 'erased %' AND finished_at < :finished_before
@@ -113,10 +127,10 @@ FROM replies JOIN jobs ON jobs.reply_id = replies.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
 WHERE replies.user_id = :user_id ORDER BY jobs.reply_id, ordinal
 """
-_INPUTS = f"""
-SELECT inputs.*, group_concat(uploads.provider || ' ' || uploads.url, char(10)) AS uploads FROM inputs
-    LEFT JOIN uploads ON uploads.sha256 = inputs.sha256
-WHERE job_id IN ({_JOBS_OF_MEMBER}) GROUP BY job_id, ordinal ORDER BY job_id, ordinal
+_INPUTS = f"SELECT * FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
+_UPLOADS = f"""
+SELECT sha256, provider, url FROM uploads
+WHERE sha256 IN (SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})) ORDER BY provider, sha256
 """  # noqa: S608
 _PICTURES = f"SELECT * FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
 _LEDGER = """
@@ -146,19 +160,19 @@ class Footprint:
     """Why nothing can be forgotten now."""
 
 
-def footprint(connection: sqlite3.Connection, user_id: int) -> Footprint:
+def footprint(connection: Connection, user_id: int) -> Footprint:
     counts = connection.execute(_COUNTS, {"user_id": user_id}).fetchone()
     return Footprint(**dict(counts), under_way=_under_way(connection, user_id))
 
 
-def _under_way(connection: sqlite3.Connection, user_id: int) -> StillUnderWay | None:
+def _under_way(connection: Connection, user_id: int) -> StillUnderWay | None:
     row = connection.execute(_UNDER_WAY, {"user_id": user_id}).fetchone()
     if not row["commands"]:
         return None
     return StillUnderWay(commands=row["commands"], checked_until=to_moment_or_none(row["checked_until"]))
 
 
-def forget_member(connection: sqlite3.Connection, user_id: int, *, now: datetime) -> set[str]:
+def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set[str]:
     """Forget what a member asked for and got, and that it was they; returns the pictures nobody needs any more.
 
     Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. Raises StillUnderWay.
@@ -172,11 +186,11 @@ def forget_member(connection: sqlite3.Connection, user_id: int, *, now: datetime
     for statement in (_FORGET_AS_ACTOR, _FORGET_AS_SUBJECT, _CLOSE_ACCOUNTS):
         connection.execute(statement, who)
     _forget_names(connection, now)
-    still_in_use = connection.execute(_STILL_IN_USE, {"contents": json.dumps(sorted(contents))})
+    still_in_use = connection.execute(_STILL_IN_USE.on(connection), {"contents": json.dumps(sorted(contents))})
     return contents - {row[0] for row in still_in_use}
 
 
-def forget_old(connection: sqlite3.Connection, *, now: datetime) -> int:
+def forget_old(connection: Connection, *, now: datetime) -> int:
     """Forget up to `BATCH_JOBS` prompts that have reached their age, dead tokens, and holders of closed accounts.
 
     Returns how many jobs it was; when that is `BATCH_JOBS` there may be more.
@@ -196,27 +210,30 @@ def forget_old(connection: sqlite3.Connection, *, now: datetime) -> int:
     return len(job_ids)
 
 
-def _forget_names(connection: sqlite3.Connection, now: datetime) -> None:
+def _forget_names(connection: Connection, now: datetime) -> None:
     """Tokens that are dead, and what names a forgotten command to Discord and to the provider."""
     dead = {"dead_before": to_micros(now - TOKEN_DEAD_AFTER)}
     connection.execute(_FORGET_TOKENS, dead)
-    connection.execute(_FORGET_EVENTS, dead)
+    connection.execute(_FORGET_EVENTS.on(connection), dead)
     connection.execute(_FORGET_REMOTE_IDS, {"finished_before": to_micros(now - REMOTE_ID_KEPT)})
 
 
-def _earliest_start(connection: sqlite3.Connection, guild_id: int, now: datetime) -> datetime:
+def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
     """Where the longest of the windows that count now begins: a week may begin before its month does."""
     zone = limits.time_zone(connection, guild_id)
     return min(Window.containing(now, period, zone).start for period in Period)
 
 
-def kept_about(connection: sqlite3.Connection, user_id: int) -> dict[str, Any]:
+def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
     """Everything kept about a member, and nothing about anybody else: no other ids, no credentials.
 
     Plain values for JSON. Ids are strings because JavaScript rounds numbers of their size.
     """
     who = {"user_id": user_id}
-    inputs = _by_job(connection.execute(_INPUTS, who), _input)
+    uploads: dict[str, list[str]] = {}
+    for row in connection.execute(_UPLOADS, who):
+        uploads.setdefault(row["sha256"], []).append(f"{row['provider']} {row['url']}")
+    inputs = _by_job(connection.execute(_INPUTS, who), partial(_input, uploads=uploads))
     pictures = _by_job(connection.execute(_PICTURES, who), _picture)
     jobs: dict[str, list[dict[str, Any]]] = {}
     for row in connection.execute(_JOBS, who):
@@ -266,14 +283,14 @@ def kept_about(connection: sqlite3.Connection, user_id: int) -> dict[str, Any]:
     }
 
 
-def _by_job(rows: Iterable[sqlite3.Row], value: Any) -> dict[str, list[dict[str, Any]]]:
+def _by_job(rows: Iterable[Row], value: Any) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         found.setdefault(row["job_id"], []).append(value(row))
     return found
 
 
-def _command(row: sqlite3.Row) -> dict[str, Any]:
+def _command(row: Row) -> dict[str, Any]:
     return {
         "id": row["id"],
         "at": _iso(row["created_at"]),
@@ -291,7 +308,7 @@ def _command(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _job(row: sqlite3.Row) -> dict[str, Any]:
+def _job(row: Row) -> dict[str, Any]:
     return {
         "id": row["id"],
         "kind": row["kind"],
@@ -318,7 +335,7 @@ def _job(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _input(row: sqlite3.Row) -> dict[str, Any]:
+def _input(row: Row, *, uploads: Mapping[str, list[str]]) -> dict[str, Any]:
     return {
         "sha256": row["sha256"],
         "role": row["role"],
@@ -326,12 +343,12 @@ def _input(row: sqlite3.Row) -> dict[str, Any]:
         "width": row["width"],
         "height": row["height"],
         "attachment_address": row["public_url"],
-        "uploaded_to": (row["uploads"] or "").splitlines(),
+        "uploaded_to": uploads.get(row["sha256"], []),
         "at": _iso(row["created_at"]),
     }
 
 
-def _picture(row: sqlite3.Row) -> dict[str, Any]:
+def _picture(row: Row) -> dict[str, Any]:
     return {
         "sha256": row["sha256"],
         "content_type": row["content_type"],
@@ -343,7 +360,7 @@ def _picture(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _change(row: sqlite3.Row, user_id: int) -> dict[str, Any]:
+def _change(row: Row, user_id: int) -> dict[str, Any]:
     """An entry of the record of changes; whoever else it names stays unnamed."""
     about = row["subject"]
     if about == "member":

@@ -12,7 +12,7 @@ from bot.errors import DatabaseUnusable
 APPLICATION_ID = 0x1A6E_B075
 """Written into the header of our files, so that somebody else's database is never taken for ours."""
 
-_MIGRATIONS = Path(__file__).parent / "migrations"
+_MIGRATIONS = Path(__file__).parent / "migrations" / "sqlite"
 _MAGIC = b"SQLite format 3\0"
 _SMALL_FILE_BYTES = 64 * 1024 * 1024
 

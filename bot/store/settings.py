@@ -6,7 +6,6 @@ Synchronous functions inside the caller's transaction. `PolicyMemory` keeps what
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -15,20 +14,22 @@ from bot.policy import Alter, ModelRule, Policy, alterations
 from bot.quota import LimitSubject
 from bot.store.audit import Change, record
 from bot.store.columns import to_json
+from bot.store.engine import Connection
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
 _SET_POLICY = """
-INSERT INTO server_settings (guild_id, policy) VALUES (?, ?) ON CONFLICT DO UPDATE SET policy = excluded.policy
+INSERT INTO server_settings (guild_id, policy) VALUES (?, ?)
+ON CONFLICT (guild_id) DO UPDATE SET policy = excluded.policy
 """
 
 
-def policy(connection: sqlite3.Connection, guild_id: int) -> Policy:
+def policy(connection: Connection, guild_id: int) -> Policy:
     """What the server's moderators decided; everything is allowed until they do."""
     row = connection.execute(_POLICY, (guild_id,)).fetchone()
     return Policy() if row is None else _from_json(row["policy"])
 
 
-def change_policy(connection: sqlite3.Connection, guild_id: int, alter: Alter, change: Change) -> tuple[Policy, Policy]:
+def change_policy(connection: Connection, guild_id: int, alter: Alter, change: Change) -> tuple[Policy, Policy]:
     """Replace the policy by what `alter` makes of it and record every difference. Returns the old and the new one."""
     old = policy(connection, guild_id)
     new = alter(old)
@@ -54,10 +55,12 @@ class PolicyMemory:
     """Policies as they stand in the file. This process is the only one that writes it, so nothing here gets old.
 
     While a change is under way its server is not remembered. A caller that is cancelled in the middle never says how
-    it ended: then that server is read from the file from now on, which is slower and always right.
+    it ended: then that server is read from the file from now on, which is slower and always right. Of a database that
+    other processes change as well (`is_shared`) nothing is remembered.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_shared: bool) -> None:
+        self._is_shared = is_shared
         self._known: dict[int, Policy] = {}
         self._changing: Counter[int] = Counter()
 
@@ -67,7 +70,7 @@ class PolicyMemory:
 
     def read(self, guild_id: int, value: Policy) -> None:
         """It was read from the file; worth nothing when there was a change in the meantime."""
-        if not self._changing[guild_id]:
+        if not self._changing[guild_id] and not self._is_shared:
             self._known.setdefault(guild_id, value)
 
     def changing(self, guild_id: int) -> None:
@@ -78,7 +81,7 @@ class PolicyMemory:
     def changed(self, guild_id: int, value: Policy | None) -> None:
         """The change is in the file, or (None) it failed and the file is as it was."""
         self._changing[guild_id] -= 1
-        if value is not None and not self._changing[guild_id]:
+        if value is not None and not self._changing[guild_id] and not self._is_shared:
             self._known[guild_id] = value
 
 

@@ -6,7 +6,6 @@ the transaction it asked for happens whole or not at all. Times are aware UTC, a
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -23,27 +22,28 @@ from bot.store import audit, gallery, jobs, ledger, notes, privacy, settings, tr
 from bot.store import limits as limits_table
 from bot.store.audit import Change
 from bot.store.columns import to_micros
-from bot.store.database import Database
+from bot.store.database import Database, Place, open_database
+from bot.store.engine import Connection
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 from bot.store.settings import PolicyMemory
 
 
 class Store:
-    """Open with `await Store.open(path)`; close with `await store.close()`, or use it as an async context manager."""
+    """Open with `await Store.open(place)`; close with `await store.close()`, or use it as an async context manager."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._write = database.write
         self._read = database.read
-        self._policies = PolicyMemory()
+        self._policies = PolicyMemory(is_shared=database.is_shared)
 
     @classmethod
-    async def open(cls, path: Path) -> Self:
+    async def open(cls, place: Place) -> Self:
         """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-        return cls(await Database.open(path))
+        return cls(await open_database(place))
 
     async def close(self) -> None:
-        """Finish the transactions that wait, then let go of the file."""
+        """Finish the transactions that wait, then let go of the database."""
         await self._database.close()
 
     async def __aenter__(self) -> Self:
@@ -263,7 +263,7 @@ class Store:
     async def reply_and_balance(self, reply_id: str, *, default: Quota, now: datetime) -> tuple[Reply, Balance] | None:
         """A reply and the balance of whoever ordered it, of the same moment."""
 
-        def work(connection: sqlite3.Connection) -> tuple[Reply, Balance] | None:
+        def work(connection: Connection) -> tuple[Reply, Balance] | None:
             reply = jobs.reply(connection, reply_id)
             if reply is None:
                 return None
@@ -275,7 +275,7 @@ class Store:
     async def server_cap(self, guild_id: int, *, now: datetime) -> Cap | None:
         """None where the moderators have set no cap."""
 
-        def work(connection: sqlite3.Connection) -> Cap | None:
+        def work(connection: Connection) -> Cap | None:
             cap = limits_table.limit(connection, guild_id, LimitSubject.SERVER, None)
             if cap is None:
                 return None
@@ -346,7 +346,7 @@ class Store:
         """A one-off extra in the current window."""
         change = Change(actor_id=actor_id, reason=reason, now=now)
 
-        def work(connection: sqlite3.Connection) -> Balance:
+        def work(connection: Connection) -> Balance:
             terms = limits_table.terms_for(connection, member, default=default)
             return ledger.grant(connection, member, amount_usd_micros, terms=terms, change=change)
 
@@ -358,7 +358,7 @@ class Store:
         """What was settled so far in the current window stops counting; open reservations still count."""
         change = Change(actor_id=actor_id, reason=reason, now=now)
 
-        def work(connection: sqlite3.Connection) -> Balance:
+        def work(connection: Connection) -> Balance:
             terms = limits_table.terms_for(connection, member, default=default)
             return ledger.reset(connection, member, terms=terms, change=change)
 
@@ -476,7 +476,7 @@ class Store:
 
 
 def _balance(
-    connection: sqlite3.Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
+    connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
 ) -> Balance:
     terms = limits_table.terms_for(connection, member, default=default)
     window = ledger.window_of(terms, terms.quota, now)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -13,11 +12,10 @@ from bot.jobs import Failure, Job, JobStatus, Picture, Reply
 from bot.quota import Balance, Limits, LimitSubject, Member
 from bot.store import audit, jobs, ledger, limits
 from bot.store.columns import to_micros
+from bot.store.engine import Connection
 
 
-def admit(
-    connection: sqlite3.Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime
-) -> Balance:
+def admit(connection: Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime) -> Balance:
     """Insert the reply with its jobs and reserve each of them, or raise and leave no trace."""
     _require_one_owner(member, reply)
     jobs.insert_reply(connection, reply)
@@ -37,19 +35,19 @@ def _require_one_owner(member: Member, reply: Reply) -> None:
         raise LedgerError(f"reply {reply.id} is not the one of the member who pays")
 
 
-def move(connection: sqlite3.Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
+def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
     """Move the job to `changes["status"]` from wherever that is legal; None when it is not any more."""
     legal = jobs.sources_of(changes["status"])
     return jobs.job(connection, job_id) if jobs.move(connection, job_id, legal, changes) else None
 
 
-def begin_submission(connection: sqlite3.Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
+def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
     """queued → submitting. Nothing is bought before Discord has shown the reply."""
     return move(connection, job_id, changes) if jobs.is_accepted(connection, job_id) else None
 
 
 def succeed(
-    connection: sqlite3.Connection,
+    connection: Connection,
     job_id: str,
     *,
     charged_usd_micros: int,
@@ -73,9 +71,7 @@ def succeed(
     return jobs.job(connection, job_id)
 
 
-def fail(
-    connection: sqlite3.Connection, job_id: str, failure: Failure, *, house_usd_micros: int, now: datetime
-) -> Job | None:
+def fail(connection: Connection, job_id: str, failure: Failure, *, house_usd_micros: int, now: datetime) -> Job | None:
     """The outcome and the release; the house bears what the provider charges all the same."""
     changes = {
         "status": JobStatus.FAILED,
@@ -89,7 +85,7 @@ def fail(
     return jobs.job(connection, job_id)
 
 
-def ask_to_cancel(connection: sqlite3.Connection, reply_id: str, change: audit.Change) -> Reply | None:
+def ask_to_cancel(connection: Connection, reply_id: str, change: audit.Change) -> Reply | None:
     """Note a moderator's reason on the reply while something of it is under way, and record it."""
     reply = jobs.reply(connection, reply_id)
     if reply is None or reply.is_final:
@@ -101,7 +97,7 @@ def ask_to_cancel(connection: sqlite3.Connection, reply_id: str, change: audit.C
     return jobs.reply(connection, reply_id)
 
 
-def cancel(connection: sqlite3.Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
+def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
     """The outcome and the release."""
     changes = {"status": JobStatus.CANCELLED, "finished_at": to_micros(now)}
     if not jobs.move(connection, job_id, [expected], changes):

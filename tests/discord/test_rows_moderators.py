@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +12,7 @@ from simcord.actors import MemberActor
 
 from bot.jobs import FailureReason, JobStatus
 from bot.policy import Policy
+from bot.store.engine import Connection
 from cogs import refusal_words, words
 from tests.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.discord.stage import Card, Stage
@@ -81,7 +81,7 @@ def shown_to_everybody(stage: Stage) -> None:
 async def everything_written(stage: Stage) -> dict[str, list[tuple[Any, ...]]]:
     """All rows of all tables."""
 
-    def read(db: sqlite3.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    def read(db: Connection) -> dict[str, list[tuple[Any, ...]]]:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {name: sorted(map(tuple, db.execute(f"SELECT * FROM {name}")), key=repr) for name in tables}
 
