@@ -17,7 +17,9 @@ from bot.settings import Settings
 from tests.rows import RowMarks
 
 if TYPE_CHECKING:
+    from bot.place import Place
     from tests.core import Core
+    from tests.postgres_server import PostgresServer
 
 # Shared, slow machines make deadlines per example meaningless; in CI a failure must be repeatable.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -71,6 +73,28 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
 
     async with a_core(tmp_path) as core:
         yield core
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One PostgreSQL server for all tests of this process; without its programs they are skipped."""
+    from tests.postgres_server import PostgresServer
+
+    server = PostgresServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """Where the books of a test lie: what holds on one engine holds on the other."""
+    if request.param == "sqlite":
+        yield tmp_path / "books.sqlite3"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    address = server.fresh()
+    yield address
+    server.drop(address)
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+from bot.place import Place
 from bot.store.engine import Connection
+from bot.store.postgres_database import PostgresDatabase
 from bot.store.sqlite_database import SqliteDatabase
 
 T = TypeVar("T")
-
-Place = Path
-"""Where the books lie."""
 
 
 class Database(Protocol):
@@ -50,4 +49,6 @@ class Database(Protocol):
 
 async def open_database(place: Place) -> Database:
     """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-    return await SqliteDatabase.open(place)
+    if isinstance(place, Path):
+        return await SqliteDatabase.open(place)
+    return await PostgresDatabase.open(place)

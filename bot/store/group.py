@@ -65,6 +65,15 @@ class WorkQueue:
         self._closed = True
         self._queue.put_nowait(None)
 
+    def refuse(self, error: StoreError) -> None:
+        """Nothing can be written now: tell those who wait. Whether it was closed is not forgotten."""
+        while not self._queue.empty():
+            waiting = self._queue.get_nowait()
+            if waiting is None:
+                self._queue.put_nowait(None)
+                return
+            waiting.resolve(Outcome(error=error))
+
     async def next_group(self) -> list[Waiting] | None:
         """At least one waiting transaction, and those that wait behind it; None at the end."""
         group: list[Waiting] = []

@@ -16,13 +16,14 @@ from zoneinfo import ZoneInfo
 from bot.audit import AuditEntry
 from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
+from bot.place import Place
 from bot.policy import Alter, Policy
 from bot.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store import audit, gallery, jobs, ledger, notes, privacy, settings, transactions
 from bot.store import limits as limits_table
 from bot.store.audit import Change
 from bot.store.columns import to_micros
-from bot.store.database import Database, Place, open_database
+from bot.store.database import Database, open_database
 from bot.store.engine import Connection
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 from bot.store.settings import PolicyMemory

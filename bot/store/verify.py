@@ -1,4 +1,4 @@
-"""Verify: proves the books. Every invariant over the whole file, as a list of findings: none when all is well.
+"""Verify: proves the books. Every invariant over the whole database, as a list of findings: none when all is well.
 
 Nothing here trusts a trigger, a CHECK or a running total: each is computed again from the ledger entries.
 """
@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import psycopg
 
 from bot.errors import StoreError
+from bot.place import Place, PostgresAddress
 from bot.quota import format_usd
-from bot.store import schema
+from bot.store import postgres_schema, schema
 from bot.store.columns import QUARTER_MICROS
+from bot.store.engine import Connection, Row
 from bot.store.file import connect_for_reading
+from bot.store.postgres_connection import PostgresConnection, translated_error, unreachable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +44,8 @@ SELECT jobs.id || ' is paid by somebody else'
 FROM jobs JOIN reservations ON job_id = jobs.id
     LEFT JOIN accounts member ON member.id = member_account_id AND member.kind = 'member'
     LEFT JOIN accounts server ON server.id = server_account_id AND server.kind = 'server'
-WHERE member.guild_id IS NOT jobs.guild_id OR server.guild_id IS NOT jobs.guild_id
+WHERE member.guild_id IS NULL OR member.guild_id <> jobs.guild_id
+    OR server.guild_id IS NULL OR server.guild_id <> jobs.guild_id
     OR (member.user_id IS NOT NULL AND jobs.user_id IS NOT NULL AND member.user_id <> jobs.user_id)
 """
 _RESOLVED_WHEN_THE_JOB_ENDS = """
@@ -51,7 +58,8 @@ WHERE state <> CASE
 END
 """
 _CHARGED_AS_SHOWN = """
-SELECT jobs.id || ' shows ' || coalesce(charged_usd_micros, 'nothing') || ', was charged ' || settled_usd_micros
+SELECT jobs.id || ' shows ' || coalesce(CAST(charged_usd_micros AS TEXT), 'nothing') || ', was charged '
+    || settled_usd_micros
 FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micros, 0) <> settled_usd_micros
 """
 _CHARGED_ONLY_FOR_PICTURES = """
@@ -85,7 +93,8 @@ SELECT 'command ' || interaction_id || ' has ' || count(*) || ' replies' FROM re
 GROUP BY interaction_id HAVING count(*) > 1
 """
 _EVERY_REPLY_HAS_ITS_JOBS = """
-SELECT replies.id || ' shows ' || count(jobs.id) || ' jobs, numbered up to ' || coalesce(max(ordinal), 'nothing')
+SELECT replies.id || ' shows ' || count(jobs.id) || ' jobs, numbered up to '
+    || coalesce(CAST(max(ordinal) AS TEXT), 'nothing')
 FROM replies LEFT JOIN jobs ON jobs.reply_id = replies.id GROUP BY replies.id
 HAVING count(jobs.id) = 0 OR max(ordinal) <> count(jobs.id) - 1
 """
@@ -109,16 +118,18 @@ WITH entries AS (
         sum(CASE kind WHEN 'reserve' THEN amount_usd_micros ELSE 0 END) AS reserved,
         sum(CASE kind WHEN 'settle' THEN amount_usd_micros ELSE 0 END) AS settled,
         sum(CASE kind WHEN 'house' THEN amount_usd_micros ELSE 0 END) AS house,
-        sum(amount_usd_micros * ((to_bucket = 'set_aside') - (from_bucket = 'set_aside'))) AS held,
-        max(account_id <> CASE kind WHEN 'house' THEN 2 ELSE
+        sum(CASE 'set_aside' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END)
+            AS held,
+        max(CASE WHEN account_id <> CASE kind WHEN 'house' THEN 2 ELSE
             (SELECT member_account_id FROM reservations WHERE reservations.job_id = ledger.job_id) END
-        ) AS foreign_account
+        THEN 1 ELSE 0 END) AS foreign_accounts
     FROM ledger GROUP BY job_id
 )
 SELECT reservations.job_id || ' does not equal its ledger entries' FROM reservations
     LEFT JOIN entries ON entries.job_id = reservations.job_id
 WHERE reserved_usd_micros <> coalesce(reserved, 0) OR settled_usd_micros <> coalesce(settled, 0)
-    OR house_usd_micros <> coalesce(house, 0) OR held_usd_micros <> coalesce(held, 0) OR coalesce(foreign_account, 0)
+    OR house_usd_micros <> coalesce(house, 0) OR held_usd_micros <> coalesce(held, 0)
+    OR foreign_accounts > 0
 UNION ALL
 SELECT job_id || ' has ledger entries but no reservation' FROM entries
 WHERE job_id NOT IN (SELECT job_id FROM reservations)
@@ -156,6 +167,7 @@ _RULES = {
 WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
 FORGIVEN = "forgiven is what the resets forgave"
 SOUND_FILE = "the file is sound"
+SOUND_REFERENCES = "every row refers to one that is there"
 SCHEMA = "the schema is the program's"
 
 _HISTORY = """
@@ -167,6 +179,11 @@ WHERE ledger.kind <> 'house' ORDER BY ledger.id
 """
 _RESETS = "SELECT * FROM adjustments WHERE kind = 'reset' ORDER BY through_ledger_id, id"
 _FORGIVEN = "SELECT account_id, quarter, forgiven_usd_micros FROM totals"
+
+
+def verify_place(place: Place) -> list[Finding]:
+    """Every invariant of the books that lie there, also while they are in use. Raises StoreError, DatabaseUnusable."""
+    return verify_file(place) if isinstance(place, Path) else verify_server(place)
 
 
 def verify_file(path: Path) -> list[Finding]:
@@ -182,29 +199,57 @@ def verify_file(path: Path) -> list[Finding]:
         raise schema.unusable(path, f"is damaged ({error})") from error
 
 
+def verify_server(address: PostgresAddress) -> list[Finding]:
+    """As `verify_file`, of a database on a server."""
+    try:
+        connection = PostgresConnection.open(address)
+    except psycopg.Error as error:
+        raise unreachable(address, error) from error
+    try:
+        if not postgres_schema.check_ours(connection, address):
+            raise StoreError(f"There are no books in {address}.")
+        connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        expected = postgres_schema.expected_objects(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        findings = list(_of_schema(expected, postgres_schema.objects(connection)))
+        findings += [Finding(rule=SOUND_REFERENCES, detail=what) for what in postgres_schema.orphans(connection)]
+        return [*findings, *_of_books(connection, connection.stream)]
+    except psycopg.Error as error:
+        raise translated_error(error, address) from error
+    finally:
+        connection.close()
+
+
 def verify(connection: sqlite3.Connection) -> list[Finding]:
     """Every invariant, on one consistent picture of the file."""
     connection.execute("BEGIN")
     try:
-        return list(_findings(connection))
+        return [*_of_file(connection), *_of_books(connection, connection.execute)]
     finally:
         connection.execute("ROLLBACK")
 
 
-def _findings(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _of_file(connection: sqlite3.Connection) -> Iterator[Finding]:
     for (word,) in connection.execute("PRAGMA integrity_check"):
         if word != "ok":
             yield Finding(rule=SOUND_FILE, detail=word)
     for row in connection.execute("PRAGMA foreign_key_check"):
         yield Finding(rule=SOUND_FILE, detail=f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}")
-    expected, actual = schema.expected_objects(), schema.schema_objects(connection)
+    yield from _of_schema(schema.expected_objects(), schema.schema_objects(connection))
+
+
+def _of_schema(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
             yield Finding(rule=SCHEMA, detail=f"{name} is missing, changed or not ours")
+
+
+def _of_books(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
+    """`stream` reads what may be big."""
     for rule, query in _RULES.items():
         for (detail,) in connection.execute(query):
             yield Finding(rule=rule, detail=detail)
-    yield from _replay(connection)
+    yield from _replay(connection, stream)
 
 
 @dataclass(slots=True)
@@ -229,11 +274,11 @@ class _Account:
                 self.forgiven[quarter] = amount
 
 
-def _replay(connection: sqlite3.Connection) -> Iterator[Finding]:
+def _replay(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
     """Tell the history again, entry by entry: was each reservation within its quota at the moment it was granted?"""
     accounts: defaultdict[int, _Account] = defaultdict(_Account)
     resets = connection.execute(_RESETS).fetchall()[::-1]
-    for row in connection.execute(_HISTORY):
+    for row in stream(_HISTORY):
         while resets and resets[-1]["through_ledger_id"] < row["ledger_id"]:
             _forgive(accounts, resets.pop())
         account, quarter, amount = accounts[row["account_id"]], row["quarter"], row["amount"]
@@ -256,9 +301,9 @@ def _replay(connection: sqlite3.Connection) -> Iterator[Finding]:
             yield Finding(rule=FORGIVEN, detail=detail)
 
 
-def _forgive(accounts: defaultdict[int, _Account], reset: sqlite3.Row) -> None:
+def _forgive(accounts: defaultdict[int, _Account], reset: Row) -> None:
     accounts[reset["account_id"]].forgive(*_quarters(reset))
 
 
-def _quarters(row: sqlite3.Row) -> tuple[int, int]:
+def _quarters(row: Row) -> tuple[int, int]:
     return row["window_start_at"] // QUARTER_MICROS, row["window_end_at"] // QUARTER_MICROS

@@ -1,0 +1,66 @@
+"""Place: where the books lie, a file or a PostgreSQL server, as the setting DATABASE_URL says."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+
+_POSTGRESQL = ("postgresql", "postgres")
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresAddress:
+    """A database on a PostgreSQL server. `str()` names it without its password; only `url` has that."""
+
+    url: str = field(repr=False)
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        # Not the query: a password may stand there as well.
+        return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never appear in a log or an error."""
+        parts = urlsplit(self.url)
+        given = [parts.password or "", *parse_qs(parts.query).get("password", ())]
+        found = {secret for text in given if text for secret in (text, unquote(text))}
+        return tuple(sorted(found, key=len, reverse=True))
+
+    def hide(self, text: str) -> str:
+        """`text` without the password."""
+        for secret in self.secrets:
+            text = text.replace(secret, "…")
+        return text
+
+
+Place = Path | PostgresAddress
+
+
+def parse_place(text: str) -> Place:
+    """`sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` absolute. Raises ValueError."""
+    text = text.strip()
+    if text.partition("://")[0] in _POSTGRESQL:
+        return _parse_postgres(text)
+    path = text.removeprefix("sqlite:///")
+    # An in-memory database would forget the books.
+    if path == text or not path or path.startswith(":") or "?" in path or path.endswith("/"):
+        raise ValueError("not a database address")
+    return Path(path)
+
+
+def _parse_postgres(text: str) -> PostgresAddress:
+    if any(character.isspace() or not character.isprintable() for character in text):
+        raise ValueError("not a database address")
+    parts = urlsplit(text)
+    # A server that is named in neither place would be whatever the machine has; a name that is not given, the user's.
+    if (
+        not (parts.netloc.rpartition("@")[2] or "host" in parse_qs(parts.query))
+        or len(parts.path) < 2
+        or parts.fragment
+    ):
+        raise ValueError("not a database address")
+    if "/" in parts.path[1:]:
+        raise ValueError("not a database address")
+    return PostgresAddress(text)

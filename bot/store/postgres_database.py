@@ -1,0 +1,168 @@
+"""PostgreSQL: the books on a server, which other processes may use at the same time.
+
+One session writes (see postgres_writer.py) and a few read, each on a thread of its own, so that the same synchronous
+functions run here as on a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+import psycopg
+
+from bot.errors import StoreError
+from bot.place import PostgresAddress
+from bot.store import postgres_schema
+from bot.store.engine import Connection, Work
+from bot.store.group import Outcome, WorkQueue
+from bot.store.postgres_connection import PostgresConnection, translated_error, unreachable
+from bot.store.postgres_session import Session
+from bot.store.postgres_writer import InDoubtError, Writer
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_READERS = 3
+_ATTEMPTS = 3
+_ASK_AGAIN_SECONDS = 0.2
+_CLOSING_SECONDS = 30.0
+
+
+class PostgresDatabase:
+    """Open with `await PostgresDatabase.open(address)`; close with `await database.close()`."""
+
+    is_shared = True
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self.address = address
+        self._session = Session(address, "database writer")
+        self._writer = Writer(self._session)
+        self._readers: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
+        for number in range(_READERS):
+            self._readers.put_nowait(Session(address, f"database reader {number}"))
+        self._queue = WorkQueue()
+        self._closing_at: float | None = None
+        self._writing = asyncio.create_task(self._write_groups(), name="database writer")
+
+    @classmethod
+    async def open(cls, address: PostgresAddress) -> Self:
+        """Connect, and bring an empty or older schema to the newest version.
+
+        Raises DatabaseUnusable when the schema is newer, damaged or not ours, or StoreError.
+        """
+        await asyncio.to_thread(_prepare, address)
+        return cls(address)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        """As `Database.write`. When the connection breaks during COMMIT this waits until the outcome is known."""
+        return await self._queue.run(cast("Work", work))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """As `Database.read`. A reading that lost its connection is done again on a new one."""
+        if self._queue.is_closed:
+            raise StoreError("The database is closed.")
+        session = await self._readers.get()
+        future = session.run(partial(_read, session, work))
+        future.add_done_callback(partial(self._has_read, session))
+        return await asyncio.shield(future)
+
+    async def overwrite_forgotten(self) -> None:
+        """Nothing to do: the server's own vacuum frees the old versions of rows, and its log is the operator's."""
+
+    async def backup_to(self, target: Path) -> None:
+        """Refuses: a server is backed up with its own tools."""
+        raise StoreError(
+            f"A PostgreSQL database is backed up with its own tools, for example: pg_dump --format=custom "
+            f"--file={target} --dbname=ADDRESS"
+        )
+
+    async def close(self) -> None:
+        """Finish what is waiting, then close. Safe to call twice."""
+        if self._queue.is_closed:
+            return
+        self._closing_at = asyncio.get_running_loop().time()
+        self._queue.close()
+        await asyncio.wait([self._writing])
+        await self._session.run(self._writer.leave)
+        await self._session.close()
+        for _ in range(_READERS):
+            await (await self._readers.get()).close()
+
+    def _has_read(self, session: Session, future: asyncio.Future[Any]) -> None:
+        self._readers.put_nowait(session)
+        if not future.cancelled():
+            future.exception()  # its caller may be gone; then nobody wants to hear of it
+
+    # -- writing ------------------------------------------------------------------------------------------
+
+    async def _write_groups(self) -> None:
+        while (group := await self._queue.next_group()) is not None:
+            try:
+                outcomes = await self._commit([waiting.work for waiting in group])
+            except Exception as error:
+                # A defect of ours, not of one caller's work; the callers must not wait for ever.
+                outcomes = [Outcome(error=error)] * len(group)
+            for waiting, outcome in zip(group, outcomes, strict=True):
+                waiting.resolve(outcome)
+
+    async def _commit(self, group: list[Work]) -> list[Outcome]:
+        while True:
+            try:
+                return await self._session.run(partial(self._writer.commit, group))
+            except InDoubtError as doubt:
+                _log.warning("the connection to the database broke during COMMIT; asking what became of it")
+                if await self._has_committed():
+                    return doubt.outcomes
+                # Certainly not: it may be run again.
+
+    async def _has_committed(self) -> bool:
+        """Asks until there is an answer. Whoever wants to write in the meantime hears that the server is not there."""
+        while True:
+            try:
+                return await self._session.run(self._writer.has_committed)
+            except StoreError as error:
+                self._queue.refuse(error)
+                if (
+                    self._closing_at is not None
+                    and asyncio.get_running_loop().time() > self._closing_at + _CLOSING_SECONDS
+                ):
+                    raise StoreError(
+                        f"Whether the last change was written is not known. {error} The books are right either way."
+                    ) from error
+                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+
+def _prepare(address: PostgresAddress) -> None:
+    try:
+        connection = PostgresConnection.open(address)
+    except psycopg.Error as error:
+        raise unreachable(address, error) from error
+    try:
+        postgres_schema.prepare(connection, address)
+    except psycopg.Error as error:
+        raise StoreError(f"The database {address} cannot be opened: {translated_error(error, address)}") from error
+    finally:
+        connection.close()
+
+
+def _read(session: Session, work: Callable[[Connection], T]) -> T:
+    for attempt in range(1, _ATTEMPTS + 1):
+        connection = session.connection()
+        try:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            return work(connection)
+        except psycopg.Error as error:
+            if connection.is_broken_by(error):
+                session.drop()
+                if attempt < _ATTEMPTS:
+                    continue
+            raise translated_error(error, session.address) from error
+        finally:
+            connection.rollback()
+    raise AssertionError("unreachable")
