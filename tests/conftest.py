@@ -17,7 +17,7 @@ from bot.settings import Settings
 from tests.rows import RowMarks
 
 if TYPE_CHECKING:
-    from bot.place import Place
+    from bot.location import Location
     from tests.core import Core
     from tests.postgres_server import PostgresServer
 
@@ -75,18 +75,23 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
         yield core
 
 
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    """One PostgreSQL server for all tests of this process; without its programs they are skipped."""
-    from tests.postgres_server import PostgresServer
+def pytest_unconfigure() -> None:
+    """Whatever was started for the tests ends with them."""
+    from tests.postgres_server import stop_the_server
 
-    server = PostgresServer()
-    yield server
-    server.close()
+    stop_the_server()
+
+
+@pytest.fixture
+def postgres() -> PostgresServer:
+    """The PostgreSQL server of this process; where there is none to start the test is skipped."""
+    from tests.postgres_server import the_server
+
+    return the_server()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """Where the books of a test lie: what holds on one engine holds on the other."""
     if request.param == "sqlite":
         yield tmp_path / "books.sqlite3"

@@ -21,7 +21,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store import postgres_database
 
 _numbers = count(1)
@@ -161,3 +161,19 @@ class PostgresServer:
         with psycopg.connect(self.url(database), autocommit=True) as connection:
             cursor = connection.execute(statement.encode())
             return cursor.fetchall() if cursor.description else []
+
+
+_running: list[PostgresServer] = []
+
+
+def the_server() -> PostgresServer:
+    """The one server of this process, started at the first use; without its programs the test is skipped."""
+    if not _running:
+        _running.append(PostgresServer())
+    return _running[0]
+
+
+def stop_the_server() -> None:
+    """At the end of all tests."""
+    while _running:
+        _running.pop().close()

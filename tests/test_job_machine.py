@@ -7,7 +7,7 @@ with it.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -20,11 +20,8 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invar
 from bot.errors import LedgerError
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.store.database import Database
-from bot.store.engine import Connection
-from bot.store.schema import migrate
-from bot.store.sqlite_database import commit_group
 from bot.store.store import Store
-from bot.store.verify import verify
+from tests.books import new_books
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, limits
 
 T = TypeVar("T")
@@ -80,33 +77,13 @@ class Order:
         return all(life.finished_at for life in self.lives)
 
 
-class Books:
-    """The database without its threads: every transaction at once, on a connection in memory."""
-
-    is_shared = False
-
-    def __init__(self) -> None:
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.row_factory = sqlite3.Row
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        migrate(self.connection)
-
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        [outcome] = commit_group(self.connection, [work])
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
-
-    async def read(self, work: Callable[[Connection], T]) -> T:
-        return work(self.connection)
-
-
 class JobMachine(RuleBasedStateMachine):
+    engine = "sqlite"
     jobs = Bundle("jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.books = Books()
+        self.books = new_books(self.engine)
         self.store = Store(cast("Database", self.books))
         self.now = NOON
         self.orders: dict[str, Order] = {}
@@ -201,7 +178,7 @@ class JobMachine(RuleBasedStateMachine):
         sources = (JobStatus.SUBMITTING, JobStatus.UNCERTAIN)
         work = self.store.mark_running(job_id, remote_id=remote_id)
         if self.lives[job_id].status in sources and any(life.remote_id == remote_id for life in self.lives.values()):
-            with pytest.raises(sqlite3.IntegrityError):  # one picture is never two members'
+            with pytest.raises((sqlite3.IntegrityError, LedgerError)):  # one picture is never two members'
                 self.run(work)
         elif life := self.moves(job_id, work, *sources):
             life.status, life.remote_id = JobStatus.RUNNING, remote_id
@@ -268,13 +245,21 @@ class JobMachine(RuleBasedStateMachine):
                 reply = self.run(self.store.reply(reply_id))
                 assert reply is not None
                 self.agree_on(reply)
-            assert verify(self.books.connection) == []
+            assert self.books.findings() == []
         finally:
-            self.books.connection.close()
+            self.books.close()
 
 
 TestJobs = JobMachine.TestCase
 TestJobs.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+class JobMachineOnPostgres(JobMachine):
+    engine = "postgresql"
+
+
+TestJobsOnPostgres = JobMachineOnPostgres.TestCase
+TestJobsOnPostgres.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.torture

@@ -24,10 +24,11 @@ from bot.errors import (
     TooManyRunning,
 )
 from bot.jobs import Failure, FailureReason, JobStatus
+from bot.location import Location
 from bot.quota import Balance, Limits, LimitSubject, Member, Period, Quota, QuotaSource, SpendReport, Window
 from bot.store import ledger
 from bot.store.store import Store
-from bot.store.verify import verify_file
+from bot.store.verify import verify_location
 from tests.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
 
@@ -36,11 +37,11 @@ FAILED = Failure(reason=FailureReason.PROVIDER_FAILED, hint="try again")
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
+async def store(location: Location) -> AsyncIterator[Store]:
     """An open store whose books are proved when the test is over."""
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(location) as store:
         yield store
-    assert verify_file(tmp_path / "books.sqlite3") == []
+    assert verify_location(location) == []
 
 
 async def admit(
@@ -511,15 +512,16 @@ async def test_in_a_report_who_spent_the_same_stand_in_a_fixed_order(store: Stor
     assert [line.user_id for line in (await store.spend_report(1, days)).lines] == [ADA.user_id, BOB.user_id]
 
 
-async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(store: Store) -> None:
-    plan = await store._database.read(
-        lambda connection: [
-            row["detail"]
-            for row in connection.execute(
-                f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART.sqlite}", {"account_id": 1, "parts": "[[0, 1]]"}
-            )
-        ]
-    )
+async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(tmp_path: Path) -> None:
+    async with await Store.open(tmp_path / "books.sqlite3") as store:
+        plan = await store._database.read(
+            lambda connection: [
+                row["detail"]
+                for row in connection.execute(
+                    f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART.sqlite}", {"account_id": 1, "parts": "[[0, 1]]"}
+                )
+            ]
+        )
     of_the_server = "SEARCH reservations USING INDEX reservations_by_server (server_account_id=? AND reserved_at>? AND"
     assert plan[0].startswith("SCAN parts")
     assert plan[1].startswith(of_the_server)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -23,9 +22,7 @@ from bot.store import limits as limits_table
 from bot.store.audit import Change
 from bot.store.columns import to_micros
 from bot.store.engine import Connection
-from bot.store.schema import migrate
-from bot.store.sqlite_database import commit_group
-from bot.store.verify import verify
+from tests.books import new_books
 from tests.store_samples import a_command, a_picture
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
@@ -180,22 +177,18 @@ class Model:
 
 
 class LedgerMachine(RuleBasedStateMachine):
+    engine = "sqlite"
     open_jobs = Bundle("open_jobs")
 
     def __init__(self) -> None:
         super().__init__()
-        self.connection = sqlite3.connect(":memory:", isolation_level=None)
-        self.connection.row_factory = sqlite3.Row
-        self.connection.execute("PRAGMA foreign_keys = ON")
-        migrate(self.connection)
+        self.books = new_books(self.engine)
+        self.connection = self.books.connection
         self.model = Model()
         self.now = STARTS[0]
 
     def write(self, work: Callable[[Connection], Any]) -> Any:
-        [outcome] = commit_group(self.connection, [work])
-        if outcome.error is not None:
-            raise outcome.error
-        return outcome.value
+        return self.books.write_now(work)
 
     @property
     def change(self) -> Change:
@@ -377,13 +370,21 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            assert verify(self.connection) == []
+            assert self.books.findings() == []
         finally:
-            self.connection.close()
+            self.books.close()
 
 
 TestLedger = LedgerMachine.TestCase
 TestLedger.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+class LedgerMachineOnPostgres(LedgerMachine):
+    engine = "postgresql"
+
+
+TestLedgerOnPostgres = LedgerMachineOnPostgres.TestCase
+TestLedgerOnPostgres.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.torture

@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from bot import wordlist
 from bot.audit import Channel, Language, Models, Name, Standing
 from bot.errors import ListFull, NotAllowedHere
+from bot.location import Location
 from bot.pattern import Pattern
 from bot.policy import MOST_ENTRIES, Alter, Layer, Place, Policy
 from bot.quota import Period, Window
 from bot.store import settings
 from bot.store.store import Store
+from tests.postgres_server import PostgresServer
 from tests.store_samples import ADA, NOON, a_command, limits
 
 GUILD, CHANNEL, PARENT, CATEGORY = 1, 10, 11, 12
@@ -257,8 +259,8 @@ def test_a_list_takes_so_many_entries_and_then_says_so(alter: Callable[[Policy, 
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncGenerator[Store]:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+async def store(location: Location) -> AsyncGenerator[Store]:
+    async with await Store.open(location) as store:
         yield store
 
 
@@ -277,12 +279,12 @@ FULL = Policy(
 )
 
 
-async def test_a_policy_survives_a_restart_and_concerns_its_server_alone(tmp_path: Path) -> None:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+async def test_a_policy_survives_a_restart_and_concerns_its_server_alone(location: Location) -> None:
+    async with await Store.open(location) as store:
         assert await store.policy(GUILD) == Policy()
         assert await change(store, lambda policy: FULL) == (Policy(), FULL)
         assert await store.policy(GUILD) == FULL
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(location) as store:
         assert await store.policy(GUILD) == FULL
         assert await store.policy(2) == Policy()
         assert (await store.time_zone(GUILD)).key == "UTC"
@@ -309,14 +311,23 @@ async def test_every_difference_is_recorded_with_old_and_new(store: Store) -> No
     assert {(entry.actor_id, entry.subject, entry.reason) for entry in entries[:-1]} == {(5, "server", "house rules")}
 
 
-async def test_an_order_asks_memory_not_the_file(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    await store.policy(GUILD)
+async def test_an_order_asks_memory_not_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with await Store.open(tmp_path / "books.sqlite3") as store:
+        await store.policy(GUILD)
 
-    def never(*args: Any, **kwargs: Any) -> None:
-        raise AssertionError("read again")
+        def never(*args: Any, **kwargs: Any) -> None:
+            raise AssertionError("read again")
 
-    monkeypatch.setattr(settings, "policy", never)
-    assert await store.policy(GUILD) == Policy()
+        monkeypatch.setattr(settings, "policy", never)
+        assert await store.policy(GUILD) == Policy()
+
+
+async def test_what_another_process_decides_counts_at_once(postgres: PostgresServer) -> None:
+    address = postgres.fresh()
+    async with await Store.open(address) as ours, await Store.open(address) as theirs:
+        assert await ours.policy(GUILD) == Policy()
+        await change(theirs, lambda policy: FULL)
+        assert await ours.policy(GUILD) == FULL
 
 
 async def test_two_moderators_at_once_lose_nothing_of_each_other(store: Store) -> None:

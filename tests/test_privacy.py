@@ -22,12 +22,14 @@ import time_machine
 from bot import app
 from bot.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
+from bot.location import Location
 from bot.pictures import PictureStore
 from bot.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store import privacy
 from bot.store.privacy import RETENTION
 from bot.store.store import Store
-from bot.store.verify import verify_file
+from bot.store.verify import verify_location
+from tests.books import everything_in, rows
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
 
 BOB = Member(guild_id=1, user_id=8)
@@ -43,11 +45,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def store(path: Path) -> AsyncIterator[Store]:
+async def store(location: Location) -> AsyncIterator[Store]:
     """An open store whose books are proved when the test is over."""
-    async with await Store.open(path) as store:
+    async with await Store.open(location) as store:
         yield store
-    assert verify_file(path) == []
+    assert verify_location(location) == []
 
 
 async def delivered(
@@ -76,13 +78,6 @@ async def delivered(
     found = await store.reply(reply.id)
     assert found is not None
     return found
-
-
-def everything_in(path: Path) -> str:
-    """Every value of every row."""
-    with closing(sqlite3.connect(path)) as connection:
-        tables = [row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
-        return "\n".join(repr(row) for table in tables for row in connection.execute(f"SELECT * FROM {table}"))
 
 
 # -- the export -----------------------------------------------------------------------------------------
@@ -177,7 +172,7 @@ async def test_the_export_of_a_stranger_is_empty(store: Store) -> None:
 # -- forgetting on request -------------------------------------------------------------------------------
 
 
-async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_file(store: Store, path: Path) -> None:
+async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Store, location: Location) -> None:
     member = Member(guild_id=1, user_id=777_000_777, role_ids=(555_000_555,))
     await delivered(store, member=member, images=(SOURCE,))
     await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
@@ -188,17 +183,17 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_file(store: Stor
     await store.set_delivery(failed.id, Delivery.IMPOSSIBLE)
     await store.set_blocked(1, 8, True, actor_id=member.user_id, reason="as a moderator", now=NOON)
     await store.reset(member, default=A_DOLLAR_A_DAY, actor_id=99, reason="for the lighthouse", now=NOON)
-    before = everything_in(path)
+    before = everything_in(location)
     later = NOON + timedelta(days=40)
     personal = ("lighthouse", "777000777", "555000555", "4711", "815", "a-token", "as a moderator", "provider.invalid")
     assert [word for word in personal if word not in before] == []
 
     assert await store.forget_member(member.user_id, now=NOON) == {"ab" * 32, SOURCE.sha256}
 
-    left = everything_in(path)
+    left = everything_in(location)
     assert [word for word in personal if word in left] == ["777000777"]  # the holder of the account, for this month
     await store.forget_old(now=later)
-    assert "777000777" not in everything_in(path)
+    assert "777000777" not in everything_in(location)
     assert (await store.footprint(member.user_id)).commands == 0
     assert await store.house_usd_micros() == 80_000
 
@@ -212,17 +207,18 @@ async def test_f59_what_was_forgotten_is_overwritten_in_the_file_itself(path: Pa
         await store.forget_member(ADA.user_id, now=NOON)
         assert b"lighthouse" not in path.read_bytes()
         assert path.with_name(f"{path.name}-wal").stat().st_size == 0
-        assert verify_file(path) == []
+        assert verify_location(path) == []
 
 
-async def test_somebody_who_reads_for_long_holds_up_no_forgetting(store: Store, path: Path) -> None:
-    await delivered(store)
-    with closing(sqlite3.connect(path)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM jobs").fetchall()
-        async with asyncio.timeout(2):
-            await store.forget_member(ADA.user_id, now=NOON)
-            await delivered(store)
+async def test_somebody_who_reads_for_long_holds_up_no_forgetting(path: Path) -> None:
+    async with await Store.open(path) as store:
+        await delivered(store)
+        with closing(sqlite3.connect(path)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM jobs").fetchall()
+            async with asyncio.timeout(2):
+                await store.forget_member(ADA.user_id, now=NOON)
+                await delivered(store)
 
 
 async def test_forgetting_one_member_leaves_the_others_alone(store: Store) -> None:
@@ -321,15 +317,14 @@ async def test_forgetting_lifts_neither_a_block_nor_an_own_limit(store: Store) -
     ],
 )
 async def test_the_name_on_an_account_goes_when_the_last_window_that_counts_it_has_ended(
-    store: Store, path: Path, zone: str, asked_at: tuple[int, ...], last_kept: tuple[int, ...], first_gone: Any
+    store: Store, location: Location, zone: str, asked_at: tuple[int, ...], last_kept: tuple[int, ...], first_gone: Any
 ) -> None:
     def at(parts: tuple[int, ...]) -> datetime:
         return datetime(parts[0], parts[1], parts[2], parts[3], tzinfo=UTC)
 
     def holders() -> list[tuple[int | None, bool]]:
-        with closing(sqlite3.connect(path)) as connection:
-            query = "SELECT user_id, closed_at IS NULL FROM accounts WHERE kind = 'member' ORDER BY id"
-            return [(user_id, bool(is_open)) for user_id, is_open in connection.execute(query)]
+        query = "SELECT user_id, closed_at IS NULL FROM accounts WHERE kind = 'member' ORDER BY id"
+        return [(user_id, bool(is_open)) for user_id, is_open in rows(location, query)]
 
     await store.set_time_zone(1, ZoneInfo(zone), actor_id=MODERATOR_ID, reason=None, now=at(asked_at))
     await delivered(store, now=at(asked_at))
@@ -390,7 +385,9 @@ async def test_an_interaction_token_is_erased_once_it_is_dead(store: Store) -> N
     assert (await store.reply(reply.id)) == replace(reply, address=replace(reply.address, token=None))
 
 
-async def test_the_same_command_event_is_still_known_for_as_long_as_it_may_come_again(store: Store, path: Path) -> None:
+async def test_the_same_command_event_is_still_known_for_as_long_as_it_may_come_again(
+    store: Store, location: Location
+) -> None:
     reply = await delivered(store)
     await store.forget_member(ADA.user_id, now=NOON)
     forgotten = await store.reply(reply.id)

@@ -13,10 +13,11 @@ import pytest
 
 from bot.errors import BadOption, ModelUnavailable, OperatorCapReached, QuotaExceeded, ServerCapReached
 from bot.jobs import JobStatus
+from bot.location import Location
 from bot.models import Model
 from bot.quota import LimitSubject, Member, Period, Quota
 from bot.store.store import Store
-from bot.store.verify import verify_file
+from bot.store.verify import verify_location
 from sandbox.plans import Ending, Plan
 from tests.catalogue_samples import CATALOGUE, EVERY_MODEL, plainest
 from tests.core import ADA, PRICE, Core, a_core
@@ -27,11 +28,11 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
+async def store(location: Location) -> AsyncIterator[Store]:
     """An open store whose books are proved when the test is over."""
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(location) as store:
         yield store
-    assert verify_file(tmp_path / "books.sqlite3") == []
+    assert verify_location(location) == []
 
 
 async def admit(store: Store, member: Member, amount: int, *, now: datetime = NOON) -> None:

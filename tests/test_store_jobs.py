@@ -7,7 +7,6 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,11 +24,12 @@ from bot.jobs import (
     JobStatus,
     Reply,
 )
+from bot.location import Location
 from bot.quota import LimitSubject, Member, Period, Quota
 from bot.store import schema
 from bot.store.privacy import RETENTION
 from bot.store.store import Store
-from bot.store.verify import verify_file
+from bot.store.verify import verify_location
 from tests.store_samples import (
     A_DOLLAR_A_DAY,
     ADA,
@@ -55,10 +55,10 @@ REFERENCE = replace(SOURCE, sha256="ef" * 32, role=ImageRole.REFERENCE, public_u
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+async def store(location: Location) -> AsyncIterator[Store]:
+    async with await Store.open(location) as store:
         yield store
-    assert verify_file(tmp_path / "books.sqlite3") == []
+    assert verify_location(location) == []
 
 
 async def the_job(store: Store, job_id: str) -> Job:

@@ -9,39 +9,25 @@ import pytest
 
 from bot.errors import DatabaseUnusable, StoreError
 from bot.jobs import Failure, FailureReason
+from bot.location import Location
 from bot.store import verify
-from bot.store.file import connect
 from bot.store.store import Store
+from tests.books import tamper
 from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
 
 
 @pytest.fixture
-async def path(tmp_path: Path) -> Path:
-    """Books with one job of each sort."""
-    path = tmp_path / "books.sqlite3"
-    async with await Store.open(path) as store:
+async def books(location: Location) -> Location:
+    """With one job of each sort."""
+    async with await Store.open(location) as store:
         settled = await admitted(store, 80_000)
         await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
         failed = await admitted(store, 70_000)
         await store.fail(failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=70_000)
         await admitted(store, 10_000, 20_000)
-        assert verify.verify_file(path) == []  # while it is in use
-    return path
-
-
-def tamper(path: Path, *statements: str) -> None:
-    """Change the file as nobody can through the store: without triggers, checks and foreign keys."""
-    connection = connect(path)
-    triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
-    connection.execute("PRAGMA ignore_check_constraints = ON")
-    for name, _ in triggers:
-        connection.execute(f"DROP TRIGGER {name}")
-    for statement in statements:
-        connection.execute(statement)
-    for _, sql in triggers:
-        connection.execute(sql)
-    connection.close()
+        assert verify.verify_location(location) == []  # while it is in use
+    return location
 
 
 @pytest.mark.parametrize(
@@ -61,7 +47,7 @@ def tamper(path: Path, *statements: str) -> None:
             "UPDATE reservations SET settled_usd_micros = 80001 WHERE state = 'settled'",
             "never charged more than reserved",
         ),
-        ("UPDATE replies SET accepted = 0", "nothing is sent before Discord accepted the reply"),
+        ("UPDATE replies SET accepted = FALSE", "nothing is sent before Discord accepted the reply"),
         ("UPDATE jobs SET ordinal = 5 WHERE ordinal = 1", "every reply has its jobs"),
         ("UPDATE ledger SET from_bucket = 'spent' WHERE kind = 'reserve'", "every transfer sums to zero"),
         ("UPDATE ledger SET amount_usd_micros = -1 WHERE kind = 'house'", "every transfer sums to zero"),
@@ -74,15 +60,15 @@ def tamper(path: Path, *statements: str) -> None:
         ("UPDATE reservations SET limit_usd_micros = 9999", verify.WITHIN_QUOTA),
         ("UPDATE totals SET forgiven_usd_micros = 5 WHERE account_id = 1", verify.FORGIVEN),
         ("DELETE FROM adjustments", verify.FORGIVEN),
-        ("CREATE TABLE theirs (x)", verify.SCHEMA),
+        ("CREATE INDEX theirs ON jobs (prompt)", verify.SCHEMA),
         ("DROP INDEX jobs_by_member", verify.SCHEMA),
-        ("DELETE FROM replies", verify.SOUND_FILE),
-        ("UPDATE jobs SET status = 'gone'", verify.SOUND_FILE),
+        ("DELETE FROM replies", verify.SOUND),
+        ("UPDATE jobs SET status = 'gone'", verify.SOUND),
     ],
 )
-async def test_what_was_tampered_with_is_found(path: Path, statement: str, rule: str) -> None:
-    tamper(path, statement)
-    assert rule in {finding.rule for finding in verify.verify_file(path)}
+async def test_what_was_tampered_with_is_found(books: Location, statement: str, rule: str) -> None:
+    tamper(books, statement)
+    assert rule in {finding.rule for finding in verify.verify_location(books)}
 
 
 @pytest.mark.parametrize(
@@ -100,22 +86,24 @@ async def test_what_was_tampered_with_is_found(path: Path, statement: str, rule:
         ("jobs_remote", "UPDATE jobs SET remote_id = 'same'", "a remote job belongs to one job"),
     ],
 )
-async def test_what_a_missing_index_let_in_is_found(path: Path, index: str, statement: str, rule: str) -> None:
-    tamper(path, f"DROP INDEX {index}", statement)
-    assert rule in {finding.rule for finding in verify.verify_file(path)}
+async def test_what_a_missing_index_let_in_is_found(books: Location, index: str, statement: str, rule: str) -> None:
+    tamper(books, f"DROP INDEX {index}", statement)
+    assert rule in {finding.rule for finding in verify.verify_location(books)}
 
 
-async def test_a_member_who_was_forgotten_leaves_sound_books(path: Path) -> None:
+async def test_a_member_who_was_forgotten_leaves_sound_books(books: Location) -> None:
     tamper(
-        path,
+        books,
         "UPDATE accounts SET user_id = NULL",
         "UPDATE jobs SET user_id = NULL",
         "UPDATE replies SET user_id = NULL",
     )
-    assert verify.verify_file(path) == []
+    assert verify.verify_location(books) == []
 
 
-async def test_what_is_no_database_of_ours_cannot_be_verified(path: Path, tmp_path: Path) -> None:
+async def test_what_is_no_database_of_ours_cannot_be_verified(tmp_path: Path) -> None:
+    path = tmp_path / "books.sqlite3"
+    await (await Store.open(path)).close()
     with pytest.raises(StoreError, match="no database"):
         verify.verify_file(tmp_path / "missing")
     (tmp_path / "rubbish").write_bytes(b"rubbish")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bot.place import Place
+from bot.location import Location
 from bot.store.engine import Connection
 from bot.store.postgres_database import PostgresDatabase
 from bot.store.sqlite_database import SqliteDatabase
@@ -47,8 +47,8 @@ class Database(Protocol):
         ...
 
 
-async def open_database(place: Place) -> Database:
+async def open_database(location: Location) -> Database:
     """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-    if isinstance(place, Path):
-        return await SqliteDatabase.open(place)
-    return await PostgresDatabase.open(place)
+    if isinstance(location, Path):
+        return await SqliteDatabase.open(location)
+    return await PostgresDatabase.open(location)

@@ -22,7 +22,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
 from bot.errors import LedgerError, StoreError
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store.engine import Cursor, Parameters
 
 _CONNECT = {

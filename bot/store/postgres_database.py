@@ -16,7 +16,7 @@ from typing import Any, Self, TypeVar, cast
 import psycopg
 
 from bot.errors import StoreError
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store import postgres_schema
 from bot.store.engine import Connection, Work
 from bot.store.group import Outcome, WorkQueue

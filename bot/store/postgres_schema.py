@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from bot.errors import DatabaseUnusable
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store.postgres_connection import PostgresConnection
 from bot.store.schema import APPLICATION_ID
 
@@ -72,6 +72,11 @@ FROM pg_trigger JOIN ours ON ours.oid = tgrelid WHERE NOT tgisinternal
 UNION ALL
 SELECT 'function ' || proname, prosrc FROM pg_proc WHERE pronamespace = CAST(current_schema() AS REGNAMESPACE)
 """
+_CHECKS = """
+SELECT conrelid::regclass::text AS child, conname, pg_get_expr(conbin, conrelid) AS condition
+FROM pg_constraint WHERE contype = 'c' AND connamespace = CAST(current_schema() AS REGNAMESPACE) AND conrelid <> 0
+ORDER BY conname
+"""
 _FOREIGN_KEYS = """
 SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent,
     (SELECT attname FROM pg_attribute WHERE attrelid = conrelid AND attnum = conkey[1]) AS child_column,
@@ -79,6 +84,9 @@ SELECT conrelid::regclass::text AS child, confrelid::regclass::text AS parent,
 FROM pg_constraint WHERE contype = 'f' AND connamespace = CAST(current_schema() AS REGNAMESPACE)
 ORDER BY conname
 """
+
+
+_expected: dict[tuple[int, int], dict[str, str]] = {}
 
 
 @cache
@@ -175,7 +183,17 @@ def objects(connection: PostgresConnection) -> dict[str, str]:
 
 
 def expected_objects(connection: PostgresConnection) -> dict[str, str]:
-    """What `objects` has to hold in books of the newest version: made for a moment, in a transaction that is undone."""
+    """What `objects` has to hold in books of the newest version: made for a moment, in a transaction that is undone.
+
+    Kept for the server's version, which words the definitions.
+    """
+    key = (connection.raw.info.server_version, newest_version())
+    if key not in _expected:
+        _expected[key] = _make_expected_objects(connection)
+    return _expected[key]
+
+
+def _make_expected_objects(connection: PostgresConnection) -> dict[str, str]:
     schema = f"image_bot_expected_{connection.raw.info.backend_pid}"
     connection.execute("BEGIN")
     try:
@@ -188,8 +206,8 @@ def expected_objects(connection: PostgresConnection) -> dict[str, str]:
         connection.rollback()
 
 
-def orphans(connection: PostgresConnection) -> list[str]:
-    """Rows that refer to a row that is not there, as sentences. The server prevents them unless it was told not to."""
+def unsound(connection: PostgresConnection) -> list[str]:
+    """Rows that break a condition or refer to a row that is not there. The server lets none in unless it is told to."""
     found: list[str] = []
     for child, parent, child_column, parent_column in connection.execute(_FOREIGN_KEYS).fetchall():
         count = connection.execute(
@@ -198,4 +216,8 @@ def orphans(connection: PostgresConnection) -> list[str]:
         ).fetchone()[0]
         if count:
             found.append(f"{count} rows of {child} refer to a missing row of {parent}")
+    for table, name, condition in connection.execute(_CHECKS).fetchall():
+        count = connection.execute(f"SELECT count(*) FROM {table} WHERE NOT ({condition})").fetchone()[0]  # noqa: S608
+        if count:
+            found.append(f"{count} rows of {table} break {name}")
     return found

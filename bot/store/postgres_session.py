@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import psycopg
 
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store.postgres_connection import PostgresConnection, unreachable
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import psycopg
 
 from bot.errors import StoreError
-from bot.place import PostgresAddress
+from bot.location import PostgresAddress
 from bot.store.engine import Work
 from bot.store.group import Outcome, in_savepoint
 from bot.store.postgres_connection import PostgresConnection, translated_error

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from bot.audit import AuditEntry
 from bot.errors import BotError, StoreError
 from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
-from bot.place import Place
+from bot.location import Location
 from bot.policy import Alter, Policy
 from bot.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store import audit, gallery, jobs, ledger, notes, privacy, settings, transactions
@@ -30,7 +30,7 @@ from bot.store.settings import PolicyMemory
 
 
 class Store:
-    """Open with `await Store.open(place)`; close with `await store.close()`, or use it as an async context manager."""
+    """Open with `await Store.open(location)`; close with `await store.close()`, or use it with `async with`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -39,9 +39,9 @@ class Store:
         self._policies = PolicyMemory(is_shared=database.is_shared)
 
     @classmethod
-    async def open(cls, place: Place) -> Self:
+    async def open(cls, location: Location) -> Self:
         """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-        return cls(await open_database(place))
+        return cls(await open_database(location))
 
     async def close(self) -> None:
         """Finish the transactions that wait, then let go of the database."""

@@ -16,7 +16,7 @@ from typing import Any
 import psycopg
 
 from bot.errors import StoreError
-from bot.place import Place, PostgresAddress
+from bot.location import Location, PostgresAddress
 from bot.quota import format_usd
 from bot.store import postgres_schema, schema
 from bot.store.columns import QUARTER_MICROS
@@ -166,8 +166,7 @@ _RULES = {
 }
 WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
 FORGIVEN = "forgiven is what the resets forgave"
-SOUND_FILE = "the file is sound"
-SOUND_REFERENCES = "every row refers to one that is there"
+SOUND = "the database is sound"
 SCHEMA = "the schema is the program's"
 
 _HISTORY = """
@@ -181,9 +180,9 @@ _RESETS = "SELECT * FROM adjustments WHERE kind = 'reset' ORDER BY through_ledge
 _FORGIVEN = "SELECT account_id, quarter, forgiven_usd_micros FROM totals"
 
 
-def verify_place(place: Place) -> list[Finding]:
+def verify_location(location: Location) -> list[Finding]:
     """Every invariant of the books that lie there, also while they are in use. Raises StoreError, DatabaseUnusable."""
-    return verify_file(place) if isinstance(place, Path) else verify_server(place)
+    return verify_file(location) if isinstance(location, Path) else verify_server(location)
 
 
 def verify_file(path: Path) -> list[Finding]:
@@ -212,7 +211,7 @@ def verify_server(address: PostgresAddress) -> list[Finding]:
         expected = postgres_schema.expected_objects(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         findings = list(_of_schema(expected, postgres_schema.objects(connection)))
-        findings += [Finding(rule=SOUND_REFERENCES, detail=what) for what in postgres_schema.orphans(connection)]
+        findings += [Finding(rule=SOUND, detail=what) for what in postgres_schema.unsound(connection)]
         return [*findings, *_of_books(connection, connection.stream)]
     except psycopg.Error as error:
         raise translated_error(error, address) from error
@@ -232,9 +231,9 @@ def verify(connection: sqlite3.Connection) -> list[Finding]:
 def _of_file(connection: sqlite3.Connection) -> Iterator[Finding]:
     for (word,) in connection.execute("PRAGMA integrity_check"):
         if word != "ok":
-            yield Finding(rule=SOUND_FILE, detail=word)
+            yield Finding(rule=SOUND, detail=word)
     for row in connection.execute("PRAGMA foreign_key_check"):
-        yield Finding(rule=SOUND_FILE, detail=f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}")
+        yield Finding(rule=SOUND, detail=f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}")
     yield from _of_schema(schema.expected_objects(), schema.schema_objects(connection))
 
 

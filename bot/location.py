@@ -1,4 +1,4 @@
-"""Place: where the books lie, a file or a PostgreSQL server, as the setting DATABASE_URL says."""
+"""Location: where the books lie, a file or a PostgreSQL server, as the setting DATABASE_URL says."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class PostgresAddress:
         return text
 
 
-Place = Path | PostgresAddress
+Location = Path | PostgresAddress
 
 
-def parse_place(text: str) -> Place:
+def parse_location(text: str) -> Location:
     """`sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` absolute. Raises ValueError."""
     text = text.strip()
     if text.partition("://")[0] in _POSTGRESQL:
