@@ -240,7 +240,7 @@ def _provider_names(settings: Settings) -> Callable[[str], str]:
 
 def load_catalogue(settings: Settings) -> Catalogue:
     """The catalogue with the operator's own prices, if there is such a file beside the database."""
-    overrides = settings.database_path.parent / OVERRIDE_FILE
+    overrides = settings.data_folder / OVERRIDE_FILE
     catalogue = Catalogue.load(overrides if overrides.exists() else None)
     try:
         catalogue.get(settings.default_model)
@@ -279,8 +279,8 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
     catalogue = load_catalogue(settings)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
-        store = await stack.enter_async_context(await Store.open(settings.database_path))
-        pictures = PictureStore(settings.database_path.parent / "pictures")
+        store = await stack.enter_async_context(await Store.open(settings.database_url))
+        pictures = PictureStore(settings.data_folder / "pictures")
         stack.push_async_callback(pictures.close)
         workshop = ImageWorkshop()
         stack.push_async_callback(workshop.close)

@@ -9,10 +9,8 @@ import argparse
 import asyncio
 import json
 import logging
-import sqlite3
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
 from pathlib import Path
 
 import aiohttp
@@ -22,14 +20,16 @@ from bot import app
 from bot.catalogue import DATA_FILE, data_text
 from bot.catalogue_refresh import refreshed, write
 from bot.errors import BotError, SettingsError, StoreError
+from bot.location import Location, PostgresAddress, parse_location
 from bot.log import set_up_logging
 from bot.providers.openapi import fetch_openapi
-from bot.quota import HouseLine, format_usd
+from bot.quota import format_usd
 from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
-from bot.store.file import connect_for_reading
 from bot.store.ledger import house_lines
-from bot.store.verify import verify_file
+from bot.store.moving import move
+from bot.store.reading import exists, reading
+from bot.store.verify import verify_location
 
 _log = logging.getLogger(__name__)
 
@@ -64,12 +64,15 @@ def _parser() -> argparse.ArgumentParser:
     backup = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
     backup.add_argument("file", type=Path)
     backup.set_defaults(work=_backup)
+    moving = calls.add_parser("migrate-to", help="move the books from their file into an empty PostgreSQL database")
+    moving.add_argument("address", metavar="postgresql://…")
+    moving.set_defaults(work=_migrate_to)
     restoring = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
     restoring.add_argument("file", type=Path)
     restoring.set_defaults(work=_restore)
     ledger = calls.add_parser("ledger", help="look into the books")
     questions = ledger.add_subparsers(title="questions", metavar="question", required=True)
-    proof = questions.add_parser("verify", help="prove every invariant over the whole file")
+    proof = questions.add_parser("verify", help="prove every invariant over the whole database")
     proof.set_defaults(work=_verify)
     house = questions.add_parser("house", help="list the jobs whose cost no member bore, and what they come to")
     house.set_defaults(work=_house)
@@ -136,13 +139,14 @@ async def _ask_catalogue(settings: Settings) -> str:
 
 
 async def _ask_database(settings: Settings) -> str:
-    path = settings.database_path
-    if not path.exists():
-        return f"{path} does not exist yet and is created at the first start"
-    findings = await asyncio.to_thread(_findings, path)
+    location = settings.database_url
+    if not await asyncio.to_thread(exists, location):
+        missing = "does not exist" if isinstance(location, Path) else "is empty"
+        return f"{location} {missing} yet and is created at the first start"
+    findings = await asyncio.to_thread(_findings, location)
     if findings:
-        raise StoreError(f"{path}: {len(findings)} findings, see: python -m bot ledger verify")
-    return f"{path} is sound"
+        raise StoreError(f"{location}: {len(findings)} findings, see: python -m bot ledger verify")
+    return f"{location} is sound"
 
 
 async def _ask_discord(settings: Settings) -> str:
@@ -158,35 +162,63 @@ async def _ask_discord(settings: Settings) -> str:
 
 
 def _backup(parsed: argparse.Namespace) -> int:
-    settings = load_settings(credentials=False)
-    copy_database(settings.database_path, parsed.file)
+    source = _file(load_settings(credentials=False), "pg_dump --format=custom --file=COPY ADDRESS")
+    copy_database(source, parsed.file)
     print(f"written: {parsed.file}")
     return 0
 
 
 def _restore(parsed: argparse.Namespace) -> int:
-    settings = load_settings(credentials=False)
-    restore(parsed.file, settings.database_path)
-    print(f"restored: {settings.database_path}")
+    target = _file(load_settings(credentials=False), "pg_restore --dbname=ADDRESS COPY, into an empty database")
+    restore(parsed.file, target)
+    print(f"restored: {target}")
+    return 0
+
+
+def _file(settings: Settings, instead: str) -> Path:
+    """The file of the books. Raises StoreError when they are on a server, with what to do there."""
+    if isinstance(settings.database_url, Path):
+        return settings.database_url
+    raise StoreError(
+        f"This is for books in a file. Those on a PostgreSQL server have the server's own tools: {instead}"
+    )
+
+
+def _migrate_to(parsed: argparse.Namespace) -> int:
+    source = _file(load_settings(credentials=False), "pg_dump and pg_restore")
+    try:
+        target = parse_location(parsed.address)
+    except ValueError:
+        target = None
+    if not isinstance(target, PostgresAddress):
+        # Not the argument itself: there is a password in it.
+        raise SettingsError("The argument must be an address such as postgresql://user:password@host/database")
+    rows = move(source, target)
+    for table, count in rows.items():
+        print(f"{count:>10}  {table}")
+    print(
+        f"moved: the books balance on both sides. Set DATABASE_URL to the address of {target}; {source} stays as it is"
+    )
     return 0
 
 
 def _verify(_: argparse.Namespace) -> int:
     settings = load_settings(credentials=False)
-    findings = _findings(settings.database_path)
+    findings = _findings(settings.database_url)
     for finding in findings:
         print(finding)
     print("the books balance" if not findings else f"{len(findings)} findings")
     return 1 if findings else 0
 
 
-def _findings(path: Path) -> list[str]:
-    return [f"{finding.rule}: {finding.detail}" for finding in verify_file(path)]
+def _findings(location: Location) -> list[str]:
+    return [f"{finding.rule}: {finding.detail}" for finding in verify_location(location)]
 
 
 def _house(_: argparse.Namespace) -> int:
     settings = load_settings(credentials=False)
-    lines = _house_lines(settings.database_path)
+    with reading(settings.database_url) as connection:
+        lines = house_lines(connection)
     for line in lines:
         reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
         amount = format_usd(line.amount_usd_micros)
@@ -196,17 +228,6 @@ def _house(_: argparse.Namespace) -> int:
     total = format_usd(sum(line.amount_usd_micros for line in lines))
     print(f"the house bore {total} for {len(lines)} {'job' if len(lines) == 1 else 'jobs'}")
     return 0
-
-
-def _house_lines(path: Path) -> list[HouseLine]:
-    """From the books of a bot that may be running."""
-    if not path.exists():
-        raise StoreError(f"There is no database {path}.")
-    try:
-        with closing(connect_for_reading(path)) as connection:
-            return house_lines(connection)
-    except sqlite3.Error as error:
-        raise StoreError(f"{path} cannot be read: {error}") from error
 
 
 # -- the catalogue --------------------------------------------------------------------------------------------

@@ -9,10 +9,11 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv.parser import parse_stream
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.errors import SettingsError
+from bot.location import Location, PostgresAddress, parse_location
 from bot.quota import Period, parse_usd
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
@@ -46,12 +47,8 @@ def _secret(value: SecretStr) -> SecretStr | None:
     return SecretStr(text) if text else None
 
 
-def _database_url(value: str) -> str:
-    path = value.removeprefix("sqlite:///")
-    # An in-memory database would forget the books.
-    if path == value or not path or path.startswith(":") or "?" in path or path.endswith("/"):
-        raise ValueError("not a database address")
-    return value
+def _location(value: Any) -> Location:
+    return parse_location(value) if isinstance(value, str) else value
 
 
 def _upper(value: Any) -> Any:
@@ -114,8 +111,10 @@ class Settings(BaseSettings):
     pixazo_api_key: _Secret = None
     pixazo_api_base: _BaseUrl = "https://gateway.pixazo.ai"
     database_url: Annotated[
-        str, AfterValidator(_database_url), Field(description="an address such as sqlite:///data/bot.sqlite3")
-    ] = "sqlite:///data/bot.sqlite3"
+        Location,
+        PlainValidator(_location),
+        Field(description="sqlite:///data/bot.sqlite3, another file, or postgresql://user:password@host/database"),
+    ] = Path("data/bot.sqlite3")
     default_model: Annotated[
         str,
         Field(pattern=r"^[a-z0-9._-]+(/[a-z0-9._-]+)+$", description="a model id such as krea/google/nano-banana-2"),
@@ -147,15 +146,16 @@ class Settings(BaseSettings):
     sync_commands: _Switch = True
 
     @property
-    def database_path(self) -> Path:
-        """The SQLite file. `sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` absolute."""
-        return Path(self.database_url.removeprefix("sqlite:///"))
+    def data_folder(self) -> Path:
+        """Where the pictures and the operator's prices lie: beside the file, or in `data` when there is none."""
+        return self.database_url.parent if isinstance(self.database_url, Path) else Path("data")
 
     @property
     def secret_values(self) -> tuple[str, ...]:
         """What must never appear in a log."""
-        secrets = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
-        return tuple(secret.get_secret_value() for secret in secrets if secret is not None)
+        keys = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
+        passwords = self.database_url.secrets if isinstance(self.database_url, PostgresAddress) else ()
+        return (*(key.get_secret_value() for key in keys if key is not None), *passwords)
 
 
 def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) -> Settings:

@@ -14,7 +14,7 @@ ANYTHING = {""}
 DOMAIN = {
     f"bot.{name}"
     for name in ("accepted", "audit", "durations", "errors", "jobs", "quota", "models", "aspect_ratio", "orders")
-} | {f"bot.{name}" for name in ("catalogue", "pattern", "wordlist", "policy", "styles")}
+} | {f"bot.{name}" for name in ("catalogue", "location", "pattern", "wordlist", "policy", "styles")}
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "bot.formats", "PIL"}
 # What the story of a job knows of the outside: never a concrete provider, never SQL.
@@ -25,7 +25,7 @@ TOOLS = {"bot.fetch", "bot.images", "bot.patience", "bot.pictures", "bot.supervi
 MAY_IMPORT: dict[str, set[str]] = {
     **dict.fromkeys(DOMAIN, DOMAIN),
     "bot": set(),  # a new file asks for nothing until it has a line here
-    "bot.settings": {"bot.errors", "bot.quota", "dotenv", "pydantic", "pydantic_settings"},
+    "bot.settings": {"bot.errors", "bot.location", "bot.quota", "dotenv", "pydantic", "pydantic_settings"},
     "bot.catalogue_refresh": DOMAIN,
     "bot.log": {"stamina", "structlog"},
     "bot.http": {"bot.errors", "aiohttp", "prometheus_client"},
@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.chart_maker": {"bot.chart"},
     "bot.pictures": DOMAIN,
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
-    "bot.store": DOMAIN | {"bot.store", "aiosqlite", "sqlite3"},
+    "bot.store": DOMAIN | {"bot.store", "aiosqlite", "psycopg", "sqlite3"},
     "bot.providers": DOMAIN | {"bot.providers", "bot.budget", "aiohttp", "yarl"},
     # From here each line may use the ones above it.
     "bot.line": set(),

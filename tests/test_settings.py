@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.errors import SettingsError
+from bot.location import PostgresAddress
 from bot.quota import Period, format_usd
 from bot.settings import Settings, load_settings
 
@@ -30,7 +31,16 @@ BAD_VALUES: dict[str, list[str]] = {
     "KREA_API_BASE": ["api.krea.ai", "https://h?key=1", "https://h#f", "https://[", f"file:///{CANARY}"],
     "PIXAZO_API_KEY": [f"{CANARY} {CANARY}", f"{CANARY}\x00"],
     "PIXAZO_API_BASE": ["//gateway", "https://a b", "https://h:0", CANARY],
-    "DATABASE_URL": ["data/bot.sqlite3", "postgres://h/d", "sqlite:///", "sqlite:///:memory:", "sqlite:///d/", CANARY],
+    "DATABASE_URL": [
+        "data/bot.sqlite3",
+        "mysql://h/d",
+        "postgresql:///d",
+        "postgresql://h",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///d/",
+        CANARY,
+    ],
     "DEFAULT_MODEL": ["flux", "Krea/Flux", "krea/", "krea//x", "krea/x y"],
     "DEFAULT_QUOTA_USD": ["-1", "1,5", "12345678", "1.1234567", "unlimited", "NaN", "1e3", CANARY],
     "DEFAULT_QUOTA_PERIOD": ["year", "2 days", CANARY],
@@ -76,6 +86,8 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
                 expected = format_usd(default).removeprefix("$")
             case "discord_cdn_hosts":
                 expected = ",".join(default)
+            case "database_url":
+                expected = f"sqlite:///{default}"
             case "krea_poll_seconds" | "pixazo_poll_seconds":
                 expected = f"{default:g}"
             case _:
@@ -96,7 +108,7 @@ def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_
     assert settings.default_quota_usd == 1_000_000
     assert settings.default_quota_period is Period.DAY
     assert settings.operator_daily_cap_usd == 25_000_000
-    assert settings.database_path == Path("data/bot.sqlite3")
+    assert settings.database_url == Path("data/bot.sqlite3")
     assert settings.public_url is None
     assert settings.secret_values == ("a-token", "a-key")
 
@@ -155,7 +167,7 @@ def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch, no
         ("KREA_POLL_SECONDS", "0.05", 0.05),
         ("SYNC_COMMANDS", "no", False),
         ("PUBLIC_URL", "https://bot.example.com/", "https://bot.example.com"),
-        ("DATABASE_URL", "sqlite:////data/bot.sqlite3", "sqlite:////data/bot.sqlite3"),
+        ("DATABASE_URL", "sqlite:////data/bot.sqlite3", Path("/data/bot.sqlite3")),
         ("HTTP_HOST", "::1", "::1"),
     ],
 )
@@ -237,3 +249,31 @@ def test_settings_never_show_a_secret(secret: str):
     except ValueError as error:
         shown = str(error)
     assert CANARY not in shown
+
+
+def test_a_server_is_an_address_whose_password_is_shown_nowhere(environment: pytest.MonkeyPatch, no_file: Path):
+    environment.setenv("DATABASE_URL", f"postgresql://ada:{CANARY}%21@db.example.com:5433/books?sslmode=require")
+    settings = load_settings(no_file)
+    assert isinstance(settings.database_url, PostgresAddress)
+    assert str(settings.database_url) == "postgresql://db.example.com:5433/books"
+    assert CANARY not in repr(settings)
+    assert {f"{CANARY}%21", f"{CANARY}!"} <= set(settings.secret_values)
+    assert settings.data_folder == Path("data")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"postgresql://ada:{CANARY}@h:x/d",
+        f"postgresql://ada:{CANARY}@h/d#x",
+        f"postgresql://h/d/{CANARY}",
+        "postgresql://h/d e",
+    ],
+)
+def test_a_wrong_address_of_a_server_is_not_repeated(environment: pytest.MonkeyPatch, no_file: Path, written: str):
+    environment.setenv("DATABASE_URL", written)
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL must be sqlite:///\S+, another file, or postgresql"
+    ) as error:
+        load_settings(no_file)
+    assert CANARY not in str(error.value)

@@ -83,10 +83,14 @@ def _rows_of(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PostgresR
     return lambda values: PostgresRow(positions, values)
 
 
+def as_stored(text: str) -> str:
+    """The one character that SQLite keeps and PostgreSQL cannot is kept as its picture."""
+    return text.replace("\0", "\u2400")
+
+
 class _TextDumper(StrDumper):
     def dump(self, obj: str) -> Buffer | None:
-        # The one character that SQLite keeps and PostgreSQL cannot: its picture stands for it.
-        return super().dump(obj.replace("\0", "\u2400"))
+        return super().dump(as_stored(obj))
 
 
 class PostgresConnection:

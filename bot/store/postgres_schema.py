@@ -5,6 +5,8 @@ Everything lies in the first schema of the connection's search path: `public`, u
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from bot.store.schema import APPLICATION_ID
 _MIGRATIONS = Path(__file__).parent / "migrations" / "postgresql"
 _OLDEST_SERVER = 14
 
-MIGRATION_LOCK = (APPLICATION_ID, 1)
+_MIGRATION_LOCK = (APPLICATION_ID, 1)
 WRITE_LOCK = (APPLICATION_ID, 2)
 """Advisory locks, told apart from other programs' by the number that stands in the header of our files."""
 
@@ -157,14 +159,20 @@ def _migrate(connection: PostgresConnection, address: PostgresAddress) -> None:
         return
     for version, script in migrations().items():
         connection.execute("BEGIN")
-        try:
-            # Only one process at a time; the one that waited here finds the work done.
-            connection.execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0")
-            connection.execute(f"SELECT pg_advisory_xact_lock({MIGRATION_LOCK[0]}, {MIGRATION_LOCK[1]})")
+        with alone(connection):
             apply(connection, address, version, script)
             connection.execute("COMMIT")
-        finally:
-            connection.rollback()
+
+
+@contextmanager
+def alone(connection: PostgresConnection) -> Generator[None]:
+    """The rest of this transaction, while no other process migrates: one that waited here finds the work done."""
+    try:
+        connection.execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0")
+        connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK[0]}, {_MIGRATION_LOCK[1]})")
+        yield
+    finally:
+        connection.rollback()
 
 
 def apply(connection: PostgresConnection, address: PostgresAddress, version: int, script: str) -> None:

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 from bot.errors import StoreError
 from bot.location import Location, PostgresAddress
 from bot.quota import format_usd
@@ -22,7 +20,8 @@ from bot.store import postgres_schema, schema
 from bot.store.columns import QUARTER_MICROS
 from bot.store.engine import Connection, Row
 from bot.store.file import connect_for_reading
-from bot.store.postgres_connection import PostgresConnection, translated_error, unreachable
+from bot.store.postgres_connection import PostgresConnection
+from bot.store.reading import reading_from_server
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,23 +199,17 @@ def verify_file(path: Path) -> list[Finding]:
 
 def verify_server(address: PostgresAddress) -> list[Finding]:
     """As `verify_file`, of a database on a server."""
-    try:
-        connection = PostgresConnection.open(address)
-    except psycopg.Error as error:
-        raise unreachable(address, error) from error
-    try:
-        if not postgres_schema.check_ours(connection, address):
-            raise StoreError(f"There are no books in {address}.")
-        connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+    with reading_from_server(address) as connection:
         expected = postgres_schema.expected_objects(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        findings = list(_of_schema(expected, postgres_schema.objects(connection)))
-        findings += [Finding(rule=SOUND, detail=what) for what in postgres_schema.unsound(connection)]
-        return [*findings, *_of_books(connection, connection.stream)]
-    except psycopg.Error as error:
-        raise translated_error(error, address) from error
-    finally:
-        connection.close()
+        return findings_of_server(connection, expected)
+
+
+def findings_of_server(connection: PostgresConnection, expected: Mapping[str, str]) -> list[Finding]:
+    """Every invariant, in the caller's transaction; the schema has to be `expected`."""
+    findings = list(_of_schema(expected, postgres_schema.objects(connection)))
+    findings += [Finding(rule=SOUND, detail=what) for what in postgres_schema.unsound(connection)]
+    return [*findings, *_of_books(connection, connection.stream)]
 
 
 def verify(connection: sqlite3.Connection) -> list[Finding]:

@@ -15,7 +15,7 @@ from simcord.http.client import FakeWebhookAdapter
 
 from bot.app import Bot
 from bot.images import ImageWorkshop
-from bot.store.verify import verify_file
+from bot.store.verify import verify_location
 from cogs import reply
 from tests.discord.core import Core, opened_core
 from tests.discord.stage import RunningClock, Stage
@@ -39,7 +39,7 @@ def places() -> int:
 async def core(tmp_path: Path, workshop: ImageWorkshop, places: int) -> AsyncGenerator[Core]:
     async with opened_core(tmp_path, workshop, places=places) as core:
         yield core
-    assert verify_file(core.settings.database_path) == []
+    assert verify_location(core.settings.database_url) == []
 
 
 @pytest.fixture

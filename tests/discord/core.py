@@ -98,10 +98,8 @@ async def opened_core(directory: Path, workshop: ImageWorkshop, *, places: int) 
     """Opens in the order of the real composition root, closes in reverse."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(PictureServer())
-        settings = Settings(
-            database_url=f"sqlite:///{directory}/bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None
-        )
-        store = await stack.enter_async_context(await Store.open(settings.database_path))
+        settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
+        store = await stack.enter_async_context(await Store.open(settings.database_url))
         pictures = PictureStore(directory / "pictures")
         stack.push_async_callback(pictures.close)
         fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True))
