@@ -54,7 +54,8 @@ def _parse_postgres(text: str) -> PostgresAddress:
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("not a database address")
     parts = urlsplit(text)
-    _ = parts.port  # reading it checks it
+    for host in parts.netloc.rpartition("@")[2].split(","):  # there may be several, of which one answers
+        _ = urlsplit(f"//{host}").port  # reading it checks it
     # A server that is named in neither place would be whatever the machine has; a name that is not given, the user's.
     if (
         not (parts.netloc.rpartition("@")[2] or "host" in parse_qs(parts.query))

@@ -1,0 +1,220 @@
+"""Opening books on PostgreSQL: an empty database becomes ours, anybody else's is left alone, no password is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.errors import DatabaseUnusable, StoreError
+from bot.jobs import LEGAL_MOVES, JobStatus
+from bot.location import PostgresAddress, parse_location
+from bot.store import postgres_schema, schema
+from bot.store.postgres_connection import PostgresConnection, _translated
+from bot.store.store import Store
+from bot.store.verify import verify_location
+from tests.books import new_books, rows
+from tests.postgres_server import PASSWORD, PostgresServer
+from tests.store_samples import ADA, NOON, a_command, admitted, limits
+
+
+@pytest.fixture
+def empty(postgres: PostgresServer) -> Iterator[PostgresAddress]:
+    address = postgres.empty()
+    yield address
+    postgres.drop(address)
+
+
+async def test_many_processes_that_start_first_make_the_tables_once(empty: PostgresAddress) -> None:
+    stores = await asyncio.gather(*(Store.open(empty) for _ in range(6)))
+    await asyncio.gather(*(store.remember(str(number), "x") for number, store in enumerate(stores)))
+    for store in stores:
+        await store.close()
+    assert rows(empty, "SELECT count(*) FROM notes") == [(6,)]
+    assert rows(empty, "SELECT version FROM schema_version") == [(1,)]
+    assert rows(empty, "SELECT * FROM writers") == []
+    assert verify_location(empty) == []
+
+
+async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
+    empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await Store.open(empty) as store:
+        await admitted(store)
+    first = postgres_schema.migrations()
+    second = "ALTER TABLE blocks ADD COLUMN why TEXT;\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_schema, "migrations", lambda: {**first, 2: f"{second}SELECT 1 / 0;\n"})
+        with pytest.raises(StoreError, match="division by zero"):
+            await Store.open(empty)
+    assert verify_location(empty) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_schema, "migrations", lambda: {**first, 2: second})
+        async with await Store.open(empty) as store:
+            assert len(await store.unfinished()) == 1
+        assert verify_location(empty) == []
+    with pytest.raises(DatabaseUnusable, match="has version 2, newer than this program, which knows up to 1"):
+        await Store.open(empty)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("CREATE TABLE theirs (x INT)", "tables of another program"),
+        ("CREATE TABLE schema_version (version INT)", "tables of another program"),
+        ("DROP SCHEMA public", "has no schema to use"),
+    ],
+)
+async def test_what_is_not_ours_is_not_touched(
+    empty: PostgresAddress, postgres: PostgresServer, statement: str, told: str
+) -> None:
+    name = empty.url.rpartition("/")[2]
+    postgres.execute(statement, database=name)
+    before = rows(empty, "SELECT relname FROM pg_class ORDER BY oid")
+    with pytest.raises(DatabaseUnusable, match=told):
+        await Store.open(empty)
+    assert rows(empty, "SELECT relname FROM pg_class ORDER BY oid") == before
+
+
+@pytest.mark.parametrize("missing", ["INDEX jobs_by_member", "TRIGGER ledger_rows_stay ON ledger", "TABLE notes"])
+async def test_books_that_lack_something_stop_the_start(
+    empty: PostgresAddress, postgres: PostgresServer, missing: str
+) -> None:
+    await (await Store.open(empty)).close()
+    postgres.execute(f"DROP {missing}", database=empty.url.rpartition("/")[2])
+    with pytest.raises(DatabaseUnusable, match=f"is damaged: .*{missing.split()[1]}"):
+        await Store.open(empty)
+
+
+async def test_a_database_that_cannot_hold_every_letter_is_refused(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    with pytest.raises(DatabaseUnusable, match="ENCODING 'UTF8'"):
+        await Store.open(postgres.address("narrow"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda url: url.replace(PASSWORD, f"not-{PASSWORD}"),
+        lambda url: url.replace("/test_", "/no_such_"),
+        lambda url: f"{url}?password={PASSWORD}&nonsense=1",
+    ],
+)
+async def test_an_address_that_does_not_work_is_a_sentence_without_the_password(
+    empty: PostgresAddress, wrong: Callable[[str], str]
+) -> None:
+    with pytest.raises(StoreError, match=r"^The database postgresql://127\.0\.0\.1") as error:
+        await Store.open(PostgresAddress(wrong(empty.url)))
+    assert PASSWORD not in str(error.value)
+
+
+async def test_of_several_servers_the_one_that_answers_is_used(postgres: PostgresServer) -> None:
+    url = postgres.fresh().url.replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:")
+    address = parse_location(url)
+    async with await Store.open(address) as store:
+        assert await store.problem() is None
+
+
+async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -> None:
+    store = await Store.open(empty)
+    last = asyncio.create_task(store.remember("last", "words"))
+    await asyncio.sleep(0)
+    await store.close()
+    await store.close()
+    assert await last is None
+    for asked in (store.remember("a", "b"), store.recall("a")):
+        with pytest.raises(StoreError, match="is closed"):
+            await asked
+    assert rows(empty, "SELECT value FROM notes") == [("words",)]
+    assert rows(empty, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'image-bot'") == [(1,)]
+
+
+async def test_a_backup_is_the_servers_to_make(empty: PostgresAddress, tmp_path: Path) -> None:
+    async with await Store.open(empty) as store:
+        with pytest.raises(StoreError, match="pg_dump"):
+            await store.backup_to(tmp_path / "copy")
+
+
+# -- the same on both engines --------------------------------------------------------------------------------
+
+
+def test_both_engines_have_the_same_tables_and_columns() -> None:
+    file, server = new_books("sqlite"), new_books("postgresql")
+    try:
+        in_file = {
+            (table, column[1])
+            for (table,) in file.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for column in file.connection.execute(f"PRAGMA table_info({table})")
+        }
+        on_server = {
+            tuple(row)
+            for row in server.connection.execute(
+                "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+            )
+        }
+        own = {(table, column) for table, column in on_server if table in ("writers", "schema_version")}
+        assert on_server - own == in_file
+        indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        in_file = {row[0] for row in file.connection.execute(indexes)}
+        on_server = {row[0] for row in server.connection.execute("SELECT indexname FROM pg_indexes")}
+        assert in_file - on_server == set()
+        triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+        in_file = {row[0] for row in file.connection.execute(triggers)}
+        on_server = {
+            row[0] for row in server.connection.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+        }
+        assert in_file - on_server == set()
+    finally:
+        file.close()
+        server.close()
+
+
+def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
+    (script,) = postgres_schema.migrations().values()
+    _, _, trigger = script.partition("CREATE TRIGGER jobs_move_legally")
+    words = trigger.partition("EXECUTE")[0].split("'")
+    in_schema = {word for word in words if " to " in word and len(word.split()) == 3}
+    assert in_schema == {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
+    assert len(schema.migrations()) == len(postgres_schema.migrations())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("SELECT ? + :name", "SELECT %s + %(name)s"),
+        ("SELECT 'a ? b: :c %' || ?", "SELECT 'a ? b: :c %%' || %s"),
+        ("SELECT 'it''s :x', a::text -- why :y?\n, :z", "SELECT 'it''s :x', a::text -- why :y?\n, %(z)s"),
+        ("SELECT 5 % :n", "SELECT 5 %% %(n)s"),
+    ],
+)
+def test_marks_for_parameters_become_the_drivers(ours: str, theirs: str) -> None:
+    assert _translated(ours).decode() == theirs
+
+
+def test_values_come_back_as_they_were_given(postgres: PostgresServer) -> None:
+    connection = PostgresConnection.open(postgres.address("postgres"))
+    values = {"a": 2**63 - 1, "b": -(2**63), "c": True, "d": None, "e": "„ö“ 🌊 \\ % ' ?", "f": JobStatus.QUEUED}
+    query = "SELECT :a AS a, :b AS b, :c AS c, CAST(:d AS TEXT) AS d, :e AS e, :f AS f"
+    row = connection.execute(query, values).fetchone()
+    for _ in range(8):  # from the fifth time on it is prepared
+        row = connection.execute(query, values).fetchone()
+        assert dict(row) == values
+        assert (row[0], row["c"], len(row)) == (2**63 - 1, True, 6)
+    first, *_, last = row
+    assert (first, last) == (2**63 - 1, "queued")
+    assert connection.execute("SELECT ?", ("a\0b",)).fetchone()[0] == "a␀b"  # it cannot hold that one
+    connection.close()
+
+
+async def test_a_prompt_with_a_nul_does_not_stop_the_books(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as store:
+        reply = a_command()
+        job = reply.jobs[0]
+        odd = replace(job, request=replace(job.request, prompt="a\0b", options={"x": "\0"}))
+        await store.admit(member=ADA, reply=replace(reply, jobs=(odd,)), limits=limits(), now=NOON)
+        found = await store.job(job.id)
+        assert found is not None
+        assert (found.request.prompt, found.request.options) == ("a␀b", {"x": "\0"})
