@@ -18,13 +18,12 @@ from typing import Any
 
 import aiohttp
 import discord
-import stamina
 from discord import ui
 
 from bot.errors import LedgerError, MediaError, StoreError
 from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
 from bot.observer import JobView, ReplyView
-from bot.patience import written
+from bot.patience import persistently, written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
@@ -105,11 +104,7 @@ class Replies:
     async def _run(self, editor: _Editor) -> None:
         shown = False
         try:
-            async for attempt in stamina.retry_context(
-                on=_own_trouble, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
-            ):
-                with attempt:
-                    await editor.run()
+            await persistently(editor.run, on=_own_trouble, first_pause_seconds=1, longest_pause_seconds=60)
             shown = True
         finally:
             editor.at_work = False
@@ -124,12 +119,9 @@ class Replies:
 
     async def find_message(self, reply: Reply) -> int | None:
         """Whether Discord showed a reply of which we only know that it was about to be shown."""
-        async for attempt in stamina.retry_context(
-            on=_passing, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
-        ):
-            with attempt:
-                return await self._find(reply.address)
-        raise AssertionError("unreachable: attempts are unlimited")
+        return await persistently(
+            partial(self._find, reply.address), on=_passing, first_pause_seconds=1, longest_pause_seconds=60
+        )
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:
@@ -273,14 +265,16 @@ class _Editor:
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
         try:
-            async for attempt in stamina.retry_context(
-                on=_passing, attempts=None, timeout=KEEP_TRYING, wait_initial=1, wait_max=300, wait_jitter=2
-            ):
-                with attempt:
-                    return await self._deliver_once(view, attachments)
+            return await persistently(
+                partial(self._deliver_once, view, attachments),
+                on=_passing,
+                within_seconds=KEEP_TRYING.total_seconds(),
+                first_pause_seconds=1,
+                longest_pause_seconds=300,
+                jitter_seconds=2,
+            )
         except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
             raise NotPossible(f"Discord did not take it for {KEEP_TRYING}: {error}") from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _deliver_once(
         self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool = False
@@ -351,9 +345,10 @@ class _Editor:
         layout = render.card(view, pictures=pictures, hide_prompt=self._hides_prompt)
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
         try:
-            async for attempt in stamina.retry_context(on=_passing, attempts=5, timeout=60):
-                with attempt:
-                    await self._messages.edit(address, layout, by_token=token_is_alive(address))
+            edit = partial(self._messages.edit, address, layout, by_token=token_is_alive(address))
+            await persistently(
+                edit, on=_passing, attempts=5, within_seconds=60, first_pause_seconds=0.1, longest_pause_seconds=5
+            )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning("reply %s may look out of date: %s", self.reply_id, error)
 
