@@ -8,7 +8,7 @@ if that one came later.
 from __future__ import annotations
 
 import asyncio
-import io
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from bot.patience import persistently, written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
+from cogs.files import upload
 from cogs.language import speak
 from cogs.messages import Messages, Shown, is_too_large, token_is_alive
 from cogs.operator import OperatorLine
@@ -163,7 +164,7 @@ class _Editor:
         self._upscales = upscales
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
-        self._shown: object = None
+        self._shown: int | None = None
         self._hides_prompt = False
 
     async def run(self) -> None:
@@ -190,7 +191,7 @@ class _Editor:
         There is at most one such edit under way, and at most one a second.
         """
         loop = asyncio.get_running_loop()
-        looks = card.to_components()
+        looks = hash(json.dumps(card.to_components()))  # thousands of editors wait at a time, each with what it shows
         while not self.news.is_set():
             busy = self._is_showing()
             if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
@@ -402,10 +403,7 @@ class _Editor:
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
     """Fresh file objects for every attempt, all reading the same bytes."""
-    return [
-        discord.File(io.BytesIO(item.data), filename=item.picture.filename, description=item.picture.alt_text)
-        for item in attachments
-    ]
+    return [upload(item.data, item.picture.filename, item.picture.alt_text) for item in attachments]
 
 
 def _own_trouble(error: Exception) -> bool:
