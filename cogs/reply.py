@@ -97,7 +97,7 @@ class Replies:
                 upscales=self._upscales,
             )
             self._editors[reply_id] = editor
-        editor.news.set()
+        editor.note_news()
         if not editor.at_work:
             editor.at_work = True
             self._supervisor.start(f"reply {reply_id}", self._run(editor))
@@ -111,7 +111,7 @@ class Replies:
             editor.at_work = False
             if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
-            if editor.news.is_set():  # news that came while we were leaving
+            if editor.has_news:  # news that came while we were leaving
                 self.reply_changed(editor.reply_id)
 
     def operator_notice(self, matter: str, text: str) -> None:
@@ -155,7 +155,8 @@ class _Editor:
     ) -> None:
         self.reply_id = reply_id
         self.address: ReplyAddress  # as of the newest look: known once `run` has begun
-        self.news = asyncio.Event()
+        self.has_news = False
+        self._woken: asyncio.Event | None = None  # only while it waits: an event is large, and most editors rest
         self.at_work = False
         self.is_over = False
         self._service = service
@@ -167,10 +168,16 @@ class _Editor:
         self._shown: int | None = None
         self._hides_prompt = False
 
+    def note_news(self) -> None:
+        """There is something newer than what was last looked at."""
+        self.has_news = True
+        if self._woken is not None:
+            self._woken.set()
+
     async def run(self) -> None:
         """Until the message shows what is known now."""
         while True:
-            self.news.clear()
+            self.has_news = False
             view = await self._service.view(self.reply_id)
             if view is None:
                 self.is_over = True
@@ -182,7 +189,7 @@ class _Editor:
                 self.is_over = True
                 return
             await self._keep_shown(render.card(view))
-            if not self.news.is_set():
+            if not self.has_news:
                 return
 
     async def _keep_shown(self, card: render.Layout) -> None:
@@ -192,7 +199,7 @@ class _Editor:
         """
         loop = asyncio.get_running_loop()
         looks = hash(json.dumps(card.to_components()))  # thousands of editors wait at a time, each with what it shows
-        while not self.news.is_set():
+        while not self.has_news:
             busy = self._is_showing()
             if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
                 self._shown = looks
@@ -200,12 +207,14 @@ class _Editor:
                 self._status_edit = asyncio.create_task(self._show_status(card), name=f"status of {self.reply_id}")
                 busy = True
             if looks == self._shown and not busy:
+                self._status_edit = None
                 return
             await self._wait(None if busy else self._next_edit_at - loop.time())
 
     async def _wait(self, seconds: float | None) -> None:
         """Until there is news, the edit under way is through, or the time has come."""
-        news = asyncio.ensure_future(self.news.wait())
+        self._woken = asyncio.Event()
+        news = asyncio.ensure_future(self._woken.wait())
         waiting_for: set[asyncio.Future[Any]] = {news}
         if self._status_edit is not None and not self._status_edit.done():
             waiting_for.add(self._status_edit)
@@ -213,6 +222,7 @@ class _Editor:
             await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
+            self._woken = None
 
     def _is_showing(self) -> bool:
         """Whether a status edit is under way."""
