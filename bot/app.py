@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import hashlib
 import json
 import logging
@@ -358,6 +359,9 @@ async def run(settings: Settings) -> None:
         loop.add_signal_handler(name, stopping.set)
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings) as bot:
+        # What is there now stays for good: the collector need not look through it again and again.
+        gc.collect()
+        gc.freeze()
         client = asyncio.create_task(_connect(bot, settings.discord_token.get_secret_value()), name="discord")
         stop = asyncio.create_task(stopping.wait(), name="stop signal")
         try:

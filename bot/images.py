@@ -101,10 +101,10 @@ class ImageWorkshop:
         return CheckedPicture(facts["content_type"], facts["width"], facts["height"])
 
     async def fit(self, data: bytes, limit_bytes: int) -> FittedPicture:
-        """A result without metadata in at most `limit_bytes`; its pixels are untouched when they fit as they are.
+        """A checked result without metadata in at most `limit_bytes`; its pixels are untouched when they fit.
 
         Else WebP, then JPEG, then ever fewer pixels: there is a picture for every limit from 1 kB on. Raises MediaError
-        for what `check_result` refuses.
+        for what is no picture after all.
         """
         if limit_bytes < 1000:
             raise ValueError("no picture fits into less than 1 kB")
@@ -221,13 +221,16 @@ def _checked(data: bytes) -> CheckedPicture | None:
 
 
 def _fitted(data: bytes) -> FittedPicture | None:
-    """The same file without metadata; None where a worker has to judge, or has to turn it upright."""
-    checked = _checked(data)
-    if checked is None or metadata.exif_payloads(data):
+    """The same file without metadata, not judged again; None where a worker has to turn it upright."""
+    picture_format = metadata.format_of(data)
+    try:
+        if picture_format is None or metadata.exif_payloads(data):
+            return None
+        plain = metadata.without_metadata(data)
+    except metadata.BrokenContainer:
         return None
-    picture_format = metadata.format_of(data) or ""
     return FittedPicture(
-        data=metadata.without_metadata(data),
+        data=plain,
         content_type=CONTENT_TYPES[picture_format],
         extension=EXTENSIONS[picture_format],
         changed=False,

@@ -30,7 +30,8 @@ class Live:
     """Digest of the secret webhook path of this job's order."""
     claims: list[str] = field(default_factory=list[str])
     """Remote ids that calls on that path named. Anybody's word, until the provider confirms it."""
-    claimed: asyncio.Event = field(default_factory=asyncio.Event)
+    claimed: asyncio.Event | None = None
+    """Set by such calls; only there while somebody waits for them, since an event is large and jobs are many."""
 
 
 class LiveJobs:
@@ -71,7 +72,8 @@ class LiveJobs:
             return ()
         if remote_id is not None and remote_id not in live.claims and len(live.claims) < MOST_CLAIMS:
             live.claims.append(remote_id)
-        live.claimed.set()
+        if live.claimed is not None:
+            live.claimed.set()
         return tuple(live.claims)
 
     def learn_durations(self, durations: Iterable[tuple[str, float]]) -> None:

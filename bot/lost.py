@@ -55,6 +55,7 @@ class LostOrders:
             look_up_until = _required(job.submitted_at) + timedelta(seconds=LOOK_UP_SECONDS)
             at_least_until = self._clock() + timedelta(seconds=LEAST_LOOK_UP_SECONDS)
             give_up_at = min(give_up_at, max(look_up_until, at_least_until))
+        called = live.claimed = asyncio.Event()
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
             if (claimed := await self._claimed(job, lane, live)) is not None:
@@ -72,11 +73,11 @@ class LostOrders:
             left = (give_up_at - self._clock()).total_seconds()
             if left <= 0:
                 raise NotFoundAgain(in_doubt=in_doubt)
-            live.claimed.clear()
             try:
-                await asyncio.wait_for(live.claimed.wait(), min(pause, left))
+                await asyncio.wait_for(called.wait(), min(pause, left))
             except TimeoutError:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+            called.clear()
 
     async def _claimed(self, job: Job, lane: Lane, live: Live) -> str | None:
         """A remote id named on the job's webhook path, once the provider confirms that it is a job of that time."""

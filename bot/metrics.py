@@ -51,6 +51,7 @@ class Metrics:
         self._request_seconds = Histogram(
             "image_bot_request_seconds", "Duration of requests", ["to", "method"], registry=self.registry
         )
+        self._of_requests: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._delivery_seconds = Histogram(
             "image_bot_delivery_seconds",
             "From the end of a command's last job to the message that shows it",
@@ -120,5 +121,14 @@ class Metrics:
         self, to: str | Callable[[str], str], method: str, authority: str, status: str, context: SimpleNamespace
     ) -> None:
         side = to if isinstance(to, str) else to(authority)
-        self._requests.labels(side, method, status).inc()
-        self._request_seconds.labels(side, method).observe(time.perf_counter() - context.began)
+        count, duration = self._of_request(side, method, status)
+        count.inc()
+        duration.observe(time.perf_counter() - context.began)
+
+    def _of_request(self, side: str, method: str, status: str) -> tuple[Counter, Histogram]:
+        """Looking a metric up by its labels takes longer than counting, and requests are most of what a bot does."""
+        found = self._of_requests.get((side, method, status))
+        if found is None:
+            found = self._requests.labels(side, method, status), self._request_seconds.labels(side, method)
+            self._of_requests[side, method, status] = found
+        return found

@@ -23,8 +23,6 @@ from contextlib import AbstractContextManager, aclosing
 from datetime import datetime, timedelta
 from functools import partial
 
-import stamina
-
 from bot.errors import (
     MediaError,
     OutcomeUncertain,
@@ -42,7 +40,7 @@ from bot.lost import LostOrders, NotFoundAgain
 from bot.metrics import Metrics
 from bot.observer import Observer
 from bot.orders import fill_pictures
-from bot.patience import written
+from bot.patience import persistently, written
 from bot.pictures import PictureStore
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.watcher import DeadlineReached
@@ -224,17 +222,14 @@ class Worker:
     async def _send_once(self, lane: Lane, order: ProviderRequest) -> RemoteJob:
         """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
         lane.retries.earn()
-        async for attempt in stamina.retry_context(
+        return await persistently(
+            lambda: lane.provider.submit(order),
             on=lambda error: _never_left(error) and lane.retries.spend(),
             attempts=SUBMIT_ATTEMPTS,
-            timeout=30,
-            wait_initial=0.5,
-            wait_max=8,
-            wait_jitter=1,
-        ):
-            with attempt:
-                return await lane.provider.submit(order)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            within_seconds=30,
+            first_pause_seconds=0.5,
+            longest_pause_seconds=8,
+        )
 
     async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:
         """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
@@ -381,26 +376,26 @@ class Worker:
         _log.info("completed for %d micro-dollars", charged)
 
     async def _fetch_picture(self, url: str) -> Picture:
-        async for attempt in stamina.retry_context(
+        return await persistently(
+            partial(self._fetch_picture_once, url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
-            timeout=RESULT_SECONDS,
-            wait_initial=0.5,
-            wait_max=30,
-            wait_jitter=1,
-        ):
-            with attempt:
-                data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES)
-                checked = await self._workshop.check_result(data)
-                return Picture(
-                    sha256=await written(partial(self._pictures.put, data)),
-                    content_type=checked.content_type,
-                    width=checked.width,
-                    height=checked.height,
-                    size_bytes=len(data),
-                    source_url=url,
-                )
-        raise AssertionError("unreachable: the last attempt returns or raises")
+            within_seconds=RESULT_SECONDS,
+            first_pause_seconds=0.5,
+            longest_pause_seconds=30,
+        )
+
+    async def _fetch_picture_once(self, url: str) -> Picture:
+        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES)
+        checked = await self._workshop.check_result(data)
+        return Picture(
+            sha256=await written(partial(self._pictures.put, data)),
+            content_type=checked.content_type,
+            width=checked.width,
+            height=checked.height,
+            size_bytes=len(data),
+            source_url=url,
+        )
 
     # -- ends ---------------------------------------------------------------------------------------------
 

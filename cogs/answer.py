@@ -48,10 +48,12 @@ class Answer:
         self._private = private
         self._deferred = False
         self._lock = asyncio.Lock()
-        self._timer: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deferral: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        self._timer = asyncio.create_task(self._defer_late(), name=f"deferral of {self._interaction.id}")
+        # A timer, not a task that sleeps: nearly every answer comes before it is due.
+        self._timer = asyncio.get_running_loop().call_later(DEFER_AFTER_SECONDS, self._begin_deferral)
         return self
 
     async def __aexit__(
@@ -59,9 +61,13 @@ class Answer:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self._deferral is not None:
+            self._deferral.cancel()
 
-    async def _defer_late(self) -> None:
-        await asyncio.sleep(DEFER_AFTER_SECONDS)
+    def _begin_deferral(self) -> None:
+        self._deferral = asyncio.create_task(self._defer(), name=f"deferral of {self._interaction.id}")
+
+    async def _defer(self) -> None:
         async with self._lock:
             if self._interaction.response.is_done():
                 return

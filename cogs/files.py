@@ -1,4 +1,4 @@
-"""Files: the files of a posted message, wherever Discord lists them.
+"""Files: those we send, and the files of a posted message, wherever Discord lists them.
 
 A file that a component shows is left out of the message's attachments on purpose (discord-api-docs, issue 8277); the
 component itself then names the file and its address.
@@ -6,7 +6,8 @@ component itself then names the file and its address.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, cast
@@ -24,6 +25,31 @@ class PostedFile:
     url: str
     size: int
     is_picture: bool
+
+
+class _Stream(io.BytesIO):
+    """A stream that nobody closes.
+
+    discord.File swaps the `close` of its stream for a stub and back, which leaves a plain BytesIO tied to itself: a
+    picture of megabytes would stay in memory until the garbage collector happens to come by.
+    """
+
+    @property
+    def close(self) -> Callable[[], None]:
+        return _nothing
+
+    @close.setter
+    def close(self, _: Callable[[], None]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        pass
+
+
+def _nothing() -> None:
+    pass
+
+
+def upload(data: bytes, filename: str, description: str | None = None) -> discord.File:
+    """A file to send."""
+    return discord.File(_Stream(data), filename=filename, description=description)
 
 
 def files_of(message: discord.Message) -> list[PostedFile]:

@@ -6,7 +6,6 @@ does not answer (deleted, no permission, a private reply), the picture store may
 
 from __future__ import annotations
 
-import io
 import re
 from typing import Any, Self
 
@@ -20,6 +19,7 @@ from cogs.allowance import allowance_of
 from cogs.answer import tell
 from cogs.controls import Control
 from cogs.desk import Desk
+from cogs.files import upload
 from cogs.guards import require_server
 from cogs.messages import NOBODY
 
@@ -125,7 +125,7 @@ class _Page:
             return None
         fitted = await self._service.workshop.fit(data, self._interaction.filesize_limit)
         name = render.filename(job, index, fitted.extension)
-        self._files.append(discord.File(io.BytesIO(fitted.data), filename=name, description=render.alt_text(job)))
+        self._files.append(upload(fitted.data, name, render.alt_text(job)))
         return f"attachment://{name}"
 
     async def _edit(self, view: ui.LayoutView) -> None:

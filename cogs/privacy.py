@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import io
 import json
 import logging
 import re
@@ -20,6 +19,7 @@ from bot.errors import StillUnderWay, StoreError
 from cogs import privacy_page, render, words
 from cogs.controls import Control
 from cogs.desk import Desk
+from cogs.files import upload
 from cogs.messages import NOBODY
 from cogs.refusal_words import refusal
 
@@ -48,7 +48,7 @@ class Privacy(commands.Cog):
         if len(data) > interaction.filesize_limit:
             await _edit(interaction, render.refused(words.EXPORT_TOO_LARGE()))
             return
-        await _edit(interaction, privacy_page.export(name), discord.File(io.BytesIO(data), filename=name))
+        await _edit(interaction, privacy_page.export(name), upload(data, name))
 
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:

@@ -8,7 +8,7 @@ if that one came later.
 from __future__ import annotations
 
 import asyncio
-import io
+import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,16 +18,16 @@ from typing import Any
 
 import aiohttp
 import discord
-import stamina
 from discord import ui
 
 from bot.errors import LedgerError, MediaError, StoreError
 from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
 from bot.observer import JobView, ReplyView
-from bot.patience import written
+from bot.patience import persistently, written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
+from cogs.files import upload
 from cogs.language import speak
 from cogs.messages import Messages, Shown, is_too_large, token_is_alive
 from cogs.operator import OperatorLine
@@ -97,7 +97,7 @@ class Replies:
                 upscales=self._upscales,
             )
             self._editors[reply_id] = editor
-        editor.news.set()
+        editor.note_news()
         if not editor.at_work:
             editor.at_work = True
             self._supervisor.start(f"reply {reply_id}", self._run(editor))
@@ -105,17 +105,13 @@ class Replies:
     async def _run(self, editor: _Editor) -> None:
         shown = False
         try:
-            async for attempt in stamina.retry_context(
-                on=_own_trouble, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
-            ):
-                with attempt:
-                    await editor.run()
+            await persistently(editor.run, on=_own_trouble, first_pause_seconds=1, longest_pause_seconds=60)
             shown = True
         finally:
             editor.at_work = False
             if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
-            if editor.news.is_set():  # news that came while we were leaving
+            if editor.has_news:  # news that came while we were leaving
                 self.reply_changed(editor.reply_id)
 
     def operator_notice(self, matter: str, text: str) -> None:
@@ -124,12 +120,9 @@ class Replies:
 
     async def find_message(self, reply: Reply) -> int | None:
         """Whether Discord showed a reply of which we only know that it was about to be shown."""
-        async for attempt in stamina.retry_context(
-            on=_passing, attempts=None, timeout=None, wait_initial=1, wait_max=60, wait_jitter=1
-        ):
-            with attempt:
-                return await self._find(reply.address)
-        raise AssertionError("unreachable: attempts are unlimited")
+        return await persistently(
+            partial(self._find, reply.address), on=_passing, first_pause_seconds=1, longest_pause_seconds=60
+        )
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:
@@ -162,7 +155,8 @@ class _Editor:
     ) -> None:
         self.reply_id = reply_id
         self.address: ReplyAddress  # as of the newest look: known once `run` has begun
-        self.news = asyncio.Event()
+        self.has_news = False
+        self._woken: asyncio.Event | None = None  # only while it waits: an event is large, and most editors rest
         self.at_work = False
         self.is_over = False
         self._service = service
@@ -171,13 +165,19 @@ class _Editor:
         self._upscales = upscales
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
-        self._shown: object = None
+        self._shown: int | None = None
         self._hides_prompt = False
+
+    def note_news(self) -> None:
+        """There is something newer than what was last looked at."""
+        self.has_news = True
+        if self._woken is not None:
+            self._woken.set()
 
     async def run(self) -> None:
         """Until the message shows what is known now."""
         while True:
-            self.news.clear()
+            self.has_news = False
             view = await self._service.view(self.reply_id)
             if view is None:
                 self.is_over = True
@@ -189,7 +189,7 @@ class _Editor:
                 self.is_over = True
                 return
             await self._keep_shown(render.card(view))
-            if not self.news.is_set():
+            if not self.has_news:
                 return
 
     async def _keep_shown(self, card: render.Layout) -> None:
@@ -198,8 +198,8 @@ class _Editor:
         There is at most one such edit under way, and at most one a second.
         """
         loop = asyncio.get_running_loop()
-        looks = card.to_components()
-        while not self.news.is_set():
+        looks = hash(json.dumps(card.to_components()))  # thousands of editors wait at a time, each with what it shows
+        while not self.has_news:
             busy = self._is_showing()
             if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
                 self._shown = looks
@@ -207,12 +207,14 @@ class _Editor:
                 self._status_edit = asyncio.create_task(self._show_status(card), name=f"status of {self.reply_id}")
                 busy = True
             if looks == self._shown and not busy:
+                self._status_edit = None
                 return
             await self._wait(None if busy else self._next_edit_at - loop.time())
 
     async def _wait(self, seconds: float | None) -> None:
         """Until there is news, the edit under way is through, or the time has come."""
-        news = asyncio.ensure_future(self.news.wait())
+        self._woken = asyncio.Event()
+        news = asyncio.ensure_future(self._woken.wait())
         waiting_for: set[asyncio.Future[Any]] = {news}
         if self._status_edit is not None and not self._status_edit.done():
             waiting_for.add(self._status_edit)
@@ -220,6 +222,7 @@ class _Editor:
             await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
             news.cancel()
+            self._woken = None
 
     def _is_showing(self) -> bool:
         """Whether a status edit is under way."""
@@ -273,14 +276,16 @@ class _Editor:
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
         try:
-            async for attempt in stamina.retry_context(
-                on=_passing, attempts=None, timeout=KEEP_TRYING, wait_initial=1, wait_max=300, wait_jitter=2
-            ):
-                with attempt:
-                    return await self._deliver_once(view, attachments)
+            return await persistently(
+                partial(self._deliver_once, view, attachments),
+                on=_passing,
+                within_seconds=KEEP_TRYING.total_seconds(),
+                first_pause_seconds=1,
+                longest_pause_seconds=300,
+                jitter_seconds=2,
+            )
         except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
             raise NotPossible(f"Discord did not take it for {KEEP_TRYING}: {error}") from error
-        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def _deliver_once(
         self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool = False
@@ -351,9 +356,10 @@ class _Editor:
         layout = render.card(view, pictures=pictures, hide_prompt=self._hides_prompt)
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
         try:
-            async for attempt in stamina.retry_context(on=_passing, attempts=5, timeout=60):
-                with attempt:
-                    await self._messages.edit(address, layout, by_token=token_is_alive(address))
+            edit = partial(self._messages.edit, address, layout, by_token=token_is_alive(address))
+            await persistently(
+                edit, on=_passing, attempts=5, within_seconds=60, first_pause_seconds=0.1, longest_pause_seconds=5
+            )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning("reply %s may look out of date: %s", self.reply_id, error)
 
@@ -407,10 +413,7 @@ class _Editor:
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
     """Fresh file objects for every attempt, all reading the same bytes."""
-    return [
-        discord.File(io.BytesIO(item.data), filename=item.picture.filename, description=item.picture.alt_text)
-        for item in attachments
-    ]
+    return [upload(item.data, item.picture.filename, item.picture.alt_text) for item in attachments]
 
 
 def _own_trouble(error: Exception) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import logging
 import re
 from collections.abc import Iterable
@@ -23,6 +22,7 @@ from cogs import report_page
 from cogs.answer import tell
 from cogs.audience import language_of_server
 from cogs.controls import Control
+from cogs.files import upload
 from cogs.guards import require_moderator
 from cogs.language import speaking
 from cogs.messages import NOBODY
@@ -85,7 +85,7 @@ class Reports:
             if picture is not None:
                 files[report_page.CHART_FILE] = picture
         view = report_page.page(spending, files)
-        return view, [discord.File(io.BytesIO(data), filename=name) for name, data in files.items()]
+        return view, [upload(data, name) for name, data in files.items()]
 
 
 async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, Label]:

@@ -420,6 +420,32 @@ async def test_what_is_set_aside_and_spent_hours_apart_adds_up(store: Store) -> 
     assert (await balance(store)).spent_usd_micros == 700_000
 
 
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Kathmandu", "America/St_Johns"])
+async def test_a_month_counts_its_first_and_its_last_quarter_of_an_hour_and_whole_days_between(
+    store: Store, zone: str
+) -> None:
+    """Where the server's midnight is not that of UTC a month ends in the middle of the days that are summed up."""
+    local = ZoneInfo(zone)
+    await store.set_time_zone(1, local, actor_id=99, reason=None, now=NOON)
+    await set_limit(store, LimitSubject.DEFAULT, 25_000_000, period=Period.MONTH)
+    await set_limit(store, LimitSubject.SERVER, 25_000_000, period=Period.MONTH)
+    moment = timedelta(microseconds=1)
+    first, end = datetime(2026, 11, 1, tzinfo=local), datetime(2026, 12, 1, tzinfo=local)
+    outside = [first.astimezone(UTC) - moment, end.astimezone(UTC)]
+    inside = [first, first + timedelta(hours=13), NOON, end - timedelta(hours=11), end.astimezone(UTC) - moment]
+    for number, at in enumerate([*outside, *inside]):
+        reply = await admitted(store, 1_000_000 * (number + 1), now=at.astimezone(UTC))
+        if number % 2:
+            await finished(store, reply.jobs[0].id, charged_usd_micros=1_000_000 * (number + 1), now=at.astimezone(UTC))
+    here = await balance(store)
+    assert (here.set_aside_usd_micros, here.spent_usd_micros) == (15_000_000, 10_000_000)
+    cap = await store.server_cap(1, now=NOON)
+    assert cap is not None
+    assert (cap.set_aside_usd_micros, cap.spent_usd_micros) == (15_000_000, 10_000_000)
+    with pytest.raises(ServerCapReached):
+        await admit(store, 1, member=BOB)
+
+
 async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store: Store) -> None:
     await set_limit(store, LimitSubject.DEFAULT, 1_000_000, period=Period.MONTH)
     for day in (3, 21):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 
@@ -29,19 +30,21 @@ def test_a_job_has_one_entry_until_it_is_forgotten():
 def test_a_call_on_a_jobs_own_path_names_its_remote_job_and_rouses_whoever_waits():
     live = LiveJobs()
     live.expect_hook("a", "secret")
+    live.of("a").claimed = waiting = asyncio.Event()
     assert live.claim("secret", "remote-1") == ("remote-1",)
     assert live.claim("secret", "remote-1") == ("remote-1",), "a repeated call adds nothing"
     assert live.claim("secret", None) == ("remote-1",), "a call that names nothing still says: look"
-    assert live.of("a").claimed.is_set()
+    assert waiting.is_set()
 
 
 @pytest.mark.f57
 def test_a_call_on_an_unknown_path_changes_nothing():
     live = LiveJobs()
     live.expect_hook("a", "secret")
+    live.of("a").claimed = waiting = asyncio.Event()
     assert live.claim("secreT", "remote-1") == ()
     assert live.of("a").claims == []
-    assert not live.of("a").claimed.is_set()
+    assert not waiting.is_set()
 
 
 @pytest.mark.f57

@@ -79,7 +79,7 @@ async def test_what_is_not_ours_is_not_touched(
     assert rows(empty, "SELECT relname FROM pg_class ORDER BY oid") == before
 
 
-@pytest.mark.parametrize("missing", ["INDEX jobs_by_member", "TRIGGER ledger_rows_stay ON ledger", "TABLE notes"])
+@pytest.mark.parametrize("missing", ["INDEX jobs_by_server", "TRIGGER ledger_rows_stay ON ledger", "TABLE notes"])
 async def test_books_that_lack_something_stop_the_start(
     empty: PostgresAddress, postgres: PostgresServer, missing: str
 ) -> None:

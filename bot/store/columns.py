@@ -12,6 +12,8 @@ _MICROSECOND = timedelta(microseconds=1)
 QUARTER_MICROS = 900_000_000
 """A quarter of an hour. Every time zone's offset is a multiple of it."""
 
+QUARTERS_PER_DAY = 96
+
 
 def to_micros(moment: datetime) -> int:
     """An aware time as it is stored: exact, no float in between."""

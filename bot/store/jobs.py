@@ -62,6 +62,11 @@ UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id 
 """
 _SET_CANCEL_REASON = "UPDATE replies SET cancel_reason = ? WHERE id = ?"
 # A reply is created together with its first job, so the index by server and time serves for both.
+_RECENT_OF_MEMBER = """
+SELECT jobs.* FROM replies JOIN jobs ON jobs.reply_id = replies.id
+WHERE replies.user_id = :user_id AND replies.guild_id = :guild_id AND replies.created_at < :before
+ORDER BY replies.created_at DESC, jobs.id DESC LIMIT :limit
+"""
 _FINISHED_OF_SERVER = """
 SELECT replies.* FROM jobs JOIN replies ON replies.id = reply_id
 WHERE jobs.guild_id = :guild_id AND jobs.ordinal = 0 AND jobs.created_at < :before AND NOT EXISTS (
@@ -303,27 +308,15 @@ def is_another_lost(connection: Connection, job: Job, earliest: datetime, latest
     return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
 
 
-def recent(
-    connection: Connection,
-    *,
-    guild_id: int,
-    user_id: int | None,
-    limit: int,
-    before: datetime | None,
-    status: JobStatus | None,
-) -> list[Job]:
-    """Newest first."""
-    conditions: dict[str, Any] = {"guild_id = ?": guild_id}
-    if user_id is not None:
-        conditions["user_id = ?"] = user_id
-    if before is not None:
-        conditions["created_at < ?"] = to_micros(before)
-    if status is not None:
-        conditions["status = ?"] = status
-    where = " AND ".join(conditions)
-    statement = f"SELECT * FROM jobs WHERE {where} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608 - our words
-    rows = connection.execute(statement, (*conditions.values(), limit)).fetchall()
-    return [_job(connection, row) for row in rows]
+def recent(connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None) -> list[Job]:
+    """Of one member, newest first."""
+    page = {
+        "guild_id": guild_id,
+        "user_id": user_id,
+        "limit": limit,
+        "before": _FOR_EVER if before is None else to_micros(before),
+    }
+    return [_job(connection, row) for row in connection.execute(_RECENT_OF_MEMBER, page).fetchall()]
 
 
 def replies_of_server(

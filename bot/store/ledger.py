@@ -38,7 +38,7 @@ from bot.quota import (
     format_usd,
 )
 from bot.store.audit import Change, record
-from bot.store.columns import to_json, to_micros, to_moment, to_quarter
+from bot.store.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
 from bot.store.engine import Connection, PerEngine
 from bot.store.limits import Terms
 
@@ -54,11 +54,24 @@ _MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = 
 _SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
 _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
 
-_SUMS = """
+
+def _totals(accounts: str, window: str) -> str:
+    """SQL: the totals of these accounts in a window (see `_bounds`): its whole days, and the quarters at both ends."""
+    return f"""(
+        SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
+        WHERE account_id {accounts} AND quarter >= :{window}_from AND quarter < :{window}_head_until
+        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM daily_totals
+        WHERE account_id {accounts} AND day >= :{window}_first_day AND day < :{window}_end_day
+        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
+        WHERE account_id {accounts} AND quarter >= :{window}_tail_from AND quarter < :{window}_until
+    ) AS counted"""  # noqa: S608 - our own words
+
+
+_SUMS = f"""
 SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
-FROM totals WHERE account_id = ? AND quarter >= ? AND quarter < ?
-"""
+FROM {_totals("= :account_id", "window")}
+"""  # noqa: S608
 _GRANTED = """
 SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
 WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
@@ -69,11 +82,14 @@ _RUNNING = """
 SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
 """
 
-_RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL AND reply_id <> ?"
+# Read from the index alone, so it counts the jobs of this command as well: every admission asks this.
+_UNFINISHED_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
+
+_ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
 
 # All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
 # that the first one is refused where a later one would be. A limit that is NULL does not bind.
-_RESERVE = """
+_RESERVE = f"""
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
     window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
 SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
@@ -83,21 +99,16 @@ WHERE :max_running > (
         WHERE user_id = :user_id AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> :reply_id
     )
     AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0) FROM totals
-        WHERE account_id IN (
-                SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id
-            )
-            AND quarter >= :member_from AND quarter < :member_until
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0)
+        FROM {_totals(_ALL_OF_MEMBER, "member")}
     ))
     AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
-        WHERE account_id = :server AND quarter >= :server_from AND quarter < :server_until
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :server", "server")}
     ))
     AND (:asked <= 0 OR :asked <= :operator_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM totals
-        WHERE account_id = :operator AND quarter >= :operator_from AND quarter < :operator_until
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :operator", "operator")}
     ))
-"""
+"""  # noqa: S608
 _SETTLE = """
 UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
     house_usd_micros = :house, resolved_at = :now
@@ -171,7 +182,7 @@ def reserve(
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
-    running = connection.execute(_RUNNING_IN_SERVER, (member.guild_id, reply_id)).fetchone()[0]
+    running = connection.execute(_UNFINISHED_IN_SERVER, (member.guild_id,)).fetchone()[0] - len(orders)
     if running >= limits.max_running_jobs_per_server:
         raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
     before = balance(connection, member, terms.quota, window_of(terms, terms.quota, now))
@@ -192,12 +203,9 @@ def reserve(
         "operator_limit": limits.operator_daily_cap_usd_micros,
         "window_start_at": to_micros(window.start),
         "window_end_at": to_micros(window.end),
-        "member_from": to_quarter(window.start),
-        "member_until": to_quarter(window.end),
-        "server_from": to_quarter(server_window.start),
-        "server_until": to_quarter(server_window.end),
-        "operator_from": to_quarter(today.start),
-        "operator_until": to_quarter(today.end),
+        **_bounds("member", window),
+        **_bounds("server", server_window),
+        **_bounds("operator", today),
     }
     still_to_come = list(accumulate(order.amount_usd_micros for order in reversed(orders)))
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
@@ -388,8 +396,27 @@ def _adjust(
 
 def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
     """Spent and set aside."""
-    row = connection.execute(_SUMS, (account_id, to_quarter(window.start), to_quarter(window.end))).fetchone()
+    row = connection.execute(_SUMS, {"account_id": account_id, **_bounds("window", window)}).fetchone()
     return row["spent"], row["held"]
+
+
+def _bounds(name: str, window: Window) -> dict[str, int]:
+    """The quarters and days of a window, as `_totals` wants them. Days are those of UTC, whatever the window's zone."""
+    start, end = to_quarter(window.start), to_quarter(window.end)
+    first_day, end_day = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
+    if first_day >= end_day:  # no whole day in it
+        first_day = end_day = 0
+        head_until = tail_from = end
+    else:
+        head_until, tail_from = first_day * QUARTERS_PER_DAY, end_day * QUARTERS_PER_DAY
+    return {
+        f"{name}_from": start,
+        f"{name}_head_until": head_until,
+        f"{name}_first_day": first_day,
+        f"{name}_end_day": end_day,
+        f"{name}_tail_from": tail_from,
+        f"{name}_until": end,
+    }
 
 
 def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:

@@ -204,18 +204,10 @@ class Store:
         return await self._read(partial(jobs.is_another_lost, job=job, earliest=earliest, latest=latest))
 
     async def recent_jobs(
-        self,
-        *,
-        guild_id: int,
-        user_id: int | None,
-        limit: int,
-        before: datetime | None = None,
-        status: JobStatus | None = None,
+        self, *, guild_id: int, user_id: int, limit: int, before: datetime | None = None
     ) -> list[Job]:
-        """Newest first; of one member, or of the whole server when `user_id` is None."""
-        return await self._read(
-            partial(jobs.recent, guild_id=guild_id, user_id=user_id, limit=limit, before=before, status=status)
-        )
+        """Of one member in one server, newest first."""
+        return await self._read(partial(jobs.recent, guild_id=guild_id, user_id=user_id, limit=limit, before=before))
 
     async def replies_of_server(
         self, guild_id: int, *, finished: bool, limit: int, before: datetime | None = None

@@ -145,6 +145,17 @@ SELECT 'account ' || account_id || ', quarter ' || quarter || ': held off by ' |
     || ', settled by ' || sum(settled)
 FROM parts GROUP BY account_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0
 """
+_DAYS_EQUAL_THEIR_QUARTERS = """
+WITH parts AS (
+    SELECT account_id, quarter / 96 AS day, held_usd_micros AS held, settled_usd_micros AS settled,
+        forgiven_usd_micros AS forgiven
+    FROM totals
+    UNION ALL SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros FROM daily_totals
+)
+SELECT 'account ' || account_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
+    || ', forgiven by ' || sum(forgiven)
+FROM parts GROUP BY account_id, day HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0
+"""
 
 _RULES = {
     "every job is reserved at its price": _EVERY_JOB_IS_RESERVED,
@@ -162,6 +173,7 @@ _RULES = {
     "every reservation is booked and resolved once": _EVERY_ENTRY_ONCE,
     "reservations equal their ledger entries": _RESERVATIONS_EQUAL_THEIR_ENTRIES,
     "totals equal the reservations": _TOTALS_EQUAL_THE_RESERVATIONS,
+    "days equal their quarters": _DAYS_EQUAL_THEIR_QUARTERS,
 }
 WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
 FORGIVEN = "forgiven is what the resets forgave"

@@ -193,7 +193,10 @@ class Stage:
 
     async def jobs(self, who: MemberActor | None = None) -> list[Job]:
         """Newest first."""
-        return await self.core.store.recent_jobs(guild_id=self.guild.id, user_id=who.id if who else None, limit=100)
+        store = self.core.store
+        pages = [await store.replies_of_server(self.guild.id, finished=ended, limit=100) for ended in (True, False)]
+        jobs = [job for page in pages for reply in page for job in reply.jobs if who is None or reply.user_id == who.id]
+        return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
     async def assert_nothing_reserved(self) -> None:
         balance = await self.balance()

@@ -72,9 +72,8 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_to_erase ON jobs (created_at) WHERE erased_at IS NULL;
 CREATE INDEX jobs_forgotten ON jobs (finished_at) WHERE user_id IS NULL;
 CREATE INDEX jobs_unfinished ON jobs (user_id) WHERE finished_at IS NULL;
-CREATE INDEX jobs_unfinished_by_server ON jobs (guild_id) WHERE finished_at IS NULL;
+CREATE INDEX jobs_unfinished_by_server ON jobs (guild_id, finished_at) WHERE finished_at IS NULL;
 CREATE INDEX jobs_by_server ON jobs (guild_id, created_at);
-CREATE INDEX jobs_by_member ON jobs (guild_id, user_id, created_at);
 CREATE INDEX jobs_lost ON jobs (provider, submitted_at)
     WHERE status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal');
 CREATE UNIQUE INDEX jobs_remote ON jobs (provider, remote_id) WHERE remote_id IS NOT NULL;
@@ -239,6 +238,40 @@ CREATE TABLE totals (
     forgiven_usd_micros INTEGER NOT NULL DEFAULT 0 CHECK (forgiven_usd_micros BETWEEN 0 AND settled_usd_micros),
     PRIMARY KEY (account_id, quarter)
 ) STRICT, WITHOUT ROWID;
+
+-- The same sums per day of UTC, so that a month is thirty rows and not three thousand.
+CREATE TABLE daily_totals (
+    account_id          INTEGER NOT NULL REFERENCES accounts (id),
+    day                 INTEGER NOT NULL,          -- since 1970
+    held_usd_micros     INTEGER NOT NULL CHECK (held_usd_micros >= 0),
+    settled_usd_micros  INTEGER NOT NULL CHECK (settled_usd_micros >= 0),
+    forgiven_usd_micros INTEGER NOT NULL CHECK (forgiven_usd_micros BETWEEN 0 AND settled_usd_micros),
+    PRIMARY KEY (account_id, day)
+) STRICT, WITHOUT ROWID;
+
+CREATE TRIGGER totals_begin_a_quarter AFTER INSERT ON totals
+BEGIN
+    INSERT INTO daily_totals (account_id, day, held_usd_micros, settled_usd_micros, forgiven_usd_micros)
+    VALUES (NEW.account_id, NEW.quarter / 96, NEW.held_usd_micros, NEW.settled_usd_micros, NEW.forgiven_usd_micros)
+    ON CONFLICT (account_id, day) DO UPDATE SET
+        held_usd_micros = held_usd_micros + excluded.held_usd_micros,
+        settled_usd_micros = settled_usd_micros + excluded.settled_usd_micros,
+        forgiven_usd_micros = forgiven_usd_micros + excluded.forgiven_usd_micros;
+END;
+
+CREATE TRIGGER totals_change_their_day AFTER UPDATE ON totals
+BEGIN
+    UPDATE daily_totals SET
+        held_usd_micros = held_usd_micros + NEW.held_usd_micros - OLD.held_usd_micros,
+        settled_usd_micros = settled_usd_micros + NEW.settled_usd_micros - OLD.settled_usd_micros,
+        forgiven_usd_micros = forgiven_usd_micros + NEW.forgiven_usd_micros - OLD.forgiven_usd_micros
+    WHERE account_id = NEW.account_id AND day = NEW.quarter / 96;
+END;
+
+CREATE TRIGGER totals_keep_their_quarter BEFORE UPDATE OF account_id, quarter ON totals
+BEGIN
+    SELECT RAISE(ABORT, 'a total stays the one of its account and quarter');
+END;
 
 CREATE TRIGGER reservations_begin_open BEFORE INSERT ON reservations WHEN NEW.state <> 'open'
 BEGIN
