@@ -96,11 +96,11 @@ def _copy(file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
             for version, script in postgres_schema.migrations().items():
                 postgres_schema.apply(server, target, version, script)
             counts = _fill(file, server)
+            server.execute("ANALYZE")  # or the proof, and the first questions, would be planned for empty tables
             findings = verify.findings_of_server(server, expected)
             if findings:
                 raise StoreError(f"The copy in {target} does not balance ({findings[0].detail}). Nothing was kept.")
             server.execute("COMMIT")
-        server.execute("ANALYZE")  # so that the first questions are planned for what is there
         return counts
     except psycopg.Error as error:
         raise translated_error(error, target) from error
