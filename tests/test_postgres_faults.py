@@ -364,3 +364,13 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(address: Po
             assert first == second
         with pytest.raises(StoreError, match="read-only"):
             await store._read(lambda connection: connection.execute("DELETE FROM notes"))
+
+
+async def test_work_that_loses_its_connection_every_time_is_given_up_and_stops_nobody(address: PostgresAddress) -> None:
+    async with await Store.open(address) as store:
+        with pytest.raises(StoreError, match="terminating connection"):
+            await store._write(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+        with pytest.raises(StoreError, match="terminating connection"):
+            await store._read(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await store.remember("a", "b")
+        assert await store.recall("a") == "b"
