@@ -129,7 +129,9 @@ class Bot(commands.Bot):
         self.desk = Desk(
             service=service,
             messages=messages,
-            warnings=Warnings(service=service, server_log=self.server_log, operator=self.operator),
+            warnings=Warnings(
+                service=service, server_log=self.server_log, operator=self.operator, supervisor=supervisor
+            ),
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
         )

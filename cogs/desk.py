@@ -124,11 +124,13 @@ class Desk:
             model_id = allowance.default_model(self.service, request.kind, self.default_model)
             request = replace(request, model_id=model_id)
         allowance.check(self.service, request)
-        images = await self.read(attachments, request) if attachments else request.images
+        images = request.images
+        if attachments:
+            images = await self.read(attachments, request)
+            # Once more: reading takes a while, and a moderator may have decided something meanwhile.
+            allowance = await allowance_of(self.service, interaction)
+            allowance.check(self.service, request)
         requests = [_with_images(request, images, number) for number in range(count)]
-        # Once more: reading takes a while, and a moderator may have decided something meanwhile.
-        allowance = await allowance_of(self.service, interaction)
-        allowance.check(self.service, request)
         language = audience.language_of_answer(interaction, allowance.policy, private=private)
         address = address_of(interaction, private=private, language=language)
         return await self.service.admit(requests, member=member_of(interaction), address=address)

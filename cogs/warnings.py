@@ -5,6 +5,7 @@ A member privately at the answer to their order, moderators in the log channel, 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from bot.observer import ReplyView
 from bot.policy import Policy
 from bot.quota import Cap, Window, nearly_used
 from bot.service import JobService
+from bot.supervisor import Supervisor
 from cogs import moderation_words, render
 from cogs.answer import tell
 from cogs.language import speaking
@@ -25,17 +27,23 @@ from cogs.server_log import ServerLog
 
 _log = logging.getLogger(__name__)
 
+LOOK_SECONDS = 1.0
+
 
 class Warnings:
     """Looks at the three limits after each order. The books remember who was told, this object only spares asking."""
 
-    def __init__(self, *, service: JobService, server_log: ServerLog, operator: OperatorLine) -> None:
+    def __init__(
+        self, *, service: JobService, server_log: ServerLog, operator: OperatorLine, supervisor: Supervisor
+    ) -> None:
         self._service = service
+        self._supervisor = supervisor
         self._store = service.store
         self._server_log = server_log
         self._operator = operator
         self._told: dict[tuple[int | None, int | None], datetime] = {}
         """Ends of windows by server and member, those that are still to come."""
+        self._about_to_look = False
 
     async def after(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
         """An order was accepted and its card is shown: whatever goes wrong in here must not say otherwise."""
@@ -43,9 +51,11 @@ class Warnings:
         try:
             await self._warn_member(interaction, view)
             await self._warn_server(view.reply.address.guild_id, now)
-            await self._warn_operator(now)
         except StoreError:
             _log.exception("nobody could be told what is left")
+        if not self._about_to_look:
+            self._about_to_look = True
+            self._supervisor.start("operator's daily cap", self._warn_operator())
 
     async def _warn_member(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
         balance = view.balance
@@ -86,10 +96,16 @@ class Warnings:
         await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
         return True
 
-    async def _warn_operator(self, now: datetime) -> None:
-        cap = await self._store.operator_cap(self._service.limits, now=now)
-        if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
-            self._operator.tell("daily cap", moderation_words.operator_warning(cap))
+    async def _warn_operator(self) -> None:
+        """One look for all orders of a second: this cap is the same for all of them."""
+        await asyncio.sleep(LOOK_SECONDS)
+        self._about_to_look = False
+        try:
+            cap = await self._store.operator_cap(self._service.limits, now=datetime.now(UTC))
+            if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
+                self._operator.tell("daily cap", moderation_words.operator_warning(cap))
+        except StoreError:
+            _log.exception("the operator could not be told what is left")
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
         if self._was_told(guild_id, user_id, window):

@@ -302,6 +302,7 @@ async def test_the_operator_is_told_in_english_whoever_ordered(
     monkeypatch.setattr(stage.core.service, "limits", capped)
     locales[stage.ada.id] = "de"
     await stage.until_says(await stage.imagine(), "Completed")
+    await stage.until(lambda: told)
     assert [text.split(":")[0][:46] for text in told] == ["All servers together have used 88 % of today's"]
 
 

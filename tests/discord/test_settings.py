@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import discord
@@ -12,7 +13,7 @@ import pytest
 from bot.errors import StoreError
 from bot.jobs import JobKind
 from bot.policy import MOST_ENTRIES, Policy
-from bot.quota import Period, Window
+from bot.quota import Cap, Limits, Period, Window
 from cogs import moderation_words as say
 from cogs import refusal_words, server_log, time_zones, words
 from cogs.record_words import change
@@ -611,8 +612,17 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=190_000)
     monkeypatch.setattr(stage.core.service, "limits", capped)
     await stage.quota("default", amount="unlimited")
+    look, looks = stage.core.store.operator_cap, list[Cap]()
+
+    async def noted(limits: Limits, *, now: datetime) -> Cap:
+        looks.append(await look(limits, now=now))
+        return looks[-1]
+
+    monkeypatch.setattr(stage.core.store, "operator_cap", noted)
     assert await warnings_of(stage, stage.ada, count=2) == []
+    await stage.until(lambda: told)
     assert await warnings_of(stage, stage.bob, model=FLUX) == []
+    await stage.until(lambda: len(looks) == 2)
     assert len(told) == 1
     assert "have used 84 % of today's cap of $0.19" in told[0]
 
