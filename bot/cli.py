@@ -19,11 +19,13 @@ import discord
 from bot import app
 from bot.catalogue import DATA_FILE, data_text
 from bot.catalogue_refresh import refreshed, write
+from bot.client import aim_at
 from bot.errors import BotError, SettingsError, StoreError
 from bot.location import Location, PostgresAddress, parse_location
 from bot.log import set_up_logging
 from bot.providers.openapi import fetch_openapi
 from bot.quota import format_usd
+from bot.role import Role, Shards
 from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
 from bot.store.ledger import house_lines
@@ -58,6 +60,16 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits pictures.")
     parser.set_defaults(work=_run)
+    parser.add_argument(
+        "--role",
+        type=Role,
+        choices=list(Role),
+        default=Role.ALL,
+        help="what this process does where several share a PostgreSQL database; all of it unless told",
+    )
+    parser.add_argument(
+        "--shards", type=_shards, help="with --role gateway: those it serves, such as 0-3/16; all unless told"
+    )
     calls = parser.add_subparsers(title="calls", metavar="")
     check = calls.add_parser("check", help="read the settings, open the database, ask Discord and each provider")
     check.set_defaults(work=_check)
@@ -83,11 +95,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(_: argparse.Namespace) -> int:
+def _shards(text: str) -> Shards:
+    try:
+        return Shards.parse(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be of the form 0-3/16 or 5/16, counted from 0") from None
+
+
+def _run(parsed: argparse.Namespace) -> int:
+    if parsed.shards is not None and parsed.role is not Role.GATEWAY:
+        raise SettingsError("--shards goes with --role gateway: only gateways are connected for shards")
     settings = load_settings()
     set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
     try:
-        asyncio.run(app.run(settings))
+        asyncio.run(app.run(settings, role=parsed.role, shards=parsed.shards))
     except discord.LoginFailure:
         raise SettingsError("DISCORD_TOKEN is not accepted by Discord: copy the bot's token again") from None
     return 0
@@ -151,7 +172,7 @@ async def _ask_database(settings: Settings) -> str:
 
 async def _ask_discord(settings: Settings) -> str:
     assert settings.discord_token is not None
-    app.aim_at(settings.discord_api_base)
+    aim_at(settings.discord_api_base)
     async with discord.Client(intents=discord.Intents.none()) as client:
         await client.login(settings.discord_token.get_secret_value())
         invite = discord.utils.oauth_url(client.application_id or 0, permissions=INVITE_PERMISSIONS)

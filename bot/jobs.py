@@ -243,6 +243,11 @@ class Reply:
         return all(job.status.is_final for job in self.jobs)
 
     @property
+    def is_over(self) -> bool:
+        """True when nothing is left to be done: its final state was shown, or never can be."""
+        return self.is_final and self.delivery is not Delivery.PENDING
+
+    @property
     def is_forgotten(self) -> bool:
         """True when the member asked to be forgotten: nobody owns the command any more."""
         return self.user_id == NOBODY

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Generator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
@@ -33,6 +34,9 @@ RUSH_SECONDS = 0.005
 
 PAUSE_IN_A_RUSH_SECONDS = 0.02
 
+ASK_FOR_PLACES_SECONDS = 1.0
+"""So often at least it is looked whether other processes have left a place, should nobody say so."""
+
 
 class Closed(StrEnum):
     """Why a lane takes no new jobs."""
@@ -46,7 +50,8 @@ class Closed(StrEnum):
 class Lane:
     """Starts waiting jobs as places become free, in fair order, and closes while the provider cannot be used.
 
-    `follow` is the whole rest of a job's life from here on; a place is taken while it runs.
+    `follow` is the whole rest of a job's life from here on; a place is taken while it runs. Where other processes use
+    the same places, `taken` says how many are taken by all of them together.
     """
 
     def __init__(
@@ -58,17 +63,24 @@ class Lane:
         follow: Callable[[Lane, str], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
+        on_opened: Callable[[str], None] = lambda _: None,
+        taken: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
         self.provider = provider
         self.watcher = watcher
         self.line = FairLine()
         self.retries = RetryBudget()
         self.closed: Closed | None = None
-        self._max_concurrency = max_concurrency
+        self.places = max_concurrency
         self._follow = follow
         self._start = start
         self._on_closed = on_closed
+        self._on_opened = on_opened
+        self._taken = taken
         self._in_flight = 0
+        self._followed: Counter[str] = Counter()
+        self._on_the_way: set[str] = set()
+        """Followed, and not yet known to hold a place at the provider."""
         self._faults_in_a_row = 0
         self._held_until = 0.0
         self._closed_at = 0.0
@@ -83,6 +95,23 @@ class Lane:
         """Jobs that hold a place now."""
         return self._in_flight
 
+    @property
+    def shares_places(self) -> bool:
+        """Whether other processes send jobs to the same places."""
+        return self._taken is not None
+
+    def has(self, job_id: str) -> bool:
+        """Whether the job waits here or is being followed."""
+        return job_id in self._followed or job_id in self.line
+
+    def look(self) -> None:
+        """A place may have become free."""
+        self._wake.set()
+
+    def arrived(self, job_id: str) -> None:
+        """The job holds its place now, as whoever counts them sees."""
+        self._on_the_way.discard(job_id)
+
     def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
         """Wait for a place."""
         self.line.enter(job_id, user_id, at_front=at_front)
@@ -94,7 +123,7 @@ class Lane:
 
     def place_for(self, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once."""
-        if self.closed is None and self._in_flight < self._max_concurrency and len(self.line) == 0:
+        if self.closed is None and self._in_flight < self.places and len(self.line) == 0:
             return None
         return self.line.place_of_next(user_id)
 
@@ -113,22 +142,32 @@ class Lane:
         loop = asyncio.get_running_loop()
         while not self._stopping:
             self._wake.clear()
-            while (
-                not self._stopping
-                and (self.closed is None or self.hopeless)
-                and self._in_flight < self._max_concurrency
-                and len(self.line) > 0
-                and self._held_until <= loop.time()
-            ):
-                job_id = self.line.take()
+            crowded = False
+            while not crowded and self._may_begin():
+                crowded = not await self._has_place()
+                job_id = self.line.take() if not crowded and self._may_begin() else None
                 if job_id is not None:
+                    self._on_the_way.add(job_id)
                     self._begin(job_id)
                     await self._give_way()
-            remaining = self._held_until - loop.time()
+            remaining = max(self._held_until - loop.time(), ASK_FOR_PLACES_SECONDS if crowded else 0)
             try:
                 await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
             except TimeoutError:
                 continue
+
+    def _may_begin(self) -> bool:
+        return (
+            not self._stopping
+            and (self.closed is None or self.hopeless)
+            and self._in_flight < self.places
+            and len(self.line) > 0
+            and self._held_until <= asyncio.get_running_loop().time()
+        )
+
+    async def _has_place(self) -> bool:
+        """Whether there is a place at the provider, as far as can be told before it is taken."""
+        return self._taken is None or await self._taken(self.provider.name) + len(self._on_the_way) < self.places
 
     async def _give_way(self) -> None:
         """Members wait for answers with a 3 second limit, a provider does not: in a rush the next job starts later."""
@@ -140,6 +179,7 @@ class Lane:
 
     def _begin(self, job_id: str) -> None:
         self._in_flight += 1
+        self._followed[job_id] += 1
         self._start(f"job {job_id}", self._occupy(job_id))
 
     async def _occupy(self, job_id: str) -> None:
@@ -147,6 +187,10 @@ class Lane:
             await self._follow(self, job_id)
         finally:
             self._in_flight -= 1
+            self._followed[job_id] -= 1
+            if not self._followed[job_id]:
+                del self._followed[job_id]
+            self._on_the_way.discard(job_id)
             self._wake.set()
 
     @contextmanager
@@ -209,11 +253,21 @@ class Lane:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
         if self.closed in (reason, Closed.DENIED):
             return
-        self.closed = reason
-        self._closed_at = asyncio.get_running_loop().time()
-        self._shut.set()
-        self._wake.set()
+        self.learn(reason)
         self._on_closed(self.provider.name, reason, error)
+
+    def learn(self, closed: Closed | None, *, seconds_ago: float = 0.0) -> None:
+        """The provider takes no new jobs since then, or (None) takes them: found out here or by another process."""
+        if closed is self.closed:
+            return
+        self.closed = closed
+        if closed is None:
+            self._faults_in_a_row = 0
+            self._shut.clear()
+        else:
+            self._closed_at = asyncio.get_running_loop().time() - seconds_ago
+            self._shut.set()
+        self._wake.set()
 
     async def keep_open(self) -> None:
         """While the lane is closed, ask the provider now and then whether it works again, for ever."""
@@ -231,7 +285,6 @@ class Lane:
                         self.note_fault(error)
                 else:
                     _log.warning("%s answers again: new jobs are taken", self.provider.name)
-                    self.closed = None
-                    self._faults_in_a_row = 0
-                    self._shut.clear()
+                    self.learn(None)
+                    self._on_opened(self.provider.name)
                 self._wake.set()

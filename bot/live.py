@@ -67,7 +67,11 @@ class LiveJobs:
     def claim(self, token: str, remote_id: str | None) -> tuple[str, ...]:
         """A call came in on the path of `token`: the remote ids named so far on it, none if we do not know the path."""
         job_id = self._hooks.get(_digest(token))
-        live = self._jobs.get(job_id) if job_id is not None else None
+        return () if job_id is None else self.claim_for(job_id, remote_id)
+
+    def claim_for(self, job_id: str, remote_id: str | None) -> tuple[str, ...]:
+        """The same, when it is known already whose path that was."""
+        live = self._jobs.get(job_id)
         if live is None:
             return ()
         if remote_id is not None and remote_id not in live.claims and len(live.claims) < MOST_CLAIMS:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from bot.errors import ProviderDenied, ProviderError, ProviderRejected
-from bot.jobs import Job
+from bot.jobs import Job, JobStatus
 from bot.lane import Lane
 from bot.live import Live
 from bot.store.store import Store
@@ -37,6 +37,10 @@ class NotFoundAgain(Exception):
         self.in_doubt = in_doubt
 
 
+class FoundByAnother(Exception):
+    """The order is not lost any more: whoever sent it was only slow, or another process has found it."""
+
+
 class LostOrders:
     """Looks for orders whose answer was lost."""
 
@@ -48,7 +52,9 @@ class LostOrders:
         """The remote id of a lost order. Two ways lead there, and both end with the provider's own word:
 
         a call on the job's own secret webhook path names it, or it is the only job in the provider's list that was
-        created at that time and belongs to nobody. Where more than one would fit, none is taken. Raises NotFoundAgain.
+        created at that time and belongs to nobody. Where more than one would fit, none is taken.
+
+        Raises NotFoundAgain, and FoundByAnother.
         """
         give_up_at = _required(job.deadline_at)
         if lane.provider.can_list:
@@ -58,17 +64,19 @@ class LostOrders:
         called = live.claimed = asyncio.Event()
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
+            if lane.shares_places and not await self._is_lost(job):
+                raise FoundByAnother
             if (claimed := await self._claimed(job, lane, live)) is not None:
                 return claimed
             if lane.provider.can_list:
                 try:
-                    candidates = await self._candidates(job, lane)
+                    candidates, rivals = await self._candidates(job, lane)
                 except ProviderError as error:
                     _log.info("cannot look for the order: %s", error)
                     in_doubt = True
                 else:
                     in_doubt = bool(candidates)
-                    if len(candidates) == 1 and not await self._has_rivals(job):
+                    if len(candidates) == 1 and not rivals and not await self._has_rivals(job):
                         return candidates[0]
             left = (give_up_at - self._clock()).total_seconds()
             if left <= 0:
@@ -78,6 +86,10 @@ class LostOrders:
             except TimeoutError:
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
             called.clear()
+
+    async def _is_lost(self, job: Job) -> bool:
+        found = await self._store.job(job.id)
+        return found is not None and found.status is JobStatus.UNCERTAIN
 
     async def _claimed(self, job: Job, lane: Lane, live: Live) -> str | None:
         """A remote id named on the job's webhook path, once the provider confirms that it is a job of that time."""
@@ -97,20 +109,25 @@ class LostOrders:
             live.claims.remove(remote_id)
         return None
 
-    async def _candidates(self, job: Job, lane: Lane) -> list[str]:
-        """Jobs at the provider that nobody of ours owns and that were created when this order left."""
+    async def _candidates(self, job: Job, lane: Lane) -> tuple[list[str], bool]:
+        """Jobs at the provider that nobody of ours owns and that were created when this order left.
+
+        And whether some of them may belong to orders that other processes are sending now.
+        """
         earliest = _required(job.submitted_at) - CLOCK_SKEW
         latest = _required(job.submitted_at) + SUBMISSION_SPAN
         listed = await lane.provider.recent(since=earliest)
         # Orders under way now may own some of these; their answers are on disk once they settled.
         await lane.submissions_settled()
+        # Other processes' orders as well. Asked before who owns what: one that ends in between is known by then.
+        rivals = lane.shares_places and await self._store.is_another_leaving(job)
         ids = [
             remote.remote_id
             for remote in listed
             if remote.created_at is not None and earliest <= remote.created_at <= latest
         ]
         known = await self._store.known_remote_ids(lane.provider.name, ids)
-        return [remote_id for remote_id in ids if remote_id not in known]
+        return [remote_id for remote_id in ids if remote_id not in known], rivals
 
     async def _has_rivals(self, job: Job) -> bool:
         """True when another order to the same provider was lost at about the same time, be it given up by now."""

@@ -14,17 +14,53 @@ from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from bot.errors import StoreError
 
 T = TypeVar("T")
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def require_sha256(text: str) -> str:
+    """`text` itself. Raises ValueError when it is no SHA-256."""
+    if _SHA256.fullmatch(text) is None:
+        raise ValueError(f"not a SHA-256: {text[:80]!r}")
+    return text
+
+
 _UNFINISHED_PREFIX = ".unfinished-"
 
 FRESH_BYTES = 32 * 2**20
 """So much of what was just put is kept at hand until it is first asked for."""
+
+
+class Pictures(Protocol):
+    """Pictures by content. Every method raises StoreError when what keeps them fails, and ValueError for no SHA-256."""
+
+    async def put(self, data: bytes) -> str:
+        """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""
+        ...
+
+    async def get(self, sha256: str) -> bytes | None:
+        """The picture, or None when it is not here or damaged."""
+        ...
+
+    async def remove(self, sha256: str) -> None:
+        """Forget a picture. One that is not here is no error."""
+        ...
+
+    async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
+        """Remove what is neither in `keep` nor younger than that. Returns how many.
+
+        The age matters because a picture is put first and named in the books afterwards.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Wait for what was begun. Of no use afterwards."""
+        ...
 
 
 class PictureStore:
@@ -46,9 +82,7 @@ class PictureStore:
 
     def path(self, sha256: str) -> Path:
         """Where a picture lies or would lie."""
-        if _SHA256.fullmatch(sha256) is None:
-            raise ValueError(f"not a SHA-256: {sha256[:80]!r}")
-        return self._directory / sha256[:2] / sha256
+        return self._directory / require_sha256(sha256)[:2] / sha256
 
     async def put(self, data: bytes) -> str:
         """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""

@@ -6,6 +6,9 @@
       watch     running → succeeded | failed | cancelled
       collect   the pictures first, then the charge
 
+Another process may follow the same job, having taken this one for dead. Every step is one guarded move in the books,
+from the states that whoever takes it has reason to expect, so the second of two changes nothing.
+
 What an error does to the money is decided by its class, in `_send` and `_watch` and nowhere else:
 
     ProviderRejected, ProviderDenied   release
@@ -18,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, aclosing
 from datetime import datetime, timedelta
 from functools import partial
@@ -36,12 +39,12 @@ from bot.images import ImageWorkshop
 from bot.jobs import Failure, FailureReason, Job, JobStatus, Picture
 from bot.lane import Lane
 from bot.live import Live, LiveJobs
-from bot.lost import LostOrders, NotFoundAgain
+from bot.lost import FoundByAnother, LostOrders, NotFoundAgain
 from bot.metrics import Metrics
 from bot.observer import Observer
 from bot.orders import fill_pictures
 from bot.patience import persistently, written
-from bot.pictures import PictureStore
+from bot.pictures import Pictures
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.watcher import DeadlineReached
 from bot.store.store import Store
@@ -68,6 +71,13 @@ RESULT_ATTEMPTS = 6
 RESULT_SECONDS = 300.0
 
 
+_NOT_SENT = frozenset({JobStatus.QUEUED})
+_NOT_CONFIRMED = frozenset({JobStatus.SUBMITTING, JobStatus.UNCERTAIN})
+_LOST = frozenset({JobStatus.UNCERTAIN})
+_RUNNING = frozenset({JobStatus.RUNNING})
+_SENT = _NOT_CONFIRMED | _RUNNING
+
+
 class Worker:
     """Follows jobs. One task per job that holds a place; none for those that wait in line."""
 
@@ -76,7 +86,7 @@ class Worker:
         *,
         store: Store,
         live: LiveJobs,
-        pictures: PictureStore,
+        pictures: Pictures,
         fetcher: Fetcher,
         workshop: ImageWorkshop,
         supervisor: Supervisor,
@@ -137,10 +147,10 @@ class Worker:
             return True
         if job.status is JobStatus.QUEUED and failures > QUEUED_FAILURES:
             # Nothing was sent, so nothing can be owed.
-            await self.fail(job, Failure(reason=FailureReason.INTERNAL))
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
             return True
         if job.deadline_at is not None and job.deadline_at <= self._clock():
-            await self.fail(job, Failure(reason=FailureReason.INTERNAL), at_house_cost=True)
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_house_cost=True)
             return True
         return False
 
@@ -163,21 +173,27 @@ class Worker:
     async def _submit(self, job: Job, lane: Lane) -> Job | None:
         """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
         if lane.hopeless:
-            return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE))
+            return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
             urls = await self._input_urls(job, lane.provider)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
                 lane.note_fault(error)
-            return await self.fail(job, failure_of(error))
+            return await self.fail(job, failure_of(error), expected=_NOT_SENT)
         token = secrets.token_urlsafe(32) if self._public_url else None
         now = self._clock()
         deadline_at = now + timedelta(seconds=lane.provider.deadline_seconds)
-        begun = await written(
-            lambda: self._store.begin_submission(job.id, now=now, deadline_at=deadline_at, webhook_token=token)
+        places = lane.places if lane.shares_places else None  # else the lane itself counts them
+        begin = partial(
+            self._store.begin_submission, job.id, now=now, deadline_at=deadline_at, webhook_token=token, places=places
         )
+        begun = await written(begin)
+        lane.arrived(job.id)
         if begun is None:
             return None  # cancelled while we were uploading
+        if begun.status is JobStatus.QUEUED:
+            lane.enter(job.id, job.request.user_id, at_front=True)  # another process was faster
+            return begun
         if token is not None:
             self._live.expect_hook(job.id, token)
         order = ProviderRequest(
@@ -202,13 +218,13 @@ class Worker:
                 if error.status == UNUSABLE_INPUT and await self._forget_uploads(job):
                     again = await self._not_accepted(job)
                     return await self._submit(again, lane) if again and again.status is JobStatus.QUEUED else again
-                return await self.fail(job, failure_of(error))
+                return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except ProviderUnavailable as error:
                 _log.warning("not accepted: %s", error)
                 if error.status == 429:
                     return await self._back_to_line(job, lane, error.retry_after_seconds or ENOUGH_SECONDS)
                 lane.note_fault(error)
-                return await self.fail(job, failure_of(error))
+                return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except OutcomeUncertain as error:
                 _log.warning("no usable answer: %s", error)
                 lane.note_fault(error)
@@ -285,7 +301,9 @@ class Worker:
         except NotFoundAgain as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
-            return await self.fail(job, failure, at_house_cost=error.in_doubt)
+            return await self.fail(job, failure, expected=_LOST, at_house_cost=error.in_doubt)
+        except FoundByAnother:
+            return await self._store.job(job.id)
         _log.info("found again as %s", remote_id)
         return self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
 
@@ -313,7 +331,8 @@ class Worker:
                         return
         except DeadlineReached:
             _log.error("no end by the deadline; the house pays if the provider charges")
-            await self.fail(job, Failure(reason=FailureReason.TIMED_OUT), at_house_cost=True)
+            failure = Failure(reason=FailureReason.TIMED_OUT)
+            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
 
     async def _advance(self, job: Job, update: Update, live: Live) -> bool:
         """Act on one reading; True when the job has ended."""
@@ -323,7 +342,7 @@ class Worker:
             case JobStatus.FAILED:
                 _log.warning("the provider failed it (%s): %s", update.provider_word, update.failure)
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
-                await self.fail(job, failure, at_house_cost=update.may_be_charged)
+                await self.fail(job, failure, expected=_RUNNING, at_house_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
                 cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
                 cancelled = await written(cancel)
@@ -351,7 +370,8 @@ class Worker:
             if self._observer is not None:
                 notice = f"Job {job.id} was completed without a usable picture: {error}"
                 self._observer.operator_notice("no usable picture", notice)
-            await self.fail(job, Failure(reason=FailureReason.NO_USABLE_RESULT), at_house_cost=True)
+            failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
+            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
             return
         cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
         charged = min(cost, job.reserved_usd_micros)
@@ -399,10 +419,19 @@ class Worker:
 
     # -- ends ---------------------------------------------------------------------------------------------
 
-    async def fail(self, job: Job, failure: Failure, *, at_house_cost: bool = False) -> Job | None:
-        """→ failed, the reservation released; what the provider may charge all the same is the house's."""
+    async def fail(
+        self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_house_cost: bool = False
+    ) -> Job | None:
+        """`expected` → failed, the reservation released; what the provider may charge all the same is the house's."""
         house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
-        fail = partial(self._store.fail, job.id, failure, now=self._clock(), house_usd_micros=house_usd_micros)
+        fail = partial(
+            self._store.fail,
+            job.id,
+            failure,
+            now=self._clock(),
+            house_usd_micros=house_usd_micros,
+            expected=expected,
+        )
         failed = await written(fail)
         if failed is not None:
             self._metrics.job_ended(failed, house_usd_micros=house_usd_micros)

@@ -109,6 +109,8 @@ class Replies:
             shown = True
         finally:
             editor.at_work = False
+            if editor.is_over:
+                self._service.has_shown(editor.reply_id)
             if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
             if editor.has_news:  # news that came while we were leaving
@@ -250,9 +252,9 @@ class _Editor:
             shown = await self._deliver(view, attachments)
         except NotPossible as error:
             _log.warning("reply %s cannot be shown any more: %s", self.reply_id, error)
-            self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
-            await self._record(Delivery.IMPOSSIBLE)
-            self._log_in_server(view, attachments, None)
+            if await self._record(Delivery.IMPOSSIBLE):
+                self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
+                self._log_in_server(view, attachments, None)
             return
         if overtaken and self._status_edit is not None:
             # The status edit left before the final one but may have arrived after it.
@@ -261,13 +263,14 @@ class _Editor:
         by_sha = {item.sha256: shown.attachment_ids.get(item.picture.filename) for item in attachments}
         ended_at = max((job.job.finished_at for job in view.jobs if job.job.finished_at), default=None)
         seconds = (datetime.now(UTC) - ended_at).total_seconds() if ended_at else None
-        self._service.metrics.delivered(Delivery.DELIVERED.value, seconds)
-        await self._record(
+        is_first = await self._record(
             Delivery.DELIVERED,
             attachment_ids={sha256: found for sha256, found in by_sha.items() if found is not None},
             shown=shown,
         )
-        self._log_in_server(view, attachments, shown.message_id)
+        if is_first:  # or another process was faster, and has logged it
+            self._service.metrics.delivered(Delivery.DELIVERED.value, seconds)
+            self._log_in_server(view, attachments, shown.message_id)
 
     def _log_in_server(self, view: ReplyView, attachments: list[_Attachment], message_id: int | None) -> None:
         pictures = [item.picture for item in attachments]
@@ -398,7 +401,8 @@ class _Editor:
 
     async def _record(
         self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, shown: Shown | None = None
-    ) -> None:
+    ) -> bool:
+        """Write down that it was shown; False when somebody had done so."""
         moved = shown is not None and shown.message_id != self.address.message_id
         record = partial(
             self._service.store.set_delivery,
@@ -408,7 +412,7 @@ class _Editor:
             message_id=shown.message_id if shown and moved else None,
             channel_id=shown.channel_id if shown and moved else None,
         )
-        await written(record)
+        return await written(record)
 
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:

@@ -14,11 +14,13 @@ ANYTHING = {""}
 DOMAIN = {
     f"bot.{name}"
     for name in ("accepted", "audit", "durations", "errors", "jobs", "quota", "models", "aspect_ratio", "orders")
-} | {f"bot.{name}" for name in ("catalogue", "location", "pattern", "wordlist", "policy", "styles")}
+} | {f"bot.{name}" for name in ("catalogue", "location", "pattern", "wordlist", "policy", "role", "styles")}
 # The work on pictures runs in a process of its own, which must start fast and know nothing.
 PIXELS = {"bot.pixels", "bot.metadata", "bot.formats", "PIL"}
 # What the story of a job knows of the outside: never a concrete provider, never SQL.
 BORDERS = {"bot.providers.base", "bot.providers.watcher", "bot.store.store"}
+# And what one process hears of the others.
+NEIGHBOURS = {"bot.store.neighbours", "bot.store.notices"}
 TOOLS = {"bot.fetch", "bot.images", "bot.patience", "bot.pictures", "bot.supervisor", "stamina"}
 
 # The longest matching name counts. The standard library is open to all, but for SQL.
@@ -42,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.chart_maker": {"bot.chart"},
     "bot.pictures": DOMAIN,
     "bot.fetch": {"bot.errors", "bot.addresses", "aiohttp", "yarl"},
-    "bot.store": DOMAIN | {"bot.store", "aiosqlite", "psycopg", "sqlite3"},
+    "bot.store": DOMAIN | {"bot.store", "bot.pictures", "aiosqlite", "pgqueuer", "psycopg", "sqlite3"},
     "bot.providers": DOMAIN | {"bot.providers", "bot.budget", "aiohttp", "yarl"},
     # From here each line may use the ones above it.
     "bot.line": set(),
@@ -56,10 +58,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
     "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},
+    "bot.cluster": DOMAIN | TOOLS | NEIGHBOURS | {"bot.lane", "bot.line", "bot.live"},
     "bot.service": DOMAIN
     | BORDERS
     | TOOLS
-    | {"bot.lane", "bot.live", "bot.metrics", "bot.observer", "bot.pace", "bot.worker"},
+    | {"bot.cluster", "bot.lane", "bot.line", "bot.live", "bot.metrics", "bot.observer", "bot.pace", "bot.worker"},
+    "bot.client": ANYTHING,
     "bot.app": ANYTHING,
     "bot.cli": ANYTHING,
     "bot.__main__": ANYTHING,

@@ -20,7 +20,7 @@ import pytest
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
-from bot import app
+from bot import app, client
 from bot.settings import Settings
 from bot.store.verify import verify_file
 from bot.supervisor import Supervisor
@@ -282,7 +282,7 @@ async def test_f43_a_gateway_that_falls_silent_is_noticed(scene: Scene, monkeypa
 
 
 def test_f43_with_discords_own_heartbeat_a_silent_gateway_is_noticed_within_a_minute():
-    assert Limits().heartbeat_seconds + app.HEARTBEAT_LATE_SECONDS < 60
+    assert Limits().heartbeat_seconds + client.HEARTBEAT_LATE_SECONDS < 60
 
 
 async def test_f43_a_connection_that_cannot_be_made_again_is_noticed_at_once(

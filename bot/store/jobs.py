@@ -52,8 +52,13 @@ _INSERT_PICTURE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+# The condition on the state is that of the index jobs_at_provider, word for word.
+_AND_HAS_PLACE = """ AND ? > (
+    SELECT count(*) FROM jobs other WHERE other.provider = jobs.provider AND other.status IN ('submitting', 'running')
+)"""
 _ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
 _IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
+_IS_PENDING = "SELECT delivery = 'pending' FROM replies WHERE id = ?"
 _SET_DELIVERY = """
 UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
 """
@@ -92,6 +97,11 @@ _JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
 _INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
 _PICTURES = "SELECT * FROM pictures WHERE job_id = ? ORDER BY ordinal"
 _KNOWN_REMOTE_ID = "SELECT EXISTS (SELECT 1 FROM jobs WHERE provider = ? AND remote_id = ? AND remote_id IS NOT NULL)"
+_IS_ANOTHER_LEAVING = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs WHERE provider = ? AND status IN ('submitting', 'running') AND status = 'submitting' AND id <> ?
+)
+"""
 # The condition in brackets is that of the index jobs_lost, word for word.
 _OTHER_LOST_ORDERS = """
 SELECT EXISTS (
@@ -206,12 +216,25 @@ def _insert_job(connection: Connection, job: Job) -> None:
         )
 
 
-def move(connection: Connection, job_id: str, sources: Iterable[JobStatus], changes: Mapping[str, Any]) -> bool:
-    """One conditional update of the job, from one of `sources`; False when it is in none of them."""
+def move(
+    connection: Connection,
+    job_id: str,
+    sources: Iterable[JobStatus],
+    changes: Mapping[str, Any],
+    *,
+    places: int | None = None,
+) -> bool:
+    """One conditional update of the job, from one of `sources`; False when it is in none of them.
+
+    With `places`, also False when that many jobs are at its provider.
+    """
     states = list(sources)
     assignments = ", ".join(f"{column} = ?" for column in changes)
     statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({', '.join('?' * len(states))})"  # noqa: S608
-    return connection.execute(statement, (*changes.values(), job_id, *states)).rowcount == 1
+    parameters = (*changes.values(), job_id, *states)
+    if places is not None:
+        statement, parameters = statement + _AND_HAS_PLACE, (*parameters, places)
+    return connection.execute(statement, parameters).rowcount == 1
 
 
 def is_accepted(connection: Connection, job_id: str) -> bool:
@@ -250,12 +273,14 @@ def set_delivery(
     attachment_ids: Mapping[str, int],
     message_id: int | None,
     channel_id: int | None,
-) -> None:
-    """Raises StoreError when there is no such reply."""
+) -> bool:
+    """Raises StoreError when there is no such reply. False when it was set before."""
+    pending = connection.execute(_IS_PENDING, (reply_id,)).fetchone()
     if connection.execute(_SET_DELIVERY, (delivery, message_id, channel_id, reply_id)).rowcount != 1:
         raise StoreError(f"there is no reply {reply_id}")
     for sha256, attachment_id in attachment_ids.items():
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
+    return bool(pending[0])
 
 
 def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
@@ -306,6 +331,10 @@ def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence
 def is_another_lost(connection: Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
     span = (to_micros(earliest), to_micros(latest))
     return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
+
+
+def is_another_leaving(connection: Connection, job: Job) -> bool:
+    return bool(connection.execute(_IS_ANOTHER_LEAVING, (job.provider, job.id)).fetchone()[0])
 
 
 def recent(connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None) -> list[Job]:

@@ -15,6 +15,7 @@ from bot.quota import LimitSubject
 from bot.store.audit import Change, record
 from bot.store.columns import to_json
 from bot.store.engine import Connection
+from bot.store.notices import Matter, tell
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
 _SET_POLICY = """
@@ -36,6 +37,7 @@ def change_policy(connection: Connection, guild_id: int, alter: Alter, change: C
     found = list(alterations(old, new))
     if found:
         connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
+        tell(connection, Matter.POLICY, guild_id)
     for line in found:
         record(
             connection,
@@ -52,15 +54,17 @@ def change_policy(connection: Connection, guild_id: int, alter: Alter, change: C
 
 
 class PolicyMemory:
-    """Policies as they stand in the file. This process is the only one that writes it, so nothing here gets old.
+    """Policies as they stand in the books. Of a file this process is the only writer, so nothing here gets old; of a
+    database that other processes change as well it `remembers` only while it hears of every change.
 
     While a change is under way its server is not remembered. A caller that is cancelled in the middle never says how
-    it ended: then that server is read from the file from now on, which is slower and always right. Of a database that
-    other processes change as well (`is_shared`) nothing is remembered.
+    it ended: then that server is read from the books from now on, which is slower and always right.
     """
 
-    def __init__(self, *, is_shared: bool) -> None:
-        self._is_shared = is_shared
+    def __init__(self, *, remembers: bool) -> None:
+        self.remembers = remembers
+        self.age = 0
+        """Grows whenever everything is forgotten: what was read before that may be older than the reason."""
         self._known: dict[int, Policy] = {}
         self._changing: Counter[int] = Counter()
 
@@ -68,10 +72,15 @@ class PolicyMemory:
         """The policy, if it is remembered."""
         return self._known.get(guild_id)
 
-    def read(self, guild_id: int, value: Policy) -> None:
-        """It was read from the file; worth nothing when there was a change in the meantime."""
-        if not self._changing[guild_id] and not self._is_shared:
+    def read(self, guild_id: int, value: Policy, asked_at: int = 0) -> None:
+        """It was asked for at that `age` and read; worth nothing when there was a change in the meantime."""
+        if not self._changing[guild_id] and self.remembers and asked_at == self.age:
             self._known.setdefault(guild_id, value)
+
+    def forget(self) -> None:
+        """Another process changed something. That is rare, and reading is cheap, so everything is read again."""
+        self.age += 1
+        self._known.clear()
 
     def changing(self, guild_id: int) -> None:
         """A change begins."""
@@ -79,9 +88,10 @@ class PolicyMemory:
         self._known.pop(guild_id, None)
 
     def changed(self, guild_id: int, value: Policy | None) -> None:
-        """The change is in the file, or (None) it failed and the file is as it was."""
+        """The change is in the books, or (None) it failed and they are as they were."""
         self._changing[guild_id] -= 1
-        if value is not None and not self._changing[guild_id] and not self._is_shared:
+        # Once something was forgotten there are others, who may have changed it again before we got here.
+        if value is not None and not self._changing[guild_id] and self.remembers and not self.age:
             self._known[guild_id] = value
 
 

@@ -6,7 +6,7 @@ the transaction it asked for happens whole or not at all. Times are aware UTC, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from bot.store.audit import Change
 from bot.store.columns import to_micros
 from bot.store.database import Database, open_database
 from bot.store.engine import Connection
+from bot.store.neighbours import Neighbours
 from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
 from bot.store.settings import PolicyMemory
 
@@ -32,19 +33,27 @@ from bot.store.settings import PolicyMemory
 class Store:
     """Open with `await Store.open(location)`; close with `await store.close()`, or use it with `async with`."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, location: Location | None = None) -> None:
         self._database = database
         self._write = database.write
         self._read = database.read
-        self._policies = PolicyMemory(is_shared=database.is_shared)
+        self._policies = PolicyMemory(remembers=not database.is_shared)
+        self.neighbours = Neighbours(database, self._policies, location)
+        """What is asked and told where other processes use the same books."""
 
     @classmethod
     async def open(cls, location: Location) -> Self:
         """Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-        return cls(await open_database(location))
+        return cls(await open_database(location), location)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other processes may use the same books."""
+        return self._database.is_shared
 
     async def close(self) -> None:
         """Finish the transactions that wait, then let go of the database."""
+        await self.neighbours.close()
         await self._database.close()
 
     async def __aenter__(self) -> Self:
@@ -73,29 +82,43 @@ class Store:
             partial(transactions.admit, member=member, reply=reply, operator_limits=limits, now=now)
         )
 
-    async def accept(self, reply_id: str, *, message_id: int | None) -> None:
-        """Discord has shown the reply: from now on its jobs may be submitted."""
-        await self._write(partial(jobs.accept, reply_id=reply_id, message_id=message_id))
+    async def accept(self, reply_id: str, *, message_id: int | None, for_others: bool = False) -> None:
+        """Discord has shown the reply: from now on its jobs may be submitted.
+
+        `for_others` when it is a worker's to follow: that is asked for in the same transaction.
+        """
+        work = partial(transactions.accept, reply_id=reply_id, message_id=message_id, for_others=for_others)
+        await self._write(work)
 
     # -- the life of a job: every method is one conditional update ------------------------------------
     # Each returns the job as it is afterwards, or None when the move was not legal any more (somebody else was first).
 
     async def begin_submission(
-        self, job_id: str, *, now: datetime, deadline_at: datetime, webhook_token: str | None
+        self,
+        job_id: str,
+        *,
+        now: datetime,
+        deadline_at: datetime,
+        webhook_token: str | None,
+        places: int | None = None,
     ) -> Job | None:
-        """queued → submitting, committed before the order leaves."""
+        """queued → submitting, committed before the order leaves.
+
+        With `places` only while fewer jobs than that are at the provider; else the job, still queued, is returned.
+        """
         changes = {
             "status": JobStatus.SUBMITTING,
             "submitted_at": to_micros(now),
             "deadline_at": to_micros(deadline_at),
             "webhook_token": webhook_token,
         }
-        return await self._write(partial(transactions.begin_submission, job_id=job_id, changes=changes))
+        work = partial(transactions.begin_submission, job_id=job_id, changes=changes, places=places)
+        return await self._write(work)
 
     async def back_to_line(self, job_id: str) -> Job | None:
         """submitting → queued: the provider never accepted it."""
         changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
-        return await self._move(job_id, changes)
+        return await self._write(partial(transactions.leave_provider, job_id=job_id, changes=changes))
 
     async def mark_running(self, job_id: str, *, remote_id: str) -> Job | None:
         """submitting | uncertain → running."""
@@ -103,7 +126,8 @@ class Store:
 
     async def mark_uncertain(self, job_id: str) -> Job | None:
         """submitting → uncertain."""
-        return await self._move(job_id, {"status": JobStatus.UNCERTAIN})
+        changes = {"status": JobStatus.UNCERTAIN}
+        return await self._write(partial(transactions.leave_provider, job_id=job_id, changes=changes))
 
     async def succeed(
         self,
@@ -132,10 +156,29 @@ class Store:
             )
         )
 
-    async def fail(self, job_id: str, failure: Failure, *, now: datetime, house_usd_micros: int = 0) -> Job | None:
-        """any unfinished → failed, the reservation released; what the provider may charge goes to the house account."""
-        work = partial(transactions.fail, job_id=job_id, failure=failure, house_usd_micros=house_usd_micros, now=now)
-        return await self._write(work)
+    async def fail(
+        self,
+        job_id: str,
+        failure: Failure,
+        *,
+        now: datetime,
+        house_usd_micros: int = 0,
+        expected: Collection[JobStatus] | None = None,
+    ) -> Job | None:
+        """any unfinished → failed, the reservation released; what the provider may charge goes to the house account.
+
+        With `expected` only from one of these states.
+        """
+        return await self._write(
+            partial(
+                transactions.fail,
+                job_id=job_id,
+                failure=failure,
+                house_usd_micros=house_usd_micros,
+                now=now,
+                expected=expected,
+            )
+        )
 
     async def cancel(self, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
         """`expected` (queued or running) → cancelled, the reservation released.
@@ -162,11 +205,12 @@ class Store:
         attachment_ids: dict[str, int] | None = None,
         message_id: int | None = None,
         channel_id: int | None = None,
-    ) -> None:
+    ) -> bool:
         """The final state was shown (or never can be). `attachment_ids` maps a picture's sha256 to Discord's id.
 
-        `message_id`/`channel_id` replace the address when a new message had to be posted."""
-        await self._write(
+        `message_id`/`channel_id` replace the address when a new message had to be posted. False when it had been set
+        before."""
+        return await self._write(
             partial(
                 jobs.set_delivery,
                 reply_id=reply_id,
@@ -202,6 +246,10 @@ class Store:
         It counts for ever: also when nobody looks for it any more, a remote job may be its.
         """
         return await self._read(partial(jobs.is_another_lost, job=job, earliest=earliest, latest=latest))
+
+    async def is_another_leaving(self, job: Job) -> bool:
+        """True while another order to the job's provider is being sent, by whichever process."""
+        return await self._read(partial(jobs.is_another_leaving, job=job))
 
     async def recent_jobs(
         self, *, guild_id: int, user_id: int, limit: int, before: datetime | None = None
@@ -396,8 +444,9 @@ class Store:
         """What the server's moderators allow; read from the file once, then from memory."""
         policy = self._policies.get(guild_id)
         if policy is None:
+            asked_at = self._policies.age
             policy = await self._read(partial(settings.policy, guild_id=guild_id))
-            self._policies.read(guild_id, policy)
+            self._policies.read(guild_id, policy, asked_at)
         return policy
 
     async def change_policy(

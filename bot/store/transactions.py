@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -10,9 +10,10 @@ from bot.audit import Name
 from bot.errors import LedgerError, MemberBlocked
 from bot.jobs import Failure, Job, JobStatus, Picture, Reply
 from bot.quota import Balance, Limits, LimitSubject, Member
-from bot.store import audit, jobs, ledger, limits
+from bot.store import audit, jobs, ledger, limits, queue
 from bot.store.columns import to_micros
 from bot.store.engine import Connection
+from bot.store.notices import Matter, tell, tell_of_place
 
 
 def admit(connection: Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime) -> Balance:
@@ -35,15 +36,38 @@ def _require_one_owner(member: Member, reply: Reply) -> None:
         raise LedgerError(f"reply {reply.id} is not the one of the member who pays")
 
 
+def accept(connection: Connection, reply_id: str, *, message_id: int | None, for_others: bool) -> None:
+    """Discord has shown the reply; `for_others` when a worker is to follow it, and not this process itself."""
+    jobs.accept(connection, reply_id, message_id=message_id)
+    if for_others:
+        queue.enqueue(connection, [reply_id])
+
+
+def call_for(connection: Connection, reply_id: str) -> None:
+    """Whoever follows the reply looks at it anew; where nobody does, somebody will."""
+    queue.enqueue(connection, [reply_id])
+    tell(connection, Matter.REPLY, reply_id)
+
+
 def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
     """Move the job to `changes["status"]` from wherever that is legal; None when it is not any more."""
     legal = jobs.sources_of(changes["status"])
     return jobs.job(connection, job_id) if jobs.move(connection, job_id, legal, changes) else None
 
 
-def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
-    """queued → submitting. Nothing is bought before Discord has shown the reply."""
-    return move(connection, job_id, changes) if jobs.is_accepted(connection, job_id) else None
+def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
+    """The same, for a move that leaves a place to others."""
+    return tell_of_place(connection, move(connection, job_id, changes))
+
+
+def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, places: int | None) -> Job | None:
+    """queued → submitting, unless all `places` are taken. Nothing is bought before Discord has shown the reply."""
+    if not jobs.is_accepted(connection, job_id):
+        return None
+    if jobs.move(connection, job_id, [JobStatus.QUEUED], changes, places=places):
+        return jobs.job(connection, job_id)
+    job = jobs.job(connection, job_id) if places is not None else None
+    return job if job is not None and job.status is JobStatus.QUEUED else None
 
 
 def succeed(
@@ -68,10 +92,18 @@ def succeed(
         return None
     ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)
     jobs.insert_pictures(connection, job_id, pictures)
-    return jobs.job(connection, job_id)
+    return tell_of_place(connection, jobs.job(connection, job_id))
 
 
-def fail(connection: Connection, job_id: str, failure: Failure, *, house_usd_micros: int, now: datetime) -> Job | None:
+def fail(
+    connection: Connection,
+    job_id: str,
+    failure: Failure,
+    *,
+    house_usd_micros: int,
+    now: datetime,
+    expected: Collection[JobStatus] | None = None,
+) -> Job | None:
     """The outcome and the release; the house bears what the provider charges all the same."""
     changes = {
         "status": JobStatus.FAILED,
@@ -79,10 +111,11 @@ def fail(connection: Connection, job_id: str, failure: Failure, *, house_usd_mic
         "failure_hint": failure.hint,
         "finished_at": to_micros(now),
     }
-    if not jobs.move(connection, job_id, jobs.sources_of(JobStatus.FAILED), changes):
+    legal = [state for state in jobs.sources_of(JobStatus.FAILED) if expected is None or state in expected]
+    if not jobs.move(connection, job_id, legal, changes):
         return None
     ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
-    return jobs.job(connection, job_id)
+    return tell_of_place(connection, jobs.job(connection, job_id))
 
 
 def ask_to_cancel(connection: Connection, reply_id: str, change: audit.Change) -> Reply | None:
@@ -103,4 +136,7 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
     if not jobs.move(connection, job_id, [expected], changes):
         return None
     ledger.release(connection, job_id, house_usd_micros=0, now=now)
-    return jobs.job(connection, job_id)
+    job = jobs.job(connection, job_id)
+    if job is not None and expected is JobStatus.QUEUED:
+        tell(connection, Matter.REPLY, job.reply_id)
+    return tell_of_place(connection, job)

@@ -1,0 +1,40 @@
+"""Roles: what a process of the bot does, and which share of the servers a gateway answers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Self
+
+_SHARDS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(\d{1,5})")
+
+
+class Role(StrEnum):
+    """Beside each other run any number of gateways and workers on one PostgreSQL, or one process that does it all."""
+
+    ALL = "all"
+    GATEWAY = "gateway"
+    """Answers commands, admits orders and takes webhooks."""
+    WORKER = "worker"
+    """Sends orders, follows them and shows what became of them; logs in without a gateway connection."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shards:
+    """Those that one gateway serves, of so many in all."""
+
+    ids: tuple[int, ...]
+    count: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """`0-3/16` or `5/16`. Raises ValueError."""
+        match = _SHARDS.fullmatch(text.strip())
+        if match is None:
+            raise ValueError("not shards")
+        first, count = int(match[1]), int(match[3])
+        last = first if match[2] is None else int(match[2])
+        if not first <= last < count:
+            raise ValueError("no such shards")
+        return cls(ids=tuple(range(first, last + 1)), count=count)

@@ -1,0 +1,132 @@
+"""The picture store on PostgreSQL: pictures under the SHA-256 of their bytes, for processes that share no disk.
+
+Beside the books and not through their writer: a picture is megabytes, and writers wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from functools import partial
+from typing import TypeVar
+
+import psycopg
+
+from bot.location import PostgresAddress
+from bot.pictures import FRESH_BYTES, Pictures, require_sha256
+from bot.store.postgres_connection import PostgresConnection, translated_error
+from bot.store.postgres_session import Session
+
+T = TypeVar("T")
+
+_SESSIONS = 2
+_ATTEMPTS = 3
+
+_RENEW = "UPDATE picture_bytes SET put_at = ? WHERE sha256 = ?"
+_PUT = """
+INSERT INTO picture_bytes (sha256, data, put_at) VALUES (?, ?, ?)
+ON CONFLICT (sha256) DO UPDATE SET put_at = excluded.put_at
+"""
+_GET = "SELECT data FROM picture_bytes WHERE sha256 = ?"
+_REMOVE = "DELETE FROM picture_bytes WHERE sha256 = ?"
+# A picture that is put again at this moment is young by the time its row can be removed, and stays.
+_SWEEP = "DELETE FROM picture_bytes WHERE put_at <= ? AND NOT sha256 = ANY (?)"
+
+
+class PostgresPictures:
+    """Implements `Pictures`. What lies in `earlier`, from the time before the books moved, can still be had."""
+
+    def __init__(self, address: PostgresAddress, earlier: Pictures) -> None:
+        self._address = address
+        self._earlier = earlier
+        self._sessions: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
+        for number in range(_SESSIONS):
+            self._sessions.put_nowait(Session(address, f"pictures {number}"))
+        self._fresh: OrderedDict[str, bytes] = OrderedDict()
+        """What was put just now, oldest first: it is about to be shown, and need not be read back for that."""
+
+    async def put(self, data: bytes) -> str:
+        """As `Pictures.put`."""
+        sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
+        await self._run(partial(_put, sha256=sha256, data=data))
+        self._fresh[sha256] = data
+        while sum(map(len, self._fresh.values())) > FRESH_BYTES:
+            self._fresh.popitem(last=False)
+        return sha256
+
+    async def get(self, sha256: str) -> bytes | None:
+        """As `Pictures.get`."""
+        require_sha256(sha256)
+        fresh = self._fresh.pop(sha256, None)
+        if fresh is not None:
+            return fresh
+        found = await self._run(partial(_get, sha256=sha256))
+        return found if found is not None else await self._earlier.get(sha256)
+
+    async def remove(self, sha256: str) -> None:
+        """As `Pictures.remove`."""
+        require_sha256(sha256)
+        self._fresh.pop(sha256, None)
+        await self._run(lambda connection: connection.execute(_REMOVE, (sha256,)).rowcount)
+        await self._earlier.remove(sha256)
+
+    async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
+        """As `Pictures.sweep`."""
+        names = list(keep)
+        for sha256 in self._fresh.keys() - set(names):
+            del self._fresh[sha256]
+        before = _now_micros() - round(older_than_seconds * 1_000_000)
+        removed = await self._run(lambda connection: connection.execute(_SWEEP, (before, names)).rowcount)
+        return removed + await self._earlier.sweep(keep, older_than_seconds)
+
+    async def close(self) -> None:
+        """As `Pictures.close`."""
+        for _ in range(_SESSIONS):
+            await (await self._sessions.get()).close()
+        await self._earlier.close()
+
+    async def _run(self, work: Callable[[PostgresConnection], T]) -> T:
+        session = await self._sessions.get()
+        future = session.run(partial(_in_session, session, work, self._address))
+        # Not when the caller is gone, but when the thread is free again.
+        future.add_done_callback(partial(self._has_run, session))
+        return await asyncio.shield(future)
+
+    def _has_run(self, session: Session, future: asyncio.Future[T]) -> None:
+        self._sessions.put_nowait(session)
+        if not future.cancelled():
+            future.exception()  # its caller may be gone; then nobody wants to hear of it
+
+
+def _in_session(session: Session, work: Callable[[PostgresConnection], T], address: PostgresAddress) -> T:
+    """Each statement is a transaction of its own that may be done twice, so a lost one is repeated."""
+    for attempt in range(1, _ATTEMPTS + 1):
+        connection = session.connection()
+        try:
+            return work(connection)
+        except psycopg.Error as error:
+            if connection.is_broken_by(error):
+                session.drop()
+                if attempt < _ATTEMPTS:
+                    continue
+            raise translated_error(error, address) from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _put(connection: PostgresConnection, sha256: str, data: bytes) -> None:
+    # Most inputs are put again and again; their bytes need not travel for that.
+    if connection.execute(_RENEW, (_now_micros(), sha256)).rowcount == 0:
+        connection.execute(_PUT, (sha256, data, _now_micros()))
+
+
+def _get(connection: PostgresConnection, sha256: str) -> bytes | None:
+    row = connection.execute(_GET, (sha256,)).fetchone()
+    data = None if row is None else bytes(row["data"])
+    return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
+
+
+def _now_micros() -> int:
+    return time.time_ns() // 1_000
