@@ -1,4 +1,4 @@
-"""The composition root: opens everything in order, closes it in reverse. Of bot/ only this and client.py know Discord."""
+"""The composition root: opens everything in order, closes it in reverse. Only this and client.py know Discord."""
 
 from __future__ import annotations
 
@@ -273,6 +273,7 @@ async def _connect(bot: Bot, token: str) -> None:
                 bot.http.connector = discord.utils.MISSING
                 raise
     if bot.queue is not None:
+        _log.info("ready to follow what gateways accept")
         await bot.queue.run()
     else:
         await bot.connect()

@@ -18,14 +18,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import time_machine
 from PIL import Image
 
 from bot.jobs import Delivery, JobStatus
 from bot.store.file import connect_for_reading
-from bot.store.verify import verify_file
+from bot.store.verify import Finding, verify_file
 from cogs import words
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
 from sandbox.discord.world import EPHEMERAL, LOADING, walk
@@ -35,7 +35,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 SIX_MINUTES = 360.0
 """So long a bot stays down unless told: a lost order that is not found by then was never accepted."""
 
-_UNFINISHED = """
+UNFINISHED = """
 SELECT count(*) FROM replies
 WHERE delivery = 'pending' OR id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)
 """
@@ -199,11 +199,18 @@ class World:
             return connection.execute(sql, parameters).fetchall()
 
     @property
+    def has_books(self) -> bool:
+        return self.database.exists()
+
+    def findings(self) -> list[Finding]:
+        return verify_file(self.database)
+
+    @property
     def unfinished(self) -> int:
         """Commands that are not at their end, or whose end was not shown."""
         if not self.database.exists():
             return 0
-        return self.query(_UNFINISHED)[0][0]
+        return self.query(UNFINISHED)[0][0]
 
     async def settled(self, *, timeout_seconds: float = 30.0) -> float:
         """Wait until every command has come to its end and that was shown. Returns the seconds."""
@@ -302,12 +309,29 @@ class Audit:
         return self.charged_usd_micros + self.house_usd_micros - self.bill_usd_micros
 
 
-def audit(world: World) -> Audit:
+class Audited(Protocol):
+    """What an audit looks at."""
+
+    @property
+    def discord(self) -> LocalDiscord: ...
+
+    @property
+    def provider(self) -> SandboxProvider: ...
+
+    @property
+    def has_books(self) -> bool: ...
+
+    def findings(self) -> list[Finding]: ...
+
+    def query(self, sql: str, *parameters: Any) -> list[Any]: ...
+
+
+def audit(world: Audited) -> Audit:
     """Compare what the members see, the books and the provider's bill. Each command has a prompt of its own."""
     found = Audit()
-    if not world.database.exists():
+    if not world.has_books:
         return found
-    found.books = [f"{finding.rule}: {finding.detail}" for finding in verify_file(world.database)]
+    found.books = [f"{finding.rule}: {finding.detail}" for finding in world.findings()]
     found.books += [f"unknown route: {route}" for route in world.discord.unknown_routes]
     found.books += [f"provider: {violation}" for violation in world.provider.violations]
     replies = {row["interaction_id"]: row for row in world.query("SELECT * FROM replies")}
@@ -351,7 +375,9 @@ def audit(world: World) -> Audit:
     ]
     found.jobs, found.orders = len(jobs), len(world.provider.jobs)
     found.bill_usd_micros = world.provider.bill_usd_micros
-    sums = dict(map(tuple, world.query("SELECT kind, sum(amount_usd_micros) FROM ledger GROUP BY kind")))
+    sums = dict(
+        map(tuple, world.query("SELECT kind, CAST(sum(amount_usd_micros) AS BIGINT) FROM ledger GROUP BY kind"))
+    )
     found.charged_usd_micros, found.house_usd_micros = sums.get("settle", 0), sums.get("house", 0)
     if found.house_overestimate_usd_micros < 0:
         found.overspent.append(f"{-found.house_overestimate_usd_micros} micro-dollars billed that no account bears")
@@ -367,7 +393,7 @@ def is_warning(message: Message) -> bool:
     return bool(message.flags & EPHEMERAL) and "of your quota" in message.text
 
 
-def _prompt_of(world: World, job: sqlite3.Row) -> str:
+def _prompt_of(world: Audited, job: sqlite3.Row) -> str:
     """What was asked for. Of a job that was forgotten only the provider knows."""
     remote = world.provider.jobs.get(job["remote_id"] or "")
     return job["prompt"] if remote is None else remote.body["prompt"]
@@ -391,7 +417,7 @@ def _audit_unwritten(found: Audit, interaction: Interaction, prompt: str, sent: 
 
 def _audit_written(
     found: Audit,
-    world: World,
+    world: Audited,
     interaction: Interaction,
     reply: sqlite3.Row,
     jobs: list[sqlite3.Row],

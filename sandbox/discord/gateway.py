@@ -35,6 +35,11 @@ class Session:
     outbox: asyncio.Queue[Json] = field(default_factory=asyncio.Queue[Json])
     socket: web.WebSocketResponse | None = None
 
+    def serves(self, server_id: int) -> bool:
+        """Whether events of this server (0: direct messages) go to this session's shard."""
+        number, count = self.shard
+        return (server_id >> 22) % count == number
+
     def dispatch(self, event: str, data: Json) -> None:
         self.sequence += 1
         packet: Json = {"op": DISPATCH, "s": self.sequence, "t": event, "d": data}
@@ -63,6 +68,12 @@ class Gateway:
     @property
     def connected(self) -> bool:
         return any(session.socket is not None for session in self._sessions.values())
+
+    @property
+    def shards(self) -> list[tuple[int, int]]:
+        """Number and count of every shard that is connected."""
+        connected = [session.shard for session in self._sessions.values() if session.socket is not None]
+        return sorted((number, count) for number, count in connected)
 
     async def disconnect(self, *, code: int = 4000, forget: bool = False) -> None:
         """Drop every connection, as Discord does now and then; with `forget` the sessions cannot be resumed."""
@@ -93,9 +104,10 @@ class Gateway:
             self.tell("CHANNEL_UPDATE", subject.payload(), intent=GUILDS)
 
     def _to_one(self, event: str, data: Json) -> None:
-        """Interactions go to a single session: the newest one that is connected."""
+        """Interactions go to a single session: the newest that is connected for the server's shard."""
+        server_id = int(data.get("guild_id") or 0)
         for session in reversed(self._sessions.values()):
-            if session.socket is not None:
+            if session.socket is not None and session.serves(server_id):
                 session.dispatch(event, data)
                 return
 
@@ -196,14 +208,19 @@ class Gateway:
         else:
             session.dispatch("READY", self._ready(session))
             for server in self._world.servers.values():
-                session.dispatch("GUILD_CREATE", server.created_payload())
+                if session.serves(server.id):
+                    session.dispatch("GUILD_CREATE", server.created_payload())
         self._world.feed.publish("bot_online", session)
 
     def _ready(self, session: Session) -> Json:
         return {
             "v": 10,
             "user": self._world.bot.payload() | {"verified": True, "mfa_enabled": False, "flags": 0},
-            "guilds": [{"id": str(server_id), "unavailable": True} for server_id in self._world.servers],
+            "guilds": [
+                {"id": str(server_id), "unavailable": True}
+                for server_id in self._world.servers
+                if session.serves(server_id)
+            ],
             "session_id": session.id,
             "resume_gateway_url": self.url,
             "shard": session.shard,
