@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,20 +74,20 @@ class Cluster:
 
     # -- processes ----------------------------------------------------------------------------------------
 
-    async def start(self, *names: str) -> None:
+    async def start(self, *names: str, **settings: str) -> None:
         """`gateway-0`, `gateway-1`, `worker-…`: start them and wait until all of them serve."""
-        started = [await self._spawn(name) for name in names]
+        started = [await self._spawn(name, settings) for name in names]
         for process in started:
             await until(lambda process=process: self._serves(process), seconds=40, what=self.last_words)
 
-    async def _spawn(self, name: str) -> Process:
+    async def _spawn(self, name: str, settings: Mapping[str, str]) -> Process:
         kind, _, number = name.partition("-")
         shards = ["--shards", f"{number}/{SHARDS}"] if kind == "gateway" else []
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
             inner = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bot", "--role", kind, *shards,
-                cwd=self.folder, env=self._environment(), stdout=output, stderr=output,
+                sys.executable, "-m", "tests.crashing_bot", "--role", kind, *shards,
+                cwd=self.folder, env=self._environment() | settings, stdout=output, stderr=output,
             )  # fmt: skip
         process = self.processes[name] = Process(name=name, log=log, inner=inner)
         return process

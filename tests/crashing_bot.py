@@ -23,7 +23,7 @@ import sqlite3
 import sys
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
@@ -118,12 +118,12 @@ def _die() -> NoReturn:
     raise AssertionError("unreachable")
 
 
-def _run(environment: dict[str, str]) -> int:
+def _run(environment: dict[str, str], arguments: Sequence[str] = ()) -> int:
     ahead = float(environment.get("CLOCK_AHEAD_SECONDS", "0"))
     if ahead:
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=ahead), tick=True).start()
     _arm(environment)
-    return run_bot([])
+    return run_bot(arguments)
 
 
 def _become_the_bot(order: dict[str, Any]) -> NoReturn:
@@ -165,7 +165,7 @@ def main() -> None:
     if sys.argv[1:] == ["--warm"]:
         _serve()
     else:
-        sys.exit(_run(dict(os.environ)))
+        sys.exit(_run(dict(os.environ), sys.argv[1:]))
 
 
 if __name__ == "__main__":

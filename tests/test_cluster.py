@@ -2,23 +2,142 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import socket
+import time
 from pathlib import Path
 
 import pytest
 
-from tests.cluster import a_cluster
+from sandbox.plans import Plan
+from tests.cluster import Cluster, a_cluster
+from tests.fakes import until
 
 pytestmark = pytest.mark.slow
 
+HAND_OVER_SECONDS = 40
+LONG = Plan(seconds_factor=100)
 
-async def test_a_gateway_takes_orders_and_a_worker_sees_to_them(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1") as here:
-        order = await here.imagine("a lighthouse")
+
+async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of_all(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3") as here:
+        orders = [await here.imagine(f"a lighthouse {number}", server=number % 2) for number in range(24)]
         await here.settled()
-        assert "Completed" in order.text
+        assert all("Completed" in order.text for order in orders)
+        assert here.provider.peak_in_flight == 3
         here.audit()
         assert here.logged_failures() == []
-        for name in ("worker-1", "gateway-0"):
-            status, seconds = await here.processes[name].stop()
-            assert status == 0, here.last_words()
+        for name, process in here.processes.items():
+            status, seconds = await process.stop()
+            assert (name, status) == (name, 0), here.last_words()
             assert seconds < 10
+
+
+async def test_what_a_killed_worker_followed_others_take_up(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
+        here.provider.default_plan = Plan(seconds_factor=30)
+        for number in range(16):
+            await here.imagine(f"a storm {number}")
+        await at_work(here, 6)
+        here.processes["worker-1"].kill()
+        await here.processes["worker-1"].dead()
+        assert await here.settled(seconds=HAND_OVER_SECONDS + 20) > 0
+        here.audit()
+        assert here.logged_failures() == []
+
+
+async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
+        here.provider.default_plan = Plan(seconds_factor=20)
+        for number in range(8):
+            await here.imagine(f"a sail {number}")
+        await at_work(here, 4)
+        status, seconds = await here.processes["worker-1"].stop()
+        assert status == 0, here.last_words()
+        assert seconds < 10
+        assert here.count("SELECT count(*) FROM pgqueuer WHERE status = 'queued'") == 8, "all of them"
+        assert here.count("SELECT count(*) FROM jobs WHERE status IN ('submitting', 'uncertain')") == 0
+        await here.start("worker-2")
+        await here.settled()
+        here.audit()
+
+
+async def test_a_worker_that_stalled_and_goes_on_does_nothing_twice(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "worker-1") as here:
+        here.provider.default_plan = Plan(seconds_factor=400)
+        for number in range(4):
+            await here.imagine(f"a slow tide {number}")
+        await at_work(here, 4)
+        await here.start("worker-2")
+        stalled = here.processes["worker-1"].inner
+        stalled.send_signal(signal.SIGSTOP)
+        await until(lambda: taken_over(here) == 4, seconds=HAND_OVER_SECONDS, what=here.last_words)
+        stalled.send_signal(signal.SIGCONT)
+        await here.settled(seconds=60)
+        here.audit()
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_what_a_killed_gateway_admitted_is_given_back_or_seen_to(tmp_path: Path, when: str) -> None:
+    """Whether Discord shows the card decides: it is asked."""
+    async with a_cluster(tmp_path, "worker-1") as here:
+        await here.start("gateway-0", CRASH_AT="answer.show", CRASH_WHEN=when)
+        order = await here.send("a wreck")
+        assert await here.processes["gateway-0"].dead() == -signal.SIGKILL
+        assert here.unfinished == 1
+        await here.settled(seconds=HAND_OVER_SECONDS)
+        assert ("Completed" in order.text) == (when == "after")
+        here.audit()
+
+
+async def test_a_wish_to_cancel_reaches_whoever_follows_the_job(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+        here.provider.next_order(LONG)
+        running, waiting = await here.imagine("a storm"), await here.imagine("a sail")
+        await until(lambda: "Processing" in running.text, what=here.last_words)
+        for order in (waiting, running):
+            assert order.reply is not None
+            await here.discord.click(here.members[0], order.reply, "Cancel")
+            await until(lambda order=order: "Cancelled" in order.text, what=here.last_words)
+        await here.settled()
+        here.audit()
+
+
+async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
+    """Asked once in a while it would take half a minute; the provider calls a gateway, and a worker hears of it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    hooks = {"PUBLIC_URL": f"http://127.0.0.1:{port}", "KREA_POLL_SECONDS": "30"}
+    async with a_cluster(tmp_path, "worker-1", **hooks) as here:
+        await here.start("gateway-0", HTTP_PORT=str(port))
+        order = await here.imagine("a ferry")
+        assert await here.settled(seconds=15) < 15
+        assert "Completed" in order.text
+        here.audit()
+
+
+async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_path: Path) -> None:
+    async with a_cluster(tmp_path, "gateway-0", "worker-1", "worker-2") as here:
+        here.provider.balance_usd_micros = 0
+        await here.imagine("a reef")
+        await until(lambda: here.count("SELECT count(*) FROM closings") == 1, what=here.last_words)
+XX        here.provider.balance_usd_micros = None
+        await until(lambda: here.count("SELECT count(*) FROM closings") == 0, seconds=30, what=here.last_words)
+        order = await here.imagine("a lagoon")
+        await here.settled()
+        assert "Completed" in order.text
+        everywhere = [message for channel in here.discord.world.channels.values() for message in channel.messages.values()]
+        notices = [message for message in everywhere if "takes no jobs" in message.text]
+        assert len(notices) == 1
+
+
+def taken_over(here: Cluster) -> int:
+    """How many are followed by somebody who began a while after they were accepted."""
+    return here.count("SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND updated > created + INTERVAL '10 s'")
+
+
+async def at_work(here: Cluster, count: int) -> None:
+    running = "SELECT count(*) FROM jobs WHERE status = 'running'"
+    await until(lambda: here.count(running) >= count, what=here.last_words)
