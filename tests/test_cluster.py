@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import signal
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -123,12 +121,19 @@ async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_
         here.provider.balance_usd_micros = 0
         await here.imagine("a reef")
         await until(lambda: here.count("SELECT count(*) FROM closings") == 1, what=here.last_words)
-XX        here.provider.balance_usd_micros = None
+
+        async def is_refused() -> bool:
+            return "Queued" not in (await here.imagine("another reef")).text
+
+        await until(is_refused, seconds=2, what=here.last_words)
+        here.provider.balance_usd_micros = None
         await until(lambda: here.count("SELECT count(*) FROM closings") == 0, seconds=30, what=here.last_words)
         order = await here.imagine("a lagoon")
         await here.settled()
         assert "Completed" in order.text
-        everywhere = [message for channel in here.discord.world.channels.values() for message in channel.messages.values()]
+        everywhere = [
+            message for channel in here.discord.world.channels.values() for message in channel.messages.values()
+        ]
         notices = [message for message in everywhere if "takes no jobs" in message.text]
         assert len(notices) == 1
 
