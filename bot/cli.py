@@ -30,6 +30,7 @@ from bot.settings import Settings, load_settings
 from bot.store.backup import copy_database, restore
 from bot.store.ledger import house_lines
 from bot.store.moving import move
+from bot.store.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.reading import exists, reading
 from bot.store.verify import verify_location
 
@@ -130,6 +131,7 @@ def _check(_: argparse.Namespace) -> int:
 async def _ask_everybody(settings: Settings) -> list[tuple[str, bool, str]]:
     rows = [await _try("catalogue", lambda: _ask_catalogue(settings))]
     rows.append(await _try("database", lambda: _ask_database(settings)))
+    rows.append(await _try("processes", lambda: _ask_processes(settings)))
     rows.append(await _try("discord", lambda: _ask_discord(settings)))
     async with aiohttp.ClientSession() as session:
         for provider, _, places in app.providers_of(settings, session):
@@ -168,6 +170,21 @@ async def _ask_database(settings: Settings) -> str:
     if findings:
         raise StoreError(f"{location}: {len(findings)} findings, see: python -m bot ledger verify")
     return f"{location} is sound"
+
+
+async def _ask_processes(settings: Settings) -> str:
+    location = settings.database_url
+    if not isinstance(location, PostgresAddress):
+        return "one, since the books are in a file; several need a server: python -m bot migrate-to postgresql://…"
+    if not await asyncio.to_thread(exists, location):
+        return "any, once the books are there"
+    found = await asyncio.to_thread(readiness, location)
+    room = (
+        f"{found.processes} at work, room for {found.room} more: {found.used} of {found.allowed} connections are used"
+    )
+    if found.room == 0:
+        raise StoreError(f"{room}, and each process takes up to {CONNECTIONS_PER_PROCESS}; raise max_connections")
+    return room
 
 
 async def _ask_discord(settings: Settings) -> str:
