@@ -201,6 +201,7 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
             "discord": bot.problem,
             "database": store.problem,
             "workers": lambda: ", ".join(supervisor.down()) or None,
+            **({} if bot.queue is None else {"queue": bot.queue.problem}),
         },
         on_hook=service.hook,
         registry=metrics.registry,
@@ -273,7 +274,7 @@ async def _connect(bot: Bot, token: str) -> None:
                 bot.http.connector = discord.utils.MISSING
                 raise
     if bot.queue is not None:
-        _log.info("ready to follow what gateways accept")
+        _log.info("ready to follow what gateways accept, as %s", bot.queue.name)
         await bot.queue.run()
     else:
         await bot.connect()

@@ -402,7 +402,7 @@ class JobService:
         self._followed[reply_id] = news = asyncio.Event()
         try:
             while not self._stopping:
-                reply = await self.store.reply(reply_id)
+                reply = await written(partial(self.store.reply, reply_id))
                 if reply is None or reply.is_over:
                     return True
                 await self._give_up_half_sent(reply)

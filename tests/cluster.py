@@ -146,6 +146,12 @@ class Cluster:
             self._connection = PostgresConnection.open(self.address)
         return self._connection.execute(sql, parameters).fetchall()
 
+    def forget_connection(self) -> None:
+        """The server is about to go away."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def count(self, sql: str, *parameters: Any) -> int:
         return self.query(sql, *parameters)[0][0]
 
@@ -195,13 +201,15 @@ class Cluster:
 
 @asynccontextmanager
 async def a_cluster(
-    folder: Path, *processes: str, seconds_scale: float = 0.02, **settings: str
+    folder: Path, *processes: str, seconds_scale: float = 0.02, concurrency: int = 8, **settings: str
 ) -> AsyncGenerator[Cluster]:
     """A cluster of these processes, ready; whatever is left of it at the end is killed."""
     address = the_server().fresh()
     try:
         async with AsyncExitStack() as stack:
-            provider = await stack.enter_async_context(SandboxProvider(seconds_scale=seconds_scale))
+            provider = await stack.enter_async_context(
+                SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)
+            )
             discord = await stack.enter_async_context(LocalDiscord(limits=Limits(channel_requests=50)))
             servers = [discord.server("Atelier")]
             while len(servers) < SHARDS:

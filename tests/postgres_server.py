@@ -9,6 +9,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -120,6 +121,20 @@ class PostgresServer:
         self._call("pg_ctl", "stop", f"--pgdata={self.folder}/data", "--mode=immediate", "--wait")
         self._process.wait()
         self._process = None
+
+    def freeze(self) -> None:
+        """Nobody gets an answer, and nobody is told why."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the server and every process that it has made."""
+        assert self._process is not None
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
+        for pid in (self._process.pid, *map(int, children)):
+            os.kill(pid, number)
 
     def close(self) -> None:
         if self._process is not None:

@@ -120,11 +120,22 @@ class ReplyQueue:
         self._driver = _Driver(address)
         self._manager = QueueManager(Queries(self._driver))
         self._manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handle)
+        self._is_claiming = False
         self.heard = self._driver.heard
+
+    @property
+    def name(self) -> str:
+        """By which the queue knows this worker."""
+        return str(self._manager.queue_manager_id)
+
+    def problem(self) -> str | None:
+        """None while replies are claimed."""
+        return None if self._is_claiming else "nothing is claimed"
 
     async def run(self) -> None:
         """Claim and follow until `leave`; returns when everything was handed back."""
         while not self._manager.shutdown.is_set():
+            self._is_claiming = True
             try:
                 await self._manager.run(
                     dequeue_timeout=CLAIM_EVERY,
@@ -132,6 +143,7 @@ class ReplyQueue:
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 )
             except Exception:
+                self._is_claiming = False
                 _log.exception("nothing is claimed for the moment")
                 await asyncio.sleep(_PAUSE_SECONDS)
 
