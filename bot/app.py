@@ -208,7 +208,7 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
     )
 
 
-async def _sweep(store: Store, pictures: PictureStore) -> None:
+async def _sweep(store: Store, pictures: Pictures) -> None:
     """Forget what has reached its age and drop pictures nobody needs any more: at the start, then once an hour."""
     while True:
         forgotten = await store.forget_old(now=datetime.now(UTC))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
@@ -304,6 +305,9 @@ class JobService:
         if found is None:
             return None
         reply, balance = found
+        if self.cluster is not None:
+            for provider in {job.provider for job in reply.jobs if job.status is JobStatus.QUEUED}:
+                await self.cluster.renewed_line(provider)
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
@@ -411,7 +415,8 @@ class JobService:
                     news.clear()
                     self._notify(reply_id)
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_AGAIN_SECONDS):
+                    # Those that were taken up together need not be looked at together.
+                    async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311
                         await news.wait()
             return False
         finally:

@@ -87,7 +87,7 @@ class Cluster:
         with log.open("ab") as output:
             inner = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.crashing_bot", "--role", kind, *shards,
-                cwd=self.folder, env=self._environment() | settings, stdout=output, stderr=output,
+                cwd=self.folder, env={**self._environment(), **settings}, stdout=output, stderr=output,
             )  # fmt: skip
         process = self.processes[name] = Process(name=name, log=log, inner=inner)
         return process

@@ -110,8 +110,8 @@ async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    hooks = {"PUBLIC_URL": f"http://127.0.0.1:{port}", "KREA_POLL_SECONDS": "30"}
-    async with a_cluster(tmp_path, "worker-1", **hooks) as here:
+    address = f"http://127.0.0.1:{port}"
+    async with a_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
         await here.start("gateway-0", HTTP_PORT=str(port))
         order = await here.imagine("a ferry")
         assert await here.settled(seconds=15) < 15

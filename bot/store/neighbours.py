@@ -37,6 +37,7 @@ class Neighbours:
         `on_back` whenever something may have been missed. `channels` are further ones, with whom to tell what comes in.
         """
         assert isinstance(self._location, PostgresAddress), "a file has one process"
+        queue.get_ready()
 
         def heard(channel: str, payload: str) -> None:
             if channel in channels:

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import psycopg
 
 from bot.store.columns import to_micros
 from bot.store.engine import Connection
 from bot.store.postgres_connection import PostgresConnection
+
+if TYPE_CHECKING:
+    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
+    from pgqueuer.adapters.persistence.queries import SyncQueries
 
 ENTRYPOINT = "reply"
 QUEUE_CHANNEL = "ch_pgqueuer"
@@ -35,19 +43,34 @@ _FORGET_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - IN
 
 def enqueue(connection: Connection, reply_ids: Sequence[str]) -> None:
     """Some worker will follow these, if the transaction commits. Those already in the queue stay where they are."""
-    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
-    from pgqueuer.adapters.persistence.queries import SyncQueries
-
     assert isinstance(connection, PostgresConnection), "a file has one process, which needs no queue"
     count = len(reply_ids)
     if count:
-        SyncQueries(SyncPsycopgDriver(connection.raw)).enqueue(
-            [ENTRYPOINT] * count,
-            [reply_id.encode() for reply_id in reply_ids],
-            [0] * count,
-            dedupe_key=list(reply_ids),
-            on_conflict="skip",
+        payloads: list[bytes | None] = [reply_id.encode() for reply_id in reply_ids]
+        library = _library()
+        driver = library.driver(cast("psycopg.Connection[Any]", connection.raw))
+        library.queries(driver).enqueue(
+            [ENTRYPOINT] * count, payloads, [0] * count, dedupe_key=list(reply_ids), on_conflict="skip"
         )
+
+
+class _Library(NamedTuple):
+    driver: type[SyncPsycopgDriver]
+    queries: type[SyncQueries]
+
+
+@cache
+def _library() -> _Library:
+    """Imported when it is needed first: a process that is alone never does."""
+    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
+    from pgqueuer.adapters.persistence.queries import SyncQueries
+
+    return _Library(SyncPsycopgDriver, SyncQueries)
+
+
+def get_ready() -> None:
+    """So that the first order need not wait for an import."""
+    _library()
 
 
 def forgotten(connection: Connection, *, now: datetime) -> list[str]:
