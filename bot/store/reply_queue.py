@@ -40,6 +40,10 @@ CLAIMS_AT_A_TIME = 50
 AGAIN_AFTER = timedelta(seconds=5)
 """After a defect, or while the books cannot be read."""
 
+OUTAGE_SECONDS = 6.0
+AFTER_OUTAGE_SECONDS = 8.0
+"""So long nothing is claimed after the database gave no answer for so long."""
+
 HAND_BACK_SECONDS = 2.5
 _PAUSE_SECONDS = 0.5
 
@@ -57,6 +61,8 @@ class _Driver:
         self._shutdown = asyncio.Event()
         self._tasks = TaskManager()
         self.is_leaving = False
+        self.claim_at = 0.0
+        self._answered_at = asyncio.get_running_loop().time()
 
     @property
     def shutdown(self) -> asyncio.Event:
@@ -69,7 +75,12 @@ class _Driver:
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         while True:
             try:
-                return await self._session.run(partial(self._fetch, query, args))
+                found = await self._session.run(partial(self._fetch, query, args))
+                now = asyncio.get_running_loop().time()
+                if now - self._answered_at > OUTAGE_SECONDS:
+                    self.claim_at = now + AFTER_OUTAGE_SECONDS
+                self._answered_at = now
+                return found
             except (_Lost, StoreError):
                 if self.is_leaving:
                     raise
@@ -112,13 +123,28 @@ class _Driver:
             raise
 
 
+class _Queries(Queries):
+    """The library's statements, with patience after an outage: then every worker looks dead to every other."""
+
+    async def dequeue(self, *arguments: Any, **named: Any) -> list[Job]:
+        driver = cast("_Driver", self.driver)
+        await driver.fetch("SELECT 1")
+        seconds = driver.claim_at - asyncio.get_running_loop().time()
+        if seconds > 0 and not driver.is_leaving:
+            _log.info(
+                "claiming nothing for %.0f s: whoever else was cut off shall say first that they are alive", seconds
+            )
+            await asyncio.sleep(seconds)
+        return await super().dequeue(*arguments, **named)
+
+
 class ReplyQueue:
     """Awaits `follow` for every reply that falls to this process: True when it is at its end, False to hand it back."""
 
     def __init__(self, address: PostgresAddress, follow: Callable[[str], Awaitable[bool]]) -> None:
         self._follow = follow
         self._driver = _Driver(address)
-        self._manager = QueueManager(Queries(self._driver))
+        self._manager = QueueManager(_Queries(self._driver))
         self._manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handle)
         self._is_claiming = False
         self.heard = self._driver.heard
