@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -62,7 +63,7 @@ class _Driver:
         self._tasks = TaskManager()
         self.is_leaving = False
         self.claim_at = 0.0
-        self._answered_at = asyncio.get_running_loop().time()
+        self._answered_at = math.inf
 
     @property
     def shutdown(self) -> asyncio.Event:
