@@ -142,7 +142,7 @@ async def drill(folder: Path, *, jobs: int) -> list[Line]:
 
 
 async def _strike(here: Cluster, blow: str, happen: Blow, *, orders: int) -> Line:
-    here.provider.default_plan = Plan(seconds_factor=400)
+    here.provider.default_plan = Plan(seconds_factor=150)
     for number in range(orders):
         await here.send(f"a storm {number}", server=number % 2, count=PICTURES_PER_ORDER)
     accepted, running = (
