@@ -38,9 +38,10 @@ async def test_what_a_killed_worker_followed_others_take_up(tmp_path: Path) -> N
         for number in range(16):
             await here.imagine(f"a storm {number}")
         await at_work(here, 6)
+        here.provider.default_plan = Plan()
         here.processes["worker-1"].kill()
         await here.processes["worker-1"].dead()
-        assert await here.settled(seconds=HAND_OVER_SECONDS + 20) > 0
+        await here.settled(seconds=HAND_OVER_SECONDS)
         here.audit()
         assert here.logged_failures() == []
 
@@ -51,6 +52,7 @@ async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: 
         for number in range(8):
             await here.imagine(f"a sail {number}")
         await at_work(here, 4)
+        here.provider.default_plan = Plan()
         status, seconds = await here.processes["worker-1"].stop()
         assert status == 0, here.last_words()
         assert seconds < 10
@@ -63,7 +65,7 @@ async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: 
 
 async def test_a_worker_that_stalled_and_goes_on_does_nothing_twice(tmp_path: Path) -> None:
     async with a_cluster(tmp_path, "gateway-0", "worker-1") as here:
-        here.provider.default_plan = Plan(seconds_factor=400)
+        here.provider.default_plan = Plan(seconds_factor=250)
         for number in range(4):
             await here.imagine(f"a slow tide {number}")
         await at_work(here, 4)
