@@ -158,7 +158,7 @@ def test_check_says_of_everything_that_it_works(outside: Outside, books: Path, c
     assert cli.main(["check"]) == 0
     printed = capsys.readouterr()
     rows = rows_of(printed.out)
-    assert list(rows) == ["settings", "catalogue", "database", "discord", "krea", "pixazo"]
+    assert list(rows) == ["settings", "catalogue", "database", "processes", "discord", "krea", "pixazo"]
     assert all(works for works, _ in rows.values())
     assert "invite: https://discord.com/" in rows["discord"][1]
     for secret in (outside.discord.token, outside.provider.krea_key, outside.provider.pixazo_key):
