@@ -12,12 +12,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from bot.location import PostgresAddress
 from bot.store.postgres_connection import PostgresConnection
 from bot.store.verify import Finding, verify_location
+from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member
 from sandbox.provider import SandboxProvider
+from tests.core import small_picture
 from tests.crashes import UNFINISHED, audit
 from tests.fakes import until
 from tests.postgres_server import the_server
@@ -207,6 +210,8 @@ async def a_cluster(
     address = the_server().fresh()
     try:
         async with AsyncExitStack() as stack:
+            # Large ones take more time to draw than everything else together.
+            stack.enter_context(patch.object(shelf, "_drawn", small_picture))
             provider = await stack.enter_async_context(
                 SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)
             )

@@ -317,7 +317,7 @@ def brisk() -> Iterator[None]:
         patch.object(worker, "ENOUGH_SECONDS", 0.5),
         patch.object(worker, "FIRST_PAUSE_SECONDS", 0.01),
         patch.object(worker, "LONGEST_PAUSE_SECONDS", 0.05),
-        patch.object(shelf, "_drawn", _small_picture),
+        patch.object(shelf, "_drawn", small_picture),
         stamina.set_testing(True, attempts=10**9, cap=True),
     ):
         stamina.instrumentation.set_on_retry_hooks([])
@@ -331,7 +331,7 @@ def a_png(name: str) -> bytes:
     return data.getvalue()
 
 
-def _small_picture(job: RemoteJob, unfinished: bool) -> bytes:
+def small_picture(job: RemoteJob, unfinished: bool) -> bytes:
     return a_png(f"{job.id} {unfinished}")
 
 
