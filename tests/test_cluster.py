@@ -130,12 +130,16 @@ async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_
         async def is_refused() -> bool:
             return "Queued" not in (await here.imagine("another reef")).text
 
-        await until(is_refused, seconds=2, what=here.last_words)
+        await until(is_refused, seconds=5, what=here.last_words)
         here.provider.balance_usd_micros = None
         await until(lambda: here.count("SELECT count(*) FROM closings") == 0, seconds=30, what=here.last_words)
-        order = await here.imagine("a lagoon")
+
+        async def is_taken() -> bool:
+            return "unavailable" not in (await here.imagine("a lagoon")).text
+
+        await until(is_taken, seconds=5, what=here.last_words)
         await here.settled()
-        assert "Completed" in order.text
+        assert here.count("SELECT count(*) FROM jobs WHERE status = 'succeeded'") == 1
         everywhere = [
             message for channel in here.discord.world.channels.values() for message in channel.messages.values()
         ]
