@@ -34,7 +34,7 @@ _PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
     "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -6144",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
+    "PRAGMA cache_size = -3072",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
 )
 
 
