@@ -14,6 +14,7 @@ from bot.errors import ProviderDenied, ProviderError
 from bot.line import FairLine
 from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
+from bot.rush import Rush
 
 _log = logging.getLogger(__name__)
 
@@ -27,11 +28,6 @@ LONGEST_HOLD_SECONDS = 60.0
 
 LONGEST_OUTAGE_SECONDS = 1800.0
 """Those in line wait for a provider that is down for so long, then get their money back."""
-
-RUSH_SECONDS = 0.005
-"""When one turn of the event loop takes longer than this, more is going on than one processor can do at once."""
-
-PAUSE_IN_A_RUSH_SECONDS = 0.02
 
 
 class Closed(StrEnum):
@@ -58,6 +54,7 @@ class Lane:
         follow: Callable[[Lane, str], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
+        rush: Rush,
     ) -> None:
         self.provider = provider
         self.watcher = watcher
@@ -68,6 +65,7 @@ class Lane:
         self._follow = follow
         self._start = start
         self._on_closed = on_closed
+        self._rush = rush
         self._in_flight = 0
         self._faults_in_a_row = 0
         self._held_until = 0.0
@@ -123,20 +121,12 @@ class Lane:
                 job_id = self.line.take()
                 if job_id is not None:
                     self._begin(job_id)
-                    await self._give_way()
+                    await self._rush.give_way()
             remaining = self._held_until - loop.time()
             try:
                 await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
             except TimeoutError:
                 continue
-
-    async def _give_way(self) -> None:
-        """Members wait for answers with a 3 second limit, a provider does not: in a rush the next job starts later."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        await asyncio.sleep(0)  # comes back when everything that is ready now had its turn
-        if loop.time() - asked_at > RUSH_SECONDS:
-            await asyncio.sleep(PAUSE_IN_A_RUSH_SECONDS)
 
     def _begin(self, job_id: str) -> None:
         self._in_flight += 1

@@ -35,6 +35,7 @@ from bot.pictures import PictureStore
 from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
 from bot.quota import Limits, Member
+from bot.rush import Rush
 from bot.store.store import Store
 from bot.styles import Styles
 from bot.supervisor import Supervisor
@@ -102,6 +103,7 @@ class JobService:
         self._lanes: dict[str, Lane] = {}
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
+        self._rush = Rush()
         self._places: dict[str, int | None] = {}
         """The place last shown on the card of each job that waits."""
         self._observer: Observer | None = None
@@ -129,6 +131,7 @@ class JobService:
             follow=self._worker.follow,
             start=self._supervisor.start,
             on_closed=self._lane_closed,
+            rush=self._rush,
         )
         self._lanes[provider.name] = lane
         self._supervisor.start_forever(f"{provider.name} line", lane.run)
@@ -222,7 +225,12 @@ class JobService:
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
             ),
         )
-        balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+        self._rush.begin(reply_id)
+        try:
+            balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+        except BaseException:
+            self._rush.end(reply_id)
+            raise
         for pace, key in self._paces(member):
             pace.note(key, orders)
         views = tuple(
@@ -251,12 +259,14 @@ class JobService:
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""
+        self._rush.end(reply.id)
         await written(partial(self.store.accept, reply.id, message_id=message_id))
         for job in reply.jobs:
             self._lanes[job.provider].enter(job.id, reply.user_id)
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""
+        self._rush.end(reply.id)
         for job in reply.jobs:
             failure = Failure(reason=FailureReason.NOT_SHOWN)
             await written(partial(self.store.fail, job.id, failure, now=self._clock()))
