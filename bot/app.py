@@ -283,6 +283,7 @@ async def opened(settings: Settings) -> AsyncGenerator[Bot]:
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_url))
+        await store.be_alone()
         pictures = PictureStore(settings.data_folder / "pictures")
         stack.push_async_callback(pictures.close)
         workshop = ImageWorkshop()

@@ -22,6 +22,10 @@ class Database(Protocol):
         """Whether other processes may change the books at the same time."""
         ...
 
+    async def be_alone(self) -> None:
+        """From now on no other bot follows the jobs in these books. Raises DatabaseBusy when one does already."""
+        ...
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 

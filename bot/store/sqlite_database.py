@@ -86,6 +86,9 @@ class SqliteDatabase:
             raise
         return cls(path, lock, writer, reader)
 
+    async def be_alone(self) -> None:
+        """Nothing to do: whoever has the file open is."""
+
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 

@@ -47,6 +47,10 @@ class Store:
         """Finish the transactions that wait, then let go of the database."""
         await self._database.close()
 
+    async def be_alone(self) -> None:
+        """From now on no other bot follows the jobs in these books. Raises DatabaseBusy when one does already."""
+        await self._database.be_alone()
+
     async def __aenter__(self) -> Self:
         return self
 
