@@ -112,6 +112,7 @@ class JobService:
             live=self._live,
             pictures=pictures,
             fetcher=fetcher,
+            rush=self._rush,
             workshop=workshop,
             supervisor=supervisor,
             job_log=job_log,

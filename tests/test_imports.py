@@ -56,7 +56,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.style_reader": DOMAIN | BORDERS,
     "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line", "bot.rush"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
-    "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},
+    "bot.worker": DOMAIN
+    | BORDERS
+    | TOOLS
+    | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer", "bot.rush"},
     "bot.service": DOMAIN
     | BORDERS
     | TOOLS

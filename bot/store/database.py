@@ -34,6 +34,10 @@ class Database(Protocol):
         """
         ...
 
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for what somebody waits for: ahead of the transactions that only the program waits for."""
+        ...
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` without writing, all of it on one consistent picture of the books."""
         ...

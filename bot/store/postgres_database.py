@@ -69,6 +69,10 @@ class PostgresDatabase:
         """As `Database.write`. When the connection breaks during COMMIT this waits until the outcome is known."""
         return await self._queue.run(cast("Work", work))
 
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, ahead of what waits there."""
+        return await self._queue.run_soon(cast("Work", work))
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """As `Database.read`. A reading that lost its connection is done again on a new one."""
         if self._queue.is_closed:

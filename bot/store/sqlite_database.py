@@ -97,6 +97,10 @@ class SqliteDatabase:
         """
         return await self._queue.run(cast("Work", work))
 
+    async def write_soon(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, ahead of what waits there."""
+        return await self._queue.run_soon(cast("Work", work))
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the reading connection, all of it on one consistent picture of the file."""
         if self._queue.is_closed:

@@ -73,7 +73,7 @@ class Store:
         Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
         OperatorCapReached, StoreError.
         """
-        return await self._write(
+        return await self._database.write_soon(
             partial(transactions.admit, member=member, reply=reply, operator_limits=limits, now=now)
         )
 
