@@ -35,6 +35,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._write = database.write
+        self._write_soon = database.write_soon
         self._read = database.read
         self._policies = PolicyMemory(is_shared=database.is_shared)
 
@@ -73,7 +74,7 @@ class Store:
         Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
         OperatorCapReached, StoreError.
         """
-        return await self._database.write_soon(
+        return await self._write_soon(
             partial(transactions.admit, member=member, reply=reply, operator_limits=limits, now=now)
         )
 
