@@ -12,6 +12,8 @@ COVERAGE ?=
 KILLS ?= 500
 JOBS ?=
 MORE ?=
+# More than most machines have processors: many tests wait for a clock.
+PROCESSES ?= 3
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/quota.py,bot/store/ledger.py
 
@@ -29,9 +31,9 @@ run: $(INSTALLED) ## the bot on Discord, settings from .env
 
 test: $(INSTALLED) ## the whole test suite
 ifeq ($(COVERAGE),)
-	$(BIN)/python -m pytest --numprocesses 2 $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 else
-	$(BIN)/python -m pytest --numprocesses 2 --cov --cov-report= $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --cov --cov-report= $(TESTS)
 	$(BIN)/python -m coverage report --include='bot/*' --fail-under=95
 	$(BIN)/python -m coverage report --include='$(MONEY)' --fail-under=100
 endif

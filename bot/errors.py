@@ -267,7 +267,7 @@ class LedgerError(StoreError):
 
 
 class DatabaseBusy(StoreError):
-    """Another process holds the database file."""
+    """Another process works with the database."""
 
 
 class DatabaseUnusable(StoreError):

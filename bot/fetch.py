@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,16 +67,24 @@ class Fetcher:
         for session in self._sessions.values():
             await session.close()
 
-    async def download(self, url: str, *, max_bytes: int, allowed_hosts: tuple[str, ...] | None = None) -> bytes:
+    async def download(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        allowed_hosts: tuple[str, ...] | None = None,
+        give_way: Callable[[], Awaitable[None]] | None = None,
+    ) -> bytes:
         """The body at `url`, at most `max_bytes` after unpacking. At most three redirects, each judged like the first.
 
         `allowed_hosts` are `host` (its usual port) or `host:port` (exactly that one); None allows any public host.
+        `give_way` is awaited after each piece: many large files at once would take the processor from everybody else.
         Raises MediaError: `transient` when another try may help; reason 'too_many_bytes', 'foreign_host' (not allowed,
         or not a public address) or 'unreachable'. Never tries again by itself.
         """
         try:
             async with asyncio.timeout(self._total_seconds):
-                return await self._follow(_parsed(url), max_bytes, allowed_hosts)
+                return await self._follow(_parsed(url), max_bytes, allowed_hosts, give_way)
         except TimeoutError as error:
             raise MediaError("the download took too long", transient=True) from error
         except aiohttp.ClientError as error:
@@ -85,12 +94,18 @@ class Fetcher:
                 f"{type(error).__name__} while downloading", transient=isinstance(error, OSError)
             ) from error
 
-    async def _follow(self, url: URL, max_bytes: int, allowed_hosts: tuple[str, ...] | None) -> bytes:
+    async def _follow(
+        self,
+        url: URL,
+        max_bytes: int,
+        allowed_hosts: tuple[str, ...] | None,
+        give_way: Callable[[], Awaitable[None]] | None,
+    ) -> bytes:
         for _ in range(1 + MOST_REDIRECTS):
             session = self._session_for(url, allowed_hosts)
             async with session.get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
-                    return await _body(response, max_bytes)
+                    return await _body(response, max_bytes, give_way)
                 location = response.headers.get("Location", "")
             url = _parsed(location, base=url)
         raise MediaError("too many redirects", transient=False)
@@ -146,7 +161,9 @@ def _with_port(host: str, port: int | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+async def _body(
+    response: aiohttp.ClientResponse, max_bytes: int, give_way: Callable[[], Awaitable[None]] | None
+) -> bytes:
     if response.status != 200:
         transient = response.status >= 500 or response.status in _WORTH_ANOTHER_TRY
         raise MediaError(f"the server answered {response.status}", transient=transient)
@@ -158,6 +175,8 @@ async def _body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
         body += chunk
         if len(body) > max_bytes:
             raise _too_many_bytes(max_bytes)
+        if give_way is not None:
+            await give_way()
     return bytes(body)
 
 

@@ -15,6 +15,7 @@ from bot.errors import ProviderDenied, ProviderError
 from bot.line import FairLine
 from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
+from bot.rush import Rush
 
 _log = logging.getLogger(__name__)
 
@@ -28,11 +29,6 @@ LONGEST_HOLD_SECONDS = 60.0
 
 LONGEST_OUTAGE_SECONDS = 1800.0
 """Those in line wait for a provider that is down for so long, then get their money back."""
-
-RUSH_SECONDS = 0.005
-"""When one turn of the event loop takes longer than this, more is going on than one processor can do at once."""
-
-PAUSE_IN_A_RUSH_SECONDS = 0.02
 
 ASK_FOR_PLACES_SECONDS = 1.0
 """So often at least it is looked whether other processes have left a place, should nobody say so."""
@@ -63,6 +59,7 @@ class Lane:
         follow: Callable[[Lane, str], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
+        rush: Rush,
         on_opened: Callable[[str], None] = lambda _: None,
         taken: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
@@ -75,6 +72,7 @@ class Lane:
         self._follow = follow
         self._start = start
         self._on_closed = on_closed
+        self._rush = rush
         self._on_opened = on_opened
         self._taken = taken
         self._in_flight = 0
@@ -149,7 +147,7 @@ class Lane:
                 if job_id is not None:
                     self._on_the_way.add(job_id)
                     self._begin(job_id)
-                    await self._give_way()
+                    await self._rush.give_way()
             remaining = max(self._held_until - loop.time(), ASK_FOR_PLACES_SECONDS if crowded else 0)
             try:
                 await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
@@ -168,14 +166,6 @@ class Lane:
     async def _has_place(self) -> bool:
         """Whether there is a place at the provider, as far as can be told before it is taken."""
         return self._taken is None or await self._taken(self.provider.name) + len(self._on_the_way) < self.places
-
-    async def _give_way(self) -> None:
-        """Members wait for answers with a 3 second limit, a provider does not: in a rush the next job starts later."""
-        loop = asyncio.get_running_loop()
-        asked_at = loop.time()
-        await asyncio.sleep(0)  # comes back when everything that is ready now had its turn
-        if loop.time() - asked_at > RUSH_SECONDS:
-            await asyncio.sleep(PAUSE_IN_A_RUSH_SECONDS)
 
     def _begin(self, job_id: str) -> None:
         self._in_flight += 1

@@ -43,6 +43,7 @@ from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
 from bot.quota import Limits, Member
 from bot.role import Role
+from bot.rush import Rush
 from bot.store.store import Store
 from bot.styles import Styles
 from bot.supervisor import Supervisor
@@ -117,6 +118,7 @@ class JobService:
         self._lanes: dict[str, Lane] = {}
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
+        self._rush = Rush()
         self._stopping = False
         self._followed: dict[str, asyncio.Event] = {}
         """Replies that `follow` is awaited for, each with what makes it look again."""
@@ -141,6 +143,7 @@ class JobService:
             live=self._live,
             pictures=pictures,
             fetcher=fetcher,
+            rush=self._rush,
             workshop=workshop,
             supervisor=supervisor,
             job_log=job_log,
@@ -160,6 +163,7 @@ class JobService:
             follow=self._worker.follow,
             start=self._supervisor.start,
             on_closed=self._lane_closed,
+            rush=self._rush,
             on_opened=self._lane_opened,
             taken=self.cluster.taken if self.cluster is not None else None,
         )
@@ -257,7 +261,12 @@ class JobService:
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
             ),
         )
-        balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+        self._rush.begin(reply_id)
+        try:
+            balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+        except BaseException:
+            self._rush.end(reply_id)
+            raise
         for pace, key in self._paces(member):
             pace.note(key, orders)
         places = {job.id: await self._place_for(job) for job in reply.jobs}
@@ -284,6 +293,7 @@ class JobService:
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""
+        self._rush.end(reply.id)
         for_others = self.cluster is not None
         await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=for_others))
         if not for_others:
@@ -291,6 +301,7 @@ class JobService:
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""
+        self._rush.end(reply.id)
         for job in reply.jobs:
             failure = Failure(reason=FailureReason.NOT_SHOWN)
             await written(partial(self.store.fail, job.id, failure, now=self._clock()))

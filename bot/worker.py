@@ -47,6 +47,7 @@ from bot.patience import persistently, written
 from bot.pictures import Pictures
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.watcher import DeadlineReached
+from bot.rush import Rush
 from bot.store.store import Store
 from bot.supervisor import Supervisor
 
@@ -88,6 +89,7 @@ class Worker:
         live: LiveJobs,
         pictures: Pictures,
         fetcher: Fetcher,
+        rush: Rush,
         workshop: ImageWorkshop,
         supervisor: Supervisor,
         job_log: Callable[[str], AbstractContextManager[object]],
@@ -99,6 +101,7 @@ class Worker:
         self._live = live
         self._pictures = pictures
         self._fetcher = fetcher
+        self._rush = rush
         self._workshop = workshop
         self._supervisor = supervisor
         self._job_log = job_log
@@ -406,7 +409,7 @@ class Worker:
         )
 
     async def _fetch_picture_once(self, url: str) -> Picture:
-        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES)
+        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES, give_way=self._rush.give_way)
         checked = await self._workshop.check_result(data)
         return Picture(
             sha256=await written(partial(self._pictures.put, data)),

@@ -31,6 +31,8 @@ class Books(Protocol):
 
     async def write(self, work: Callable[[Connection], T]) -> T: ...
 
+    async def write_soon(self, work: Callable[[Connection], T]) -> T: ...
+
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
     def write_now(self, work: Callable[[Connection], T]) -> T: ...
@@ -56,6 +58,9 @@ class _Books:
         return cast("T", outcome.value)
 
     async def write(self, work: Callable[[Connection], T]) -> T:
+        return self.write_now(work)
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
         return self.write_now(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:

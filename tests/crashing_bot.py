@@ -63,7 +63,7 @@ def _coroutines(owner: type) -> list[str]:
 
 def _writes(method: Callable[..., Any]) -> bool:
     source = inspect.getsource(method)
-    return "self._write(" in source or "self._move(" in source
+    return any(call in source for call in ("self._write(", "self._write_soon(", "self._move("))
 
 
 def _arm(environment: dict[str, str]) -> None:

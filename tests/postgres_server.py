@@ -77,7 +77,7 @@ class PostgresServer:
             "--username=bot",
             "--encoding=UTF8",
             "--no-locale",
-            "--auth=scram-sha-256",
+            "--auth=password",  # a hash that is slow on purpose would be most of many a test
             f"--pwfile={secret}",
             "--no-sync",
         )

@@ -192,6 +192,18 @@ async def test_proxies_of_the_environment_are_not_used(
     assert [address for _, address in attempts if address[1] == 9] == []  # type: ignore[index]
 
 
+async def test_a_large_picture_gives_way_between_its_pieces(local: Fetcher, server: PictureServer) -> None:
+    body, ways_given = bytes(1_000_000), 0
+
+    async def give_way() -> None:
+        nonlocal ways_given
+        ways_given += 1
+
+    url = server.answers("/picture.png", body)
+    assert await local.download(url, max_bytes=len(body), give_way=give_way) == body
+    assert ways_given >= len(body) // (64 * 1024)
+
+
 # -- how much, how long -------------------------------------------------------------------------------
 
 

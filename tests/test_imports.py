@@ -52,17 +52,31 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.live": DOMAIN,
     "bot.metrics": DOMAIN | {"aiohttp", "prometheus_client"},
     "bot.pace": set(),
+    "bot.rush": set(),
     "bot.budget": set(),
     "bot.patience": DOMAIN | {"stamina"},
     "bot.style_reader": DOMAIN | BORDERS,
-    "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line"},
+    "bot.lane": DOMAIN | BORDERS | {"bot.budget", "bot.line", "bot.rush"},
     "bot.lost": DOMAIN | BORDERS | {"bot.lane", "bot.live"},
-    "bot.worker": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer"},
+    "bot.worker": DOMAIN
+    | BORDERS
+    | TOOLS
+    | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer", "bot.rush"},
     "bot.cluster": DOMAIN | TOOLS | NEIGHBOURS | {"bot.lane", "bot.line", "bot.live"},
     "bot.service": DOMAIN
     | BORDERS
     | TOOLS
-    | {"bot.cluster", "bot.lane", "bot.line", "bot.live", "bot.metrics", "bot.observer", "bot.pace", "bot.worker"},
+    | {
+        "bot.cluster",
+        "bot.lane",
+        "bot.line",
+        "bot.live",
+        "bot.metrics",
+        "bot.observer",
+        "bot.pace",
+        "bot.rush",
+        "bot.worker",
+    },
     "bot.client": ANYTHING,
     "bot.app": ANYTHING,
     "bot.cli": ANYTHING,

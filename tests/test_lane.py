@@ -19,6 +19,7 @@ from bot.lane import (
     Lane,
 )
 from bot.providers.watcher import Watcher
+from bot.rush import Rush
 from bot.supervisor import Supervisor
 from tests.test_watcher import ScriptedProvider, in_no_time
 
@@ -52,6 +53,7 @@ class Scene:
         self.peak = 0
         self.closings: list[tuple[str, Closed]] = []
         self._ends: dict[str, asyncio.Event] = {}
+        self.rush = Rush()
         self.lane = Lane(
             provider,
             Watcher(provider, poll_seconds=2.0),
@@ -59,6 +61,7 @@ class Scene:
             follow=self._follow,
             start=supervisor.start,
             on_closed=self._closed,
+            rush=self.rush,
         )
         supervisor.start_forever("line", self.lane.run)
         supervisor.start_forever("probe", self.lane.keep_open)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.errors import DatabaseUnusable, StoreError
+from bot.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.jobs import LEGAL_MOVES, JobStatus
 from bot.location import PostgresAddress, parse_location
 from bot.store import postgres_schema, schema
@@ -130,6 +130,27 @@ async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -
             await asked
     assert rows(empty, "SELECT value FROM notes") == [("words",)]
     assert rows(empty, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'image-bot'") == [(1,)]
+
+
+async def test_one_bot_at_a_time_follows_the_jobs_in_the_books(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as first, await Store.open(empty) as second:
+        await first.be_alone()
+        with pytest.raises(DatabaseBusy, match="Another bot works with the database") as refusal:
+            await second.be_alone()
+        assert PASSWORD not in str(refusal.value)
+        await admitted(second)
+        with pytest.raises(DatabaseBusy, match="has to be alone"):
+            await second.be_among_others()
+        await first.close()
+        await second.be_alone()
+
+
+async def test_many_follow_the_jobs_in_the_books_or_one_does(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as first, await Store.open(empty) as second, await Store.open(empty) as third:
+        await first.be_among_others()
+        await second.be_among_others()
+        with pytest.raises(DatabaseBusy, match="Another bot works with the database"):
+            await third.be_alone()
 
 
 async def test_a_backup_is_the_servers_to_make(empty: PostgresAddress, tmp_path: Path) -> None:

@@ -22,12 +22,24 @@ class Database(Protocol):
         """Whether other processes may change the books at the same time."""
         ...
 
+    async def be_alone(self) -> None:
+        """From now on no other process follows the jobs in these books. Raises DatabaseBusy when one does already."""
+        ...
+
+    async def be_among_others(self) -> None:
+        """From now on no process follows the jobs in these books alone. Raises DatabaseBusy when one does."""
+        ...
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
         `work` may be run a second time when its first transaction was lost, so it must do nothing but SQL. What it
         raises comes back to this caller alone; the engine's own errors arrive as StoreError.
         """
+        ...
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for what somebody waits for: ahead of the transactions that only the program waits for."""
         ...
 
     async def read(self, work: Callable[[Connection], T]) -> T:

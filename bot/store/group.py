@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -42,10 +43,13 @@ class Waiting:
 
 
 class WorkQueue:
-    """Transactions that wait for the writer, in the order in which they came."""
+    """Transactions that wait for the writer: those that somebody waits for with a time limit, and all others."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Waiting | None] = asyncio.Queue()
+        self._urgent: deque[Waiting] = deque()
+        self._others: deque[Waiting] = deque()
+        self._others_are_next = False
+        self._arrived = asyncio.Event()
         self._closed = False
 
     @property
@@ -54,39 +58,59 @@ class WorkQueue:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Wait for the outcome of `work`. Raises what it raised, and StoreError when the queue is closed."""
+        return await self._enter(self._others, work)
+
+    async def run_soon(self, work: Callable[[Connection], T]) -> T:
+        """As `run`, ahead of those that wait there; they have to let one group pass, never two."""
+        return await self._enter(self._urgent, work)
+
+    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T]) -> T:
         if self._closed:
             raise StoreError("The database is closed.")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._queue.put_nowait(Waiting(work=work, answer=answer))
+        line.append(Waiting(work=work, answer=answer))
+        self._arrived.set()
         return await answer
 
     def close(self) -> None:
         """Take nothing more; what waits is still handed out."""
         self._closed = True
-        self._queue.put_nowait(None)
+        self._arrived.set()
 
     def refuse(self, error: StoreError) -> None:
-        """Nothing can be written now: tell those who wait. Whether it was closed is not forgotten."""
-        while not self._queue.empty():
-            waiting = self._queue.get_nowait()
-            if waiting is None:
-                self._queue.put_nowait(None)
-                return
-            waiting.resolve(Outcome(error=error))
+        """Nothing can be written now: tell those who wait."""
+        for line in (self._urgent, self._others):
+            while line:
+                line.popleft().resolve(Outcome(error=error))
 
     async def next_group(self) -> list[Waiting] | None:
         """At least one waiting transaction, and those that wait behind it; None at the end."""
-        group: list[Waiting] = []
-        while not group or (not self._queue.empty() and len(group) < GROUP_SIZE):
-            waiting = await self._queue.get()
-            if waiting is None:
-                if not group:
-                    return None
-                self._queue.put_nowait(None)
-                break
-            if not waiting.answer.done():  # done: its caller was cancelled
-                group.append(waiting)
+        while True:
+            if group := self._group():
+                return group
+            if self._closed:
+                return None
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def _group(self) -> list[Waiting]:
+        group = _taken(self._urgent, GROUP_SIZE)
+        if not group or self._others_are_next:
+            group += _taken(self._others, GROUP_SIZE - len(group))
+            self._others_are_next = False
+        else:
+            self._others_are_next = bool(self._others)
         return group
+
+
+def _taken(line: deque[Waiting], most: int) -> list[Waiting]:
+    """The first of a line, without those whose caller was cancelled."""
+    taken: list[Waiting] = []
+    while line and len(taken) < most:
+        waiting = line.popleft()
+        if not waiting.answer.done():
+            taken.append(waiting)
+    return taken
 
 
 def in_savepoint(connection: Connection, work: Work) -> Outcome:

@@ -38,9 +38,13 @@ _SESSION = """
 SET synchronous_commit = on;
 SET statement_timeout = '20s';
 SET lock_timeout = '8s';
-SET idle_in_transaction_session_timeout = '5s'
+SET idle_in_transaction_session_timeout = '5s';
+SET tcp_keepalives_idle = 5;
+SET tcp_keepalives_interval = 2;
+SET tcp_keepalives_count = 3
 """
-"""A stalled process is thrown off after five seconds, and gives back the lock that the others wait for up to eight."""
+"""A stalled process is thrown off after five seconds, and gives back the lock that the others wait for up to eight; one
+whose machine has vanished after some ten."""
 
 _MARK = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|%|\?|:([a-z_]+)")
 

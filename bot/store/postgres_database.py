@@ -15,7 +15,7 @@ from typing import Any, Self, TypeVar, cast
 
 import psycopg
 
-from bot.errors import StoreError
+from bot.errors import DatabaseBusy, StoreError
 from bot.location import PostgresAddress
 from bot.store import postgres_schema
 from bot.store.engine import Connection, Work
@@ -46,6 +46,7 @@ class PostgresDatabase:
         self._readers: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
         for number in range(_READERS):
             self._readers.put_nowait(Session(address, f"database reader {number}"))
+        self._guard = Session(address, "database guard")
         self._queue = WorkQueue()
         self._closing_at: float | None = None
         self._writing = asyncio.create_task(self._write_groups(), name="database writer")
@@ -59,9 +60,25 @@ class PostgresDatabase:
         await asyncio.to_thread(_prepare, address)
         return cls(address)
 
+    async def be_alone(self) -> None:
+        """As `Database.be_alone`; it holds while the server keeps this connection."""
+        if not await self._guard.run(partial(_take_bot_lock, self._guard, "pg_try_advisory_lock")):
+            raise DatabaseBusy(f"Another bot works with the database {self.address}. Stop it first.")
+
+    async def be_among_others(self) -> None:
+        """As `Database.be_among_others`; it holds as long as `be_alone` does."""
+        if not await self._guard.run(partial(_take_bot_lock, self._guard, "pg_try_advisory_lock_shared")):
+            raise DatabaseBusy(
+                f"A bot without a --role works with the database {self.address}, and it has to be alone. Stop it first."
+            )
+
     async def write(self, work: Callable[[Connection], T]) -> T:
         """As `Database.write`. When the connection breaks during COMMIT this waits until the outcome is known."""
         return await self._queue.run(cast("Work", work))
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, ahead of what waits there."""
+        return await self._queue.run_soon(cast("Work", work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """As `Database.read`. A reading that lost its connection is done again on a new one."""
@@ -91,6 +108,7 @@ class PostgresDatabase:
         await asyncio.wait([self._writing])
         await self._session.run(self._writer.leave)
         await self._session.close()
+        await self._guard.close()
         for _ in range(_READERS):
             await (await self._readers.get()).close()
 
@@ -149,6 +167,15 @@ def _prepare(address: PostgresAddress) -> None:
         raise StoreError(f"The database {address} cannot be opened: {translated_error(error, address)}") from error
     finally:
         connection.close()
+
+
+def _take_bot_lock(session: Session, function: str) -> bool:
+    first, second = postgres_schema.BOT_LOCK
+    try:
+        return session.connection().execute(f"SELECT {function}({first}, {second})").fetchone()[0]
+    except psycopg.Error as error:
+        session.drop()
+        raise translated_error(error, session.address) from error
 
 
 def _read(session: Session, work: Callable[[Connection], T]) -> T:

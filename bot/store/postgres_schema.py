@@ -20,6 +20,7 @@ _OLDEST_SERVER = 14
 
 _MIGRATION_LOCK = (APPLICATION_ID, 1)
 WRITE_LOCK = (APPLICATION_ID, 2)
+BOT_LOCK = (APPLICATION_ID, 3)
 """Advisory locks, told apart from other programs' by the number that stands in the header of our files."""
 
 _ABOUT = """

@@ -34,7 +34,7 @@ _PRAGMAS = (
     "PRAGMA trusted_schema = OFF",
     "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
     "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -6144",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
+    "PRAGMA cache_size = -3072",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
 )
 
 
@@ -86,6 +86,13 @@ class SqliteDatabase:
             raise
         return cls(path, lock, writer, reader)
 
+    async def be_alone(self) -> None:
+        """Nothing to do: whoever has the file open is."""
+
+    async def be_among_others(self) -> None:
+        """Refuses: there can be no others."""
+        raise DatabaseBusy(f"The database {self.path} is a file, and a file has one process.")
+
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
@@ -93,6 +100,10 @@ class SqliteDatabase:
         raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
         """
         return await self._queue.run(cast("Work", work))
+
+    async def write_soon(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, ahead of what waits there."""
+        return await self._queue.run_soon(cast("Work", work))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the reading connection, all of it on one consistent picture of the file."""

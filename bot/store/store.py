@@ -36,6 +36,7 @@ class Store:
     def __init__(self, database: Database, location: Location | None = None) -> None:
         self._database = database
         self._write = database.write
+        self._write_soon = database.write_soon
         self._read = database.read
         self._policies = PolicyMemory(remembers=not database.is_shared)
         self.neighbours = Neighbours(database, self._policies, location)
@@ -55,6 +56,14 @@ class Store:
         """Finish the transactions that wait, then let go of the database."""
         await self.neighbours.close()
         await self._database.close()
+
+    async def be_alone(self) -> None:
+        """From now on no other process follows the jobs in these books. Raises DatabaseBusy when one does already."""
+        await self._database.be_alone()
+
+    async def be_among_others(self) -> None:
+        """From now on no process follows the jobs in these books alone. Raises DatabaseBusy when one does."""
+        await self._database.be_among_others()
 
     async def __aenter__(self) -> Self:
         return self
@@ -78,7 +87,7 @@ class Store:
         Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
         OperatorCapReached, StoreError.
         """
-        return await self._write(
+        return await self._write_soon(
             partial(transactions.admit, member=member, reply=reply, operator_limits=limits, now=now)
         )
 

@@ -1,0 +1,94 @@
+"""The line before the writer: who is waited for goes first, and nobody waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.errors import StoreError
+from bot.store.group import GROUP_SIZE, Outcome, Waiting, WorkQueue
+
+
+def work(name: str):
+    def named(_: object) -> str:
+        return name
+
+    return named
+
+
+def enter(queue: WorkQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
+    run = queue.run_soon if soon else queue.run
+    return [asyncio.ensure_future(run(work(name))) for name in names]
+
+
+def names(group: list[Waiting] | None) -> list[str]:
+    return [waiting.work(None) for waiting in group or ()]  # type: ignore[arg-type]
+
+
+async def entered(queue: WorkQueue, *waiting: str, soon: bool = False) -> list[asyncio.Future[str]]:
+    callers = enter(queue, *waiting, soon=soon)
+    await asyncio.sleep(0)
+    return callers
+
+
+async def test_what_somebody_waits_for_goes_ahead_of_the_rest_but_never_twice_in_a_row() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, "a", "b")
+    callers += await entered(queue, "first", "second", soon=True)
+    assert names(await queue.next_group()) == ["first", "second"]
+    callers += await entered(queue, "third", soon=True)
+    assert names(await queue.next_group()) == ["third", "a", "b"]
+    callers += await entered(queue, "fourth", soon=True)
+    callers += await entered(queue, "c")
+    assert names(await queue.next_group()) == ["fourth"]
+    assert names(await queue.next_group()) == ["c"]
+    for caller in callers:
+        caller.cancel()
+
+
+async def test_a_group_has_a_size_and_the_order_in_which_they_came() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, *(str(number) for number in range(GROUP_SIZE + 2)))
+    assert names(await queue.next_group()) == [str(number) for number in range(GROUP_SIZE)]
+    assert names(await queue.next_group()) == [str(GROUP_SIZE), str(GROUP_SIZE + 1)]
+    for caller in callers:
+        caller.cancel()
+
+
+async def test_whoever_was_cancelled_is_left_out_and_whoever_comes_later_is_waited_for() -> None:
+    queue = WorkQueue()
+    [gone] = await entered(queue, "gone", soon=True)
+    gone.cancel()
+    await asyncio.sleep(0)
+    group = asyncio.ensure_future(queue.next_group())
+    await asyncio.sleep(0)
+    assert not group.done()
+    [caller] = await entered(queue, "late")
+    [waiting] = await group or []
+    waiting.resolve(Outcome(value="done"))
+    assert await caller == "done"
+
+
+async def test_what_waits_when_it_is_closed_is_still_handed_out_and_nothing_more_is_taken() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
+    queue.close()
+    with pytest.raises(StoreError, match="closed"):
+        await queue.run(work("too late"))
+    assert names(await queue.next_group()) == ["b"]
+    assert names(await queue.next_group()) == ["a"]
+    assert await queue.next_group() is None
+    for caller in callers:
+        caller.cancel()
+
+
+async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
+    queue.refuse(StoreError("gone"))
+    for caller in callers:
+        with pytest.raises(StoreError, match="gone"):
+            await caller
+    queue.close()
+    assert await queue.next_group() is None
