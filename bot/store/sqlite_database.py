@@ -17,7 +17,7 @@ from typing import Self, TypeVar, cast
 
 import aiosqlite
 
-from bot.errors import LedgerError, StoreError
+from bot.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store import backup, schema
 from bot.store.engine import Work
 from bot.store.file import ProcessLock, connect, replace_durably
