@@ -35,6 +35,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 SIX_MINUTES = 360.0
 """So long a bot stays down unless told: a lost order that is not found by then was never accepted."""
 
+SOON_GIVEN_UP = {"LEAST_LOOK_UP_SECONDS": "2"}
+"""A setting of the crashing bot: after that downtime nothing comes of looking for longer. Torture does all the same."""
+
 UNFINISHED = """
 SELECT count(*) FROM replies
 WHERE delivery = 'pending' OR id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)

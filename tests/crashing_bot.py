@@ -7,6 +7,7 @@
     CRASH_NTH             at which of its calls, 1 unless told
     CRASH_RECORD          a file to which every point is written as it is passed
     CLOCK_AHEAD_SECONDS   how far this process is in the future
+    LEAST_LOOK_UP_SECONDS how long a lost order is looked for after a restart, when the test need not wait for the rest
 
 With `--warm` it imports everything once, then forks a bot for each line of JSON on its standard input
 (`{"environment": {…}, "log": "…"}`), saying `<pid>` when it begins and `<exit status>` when it has ended.
@@ -31,6 +32,7 @@ from typing import Any, NoReturn
 import time_machine
 
 import bot.app  # all of it, so that forked bots begin at once
+from bot import lost
 from bot.cli import main as run_bot
 from bot.pictures import PictureStore
 from bot.providers.krea import KreaProvider
@@ -122,6 +124,7 @@ def _run(environment: dict[str, str], arguments: Sequence[str] = ()) -> int:
     ahead = float(environment.get("CLOCK_AHEAD_SECONDS", "0"))
     if ahead:
         time_machine.travel(datetime.now(UTC) + timedelta(seconds=ahead), tick=True).start()
+    lost.LEAST_LOOK_UP_SECONDS = float(environment.get("LEAST_LOOK_UP_SECONDS", lost.LEAST_LOOK_UP_SECONDS))
     _arm(environment)
     return run_bot(arguments)
 

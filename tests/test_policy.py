@@ -74,10 +74,10 @@ def test_a_pattern_means_what_it_says(pattern: str, text: str) -> None:
 
 
 def test_no_pattern_takes_long_over_any_text() -> None:
-    began = time.perf_counter()
+    began = time.thread_time()
     assert not Pattern("*a" * 29 + "b").matches("a" * 6_000)
     assert not Pattern("*" + "?" * 28 + "b").matches("a" * 6_000)
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 # -- words ---------------------------------------------------------------------------------------------------

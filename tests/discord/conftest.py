@@ -16,7 +16,7 @@ from simcord.http.client import FakeWebhookAdapter
 from bot.app import Bot
 from bot.images import ImageWorkshop
 from bot.store.verify import verify_location
-from cogs import reply
+from cogs import reply, warnings
 from tests.discord.core import Core, opened_core
 from tests.discord.stage import RunningClock, Stage
 
@@ -64,6 +64,8 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a Line may come in between
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply, "EDIT_INTERVAL_SECONDS", 0.01)
+    # And so is a second between two looks at what the operator's day came to, for many orders at once.
+    monkeypatch.setattr(warnings, "LOOK_SECONDS", 0.01)
     stage = Stage(core, simcord_env)
     yield stage
     for path, body in stage.outgoing():
