@@ -35,8 +35,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 SIX_MINUTES = 360.0
 """So long a bot stays down unless told: a lost order that is not found by then was never accepted."""
 
-SOON_GIVEN_UP = {"LEAST_LOOK_UP_SECONDS": "2"}
-"""A setting of the crashing bot: after that downtime nothing comes of looking for longer. Torture does all the same."""
+IMPATIENT = {"IMPATIENT": "1"}
+"""A setting of the crashing bot, for tests that lose nothing by it. Torture has patience."""
 
 UNFINISHED = """
 SELECT count(*) FROM replies

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import signal
 import socket
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from sandbox.plans import Plan
 from tests.cluster import Cluster, a_cluster
+from tests.crashes import IMPATIENT
 from tests.fakes import until
 
 pytestmark = pytest.mark.slow
 
 HAND_OVER_SECONDS = 40
+impatient = partial(a_cluster, **IMPATIENT)
 LONG = Plan(seconds_factor=100)
 
 
 async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of_all(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3") as here:
+    async with impatient(tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3") as here:
         orders = [await here.imagine(f"a lighthouse {number}", server=number % 2) for number in range(24)]
         await here.settled()
         assert all("Completed" in order.text for order in orders)
@@ -33,7 +36,7 @@ async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of
 
 
 async def test_what_a_killed_worker_followed_others_take_up(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
+    async with impatient(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
         here.provider.default_plan = Plan(seconds_factor=30)
         for number in range(16):
             await here.imagine(f"a storm {number}")
@@ -47,7 +50,7 @@ async def test_what_a_killed_worker_followed_others_take_up(tmp_path: Path) -> N
 
 
 async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
+    async with impatient(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
         here.provider.default_plan = Plan(seconds_factor=20)
         for number in range(8):
             await here.imagine(f"a sail {number}")
@@ -64,15 +67,17 @@ async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: 
 
 
 async def test_a_worker_that_stalled_and_goes_on_does_nothing_twice(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1") as here:
-        here.provider.default_plan = Plan(seconds_factor=250)
+    async with impatient(tmp_path, "gateway-0", "worker-1") as here:
+        here.provider.default_plan = Plan(seconds_factor=120)
         for number in range(4):
             await here.imagine(f"a slow tide {number}")
         await at_work(here, 4)
+        ((at_first,),) = here.query("SELECT DISTINCT queue_manager_id FROM pgqueuer")
         await here.start("worker-2")
         stalled = here.processes["worker-1"].inner
         stalled.send_signal(signal.SIGSTOP)
-        await until(lambda: taken_over(here) == 4, seconds=HAND_OVER_SECONDS, what=here.last_words)
+        taken_over = f"SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND queue_manager_id <> '{at_first}'"
+        await until(lambda: here.count(taken_over) == 4, seconds=HAND_OVER_SECONDS, what=here.last_words)
         stalled.send_signal(signal.SIGCONT)
         await here.settled(seconds=60)
         here.audit()
@@ -80,7 +85,7 @@ async def test_a_worker_that_stalled_and_goes_on_does_nothing_twice(tmp_path: Pa
 
 async def test_what_killed_gateways_admitted_is_given_back_or_seen_to(tmp_path: Path) -> None:
     """Whether Discord shows the card decides: it is asked."""
-    async with a_cluster(tmp_path, "worker-1") as here:
+    async with impatient(tmp_path, "worker-1") as here:
         moments = ("before", "after")
         for shard, moment in enumerate(moments):
             await here.start(f"gateway-{shard}", CRASH_AT="answer.show", CRASH_WHEN=moment)
@@ -95,7 +100,7 @@ async def test_what_killed_gateways_admitted_is_given_back_or_seen_to(tmp_path: 
 
 
 async def test_a_wish_to_cancel_reaches_whoever_follows_the_job(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+    async with impatient(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
         here.provider.next_order(LONG)
         running, waiting = await here.imagine("a storm"), await here.imagine("a sail")
         await until(lambda: "Processing" in running.text, what=here.last_words)
@@ -113,7 +118,7 @@ async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    async with a_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
+    async with impatient(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
         await here.start("gateway-0", HTTP_PORT=str(port))
         order = await here.imagine("a ferry")
         assert await here.settled(seconds=15) < 15
@@ -122,7 +127,7 @@ async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
 
 
 async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_path: Path) -> None:
-    async with a_cluster(tmp_path, "gateway-0", "worker-1", "worker-2") as here:
+    async with impatient(tmp_path, "gateway-0", "worker-1", "worker-2") as here:
         here.provider.balance_usd_micros = 0
         await here.imagine("a reef")
         await until(lambda: here.count("SELECT count(*) FROM closings") == 1, what=here.last_words)
@@ -145,11 +150,6 @@ async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_
         ]
         notices = [message for message in everywhere if "takes no jobs" in message.text]
         assert len(notices) == 1
-
-
-def taken_over(here: Cluster) -> int:
-    """How many are followed by somebody who began a while after they were accepted."""
-    return here.count("SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND updated > created + INTERVAL '10 s'")
 
 
 async def at_work(here: Cluster, count: int) -> None:

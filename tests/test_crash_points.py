@@ -20,7 +20,7 @@ from tests.crash_stories import (
     order_a_picture,
     told,
 )
-from tests.crashes import SIX_MINUTES, SOON_GIVEN_UP, Nursery, World, audit, seen, world
+from tests.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, audit, seen, world
 from tests.crashing_bot import SQL, crash_points
 
 IN_RECOVERY = {
@@ -57,7 +57,7 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture
 async def here(nursery: Nursery, tmp_path: Path):
     async with world(nursery, tmp_path) as here:
-        here.settings |= SOON_GIVEN_UP
+        here.settings |= IMPATIENT
         yield here
 
 

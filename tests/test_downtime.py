@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.discord import Interaction
 from sandbox.plans import How, Plan, Trouble
-from tests.crashes import SOON_GIVEN_UP, Nursery, World, audit, seen, world
+from tests.crashes import IMPATIENT, Nursery, World, audit, seen, world
 
 ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS = 60.0, 1200.0, 10_800.0
 DOWNTIMES = pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def nursery() -> Iterator[Nursery]:
 @pytest.fixture
 async def here(nursery: Nursery, tmp_path: Path) -> AsyncIterator[World]:
     async with world(nursery, tmp_path) as here:
-        here.settings |= SOON_GIVEN_UP
+        here.settings |= IMPATIENT
         yield here
 
 

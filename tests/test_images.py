@@ -486,7 +486,7 @@ async def test_the_loop_goes_on_while_large_pictures_are_made(workshop: ImageWor
         await asyncio.sleep(0.005)
         turns += 1
     await work
-    # Counted, and in processor time, so that a busy machine changes nothing: made here, the pictures would take seconds.
+    # Counted, and in processor time, so that a busy machine changes nothing: made here, they would take seconds.
     assert turns > 20
     assert time.thread_time() - began < 1
 

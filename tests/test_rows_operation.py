@@ -28,7 +28,7 @@ from cogs import words
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Upload
 from sandbox.plans import Ending, How, Plan, Trouble
 from sandbox.provider import SandboxProvider
-from tests.crashes import Nursery, audit, world
+from tests.crashes import IMPATIENT, Nursery, audit, world
 from tests.fakes import until
 from tests.picture_samples import encode, noise
 
@@ -174,6 +174,7 @@ async def opened_scene(directory: Path, port: int, limits: Limits) -> AsyncItera
 async def test_f34_told_to_stop_under_load_it_ends_within_ten_seconds_and_everything_goes_on(tmp_path: Path):
     with Nursery() as nursery:
         async with world(nursery, tmp_path, seconds_scale=0.05) as here:
+            here.settings |= IMPATIENT
             await here.start()
             people = [here.discord.member(here.server, f"Member {number}") for number in range(8)]
             here.provider.next_order(*[Plan(trouble=Trouble(how=How.HANG, accepted=True))] * 3)  # answers that are due
@@ -273,7 +274,7 @@ async def test_f42_a_disk_that_stands_still_for_four_seconds_costs_nobody_an_ans
 
 @pytest.mark.parametrize("limits", [Limits(heartbeat_seconds=0.3)])
 async def test_f43_a_gateway_that_falls_silent_is_noticed(scene: Scene, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(app, "HEARTBEAT_LATE_SECONDS", 0.5)
+    monkeypatch.setattr(client, "HEARTBEAT_LATE_SECONDS", 0.5)
     await scene.until_ready()
     scene.discord.gateway.is_silent = True
     await scene.until_failing("discord", seconds=3)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bot.errors import DatabaseBusy, DatabaseUnusable, StoreError
+from bot.store import schema
 from bot.store.backup import copy_database, restore
 from bot.store.file import connect
 from bot.store.store import Store
@@ -94,7 +95,7 @@ async def test_a_target_of_a_newer_version_is_not_replaced(path: Path, tmp_path:
     async with await Store.open(path) as store:
         await store.backup_to(backup)
     connection = connect(path)
-    connection.execute("PRAGMA user_version = 2")
+    connection.execute(f"PRAGMA user_version = {max(schema.migrations()) + 1}")
     connection.close()
     with pytest.raises(DatabaseUnusable, match="schema version"):
         restore(backup, path)

@@ -23,6 +23,8 @@ from bot.store.store import Store
 from bot.store.verify import verify_file
 from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
+NEXT_VERSION = max(schema.migrations()) + 1
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -198,13 +200,13 @@ async def test_another_programs_database_is_not_touched(path: Path) -> None:
 async def test_a_migration_makes_a_backup_first(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with await Store.open(path) as store:
         reply = await admitted(store)
-    migrations = {**schema.migrations(), 2: "ALTER TABLE blocks ADD COLUMN why TEXT;\n"}
+    migrations = {**schema.migrations(), NEXT_VERSION: "ALTER TABLE blocks ADD COLUMN why TEXT;\n"}
     monkeypatch.setattr(schema, "migrations", lambda: migrations)
     async with await Store.open(path) as store:
         assert await store.reply(reply.id) is not None
-    backup = Path(f"{path}.before-2.bak")
+    backup = Path(f"{path}.before-{NEXT_VERSION}.bak")
     connection = connect(backup)
-    assert schema.version_of(connection) == 1
+    assert schema.version_of(connection) == NEXT_VERSION - 1
     assert connection.execute("SELECT id FROM replies").fetchone()[0] == reply.id
     connection.close()
 
@@ -217,12 +219,12 @@ async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
         reply = await admitted(store)
     broken = "ALTER TABLE blocks ADD COLUMN why TEXT;\nDELETE FROM inputs;\nALTER TABLE nothing ADD COLUMN x TEXT;\n"
     with monkeypatch.context() as patch:
-        migrations = {**schema.migrations(), 2: broken}
+        migrations = {**schema.migrations(), NEXT_VERSION: broken}
         patch.setattr(schema, "migrations", lambda: migrations)
         for _ in range(2):
             with pytest.raises(StoreError, match="nothing"):
                 await Store.open(path)
-    assert Path(f"{path}.before-2.bak").exists()
+    assert Path(f"{path}.before-{NEXT_VERSION}.bak").exists()
     async with await Store.open(path) as store:
         assert await store.reply(reply.id) is not None
     assert verify_file(path) == []
