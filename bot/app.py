@@ -162,7 +162,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             )
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         if role is not Role.GATEWAY:
-            supervisor.start_forever("places in line", service.keep_places_true)
+            supervisor.start_forever("places in line", service.places.keep_true)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         if role is Role.WORKER:
             supervisor.start_forever("forgotten replies", lambda: _call_for_forgotten(store))

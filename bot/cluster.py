@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 
 from bot.errors import StoreError
+from bot.following import Following
 from bot.lane import Closed, Lane
 from bot.line import FairLine
 from bot.live import LiveJobs
@@ -43,14 +44,14 @@ class Cluster:
         lanes: Mapping[str, Lane],
         live: LiveJobs,
         supervisor: Supervisor,
-        look_again: Callable[[str | None], None],
+        following: Following,
         clock: Callable[[], datetime],
     ) -> None:
         self._neighbours = neighbours
         self._lanes = lanes
         self._live = live
         self._supervisor = supervisor
-        self._look_again = look_again
+        self._following = following
         self._clock = clock
         self._lines: dict[str, FairLine] = {}
         self._fresh_until: dict[str, float] = {}
@@ -62,7 +63,7 @@ class Cluster:
         """Somebody told something, perhaps this process itself."""
         match notice.matter:
             case Matter.REPLY:
-                self._look_again(notice.subject)
+                self._following.look_again(notice.subject)
             case Matter.PLACE:
                 if (lane := self._lanes.get(notice.subject)) is not None:
                     lane.look()
@@ -78,7 +79,7 @@ class Cluster:
         self._supervisor.start("closed providers", self.learn_closings())
         for lane in self._lanes.values():
             lane.look()
-        self._look_again(None)
+        self._following.look_again(None)
 
     # -- places and lines ---------------------------------------------------------------------------------
 
@@ -86,14 +87,15 @@ class Cluster:
         """The places taken at a provider by all processes."""
         return await written(partial(self._neighbours.at_provider, provider))
 
-    def line(self, provider: str) -> FairLine:
+    def line(self, lane: Lane) -> FairLine:
         """Everybody who waits for a provider, as of the last time somebody looked."""
-        return self._lines.get(provider) or FairLine()
+        return self._lines.get(lane.provider.name) or FairLine()
 
     async def place_for(self, lane: Lane, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
         try:
-            line = await self.renewed_line(lane.provider.name)
+            await self.renew_line(lane)
+            line = self.line(lane)
             if lane.closed is None and len(line) == 0:
                 taken = await self._neighbours.at_provider(lane.provider.name)
                 return None if taken < lane.places else 1
@@ -102,19 +104,19 @@ class Cluster:
             return None
         return line.place_of_next(user_id)
 
-    async def renewed_line(self, provider: str) -> FairLine:
-        """The line, read anew unless that was done just now."""
+    async def renew_line(self, lane: Lane) -> None:
+        """Read it anew unless that was done just now."""
         loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        if begun_at >= self._fresh_until.get(provider, 0.0):
-            self._fresh_until[provider] = begun_at + LINE_AGE_SECONDS  # whoever comes meanwhile takes the old one
-            line = FairLine()
-            for job_id, user_id in await self._neighbours.waiting(provider):
-                line.enter(job_id, user_id)
-            self._lines[provider] = line
-            took_seconds = loop.time() - begun_at
-            self._fresh_until[provider] = loop.time() + max(LINE_AGE_SECONDS, took_seconds / READING_SHARE)
-        return self.line(provider)
+        begun_at, provider = loop.time(), lane.provider.name
+        if begun_at < self._fresh_until.get(provider, 0.0):
+            return
+        self._fresh_until[provider] = begun_at + LINE_AGE_SECONDS  # whoever comes meanwhile takes the old one
+        line = FairLine()
+        for job_id, user_id in await self._neighbours.waiting(provider):
+            line.enter(job_id, user_id)
+        self._lines[provider] = line
+        took_seconds = loop.time() - begun_at
+        self._fresh_until[provider] = loop.time() + max(LINE_AGE_SECONDS, took_seconds / READING_SHARE)
 
     # -- weather ------------------------------------------------------------------------------------------
 
@@ -169,7 +171,10 @@ class Cluster:
 
     # -- replies ------------------------------------------------------------------------------------------
 
-    def call_for(self, reply_id: str) -> None:
-        """Whoever follows the reply looks at it anew; where nobody does, somebody will."""
+    def calls_for(self, reply_id: str) -> bool:
+        """Unless it is followed here: whoever follows it looks at it anew; where nobody does, somebody will."""
+        if self._following.follows(reply_id):
+            return False
         call = partial(self._neighbours.call_for, reply_id)
         self._supervisor.start(f"call for {reply_id}", written(call))
+        return True

@@ -2,6 +2,7 @@
 
     admit      quote, then reserve and insert in one transaction     nothing leaves the process
     accept     Discord has shown the card; the jobs wait for places  (or `abandon`: everything is released)
+    take up    see following.py                                      enter the line, or watch on
     follow     see worker.py                                         submit → watch → collect → settle
 
 On start `resume` takes every unfinished reply down the same line from where it stood. Stopping releases nothing.
@@ -14,23 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
 
 from bot import durations
 from bot.catalogue import Catalogue
 from bot.cluster import Cluster
+from bot.company import Alone, Company
 from bot.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, StoreError, TooFast
 from bot.fetch import Fetcher
+from bot.following import Following
 from bot.images import ImageWorkshop
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
 from bot.lane import Closed, Lane
-from bot.line import FairLine
 from bot.live import LiveJobs
 from bot.metrics import Metrics
 from bot.models import Model
@@ -39,6 +40,7 @@ from bot.orders import Quote
 from bot.pace import Pace
 from bot.patience import written
 from bot.pictures import Pictures
+from bot.places import Places
 from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
 from bot.quota import Limits, Member
@@ -51,22 +53,12 @@ from bot.worker import Worker, cancel_at_provider
 
 _log = logging.getLogger(__name__)
 
-PLACES_SECONDS = 5.0
-PLACES_SHOWN = 5
-"""So often the first few in each line are shown their place anew, where it changed."""
-
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
 
-LOOK_AGAIN_SECONDS = 60.0
-"""So often a reply that is awaited is looked at although nobody said that there is news."""
-
 SENDING_LOOK_SECONDS = 0.5
 """So often a gateway looks whether an order that is to be cancelled has reached its provider."""
-
-TOKEN_AGONY = timedelta(minutes=3)
-"""So long before a command's token dies nobody relies on it any more."""
 
 
 class CancelOutcome(StrEnum):
@@ -119,25 +111,30 @@ class JobService:
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._rush = Rush()
-        self._stopping = False
-        self._followed: dict[str, asyncio.Event] = {}
-        """Replies that `follow` is awaited for, each with what makes it look again."""
-        self._asked_after: set[str] = set()
-        """Replies of which Discord is being asked whether it showed them."""
+        self._observer: Observer | None = None
+        self._following = Following(
+            store=store,
+            lanes=self._lanes,
+            live=self._live,
+            supervisor=supervisor,
+            clock=clock,
+            notify=self._notify,
+            cancel=self.cancel,
+            abandon=self.abandon,
+        )
         self.role = role
-        self.cluster = None
+        self.cluster: Cluster | None = None
         if role is not Role.ALL:
             self.cluster = Cluster(
                 store.neighbours,
                 lanes=self._lanes,
                 live=self._live,
                 supervisor=supervisor,
-                look_again=self._look_again,
+                following=self._following,
                 clock=clock,
             )
-        self._places: dict[str, int | None] = {}
-        """The place last shown on the card of each job that waits."""
-        self._observer: Observer | None = None
+        self._company: Company = self.cluster or Alone()
+        self.places = Places(lanes=self._lanes, company=self._company, store=store, notify=self._notify)
         self._worker = Worker(
             store=store,
             live=self._live,
@@ -164,8 +161,8 @@ class JobService:
             start=self._supervisor.start,
             on_closed=self._lane_closed,
             rush=self._rush,
-            on_opened=self._lane_opened,
-            taken=self.cluster.taken if self.cluster is not None else None,
+            on_opened=self._company.opened,
+            taken=None if self.cluster is None else self.cluster.taken,
         )
         self._lanes[provider.name] = lane
         if self.role is Role.GATEWAY:
@@ -178,6 +175,7 @@ class JobService:
         """Set who shows replies. Before the first job."""
         self._observer = observer
         self._worker.observe(observer)
+        self._following.observe(observer)
 
     @property
     def providers(self) -> frozenset[str]:
@@ -269,13 +267,14 @@ class JobService:
             raise
         for pace, key in self._paces(member):
             pace.note(key, orders)
-        places = {job.id: await self._place_for(job) for job in reply.jobs}
+        places = [await self._company.place_for(self._lanes[job.provider], job.request.user_id) for job in reply.jobs]
         views = tuple(
-            JobView(job=job, model_label=quote.model.label, place_in_line=places[job.id])
-            for job, quote in zip(reply.jobs, quotes, strict=True)
+            JobView(job=job, model_label=quote.model.label, place_in_line=place)
+            for job, quote, place in zip(reply.jobs, quotes, places, strict=True)
         )
-        if self.role is Role.ALL:
-            self._places.update((job_id, place) for job_id, place in places.items() if place is not None)
+        if self.role is Role.ALL:  # else the job waits elsewhere
+            for view in views:
+                self.places.note_shown(view.job.id, view.place_in_line)
         return ReplyView(reply=reply, jobs=views, balance=balance)
 
     def _quote_or_tell(self, request: JobRequest) -> Quote:
@@ -294,10 +293,10 @@ class JobService:
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""
         self._rush.end(reply.id)
-        for_others = self.cluster is not None
-        await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=for_others))
-        if not for_others:
-            self._take_up(replace(reply, accepted=True))
+        is_ours = self.role is Role.ALL
+        await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=not is_ours))
+        if is_ours:
+            self._following.take_up(replace(reply, accepted=True))
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""
@@ -316,9 +315,9 @@ class JobService:
         if found is None:
             return None
         reply, balance = found
-        if self.cluster is not None:
-            for provider in {job.provider for job in reply.jobs if job.status is JobStatus.QUEUED}:
-                await self.cluster.renewed_line(provider)
+        for lane in {self._lanes.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
+            if lane is not None:
+                await self._company.renew_line(lane)
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
@@ -329,7 +328,7 @@ class JobService:
             model_label=self.model_label(job.request.model_id),
             progress=live.progress if live else None,
             preview_url=live.preview_url if live else None,
-            place_in_line=self._line(lane).place(job.id) if lane else None,
+            place_in_line=self._company.line(lane).place(job.id) if lane else None,
             expected_at=self._live.expected_at(job),
         )
 
@@ -345,8 +344,7 @@ class JobService:
                     lane.line.leave(job.id)
                 self._live.forget(job.id)  # known from a first try, when the provider had enough
                 self.metrics.job_ended(cancelled)
-                if self.cluster is None:  # the books have told whoever follows it
-                    self._notify(cancelled.reply_id)
+                self._notify(cancelled.reply_id)
                 return CancelOutcome.CANCELLED
             job = await self.store.job(job.id) or job
         if job.status.is_final or lane is None:
@@ -366,8 +364,7 @@ class JobService:
         if job.remote_id is None:
             return CancelOutcome.ASKED
         agreed = await cancel_at_provider(lane, job.remote_id)
-        if self.role is Role.GATEWAY and self.cluster is not None:
-            await self.cluster.say_look(job.id, job.remote_id)
+        await self._company.say_look(job.id, job.remote_id)
         return CancelOutcome.ASKED if agreed else CancelOutcome.TOO_LATE
 
     async def _cancel_when_sent(self, job: Job) -> None:
@@ -386,8 +383,8 @@ class JobService:
     def hook(self, token: str, remote_id: str | None) -> None:
         """A provider called. Unsigned, so only a hint: nothing changes before we asked the provider ourselves."""
         claims = self._live.claim(token, remote_id)
-        if not claims and self.cluster is not None:
-            self.cluster.pass_on(token, remote_id)
+        if not claims:
+            self._company.pass_on(token, remote_id)
         for claim in claims:
             for lane in self._lanes.values():
                 lane.watcher.hint(claim)
@@ -400,128 +397,23 @@ class JobService:
         In a process that is not alone that comes about by the queue, a reply at a time.
         """
         self._live.learn_durations(await self.store.recent_durations(durations.KEPT))
-        if self.role is not Role.ALL:
-            return
-        replies = await self.store.unfinished()
-        # First of all, since lost orders are told apart by who else is lost.
-        for reply in replies:
-            await self._give_up_half_sent(reply)
-        for reply in replies:
-            self._take_up(reply)
+        if self.role is Role.ALL:
+            await self._following.resume()
 
     async def follow(self, reply_id: str) -> bool:
         """See a reply through, wherever it stands, until its final state was shown; may be begun anew at any time.
 
         False when `let_go` came first: it is somebody else's to follow then.
         """
-        self._followed[reply_id] = news = asyncio.Event()
-        try:
-            while not self._stopping:
-                reply = await written(partial(self.store.reply, reply_id))
-                if reply is None or reply.is_over:
-                    return True
-                await self._give_up_half_sent(reply)
-                self._take_up(reply)
-                if news.is_set():
-                    news.clear()
-                    self._notify(reply_id)
-                with suppress(TimeoutError):
-                    # Those that were taken up together need not be looked at together.
-                    async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311
-                        await news.wait()
-            return False
-        finally:
-            if self._followed.get(reply_id) is news:
-                del self._followed[reply_id]
-
-    def _look_again(self, reply_id: str | None) -> None:
-        """Something about a followed reply may have changed; None for every one of them."""
-        for found in self._followed if reply_id is None else (reply_id,):
-            if (news := self._followed.get(found)) is not None:
-                news.set()
+        return await self._following.follow(reply_id)
 
     def has_shown(self, reply_id: str) -> None:
         """Whoever shows replies is done with this one."""
-        self._look_again(reply_id)
+        self._following.look_again(reply_id)
 
     def let_go(self) -> None:
         """Whoever awaits `follow` hears now that somebody else is to go on. After `stop`, when nothing is at work."""
-        self._stopping = True
-        self._look_again(None)
-
-    async def _give_up_half_sent(self, reply: Reply) -> None:
-        """An order that was being sent when its process died is looked for; it is never sent again."""
-        for job in reply.jobs:
-            lane = self._lanes.get(job.provider)
-            if job.status is JobStatus.SUBMITTING and not (lane is not None and lane.has(job.id)):
-                await written(partial(self.store.mark_uncertain, job.id))
-
-    def _take_up(self, reply: Reply) -> None:
-        """Do whatever there is to do about a reply, unless it is being done here already."""
-        if not reply.accepted:
-            if reply.id not in self._asked_after:
-                self._asked_after.add(reply.id)
-                self._supervisor.start(f"reply {reply.id}", self._resume_unaccepted(reply))
-            return
-        for job in reply.jobs:
-            self._take_up_job(reply, job)
-        if reply.is_final or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
-            self._notify(reply.id)
-
-    def _take_up_job(self, reply: Reply, job: Job) -> None:
-        lane = self._lanes.get(job.provider)
-        if job.status.is_final:
-            if lane is not None and lane.line.leave(job.id):  # ended by another process while it waited here
-                self._live.forget(job.id)
-                self._notify(reply.id)
-            return
-        if lane is not None and lane.has(job.id):
-            return
-        if lane is None:
-            _log.error("job %s waits for %s, which has no key any more", job.id, job.provider)
-        elif job.status is JobStatus.QUEUED:
-            lane.enter(job.id, reply.user_id)
-        else:
-            lane.adopt(job.id)
-        if reply.cancel_reason is not None:  # a moderator wanted that, and perhaps we died before we asked anybody
-            self._supervisor.start(f"cancel {job.id}", self.cancel(job))
-
-    async def _resume_unaccepted(self, reply: Reply) -> None:
-        """We died between writing the jobs down and hearing that Discord showed them."""
-        try:
-            message_id = await self._observer.find_message(reply) if self._observer else None
-            if message_id is None:
-                # A private card cannot be looked for once its token is dead, so it may be there all the same.
-                could_look = not reply.address.private or reply.address.token_expires_at - self._clock() > TOKEN_AGONY
-                await self.abandon(reply, surely_unseen=could_look)
-                return
-            await written(partial(self.store.accept, reply.id, message_id=message_id))
-            # It may be final: we died while giving it up, and it is visible after all.
-            self._take_up(replace(reply, accepted=True))
-        finally:
-            self._asked_after.discard(reply.id)
-            self._look_again(reply.id)
-
-    async def keep_places_true(self) -> None:
-        """Show those who are next how the line moves, for ever. Who is far back learns of it when it matters."""
-        while True:
-            await asyncio.sleep(PLACES_SECONDS)
-            for lane in self._lanes.values():
-                if self.cluster is not None and len(lane.line) > 0:
-                    await self.cluster.renewed_line(lane.provider.name)
-                line = self._line(lane)
-                for job_id in line.upcoming(PLACES_SHOWN):
-                    place = line.place(job_id)
-                    if self._places.get(job_id) == place or job_id not in lane.line:
-                        continue
-                    self._places[job_id] = place
-                    reply = await self.store.reply_of_job(job_id)
-                    if reply is not None:
-                        self._notify(reply.id)
-            waiting = [self._line(lane) for lane in self._lanes.values()]
-            self._places = {
-                job_id: place for job_id, place in self._places.items() if any(job_id in line for line in waiting)
-            }
+        self._following.let_go()
 
     def stop(self) -> None:
         """Start nothing new. What is under way stays on disk and goes on at the next start."""
@@ -542,39 +434,19 @@ class JobService:
     def _lane_closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
         _log.error("%s closed (%s): %s", provider, reason, error)
         notice = f"{provider} takes no jobs ({reason}): {error}"
-        if self.cluster is not None:
-            self._supervisor.start(f"{provider} closed", self._close_for_all(provider, reason, notice))
-        elif self._observer is not None:
-            self._observer.operator_notice(f"{provider} closed", notice)
+        self._supervisor.start(f"{provider} closed", self._close_for_all(provider, reason, notice))
 
     async def _close_for_all(self, provider: str, reason: Closed, notice: str) -> None:
-        assert self.cluster is not None, "there are others"
-        is_first = await self.cluster.close(provider, reason)
+        is_first = await self._company.close(provider, reason)
         if is_first and self._observer is not None:  # the others have nothing new to tell the operator
             self._observer.operator_notice(f"{provider} closed", notice)
-
-    def _lane_opened(self, provider: str) -> None:
-        if self.cluster is not None:
-            self.cluster.opened(provider)
 
     # -- showing ------------------------------------------------------------------------------------------
 
     def _notify(self, reply_id: str) -> None:
         """Have the reply shown as it is now: by this process if it follows it, else by whichever does."""
-        if self.cluster is not None and reply_id not in self._followed:
-            self.cluster.call_for(reply_id)
-        elif self._observer is not None:
+        if not self._company.calls_for(reply_id) and self._observer is not None:
             self._observer.reply_changed(reply_id)
-
-    # -- places -------------------------------------------------------------------------------------------
-
-    def _line(self, lane: Lane) -> FairLine:
-        """Everybody who waits for a provider, in whichever process."""
-        return lane.line if self.cluster is None else self.cluster.line(lane.provider.name)
-
-    async def _place_for(self, job: Job) -> int | None:
-        lane, user_id = self._lanes[job.provider], job.request.user_id
-        return lane.place_for(user_id) if self.cluster is None else await self.cluster.place_for(lane, user_id)
 
 
 def _job(reply_id: str, ordinal: int, request: JobRequest, quote: Quote, now: datetime) -> Job:

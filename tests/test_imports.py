@@ -62,18 +62,23 @@ MAY_IMPORT: dict[str, set[str]] = {
     | BORDERS
     | TOOLS
     | {"bot.lane", "bot.live", "bot.lost", "bot.metrics", "bot.observer", "bot.rush"},
-    "bot.cluster": DOMAIN | TOOLS | NEIGHBOURS | {"bot.lane", "bot.line", "bot.live"},
+    "bot.following": DOMAIN | BORDERS | TOOLS | {"bot.lane", "bot.live", "bot.observer"},
+    "bot.company": {"bot.lane", "bot.line"},
+    "bot.cluster": DOMAIN | TOOLS | NEIGHBOURS | {"bot.following", "bot.lane", "bot.line", "bot.live"},
+    "bot.places": BORDERS | {"bot.company", "bot.lane"},
     "bot.service": DOMAIN
     | BORDERS
     | TOOLS
     | {
         "bot.cluster",
+        "bot.company",
+        "bot.following",
         "bot.lane",
-        "bot.line",
         "bot.live",
         "bot.metrics",
         "bot.observer",
         "bot.pace",
+        "bot.places",
         "bot.rush",
         "bot.worker",
     },

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bot import service
+from bot import places, service
 from bot.errors import (
     BadOption,
     DuplicateCommand,
@@ -323,12 +323,12 @@ async def test_input_pictures_are_uploaded_once_and_named_in_the_order(core: Cor
 async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(service, "PLACES_SECONDS", 0.01)
+    monkeypatch.setattr(places, "LOOK_SECONDS", 0.01)
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         running = await core.reached(await core.order(), JobStatus.RUNNING)
         first, second = await core.order("first"), await core.order("second")
-        showing = asyncio.create_task(core.service.keep_places_true())
+        showing = asyncio.create_task(core.service.places.keep_true())
         try:
             assert await core.service.cancel(first) is service.CancelOutcome.CANCELLED
             await until(lambda: second.reply_id in core.observer.changed)
