@@ -221,6 +221,17 @@ async def test_the_operators_cap_binds_where_the_servers_cap_has_room(store: Sto
         await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
+async def test_the_operators_cap_tells_what_all_servers_together_have_used_of_it_today(store: Store) -> None:
+    elsewhere = Member(guild_id=2, user_id=9)
+    await admit(store, 300_000, now=NOON - timedelta(days=1))
+    await admit(store, 200_000)
+    (job,) = (await admitted(store, 100_000, member=elsewhere)).jobs
+    await finished(store, job.id)
+    cap = await store.operator_cap(limits(operator_usd_micros=1_000_000), now=NOON)
+    assert cap.quota.amount_usd_micros == 1_000_000
+    assert (cap.spent_usd_micros, cap.set_aside_usd_micros) == (80_000, 200_000)
+
+
 async def test_the_operators_cap_binds_where_the_members_quota_is_just_enough(store: Store) -> None:
     await set_limit(store, LimitSubject.DEFAULT, 100_000)
     with pytest.raises(OperatorCapReached):

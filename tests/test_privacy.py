@@ -67,14 +67,14 @@ async def delivered(
     reply = replace(reply, address=replace(reply.address, private=private))
     monthly = Quota(amount_usd_micros=monthly_usd_micros, period=Period.MONTH, source=QuotaSource.SETTINGS)
     await store.admit(member=member, reply=reply, limits=limits(default=monthly), now=now)
-    await store.accept(reply.id, message_id=4711)
+    await store.accept(reply.id, message_id=471147114711)
     for job in reply.jobs:
         await running(store, job.id, now=now)
         picture = a_picture(sha256)
         await store.succeed(
             job.id, charged_usd_micros=job.reserved_usd_micros, pictures=[picture], now=now + timedelta(seconds=9)
         )
-    await store.set_delivery(reply.id, Delivery.DELIVERED, attachment_ids={sha256: 815})
+    await store.set_delivery(reply.id, Delivery.DELIVERED, attachment_ids={sha256: 815815815815})
     found = await store.reply(reply.id)
     assert found is not None
     return found
@@ -101,13 +101,13 @@ async def test_f59_the_export_has_everything_about_one_member_from_all_servers(s
     assert [command["id"] for command in kept["commands"]] == [here.id, there.id]
     assert [command["server_id"] for command in kept["commands"]] == ["1", "2"]
     command, job = kept["commands"][0], kept["commands"][0]["jobs"][0]
-    assert (command["message_id"], command["channel_id"], command["your_language"]) == ("4711", "6", "pt-BR")
+    assert (command["message_id"], command["channel_id"], command["your_language"]) == ("471147114711", "6", "pt-BR")
     assert command["language_of_the_reply"] == "pt"
     assert [one["prompt"] for one in command["jobs"]] == [PROMPT, PROMPT]
     assert job["options"] == {"resolution": "1K", "creativity": 0.5, "seed": 3}
     assert (job["price_usd"], job["charged_usd_micros"], job["charged_usd"]) == ("$0.08", 80_000, "$0.08")
     assert (job["ordered_at"], job["finished_at"]) == (NOON.isoformat(), (NOON + timedelta(seconds=9)).isoformat())
-    assert job["pictures"][0]["attachment_id"] == "815"
+    assert job["pictures"][0]["attachment_id"] == "815815815815"
     assert job["input_pictures"][0]["uploaded_to"] == ["krea https://provider.invalid/input"]
     assert kept["own_limits"] == [
         {"server_id": "1", "period": "week", "limit_usd_micros": 5_000_000, "limit_usd": "$5.00"}
@@ -185,7 +185,7 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Sto
     await store.reset(member, default=A_DOLLAR_A_DAY, actor_id=99, reason="for the lighthouse", now=NOON)
     before = everything_in(location)
     later = NOON + timedelta(days=40)
-    personal = ("lighthouse", "777000777", "555000555", "4711", "815", "a-token", "as a moderator", "provider.invalid")
+    personal = ("lighthouse", "777000777", "555000555", "471147114711", "815815815815", "a-token", "as a moderator", "provider.invalid")
     assert [word for word in personal if word not in before] == []
 
     assert await store.forget_member(member.user_id, now=NOON) == {"ab" * 32, SOURCE.sha256}
