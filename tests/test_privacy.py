@@ -185,7 +185,16 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Sto
     await store.reset(member, default=A_DOLLAR_A_DAY, actor_id=99, reason="for the lighthouse", now=NOON)
     before = everything_in(location)
     later = NOON + timedelta(days=40)
-    personal = ("lighthouse", "777000777", "555000555", "471147114711", "815815815815", "a-token", "as a moderator", "provider.invalid")
+    personal = (
+        "lighthouse",
+        "777000777",
+        "555000555",
+        "471147114711",
+        "815815815815",
+        "a-token",
+        "as a moderator",
+        "provider.invalid",
+    )
     assert [word for word in personal if word not in before] == []
 
     assert await store.forget_member(member.user_id, now=NOON) == {"ab" * 32, SOURCE.sha256}
