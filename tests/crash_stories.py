@@ -26,6 +26,8 @@ class Story:
     reaches: tuple[str, ...]
     settings: dict[str, str] = field(default_factory=dict[str, str])
     down_seconds: float = SIX_MINUTES
+    meanwhile: Callable[[World], None] = lambda _: None
+    """What happens while the bot is down."""
     holds: Callable[[World], None] = lambda _: None
     """What must be true in the end beside the audit, whether the bot died before it or after."""
 
@@ -137,7 +139,7 @@ def what_is_in_force_is_recorded_once(here: World) -> None:
 
 async def cancel_for_a_member(here: World) -> None:
     """From the list of /jobs: a moderator chooses the card, then says why."""
-    here.provider.next_order(Plan(seconds_factor=100))  # so that it is still under way, however slow the moderator
+    here.provider.default_plan = Plan(seconds_factor=1000)  # so that it is still under way, however slow the moderator
     order = await imagine(here, "a spy balloon")
     if not await seen(here, lambda: "Processing" in order.text):
         return
@@ -153,9 +155,21 @@ async def cancel_for_a_member(here: World) -> None:
 def what_a_moderator_stopped_stays_stopped(here: World) -> None:
     """And says why; without a word in the record it goes on."""
     (card,) = [one.text for one in here.discord.interactions if one.command_path == "imagine"]
-    (recorded,) = here.query("SELECT count(*) FROM audit WHERE action = 'cancel'")[0]
+    recorded = wishes_on_record(here)
     assert recorded <= 1
     assert ("Cancelled" in card and "no balloons" in card) if recorded else "Completed" in card
+
+
+def without_a_wish_it_is_finished(here: World) -> None:
+    """Nothing but the moderator's wish ends the job, if that is on record; else it need not be waited for."""
+    if not wishes_on_record(here):
+        here.provider.default_plan = Plan()
+        for remote in here.provider.jobs.values():
+            remote.word, remote.billed_usd_micros = "completed", remote.price_usd_micros
+
+
+def wishes_on_record(here: World) -> int:
+    return here.query("SELECT count(*) FROM audit WHERE action = 'cancel'")[0][0]
 
 
 async def order_until_little_is_left(here: World) -> None:
@@ -246,6 +260,7 @@ STORIES = {
         act=cancel_for_a_member,
         reaches=("store.ask_to_cancel",),
         down_seconds=0.0,
+        meanwhile=without_a_wish_it_is_finished,
         holds=what_a_moderator_stopped_stays_stopped,
     ),
     "little is left": Story(
@@ -273,6 +288,7 @@ async def die(here: World, story: Story, *, at: str, when: str, nth: int = 1) ->
 async def come_back(here: World, story: Story) -> None:
     """The next life: everything comes to its end, once."""
     here.pass_time(story.down_seconds)
+    story.meanwhile(here)
     await here.start()
     if not here.discord.interactions:  # it died before anybody asked for anything
         await told(here, story)

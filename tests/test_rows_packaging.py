@@ -87,7 +87,7 @@ def test_f60_security_rules_and_known_vulnerabilities_stop_a_release():
     assert "bash .ci/run" in workflow
     assert "continue-on-error" not in workflow
     script = text(".ci/run")
-    for step in ("make lint", "make types", "make test COVERAGE=1"):
+    for step in ("make lint", "make types", "make test", "make coverage"):
         assert re.search(rf"^{step}$", script, re.MULTILINE), step
     assert "set -euo pipefail" in script
     assert "permissions:\n  contents: read" in workflow

@@ -155,7 +155,7 @@ async def test_a_refused_key_stops_the_provider_clears_its_line_and_tells_the_op
         assert core.submissions == 2
         assert await core.money() == (PRICE, 0, 0)
         assert await is_paused(core)
-        assert [matter for matter, _ in core.observer.notices] == ["krea closed"]
+        await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
         assert core.sandbox.krea_key not in repr(core.observer.notices)
         other = await core.ended(await core.order(model_id=PIXAZO_LARGE))
         assert other.status is JobStatus.SUCCEEDED, "other providers are unaffected"
@@ -193,7 +193,7 @@ async def test_a_key_refused_while_a_job_is_watched_stops_new_jobs_and_not_the_o
     await core.reached(await core.order(), JobStatus.RUNNING)
     core.sandbox.next_answers("read", Trouble(status=401))
     await until(lambda: is_paused(core))
-    assert [matter for matter, _ in core.observer.notices] == ["krea closed"]
+    await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
     assert await core.set_aside() == PRICE
 
 
@@ -208,7 +208,7 @@ async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core
     for job in jobs:
         await core.reached(job, JobStatus.UNCERTAIN)
     assert await is_paused(core)
-    assert [matter for matter, _ in core.observer.notices] == ["krea closed"]
+    await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
     asked = len(core.sent)
     started = asyncio.get_running_loop().time()
     with pytest.raises(ProviderPaused):
