@@ -69,6 +69,8 @@ class Costs:
 
     job_ms: float = 26.6
     """Processor: an order for one picture of 1 MB, from the command to the last edit. `cost_per_job`"""
+    job_on_server_ms: float = 33.0
+    """The same with the books on PostgreSQL, without the server's own. `cost_on_server`"""
     looks_in_it: float = 2.0
     """So many questions are part of that: its jobs take three seconds."""
     answer_ms: float = 5.0
@@ -152,10 +154,11 @@ class Rows:
     ledger: float
 
 
-def picture_ms(kinds: Kinds, outside: Outside, costs: Costs) -> float:
+def picture_ms(kinds: Kinds, outside: Outside, costs: Costs, *, on_server: bool = False) -> float:
     """Processor time of a picture. One that is ordered with others costs somewhat less: they share a card."""
     looked_ms = costs.look_ms * (looks_per_job(kinds, outside).count - costs.looks_in_it)
-    return costs.job_ms + looked_ms + costs.megabyte_ms * (kinds.picture_mb - 1)
+    job_ms = costs.job_on_server_ms if on_server else costs.job_ms
+    return job_ms + looked_ms + costs.megabyte_ms * (kinds.picture_mb - 1)
 
 
 def rows(orders: float, pictures: float, *, failing_share: float) -> Rows:
@@ -180,6 +183,15 @@ class Bytes:
     """One account's sums of a quarter of an hour in which something was ordered, and its share in those of the day."""
     account: float = 72.0
     """Of a member or a server, once."""
+
+
+PICTURES_STAY_SECONDS = 7_200.0
+"""At most: what is older than an hour and not needed goes at the next hourly sweep (see app.py)."""
+
+
+def pictures_gb(community: Community, *, kinds: Kinds) -> float:
+    """What lies in the picture store at the end of a busy time: nearly all of it is in Discord already."""
+    return community.peak_pictures_per_second * PICTURES_STAY_SECONDS * kinds.picture_mb / 1000
 
 
 def book_bytes(*, orders: float, pictures: float, sums: float, accounts: float, each: Bytes) -> float:
@@ -280,6 +292,9 @@ USABLE_SHARE = 0.6
 DISCORD_CALLS_PER_SECOND = 50.0
 """Of a bot, over all processes, for everything but answers to commands and edits through their tokens."""
 
+QUESTIONS_AT_ONCE = 32
+"""Of one process, at one provider (see watcher.py)."""
+
 SERVERS_PER_SHARD = 2_500
 SHARDS_PER_FIVE_SECONDS = 1
 IDENTIFIES_PER_DAY = 1_000
@@ -301,7 +316,8 @@ class Wall:
 def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs, cap_usd: float) -> list[Wall]:
     """Every wall, nearest first."""
     per_order = community.pictures_each
-    each_ms = picture_ms(kinds, outside, costs)
+    alone_ms = picture_ms(kinds, outside, costs)
+    at_worker_ms = picture_ms(kinds, outside, costs, on_server=True) - costs.answer_ms
     per_transaction = per_order / transactions_per_order(per_order)
     found = [
         Wall(
@@ -316,8 +332,13 @@ def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs,
         ),
         Wall(
             what="one process that does everything",
-            pictures_per_second=USABLE_SHARE * 1000 / each_ms,
-            moved_by="workers and gateways of their own, on PostgreSQL",
+            pictures_per_second=USABLE_SHARE * 1000 / alone_ms,
+            moved_by="PostgreSQL, with workers and gateways",
+        ),
+        Wall(
+            what="one worker of several, on PostgreSQL",
+            pictures_per_second=USABLE_SHARE * 1000 / at_worker_ms,
+            moved_by="more workers, up to what PostgreSQL takes",
         ),
         Wall(
             what="commands answered by one gateway",
@@ -325,9 +346,14 @@ def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs,
             moved_by="more gateways, each with shards of its own",
         ),
         Wall(
+            what=f"{QUESTIONS_AT_ONCE} questions to a provider at a time, without webhooks",
+            pictures_per_second=QUESTIONS_AT_ONCE / outside.delays.look / looks_per_job(kinds, outside).count,
+            moved_by="webhooks, `KREA_POLL_SECONDS`, more workers",
+        ),
+        Wall(
             what="posts to log channels, if every server has one",
             pictures_per_second=DISCORD_CALLS_PER_SECOND * per_order,
-            moved_by="Discord, for large bots on request",
+            moved_by="Discord alone; fewer servers with a log",
         ),
         Wall(
             what="transactions on a file",
@@ -337,7 +363,7 @@ def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs,
         Wall(
             what="transactions on one PostgreSQL",
             pictures_per_second=USABLE_SHARE * costs.postgresql_per_second * per_transaction,
-            moved_by="a quicker server; the one writer's lock is a decision, not a limit of PostgreSQL",
+            moved_by="a quicker disk and way to it; to give up that one process writes at a time",
         ),
     ]
     return sorted(found, key=lambda wall: wall.pictures_per_second)
@@ -362,7 +388,7 @@ def memory_mb(*, servers: int, followed: float, waiting: float, costs: Costs) ->
 def disk_mb_per_month(community: Community, *, each: Bytes) -> float:
     """How much larger the books are a month later, if everybody who ever orders does so in the first one.
 
-    Pictures stay for minutes only: Discord keeps them.
+    Pictures do not add to that: they stay for two hours at most.
     """
     orders = community.orders_per_day * DAYS_PER_MONTH
     pictures = orders * community.pictures_each

@@ -202,7 +202,6 @@ class _Scene:
             self._provider,
             poll_seconds=crowd.poll_seconds,
             clock=loop.now,
-            max_in_flight=max(32, crowd.places),
             random_source=Random(crowd.seed + 3).random,
         )
         self._service.add_provider(self._provider, watcher, max_concurrency=crowd.places)

@@ -15,10 +15,14 @@ from benchmarks.model import (
     disk_mb_per_month,
     memory_mb,
     peak,
+    pictures_gb,
     shards,
     wait_seconds,
     walls,
 )
+
+SHORTEST_SECONDS = 0.1
+"""Below that a wait is none, and the formula no good: where most places are idle it says too little."""
 
 
 def need_table(communities: Sequence[Community], *, kinds: Kinds, costs: Costs, places: Sequence[int]) -> str:
@@ -45,6 +49,7 @@ def need_table(communities: Sequence[Community], *, kinds: Kinds, costs: Costs, 
         ("calls to Discord", [f"{_number(each.discord_calls_per_second)} /s" for each in peaks]),
         ("processors busy", [_number(each.processors_busy) for each in peaks]),
         ("pictures in and out", [f"{_number(each.bandwidth_mbit)} Mbit/s" for each in peaks]),
+        ("pictures on disk at most", [f"{_number(pictures_gb(each, kinds=kinds))} GB" for each in communities]),
         ("memory, all in one process", [
             f"{_number(_memory(one, found.places_busy, found.line_length, costs))} MB"
             for one, found in zip(communities, peaks, strict=True)
@@ -86,6 +91,8 @@ def _memory(community: Community, followed: float, waiting: float, costs: Costs)
 
 
 def _wait(seconds: float) -> str:
+    if seconds < SHORTEST_SECONDS:
+        return f"< {SHORTEST_SECONDS} s"
     return "grows for ever" if math.isinf(seconds) else f"{_number(seconds)} s"
 
 

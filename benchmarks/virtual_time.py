@@ -23,8 +23,8 @@ STUCK_SECONDS = 60.0
 """Real ones, after which work in a thread is taken for lost."""
 
 HAIR_SECONDS = 1e-10
-"""No turn of a real loop is at the same instant as the one before. Here it might be, and whoever looks at the clock, finds
-that it is not quite time yet, and sets a timer for a time that is as good as now, would do so for ever."""
+"""No turn of a real loop is at the same instant as the one before. Here it might be, and whoever sees that it is not
+quite time yet, and sets a timer for a time that is as good as now, would do so for ever."""
 
 
 class Stuck(RuntimeError):

@@ -21,6 +21,7 @@ from benchmarks.model import (
     Outside,
     hold_spread,
     peak,
+    pictures_gb,
     places_wanted,
     rush,
     shards,
@@ -195,6 +196,12 @@ def test_a_rush_is_over_when_everything_got_through() -> None:
 def test_a_check_holds_within_its_factor(simulated: float, holds: bool) -> None:
     check = Check(crowd="", what="", unit="", predicted=100, simulated=simulated, within=1.1)
     assert check.holds is holds
+
+
+def test_pictures_lie_on_the_disk_for_two_hours_at_most() -> None:
+    community = Community(members=36_000, sizes={1: 1.0}, ordering_share=1, orders_each=1, peak_share=0.1)
+    assert community.peak_pictures_per_second == pytest.approx(1)
+    assert pictures_gb(community, kinds=Kinds(picture_mb=2)) == pytest.approx(14.4)
 
 
 def test_discord_wants_a_shard_for_every_2500_servers() -> None:
