@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.checks import MEMORY, Check, rushed, steady
+from benchmarks.checks import MEMORY, Check, formula, rushed, steady
 from benchmarks.figures import say
 from benchmarks.model import Community, Costs, Kinds, Outside, places_wanted
 from benchmarks.simulation import Crowd, Observed, line_memory_kib, simulate
@@ -43,6 +43,9 @@ RUSH_FACTOR, RUSH_SECONDS = 100, 600.0
 
 CAP_USD = 25.0
 """The default of OPERATOR_DAILY_CAP_USD."""
+
+DISK_GB = 20.0
+"""A small server's, for pictures."""
 
 KINDS, COSTS = Kinds(), Costs()
 
@@ -101,6 +104,7 @@ class Playbill:
             processor_ms=self.processor_ms if on_file else None,
         )
         if on_file:
+            self.checks.append(formula(name, community, kinds=KINDS, outside=outside, pictures=observed.jobs))
             self.processor_ms = self.processor_ms or observed.processor_ms
 
     def rush(self) -> None:
@@ -148,7 +152,8 @@ def main() -> int:
     communities = [Community().times(factor) for factor in SIZES]
     places = [wanted(community).places for community in communities]
     print(need_table(communities, kinds=KINDS, costs=COSTS, places=places), end="\n\n")
-    print(wall_table(Community(), kinds=KINDS, outside=Outside(), costs=COSTS, cap_usd=CAP_USD), end="\n\n")
+    limits = {"cap_usd": CAP_USD, "disk_gb": DISK_GB}
+    print(wall_table(Community(), kinds=KINDS, outside=Outside(), costs=COSTS, **limits), end="\n\n")
     with TemporaryDirectory(dir=arguments.folder) as folder:
         bill = Playbill(folder=Path(folder))
         for factor in arguments.sizes:
@@ -172,6 +177,7 @@ def main() -> int:
 def _write(checks: Sequence[Check], problems: Sequence[str], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
+        "costs": asdict(COSTS),
         "checks": [asdict(check) | {"ratio": check.ratio, "holds": check.holds} for check in checks],
         "problems": list(problems),
     }

@@ -13,13 +13,14 @@ from benchmarks.model import (
     book_bytes,
     discord_calls,
     hold_seconds,
+    hold_spread,
     looks_per_job,
     rows,
     rush,
     transactions_per_order,
     wait_seconds,
 )
-from benchmarks.queueing import offered_load, waits_of
+from benchmarks.queueing import LogNormal, offered_load, wait_at_random, waits_of
 from benchmarks.simulation import Crowd, Observed
 
 COUNTS, TIMES, STEPS, MEMORY = 1.1, 1.3, 1.05, 2.0
@@ -28,6 +29,9 @@ COUNTS, TIMES, STEPS, MEMORY = 1.1, 1.3, 1.05, 2.0
 Memory because the one is that of a whole bot, with its side of Discord and the gaps between objects, and the other
 what Python holds.
 """
+
+LINES = 20
+"""Hours of the size of the simulated one, to see past the chance of a single one."""
 
 ENOUGH_SECONDS = 0.1
 """Two waits that differ by less are the same."""
@@ -111,6 +115,29 @@ def steady(
             )
         )
     return [_check(name, each) for each in found]
+
+
+def formula(name: str, community: Community, *, kinds: Kinds, outside: Outside, pictures: int) -> Check:
+    """The formula beside plain lines over many such hours, since one hour tells little about a nearly full line."""
+    waits = [
+        wait_at_random(
+            orders_per_second=community.peak_orders_per_second,
+            sizes=community.sizes,
+            hold=LogNormal(mean_seconds=hold_seconds(kinds, outside), spread=hold_spread(kinds, outside)),
+            places=outside.places,
+            jobs=pictures,
+            seed=seed,
+        )
+        for seed in range(LINES)
+    ]
+    prediction = Prediction(
+        what=f"wait, the formula and {LINES} plain lines",
+        unit="s",
+        predicted=wait_seconds(community, kinds=kinds, outside=outside),
+        simulated=_mean(waits),
+        within=TIMES,
+    )
+    return _check(name, prediction)
 
 
 def rushed(name: str, crowd: Crowd, observed: Observed, *, kinds: Kinds, outside: Outside) -> list[Check]:

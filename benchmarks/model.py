@@ -313,7 +313,9 @@ class Wall:
         return self.pictures_per_second / community.peak_pictures_per_second
 
 
-def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs, cap_usd: float) -> list[Wall]:
+def walls(
+    community: Community, *, kinds: Kinds, outside: Outside, costs: Costs, cap_usd: float, disk_gb: float
+) -> list[Wall]:
     """Every wall, nearest first."""
     per_order = community.pictures_each
     alone_ms = picture_ms(kinds, outside, costs)
@@ -329,6 +331,11 @@ def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs,
             what=f"{outside.places} places at the provider",
             pictures_per_second=outside.places / hold_seconds(kinds, outside),
             moved_by="`KREA_MAX_CONCURRENCY`, once the provider's plan allows it; quicker models; webhooks",
+        ),
+        Wall(
+            what=f"{disk_gb:g} GB for pictures",
+            pictures_per_second=disk_gb * 1000 / PICTURES_STAY_SECONDS / kinds.picture_mb,
+            moved_by="a larger disk; a sweep that comes sooner",
         ),
         Wall(
             what="one process that does everything",
@@ -348,7 +355,7 @@ def walls(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs,
         Wall(
             what=f"{QUESTIONS_AT_ONCE} questions to a provider at a time, without webhooks",
             pictures_per_second=QUESTIONS_AT_ONCE / outside.delays.look / looks_per_job(kinds, outside).count,
-            moved_by="webhooks, `KREA_POLL_SECONDS`, more workers",
+            moved_by="webhooks and then a larger `KREA_POLL_SECONDS`; more workers",
         ),
         Wall(
             what="posts to log channels, if every server has one",

@@ -59,9 +59,11 @@ def need_table(communities: Sequence[Community], *, kinds: Kinds, costs: Costs, 
     return _table(["", "1×", "10×", "100×"][: len(communities) + 1], [[what, *cells] for what, cells in rows])
 
 
-def wall_table(community: Community, *, kinds: Kinds, outside: Outside, costs: Costs, cap_usd: float) -> str:
+def wall_table(
+    community: Community, *, kinds: Kinds, outside: Outside, costs: Costs, cap_usd: float, disk_gb: float
+) -> str:
     """Every wall, nearest first, as multiples of the community."""
-    found = walls(community, kinds=kinds, outside=outside, costs=costs, cap_usd=cap_usd)
+    found = walls(community, kinds=kinds, outside=outside, costs=costs, cap_usd=cap_usd, disk_gb=disk_gb)
     cells = [
         [wall.what, f"{_number(wall.pictures_per_second)} /s", f"{_number(wall.times(community))}×", wall.moved_by]
         for wall in found

@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -28,7 +27,16 @@ from benchmarks.model import (
     transactions_per_order,
     walls,
 )
-from benchmarks.queueing import SINGLE, LogNormal, looks, places_for, waiting_seconds, waiting_share, waits_of
+from benchmarks.queueing import (
+    SINGLE,
+    LogNormal,
+    looks,
+    places_for,
+    wait_at_random,
+    waiting_seconds,
+    waiting_share,
+    waits_of,
+)
 from benchmarks.simulation import line_memory_kib, simulate
 from benchmarks.standins import Delays
 from benchmarks.virtual_time import Stuck, this_loop
@@ -126,16 +134,10 @@ def test_a_line_without_enough_places_only_grows() -> None:
 
 @pytest.mark.parametrize(("per_second", "places"), [(0.045, 2), (0.3, 8), (0.42, 8)])
 def test_the_formula_says_what_a_line_does_step_by_step(per_second: float, places: int) -> None:
-    sizes = {1: 0.7, 2: 0.15, 4: 0.15}
-    chance, seconds, now = Random(4), LogNormal(mean_seconds=10, spread=0.5), 0.0
-    jobs: list[tuple[float, float]] = []
-    for _ in range(25_000):
-        now += chance.expovariate(per_second)
-        (size,) = chance.choices(list(sizes), weights=list(sizes.values()))
-        jobs += [(now, seconds.quantile(chance.uniform(1e-9, 1 - 1e-9))) for _ in range(size)]
-    waits = waits_of(jobs, places=places)
+    sizes, hold = {1: 0.7, 2: 0.15, 4: 0.15}, LogNormal(mean_seconds=10, spread=0.5)
+    stepwise = wait_at_random(orders_per_second=per_second, sizes=sizes, hold=hold, places=places, jobs=40_000, seed=4)
     predicted = _wait(per_second=per_second, places=places, spread=0.5, sizes=sizes)
-    assert 1 / 1.3 < sum(waits) / len(waits) / predicted < 1.3
+    assert 1 / 1.3 < stepwise / predicted < 1.3
 
 
 def test_a_line_step_by_step_is_worked_off_in_its_order() -> None:
@@ -181,7 +183,7 @@ def test_a_picture_ordered_alone_is_six_transactions() -> None:
 
 
 def test_the_nearest_wall_comes_first() -> None:
-    found = walls(Community(), kinds=KINDS, outside=OUTSIDE, costs=COSTS, cap_usd=25)
+    found = walls(Community(), kinds=KINDS, outside=OUTSIDE, costs=COSTS, cap_usd=25, disk_gb=20)
     assert [wall.pictures_per_second for wall in found] == sorted(wall.pictures_per_second for wall in found)
     assert "cap" in found[0].what
     assert "places" in found[1].what
