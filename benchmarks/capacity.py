@@ -3,6 +3,7 @@
     python -m benchmarks.capacity                       the tables, then a busy hour of 1×, 10× and 100×: some minutes
     python -m benchmarks.capacity --sizes 1 10          without the largest
     python -m benchmarks.capacity --sizes               the model alone
+    python -m benchmarks.capacity --seed 2              other people at other times
     python -m benchmarks.capacity --postgresql          10× with its books on a server as well
     python -m benchmarks.capacity --folder /dev/shm     where the books lie meanwhile: in memory it goes quicker
 
@@ -16,10 +17,10 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from benchmarks.checks import MEMORY, Check, formula, rushed, steady
 from benchmarks.figures import say
@@ -57,7 +58,13 @@ def wanted(community: Community) -> Outside:
 
 
 def crowd_of(
-    community: Community, *, kinds: Kinds, outside: Outside, seconds: float | None = None, warm_up_share: float = 0.1
+    community: Community,
+    *,
+    kinds: Kinds,
+    outside: Outside,
+    seconds: float | None = None,
+    warm_up_share: float = 0.1,
+    seed: int = 1,
 ) -> Crowd:
     """The community in its busiest hour, kept up for as long as it takes to see what is usual."""
     if seconds is None:
@@ -75,6 +82,7 @@ def crowd_of(
         failing_share=kinds.failing_share,
         poll_seconds=outside.poll_seconds,
         delays=outside.delays,
+        seed=seed,
     )
 
 
@@ -83,8 +91,11 @@ class Playbill:
     """Every simulation of one run, and what came of them."""
 
     folder: Path
+    seed: int
     checks: list[Check] = field(default_factory=list[Check])
     problems: list[str] = field(default_factory=list[str])
+    books: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    """Rows and bytes of each table, by crowd."""
     processor_ms: float | None = None
     """Of an order of the first crowd."""
 
@@ -92,7 +103,7 @@ class Playbill:
         """With as many places as it needs; the real hour alone where the books lie on a server."""
         outside = wanted(community)
         seconds = None if location is None else SHORTEST_SECONDS
-        crowd = crowd_of(community, kinds=KINDS, outside=outside, seconds=seconds)
+        crowd = crowd_of(community, kinds=KINDS, outside=outside, seconds=seconds, seed=self.seed)
         observed = self._simulated(name, crowd, location)
         on_file = location is None
         self.checks += steady(
@@ -111,7 +122,7 @@ class Playbill:
         """With far too few."""
         name, outside = f"{RUSH_FACTOR}× at 8 places", Outside()
         community = Community().times(RUSH_FACTOR)
-        crowd = crowd_of(community, kinds=KINDS, outside=outside, seconds=RUSH_SECONDS, warm_up_share=0)
+        crowd = crowd_of(community, kinds=KINDS, outside=outside, seconds=RUSH_SECONDS, warm_up_share=0, seed=self.seed)
         observed = self._simulated(name, crowd)
         self.checks += rushed(name, crowd, observed, kinds=KINDS, outside=outside)
 
@@ -138,6 +149,8 @@ class Playbill:
             f"{observed.processor_ms:.1f} ms of processor time per order, {observed.refusals} refused, "
             f"{len(observed.problems)} problems"
         )
+        counted = {"orders": observed.commands, "pictures": observed.jobs}
+        self.books[name] = counted | {"rows": observed.kept.rows, "bytes": observed.kept.table_bytes}
         self.problems += [f"{name}: {problem}" for problem in observed.problems]
         return observed
 
@@ -145,6 +158,7 @@ class Playbill:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=SIZES, metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--postgresql", action="store_true", help="needs its programs on this machine")
     parser.add_argument("--folder", type=Path)
     arguments = parser.parse_args()
@@ -155,7 +169,7 @@ def main() -> int:
     limits = {"cap_usd": CAP_USD, "disk_gb": DISK_GB}
     print(wall_table(Community(), kinds=KINDS, outside=Outside(), costs=COSTS, **limits), end="\n\n")
     with TemporaryDirectory(dir=arguments.folder) as folder:
-        bill = Playbill(folder=Path(folder))
+        bill = Playbill(folder=Path(folder), seed=arguments.seed)
         for factor in arguments.sizes:
             bill.busy_hour(f"{factor}×", Community().times(factor))
         if arguments.sizes:
@@ -170,16 +184,17 @@ def main() -> int:
         print(check_table(bill.checks))
     for problem in bill.problems[:20]:
         print(problem)
-    _write(bill.checks, bill.problems, PROJECT / "build" / "capacity.json")
+    _write(bill, PROJECT / "build" / "capacity.json")
     return 0 if not bill.problems and all(check.holds for check in bill.checks) else 1
 
 
-def _write(checks: Sequence[Check], problems: Sequence[str], path: Path) -> None:
+def _write(bill: Playbill, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
         "costs": asdict(COSTS),
-        "checks": [asdict(check) | {"ratio": check.ratio, "holds": check.holds} for check in checks],
-        "problems": list(problems),
+        "checks": [asdict(check) | {"ratio": check.ratio, "holds": check.holds} for check in bill.checks],
+        "books": bill.books,
+        "problems": bill.problems,
     }
     path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 

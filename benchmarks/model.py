@@ -174,7 +174,7 @@ def rows(orders: float, pictures: float, *, failing_share: float) -> Rows:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bytes:
-    """Of the books in a file, with their indexes; a simulation of 10× says so by table."""
+    """Of the books in a file, with their indexes; build/capacity.json of a simulation says so by table."""
 
     order: float = 414.0
     picture: float = 1_312.0
