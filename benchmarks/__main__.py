@@ -12,10 +12,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 
-from benchmarks import scenarios
+from benchmarks import costs, scenarios
 from benchmarks.books import admissions
 from benchmarks.figures import Figure, Row, rows_of, say, table, write_json
 from benchmarks.subject import PROJECT
+from benchmarks.transactions import transactions
 
 SCENARIOS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "answering": scenarios.answering,
@@ -25,6 +26,12 @@ SCENARIOS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "at_rest": scenarios.at_rest,
     "in_flight": scenarios.in_flight,
     "admissions": admissions,
+    "waiting": costs.waiting,
+    "looks": costs.looks,
+    "large_pictures": costs.large_pictures,
+    "cost_on_server": costs.cost_on_server,
+    "servers": costs.servers,
+    "transactions": transactions,
 }
 
 

@@ -152,6 +152,10 @@ class Outside:
         await self._dispatch("INTERACTION_CREATE", self._interaction(number, f"picture {number}: {prompt}"))
         return command
 
+    async def invite(self, number: int, *, channels: int, roles: int) -> None:
+        """Somebody adds the bot to one more server."""
+        await self._dispatch("GUILD_CREATE", _another_server(number, channels=channels, roles=roles))
+
     def _interaction(self, number: int, prompt: str) -> Json:
         now = int(time.time() * 1000) - _EPOCH_MILLISECONDS
         member = 1_000 + number % self._members
@@ -409,6 +413,25 @@ def _server() -> Json:
         "unavailable": False,
         **{name: list[Any]() for name in lists},
         **dict.fromkeys((*levels, *more), 0),
+    }
+
+
+def _another_server(number: int, *, channels: int, roles: int) -> Json:
+    first_id = SERVER_ID + (number + 1) * 10_000
+    server = _server()
+    (everyone,) = server["roles"]
+    return server | {
+        "id": str(first_id),
+        "name": f"Server {number}",
+        "roles": [everyone | {"id": str(first_id + index), "name": f"role {index}"} for index in range(roles)],
+        "channels": [
+            _channel(first_id + 1 + index)
+            | {
+                "guild_id": str(first_id),
+                "permission_overwrites": [{"id": str(first_id), "type": 0, "allow": "0", "deny": "2048"}],
+            }
+            for index in range(channels)
+        ],
     }
 
 

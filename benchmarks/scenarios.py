@@ -10,7 +10,7 @@ import asyncio
 import io
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -137,8 +137,8 @@ async def answering_beside_pictures() -> list[Figure]:
 
 async def cost_per_job() -> list[Figure]:
     """Processor time of a whole job with a picture of 1 MB, beside that of the bare minimum."""
-    bare, _ = await _cost(BARE)
-    safe, commands = await _cost(BOT)
+    bare, _ = await cost(BARE)
+    safe, commands = await cost(BOT)
     calls = [float(command.discord_calls) for command in commands]
     return [
         Figure(name="processor time per job, bare minimum", value=bare, unit="ms"),
@@ -154,16 +154,23 @@ async def cost_per_job() -> list[Figure]:
     ]
 
 
-async def _cost(module: str, *, count: int = 200) -> tuple[float, list[Command]]:
-    """Milliseconds of processor time per job."""
+async def cost(
+    module: str,
+    *,
+    count: int = 200,
+    side: int = ONE_MB,
+    per_second: float = 15.0,
+    settings: Mapping[str, str] | None = None,
+) -> tuple[float, list[Command]]:
+    """Milliseconds of processor time per job, with pictures of that many pixels on each side."""
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda _: 3.0) as outside,
-            Subject(module, outside, Path(folder), {"KREA_POLL_SECONDS": "2"}) as subject,
+            Outside(picture=picture(side), job_seconds=lambda _: 3.0) as outside,
+            Subject(module, outside, Path(folder), {"KREA_POLL_SECONDS": "2", **(settings or {})}) as subject,
         ):
             await warmed_up(outside)
             before = subject.cpu_seconds
-            commands = await send(outside, count, per_second=15)
+            commands = await send(outside, count, per_second=per_second)
             await shown(commands)
             await asyncio.sleep(0.5)
             return (subject.cpu_seconds - before) / count * 1000, commands
