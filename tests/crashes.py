@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
+from unittest.mock import patch
 
 import time_machine
 from PIL import Image
@@ -27,9 +28,11 @@ from bot.jobs import Delivery, JobStatus
 from bot.store.file import connect_for_reading
 from bot.store.verify import Finding, verify_file
 from cogs import words
+from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
 from sandbox.discord.world import EPHEMERAL, LOADING, walk
 from sandbox.provider import SandboxProvider
+from tests.core import small_picture
 
 PROJECT = Path(__file__).resolve().parents[1]
 SIX_MINUTES = 360.0
@@ -238,6 +241,8 @@ async def world(
     async with AsyncExitStack() as stack:
         # Both ends of every wire must agree on the time.
         clock = stack.enter_context(time_machine.travel(datetime.now(UTC), tick=True))
+        # Large ones take more time to draw than everything else together.
+        stack.enter_context(patch.object(shelf, "_drawn", small_picture))
         provider = await stack.enter_async_context(SandboxProvider(seconds_scale=seconds_scale))
         discord = await stack.enter_async_context(LocalDiscord(limits=limits or Limits(channel_requests=50)))
         server = discord.server("Atelier")

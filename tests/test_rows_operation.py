@@ -327,7 +327,7 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
     async def answers_to_ben() -> float:
         """The median of how long Ben waits for an answer, in seconds."""
         waits: list[float] = []
-        for number in range(12):
+        for number in range(8):
             order = await scene.imagine(scene.ben, f"modest {number}")
             await order.wait()
             assert order.answered_after_seconds is not None
@@ -353,9 +353,9 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
     await asyncio.wait({greedy})
     for order in flood:
         await order.wait()
-    assert len(flood) > 50
+    assert len(flood) > 30
     assert all("3 at a time is the limit" in order.text for order in flood), "limited, each with a sentence"
-    assert len(scene.provider.jobs) == 3 + 24
+    assert len(scene.provider.jobs) == 3 + 16
     # Twice as long at most; what is below 50 ms nobody can tell apart, nor can a busy machine.
     assert under_flood <= 2 * max(usually, 0.05), (usually, under_flood)
     assert words.FAILED() not in flood[-1].text
