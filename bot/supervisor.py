@@ -52,6 +52,11 @@ class Supervisor:
     ) -> None:
         await self.close()
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is started any more: the program ends."""
+        return self._closed
+
     def start(self, name: str, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         """Run `coroutine` in the background. Its failure is logged once; whoever awaits the task gets it as well."""
         if self._closed:

@@ -98,7 +98,7 @@ class Replies:
             )
             self._editors[reply_id] = editor
         editor.note_news()
-        if not editor.at_work:
+        if not editor.at_work and not self._supervisor.closed:  # what is not shown now the next start shows
             editor.at_work = True
             self._supervisor.start(f"reply {reply_id}", self._run(editor))
 

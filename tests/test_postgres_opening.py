@@ -12,13 +12,14 @@ import pytest
 from bot.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.jobs import LEGAL_MOVES, JobStatus
 from bot.location import PostgresAddress, parse_location
+from bot.quota import LimitSubject
 from bot.store import postgres_schema, schema
 from bot.store.postgres_connection import PostgresConnection, _translated
 from bot.store.store import Store
 from bot.store.verify import verify_location
 from tests.books import new_books, rows
 from tests.postgres_server import PASSWORD, PostgresServer
-from tests.store_samples import ADA, NOON, a_command, admitted, limits
+from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
 
 
 @pytest.fixture
@@ -37,6 +38,34 @@ async def test_many_processes_that_start_first_make_the_tables_once(empty: Postg
     assert rows(empty, "SELECT version FROM schema_version ORDER BY version") == [(1,), (2,)]
     assert rows(empty, "SELECT * FROM writers") == []
     assert verify_location(empty) == []
+
+
+async def test_while_a_newer_version_adds_to_the_tables_older_processes_go_on(
+    empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling upgrade. What they ask often is prepared by the server, for tables as they were."""
+    known = postgres_schema.migrations()
+    tables = ("replies", "jobs", "accounts", "reservations", "ledger", "limits", "audit", "server_settings", "inputs")
+    newer = "".join(f"ALTER TABLE {table} ADD COLUMN added_later TEXT;\n" for table in tables)
+    async with await Store.open(empty) as older:
+        for _ in range(8):
+            await a_whole_life(older)
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_schema, "migrations", lambda: {**known, max(known) + 1: newer})
+            async with await Store.open(empty) as younger:
+                await asyncio.gather(*(a_whole_life(store) for store in (older, younger) * 4))
+        await a_whole_life(older)
+    assert rows(empty, "SELECT count(*) FROM jobs WHERE status = 'succeeded'") == [(17,)]
+
+
+async def a_whole_life(store: Store) -> None:
+    """An order from its admission to its picture, and what is looked at on the way."""
+    reply = await admitted(store, 10_000)
+    await finished(store, reply.jobs[0].id, charged_usd_micros=10_000)
+    assert (await store.reply(reply.id)) is not None
+    assert (await store.policy(1)) is not None
+    await store.reply_and_balance(reply.id, default=A_DOLLAR_A_DAY, now=NOON)
+    await store.set_limit(1, LimitSubject.MEMBER, 8, A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
 
 
 async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(

@@ -155,6 +155,9 @@ class PostgresConnection:
             return True
         if error.sqlstate is None:  # not the server's word
             return isinstance(error, psycopg.OperationalError)
+        if isinstance(error, psycopg.errors.FeatureNotSupported):
+            # "cached plan must not change result type": prepared for tables to which a newer version has added since.
+            return True
         return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
     def cut(self) -> None:

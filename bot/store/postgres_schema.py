@@ -89,7 +89,7 @@ ORDER BY conname
 """
 
 
-_expected: dict[tuple[int, int], dict[str, str]] = {}
+_expected: dict[tuple[int | str, ...], dict[str, str]] = {}
 
 
 @cache
@@ -194,9 +194,9 @@ def objects(connection: PostgresConnection) -> dict[str, str]:
 def expected_objects(connection: PostgresConnection) -> dict[str, str]:
     """What `objects` has to hold in books of the newest version: made for a moment, in a transaction that is undone.
 
-    Kept for the server's version, which words the definitions.
+    Kept for these migrations and the server's version, which words the definitions.
     """
-    key = (connection.raw.info.server_version, newest_version())
+    key = (connection.raw.info.server_version, *migrations().values())
     if key not in _expected:
         _expected[key] = _make_expected_objects(connection)
     return _expected[key]
