@@ -12,8 +12,8 @@ from bot.location import PostgresAddress
 from bot.store.notices import CHANNEL
 from bot.store.postgres_connection import PostgresConnection, translated_error, unreachable
 
-CONNECTIONS_PER_PROCESS = 8
-"""One that writes, three that read, two for pictures, one for the queue, one that hears notices."""
+CONNECTIONS_PER_PROCESS = 9
+"""One that writes, three that read, two for pictures, one each for the queue, for notices and for the bots' lock."""
 
 _HEARD_WITHIN_SECONDS = 3.0
 _CONNECTIONS = """
