@@ -216,7 +216,7 @@ class _Scene:
     # -- the play -----------------------------------------------------------------------------------------
 
     async def play(self) -> None:
-        self._supervisor.start_forever("places in line", self._service.keep_places_true)
+        self._supervisor.start_forever("places in line", self._service.places.keep_true)
         sampling = self._supervisor.start("samples", self._sample())
         commands: list[asyncio.Task[None]] = []
         while True:
