@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 HAND_OVER_SECONDS = 40
 impatient = partial(a_cluster, **IMPATIENT)
-LONG = Plan(seconds_factor=100)
+LONG = Plan(words=(("processing", 10_000.0),))
 
 
 async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of_all(tmp_path: Path) -> None:
@@ -102,8 +102,9 @@ async def test_what_killed_gateways_admitted_is_given_back_or_seen_to(tmp_path: 
 async def test_a_wish_to_cancel_reaches_whoever_follows_the_job(tmp_path: Path) -> None:
     async with impatient(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
         here.provider.next_order(LONG)
-        running, waiting = await here.imagine("a storm"), await here.imagine("a sail")
+        running = await here.imagine("a storm")
         await until(lambda: "Processing" in running.text, what=here.last_words)
+        waiting = await here.imagine("a sail")
         for order in (waiting, running):
             assert order.reply is not None
             await here.discord.click(here.members[0], order.reply, "Cancel")
