@@ -16,7 +16,7 @@ from bot.jobs import Reply
 from bot.store.store import Store
 
 
-async def until(holds: Callable[[], object], *, seconds: float = 10, what: Callable[[], object] | None = None) -> None:
+async def until(holds: Callable[[], object], *, seconds: float = 30, what: Callable[[], object] | None = None) -> None:
     """Wait until `holds()` is true (a coroutine is awaited first). Fails after `seconds`, saying what it waited for."""
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
