@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 import psycopg
 
@@ -21,7 +21,7 @@ from bot.store import postgres_schema
 from bot.store.engine import Connection, Work
 from bot.store.group import Outcome, WorkQueue
 from bot.store.postgres_connection import PostgresConnection, translated_error, unreachable
-from bot.store.postgres_session import Session
+from bot.store.postgres_session import Session, Sessions
 from bot.store.postgres_writer import InDoubtError, Writer
 
 T = TypeVar("T")
@@ -29,7 +29,6 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _READERS = 3
-_ATTEMPTS = 3
 _ASK_AGAIN_SECONDS = 0.2
 _CLOSING_SECONDS = 30.0
 
@@ -43,9 +42,7 @@ class PostgresDatabase:
         self.address = address
         self._session = Session(address, "database writer")
         self._writer = Writer(self._session)
-        self._readers: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
-        for number in range(_READERS):
-            self._readers.put_nowait(Session(address, f"database reader {number}"))
+        self._readers = Sessions(address, "database reader", _READERS)
         self._guard = Session(address, "database guard")
         self._queue = WorkQueue()
         self._closing_at: float | None = None
@@ -84,10 +81,7 @@ class PostgresDatabase:
         """As `Database.read`. A reading that lost its connection is done again on a new one."""
         if self._queue.is_closed:
             raise StoreError("The database is closed.")
-        session = await self._readers.get()
-        future = session.run(partial(_read, session, work))
-        future.add_done_callback(partial(self._has_read, session))
-        return await asyncio.shield(future)
+        return await self._readers.run(partial(_read, work))
 
     async def overwrite_forgotten(self) -> None:
         """Nothing to do: the server's own vacuum frees the old versions of rows, and its log is the operator's."""
@@ -109,13 +103,7 @@ class PostgresDatabase:
         await self._session.run(self._writer.leave)
         await self._session.close()
         await self._guard.close()
-        for _ in range(_READERS):
-            await (await self._readers.get()).close()
-
-    def _has_read(self, session: Session, future: asyncio.Future[Any]) -> None:
-        self._readers.put_nowait(session)
-        if not future.cancelled():
-            future.exception()  # its caller may be gone; then nobody wants to hear of it
+        await self._readers.close()
 
     # -- writing ------------------------------------------------------------------------------------------
 
@@ -178,18 +166,9 @@ def _take_bot_lock(session: Session, function: str) -> bool:
         raise translated_error(error, session.address) from error
 
 
-def _read(session: Session, work: Callable[[Connection], T]) -> T:
-    for attempt in range(1, _ATTEMPTS + 1):
-        connection = session.connection()
-        try:
-            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            return work(connection)
-        except psycopg.Error as error:
-            if connection.is_broken_by(error):
-                session.drop()
-                if attempt < _ATTEMPTS:
-                    continue
-            raise translated_error(error, session.address) from error
-        finally:
-            connection.rollback()
-    raise AssertionError("unreachable")
+def _read(work: Callable[[Connection], T], connection: PostgresConnection) -> T:
+    try:
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return work(connection)
+    finally:
+        connection.rollback()

@@ -9,21 +9,15 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from functools import partial
-from typing import TypeVar
-
-import psycopg
 
 from bot.location import PostgresAddress
 from bot.pictures import FRESH_BYTES, Pictures, require_sha256
-from bot.store.postgres_connection import PostgresConnection, translated_error
-from bot.store.postgres_session import Session
-
-T = TypeVar("T")
+from bot.store.postgres_connection import PostgresConnection
+from bot.store.postgres_session import Sessions
 
 _SESSIONS = 2
-_ATTEMPTS = 3
 
 _RENEW = "UPDATE picture_bytes SET put_at = ? WHERE sha256 = ?"
 _PUT = """
@@ -40,18 +34,16 @@ class PostgresPictures:
     """Implements `Pictures`. What lies in `earlier`, from the time before the books moved, can still be had."""
 
     def __init__(self, address: PostgresAddress, earlier: Pictures) -> None:
-        self._address = address
         self._earlier = earlier
-        self._sessions: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
-        for number in range(_SESSIONS):
-            self._sessions.put_nowait(Session(address, f"pictures {number}"))
+        # Each statement is a transaction of its own that may be done twice.
+        self._sessions = Sessions(address, "pictures", _SESSIONS)
         self._fresh: OrderedDict[str, bytes] = OrderedDict()
         """What was put just now, oldest first: it is about to be shown, and need not be read back for that."""
 
     async def put(self, data: bytes) -> str:
         """As `Pictures.put`."""
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
-        await self._run(partial(_put, sha256=sha256, data=data))
+        await self._sessions.run(partial(_put, sha256=sha256, data=data))
         self._fresh[sha256] = data
         while sum(map(len, self._fresh.values())) > FRESH_BYTES:
             self._fresh.popitem(last=False)
@@ -63,14 +55,14 @@ class PostgresPictures:
         fresh = self._fresh.pop(sha256, None)
         if fresh is not None:
             return fresh
-        found = await self._run(partial(_get, sha256=sha256))
+        found = await self._sessions.run(partial(_get, sha256=sha256))
         return found if found is not None else await self._earlier.get(sha256)
 
     async def remove(self, sha256: str) -> None:
         """As `Pictures.remove`."""
         require_sha256(sha256)
         self._fresh.pop(sha256, None)
-        await self._run(lambda connection: connection.execute(_REMOVE, (sha256,)).rowcount)
+        await self._sessions.run(lambda connection: connection.execute(_REMOVE, (sha256,)).rowcount)
         await self._earlier.remove(sha256)
 
     async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
@@ -79,41 +71,13 @@ class PostgresPictures:
         for sha256 in self._fresh.keys() - set(names):
             del self._fresh[sha256]
         before = _now_micros() - round(older_than_seconds * 1_000_000)
-        removed = await self._run(lambda connection: connection.execute(_SWEEP, (before, names)).rowcount)
+        removed = await self._sessions.run(lambda connection: connection.execute(_SWEEP, (before, names)).rowcount)
         return removed + await self._earlier.sweep(keep, older_than_seconds)
 
     async def close(self) -> None:
         """As `Pictures.close`."""
-        for _ in range(_SESSIONS):
-            await (await self._sessions.get()).close()
+        await self._sessions.close()
         await self._earlier.close()
-
-    async def _run(self, work: Callable[[PostgresConnection], T]) -> T:
-        session = await self._sessions.get()
-        future = session.run(partial(_in_session, session, work, self._address))
-        # Not when the caller is gone, but when the thread is free again.
-        future.add_done_callback(partial(self._has_run, session))
-        return await asyncio.shield(future)
-
-    def _has_run(self, session: Session, future: asyncio.Future[T]) -> None:
-        self._sessions.put_nowait(session)
-        if not future.cancelled():
-            future.exception()  # its caller may be gone; then nobody wants to hear of it
-
-
-def _in_session(session: Session, work: Callable[[PostgresConnection], T], address: PostgresAddress) -> T:
-    """Each statement is a transaction of its own that may be done twice, so a lost one is repeated."""
-    for attempt in range(1, _ATTEMPTS + 1):
-        connection = session.connection()
-        try:
-            return work(connection)
-        except psycopg.Error as error:
-            if connection.is_broken_by(error):
-                session.drop()
-                if attempt < _ATTEMPTS:
-                    continue
-            raise translated_error(error, address) from error
-    raise AssertionError("the last attempt returns or raises")
 
 
 def _put(connection: PostgresConnection, sha256: str, data: bytes) -> None:
