@@ -31,6 +31,7 @@ _log = logging.getLogger(__name__)
 _READERS = 3
 _ASK_AGAIN_SECONDS = 0.2
 _CLOSING_SECONDS = 30.0
+_FORMER_BOT_SECONDS = 2.0
 
 
 class PostgresDatabase:
@@ -59,15 +60,25 @@ class PostgresDatabase:
 
     async def be_alone(self) -> None:
         """As `Database.be_alone`; it holds while the server keeps this connection."""
-        if not await self._guard.run(partial(_take_bot_lock, self._guard, "pg_try_advisory_lock")):
+        if not await self._take_bot_lock("pg_try_advisory_lock"):
             raise DatabaseBusy(f"Another bot works with the database {self.address}. Stop it first.")
 
     async def be_among_others(self) -> None:
         """As `Database.be_among_others`; it holds as long as `be_alone` does."""
-        if not await self._guard.run(partial(_take_bot_lock, self._guard, "pg_try_advisory_lock_shared")):
+        if not await self._take_bot_lock("pg_try_advisory_lock_shared"):
             raise DatabaseBusy(
                 f"A bot without a --role works with the database {self.address}, and it has to be alone. Stop it first."
             )
+
+    async def _take_bot_lock(self, function: str) -> bool:
+        """The server takes a moment to notice that a bot has ended: one that takes its place waits for that."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _FORMER_BOT_SECONDS
+        while not (taken := await self._guard.run(partial(_take_bot_lock, self._guard, function))):
+            if loop.time() >= until:
+                break
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+        return taken
 
     async def write(self, work: Callable[[Connection], T]) -> T:
         """As `Database.write`. When the connection breaks during COMMIT this waits until the outcome is known."""
