@@ -262,7 +262,8 @@ def _unpacked_bytes(pieces: list[memoryview], *, most: int) -> int | None:
     try:
         for piece in pieces:
             packed: bytes | memoryview = piece
-            while packed and found <= most:
+            # What follows the end of the stream stays in the tail for ever.
+            while packed and found <= most and not stream.eof:
                 found += len(stream.decompress(packed, _UNPACKED_AT_ONCE_BYTES))
                 packed = stream.unconsumed_tail
     except zlib.error:

@@ -124,6 +124,12 @@ def png_of_zeros(width: int, height: int, *, extra_bytes: int = 0) -> bytes:
     return header + png_chunk(b"IDAT", packed) + png_chunk(b"IEND", b"")
 
 
+def png_of_rows(width: int, height: int, *pieces: bytes) -> bytes:
+    """Grey, a byte for each pixel; the pieces of its packed rows as they are handed in."""
+    rows = [png_chunk(b"IDAT", piece) for piece in pieces]
+    return b"".join([png_header(width, height, colour=0), *rows, png_chunk(b"IEND", b"")])
+
+
 def apng_of_many_frames(frames: int) -> bytes:
     """A small picture that says it has that many frames, each of them there."""
     data = png_of_zeros(64, 64)

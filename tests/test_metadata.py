@@ -107,3 +107,10 @@ def test_damaged_files_are_read_or_called_broken_and_nothing_else(picture_format
     assert len(plain) <= len(damaged) + 1
     if metadata.format_of(plain) is not None:  # of a file that was cut right away, nothing may be left
         assert metadata.without_metadata(plain) == plain
+
+
+@pytest.mark.parametrize("width", [60, 3000])
+def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
+    packed = zlib.compress(bytes((width + 1) * 1000))
+    assert metadata.whole_size(samples.png_of_rows(width, 1000, packed + b"more")) == (width, 1000)
+    assert metadata.whole_size(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
