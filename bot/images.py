@@ -214,8 +214,8 @@ class ImageWorkshop:
 
 def _checked(data: bytes) -> CheckedPicture | None:
     """A result that is plainly whole and not too large; None where a worker has to judge."""
-    size = metadata.whole_size(data)
-    if size is None or size[0] * size[1] > MAX_RESULT_PIXELS:
+    size = metadata.whole_size(data, most_pixels=MAX_RESULT_PIXELS)
+    if size is None:
         return None
     return CheckedPicture(CONTENT_TYPES[metadata.format_of(data) or ""], *size)
 

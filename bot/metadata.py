@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -111,8 +112,9 @@ def without_metadata(data: bytes) -> bytes:
     return b"RIFF" + len(body).to_bytes(4, "little") + bytes(body)
 
 
-def whole_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a picture that plainly arrived whole; None where only decoding it could tell.
+def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
+    """Width and height of a picture that plainly arrived whole; None where only decoding it could tell, and for more
+    pixels than that.
 
     Plainly: a PNG with sound checksums and all its rows, a JPEG with a scan and its end, a WebP as long as it says.
     """
@@ -120,9 +122,9 @@ def whole_size(data: bytes) -> tuple[int, int] | None:
         every = blocks(data)
     except BrokenContainer:
         return None
-    readers = {"PNG": _whole_png, "JPEG": _whole_jpeg, "WEBP": _webp_size}
+    readers = {"PNG": partial(_whole_png, most_pixels=most_pixels), "JPEG": _whole_jpeg, "WEBP": _webp_size}
     size = readers[format_of(data) or ""](data, every)
-    return size if size is not None and min(size) > 0 else None
+    return size if size is not None and 0 < size[0] * size[1] <= most_pixels else None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -238,7 +240,7 @@ def _webp_blocks(data: bytes) -> Iterator[Block]:
         yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
 
 
-def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+def _whole_png(data: bytes, every: list[Block], *, most_pixels: int) -> tuple[int, int] | None:
     view = memoryview(data)
     for block in every:
         if block.kind is Kind.PICTURE:
@@ -249,6 +251,9 @@ def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
     if first.name != b"IHDR" or first.end - first.payload != 17 or every[-1].name not in (b"IEND", b""):
         return None
     width, height, depth, colour, _, _, interlaced = _PNG_HEADER.unpack_from(data, first.payload)
+    # Rows of nothing but zeros pack a thousandfold: what a file may hold must not all be unpacked to be refused.
+    if width * height > most_pixels:
+        return None
     row_bytes = (width * depth * _PNG_CHANNELS.get(colour, 0) + 7) // 8
     rows = [view[block.payload : block.end - 4] for block in every if block.name == b"IDAT"]
     if interlaced or not row_bytes or _unpacked_bytes(rows, most=height * (row_bytes + 1)) != height * (row_bytes + 1):

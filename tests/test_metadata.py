@@ -16,6 +16,10 @@ from tests import picture_samples as samples
 FORMATS = ["PNG", "JPEG", "WEBP"]
 
 
+def whole_size(data: bytes) -> tuple[int, int] | None:
+    return metadata.whole_size(data, most_pixels=4_000_000)
+
+
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(picture_format: str) -> None:
@@ -112,5 +116,12 @@ def test_damaged_files_are_read_or_called_broken_and_nothing_else(picture_format
 @pytest.mark.parametrize("width", [60, 3000])
 def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
     packed = zlib.compress(bytes((width + 1) * 1000))
-    assert metadata.whole_size(samples.png_of_rows(width, 1000, packed + b"more")) == (width, 1000)
-    assert metadata.whole_size(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
+    assert whole_size(samples.png_of_rows(width, 1000, packed + b"more")) == (width, 1000)
+    assert whole_size(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
+
+
+@pytest.mark.parametrize("picture_format", FORMATS)
+def test_a_picture_of_too_many_pixels_is_not_called_whole(picture_format: str) -> None:
+    data = samples.encode(samples.noise(300, 200), picture_format)
+    assert metadata.whole_size(data, most_pixels=60_000) == (300, 200)
+    assert metadata.whole_size(data, most_pixels=59_999) is None
