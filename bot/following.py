@@ -145,7 +145,7 @@ class Following:
         if lane is None:
             _log.error("job %s waits for %s, which has no key any more", job.id, job.provider)
         elif job.status is JobStatus.QUEUED:
-            lane.enter(job.id, reply.user_id)
+            lane.enter(job)
         else:
             lane.adopt(job.id)
         if reply.cancel_reason is not None:  # a moderator wanted that, and perhaps we died before we asked anybody

@@ -12,6 +12,7 @@ from typing import Any
 
 from bot.budget import RetryBudget
 from bot.errors import ProviderDenied, ProviderError
+from bot.jobs import Job
 from bot.line import FairLine
 from bot.providers.base import Provider
 from bot.providers.watcher import Watcher
@@ -46,7 +47,8 @@ class Closed(StrEnum):
 class Lane:
     """Starts waiting jobs as places become free, in fair order, and closes while the provider cannot be used.
 
-    `follow` is the whole rest of a job's life from here on; a place is taken while it runs. Where other processes use
+    `follow` is the whole rest of a job's life from here on; a place is taken while it runs. It is given the job itself
+    where that was read just now. Where other processes use
     the same places, `taken` says how many are taken by all of them together.
     """
 
@@ -56,7 +58,7 @@ class Lane:
         watcher: Watcher,
         *,
         max_concurrency: int,
-        follow: Callable[[Lane, str], Coroutine[Any, Any, None]],
+        follow: Callable[[Lane, str, Job | None], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, Closed, ProviderError], None],
         rush: Rush,
@@ -77,6 +79,8 @@ class Lane:
         self._taken = taken
         self._in_flight = 0
         self._followed: Counter[str] = Counter()
+        self._newcomers: dict[str, Job] = {}
+        """What has entered since places were handed out last. Whoever waits is not kept whole: there may be many."""
         self._on_the_way: set[str] = set()
         """Followed, and not yet known to hold a place at the provider."""
         self._faults_in_a_row = 0
@@ -110,9 +114,11 @@ class Lane:
         """The job holds its place now, as whoever counts them sees."""
         self._on_the_way.discard(job_id)
 
-    def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+    def enter(self, job: Job, *, at_front: bool = False) -> None:
         """Wait for a place."""
-        self.line.enter(job_id, user_id, at_front=at_front)
+        self.line.enter(job.id, job.request.user_id, at_front=at_front)
+        if self._in_flight < self.places:
+            self._newcomers[job.id] = job
         self._wake.set()
 
     def adopt(self, job_id: str) -> None:
@@ -148,6 +154,7 @@ class Lane:
                     self._on_the_way.add(job_id)
                     self._begin(job_id)
                     await self._rush.give_way()
+            self._newcomers.clear()
             remaining = max(self._held_until - loop.time(), ASK_FOR_PLACES_SECONDS if crowded else 0)
             try:
                 await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
@@ -170,11 +177,11 @@ class Lane:
     def _begin(self, job_id: str) -> None:
         self._in_flight += 1
         self._followed[job_id] += 1
-        self._start(f"job {job_id}", self._occupy(job_id))
+        self._start(f"job {job_id}", self._occupy(job_id, self._newcomers.pop(job_id, None)))
 
-    async def _occupy(self, job_id: str) -> None:
+    async def _occupy(self, job_id: str, job: Job | None) -> None:
         try:
-            await self._follow(self, job_id)
+            await self._follow(self, job_id, job)
         finally:
             self._in_flight -= 1
             self._followed[job_id] -= 1

@@ -294,9 +294,9 @@ class JobService:
         """Discord has shown the card: the jobs may go to the provider now."""
         self._rush.end(reply.id)
         is_ours = self.role is Role.ALL
-        await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=not is_ours))
-        if is_ours:
+        if is_ours:  # its jobs start in the same transaction as the next line, or wait until that one is through
             self._following.take_up(replace(reply, accepted=True))
+        await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=not is_ours))
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""

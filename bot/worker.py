@@ -115,27 +115,28 @@ class Worker:
         """Set who is told of changes. Before the first job."""
         self._observer = observer
 
-    async def follow(self, lane: Lane, job_id: str) -> None:
-        """See one job through from where it stands."""
+    async def follow(self, lane: Lane, job_id: str, job: Job | None = None) -> None:
+        """See one job through from where it stands, which is as in `job` if that was read just now."""
         with self._job_log(job_id):
             try:
-                await self._follow_to_the_end(lane, job_id)
+                await self._follow_to_the_end(lane, job_id, job)
             finally:
                 if job_id not in lane.line:
                     self._live.forget(job_id)
 
-    async def _follow_to_the_end(self, lane: Lane, job_id: str) -> None:
+    async def _follow_to_the_end(self, lane: Lane, job_id: str, job: Job | None) -> None:
         """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
         failures = 0
         while True:
             try:
-                job = await self._store.job(job_id)
+                job = job or await self._store.job(job_id)
                 if job is None:
                     return
                 if failures and await self._ends(job, failures):
                     return
                 await self._follow(job, lane)
             except Exception:
+                job = None
                 pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
                 failures += 1
                 _log.exception("following failed and is taken up again in %.1f s", pause_seconds)
@@ -195,7 +196,7 @@ class Worker:
         if begun is None:
             return None  # cancelled while we were uploading
         if begun.status is JobStatus.QUEUED:
-            lane.enter(job.id, job.request.user_id, at_front=True)  # another process was faster
+            lane.enter(begun, at_front=True)  # another process was faster
             return begun
         if token is not None:
             self._live.expect_hook(job.id, token)
@@ -255,7 +256,7 @@ class Worker:
         lane.hold(seconds)
         waiting = await self._not_accepted(job)
         if waiting is not None and waiting.status is JobStatus.QUEUED:
-            lane.enter(job.id, job.request.user_id, at_front=True)
+            lane.enter(waiting, at_front=True)
         return waiting
 
     async def _not_accepted(self, job: Job) -> Job | None:

@@ -33,6 +33,8 @@ class Books(Protocol):
 
     async def write_soon(self, work: Callable[[Connection], T]) -> T: ...
 
+    async def write_along(self, work: Callable[[Connection], T]) -> T: ...
+
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
     def write_now(self, work: Callable[[Connection], T]) -> T: ...
@@ -61,6 +63,9 @@ class _Books:
         return self.write_now(work)
 
     async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        return self.write_now(work)
+
+    async def write_along(self, work: Callable[[Connection], T]) -> T:
         return self.write_now(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:

@@ -65,7 +65,7 @@ def _coroutines(owner: type) -> list[str]:
 
 def _writes(method: Callable[..., Any]) -> bool:
     source = inspect.getsource(method)
-    return any(call in source for call in ("self._write(", "self._write_soon(", "self._move("))
+    return any(call in source for call in ("self._write(", "self._write_soon(", "self._write_along(", "self._move("))
 
 
 def _arm(environment: dict[str, str]) -> None:

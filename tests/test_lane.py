@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from bot.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderUnavailable
+from bot.jobs import Job
 from bot.lane import (
     FAULTS_BEFORE_CLOSING,
     FIRST_PROBE_SECONDS,
@@ -19,8 +21,10 @@ from bot.lane import (
     Lane,
 )
 from bot.providers.watcher import Watcher
+from bot.quota import Member
 from bot.rush import Rush
 from bot.supervisor import Supervisor
+from tests.store_samples import ADA, a_command
 from tests.test_watcher import ScriptedProvider, in_no_time
 
 LOST = OutcomeUncertain("no answer")
@@ -50,6 +54,7 @@ class Scene:
         self.supervisor = supervisor
         self.begun: list[str] = []
         self.begun_at: dict[str, float] = {}
+        self.told_of: dict[str, bool] = {}
         self.peak = 0
         self.closings: list[tuple[str, Closed]] = []
         self._ends: dict[str, asyncio.Event] = {}
@@ -66,8 +71,14 @@ class Scene:
         supervisor.start_forever("line", self.lane.run)
         supervisor.start_forever("probe", self.lane.keep_open)
 
-    async def _follow(self, lane: Lane, job_id: str) -> None:
+    def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+        member = Member(guild_id=ADA.guild_id, user_id=user_id)
+        [job] = a_command(member=member).jobs
+        self.lane.enter(replace(job, id=job_id), at_front=at_front)
+
+    async def _follow(self, lane: Lane, job_id: str, job: Job | None) -> None:
         self.begun.append(job_id)
+        self.told_of[job_id] = job is not None
         self.begun_at[job_id] = asyncio.get_running_loop().time()
         self.peak = max(self.peak, lane.in_flight)
         await self._end_of(job_id).wait()
@@ -95,12 +106,26 @@ async def a_scene(*answers: Exception | None, places: int = 2) -> AsyncIterator[
         yield Scene(ProbedProvider(*answers), supervisor, places=places)
 
 
+def test_only_a_job_that_starts_at_once_is_handed_on_whole_and_who_waited_is_read_anew():
+    async def main() -> None:
+        async with a_scene(places=1) as scene:
+            scene.enter("a", 1)
+            scene.enter("b", 1)
+            await settled()
+            await scene.end("a")
+            scene.enter("c", 1)
+            await scene.end("b")
+            assert scene.told_of == {"a": True, "b": False, "c": False}
+
+    in_no_time(main())
+
+
 @pytest.mark.f30
 def test_there_are_never_more_jobs_than_places_and_members_take_turns():
     async def main() -> None:
         async with a_scene() as scene:
             for job_id, member in (("a1", 1), ("a2", 1), ("a3", 1), ("b1", 2), ("c1", 3)):
-                scene.lane.enter(job_id, member)
+                scene.enter(job_id, member)
             await settled()
             assert scene.begun == ["a1", "b1"]
             await scene.end("a1")
@@ -117,7 +142,7 @@ def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
         async with a_scene() as scene:
             for number in range(3):
                 scene.lane.adopt(f"adopted {number}")
-            scene.lane.enter("new", 1)
+            scene.enter("new", 1)
             await settled()
             assert scene.begun == ["adopted 0", "adopted 1", "adopted 2"]
             assert scene.lane.in_flight == 3
@@ -133,7 +158,7 @@ def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFix
     async def main() -> None:
         async with a_scene(places=1) as scene:
             scene.lane._follow = broken
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await settled()
             assert scene.lane.in_flight == 0
             assert "job a failed" in caplog.text
@@ -148,10 +173,10 @@ def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
     async def main() -> None:
         async with a_scene(places=1) as scene:
             assert scene.lane.place_for(1) is None
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await settled()
             assert scene.lane.place_for(1) == 1
-            scene.lane.enter("b", 1)
+            scene.enter("b", 1)
             await settled()
             assert scene.lane.place_for(1) == 2
             assert scene.lane.place_for(2) == 2, "behind the first of the other member, who is asked next"
@@ -164,7 +189,7 @@ def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_after
         async with a_scene() as scene:
             scene.lane.hold(7)
             scene.lane.hold(3)
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await asyncio.sleep(6.9)
             assert scene.begun == []
             await asyncio.sleep(0.2)
@@ -178,7 +203,7 @@ def test_a_silly_pause_is_honoured_only_up_to_a_minute():
     async def main() -> None:
         async with a_scene() as scene:
             scene.lane.hold(10**9)
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await asyncio.sleep(LONGEST_HOLD_SECONDS + 0.1)
             assert scene.begun == ["a"]
 
@@ -188,12 +213,12 @@ def test_a_silly_pause_is_honoured_only_up_to_a_minute():
 def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
     async def main() -> None:
         async with a_scene(places=1) as scene:
-            scene.lane.enter("a", 1)
-            scene.lane.enter("b", 1)
+            scene.enter("a", 1)
+            scene.enter("b", 1)
             await settled()
             scene.lane.stop()
             await scene.end("a")
-            scene.lane.enter("c", 1)
+            scene.enter("c", 1)
             await settled()
             assert scene.begun == ["a"]
             assert len(scene.lane.line) == 2
@@ -237,7 +262,7 @@ def test_faults_in_a_row_close_the_lane_and_the_operator_hears_it_once():
                 scene.lane.note_fault(LOST)
             assert scene.lane.closed is Closed.DOWN
             assert scene.closings == [("scripted", Closed.DOWN)]
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await asyncio.sleep(60)
             assert scene.begun == []
             assert scene.lane.place_for(2) == 2
@@ -263,7 +288,7 @@ def test_a_probe_reopens_the_lane_and_the_line_moves_again():
         async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
             for _ in range(FAULTS_BEFORE_CLOSING):
                 scene.lane.note_fault(LOST)
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await asyncio.sleep(1000)
             first = FIRST_PROBE_SECONDS
             assert scene.provider.probed_at == pytest.approx([first, first * 3, first * 7], abs=0.1)
@@ -330,7 +355,7 @@ def test_nobody_waits_for_a_provider_that_refuses_our_key():
     async def main() -> None:
         async with a_scene(REFUSED, places=1) as scene:
             for job_id in ("a", "b", "c"):
-                scene.lane.enter(job_id, 1)
+                scene.enter(job_id, 1)
             await settled()
             assert not scene.lane.hopeless
             scene.lane.note_fault(REFUSED)
@@ -346,7 +371,7 @@ def test_those_in_line_wait_through_an_outage_but_not_for_ever():
         async with a_scene(ProviderUnavailable("down")) as scene:
             for _ in range(FAULTS_BEFORE_CLOSING):
                 scene.lane.note_fault(LOST)
-            scene.lane.enter("a", 1)
+            scene.enter("a", 1)
             await asyncio.sleep(LONGEST_OUTAGE_SECONDS - 1)
             assert scene.begun == []
             await asyncio.sleep(SLOWEST_PROBE_SECONDS + 1)

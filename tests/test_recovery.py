@@ -301,7 +301,7 @@ async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and
     assert core.submissions == 1
 
 
-@pytest.mark.parametrize("read", ["job", "known_remote_ids", "is_another_lost", "uploaded_url"])
+@pytest.mark.parametrize("read", ["known_remote_ids", "is_another_lost", "uploaded_url"])
 async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
     core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
     core.disk.fill(read, times=2)
@@ -312,6 +312,18 @@ async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core,
     await until(lambda: job.reply_id in core.observer.changed)
     assert len(core.sandbox.jobs) == core.submissions == 1
     assert await core.money() == (PRICE, 0, 0)
+
+
+async def test_a_job_that_waited_in_line_and_cannot_be_read_for_a_while_is_read_again(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(FOREVER)
+        await core.reached(await core.order("first"), JobStatus.RUNNING)
+        core.disk.fill("job", times=2)
+        waiting = await core.order("second")
+        await finish_at_provider(core)
+        assert (await core.ended(waiting)).status is JobStatus.SUCCEEDED
+        assert core.disk.refused == ["job"] * 2
+        core.expected_failures = len(core.failures.lines)
 
 
 async def test_a_final_state_whose_announcement_failed_is_announced_again(core: Core, monkeypatch: pytest.MonkeyPatch):

@@ -91,7 +91,8 @@ async def test_nothing_is_submitted_before_discord_accepted_the_reply(store: Sto
     reply = a_command()
     await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
     job_id, deadline = reply.jobs[0].id, NOON + timedelta(minutes=5)
-    assert await store.begin_submission(job_id, now=NOON, deadline_at=deadline, webhook_token="w") is None
+    with pytest.raises(StoreError, match="nobody has written down yet that Discord shows"):
+        await store.begin_submission(job_id, now=NOON, deadline_at=deadline, webhook_token="w")
     await store.accept(reply.id, message_id=77)
     job = await store.begin_submission(job_id, now=NOON, deadline_at=deadline, webhook_token="w")
     assert job is not None

@@ -42,6 +42,10 @@ class Database(Protocol):
         """As `write`, for what somebody waits for: ahead of the transactions that only the program waits for."""
         ...
 
+    async def write_along(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, for what nothing waits for: a moment later if need be, to share another transaction's commit."""
+        ...
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` without writing, all of it on one consistent picture of the books."""
         ...

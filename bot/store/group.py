@@ -16,6 +16,9 @@ T = TypeVar("T")
 GROUP_SIZE = 64
 """How many transactions share a commit at most: enough to hide the sync to disk, few enough that nobody waits long."""
 
+COMPANY_SECONDS = 0.02
+"""So long at most a transaction waits for others, when nobody waits for it and it may share their commit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -43,10 +46,14 @@ class Waiting:
 
 
 class WorkQueue:
-    """Transactions that wait for the writer: those that somebody waits for with a time limit, and all others."""
+    """Transactions that wait for the writer: those that somebody waits for with a time limit, those that nobody waits
+    for, and all others.
+    """
 
     def __init__(self) -> None:
         self._urgent: deque[Waiting] = deque()
+        self._unhurried: deque[Waiting] = deque()
+        self._unhurried_are_due = False
         self._others: deque[Waiting] = deque()
         self._others_are_next = False
         self._arrived = asyncio.Event()
@@ -58,18 +65,30 @@ class WorkQueue:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Wait for the outcome of `work`. Raises what it raised, and StoreError when the queue is closed."""
-        return await self._enter(self._others, work)
+        return await self._enter(self._others, work, wakes=True)
 
     async def run_soon(self, work: Callable[[Connection], T]) -> T:
         """As `run`, ahead of those that wait there; they have to let one group pass, never two."""
-        return await self._enter(self._urgent, work)
+        return await self._enter(self._urgent, work, wakes=True)
 
-    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T]) -> T:
+    async def run_along(self, work: Callable[[Connection], T]) -> T:
+        """As `run`, ahead of the next that is to be written anyway; alone after `COMPANY_SECONDS` without one."""
+        if not self._unhurried:
+            asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._wait_no_longer)
+        return await self._enter(self._unhurried, work, wakes=False)
+
+    def _wait_no_longer(self) -> None:
+        if self._unhurried:
+            self._unhurried_are_due = True
+            self._arrived.set()
+
+    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T], *, wakes: bool) -> T:
         if self._closed:
             raise StoreError("The database is closed.")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         line.append(Waiting(work=work, answer=answer))
-        self._arrived.set()
+        if wakes:
+            self._arrived.set()
         return await answer
 
     def close(self) -> None:
@@ -79,7 +98,7 @@ class WorkQueue:
 
     def refuse(self, error: StoreError) -> None:
         """Nothing can be written now: tell those who wait."""
-        for line in (self._urgent, self._others):
+        for line in (self._urgent, self._unhurried, self._others):
             while line:
                 line.popleft().resolve(Outcome(error=error))
 
@@ -95,11 +114,15 @@ class WorkQueue:
 
     def _group(self) -> list[Waiting]:
         group = _taken(self._urgent, GROUP_SIZE)
-        if not group or self._others_are_next:
+        others_wait = bool(self._others) or self._unhurried_are_due or self._closed
+        if group and not self._others_are_next:
+            self._others_are_next = others_wait
+            return group
+        self._others_are_next = False
+        if others_wait:
+            group += _taken(self._unhurried, GROUP_SIZE - len(group))
             group += _taken(self._others, GROUP_SIZE - len(group))
-            self._others_are_next = False
-        else:
-            self._others_are_next = bool(self._others)
+            self._unhurried_are_due = self._unhurried_are_due and bool(self._unhurried)
         return group
 
 

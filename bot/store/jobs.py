@@ -52,16 +52,17 @@ _INSERT_PICTURE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_AND_IS_ACCEPTED = " AND EXISTS (SELECT 1 FROM replies WHERE replies.id = jobs.reply_id AND accepted)"
 # The condition on the state is that of the index jobs_at_provider, word for word.
 _AND_HAS_PLACE = """ AND ? > (
     SELECT count(*) FROM jobs other WHERE other.provider = jobs.provider AND other.status IN ('submitting', 'running')
 )"""
 _ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
 _IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
-_IS_PENDING = "SELECT delivery = 'pending' FROM replies WHERE id = ?"
 _SET_DELIVERY = """
 UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
 """
+_IF_PENDING = " AND delivery = 'pending'"
 _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
 """
@@ -222,19 +223,27 @@ def move(
     sources: Iterable[JobStatus],
     changes: Mapping[str, Any],
     *,
-    places: int | None = None,
-) -> bool:
-    """One conditional update of the job, from one of `sources`; False when it is in none of them.
+    conditions: str = "",
+    bounds: Sequence[int] = (),
+) -> Job | None:
+    """One conditional update of the job, from one of `sources`; the job as it is afterwards, None when in none of them.
 
-    With `places`, also False when that many jobs are at its provider.
+    `conditions` is more SQL that must hold, with its parameters in `bounds`.
     """
     states = list(sources)
     assignments = ", ".join(f"{column} = ?" for column in changes)
-    statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({', '.join('?' * len(states))})"  # noqa: S608
-    parameters = (*changes.values(), job_id, *states)
+    possible = ", ".join("?" * len(states))
+    statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({possible}){conditions} RETURNING *"  # noqa: S608
+    moved = connection.execute(statement, (*changes.values(), job_id, *states, *bounds)).fetchall()
+    return _job(connection, moved[0]) if moved else None
+
+
+def begin(connection: Connection, job_id: str, changes: Mapping[str, Any], *, places: int | None) -> Job | None:
+    """From queued, once Discord has shown the reply; with `places` only while fewer jobs are at the provider."""
+    conditions, bounds = _AND_IS_ACCEPTED, list[int]()
     if places is not None:
-        statement, parameters = statement + _AND_HAS_PLACE, (*parameters, places)
-    return connection.execute(statement, parameters).rowcount == 1
+        conditions, bounds = conditions + _AND_HAS_PLACE, [places]
+    return move(connection, job_id, [JobStatus.QUEUED], changes, conditions=conditions, bounds=bounds)
 
 
 def is_accepted(connection: Connection, job_id: str) -> bool:
@@ -275,12 +284,13 @@ def set_delivery(
     channel_id: int | None,
 ) -> bool:
     """Raises StoreError when there is no such reply. False when it was set before."""
-    pending = connection.execute(_IS_PENDING, (reply_id,)).fetchone()
-    if connection.execute(_SET_DELIVERY, (delivery, message_id, channel_id, reply_id)).rowcount != 1:
+    row = (delivery, message_id, channel_id, reply_id)
+    was_pending = connection.execute(_SET_DELIVERY + _IF_PENDING, row).rowcount == 1
+    if not was_pending and connection.execute(_SET_DELIVERY, row).rowcount != 1:
         raise StoreError(f"there is no reply {reply_id}")
     for sha256, attachment_id in attachment_ids.items():
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
-    return bool(pending[0])
+    return was_pending
 
 
 def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
@@ -420,7 +430,7 @@ def _job(connection: Connection, row: Row) -> Job:
         options=json.loads(row["options"]),
         images=tuple(_image(image) for image in connection.execute(_INPUTS, (row["id"],))),
     )
-    failure = None
+    status, failure = JobStatus(row["status"]), None
     if row["failure_reason"] is not None:
         failure = Failure(reason=FailureReason(row["failure_reason"]), hint=row["failure_hint"])
     return Job(
@@ -433,7 +443,7 @@ def _job(connection: Connection, row: Row) -> Job:
         body=json.loads(row["body"]),
         seed=row["seed"],
         reserved_usd_micros=row["reserved_usd_micros"],
-        status=JobStatus(row["status"]),
+        status=status,
         created_at=to_moment(row["created_at"]),
         remote_id=row["remote_id"],
         webhook_token=row["webhook_token"],
@@ -442,7 +452,7 @@ def _job(connection: Connection, row: Row) -> Job:
         finished_at=to_moment_or_none(row["finished_at"]),
         charged_usd_micros=row["charged_usd_micros"],
         failure=failure,
-        pictures=tuple(_picture(picture) for picture in connection.execute(_PICTURES, (row["id"],))),
+        pictures=_pictures(connection, row["id"]) if status is JobStatus.SUCCEEDED else (),  # no other has any
         erased_at=to_moment_or_none(row["erased_at"]),
     )
 
@@ -456,6 +466,10 @@ def _image(row: Row) -> ImageInput:
         height=row["height"],
         public_url=row["public_url"],
     )
+
+
+def _pictures(connection: Connection, job_id: str) -> tuple[Picture, ...]:
+    return tuple(_picture(picture) for picture in connection.execute(_PICTURES, (job_id,)))
 
 
 def _picture(row: Row) -> Picture:

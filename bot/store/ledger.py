@@ -7,7 +7,7 @@ Synchronous functions inside the caller's transaction. The ledger rows and the t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
 from zoneinfo import ZoneInfo
@@ -212,7 +212,9 @@ def reserve(
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
         if connection.execute(_RESERVE, row).rowcount != 1:
             raise _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
-    return balance(connection, member, terms.quota, window)
+    # One writer: nothing else has changed it since, and what was held now lies in this window.
+    held = sum(order.amount_usd_micros for order in orders)
+    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + held)
 
 
 def _refusal(

@@ -88,6 +88,10 @@ class PostgresDatabase:
         """As `write`, ahead of what waits there."""
         return await self._queue.run_soon(cast("Work", work))
 
+    async def write_along(self, work: Callable[[Connection], T]) -> T:
+        """As `write`, in the commit of whatever is written next."""
+        return await self._queue.run_along(cast("Work", work))
+
     async def read(self, work: Callable[[Connection], T]) -> T:
         """As `Database.read`. A reading that lost its connection is done again on a new one."""
         if self._queue.is_closed:

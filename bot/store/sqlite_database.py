@@ -105,6 +105,10 @@ class SqliteDatabase:
         """As `write`, ahead of what waits there."""
         return await self._queue.run_soon(cast("Work", work))
 
+    async def write_along(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, in the commit of whatever is written next."""
+        return await self._queue.run_along(cast("Work", work))
+
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on the reading connection, all of it on one consistent picture of the file."""
         if self._queue.is_closed:

@@ -37,6 +37,7 @@ class Store:
         self._database = database
         self._write = database.write
         self._write_soon = database.write_soon
+        self._write_along = database.write_along
         self._read = database.read
         self._policies = PolicyMemory(remembers=not database.is_shared)
         self.neighbours = Neighbours(database, self._policies, location)
@@ -97,7 +98,7 @@ class Store:
         `for_others` when it is a worker's to follow: that is asked for in the same transaction.
         """
         work = partial(transactions.accept, reply_id=reply_id, message_id=message_id, for_others=for_others)
-        await self._write(work)
+        await self._write_along(work)
 
     # -- the life of a job: every method is one conditional update ------------------------------------
     # Each returns the job as it is afterwards, or None when the move was not legal any more (somebody else was first).
@@ -219,7 +220,7 @@ class Store:
 
         `message_id`/`channel_id` replace the address when a new message had to be posted. False when it had been set
         before."""
-        return await self._write(
+        return await self._write_along(
             partial(
                 jobs.set_delivery,
                 reply_id=reply_id,

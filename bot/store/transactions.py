@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from bot.audit import Name
-from bot.errors import LedgerError, MemberBlocked
+from bot.errors import LedgerError, MemberBlocked, StoreError
 from bot.jobs import Failure, Job, JobStatus, Picture, Reply
 from bot.quota import Balance, Limits, LimitSubject, Member
 from bot.store import audit, jobs, ledger, limits, queue
@@ -52,7 +53,7 @@ def call_for(connection: Connection, reply_id: str) -> None:
 def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
     """Move the job to `changes["status"]` from wherever that is legal; None when it is not any more."""
     legal = jobs.sources_of(changes["status"])
-    return jobs.job(connection, job_id) if jobs.move(connection, job_id, legal, changes) else None
+    return jobs.move(connection, job_id, legal, changes)
 
 
 def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
@@ -61,13 +62,18 @@ def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any])
 
 
 def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, places: int | None) -> Job | None:
-    """queued → submitting, unless all `places` are taken. Nothing is bought before Discord has shown the reply."""
-    if not jobs.is_accepted(connection, job_id):
+    """queued → submitting, unless all `places` are taken: then the job, still queued. None when it is not any more.
+
+    Nothing is bought before Discord has shown the reply: raises StoreError while that is not written down.
+    """
+    if begun := jobs.begin(connection, job_id, changes, places=places):
+        return begun
+    job = jobs.job(connection, job_id)
+    if job is None or job.status is not JobStatus.QUEUED:
         return None
-    if jobs.move(connection, job_id, [JobStatus.QUEUED], changes, places=places):
-        return jobs.job(connection, job_id)
-    job = jobs.job(connection, job_id) if places is not None else None
-    return job if job is not None and job.status is JobStatus.QUEUED else None
+    if not jobs.is_accepted(connection, job_id):
+        raise StoreError(f"nobody has written down yet that Discord shows job {job_id}")
+    return job
 
 
 def succeed(
@@ -88,11 +94,12 @@ def succeed(
         "took_micros": None if took_seconds is None else max(1, round(took_seconds * 1_000_000)),
         "finished_at": to_micros(now),
     }
-    if not jobs.move(connection, job_id, jobs.sources_of(status), changes):
+    job = jobs.move(connection, job_id, jobs.sources_of(status), changes)
+    if job is None:
         return None
     ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)
     jobs.insert_pictures(connection, job_id, pictures)
-    return tell_of_place(connection, jobs.job(connection, job_id))
+    return tell_of_place(connection, replace(job, pictures=tuple(pictures)))
 
 
 def fail(
@@ -112,10 +119,11 @@ def fail(
         "finished_at": to_micros(now),
     }
     legal = [state for state in jobs.sources_of(JobStatus.FAILED) if expected is None or state in expected]
-    if not jobs.move(connection, job_id, legal, changes):
+    job = jobs.move(connection, job_id, legal, changes)
+    if job is None:
         return None
     ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
-    return tell_of_place(connection, jobs.job(connection, job_id))
+    return tell_of_place(connection, job)
 
 
 def ask_to_cancel(connection: Connection, reply_id: str, change: audit.Change) -> Reply | None:
@@ -133,10 +141,10 @@ def ask_to_cancel(connection: Connection, reply_id: str, change: audit.Change) -
 def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
     """The outcome and the release."""
     changes = {"status": JobStatus.CANCELLED, "finished_at": to_micros(now)}
-    if not jobs.move(connection, job_id, [expected], changes):
+    job = jobs.move(connection, job_id, [expected], changes)
+    if job is None:
         return None
     ledger.release(connection, job_id, house_usd_micros=0, now=now)
-    job = jobs.job(connection, job_id)
-    if job is not None and expected is JobStatus.QUEUED:
+    if expected is JobStatus.QUEUED:
         tell(connection, Matter.REPLY, job.reply_id)
     return tell_of_place(connection, job)
