@@ -18,7 +18,6 @@ from bot.errors import MediaError
 
 MOST_REDIRECTS = 3
 _PLAIN = re.compile(r"[!-~]+")
-_CHUNK_BYTES = 64 * 1024
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
 """Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
@@ -170,14 +169,15 @@ async def _body(
     # An early word only: the length is that of the packed body, may be missing, and may be a lie.
     if (response.content_length or 0) > max_bytes:
         raise _too_many_bytes(max_bytes)
-    body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
-        body += chunk
-        if len(body) > max_bytes:
+    pieces, size_bytes = list[bytes](), 0
+    async for piece, _ in response.content.iter_chunks():  # as they come: put together once, at the end
+        pieces.append(piece)
+        size_bytes += len(piece)
+        if size_bytes > max_bytes:
             raise _too_many_bytes(max_bytes)
         if give_way is not None:
             await give_way()
-    return bytes(body)
+    return b"".join(pieces)
 
 
 def _too_many_bytes(max_bytes: int) -> MediaError:

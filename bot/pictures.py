@@ -127,7 +127,7 @@ class PictureStore:
     def _put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
         path = self.path(sha256)
-        if self._renew(path):
+        if self._renew(path, data):
             return sha256
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         unfinished = path.parent / f"{_UNFINISHED_PREFIX}{secrets.token_hex(8)}"
@@ -144,13 +144,13 @@ class PictureStore:
         _sync_directory(path.parent)
         return sha256
 
-    def _renew(self, path: Path) -> bool:
+    def _renew(self, path: Path, data: bytes) -> bool:
         """Make a picture that is already here young again. False when it is not here, or damaged."""
-        with self._removing:
-            if _read_intact(path) is None:
-                return False
-            os.utime(path)
-            return True
+        with self._removing, suppress(FileNotFoundError):
+            if path.read_bytes() == data:
+                os.utime(path)
+                return True
+        return False
 
     def _sweep(self, keep: frozenset[str], *, before: float) -> int:
         removed = 0

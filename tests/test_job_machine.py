@@ -17,7 +17,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, precondition, rule
 
-from bot.errors import LedgerError
+from bot.errors import LedgerError, StoreError
 from bot.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.store.database import Database
 from bot.store.store import Store
@@ -159,8 +159,10 @@ class JobMachine(RuleBasedStateMachine):
         token = f"{job_id} at {self.now.timestamp()}" if with_token else None
         deadline_at = self.now + timedelta(minutes=10)
         work = self.store.begin_submission(job_id, now=self.now, deadline_at=deadline_at, webhook_token=token)
-        sources = (JobStatus.QUEUED,) if life.order.shown else ()
-        if self.moves(job_id, work, *sources):
+        if life.status is JobStatus.QUEUED and not life.order.shown:
+            with pytest.raises(StoreError, match="nobody has written down yet"):
+                self.run(work)
+        elif self.moves(job_id, work, JobStatus.QUEUED):
             life.status, life.submitted_at, life.token = JobStatus.SUBMITTING, self.now, token
 
     @rule(job_id=jobs)

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import aiohttp
@@ -253,7 +254,7 @@ class Api:
     def _compare_clocks(self, date: str | None) -> None:
         """Learn how far the other side's clock is ahead of ours. It speaks in whole seconds."""
         try:
-            ahead = parsedate_to_datetime(date or "") - datetime.now(UTC)
+            ahead = _moment(date or "") - datetime.now(UTC)
         except (ValueError, TypeError):
             return
         self.clock_ahead = ahead if abs(ahead) > _CLOCK_RESOLUTION else timedelta()
@@ -312,6 +313,12 @@ async def _read_capped(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     return bytes(pieces), True
 
 
+@lru_cache(maxsize=4)
+def _moment(date: str) -> datetime:
+    """What a `Date` header says, which stays the same for a second. Raises ValueError."""
+    return parsedate_to_datetime(date)
+
+
 def _retry_after(value: str | None) -> float | None:
     """Seconds from a `Retry-After` of either kind: a number or an HTTP date. Capped by whoever waits."""
     if value is None:
@@ -320,7 +327,7 @@ def _retry_after(value: str | None) -> float | None:
         seconds = float(value)
     except ValueError:
         try:
-            moment = parsedate_to_datetime(value)
+            moment = _moment(value)
         except ValueError:
             return None
         if moment.tzinfo is None:
