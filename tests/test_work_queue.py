@@ -7,7 +7,8 @@ import asyncio
 import pytest
 
 from bot.errors import StoreError
-from bot.store.group import GROUP_SIZE, Outcome, Waiting, WorkQueue
+from bot.store.group import COMPANY_SECONDS, GROUP_SIZE, Outcome, Waiting, WorkQueue
+from tests.test_watcher import in_no_time
 
 
 def work(name: str):
@@ -92,3 +93,54 @@ async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None
             await caller
     queue.close()
     assert await queue.next_group() is None
+
+
+async def test_what_nobody_waits_for_goes_ahead_of_the_next_that_is_written_anyway() -> None:
+    queue = WorkQueue()
+    along = [asyncio.ensure_future(queue.run_along(work(name))) for name in ("accepted", "delivered")]
+    await asyncio.sleep(0)
+    group = asyncio.ensure_future(queue.next_group())
+    await asyncio.sleep(0)
+    assert not group.done(), "nothing else is to be written yet"
+    [urgent] = await entered(queue, "an order", soon=True)
+    assert names(await group) == ["an order"]
+    [other] = await entered(queue, "begun")
+    assert names(await queue.next_group()) == ["accepted", "delivered", "begun"]
+    for caller in (*along, urgent, other):
+        caller.cancel()
+
+
+def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is() -> None:
+    async def main() -> None:
+        queue = WorkQueue()
+        loop = asyncio.get_running_loop()
+        begun_at = loop.time()
+        along = asyncio.ensure_future(queue.run_along(work("accepted")))
+        assert names(await queue.next_group()) == ["accepted"]
+        assert loop.time() == pytest.approx(begun_at + COMPANY_SECONDS)
+        later = asyncio.ensure_future(queue.run_along(work("delivered")))
+        assert names(await queue.next_group()) == ["delivered"]
+        assert loop.time() == pytest.approx(begun_at + 2 * COMPANY_SECONDS), "each has its own moment"
+        for caller in (along, later):
+            caller.cancel()
+
+    in_no_time(main())
+
+
+async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() -> None:
+    queue = WorkQueue()
+    along = asyncio.ensure_future(queue.run_along(work("delivered")))
+    await asyncio.sleep(0)
+    queue.close()
+    assert names(await queue.next_group()) == ["delivered"]
+    assert await queue.next_group() is None
+    along.cancel()
+
+
+async def test_when_nothing_can_be_written_whoever_came_along_is_told_as_well() -> None:
+    queue = WorkQueue()
+    along = asyncio.ensure_future(queue.run_along(work("delivered")))
+    await asyncio.sleep(0)
+    queue.refuse(StoreError("gone"))
+    with pytest.raises(StoreError, match="gone"):
+        await along
