@@ -8,14 +8,15 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
-from functools import partial
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _PNG_HEADER = struct.Struct(">IIBBBBB")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Values per pixel by colour type: grey, colour, palette, and the first two with transparency."""
-_UNPACKED_AT_ONCE_BYTES = 1 << 20
+_DEFLATE_MOST_FOLD = 1032
+"""Rows of nothing but zeros pack so well, and nothing packs better (zlib: technical details)."""
+_UNPACKED_BYTES = 64 * 1024
 _PNG_METADATA = _PNG_TEXT | {b"eXIf", b"tIME"}
 
 # In the compressed part of a JPEG, 0xFF is followed by 0 (a plain 0xFF), a restart marker or filler; else it ends.
@@ -116,13 +117,14 @@ def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
     """Width and height of a picture that plainly arrived whole; None where only decoding it could tell, and for more
     pixels than that.
 
-    Plainly: a PNG with sound checksums and all its rows, a JPEG with a scan and its end, a WebP as long as it says.
+    Plainly: a PNG with sound checksums from its header to its end and rows that begin well, a JPEG with a scan and its
+    end, a WebP as long as it says. Whatever is lost on the way shows there, without unpacking everything.
     """
     try:
         every = blocks(data)
     except BrokenContainer:
         return None
-    readers = {"PNG": partial(_whole_png, most_pixels=most_pixels), "JPEG": _whole_jpeg, "WEBP": _webp_size}
+    readers = {"PNG": _whole_png, "JPEG": _whole_jpeg, "WEBP": _webp_size}
     size = readers[format_of(data) or ""](data, every)
     return size if size is not None and 0 < size[0] * size[1] <= most_pixels else None
 
@@ -240,7 +242,7 @@ def _webp_blocks(data: bytes) -> Iterator[Block]:
         yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
 
 
-def _whole_png(data: bytes, every: list[Block], *, most_pixels: int) -> tuple[int, int] | None:
+def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
     view = memoryview(data)
     for block in every:
         if block.kind is Kind.PICTURE:
@@ -250,30 +252,26 @@ def _whole_png(data: bytes, every: list[Block], *, most_pixels: int) -> tuple[in
     first = every[0]
     if first.name != b"IHDR" or first.end - first.payload != 17 or every[-1].name not in (b"IEND", b""):
         return None
-    width, height, depth, colour, _, _, interlaced = _PNG_HEADER.unpack_from(data, first.payload)
-    # Rows of nothing but zeros pack a thousandfold: what a file may hold must not all be unpacked to be refused.
-    if width * height > most_pixels:
+    width, height, depth, colour, _, _, _ = _PNG_HEADER.unpack_from(data, first.payload)
+    rows_bytes = height * (1 + (width * depth * _PNG_CHANNELS.get(colour, 0) + 7) // 8)
+    packed = [view[block.payload : block.end - 4] for block in every if block.name == b"IDAT"]
+    if colour not in _PNG_CHANNELS or rows_bytes > sum(map(len, packed)) * _DEFLATE_MOST_FOLD:
         return None
-    row_bytes = (width * depth * _PNG_CHANNELS.get(colour, 0) + 7) // 8
-    rows = [view[block.payload : block.end - 4] for block in every if block.name == b"IDAT"]
-    if interlaced or not row_bytes or _unpacked_bytes(rows, most=height * (row_bytes + 1)) != height * (row_bytes + 1):
-        return None
-    return width, height
+    return (width, height) if _begin_to_unpack(packed, rows_bytes) else None
 
 
-def _unpacked_bytes(pieces: list[memoryview], *, most: int) -> int | None:
-    """How much the pieces of one zlib stream hold; None for a stream that is broken, not whole, or holds more."""
-    stream, found = zlib.decompressobj(), 0
+def _begin_to_unpack(pieces: list[memoryview], size_bytes: int) -> bool:
+    """Whether the pieces of a zlib stream hold so much, as far as its first bytes tell. All of them would take long."""
+    stream, missing_bytes = zlib.decompressobj(), min(size_bytes, _UNPACKED_BYTES)
     try:
         for piece in pieces:
             packed: bytes | memoryview = piece
-            # What follows the end of the stream stays in the tail for ever.
-            while packed and found <= most and not stream.eof:
-                found += len(stream.decompress(packed, _UNPACKED_AT_ONCE_BYTES))
+            while packed and missing_bytes and not stream.eof:
+                missing_bytes -= len(stream.decompress(packed, missing_bytes))
                 packed = stream.unconsumed_tail
     except zlib.error:
-        return None
-    return found if stream.eof and found <= most else None
+        return False
+    return not missing_bytes
 
 
 def _whole_jpeg(data: bytes, every: list[Block]) -> tuple[int, int] | None:

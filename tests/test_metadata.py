@@ -125,3 +125,22 @@ def test_a_picture_of_too_many_pixels_is_not_called_whole(picture_format: str) -
     data = samples.encode(samples.noise(300, 200), picture_format)
     assert metadata.whole_size(data, most_pixels=60_000) == (300, 200)
     assert metadata.whole_size(data, most_pixels=59_999) is None
+
+
+def test_a_png_that_promises_more_than_its_rows_can_hold_is_not_called_whole() -> None:
+    packed = zlib.compress(bytes(201 * 100), 9)
+    assert whole_size(samples.png_of_rows(200, 100, packed)) == (200, 100)
+    assert whole_size(samples.png_of_rows(2000, 1000, packed)) is None
+
+
+@pytest.mark.parametrize("lost", ["nothing", "a byte", "a chunk", "the end"])
+def test_whatever_a_png_lost_on_its_way_is_missed(lost: str) -> None:
+    data = samples.encode(samples.noise(300, 200), "PNG")
+    middle, last_chunk = len(data) // 2, data.rindex(b"IDAT") - 4
+    arrived = {
+        "nothing": data,
+        "a byte": data[:middle] + data[middle + 1 :],
+        "a chunk": data[:last_chunk],
+        "the end": data[:-12],
+    }[lost]
+    assert (whole_size(arrived) is None) is (lost != "nothing")
