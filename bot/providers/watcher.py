@@ -34,7 +34,7 @@ _UNKNOWN_TOLERATED = 4
 # At the deadline one answer is final. A look that got none is repeated, but not for ever.
 _LAST_LOOKS = 3
 # A job that was done at the first look was so for a while, but hardly from its beginning.
-_FIRST_LOOK_SHARE = 0.8
+_FIRST_LOOK_SHARE = 0.7
 # A provider that says 'completed just now' may only have noticed because we asked.
 _JUST_NOW_SECONDS = 0.1
 # Who begins to watch a job this old was away, and a job that is found done at once may have been so for long.
