@@ -72,20 +72,35 @@ SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
 FROM {_totals("= :account_id", "window")}
 """  # noqa: S608
-_GRANTED = """
-SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
-WHERE account_id = ? AND kind = 'grant' AND created_at >= ? AND created_at < ?
-"""
 # A job whose answer was lost may be looked for for hours, and nobody can cancel it: its money stays set aside, but it
 # does not keep its member from ordering.
 _RUNNING = """
 SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
 """
 
-# Read from the index alone, so it counts the jobs of this command as well: every admission asks this.
-_UNFINISHED_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
+# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
+_BEFORE_ADMISSION = """
+SELECT (
+    SELECT id FROM accounts
+    WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
+) AS member_account_id, (
+    SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id
+) AS server_account_id, (
+    SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL
+) AS running_in_server
+"""
 
 _ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
+
+_BALANCE = f"""
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent,
+    (
+        SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
+        WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
+    ) AS granted
+FROM {_totals(_ALL_OF_MEMBER, "window")}
+"""  # noqa: S608
 
 # All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
 # that the first one is refused where a later one would be. A limit that is NULL does not bind.
@@ -182,18 +197,19 @@ def reserve(
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
-    running = connection.execute(_UNFINISHED_IN_SERVER, (member.guild_id,)).fetchone()[0] - len(orders)
+    who = {"user_id": member.user_id, "guild_id": member.guild_id}
+    found = connection.execute(_BEFORE_ADMISSION, who).fetchone()
+    running = found["running_in_server"] - len(orders)
     if running >= limits.max_running_jobs_per_server:
         raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
     before = balance(connection, member, terms.quota, window_of(terms, terms.quota, now))
     window, server_window = before.window, window_of(terms, terms.server_cap, now)
     today = Window.containing(now, Period.DAY, _UTC)
     parameters = {
+        **who,
         "reply_id": reply_id,
-        "user_id": member.user_id,
-        "guild_id": member.guild_id,
-        "member": _account(connection, member.guild_id, member.user_id),
-        "server": _account(connection, member.guild_id),
+        "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
+        "server": found["server_account_id"] or _open_account(connection, member.guild_id),
         "operator": OPERATOR_ACCOUNT_ID,
         "quarter": to_quarter(now),
         "now": to_micros(now),
@@ -278,14 +294,20 @@ def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
 
 def balance(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
     """What the member has spent and holds in `window`, and was granted in it."""
-    granted = spent = held = 0
-    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
-        spent_here, held_here = _sums(connection, account_id, window)
-        span = (account_id, to_micros(window.start), to_micros(window.end))
-        granted += connection.execute(_GRANTED, span).fetchone()[0]
-        spent, held = spent + spent_here, held + held_here
+    question = {
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
+        "start_at": to_micros(window.start),
+        "end_at": to_micros(window.end),
+        **_bounds("window", window),
+    }
+    row = connection.execute(_BALANCE, question).fetchone()
     return Balance(
-        quota=quota, window=window, granted_usd_micros=granted, spent_usd_micros=spent, set_aside_usd_micros=held
+        quota=quota,
+        window=window,
+        granted_usd_micros=row["granted"],
+        spent_usd_micros=row["spent"],
+        set_aside_usd_micros=row["held"],
     )
 
 
@@ -427,7 +449,9 @@ def _account(connection: Connection, guild_id: int, user_id: int | None = None) 
         account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     else:
         account = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
-    if account is not None:
-        return int(account["id"])
+    return _open_account(connection, guild_id, user_id) if account is None else int(account["id"])
+
+
+def _open_account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
     kind = "server" if user_id is None else "member"
     return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])
