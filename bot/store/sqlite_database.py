@@ -166,7 +166,7 @@ def _commit_together(connection: sqlite3.Connection, group: Sequence[Work]) -> l
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
         for work in group:
-            outcomes.append(in_savepoint(connection, work))
+            outcomes.append(in_savepoint(connection, work) if len(group) > 1 else _run_alone(connection, work))
             if not connection.in_transaction:
                 return outcomes if len(group) == 1 else []
         connection.execute("COMMIT")
@@ -175,6 +175,14 @@ def _commit_together(connection: sqlite3.Connection, group: Sequence[Work]) -> l
     finally:
         _rollback(connection)
     return outcomes
+
+
+def _run_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+    try:
+        return Outcome(value=work(connection))
+    except Exception as error:  # whatever it is, it belongs to the caller, who gets it
+        _rollback(connection)
+        return Outcome(error=error)
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
