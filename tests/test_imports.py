@@ -99,6 +99,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "stamina",
         "aiohttp.ClientError",
     },
+    "cogs.files": {"aiohttp", "discord"},
     "sandbox": {"sandbox", "aiohttp", "PIL"},
     "sandbox.demo": ANYTHING,
     "sandbox.screenshots": {"sandbox", "playwright"},
