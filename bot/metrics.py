@@ -105,12 +105,12 @@ class Metrics:
             context.began = time.perf_counter()
 
         async def end(_: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestEndParams) -> None:
-            self._note(to, done.method, done.url.authority, str(done.response.status), context)
+            self._note(to, done, str(done.response.status), context)
 
         async def fail(
             _: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestExceptionParams
         ) -> None:
-            self._note(to, done.method, done.url.authority, type(done.exception).__name__, context)
+            self._note(to, done, type(done.exception).__name__, context)
 
         trace.on_request_start.append(begin)
         trace.on_request_end.append(end)
@@ -118,10 +118,14 @@ class Metrics:
         return trace
 
     def _note(
-        self, to: str | Callable[[str], str], method: str, authority: str, status: str, context: SimpleNamespace
+        self,
+        to: str | Callable[[str], str],
+        done: aiohttp.TraceRequestEndParams | aiohttp.TraceRequestExceptionParams,
+        status: str,
+        context: SimpleNamespace,
     ) -> None:
-        side = to if isinstance(to, str) else to(authority)
-        count, duration = self._of_request(side, method, status)
+        side = to if isinstance(to, str) else to(done.url.authority)
+        count, duration = self._of_request(side, done.method, status)
         count.inc()
         duration.observe(time.perf_counter() - context.began)
 
