@@ -14,10 +14,10 @@ from typing import Any, Self
 
 import aiohttp
 import discord
-from discord import ui
 
 from bot.jobs import ReplyAddress
 from cogs import render, words
+from cogs.components import Layout, View
 from cogs.language import ENGLISH
 from cogs.messages import NOBODY, Messages, Shown
 
@@ -77,15 +77,15 @@ class Answer:
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 _log.warning("could not defer: %s", error)
 
-    async def show(self, view: ui.LayoutView) -> Shown:
+    async def show(self, card: Layout) -> Shown:
         """Show the card. Raises NotShown."""
         async with self._lock:
             if self._deferred:
-                return await self._edit_original(view)
+                return await self._edit_original(card)
             try:
                 # Discord takes no answer after 3 seconds, so trying for longer would only hold the money.
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    message_id = await self._send(view)
+                    message_id = await self._send(card)
             except discord.HTTPException as error:
                 if error.code != _ALREADY_ACKNOWLEDGED and error.status < 500:
                     raise NotShown(surely=True) from error
@@ -97,10 +97,13 @@ class Answer:
             return await self._look_for_it()
         return Shown(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
 
-    async def _send(self, view: ui.LayoutView) -> int | None:
+    async def _send(self, card: Layout) -> int | None:
         """The card as the answer; once more when the connection broke, since Discord accepts only one of the two."""
         respond = partial(
-            self._interaction.response.send_message, view=view, ephemeral=self._private, allowed_mentions=NOBODY
+            self._interaction.response.send_message,
+            view=View(card),
+            ephemeral=self._private,
+            allowed_mentions=NOBODY,
         )
         try:
             return (await respond()).message_id
@@ -110,31 +113,33 @@ class Answer:
 
     async def refuse(self, text: str) -> None:
         """Say privately why nothing was ordered."""
-        view = render.refused(text)
+        layout = render.refused(text)
         async with self._lock:
             try:
                 if not self._deferred:
-                    await self._interaction.response.send_message(view=view, ephemeral=True, allowed_mentions=NOBODY)
+                    await self._interaction.response.send_message(
+                        view=View(layout), ephemeral=True, allowed_mentions=NOBODY
+                    )
                 elif self._private:
-                    await self._edit_original(view)
+                    await self._edit_original(layout)
                 else:
-                    await self._refuse_after_public_deferral(view)
+                    await self._refuse_after_public_deferral(layout)
             except (discord.HTTPException, aiohttp.ClientError, OSError, NotShown) as error:
                 _log.info("a refusal could not be shown: %s", error)
 
-    async def _refuse_after_public_deferral(self, view: ui.LayoutView) -> None:
+    async def _refuse_after_public_deferral(self, layout: Layout) -> None:
         # The first message after a deferral takes its place and stays public, and a deferral that is deleted may take
         # every further message with it (discord-api-docs #2866, #2739, #3087). So: a word that tells nothing, then the
         # refusal, and away with the word.
         await self._edit_original(render.note(words.ANSWERED_PRIVATELY()))
         try:
-            await self._interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY)
+            await self._interaction.followup.send(view=View(layout), ephemeral=True, allowed_mentions=NOBODY)
         finally:
             await self._interaction.delete_original_response()
 
-    async def _edit_original(self, view: ui.LayoutView) -> Shown:
+    async def _edit_original(self, layout: Layout) -> Shown:
         try:
-            return await self._messages.edit(address_of(self._interaction), view, by_token=True)
+            return await self._messages.edit(address_of(self._interaction), layout, by_token=True)
         except discord.HTTPException as error:
             raise NotShown(surely=error.status < 500) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -170,11 +175,11 @@ def address_of(
 
 
 async def tell(
-    interaction: discord.Interaction[Any], view: ui.LayoutView, *, files: list[discord.File] | None = None
+    interaction: discord.Interaction[Any], layout: Layout, *, files: list[discord.File] | None = None
 ) -> None:
     """A private message in answer to a command or a button; works whether or not it was answered before."""
     options: dict[str, Any] = {"files": files} if files else {}
     if interaction.response.is_done():
-        await interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NOBODY, **options)
+        await interaction.followup.send(view=View(layout), ephemeral=True, allowed_mentions=NOBODY, **options)
     else:
-        await interaction.response.send_message(view=view, ephemeral=True, allowed_mentions=NOBODY, **options)
+        await interaction.response.send_message(view=View(layout), ephemeral=True, allowed_mentions=NOBODY, **options)

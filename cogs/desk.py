@@ -19,6 +19,7 @@ from bot.service import JobService
 from cogs import audience, refusal_words, render
 from cogs.allowance import allowance_of
 from cogs.answer import Answer, NotShown, address_of
+from cogs.components import Layout
 from cogs.files import PostedFile
 from cogs.guards import Presses, member_of
 from cogs.messages import Messages
@@ -142,7 +143,7 @@ class Desk:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-    async def _show(self, answer: Answer, reply: Reply, card: render.Layout, *, began: float) -> bool:
+    async def _show(self, answer: Answer, reply: Reply, card: Layout, *, began: float) -> bool:
         """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
         try:
             shown = await asyncio.shield(answer.show(card))

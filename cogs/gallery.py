@@ -6,12 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import discord
-from discord import ui
-
 from bot.jobs import GalleryPage
 from bot.quota import format_usd
-from cogs import render, words
+from cogs import components, render, words
+from cogs.components import Component, Layout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,31 +28,31 @@ def page_of(
     *,
     one_model: bool,
     upscale_usd_micros: int | None = None,
-) -> render.Layout:
+) -> Layout:
     """A page of a member's own pictures."""
     jobs = page.reply.jobs
     first = jobs[0]
     title = words.HISTORY_TITLE(number=page.number, total=page.total)
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}")]
-    shown = [discord.MediaGalleryItem(picture.url, description=picture.alt_text) for picture in pictures if picture.url]
+    parts = [components.text(f"### {title}")]
+    shown = [components.picture(picture.url, picture.alt_text) for picture in pictures if picture.url]
     if shown:
-        parts.append(ui.MediaGallery(*shown))
+        parts.append(components.gallery(*shown))
     if missing := list(dict.fromkeys(picture.missing for picture in pictures if picture.missing)):
-        parts.append(ui.TextDisplay("\n".join(missing)))
+        parts.append(components.text("\n".join(missing)))
     if first.erased_at is None:
         recipe = render.recipe_line(first, render.PROMPT_SHOWN_CHARACTERS)
-        parts.append(ui.TextDisplay(words.block(recipe, render.PROMPT_SHOWN_CHARACTERS)))
-    parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+        parts.append(components.text(words.block(recipe, render.PROMPT_SHOWN_CHARACTERS)))
+    parts.append(components.text("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button
         for button in render.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
-        if (shown if button.label == words.EDIT() else first.erased_at is None)
+        if (shown if button["label"] == words.EDIT() else first.erased_at is None)
     ]
     if actions:
-        parts.append(ui.ActionRow(*actions))
+        parts.append(components.row(*actions))
     if turns := _turns(page, one_model=one_model):
-        parts.append(ui.ActionRow(*turns))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+        parts.append(components.row(*turns))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
 def _facts(page: GalleryPage, model_label: str) -> list[str]:
@@ -69,14 +67,14 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
     return [" · ".join(facts), " · ".join(where)]
 
 
-def _turns(page: GalleryPage, *, one_model: bool) -> list[ui.Button[ui.LayoutView]]:
+def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
     """Both ways, so that each keeps its place while somebody leafs through; the one that leads nowhere is grey."""
     if page.newer_id is None and page.older_id is None:
         return []
     return [
-        ui.Button(label=label, custom_id=custom_id(reply_id, page.reply.user_id, one_model=one_model))
+        components.button(label, custom_id(reply_id, page.reply.user_id, one_model=one_model))
         if reply_id is not None
-        else ui.Button(label=label, custom_id=f"history:end:{label}", disabled=True)
+        else components.button(label, f"history:end:{label}", disabled=True)
         for label, reply_id in ((words.NEWER(), page.newer_id), (words.OLDER(), page.older_id))
     ]
 

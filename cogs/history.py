@@ -17,6 +17,7 @@ from bot.jobs import Job, Picture, Reply
 from cogs import gallery, render, suggestions, upscale, words
 from cogs.allowance import allowance_of
 from cogs.answer import tell
+from cogs.components import Layout, View
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.files import upload
@@ -128,8 +129,10 @@ class _Page:
         self._files.append(upload(fitted.data, name, render.alt_text(job)))
         return f"attachment://{name}"
 
-    async def _edit(self, view: ui.LayoutView) -> None:
-        await self._interaction.edit_original_response(view=view, attachments=self._files, allowed_mentions=NOBODY)
+    async def _edit(self, layout: Layout) -> None:
+        await self._interaction.edit_original_response(
+            view=View(layout), attachments=self._files, allowed_mentions=NOBODY
+        )
 
 
 def _nothing(model_id: str | None, reply_id: str | None) -> str:

@@ -15,6 +15,7 @@ from cogs import jobs_page, render, words
 from cogs import moderation_words as say
 from cogs.answer import tell
 from cogs.buttons import CANCEL_WORDS, cancel_all
+from cogs.components import Layout, View
 from cogs.controls import Control, Form
 from cogs.desk import Desk
 from cogs.guards import require_moderator
@@ -59,9 +60,9 @@ class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUS
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        await interaction.response.edit_message(view=await self._page(guild_id))
+        await interaction.response.edit_message(view=View(await self._page(guild_id)))
 
-    async def _page(self, guild_id: int) -> render.Layout:
+    async def _page(self, guild_id: int) -> Layout:
         if self._before is None:
             return await _first_page(self.desk, guild_id)
         is_recent = self._part == jobs_page.RECENT
@@ -129,7 +130,7 @@ _OUTCOMES = {
 }
 
 
-async def _first_page(desk: Desk, guild_id: int) -> render.Layout:
+async def _first_page(desk: Desk, guild_id: int) -> Layout:
     return jobs_page.page(
         running=await _part(desk, guild_id, finished=False, before=None),
         recent=await _part(desk, guild_id, finished=True, before=None),

@@ -7,13 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-import discord
-from discord import ui
-
 from bot.jobs import Reply
 from bot.quota import format_usd
+from cogs import components, render, words
 from cogs import moderation_words as say
-from cogs import render, words
+from cogs.components import Component, Layout
 
 PAGE = 8
 """Commands in each part of a page."""
@@ -36,28 +34,28 @@ class Part:
         return cls(replies=found[:PAGE], more=len(found) > PAGE)
 
 
-def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> render.Layout:
+def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> Layout:
     """What is under way, each with a choice to cancel it, and what has ended."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.JOBS_TITLE()}")]
-    buttons: list[ui.Button[ui.LayoutView]] = []
+    parts = [components.text(f"### {say.JOBS_TITLE()}")]
+    buttons: list[Component] = []
     if not first:
-        buttons.append(ui.Button(label=words.NEWEST(), custom_id=custom_id(RECENT, None)))
+        buttons.append(components.button(words.NEWEST(), custom_id(RECENT, None)))
     if running is not None:
         lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
-        parts.append(ui.TextDisplay("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
+        parts.append(components.text("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
         if running.replies:
-            parts.append(ui.ActionRow(_choice(running.replies, label)))
+            parts.append(components.row(_choice(running.replies, label)))
         if running.more:
             oldest = running.replies[-1].created_at
-            buttons.append(ui.Button(label=say.JOBS_MORE_RUNNING(), custom_id=custom_id(RUNNING, oldest)))
+            buttons.append(components.button(say.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
     if recent is not None:
         lines = [_line(reply, label) for reply in recent.replies]
-        parts.append(ui.TextDisplay("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
+        parts.append(components.text("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
         if recent.more:
-            buttons.append(ui.Button(label=words.OLDER(), custom_id=custom_id(RECENT, recent.replies[-1].created_at)))
+            buttons.append(components.button(words.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
     if buttons:
-        parts.append(ui.ActionRow(*buttons))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+        parts.append(components.row(*buttons))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
 CUSTOM_ID = re.compile(r"jobs:(?P<part>running|recent):(?P<before>\d{1,16})")
@@ -91,11 +89,9 @@ def _price(reply: Reply) -> str:
     return format_usd(charged) if charged else words.NOT_CHARGED()
 
 
-def _choice(replies: Sequence[Reply], label: Label) -> ui.Select[ui.LayoutView]:
+def _choice(replies: Sequence[Reply], label: Label) -> Component:
     options = [
-        discord.SelectOption(
-            label=words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), value=reply.id
-        )
+        (words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.id)
         for number, reply in enumerate(replies, start=1)
     ]
-    return ui.Select(custom_id="jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)
+    return components.choice("jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)

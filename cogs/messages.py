@@ -9,23 +9,28 @@ through all of them whenever a new one comes: beside thousands of running jobs t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import discord
-from discord import ui
-from discord.http import Route, handle_message_parameters
+from discord.http import Route
 from discord.webhook.async_ import async_context
 
 from bot.jobs import ReplyAddress
+from cogs.components import Layout
 from cogs.files import PostedFile, files_of, ids_of
 
 TOKEN_MARGIN = timedelta(minutes=2)
 """The token dies 15 minutes after the command; from the 13th on we no longer rely on it."""
 
 NOBODY = discord.AllowedMentions.none()
+_NOTIFY_NOBODY: Mapping[str, Any] = NOBODY.to_dict()
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
+_COMPONENTS_V2 = 1 << 15
+"""The flag of a message that is nothing but components."""
 
 _FILE_TOO_LARGE = 40005
 
@@ -49,7 +54,7 @@ class Messages:
     async def edit(
         self,
         address: ReplyAddress,
-        view: ui.LayoutView,
+        layout: Layout,
         *,
         files: Sequence[discord.File] = (),
         by_token: bool,
@@ -60,7 +65,7 @@ class Messages:
         `overtake` when an edit through the token may be under way that this one must not wait for.
         """
         if by_token and not overtake:
-            return _shown(await self._edit_by_webhook(address, view, files))
+            return _shown(await self._edit_by_webhook(address, _message(layout, files), files))
         if by_token:
             route = Route(
                 "PATCH",
@@ -75,32 +80,30 @@ class Messages:
                 channel_id=address.channel_id,
                 message_id=address.message_id,
             )
-        return _shown(await self._send(route, view, files))
+        return _shown(await self._send(route, _message(layout, files), files))
 
     async def _edit_by_webhook(
-        self, address: ReplyAddress, view: ui.LayoutView, files: Sequence[discord.File]
+        self, address: ReplyAddress, message: dict[str, Any], files: Sequence[discord.File]
     ) -> dict[str, Any]:
         assert address.token is not None, "whoever edits through a token has one"
         webhook = discord.Webhook.partial(address.application_id, address.token, client=self._client)
-        options: dict[str, Any] = {"attachments": list(files)} if files else {}
-        with handle_message_parameters(view=view, allowed_mentions=NOBODY, **options) as parameters:
-            # What Webhook.edit_message does, without making the answer into a message that nobody wants.
-            message = await async_context.get().edit_original_interaction_response(
-                address.application_id,
-                address.token,
-                session=webhook.session,
-                proxy=webhook.proxy,
-                proxy_auth=webhook.proxy_auth,
-                payload=parameters.payload,
-                multipart=parameters.multipart,
-                files=parameters.files,
-            )
-        return cast("dict[str, Any]", message)
+        # What Webhook.edit_message does, without making the answer into a message that nobody wants.
+        answer = await async_context.get().edit_original_interaction_response(
+            address.application_id,
+            address.token,
+            session=webhook.session,
+            proxy=webhook.proxy,
+            proxy_auth=webhook.proxy_auth,
+            payload=None if files else message,
+            multipart=_form(message, files) if files else None,
+            files=files,
+        )
+        return cast("dict[str, Any]", answer)
 
     async def post(
         self,
         channel_id: int,
-        view: ui.LayoutView,
+        layout: Layout,
         *,
         files: Sequence[discord.File] = (),
         nonce: str,
@@ -108,9 +111,9 @@ class Messages:
     ) -> Shown:
         """A new message that notifies `notify` and nobody else. The same `nonce` within minutes posts only once."""
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
-        users = [] if notify is None else [discord.Object(notify)]
-        only_them = discord.AllowedMentions(everyone=False, roles=False, replied_user=False, users=users)
-        return _shown(await self._send(route, view, files, allowed_mentions=only_them, nonce=nonce[:25]))
+        only_them = {"parse": [], "users": [] if notify is None else [notify]}
+        message = _message(layout, files, notify=only_them) | {"nonce": nonce[:25], "enforce_nonce": True}
+        return _shown(await self._send(route, message, files))
 
     async def open_direct_channel(self, user_id: int) -> int:
         """The channel for direct messages to a user."""
@@ -154,22 +157,10 @@ class Messages:
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
         return files_of(message)
 
-    async def _send(
-        self,
-        route: Route,
-        view: ui.LayoutView,
-        files: Sequence[discord.File],
-        *,
-        allowed_mentions: discord.AllowedMentions = NOBODY,
-        nonce: str | None = None,
-    ) -> dict[str, Any]:
-        options: dict[str, Any] = {"attachments": list(files)} if files else {}
-        if nonce is not None:
-            options["nonce"] = nonce
-        with handle_message_parameters(view=view, allowed_mentions=allowed_mentions, **options) as parameters:
-            if parameters.files:
-                return await self._client.http.request(route, files=parameters.files, form=parameters.multipart)
-            return await self._client.http.request(route, json=parameters.payload)
+    async def _send(self, route: Route, message: dict[str, Any], files: Sequence[discord.File]) -> dict[str, Any]:
+        if files:
+            return await self._client.http.request(route, files=files, form=_form(message, files))
+        return await self._client.http.request(route, json=message)
 
 
 def is_too_large(error: discord.HTTPException) -> bool:
@@ -180,6 +171,30 @@ def is_too_large(error: discord.HTTPException) -> bool:
 def token_is_alive(address: ReplyAddress) -> bool:
     """Whether edits through the command's token can be relied on."""
     return address.token is not None and datetime.now(UTC) < address.token_expires_at - TOKEN_MARGIN
+
+
+def _message(
+    layout: Layout, files: Sequence[discord.File], *, notify: Mapping[str, Any] = _NOTIFY_NOBODY
+) -> dict[str, Any]:
+    """A message as Discord takes it. What it had attached is replaced by `files`, or stays where there are none."""
+    message = {"components": layout, "flags": _COMPONENTS_V2, "tts": False, "allowed_mentions": notify}
+    if files:
+        message["attachments"] = [file.to_dict(index) for index, file in enumerate(files)]
+    return message
+
+
+def _form(message: dict[str, Any], files: Sequence[discord.File]) -> list[dict[str, Any]]:
+    """The same with its files, field by field."""
+    parts = [
+        {
+            "name": f"files[{index}]",
+            "value": file.fp,
+            "filename": file.filename,
+            "content_type": "application/octet-stream",
+        }
+        for index, file in enumerate(files)
+    ]
+    return [{"name": "payload_json", "value": _to_json(message)}, *parts]
 
 
 def _shown(message: dict[str, Any]) -> Shown:

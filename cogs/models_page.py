@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from discord import ui
-
 from bot.models import Model
 from bot.quota import format_usd
-from cogs import fact_words, render, words
+from cogs import components, fact_words, render, words
 from cogs import usage_words as say
+from cogs.components import Layout
 from cogs.language import option_name
 
 MODELS_TEXT_CHARACTERS = 3_600
 
 
-def models(offered: Sequence[Model]) -> render.Layout:
+def models(offered: Sequence[Model]) -> Layout:
     """Everything that can be ordered here, a line each, cheapest first."""
     lines: list[str] = []
     for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
@@ -26,15 +25,15 @@ def models(offered: Sequence[Model]) -> render.Layout:
     while len(text) > MODELS_TEXT_CHARACTERS:
         lines.pop()
         text = "\n".join([*lines, "…"])
-    parts: list[ui.Item[ui.LayoutView]] = [
-        ui.TextDisplay(f"### {say.MODELS_TITLE()}"),
-        ui.TextDisplay(text),
-        ui.TextDisplay(f"-# {say.MODELS_HINT()}"),
+    parts = [
+        components.text(f"### {say.MODELS_TITLE()}"),
+        components.text(text),
+        components.text(f"-# {say.MODELS_HINT()}"),
     ]
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
-def model(item: Model) -> render.Layout:
+def model(item: Model) -> Layout:
     """What one model can do and what it costs."""
     can = ", ".join(say.MODEL_MODES[mode]() for mode in item.modes if mode in say.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]

@@ -17,6 +17,7 @@ from discord.ext import commands
 
 from bot.errors import StillUnderWay, StoreError
 from cogs import privacy_page, render, words
+from cogs.components import Layout, View
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.files import upload
@@ -90,7 +91,7 @@ class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page
         await interaction.response.defer()
         await _edit(interaction, await self._answer(interaction))
 
-    async def _answer(self, interaction: discord.Interaction[Any]) -> render.Layout:
+    async def _answer(self, interaction: discord.Interaction[Any]) -> Layout:
         if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
             return render.refused(words.ERASE_STALE())
         if self._choice != "erase":
@@ -122,8 +123,8 @@ def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
     return f"{EXPORT_FILE}.gz", gzip.compress(data)
 
 
-async def _edit(interaction: discord.Interaction[Any], view: ui.LayoutView, *files: discord.File) -> None:
-    await interaction.edit_original_response(view=view, attachments=files, allowed_mentions=NOBODY)
+async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: discord.File) -> None:
+    await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NOBODY)
 
 
 def install(client: discord.Client, desk: Desk) -> None:

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import re
 
-import discord
-from discord import ui
-
-from cogs import render, words
+from cogs import components, render, words
+from cogs.components import Layout
 
 
-def export(filename: str) -> render.Layout:
+def export(filename: str) -> Layout:
     """The file with a member's data."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(words.EXPORT_READY()), ui.File(f"attachment://{filename}")]
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    parts = [components.text(words.EXPORT_READY()), components.file(filename)]
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
-def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> render.Layout:
+def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> Layout:
     """What goes, what stays, and two buttons."""
     text = words.ERASE_ASK(
         commands=words.COMMANDS(commands), pictures=words.PICTURES(pictures), servers=words.SERVERS(servers)
     )
-    erase = ui.Button[ui.LayoutView](
-        label=words.ERASE(),
-        style=discord.ButtonStyle.danger,
-        custom_id=custom_id("erase", user_id, asked_at),
-    )
-    keep = ui.Button[ui.LayoutView](label=words.ERASE_NOT(), custom_id=custom_id("keep", user_id, asked_at))
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(text), ui.ActionRow(erase, keep)]
-    return render.Layout(ui.Container(*parts, accent_colour=render.REFUSAL_ACCENT))
+    erase = components.button(words.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
+    keep = components.button(words.ERASE_NOT(), custom_id("keep", user_id, asked_at))
+    parts = [components.text(text), components.row(erase, keep)]
+    return components.framed(parts, accent=render.REFUSAL_ACCENT)
 
 
 def custom_id(choice: str, user_id: int, asked_at: int) -> str:

@@ -14,6 +14,7 @@ from bot.quota import LimitSubject, Period, Quota, format_usd, parse_usd
 from cogs import quota_page, render, words
 from cogs import usage_words as say
 from cogs.answer import tell
+from cogs.components import Layout, View
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.guards import member_of, require_moderator, require_own_role
@@ -319,10 +320,10 @@ class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.A
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
         page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
-        await interaction.response.edit_message(view=page)
+        await interaction.response.edit_message(view=View(page))
 
 
-async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> render.Layout:
+async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> Layout:
     entries = await desk.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
     return quota_page.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE)
 

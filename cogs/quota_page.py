@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from discord import ui
-
 from bot.audit import AuditEntry
 from bot.quota import Balance, Cap, format_usd
-from cogs import render, words
+from cogs import components, render, words
 from cogs import usage_words as say
+from cogs.components import Layout
 from cogs.record_words import change
 from cogs.usage_page import balance_lines
 
 
-def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> render.Layout:
+def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> Layout:
     """A member's limit as a moderator sees it."""
     lines = [f"### {say.QUOTA_OF(subject=mention)}", balance_lines(balance, say.SOURCES_FOR_MODERATORS)]
     if blocked:
@@ -26,17 +25,17 @@ def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) 
     return render.note("\n".join(lines))
 
 
-def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> render.Layout:
+def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
     """A page of the record of changes; the button leads to older ones."""
     lines = [f"### {say.AUDIT_TITLE()}"]
     lines.extend(_audit_line(entry) for entry in entries)
     if not entries:
         lines.append(say.AUDIT_EMPTY())
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay("\n".join(lines))]
+    parts = [components.text("\n".join(lines))]
     if more:
-        older = ui.Button[ui.LayoutView](label=words.OLDER(), custom_id=audit_custom_id(entries[-1].id, user_id))
-        parts.append(ui.ActionRow(older))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+        older = components.button(words.OLDER(), audit_custom_id(entries[-1].id, user_id))
+        parts.append(components.row(older))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
 def audit_custom_id(before_id: int, user_id: int | None) -> str:

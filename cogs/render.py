@@ -12,13 +12,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import discord
-from discord import ui
-
 from bot.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.observer import ReplyView
 from bot.quota import format_usd
-from cogs import fact_words, words
+from cogs import components, fact_words, words
+from cogs.components import Component, Layout
 from cogs.language import Phrase, option_name, speaking
 from cogs.usage_words import FORMER_MEMBER
 
@@ -59,21 +57,9 @@ class ShownPicture:
     original_url: str | None = None
 
 
-class Layout(ui.LayoutView):
-    """A finished layout. Its buttons are answered by their custom ids (see buttons.py), never by this object."""
-
-    def __init__(self, *items: ui.Item[ui.LayoutView]) -> None:
-        super().__init__(timeout=None)
-        for item in items:
-            self.add_item(item)
-        # Nothing dispatches to this object, so discord.py need not remember it for every message ever sent.
-        self.stop()
-
-
 def note(*paragraphs: str, accent: int = NOTE_ACCENT) -> Layout:
     """A short private message in the look of the card."""
-    texts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(text) for text in paragraphs]
-    return Layout(ui.Container(*texts, accent_colour=accent))
+    return components.framed([components.text(text) for text in paragraphs], accent=accent)
 
 
 def refused(text: str) -> Layout:
@@ -99,9 +85,9 @@ def card(
     with speaking(view.reply.address.language):
         parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
         if mention:
-            parts.insert(0, ui.TextDisplay(words.READY_FOR(mention=mention)))
+            parts.insert(0, components.text(words.READY_FOR(mention=mention)))
         parts.extend(rows(_buttons(view, status_of(view.reply))))
-    return Layout(ui.Container(*parts, accent_colour=accent(view)))
+    return components.framed(parts, accent=accent(view))
 
 
 def accent(view: ReplyView) -> int:
@@ -109,25 +95,23 @@ def accent(view: ReplyView) -> int:
     return _LOOKS[status_of(view.reply)].accent
 
 
-def body(
-    view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
-) -> list[ui.Item[ui.LayoutView]]:
+def body(view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False) -> list[Component]:
     """What a card says and shows, without its buttons, in whatever language is spoken."""
     status = status_of(view.reply)
     look = _LOOKS[status]
     title = f"### {look.emoji} {' · '.join([look.word(), *_headline_details(view, status)])}"
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(title)]
+    parts = [components.text(title)]
     if hide_prompt or _moderated(view):
-        parts.append(ui.TextDisplay(f"-# {words.PROMPT_HIDDEN()}"))
+        parts.append(components.text(f"-# {words.PROMPT_HIDDEN()}"))
     else:
-        parts.append(ui.TextDisplay(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
+        parts.append(components.text(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
     parts.extend(_explanations(view, status))
     if pictures:
         parts.append(_gallery(pictures))
         parts.extend(_smaller_copies(pictures))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(ui.MediaGallery(discord.MediaGalleryItem(preview, description=words.PREVIEW())))
-    parts.append(ui.TextDisplay("\n".join(f"-# {line}" for line in _facts(view, status))))
+        parts.append(components.gallery(components.picture(preview, words.PREVIEW())))
+    parts.append(components.text("\n".join(f"-# {line}" for line in _facts(view, status))))
     return parts
 
 
@@ -161,7 +145,7 @@ def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
     return details
 
 
-def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutView]]:
+def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
     """Why something failed or what is being checked."""
     lines: list[str] = []
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
@@ -180,7 +164,7 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[ui.Item[ui.LayoutV
         lines.append(words.CANCELLED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
     lines.extend(fact_words.hint(failure) for failure in hints)
-    return [ui.TextDisplay("\n".join(lines))] if lines else []
+    return [components.text("\n".join(lines))] if lines else []
 
 
 def _facts(view: ReplyView, status: JobStatus) -> list[str]:
@@ -231,18 +215,15 @@ def _price(view: ReplyView, status: JobStatus) -> str:
     return words.COSTS(amount=f"**{format_usd(reserved)}**")
 
 
-def _gallery(pictures: Sequence[ShownPicture]) -> ui.MediaGallery[ui.LayoutView]:
-    return ui.MediaGallery(
-        *(
-            discord.MediaGalleryItem(f"attachment://{picture.filename}", description=picture.alt_text)
-            for picture in pictures
-        )
+def _gallery(pictures: Sequence[ShownPicture]) -> Component:
+    return components.gallery(
+        *[components.picture(components.attached(picture.filename), picture.alt_text) for picture in pictures]
     )
 
 
-def _smaller_copies(pictures: Sequence[ShownPicture]) -> list[ui.Item[ui.LayoutView]]:
+def _smaller_copies(pictures: Sequence[ShownPicture]) -> list[Component]:
     links = [f"[{words.ORIGINAL()}]({picture.original_url})" for picture in pictures if picture.original_url]
-    return [ui.TextDisplay(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
+    return [components.text(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
 
 
 def _moderated(view: ReplyView) -> bool:
@@ -274,13 +255,13 @@ def upscale_id(job_id: str, number: int, amount_usd_micros: int) -> str:
 UPSCALE_ID = re.compile(r"upscale:(?P<job_id>[0-9a-f]{24}):(?P<number>\d{1,2}):(?P<amount>\d{1,15})")
 
 
-def rows(buttons: Sequence[ui.Button[ui.LayoutView]]) -> list[ui.ActionRow[ui.LayoutView]]:
+def rows(buttons: Sequence[Component]) -> list[Component]:
     """As Discord takes them: five beside each other, and three where that makes better lines."""
     across = 5 if len(buttons) <= 5 else 3
-    return [ui.ActionRow(*buttons[start : start + across]) for start in range(0, len(buttons), across)]
+    return [components.row(*buttons[start : start + across]) for start in range(0, len(buttons), across)]
 
 
-def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView]]:
+def _buttons(view: ReplyView, status: JobStatus) -> list[Component]:
     first = view.jobs[0].job
     if not view.reply.is_final:
         if status is JobStatus.UNCERTAIN:
@@ -289,11 +270,11 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[ui.Button[ui.LayoutView
     if status is not JobStatus.SUCCEEDED:
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
-    buttons.append(_button("delete", words.DELETE(), first, style=discord.ButtonStyle.danger))
+    buttons.append(_button("delete", words.DELETE(), first, style=components.RED))
     return buttons
 
 
-def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[ui.Button[ui.LayoutView]]:
+def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[Component]:
     """What can be made of a result: first what costs money and says how much."""
     first, price = jobs[0], _price_of(jobs)
     best = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
@@ -301,32 +282,30 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     buttons = [order_button(action, first.id, price) for action in (AGAIN, VARY)]
     if upscale_usd_micros is not None:
         label = words.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
-        buttons.append(ui.Button(label=label, custom_id=upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))
+        buttons.append(components.button(label, upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))
     buttons.append(_button("edit", words.EDIT(), best))
     buttons.append(_button("recipe", words.RECIPE(), first))
     return buttons
 
 
-def order_button(action: str, job_id: str, amount_usd_micros: int) -> ui.Button[ui.LayoutView]:
+def order_button(action: str, job_id: str, amount_usd_micros: int) -> Component:
     """Orders what was ordered before, AGAIN as it was or to VARY it, at the price it says."""
     label = _PRICED[action](amount=format_usd(amount_usd_micros))
-    return ui.Button(label=label, custom_id=custom_id(action, job_id, amount_usd_micros))
+    return components.button(label, custom_id(action, job_id, amount_usd_micros))
 
 
-def question(text: str, *buttons: ui.Button[ui.LayoutView]) -> Layout:
+def question(text: str, *buttons: Component) -> Layout:
     """Private; each button is an answer."""
-    parts = [ui.TextDisplay[ui.LayoutView](text), *rows(buttons)]
-    return Layout(ui.Container(*parts, accent_colour=NOTE_ACCENT))
+    parts = [components.text(text), *rows(buttons)]
+    return components.framed(parts, accent=NOTE_ACCENT)
 
 
 def _price_of(jobs: Sequence[Job]) -> int:
     return sum(job.reserved_usd_micros for job in jobs)
 
 
-def _button(
-    action: str, label: str, job: Job, *, style: discord.ButtonStyle = discord.ButtonStyle.secondary
-) -> ui.Button[ui.LayoutView]:
-    return ui.Button(label=label, style=style, custom_id=custom_id(action, job.id))
+def _button(action: str, label: str, job: Job, *, style: int = components.GREY) -> Component:
+    return components.button(label, custom_id(action, job.id), style=style)
 
 
 # -- names and descriptions of attached pictures ------------------------------------------------------------------

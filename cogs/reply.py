@@ -14,11 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import aiohttp
 import discord
-from discord import ui
 
 from bot.errors import LedgerError, MediaError, StoreError
 from bot.jobs import Delivery, JobStatus, Reply, ReplyAddress
@@ -27,6 +25,7 @@ from bot.patience import persistently, written
 from bot.service import JobService
 from bot.supervisor import Supervisor
 from cogs import render
+from cogs.components import Layout
 from cogs.files import upload
 from cogs.language import speak
 from cogs.messages import Messages, Shown, is_too_large, token_is_alive
@@ -158,7 +157,7 @@ class _Editor:
         self.reply_id = reply_id
         self.address: ReplyAddress  # as of the newest look: known once `run` has begun
         self.has_news = False
-        self._woken: asyncio.Event | None = None  # only while it waits: an event is large, and most editors rest
+        self._woken: asyncio.Future[None] | None = None  # only while it waits, and most editors rest
         self.at_work = False
         self.is_over = False
         self._service = service
@@ -173,8 +172,8 @@ class _Editor:
     def note_news(self) -> None:
         """There is something newer than what was last looked at."""
         self.has_news = True
-        if self._woken is not None:
-            self._woken.set()
+        if self._woken is not None and not self._woken.done():
+            self._woken.set_result(None)
 
     async def run(self) -> None:
         """Until the message shows what is known now."""
@@ -194,13 +193,13 @@ class _Editor:
             if not self.has_news:
                 return
 
-    async def _keep_shown(self, card: render.Layout) -> None:
+    async def _keep_shown(self, card: Layout) -> None:
         """Show a state that is not the last, unless it looks like what is shown, until it is through or not the newest.
 
         There is at most one such edit under way, and at most one a second.
         """
         loop = asyncio.get_running_loop()
-        looks = hash(json.dumps(card.to_components()))  # thousands of editors wait at a time, each with what it shows
+        looks = hash(json.dumps(card))  # thousands of editors wait at a time, each with what it shows
         while not self.has_news:
             busy = self._is_showing()
             if looks != self._shown and not busy and loop.time() >= self._next_edit_at:
@@ -215,22 +214,20 @@ class _Editor:
 
     async def _wait(self, seconds: float | None) -> None:
         """Until there is news, the edit under way is through, or the time has come."""
-        self._woken = asyncio.Event()
-        news = asyncio.ensure_future(self._woken.wait())
-        waiting_for: set[asyncio.Future[Any]] = {news}
+        self._woken = asyncio.get_running_loop().create_future()
+        waiting_for: set[asyncio.Future[None]] = {self._woken}
         if self._status_edit is not None and not self._status_edit.done():
             waiting_for.add(self._status_edit)
         try:
             await asyncio.wait(waiting_for, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            news.cancel()
             self._woken = None
 
     def _is_showing(self) -> bool:
         """Whether a status edit is under way."""
         return self._status_edit is not None and not self._status_edit.done()
 
-    async def _show_status(self, card: render.Layout) -> None:
+    async def _show_status(self, card: Layout) -> None:
         """One status edit. It is worth no second try: a newer state is on its way."""
         by_token = token_is_alive(self.address)
         if not by_token and (self.address.private or self.address.message_id is None):
@@ -347,9 +344,7 @@ class _Editor:
                 raise
             return None  # a channel that may be written to but not read
 
-    async def _post(
-        self, channel_id: int, layout: ui.LayoutView, attachments: list[_Attachment], user_id: int
-    ) -> Shown:
+    async def _post(self, channel_id: int, layout: Layout, attachments: list[_Attachment], user_id: int) -> Shown:
         return await self._messages.post(
             channel_id, layout, files=_files(attachments), nonce=self.reply_id, notify=user_id
         )

@@ -21,12 +21,12 @@ from bot.service import JobService
 from cogs import report_page
 from cogs.answer import tell
 from cogs.audience import language_of_server
+from cogs.components import Layout, View
 from cogs.controls import Control
 from cogs.files import upload
 from cogs.guards import require_moderator
 from cogs.language import speaking
 from cogs.messages import NOBODY
-from cogs.render import Layout
 from cogs.report_page import Spending
 
 _log = logging.getLogger(__name__)
@@ -46,10 +46,10 @@ class Reports:
         guild_id = require_moderator(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         spending = await self._spending(guild_id, period, datetime.now(UTC))
-        view, files = await self._made(interaction.guild, spending)
+        layout, files = await self._made(interaction.guild, spending)
         if files:
-            view.add_item(report_page.post_row(spending))
-        await tell(interaction, view, files=files)
+            layout.append(report_page.post_row(spending))
+        await tell(interaction, layout, files=files)
 
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
         """The period around that moment, for everybody, as the books are now."""
@@ -58,8 +58,8 @@ class Reports:
         policy = await self._service.store.policy(guild_id)
         spending = await self._spending(guild_id, period, moment)
         with speaking(language_of_server(policy, interaction.guild_locale)):
-            view, files = await self._made(interaction.guild, spending)
-        await interaction.followup.send(view=view, files=files, allowed_mentions=NOBODY)
+            layout, files = await self._made(interaction.guild, spending)
+        await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NOBODY)
 
     async def _spending(self, guild_id: int, period: Period, moment: datetime) -> Spending:
         zone = await self._service.store.time_zone(guild_id)
@@ -84,8 +84,8 @@ class Reports:
             picture = await self._charts.draw(report_page.chart(spending, names))
             if picture is not None:
                 files[report_page.CHART_FILE] = picture
-        view = report_page.page(spending, files)
-        return view, [upload(data, name) for name, data in files.items()]
+        layout = report_page.page(spending, files)
+        return layout, [upload(data, name) for name, data in files.items()]
 
 
 async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, Label]:

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-import discord
-from discord import ui
-
 from bot.chart import Chart, Label, Row, Stack
 from bot.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
-from cogs import render, words
+from cogs import components, render, words
 from cogs import usage_words as say
+from cogs.components import Component, Layout
 from cogs.language import ENGLISH, speaking
 
 CHART_FILE = "spending.png"
@@ -63,7 +61,7 @@ class Spending:
 # -- the message ------------------------------------------------------------------------------------------
 
 
-def page(spending: Spending, files: Iterable[str]) -> render.Layout:
+def page(spending: Spending, files: Iterable[str]) -> Layout:
     """Totals by member and by model, with those of the chart and the tables that are there."""
     title = f"### {say.REPORT_TITLES[spending.period]()}"
     if not spending.report.lines:
@@ -83,20 +81,20 @@ def page(spending: Spending, files: Iterable[str]) -> render.Layout:
         ):
             spent, jobs = table.get(key, (0, 0))
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
-    parts: list[ui.Item[ui.LayoutView]] = [
-        ui.TextDisplay(f"{title}\n{total}"),
-        _picture(spending) if CHART_FILE in files else ui.TextDisplay(f"-# {say.REPORT_NO_CHART()}"),
-        ui.TextDisplay(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
-        ui.TextDisplay(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
+    parts = [
+        components.text(f"{title}\n{total}"),
+        _picture(spending) if CHART_FILE in files else components.text(f"-# {say.REPORT_NO_CHART()}"),
+        components.text(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
+        components.text(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
     ]
-    parts.extend(ui.File(f"attachment://{name}") for name in files if name != CHART_FILE)
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    parts.extend(components.file(name) for name in files if name != CHART_FILE)
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
-def post_row(spending: Spending) -> ui.ActionRow[ui.LayoutView]:
+def post_row(spending: Spending) -> Component:
     """The button that shows everybody in the channel what only a moderator sees."""
     custom_id = post_custom_id(spending.period, spending.window.start)
-    return ui.ActionRow(ui.Button[ui.LayoutView](label=say.REPORT_POST(), custom_id=custom_id))
+    return components.row(components.button(say.REPORT_POST(), custom_id))
 
 
 def post_custom_id(period: Period, start: datetime) -> str:
@@ -104,9 +102,9 @@ def post_custom_id(period: Period, start: datetime) -> str:
     return f"report:{period}:{int(start.timestamp())}"
 
 
-def _picture(spending: Spending) -> ui.MediaGallery[ui.LayoutView]:
+def _picture(spending: Spending) -> Component:
     alt_text = say.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
-    return ui.MediaGallery(discord.MediaGalleryItem(f"attachment://{CHART_FILE}", description=alt_text))
+    return components.gallery(components.picture(components.attached(CHART_FILE), alt_text))
 
 
 def _ranking(table: dict[str, tuple[int, int]]) -> str:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 
 import aiohttp
 import discord
-from discord import ui
 
 from bot.observer import ReplyView
 from bot.policy import Policy
 from bot.service import JobService
 from bot.supervisor import Supervisor
-from cogs import audience, moderation_words, render, words
+from cogs import audience, components, moderation_words, render, words
+from cogs.components import Layout
 from cogs.language import speak
 from cogs.messages import Messages, is_too_large
 
@@ -76,7 +76,7 @@ class ServerLog:
         guild = self._client.get_guild(guild_id)
         return audience.language_of_server(policy, None if guild is None else guild.preferred_locale)
 
-    async def post(self, channel_id: int, layout: ui.LayoutView, *, nonce: str) -> bool:
+    async def post(self, channel_id: int, layout: Layout, *, nonce: str) -> bool:
         """Post a notice; False when Discord does not take it."""
         try:
             await self._messages.post(channel_id, layout, nonce=nonce)
@@ -107,7 +107,7 @@ def trouble(guild: discord.Guild | None, policy: Policy) -> str:
     return moderation_words.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
 
 
-def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture]) -> render.Layout:
+def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.ShownPicture]) -> Layout:
     """Who and where, then what their card says."""
     address = view.reply.address
     who = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
@@ -116,4 +116,4 @@ def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.
     elif message_id is not None:
         who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
     parts = render.body(view, pictures=pictures, hide_prompt=address.private)
-    return render.Layout(ui.Container(ui.TextDisplay(" · ".join(who)), *parts, accent_colour=render.accent(view)))
+    return components.framed([components.text(" · ".join(who)), *parts], accent=render.accent(view))

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import discord
-from discord import ui
 
 from bot.models import Model
 from bot.policy import Policy
 from bot.quota import Quota
+from cogs import components, render, usage_words, words
 from cogs import moderation_words as say
-from cogs import render, usage_words, words
 from cogs.allowance import Allowance
 from cogs.audience import language_of_server
+from cogs.components import Layout
 from cogs.language import LANGUAGES, Phrase, language_for
 
 LINES_SHOWN = 25
@@ -45,17 +45,17 @@ class Overview:
     log_trouble: str = ""
 
 
-def overview(seen: Overview, case: Sequence[str]) -> render.Layout:
+def overview(seen: Overview, case: Sequence[str]) -> Layout:
     """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {say.TITLE()}")]
+    parts = [components.text(f"### {say.TITLE()}")]
     if first := _decide_first(seen):
-        parts.extend((ui.TextDisplay(first), ui.Separator[ui.LayoutView]()))
+        parts.extend((components.text(first), components.separator()))
     entries = _entries(seen)
     for layer, is_set in ((say.SET_BY_MODERATORS(), True), (say.BOT_DEFAULT(), False)):
         if lines := [entry.line for entry in entries if entry.is_set is is_set]:
-            parts.append(ui.TextDisplay("\n".join([f"-# {layer}", *lines])))
-    parts.extend((ui.Separator[ui.LayoutView](), ui.TextDisplay("\n".join(case))))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+            parts.append(components.text("\n".join([f"-# {layer}", *lines])))
+    parts.extend((components.separator(), components.text("\n".join(case))))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

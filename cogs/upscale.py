@@ -19,10 +19,11 @@ from bot.models import Model
 from bot.orders import Quote
 from bot.quota import format_usd
 from bot.service import JobService
-from cogs import render, words
+from cogs import components, render, words
 from cogs.allowance import allowance_of, place_in
 from cogs.answer import tell
 from cogs.buttons import FETCH_SECONDS, pressed_reply
+from cogs.components import Component, Layout
 from cogs.controls import Control
 from cogs.desk import Desk
 from cogs.files import PostedFile, files_of
@@ -139,15 +140,15 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=render.UPS
         return found.get(picture.attachment_id or 0)
 
 
-def _question(text: str, reply: Reply, wanted: list[Offer]) -> render.Layout:
+def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
     """Each picture at its price of now."""
-    buttons: list[ui.Button[ui.LayoutView]] = []
+    buttons: list[Component] = []
     for offer in wanted:
         price = offer.quote.amount_usd_micros
         amount = format_usd(price)
         several = words.PICTURE_PRICE(number=offer.number, amount=amount)
         label = several if len(wanted) > 1 else words.UPSCALE_PRICE(amount=amount)
-        buttons.append(ui.Button(label=label, custom_id=render.upscale_id(reply.jobs[0].id, offer.number, price)))
+        buttons.append(components.button(label, render.upscale_id(reply.jobs[0].id, offer.number, price)))
     return render.question(text, *buttons)
 
 

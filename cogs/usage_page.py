@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from discord import ui
-
 from bot.jobs import FailureReason, Job
 from bot.quota import Balance, format_usd
-from cogs import render, words
+from cogs import components, render, words
 from cogs import usage_words as say
+from cogs.components import Layout
 from cogs.language import Phrase
 
 BAR_CELLS = 20
@@ -25,16 +24,16 @@ def bar(balance: Balance) -> str:
     return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
 
 
-def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> render.Layout:
+def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
     """A member's own balance and the last jobs of the period."""
     title = say.PREVIOUS_TITLE() if previous else say.TITLE()
-    parts: list[ui.Item[ui.LayoutView]] = [ui.TextDisplay(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
+    parts = [components.text(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
     ends = say.ENDED if previous else say.RESETS
-    parts.append(ui.TextDisplay(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})"))
-    parts.append(ui.Separator())
+    parts.append(components.text(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})"))
+    parts.append(components.separator())
     lines = [f"**{say.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [say.NO_JOBS()]
-    parts.append(ui.TextDisplay("\n".join(lines)))
-    return render.Layout(ui.Container(*parts, accent_colour=render.NOTE_ACCENT))
+    parts.append(components.text("\n".join(lines)))
+    return components.framed(parts, accent=render.NOTE_ACCENT)
 
 
 def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from discord import ui
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +30,7 @@ from bot.observer import JobView, ReplyView
 from bot.quota import Balance, Period, Quota, QuotaSource, SpendLine, Window
 from cogs import models_page, quota_page, render, report_page, usage_page, usage_words, words
 from tests.catalogue_samples import CATALOGUE
+from tests.discord.layouts import assert_fits, text_of
 from tests.spending_samples import a_spending
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -96,28 +96,6 @@ def a_view(*jobs: Job | JobView, of: Balance | None = None) -> ReplyView:
         jobs=tuple(view.job for view in views),
     )
     return ReplyView(reply=reply, jobs=views, balance=of or balance())
-
-
-def text_of(layout: render.Layout) -> str:
-    return "\n".join(item.content for item in layout.walk_children() if isinstance(item, ui.TextDisplay))
-
-
-def labels(layout: render.Layout) -> list[str]:
-    return [item.label or "" for item in layout.walk_children() if isinstance(item, ui.Button)]
-
-
-def assert_fits(layout: render.Layout) -> None:
-    assert layout.total_children_count <= 40
-    assert layout.content_length() <= 4_000
-    for item in layout.walk_children():
-        if isinstance(item, ui.Button):
-            assert 1 <= len(item.label or "") <= 80
-            assert 1 <= len(item.custom_id or "") <= 100
-        if isinstance(item, ui.TextDisplay):
-            assert item.content
-        if isinstance(item, ui.MediaGallery):
-            assert 1 <= len(item.items) <= 10
-            assert all(len(media.description or "") <= 1_024 for media in item.items)
 
 
 @st.composite
@@ -241,7 +219,7 @@ def test_any_report_fits_and_its_rankings_say_what_they_leave_out(rows: list[tup
         lines=[SpendLine(user_id=who, model_id=model.id, jobs=1, spent_usd_micros=spent) for who, model, spent in rows]
     )
     layout = report_page.page(spending, [*report_page.tables(spending), report_page.CHART_FILE])
-    layout.add_item(report_page.post_row(spending))
+    layout.append(report_page.post_row(spending))
     assert_fits(layout)
     people = {user_id for user_id, _, _ in rows}
     assert ("more, all in the CSV file" in text_of(layout)) == (
@@ -292,9 +270,3 @@ def test_a_catalogue_of_any_size_fits_and_says_that_it_goes_on() -> None:
     layout = models_page.models(many)
     assert_fits(layout)
     assert "…" in text_of(layout)
-
-
-async def test_no_card_waits_for_answers_in_memory() -> None:
-    layout = render.card(a_view(a_job()))
-    assert layout.is_finished()
-    assert layout.timeout is None

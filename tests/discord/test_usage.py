@@ -12,6 +12,7 @@ from bot.models import Model
 from bot.quota import parse_usd
 from cogs import models_page, usage_words
 from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
+from tests.discord.layouts import assert_fits
 from tests.discord.stage import Card, Stage
 
 
@@ -149,7 +150,7 @@ async def test_everything_that_can_be_ordered_is_listed_cheapest_first(stage: St
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
 async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(model: Model) -> None:
     layout = models_page.model(model)
-    assert layout.content_length() <= 4_000
+    assert_fits(layout)
 
 
 async def test_one_model_tells_what_it_takes_and_each_price(stage: Stage) -> None:
