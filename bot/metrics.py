@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
+from typing import Any, TypeVar
 
 import aiohttp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,6 +21,8 @@ ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3)
 """Seconds; Discord waits for 3."""
 
 DELIVERY_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
+_Metric = TypeVar("_Metric", Counter, Histogram)
+
 JOB_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 7200)
 
 
@@ -51,13 +54,13 @@ class Metrics:
         self._request_seconds = Histogram(
             "image_bot_request_seconds", "Duration of requests", ["to", "method"], registry=self.registry
         )
-        self._of_requests: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
         self._delivery_seconds = Histogram(
             "image_bot_delivery_seconds",
             "From the end of a command's last job to the message that shows it",
             registry=self.registry,
             buckets=DELIVERY_BUCKETS,
         )
+        self._found: dict[tuple[object, ...], Any] = {}
         self._deliveries = self._counter("deliveries", "Final states shown, or not to be shown any more", "outcome")
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
@@ -71,7 +74,7 @@ class Metrics:
 
     def order(self, outcome: str) -> None:
         """A command was accepted ('accepted') or refused (the refusal's class)."""
-        self._orders.labels(outcome).inc()
+        self._of(self._orders, outcome).inc()
 
     def answered(self, seconds: float) -> None:
         """Discord accepted a card this long after the command."""
@@ -81,17 +84,18 @@ class Metrics:
         """A job reached its final state."""
         model = (job.provider, job.request.model_id)
         reason = job.failure.reason.value if job.failure else ""
-        self._jobs.labels(*model, job.status.value, reason).inc()
+        self._of(self._jobs, *model, job.status.value, reason).inc()
         if job.charged_usd_micros:
-            self._charged.labels(*model).inc(job.charged_usd_micros)
+            self._of(self._charged, *model).inc(job.charged_usd_micros)
             if job.submitted_at and job.finished_at:
-                self._job_seconds.labels(*model).observe((job.finished_at - job.submitted_at).total_seconds())
+                seconds = (job.finished_at - job.submitted_at).total_seconds()
+                self._of(self._job_seconds, *model).observe(seconds)
         if house_usd_micros:
-            self._house.labels(*model).inc(house_usd_micros)
+            self._of(self._house, *model).inc(house_usd_micros)
 
     def delivered(self, outcome: str, seconds: float | None = None) -> None:
         """A final state was shown, or never can be."""
-        self._deliveries.labels(outcome).inc()
+        self._of(self._deliveries, outcome).inc()
         if seconds is not None:
             self._delivery_seconds.observe(max(0.0, seconds))
 
@@ -125,14 +129,12 @@ class Metrics:
         context: SimpleNamespace,
     ) -> None:
         side = to if isinstance(to, str) else to(done.url.authority)
-        count, duration = self._of_request(side, done.method, status)
-        count.inc()
-        duration.observe(time.perf_counter() - context.began)
+        self._of(self._requests, side, done.method, status).inc()
+        self._of(self._request_seconds, side, done.method).observe(time.perf_counter() - context.began)
 
-    def _of_request(self, side: str, method: str, status: str) -> tuple[Counter, Histogram]:
-        """Looking a metric up by its labels takes longer than counting, and requests are most of what a bot does."""
-        found = self._of_requests.get((side, method, status))
+    def _of(self, metric: _Metric, *labels: str) -> _Metric:
+        """Looking a metric up by its labels takes longer than counting."""
+        found: _Metric | None = self._found.get((metric, *labels))
         if found is None:
-            found = self._requests.labels(side, method, status), self._request_seconds.labels(side, method)
-            self._of_requests[side, method, status] = found
+            found = self._found[metric, *labels] = metric.labels(*labels)
         return found

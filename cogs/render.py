@@ -83,21 +83,23 @@ def card(
     `pictures` are already attached under these names.
     """
     with speaking(view.reply.address.language):
-        parts = body(view, pictures=pictures, hide_prompt=hide_prompt)
+        status = status_of(view.reply)
+        parts = body(view, status, pictures=pictures, hide_prompt=hide_prompt)
         if mention:
             parts.insert(0, components.text(words.READY_FOR(mention=mention)))
-        parts.extend(rows(_buttons(view, status_of(view.reply))))
-    return components.framed(parts, accent=accent(view))
+        parts.extend(rows(_buttons(view, status)))
+    return components.framed(parts, accent=accent(status))
 
 
-def accent(view: ReplyView) -> int:
-    """The colour that goes with the state."""
-    return _LOOKS[status_of(view.reply)].accent
+def accent(status: JobStatus) -> int:
+    """The colour that goes with a state."""
+    return _LOOKS[status].accent
 
 
-def body(view: ReplyView, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False) -> list[Component]:
-    """What a card says and shows, without its buttons, in whatever language is spoken."""
-    status = status_of(view.reply)
+def body(
+    view: ReplyView, status: JobStatus, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
+) -> list[Component]:
+    """What a card in this state says and shows, without its buttons, in whatever language is spoken."""
     look = _LOOKS[status]
     title = f"### {look.emoji} {' · '.join([look.word(), *_headline_details(view, status)])}"
     parts = [components.text(title)]

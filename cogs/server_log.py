@@ -115,5 +115,6 @@ def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[render.
         who.append(moderation_words.LOG_PRIVATE())
     elif message_id is not None:
         who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
-    parts = render.body(view, pictures=pictures, hide_prompt=address.private)
-    return components.framed([components.text(" · ".join(who)), *parts], accent=render.accent(view))
+    status = render.status_of(view.reply)
+    parts = render.body(view, status, pictures=pictures, hide_prompt=address.private)
+    return components.framed([components.text(" · ".join(who)), *parts], accent=render.accent(status))
