@@ -26,6 +26,14 @@ _Metric = TypeVar("_Metric", Counter, Histogram)
 JOB_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 7200)
 
 
+class _Begun(SimpleNamespace):
+    """When a request began: aiohttp makes one of these for each."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.at = time.perf_counter()
+
+
 class Metrics:
     """One registry and everything that is counted in it."""
 
@@ -101,12 +109,7 @@ class Metrics:
 
     def trace(self, to: str | Callable[[str], str]) -> aiohttp.TraceConfig:
         """Counts every request of a session. `to` names the other side, or tells it from the host."""
-        trace = aiohttp.TraceConfig()
-
-        async def begin(
-            _: aiohttp.ClientSession, context: SimpleNamespace, __: aiohttp.TraceRequestStartParams
-        ) -> None:
-            context.began = time.perf_counter()
+        trace = aiohttp.TraceConfig(_Begun)
 
         async def end(_: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestEndParams) -> None:
             self._note(to, done, str(done.response.status), context)
@@ -116,7 +119,6 @@ class Metrics:
         ) -> None:
             self._note(to, done, type(done.exception).__name__, context)
 
-        trace.on_request_start.append(begin)
         trace.on_request_end.append(end)
         trace.on_request_exception.append(fail)
         return trace
@@ -130,7 +132,7 @@ class Metrics:
     ) -> None:
         side = to if isinstance(to, str) else to(done.url.authority)
         self._of(self._requests, side, done.method, status).inc()
-        self._of(self._request_seconds, side, done.method).observe(time.perf_counter() - context.began)
+        self._of(self._request_seconds, side, done.method).observe(time.perf_counter() - context.at)
 
     def _of(self, metric: _Metric, *labels: str) -> _Metric:
         """Looking a metric up by its labels takes longer than counting."""

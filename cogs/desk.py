@@ -139,7 +139,7 @@ class Desk:
     def remember_to_answer(self) -> None:
         """Whoever is served by the task at work gets an answer before the bot stops."""
         task = asyncio.current_task()
-        if task is not None:
+        if task is not None and task not in self._answering:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
