@@ -163,7 +163,7 @@ def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFix
             assert scene.lane.in_flight == 0
             assert "job a failed" in caplog.text
 
-    async def broken(lane: Lane, job_id: str) -> None:
+    async def broken(lane: Lane, job_id: str, job: Job | None) -> None:
         raise ValueError("a defect")
 
     in_no_time(main())
