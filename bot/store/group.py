@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -53,7 +54,8 @@ class WorkQueue:
     def __init__(self) -> None:
         self._urgent: deque[Waiting] = deque()
         self._unhurried: deque[Waiting] = deque()
-        self._unhurried_are_due = False
+        self._company_until = 0.0
+        """So long those that nobody waits for wait for others."""
         self._others: deque[Waiting] = deque()
         self._others_are_next = False
         self._arrived = asyncio.Event()
@@ -65,30 +67,24 @@ class WorkQueue:
 
     async def run(self, work: Callable[[Connection], T]) -> T:
         """Wait for the outcome of `work`. Raises what it raised, and StoreError when the queue is closed."""
-        return await self._enter(self._others, work, wakes=True)
+        return await self._enter(self._others, work)
 
     async def run_soon(self, work: Callable[[Connection], T]) -> T:
         """As `run`, ahead of those that wait there; they have to let one group pass, never two."""
-        return await self._enter(self._urgent, work, wakes=True)
+        return await self._enter(self._urgent, work)
 
     async def run_along(self, work: Callable[[Connection], T]) -> T:
         """As `run`, ahead of the next that is to be written anyway; alone after `COMPANY_SECONDS` without one."""
         if not self._unhurried:
-            asyncio.get_running_loop().call_later(COMPANY_SECONDS, self._wait_no_longer)
-        return await self._enter(self._unhurried, work, wakes=False)
+            self._company_until = asyncio.get_running_loop().time() + COMPANY_SECONDS
+        return await self._enter(self._unhurried, work)
 
-    def _wait_no_longer(self) -> None:
-        if self._unhurried:
-            self._unhurried_are_due = True
-            self._arrived.set()
-
-    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T], *, wakes: bool) -> T:
+    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T]) -> T:
         if self._closed:
             raise StoreError("The database is closed.")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         line.append(Waiting(work=work, answer=answer))
-        if wakes:
-            self._arrived.set()
+        self._arrived.set()
         return await answer
 
     def close(self) -> None:
@@ -110,11 +106,13 @@ class WorkQueue:
             if self._closed:
                 return None
             self._arrived.clear()
-            await self._arrived.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(self._company_until if self._unhurried else None):
+                    await self._arrived.wait()
 
     def _group(self) -> list[Waiting]:
         group = _taken(self._urgent, GROUP_SIZE)
-        others_wait = bool(self._others) or self._unhurried_are_due or self._closed
+        others_wait = bool(self._others) or self._closed or self._unhurried_are_due()
         if group and not self._others_are_next:
             self._others_are_next = others_wait
             return group
@@ -122,8 +120,10 @@ class WorkQueue:
         if others_wait:
             group += _taken(self._unhurried, GROUP_SIZE - len(group))
             group += _taken(self._others, GROUP_SIZE - len(group))
-            self._unhurried_are_due = self._unhurried_are_due and bool(self._unhurried)
         return group
+
+    def _unhurried_are_due(self) -> bool:
+        return bool(self._unhurried) and asyncio.get_running_loop().time() >= self._company_until
 
 
 def _taken(line: deque[Waiting], most: int) -> list[Waiting]:

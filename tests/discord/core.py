@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -71,6 +71,18 @@ class Core:
             charts=self._tools.charts,
             supervisor=self.supervisor,
         )
+
+    @contextmanager
+    def providers_wait(self) -> Generator[None]:
+        """No provider takes an order meanwhile, so what follows one comes after what is looked at now."""
+        shut = [provider.door for provider in (self.krea, self.pixazo) if provider.door.is_set()]
+        for door in shut:
+            door.clear()
+        try:
+            yield
+        finally:
+            for door in shut:
+                door.set()
 
     async def end(self) -> None:
         """As if the process had died."""

@@ -115,10 +115,12 @@ class Stage:
 
     async def imagine(self, who: MemberActor | None = None, prompt: str = "a red fox", **options: Any) -> Card:
         """/imagine, and the message that came of it: the card, or a refusal."""
-        return self.ordered(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
+        with self.core.providers_wait():
+            return self.ordered(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
 
     async def edit(self, who: MemberActor | None = None, prompt: str = "make it blue", **options: Any) -> Card:
-        return self.ordered(await (who or self.ada).slash(self.channel, "edit", prompt=prompt, **options))
+        with self.core.providers_wait():
+            return self.ordered(await (who or self.ada).slash(self.channel, "edit", prompt=prompt, **options))
 
     async def quota(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
         return self.said(await (who or self.mo).slash(self.channel, f"quota {command}", **options))
@@ -126,7 +128,8 @@ class Stage:
     async def press(self, who: MemberActor, card: Card, label: str) -> InteractionResult:
         """Press the button whose label begins so."""
         custom_id = next(value for name, value in card.buttons.items() if name.startswith(label))
-        return await who.click(card.message, custom_id=custom_id)
+        with self.core.providers_wait():
+            return await who.click(card.message, custom_id=custom_id)
 
     async def settings(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
         return self.said(await (who or self.mo).slash(self.channel, f"settings {command}", **options))
