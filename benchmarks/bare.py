@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -28,7 +29,7 @@ HEADERS = {"Authorization": f"Bearer {os.environ['KREA_API_KEY']}"}
 class Bare(discord.Client):
     """A client with one command."""
 
-    def __init__(self) -> None:
+    def __init__(self, imagine: Callable[..., Coroutine[Any, Any, None]]) -> None:
         super().__init__(
             intents=discord.Intents(guilds=True),
             max_messages=None,
@@ -63,10 +64,11 @@ async def imagine(interaction: discord.Interaction[Bare], prompt: str, model: st
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
 
 
-def main() -> None:
+def start(client: Bare) -> None:
+    """Run it until the process is ended."""
     Route.BASE = os.environ["DISCORD_API_BASE"]
-    Bare().run(os.environ["DISCORD_TOKEN"], log_handler=None)
+    client.run(os.environ["DISCORD_TOKEN"], log_handler=None)
 
 
 if __name__ == "__main__":
-    main()
+    start(Bare(imagine))

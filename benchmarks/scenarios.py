@@ -20,7 +20,7 @@ from PIL import Image
 
 from benchmarks.figures import Figure, percentile
 from benchmarks.outside import Command, Outside
-from benchmarks.subject import BARE, BOT, Subject
+from benchmarks.subject import BARE, BOT, CAREFUL, Subject
 
 A_LONG_TIME_SECONDS = 3600.0
 
@@ -136,14 +136,18 @@ async def answering_beside_pictures() -> list[Figure]:
 
 
 async def cost_per_job() -> list[Figure]:
-    """Processor time of a whole job with a picture of 1 MB, beside that of the bare minimum."""
+    """Processor time of a whole job with a picture of 1 MB, beside that of the bare minimum and of a careful one."""
     bare, _ = await cost(BARE)
+    careful, _ = await cost(CAREFUL)
     safe, commands = await cost(BOT)
     calls = [float(command.discord_calls) for command in commands]
     return [
         Figure(name="processor time per job, bare minimum", value=bare, unit="ms"),
+        Figure(name="processor time per job, careful minimum", value=careful, unit="ms"),
         Figure(name="processor time per job", value=safe, unit="ms"),
         Figure(name="processor time per job / bare minimum", value=safe / bare, unit="×", at_most=1.3),
+        Figure(name="processor time per job, careful minimum / bare minimum", value=careful / bare, unit="×"),
+        Figure(name="processor time per job / careful minimum", value=safe / careful, unit="×"),
         Figure(name="Discord calls per job", value=sum(calls) / len(calls), unit="", at_most=4),
         Figure(
             name="edits that changed nothing",

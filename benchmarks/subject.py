@@ -19,7 +19,7 @@ import psutil
 from benchmarks.outside import Outside
 
 PROJECT = Path(__file__).resolve().parents[1]
-BOT, BARE = "bot", "benchmarks.bare"
+BOT, BARE, CAREFUL = "bot", "benchmarks.bare", "benchmarks.careful"
 READY_SECONDS = 30.0
 
 
