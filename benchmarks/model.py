@@ -67,21 +67,21 @@ class Community:
 class Costs:
     """Measured. The scenario of `python -m benchmarks` that says so stands beside each."""
 
-    job_ms: float = 26.6
+    job_ms: float = 20.7
     """Processor: an order for one picture of 1 MB, from the command to the last edit. `cost_per_job`"""
-    job_on_server_ms: float = 33.0
+    job_on_server_ms: float = 24.9
     """The same with the books on PostgreSQL, without the server's own. `cost_on_server`"""
     looks_in_it: float = 2.0
     """So many questions are part of that: its jobs take three seconds."""
     answer_ms: float = 5.0
     """Processor: of that, the command with its answer: 200 a second keep one processor busy. `answering`"""
-    look_ms: float = 1.05
+    look_ms: float = 0.92
     """Processor: one question after a job. `looks`"""
-    megabyte_ms: float = 7.05
+    megabyte_ms: float = 2.66
     """Processor: each further megabyte of a picture. `large_pictures`"""
-    rest_mb: float = 83.0
+    rest_mb: float = 82.9
     """Memory of a process that does nothing. `at_rest`"""
-    followed_kib: float = 9.9
+    followed_kib: float = 9.1
     """Memory of a job at its provider. `in_flight`"""
     waiting_kib: float = 2.24
     """Memory of a job in line. `waiting`"""
