@@ -51,17 +51,26 @@ async def imagine(interaction: discord.Interaction[Bare], prompt: str, model: st
     session = interaction.client.providers
     assert session is not None
     await interaction.response.send_message(f"Queued: {prompt}")
+    picture = await made(session, await ordered(session, prompt, model))
+    file = discord.File(io.BytesIO(picture), filename="picture.png")
+    await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
+
+
+async def ordered(session: aiohttp.ClientSession, prompt: str, model: str) -> dict[str, Any]:
+    """The job as the provider took it."""
     order = {"prompt": prompt, "width": 1024, "height": 1024}
     async with session.post(f"{KREA}/generate/image/{model.removeprefix('krea/')}", json=order) as response:
-        job = await response.json()
+        return await response.json()
+
+
+async def made(session: aiohttp.ClientSession, job: dict[str, Any]) -> bytes:
+    """Its picture, once it is done."""
     while job["status"] != "completed":
         await asyncio.sleep(POLL_SECONDS)
         async with session.get(f"{KREA}/jobs/{job['job_id']}") as response:
             job = await response.json()
     async with session.get(job["result"]["urls"][0]) as response:
-        picture = await response.read()
-    file = discord.File(io.BytesIO(picture), filename="picture.png")
-    await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
+        return await response.read()
 
 
 def start(client: Bare) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import aiosqlite
 import discord
 
-from benchmarks.bare import KREA, POLL_SECONDS, Bare, start
+from benchmarks.bare import Bare, made, ordered, start
 
 FOLDER = Path(os.environ["DATABASE_URL"].removeprefix("sqlite:///")).parent
 TABLE = "CREATE TABLE steps (number INTEGER PRIMARY KEY, step TEXT NOT NULL, detail TEXT NOT NULL) STRICT"
@@ -47,17 +47,10 @@ async def imagine(interaction: discord.Interaction[Careful], prompt: str, model:
     await client.note("ordered", prompt)
     await interaction.response.send_message(f"Queued: {prompt}")
     await client.note("shown and about to be sent", prompt)
-    order = {"prompt": prompt, "width": 1024, "height": 1024}
-    async with session.post(f"{KREA}/generate/image/{model.removeprefix('krea/')}", json=order) as response:
-        job = await response.json()
+    job = await ordered(session, prompt, model)
     await client.note("sent", job["job_id"])
     await interaction.edit_original_response(content=f"Processing: {prompt}")
-    while job["status"] != "completed":
-        await asyncio.sleep(POLL_SECONDS)
-        async with session.get(f"{KREA}/jobs/{job['job_id']}") as response:
-            job = await response.json()
-    async with session.get(job["result"]["urls"][0]) as response:
-        picture = await response.read()
+    picture = await made(session, job)
     await client.note("charged", await asyncio.to_thread(keep, picture))
     file = discord.File(io.BytesIO(picture), filename="picture.png")
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])

@@ -48,8 +48,8 @@ class Lane:
     """Starts waiting jobs as places become free, in fair order, and closes while the provider cannot be used.
 
     `follow` is the whole rest of a job's life from here on; a place is taken while it runs. It is given the job itself
-    where that was read just now. Where other processes use
-    the same places, `taken` says how many are taken by all of them together.
+    where that was read just now. Where other processes use the same places, `taken` says how many are taken by all of
+    them together.
     """
 
     def __init__(
