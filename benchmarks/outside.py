@@ -26,6 +26,7 @@ HELLO, IDENTIFY, HEARTBEAT, HEARTBEAT_ACK, RESUME, DISPATCH = 10, 2, 1, 11, 6, 0
 BOT_ID, OWNER_ID, SERVER_ID, FIRST_ID = 100, 101, 200, 10_000
 EVERY_PERMISSION = str(2**53 - 1)
 _FILENAME = re.compile(rb'name="files\[\d+\]"; filename="([^"]+)"')
+_SENT_AT_A_TIME_BYTES = 256 * 1024
 _NUMBER = re.compile(r"picture (\d+)")
 _EPOCH_MILLISECONDS = 1_420_070_400_000
 
@@ -338,8 +339,15 @@ class Outside:
             "result": {"urls": [f"{self.url}/pictures/{command.number}.png"]} if is_done else None,
         }
 
-    async def _read_picture(self, _: web.Request) -> web.StreamResponse:
-        return web.Response(body=self._picture, content_type="image/png")
+    async def _read_picture(self, request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        response.content_type = "image/png"
+        response.content_length = len(self._picture)
+        await response.prepare(request)
+        body = memoryview(self._picture)
+        for start in range(0, len(body), _SENT_AT_A_TIME_BYTES):  # in one go, 20 MB would be copied for each reader
+            await response.write(body[start : start + _SENT_AT_A_TIME_BYTES])
+        return response
 
 
 def _json(data: Any) -> web.Response:

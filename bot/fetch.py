@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,6 +22,11 @@ _PLAIN = re.compile(r"[!-~]+")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
 """Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
+LARGE_BYTES = 2 * 2**20
+"""A body larger than this is read while at most one other large one is, and put together off the event loop: twenty at
+once would fill the memory of a small machine, and on one that hands memory out slowly every megabyte may take 30 ms."""
+_LARGE_AT_ONCE = 2
+
 _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 
 
@@ -52,6 +58,7 @@ class Fetcher:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=idle_seconds)
         self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
+        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
 
     async def __aenter__(self) -> Self:
         return self
@@ -82,8 +89,8 @@ class Fetcher:
         or not a public address) or 'unreachable'. Never tries again by itself.
         """
         try:
-            async with asyncio.timeout(self._total_seconds):
-                return await self._follow(_parsed(url), max_bytes, allowed_hosts, give_way)
+            async with asyncio.timeout(self._total_seconds) as clock:
+                return await self._follow(_parsed(url), max_bytes, allowed_hosts, give_way, clock)
         except TimeoutError as error:
             raise MediaError("the download took too long", transient=True) from error
         except aiohttp.ClientError as error:
@@ -99,15 +106,29 @@ class Fetcher:
         max_bytes: int,
         allowed_hosts: tuple[str, ...] | None,
         give_way: Callable[[], Awaitable[None]] | None,
+        clock: asyncio.Timeout,
     ) -> bytes:
         for _ in range(1 + MOST_REDIRECTS):
             session = self._session_for(url, allowed_hosts)
             async with session.get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
-                    return await _body(response, max_bytes, give_way)
+                    size_bytes = _announced_bytes(response, max_bytes)
+                    async with self._room_for(size_bytes, clock):
+                        return await _body(response, max_bytes, give_way)
                 location = response.headers.get("Location", "")
             url = _parsed(location, base=url)
         raise MediaError("too many redirects", transient=False)
+
+    @asynccontextmanager
+    async def _room_for(self, size_bytes: int, clock: asyncio.Timeout) -> AsyncGenerator[None]:
+        """Wait for a turn with a large body. A late turn is not the server's fault: its time begins then."""
+        if size_bytes <= LARGE_BYTES:
+            yield
+            return
+        clock.reschedule(None)
+        async with self._large:
+            clock.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
+            yield
 
     def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:
         """The session that may fetch from there. Raises MediaError when none may."""
@@ -160,15 +181,21 @@ def _with_port(host: str, port: int | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-async def _body(
-    response: aiohttp.ClientResponse, max_bytes: int, give_way: Callable[[], Awaitable[None]] | None
-) -> bytes:
+def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
+    """How long the body of a good answer will be. An early word: it is that of the packed body, may be missing (0), and
+    may be a lie."""
     if response.status != 200:
         transient = response.status >= 500 or response.status in _WORTH_ANOTHER_TRY
         raise MediaError(f"the server answered {response.status}", transient=transient)
-    # An early word only: the length is that of the packed body, may be missing, and may be a lie.
-    if (response.content_length or 0) > max_bytes:
+    announced = response.content_length or 0
+    if announced > max_bytes:
         raise _too_many_bytes(max_bytes)
+    return announced
+
+
+async def _body(
+    response: aiohttp.ClientResponse, max_bytes: int, give_way: Callable[[], Awaitable[None]] | None
+) -> bytes:
     pieces, size_bytes = list[bytes](), 0
     async for piece, _ in response.content.iter_chunks():  # as they come: put together once, at the end
         pieces.append(piece)
@@ -177,7 +204,9 @@ async def _body(
             raise _too_many_bytes(max_bytes)
         if give_way is not None:
             await give_way()
-    return b"".join(pieces)
+    if size_bytes <= LARGE_BYTES:
+        return b"".join(pieces)
+    return await asyncio.to_thread(b"".join, pieces)  # which lets go of the interpreter while it copies
 
 
 def _too_many_bytes(max_bytes: int) -> MediaError:

@@ -102,8 +102,7 @@ def without_metadata(data: bytes) -> bytes:
     if len(kept) == len(every):
         return data
     if format_of(data) != "WEBP":
-        signature = data[: every[0].start]
-        return signature + b"".join(data[block.start : block.end] for block in kept)
+        return b"".join([data[: every[0].start], *(data[block.start : block.end] for block in kept)])
     body = bytearray(b"WEBP")
     for block in kept:
         content = bytearray(data[block.start : block.end])

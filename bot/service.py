@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -29,8 +29,8 @@ from bot.company import Alone, Company
 from bot.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, StoreError, TooFast
 from bot.fetch import Fetcher
 from bot.following import Following
-from bot.images import ImageWorkshop
-from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Reply, ReplyAddress, new_id
+from bot.images import FittedPicture, ImageWorkshop
+from bot.jobs import Delivery, Failure, FailureReason, Job, JobRequest, JobStatus, Picture, Reply, ReplyAddress, new_id
 from bot.lane import Closed, Lane
 from bot.live import LiveJobs
 from bot.metrics import Metrics
@@ -56,6 +56,9 @@ _log = logging.getLogger(__name__)
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
+
+MADE_SMALLER_AT_ONCE = 2
+"""Pictures too large to be posted that are in memory. The others wait on disk until the workshop has a hand free."""
 
 SENDING_LOOK_SECONDS = 0.5
 """So often a gateway looks whether an order that is to be cancelled has reached its provider."""
@@ -111,6 +114,7 @@ class JobService:
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._rush = Rush()
+        self._too_large = asyncio.Semaphore(MADE_SMALLER_AT_ONCE)
         self._observer: Observer | None = None
         self._following = Following(
             store=store,
@@ -211,6 +215,15 @@ class JobService:
         """The name of a model, or its id when it has left the catalogue."""
         model = self.catalogue.find(model_id)
         return model.label if model else model_id
+
+    async def fitted(self, picture: Picture, limit_bytes: int) -> FittedPicture | None:
+        """Our own copy of a result, ready to be posted in at most `limit_bytes`; None when it is not here or damaged.
+
+        Raises StoreError, and MediaError for what is no picture after all or, `transient`, where another try may help.
+        """
+        async with self._too_large if picture.size_bytes > limit_bytes else nullcontext():
+            data = await self.pictures.get(picture.sha256)
+            return None if data is None else await self.workshop.fit(data, limit_bytes)
 
     def _lane_for(self, provider: str, model_id: str) -> Lane:
         lane = self._lanes.get(provider)

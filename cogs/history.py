@@ -121,10 +121,9 @@ class _Page:
 
     async def _attach(self, job: Job, index: int, picture: Picture) -> str | None:
         """Attach our own copy and return its address in the message, or None when there is no copy."""
-        data = await self._service.pictures.get(picture.sha256)
-        if data is None:
+        fitted = await self._service.fitted(picture, self._interaction.filesize_limit)
+        if fitted is None:
             return None
-        fitted = await self._service.workshop.fit(data, self._interaction.filesize_limit)
         name = render.filename(job, index, fitted.extension)
         self._files.append(upload(fitted.data, name, render.alt_text(job)))
         return f"attachment://{name}"

@@ -374,22 +374,21 @@ class _Editor:
     async def _attachments_of(self, view: JobView, limit_bytes: int) -> list[_Attachment]:
         found: list[_Attachment] = []
         for index, picture in enumerate(view.job.pictures):
-            data = await self._service.pictures.get(picture.sha256)
-            if data is None:
-                _log.error("a picture of job %s is missing from the picture store", view.job.id)
-                continue
             try:
-                fitted = await self._service.workshop.fit(data, limit_bytes)
+                fitted = await self._service.fitted(picture, limit_bytes)
             except MediaError as error:
                 if error.transient:
                     raise
                 _log.exception("a picture of job %s cannot be shown", view.job.id)
                 continue
+            if fitted is None:
+                _log.error("a picture of job %s is missing from the picture store", view.job.id)
+                continue
             shown = render.ShownPicture(
                 filename=render.filename(view.job, index, fitted.extension),
                 alt_text=render.alt_text(view.job),
                 # One that was only turned upright is as large as it was made.
-                original_url=picture.source_url if fitted.changed and len(data) > limit_bytes else None,
+                original_url=picture.source_url if fitted.changed and picture.size_bytes > limit_bytes else None,
             )
             found.append(_Attachment(picture=shown, sha256=picture.sha256, data=fitted.data))
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import random
 import socket
 import sys
 import tracemalloc
@@ -14,7 +15,8 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bot.errors import MediaError
-from bot.fetch import Fetcher
+from bot.fetch import LARGE_BYTES, Fetcher
+from tests.fakes import until
 
 BODY = bytes(range(256)) * 40
 
@@ -202,6 +204,47 @@ async def test_a_large_picture_gives_way_between_its_pieces(local: Fetcher, serv
     url = server.answers("/picture.png", body)
     assert await local.download(url, max_bytes=len(body), give_way=give_way) == body
     assert ways_given >= len(body) // (256 * 1024), "so much is read from a socket at once"
+
+
+async def test_two_large_bodies_are_read_at_a_time_and_small_ones_beside_them(
+    local: Fetcher, server: PictureServer
+) -> None:
+    body = random.Random(1).randbytes(LARGE_BYTES + 1)
+    begun, go_on = list[str](), asyncio.Event()
+
+    async def download(name: str) -> bytes:
+        async def give_way() -> None:
+            if name not in begun:
+                begun.append(name)
+            await go_on.wait()
+
+        return await local.download(server.answers(f"/{name}.png", body), max_bytes=len(body), give_way=give_way)
+
+    async with asyncio.TaskGroup() as together:
+        downloads = [together.create_task(download(name)) for name in ("first", "second", "third")]
+        await until(lambda: len(server.requests) == 3)
+        assert await local.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        await until(lambda: len(begun) == 2)
+        assert await local.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert len(begun) == 2
+        go_on.set()
+    assert [download.result() for download in downloads] == [body] * 3
+    assert len(begun) == 3
+
+
+async def test_the_time_of_a_large_body_begins_with_its_turn(server: PictureServer) -> None:
+    body = bytes(LARGE_BYTES + 1)
+
+    async def for_ever() -> None:
+        await asyncio.Event().wait()
+
+    async with Fetcher(allow_private_addresses=True, total_seconds=0.4) as fetcher, asyncio.TaskGroup() as together:
+        url = server.answers("/picture.png", body)
+        stuck = [refusal(fetcher.download(url, max_bytes=len(body), give_way=for_ever)) for _ in range(2)]
+        refusals = [together.create_task(each) for each in stuck]
+        await until(lambda: len(server.requests) == 2)
+        assert await fetcher.download(url, max_bytes=len(body)) == body
+    assert all(refused.result().transient for refused in refusals)
 
 
 # -- how much, how long -------------------------------------------------------------------------------

@@ -20,11 +20,13 @@ from bot.errors import (
     TooManyRunning,
     UnknownModel,
 )
-from bot.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress
+from bot.images import FittedPicture
+from bot.jobs import Delivery, FailureReason, ImageRole, JobStatus, Picture, Progress
 from bot.quota import Member
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.fakes import until
+from tests.picture_samples import encode, noise, open_picture
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
@@ -347,3 +349,53 @@ async def test_an_order_that_has_to_be_found_again_leaves_its_place_to_others(tm
         lost = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.UNCERTAIN)
         assert (await core.ended(await core.order(model_id=PIXAZO_LARGE))).status is JobStatus.SUCCEEDED
         assert (await core.now(lost)).status is JobStatus.UNCERTAIN
+
+
+# -- pictures to be posted -------------------------------------------------------------------------------------
+
+
+async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_smaller(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+):
+    read, go_on = list[str](), asyncio.Event()
+    get, fit = core.pictures.get, core.service.workshop.fit
+
+    async def get_noting(sha256: str) -> bytes | None:
+        read.append(sha256)
+        return await get(sha256)
+
+    async def fit_later(data: bytes, limit_bytes: int) -> FittedPicture:
+        if len(data) > limit_bytes:
+            await go_on.wait()
+        return await fit(data, limit_bytes)
+
+    monkeypatch.setattr(core.pictures, "get", get_noting)
+    monkeypatch.setattr(core.service.workshop, "fit", fit_later)
+    large = [await kept(core, encode(noise(100, 100 + number), "PNG")) for number in range(4)]
+    small = await kept(core, encode(noise(20, 20), "PNG"))
+    async with asyncio.TaskGroup() as together:
+        waiting = [together.create_task(core.service.fitted(picture, 20_000)) for picture in large]
+        posted = await core.service.fitted(small, 20_000)
+        assert posted is not None
+        assert not posted.changed
+        await until(lambda: len(read) == 3)
+        assert set(read) == {large[0].sha256, large[1].sha256, small.sha256}
+        go_on.set()
+    for each in waiting:
+        made = each.result()
+        assert made is not None
+        assert made.changed
+        assert len(made.data) <= 20_000
+
+
+async def kept(core: Core, data: bytes) -> Picture:
+    sha256 = await core.pictures.put(data)
+    size = open_picture(data).size
+    return Picture(
+        sha256=sha256,
+        content_type="image/png",
+        width=size[0],
+        height=size[1],
+        size_bytes=len(data),
+        source_url="https://pictures.example/1.png",
+    )
