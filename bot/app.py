@@ -18,6 +18,7 @@ import discord
 import stamina
 import yarl
 
+from bot import heap
 from bot.catalogue import OVERRIDE_FILE, Catalogue
 from bot.chart_maker import ChartMaker
 from bot.client import Bot, ShardedBot, aim_at
@@ -243,6 +244,7 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
         loop.add_signal_handler(name, stopping.set)
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings, role=role, shards=shards) as bot:
+        heap.give_large_blocks_back()
         # What is there now stays for good: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()

@@ -53,6 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "bot.metrics": DOMAIN | {"aiohttp", "prometheus_client"},
     "bot.pace": set(),
     "bot.rush": set(),
+    "bot.heap": set(),
     "bot.budget": set(),
     "bot.patience": DOMAIN | {"stamina"},
     "bot.style_reader": DOMAIN | BORDERS,
