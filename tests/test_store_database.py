@@ -260,6 +260,34 @@ async def test_one_callers_error_is_his_alone(database: SqliteDatabase) -> None:
     assert await words(database) == {"a", "b"}
 
 
+def refuse(connection: Connection) -> None:
+    raise ValueError("no")
+
+
+def refuse_after_writing(connection: Connection) -> None:
+    connection.execute("INSERT INTO words VALUES ('lost')")
+    refuse(connection)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "makes_savepoints"), [(note(None), False), (refuse, False), (refuse_after_writing, True)]
+)
+def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrote_and_then_refused(
+    refusal: Callable[[Connection], None], makes_savepoints: bool
+) -> None:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
+    statements: list[str] = []
+    connection.set_trace_callback(statements.append)
+    outcomes = commit_group(connection, [note("a"), refusal, note("b")])
+    connection.set_trace_callback(None)
+    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
+    assert statements.count("COMMIT") == 1
+    assert ("SAVEPOINT work" in statements) is makes_savepoints
+    assert {row[0] for row in connection.execute("SELECT word FROM words")} == {"a", "b"}
+    connection.close()
+
+
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position: int) -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None)

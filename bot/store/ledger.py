@@ -39,7 +39,7 @@ from bot.quota import (
 )
 from bot.store.audit import Change, record
 from bot.store.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
-from bot.store.engine import Connection, PerEngine
+from bot.store.engine import Connection, PerEngine, Row
 from bot.store.limits import Terms
 
 OPERATOR_ACCOUNT_ID = 1
@@ -78,27 +78,25 @@ _RUNNING = """
 SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
 """
 
-# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
-_BEFORE_ADMISSION = """
-SELECT (
-    SELECT id FROM accounts
-    WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
-) AS member_account_id, (
-    SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id
-) AS server_account_id, (
-    SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL
-) AS running_in_server
-"""
-
 _ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
 
-_BALANCE = f"""
-SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+_BALANCE_COLUMNS = f"""
+    CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent,
     (
         SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
         WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
     ) AS granted
+"""  # noqa: S608
+_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {_totals(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
+# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
+_BEFORE_ADMISSION = f"""
+SELECT {_BALANCE_COLUMNS}, (
+        SELECT id FROM accounts
+        WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
+    ) AS member_account_id,
+    (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
+    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
 FROM {_totals(_ALL_OF_MEMBER, "window")}
 """  # noqa: S608
 
@@ -197,16 +195,17 @@ def reserve(
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
-    who = {"user_id": member.user_id, "guild_id": member.guild_id}
-    found = connection.execute(_BEFORE_ADMISSION, who).fetchone()
+    window = window_of(terms, terms.quota, now)
+    found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
     running = found["running_in_server"] - len(orders)
     if running >= limits.max_running_jobs_per_server:
         raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
-    before = balance(connection, member, terms.quota, window_of(terms, terms.quota, now))
-    window, server_window = before.window, window_of(terms, terms.server_cap, now)
+    before = _balance_in(found, terms.quota, window)
+    server_window = window_of(terms, terms.server_cap, now)
     today = Window.containing(now, Period.DAY, _UTC)
     parameters = {
-        **who,
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
         "reply_id": reply_id,
         "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
         "server": found["server_account_id"] or _open_account(connection, member.guild_id),
@@ -294,14 +293,20 @@ def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
 
 def balance(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
     """What the member has spent and holds in `window`, and was granted in it."""
-    question = {
+    return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
+
+
+def _balance_question(member: Member, window: Window) -> dict[str, int]:
+    return {
         "user_id": member.user_id,
         "guild_id": member.guild_id,
         "start_at": to_micros(window.start),
         "end_at": to_micros(window.end),
         **_bounds("window", window),
     }
-    row = connection.execute(_BALANCE, question).fetchone()
+
+
+def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
     return Balance(
         quota=quota,
         window=window,

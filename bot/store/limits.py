@@ -16,17 +16,20 @@ from bot.store.engine import Connection, Row
 
 _UTC = ZoneInfo("UTC")
 
-_STANDING = """
-SELECT
-    EXISTS (SELECT 1 FROM blocks WHERE guild_id = :guild_id AND user_id = :user_id) AS blocked,
-    (SELECT time_zone FROM server_settings WHERE guild_id = :guild_id) AS time_zone
-"""
-_LIMITS_FOR_MEMBER = """
-SELECT subject, subject_id, amount_usd_micros, period FROM limits
-WHERE guild_id = :guild_id AND subject IN ('default', 'role', 'server')
-UNION ALL
-SELECT subject, subject_id, amount_usd_micros, period FROM limits
-WHERE guild_id = :guild_id AND subject = 'member' AND subject_id = :user_id
+# At least one row, whose limit is NULL where none was set.
+_TERMS = """
+SELECT standing.blocked, standing.time_zone, chosen.subject, chosen.subject_id, chosen.amount_usd_micros, chosen.period
+FROM (
+    SELECT
+        EXISTS (SELECT 1 FROM blocks WHERE guild_id = :guild_id AND user_id = :user_id) AS blocked,
+        (SELECT time_zone FROM server_settings WHERE guild_id = :guild_id) AS time_zone
+) AS standing LEFT JOIN (
+    SELECT subject, subject_id, amount_usd_micros, period FROM limits
+    WHERE guild_id = :guild_id AND subject IN ('default', 'role', 'server')
+    UNION ALL
+    SELECT subject, subject_id, amount_usd_micros, period FROM limits
+    WHERE guild_id = :guild_id AND subject = 'member' AND subject_id = :user_id
+) AS chosen ON TRUE
 """
 _LIMITS_OF_SERVER = """
 SELECT subject, subject_id, amount_usd_micros, period FROM limits WHERE guild_id = ? ORDER BY subject, subject_id
@@ -70,11 +73,12 @@ class Terms:
 
 def terms_for(connection: Connection, member: Member, *, default: Quota) -> Terms:
     """`default` is the operator's; it counts where the server's moderators have set none."""
-    who = {"guild_id": member.guild_id, "user_id": member.user_id}
-    standing = connection.execute(_STANDING, who).fetchone()
+    rows = connection.execute(_TERMS, {"guild_id": member.guild_id, "user_id": member.user_id}).fetchall()
     own = server_cap = None
     roles: list[Quota] = []
-    for row in connection.execute(_LIMITS_FOR_MEMBER, who):
+    for row in rows:
+        if row["subject"] is None:
+            continue
         quota = _quota(row)
         match LimitSubject(row["subject"]):
             case LimitSubject.MEMBER:
@@ -87,11 +91,12 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
                 default = quota
             case LimitSubject.SERVER:
                 server_cap = quota
+    time_zone = rows[0]["time_zone"]
     return Terms(
         quota=effective_quota(own=own, roles=roles, default=default),
         server_cap=server_cap,
-        time_zone=_UTC if standing["time_zone"] is None else ZoneInfo(standing["time_zone"]),
-        blocked=bool(standing["blocked"]),
+        time_zone=_UTC if time_zone is None else ZoneInfo(time_zone),
+        blocked=bool(rows[0]["blocked"]),
     )
 
 

@@ -151,24 +151,37 @@ class SqliteDatabase:
 def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
     """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
 
-    An error undoes only the work that raised it. An error that made SQLite give up the whole transaction (a full disk
-    does) must not hit the neighbours: the works are then run again, each in a transaction of its own. When BEGIN or
-    COMMIT fails nothing was written, and all of them get that error.
+    An error undoes only the work that raised it. Savepoints would see to that, and would be a third of all statements,
+    each of which has to get the interpreter back from the event loop. So they are made only when a work has raised
+    after it wrote something: then all are run again. An error that made SQLite give up the whole transaction (a full
+    disk does) must not hit the neighbours: then each is run again in a transaction of its own. When BEGIN or COMMIT
+    fails nothing was written, and all of them get that error.
     """
-    outcomes = _commit_together(connection, group)
-    return outcomes or [outcome for work in group for outcome in _commit_together(connection, [work])]
+    if len(group) > 1:
+        for run in (_run_bare, in_savepoint):
+            with contextlib.suppress(_SpoiltError):
+                return _commit_together(connection, group, run)
+    return [outcome for work in group for outcome in _commit_together(connection, [work], _run_alone)]
 
 
-def _commit_together(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
-    """Nothing when SQLite gave up the transaction of several: the error is one caller's, the loss everybody's."""
+class _SpoiltError(Exception):
+    """One work's error cost the others of the group their transaction."""
+
+
+def _commit_together(
+    connection: sqlite3.Connection, group: Sequence[Work], run: Callable[[sqlite3.Connection, Work], Outcome]
+) -> list[Outcome]:
+    """Raises _SpoiltError, and has written nothing then."""
     outcomes: list[Outcome] = []
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
         for work in group:
-            outcomes.append(in_savepoint(connection, work) if len(group) > 1 else _run_alone(connection, work))
+            outcomes.append(run(connection, work))
             if not connection.in_transaction:
-                return outcomes if len(group) == 1 else []
+                if len(group) > 1:
+                    raise _SpoiltError
+                return outcomes
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         return [Outcome(error=error)] * len(group)
@@ -177,10 +190,20 @@ def _commit_together(connection: sqlite3.Connection, group: Sequence[Work]) -> l
     return outcomes
 
 
-def _run_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+def _run_bare(connection: sqlite3.Connection, work: Work) -> Outcome:
+    changes = connection.total_changes
     try:
         return Outcome(value=work(connection))
     except Exception as error:  # whatever it is, it belongs to the caller, who gets it
+        if connection.total_changes != changes:
+            raise _SpoiltError from error
+        return Outcome(error=error)
+
+
+def _run_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+    try:
+        return Outcome(value=work(connection))
+    except Exception as error:  # as above
         _rollback(connection)
         return Outcome(error=error)
 
