@@ -89,8 +89,12 @@ def set_up_logging(
 @contextmanager
 def bind_job(job_id: str) -> Generator[None]:
     """Every line logged inside carries the job's id, whichever file logs it."""
-    with structlog.contextvars.bound_contextvars(job_id=job_id):
+    # Not bound_contextvars, which looks through everything else that is bound; a job does this several times.
+    tokens = structlog.contextvars.bind_contextvars(job_id=job_id)
+    try:
         yield
+    finally:
+        structlog.contextvars.reset_contextvars(**tokens)
 
 
 class Redactor:
