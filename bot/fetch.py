@@ -22,6 +22,7 @@ _PLAIN = re.compile(r"[!-~]+")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
 """Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
+
 LARGE_BYTES = 2 * 2**20
 """A body larger than this is read while at most one other large one is, and put together off the event loop: twenty at
 once would fill the memory of a small machine, and on one that hands memory out slowly every megabyte may take 30 ms."""
