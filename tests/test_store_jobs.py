@@ -26,7 +26,7 @@ from bot.jobs import (
 )
 from bot.location import Location
 from bot.quota import LimitSubject, Member, Period, Quota
-from bot.store import schema
+from bot.store import jobs, schema
 from bot.store.privacy import RETENTION
 from bot.store.store import Store
 from bot.store.verify import verify_location
@@ -251,6 +251,17 @@ async def test_durations_of_the_last_jobs_of_each_model_oldest_first(store: Stor
         await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], took_seconds=seconds, now=NOON)
     model = "krea/google/nano-banana-2"
     assert await store.recent_durations(2) == [(model, 20.5), (model, 30.0)]
+
+
+async def test_a_start_does_not_look_for_durations_among_all_jobs_there_ever_were(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "DURATIONS_LOOKED_AT", 2)
+    for seconds in (10.0, 20.5, None):
+        job_id = (await admitted(store, 1)).jobs[0].id
+        await running(store, job_id)
+        await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], took_seconds=seconds, now=NOON)
+    assert await store.recent_durations(25) == [("krea/google/nano-banana-2", 20.5)]
 
 
 async def test_pictures_are_kept_while_anybody_may_need_them(store: Store) -> None:

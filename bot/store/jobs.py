@@ -111,13 +111,12 @@ SELECT EXISTS (
 )
 """
 # Backwards from the newest row: a few steps, however many there are.
-_RECENT_DURATIONS = PerEngine(
-    sqlite="SELECT model_id, took_micros FROM jobs WHERE took_micros IS NOT NULL ORDER BY rowid DESC LIMIT ?",
-    postgresql="""
-SELECT model_id, took_micros FROM jobs WHERE took_micros IS NOT NULL ORDER BY created_at DESC, id DESC LIMIT ?
-""",
-)
-_DURATIONS_LOOKED_AT = 2000
+# However few of them say how long they took: a start does not read all jobs there ever were. Ids grow with time.
+_RECENT_DURATIONS = """
+SELECT model_id, took_micros FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT ?) AS newest
+WHERE took_micros IS NOT NULL ORDER BY id DESC
+"""
+DURATIONS_LOOKED_AT = 4000
 _FOR_EVER = 2**63 - 1
 # From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
 _SHA256_IN_USE = PerEngine(
@@ -369,7 +368,7 @@ def replies_of_server(
 
 def recent_durations(connection: Connection, per_model: int) -> list[tuple[str, float]]:
     """Seconds that the provider worked on each of up to `per_model` jobs of each model used lately, oldest first."""
-    rows = connection.execute(_RECENT_DURATIONS.on(connection), (_DURATIONS_LOOKED_AT,)).fetchall()
+    rows = connection.execute(_RECENT_DURATIONS, (DURATIONS_LOOKED_AT,)).fetchall()
     seen: Counter[str] = Counter()
     newest: list[tuple[str, float]] = []
     for row in rows:
