@@ -98,6 +98,8 @@ class Following:
                     return True
                 await self._give_up_half_sent(reply)
                 self.take_up(reply)
+                if self._letting_go:  # that came while the books were read, and is the last news there is
+                    break
                 if news.is_set():
                     news.clear()
                     self._notify(reply_id)

@@ -21,7 +21,7 @@ from bot.errors import (
     UnknownModel,
 )
 from bot.images import FittedPicture
-from bot.jobs import Delivery, FailureReason, ImageRole, JobStatus, Picture, Progress
+from bot.jobs import Delivery, FailureReason, ImageRole, JobStatus, Picture, Progress, Reply
 from bot.quota import Member
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
@@ -349,6 +349,25 @@ async def test_an_order_that_has_to_be_found_again_leaves_its_place_to_others(tm
         lost = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.UNCERTAIN)
         assert (await core.ended(await core.order(model_id=PIXAZO_LARGE))).status is JobStatus.SUCCEEDED
         assert (await core.now(lost)).status is JobStatus.UNCERTAIN
+
+
+# -- followed by one of several processes -----------------------------------------------------------------------
+
+
+async def test_a_reply_is_handed_back_also_when_its_worker_stops_while_it_is_read(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+
+    async def reply_meanwhile(reply_id: str) -> Reply | None:
+        found = await core.store.reply(reply_id)
+        core.service.let_go()
+        return found
+
+    monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
+    async with asyncio.timeout(5):
+        assert not await core.service.follow(job.reply_id)
 
 
 # -- pictures to be posted -------------------------------------------------------------------------------------
