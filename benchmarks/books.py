@@ -59,8 +59,7 @@ async def _admitted(store: Store, old_jobs: int, attempt: int) -> float:
     """Seconds per admission, with a monthly quota and a monthly cap over everything that is there."""
     now = datetime.fromtimestamp((FIRST_AT_MICROS + old_jobs * APART_MICROS) / 1_000_000, UTC)
     plenty = Quota(amount_usd_micros=10**12, period=Period.MONTH)
-    if not attempt:
-        await store.set_limit(SERVER_ID, LimitSubject.SERVER, None, plenty, actor_id=1, reason=None, now=now)
+    await store.set_limit(SERVER_ID, LimitSubject.SERVER, None, plenty, actor_id=1, reason=None, now=now)
     bounds = limits(default=plenty)
     members = [Member(guild_id=SERVER_ID, user_id=number + 1) for number in range(CALLERS)]
     first = 10**9 + attempt * CALLERS

@@ -71,6 +71,7 @@ class ImageWorkshop:
     """
 
     def __init__(self, *, workers: int = 2, limit_seconds: float = 30, idle_seconds: int = 300) -> None:
+        self.workers = workers
         self._limit_seconds = limit_seconds
         self._idle_seconds = idle_seconds
         # The threads only wait for their process: decoding never takes the interpreter from the event loop.

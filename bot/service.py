@@ -57,9 +57,6 @@ MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
 
-MADE_SMALLER_AT_ONCE = 2
-"""Pictures too large to be posted that are in memory. The others wait on disk until the workshop has a hand free."""
-
 SENDING_LOOK_SECONDS = 0.5
 """So often a gateway looks whether an order that is to be cancelled has reached its provider."""
 
@@ -114,7 +111,7 @@ class JobService:
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._rush = Rush()
-        self._too_large = asyncio.Semaphore(MADE_SMALLER_AT_ONCE)
+        self._too_large = asyncio.Semaphore(workshop.workers)
         self._observer: Observer | None = None
         self._following = Following(
             store=store,
@@ -221,6 +218,7 @@ class JobService:
 
         Raises StoreError, and MediaError for what is no picture after all or, `transient`, where another try may help.
         """
+        # One that has to be made smaller waits on disk, not in memory, until the workshop has a hand free.
         async with self._too_large if picture.size_bytes > limit_bytes else nullcontext():
             data = await self.pictures.get(picture.sha256)
             return None if data is None else await self.workshop.fit(data, limit_bytes)

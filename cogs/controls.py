@@ -4,6 +4,7 @@ goes wrong becomes a sentence.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import discord
@@ -12,7 +13,7 @@ from discord import ui
 from cogs import audience, failures
 
 
-class Control:
+class Control(ABC):
     """Comes before `ui.DynamicItem` among the parents of a button or choice, which says in `used` what it does."""
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
@@ -23,9 +24,9 @@ class Control:
         except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
             await failures.report(interaction, error)
 
+    @abstractmethod
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """What it does; whatever it raises is reported."""
-        raise NotImplementedError
 
 
 class Form(ui.Modal):

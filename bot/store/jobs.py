@@ -113,7 +113,9 @@ SELECT EXISTS (
 # Backwards from the newest row: a few steps, however many there are.
 # However few of them say how long they took: a start does not read all jobs there ever were. Ids grow with time.
 _RECENT_DURATIONS = """
-SELECT model_id, took_micros FROM (SELECT * FROM jobs ORDER BY id DESC LIMIT ?) AS newest
+SELECT model_id, took_micros FROM (
+    SELECT id, model_id, took_micros FROM jobs ORDER BY id DESC LIMIT ?
+) AS newest
 WHERE took_micros IS NOT NULL ORDER BY id DESC
 """
 DURATIONS_LOOKED_AT = 4000

@@ -161,7 +161,7 @@ def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[
         for run in (_run_bare, in_savepoint):
             with contextlib.suppress(_SpoiltError):
                 return _commit_together(connection, group, run)
-    return [outcome for work in group for outcome in _commit_together(connection, [work], _run_alone)]
+    return [_commit_alone(connection, work) for work in group]
 
 
 class _SpoiltError(Exception):
@@ -179,9 +179,7 @@ def _commit_together(
         for work in group:
             outcomes.append(run(connection, work))
             if not connection.in_transaction:
-                if len(group) > 1:
-                    raise _SpoiltError
-                return outcomes
+                raise _SpoiltError
         connection.execute("COMMIT")
     except sqlite3.Error as error:
         return [Outcome(error=error)] * len(group)
@@ -200,12 +198,17 @@ def _run_bare(connection: sqlite3.Connection, work: Work) -> Outcome:
         return Outcome(error=error)
 
 
-def _run_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+def _commit_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
     try:
-        return Outcome(value=work(connection))
-    except Exception as error:  # as above
         _rollback(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        value = work(connection)
+        connection.execute("COMMIT")
+    except Exception as error:  # as above
         return Outcome(error=error)
+    finally:
+        _rollback(connection)
+    return Outcome(value=value)
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
