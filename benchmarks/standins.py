@@ -130,6 +130,8 @@ class IdleFetcher:
 class IdleWorkshop:
     """Believes of everything that it is a picture."""
 
+    workers = 2
+
     async def check_result(self, data: bytes) -> CheckedPicture:
         return CheckedPicture(content_type="image/png", width=1024, height=1024)
 
