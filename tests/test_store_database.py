@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from bot.errors import DatabaseBusy, DatabaseUnusable, LedgerError, StoreError
 from bot.store import schema
 from bot.store.engine import Connection
 from bot.store.file import connect
-from bot.store.sqlite_database import SqliteDatabase, commit_group
+from bot.store.group import GROUP_SIZE
+from bot.store.sqlite_database import GROUPS_IN_A_ROW, SqliteDatabase, commit_group
 from bot.store.store import Store
 from bot.store.verify import verify_file
 from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
@@ -440,11 +442,51 @@ async def test_a_defect_in_the_writer_reaches_the_callers_and_stops_nobody(
     assert await words(database) == {"b"}
 
 
+async def test_who_comes_while_others_are_written_is_next_however_busy_the_event_loop_is(
+    database: SqliteDatabase,
+) -> None:
+    begun, may_end, next_one_ran = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    held = asyncio.create_task(database.write(hold_up))
+    await asyncio.to_thread(begun.wait, 10)
+    behind = asyncio.create_task(database.write(lambda _: next_one_ran.set()))
+    await asyncio.sleep(0)
+    may_end.set()
+    assert next_one_ran.wait(10), "it waited for the event loop, which does nothing but wait here"
+    await asyncio.gather(held, behind)
+
+
+async def test_an_endless_row_of_transactions_lets_others_have_the_writer_now_and_then(
+    database: SqliteDatabase,
+) -> None:
+    begun, may_end = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        may_end.wait(10)
+
+    held = asyncio.create_task(database.write(hold_up))
+    await asyncio.to_thread(begun.wait, 10)
+    row = [
+        asyncio.create_task(database.write(lambda _: written.append("one of the row")))
+        for _ in range(GROUP_SIZE * GROUPS_IN_A_ROW + 1)
+    ]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(database._writer.run(lambda _: written.append("the other")))
+    await asyncio.sleep(0)
+    may_end.set()
+    await asyncio.gather(held, other, *row)
+    assert written.index("the other") == GROUP_SIZE * (GROUPS_IN_A_ROW - 1)
+
+
 async def test_aiosqlite_still_runs_a_function_on_its_own_thread_and_hands_back_what_it_raises(path: Path) -> None:
     """`Worker.run` stands on a protected method of aiosqlite; this is what it relies on."""
     database = await SqliteDatabase.open(path)
-    import threading
-
     thread = await database._writer.run(lambda _: threading.current_thread())
     assert thread is database._writer._thread
     assert thread is not threading.current_thread()

@@ -101,7 +101,7 @@ class WorkQueue:
     async def next_group(self) -> list[Waiting] | None:
         """At least one waiting transaction, and those that wait behind it; None at the end."""
         while True:
-            if group := self._group():
+            if group := self.group_at(asyncio.get_running_loop().time()):
                 return group
             if self._closed:
                 return None
@@ -110,9 +110,13 @@ class WorkQueue:
                 async with asyncio.timeout_at(self._company_until if self._unhurried else None):
                     await self._arrived.wait()
 
-    def _group(self) -> list[Waiting]:
+    def group_at(self, now: float) -> list[Waiting]:
+        """Those whose turn it is, without waiting for any; `now` is the event loop's time.
+
+        The writer's own thread may ask while no task does: others only ever add to the lines meanwhile.
+        """
         group = _taken(self._urgent, GROUP_SIZE)
-        others_wait = bool(self._others) or self._closed or self._unhurried_are_due()
+        others_wait = bool(self._others) or self._closed or self._unhurried_are_due(now)
         if group and not self._others_are_next:
             self._others_are_next = others_wait
             return group
@@ -122,8 +126,8 @@ class WorkQueue:
             group += _taken(self._others, GROUP_SIZE - len(group))
         return group
 
-    def _unhurried_are_due(self) -> bool:
-        return bool(self._unhurried) and asyncio.get_running_loop().time() >= self._company_until
+    def _unhurried_are_due(self, now: float) -> bool:
+        return bool(self._unhurried) and now >= self._company_until
 
 
 def _taken(line: deque[Waiting], most: int) -> list[Waiting]:

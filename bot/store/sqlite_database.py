@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self, TypeVar, cast
 
@@ -21,9 +22,12 @@ from bot.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store import backup, schema
 from bot.store.engine import Work
 from bot.store.file import ProcessLock, connect, replace_durably
-from bot.store.group import Outcome, WorkQueue, in_savepoint
+from bot.store.group import Outcome, Waiting, WorkQueue, in_savepoint
 
 T = TypeVar("T")
+
+GROUPS_IN_A_ROW = 16
+"""So many at most before whoever else needs the writer's thread gets it: to empty the log, or to close."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
 _PRAGMAS = (
@@ -139,13 +143,28 @@ class SqliteDatabase:
 
     async def _write_groups(self) -> None:
         while (group := await self._queue.next_group()) is not None:
-            try:
-                outcomes = await self._writer.run(partial(commit_group, group=[waiting.work for waiting in group]))
-            except Exception as error:
-                # A defect of ours, not of one caller's work; the callers must not wait for ever.
-                outcomes = [Outcome(error=error)] * len(group)
-            for waiting, outcome in zip(group, outcomes, strict=True):
-                waiting.resolve(_translated_outcome(outcome))
+            await self._writer.run(partial(self._write_in_a_row, first=group, loop=asyncio.get_running_loop()))
+
+    def _write_in_a_row(
+        self, connection: sqlite3.Connection, *, first: list[Waiting], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """On the writer's thread: who came in the meantime is next without a turn of the event loop in between."""
+        came_since = iter(lambda: self._queue.group_at(loop.time()), [])
+        for group in islice(chain([first], came_since), GROUPS_IN_A_ROW):
+            loop.call_soon_threadsafe(_resolve, group, _outcomes(connection, group))
+
+
+def _outcomes(connection: sqlite3.Connection, group: Sequence[Waiting]) -> Sequence[Outcome]:
+    try:
+        return commit_group(connection, [waiting.work for waiting in group])
+    except Exception as error:
+        # A defect of ours, not of one caller's work; the callers must not wait for ever.
+        return [Outcome(error=error)] * len(group)
+
+
+def _resolve(group: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    for waiting, outcome in zip(group, outcomes, strict=True):
+        waiting.resolve(_translated_outcome(outcome))
 
 
 def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
