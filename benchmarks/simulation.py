@@ -181,11 +181,13 @@ class _Scene:
             delays=crowd.delays,
         )
         quota = Quota(amount_usd_micros=PLENTY_USD_MICROS, period=Period.DAY, source=QuotaSource.SETTINGS)
+        fetcher = cast("Fetcher", IdleFetcher(seconds=crowd.delays.download))
         self._service = JobService(
             store=store,
             catalogue=Catalogue.load(),
             pictures=NoPictures(),
-            fetcher=cast("Fetcher", IdleFetcher(seconds=crowd.delays.download)),
+            result_fetcher=fetcher,
+            attachment_fetcher=fetcher,
             workshop=cast("ImageWorkshop", IdleWorkshop()),
             supervisor=supervisor,
             limits=Limits(

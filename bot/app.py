@@ -122,9 +122,11 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         stack.push_async_callback(workshop.close)
         charts = ChartMaker()
         stack.push_async_callback(charts.close)
-        fetcher = await stack.enter_async_context(
-            Fetcher(allow_private_addresses=settings.media_allow_private_addresses)
-        )
+        # Two, because large bodies share the room of one: who sends an attachment need not wait for a provider.
+        result_fetcher, attachment_fetcher = [
+            await stack.enter_async_context(Fetcher(allow_private_addresses=settings.media_allow_private_addresses))
+            for _ in range(2)
+        ]
         # Lanes and watchers bound what is under way; waiting for a connection would only use up an order's time.
         session = await stack.enter_async_context(
             open_session(max_connections=0, traces=[metrics.trace(_provider_names(settings))])
@@ -134,7 +136,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             store=store,
             catalogue=catalogue,
             pictures=pictures,
-            fetcher=fetcher,
+            result_fetcher=result_fetcher,
+            attachment_fetcher=attachment_fetcher,
             workshop=workshop,
             supervisor=supervisor,
             limits=limits_of(settings),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,15 +24,76 @@ _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
 """Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
 
 LARGE_BYTES = 2 * 2**20
-"""A body larger than this is read while at most one other large one is, and put together off the event loop: twenty at
+"""A body larger than this needs room, and is put together off the event loop."""
+
+ROOM_BYTES = 48 * 2**20
+"""So much of large bodies is read at a time: two of the largest pictures, or a dozen of 4 MB. Twenty of the largest at
 once would fill the memory of a small machine, and on one that hands memory out slowly every megabyte may take 30 ms."""
-_LARGE_AT_ONCE = 2
+
+_UNTOLD_BYTES = 4 * 2**20
+"""What a body is taken for whose length nobody tells."""
 
 _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 
 
 class AddressRefused(OSError):
     """The name leads to a network that downloads may not reach. No connection was tried."""
+
+
+class _Room:
+    """Bytes that may be read at a time; who comes first is served first."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._taken_bytes = 0
+        self._first_in_line = asyncio.Lock()
+        self._given_back = asyncio.Event()
+
+    @contextmanager
+    def share(self) -> Generator[_Share]:
+        """Nothing of it at first. Whatever it becomes is given back at the end."""
+        share = _Share(self)
+        try:
+            yield share
+        finally:
+            self._taken_bytes -= share.held_bytes
+            self._given_back.set()
+
+    def take_at_once(self, size_bytes: int) -> bool:
+        """Whether there was so much, and nobody before us who waits for it."""
+        if self._first_in_line.locked() or not self._has(size_bytes):
+            return False
+        self._taken_bytes += size_bytes
+        return True
+
+    async def take(self, size_bytes: int) -> None:
+        async with self._first_in_line:
+            while not self._has(size_bytes):
+                self._given_back.clear()
+                await self._given_back.wait()
+            self._taken_bytes += size_bytes
+
+    def _has(self, size_bytes: int) -> bool:
+        return self._taken_bytes + size_bytes <= self._most_bytes or self._taken_bytes == 0
+
+
+class _Share:
+    """One download's part of the room."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self.held_bytes = 0
+
+    def is_enough_for(self, size_bytes: int) -> bool:
+        """Whether the body may be read now. Who has waited once does not wait again, whatever is announced by then."""
+        if size_bytes > LARGE_BYTES and not self.held_bytes and self._room.take_at_once(size_bytes):
+            self.held_bytes = size_bytes
+        return size_bytes <= LARGE_BYTES or self.held_bytes > 0
+
+    async def wait_for(self, size_bytes: int) -> None:
+        """Until there is so much room."""
+        await self._room.take(size_bytes)
+        self.held_bytes = size_bytes
 
 
 class Fetcher:
@@ -59,7 +120,7 @@ class Fetcher:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=idle_seconds)
         self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._large = asyncio.Semaphore(_LARGE_AT_ONCE)
+        self._room = _Room(ROOM_BYTES)
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,27 +170,24 @@ class Fetcher:
         give_way: Callable[[], Awaitable[None]] | None,
         clock: asyncio.Timeout,
     ) -> bytes:
-        for _ in range(1 + MOST_REDIRECTS):
-            session = self._session_for(url, allowed_hosts)
-            async with session.get(url, allow_redirects=False) as response:
-                if response.status not in _REDIRECTS:
+        redirects = 0
+        with self._room.share() as share:
+            while redirects <= MOST_REDIRECTS:
+                session = self._session_for(url, allowed_hosts)
+                async with session.get(url, allow_redirects=False) as response:
+                    if response.status in _REDIRECTS:
+                        url = _parsed(response.headers.get("Location", ""), base=url)
+                        redirects += 1
+                        continue
                     size_bytes = _announced_bytes(response, max_bytes)
-                    async with self._room_for(size_bytes, clock):
+                    if share.is_enough_for(size_bytes):
                         return await _body(response, max_bytes, give_way)
-                location = response.headers.get("Location", "")
-            url = _parsed(location, base=url)
+                # Without the connection: others need one, and a server hangs up on whoever does not read for a minute.
+                # That it is late is not the server's fault either: its time begins when there is room.
+                clock.reschedule(None)
+                await share.wait_for(size_bytes)
+                clock.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
         raise MediaError("too many redirects", transient=False)
-
-    @asynccontextmanager
-    async def _room_for(self, size_bytes: int, clock: asyncio.Timeout) -> AsyncGenerator[None]:
-        """Wait for a turn with a large body. A late turn is not the server's fault: its time begins then."""
-        if size_bytes <= LARGE_BYTES:
-            yield
-            return
-        clock.reschedule(None)
-        async with self._large:
-            clock.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
-            yield
 
     def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:
         """The session that may fetch from there. Raises MediaError when none may."""
@@ -183,12 +241,14 @@ def _with_port(host: str, port: int | None) -> str:
 
 
 def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
-    """How long the body of a good answer will be. An early word: it is that of the packed body, may be missing (0), and
-    may be a lie."""
+    """How long the body of a good answer will be. An early word: it is that of the packed body, and may be a guess or a
+    lie."""
     if response.status != 200:
         transient = response.status >= 500 or response.status in _WORTH_ANOTHER_TRY
         raise MediaError(f"the server answered {response.status}", transient=transient)
-    announced = response.content_length or 0
+    announced = response.content_length
+    if announced is None:
+        return min(_UNTOLD_BYTES, max_bytes)
     if announced > max_bytes:
         raise _too_many_bytes(max_bytes)
     return announced
@@ -198,7 +258,7 @@ async def _body(
     response: aiohttp.ClientResponse, max_bytes: int, give_way: Callable[[], Awaitable[None]] | None
 ) -> bytes:
     pieces, size_bytes = list[bytes](), 0
-    async for piece, _ in response.content.iter_chunks():  # as they come: put together once, at the end
+    async for piece in response.content.iter_any():  # whatever is there: put together once, at the end
         pieces.append(piece)
         size_bytes += len(piece)
         if size_bytes > max_bytes:

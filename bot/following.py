@@ -93,15 +93,14 @@ class Following:
         self._followed[reply_id] = news = asyncio.Event()
         try:
             while not self._letting_go:
+                had_news = news.is_set()
+                news.clear()  # before the books are read: what comes after that makes it read them again
                 reply = await written(partial(self._store.reply, reply_id))
                 if reply is None or reply.is_over:
                     return True
                 await self._give_up_half_sent(reply)
                 self.take_up(reply)
-                if self._letting_go:  # that came while the books were read, and is the last news there is
-                    break
-                if news.is_set():
-                    news.clear()
+                if had_news:
                     self._notify(reply_id)
                 with suppress(TimeoutError):
                     # Those that were taken up together need not be looked at together.

@@ -86,7 +86,8 @@ class JobService:
         store: Store,
         catalogue: Catalogue,
         pictures: Pictures,
-        fetcher: Fetcher,
+        result_fetcher: Fetcher,
+        attachment_fetcher: Fetcher,
         workshop: ImageWorkshop,
         supervisor: Supervisor,
         limits: Limits,
@@ -99,7 +100,7 @@ class JobService:
         self.store = store
         self.catalogue = catalogue
         self.pictures = pictures
-        self.fetcher = fetcher
+        self.attachment_fetcher = attachment_fetcher
         self.workshop = workshop
         self.limits = limits
         self.metrics = metrics or Metrics()
@@ -140,7 +141,7 @@ class JobService:
             store=store,
             live=self._live,
             pictures=pictures,
-            fetcher=fetcher,
+            fetcher=result_fetcher,
             rush=self._rush,
             workshop=workshop,
             supervisor=supervisor,

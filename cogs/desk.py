@@ -190,7 +190,7 @@ class Desk:
         if attachment.size > INPUT_MAX_BYTES:
             raise UnusableImage(name, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         try:
-            data = await self.service.fetcher.download(
+            data = await self.service.attachment_fetcher.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
             )
             # A provider that fetches by address gets the file as it is: then it must not tell where it was taken.

@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from bot import fetch
 from bot.errors import MediaError
 from bot.fetch import LARGE_BYTES, Fetcher
 from tests.fakes import until
@@ -206,10 +207,17 @@ async def test_a_large_picture_gives_way_between_its_pieces(local: Fetcher, serv
     assert ways_given >= len(body) // (256 * 1024), "so much is read from a socket at once"
 
 
-async def test_two_large_bodies_are_read_at_a_time_and_small_ones_beside_them(
-    local: Fetcher, server: PictureServer
-) -> None:
+@pytest.fixture
+def little_room(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Room for two large bodies at a time, and such a body."""
     body = random.Random(1).randbytes(LARGE_BYTES + 1)
+    monkeypatch.setattr(fetch, "ROOM_BYTES", 2 * len(body))
+    return body
+
+
+async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_small_ones_beside_them(
+    little_room: bytes, server: PictureServer
+) -> None:
     begun, go_on = list[str](), asyncio.Event()
 
     async def download(name: str) -> bytes:
@@ -218,33 +226,92 @@ async def test_two_large_bodies_are_read_at_a_time_and_small_ones_beside_them(
                 begun.append(name)
             await go_on.wait()
 
-        return await local.download(server.answers(f"/{name}.png", body), max_bytes=len(body), give_way=give_way)
+        url = server.answers(f"/{name}.png", little_room)
+        return await fetcher.download(url, max_bytes=len(little_room), give_way=give_way)
 
-    async with asyncio.TaskGroup() as together:
-        downloads = [together.create_task(download(name)) for name in ("first", "second", "third")]
-        await until(lambda: len(server.requests) == 3)
-        assert await local.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+    names = [f"{number}" for number in range(5)]
+    async with Fetcher(allow_private_addresses=True) as fetcher, asyncio.TaskGroup() as together:
+        downloads: list[asyncio.Task[bytes]] = []
+        for name in names:
+            downloads.append(together.create_task(download(name)))
+            await until(lambda name=name: f"/{name}.png" in [request.path for request in server.requests])
+        assert await fetcher.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
         await until(lambda: len(begun) == 2)
-        assert await local.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
-        assert len(begun) == 2
+        assert await fetcher.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert begun == ["0", "1"]
         go_on.set()
-    assert [download.result() for download in downloads] == [body] * 3
-    assert len(begun) == 3
+    assert [download.result() for download in downloads] == [little_room] * len(names)
+    assert sorted(begun) == names
 
 
-async def test_the_time_of_a_large_body_begins_with_its_turn(server: PictureServer) -> None:
-    body = bytes(LARGE_BYTES + 1)
+async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_server_waiting(
+    little_room: bytes, server: PictureServer
+) -> None:
+    url, small_url = server.answers("/picture.png", little_room), server.answers("/small.png", BODY)
+    go_on = asyncio.Event()
 
+    async def give_way() -> None:
+        await go_on.wait()
+
+    many = 40
+    async with Fetcher(allow_private_addresses=True, connect_seconds=5) as fetcher, asyncio.TaskGroup() as together:
+        downloads = [
+            together.create_task(fetcher.download(url, max_bytes=len(little_room), give_way=give_way))
+            for _ in range(many)
+        ]
+        await until(lambda: len(server.requests) == many)
+        assert await fetcher.download(small_url, max_bytes=len(BODY)) == BODY
+        go_on.set()
+    assert [download.result() for download in downloads] == [little_room] * many
+    assert len(server.requests) == 1 + 2 + 2 * (many - 2), "those that had to wait asked once more"
+
+
+async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
+    little_room: bytes, server: PictureServer
+) -> None:
     async def for_ever() -> None:
         await asyncio.Event().wait()
 
     async with Fetcher(allow_private_addresses=True, total_seconds=0.4) as fetcher, asyncio.TaskGroup() as together:
-        url = server.answers("/picture.png", body)
-        stuck = [refusal(fetcher.download(url, max_bytes=len(body), give_way=for_ever)) for _ in range(2)]
+        url = server.answers("/picture.png", little_room)
+        stuck = [refusal(fetcher.download(url, max_bytes=len(little_room), give_way=for_ever)) for _ in range(2)]
         refusals = [together.create_task(each) for each in stuck]
         await until(lambda: len(server.requests) == 2)
-        assert await fetcher.download(url, max_bytes=len(body)) == body
+        assert await fetcher.download(url, max_bytes=len(little_room)) == little_room
     assert all(refused.result().transient for refused in refusals)
+
+
+async def test_a_body_larger_than_all_the_room_is_read_alone(
+    local: Fetcher, server: PictureServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ROOM_BYTES", 1)
+    body = bytes(LARGE_BYTES + 1)
+    async with Fetcher(allow_private_addresses=True) as fetcher:
+        url = server.answers("/picture.png", body)
+        assert await asyncio.gather(*(fetcher.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
+
+
+async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Fetcher) -> None:
+    pieces = 250_000
+    body = bytes(4 * pieces)
+    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4\r\n\0\0\0\0\r\n" * pieces + b"0\r\n\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        await writer.drain()
+        writer.close()
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with listening:
+        host, port = listening.sockets[0].getsockname()
+        tracemalloc.start()
+        try:
+            assert await local.download(f"http://{host}:{port}/picture.png", max_bytes=len(body)) == body
+            _, peak_bytes = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert peak_bytes < 12 * len(body)
 
 
 # -- how much, how long -------------------------------------------------------------------------------

@@ -370,6 +370,27 @@ async def test_a_reply_is_handed_back_also_when_its_worker_stops_while_it_is_rea
         assert not await core.service.follow(job.reply_id)
 
 
+async def test_news_that_comes_while_a_reply_is_read_makes_its_worker_read_it_again(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    readings = 0
+
+    async def reply_meanwhile(reply_id: str) -> Reply | None:
+        nonlocal readings
+        readings += 1
+        if readings > 1:
+            return None  # it is over
+        found = await core.store.reply(reply_id)
+        core.service._following.look_again(reply_id)
+        return found
+
+    monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
+    async with asyncio.timeout(5):
+        assert await core.service.follow(job.reply_id)
+
+
 # -- pictures to be posted -------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 
 import pytest
 
@@ -55,6 +56,48 @@ async def test_a_group_has_a_size_and_the_order_in_which_they_came() -> None:
     assert names(await queue.next_group()) == [str(GROUP_SIZE), str(GROUP_SIZE + 1)]
     for caller in callers:
         caller.cancel()
+
+
+async def test_however_many_are_waited_for_the_rest_has_half_of_every_second_group() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, "a", "b")
+    callers += await entered(queue, *(str(number) for number in range(3 * GROUP_SIZE)), soon=True)
+    assert "a" not in names(await queue.next_group())
+    assert names(await queue.next_group())[GROUP_SIZE // 2 :] == ["a", "b"]
+    for caller in callers:
+        caller.cancel()
+
+
+async def test_a_line_of_cancelled_callers_hides_nobody() -> None:
+    queue = WorkQueue()
+    for soon in (True, False):
+        gone = await entered(queue, *(str(number) for number in range(2 * GROUP_SIZE)), soon=soon)
+        for caller in gone:
+            caller.cancel()
+        [caller] = await entered(queue, "still there", soon=soon)
+        assert names(await queue.next_group()) == ["still there"]
+        caller.cancel()
+
+
+async def test_who_comes_while_the_writer_asks_is_never_taken_without_the_one_before() -> None:
+    queue = WorkQueue()
+    callers = await entered(queue, "a")
+
+    class Interrupted(deque[Waiting]):
+        """Others come when the writer has just seen that nobody is here."""
+
+        def __len__(self) -> int:
+            length = super().__len__()
+            if not length:
+                self.append(Waiting(work=work("accepted"), answer=callers[0]))
+                queue._others.append(Waiting(work=work("begun, once accepted"), answer=callers[0]))
+            return length
+
+    queue._unhurried = Interrupted()
+    assert names(queue.group_at(0.0)) == ["a"]
+    queue._unhurried = deque(queue._unhurried)
+    assert names(queue.group_at(0.0)) == ["accepted", "begun, once accepted"]
+    callers[0].cancel()
 
 
 async def test_whoever_was_cancelled_is_left_out_and_whoever_comes_later_is_waited_for() -> None:

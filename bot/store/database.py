@@ -33,7 +33,7 @@ class Database(Protocol):
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
-        `work` may be run a second time when its first transaction was lost, so it must do nothing but SQL. What it
+        `work` may be run more than once, when its first transaction was lost, so it must do nothing but SQL. What it
         raises comes back to this caller alone; the engine's own errors arrive as StoreError.
         """
         ...

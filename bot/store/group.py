@@ -113,29 +113,32 @@ class WorkQueue:
     def group_at(self, now: float) -> list[Waiting]:
         """Those whose turn it is, without waiting for any; `now` is the event loop's time.
 
-        The writer's own thread may ask while no task does: others only ever add to the lines meanwhile.
+        The writer's own thread may ask while no task does, for others only ever add to the lines then. What comes while
+        it asks waits for the next time: one that goes along may be what the one after it relies on.
         """
-        group = _taken(self._urgent, GROUP_SIZE)
-        others_wait = bool(self._others) or self._closed or self._unhurried_are_due(now)
+        others = len(self._others)
+        group = _taken(self._urgent, GROUP_SIZE // 2 if self._others_are_next else GROUP_SIZE, of=len(self._urgent))
+        others_wait = others > 0 or self._closed or self._unhurried_are_due(now)
         if group and not self._others_are_next:
             self._others_are_next = others_wait
             return group
         self._others_are_next = False
         if others_wait:
-            group += _taken(self._unhurried, GROUP_SIZE - len(group))
-            group += _taken(self._others, GROUP_SIZE - len(group))
+            group += _taken(self._unhurried, GROUP_SIZE - len(group), of=len(self._unhurried))
+            group += _taken(self._others, GROUP_SIZE - len(group), of=others)
         return group
 
     def _unhurried_are_due(self, now: float) -> bool:
         return bool(self._unhurried) and now >= self._company_until
 
 
-def _taken(line: deque[Waiting], most: int) -> list[Waiting]:
-    """The first of a line, without those whose caller was cancelled."""
+def _taken(line: deque[Waiting], most: int, *, of: int) -> list[Waiting]:
+    """The first of so many in a line, without those whose caller was cancelled."""
     taken: list[Waiting] = []
-    while line and len(taken) < most:
-        waiting = line.popleft()
-        if not waiting.answer.done():
+    for _ in range(of):
+        if len(taken) == most:
+            break
+        if not (waiting := line.popleft()).answer.done():
             taken.append(waiting)
     return taken
 

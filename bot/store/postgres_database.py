@@ -89,7 +89,7 @@ class PostgresDatabase:
         return await self._queue.run_soon(cast("Work", work))
 
     async def write_along(self, work: Callable[[Connection], T]) -> T:
-        """As `write`, in the commit of whatever is written next."""
+        """As `write`, in the commit of the next that only the program waits for."""
         return await self._queue.run_along(cast("Work", work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:

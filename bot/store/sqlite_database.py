@@ -27,7 +27,7 @@ from bot.store.group import Outcome, Waiting, WorkQueue, in_savepoint
 T = TypeVar("T")
 
 GROUPS_IN_A_ROW = 16
-"""So many at most before whoever else needs the writer's thread gets it: to empty the log, or to close."""
+"""So many at most before whoever else needs the writer's thread gets it, to empty the log."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
 _PRAGMAS = (
@@ -100,8 +100,8 @@ class SqliteDatabase:
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
-        `work` may be run a second time when its first transaction was lost, so it must do nothing but SQL. What it
-        raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
+        `work` may be run up to three times, when a neighbour in its group cost it its transaction, so it must do
+        nothing but SQL. What it raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
         """
         return await self._queue.run(cast("Work", work))
 
@@ -110,7 +110,7 @@ class SqliteDatabase:
         return await self._queue.run_soon(cast("Work", work))
 
     async def write_along(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `write`, in the commit of whatever is written next."""
+        """As `write`, in the commit of the next that only the program waits for."""
         return await self._queue.run_along(cast("Work", work))
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:

@@ -20,10 +20,10 @@ from bot.store.notices import Matter, tell, tell_of_place
 def admit(connection: Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime) -> Balance:
     """Insert the reply with its jobs and reserve each of them, or raise and leave no trace."""
     _require_one_owner(member, reply)
-    jobs.insert_reply(connection, reply)
     terms = limits.terms_for(connection, member, default=operator_limits.default_quota)
     if terms.blocked:
         raise MemberBlocked
+    jobs.insert_reply(connection, reply)
     orders = [ledger.Order(job_id=job.id, amount_usd_micros=job.reserved_usd_micros) for job in reply.jobs]
     return ledger.reserve(
         connection, orders, reply_id=reply.id, member=member, terms=terms, limits=operator_limits, now=now

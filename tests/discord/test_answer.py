@@ -186,7 +186,7 @@ class SlowCommand:
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stage = stage
         self._arrived = asyncio.Event()
-        fetcher = stage.core.service.fetcher
+        fetcher = stage.core.service.attachment_fetcher
         download = fetcher.download
 
         async def slowly(*args: Any, **more: Any) -> bytes:
