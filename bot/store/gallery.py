@@ -9,13 +9,13 @@ from bot.jobs import GalleryPage
 from bot.store import jobs
 from bot.store.engine import Connection
 
-_COMMANDS_WITH_PICTURES = """
-SELECT id FROM replies WHERE user_id = :user_id AND guild_id = :guild_id AND EXISTS (
+_COMMANDS_WITH_PICTURES = f"""
+SELECT id FROM replies WHERE id IN ({jobs.REPLIES_OF_MEMBER}) AND guild_id = :guild_id AND EXISTS (
     SELECT 1 FROM jobs JOIN pictures ON pictures.job_id = jobs.id
     WHERE jobs.reply_id = replies.id AND (CAST(:model_id AS TEXT) IS NULL OR jobs.model_id = :model_id)
 )
 ORDER BY created_at DESC, id DESC
-"""
+"""  # noqa: S608 - our own words
 
 
 def page(

@@ -67,12 +67,25 @@ _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
 """
 _SET_CANCEL_REASON = "UPDATE replies SET cancel_reason = ? WHERE id = ?"
-# A reply is created together with its first job, so the index by server and time serves for both.
-_RECENT_OF_MEMBER = """
-SELECT jobs.* FROM replies JOIN jobs ON jobs.reply_id = replies.id
-WHERE replies.user_id = :user_id AND replies.guild_id = :guild_id AND replies.created_at < :before
-ORDER BY replies.created_at DESC, jobs.id DESC LIMIT :limit
+REPLIES_OF_MEMBER = """
+SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'pending'
+UNION ALL SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
 """
+"""Every reply of a member, for a subquery. In two parts, because an admission enters its reply only into the index of
+those that are not delivered; the member's own history takes it when its final state was shown."""
+_RECENT_OF_MEMBER = """
+SELECT jobs.* FROM (
+    SELECT id, created_at FROM replies
+    WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before AND delivery <> 'pending'
+    UNION ALL
+    SELECT id, created_at FROM replies
+    WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before
+        AND delivery <> 'delivered' AND delivery = 'pending'
+    ORDER BY created_at DESC LIMIT :limit
+) AS latest JOIN jobs ON jobs.reply_id = latest.id
+ORDER BY latest.created_at DESC, jobs.id DESC LIMIT :limit
+"""
+# A reply is created together with its first job, so the index by server and time serves for both.
 _FINISHED_OF_SERVER = """
 SELECT replies.* FROM jobs JOIN replies ON replies.id = reply_id
 WHERE jobs.guild_id = :guild_id AND jobs.ordinal = 0 AND jobs.created_at < :before AND NOT EXISTS (

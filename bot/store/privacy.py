@@ -18,6 +18,7 @@ from bot.quota import Period, Window, format_usd
 from bot.store import limits
 from bot.store.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.engine import Connection, PerEngine, Row
+from bot.store.jobs import REPLIES_OF_MEMBER
 
 RETENTION = timedelta(days=30)
 """How long prompts, options and stored pictures are kept for their members."""
@@ -33,24 +34,24 @@ BATCH_JOBS = 200
 
 # -- on request -------------------------------------------------------------------------------------------
 
-_UNDER_WAY = """
+_UNDER_WAY = f"""
 SELECT count(*) AS commands,
     max((SELECT max(deadline_at) FROM jobs WHERE reply_id = replies.id AND status = 'uncertain')) AS checked_until
-FROM replies WHERE user_id = :user_id AND (
+FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (
     delivery = 'pending' OR EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
 )
-"""
-_COUNTS = """
+"""  # noqa: S608 - our own words
+_COUNTS = f"""
 SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT replies.guild_id) AS servers,
     count(pictures.job_id) AS pictures
 FROM replies JOIN jobs ON jobs.reply_id = replies.id LEFT JOIN pictures ON pictures.job_id = jobs.id
-WHERE replies.user_id = :user_id
-"""
-_JOBS_OF_MEMBER = "SELECT jobs.id FROM jobs JOIN replies ON replies.id = reply_id WHERE replies.user_id = :user_id"
+WHERE replies.id IN ({REPLIES_OF_MEMBER})
+"""  # noqa: S608
+_JOBS_OF_MEMBER = f"SELECT id FROM jobs WHERE reply_id IN ({REPLIES_OF_MEMBER})"  # noqa: S608
 _CONTENTS_OF_MEMBER = f"""
 SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})
 UNION SELECT sha256 FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})
-"""  # noqa: S608 - our own words
+"""  # noqa: S608
 _FORGET_INPUTS = f"DELETE FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
 _FORGET_PICTURES = f"DELETE FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
 _FORGET_JOBS = f"""
@@ -58,11 +59,11 @@ UPDATE jobs SET user_id = NULL, prompt = '', options = '{{}}', body = '{{}}', se
     webhook_token = NULL, erased_at = coalesce(erased_at, :now)
 WHERE id IN ({_JOBS_OF_MEMBER})
 """  # noqa: S608
-_FORGET_REPLIES = """
+_FORGET_REPLIES = f"""
 UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
     language = 'en', cancel_reason = NULL
-WHERE user_id = :user_id
-"""
+WHERE id IN ({REPLIES_OF_MEMBER})
+"""  # noqa: S608
 _FORGET_AS_ACTOR = "UPDATE audit SET actor_id = NULL, reason = NULL WHERE actor_id = :user_id"
 _FORGET_AS_SUBJECT = """
 UPDATE audit SET subject_id = NULL, reason = NULL WHERE subject = 'member' AND subject_id = :user_id
@@ -120,13 +121,13 @@ _FORGET_HOLDER = "UPDATE accounts SET user_id = NULL WHERE id = ?"
 
 # -- the export -------------------------------------------------------------------------------------------
 
-_REPLIES = "SELECT * FROM replies WHERE user_id = :user_id ORDER BY created_at, id"
-_JOBS = """
+_REPLIES = f"SELECT * FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) ORDER BY created_at, id"  # noqa: S608
+_JOBS = f"""
 SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
-WHERE replies.user_id = :user_id ORDER BY jobs.reply_id, ordinal
-"""
+WHERE replies.id IN ({REPLIES_OF_MEMBER}) ORDER BY jobs.reply_id, ordinal
+"""  # noqa: S608
 _INPUTS = f"SELECT * FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
 _UPLOADS = f"""
 SELECT sha256, provider, url FROM uploads
