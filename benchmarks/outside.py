@@ -13,6 +13,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -345,8 +346,9 @@ class Outside:
         response.content_length = len(self._picture)
         await response.prepare(request)
         body = memoryview(self._picture)
-        for start in range(0, len(body), _SENT_AT_A_TIME_BYTES):  # in one go, 20 MB would be copied for each reader
-            await response.write(body[start : start + _SENT_AT_A_TIME_BYTES])
+        with suppress(ConnectionResetError):  # who has no room for it now hangs up and comes again
+            for start in range(0, len(body), _SENT_AT_A_TIME_BYTES):  # in one go, 20 MB would be copied for each reader
+                await response.write(body[start : start + _SENT_AT_A_TIME_BYTES])
         return response
 
 
