@@ -346,7 +346,7 @@ class Outside:
         response.content_length = len(self._picture)
         await response.prepare(request)
         body = memoryview(self._picture)
-        with suppress(ConnectionResetError):  # who has no room for it now hangs up and comes again
+        with suppress(ConnectionError):  # who has no room for it now hangs up and comes again
             for start in range(0, len(body), _SENT_AT_A_TIME_BYTES):  # in one go, 20 MB would be copied for each reader
                 await response.write(body[start : start + _SENT_AT_A_TIME_BYTES])
         return response
