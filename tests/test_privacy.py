@@ -483,3 +483,28 @@ async def test_nobody_sees_a_page_of_somebody_else_or_of_what_was_forgotten(stor
     assert await store.gallery_page(2, ADA.user_id, reply_id=reply.id) is None
     await store.forget_member(ADA.user_id, now=NOON)
     assert await store.gallery_page(1, ADA.user_id) is None
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        privacy._UNDER_WAY,
+        privacy._COUNTS,
+        privacy._CONTENTS_OF_MEMBER,
+        privacy._FORGET_JOBS,
+        privacy._FORGET_REPLIES,
+        privacy._FORGET_EVENTS.sqlite,
+        privacy._REPLIES,
+        privacy._JOBS,
+    ],
+)
+async def test_one_members_commands_are_found_without_looking_through_everybodys(
+    tmp_path: Path, statement: str
+) -> None:
+    who = {"user_id": ADA.user_id, "now": 1, "dead_before": 1}
+    async with await Store.open(tmp_path / "books.sqlite3") as store:
+        plan = await store._database.read(
+            lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", who)]
+        )
+    assert any("USING INDEX replies_by_member (user_id=?" in step for step in plan)
+    assert not [step for step in plan if step.startswith("SCAN")]

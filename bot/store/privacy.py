@@ -98,16 +98,17 @@ UPDATE jobs SET prompt = '', options = '{}', body = '{}', seed = NULL, failure_h
 WHERE id = ?
 """
 _FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
-# The name of a command event only serves to accept it once; any other number that is nobody's does as well.
+# The name of a command event only serves to accept it once; any other number that is nobody's does as well. Whoever was
+# forgotten had nothing pending; said here, the index by member answers this, and not all replies there ever were.
 _FORGET_EVENTS = PerEngine(
     sqlite="""
 UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
-WHERE user_id IS NULL AND interaction_id > 0 AND token_expires_at < :dead_before
+WHERE user_id IS NULL AND delivery <> 'pending' AND interaction_id > 0 AND token_expires_at < :dead_before
 """,
     postgresql="""
 UPDATE replies SET
     interaction_id = -1 - (hashtextextended(CAST(gen_random_uuid() AS TEXT), 0) & 4611686018427387903)
-WHERE user_id IS NULL AND interaction_id > 0 AND token_expires_at < :dead_before
+WHERE user_id IS NULL AND delivery <> 'pending' AND interaction_id > 0 AND token_expires_at < :dead_before
 """,
 )
 _FORGET_REMOTE_IDS = """
