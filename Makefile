@@ -15,7 +15,7 @@ MORE ?=
 # More than most machines have processors: many tests wait for a clock.
 PROCESSES ?= 4
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
-MONEY := bot/quota.py,bot/store/ledger.py
+MONEY := bot/domain/quota.py,bot/store/tables/ledger.py
 MONEY_TESTS := tests/test_ledger.py tests/test_quota.py -k "not postgresql"
 
 .DEFAULT_GOAL := help
@@ -58,9 +58,10 @@ report: $(INSTALLED) ## the figures of a release in docs/report-<date>.md; MORE=
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks
 
-lint: $(INSTALLED) ## ruff, hadolint, shellcheck
+lint: $(INSTALLED) ## ruff, import-linter, hadolint, shellcheck
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; fi
 	@if [ -x $(BIN)/shellcheck ]; then set -x; $(BIN)/shellcheck .ci/run; fi
 
@@ -71,7 +72,7 @@ format: $(INSTALLED) ## put the source into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-languages: $(INSTALLED) ## renew the catalogues in cogs/languages after words changed; says what is missing
+languages: $(INSTALLED) ## renew the catalogues in cogs/text/locales after words changed; says what is missing
 	@$(BIN)/python .ci/languages.py
 
 audit: $(INSTALLED) ## known vulnerabilities in the lock: 'Error 1' means found, 'Error 3' means could not ask

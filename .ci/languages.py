@@ -4,7 +4,7 @@
     python .ci/languages.py missing de       what is not translated yet, as JSON
     python .ci/languages.py fill de FILE     take translations from JSON of the same shape, each checked first
 
-What is said in a language stands in `cogs/languages/<tag>.po`, whatever it was written with.
+What is said in a language stands in `cogs/text/locales/<tag>.po`, whatever it was written with.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from babel.messages.pofile import read_po, write_po
 from phrases import Entry, Key, entries
 from wording import complaints
 
-from cogs.language import ENGLISH, FOLDER, LANGUAGES, OPTION
+from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION
 
 TEMPLATE = FOLDER / "words.pot"
 TAGS = tuple(tag for tag in LANGUAGES if tag != ENGLISH)

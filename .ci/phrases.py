@@ -23,9 +23,9 @@ from discord.ext import commands
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cogs.edit import MENU_NAME
-from cogs.language import OPTION
-from cogs.translator import CHOICE, MENU
+from cogs.generate.edit import MENU_NAME
+from cogs.text.command_translations import CHOICE, MENU
+from cogs.text.locale import OPTION
 
 ROOT = Path(__file__).parents[1]
 DESCRIPTION_CHARACTERS = CHOICE_CHARACTERS = 100
@@ -84,7 +84,8 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Everything that is said anywhere, in the order of the source. Raises ValueError with a sentence where it errs."""
-    modules = [importlib.import_module(f"cogs.{file.stem}") for file in sorted((ROOT / "cogs").glob("*.py"))]
+    files = sorted((ROOT / "cogs").rglob("*.py"))
+    modules = [importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts)) for file in files]
     found: dict[Key, Entry] = {}
     for entry in (*(entry for module in modules for entry in _phrases(module)), *_said_by_commands(modules)):
         found[entry.key] = found[entry.key].joined(entry) if entry.key in found else entry
@@ -146,7 +147,7 @@ def _said_by_commands(modules: Iterable[ModuleType]) -> Iterator[Entry]:
             if isinstance(cog, type) and issubclass(cog, commands.Cog) and cog.__module__ == module.__name__:
                 for command in _commands_of(cog):
                     yield from _said_by(command, _file(module.__name__))
-    menu = Entry(text=MENU_NAME, context=MENU, limit=NAME_CHARACTERS, files=("cogs/edit.py",))
+    menu = Entry(text=MENU_NAME, context=MENU, limit=NAME_CHARACTERS, files=("cogs/generate/edit.py",))
     yield replace(menu, notes=("In the menu of a message, under Apps",))
 
 

@@ -13,7 +13,7 @@ from string import Formatter
 
 from phrases import CODE, OPTION_IN_CODE, Entry
 
-from cogs.language import OPTION
+from cogs.text.locale import OPTION
 
 FACTS = {
     "amount": "$1,234,567.654321",

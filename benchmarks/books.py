@@ -11,8 +11,8 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.figures import Figure
-from bot.quota import LimitSubject, Member, Period, Quota
-from bot.store.file import connect
+from bot.domain.quota import LimitSubject, Member, Period, Quota
+from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
 from tests.store_samples import a_command, limits
 

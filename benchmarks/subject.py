@@ -40,7 +40,7 @@ class Subject:
     async def __aenter__(self) -> Self:
         self._outside.ready.clear()
         begun_at = time.monotonic()
-        with (self._folder / "bot.log").open("ab") as log:
+        with (self._folder / "bot.runtime.logs").open("ab") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", self._module],
                 cwd=PROJECT,

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks.figures import Figure
-from bot.jobs import Delivery, Picture
-from bot.location import Location
-from bot.quota import Member, Period, Quota
+from bot.domain.database_url import Location
+from bot.domain.jobs import Delivery, Picture
+from bot.domain.quota import Member, Period, Quota
 from bot.store.store import Store
 from tests.postgres_server import PostgresServer
 from tests.store_samples import a_command, limits

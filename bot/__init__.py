@@ -1,1 +1,1 @@
-"""The application: image orders, money, providers. Discord is unknown here except in app.py."""
+"""The application: image orders, money and providers. Only app.py, discord_client.py and cli.py know Discord."""

@@ -18,35 +18,35 @@ import discord
 import stamina
 import yarl
 
-from bot import heap
-from bot.catalogue import OVERRIDE_FILE, Catalogue
-from bot.chart_maker import ChartMaker
-from bot.client import Bot, ShardedBot, aim_at
-from bot.errors import SettingsError, UnknownModel
-from bot.fetch import Fetcher
-from bot.http import HttpServer
-from bot.images import ImageWorkshop
-from bot.location import PostgresAddress
-from bot.log import bind_job
-from bot.metrics import Metrics
-from bot.pictures import Pictures, PictureStore
+from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
+from bot.charts.renderer import ChartMaker
+from bot.discord_client import Bot, ShardedBot, aim_at
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import SettingsError, UnknownModel
+from bot.domain.process_role import Role, Shards
+from bot.domain.quota import Limits, Quota, QuotaSource
+from bot.media.blob_store import Pictures, PictureStore
+from bot.media.downloader import Fetcher
+from bot.media.image_pool import ImageWorkshop
+from bot.providers.api_client import open_session
 from bot.providers.base import Provider
-from bot.providers.http import open_session
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.watcher import Watcher
-from bot.quota import Limits, Quota, QuotaSource
-from bot.role import Role, Shards
-from bot.service import JobService
+from bot.providers.poller import Watcher
+from bot.runtime import heap
+from bot.runtime.logs import bind_job
+from bot.runtime.metrics import Metrics
+from bot.runtime.supervisor import Supervisor
+from bot.runtime.web_server import HttpServer
+from bot.service.job_service import JobService
+from bot.service.style_reader import StyleReader
 from bot.settings import Settings
-from bot.store.postgres_pictures import PostgresPictures
-from bot.store.queue import QUEUE_CHANNEL
+from bot.store.postgres.blob_store import PostgresPictures
 from bot.store.store import Store
-from bot.style_reader import StyleReader
-from bot.supervisor import Supervisor
+from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
 
 if TYPE_CHECKING:
-    from bot.store.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
+    from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
 
 _log = logging.getLogger(__name__)
 
@@ -182,7 +182,7 @@ def _pictures(settings: Settings) -> Pictures:
 
 @asynccontextmanager
 async def _queue(settings: Settings, service: JobService) -> AsyncGenerator[ReplyQueue]:
-    from bot.store.reply_queue import ReplyQueue
+    from bot.store.postgres.reply_queue import ReplyQueue
 
     assert isinstance(settings.database_url, PostgresAddress), "workers have their books on a server"
     queue = ReplyQueue(settings.database_url, service.follow)

@@ -17,22 +17,22 @@ import aiohttp
 import discord
 
 from bot import app
-from bot.catalogue import DATA_FILE, data_text
-from bot.catalogue_refresh import refreshed, write
-from bot.client import aim_at
-from bot.errors import BotError, SettingsError, StoreError
-from bot.location import Location, PostgresAddress, parse_location
-from bot.log import set_up_logging
+from bot.catalogue.catalogue import DATA_FILE, data_text
+from bot.catalogue.refresh import refreshed, write
+from bot.discord_client import aim_at
+from bot.domain.database_url import Location, PostgresAddress, parse_location
+from bot.domain.errors import BotError, SettingsError, StoreError
+from bot.domain.process_role import Role, Shards
+from bot.domain.quota import format_usd
 from bot.providers.openapi import fetch_openapi
-from bot.quota import format_usd
-from bot.role import Role, Shards
+from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
-from bot.store.backup import copy_database, restore
-from bot.store.ledger import house_lines
-from bot.store.moving import move
-from bot.store.readiness import CONNECTIONS_PER_PROCESS, readiness
-from bot.store.reading import exists, reading
-from bot.store.verify import verify_location
+from bot.store.admin.migrate_to_postgres import move
+from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
+from bot.store.admin.readonly import exists, reading
+from bot.store.admin.verify import verify_location
+from bot.store.sqlite.backup import copy_database, restore
+from bot.store.tables.ledger import house_lines
 
 _log = logging.getLogger(__name__)
 

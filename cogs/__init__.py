@@ -1,1 +1,1 @@
-"""Everything that speaks Discord: commands, buttons, the one reply of a job, and all words users read."""
+"""Everything that speaks Discord: commands, buttons, the one reply of a job, and all words that users read."""

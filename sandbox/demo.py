@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bot.catalogue import OVERRIDE_FILE
+from bot.catalogue.catalogue import OVERRIDE_FILE
 from sandbox.discord import LocalDiscord, Permission
 from sandbox.discord.files import Json, Upload
 from sandbox.discord.viewer import Viewer
@@ -70,7 +70,7 @@ async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
         await stack.enter_async_context(discord)
         await _begin_talk(discord, server)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="image-bot-demo-")))
-        log = folder / "bot.log"
+        log = folder / "bot.runtime.logs"
         bot = await stack.enter_async_context(_the_bot(discord, provider, folder, log))
         await _until_ready(discord, bot, log)
         yield Demo(url=f"{discord.base}/", discord=discord, provider=provider, bot=bot, log=log)

@@ -17,7 +17,7 @@ from bot.settings import Settings
 from tests.rows import RowMarks
 
 if TYPE_CHECKING:
-    from bot.location import Location
+    from bot.domain.database_url import Location
     from tests.core import Core
     from tests.postgres_server import PostgresServer
 

@@ -1,1 +1,1 @@
-"""The only place that speaks HTTP to image APIs."""
+"""Hosted image APIs, one file each, and what they share: HTTP, parsing, polling."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from bot.jobs import Failure, JobStatus, Progress
-from bot.styles import Style
+from bot.catalogue.styles import Style
+from bot.domain.jobs import Failure, JobStatus, Progress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

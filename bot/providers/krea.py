@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import aiohttp
 
-from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
-from bot.jobs import JobStatus, Progress
+from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
+from bot.domain.jobs import JobStatus, Progress
+from bot.providers.api_client import ORDER_CLOCKS, QUESTION_CLOCKS, UPLOAD_CLOCKS, Api, Clocks
 from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
-from bot.providers.http import ORDER_CLOCKS, QUESTION_CLOCKS, UPLOAD_CLOCKS, Api, Clocks
-from bot.providers.reading import (
+from bot.providers.parsing import (
     as_list,
     as_object,
     read_complaint,
@@ -25,7 +25,7 @@ from bot.providers.reading import (
     read_time,
     read_took_seconds,
 )
-from bot.providers.words import Word, Words
+from bot.providers.status_map import Word, Words
 
 _ASSET_MAX_BYTES = 75_000_000
 _ASSET_URL_MAX_CHARACTERS = 1024

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import aiohttp
 
-from bot.errors import ProviderUnavailable
+from bot.domain.errors import ProviderUnavailable
 
 _MAX_BYTES = 20 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)

@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import aiohttp
 
-from bot.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
-from bot.jobs import Failure, JobStatus, Progress
+from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
+from bot.domain.jobs import Failure, JobStatus, Progress
+from bot.providers.api_client import ORDER_CLOCKS, QUESTION_CLOCKS, Api, Clocks
 from bot.providers.base import ProviderRequest, RemoteJob, Update
-from bot.providers.http import ORDER_CLOCKS, QUESTION_CLOCKS, Api, Clocks
-from bot.providers.reading import (
+from bot.providers.parsing import (
     as_object,
     read_complaint,
     read_cost_usd_micros,
@@ -22,7 +22,7 @@ from bot.providers.reading import (
     read_time,
     read_took_seconds,
 )
-from bot.providers.words import Word, Words
+from bot.providers.status_map import Word, Words
 
 _PATIENT_ATTEMPTS = 3
 _NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"

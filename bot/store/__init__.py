@@ -1,1 +1,1 @@
-"""The only place that speaks SQL."""
+"""The only package that speaks SQL: one store on SQLite or PostgreSQL."""

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from bot.location import Location
-from bot.store.engine import Connection
-from bot.store.postgres_database import PostgresDatabase
-from bot.store.sqlite_database import SqliteDatabase
+from bot.domain.database_url import Location
+from bot.store.core.connection import Connection
+from bot.store.postgres.database import PostgresDatabase
+from bot.store.sqlite.database import SqliteDatabase
 
 T = TypeVar("T")
 

@@ -13,21 +13,21 @@ from pathlib import Path
 from typing import Any, Self
 from zoneinfo import ZoneInfo
 
-from bot.audit import AuditEntry
-from bot.errors import BotError, StoreError
-from bot.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
-from bot.location import Location
-from bot.policy import Alter, Policy
-from bot.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
-from bot.store import audit, gallery, jobs, ledger, notes, privacy, settings, transactions
-from bot.store import limits as limits_table
-from bot.store.audit import Change
-from bot.store.columns import to_micros
+from bot.domain.audit import AuditEntry
+from bot.domain.database_url import Location
+from bot.domain.errors import BotError, StoreError
+from bot.domain.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
+from bot.domain.policy import Alter, Policy
+from bot.domain.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
+from bot.store.cluster_store import Neighbours
+from bot.store.core.columns import to_micros
+from bot.store.core.connection import Connection
 from bot.store.database import Database, open_database
-from bot.store.engine import Connection
-from bot.store.neighbours import Neighbours
-from bot.store.privacy import BATCH_JOBS, RETENTION, Footprint
-from bot.store.settings import PolicyMemory
+from bot.store.tables import audit_log, gallery, guild_settings, jobs, key_value, ledger, privacy, transactions
+from bot.store.tables import limits as limits_table
+from bot.store.tables.audit_log import Change
+from bot.store.tables.guild_settings import PolicyMemory
+from bot.store.tables.privacy import BATCH_JOBS, RETENTION, Footprint
 
 
 class Store:
@@ -430,7 +430,7 @@ class Store:
         self, guild_id: int, *, user_id: int | None = None, limit: int = 10, before_id: int | None = None
     ) -> list[AuditEntry]:
         """The record of changes, newest first; about one member when `user_id` is given."""
-        work = partial(audit.entries, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
+        work = partial(audit_log.entries, guild_id=guild_id, user_id=user_id, limit=limit, before_id=before_id)
         return await self._read(work)
 
     async def spend_report(self, guild_id: int, parts: Sequence[Window]) -> SpendReport:
@@ -455,7 +455,7 @@ class Store:
         policy = self._policies.get(guild_id)
         if policy is None:
             asked_at = self._policies.age
-            policy = await self._read(partial(settings.policy, guild_id=guild_id))
+            policy = await self._read(partial(guild_settings.policy, guild_id=guild_id))
             self._policies.read(guild_id, policy, asked_at)
         return policy
 
@@ -469,7 +469,7 @@ class Store:
         change = Change(actor_id=actor_id, reason=reason, now=now)
         self._policies.changing(guild_id)
         try:
-            work = partial(settings.change_policy, guild_id=guild_id, alter=alter, change=change)
+            work = partial(guild_settings.change_policy, guild_id=guild_id, alter=alter, change=change)
             old, new = await self._write(work)
         except BotError:
             self._policies.changed(guild_id, None)
@@ -512,11 +512,11 @@ class Store:
 
     async def recall(self, key: str) -> str | None:
         """A small fact noted with `remember`."""
-        return await self._read(partial(notes.recall, key=key))
+        return await self._read(partial(key_value.recall, key=key))
 
     async def remember(self, key: str, value: str) -> None:
         """Note a small fact about the bot itself."""
-        await self._write(partial(notes.remember, key=key, value=value))
+        await self._write(partial(key_value.remember, key=key, value=value))
 
     async def problem(self) -> str | None:
         """None when a transaction can be written now, else what is in the way."""

@@ -1,0 +1,399 @@
+"""Refreshing the catalogue: the provider's own description read into our data, and what would change, in words.
+
+What the description lacks stays as somebody decided it: labels, what each picture field is for, what is sent when
+nobody chose, and the models of other providers. Nothing here is used while orders are made.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, cast
+
+from bot.catalogue.models import ABSENT, PICTURES, PRESENT
+from bot.domain.quota import MICROS_PER_USD, format_usd
+
+Json = dict[str, Any]
+
+_PREFIXES = {"/generate/image/": "image", "/generate/enhance/": "enhance"}
+_ATTRIBUTES = {
+    "minimum": "min",
+    "maximum": "max",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "minItems": "min_items",
+    "maxItems": "max_items",
+}
+_DESCRIBED = ("type", "required", "enum", "min", "max", "min_length", "max_length", "min_items", "max_items", "default")
+_DECIDED = ("for", "use", "item", "format")
+
+# How the provider tends to name things: only a first guess for models nobody has looked at yet.
+_SOURCE_NAMES = ("image_url", "image_urls")
+_REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
+_PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
+_DEEPEST = 8  # more references in a row are a loop
+_NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Refresh:
+    """The catalogue as it would be, and each difference in a line."""
+
+    data: Json
+    changes: tuple[str, ...]
+
+
+def refreshed(current: Mapping[str, Any], document: Mapping[str, Any]) -> Refresh:
+    """`current` (the content of `catalogue.json`) brought up to `document` (the content of `GET /openapi.json`).
+
+    Raises ValueError when the document describes no image model at all, which would retire everything.
+    """
+    operations = dict(_operations(document))
+    if not operations:
+        raise ValueError("the description names no image model")
+    has_prices = any("x-krea-pricing" in operation for operation in operations.values())
+    changes: list[str] = []
+    if not has_prices:
+        changes.append("! the description has no prices at all: prices stay as they are")
+    models: list[Json] = []
+    for model in cast("list[Json]", current["models"]):
+        operation = operations.pop(model["path"], None)
+        if operation is not None:
+            old = model
+            model = _updated(old, operation, document, current, keep_price=not has_prices)
+            changes += _differences(old, model)
+        elif model["path"].startswith(tuple(_PREFIXES)) and not model.get("retired"):
+            model = model | {"retired": True}
+            changes.append(f"- {model['id']}: no longer described; it cannot be ordered any more")
+        models.append(model)
+    labels = {model["label"] for model in models}
+    for path, operation in operations.items():
+        model = _discovered(path, operation, document, current, labels)
+        labels.add(model["label"])
+        models.append(model)
+        modes = ", ".join(model["modes"])
+        changes.append(f"+ {model['id']}: {model['label']}, {modes}, {_price_words(model['price'])}")
+    return Refresh(data={**current, "models": models}, changes=tuple(changes))
+
+
+def dump(data: Mapping[str, Any]) -> str:
+    """The text of `catalogue.json`: a line for each field and each price, so that differences read well."""
+    head = {key: value for key, value in data.items() if key != "models"}
+    models = ",\n".join(_dump_model(model) for model in data["models"])
+    return f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "models": [\n{models}\n ]\n}}\n'
+
+
+def write(data: Mapping[str, Any], path: Path) -> None:
+    """Replace the file in one step: a reader sees the old or the new catalogue, never half of one."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_text(dump(data), encoding="utf-8")
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _dump_model(model: Mapping[str, Any]) -> str:
+    plain = [(key, value) for key, value in model.items() if key not in ("fields", "price")]
+    lines = [f"   {json.dumps(key)}: {_compact(value)}" for key, value in plain]
+    fields = ",\n".join(f"    {json.dumps(name)}: {_compact(field)}" for name, field in model["fields"].items())
+    price = {key: value for key, value in model["price"].items() if key != "points"}
+    points = ",\n".join(f"     {_compact(point)}" for point in model["price"]["points"])
+    listed = f"[\n{points}\n    ]" if points else "[]"
+    lines.append(f'   "fields": {{\n{fields}\n   }}')
+    lines.append(f'   "price": {{\n    {_compact(price)[1:-1]},\n    "points": {listed}\n   }}')
+    return "  {\n" + ",\n".join(lines) + "\n  }"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+# -- reading the description -----------------------------------------------------------------------------
+
+
+def _object(value: object) -> Json:
+    """The value if it is a JSON object, else an empty one: what is not described as expected says nothing."""
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def _operations(document: Mapping[str, Any]) -> Iterable[tuple[str, Json]]:
+    for path, methods in _object(document.get("paths")).items():
+        operation = _object(_object(methods).get("post"))
+        if path.startswith(tuple(_PREFIXES)) and operation:
+            yield path, operation
+
+
+def _resolved(schema: object, document: Mapping[str, Any]) -> Json:
+    """The schema itself: references followed, and 'this or null' reduced to this."""
+    here = _object(schema)
+    for _ in range(_DEEPEST):
+        alternatives = _list(here.get("anyOf")) or _list(here.get("oneOf"))
+        if isinstance(reference := here.get("$ref"), str):
+            target: object = document
+            for step in reference.removeprefix("#/").split("/"):
+                target = _object(target).get(step)
+            here = _object(target) | {key: value for key, value in here.items() if key != "$ref"}
+        elif alternatives:
+            real = [option for option in map(_object, alternatives) if option.get("type") != "null"]
+            rest = {key: value for key, value in here.items() if key not in ("anyOf", "oneOf")}
+            here = rest | (real[0] if real else {})
+        else:
+            break
+    return here
+
+
+def _body_schema(operation: Json, document: Mapping[str, Any]) -> Json:
+    body = _resolved(operation.get("requestBody"), document)
+    content = _object(_object(body.get("content")).get("application/json"))
+    return _resolved(content.get("schema"), document)
+
+
+def _type_of(schema: Json) -> str:
+    kinds = schema.get("type", "string")
+    named = [str(kind) for kind in (_list(kinds) or [kinds]) if kind != "null"]
+    return named[0] if named else "string"
+
+
+def _described(schema: Json, items: Json, *, required: bool) -> Json:
+    """What the description says about a field, in our words."""
+    field: Json = {"type": _type_of(schema)}
+    if required:
+        field["required"] = True
+    if enum := [choice for choice in _list(schema.get("enum")) if choice is not None]:
+        field["enum"] = enum
+    for theirs, ours in _ATTRIBUTES.items():
+        if schema.get(theirs) is not None:
+            field[ours] = schema[theirs]
+    default = schema.get("default")
+    if default is not None and field["type"] != "array":
+        field["default"] = default
+    inside = items if field["type"] == "array" else schema
+    formats = [inside.get("format"), *(_property(inside, name).get("format") for name in ("url", "image_url", "id"))]
+    if found := next((word for word in formats if word), None):
+        field["format"] = "uri" if "ur" in found else found
+    return field
+
+
+def _property(items: Json, name: str) -> Json:
+    return _object(_object(items.get("properties")).get(name))
+
+
+def _read_fields(
+    operation: Json, document: Mapping[str, Any], known: Mapping[str, Json]
+) -> tuple[dict[str, Json], dict[str, Json]]:
+    """The described fields, and for each list the schema of its elements. What was decided about a field is kept."""
+    schema = _body_schema(operation, document)
+    required = set(_list(schema.get("required")))
+    renamed = _renamed(operation, known)
+    fields: dict[str, Json] = {}
+    items: dict[str, Json] = {}
+    for name, raw in _object(schema.get("properties")).items():
+        resolved = _resolved(raw, document)
+        items[name] = _resolved(resolved.get("items"), document)
+        field = _described(resolved, items[name], required=name in required)
+        decided = known.get(name) or known.get(renamed.get(name, ""), {})
+        fields[name] = field | {key: decided[key] for key in _DECIDED if key in decided}
+        if "use" in decided and fields[name].get("enum") and decided["use"] not in fields[name]["enum"]:
+            del fields[name]["use"]
+        if fields[name].get("format") == "uri":
+            # their limit on the length of an address is not one on anything a member wrote
+            fields[name] = {k: v for k, v in fields[name].items() if k not in ("min_length", "max_length", "default")}
+    return fields, items
+
+
+def _renamed(operation: Json, known: Mapping[str, Json]) -> dict[str, str]:
+    """New names of fields that we know under the old one."""
+    aliases = [_object(alias) for alias in _list(operation.get("x-krea-deprecated-field-aliases"))]
+    return {alias["to"]: alias["from"] for alias in aliases if alias.get("from") in known and "to" in alias}
+
+
+def _decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str]) -> None:
+    """A first guess at what each new field is for and what is sent when nobody chooses."""
+    sources = [name for name in _SOURCE_NAMES if name in fields]
+    references = [name for name in _REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
+    for name in new:
+        field = fields[name]
+        properties = _object(items[name].get("properties"))
+        holder = next((key for key in ("url", "image_url", "id") if key in properties), None)
+        if field.get("format") == "uri" or name in (*sources, *references) or holder in ("url", "image_url"):
+            field["format"] = "uri"
+            field["for"] = ["source"] * (name in sources) + ["reference"] * (name in references)
+        elif field["type"] == "array":
+            field["for"] = _PURPOSES.get(name, [])
+        elif field["type"] == "object" or (name in ("width", "height") and "aspect_ratio" in fields):
+            # two ways to say the size: which one wins is not documented, so only one is ever sent
+            field["for"] = []
+        if holder and field.get("for"):
+            field["item"] = {holder: "$value"} | {
+                key: _resolved(inner, {}).get("default", 1.0) for key, inner in properties.items() if key == "strength"
+            }
+        needs_choice = field.get("required") or (name in ("aspect_ratio", "resolution") and "default" in field)
+        choices = field.get("enum")
+        if needs_choice and choices:
+            neutral = _NEUTRAL.get(name, field.get("default"))
+            field["use"] = neutral if neutral in choices else choices[0]
+        elif name in _NEUTRAL and field["type"] in ("number", "integer") and "for" not in field:
+            field["use"] = min(max(_NEUTRAL[name], field.get("min", 1)), field.get("max", _NEUTRAL[name]))
+
+
+def _read_price(operation: Json, fields: Mapping[str, Json], current: Mapping[str, Any]) -> Json:
+    points: list[Json] = []
+    complete = True
+    listed = _object(operation.get("x-krea-pricing")).get("price_points")
+    for point in map(_object, _list(listed)):
+        when, understood = _conditions(_object(point.get("dimensions")), fields, _object(current.get("dimensions")))
+        try:
+            micros = Decimal(str(point.get("amount"))) * MICROS_PER_USD
+        except InvalidOperation:
+            micros = Decimal(-1)
+        if micros <= 0 or micros != int(micros):
+            complete = False
+            continue
+        complete = complete and understood
+        points.append({"when": when, "usd_micros": int(micros)})
+    return {"complete": complete and bool(points), "points": points}
+
+
+def _conditions(
+    dimensions: Mapping[str, Any], fields: Mapping[str, Json], dictionary: Mapping[str, Any]
+) -> tuple[Json, bool]:
+    """Their price dimensions as our conditions, and whether all were understood.
+
+    One that was not stays in, never holds, and so keeps that price from being used.
+    """
+    when: Json = {}
+    understood = True
+    for name, value in dimensions.items():
+        meaning = dictionary.get(name)
+        if name in fields:
+            when[name] = value
+        elif isinstance(meaning, dict):
+            words = cast("Json", meaning)
+            found = next((words[word] for word in words if str(value).casefold().startswith(word)), None)
+            conditions = found if found is not None else {name: value}
+            # a condition on a field that the model lacks says nothing
+            when |= {key: wanted for key, wanted in conditions.items() if key in fields or wanted != ABSENT}
+            understood = understood and found is not None
+        elif meaning == PICTURES and isinstance(value, int):
+            when[PICTURES] = value
+        else:
+            when[name] = value
+            understood = False
+    return when, understood
+
+
+# -- known and new models --------------------------------------------------------------------------------
+
+
+def _updated(
+    model: Json, operation: Json, document: Mapping[str, Any], current: Mapping[str, Any], *, keep_price: bool
+) -> Json:
+    known: dict[str, Json] = model["fields"]
+    fields, items = _read_fields(operation, document, known)
+    renamed = _renamed(operation, known)
+    new = [name for name in fields if name not in known and name not in renamed]
+    _decide(fields, items, new)
+    for name in new:
+        if fields[name].get("format") == "uri":
+            fields[name]["for"] = []  # a new kind of picture is not sent before somebody decided what it is for
+    updated = {key: value for key, value in model.items() if key not in ("retired", "deprecated")}
+    if operation.get("deprecated"):
+        updated["deprecated"] = True
+    price = model["price"] if keep_price else _read_price(operation, fields, current)
+    if price["points"] == model["price"]["points"]:
+        price = model["price"]
+    # `fields` and `price` stay last, where the eye looks for them
+    return {k: v for k, v in updated.items() if k not in ("fields", "price")} | {"fields": fields, "price": price}
+
+
+def _discovered(
+    path: str, operation: Json, document: Mapping[str, Any], current: Mapping[str, Any], labels: set[str]
+) -> Json:
+    prefix = next(prefix for prefix in _PREFIXES if path.startswith(prefix))
+    kind = _PREFIXES[prefix]
+    name = path.removeprefix(prefix)
+    fields, items = _read_fields(operation, document, {})
+    _decide(fields, items, fields)
+    purposes = {purpose: field for field in fields.values() for purpose in field.get("for", ())}
+    if kind == "enhance":
+        modes = ["upscale"]
+    else:
+        needs_picture = any(field.get("required") and field.get("format") == "uri" for field in fields.values())
+        modes = ["generate"] * (not needs_picture) + ["edit"] * ("source" in purposes)
+        reads_style = "reference" in purposes and "source" not in purposes["reference"]["for"]
+        modes += ["reference"] * reads_style
+    model: Json = {
+        "id": f"krea/{name}" if kind == "image" else f"krea/enhance/{name}",
+        "label": _free_label(str(operation.get("summary") or name.rpartition("/")[2]), name, labels),
+        "provider": "krea",
+        "path": path,
+        "kind": kind,
+        "modes": modes,
+    }
+    if operation.get("deprecated"):
+        model["deprecated"] = True
+    return model | {"fields": fields, "price": _read_price(operation, fields, current)}
+
+
+def _free_label(wanted: str, name: str, taken: set[str]) -> str:
+    return wanted if wanted not in taken else f"{wanted} ({name})"
+
+
+# -- the difference, in words -------------------------------------------------------------------------------
+
+
+def _differences(old: Json, new: Json) -> list[str]:
+    lines: list[str] = []
+    name = new["id"]
+    if old.get("retired"):
+        lines.append(f"+ {name}: described again")
+    if new.get("deprecated") and not old.get("deprecated"):
+        lines.append(f"! {name}: deprecated, the provider will withdraw it")
+    if old.get("deprecated") and not new.get("deprecated"):
+        lines.append(f"~ {name}: not deprecated any more")
+    before: dict[str, Json] = old["fields"]
+    after: dict[str, Json] = new["fields"]
+    lines += [f"~ {name}: field {field} is gone" for field in before if field not in after]
+    for field, described in after.items():
+        if field not in before:
+            unused = "; not sent until somebody decides what it is for" if described.get("for") == [] else ""
+            lines.append(f"~ {name}: field {field} is new ({_compact(described)}){unused}")
+            continue
+        lines += [
+            f"~ {name}: field {field}: {key} {_show(before[field].get(key))} → {_show(described.get(key))}"
+            for key in (*_DESCRIBED, "use")
+            if before[field].get(key) != described.get(key)
+        ]
+    if old["price"] != new["price"]:
+        lines.append(f"~ {name}: price {_price_words(old['price'])} → {_price_words(new['price'])}")
+    return lines
+
+
+def _show(value: object) -> str:
+    return "none" if value is None else _compact(value)
+
+
+def _price_words(price: Mapping[str, Any]) -> str:
+    if not price["points"]:
+        return "no price"
+    listed = [
+        format_usd(point["usd_micros"]) + (f" ({_when_words(point['when'])})" if point["when"] else "")
+        for point in price["points"]
+    ]
+    return ", ".join(listed) + ("" if price["complete"] else " (incomplete)")
+
+
+def _when_words(when: Mapping[str, Any]) -> str:
+    return ", ".join(
+        f"{'with' if value == PRESENT else 'without'} {name}" if value in (PRESENT, ABSENT) else f"{name} {value}"
+        for name, value in when.items()
+    )

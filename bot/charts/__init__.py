@@ -1,0 +1,1 @@
+"""Charts as data, and the process that draws them."""

@@ -1,0 +1,72 @@
+"""Company: what a service asks and tells the other processes on its books. Here is having none; cluster.py has some."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bot.dispatch.dispatcher import Closed, Lane
+from bot.dispatch.fair_queue import FairLine
+
+
+class Company(Protocol):
+    """What is not awaited returns at once, and gets there when it can."""
+
+    def line(self, lane: Lane) -> FairLine:
+        """Everybody who waits for a provider, in whichever process."""
+        ...
+
+    async def renew_line(self, lane: Lane) -> None:
+        """Have `line` be of now, or nearly. Raises StoreError."""
+        ...
+
+    async def place_for(self, lane: Lane, user_id: int) -> int | None:
+        """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
+        ...
+
+    def calls_for(self, reply_id: str) -> bool:
+        """Whether another process is to show the reply. It is told then."""
+        ...
+
+    def pass_on(self, token: str, remote_id: str | None) -> None:
+        """A provider called on a path that is nobody's here."""
+        ...
+
+    async def say_look(self, job_id: str, remote_id: str) -> None:
+        """Have whoever follows the job look at the provider now."""
+        ...
+
+    async def close(self, provider: str, reason: Closed) -> bool:
+        """Nobody sends new jobs there any more. True for the first process that says so, who tells the operator."""
+        ...
+
+    def opened(self, provider: str) -> None:
+        """It answers again."""
+        ...
+
+
+class Alone:
+    """No company: everything is here."""
+
+    def line(self, lane: Lane) -> FairLine:
+        return lane.line
+
+    async def renew_line(self, lane: Lane) -> None:
+        """It is never out of date."""
+
+    async def place_for(self, lane: Lane, user_id: int) -> int | None:
+        return lane.place_for(user_id)
+
+    def calls_for(self, reply_id: str) -> bool:
+        return False
+
+    def pass_on(self, token: str, remote_id: str | None) -> None:
+        """There is nobody else whose path it could be."""
+
+    async def say_look(self, job_id: str, remote_id: str) -> None:
+        """The watcher here looks soon enough."""
+
+    async def close(self, provider: str, reason: Closed) -> bool:
+        return True
+
+    def opened(self, provider: str) -> None:
+        """Our own lane knows."""

@@ -1,0 +1,1 @@
+"""Values and rules without any I/O: jobs, quotas, policies, errors."""

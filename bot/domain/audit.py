@@ -1,0 +1,118 @@
+"""The record of changes: what a moderator changed, from what to what, as facts. Words for them are chosen when shown.
+
+Values only, no I/O.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from bot.domain.quota import Period, Quota
+
+
+class Standing(StrEnum):
+    """How something stands that has no value of its own."""
+
+    NOT_SET = "not_set"
+    LISTED = "listed"
+    NOT_LISTED = "not_listed"
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    BLOCKED = "blocked"
+    NOT_BLOCKED = "not_blocked"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limit:
+    """A limit of spending; None is unlimited."""
+
+    amount_usd_micros: int | None
+    period: Period
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Amount:
+    """A sum of money: what was granted, or what was spent until a reset."""
+
+    amount_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Channel:
+    """A channel or category of the server."""
+
+    channel_id: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Models:
+    """The models that fit the pattern, for members with the role or (None) for everybody."""
+
+    pattern: str
+    role_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Name:
+    """Something that is called the same in every language: a model, a time zone, a word on the list."""
+
+    name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Language:
+    """A language by its tag."""
+
+    tag: str
+
+
+Topic = Channel | Models | Name
+"""Which one it is about, where a setting holds several."""
+
+Fact = Standing | Limit | Amount | Topic | Language
+"""What something was before, or is now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AuditEntry:
+    """One recorded change by a moderator: `action` with `topic` for `subject`.
+
+    `actor_id`, and the `subject_id` of a member, are None once that person asked to be forgotten. `old_value` is None
+    where nothing was replaced.
+    """
+
+    id: int
+    guild_id: int
+    actor_id: int | None
+    action: str
+    subject: str
+    subject_id: int | None
+    topic: Topic | None
+    old_value: Fact | None
+    new_value: Fact
+    reason: str | None
+    created_at: datetime
+
+
+def as_limit(quota: Quota | None) -> Fact:
+    """A limit that somebody set, or that there is none."""
+    if quota is None:
+        return Standing.NOT_SET
+    return Limit(amount_usd_micros=quota.amount_usd_micros, period=quota.period)
+
+
+def as_name(name: str | None) -> Fact:
+    """What somebody chose by name, or that nobody did."""
+    return Standing.NOT_SET if name is None else Name(name=name)
+
+
+def as_channel(channel_id: int | None) -> Fact:
+    """A channel that somebody chose, or that nobody did."""
+    return Standing.NOT_SET if channel_id is None else Channel(channel_id=channel_id)
+
+
+def as_language(tag: str | None) -> Fact:
+    """A language that somebody chose, or that nobody did."""
+    return Standing.NOT_SET if tag is None else Language(tag=tag)

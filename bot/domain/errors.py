@@ -1,0 +1,274 @@
+"""What can go wrong, as a tree. Errors carry facts; the renderer carries words.
+
+BotError
+├── SettingsError                    a setting is missing or wrong: the start stops with one line
+├── RequestRefused                   nothing reserved, nothing bought; the member reads why
+│   ├── QuotaExceeded                the member's own quota
+│   ├── ServerCapReached             the server's cap
+│   ├── OperatorCapReached           the operator's daily cap over all servers
+│   ├── TooManyRunning               the member has enough jobs running
+│   ├── ServerBusy                   the server has as many unfinished jobs as it may
+│   ├── TooFast                      the member or the server ordered too much within a minute
+│   ├── MemberBlocked                a moderator blocked the member
+│   ├── UnknownModel                 no such id in the catalogue
+│   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
+│   ├── BadOption                    an option the model does not take, or a value out of range
+│   ├── UnusableImage                not a picture, too big, broken, animated …
+│   ├── ProviderPaused               the provider is stopped or failing; try later
+│   ├── NotAllowedHere               the server's moderators do not allow it: channel, model, word …
+│   ├── ListFull                     a list of settings takes no more entries
+│   ├── StillUnderWay                nothing can be forgotten about a member while a command is under way
+│   └── DuplicateCommand             this very command was accepted before; say nothing
+├── ProviderError                    decides what happens to the money, see service.py
+│   ├── ProviderRejected             release: refused or failed, known not to be charged
+│   │   └── ProviderDenied           release, stop the provider and tell the operator (401, 402, 403)
+│   ├── ProviderUnavailable          nothing was accepted: may be sent again
+│   └── OutcomeUncertain             keep the reservation: maybe accepted, maybe charged. Look again, never guess
+├── MediaError                       a picture could not be fetched or is not what it claims
+└── StoreError                       the books cannot be read or written: nothing is bought
+    ├── LedgerError                  an impossible move of money was asked for: stop and shout
+    ├── DatabaseBusy                 another process holds the database
+    └── DatabaseUnusable             damaged, newer than the program, or not ours
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot.domain.constraints import Accepted
+
+
+class BotError(Exception):
+    """Root of everything this program raises on purpose."""
+
+
+class SettingsError(BotError):
+    """A setting is missing or wrong. `str()` is one line that names the variable and what it accepts."""
+
+
+# -- refused: nothing reserved, nothing bought ------------------------------------------------------
+
+
+class RequestRefused(BotError):
+    """The request was not accepted. Nothing was reserved and nothing was bought."""
+
+
+@dataclass(eq=False)
+class QuotaExceeded(RequestRefused):
+    """The request costs more than the member has left in this window."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class ServerCapReached(RequestRefused):
+    """The request costs more than the server has left in its window."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class OperatorCapReached(RequestRefused):
+    """The operator's cap for all servers together does not allow the request today (UTC)."""
+
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class TooManyRunning(RequestRefused):
+    """The member already has as many running jobs as allowed."""
+
+    running: int
+    limit: int
+
+
+@dataclass(eq=False)
+class ServerBusy(RequestRefused):
+    """The server's members together have as many unfinished jobs as one server may have."""
+
+    running: int
+    limit: int
+
+
+@dataclass(eq=False)
+class TooFast(RequestRefused):
+    """Too many orders within a minute, by the member or by the whole server; more are taken from `free_at` on."""
+
+    free_at: datetime
+
+
+class MemberBlocked(RequestRefused):
+    """A moderator decided that the member gets no new jobs in this server."""
+
+
+@dataclass(eq=False)
+class UnknownModel(RequestRefused):
+    """No model of that id is in the catalogue. `suggestions` are ids that look alike."""
+
+    model_id: str
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class ModelUnavailable(RequestRefused):
+    """The model is known but cannot be ordered.
+
+    `reason` is one of: 'no_price', 'no_key', 'retired', 'not_for_this_command'.
+    """
+
+    model_id: str
+    reason: str
+
+
+@dataclass(eq=False)
+class BadOption(RequestRefused):
+    """An option the model does not take, lacks or cannot use.
+
+    `reason` is one of: 'unknown', 'missing', 'invalid', 'wrong_length' (`length` is the one of what was given, in
+    characters). `accepted` is what would be right, None for what the model does not take; `takes` are the option names
+    that it does take.
+    """
+
+    option: str
+    model_label: str
+    reason: str
+    accepted: Accepted | None = None
+    length: int | None = None
+    takes: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class UnusableImage(RequestRefused):
+    """An attached file is not a picture we can use.
+
+    `reason` is one of: 'not_an_image', 'unsupported_type', 'broken', 'animated', 'too_many_bytes', 'too_many_pixels',
+    'too_small', 'unreachable', 'foreign_host', 'location_data'. Reasons that speak of size come with the bound in
+    question: the most it may have, or (`side_pixels`) the least that each side has to measure.
+    """
+
+    filename: str
+    reason: str
+    limit_bytes: int | None = None
+    limit_pixels: int | None = None
+    side_pixels: int | None = None
+
+
+@dataclass(eq=False)
+class ProviderPaused(RequestRefused):
+    """New jobs for this provider are refused for now."""
+
+    provider: str
+
+
+@dataclass(eq=False)
+class NotAllowedHere(RequestRefused):
+    """The policy of the server is in the way.
+
+    `reason` is one of: 'channel' (`channel_ids` are allowed, if any are named), 'model', 'other_roles' (`role_ids` may
+    use the model), 'age_restricted' (the model works only in age-restricted channels), 'word' (on the word list).
+    """
+
+    reason: str
+    model_label: str = ""
+    word: str = ""
+    channel_ids: tuple[int, ...] = ()
+    role_ids: tuple[int, ...] = ()
+
+
+@dataclass(eq=False)
+class ListFull(RequestRefused):
+    """The moderators' list has `limit` entries and takes no more."""
+
+    limit: int
+
+
+@dataclass(eq=False)
+class StillUnderWay(RequestRefused):
+    """What a member asked for cannot be forgotten while the end of `commands` of theirs is not shown yet.
+
+    Where the answer to one of them was lost and is looked for, which nobody can cancel, `checked_until` is when that
+    ends at the latest.
+    """
+
+    commands: int
+    checked_until: datetime | None = None
+
+
+class DuplicateCommand(RequestRefused):
+    """The same command event was already accepted: there is one job and one reply, and this is not them."""
+
+
+# -- providers: the class decides what happens to the money ---------------------------------------
+
+
+class ProviderError(BotError):
+    """Something went wrong at an image API. `detail` is for the log and the operator, never shown as it is."""
+
+    def __init__(self, detail: str, *, status: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+
+
+class ProviderRejected(ProviderError):
+    """Refused or failed, and known not to be charged. The reservation is released.
+
+    `reason` is a word of `jobs.FailureReason`; `hint` as in `jobs.Failure`.
+    """
+
+    def __init__(self, detail: str, *, status: int | None = None, reason: str = "rejected", hint: str = "") -> None:
+        super().__init__(detail, status=status)
+        self.reason = reason
+        self.hint = hint
+
+
+class ProviderDenied(ProviderRejected):
+    """401, 402 or 403: our key or our balance is refused. Release, stop the provider, tell the operator once."""
+
+
+class ProviderUnavailable(ProviderError):
+    """Never accepted (connection refused, 429): the very same order may be sent again, after `retry_after_seconds`."""
+
+    def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail, status=status)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class OutcomeUncertain(ProviderError):
+    """The order may have been accepted and may be charged. Never sent again; looked up, or closed at the deadline."""
+
+
+# -- the rest -----------------------------------------------------------------------------------------
+
+
+class MediaError(BotError):
+    """A result could not be fetched or is not a picture. `transient` says whether fetching again may help.
+
+    `reason` is one of the words of UnusableImage, so that a member's own attachment can be refused with it.
+    """
+
+    def __init__(self, detail: str, *, transient: bool, reason: str = "unreachable") -> None:
+        super().__init__(detail)
+        self.transient = transient
+        self.reason = reason
+
+
+class StoreError(BotError):
+    """The books could not be read or written. Nothing may be bought on the strength of what was asked."""
+
+
+class LedgerError(StoreError):
+    """An impossible move of money was asked for, such as settling a reservation twice."""
+
+
+class DatabaseBusy(StoreError):
+    """Another process works with the database."""
+
+
+class DatabaseUnusable(StoreError):
+    """The file is damaged, newer than this program, or not a database of ours. `str()` says what to do."""

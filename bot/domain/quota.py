@@ -1,0 +1,278 @@
+"""Money words: quotas, windows and balances in integer micro-dollars. Pure arithmetic, no I/O.
+
+One US dollar is 1,000,000 micro-dollars, so every published price ($0.0175, $0.065) is exact.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import assert_never
+from zoneinfo import ZoneInfo
+
+from bot.domain.jobs import FailureReason
+
+MICROS_PER_USD = 1_000_000
+SERVER_RUNS = 1_000
+"""A server may have so many times the running jobs of one member: one setting for the operator, not two."""
+
+_AMOUNT = re.compile(r"^\$?(\d{1,7})(?:\.(\d{1,6}))?$")
+
+
+class Period(StrEnum):
+    """A calendar period in the server's time zone. Weeks begin on Monday (ISO 8601)."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """A half-open span of time, `start <= t < end`, both aware UTC."""
+
+    start: datetime
+    end: datetime
+
+    @classmethod
+    def containing(cls, moment: datetime, period: Period, time_zone: ZoneInfo) -> Window:
+        """The calendar period around `moment`: local midnight to local midnight, so a day may have 23 or 25 hours."""
+        local = moment.astimezone(time_zone)
+        # Where the clock goes back over midnight, the day begins at the first of its two midnights (fold=0).
+        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
+        match period:
+            case Period.DAY:
+                first, following = midnight, midnight + timedelta(days=1)
+            case Period.WEEK:
+                first = midnight - timedelta(days=midnight.weekday())
+                following = first + timedelta(days=7)
+            case Period.MONTH:
+                first = midnight.replace(day=1)
+                following = (first + timedelta(days=32)).replace(day=1)
+            case _:
+                assert_never(period)
+        return cls(start=_local_to_utc(first, time_zone), end=_local_to_utc(following, time_zone))
+
+    def before(self, period: Period, time_zone: ZoneInfo) -> Window:
+        """The calendar period that ended where this one starts."""
+        return Window.containing(self.start - timedelta(microseconds=1), period, time_zone)
+
+    def days(self, time_zone: ZoneInfo) -> tuple[Window, ...]:
+        """The calendar days that begin in it, which fill it when it is a calendar period of that zone."""
+        days: list[Window] = []
+        start = self.start
+        while start < self.end:
+            days.append(Window.containing(start, Period.DAY, time_zone))
+            start = days[-1].end
+        return tuple(days)
+
+    def hours(self) -> tuple[Window, ...]:
+        """Its hours one after the other; the last is shorter where the clocks change by half an hour."""
+        hours: list[Window] = []
+        start = self.start
+        while start < self.end:
+            hours.append(Window(start=start, end=min(start + timedelta(hours=1), self.end)))
+            start = hours[-1].end
+        return tuple(hours)
+
+
+def _local_to_utc(naive: datetime, time_zone: ZoneInfo) -> datetime:
+    """The instant of a local wall time. A midnight that a clock change skips is the first instant after the gap."""
+    return naive.replace(tzinfo=time_zone).astimezone(UTC)
+
+
+class QuotaSource(StrEnum):
+    """Where a member's limit comes from."""
+
+    MEMBER = "member"
+    ROLE = "role"
+    DEFAULT = "default"
+    SETTINGS = "settings"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Quota:
+    """A spending limit over a period. `amount_usd_micros` None means unlimited; 0 means no spending."""
+
+    amount_usd_micros: int | None
+    period: Period
+    source: QuotaSource = QuotaSource.DEFAULT
+    role_id: int | None = None
+
+    def generosity(self) -> Decimal:
+        """For choosing among roles with different periods: the amount a month of 30 days would allow."""
+        if self.amount_usd_micros is None:
+            return Decimal("Infinity")
+        times = {Period.DAY: Decimal(30), Period.WEEK: Decimal(30) / Decimal(7), Period.MONTH: Decimal(1)}
+        return self.amount_usd_micros * times[self.period]
+
+
+def effective_quota(*, own: Quota | None, roles: Iterable[Quota], default: Quota) -> Quota:
+    """The limit that counts: a member's own beats roles, the most generous role beats the default."""
+    if own is not None:
+        return own
+    return max(roles, key=Quota.generosity, default=default)
+
+
+WARNING_PERCENT = 80
+"""Of a limit: when so much of it is used, its owner is told once."""
+
+
+def nearly_used(used_usd_micros: int, limit_usd_micros: int | None) -> bool:
+    """Whether little is left of a limit. Where there is none, or nothing was ever allowed, there is nothing to tell."""
+    return bool(limit_usd_micros) and used_usd_micros * 100 >= limit_usd_micros * WARNING_PERCENT
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Balance:
+    """What a member may still spend in a window, as the ledger says it. All amounts in micro-dollars.
+
+    spent: settled in the window, less what a moderator's reset forgave; set_aside: reserved by open jobs;
+    granted: one-off extras of the window.
+    """
+
+    quota: Quota
+    window: Window
+    granted_usd_micros: int
+    spent_usd_micros: int
+    set_aside_usd_micros: int
+
+    @property
+    def limit_usd_micros(self) -> int | None:
+        """Quota plus grants; None when unlimited."""
+        if self.quota.amount_usd_micros is None:
+            return None
+        return self.quota.amount_usd_micros + self.granted_usd_micros
+
+    @property
+    def used_usd_micros(self) -> int:
+        """What counts against the limit."""
+        return self.spent_usd_micros + self.set_aside_usd_micros
+
+    @property
+    def available_usd_micros(self) -> int | None:
+        """What is left, never negative; None when unlimited."""
+        return None if self.limit_usd_micros is None else max(0, self.limit_usd_micros - self.used_usd_micros)
+
+
+def parse_usd(text: str) -> int:
+    """Micro-dollars of `12`, `12.5` or `$0.065`. Raises ValueError for anything else.
+
+    At most seven digits before and six after the point: `^\\d{1,7}(\\.\\d{1,6})?$`, with an optional dollar sign.
+    """
+    match = _AMOUNT.match(text.strip())
+    if match is None or not text.isascii():
+        raise ValueError(f"not an amount in dollars: {text[:40]!r}")
+    whole, fraction = match.groups(default="")
+    return int(whole) * MICROS_PER_USD + int(fraction.ljust(6, "0") or "0")
+
+
+def format_usd(amount_usd_micros: int) -> str:
+    """`$0.08`, `$0.065`, `$1.00`: two decimals, more only where the price has them."""
+    sign = "-" if amount_usd_micros < 0 else ""
+    whole, fraction = divmod(abs(amount_usd_micros), MICROS_PER_USD)
+    decimals = f"{fraction:06d}".rstrip("0").ljust(2, "0")
+    return f"{sign}${whole:,}.{decimals}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """The limits one admission is held against, besides what the server's moderators set (that is in the store)."""
+
+    default_quota: Quota
+    operator_daily_cap_usd_micros: int
+    max_running_jobs: int
+    """Of one member, over all servers."""
+
+    @property
+    def max_running_jobs_per_server(self) -> int:
+        """Of all members of a server together: far above what people do, far below what would fill a machine."""
+        return SERVER_RUNS * self.max_running_jobs
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Member:
+    """Who asks, as plain values: role ids decide which role limits apply."""
+
+    guild_id: int
+    user_id: int
+    role_ids: tuple[int, ...] = ()
+
+
+class LimitSubject(StrEnum):
+    """What a limit set by a moderator applies to."""
+
+    MEMBER = "member"
+    ROLE = "role"
+    DEFAULT = "default"
+    SERVER = "server"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpendLine:
+    """One row of a report: what one member spent on one model in a window."""
+
+    user_id: int | None
+    model_id: str
+    jobs: int
+    spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpendPart:
+    """Another one: what all members together spent on one model in one of the parts of the window, counted from 0."""
+
+    part: int
+    model_id: str
+    jobs: int
+    spent_usd_micros: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpendReport:
+    """What a server spent, looked at in two ways that add up to the same."""
+
+    lines: tuple[SpendLine, ...]
+    """By member and model, dearest first."""
+    parts: tuple[SpendPart, ...]
+    """By part and model, in the order of time; only where something was spent."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HouseLine:
+    """What one job cost the house: charged by the provider, and by nobody to the member.
+
+    `failure` is None for a job that succeeded, at a price above the published one.
+    """
+
+    at: datetime
+    job_id: str
+    provider: str
+    model_id: str
+    amount_usd_micros: int
+    failure: FailureReason | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cap:
+    """What a server, or (the operator's) all of them together, may spend in a window, and what counts against it."""
+
+    quota: Quota
+    window: Window
+    spent_usd_micros: int
+    set_aside_usd_micros: int
+
+    @property
+    def used_usd_micros(self) -> int:
+        """What counts against the cap."""
+        return self.spent_usd_micros + self.set_aside_usd_micros
+
+    @property
+    def available_usd_micros(self) -> int | None:
+        """What is left, never negative; None when unlimited."""
+        cap_usd_micros = self.quota.amount_usd_micros
+        return None if cap_usd_micros is None else max(0, cap_usd_micros - self.used_usd_micros)

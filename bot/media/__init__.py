@@ -1,0 +1,1 @@
+"""Bytes from outside: downloading, decoding in separate processes, and storing images."""

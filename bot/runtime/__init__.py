@@ -1,0 +1,1 @@
+"""What any long-running service needs: supervision, retries, logs, metrics, an HTTP server."""

@@ -1,0 +1,1 @@
+"""The story of a job, from admission to the settled charge."""

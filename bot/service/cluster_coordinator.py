@@ -1,0 +1,180 @@
+"""The cluster: what a service that is not alone hears from the other processes on its database, and tells them.
+
+Notices make it fast; what is right stands in the books. Whatever was missed while the connection was away is looked up
+when it is back, and nothing waits for a notice alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+
+from bot.dispatch.dispatcher import Closed, Lane
+from bot.dispatch.fair_queue import FairLine
+from bot.domain.errors import StoreError
+from bot.runtime.retry import written
+from bot.runtime.supervisor import Supervisor
+from bot.service.in_flight import LiveJobs
+from bot.service.reply_runner import Following
+from bot.store.cluster_store import Neighbours
+from bot.store.tables.notifications import Matter, Notice
+
+_log = logging.getLogger(__name__)
+
+LINE_AGE_SECONDS = 1.0
+"""So old may the line be in which a new order is told its place."""
+
+READING_SHARE = 0.05
+"""The most of its time that a process reads lines: a long one is read less often."""
+
+MOST_CALLS = 64
+"""So many calls of providers are looked up at a time. What comes on top of that is found by polling."""
+
+
+class Cluster:
+    """One for each service in a process that is not alone."""
+
+    def __init__(
+        self,
+        neighbours: Neighbours,
+        *,
+        lanes: Mapping[str, Lane],
+        live: LiveJobs,
+        supervisor: Supervisor,
+        following: Following,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._neighbours = neighbours
+        self._lanes = lanes
+        self._live = live
+        self._supervisor = supervisor
+        self._following = following
+        self._clock = clock
+        self._lines: dict[str, FairLine] = {}
+        self._fresh_until: dict[str, float] = {}
+        self._calls = 0
+
+    # -- hearing ------------------------------------------------------------------------------------------
+
+    def hear(self, notice: Notice) -> None:
+        """Somebody told something, perhaps this process itself."""
+        match notice.matter:
+            case Matter.REPLY:
+                self._following.look_again(notice.subject)
+            case Matter.PLACE:
+                if (lane := self._lanes.get(notice.subject)) is not None:
+                    lane.look()
+            case Matter.CLOSINGS:
+                self._supervisor.start("closed providers", self.learn_closings())
+            case Matter.CALLED:
+                self.called(notice.subject, notice.detail)
+            case Matter.POLICY:
+                pass  # the store has heard it too
+
+    def catch_up(self) -> None:
+        """Notices may have been missed: look at everything they could have been about."""
+        self._supervisor.start("closed providers", self.learn_closings())
+        for lane in self._lanes.values():
+            lane.look()
+        self._following.look_again(None)
+
+    # -- places and lines ---------------------------------------------------------------------------------
+
+    async def taken(self, provider: str) -> int:
+        """The places taken at a provider by all processes."""
+        return await written(partial(self._neighbours.at_provider, provider))
+
+    def line(self, lane: Lane) -> FairLine:
+        """Everybody who waits for a provider, as of the last time somebody looked."""
+        return self._lines.get(lane.provider.name) or FairLine()
+
+    async def place_for(self, lane: Lane, user_id: int) -> int | None:
+        """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
+        try:
+            await self.renew_line(lane)
+            line = self.line(lane)
+            if lane.closed is None and len(line) == 0:
+                taken = await self._neighbours.at_provider(lane.provider.name)
+                return None if taken < lane.places else 1
+        except StoreError as error:
+            _log.info("the place in line is not known: %s", error)
+            return None
+        return line.place_of_next(user_id)
+
+    async def renew_line(self, lane: Lane) -> None:
+        """Read it anew unless that was done just now."""
+        loop = asyncio.get_running_loop()
+        begun_at, provider = loop.time(), lane.provider.name
+        if begun_at < self._fresh_until.get(provider, 0.0):
+            return
+        self._fresh_until[provider] = begun_at + LINE_AGE_SECONDS  # whoever comes meanwhile takes the old one
+        line = FairLine()
+        for job_id, user_id in await self._neighbours.waiting(provider):
+            line.enter(job_id, user_id)
+        self._lines[provider] = line
+        took_seconds = loop.time() - begun_at
+        self._fresh_until[provider] = loop.time() + max(LINE_AGE_SECONDS, took_seconds / READING_SHARE)
+
+    # -- weather ------------------------------------------------------------------------------------------
+
+    async def close(self, provider: str, reason: Closed) -> bool:
+        """Nobody sends new jobs there any more. True for the first process that says so."""
+        return await written(partial(self._neighbours.close_provider, provider, reason.value, now=self._clock()))
+
+    def opened(self, provider: str) -> None:
+        """It answers again."""
+        open_provider = partial(self._neighbours.open_provider, provider)
+        self._supervisor.start(f"{provider} is open", written(open_provider))
+
+    async def learn_closings(self) -> None:
+        """Close and open our lanes as the books say."""
+        closings = {closing.provider: closing for closing in await written(self._neighbours.closings)}
+        for name, lane in self._lanes.items():
+            closing = closings.get(name)
+            if closing is None:
+                lane.learn(None)
+            else:
+                age = (self._clock() - closing.closed_at).total_seconds()
+                lane.learn(Closed(closing.reason), seconds_ago=max(0.0, age))
+
+    # -- calls of providers -------------------------------------------------------------------------------
+
+    def pass_on(self, token: str, remote_id: str | None) -> None:
+        """A provider called on a path that is nobody's here."""
+        if self._calls < MOST_CALLS:
+            self._calls += 1
+            self._supervisor.start("a provider's call", self._pass_on(token, remote_id))
+
+    async def _pass_on(self, token: str, remote_id: str | None) -> None:
+        try:
+            await self._neighbours.tell_of_call(token, remote_id)
+        except StoreError as error:
+            _log.info("a provider's call was not passed on: %s", error)
+        finally:
+            self._calls -= 1
+
+    def called(self, job_id: str, remote_id: str | None) -> None:
+        """There may be news of a job at its provider; only whoever follows it looks."""
+        for claim in self._live.claim_for(job_id, remote_id):
+            for lane in self._lanes.values():
+                lane.watcher.hint(claim)
+
+    async def say_look(self, job_id: str, remote_id: str) -> None:
+        """Have whoever follows the job look at the provider now."""
+        try:
+            await self._neighbours.say_look(job_id, remote_id)
+        except StoreError as error:
+            _log.info("whoever follows job %s will look later: %s", job_id, error)
+
+    # -- replies ------------------------------------------------------------------------------------------
+
+    def calls_for(self, reply_id: str) -> bool:
+        """Unless it is followed here: whoever follows it looks at it anew; where nobody does, somebody will."""
+        if self._following.follows(reply_id):
+            return False
+        call = partial(self._neighbours.call_for, reply_id)
+        self._supervisor.start(f"call for {reply_id}", written(call))
+        return True

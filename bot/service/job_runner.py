@@ -1,0 +1,475 @@
+"""The worker: sees one job through, from its place at the provider to the settled charge.
+
+    follow      restartable at any point: every step first looks where the job stands
+      submit    queued → submitting → running          the order is sent at most once
+      look up   uncertain → running                    when the answer was lost
+      watch     running → succeeded | failed | cancelled
+      collect   the pictures first, then the charge
+
+Another process may follow the same job, having taken this one for dead. Every step is one guarded move in the books,
+from the states that whoever takes it has reason to expect, so the second of two changes nothing.
+
+What an error does to the money is decided by its class, in `_send` and `_watch` and nowhere else:
+
+    ProviderRejected, ProviderDenied   release
+    ProviderUnavailable                429: back in line; else release when it keeps failing
+    OutcomeUncertain                   keep the reservation, look again, never send again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, aclosing
+from datetime import datetime, timedelta
+from functools import partial
+
+from bot.catalogue.quotes import fill_pictures
+from bot.dispatch.dispatcher import Lane
+from bot.domain.errors import (
+    MediaError,
+    OutcomeUncertain,
+    ProviderDenied,
+    ProviderError,
+    ProviderRejected,
+    ProviderUnavailable,
+)
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Picture
+from bot.media.blob_store import Pictures
+from bot.media.downloader import Fetcher
+from bot.media.image_pool import ImageWorkshop
+from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
+from bot.providers.poller import DeadlineReached
+from bot.runtime.interactive_priority import Rush
+from bot.runtime.metrics import Metrics
+from bot.runtime.retry import persistently, written
+from bot.runtime.supervisor import Supervisor
+from bot.service.in_flight import Live, LiveJobs
+from bot.service.reconciliation import FoundByAnother, LostOrders, NotFoundAgain
+from bot.service.views import Observer
+from bot.store.store import Store
+
+_log = logging.getLogger(__name__)
+
+SUBMIT_ATTEMPTS = 4
+"""Only for orders that never left: connection refused, name not found."""
+
+ENOUGH_SECONDS = 5.0
+"""The pause after a 429 that names none (the provider's own advice)."""
+
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
+QUEUED_FAILURES = 5
+"""So often a job that was not yet sent is taken up again after an unexpected error."""
+
+UNUSABLE_INPUT = 422
+"""Krea's answer when it cannot read an input picture; documented as worth one new upload."""
+
+RESULT_MAX_BYTES = 100 * 2**20
+RESULT_ATTEMPTS = 6
+RESULT_SECONDS = 300.0
+
+
+_NOT_SENT = frozenset({JobStatus.QUEUED})
+_NOT_CONFIRMED = frozenset({JobStatus.SUBMITTING, JobStatus.UNCERTAIN})
+_LOST = frozenset({JobStatus.UNCERTAIN})
+_RUNNING = frozenset({JobStatus.RUNNING})
+_SENT = _NOT_CONFIRMED | _RUNNING
+
+
+class Worker:
+    """Follows jobs. One task per job that holds a place; none for those that wait in line."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        live: LiveJobs,
+        pictures: Pictures,
+        fetcher: Fetcher,
+        rush: Rush,
+        workshop: ImageWorkshop,
+        supervisor: Supervisor,
+        job_log: Callable[[str], AbstractContextManager[object]],
+        public_url: str | None,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._pictures = pictures
+        self._fetcher = fetcher
+        self._rush = rush
+        self._workshop = workshop
+        self._supervisor = supervisor
+        self._job_log = job_log
+        self._public_url = public_url
+        self._metrics = metrics
+        self._clock = clock
+        self._lost = LostOrders(store=store, clock=clock)
+        self._observer: Observer | None = None
+
+    def observe(self, observer: Observer) -> None:
+        """Set who is told of changes. Before the first job."""
+        self._observer = observer
+
+    async def follow(self, lane: Lane, job_id: str, job: Job | None = None) -> None:
+        """See one job through from where it stands, which is as in `job` if that was read just now."""
+        with self._job_log(job_id):
+            try:
+                await self._follow_to_the_end(lane, job_id, job)
+            finally:
+                if job_id not in lane.line:
+                    self._live.forget(job_id)
+
+    async def _follow_to_the_end(self, lane: Lane, job_id: str, job: Job | None) -> None:
+        """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
+        failures = 0
+        while True:
+            try:
+                job = job or await self._store.job(job_id)
+                if job is None:
+                    return
+                if failures and await self._ends(job, failures):
+                    return
+                await self._follow(job, lane)
+            except Exception:
+                job = None
+                pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
+                failures += 1
+                _log.exception("following failed and is taken up again in %.1f s", pause_seconds)
+                await asyncio.sleep(pause_seconds)
+            else:
+                return
+
+    async def _ends(self, job: Job, failures: int) -> bool:
+        """After a failure: whether the job is at its end all the same, or has to be brought to one."""
+        if job.status.is_final:
+            self._show(job)  # perhaps it was this that failed
+            return True
+        if job.status is JobStatus.QUEUED and failures > QUEUED_FAILURES:
+            # Nothing was sent, so nothing can be owed.
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
+            return True
+        if job.deadline_at is not None and job.deadline_at <= self._clock():
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_house_cost=True)
+            return True
+        return False
+
+    async def _follow(self, job: Job, lane: Lane) -> None:
+        current: Job | None = job
+        if job.status is JobStatus.QUEUED:
+            current = await self._submit(job, lane)
+        elif job.status is JobStatus.SUBMITTING:
+            # We died, or were stopped, with the order half sent. It is never sent again.
+            current = self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+        if current is not None and current.webhook_token is not None:
+            self._live.expect_hook(current.id, current.webhook_token)
+        if current is not None and current.status is JobStatus.UNCERTAIN:
+            current = await self._look_up(current, lane)
+        if current is not None and current.status is JobStatus.RUNNING:
+            await self._watch(current, lane)
+
+    # -- submit -------------------------------------------------------------------------------------------
+
+    async def _submit(self, job: Job, lane: Lane) -> Job | None:
+        """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
+        if lane.hopeless:
+            return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
+        try:
+            urls = await self._input_urls(job, lane.provider)
+        except ProviderError as error:
+            if isinstance(error, ProviderDenied):
+                lane.note_fault(error)
+            return await self.fail(job, failure_of(error), expected=_NOT_SENT)
+        token = secrets.token_urlsafe(32) if self._public_url else None
+        now = self._clock()
+        deadline_at = now + timedelta(seconds=lane.provider.deadline_seconds)
+        places = lane.places if lane.shares_places else None  # else the lane itself counts them
+        begin = partial(
+            self._store.begin_submission, job.id, now=now, deadline_at=deadline_at, webhook_token=token, places=places
+        )
+        begun = await written(begin)
+        lane.arrived(job.id)
+        if begun is None:
+            return None  # cancelled while we were uploading
+        if begun.status is JobStatus.QUEUED:
+            lane.enter(begun, at_front=True)  # another process was faster
+            return begun
+        if token is not None:
+            self._live.expect_hook(job.id, token)
+        order = ProviderRequest(
+            path=job.path,
+            body=fill_pictures(job.body, urls),
+            webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
+        )
+        # A task of its own: stopping this one must not cut the sending and the writing down in two.
+        return await asyncio.shield(self._supervisor.start(f"submission {job.id}", self._send(begun, lane, order)))
+
+    async def _send(self, job: Job, lane: Lane, order: ProviderRequest) -> Job | None:
+        """Send the order and write down what came of it."""
+        with self._job_log(job.id), lane.submission():
+            try:
+                remote = await self._send_once(lane, order)
+            except ProviderRejected as error:
+                _log.warning("refused: %s", error)
+                if isinstance(error, ProviderDenied):
+                    lane.note_fault(error)
+                else:
+                    lane.note_success()
+                if error.status == UNUSABLE_INPUT and await self._forget_uploads(job):
+                    again = await self._not_accepted(job)
+                    return await self._submit(again, lane) if again and again.status is JobStatus.QUEUED else again
+                return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
+            except ProviderUnavailable as error:
+                _log.warning("not accepted: %s", error)
+                if error.status == 429:
+                    return await self._back_to_line(job, lane, error.retry_after_seconds or ENOUGH_SECONDS)
+                lane.note_fault(error)
+                return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
+            except OutcomeUncertain as error:
+                _log.warning("no usable answer: %s", error)
+                lane.note_fault(error)
+                return self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+            lane.note_success()
+            self._live.of(job.id).progress = remote.progress
+            running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
+            _log.info("submitted as %s", remote.remote_id)
+            return self._show(running)
+
+    async def _send_once(self, lane: Lane, order: ProviderRequest) -> RemoteJob:
+        """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
+        lane.retries.earn()
+        return await persistently(
+            lambda: lane.provider.submit(order),
+            on=lambda error: _never_left(error) and lane.retries.spend(),
+            attempts=SUBMIT_ATTEMPTS,
+            within_seconds=30,
+            first_pause_seconds=0.5,
+            longest_pause_seconds=8,
+        )
+
+    async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:
+        """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
+        lane.hold(seconds)
+        waiting = await self._not_accepted(job)
+        if waiting is not None and waiting.status is JobStatus.QUEUED:
+            lane.enter(waiting, at_front=True)
+        return waiting
+
+    async def _not_accepted(self, job: Job) -> Job | None:
+        """submitting → queued, or cancelled where that was wanted meanwhile."""
+        waiting = await written(lambda: self._store.back_to_line(job.id))
+        if waiting is not None and self._live.of(job.id).cancel_wanted:
+            cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
+            waiting = await written(cancel)
+        return self._show(waiting)
+
+    async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
+        """Where the provider finds each input picture: uploaded once per content, or its public address."""
+        urls: list[str] = []
+        for image in job.request.images:
+            if not provider.takes_uploads:
+                if image.public_url is None:
+                    raise ProviderRejected("no public address for an input picture")
+                urls.append(image.public_url)
+                continue
+            url = await self._store.uploaded_url(provider.name, image.sha256)
+            if url is None:
+                data = await self._pictures.get(image.sha256)
+                if data is None:
+                    raise ProviderRejected("an input picture is no longer kept", reason=FailureReason.INPUT_GONE)
+                url = await provider.upload(data, image.content_type)
+                await self._store.remember_upload(provider.name, image.sha256, url, now=self._clock())
+            urls.append(url)
+        return urls
+
+    async def _forget_uploads(self, job: Job) -> bool:
+        """Whether an input picture can be uploaded once more: the address the provider gave may have expired."""
+        live = self._live.of(job.id)
+        if live.uploaded_again:
+            return False
+        live.uploaded_again = True
+        hashes = [image.sha256 for image in job.request.images]
+        return await written(partial(self._store.forget_uploads, job.provider, hashes)) > 0
+
+    # -- look up ------------------------------------------------------------------------------------------
+
+    async def _look_up(self, job: Job, lane: Lane) -> Job | None:
+        """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
+        try:
+            with lane.place_given_up():
+                remote_id = await self._lost.find(job, lane, self._live.of(job.id))
+        except NotFoundAgain as error:
+            _log.error("the order was not found again")
+            failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+            return await self.fail(job, failure, expected=_LOST, at_house_cost=error.in_doubt)
+        except FoundByAnother:
+            return await self._store.job(job.id)
+        _log.info("found again as %s", remote_id)
+        return self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
+
+    # -- watch --------------------------------------------------------------------------------------------
+
+    async def _watch(self, job: Job, lane: Lane) -> None:
+        """running → succeeded | failed | cancelled."""
+        assert job.remote_id is not None, "a running job has a name at the provider"
+        assert job.submitted_at is not None, "and was submitted"
+        assert job.deadline_at is not None, "with a deadline"
+        live = self._live.of(job.id)
+        if live.cancel_wanted:
+            await cancel_at_provider(lane, job.remote_id)
+        try:
+            async with aclosing(
+                lane.watcher.watch(
+                    job.remote_id,
+                    submitted_at=job.submitted_at,
+                    deadline_at=job.deadline_at,
+                    usual=self._live.durations_of(job.request.model_id),
+                )
+            ) as updates:
+                async for update in updates:
+                    if await self._advance(job, update, live):
+                        return
+        except DeadlineReached:
+            _log.error("no end by the deadline; the house pays if the provider charges")
+            failure = Failure(reason=FailureReason.TIMED_OUT)
+            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
+
+    async def _advance(self, job: Job, update: Update, live: Live) -> bool:
+        """Act on one reading; True when the job has ended."""
+        match update.status:
+            case JobStatus.SUCCEEDED:
+                await self._collect(job, update)
+            case JobStatus.FAILED:
+                _log.warning("the provider failed it (%s): %s", update.provider_word, update.failure)
+                failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
+                await self.fail(job, failure, expected=_RUNNING, at_house_cost=update.may_be_charged)
+            case JobStatus.CANCELLED:
+                cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
+                cancelled = await written(cancel)
+                if cancelled is not None:
+                    self._metrics.job_ended(cancelled)
+                self._show(cancelled)
+            case _:
+                shown = (live.progress, live.preview_url)
+                live.progress, live.preview_url = update.progress or live.progress, update.preview_url
+                if shown != (live.progress, live.preview_url):
+                    self._show(job)
+                return False
+        return True
+
+    # -- collect ------------------------------------------------------------------------------------------
+
+    async def _collect(self, job: Job, update: Update) -> None:
+        """Fetch the pictures of a completed job, then charge. A picture that cannot be had costs the member nothing."""
+        try:
+            if not update.result_urls:
+                raise MediaError("completed without a result", transient=False)
+            pictures = [await self._fetch_picture(url) for url in update.result_urls]
+        except MediaError as error:
+            _log.error("completed, but no usable picture: %s", error)
+            if self._observer is not None:
+                notice = f"Job {job.id} was completed without a usable picture: {error}"
+                self._observer.operator_notice("no usable picture", notice)
+            failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
+            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
+            return
+        cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
+        charged = min(cost, job.reserved_usd_micros)
+        if cost > charged:
+            _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
+        now = self._clock()
+        succeed = partial(
+            self._store.succeed,
+            job.id,
+            charged_usd_micros=charged,
+            house_usd_micros=cost - charged,
+            pictures=pictures,
+            took_seconds=update.took_seconds,
+            now=now,
+        )
+        succeeded = await written(succeed)
+        if succeeded is not None:
+            self._metrics.job_ended(succeeded)
+            if update.took_seconds is not None:
+                self._live.learn_durations([(job.request.model_id, update.took_seconds)])
+        self._show(succeeded)
+        _log.info("completed for %d micro-dollars", charged)
+
+    async def _fetch_picture(self, url: str) -> Picture:
+        return await persistently(
+            partial(self._fetch_picture_once, url),
+            on=_worth_another_try,
+            attempts=RESULT_ATTEMPTS,
+            within_seconds=RESULT_SECONDS,
+            first_pause_seconds=0.5,
+            longest_pause_seconds=30,
+        )
+
+    async def _fetch_picture_once(self, url: str) -> Picture:
+        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES, give_way=self._rush.give_way)
+        checked = await self._workshop.check_result(data)
+        return Picture(
+            sha256=await written(partial(self._pictures.put, data)),
+            content_type=checked.content_type,
+            width=checked.width,
+            height=checked.height,
+            size_bytes=len(data),
+            source_url=url,
+        )
+
+    # -- ends ---------------------------------------------------------------------------------------------
+
+    async def fail(
+        self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_house_cost: bool = False
+    ) -> Job | None:
+        """`expected` → failed, the reservation released; what the provider may charge all the same is the house's."""
+        house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
+        fail = partial(
+            self._store.fail,
+            job.id,
+            failure,
+            now=self._clock(),
+            house_usd_micros=house_usd_micros,
+            expected=expected,
+        )
+        failed = await written(fail)
+        if failed is not None:
+            self._metrics.job_ended(failed, house_usd_micros=house_usd_micros)
+        return self._show(failed)
+
+    def _show(self, job: Job | None) -> Job | None:
+        """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""
+        if job is not None and self._observer is not None:
+            self._observer.reply_changed(job.reply_id)
+        return job
+
+
+async def cancel_at_provider(lane: Lane, remote_id: str) -> bool:
+    """Ask the provider to stop a job and look at once what it says. True when it agreed."""
+    try:
+        agreed = await lane.provider.cancel(remote_id)
+    except ProviderError as error:
+        _log.info("cancelling failed: %s", error)
+        agreed = False
+    lane.watcher.hint(remote_id)
+    return agreed
+
+
+def failure_of(error: ProviderError) -> Failure:
+    """What the member is told about an order that was not accepted."""
+    if isinstance(error, ProviderRejected) and not isinstance(error, ProviderDenied):
+        return Failure(reason=FailureReason(error.reason), hint=error.hint)
+    return Failure(reason=FailureReason.PROVIDER_UNAVAILABLE)
+
+
+def _never_left(error: Exception) -> bool:
+    return isinstance(error, ProviderUnavailable) and error.status is None
+
+
+def _worth_another_try(error: Exception) -> bool:
+    # What stands in for a picture right after the end, such as a page of the CDN's own, may be one a moment later.
+    return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")

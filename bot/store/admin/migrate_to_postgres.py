@@ -1,0 +1,168 @@
+"""Moving: the books of a file into an empty PostgreSQL database, all of them or nothing, proved on both sides.
+
+The file is only read, and stays as it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import DatabaseUnusable, StoreError
+from bot.store.admin import verify
+from bot.store.postgres import schema as postgres_schema
+from bot.store.postgres.connection import PostgresConnection, as_stored, translated_error, unreachable
+from bot.store.sqlite import schema
+from bot.store.sqlite.file_lock import ProcessLock, connect_for_reading
+
+# In the order in which they were made, so that a row comes after those it refers to.
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"
+_FLAGS = """
+SELECT column_name FROM information_schema.columns
+WHERE table_schema = current_schema() AND table_name = ? AND data_type = 'boolean'
+"""
+_IDENTITIES = """
+SELECT table_name FROM information_schema.columns
+WHERE table_schema = current_schema() AND is_identity = 'YES' AND column_name = 'id' ORDER BY table_name
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    name: str
+    columns: tuple[str, ...]
+    key: tuple[str, ...]
+    flags: frozenset[str]
+
+    @property
+    def query(self) -> str:
+        """Every row, in the order of the key: text by its bytes on both sides."""
+        return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {', '.join(self.key)}"  # noqa: S608
+
+    def rows_of_file(self, connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+        """As the server has to show them: flags are flags, and a character it cannot hold is its picture."""
+        for row in connection.execute(self.query):
+            yield tuple(
+                bool(value) if column in self.flags else as_stored(value) if isinstance(value, str) else value
+                for column, value in zip(self.columns, row, strict=True)
+            )
+
+
+def move(source: Path, target: PostgresAddress) -> dict[str, int]:
+    """Copy every table in one transaction; returns how many rows each has.
+
+    Raises DatabaseBusy when a process uses `source`, DatabaseUnusable when it is damaged or not ours, or when `target`
+    is not empty, and StoreError. Then `target` is as it was before.
+    """
+    if not source.is_file():
+        raise StoreError(f"There is no database {source}.")
+    try:
+        lock = ProcessLock(source)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be opened: {error.strerror}.") from error
+    try:
+        findings = verify.verify_file(source)
+        if findings:
+            raise StoreError(f"{source} has {len(findings)} findings, see: python -m bot ledger verify")
+        with closing(connect_for_reading(source)) as file:
+            if schema.version_of(file) != schema.newest_version():
+                raise StoreError(f"{source} is of an older version. Start the bot on it once, then move it.")
+            return _copy(file, target)
+    except sqlite3.Error as error:
+        raise StoreError(f"{source} cannot be read: {error}.") from error
+    finally:
+        lock.release()
+
+
+def _copy(file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
+    try:
+        server = PostgresConnection.open(target)
+    except psycopg.Error as error:
+        raise unreachable(target, error) from error
+    try:
+        _require_empty(server, target)
+        server.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        expected = postgres_schema.expected_objects(server)
+        server.execute("BEGIN")
+        with postgres_schema.alone(server):
+            _require_empty(server, target)
+            for version, script in postgres_schema.migrations().items():
+                postgres_schema.apply(server, target, version, script)
+            counts = _fill(file, server)
+            server.execute("ANALYZE")  # or the proof, and the first questions, would be planned for empty tables
+            findings = verify.findings_of_server(server, expected)
+            if findings:
+                raise StoreError(f"The copy in {target} does not balance ({findings[0].detail}). Nothing was kept.")
+            server.execute("COMMIT")
+        return counts
+    except psycopg.Error as error:
+        raise translated_error(error, target) from error
+    finally:
+        server.close()
+
+
+def _require_empty(server: PostgresConnection, target: PostgresAddress) -> None:
+    if postgres_schema.check_ours(server, target):
+        raise DatabaseUnusable(f"The database {target} has books in it already. Name an empty one.")
+
+
+def _fill(file: sqlite3.Connection, server: PostgresConnection) -> dict[str, int]:
+    file.execute("BEGIN")
+    tables = [_table(file, server, row[0]) for row in file.execute(_TABLES).fetchall()]
+    for table in tables:
+        # The entries that triggers would write are copied as well. Conditions and references are checked all the same.
+        server.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
+    server.execute("DELETE FROM accounts")  # the two that every new database begins with
+    counts: dict[str, int] = {}
+    for table in tables:
+        counts[table.name], in_file = _send(server, table, table.rows_of_file(file))
+        if _digest(server.stream(table.query)) != (counts[table.name], in_file):
+            raise StoreError(f"The copy of {table.name} is not what stands in the file. Nothing was kept.")
+    for table in tables:
+        server.execute(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
+    for (name,) in server.execute(_IDENTITIES).fetchall():
+        server.execute(
+            f"SELECT setval(pg_get_serial_sequence('{name}', 'id'), max(id)) FROM {name} HAVING max(id) IS NOT NULL"  # noqa: S608
+        )
+    return counts
+
+
+def _table(file: sqlite3.Connection, server: PostgresConnection, name: str) -> _Table:
+    described = file.execute(f"PRAGMA table_info({name})").fetchall()
+    key = sorted((column for column in described if column["pk"]), key=lambda column: column["pk"])
+    return _Table(
+        name=name,
+        columns=tuple(column["name"] for column in described),
+        key=tuple(column["name"] for column in key),
+        flags=frozenset(row[0] for row in server.execute(_FLAGS, (name,))),
+    )
+
+
+def _send(server: PostgresConnection, table: _Table, rows: Iterable[tuple[Any, ...]]) -> tuple[int, bytes]:
+    """How many rows there were, and a digest of them."""
+    columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), columns)
+    count, digest = 0, hashlib.sha256()
+    with server.raw.cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row(row)
+            count += 1
+            digest.update(repr(row).encode())
+    return count, digest.digest()
+
+
+def _digest(rows: Iterable[Iterable[Any]]) -> tuple[int, bytes]:
+    count, digest = 0, hashlib.sha256()
+    for row in rows:
+        count += 1
+        digest.update(repr(tuple(row)).encode())
+    return count, digest.digest()

@@ -1,0 +1,60 @@
+"""Readiness: whether a server can carry several processes of the bot, and how many."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+
+import psycopg
+
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import StoreError
+from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.store.tables.notifications import CHANNEL
+
+CONNECTIONS_PER_PROCESS = 9
+"""One that writes, three that read, two for pictures, one each for the queue, for notices and for the bots' lock."""
+
+_HEARD_WITHIN_SECONDS = 3.0
+_CONNECTIONS = """
+SELECT CAST(current_setting('max_connections') AS INT)
+    - CAST(current_setting('superuser_reserved_connections') AS INT) AS allowed,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
+    (SELECT count(DISTINCT id) FROM writers WHERE seen_at > extract(epoch FROM now() - INTERVAL '1 minute') * 1000000)
+        AS processes
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Readiness:
+    """Connections the server allows and has, and processes that wrote within the last minute."""
+
+    allowed: int
+    used: int
+    processes: int
+
+    @property
+    def room(self) -> int:
+        """How many more processes can connect."""
+        return max(0, self.allowed - self.used) // CONNECTIONS_PER_PROCESS
+
+
+def readiness(address: PostgresAddress) -> Readiness:
+    """Raises StoreError when the server cannot be asked, or passes on no notices."""
+    try:
+        connection = PostgresConnection.open(address)
+    except psycopg.Error as error:
+        raise unreachable(address, error) from error
+    with closing(connection):
+        try:
+            connection.execute(f'LISTEN "{CHANNEL}"')
+            connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, "is anybody there?"))
+            if not any(connection.raw.notifies(timeout=_HEARD_WITHIN_SECONDS, stop_after=1)):
+                raise StoreError(
+                    f"{address} passes on no notices, so processes would not hear of each other: connect to the server "
+                    f"itself, or to a pooler that keeps sessions."
+                )
+            row = connection.execute(_CONNECTIONS).fetchone()
+        except psycopg.Error as error:
+            raise translated_error(error, address) from error
+        return Readiness(allowed=row["allowed"], used=row["used"], processes=row["processes"])

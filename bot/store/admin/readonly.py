@@ -1,0 +1,64 @@
+"""Reading from outside: a look into books that a running bot may have open."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import psycopg
+
+from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.errors import StoreError
+from bot.store.core.connection import Connection
+from bot.store.postgres import schema
+from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.store.sqlite.file_lock import connect_for_reading
+
+
+@contextmanager
+def reading(location: Location) -> Generator[Connection]:
+    """A connection that shows one consistent picture and changes nothing. Raises StoreError, DatabaseUnusable."""
+    if isinstance(location, PostgresAddress):
+        with reading_from_server(location) as connection:
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            yield connection
+        return
+    if not location.exists():
+        raise StoreError(f"There is no database {location}.")
+    try:
+        with closing(connect_for_reading(location)) as connection:
+            connection.execute("BEGIN")
+            yield connection
+    except sqlite3.Error as error:
+        raise StoreError(f"{location} cannot be read: {error}") from error
+
+
+@contextmanager
+def reading_from_server(address: PostgresAddress) -> Generator[PostgresConnection]:
+    """A connection to books that are there and of this program's version or older, without its time limits."""
+    try:
+        connection = PostgresConnection.open(address)
+    except psycopg.Error as error:
+        raise unreachable(address, error) from error
+    try:
+        if not schema.check_ours(connection, address):
+            raise StoreError(f"There are no books in {address} yet.")
+        connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+        yield connection
+    except psycopg.Error as error:
+        raise translated_error(error, address) from error
+    finally:
+        connection.close()
+
+
+def exists(location: Location) -> bool:
+    """Whether there are books at all. Raises StoreError, DatabaseUnusable."""
+    if isinstance(location, Path):
+        return location.exists()
+    try:
+        with closing(PostgresConnection.open(location)) as connection:
+            return schema.check_ours(connection, location)
+    except psycopg.Error as error:
+        raise unreachable(location, error) from error

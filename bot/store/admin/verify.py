@@ -1,0 +1,314 @@
+"""Verify: proves the books. Every invariant over the whole database, as a list of findings: none when all is well.
+
+Nothing here trusts a trigger, a CHECK or a running total: each is computed again from the ledger entries.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.errors import StoreError
+from bot.domain.quota import format_usd
+from bot.store.admin.readonly import reading_from_server
+from bot.store.core.columns import QUARTER_MICROS
+from bot.store.core.connection import Connection, Row
+from bot.store.postgres import schema as postgres_schema
+from bot.store.postgres.connection import PostgresConnection
+from bot.store.sqlite import schema
+from bot.store.sqlite.file_lock import connect_for_reading
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One thing that must not be: the rule it breaks, and where."""
+
+    rule: str
+    detail: str
+
+
+_EVERY_JOB_IS_RESERVED = """
+SELECT jobs.id || ' has no reservation' FROM jobs LEFT JOIN reservations ON job_id = jobs.id WHERE job_id IS NULL
+UNION ALL
+SELECT jobs.id || ' reserved ' || reservations.reserved_usd_micros || ', not ' || jobs.reserved_usd_micros
+FROM jobs JOIN reservations ON job_id = jobs.id WHERE reservations.reserved_usd_micros <> jobs.reserved_usd_micros
+"""
+_RESERVED_WITH_THE_RIGHT_ACCOUNTS = """
+SELECT jobs.id || ' is paid by somebody else'
+FROM jobs JOIN reservations ON job_id = jobs.id
+    LEFT JOIN accounts member ON member.id = member_account_id AND member.kind = 'member'
+    LEFT JOIN accounts server ON server.id = server_account_id AND server.kind = 'server'
+WHERE member.guild_id IS NULL OR member.guild_id <> jobs.guild_id
+    OR server.guild_id IS NULL OR server.guild_id <> jobs.guild_id
+    OR (member.user_id IS NOT NULL AND jobs.user_id IS NOT NULL AND member.user_id <> jobs.user_id)
+"""
+_RESOLVED_WHEN_THE_JOB_ENDS = """
+SELECT jobs.id || ' is ' || jobs.status || ', its reservation ' || state
+FROM jobs JOIN reservations ON job_id = jobs.id
+WHERE state <> CASE
+    WHEN jobs.status = 'succeeded' AND jobs.charged_usd_micros > 0 THEN 'settled'
+    WHEN jobs.status IN ('succeeded', 'failed', 'cancelled') THEN 'released'
+    ELSE 'open'
+END
+"""
+_CHARGED_AS_SHOWN = """
+SELECT jobs.id || ' shows ' || coalesce(CAST(charged_usd_micros AS TEXT), 'nothing') || ', was charged '
+    || settled_usd_micros
+FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micros, 0) <> settled_usd_micros
+"""
+_CHARGED_ONLY_FOR_PICTURES = """
+SELECT job_id || ' was charged without a picture' FROM reservations
+WHERE settled_usd_micros > 0 AND NOT EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = reservations.job_id)
+    AND NOT EXISTS (  -- unless the member asked to be forgotten
+        SELECT 1 FROM jobs WHERE jobs.id = reservations.job_id AND user_id IS NULL AND erased_at IS NOT NULL
+    )
+"""
+_ERASED_IS_GONE = """
+SELECT id || ' was erased, but something of it is left' FROM jobs
+WHERE erased_at IS NOT NULL AND (
+    prompt <> '' OR options <> '{}' OR body <> '{}' OR seed IS NOT NULL OR failure_hint <> ''
+    OR EXISTS (SELECT 1 FROM inputs WHERE inputs.job_id = jobs.id)
+)
+"""
+_NEVER_MORE_THAN_RESERVED = """
+SELECT job_id || ' was charged ' || settled_usd_micros || ' of ' || reserved_usd_micros FROM reservations
+WHERE settled_usd_micros NOT BETWEEN 0 AND reserved_usd_micros
+"""
+_SENT_AT_MOST_ONCE = """
+SELECT provider || ' ' || remote_id || ' belongs to ' || count(*) || ' jobs' FROM jobs
+WHERE remote_id IS NOT NULL GROUP BY provider, remote_id HAVING count(*) > 1
+"""
+_SENT_ONLY_WHEN_ACCEPTED = """
+SELECT jobs.id || ' was sent before Discord accepted the reply' FROM jobs JOIN replies ON replies.id = reply_id
+WHERE submitted_at IS NOT NULL AND NOT accepted
+"""
+_ONE_COMMAND_ONE_REPLY = """
+SELECT 'command ' || interaction_id || ' has ' || count(*) || ' replies' FROM replies
+GROUP BY interaction_id HAVING count(*) > 1
+"""
+_EVERY_REPLY_HAS_ITS_JOBS = """
+SELECT replies.id || ' shows ' || count(jobs.id) || ' jobs, numbered up to '
+    || coalesce(CAST(max(ordinal) AS TEXT), 'nothing')
+FROM replies LEFT JOIN jobs ON jobs.reply_id = replies.id GROUP BY replies.id
+HAVING count(jobs.id) = 0 OR max(ordinal) <> count(jobs.id) - 1
+"""
+_EVERY_TRANSFER_SUMS_TO_ZERO = """
+SELECT 'entry ' || id || ': ' || kind || ' ' || amount_usd_micros || ' from ' || from_bucket || ' to ' || to_bucket
+FROM ledger WHERE amount_usd_micros <= 0 OR from_bucket = to_bucket
+    OR kind || ': ' || from_bucket || ' to ' || to_bucket NOT IN (
+        'reserve: available to set_aside', 'settle: set_aside to spent', 'remainder: set_aside to available',
+        'release: set_aside to available', 'house: available to spent'
+    )
+"""
+_EVERY_ENTRY_ONCE = """
+SELECT job_id || ' has ' || count(*) || ' entries of one sort'
+FROM ledger GROUP BY job_id, CASE kind WHEN 'settle' THEN 'resolve' WHEN 'release' THEN 'resolve' ELSE kind END
+HAVING count(*) > 1
+"""
+# What a reservation says must be what its entries add up to.
+_RESERVATIONS_EQUAL_THEIR_ENTRIES = """
+WITH entries AS (
+    SELECT job_id,
+        sum(CASE kind WHEN 'reserve' THEN amount_usd_micros ELSE 0 END) AS reserved,
+        sum(CASE kind WHEN 'settle' THEN amount_usd_micros ELSE 0 END) AS settled,
+        sum(CASE kind WHEN 'house' THEN amount_usd_micros ELSE 0 END) AS house,
+        sum(CASE 'set_aside' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END)
+            AS held,
+        max(CASE WHEN account_id <> CASE kind WHEN 'house' THEN 2 ELSE
+            (SELECT member_account_id FROM reservations WHERE reservations.job_id = ledger.job_id) END
+        THEN 1 ELSE 0 END) AS foreign_accounts
+    FROM ledger GROUP BY job_id
+)
+SELECT reservations.job_id || ' does not equal its ledger entries' FROM reservations
+    LEFT JOIN entries ON entries.job_id = reservations.job_id
+WHERE reserved_usd_micros <> coalesce(reserved, 0) OR settled_usd_micros <> coalesce(settled, 0)
+    OR house_usd_micros <> coalesce(house, 0) OR held_usd_micros <> coalesce(held, 0)
+    OR foreign_accounts > 0
+UNION ALL
+SELECT job_id || ' has ledger entries but no reservation' FROM entries
+WHERE job_id NOT IN (SELECT job_id FROM reservations)
+"""
+_TOTALS_EQUAL_THE_RESERVATIONS = """
+WITH parts AS (
+    SELECT member_account_id AS account_id, quarter, held_usd_micros AS held, settled_usd_micros AS settled
+    FROM reservations
+    UNION ALL SELECT server_account_id, quarter, held_usd_micros, settled_usd_micros FROM reservations
+    UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros + house_usd_micros FROM reservations
+    UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros FROM totals
+)
+SELECT 'account ' || account_id || ', quarter ' || quarter || ': held off by ' || sum(held)
+    || ', settled by ' || sum(settled)
+FROM parts GROUP BY account_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0
+"""
+_DAYS_EQUAL_THEIR_QUARTERS = """
+WITH parts AS (
+    SELECT account_id, quarter / 96 AS day, held_usd_micros AS held, settled_usd_micros AS settled,
+        forgiven_usd_micros AS forgiven
+    FROM totals
+    UNION ALL SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros FROM daily_totals
+)
+SELECT 'account ' || account_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
+    || ', forgiven by ' || sum(forgiven)
+FROM parts GROUP BY account_id, day HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0
+"""
+
+_RULES = {
+    "every job is reserved at its price": _EVERY_JOB_IS_RESERVED,
+    "every job is paid by its member, in its server": _RESERVED_WITH_THE_RIGHT_ACCOUNTS,
+    "a reservation ends exactly when its job does": _RESOLVED_WHEN_THE_JOB_ENDS,
+    "what is shown is what was charged": _CHARGED_AS_SHOWN,
+    "a charge needs a picture": _CHARGED_ONLY_FOR_PICTURES,
+    "what was erased is gone": _ERASED_IS_GONE,
+    "never charged more than reserved": _NEVER_MORE_THAN_RESERVED,
+    "a remote job belongs to one job": _SENT_AT_MOST_ONCE,
+    "nothing is sent before Discord accepted the reply": _SENT_ONLY_WHEN_ACCEPTED,
+    "one command, one reply": _ONE_COMMAND_ONE_REPLY,
+    "every reply has its jobs": _EVERY_REPLY_HAS_ITS_JOBS,
+    "every transfer sums to zero": _EVERY_TRANSFER_SUMS_TO_ZERO,
+    "every reservation is booked and resolved once": _EVERY_ENTRY_ONCE,
+    "reservations equal their ledger entries": _RESERVATIONS_EQUAL_THEIR_ENTRIES,
+    "totals equal the reservations": _TOTALS_EQUAL_THE_RESERVATIONS,
+    "days equal their quarters": _DAYS_EQUAL_THEIR_QUARTERS,
+}
+WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
+FORGIVEN = "forgiven is what the resets forgave"
+SOUND = "the database is sound"
+SCHEMA = "the schema is the program's"
+
+_HISTORY = """
+SELECT ledger.kind, ledger.amount_usd_micros AS amount, ledger.id AS ledger_id, reservations.job_id,
+    reservations.member_account_id AS account_id, reservations.quarter, reservations.limit_usd_micros,
+    reservations.window_start_at, reservations.window_end_at
+FROM ledger JOIN reservations ON reservations.job_id = ledger.job_id
+WHERE ledger.kind <> 'house' ORDER BY ledger.id
+"""
+_RESETS = "SELECT * FROM adjustments WHERE kind = 'reset' ORDER BY through_ledger_id, id"
+_FORGIVEN = "SELECT account_id, quarter, forgiven_usd_micros FROM totals"
+
+
+def verify_location(location: Location) -> list[Finding]:
+    """Every invariant of the books that lie there, also while they are in use. Raises StoreError, DatabaseUnusable."""
+    return verify_file(location) if isinstance(location, Path) else verify_server(location)
+
+
+def verify_file(path: Path) -> list[Finding]:
+    """As `verify`, of a file that may be in use. Raises StoreError, DatabaseUnusable for a file that is not ours."""
+    if not path.is_file():
+        raise StoreError(f"There is no database {path}.")
+    schema.check_header(path)
+    try:
+        with closing(connect_for_reading(path)) as connection:
+            schema.check_ours(connection, path)
+            return verify(connection)
+    except sqlite3.DatabaseError as error:
+        raise schema.unusable(path, f"is damaged ({error})") from error
+
+
+def verify_server(address: PostgresAddress) -> list[Finding]:
+    """As `verify_file`, of a database on a server."""
+    with reading_from_server(address) as connection:
+        expected = postgres_schema.expected_objects(connection)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return findings_of_server(connection, expected)
+
+
+def findings_of_server(connection: PostgresConnection, expected: Mapping[str, str]) -> list[Finding]:
+    """Every invariant, in the caller's transaction; the schema has to be `expected`."""
+    findings = list(_of_schema(expected, postgres_schema.objects(connection)))
+    findings += [Finding(rule=SOUND, detail=what) for what in postgres_schema.unsound(connection)]
+    return [*findings, *_of_books(connection, connection.stream)]
+
+
+def verify(connection: sqlite3.Connection) -> list[Finding]:
+    """Every invariant, on one consistent picture of the file."""
+    connection.execute("BEGIN")
+    try:
+        return [*_of_file(connection), *_of_books(connection, connection.execute)]
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _of_file(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for (word,) in connection.execute("PRAGMA integrity_check"):
+        if word != "ok":
+            yield Finding(rule=SOUND, detail=word)
+    for row in connection.execute("PRAGMA foreign_key_check"):
+        yield Finding(rule=SOUND, detail=f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}")
+    yield from _of_schema(schema.expected_objects(), schema.schema_objects(connection))
+
+
+def _of_schema(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[Finding]:
+    for name in sorted(expected.keys() | actual.keys()):
+        if expected.get(name) != actual.get(name):
+            yield Finding(rule=SCHEMA, detail=f"{name} is missing, changed or not ours")
+
+
+def _of_books(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
+    """`stream` reads what may be big."""
+    for rule, query in _RULES.items():
+        for (detail,) in connection.execute(query):
+            yield Finding(rule=rule, detail=detail)
+    yield from _replay(connection, stream)
+
+
+@dataclass(slots=True)
+class _Account:
+    """One member's money per quarter while the history is told again."""
+
+    held: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    settled: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+    forgiven: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
+
+    def used(self, first: int, end: int) -> int:
+        """What counts in the quarters from `first` up to before `end`."""
+        if end - first < len(self.held):
+            quarters = [quarter for quarter in range(first, end) if quarter in self.held]
+        else:
+            quarters = [quarter for quarter in self.held if first <= quarter < end]
+        return sum(self.held[quarter] + self.settled[quarter] - self.forgiven[quarter] for quarter in quarters)
+
+    def forgive(self, first: int, end: int) -> None:
+        for quarter, amount in self.settled.items():
+            if first <= quarter < end:
+                self.forgiven[quarter] = amount
+
+
+def _replay(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
+    """Tell the history again, entry by entry: was each reservation within its quota at the moment it was granted?"""
+    accounts: defaultdict[int, _Account] = defaultdict(_Account)
+    resets = connection.execute(_RESETS).fetchall()[::-1]
+    for row in stream(_HISTORY):
+        while resets and resets[-1]["through_ledger_id"] < row["ledger_id"]:
+            _forgive(accounts, resets.pop())
+        account, quarter, amount = accounts[row["account_id"]], row["quarter"], row["amount"]
+        if row["kind"] == "reserve":
+            limit = row["limit_usd_micros"]
+            if limit is not None and (used := account.used(*_quarters(row))) + amount > limit:
+                detail = f"{row['job_id']}: {format_usd(amount)} after {format_usd(used)} of {format_usd(limit)}"
+                yield Finding(rule=WITHIN_QUOTA, detail=detail)
+            account.held[quarter] += amount
+        else:
+            account.held[quarter] -= amount
+        if row["kind"] == "settle":
+            account.settled[quarter] += amount
+    while resets:
+        _forgive(accounts, resets.pop())
+    for account_id, quarter, forgiven in connection.execute(_FORGIVEN).fetchall():
+        expected = accounts[account_id].forgiven[quarter] if account_id in accounts else 0
+        if forgiven != expected:
+            detail = f"account {account_id}, quarter {quarter}: {format_usd(forgiven)}, not {format_usd(expected)}"
+            yield Finding(rule=FORGIVEN, detail=detail)
+
+
+def _forgive(accounts: defaultdict[int, _Account], reset: Row) -> None:
+    accounts[reset["account_id"]].forgive(*_quarters(reset))
+
+
+def _quarters(row: Row) -> tuple[int, int]:
+    return row["window_start_at"] // QUARTER_MICROS, row["window_end_at"] // QUARTER_MICROS

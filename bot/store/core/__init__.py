@@ -1,0 +1,1 @@
+"""What both database engines share: connection protocols, the write queue, column conversions."""

@@ -1,0 +1,1 @@
+"""The PostgreSQL engine: connections, notifications and the reply queue."""

@@ -1,0 +1,123 @@
+"""Backup and restore: consistent copies of a database, and putting one back without losing anything newer."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from bot.domain.errors import DatabaseUnusable, StoreError
+from bot.store.sqlite import schema
+from bot.store.sqlite.file_lock import ProcessLock, connect, connect_for_reading, replace_durably
+
+_PROGRESS = {
+    # Whatever only ever grows: a copy that is behind in any of them would lose something if it were put back.
+    "accepted commands": "SELECT count(*) FROM replies WHERE accepted",
+    "jobs": "SELECT count(*) FROM jobs",
+    "orders sent": "SELECT coalesce(max(submitted_at), 0) FROM jobs",
+    "orders known to a provider": "SELECT count(*) FROM jobs WHERE remote_id IS NOT NULL",
+    "ledger entries": "SELECT coalesce(max(id), 0) FROM ledger",
+    "grants and resets": "SELECT coalesce(max(id), 0) FROM adjustments",
+    "recorded changes": "SELECT coalesce(max(id), 0) FROM audit",
+}
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Write everything committed in `source` to `target`, replaced whole or not at all. Works while it is in use.
+
+    Raises StoreError.
+    """
+    if target.resolve() == source.resolve():
+        raise StoreError(f"{target} is the database itself. Name another file for the copy.")
+    unfinished = Path(f"{target}.unfinished")
+    try:
+        unfinished.unlink(missing_ok=True)
+        with closing(connect_for_reading(source)) as connection:
+            connection.execute("PRAGMA query_only = OFF")  # it would forbid writing the copy, too
+            connection.execute("VACUUM INTO ?", (str(unfinished),))
+        unfinished.chmod(0o600)  # tokens and prompts are nobody else's
+        replace_durably(unfinished, target)
+    except (sqlite3.Error, OSError) as error:
+        unfinished.unlink(missing_ok=True)
+        raise StoreError(f"{source} could not be copied to {target}: {error}.") from error
+
+
+def restore(source: Path, target: Path) -> None:
+    """Put the backup `source` in the place of `target`. What was there is kept as `<target>.replaced`.
+
+    Raises DatabaseBusy when a process uses `target`, DatabaseUnusable when the backup is damaged, not ours or newer
+    than the program, or when `target` can be read and has anything that the backup lacks, and StoreError.
+    """
+    try:
+        lock = ProcessLock(target)
+    except OSError as error:
+        raise StoreError(f"{target} cannot be replaced: {error.strerror}.") from error
+    try:
+        copy = Path(f"{target}.restoring")
+        copy_database(_checked_backup(source), copy)
+        if target.exists():
+            _refuse_to_lose(copy, target)
+            _keep(target)
+        # A log of the old file would be applied to the new one: out of the way first.
+        for leftover in (f"{target}-wal", f"{target}-shm"):
+            Path(leftover).unlink(missing_ok=True)
+        replace_durably(copy, target)
+    except (sqlite3.Error, OSError) as error:
+        raise StoreError(f"{source} could not be restored to {target}: {error}.") from error
+    finally:
+        lock.release()
+
+
+def _checked_backup(source: Path) -> Path:
+    if not source.is_file():
+        raise StoreError(f"There is no backup {source}.")
+    try:
+        schema.check_header(source)
+        with closing(connect_for_reading(source)) as connection:
+            schema.check_ours(connection, source)
+            findings = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+            orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise DatabaseUnusable(f"The backup {source} is damaged ({error}). Try an older one.") from error
+    except DatabaseUnusable as error:
+        raise DatabaseUnusable(f"The backup cannot be used. {error}") from error
+    if findings != ["ok"] or orphans:
+        raise DatabaseUnusable(f"The backup {source} is damaged. Try an older one.")
+    return source
+
+
+def _refuse_to_lose(backup: Path, target: Path) -> None:
+    """Raise DatabaseUnusable when `target` has something that the backup lacks. A damaged target has nothing to say."""
+    try:
+        schema.check_header(target)
+        with closing(connect(target)) as connection:  # also folds a log left by a crash back into the file
+            in_target = _progress(connection)
+            version = schema.version_of(connection)
+    except (sqlite3.DatabaseError, DatabaseUnusable):
+        return
+    with closing(connect_for_reading(backup)) as connection:
+        in_backup = _progress(connection)
+        lost = [name for name, count in in_target.items() if count > in_backup[name]]
+        if version > schema.version_of(connection):
+            lost.append("schema version")
+    if lost:
+        raise DatabaseUnusable(
+            f"{target} is newer than the backup ({', '.join(lost)}): restoring would lose that. If it is to be lost, "
+            f"move {target} and its -wal file away first."
+        )
+
+
+def _progress(connection: sqlite3.Connection) -> dict[str, int]:
+    return {name: connection.execute(query).fetchone()[0] for name, query in _PROGRESS.items()}
+
+
+def _keep(target: Path) -> None:
+    """Put the old file, and its log if a damaged one left it, aside under another name."""
+    for suffix in ("-wal", "-shm"):
+        Path(f"{target}.replaced{suffix}").unlink(missing_ok=True)
+    if Path(f"{target}-wal").exists():
+        Path(f"{target}-wal").replace(f"{target}.replaced-wal")
+    # A link, not a move: at every instant there is a whole database at `target`.
+    Path(f"{target}.replaced").unlink(missing_ok=True)
+    os.link(target, f"{target}.replaced")

@@ -1,0 +1,320 @@
+"""SQLite: one open file, one connection that writes and one that reads, each in its own thread.
+
+All writing goes through one connection, because tasks that share a connection share its transaction. A caller hands
+over its whole transaction as a function and waits; cancelling the caller can therefore never leave a transaction open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import chain, islice
+from pathlib import Path
+from typing import Self, TypeVar, cast
+
+import aiosqlite
+
+from bot.domain.errors import DatabaseBusy, LedgerError, StoreError
+from bot.store.core.connection import Work
+from bot.store.core.write_queue import Outcome, Waiting, WorkQueue, in_savepoint
+from bot.store.sqlite import backup, schema
+from bot.store.sqlite.file_lock import ProcessLock, connect, replace_durably
+
+T = TypeVar("T")
+
+GROUPS_IN_A_ROW = 16
+"""So many at most before whoever else needs the writer's thread gets it, to empty the log."""
+
+_BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    _BUSY_TIMEOUT,
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA cache_size = -3072",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
+)
+
+
+class Worker(aiosqlite.Connection):
+    """A connection that runs a whole function on its own thread: one hop for a transaction, not one per statement."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        # `_execute` is aiosqlite's own way to its thread (guarded by a test).
+        return cast(T, await self._execute(work, self._conn))  # pyright: ignore[reportUnknownMemberType]
+
+
+class SqliteDatabase:
+    """Open with `await SqliteDatabase.open(path)`; close with `await database.close()`."""
+
+    is_shared = False
+    """This process is the only one that uses the file."""
+
+    def __init__(self, path: Path, lock: ProcessLock, writer: Worker, reader: Worker) -> None:
+        self.path = path
+        self._lock = lock
+        self._writer = writer
+        self._reader = reader
+        self._queue = WorkQueue()
+        self._writing = asyncio.create_task(self._write_groups(), name="database writer")
+
+    @classmethod
+    async def open(cls, path: Path) -> Self:
+        """Open the file, or create it where there is none, and bring it to the newest version.
+
+        Raises DatabaseBusy, or DatabaseUnusable when the file is damaged, newer or not ours, or StoreError.
+        """
+        try:
+            lock = ProcessLock(path)
+        except OSError as error:
+            raise StoreError(f"The database {path} cannot be opened: {error.strerror}.") from error
+        try:
+            await asyncio.to_thread(_prepare, path)
+            writer = await _connect(path, _PRAGMAS)
+            try:
+                reader = await _connect(path, (*_PRAGMAS[1:], "PRAGMA query_only = ON"))
+            except BaseException:
+                await writer.close()
+                raise
+        except (sqlite3.Error, OSError) as error:
+            lock.release()
+            raise StoreError(f"The database {path} cannot be opened: {error}.") from error
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, lock, writer, reader)
+
+    async def be_alone(self) -> None:
+        """Nothing to do: whoever has the file open is."""
+
+    async def be_among_others(self) -> None:
+        """Refuses: there can be no others."""
+        raise DatabaseBusy(f"The database {self.path} is a file, and a file has one process.")
+
+    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
+
+        `work` may be run up to three times, when a neighbour in its group cost it its transaction, so it must do
+        nothing but SQL. What it raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
+        """
+        return await self._queue.run(cast("Work", work))
+
+    async def write_soon(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, ahead of what waits there."""
+        return await self._queue.run_soon(cast("Work", work))
+
+    async def write_along(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `write`, in the commit of the next that only the program waits for."""
+        return await self._queue.run_along(cast("Work", work))
+
+    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` on the reading connection, all of it on one consistent picture of the file."""
+        if self._queue.is_closed:
+            raise StoreError("The database is closed.")
+        try:
+            return await self._reader.run(partial(_read_once, work=work))
+        except sqlite3.Error as error:
+            raise _translated(error) from error
+
+    async def overwrite_forgotten(self) -> None:
+        """Empty the write-ahead log, where what was forgotten still stands; not now if somebody is reading."""
+        with contextlib.suppress(sqlite3.Error):  # it is forgotten all the same, and an hour later this comes again
+            await self._writer.run(_empty_log)
+
+    async def backup_to(self, target: Path) -> None:
+        """A consistent copy of everything committed so far, made while the work goes on. Replaces `target`."""
+        await asyncio.to_thread(backup.copy_database, self.path, target)
+
+    async def close(self) -> None:
+        """Finish what is waiting, then close. Safe to call twice."""
+        if self._queue.is_closed:
+            return
+        self._queue.close()
+        await asyncio.wait([self._writing])
+        await self._reader.close()
+        await self._writer.close()  # last, so that it folds the write-ahead log back into the file
+        self._lock.release()
+
+    async def _write_groups(self) -> None:
+        while (group := await self._queue.next_group()) is not None:
+            await self._writer.run(partial(self._write_in_a_row, first=group, loop=asyncio.get_running_loop()))
+
+    def _write_in_a_row(
+        self, connection: sqlite3.Connection, *, first: list[Waiting], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        """On the writer's thread: who came in the meantime is next without a turn of the event loop in between."""
+        came_since = iter(lambda: self._queue.group_at(loop.time()), [])
+        for group in islice(chain([first], came_since), GROUPS_IN_A_ROW):
+            loop.call_soon_threadsafe(_resolve, group, _outcomes(connection, group))
+
+
+def _outcomes(connection: sqlite3.Connection, group: Sequence[Waiting]) -> Sequence[Outcome]:
+    try:
+        return commit_group(connection, [waiting.work for waiting in group])
+    except Exception as error:
+        # A defect of ours, not of one caller's work; the callers must not wait for ever.
+        return [Outcome(error=error)] * len(group)
+
+
+def _resolve(group: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+    for waiting, outcome in zip(group, outcomes, strict=True):
+        waiting.resolve(_translated_outcome(outcome))
+
+
+def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
+    """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
+
+    An error undoes only the work that raised it. Savepoints would see to that, and would be a third of all statements,
+    each of which has to get the interpreter back from the event loop. So they are made only when a work has raised
+    after it wrote something: then all are run again. An error that made SQLite give up the whole transaction (a full
+    disk does) must not hit the neighbours: then each is run again in a transaction of its own. When BEGIN or COMMIT
+    fails nothing was written, and all of them get that error.
+    """
+    if len(group) > 1:
+        for run in (_run_bare, in_savepoint):
+            with contextlib.suppress(_SpoiltError):
+                return _commit_together(connection, group, run)
+    return [_commit_alone(connection, work) for work in group]
+
+
+class _SpoiltError(Exception):
+    """One work's error cost the others of the group their transaction."""
+
+
+def _commit_together(
+    connection: sqlite3.Connection, group: Sequence[Work], run: Callable[[sqlite3.Connection, Work], Outcome]
+) -> list[Outcome]:
+    """Raises _SpoiltError, and has written nothing then."""
+    outcomes: list[Outcome] = []
+    try:
+        _rollback(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        for work in group:
+            outcomes.append(run(connection, work))
+            if not connection.in_transaction:
+                raise _SpoiltError
+        connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        return [Outcome(error=error)] * len(group)
+    finally:
+        _rollback(connection)
+    return outcomes
+
+
+def _run_bare(connection: sqlite3.Connection, work: Work) -> Outcome:
+    changes = connection.total_changes
+    try:
+        return Outcome(value=work(connection))
+    except Exception as error:  # whatever it is, it belongs to the caller, who gets it
+        if connection.total_changes != changes:
+            raise _SpoiltError from error
+        return Outcome(error=error)
+
+
+def _commit_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+    try:
+        _rollback(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        value = work(connection)
+        connection.execute("COMMIT")
+    except Exception as error:  # as above
+        return Outcome(error=error)
+    finally:
+        _rollback(connection)
+    return Outcome(value=value)
+
+
+def _rollback(connection: sqlite3.Connection) -> None:
+    # A disk that just failed may fail this too; the next transaction tries again before it begins.
+    with contextlib.suppress(sqlite3.Error):
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _empty_log(connection: sqlite3.Connection) -> None:
+    # This waits for readers, and a backup may read for minutes: the next try is an hour away, an order is not.
+    connection.execute("PRAGMA busy_timeout = 100")
+    try:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(_BUSY_TIMEOUT)
+
+
+def _translated_outcome(outcome: Outcome) -> Outcome:
+    if not isinstance(outcome.error, sqlite3.Error):
+        return outcome
+    error = _translated(outcome.error)
+    error.__cause__ = outcome.error
+    return Outcome(error=error)
+
+
+def _translated(error: sqlite3.Error) -> StoreError:
+    if isinstance(error, sqlite3.IntegrityError):  # the schema refused it, and will again
+        return LedgerError(f"The database refused what was asked: {error}.")
+    return StoreError(f"The database did not do what was asked: {error}.")
+
+
+def _read_once(connection: sqlite3.Connection, *, work: Callable[[sqlite3.Connection], T]) -> T:
+    if connection.in_transaction:  # a disk that failed at the end of the last reading must not stop the next
+        connection.execute("ROLLBACK")
+    connection.execute("BEGIN")
+    try:
+        return work(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+async def _connect(path: Path, pragmas: tuple[str, ...]) -> Worker:
+    connection = Worker(partial(connect, path), iter_chunk_size=64)
+    await connection
+    try:
+        await connection.run(lambda raw: [raw.execute(pragma).fetchall() for pragma in pragmas])
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _prepare(path: Path) -> None:
+    """Make sure that a sound file of the newest version lies at `path`."""
+    if not path.exists():
+        _create(path)
+        return
+    schema.check_header(path)
+    connection = connect(path)
+    try:
+        schema.check_ours(connection, path)
+        schema.check_sound(connection, path, thoroughly=False)
+        if schema.version_of(connection) < schema.newest_version():
+            backup.copy_database(path, Path(f"{path}.before-{schema.newest_version()}.bak"))
+            schema.migrate(connection)
+        schema.check_complete(connection, path)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # locked, full, unreadable: not the file's fault
+            raise
+        raise schema.unusable(path, f"is damaged ({error})") from error
+    finally:
+        connection.close()
+
+
+def _create(path: Path) -> None:
+    """Make a new file under another name and move it here when it is whole: an empty file is always a damaged one."""
+    log = Path(f"{path}-wal")
+    if log.exists() and log.stat().st_size > 0:
+        raise schema.unusable(path, "is missing, but its -wal file is there, so there were books")
+    unfinished = Path(f"{path}.new")
+    unfinished.unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # tokens and prompts are nobody else's
+    connection = connect(unfinished)
+    try:
+        schema.migrate(connection)
+    finally:
+        connection.close()
+    replace_durably(unfinished, path)

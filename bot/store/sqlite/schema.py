@@ -1,0 +1,131 @@
+"""Schema: whether a file is a sound database of ours, and the migrations that bring it to the newest version."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from bot.domain.errors import DatabaseUnusable
+
+APPLICATION_ID = 0x1A6E_B075
+"""Written into the header of our files, so that somebody else's database is never taken for ours."""
+
+_MIGRATIONS = Path(__file__).parents[1] / "migrations" / "sqlite"
+_MAGIC = b"SQLite format 3\0"
+_SMALL_FILE_BYTES = 64 * 1024 * 1024
+
+
+@cache
+def migrations() -> dict[int, str]:
+    """The SQL of every migration by its number: `0001_initial.sql` is 1."""
+    return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in sorted(_MIGRATIONS.glob("[0-9]*.sql"))}
+
+
+def newest_version() -> int:
+    return max(migrations())
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """The number of the last migration that was applied."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply what is missing, each migration in one transaction of its own: an interrupted one leaves no trace."""
+    for version, script in migrations().items():
+        if version > version_of(connection):
+            _apply(connection, version, script)
+
+
+def _apply(connection: sqlite3.Connection, version: int, script: str) -> None:
+    # Not executescript(): it would commit before it begins.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in _statements(script):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute("COMMIT")
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+def _statements(script: str) -> Iterator[str]:
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def unusable(path: Path, what: str) -> DatabaseUnusable:
+    """The error for a file that must not be used, with the steps to take."""
+    return DatabaseUnusable(
+        f"The database {path} {what}. Nothing was changed. Restore the newest backup with "
+        f"`python -m bot restore BACKUP_FILE` (those made before an upgrade lie beside it, {path.name}.before-*.bak); "
+        f"keep the old file and its -wal file until the restored one is seen to work."
+    )
+
+
+def check_header(path: Path) -> None:
+    """Raise DatabaseUnusable unless the file begins like an SQLite database. An emptied file is a damaged one."""
+    with path.open("rb") as file:
+        if file.read(len(_MAGIC)) != _MAGIC:
+            raise unusable(path, "is damaged: it does not begin like an SQLite file")
+
+
+def check_ours(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseUnusable unless the file is ours and not newer than this program."""
+    if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+        raise DatabaseUnusable(
+            f"The file {path} is a database of another program. Set DATABASE_URL to a file of this bot or to a new one."
+        )
+    if version_of(connection) > newest_version():
+        raise DatabaseUnusable(
+            f"The database {path} has version {version_of(connection)}, newer than this program, which knows up to "
+            f"{newest_version()}. Start the newer program again, or restore a backup made before the upgrade with "
+            f"`python -m bot restore BACKUP_FILE`."
+        )
+
+
+def check_sound(connection: sqlite3.Connection, path: Path, *, thoroughly: bool) -> None:
+    """Raise DatabaseUnusable when the file is damaged.
+
+    A big file is not read as a whole at every start: there, its length (SQLite looks at that itself) and both ends of
+    the tables have to be right, and damage further inside shows on the statement that meets it, which writes nothing.
+    """
+    if thoroughly or path.stat().st_size < _SMALL_FILE_BYTES:
+        findings = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+        if findings != ["ok"]:
+            raise unusable(path, f"is damaged ({'; '.join(findings)[:200]})")
+        return
+    for table in ("replies", "jobs", "ledger", "reservations", "accounts"):
+        for end in ("min", "max"):  # asked one by one: both at once would read the whole table
+            connection.execute(f"SELECT {end}(rowid) FROM {table}").fetchone()  # noqa: S608 - our own names
+
+
+def schema_objects(connection: sqlite3.Connection) -> dict[str, str]:
+    """Every table, index and trigger by name, with its SQL."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
+    return {row[0]: row[1] for row in rows}
+
+
+def expected_objects() -> dict[str, str]:
+    """What `schema_objects` has to be in a database of the newest version."""
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(connection)
+        return schema_objects(connection)
+    finally:
+        connection.close()
+
+
+def check_complete(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseUnusable when a table, index or trigger of ours is missing."""
+    missing = expected_objects().keys() - schema_objects(connection).keys()
+    if missing:
+        raise unusable(path, f"is damaged: {', '.join(sorted(missing))} missing")

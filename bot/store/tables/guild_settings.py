@@ -1,0 +1,114 @@
+"""Server settings: the policy of each server as one JSON value, changed as a whole and recorded line by line.
+
+Synchronous functions inside the caller's transaction. `PolicyMemory` keeps what was read, so that orders ask no query.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+from bot.domain.policy import Alter, ModelRule, Policy, alterations
+from bot.domain.quota import LimitSubject
+from bot.store.core.columns import to_json
+from bot.store.core.connection import Connection
+from bot.store.tables.audit_log import Change, record
+from bot.store.tables.notifications import Matter, tell
+
+_POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
+_SET_POLICY = """
+INSERT INTO server_settings (guild_id, policy) VALUES (?, ?)
+ON CONFLICT (guild_id) DO UPDATE SET policy = excluded.policy
+"""
+
+
+def policy(connection: Connection, guild_id: int) -> Policy:
+    """What the server's moderators decided; everything is allowed until they do."""
+    row = connection.execute(_POLICY, (guild_id,)).fetchone()
+    return Policy() if row is None else _from_json(row["policy"])
+
+
+def change_policy(connection: Connection, guild_id: int, alter: Alter, change: Change) -> tuple[Policy, Policy]:
+    """Replace the policy by what `alter` makes of it and record every difference. Returns the old and the new one."""
+    old = policy(connection, guild_id)
+    new = alter(old)
+    found = list(alterations(old, new))
+    if found:
+        connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
+        tell(connection, Matter.POLICY, guild_id)
+    for line in found:
+        record(
+            connection,
+            guild_id,
+            line.setting,
+            LimitSubject.SERVER,
+            None,
+            topic=line.topic,
+            old=line.old,
+            new=line.new,
+            change=change,
+        )
+    return old, new
+
+
+class PolicyMemory:
+    """Policies as they stand in the books. Of a file this process is the only writer, so nothing here gets old; of a
+    database that other processes change as well it `remembers` only while it hears of every change.
+
+    While a change is under way its server is not remembered. A caller that is cancelled in the middle never says how
+    it ended: then that server is read from the books from now on, which is slower and always right.
+    """
+
+    def __init__(self, *, remembers: bool) -> None:
+        self.remembers = remembers
+        self.age = 0
+        """Grows whenever everything is forgotten: what was read before that may be older than the reason."""
+        self._known: dict[int, Policy] = {}
+        self._changing: Counter[int] = Counter()
+
+    def get(self, guild_id: int) -> Policy | None:
+        """The policy, if it is remembered."""
+        return self._known.get(guild_id)
+
+    def read(self, guild_id: int, value: Policy, asked_at: int = 0) -> None:
+        """It was asked for at that `age` and read; worth nothing when there was a change in the meantime."""
+        if not self._changing[guild_id] and self.remembers and asked_at == self.age:
+            self._known.setdefault(guild_id, value)
+
+    def forget(self) -> None:
+        """Another process changed something. That is rare, and reading is cheap, so everything is read again."""
+        self.age += 1
+        self._known.clear()
+
+    def changing(self, guild_id: int) -> None:
+        """A change begins."""
+        self._changing[guild_id] += 1
+        self._known.pop(guild_id, None)
+
+    def changed(self, guild_id: int, value: Policy | None) -> None:
+        """The change is in the books, or (None) it failed and they are as they were."""
+        self._changing[guild_id] -= 1
+        # Once something was forgotten there are others, who may have changed it again before we got here.
+        if value is not None and not self._changing[guild_id] and self.remembers and not self.age:
+            self._known[guild_id] = value
+
+
+def _plain(value: Policy) -> dict[str, Any]:
+    plain = asdict(value)
+    plain["channels"] = {str(channel_id): allowed for channel_id, allowed in value.channels.items()}
+    return plain
+
+
+def _from_json(text: str) -> Policy:
+    plain: dict[str, Any] = json.loads(text)
+    return Policy(
+        channels={int(channel_id): allowed for channel_id, allowed in plain.get("channels", {}).items()},
+        model_rules=tuple(ModelRule(**rule) for rule in plain.get("model_rules", ())),
+        age_restricted=tuple(plain.get("age_restricted", ())),
+        words=tuple(plain.get("words", ())),
+        default_model_id=plain.get("default_model_id"),
+        log_channel_id=plain.get("log_channel_id"),
+        language=plain.get("language"),
+    )

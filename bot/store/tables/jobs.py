@@ -1,0 +1,498 @@
+"""Replies and jobs as rows: inserting them, moving them legally from state to state, and reading them back.
+
+Synchronous functions inside the caller's transaction. A move that is not legal any more changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from bot.domain.errors import DuplicateCommand, StoreError
+from bot.domain.jobs import (
+    LEGAL_MOVES,
+    NOBODY,
+    Delivery,
+    Failure,
+    FailureReason,
+    ImageInput,
+    ImageRole,
+    Job,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    Picture,
+    Reply,
+    ReplyAddress,
+)
+from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
+from bot.store.core.connection import Connection, PerEngine, Row
+
+_INSERT_REPLY = """
+INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
+    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at)
+VALUES (:id, :user_id, :role_ids, :application_id, :interaction_id, :token, :token_expires_at, :guild_id, :channel_id,
+    :message_id, :private, :file_limit_bytes, :locale, :language, :accepted, :delivery, :created_at)
+ON CONFLICT (interaction_id) DO NOTHING
+"""
+_INSERT_JOB = """
+INSERT INTO jobs (id, reply_id, ordinal, guild_id, user_id, kind, model_id, prompt, options, provider, path, body, seed,
+    reserved_usd_micros, status, created_at)
+VALUES (:id, :reply_id, :ordinal, :guild_id, :user_id, :kind, :model_id, :prompt, :options, :provider, :path, :body,
+    :seed, :reserved_usd_micros, :status, :created_at)
+"""
+_INSERT_INPUT = """
+INSERT INTO inputs (job_id, ordinal, sha256, role, content_type, width, height, public_url, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_INSERT_PICTURE = """
+INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_AND_IS_ACCEPTED = " AND EXISTS (SELECT 1 FROM replies WHERE replies.id = jobs.reply_id AND accepted)"
+# The condition on the state is that of the index jobs_at_provider, word for word.
+_AND_HAS_PLACE = """ AND ? > (
+    SELECT count(*) FROM jobs other WHERE other.provider = jobs.provider AND other.status IN ('submitting', 'running')
+)"""
+_ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
+_IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
+_SET_DELIVERY = """
+UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
+"""
+_IF_PENDING = " AND delivery = 'pending'"
+_SET_ATTACHMENT = """
+UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
+"""
+_SET_CANCEL_REASON = "UPDATE replies SET cancel_reason = ? WHERE id = ?"
+REPLIES_OF_MEMBER = """
+SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'pending'
+UNION ALL SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
+"""
+"""Every reply of a member, for a subquery. In two parts, because an admission enters its reply only into the index of
+those that are not delivered; the member's own history takes it when its final state was shown."""
+_RECENT_OF_MEMBER = """
+SELECT jobs.* FROM (
+    SELECT id, created_at FROM replies
+    WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before AND delivery <> 'pending'
+    UNION ALL
+    SELECT id, created_at FROM replies
+    WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before
+        AND delivery <> 'delivered' AND delivery = 'pending'
+    ORDER BY created_at DESC LIMIT :limit
+) AS latest JOIN jobs ON jobs.reply_id = latest.id
+ORDER BY latest.created_at DESC, jobs.id DESC LIMIT :limit
+"""
+# A reply is created together with its first job, so the index by server and time serves for both.
+_FINISHED_OF_SERVER = """
+SELECT replies.* FROM jobs JOIN replies ON replies.id = reply_id
+WHERE jobs.guild_id = :guild_id AND jobs.ordinal = 0 AND jobs.created_at < :before AND NOT EXISTS (
+    SELECT 1 FROM jobs other WHERE other.reply_id = replies.id AND other.finished_at IS NULL
+)
+ORDER BY jobs.created_at DESC, jobs.id DESC LIMIT :limit
+"""
+_RUNNING_OF_SERVER = """
+SELECT * FROM replies WHERE guild_id = :guild_id AND created_at < :before
+    AND id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)
+ORDER BY created_at DESC, id DESC LIMIT :limit
+"""
+_REPLY = "SELECT * FROM replies WHERE id = ?"
+_REPLY_OF_JOB = "SELECT replies.* FROM replies JOIN jobs ON jobs.reply_id = replies.id WHERE jobs.id = ?"
+_UNFINISHED_REPLIES = """
+SELECT * FROM replies WHERE id IN (
+    SELECT reply_id FROM jobs WHERE finished_at IS NULL
+    UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
+) ORDER BY created_at, id
+"""
+_JOB = "SELECT * FROM jobs WHERE id = ?"
+_JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
+_INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
+_PICTURES = "SELECT * FROM pictures WHERE job_id = ? ORDER BY ordinal"
+_KNOWN_REMOTE_ID = "SELECT EXISTS (SELECT 1 FROM jobs WHERE provider = ? AND remote_id = ? AND remote_id IS NOT NULL)"
+_IS_ANOTHER_LEAVING = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs WHERE provider = ? AND status IN ('submitting', 'running') AND status = 'submitting' AND id <> ?
+)
+"""
+# The condition in brackets is that of the index jobs_lost, word for word.
+_OTHER_LOST_ORDERS = """
+SELECT EXISTS (
+    SELECT 1 FROM jobs WHERE provider = ? AND submitted_at BETWEEN ? AND ? AND id <> ? AND remote_id IS NULL
+        AND (status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal'))
+)
+"""
+# Backwards from the newest row: a few steps, however many there are.
+# However few of them say how long they took: a start does not read all jobs there ever were. Ids grow with time.
+_RECENT_DURATIONS = """
+SELECT model_id, took_micros FROM (
+    SELECT id, model_id, took_micros FROM jobs ORDER BY id DESC LIMIT ?
+) AS newest
+WHERE took_micros IS NOT NULL ORDER BY id DESC
+"""
+DURATIONS_LOOKED_AT = 4000
+_FOR_EVER = 2**63 - 1
+# From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
+_SHA256_IN_USE = PerEngine(
+    sqlite="""
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private = 1 AND replies.created_at >= :kept_since
+""",
+    postgresql="""
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private AND replies.created_at >= :kept_since
+""",
+)
+_UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
+_REMEMBER_UPLOAD = """
+INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
+ON CONFLICT (provider, sha256) DO UPDATE SET url = excluded.url, created_at = excluded.created_at
+"""
+_FORGET_UPLOAD = "DELETE FROM uploads WHERE provider = ? AND sha256 = ?"
+
+
+def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
+    """The states from which a job may move to `status`."""
+    return tuple(source for source, targets in LEGAL_MOVES.items() if status in targets)
+
+
+# -- writing ------------------------------------------------------------------------------------------
+
+
+def insert_reply(connection: Connection, reply: Reply) -> None:
+    """The reply and its jobs. Raises DuplicateCommand when this command event was accepted before."""
+    address = reply.address
+    row: dict[str, Any] = {
+        "id": reply.id,
+        "user_id": reply.user_id,
+        "role_ids": to_json(reply.role_ids),
+        "application_id": address.application_id,
+        "interaction_id": address.interaction_id,
+        "token": address.token,
+        "token_expires_at": to_micros(address.token_expires_at),
+        "guild_id": address.guild_id,
+        "channel_id": address.channel_id,
+        "message_id": address.message_id,
+        "private": address.private,
+        "file_limit_bytes": address.file_limit_bytes,
+        "locale": address.locale,
+        "language": address.language,
+        "accepted": reply.accepted,
+        "delivery": reply.delivery,
+        "created_at": to_micros(reply.created_at),
+    }
+    if connection.execute(_INSERT_REPLY, row).rowcount != 1:
+        raise DuplicateCommand
+    for job in reply.jobs:
+        _insert_job(connection, job)
+
+
+def _insert_job(connection: Connection, job: Job) -> None:
+    request, created_at = job.request, to_micros(job.created_at)
+    row: dict[str, Any] = {
+        "id": job.id,
+        "reply_id": job.reply_id,
+        "ordinal": job.ordinal,
+        "guild_id": request.guild_id,
+        "user_id": request.user_id,
+        "kind": request.kind,
+        "model_id": request.model_id,
+        "prompt": request.prompt,
+        "options": to_json(request.options),
+        "provider": job.provider,
+        "path": job.path,
+        "body": to_json(job.body),
+        "seed": job.seed,
+        "reserved_usd_micros": job.reserved_usd_micros,
+        "status": job.status,
+        "created_at": created_at,
+    }
+    connection.execute(_INSERT_JOB, row)
+    for ordinal, image in enumerate(request.images):
+        size = (image.width, image.height)
+        connection.execute(
+            _INSERT_INPUT,
+            (job.id, ordinal, image.sha256, image.role, image.content_type, *size, image.public_url, created_at),
+        )
+
+
+def move(
+    connection: Connection,
+    job_id: str,
+    sources: Iterable[JobStatus],
+    changes: Mapping[str, Any],
+    *,
+    conditions: str = "",
+    bounds: Sequence[int] = (),
+) -> Job | None:
+    """One conditional update of the job, from one of `sources`; the job as it is afterwards, None when in none of them.
+
+    `conditions` is more SQL that must hold, with its parameters in `bounds`.
+    """
+    states = list(sources)
+    assignments = ", ".join(f"{column} = ?" for column in changes)
+    possible = ", ".join("?" * len(states))
+    statement = f"UPDATE jobs SET {assignments} WHERE id = ? AND status IN ({possible}){conditions} RETURNING *"  # noqa: S608
+    moved = connection.execute(statement, (*changes.values(), job_id, *states, *bounds)).fetchall()
+    return _job(connection, moved[0]) if moved else None
+
+
+def begin(connection: Connection, job_id: str, changes: Mapping[str, Any], *, places: int | None) -> Job | None:
+    """From queued, once Discord has shown the reply; with `places` only while fewer jobs are at the provider."""
+    conditions, bounds = _AND_IS_ACCEPTED, list[int]()
+    if places is not None:
+        conditions, bounds = conditions + _AND_HAS_PLACE, [places]
+    return move(connection, job_id, [JobStatus.QUEUED], changes, conditions=conditions, bounds=bounds)
+
+
+def is_accepted(connection: Connection, job_id: str) -> bool:
+    """True when Discord has shown the reply of this job."""
+    return bool(connection.execute(_IS_ACCEPTED, (job_id,)).fetchone()[0])
+
+
+def insert_pictures(connection: Connection, job_id: str, pictures: Sequence[Picture]) -> None:
+    for ordinal, picture in enumerate(pictures):
+        size = (picture.width, picture.height, picture.size_bytes)
+        connection.execute(
+            _INSERT_PICTURE,
+            (
+                job_id,
+                ordinal,
+                picture.sha256,
+                picture.content_type,
+                *size,
+                picture.source_url,
+                picture.attachment_id,
+            ),
+        )
+
+
+def accept(connection: Connection, reply_id: str, *, message_id: int | None) -> None:
+    """Raises StoreError when there is no such reply."""
+    if connection.execute(_ACCEPT, (message_id, reply_id)).rowcount != 1:
+        raise StoreError(f"there is no reply {reply_id}")
+
+
+def set_delivery(
+    connection: Connection,
+    reply_id: str,
+    delivery: Delivery,
+    *,
+    attachment_ids: Mapping[str, int],
+    message_id: int | None,
+    channel_id: int | None,
+) -> bool:
+    """Raises StoreError when there is no such reply. False when it was set before."""
+    row = (delivery, message_id, channel_id, reply_id)
+    was_pending = connection.execute(_SET_DELIVERY + _IF_PENDING, row).rowcount == 1
+    if not was_pending and connection.execute(_SET_DELIVERY, row).rowcount != 1:
+        raise StoreError(f"there is no reply {reply_id}")
+    for sha256, attachment_id in attachment_ids.items():
+        connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
+    return was_pending
+
+
+def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
+    """What the moderator wrote who cancelled it."""
+    connection.execute(_SET_CANCEL_REASON, (reason, reply_id))
+
+
+def remember_upload(connection: Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
+    connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
+
+
+def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str]) -> int:
+    """Ask for a new upload of these contents next time. Returns how many addresses were known."""
+    return sum(connection.execute(_FORGET_UPLOAD, (provider, sha256)).rowcount for sha256 in hashes)
+
+
+# -- reading --------------------------------------------------------------------------------------------
+
+
+def job(connection: Connection, job_id: str) -> Job | None:
+    row = connection.execute(_JOB, (job_id,)).fetchone()
+    return None if row is None else _job(connection, row)
+
+
+def reply(connection: Connection, reply_id: str) -> Reply | None:
+    row = connection.execute(_REPLY, (reply_id,)).fetchone()
+    return None if row is None else _reply(connection, row)
+
+
+def reply_of_job(connection: Connection, job_id: str) -> Reply | None:
+    row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
+    return None if row is None else _reply(connection, row)
+
+
+def unfinished(connection: Connection) -> list[Reply]:
+    """Replies that still need something: a job is unfinished, or the final state was never shown. Oldest first."""
+    return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
+
+
+def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
+    return {
+        remote_id
+        for remote_id in remote_ids
+        if connection.execute(_KNOWN_REMOTE_ID, (provider, remote_id)).fetchone()[0]
+    }
+
+
+def is_another_lost(connection: Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
+    span = (to_micros(earliest), to_micros(latest))
+    return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
+
+
+def is_another_leaving(connection: Connection, job: Job) -> bool:
+    return bool(connection.execute(_IS_ANOTHER_LEAVING, (job.provider, job.id)).fetchone()[0])
+
+
+def recent(connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None) -> list[Job]:
+    """Of one member, newest first."""
+    page = {
+        "guild_id": guild_id,
+        "user_id": user_id,
+        "limit": limit,
+        "before": _FOR_EVER if before is None else to_micros(before),
+    }
+    return [_job(connection, row) for row in connection.execute(_RECENT_OF_MEMBER, page).fetchall()]
+
+
+def replies_of_server(
+    connection: Connection, *, guild_id: int, finished: bool, limit: int, before: datetime | None
+) -> list[Reply]:
+    """Commands with a job under way, or without any; newest first."""
+    page = {"guild_id": guild_id, "limit": limit, "before": _FOR_EVER if before is None else to_micros(before)}
+    query = _FINISHED_OF_SERVER if finished else _RUNNING_OF_SERVER
+    return [_reply(connection, row) for row in connection.execute(query, page).fetchall()]
+
+
+def recent_durations(connection: Connection, per_model: int) -> list[tuple[str, float]]:
+    """Seconds that the provider worked on each of up to `per_model` jobs of each model used lately, oldest first."""
+    rows = connection.execute(_RECENT_DURATIONS, (DURATIONS_LOOKED_AT,)).fetchall()
+    seen: Counter[str] = Counter()
+    newest: list[tuple[str, float]] = []
+    for row in rows:
+        seen[row["model_id"]] += 1
+        if seen[row["model_id"]] <= per_model:
+            newest.append((row["model_id"], row["took_micros"] / 1_000_000))
+    return newest[::-1]
+
+
+def sha256_in_use(connection: Connection, *, kept_since: datetime) -> set[str]:
+    """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have, or not for long."""
+    return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}
+
+
+def uploaded_url(connection: Connection, provider: str, sha256: str) -> str | None:
+    row = connection.execute(_UPLOADED_URL, (provider, sha256)).fetchone()
+    return None if row is None else row["url"]
+
+
+def _reply(connection: Connection, row: Row) -> Reply:
+    jobs = connection.execute(_JOBS_OF_REPLY, (row["id"],)).fetchall()
+    return Reply(
+        id=row["id"],
+        user_id=row["user_id"] or NOBODY,
+        role_ids=tuple(json.loads(row["role_ids"])),
+        address=_address(row),
+        created_at=to_moment(row["created_at"]),
+        accepted=bool(row["accepted"]),
+        delivery=Delivery(row["delivery"]),
+        cancel_reason=row["cancel_reason"],
+        jobs=tuple(_job(connection, job) for job in jobs),
+    )
+
+
+def _address(row: Row) -> ReplyAddress:
+    return ReplyAddress(
+        application_id=row["application_id"],
+        interaction_id=row["interaction_id"],
+        token=row["token"],
+        token_expires_at=to_moment(row["token_expires_at"]),
+        guild_id=row["guild_id"],
+        channel_id=row["channel_id"],
+        message_id=row["message_id"],
+        private=bool(row["private"]),
+        file_limit_bytes=row["file_limit_bytes"],
+        locale=row["locale"],
+        language=row["language"],
+    )
+
+
+def _job(connection: Connection, row: Row) -> Job:
+    request = JobRequest(
+        kind=JobKind(row["kind"]),
+        guild_id=row["guild_id"],
+        user_id=row["user_id"] or NOBODY,
+        model_id=row["model_id"],
+        prompt=row["prompt"],
+        options=json.loads(row["options"]),
+        images=tuple(_image(image) for image in connection.execute(_INPUTS, (row["id"],))),
+    )
+    status, failure = JobStatus(row["status"]), None
+    if row["failure_reason"] is not None:
+        failure = Failure(reason=FailureReason(row["failure_reason"]), hint=row["failure_hint"])
+    return Job(
+        id=row["id"],
+        reply_id=row["reply_id"],
+        ordinal=row["ordinal"],
+        request=request,
+        provider=row["provider"],
+        path=row["path"],
+        body=json.loads(row["body"]),
+        seed=row["seed"],
+        reserved_usd_micros=row["reserved_usd_micros"],
+        status=status,
+        created_at=to_moment(row["created_at"]),
+        remote_id=row["remote_id"],
+        webhook_token=row["webhook_token"],
+        submitted_at=to_moment_or_none(row["submitted_at"]),
+        deadline_at=to_moment_or_none(row["deadline_at"]),
+        finished_at=to_moment_or_none(row["finished_at"]),
+        charged_usd_micros=row["charged_usd_micros"],
+        failure=failure,
+        pictures=_pictures(connection, row["id"]) if status is JobStatus.SUCCEEDED else (),  # no other has any
+        erased_at=to_moment_or_none(row["erased_at"]),
+    )
+
+
+def _image(row: Row) -> ImageInput:
+    return ImageInput(
+        sha256=row["sha256"],
+        role=ImageRole(row["role"]),
+        content_type=row["content_type"],
+        width=row["width"],
+        height=row["height"],
+        public_url=row["public_url"],
+    )
+
+
+def _pictures(connection: Connection, job_id: str) -> tuple[Picture, ...]:
+    return tuple(_picture(picture) for picture in connection.execute(_PICTURES, (job_id,)))
+
+
+def _picture(row: Row) -> Picture:
+    return Picture(
+        sha256=row["sha256"],
+        content_type=row["content_type"],
+        width=row["width"],
+        height=row["height"],
+        size_bytes=row["size_bytes"],
+        source_url=row["source_url"],
+        attachment_id=row["attachment_id"],
+    )

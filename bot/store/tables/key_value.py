@@ -1,0 +1,17 @@
+"""Notes: small facts the bot keeps about itself from one start to the next, by key."""
+
+from __future__ import annotations
+
+from bot.store.core.connection import Connection
+
+_RECALL = "SELECT value FROM notes WHERE key = ?"
+_REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+
+
+def recall(connection: Connection, key: str) -> str | None:
+    row = connection.execute(_RECALL, (key,)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def remember(connection: Connection, key: str, value: str) -> None:
+    connection.execute(_REMEMBER, (key, value))

@@ -1,0 +1,462 @@
+"""The ledger: every reservation, settlement and release, and the sums that admissions are held against.
+
+Synchronous functions inside the caller's transaction. The ledger rows and the totals are written by triggers on
+`reservations` (see the migrations), so money moves only by the three statements below and never without its entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import accumulate
+from zoneinfo import ZoneInfo
+
+from bot.domain.audit import Amount
+from bot.domain.errors import (
+    LedgerError,
+    OperatorCapReached,
+    QuotaExceeded,
+    ServerBusy,
+    ServerCapReached,
+    TooManyRunning,
+)
+from bot.domain.jobs import FailureReason
+from bot.domain.quota import (
+    Balance,
+    Cap,
+    HouseLine,
+    Limits,
+    LimitSubject,
+    Member,
+    Period,
+    Quota,
+    SpendLine,
+    SpendPart,
+    SpendReport,
+    Window,
+    format_usd,
+)
+from bot.store.core.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
+from bot.store.core.connection import Connection, PerEngine, Row
+from bot.store.tables.audit_log import Change, record
+from bot.store.tables.limits import Terms
+
+OPERATOR_ACCOUNT_ID = 1
+
+_UTC = ZoneInfo("UTC")
+
+_OPEN_MEMBER_ACCOUNT = """
+SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
+"""
+# One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
+_MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
+_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
+_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
+
+
+def _totals(accounts: str, window: str) -> str:
+    """SQL: the totals of these accounts in a window (see `_bounds`): its whole days, and the quarters at both ends."""
+    return f"""(
+        SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
+        WHERE account_id {accounts} AND quarter >= :{window}_from AND quarter < :{window}_head_until
+        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM daily_totals
+        WHERE account_id {accounts} AND day >= :{window}_first_day AND day < :{window}_end_day
+        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
+        WHERE account_id {accounts} AND quarter >= :{window}_tail_from AND quarter < :{window}_until
+    ) AS counted"""  # noqa: S608 - our own words
+
+
+_SUMS = f"""
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
+FROM {_totals("= :account_id", "window")}
+"""  # noqa: S608
+# A job whose answer was lost may be looked for for hours, and nobody can cancel it: its money stays set aside, but it
+# does not keep its member from ordering.
+_RUNNING = """
+SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
+"""
+
+_ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
+
+_BALANCE_COLUMNS = f"""
+    CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent,
+    (
+        SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
+        WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
+    ) AS granted
+"""  # noqa: S608
+_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {_totals(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
+# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
+_BEFORE_ADMISSION = f"""
+SELECT {_BALANCE_COLUMNS}, (
+        SELECT id FROM accounts
+        WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
+    ) AS member_account_id,
+    (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
+    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
+FROM {_totals(_ALL_OF_MEMBER, "window")}
+"""  # noqa: S608
+
+# All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
+# that the first one is refused where a later one would be. A limit that is NULL does not bind.
+_RESERVE = f"""
+INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
+    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
+SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
+    :amount, :now
+WHERE :max_running > (
+        SELECT count(*) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> :reply_id
+    )
+    AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0)
+        FROM {_totals(_ALL_OF_MEMBER, "member")}
+    ))
+    AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :server", "server")}
+    ))
+    AND (:asked <= 0 OR :asked <= :operator_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :operator", "operator")}
+    ))
+"""  # noqa: S608
+_SETTLE = """
+UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
+    house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open' AND :charged BETWEEN 1 AND reserved_usd_micros
+"""
+_RELEASE = """
+UPDATE reservations SET state = 'released', held_usd_micros = 0, house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open'
+"""
+_ADJUST = """
+INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
+    created_at)
+SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
+"""
+# One walk along the index for each part of the window: in SQLite, CROSS JOIN keeps the parts outside.
+_SPEND_BY_PART = PerEngine(
+    sqlite="""
+SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
+FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id
+WHERE reservations.state = 'settled' AND reservations.server_account_id = :account_id
+    AND reservations.reserved_at >= json_extract(parts.value, '$[0]')
+    AND reservations.reserved_at < json_extract(parts.value, '$[1]')
+GROUP BY parts.key, jobs.user_id, jobs.model_id
+""",
+    postgresql="""
+SELECT parts.number - 1 AS part, jobs.user_id, jobs.model_id, count(*) AS jobs,
+    CAST(sum(reservations.settled_usd_micros) AS BIGINT) AS spent
+FROM json_array_elements(CAST(:parts AS JSON)) WITH ORDINALITY AS parts (span, number)
+    JOIN reservations ON reservations.reserved_at >= CAST(parts.span ->> 0 AS BIGINT)
+        AND reservations.reserved_at < CAST(parts.span ->> 1 AS BIGINT)
+    JOIN jobs ON jobs.id = reservations.job_id
+WHERE reservations.state = 'settled' AND reservations.server_account_id = CAST(:account_id AS BIGINT)
+GROUP BY parts.number, jobs.user_id, jobs.model_id
+""",
+)
+_HOUSE_LINES = """
+SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
+FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
+"""
+_SERVER_WAS_WARNED = """
+SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
+"""
+_WARN_ONCE = """
+UPDATE accounts SET warned_until_at = :until
+WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
+"""
+_HOUSE = """
+SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM ledger WHERE kind = 'house' AND created_at >= ?
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """One job of a command, as far as money is concerned."""
+
+    job_id: str
+    amount_usd_micros: int
+
+
+def reserve(
+    connection: Connection,
+    orders: Sequence[Order],
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> Balance:
+    """Hold every order of one command against the four limits, or raise the refusal that says which one is in the way.
+
+    The jobs are already inserted. A refusal must undo the whole transaction.
+    """
+    window = window_of(terms, terms.quota, now)
+    found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
+    running = found["running_in_server"] - len(orders)
+    if running >= limits.max_running_jobs_per_server:
+        raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
+    before = _balance_in(found, terms.quota, window)
+    server_window = window_of(terms, terms.server_cap, now)
+    today = Window.containing(now, Period.DAY, _UTC)
+    parameters = {
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
+        "reply_id": reply_id,
+        "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
+        "server": found["server_account_id"] or _open_account(connection, member.guild_id),
+        "operator": OPERATOR_ACCOUNT_ID,
+        "quarter": to_quarter(now),
+        "now": to_micros(now),
+        "max_running": limits.max_running_jobs,
+        "member_limit": before.limit_usd_micros,
+        "server_limit": terms.server_cap.amount_usd_micros if terms.server_cap else None,
+        "operator_limit": limits.operator_daily_cap_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        **_bounds("member", window),
+        **_bounds("server", server_window),
+        **_bounds("operator", today),
+    }
+    still_to_come = list(accumulate(order.amount_usd_micros for order in reversed(orders)))
+    for order, asked in zip(orders, reversed(still_to_come), strict=True):
+        row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
+        if connection.execute(_RESERVE, row).rowcount != 1:
+            raise _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
+    # One writer: nothing else has changed it since, and what was held now lies in this window.
+    held = sum(order.amount_usd_micros for order in orders)
+    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + held)
+
+
+def _refusal(
+    connection: Connection,
+    asked_usd_micros: int,
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> TooManyRunning | QuotaExceeded | ServerCapReached | OperatorCapReached:
+    """Which limit is in the way. Asked before any order of the command was reserved: what stops one stops the first."""
+    running = connection.execute(_RUNNING, (member.user_id, reply_id)).fetchone()[0]
+    if running >= limits.max_running_jobs:
+        return TooManyRunning(running=running, limit=limits.max_running_jobs)
+    window = window_of(terms, terms.quota, now)
+    available = balance(connection, member, terms.quota, window).available_usd_micros
+    if available is not None and asked_usd_micros > available:
+        return QuotaExceeded(asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end)
+    if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
+        window = window_of(terms, terms.server_cap, now)
+        spent, held = server_sums(connection, member.guild_id, window)
+        available = max(0, terms.server_cap.amount_usd_micros - spent - held)
+        if asked_usd_micros > available:
+            return ServerCapReached(
+                asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end
+            )
+    return OperatorCapReached(resets_at=Window.containing(now, Period.DAY, _UTC).end)
+
+
+def settle(
+    connection: Connection, job_id: str, *, charged_usd_micros: int, house_usd_micros: int, now: datetime
+) -> None:
+    """Turn a reservation into a charge of at most what was reserved; the rest becomes available again.
+
+    A charge of nothing is a release. Raises LedgerError when there is no open reservation or the charge exceeds it.
+    """
+    if charged_usd_micros == 0:
+        release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
+        return
+    row = {"job_id": job_id, "charged": charged_usd_micros, "house": house_usd_micros, "now": to_micros(now)}
+    if connection.execute(_SETTLE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} cannot be settled at {format_usd(charged_usd_micros)}")
+
+
+def release(connection: Connection, job_id: str, *, house_usd_micros: int, now: datetime) -> None:
+    """Give a reservation back unspent; the house bears what the provider charges all the same.
+
+    Raises LedgerError when there is no open reservation.
+    """
+    row = {"job_id": job_id, "house": house_usd_micros, "now": to_micros(now)}
+    if connection.execute(_RELEASE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} has no open reservation to release")
+
+
+def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
+    """The window a quota counts in; where there is none, today's."""
+    return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
+
+
+def balance(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
+    """What the member has spent and holds in `window`, and was granted in it."""
+    return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
+
+
+def _balance_question(member: Member, window: Window) -> dict[str, int]:
+    return {
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
+        "start_at": to_micros(window.start),
+        "end_at": to_micros(window.end),
+        **_bounds("window", window),
+    }
+
+
+def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
+    return Balance(
+        quota=quota,
+        window=window,
+        granted_usd_micros=row["granted"],
+        spent_usd_micros=row["spent"],
+        set_aside_usd_micros=row["held"],
+    )
+
+
+def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
+    """What all members of the server together have spent, and what is set aside for them."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    return (0, 0) if account is None else _sums(connection, account["id"], window)
+
+
+def operator_cap(connection: Connection, *, limits: Limits, now: datetime) -> Cap:
+    """What all servers together have spent today, what is set aside for them, and the operator's cap."""
+    today = Window.containing(now, Period.DAY, _UTC)
+    spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
+    cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
+    return Cap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+
+def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, until: datetime) -> bool:
+    """Note that the owner of the account was warned in the window that ends at `until`; False when noted before."""
+    account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
+    row = {"account_id": account_id, "until": to_micros(until)}
+    return connection.execute(_WARN_ONCE, row).rowcount == 1
+
+
+def server_was_warned(connection: Connection, *, guild_id: int, until: datetime) -> bool:
+    """Whether `first_warning` noted that before."""
+    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(until))).fetchone()[0])
+
+
+def grant(connection: Connection, member: Member, amount_usd_micros: int, *, terms: Terms, change: Change) -> Balance:
+    """A one-off extra in the current window, recorded."""
+    window = window_of(terms, terms.quota, change.now)
+    account_id = _account(connection, member.guild_id, member.user_id)
+    _adjust(connection, account_id, "grant", amount_usd_micros, window, change.now)
+    new = Amount(amount_usd_micros=amount_usd_micros)
+    record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
+    return balance(connection, member, terms.quota, window)
+
+
+def reset(connection: Connection, member: Member, *, terms: Terms, change: Change) -> Balance:
+    """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
+    window = window_of(terms, terms.quota, change.now)
+    spent = balance(connection, member, terms.quota, window).spent_usd_micros
+    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
+        spent_here, _ = _sums(connection, account_id, window)
+        _adjust(connection, account_id, "reset", spent_here, window, change.now)
+    old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
+    record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
+    return balance(connection, member, terms.quota, window)
+
+
+def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
+    """Settled spending in these parts of a window, read once and looked at in two ways."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
+    by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
+    by_part: dict[tuple[int, str], tuple[int, int]] = {}
+    query = {"account_id": account["id"] if account else None, "parts": spans}  # who never ordered has none
+    for part, user_id, model_id, jobs, spent in connection.execute(_SPEND_BY_PART.on(connection), query):
+        jobs_before, spent_before = by_member.get((user_id, model_id), (0, 0))
+        by_member[user_id, model_id] = jobs_before + jobs, spent_before + spent
+        jobs_before, spent_before = by_part.get((part, model_id), (0, 0))
+        by_part[part, model_id] = jobs_before + jobs, spent_before + spent
+    lines = (
+        SpendLine(user_id=user_id, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
+        for (user_id, model_id), (jobs, spent) in by_member.items()
+    )
+    return SpendReport(
+        lines=tuple(sorted(lines, key=lambda line: (-line.spent_usd_micros, line.user_id or 0, line.model_id))),
+        parts=tuple(
+            SpendPart(part=part, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
+            for (part, model_id), (jobs, spent) in sorted(by_part.items())
+        ),
+    )
+
+
+def house_usd_micros(connection: Connection, *, since: datetime | None) -> int:
+    """What the house bore since then, or ever."""
+    return int(connection.execute(_HOUSE, (0 if since is None else to_micros(since),)).fetchone()[0])
+
+
+def house_lines(connection: Connection) -> list[HouseLine]:
+    """Every job that cost the house something, oldest first."""
+    return [
+        HouseLine(
+            at=to_moment(row["created_at"]),
+            job_id=row["id"],
+            provider=row["provider"],
+            model_id=row["model_id"],
+            amount_usd_micros=row["amount_usd_micros"],
+            failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
+        )
+        for row in connection.execute(_HOUSE_LINES)
+    ]
+
+
+def _adjust(
+    connection: Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
+) -> None:
+    row = {
+        "account_id": account_id,
+        "kind": kind,
+        "amount": amount_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        "now": to_micros(now),
+    }
+    connection.execute(_ADJUST, row)
+
+
+def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
+    """Spent and set aside."""
+    row = connection.execute(_SUMS, {"account_id": account_id, **_bounds("window", window)}).fetchone()
+    return row["spent"], row["held"]
+
+
+def _bounds(name: str, window: Window) -> dict[str, int]:
+    """The quarters and days of a window, as `_totals` wants them. Days are those of UTC, whatever the window's zone."""
+    start, end = to_quarter(window.start), to_quarter(window.end)
+    first_day, end_day = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
+    if first_day >= end_day:  # no whole day in it
+        first_day = end_day = 0
+        head_until = tail_from = end
+    else:
+        head_until, tail_from = first_day * QUARTERS_PER_DAY, end_day * QUARTERS_PER_DAY
+    return {
+        f"{name}_from": start,
+        f"{name}_head_until": head_until,
+        f"{name}_first_day": first_day,
+        f"{name}_end_day": end_day,
+        f"{name}_tail_from": tail_from,
+        f"{name}_until": end,
+    }
+
+
+def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    """The account of a member, or of a server when no member is named; opened at the first use."""
+    if user_id is None:
+        account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    else:
+        account = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
+    return _open_account(connection, guild_id, user_id) if account is None else int(account["id"])
+
+
+def _open_account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    kind = "server" if user_id is None else "member"
+    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])

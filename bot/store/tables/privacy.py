@@ -1,0 +1,395 @@
+"""Privacy: what is kept about a member in one readable value, and how it is forgotten, on request and by age.
+
+Synchronous functions inside the caller's transaction. Amounts, times and models stay: the books must balance. What a
+member spent keeps its name until every window that counts it has ended, so that no quota starts anew by forgetting.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from bot.domain.errors import StillUnderWay
+from bot.domain.quota import Period, Window, format_usd
+from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
+from bot.store.core.connection import Connection, PerEngine, Row
+from bot.store.tables import limits
+from bot.store.tables.jobs import REPLIES_OF_MEMBER
+
+RETENTION = timedelta(days=30)
+"""How long prompts, options and stored pictures are kept for their members."""
+
+TOKEN_DEAD_AFTER = timedelta(minutes=15)
+"""So long past its end an interaction token is erased; nothing uses it any more by then."""
+
+REMOTE_ID_KEPT = timedelta(days=1)
+"""A provider's name for a job is needed this long to tell an order that was lost from those that were not."""
+
+BATCH_JOBS = 200
+"""Jobs forgotten in one transaction: few, because admissions wait behind it."""
+
+# -- on request -------------------------------------------------------------------------------------------
+
+_UNDER_WAY = f"""
+SELECT count(*) AS commands,
+    max((SELECT max(deadline_at) FROM jobs WHERE reply_id = replies.id AND status = 'uncertain')) AS checked_until
+FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (
+    delivery = 'pending' OR EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
+)
+"""  # noqa: S608 - our own words
+_COUNTS = f"""
+SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT replies.guild_id) AS servers,
+    count(pictures.job_id) AS pictures
+FROM replies JOIN jobs ON jobs.reply_id = replies.id LEFT JOIN pictures ON pictures.job_id = jobs.id
+WHERE replies.id IN ({REPLIES_OF_MEMBER})
+"""  # noqa: S608
+_JOBS_OF_MEMBER = f"SELECT id FROM jobs WHERE reply_id IN ({REPLIES_OF_MEMBER})"  # noqa: S608
+_CONTENTS_OF_MEMBER = f"""
+SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})
+UNION SELECT sha256 FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})
+"""  # noqa: S608
+_FORGET_INPUTS = f"DELETE FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
+_FORGET_PICTURES = f"DELETE FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
+_FORGET_JOBS = f"""
+UPDATE jobs SET user_id = NULL, prompt = '', options = '{{}}', body = '{{}}', seed = NULL, failure_hint = '',
+    webhook_token = NULL, erased_at = coalesce(erased_at, :now)
+WHERE id IN ({_JOBS_OF_MEMBER})
+"""  # noqa: S608
+_FORGET_REPLIES = f"""
+UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
+    language = 'en', cancel_reason = NULL
+WHERE id IN ({REPLIES_OF_MEMBER})
+"""  # noqa: S608
+_FORGET_AS_ACTOR = "UPDATE audit SET actor_id = NULL, reason = NULL WHERE actor_id = :user_id"
+_FORGET_AS_SUBJECT = """
+UPDATE audit SET subject_id = NULL, reason = NULL WHERE subject = 'member' AND subject_id = :user_id
+"""
+_CLOSE_ACCOUNTS = """
+UPDATE accounts SET closed_at = :now WHERE kind = 'member' AND user_id = :user_id AND closed_at IS NULL
+"""
+_STILL_IN_USE = PerEngine(
+    sqlite="""
+SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
+UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
+""",
+    postgresql="""
+SELECT sha256 FROM inputs WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
+UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
+""",
+)
+_FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 NOT IN (SELECT sha256 FROM inputs)"
+
+# -- by age -----------------------------------------------------------------------------------------------
+
+_OLD_JOBS = """
+SELECT jobs.id FROM jobs JOIN replies ON replies.id = reply_id
+WHERE erased_at IS NULL AND jobs.created_at < :before AND finished_at IS NOT NULL AND delivery <> 'pending'
+ORDER BY jobs.created_at LIMIT :limit
+"""
+_FORGET_OLD_INPUTS = "DELETE FROM inputs WHERE job_id = ?"
+_FORGET_OLD_SOURCES = "UPDATE pictures SET source_url = '' WHERE job_id = ?"
+_FORGET_OLD_JOB = """
+UPDATE jobs SET prompt = '', options = '{}', body = '{}', seed = NULL, failure_hint = '', webhook_token = NULL,
+    erased_at = ?
+WHERE id = ?
+"""
+_FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
+# The name of a command event only serves to accept it once; any other number that is nobody's does as well. Whoever was
+# forgotten had nothing pending; said here, the index by member answers this, and not all replies there ever were.
+_FORGET_EVENTS = PerEngine(
+    sqlite="""
+UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
+WHERE user_id IS NULL AND delivery <> 'pending' AND interaction_id > 0 AND token_expires_at < :dead_before
+""",
+    postgresql="""
+UPDATE replies SET
+    interaction_id = -1 - (hashtextextended(CAST(gen_random_uuid() AS TEXT), 0) & 4611686018427387903)
+WHERE user_id IS NULL AND delivery <> 'pending' AND interaction_id > 0 AND token_expires_at < :dead_before
+""",
+)
+_FORGET_REMOTE_IDS = """
+UPDATE jobs SET remote_id = 'erased ' || id
+WHERE user_id IS NULL AND remote_id NOT LIKE 'erased %' AND finished_at < :finished_before
+"""
+_CLOSED_ACCOUNTS = """
+SELECT id, guild_id, closed_at FROM accounts WHERE kind = 'member' AND user_id IS NOT NULL AND closed_at IS NOT NULL
+"""
+_FORGET_HOLDER = "UPDATE accounts SET user_id = NULL WHERE id = ?"
+
+# -- the export -------------------------------------------------------------------------------------------
+
+_REPLIES = f"SELECT * FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) ORDER BY created_at, id"  # noqa: S608
+_JOBS = f"""
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
+FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+WHERE replies.id IN ({REPLIES_OF_MEMBER}) ORDER BY jobs.reply_id, ordinal
+"""  # noqa: S608
+_INPUTS = f"SELECT * FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
+_UPLOADS = f"""
+SELECT sha256, provider, url FROM uploads
+WHERE sha256 IN (SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})) ORDER BY provider, sha256
+"""  # noqa: S608
+_PICTURES = f"SELECT * FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
+_LEDGER = """
+SELECT ledger.*, accounts.guild_id FROM ledger JOIN accounts ON accounts.id = account_id
+WHERE accounts.kind = 'member' AND accounts.user_id = :user_id ORDER BY ledger.id
+"""
+_ADJUSTMENTS = """
+SELECT adjustments.*, guild_id FROM adjustments JOIN accounts ON accounts.id = account_id
+WHERE accounts.kind = 'member' AND accounts.user_id = :user_id ORDER BY adjustments.id
+"""
+_ACCOUNTS = "SELECT * FROM accounts WHERE kind = 'member' AND user_id = :user_id ORDER BY id"
+_LIMITS = "SELECT * FROM limits WHERE subject = 'member' AND subject_id = :user_id ORDER BY guild_id"
+_BLOCKS = "SELECT * FROM blocks WHERE user_id = :user_id ORDER BY guild_id"
+_AUDIT = """
+SELECT * FROM audit WHERE actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id) ORDER BY id
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """How much is kept about a member, over all servers."""
+
+    commands: int
+    servers: int
+    pictures: int
+    under_way: StillUnderWay | None
+    """Why nothing can be forgotten now."""
+
+
+def footprint(connection: Connection, user_id: int) -> Footprint:
+    counts = connection.execute(_COUNTS, {"user_id": user_id}).fetchone()
+    return Footprint(**dict(counts), under_way=_under_way(connection, user_id))
+
+
+def _under_way(connection: Connection, user_id: int) -> StillUnderWay | None:
+    row = connection.execute(_UNDER_WAY, {"user_id": user_id}).fetchone()
+    if not row["commands"]:
+        return None
+    return StillUnderWay(commands=row["commands"], checked_until=to_moment_or_none(row["checked_until"]))
+
+
+def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set[str]:
+    """Forget what a member asked for and got, and that it was they; returns the pictures nobody needs any more.
+
+    Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. Raises StillUnderWay.
+    """
+    who = {"user_id": user_id, "now": to_micros(now)}
+    if (under_way := _under_way(connection, user_id)) is not None:
+        raise under_way
+    contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
+    for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
+        connection.execute(statement, who)
+    for statement in (_FORGET_AS_ACTOR, _FORGET_AS_SUBJECT, _CLOSE_ACCOUNTS):
+        connection.execute(statement, who)
+    _forget_names(connection, now)
+    still_in_use = connection.execute(_STILL_IN_USE.on(connection), {"contents": json.dumps(sorted(contents))})
+    return contents - {row[0] for row in still_in_use}
+
+
+def forget_old(connection: Connection, *, now: datetime) -> int:
+    """Forget up to `BATCH_JOBS` prompts that have reached their age, dead tokens, and holders of closed accounts.
+
+    Returns how many jobs it was; when that is `BATCH_JOBS` there may be more.
+    """
+    old = {"before": to_micros(now - RETENTION), "limit": BATCH_JOBS}
+    job_ids = [row[0] for row in connection.execute(_OLD_JOBS, old)]
+    for job_id in job_ids:
+        connection.execute(_FORGET_OLD_INPUTS, (job_id,))
+        connection.execute(_FORGET_OLD_SOURCES, (job_id,))
+        connection.execute(_FORGET_OLD_JOB, (to_micros(now), job_id))
+    if job_ids:
+        connection.execute(_FORGET_UPLOADS)
+    _forget_names(connection, now)
+    for account in connection.execute(_CLOSED_ACCOUNTS).fetchall():
+        if to_moment(account["closed_at"]) < _earliest_start(connection, account["guild_id"], now):
+            connection.execute(_FORGET_HOLDER, (account["id"],))
+    return len(job_ids)
+
+
+def _forget_names(connection: Connection, now: datetime) -> None:
+    """Tokens that are dead, and what names a forgotten command to Discord and to the provider."""
+    dead = {"dead_before": to_micros(now - TOKEN_DEAD_AFTER)}
+    connection.execute(_FORGET_TOKENS, dead)
+    connection.execute(_FORGET_EVENTS.on(connection), dead)
+    connection.execute(_FORGET_REMOTE_IDS, {"finished_before": to_micros(now - REMOTE_ID_KEPT)})
+
+
+def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
+    """Where the longest of the windows that count now begins: a week may begin before its month does."""
+    zone = limits.time_zone(connection, guild_id)
+    return min(Window.containing(now, period, zone).start for period in Period)
+
+
+def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
+    """Everything kept about a member, and nothing about anybody else: no other ids, no credentials.
+
+    Plain values for JSON. Ids are strings because JavaScript rounds numbers of their size.
+    """
+    who = {"user_id": user_id}
+    uploads: dict[str, list[str]] = {}
+    for row in connection.execute(_UPLOADS, who):
+        uploads.setdefault(row["sha256"], []).append(f"{row['provider']} {row['url']}")
+    inputs = _by_job(connection.execute(_INPUTS, who), partial(_input, uploads=uploads))
+    pictures = _by_job(connection.execute(_PICTURES, who), _picture)
+    jobs: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(_JOBS, who):
+        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": pictures.get(row["id"], [])}
+        jobs.setdefault(row["reply_id"], []).append(job)
+    return {
+        "user_id": str(user_id),
+        "commands": [{**_command(row), "jobs": jobs.get(row["id"], [])} for row in connection.execute(_REPLIES, who)],
+        "accounts": [
+            {
+                "server_id": str(row["guild_id"]),
+                "closed_by_your_deletion_at": _iso(row["closed_at"]),
+                "told_of_what_is_left_until": _iso(row["warned_until_at"]),
+            }
+            for row in connection.execute(_ACCOUNTS, who)
+        ],
+        "own_limits": [
+            {"server_id": str(row["guild_id"]), "period": row["period"], **_amount("limit", row["amount_usd_micros"])}
+            for row in connection.execute(_LIMITS, who)
+        ],
+        "blocks": [
+            {"server_id": str(row["guild_id"]), "since": _iso(row["created_at"])}
+            for row in connection.execute(_BLOCKS, who)
+        ],
+        "grants_and_resets": [
+            {
+                "server_id": str(row["guild_id"]),
+                "what": row["kind"],
+                **_amount("amount", row["amount_usd_micros"]),
+                "window_start": _iso(row["window_start_at"]),
+                "window_end": _iso(row["window_end_at"]),
+                "at": _iso(row["created_at"]),
+            }
+            for row in connection.execute(_ADJUSTMENTS, who)
+        ],
+        "ledger": [
+            {
+                "server_id": str(row["guild_id"]),
+                "job_id": row["job_id"],
+                "what": row["kind"],
+                **_amount("amount", row["amount_usd_micros"]),
+                "at": _iso(row["created_at"]),
+            }
+            for row in connection.execute(_LEDGER, who)
+        ],
+        "changes_by_or_about_you": [_change(row, user_id) for row in connection.execute(_AUDIT, who)],
+    }
+
+
+def _by_job(rows: Iterable[Row], value: Any) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["job_id"], []).append(value(row))
+    return found
+
+
+def _command(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "at": _iso(row["created_at"]),
+        "server_id": str(row["guild_id"]),
+        "channel_id": str(row["channel_id"]),
+        "message_id": None if row["message_id"] is None else str(row["message_id"]),
+        "command_event_id": str(row["interaction_id"]),
+        "private": bool(row["private"]),
+        "your_role_ids": [str(role_id) for role_id in json.loads(row["role_ids"])],
+        "your_language": row["locale"],
+        "language_of_the_reply": row["language"],
+        "your_file_limit_bytes": row["file_limit_bytes"],
+        "delivery": row["delivery"],
+        "cancelled_by_a_moderator_because": row["cancel_reason"],
+    }
+
+
+def _job(row: Row) -> dict[str, Any]:
+    return {
+        "id": row["id"],
+        "kind": row["kind"],
+        "model": row["model_id"],
+        "prompt": row["prompt"],
+        "options": json.loads(row["options"]),
+        "seed": row["seed"],
+        "state": row["status"],
+        "failure": row["failure_reason"],
+        "failure_hint": row["failure_hint"],
+        "provider": row["provider"],
+        "provider_address": row["path"],
+        "provider_job_id": row["remote_id"],
+        "sent_to_provider": json.loads(row["body"]),
+        **_amount("price", row["reserved_usd_micros"]),
+        **_amount("charged", row["charged_usd_micros"] or 0),
+        **_amount("paid_by_the_house", row["house_usd_micros"] or 0),
+        "ordered_at": _iso(row["created_at"]),
+        "submitted_at": _iso(row["submitted_at"]),
+        "deadline_at": _iso(row["deadline_at"]),
+        "finished_at": _iso(row["finished_at"]),
+        "provider_worked_for_micros": row["took_micros"],
+        "prompt_erased_at": _iso(row["erased_at"]),
+    }
+
+
+def _input(row: Row, *, uploads: Mapping[str, list[str]]) -> dict[str, Any]:
+    return {
+        "sha256": row["sha256"],
+        "role": row["role"],
+        "content_type": row["content_type"],
+        "width": row["width"],
+        "height": row["height"],
+        "attachment_address": row["public_url"],
+        "uploaded_to": uploads.get(row["sha256"], []),
+        "at": _iso(row["created_at"]),
+    }
+
+
+def _picture(row: Row) -> dict[str, Any]:
+    return {
+        "sha256": row["sha256"],
+        "content_type": row["content_type"],
+        "width": row["width"],
+        "height": row["height"],
+        "size_bytes": row["size_bytes"],
+        "address_at_provider": row["source_url"],
+        "attachment_id": None if row["attachment_id"] is None else str(row["attachment_id"]),
+    }
+
+
+def _change(row: Row, user_id: int) -> dict[str, Any]:
+    """An entry of the record of changes; whoever else it names stays unnamed."""
+    about = row["subject"]
+    if about == "member":
+        about = "you" if row["subject_id"] == user_id else "another member"
+    return {
+        "server_id": str(row["guild_id"]),
+        "by": "you" if row["actor_id"] == user_id else "a moderator",
+        "what": row["action"],
+        "about": about,
+        "role_id": str(row["subject_id"]) if row["subject"] == "role" else None,
+        "which": _facts(row["topic"]),
+        "old_value": _facts(row["old_value"]),
+        "new_value": _facts(row["new_value"]),
+        "reason": row["reason"],
+        "at": _iso(row["created_at"]),
+    }
+
+
+def _facts(text: str | None) -> dict[str, Any] | None:
+    return None if text is None else json.loads(text)
+
+
+def _amount(name: str, micros: int | None) -> dict[str, Any]:
+    """An amount twice: exactly, and in dollars. None is unlimited."""
+    return {f"{name}_usd_micros": micros, f"{name}_usd": "unlimited" if micros is None else format_usd(micros)}
+
+
+def _iso(micros: int | None) -> str | None:
+    moment = to_moment_or_none(micros)
+    return None if moment is None else moment.isoformat()

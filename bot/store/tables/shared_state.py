@@ -1,0 +1,88 @@
+"""What processes on one database share beside the books: places at providers, closed providers, turns.
+
+Synchronous functions inside the caller's transaction. Closings and turns are there on PostgreSQL alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bot.store.core.columns import to_micros, to_moment
+from bot.store.core.connection import Connection
+from bot.store.tables.notifications import Matter, tell
+
+_AT_PROVIDER = "SELECT count(*) FROM jobs WHERE provider = ? AND status IN ('submitting', 'running')"
+# The index of unfinished jobs serves: those at a provider are few beside those that wait.
+_WAITING = """
+SELECT jobs.id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
+WHERE finished_at IS NULL AND status = 'queued' AND provider = ? AND accepted ORDER BY jobs.created_at, jobs.id
+"""
+_JOB_OF_HOOK = "SELECT id FROM jobs WHERE webhook_token = ?"
+_CLOSE = """
+INSERT INTO closings (provider, reason, closed_at) VALUES (?, ?, ?)
+ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason
+WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
+"""
+_OPEN = "DELETE FROM closings WHERE provider = ?"
+_CLOSINGS = "SELECT provider, reason, closed_at FROM closings"
+_TAKE_TURN = """
+INSERT INTO turns (name, free_at) VALUES (:name, CAST(:now AS BIGINT) + :pause)
+ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, CAST(:now AS BIGINT)) + :pause
+RETURNING free_at - :pause
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Closing:
+    """A provider that takes no new jobs: why, and since when."""
+
+    provider: str
+    reason: str
+    closed_at: datetime
+
+
+def at_provider(connection: Connection, provider: str) -> int:
+    """How many jobs are on their way to the provider or there."""
+    return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
+
+
+def waiting(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
+    """Everybody in line for a provider, with the member, in the order in which they came."""
+    return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
+
+
+def tell_of_call(connection: Connection, token: str, remote_id: str | None) -> bool:
+    """Pass a provider's call on to whoever follows the job of this webhook path; False when there is none."""
+    row = connection.execute(_JOB_OF_HOOK, (token,)).fetchone()
+    if row is not None:
+        tell(connection, Matter.CALLED, row[0], remote_id)
+    return row is not None
+
+
+def close_provider(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
+    """No process sends new jobs there any more. False when that was known."""
+    changed = connection.execute(_CLOSE, (provider, reason, to_micros(now))).rowcount == 1
+    if changed:
+        tell(connection, Matter.CLOSINGS, provider)
+    return changed
+
+
+def open_provider(connection: Connection, provider: str) -> None:
+    """It answers again."""
+    if connection.execute(_OPEN, (provider,)).rowcount:
+        tell(connection, Matter.CLOSINGS, provider)
+
+
+def closings(connection: Connection) -> list[Closing]:
+    return [
+        Closing(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
+        for row in connection.execute(_CLOSINGS).fetchall()
+    ]
+
+
+def take_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
+    """When the caller may do what `name` stands for: nobody else at that time, nor for a `pause` after it."""
+    parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
+    return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])

@@ -1,0 +1,1 @@
+"""Commands and buttons that order images, and the reply that shows them."""

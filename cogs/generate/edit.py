@@ -1,0 +1,172 @@
+"""/edit and the message menu `Edit this image`: change pictures that somebody attached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.catalogue.models import Model
+from bot.domain.jobs import ImageRole, JobKind, JobRequest
+from cogs.generate import autocomplete as suggestions
+from cogs.generate.order_flow import DEFAULT_MODEL, Desk
+from cogs.text import words
+from cogs.ui import card
+from cogs.ui.attachments import PostedFile, pictures_of
+from cogs.ui.checks import require_server
+from cogs.ui.controls import Form
+from cogs.ui.initial_response import tell
+
+MENU_NAME = "Edit this image"
+MOST_CHOICES = 25
+MOST_PICTURES = 4
+PROMPT_CHARACTERS = 4_000
+"""Discord: a text input of a modal takes at most so many."""
+
+
+class Edit(commands.Cog):
+    """Image to image."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._menu = app_commands.ContextMenu(name=MENU_NAME, callback=self.edit_this_image)
+        self._menu.guild_only = True
+
+    def install(self, tree: app_commands.CommandTree[Any]) -> None:
+        """Context menus live on the tree, not on the cog."""
+        tree.add_command(self._menu)
+
+    @app_commands.command(description="Change one to four attached pictures as you describe")
+    @app_commands.describe(
+        image="The picture to change",
+        prompt="What to change",
+        model="Which image model does it",
+        image2="Another picture to use",
+        image3="Another picture to use",
+        image4="Another picture to use",
+        aspect_ratio="Shape of the result",
+        resolution="How large it is made",
+        seed="The same seed and inputs give the same picture again",
+        private="Only you see the answer",
+    )
+    @app_commands.guild_only()
+    async def edit(
+        self,
+        interaction: discord.Interaction[Any],
+        image: discord.Attachment,
+        prompt: str,
+        model: str | None = None,
+        image2: discord.Attachment | None = None,
+        image3: discord.Attachment | None = None,
+        image4: discord.Attachment | None = None,
+        aspect_ratio: str | None = None,
+        resolution: str | None = None,
+        seed: int | None = None,
+        private: bool = False,
+    ) -> None:
+        """Order one edited picture."""
+        options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        request = _request(interaction, prompt, model, chosen)
+        images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
+        await self._desk.order(
+            interaction,
+            request,
+            attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
+            private=private,
+        )
+
+    @edit.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return await suggestions.models(self._desk.service, interaction, text, kind=JobKind.EDIT)
+
+    @edit.autocomplete("aspect_ratio")
+    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return await self._values(interaction, "aspect_ratio", text)
+
+    @edit.autocomplete("resolution")
+    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return await self._values(interaction, "resolution", text)
+
+    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
+        return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.EDIT)
+
+    async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
+        """Ask what to change in the picture of any message."""
+        require_server(interaction)
+        pictures = pictures_of(message)
+        if not pictures:
+            await tell(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
+            return
+        labelled = {f"{number}. {file.filename}": file for number, file in enumerate(pictures, start=1)}
+        await interaction.response.send_modal(EditModal(self._desk, labelled))
+
+
+class EditModal(Form):
+    """Prompt, a choice where there are several pictures, which come by their labels, and room for others.
+
+    `model` is used where it takes as many pictures as are chosen; nobody named it, so another may do it else.
+    """
+
+    def __init__(
+        self, desk: Desk, pictures: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False
+    ) -> None:
+        super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
+        self._desk = desk
+        labelled = list(pictures.items())[:MOST_CHOICES]
+        self._pictures = {str(picture.id): picture for _, picture in labelled}
+        self._model = model
+        self._private = private
+        self._prompt: ui.TextInput[EditModal] = ui.TextInput(
+            style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
+        )
+        self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT(), component=self._prompt))
+        self._choice: ui.Select[EditModal] | None = None
+        if len(self._pictures) > 1:
+            self._choice = ui.Select(
+                custom_id="pictures",
+                max_values=min(MOST_PICTURES, len(self._pictures)),
+                options=[
+                    discord.SelectOption(
+                        label=words.shorten(label, words.CHOICE), value=str(picture.id), default=number == 0
+                    )
+                    for number, (label, picture) in enumerate(labelled)
+                ],
+            )
+            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._choice))
+        self._uploads: ui.FileUpload[EditModal] = ui.FileUpload(
+            custom_id="uploads", required=False, min_values=0, max_values=MOST_PICTURES - 1
+        )
+        self.add_item(ui.Label(text=words.EDIT_MODAL_UPLOAD(), component=self._uploads))
+
+    async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
+        """The same as /edit with the chosen pictures, then the uploaded ones."""
+        chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
+        files = [*(self._pictures[key] for key in chosen if key in self._pictures), *self._uploads.values]
+        if len(files) > MOST_PICTURES:
+            await tell(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MOST_PICTURES)))
+            return
+        model_id = self._model.id if self._model is not None and self._model.takes_pictures(len(files)) else None
+        request = _request(interaction, self._prompt.value, model_id, {})
+        await self._desk.order(
+            interaction,
+            request,
+            attachments=[(file, ImageRole.SOURCE) for file in files],
+            private=self._private,
+        )
+
+
+def _request(
+    interaction: discord.Interaction[Any], prompt: str, model_id: str | None, options: Mapping[str, str | int]
+) -> JobRequest:
+    return JobRequest(
+        kind=JobKind.EDIT,
+        guild_id=require_server(interaction),
+        user_id=interaction.user.id,
+        model_id=model_id or DEFAULT_MODEL,
+        prompt=prompt,
+        options=options,
+    )

@@ -1,0 +1,1 @@
+"""Commands about a member's own account: usage, history, privacy, help."""

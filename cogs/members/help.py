@@ -1,0 +1,62 @@
+"""/help: the commands that the reader may use here, in a few lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from cogs.generate.order_flow import Desk
+from cogs.generate.permissions import allowance_of
+from cogs.text import words
+from cogs.text.command_translations import described, menu_name
+from cogs.ui import card
+from cogs.ui.initial_response import tell
+
+Command = app_commands.Command[Any, ..., Any] | app_commands.Group
+
+
+class Help(commands.Cog):
+    """Reads the commands themselves, so that it is never out of date."""
+
+    def __init__(self, desk: Desk, tree: app_commands.CommandTree[Any]) -> None:
+        self._desk = desk
+        self._tree = tree
+
+    @app_commands.command(description="What this bot can do for you")
+    async def help(self, interaction: discord.Interaction[Any]) -> None:
+        """Private and short."""
+        members: list[str] = []
+        moderators: list[str] = []
+        for command in self._tree.get_commands():
+            if isinstance(command, app_commands.ContextMenu):
+                if interaction.guild_id is not None:
+                    members.append(words.HELP_MENU(name=menu_name(command.name)))
+            elif command.name != "help" and _may_use(interaction, command):
+                lines = members if command.default_permissions is None else moderators
+                lines.append(f"`/{command.name}` — {described(command.description)}")
+        parts = ["\n".join([f"### {words.HELP_TITLE()}", *members])]
+        if moderators:
+            parts.append("\n".join([words.HELP_MODERATORS(), *moderators]))
+        if where := await self._where(interaction):
+            parts.append(f"-# {where}")
+        await tell(interaction, card.note(*parts))
+
+    async def _where(self, interaction: discord.Interaction[Any]) -> str:
+        """Says so where nothing can be ordered."""
+        if interaction.guild_id is None:
+            return words.HELP_DIRECT()
+        allowance = await allowance_of(self._desk.service, interaction)
+        if allowance.policy.channel_verdict(allowance.place).allowed:
+            return ""
+        allowed = [f"<#{channel_id}>" for channel_id, allows in allowance.policy.channels.items() if allows]
+        return words.HELP_ELSEWHERE(channels=", ".join(allowed[: words.MENTIONS])) if allowed else words.HELP_NOT_HERE()
+
+
+def _may_use(interaction: discord.Interaction[Any], command: Command) -> bool:
+    if interaction.guild_id is None:
+        return not command.guild_only
+    needed = command.default_permissions
+    return needed is None or interaction.permissions.administrator or needed <= interaction.permissions

@@ -1,0 +1,150 @@
+"""/history: a member's own pictures in this server, one command to a page, with links fetched afresh.
+
+Discord's links to files die after a day, so none is kept: the posted message is asked for its files each time. Where it
+does not answer (deleted, no permission, a private reply), the picture store may still have the picture.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Self
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.domain.jobs import Job, Picture, Reply
+from cogs.generate import autocomplete as suggestions
+from cogs.generate import upscale
+from cogs.generate.order_flow import Desk
+from cogs.generate.permissions import allowance_of
+from cogs.members import history_page
+from cogs.text import words
+from cogs.ui import card
+from cogs.ui.attachments import upload
+from cogs.ui.checks import require_server
+from cogs.ui.components import Layout, View
+from cogs.ui.controls import Control
+from cogs.ui.initial_response import tell
+from cogs.ui.message_api import NOBODY
+
+FETCH_SECONDS = 5.0
+
+
+class History(commands.Cog):
+    """Looking at one's own pictures; costs nothing."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @app_commands.command(description="See the pictures you have made here")
+    @app_commands.describe(model="Only pictures made with this model")
+    @app_commands.guild_only()
+    async def history(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
+        """The newest page; private."""
+        require_server(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        await _Page(self._desk, interaction).show(model_id=model)
+
+    @history.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return suggestions.any_models(self._desk.service, text)
+
+
+class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
+    """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
+
+    desk: Desk
+
+    def __init__(self, reply_id: str, user_id: int, *, one_model: bool) -> None:
+        super().__init__(ui.Button(custom_id=history_page.custom_id(reply_id, user_id, one_model=one_model)))
+        self._reply_id = reply_id
+        self._user_id = user_id
+        self._one_model = one_model
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["reply_id"], int(match["user_id"]), one_model=match["one_model"] == "1")
+
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
+        """Turn the page."""
+        require_server(interaction)
+        await interaction.response.defer()
+        if interaction.user.id != self._user_id:
+            await tell(interaction, card.refused(words.HISTORY_NOT_YOURS()))
+            return
+        model_id = None
+        if self._one_model and (reply := await self.desk.service.store.reply(self._reply_id)) is not None:
+            model_id = reply.jobs[0].request.model_id
+        await _Page(self.desk, interaction).show(model_id=model_id, reply_id=self._reply_id)
+
+
+class _Page:
+    """One page, in the place of the answer that was deferred."""
+
+    def __init__(self, desk: Desk, interaction: discord.Interaction[Any]) -> None:
+        self._desk = desk
+        self._service = desk.service
+        self._interaction = interaction
+        self._files: list[discord.File] = []
+
+    async def show(self, *, model_id: str | None, reply_id: str | None = None) -> None:
+        page = await self._service.store.gallery_page(
+            require_server(self._interaction), self._interaction.user.id, model_id=model_id, reply_id=reply_id
+        )
+        if page is None:
+            await self._edit(card.note(_nothing(model_id, reply_id)))
+            return
+        pictures = await self._pictures(page.reply)
+        label = self._service.model_label(page.reply.jobs[0].request.model_id)
+        allowance = await allowance_of(self._service, self._interaction)
+        found = upscale.offers(self._service, page.reply, allowance.permits)
+        await self._edit(
+            history_page.page_of(
+                page,
+                label,
+                pictures,
+                one_model=model_id is not None,
+                upscale_usd_micros=upscale.least_usd_micros(found),
+            )
+        )
+
+    async def _pictures(self, reply: Reply) -> list[history_page.Shown]:
+        """Each picture from wherever it can be had."""
+        files = await self._desk.files_of(reply, within_seconds=FETCH_SECONDS)
+        links = {file.id: file.url for file in files or ()}
+        found: list[history_page.Shown] = []
+        for job in reply.jobs:
+            for index, picture in enumerate(job.pictures):
+                url = links.get(picture.attachment_id or 0) or await self._attach(job, index, picture)
+                why = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
+                found.append(history_page.Shown(url=url, alt_text=card.alt_text(job), missing="" if url else why()))
+        return found
+
+    async def _attach(self, job: Job, index: int, picture: Picture) -> str | None:
+        """Attach our own copy and return its address in the message, or None when there is no copy."""
+        fitted = await self._service.fitted(picture, self._interaction.filesize_limit)
+        if fitted is None:
+            return None
+        name = card.filename(job, index, fitted.extension)
+        self._files.append(upload(fitted.data, name, card.alt_text(job)))
+        return f"attachment://{name}"
+
+    async def _edit(self, layout: Layout) -> None:
+        await self._interaction.edit_original_response(
+            view=View(layout), attachments=self._files, allowed_mentions=NOBODY
+        )
+
+
+def _nothing(model_id: str | None, reply_id: str | None) -> str:
+    if reply_id is not None:
+        return words.HISTORY_PAGE_GONE()
+    return words.HISTORY_EMPTY() if model_id is None else words.HISTORY_NONE_OF_MODEL(model=words.inline(model_id))
+
+
+def install(client: discord.Client, desk: Desk) -> None:
+    """Answer these buttons from now on."""
+    HistoryButton.desk = desk
+    client.add_dynamic_items(HistoryButton)

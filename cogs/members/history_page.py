@@ -1,0 +1,88 @@
+"""The gallery page: pure functions, a page of a member's own pictures in, a layout out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bot.domain.jobs import GalleryPage
+from bot.domain.quota import format_usd
+from cogs.text import words
+from cogs.ui import card, components
+from cogs.ui.components import Component, Layout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shown:
+    """A picture of a page: an address, or a sentence about why there is none."""
+
+    url: str | None
+    alt_text: str
+    missing: str = ""
+
+
+def page_of(
+    page: GalleryPage,
+    model_label: str,
+    pictures: Sequence[Shown],
+    *,
+    one_model: bool,
+    upscale_usd_micros: int | None = None,
+) -> Layout:
+    """A page of a member's own pictures."""
+    jobs = page.reply.jobs
+    first = jobs[0]
+    title = words.HISTORY_TITLE(number=page.number, total=page.total)
+    parts = [components.text(f"### {title}")]
+    shown = [components.picture(picture.url, picture.alt_text) for picture in pictures if picture.url]
+    if shown:
+        parts.append(components.gallery(*shown))
+    if missing := list(dict.fromkeys(picture.missing for picture in pictures if picture.missing)):
+        parts.append(components.text("\n".join(missing)))
+    if first.erased_at is None:
+        recipe = card.recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
+        parts.append(components.text(words.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
+    parts.append(components.text("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+    actions = [
+        button
+        for button in card.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
+        if (shown if button["label"] == words.EDIT() else first.erased_at is None)
+    ]
+    if actions:
+        parts.append(components.row(*actions))
+    if turns := _turns(page, one_model=one_model):
+        parts.append(components.row(*turns))
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+def _facts(page: GalleryPage, model_label: str) -> list[str]:
+    jobs, address = page.reply.jobs, page.reply.address
+    cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
+    facts = [f"**{model_label}**", *card.option_facts(jobs[0]), words.COST(amount=cost)]
+    if len(jobs) > 1 and jobs[0].seed is not None:  # of a single picture the recipe tells it
+        facts.insert(-1, card.seeds(jobs))
+    where = [words.day(page.reply.created_at)]
+    if address.message_id is not None and not address.private:
+        where.append(words.link_to_message(address.guild_id, address.channel_id, address.message_id))
+    return [" · ".join(facts), " · ".join(where)]
+
+
+def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
+    """Both ways, so that each keeps its place while somebody leafs through; the one that leads nowhere is grey."""
+    if page.newer_id is None and page.older_id is None:
+        return []
+    return [
+        components.button(label, custom_id(reply_id, page.reply.user_id, one_model=one_model))
+        if reply_id is not None
+        else components.button(label, f"history:end:{label}", disabled=True)
+        for label, reply_id in ((words.NEWER(), page.newer_id), (words.OLDER(), page.older_id))
+    ]
+
+
+def custom_id(reply_id: str, user_id: int, *, one_model: bool) -> str:
+    """`history:<the page's reply>:<whose pictures>:<1 when only its model is shown>`."""
+    return f"history:{reply_id}:{user_id}:{int(one_model)}"
+
+
+CUSTOM_ID = re.compile(r"history:(?P<reply_id>[0-9a-f]{24}):(?P<user_id>\d{1,20}):(?P<one_model>[01])")

@@ -1,0 +1,135 @@
+"""/privacy: a member's own data, to have and to erase."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import logging
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.domain.errors import StillUnderWay, StoreError
+from cogs.generate.order_flow import Desk
+from cogs.members import privacy_page
+from cogs.text import words
+from cogs.text.refusals import refusal
+from cogs.ui import card
+from cogs.ui.attachments import upload
+from cogs.ui.components import Layout, View
+from cogs.ui.controls import Control
+from cogs.ui.message_api import NOBODY
+
+_log = logging.getLogger(__name__)
+
+EXPORT_FILE = "privacy-export.json"
+CONFIRM_SECONDS = 600
+"""So long the question stands: what it says about one's data is true when it is answered."""
+
+
+class Privacy(commands.Cog):
+    """Works in every server and in direct messages: the data belong to the person, not to the server."""
+
+    group = app_commands.Group(name="privacy", description="Your own data: get a copy, or erase it")
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @group.command(name="export", description="Get everything kept about you as a file")
+    async def export(self, interaction: discord.Interaction[Any]) -> None:
+        """A JSON file that only its member sees."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        kept = await self._desk.service.store.kept_about(interaction.user.id)
+        # A long history makes a long text; nobody else should wait for it.
+        name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
+        if len(data) > interaction.filesize_limit:
+            await _edit(interaction, card.refused(words.EXPORT_TOO_LARGE()))
+            return
+        await _edit(interaction, privacy_page.export(name), upload(data, name))
+
+    @group.command(name="delete", description="Erase what is kept about you; asks first")
+    async def delete(self, interaction: discord.Interaction[Any]) -> None:
+        """Says what goes and what stays, then waits for a button."""
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        footprint = await self._desk.service.store.footprint(interaction.user.id)
+        if footprint.under_way is not None:
+            await _edit(interaction, card.refused(refusal(footprint.under_way)))
+            return
+        question = privacy_page.ask_to_erase(
+            commands=footprint.commands,
+            pictures=footprint.pictures,
+            servers=footprint.servers,
+            user_id=interaction.user.id,
+            asked_at=int(time.time()),
+        )
+        await _edit(interaction, question)
+
+
+class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
+    """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
+
+    desk: Desk
+
+    def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
+        super().__init__(ui.Button(custom_id=privacy_page.custom_id(choice, user_id, asked_at)))
+        self._choice = choice
+        self._user_id = user_id
+        self._asked_at = asked_at
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
+
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
+        """The answer takes the place of the question."""
+        await interaction.response.defer()
+        await _edit(interaction, await self._answer(interaction))
+
+    async def _answer(self, interaction: discord.Interaction[Any]) -> Layout:
+        if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
+            return card.refused(words.ERASE_STALE())
+        if self._choice != "erase":
+            return card.note(words.ERASE_KEPT())
+        try:
+            unneeded = await self.desk.service.store.forget_member(self._user_id, now=datetime.now(UTC))
+        except StillUnderWay as error:
+            return card.refused(refusal(error))
+        for sha256 in unneeded:
+            try:
+                await self.desk.service.pictures.remove(sha256)
+            except StoreError:
+                _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
+        _log.info("a member was forgotten on request")
+        return card.note(words.ERASE_DONE())
+
+
+def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
+    """Name and content of the export, packed only where it would not fit otherwise."""
+    for command in kept["commands"]:
+        if command["message_id"] is not None and not command["private"]:
+            command["message_link"] = words.message_link(
+                command["server_id"], command["channel_id"], command["message_id"]
+            )
+    document = {"about": words.EXPORT_ABOUT(), "exported_at": datetime.now(UTC).isoformat(), **kept}
+    data = json.dumps(document, ensure_ascii=False, indent=2).encode()
+    if len(data) <= limit_bytes:
+        return EXPORT_FILE, data
+    return f"{EXPORT_FILE}.gz", gzip.compress(data)
+
+
+async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: discord.File) -> None:
+    await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NOBODY)
+
+
+def install(client: discord.Client, desk: Desk) -> None:
+    """Answer these buttons from now on."""
+    EraseButton.desk = desk
+    client.add_dynamic_items(EraseButton)

@@ -1,0 +1,34 @@
+"""The pages of /privacy: the file with a member's data, and the question before it is erased. Pure functions."""
+
+from __future__ import annotations
+
+import re
+
+from cogs.text import words
+from cogs.ui import card, components
+from cogs.ui.components import Layout
+
+
+def export(filename: str) -> Layout:
+    """The file with a member's data."""
+    parts = [components.text(words.EXPORT_READY()), components.file(filename)]
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> Layout:
+    """What goes, what stays, and two buttons."""
+    text = words.ERASE_ASK(
+        commands=words.COMMANDS(commands), pictures=words.PICTURES(pictures), servers=words.SERVERS(servers)
+    )
+    erase = components.button(words.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
+    keep = components.button(words.ERASE_NOT(), custom_id("keep", user_id, asked_at))
+    parts = [components.text(text), components.row(erase, keep)]
+    return components.framed(parts, accent=card.REFUSAL_ACCENT)
+
+
+def custom_id(choice: str, user_id: int, asked_at: int) -> str:
+    """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
+    return f"privacy:{choice}:{user_id}:{asked_at}"
+
+
+CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")

@@ -1,0 +1,64 @@
+"""/usage and /models: what a member has spent, and what can be ordered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from cogs.generate import autocomplete as suggestions
+from cogs.generate.order_flow import Desk
+from cogs.members import models_page, usage_page
+from cogs.ui.checks import member_of
+from cogs.ui.initial_response import tell
+
+LAST_JOBS = 5
+
+PERIODS = [
+    app_commands.Choice(name="This period", value="this"),
+    app_commands.Choice(name="Previous period", value="previous"),
+]
+
+
+class Usage(commands.Cog):
+    """Looking things up; costs nothing."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    @app_commands.command(description="See what you have spent and what is left")
+    @app_commands.describe(period="Which period to show")
+    @app_commands.choices(period=PERIODS)
+    @app_commands.guild_only()
+    async def usage(
+        self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
+    ) -> None:
+        """Quota, spent, set aside, left, next reset and the last jobs; private."""
+        service, now = self._desk.service, datetime.now(UTC)
+        member = member_of(interaction)
+        previous = period is not None and period.value == "previous"
+        balance = await service.store.balance(member, default=service.limits.default_quota, now=now, previous=previous)
+        jobs = await service.store.recent_jobs(
+            guild_id=member.guild_id, user_id=member.user_id, limit=LAST_JOBS, before=balance.window.end
+        )
+        in_window = [
+            (job, service.model_label(job.request.model_id)) for job in jobs if job.created_at >= balance.window.start
+        ]
+        await tell(interaction, usage_page.page(balance, in_window, previous=previous))
+
+    @app_commands.command(description="See which image models there are and what they cost")
+    @app_commands.describe(model="Tell more about this one")
+    async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
+        """The catalogue, or one model of it; private."""
+        service = self._desk.service
+        if model is None:
+            await tell(interaction, models_page.models(service.offered()))
+        else:
+            await tell(interaction, models_page.model(service.catalogue.get(model)))
+
+    @models.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return suggestions.any_models(self._desk.service, text)

@@ -1,0 +1,1 @@
+"""Commands of moderators: quotas, settings, running jobs, reports."""

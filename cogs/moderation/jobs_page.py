@@ -1,0 +1,98 @@
+"""The pages of /jobs: what members of a server have under way and what came of the rest. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from bot.domain.jobs import Reply
+from bot.domain.quota import format_usd
+from cogs.text import moderation as say
+from cogs.text import words
+from cogs.ui import card, components
+from cogs.ui.components import Component, Layout
+
+PAGE = 8
+"""Commands in each part of a page."""
+
+RUNNING, RECENT = "running", "recent"
+
+Label = Callable[[str], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Part:
+    """Up to `PAGE` commands, newest first, and whether there are older ones."""
+
+    replies: Sequence[Reply]
+    more: bool
+
+    @classmethod
+    def of(cls, found: Sequence[Reply]) -> Part:
+        """Of `PAGE + 1` commands that were asked for."""
+        return cls(replies=found[:PAGE], more=len(found) > PAGE)
+
+
+def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> Layout:
+    """What is under way, each with a choice to cancel it, and what has ended."""
+    parts = [components.text(f"### {say.JOBS_TITLE()}")]
+    buttons: list[Component] = []
+    if not first:
+        buttons.append(components.button(words.NEWEST(), custom_id(RECENT, None)))
+    if running is not None:
+        lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
+        parts.append(components.text("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
+        if running.replies:
+            parts.append(components.row(_choice(running.replies, label)))
+        if running.more:
+            oldest = running.replies[-1].created_at
+            buttons.append(components.button(say.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
+    if recent is not None:
+        lines = [_line(reply, label) for reply in recent.replies]
+        parts.append(components.text("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
+        if recent.more:
+            buttons.append(components.button(words.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
+    if buttons:
+        parts.append(components.row(*buttons))
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+CUSTOM_ID = re.compile(r"jobs:(?P<part>running|recent):(?P<before>\d{1,16})")
+CANCEL_CUSTOM_ID = re.compile(r"jobs:cancel")
+
+
+def custom_id(part: str, before: datetime | None) -> str:
+    """`jobs:<part>:<commands before this microsecond since 1970, or 0 for the first page>`."""
+    return f"jobs:{part}:{0 if before is None else round(before.timestamp() * 1_000_000)}"
+
+
+def _line(reply: Reply, label: Label) -> str:
+    address = reply.address
+    state = card.state(card.status_of(reply))
+    if not address.private and address.message_id is not None:
+        link = words.message_link(address.guild_id, address.channel_id, address.message_id)
+        state = f"[{state}]({link})"
+    facts = [state, card.person(reply.user_id), _what(reply, label), _price(reply), words.moment(reply.created_at)]
+    return " · ".join([*facts, say.JOBS_PRIVATE()] if address.private else facts)
+
+
+def _what(reply: Reply, label: Label) -> str:
+    name = label(reply.jobs[0].request.model_id)
+    return f"{len(reply.jobs)} × {name}" if len(reply.jobs) > 1 else name
+
+
+def _price(reply: Reply) -> str:
+    if not reply.is_final:
+        return format_usd(sum(job.reserved_usd_micros for job in reply.jobs))
+    charged = sum(job.charged_usd_micros or 0 for job in reply.jobs)
+    return format_usd(charged) if charged else words.NOT_CHARGED()
+
+
+def _choice(replies: Sequence[Reply], label: Label) -> Component:
+    options = [
+        (words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.id)
+        for number, reply in enumerate(replies, start=1)
+    ]
+    return components.choice("jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)

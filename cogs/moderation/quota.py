@@ -1,0 +1,336 @@
+"""/quota: moderators decide what members of their server may spend. Every change is recorded."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import discord
+from discord import app_commands, ui
+from discord.ext import commands
+
+from bot.domain.quota import LimitSubject, Period, Quota, format_usd, parse_usd
+from cogs.generate.order_flow import Desk
+from cogs.moderation import quota_page
+from cogs.moderation.report import Reports
+from cogs.text import spending as say
+from cogs.text import words
+from cogs.ui import card
+from cogs.ui.checks import member_of, require_moderator, require_own_role
+from cogs.ui.components import Layout, View
+from cogs.ui.controls import Control
+from cogs.ui.initial_response import tell
+
+AUDIT_PAGE = 10
+REASON_CHARACTERS = 200
+UNLIMITED = "unlimited"
+
+PERIODS = [
+    app_commands.Choice(name="Per day", value=Period.DAY.value),
+    app_commands.Choice(name="Per week", value=Period.WEEK.value),
+    app_commands.Choice(name="Per month", value=Period.MONTH.value),
+]
+REPORT_PERIODS = [
+    app_commands.Choice(name="Today", value=Period.DAY.value),
+    app_commands.Choice(name="This week", value=Period.WEEK.value),
+    app_commands.Choice(name="This month", value=Period.MONTH.value),
+]
+
+Reason = app_commands.Range[str, 0, REASON_CHARACTERS]
+
+
+class QuotaCommands(commands.Cog):
+    """The moderators' side of the money."""
+
+    group = app_commands.Group(
+        name="quota",
+        description="What members may spend",
+        default_permissions=discord.Permissions(manage_guild=True),
+        guild_only=True,
+    )
+
+    def __init__(self, desk: Desk, reports: Reports) -> None:
+        self._desk = desk
+        self._reports = reports
+        self._store = desk.service.store
+        self._default = desk.service.limits.default_quota
+
+    async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
+        """Our own check: what Discord shows to whom can be changed in a server's settings."""
+        require_moderator(interaction)
+        return True
+
+    # -- limits ---------------------------------------------------------------------------------------
+
+    @group.command(name="show", description="A member's limit, where it comes from, and what is left of it")
+    @app_commands.describe(member="Whose")
+    async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
+        """Limit and source, spent, set aside, left, next reset, extras."""
+        now = datetime.now(UTC)
+        who = member_of(interaction, member)
+        balance = await self._store.balance(who, default=self._default, now=now)
+        cap = await self._store.server_cap(who.guild_id, now=now)
+        blocked = await self._store.is_blocked(who.guild_id, who.user_id)
+        await tell(interaction, quota_page.quota_of(member.mention, balance, cap=cap, blocked=blocked))
+
+    @group.command(name="set", description="Give a member a limit of their own")
+    @app_commands.describe(
+        member="Whose",
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per what",
+        reason="For the record",
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_member(
+        self,
+        interaction: discord.Interaction[Any],
+        member: discord.Member,
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """A member's own limit beats roles and default."""
+        if member.bot:
+            await tell(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            return
+        await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
+
+    @group.command(name="role", description="Give everybody with a role a limit; the most generous role wins")
+    @app_commands.describe(
+        role="Which role",
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per what",
+        reason="For the record",
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_role(
+        self,
+        interaction: discord.Interaction[Any],
+        role: discord.Role,
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """A role's limit."""
+        require_own_role(interaction, role)
+        await self._set(interaction, LimitSubject.ROLE, role.id, role.mention, amount, period, reason)
+
+    @group.command(name="default", description="The limit for everybody without one of their own")
+    @app_commands.describe(
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_default(
+        self,
+        interaction: discord.Interaction[Any],
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """The limit for everybody else."""
+        await self._set(interaction, LimitSubject.DEFAULT, None, say.THE_DEFAULT(), amount, period, reason)
+
+    @group.command(name="server", description="A cap for the whole server; it always binds")
+    @app_commands.describe(
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_server(
+        self,
+        interaction: discord.Interaction[Any],
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """The server's cap."""
+        await self._set(interaction, LimitSubject.SERVER, None, say.THE_SERVER(), amount, period, reason)
+
+    async def _set(
+        self,
+        interaction: discord.Interaction[Any],
+        subject: LimitSubject,
+        subject_id: int | None,
+        name: str,
+        amount: str,
+        period: app_commands.Choice[str] | None,
+        reason: str | None,
+    ) -> None:
+        guild_id = require_moderator(interaction)
+        try:
+            limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
+        except ValueError:
+            await tell(interaction, card.refused(say.AMOUNT_HELP(amount=words.inline(amount))))
+            return
+        before = await self._store.limit(guild_id, subject, subject_id)
+        chosen = Period(period.value) if period else before.period if before else self._default.period
+        new = Quota(amount_usd_micros=limit, period=chosen)
+        old = await self._store.set_limit(
+            guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        text = say.LIMIT_SET(subject=name, new=say.quota(new), old=say.quota(old))
+        await tell(interaction, card.note(text))
+
+    @group.command(name="clear", description="Remove the limit of a member or a role")
+    @app_commands.describe(member="Whose", role="Which role", reason="For the record")
+    async def clear(
+        self,
+        interaction: discord.Interaction[Any],
+        member: discord.Member | None = None,
+        role: discord.Role | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Back to roles and default."""
+        guild_id = require_moderator(interaction)
+        if (member is None) == (role is None):
+            await tell(interaction, card.refused(say.CLEAR_ONE()))
+            return
+        if role is not None:
+            require_own_role(interaction, role)
+        named: discord.Member | discord.Role | None = member or role
+        assert named is not None
+        subject = LimitSubject.MEMBER if member is not None else LimitSubject.ROLE
+        old = await self._store.set_limit(
+            guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        if old is None:
+            await tell(interaction, card.note(say.LIMIT_NONE(subject=named.mention)))
+        else:
+            await tell(interaction, card.note(say.LIMIT_CLEARED(subject=named.mention, old=say.quota(old))))
+
+    # -- one-offs -----------------------------------------------------------------------------------------
+
+    @group.command(name="grant", description="A one-off extra for a member in the current period")
+    @app_commands.describe(member="Whose", amount="Dollars such as 5 or 2.50", reason="For the record")
+    async def grant(
+        self, interaction: discord.Interaction[Any], member: discord.Member, amount: str, reason: Reason | None = None
+    ) -> None:
+        """Counts until the period ends."""
+        require_moderator(interaction)
+        if member.bot:
+            await tell(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            return
+        try:
+            extra = parse_usd(amount)
+        except ValueError:
+            extra = 0
+        if extra == 0:
+            await tell(interaction, card.refused(say.GRANT_HELP(amount=words.inline(amount))))
+            return
+        balance = await self._store.grant(
+            member_of(interaction, member),
+            extra,
+            default=self._default,
+            actor_id=interaction.user.id,
+            reason=reason,
+            now=datetime.now(UTC),
+        )
+        text = words.left(
+            balance.available_usd_micros,
+            say.GRANTED,
+            say.GRANTED_UNLIMITED,
+            subject=member.mention,
+            amount=format_usd(extra),
+        )
+        await tell(interaction, card.note(text))
+
+    @group.command(name="reset", description="Let a member's spending in this period count from zero")
+    @app_commands.describe(member="Whose", reason="For the record")
+    async def reset(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """The ledger keeps the history."""
+        require_moderator(interaction)
+        balance = await self._store.reset(
+            member_of(interaction, member),
+            default=self._default,
+            actor_id=interaction.user.id,
+            reason=reason,
+            now=datetime.now(UTC),
+        )
+        text = words.left(
+            balance.available_usd_micros, say.RESET_DONE, say.RESET_DONE_UNLIMITED, subject=member.mention
+        )
+        await tell(interaction, card.note(text))
+
+    @group.command(name="block", description="No new jobs from a member")
+    @app_commands.describe(member="Whom", reason="For the record")
+    async def block(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """Running jobs finish."""
+        await self._set_blocked(interaction, member, reason, blocked=True)
+
+    @group.command(name="unblock", description="Let a member order again")
+    @app_commands.describe(member="Whom", reason="For the record")
+    async def unblock(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
+    ) -> None:
+        """The opposite of block."""
+        await self._set_blocked(interaction, member, reason, blocked=False)
+
+    async def _set_blocked(
+        self, interaction: discord.Interaction[Any], member: discord.Member, reason: str | None, *, blocked: bool
+    ) -> None:
+        guild_id = require_moderator(interaction)
+        changed = await self._store.set_blocked(
+            guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        if changed:
+            said = say.BLOCKED if blocked else say.UNBLOCKED
+        else:
+            said = say.BLOCKED_ALREADY if blocked else say.UNBLOCKED_ALREADY
+        await tell(interaction, card.note(said(subject=member.mention)))
+
+    # -- looking back -----------------------------------------------------------------------------------------
+
+    @group.command(name="report", description="Who spent what, by member and by model")
+    @app_commands.describe(period="Which period")
+    @app_commands.choices(period=REPORT_PERIODS)
+    async def report(
+        self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
+    ) -> None:
+        """A chart, a table, and everything as CSV files."""
+        await self._reports.show(interaction, Period(period.value) if period else Period.MONTH)
+
+    @group.command(name="audit", description="The record of changes to limits")
+    @app_commands.describe(member="Only changes about this member")
+    async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
+        """Newest first, a page at a time."""
+        guild_id = require_moderator(interaction)
+        user_id = member.id if member else None
+        await tell(interaction, await _audit_page(self._desk, guild_id, user_id))
+
+
+class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
+    """'Older' under a page of the record of changes."""
+
+    desk: Desk
+
+    def __init__(self, before_id: int, user_id: int) -> None:
+        super().__init__(ui.Button(custom_id=quota_page.audit_custom_id(before_id, user_id)))
+        self._before_id = before_id
+        self._user_id = user_id or None
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(int(match["before_id"]), int(match["user_id"]))
+
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
+        """Turn the page; only for moderators of this server."""
+        guild_id = require_moderator(interaction)
+        page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
+        await interaction.response.edit_message(view=View(page))
+
+
+async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> Layout:
+    entries = await desk.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
+    return quota_page.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE)
+
+
+def install(client: discord.Client, desk: Desk) -> None:
+    """Answer these buttons from now on."""
+    AuditButton.desk = desk
+    client.add_dynamic_items(AuditButton)

@@ -1,0 +1,58 @@
+"""The pages of /quota: a member's limit and the record of changes; the report has a page of its own. Pure functions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bot.domain.audit import AuditEntry
+from bot.domain.quota import Balance, Cap, format_usd
+from cogs.members.usage_page import balance_lines
+from cogs.text import spending as say
+from cogs.text import words
+from cogs.text.audit_entries import change
+from cogs.ui import card, components
+from cogs.ui.components import Layout
+
+
+def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> Layout:
+    """A member's limit as a moderator sees it."""
+    lines = [f"### {say.QUOTA_OF(subject=mention)}", balance_lines(balance, say.SOURCES_FOR_MODERATORS)]
+    if blocked:
+        lines.append(say.BLOCKED(subject=mention))
+    lines.append(f"-# {say.RESETS(when=words.moment(balance.window.end))}")
+    if cap is not None:
+        lines.append(f"-# {say.SERVER_CAP(used=format_usd(cap.used_usd_micros), cap=say.quota(cap.quota))}")
+    return card.note("\n".join(lines))
+
+
+def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
+    """A page of the record of changes; the button leads to older ones."""
+    lines = [f"### {say.AUDIT_TITLE()}"]
+    lines.extend(_audit_line(entry) for entry in entries)
+    if not entries:
+        lines.append(say.AUDIT_EMPTY())
+    parts = [components.text("\n".join(lines))]
+    if more:
+        older = components.button(words.OLDER(), audit_custom_id(entries[-1].id, user_id))
+        parts.append(components.row(older))
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+def audit_custom_id(before_id: int, user_id: int | None) -> str:
+    """`audit:<entries before this id>:<about this user, or 0>`."""
+    return f"audit:{before_id}:{user_id or 0}"
+
+
+AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20})")
+
+
+def _audit_line(entry: AuditEntry) -> str:
+    subject = {"member": card.person(entry.subject_id), "role": f"<@&{entry.subject_id}>"}.get(
+        entry.subject, entry.subject
+    )
+    who = card.person(entry.actor_id)
+    known = say.AUDIT_ACTIONS.get(f"{entry.action} {entry.subject}") or say.AUDIT_ACTIONS.get(entry.action)
+    what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
+    reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
+    return f"{words.moment(entry.created_at)} {what}: {change(entry)}{reason}"

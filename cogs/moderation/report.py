@@ -1,0 +1,134 @@
+"""Reports: what a server spent, gathered and shown to a moderator, who may then show it to everybody in the channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import aiohttp
+import discord
+from discord import ui
+
+from bot.charts.chart import Label
+from bot.charts.renderer import ChartMaker
+from bot.domain.quota import Period, Window
+from bot.service.job_service import JobService
+from cogs.moderation import report_page
+from cogs.moderation.report_page import Spending
+from cogs.text.audience import language_of_server
+from cogs.text.locale import speaking
+from cogs.ui.attachments import upload
+from cogs.ui.checks import require_moderator
+from cogs.ui.components import Layout, View
+from cogs.ui.controls import Control
+from cogs.ui.initial_response import tell
+from cogs.ui.message_api import NOBODY
+
+_log = logging.getLogger(__name__)
+
+NAMES_SECONDS = 3.0
+
+
+class Reports:
+    """Answers with reports. Gathering one may take longer than Discord waits, so every answer is deferred first."""
+
+    def __init__(self, *, service: JobService, charts: ChartMaker) -> None:
+        self._service = service
+        self._charts = charts
+
+    async def show(self, interaction: discord.Interaction[Any], period: Period) -> None:
+        """The period that is now, for the moderator's eyes, with a button to post it."""
+        guild_id = require_moderator(interaction)
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        spending = await self._spending(guild_id, period, datetime.now(UTC))
+        layout, files = await self._made(interaction.guild, spending)
+        if files:
+            layout.append(report_page.post_row(spending))
+        await tell(interaction, layout, files=files)
+
+    async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
+        """The period around that moment, for everybody, as the books are now."""
+        guild_id = require_moderator(interaction)
+        await interaction.response.defer(thinking=True)
+        policy = await self._service.store.policy(guild_id)
+        spending = await self._spending(guild_id, period, moment)
+        with speaking(language_of_server(policy, interaction.guild_locale)):
+            layout, files = await self._made(interaction.guild, spending)
+        await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NOBODY)
+
+    async def _spending(self, guild_id: int, period: Period, moment: datetime) -> Spending:
+        zone = await self._service.store.time_zone(guild_id)
+        window = Window.containing(moment, period, zone)
+        parts = window.hours() if period is Period.DAY else window.days(zone)
+        report = await self._service.store.spend_report(guild_id, parts)
+        return Spending(
+            period=period,
+            zone=zone,
+            window=window,
+            parts=parts,
+            report=report,
+            model_labels={line.model_id: self._service.model_label(line.model_id) for line in report.lines},
+        )
+
+    async def _made(self, guild: discord.Guild | None, spending: Spending) -> tuple[Layout, list[discord.File]]:
+        """The page and its files; none when nothing was spent."""
+        files = report_page.tables(spending) if spending.report.lines else {}
+        if files:
+            dearest = [user_id for user_id, _ in spending.by_member()[: report_page.CHART_ROWS] if user_id]
+            names = {} if guild is None else await names_of(guild, dearest)
+            picture = await self._charts.draw(report_page.chart(spending, names))
+            if picture is not None:
+                files[report_page.CHART_FILE] = picture
+        layout = report_page.page(spending, files)
+        return layout, [upload(data, name) for name, data in files.items()]
+
+
+async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, Label]:
+    """What these members are called, as far as Discord says so in time. The bot itself keeps no members."""
+    names: dict[int, Label] = {}
+
+    async def look_up(user_id: int) -> None:
+        try:
+            member = await guild.fetch_member(user_id)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.info("no name for member %s: %s", user_id, error)
+        else:
+            # Everybody's user name is of plain letters, whatever they call themselves.
+            names[user_id] = Label(text=member.display_name, plain=member.name)
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(NAMES_SECONDS):
+            await asyncio.gather(*(look_up(user_id) for user_id in user_ids))
+    return names
+
+
+class PostButton(Control, ui.DynamicItem[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
+    """'Post here' under a report."""
+
+    reports: Reports
+
+    def __init__(self, period: Period, start: datetime) -> None:
+        super().__init__(ui.Button(custom_id=report_page.post_custom_id(period, start)))
+        self._period = period
+        self._start = start
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(Period(match["period"]), datetime.fromtimestamp(int(match["start"]), UTC))
+
+    async def used(self, interaction: discord.Interaction[Any]) -> None:
+        """Post the report; only for moderators of this server."""
+        await self.reports.post(interaction, self._period, self._start)
+
+
+def install(client: discord.Client, reports: Reports) -> None:
+    """Answer these buttons from now on."""
+    PostButton.reports = reports
+    client.add_dynamic_items(PostButton)

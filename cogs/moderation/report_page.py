@@ -1,0 +1,226 @@
+"""The page of /quota report: its words, its chart and its tables. Pure functions."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from bot.charts.chart import Chart, Label, Row, Stack
+from bot.domain.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
+from cogs.text import spending as say
+from cogs.text import words
+from cogs.text.locale import ENGLISH, speaking
+from cogs.ui import card, components
+from cogs.ui.components import Component, Layout
+
+CHART_FILE = "spending.png"
+TABLE_FILE = "spending.csv"
+ROWS = 10
+CHART_ROWS = 8
+CHART_MODELS = 5
+"""With a colour of their own; the rest share one, unless it is a single one."""
+
+POST_CUSTOM_ID = re.compile(r"report:(?P<period>day|week|month):(?P<start>\d{1,12})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spending:
+    """What a server spent in a calendar period of its own time zone."""
+
+    period: Period
+    zone: ZoneInfo
+    window: Window
+    parts: tuple[Window, ...]
+    """The days of the period; of a day its hours."""
+    report: SpendReport
+    model_labels: Mapping[str, str]
+
+    @property
+    def total_usd_micros(self) -> int:
+        """What all members spent together."""
+        return sum(line.spent_usd_micros for line in self.report.lines)
+
+    @property
+    def jobs(self) -> int:
+        """How many pictures that was."""
+        return sum(line.jobs for line in self.report.lines)
+
+    def by_member(self) -> list[tuple[int | None, int]]:
+        """Who spent how much, dearest first."""
+        spent = Counter[int | None]()
+        for line in self.report.lines:
+            spent[line.user_id] += line.spent_usd_micros
+        return spent.most_common()
+
+
+# -- the message ------------------------------------------------------------------------------------------
+
+
+def page(spending: Spending, files: Iterable[str]) -> Layout:
+    """Totals by member and by model, with those of the chart and the tables that are there."""
+    title = f"### {say.REPORT_TITLES[spending.period]()}"
+    if not spending.report.lines:
+        return card.note(f"{title}\n{say.REPORT_EMPTY()}")
+    total = say.REPORT_TOTAL(
+        spending.jobs,
+        amount=format_usd(spending.total_usd_micros),
+        start=words.day(spending.window.start),
+        end=words.day(spending.window.end),
+    )
+    members: dict[str, tuple[int, int]] = {}
+    models: dict[str, tuple[int, int]] = {}
+    for line in spending.report.lines:
+        for table, key in (
+            (members, card.person(line.user_id)),
+            (models, spending.model_labels[line.model_id]),
+        ):
+            spent, jobs = table.get(key, (0, 0))
+            table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
+    parts = [
+        components.text(f"{title}\n{total}"),
+        _picture(spending) if CHART_FILE in files else components.text(f"-# {say.REPORT_NO_CHART()}"),
+        components.text(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
+        components.text(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
+    ]
+    parts.extend(components.file(name) for name in files if name != CHART_FILE)
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+def post_row(spending: Spending) -> Component:
+    """The button that shows everybody in the channel what only a moderator sees."""
+    custom_id = post_custom_id(spending.period, spending.window.start)
+    return components.row(components.button(say.REPORT_POST(), custom_id))
+
+
+def post_custom_id(period: Period, start: datetime) -> str:
+    """`report:<period>:<its beginning in seconds>`."""
+    return f"report:{period}:{int(start.timestamp())}"
+
+
+def _picture(spending: Spending) -> Component:
+    alt_text = say.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
+    return components.gallery(components.picture(components.attached(CHART_FILE), alt_text))
+
+
+def _ranking(table: dict[str, tuple[int, int]]) -> str:
+    ranked = sorted(table.items(), key=lambda item: -item[1][0])
+    rows = [f"{format_usd(spent)} · {jobs} × {name}" for name, (spent, jobs) in ranked[:ROWS]]
+    if len(ranked) > ROWS:
+        rows.append(say.REPORT_MORE(len(ranked) - ROWS))
+    return "\n".join(rows)
+
+
+# -- the tables -------------------------------------------------------------------------------------------
+
+
+def tables(spending: Spending) -> dict[str, bytes]:
+    """The CSV files by name: one by member and model, one by time and model."""
+    by_time = "spending-by-hour.csv" if spending.period is Period.DAY else "spending-by-day.csv"
+    first = say.REPORT_HOUR if spending.period is Period.DAY else say.REPORT_DAY
+    member, *columns = (title() for title in say.REPORT_COLUMNS)
+    starts = [part.start.astimezone(spending.zone) for part in spending.parts]
+    times = [f"{start:%Y-%m-%d}" if spending.period is not Period.DAY else start.isoformat() for start in starts]
+    report = spending.report
+    return {
+        TABLE_FILE: _csv(
+            [member, *columns],
+            ((line.user_id or "", line.model_id, line.jobs, _usd(line.spent_usd_micros)) for line in report.lines),
+        ),
+        by_time: _csv(
+            [first(), *columns],
+            ((times[part.part], part.model_id, part.jobs, _usd(part.spent_usd_micros)) for part in report.parts),
+        ),
+    }
+
+
+def _csv(titles: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(titles)
+    table.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _usd(amount_usd_micros: int) -> str:
+    return f"{amount_usd_micros / MICROS_PER_USD:.6f}"
+
+
+# -- the chart --------------------------------------------------------------------------------------------
+
+
+def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
+    """Bars for every part of the time, and the members who spent most. `names` need not know all of them."""
+    return Chart(
+        title=_label(say.REPORT_TITLES[spending.period]),
+        subtitle=_as_it_is(_dates(spending)),
+        count=_label(lambda: words.PICTURES(spending.jobs)),
+        over_time=_label(say.CHART_HOURS if spending.period is Period.DAY else say.CHART_DAYS),
+        ticks=tuple(_tick(spending, part) for part in spending.parts),
+        stacks=_stacks(spending),
+        ranking=_label(say.CHART_MEMBERS),
+        rows=tuple(
+            Row(label=_name(user_id, names), amount_usd_micros=spent)
+            for user_id, spent in spending.by_member()[:CHART_ROWS]
+        ),
+    )
+
+
+def _label(said: Callable[[], str]) -> Label:
+    """In the language spoken; in English where its letters cannot be drawn."""
+    with speaking(ENGLISH):
+        plain = said()
+    return Label(text=said(), plain=plain)
+
+
+def _as_it_is(text: str) -> Label:
+    return Label(text=text, plain=text)
+
+
+def _dates(spending: Spending) -> str:
+    """As everybody reads them, wherever the picture is shown: Discord's timestamps only live in messages."""
+    first, last = (part.start.astimezone(spending.zone) for part in (spending.parts[0], spending.parts[-1]))
+    days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (first, last))
+    return f"{' – '.join(days)} · {spending.zone.key}"
+
+
+def _tick(spending: Spending, part: Window) -> Label:
+    start = part.start.astimezone(spending.zone)
+    match spending.period:
+        case Period.DAY:
+            return _as_it_is(f"{start:%H:%M}")
+        case Period.WEEK:
+            return _label(lambda: say.CHART_WEEKDAYS[start.weekday()](day=start.day))
+        case Period.MONTH:
+            return _as_it_is(str(start.day))
+
+
+def _stacks(spending: Spending) -> tuple[Stack, ...]:
+    """The models that cost most, each with a colour of its own, then all others together."""
+    spent = Counter[str]()
+    for part in spending.report.parts:
+        spent[part.model_id] += part.spent_usd_micros
+    ranked = [model_id for model_id, _ in spent.most_common()]
+    named = ranked if len(ranked) <= CHART_MODELS + 1 else ranked[:CHART_MODELS]
+    amounts = {model_id: [0] * len(spending.parts) for model_id in named}
+    others = [0] * len(spending.parts)
+    for part in spending.report.parts:
+        amounts.get(part.model_id, others)[part.part] += part.spent_usd_micros
+    stacks = [
+        Stack(label=_as_it_is(spending.model_labels[model_id]), amounts_usd_micros=tuple(amounts[model_id]))
+        for model_id in named
+    ]
+    if len(named) < len(ranked):
+        stacks.append(Stack(label=_label(say.CHART_OTHER_MODELS), amounts_usd_micros=tuple(others)))
+    return tuple(stacks)
+
+
+def _name(user_id: int | None, names: Mapping[int, Label]) -> Label:
+    if user_id is None:
+        return _label(say.FORMER_MEMBER)
+    return names.get(user_id) or _label(lambda: say.CHART_SOMEBODY(digits=str(user_id)[-4:]))

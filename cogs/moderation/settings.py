@@ -1,0 +1,446 @@
+"""/settings: moderators decide where, with which models and about what pictures are made. Every change is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.domain import word_list as wordlist
+from bot.domain.jobs import JobKind
+from bot.domain.policy import Alter, Policy
+from bot.domain.quota import LimitSubject, Window
+from cogs.alerts import log_channel as server_log
+from cogs.alerts.log_channel import ServerLog
+from cogs.generate import autocomplete as suggestions
+from cogs.generate.order_flow import Desk
+from cogs.generate.permissions import Allowance, default_model, place_in
+from cogs.moderation import patterns, settings_page, time_zones
+from cogs.moderation.quota import Reason
+from cogs.text import moderation as say
+from cogs.text import words
+from cogs.text.locale import LANGUAGES, speaking
+from cogs.ui import card
+from cogs.ui.checks import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
+from cogs.ui.initial_response import tell
+
+ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
+RULE_ACTIONS = [
+    app_commands.Choice(name="Allow", value=ALLOW),
+    app_commands.Choice(name="Deny", value=DENY),
+    app_commands.Choice(name="Forget the rule, or all of them", value=CLEAR),
+    app_commands.Choice(name="List", value=LIST),
+]
+LIST_ACTIONS = [
+    app_commands.Choice(name="Add", value=ADD),
+    app_commands.Choice(name="Remove", value=REMOVE),
+    app_commands.Choice(name="Remove all", value=CLEAR),
+    app_commands.Choice(name="List", value=LIST),
+]
+LANGUAGE_CHOICES = [app_commands.Choice(name=name, value=tag) for tag, name in LANGUAGES.items()]
+_VERDICTS = {ALLOW: True, DENY: False, CLEAR: None}
+
+Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
+Action = app_commands.Choice[str]
+
+
+class SettingsCommands(commands.Cog):
+    """The moderators' side of everything but money."""
+
+    group = app_commands.Group(
+        name="settings",
+        description="Where pictures are made, with which models, and what is logged",
+        default_permissions=discord.Permissions(manage_guild=True),
+        guild_only=True,
+    )
+
+    def __init__(self, desk: Desk, log: ServerLog) -> None:
+        self._desk = desk
+        self._service = desk.service
+        self._store = desk.service.store
+        self._catalogue = desk.service.catalogue
+        self._server_log = log
+
+    async def cog_load(self) -> None:
+        """Names of time zones are read before anybody types one."""
+        await asyncio.to_thread(time_zones.load)
+
+    async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
+        """Our own check: what Discord shows to whom can be changed in a server's settings."""
+        require_moderator(interaction)
+        return True
+
+    # -- everything at a glance -----------------------------------------------------------------------
+
+    @group.command(name="show", description="What is in force here, and which rule decides")
+    @app_commands.describe(
+        channel="Look at this channel instead of here",
+        member="Look at what this member may do",
+        model="Look at this model instead of the default one",
+    )
+    async def show(
+        self,
+        interaction: discord.Interaction[Any],
+        channel: Channel | None = None,
+        member: discord.Member | None = None,
+        model: str | None = None,
+    ) -> None:
+        """The effective settings; at first, what to decide."""
+        guild_id = require_moderator(interaction)
+        policy = await self._store.policy(guild_id)
+        who = member or interaction.user
+        place = place_in(interaction.guild, channel.id if channel else interaction.channel_id or 0)
+        allowance = Allowance(policy=policy, place=place, role_ids=role_ids_of(who))
+        default_id = self._default_of(policy)
+        asked = self._catalogue.get(model or default_id)
+        zone = await self._store.time_zone(guild_id)
+        server_default = await self._store.limit(guild_id, LimitSubject.DEFAULT, None)
+        bot_default = self._service.limits.default_quota
+        seen = settings_page.Overview(
+            policy=policy,
+            zone=zone.key,
+            next_reset=Window.containing(datetime.now(UTC), (server_default or bot_default).period, zone).end,
+            default_model=self._service.model_label(default_id),
+            default_is_ours=default_id != policy.default_model_id,
+            models=self._service.offered(),
+            server_default=server_default,
+            bot_default=bot_default,
+            cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
+            log_trouble=server_log.trouble(interaction.guild, policy),
+            locale=interaction.guild_locale,
+        )
+        case = settings_page.case_lines(allowance, member=who.mention, model=asked)
+        await tell(interaction, settings_page.overview(seen, case))
+
+    # -- where ----------------------------------------------------------------------------------------
+
+    @group.command(name="channels", description="Where pictures may be made")
+    @app_commands.describe(
+        action="What to do (default: list)", channel="A channel, thread or category", reason="For the record"
+    )
+    @app_commands.choices(action=RULE_ACTIONS)
+    async def channels(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        channel: Channel | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Allow, deny or forget a channel."""
+        what = action.value if action else LIST
+        if what == LIST:
+            await self._list(interaction, settings_page.channels, meant_more=action is None and channel is not None)
+        elif channel is not None:
+            if what != CLEAR:
+                require_own_channel(interaction, channel)
+            alter = partial(Policy.with_channel, channel_id=channel.id, allowed=_VERDICTS[what])
+            await self._change(interaction, alter, reason, settings_page.channels)
+        elif what == CLEAR:
+            await self._change(interaction, partial(replace, channels={}), reason, settings_page.channels)
+        else:
+            await tell(interaction, card.refused(say.NAME_CHANNEL()))
+
+    # -- models ---------------------------------------------------------------------------------------
+
+    @group.command(name="models", description="Which models may be used, by everybody or by a role")
+    @app_commands.describe(
+        action="What to do (default: list)",
+        model="A model, or a pattern such as krea/openai/*",
+        role="Only for members with this role",
+        reason="For the record",
+    )
+    @app_commands.choices(action=RULE_ACTIONS)
+    async def models(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        model: str | None = None,
+        role: discord.Role | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Allow, deny or forget models."""
+        what = action.value if action else LIST
+        if what == LIST:
+            await self._list(interaction, settings_page.models, meant_more=action is None and model is not None)
+        elif model is not None:
+            if role is not None and what != CLEAR:
+                require_own_role(interaction, role)
+            known = [rule.pattern for rule in (await self._policy(interaction)).model_rules]
+            pattern = patterns.read(model, self._catalogue, known)
+            role_id = None if role is None or role.is_default() else role.id
+            if pattern is None:
+                await tell(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                return
+            alter = partial(Policy.with_model_rule, pattern=pattern, role_id=role_id, allowed=_VERDICTS[what])
+            await self._change(interaction, alter, reason, settings_page.models)
+        elif what == CLEAR and role is None:
+            await self._change(interaction, partial(replace, model_rules=()), reason, settings_page.models)
+        else:
+            await tell(interaction, card.refused(say.NAME_MODEL()))
+
+    @group.command(name="default-model", description="The model of commands that name none")
+    @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
+    async def default_model(
+        self,
+        interaction: discord.Interaction[Any],
+        model: str | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Must be one that everybody may use."""
+        if model is not None and clear:
+            await tell(interaction, card.refused(say.EITHER()))
+            return
+        if model is None and not clear:
+            await self._list(interaction, self._default_model_line)
+            return
+        chosen = None if model is None else self._catalogue.get(model)
+        if chosen is not None:
+            policy = await self._policy(interaction)
+            if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
+                await tell(interaction, card.refused(say.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label)))
+                return
+            if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
+                await tell(interaction, card.refused(say.DEFAULT_MODEL_FORBIDDEN(model=chosen.label)))
+                return
+        alter = partial(replace, default_model_id=None if chosen is None else chosen.id)
+        await self._change(interaction, alter, reason, self._default_model_line)
+
+    @group.command(name="age-restricted", description="Models that work only in age-restricted channels")
+    @app_commands.describe(
+        action="What to do (default: list)", model="A model, or a pattern such as krea/bfl/*", reason="For the record"
+    )
+    @app_commands.choices(action=LIST_ACTIONS)
+    async def age_restricted(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        model: str | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Add or remove models."""
+        what = action.value if action else LIST
+        if what == LIST:
+            await self._list(interaction, settings_page.age_restricted, meant_more=action is None and model is not None)
+        elif what == CLEAR:
+            await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
+        elif model is None:
+            await tell(interaction, card.refused(say.NAME_MODEL()))
+        else:
+            pattern = patterns.read(model, self._catalogue, (await self._policy(interaction)).age_restricted)
+            if pattern is None:
+                await tell(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                return
+            alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
+            await self._change(interaction, alter, reason, settings_page.age_restricted)
+
+    # -- words ----------------------------------------------------------------------------------------
+
+    @group.command(name="words", description="Words that may not be in a prompt")
+    @app_commands.describe(
+        action="What to do (default: list)",
+        entries="With commas between them; * and ? stand for any letters: gore, blood*",
+        reason="For the record",
+    )
+    @app_commands.choices(action=LIST_ACTIONS)
+    @app_commands.rename(entries="words")
+    async def words(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        entries: str | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Add or remove words."""
+        what = action.value if action else LIST
+        if what == LIST:
+            await self._list(interaction, settings_page.word_list, meant_more=action is None and entries is not None)
+            return
+        if what == CLEAR:
+            await self._change(interaction, partial(replace, words=()), reason, settings_page.word_list)
+            return
+        found: list[str] = []
+        for entry in (entries or "").split(","):
+            if entry.strip():
+                try:
+                    found.append(wordlist.normalised(entry))
+                except ValueError:
+                    await tell(interaction, card.refused(say.NOT_A_WORD(word=words.inline(entry))))
+                    return
+        if not found:
+            await tell(interaction, card.refused(say.NAME_WORDS()))
+            return
+        alter = partial(Policy.with_words, entries=found, listed=what == ADD)
+        await self._change(interaction, alter, reason, settings_page.word_list)
+
+    # -- log, language and clock --------------------------------------------------------------------------------
+
+    @group.command(name="log-channel", description="Where every finished order is posted for moderators")
+    @app_commands.describe(channel="Which channel", clear="Log nothing any more", reason="For the record")
+    async def log_channel(
+        self,
+        interaction: discord.Interaction[Any],
+        channel: Channel | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Only where the bot may post, which is tried at once."""
+        if channel is not None and clear:
+            await tell(interaction, card.refused(say.EITHER()))
+        elif channel is None and not clear:
+            await self._list(interaction, settings_page.log_channel)
+        elif channel is None:
+            await self._change(interaction, partial(replace, log_channel_id=None), reason, settings_page.log_channel)
+        else:
+            mention = f"<#{channel.id}>"
+            missing = server_log.lacking(interaction.guild, channel.id)
+            if missing is None:
+                await tell(interaction, card.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
+            elif missing:
+                text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
+                await tell(interaction, card.refused(text))
+            elif not await self._greet(interaction, channel.id):
+                await tell(interaction, card.refused(say.LOG_REFUSED(channel=mention)))
+            else:
+                await self._change(
+                    interaction, partial(replace, log_channel_id=channel.id), reason, settings_page.log_channel
+                )
+
+    @group.command(name="language", description="What public cards and the log are written in")
+    @app_commands.describe(
+        language="Which language", clear="Back to the language of this server in Discord", reason="For the record"
+    )
+    @app_commands.choices(language=LANGUAGE_CHOICES)
+    async def language(
+        self,
+        interaction: discord.Interaction[Any],
+        language: Action | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Cards that exist keep theirs; members are answered privately in their own."""
+        page = partial(settings_page.language, locale=interaction.guild_locale)
+        if language is not None and clear:
+            await tell(interaction, card.refused(say.EITHER()))
+        elif language is None and not clear:
+            await self._list(interaction, page)
+        else:
+            tag = None if language is None else language.value
+            await self._change(interaction, partial(replace, language=tag), reason, page)
+
+    @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
+    @app_commands.describe(zone="A city of that zone, such as Berlin", reason="For the record")
+    async def time_zone(
+        self, interaction: discord.Interaction[Any], zone: str | None = None, reason: Reason | None = None
+    ) -> None:
+        """Shows when the next period begins."""
+        guild_id = require_moderator(interaction)
+        now = datetime.now(UTC)
+        current = await self._store.time_zone(guild_id)
+        if zone is not None:
+            found = time_zones.find(zone)
+            if found is None:
+                await tell(interaction, card.refused(say.ZONE_UNKNOWN(zone=words.inline(zone))))
+                return
+            if found.key != current.key:
+                await self._store.set_time_zone(guild_id, found, actor_id=interaction.user.id, reason=reason, now=now)
+            current = found
+        limit = await self._store.limit(guild_id, LimitSubject.DEFAULT, None) or self._service.limits.default_quota
+        reset = Window.containing(now, limit.period, current).end
+        text = say.ZONE_IS[limit.period](
+            zone=current.key,
+            when=words.moment(reset),
+            exactly=words.day(reset),
+        )
+        await tell(interaction, card.note(text))
+
+    async def _greet(self, interaction: discord.Interaction[Any], channel_id: int) -> bool:
+        """The first post of the log, in the language of all that follow; False when Discord does not take it."""
+        policy = await self._policy(interaction)
+        with speaking(self._server_log.language(policy, require_moderator(interaction))):
+            hello = card.note(say.LOG_HELLO())
+        return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")
+
+    # -- suggestions ----------------------------------------------------------------------------------
+
+    @default_model.autocomplete("model")
+    async def _everyday_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return await suggestions.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+
+    @show.autocomplete("model")
+    async def _one_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        return suggestions.any_models(self._service, text)
+
+    @models.autocomplete("model")
+    async def _rules(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        if interaction.namespace.action == CLEAR:
+            return await self._known(interaction, text, lambda policy: [rule.pattern for rule in policy.model_rules])
+        return suggestions.models_and_patterns(self._service, text)
+
+    @age_restricted.autocomplete("model")
+    async def _patterns(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        if interaction.namespace.action == REMOVE:
+            return await self._known(interaction, text, lambda policy: policy.age_restricted)
+        return suggestions.models_and_patterns(self._service, text)
+
+    @words.autocomplete("entries")
+    async def _listed_words(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        if interaction.namespace.action != REMOVE:
+            return []
+        return await self._known(interaction, text, lambda policy: policy.words)
+
+    @time_zone.autocomplete("zone")
+    async def _zones(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        now = datetime.now(UTC)
+        names = time_zones.search(text, limit=suggestions.MOST_CHOICES)
+        return [app_commands.Choice(name=time_zones.described(name, now), value=name) for name in names]
+
+    async def _known(
+        self, interaction: discord.Interaction[Any], text: str, entries: Callable[[Policy], Iterable[str]]
+    ) -> suggestions.Choices:
+        """What is on a list of this server: nobody's business but the moderators'."""
+        if not is_moderator(interaction):
+            return []
+        found = dict.fromkeys(entries(await self._policy(interaction)))
+        return suggestions.plain([entry for entry in found if text.strip().casefold() in entry])
+
+    # -- what they share ------------------------------------------------------------------------------
+
+    async def _policy(self, interaction: discord.Interaction[Any]) -> Policy:
+        return await self._store.policy(require_moderator(interaction))
+
+    async def _list(
+        self, interaction: discord.Interaction[Any], page: settings_page.Page, *, meant_more: bool = False
+    ) -> None:
+        """Show a list; `meant_more` when something was named but not what to do with it."""
+        text = page(await self._policy(interaction))
+        await tell(interaction, card.note(f"{say.ACTION_FIRST()}\n{text}" if meant_more else text))
+
+    async def _change(
+        self, interaction: discord.Interaction[Any], alter: Alter, reason: str | None, page: settings_page.Page
+    ) -> None:
+        """Change the policy and show what it is now."""
+        old, new = await self._store.change_policy(
+            require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+        )
+        lines = [say.UNCHANGED() if old == new else say.CHANGED(), page(new)]
+        if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:
+            default = self._catalogue.get(self._default_of(new))
+            if not new.model_verdict(default.id, ()).allowed or new.is_age_restricted(default.id):
+                lines.append(say.DEFAULT_NOT_ALLOWED(model=default.label))
+        await tell(interaction, card.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
+
+    def _default_of(self, policy: Policy) -> str:
+        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._desk.default_model)
+
+    def _default_model_line(self, policy: Policy) -> str:
+        default_id = self._default_of(policy)
+        said = say.DEFAULT_MODEL_SET if default_id == policy.default_model_id else say.DEFAULT_MODEL_OF_BOT
+        return said(model=self._service.model_label(default_id))

@@ -1,0 +1,230 @@
+"""The pages of /settings: a server's policy as people read it. Pure functions, words from moderation_words.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import discord
+
+from bot.catalogue.models import Model
+from bot.domain.policy import Policy
+from bot.domain.quota import Quota
+from cogs.generate.permissions import Allowance
+from cogs.text import moderation as say
+from cogs.text import spending, words
+from cogs.text.audience import language_of_server
+from cogs.text.locale import LANGUAGES, Phrase, language_for
+from cogs.ui import card, components
+from cogs.ui.components import Layout
+
+LINES_SHOWN = 25
+NAMES_IN_A_LINE = 5
+TEXT_CHARACTERS = 3_900
+"""Discord: 4,000 in a message."""
+
+Page = Callable[[Policy], str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """Everything `/settings show` speaks of. `server_default` and `cap` are None where the moderators set none."""
+
+    policy: Policy
+    zone: str
+    next_reset: datetime
+    default_model: str
+    default_is_ours: bool
+    """The bot's own default model counts."""
+    models: Sequence[Model]
+    server_default: Quota | None
+    bot_default: Quota
+    cap: Quota | None
+    locale: discord.Locale | None
+    """What the server speaks in Discord."""
+    log_trouble: str = ""
+
+
+def overview(seen: Overview, case: Sequence[str]) -> Layout:
+    """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
+    parts = [components.text(f"### {say.TITLE()}")]
+    if first := _decide_first(seen):
+        parts.extend((components.text(first), components.separator()))
+    entries = _entries(seen)
+    for layer, is_set in ((say.SET_BY_MODERATORS(), True), (say.BOT_DEFAULT(), False)):
+        if lines := [entry.line for entry in entries if entry.is_set is is_set]:
+            parts.append(components.text("\n".join([f"-# {layer}", *lines])))
+    parts.extend((components.separator(), components.text("\n".join(case))))
+    return components.framed(parts, accent=card.NOTE_ACCENT)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Entry:
+    """One setting: what it is now, who decided that, and the command that changes it."""
+
+    name: str
+    value: str
+    is_set: bool
+    command: str
+
+    @property
+    def line(self) -> str:
+        return say.LINE(name=self.name, value=self.value, command=self.command)
+
+
+def _entries(seen: Overview) -> list[_Entry]:
+    policy = seen.policy
+    quota = spending.quota(seen.server_default or seen.bot_default)
+    age_restricted = _names([f"`{pattern}`" for pattern in policy.age_restricted])
+    found: list[tuple[str, str, object, str]] = [
+        (say.CHANNELS(), channels_in_short(policy), policy.channels, "/settings channels"),
+        (say.MODELS(), _models_in_short(seen), policy.model_rules, "/settings models"),
+        (say.DEFAULT_MODEL(), seen.default_model, not seen.default_is_ours, "/settings default-model"),
+        (say.AGE_RESTRICTED(), age_restricted or say.NO_MODELS(), policy.age_restricted, "/settings age-restricted"),
+        (
+            say.WORDS(),
+            say.WORDS_COUNTED(len(policy.words)) if policy.words else say.NO_WORDS(),
+            policy.words,
+            "/settings words",
+        ),
+        (say.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (say.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
+        (say.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
+        (
+            say.QUOTA(),
+            say.QUOTA_NOW(quota=quota, when=words.moment(seen.next_reset)),
+            seen.server_default,
+            "/quota default",
+        ),
+        (say.CAP(), spending.quota(seen.cap), seen.cap, "/quota server"),
+    ]
+    return [
+        _Entry(name=name, value=value, is_set=bool(is_set), command=command) for name, value, is_set, command in found
+    ]
+
+
+def _models_in_short(seen: Overview) -> str:
+    """'all 21', or how many of them everybody may use."""
+    rules = seen.policy.model_rules
+    if not rules:
+        return say.ALL_MODELS(total=len(seen.models))
+    allowed = sum(seen.policy.model_verdict(model.id, ()).allowed for model in seen.models)
+    return say.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
+
+
+def case_lines(allowance: Allowance, *, member: str, model: Model) -> list[str]:
+    """What one member may do in one place, and which layer says so."""
+    place = allowance.place
+    lines = [say.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
+    verdict = allowance.policy.channel_verdict(place)
+    may_order = say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER
+    lines.append(may_order(why=say.channel_layer(verdict)))
+    verdict = allowance.policy.model_verdict(model.id, allowance.role_ids)
+    if verdict.allowed and allowance.policy.is_age_restricted(model.id) and not place.age_restricted:
+        lines.append(say.NEEDS_AGE_RESTRICTED(model=model.label))
+    else:
+        may_use = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE
+        lines.append(may_use(model=model.label, why=say.model_layer(verdict)))
+    return lines
+
+
+def channels(policy: Policy) -> str:
+    """The rules about channels."""
+    if not policy.channels:
+        return say.CHANNELS_EMPTY()
+    lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
+    now = _where(policy, say.CHANNELS_ONLY_IN, say.CHANNELS_NOT_IN, say.CHANNELS_ONLY_IN_NOT_IN)
+    return _listed(f"{say.CHANNELS()}\n{now}", lines, say.CHANNELS_HINT())
+
+
+def models(policy: Policy) -> str:
+    """The rules about models."""
+    if not policy.model_rules:
+        return say.MODELS_EMPTY()
+    lines: list[str] = []
+    for rule in policy.model_rules:
+        name = f"`{rule.pattern}`"
+        if rule.role_id is not None:
+            name = say.FOR_ROLE(name=name, role=f"<@&{rule.role_id}>")
+        lines.append(_rule(name, rule.allows))
+    return _listed(say.MODELS(), lines, say.MODELS_HINT())
+
+
+def age_restricted(policy: Policy) -> str:
+    """The models that need an age-restricted channel."""
+    if not policy.age_restricted:
+        return say.AGE_EMPTY()
+    return _listed(say.AGE_RESTRICTED(), [f"`{pattern}`" for pattern in policy.age_restricted], "")
+
+
+def word_list(policy: Policy) -> str:
+    """The words that are not welcome."""
+    if not policy.words:
+        return f"{say.WORDS_EMPTY()}\n{say.WORDS_HINT()}"
+    return _listed(say.WORDS(), [", ".join(f"`{word}`" for word in policy.words)], say.WORDS_HINT())
+
+
+def channels_in_short(policy: Policy) -> str:
+    """'everywhere', 'only in #a, #b' or 'not in #c'."""
+    return _where(policy, say.ONLY_IN, say.NOT_IN, say.ONLY_IN_NOT_IN) if policy.channels else say.EVERYWHERE()
+
+
+def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str:
+    """Where pictures are made, in one of three phrases."""
+    allowed = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if allows]
+    denied = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if not allows]
+    said = both if allowed and denied else only_in if allowed else not_in
+    return said(allowed=_names(allowed), denied=_names(denied))
+
+
+def log_channel(policy: Policy) -> str:
+    """Where finished orders are posted."""
+    if policy.log_channel_id is None:
+        return say.LOG_IS_OFF()
+    return say.LOG_IS(channel=f"<#{policy.log_channel_id}>")
+
+
+def language(policy: Policy, *, locale: discord.Locale | None) -> str:
+    """What everybody is told in, and who decided that."""
+    said = say.LANGUAGE_SET if policy.language else say.LANGUAGE_OF_DISCORD
+    return f"{said(language=_language_name(policy, locale))}\n{say.LANGUAGE_HINT()}"
+
+
+def _language_in_short(seen: Overview) -> str:
+    name = _language_name(seen.policy, seen.locale)
+    return name if seen.policy.language else say.LANGUAGE_NOW(language=name)
+
+
+def _language_name(policy: Policy, locale: discord.Locale | None) -> str:
+    return LANGUAGES[language_for(language_of_server(policy, locale))]
+
+
+def _decide_first(seen: Overview) -> str:
+    """Only while nobody has decided anything."""
+    if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
+        return ""
+    return "\n".join(phrase() for phrase in (say.FIRST_TITLE, say.FIRST_NOTE, *say.FIRST_STEPS))
+
+
+def _log_channel(seen: Overview) -> str:
+    if seen.policy.log_channel_id is None:
+        return spending.NOT_SET()
+    trouble = f" · {seen.log_trouble}" if seen.log_trouble else ""
+    return f"<#{seen.policy.log_channel_id}>{trouble}"
+
+
+def _rule(name: str, allowed: bool) -> str:
+    return f"{'✅' if allowed else '🚫'} {name}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = [say.MORE(len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
+    return ", ".join([*names[:NAMES_IN_A_LINE], *more])
+
+
+def _listed(title: str, lines: Sequence[str], hint: str) -> str:
+    more = [say.MORE(len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
+    return words.shorten(
+        "\n".join([f"### {title}", *lines[:LINES_SHOWN], *more, *([hint] if hint else [])]), TEXT_CHARACTERS
+    )

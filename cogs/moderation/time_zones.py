@@ -1,0 +1,47 @@
+"""Time zones by the names people type: cities and regions of the IANA database."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from functools import cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from cogs.text.moderation import ZONE_NOW
+
+_OLD_FAMILIES = ("Etc/", "SystemV/", "US/", "posix/", "right/", "Factory")
+
+
+@cache
+def _zones() -> dict[str, str]:
+    """Names by their words. Reads some hundred files the first time."""
+    names = sorted(name for name in available_timezones() if not name.startswith(_OLD_FAMILIES) and "/" in name)
+    return {_squash(name): name for name in ("UTC", *names)}
+
+
+def load() -> None:
+    """Read the names now rather than while somebody waits."""
+    _zones()
+
+
+def find(text: str) -> ZoneInfo | None:
+    """The zone of exactly that name, however it is written; None when there is none."""
+    name = _zones().get(_squash(text))
+    return None if name is None else ZoneInfo(name)
+
+
+def search(text: str, *, limit: int) -> list[str]:
+    """Names that contain what was typed, those of which the city begins so first."""
+    wanted = _squash(text)
+    found = [(squashed, name) for squashed, name in _zones().items() if wanted in squashed]
+    found.sort(key=lambda pair: not _squash(pair[1].rpartition("/")[2]).startswith(wanted))
+    return [name for _, name in found[:limit]]
+
+
+def described(name: str, now: datetime) -> str:
+    """`Europe/Berlin · 14:05 now`."""
+    return ZONE_NOW(zone=name.replace("_", " "), time=f"{now.astimezone(ZoneInfo(name)):%H:%M}")
+
+
+def _squash(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text.casefold())

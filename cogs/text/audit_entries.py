@@ -1,0 +1,56 @@
+"""Words for what the record of changes holds."""
+
+from __future__ import annotations
+
+from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing
+from bot.domain.quota import format_usd
+from cogs.text.locale import LANGUAGES, Phrase
+from cogs.text.moderation import FOR_ROLE
+from cogs.text.spending import NOT_SET, PER_PERIOD, UNLIMITED
+from cogs.text.words import inline
+
+STANDINGS = {
+    Standing.NOT_SET: NOT_SET,
+    Standing.LISTED: Phrase("listed"),
+    Standing.NOT_LISTED: Phrase("not listed"),
+    Standing.ALLOWED: Phrase("allowed"),
+    Standing.DENIED: Phrase("denied"),
+    Standing.BLOCKED: Phrase("blocked"),
+    Standing.NOT_BLOCKED: Phrase("not blocked"),
+}
+
+
+def change(entry: AuditEntry) -> str:
+    """From what to what: `$1.00 per day → unlimited`, `<#11> not listed → denied`."""
+    values = " → ".join(_value(fact) for fact in (entry.old_value, entry.new_value) if fact is not None)
+    return values if entry.topic is None else f"{_value(entry.topic)} {values}"
+
+
+def _value(fact: Fact) -> str:
+    """One thing that something was or is."""
+    match fact:
+        case Standing():
+            return STANDINGS[fact]()
+        case Limit():
+            return _limit(fact)
+        case Amount():
+            return format_usd(fact.amount_usd_micros)
+        case Channel():
+            return f"<#{fact.channel_id}>"
+        case Models():
+            return _models(fact)
+        case Name():
+            return f"`{inline(fact.name)}`"
+        case Language():
+            return LANGUAGES.get(fact.tag, fact.tag)
+
+
+def _limit(fact: Limit) -> str:
+    if fact.amount_usd_micros is None:
+        return UNLIMITED()
+    return PER_PERIOD[fact.period](amount=format_usd(fact.amount_usd_micros))
+
+
+def _models(fact: Models) -> str:
+    pattern = f"`{inline(fact.pattern)}`"
+    return pattern if fact.role_id is None else FOR_ROLE(name=pattern, role=f"<@&{fact.role_id}>")

@@ -1,0 +1,158 @@
+"""Words for facts: what an option takes, what a price is for, and how large a picture may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from bot.catalogue.models import PICTURES, PRESENT, PriceCondition
+from bot.domain.constraints import (
+    Accepted,
+    AtLeastPictures,
+    AtMostPictures,
+    Identifier,
+    Number,
+    OneOf,
+    Text,
+    TrueOrFalse,
+    Uuid,
+)
+from bot.domain.errors import UnusableImage
+from bot.domain.jobs import Failure, FailureReason
+from cogs.text import words
+from cogs.text.locale import Counted, Phrase, option_name
+
+# -- what an option takes, said after a colon ------------------------------------------------------------------
+
+TRUE_OR_FALSE = Phrase("true or false")
+WHOLE_NUMBER = Phrase("a whole number")
+WHOLE_NUMBER_AT_LEAST = Phrase("a whole number of at least {minimum}")
+WHOLE_NUMBER_AT_MOST = Phrase("a whole number of at most {maximum}")
+WHOLE_NUMBER_BETWEEN = Phrase("a whole number from {minimum} to {maximum}")
+NUMBER = Phrase("a number")
+NUMBER_AT_LEAST = Phrase("a number of at least {minimum}")
+NUMBER_AT_MOST = Phrase("a number of at most {maximum}")
+NUMBER_BETWEEN = Phrase("a number from {minimum} to {maximum}")
+TEXT = Phrase("a text")
+TEXT_AT_LEAST = Counted("at least {count} character", "at least {count} characters")
+TEXT_BETWEEN = Counted("{shortest} to {count} character", "{shortest} to {count} characters")
+IDENTIFIER = Counted(
+    "an id without blanks of at most {count} character", "an id without blanks of at most {count} characters"
+)
+UUID = Phrase("a UUID such as {example}")
+PICTURES_AT_LEAST = Counted("at least {count} picture", "at least {count} pictures")
+PICTURES_AT_MOST = Counted("at most {count} picture", "at most {count} pictures")
+
+_EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
+
+
+def accepted(fact: Accepted) -> str:
+    """What would be right."""
+    match fact:
+        case OneOf(values=values):
+            return ", ".join(values)
+        case TrueOrFalse():
+            return TRUE_OR_FALSE()
+        case Number():
+            return _number(fact)
+        case Text():
+            return _text(fact)
+        case Identifier(longest=longest):
+            return IDENTIFIER(longest)
+        case Uuid():
+            return UUID(example=_EXAMPLE_UUID)
+        case AtLeastPictures(count=count):
+            return PICTURES_AT_LEAST(count)
+        case AtMostPictures(count=count):
+            return PICTURES_AT_MOST(count)
+
+
+def _text(fact: Text) -> str:
+    if fact.longest is not None:
+        return TEXT_BETWEEN(fact.longest, shortest=f"{fact.shortest:,}")
+    return TEXT() if fact.shortest == 1 else TEXT_AT_LEAST(fact.shortest)
+
+
+def _number(fact: Number) -> str:
+    match fact.minimum, fact.maximum:
+        case None, None:
+            return WHOLE_NUMBER() if fact.whole else NUMBER()
+        case minimum, None:
+            said = WHOLE_NUMBER_AT_LEAST if fact.whole else NUMBER_AT_LEAST
+            return said(minimum=f"{minimum:,}")
+        case None, maximum:
+            said = WHOLE_NUMBER_AT_MOST if fact.whole else NUMBER_AT_MOST
+            return said(maximum=f"{maximum:,}")
+        case minimum, maximum:
+            said = WHOLE_NUMBER_BETWEEN if fact.whole else NUMBER_BETWEEN
+            return said(minimum=f"{minimum:,}", maximum=f"{maximum:,}")
+
+
+# -- what a price is for ----------------------------------------------------------------------------------------
+
+NO_PICTURE = Phrase("no picture")
+WITH_OPTION = Phrase("with {option}")
+OPTION_IS = Phrase("{option} {value}")
+
+
+def price_for(conditions: Iterable[PriceCondition]) -> str:
+    """What has to be so for a price."""
+    return ", ".join(_condition(condition) for condition in conditions)
+
+
+def _condition(condition: PriceCondition) -> str:
+    option = option_name(condition.option).replace("_", " ")
+    if condition.option == PICTURES:
+        return words.PICTURES(condition.value) if condition.value else NO_PICTURE()
+    if condition.value == PRESENT:
+        return WITH_OPTION(option=option)
+    # 1K, 2K and 4K speak for themselves
+    return str(condition.value) if condition.option == "resolution" else OPTION_IS(option=option, value=condition.value)
+
+
+# -- attached pictures -----------------------------------------------------------------------------------------
+
+UNUSABLE = {
+    "not_an_image": Phrase("`{file}` is not a picture. Attach a PNG, JPEG or WebP file."),
+    "unsupported_type": Phrase("`{file}` is of a kind I cannot use. Attach a PNG, JPEG or WebP file."),
+    "broken": Phrase("`{file}` is damaged or cut short. Save it again and attach the new file."),
+    "animated": Phrase("`{file}` is animated. Attach a still picture (PNG, JPEG or WebP)."),
+    "too_many_bytes": Phrase("`{file}` is too large. Attach a smaller file."),
+    "too_many_pixels": Phrase("`{file}` has too many pixels. Attach a smaller picture."),
+    "too_small": Phrase("`{file}` is too small. Attach a larger picture."),
+    "unreachable": Phrase("`{file}` could not be fetched from Discord. Please attach it again."),
+    "foreign_host": Phrase("`{file}` does not come from Discord. Attach the picture itself."),
+    "location_data": Phrase(
+        "`{file}` says where it was taken, and this model's provider would get the file unchanged. "
+        "Remove the location from the picture, or pick a `krea/…` model."
+    ),
+}
+BYTES_AT_MOST = Phrase("`{file}` is too large: at most {megabytes} MB.")
+PIXELS_AT_MOST = Phrase("`{file}` has too many pixels: at most {megapixels} megapixels.")
+SIDES_AT_LEAST = Phrase("`{file}` is too small: at least {pixels} × {pixels} pixels.")
+
+
+def unusable(error: UnusableImage) -> str:
+    """What is wrong with an attached file, and what would do."""
+    file = words.inline(error.filename)
+    match error:
+        case UnusableImage(limit_bytes=int(limit)):
+            return BYTES_AT_MOST(file=file, megabytes=limit // 1_000_000)
+        case UnusableImage(limit_pixels=int(limit)):
+            return PIXELS_AT_MOST(file=file, megapixels=limit // 1_000_000)
+        case UnusableImage(side_pixels=int(pixels)):
+            return SIDES_AT_LEAST(file=file, pixels=pixels)
+        case _:
+            return UNUSABLE[error.reason](file=file)
+
+
+# -- what a provider says of a failure ----------------------------------------------------------------------------
+
+SUGGESTED_MODEL = Phrase("The image service suggests `{model}` instead.")
+
+
+def hint(failure: Failure) -> str:
+    """A small line under the reason."""
+    said = words.inline(failure.hint)
+    if failure.reason is FailureReason.MODEL_RETIRED:
+        return f"-# {SUGGESTED_MODEL(model=said)}"
+    return f"-# `{said}`"

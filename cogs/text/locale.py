@@ -1,0 +1,122 @@
+"""Language: which one is spoken at this moment, and how a phrase is said in it.
+
+Phrases stand in English in the source and are looked up when they are said, in gettext catalogues that are read once
+(`languages/<tag>.mo`, made from the `.po` beside them by `make languages`). What is spoken is set where something
+begins: an interaction, a card, a post. Tasks started there speak the same.
+"""
+
+from __future__ import annotations
+
+import gettext
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "locales"
+ENGLISH = "en"
+LANGUAGES = {
+    ENGLISH: "English",
+    "de": "Deutsch",
+    "fr": "Français",
+    "es": "Español",
+    "pt": "Português",
+    "ja": "日本語",
+}
+"""Tag to the language's own name."""
+
+OPTION = "option"
+"""The context (gettext: msgctxt) of the names of options, which follow rules of their own."""
+
+_spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
+
+
+def language_for(locale: str | None) -> str:
+    """The tag of the language to speak to somebody with this Discord locale ('de', 'es-419', 'pt-BR', 'en-GB')."""
+    tag = (locale or ENGLISH).split("-")[0]
+    return tag if tag in LANGUAGES else ENGLISH
+
+
+def spoken() -> str:
+    """The tag of the language that is spoken now."""
+    return _spoken.get()
+
+
+def speak(tag: str) -> None:
+    """Speak this language until this task ends or somebody says otherwise."""
+    _spoken.set(language_for(tag))
+
+
+@contextmanager
+def speaking(tag: str) -> Generator[None]:
+    """Speak this language for a while."""
+    before = _spoken.set(language_for(tag))
+    try:
+        yield
+    finally:
+        _spoken.reset(before)
+
+
+class Phrase:
+    """Something to say, in English, with `{names}` for the facts. Call it with the facts to say it.
+
+    `longest` is the number of characters Discord takes in that place, where it is a tight one.
+    """
+
+    __slots__ = ("longest", "text")
+
+    def __init__(self, text: str, *, longest: int | None = None) -> None:
+        self.text = text
+        self.longest = longest
+
+    def __call__(self, **facts: object) -> str:
+        said = catalogue(_spoken.get()).gettext(self.text)
+        return said.format(**facts) if facts else said
+
+    def __repr__(self) -> str:
+        return f"Phrase({self.text!r})"
+
+    # A phrase that somebody forgot to say would show up as its English text, or worse.
+    def __str__(self) -> str:
+        raise TypeError(f"{self!r} was not said: call it")
+
+    def __format__(self, format_spec: str) -> str:
+        return str(self)
+
+
+class Counted:
+    """The same for something that is counted: the form of the words follows `count`, as the language has it."""
+
+    __slots__ = ("plural", "singular")
+
+    def __init__(self, singular: str, plural: str) -> None:
+        self.singular = singular
+        self.plural = plural
+
+    def __call__(self, count: int, **facts: object) -> str:
+        said = catalogue(_spoken.get()).ngettext(self.singular, self.plural, count)
+        return said.format(count=f"{count:,}", **facts)
+
+    def __repr__(self) -> str:
+        return f"Counted({self.singular!r}, {self.plural!r})"
+
+    def __str__(self) -> str:
+        raise TypeError(f"{self!r} was not said: call it")
+
+    def __format__(self, format_spec: str) -> str:
+        return str(self)
+
+
+def option_name(name: str) -> str:
+    """An option as it is called in the language spoken: what the member sees in the command."""
+    return catalogue(_spoken.get()).pgettext(OPTION, name)
+
+
+@cache
+def catalogue(tag: str) -> gettext.NullTranslations:
+    """What is said in a language. English is what stands in the source."""
+    if tag == ENGLISH:
+        return gettext.NullTranslations()
+    with (FOLDER / f"{tag}.mo").open("rb") as file:
+        return gettext.GNUTranslations(file)

@@ -1,0 +1,233 @@
+"""Words that moderators read in /settings, /jobs and their log, and the warnings about limits."""
+
+from __future__ import annotations
+
+from bot.domain.policy import Layer, Verdict
+from bot.domain.quota import Balance, Cap, Period, format_usd
+from cogs.text import spending, words
+from cogs.text.locale import Counted, Phrase
+
+# -- settings ---------------------------------------------------------------------------------------------------
+
+TITLE = Phrase("Settings of this server")
+SET_BY_MODERATORS = Phrase("Set by moderators")
+BOT_DEFAULT = Phrase("The bot's defaults")
+
+FIRST_TITLE = Phrase("**What to decide first**")
+FIRST_NOTE = Phrase("Everything works already, with safe defaults. Worth a minute:")
+FIRST_STEPS = (
+    Phrase("1. How much may a member spend? `/quota default`"),
+    Phrase("2. How much may the whole server spend? `/quota server`"),
+    Phrase("3. In which channels are pictures made? `/settings channels`"),
+    Phrase("4. See every picture in one place? `/settings log-channel`"),
+    Phrase("5. When does a new day begin? `/settings time-zone`"),
+)
+
+CHANNELS = Phrase("Channels")
+MODELS = Phrase("Models")
+DEFAULT_MODEL = Phrase("Default model")
+LOG_CHANNEL = Phrase("Log channel")
+LANGUAGE = Phrase("Language")
+TIME_ZONE = Phrase("Time zone")
+WORDS = Phrase("Word list")
+AGE_RESTRICTED = Phrase("Age-restricted only")
+NO_MODELS = Phrase("no model")
+NO_WORDS = Phrase("empty")
+WORDS_COUNTED = Counted("{count} word", "{count} words")
+QUOTA = Phrase("Quota")
+QUOTA_NOW = Phrase("{quota}, next reset {when}")
+CAP = Phrase("Cap of the server")
+
+EVERYWHERE = Phrase("everywhere")
+ONLY_IN = Phrase("only in {allowed}")
+NOT_IN = Phrase("not in {denied}")
+ONLY_IN_NOT_IN = Phrase("only in {allowed}, not in {denied}")
+ALL_MODELS = Phrase("all {total}")
+SOME_MODELS = Counted(
+    "{allowed} of {total} for everybody, {count} rule", "{allowed} of {total} for everybody, {count} rules"
+)
+LINE = Phrase("**{name}:** {value} · `{command}`")
+
+ASKED_FOR = Phrase("**{member} in {channel}**")
+MAY_ORDER = Phrase("✅ May order here: {why}")
+MAY_NOT_ORDER = Phrase("🚫 May not order here: {why}")
+MAY_USE = Phrase("✅ May use {model}: {why}")
+MAY_NOT_USE = Phrase("🚫 May not use {model}: {why}")
+NEEDS_AGE_RESTRICTED = Phrase("🚫 {model} works only in age-restricted channels, and this is none")
+
+CHANNEL_LAYERS = {
+    Layer.NOTHING_SET: Phrase("nothing is set that would forbid it"),
+    Layer.CHANNEL: Phrase("there is a rule for {channel}"),
+    Layer.AROUND: Phrase("there is a rule for {channel}, which it lies in"),
+    Layer.NOT_LISTED: Phrase("only the allowed channels count, and it is none of them"),
+}
+MODEL_LAYERS = {
+    Layer.NOTHING_SET: Phrase("nothing is set that would forbid it"),
+    Layer.ROLE: Phrase("there is a rule `{pattern}` for {role}"),
+    Layer.EVERYBODY: Phrase("there is a rule `{pattern}` for everybody"),
+    Layer.OTHER_ROLES: Phrase("it is allowed for other roles only"),
+    Layer.NOT_LISTED: Phrase("only the allowed models count, and it is none of them"),
+}
+
+FOR_ROLE = Phrase("{name} for {role}")
+MORE = Counted("… and {count} more", "… and {count} more")
+
+CHANNELS_ONLY_IN = Phrase("Pictures are made only in {allowed}.")
+CHANNELS_NOT_IN = Phrase("Pictures are made everywhere but in {denied}.")
+CHANNELS_ONLY_IN_NOT_IN = Phrase("Pictures are made only in {allowed}, not in {denied}.")
+CHANNELS_EMPTY = Phrase(
+    "No rules: pictures are made in every channel. Allow one, and they are made in allowed ones only; "
+    "deny one, and they are made in all others."
+)
+CHANNELS_HINT = Phrase("-# A category counts for its channels, a channel for its threads; the closest rule wins.")
+MODELS_EMPTY = Phrase(
+    "No rules: everybody may use every model. Allow one, and only allowed ones can be used; deny one, and all others "
+    "can. With a `role` the rule is about its members."
+)
+MODELS_HINT = Phrase(
+    "-# A rule for a role beats one for everybody; an exact id beats a pattern such as `krea/openai/*`."
+)
+WORDS_EMPTY = Phrase("The word list is empty.")
+WORDS_HINT = Phrase(
+    "-# Whole words, in any case. `*` stands for any letters, `?` for one: `blood*`. Several: `a, b, c`."
+)
+AGE_EMPTY = Phrase("Every model works in every channel. Discord's own rules for adult content apply all the same.")
+
+ACTION_FIRST = Phrase("Say what to do with it: choose an `action`.")
+NAME_CHANNEL = Phrase("Name the `channel`.")
+NAME_MODEL = Phrase("Name the `model`: one that is offered while you type, or a pattern such as `krea/openai/*`.")
+NAME_WORDS = Phrase("Write the `words`, with commas between them: `gore, blood*`.")
+NOT_A_WORD = Phrase("`{word}` cannot go on the list: an entry needs a letter or digit, and at most 60 characters.")
+NO_MODEL_MATCHES = Phrase(
+    "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one of those offered while you type."
+)
+UNCHANGED = Phrase("Nothing changed; this was in force already:")
+CHANGED = Phrase("Done. In force now:")
+DEFAULT_NOT_ALLOWED = Phrase(
+    "⚠️ Commands that name no model use **{model}**, which not everybody may use now. "
+    "Choose another with `/settings default-model`."
+)
+
+DEFAULT_MODEL_SET = Phrase("Commands that name no model use **{model}** (set by moderators).")
+DEFAULT_MODEL_OF_BOT = Phrase("Commands that name no model use **{model}** (the bot's default).")
+DEFAULT_MODEL_UNAVAILABLE = Phrase("{model} cannot be the default here. Pick one that is offered while you type.")
+DEFAULT_MODEL_FORBIDDEN = Phrase(
+    "Not everybody may use {model} everywhere here, so it cannot be the default. Allow it first with `/settings "
+    "models` or `/settings age-restricted`, or pick another one."
+)
+EITHER = Phrase("Give a new value or `clear`, not both.")
+
+LOG_IS = Phrase("Every finished order is posted in {channel}. Private ones without prompt and picture.")
+LOG_IS_OFF = Phrase(
+    "Finished orders are not logged. Name a `channel` to see each with picture, member, prompt and price."
+)
+LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or name another channel.")
+LOG_PERMISSIONS = Phrase("In {channel} I lack: **{permissions}**. Give me that there, then use this command again.")
+LOG_REFUSED = Phrase(
+    "Discord did not let me post in {channel}, so the log stays as it was. Check my permissions there."
+)
+LOG_HELLO = Phrase(
+    "From now on every finished order of this server is posted here. Change it with `/settings log-channel`."
+)
+LOG_WARNING = Phrase("⚠️ I lack {permissions} there")
+LOG_PRIVATE = Phrase("private, so without prompt and picture")
+PERMISSIONS = {
+    "view_channel": Phrase("View Channel"),
+    "send_messages": Phrase("Send Messages"),
+    "send_messages_in_threads": Phrase("Send Messages in Threads"),
+    "attach_files": Phrase("Attach Files"),
+}
+
+LANGUAGE_NOW = Phrase("{language}, as in Discord")
+LANGUAGE_SET = Phrase("Cards that everybody sees and the log speak **{language}** (set by moderators).")
+LANGUAGE_OF_DISCORD = Phrase("Cards that everybody sees and the log speak **{language}**, like this server in Discord.")
+LANGUAGE_HINT = Phrase("-# What only one member sees speaks the language of their Discord.")
+
+ZONE_IS = {
+    Period.DAY: Phrase(
+        "Days, weeks and months begin at midnight in **{zone}**. The next day begins {when} ({exactly})."
+    ),
+    Period.WEEK: Phrase(
+        "Days, weeks and months begin at midnight in **{zone}**. The next week begins {when} ({exactly})."
+    ),
+    Period.MONTH: Phrase(
+        "Days, weeks and months begin at midnight in **{zone}**. The next month begins {when} ({exactly})."
+    ),
+}
+ZONE_UNKNOWN = Phrase("There is no time zone `{zone}`. Type a city such as `Berlin` and pick one that is offered.")
+ZONE_NOW = Phrase("{zone} · {time} now", longest=words.CHOICE)
+
+# -- warnings ---------------------------------------------------------------------------------------------------
+
+MEMBER_WARNING = Phrase("You have used {percent} % of your quota: {left} of {limit} left. It resets {when}.")
+SERVER_WARNING = Phrase(
+    "This server has used {percent} % of its cap: {left} of {cap} left. It resets {when}. "
+    "Change it with `/quota server`."
+)
+_OPERATOR_WARNING = (
+    "All servers together have used {percent} % of today's cap of {limit} (OPERATOR_DAILY_CAP_USD). "
+    "At the cap no new orders are taken until midnight UTC."
+)
+
+
+def member_warning(balance: Balance) -> str:
+    """For a member, once in a window."""
+    limit = balance.limit_usd_micros or 0
+    return MEMBER_WARNING(
+        percent=_percent(balance.used_usd_micros, limit),
+        left=format_usd(balance.available_usd_micros or 0),
+        limit=format_usd(limit),
+        when=words.moment(balance.window.end),
+    )
+
+
+def server_warning(cap: Cap) -> str:
+    """For the moderators' log, once in a window."""
+    return SERVER_WARNING(
+        percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
+        left=format_usd(cap.available_usd_micros or 0),
+        cap=spending.quota(cap.quota),
+        when=words.moment(cap.window.end),
+    )
+
+
+def operator_warning(cap: Cap) -> str:
+    """For the operator, once a day. Plain text, and English like the log."""
+    limit = cap.quota.amount_usd_micros or 0
+    return _OPERATOR_WARNING.format(percent=_percent(cap.used_usd_micros, limit), limit=format_usd(limit))
+
+
+def _percent(used: int, limit: int) -> int:
+    return used * 100 // limit if limit else 100
+
+
+# -- jobs -------------------------------------------------------------------------------------------------------
+
+JOBS_TITLE = Phrase("Jobs of this server")
+JOBS_RUNNING = Phrase("**Under way**")
+JOBS_RECENT = Phrase("**Recent**")
+JOBS_NONE = Phrase("Nothing yet.")
+JOBS_NONE_RUNNING = Phrase("Nothing is under way.")
+JOBS_PRIVATE = Phrase("private")
+JOBS_MORE_RUNNING = Phrase("More under way", longest=words.BUTTON)
+CANCEL_CHOICE = Phrase("Cancel one of these …", longest=words.PLACEHOLDER)
+CANCEL_TITLE = Phrase("Cancel a job", longest=words.MODAL)
+CANCEL_REASON = Phrase("Why? The member reads this.", longest=words.MODAL)
+NO_REASON = Phrase("no reason given")
+CANCEL_GONE = Phrase("That job has ended in the meantime.")
+CANCELLED_FOR_MEMBER = Phrase("Cancelled. The member is not charged and reads your reason.")
+CANCEL_UNDER_WAY = Phrase(
+    "I asked the image service to stop. If it does, the member is not charged and reads your reason."
+)
+
+
+def channel_layer(verdict: Verdict) -> str:
+    """Why a channel is allowed or not."""
+    return CHANNEL_LAYERS[verdict.layer](channel=f"<#{verdict.channel_id}>")
+
+
+def model_layer(verdict: Verdict) -> str:
+    """Why a model is allowed or not."""
+    rule = verdict.rule
+    pattern = words.inline(rule.pattern) if rule else ""
+    return MODEL_LAYERS[verdict.layer](pattern=pattern, role=f"<@&{rule.role_id}>" if rule else "")

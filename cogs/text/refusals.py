@@ -1,0 +1,211 @@
+"""Words for what is refused or fails: what is wrong, what it would have cost, and what would work."""
+
+from __future__ import annotations
+
+from bot.domain.errors import (
+    BadOption,
+    DuplicateCommand,
+    ListFull,
+    MemberBlocked,
+    ModelUnavailable,
+    NotAllowedHere,
+    OperatorCapReached,
+    ProviderPaused,
+    QuotaExceeded,
+    RequestRefused,
+    ServerBusy,
+    ServerCapReached,
+    StillUnderWay,
+    TooFast,
+    TooManyRunning,
+    UnknownModel,
+    UnusableImage,
+)
+from bot.domain.quota import format_usd
+from cogs.text.facts import accepted, unusable
+from cogs.text.locale import Counted, Phrase, option_name
+from cogs.text.words import CHECKING, MENTIONS, inline, moment
+
+# -- whatever was asked -----------------------------------------------------------------------------------------
+
+SERVER_ONLY = Phrase("This works in a server, not in a direct message.")
+MODERATORS_ONLY = Phrase("You need the Manage Server permission for this.")
+BOOKS_UNAVAILABLE = Phrase("I cannot write to my books right now, so I ordered nothing. Please try again in a minute.")
+UNEXPECTED = Phrase("Something went wrong here. Nothing was ordered. The operator has been told.")
+MEMBER_UNKNOWN = Phrase("I cannot find that member or role in this server.")
+CHANNEL_UNKNOWN = Phrase("I cannot find that channel in this server.")
+COMMAND_CHANGED = Phrase("This command has changed since your Discord loaded it. Please reload Discord and try again.")
+SHUTTING_DOWN = Phrase("I am restarting. Please try again in a minute.")
+DUPLICATE = Phrase("This command was already taken.")
+LIST_FULL = Phrase("This list is full: it takes {limit} entries. Take one off first.")
+STILL_UNDER_WAY = Phrase(
+    "Something of yours is still under way ({commands}). Wait until it is done, or press Cancel on it, then use "
+    "`/privacy delete` again."
+)
+STILL_CHECKED = Phrase(
+    "Something of yours is still under way ({commands}). What says **{checking}** cannot be cancelled and ends {when} "
+    "at the latest. Wait until then, press Cancel where a card has it, then use `/privacy delete` again."
+)
+
+# -- limits -----------------------------------------------------------------------------------------------------
+
+QUOTA_EXCEEDED = Phrase("This costs {asked} and you have {left} left. Your quota resets {when}.")
+CHEAPER = Phrase("A cheaper model may still fit: `/models` lists them by price.")
+SERVER_CAP_REACHED = Phrase("This costs {asked} and this server has {left} left for everybody. Its cap resets {when}.")
+OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today. Please try again {when}.")
+TOO_MANY_RUNNING = Phrase(
+    "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
+)
+SERVER_BUSY = Counted(
+    "This server already has {count} picture under way. Please try again in a while.",
+    "This server already has {count} pictures under way. Please try again in a while.",
+)
+TOO_FAST = Phrase("That was a lot within a minute. More orders are taken {when}.")
+MEMBER_BLOCKED = Phrase("A moderator has paused image orders for you in this server.")
+PROVIDER_PAUSED = Phrase(
+    "This image service is temporarily unavailable. Try again later or pick a model of another provider."
+)
+
+# -- models and options -----------------------------------------------------------------------------------------
+
+UNKNOWN_MODEL = Phrase("There is no model `{model}`. Pick one of the models that are offered while you type.")
+DID_YOU_MEAN = {
+    1: Phrase("There is no model `{model}`. Did you mean `{first}`?"),
+    2: Phrase("There is no model `{model}`. Did you mean `{first}` or `{second}`?"),
+    3: Phrase("There is no model `{model}`. Did you mean `{first}` or `{second}` or `{third}`?"),
+}
+_ORDINALS = ("first", "second", "third")
+
+UNAVAILABLE = {
+    "no_price": Phrase(
+        "`{model}` cannot be ordered: its price for these options is not known. Pick another model or other options."
+    ),
+    "no_key": Phrase("`{model}` cannot be ordered here: its provider is not set up. Pick another model."),
+    "retired": Phrase("`{model}` has been retired. Pick another model."),
+    "not_for_this_command": Phrase(
+        "`{model}` does not fit this command. Pick one of the models that are offered while you type."
+    ),
+}
+
+OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
+OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
+OPTION_MISSING = Phrase("{model} needs `{option}`: {accepted}.")
+OPTION_INVALID = Phrase("`{option}` does not fit {model}. It takes: {accepted}.")
+OPTION_WRONG_LENGTH = Counted(
+    "`{option}` has {count} character. {model} takes: {accepted}.",
+    "`{option}` has {count} characters. {model} takes: {accepted}.",
+)
+
+# -- what moderators do not allow -------------------------------------------------------------------------------
+
+CHANNEL_NOT_ALLOWED = Phrase("Pictures are not made in this channel. Go to another one.")
+CHANNEL_ALLOWED_ELSEWHERE = Phrase("Pictures are not made in this channel. Go to {channels}.")
+MODEL_NOT_ALLOWED = Phrase("{model} may not be used here. Pick one of the models that are offered while you type.")
+MODEL_FOR_ROLES = Phrase("Here, {model} is only for {roles}. Pick one of the models that are offered while you type.")
+MODEL_AGE_RESTRICTED = Phrase("Here, {model} works only in age-restricted channels. Go to one, or pick another model.")
+WORD_NOT_WELCOME = Phrase(
+    "Your prompt has something that is not welcome in this server: `{word}`. Leave it out and try again."
+)
+DECIDED_BY_MODERATOR = Phrase("A moderator decided that: `{command}`.")
+
+
+def refusal(error: RequestRefused) -> str:
+    """What is wrong, what it would have cost, and what would work."""
+    match error:
+        case QuotaExceeded():
+            return _quota_exceeded(error)
+        case ServerCapReached():
+            return SERVER_CAP_REACHED(
+                asked=format_usd(error.asked_usd_micros),
+                left=format_usd(error.available_usd_micros),
+                when=moment(error.resets_at),
+            )
+        case OperatorCapReached():
+            return OPERATOR_CAP_REACHED(when=moment(error.resets_at))
+        case TooManyRunning():
+            return TOO_MANY_RUNNING(running=error.running, limit=error.limit)
+        case ServerBusy():
+            return SERVER_BUSY(error.running)
+        case TooFast():
+            return TOO_FAST(when=moment(error.free_at))
+        case MemberBlocked():
+            return MEMBER_BLOCKED()
+        case UnknownModel():
+            return _unknown_model(error)
+        case ModelUnavailable():
+            return UNAVAILABLE[error.reason](model=inline(error.model_id))
+        case BadOption():
+            return _bad_option(error)
+        case UnusableImage():
+            return unusable(error)
+        case ProviderPaused():
+            return PROVIDER_PAUSED()
+        case NotAllowedHere():
+            return _not_allowed(error)
+        case ListFull():
+            return LIST_FULL(limit=error.limit)
+        case StillUnderWay():
+            return _still_under_way(error)
+        case DuplicateCommand():
+            return DUPLICATE()
+        case _:
+            return UNEXPECTED()
+
+
+def _quota_exceeded(error: QuotaExceeded) -> str:
+    said = QUOTA_EXCEEDED(
+        asked=format_usd(error.asked_usd_micros),
+        left=format_usd(error.available_usd_micros),
+        when=moment(error.resets_at),
+    )
+    return f"{said}\n-# {CHEAPER()}" if error.available_usd_micros > 0 else said
+
+
+def _still_under_way(error: StillUnderWay) -> str:
+    if error.checked_until is None:
+        return STILL_UNDER_WAY(commands=error.commands)
+    return STILL_CHECKED(commands=error.commands, checking=CHECKING(), when=moment(error.checked_until))
+
+
+def _unknown_model(error: UnknownModel) -> str:
+    typed = inline(error.model_id)
+    meant = dict(zip(_ORDINALS, error.suggestions, strict=False))
+    return DID_YOU_MEAN[len(meant)](model=typed, **meant) if meant else UNKNOWN_MODEL(model=typed)
+
+
+def _bad_option(error: BadOption) -> str:
+    model, option = error.model_label, option_name(error.option)
+    right = "" if error.accepted is None else accepted(error.accepted)
+    match error.reason:
+        case "unknown":
+            takes = ", ".join(f"`{option_name(name)}`" for name in error.takes)
+            if not takes:
+                return OPTION_UNKNOWN_NO_OTHER(model=model, option=option)
+            return OPTION_UNKNOWN(model=model, option=option, takes=takes)
+        case "missing":
+            return OPTION_MISSING(model=model, option=option, accepted=right)
+        case "wrong_length":
+            return OPTION_WRONG_LENGTH(error.length or 0, model=model, option=option, accepted=right)
+        case _:
+            return OPTION_INVALID(model=model, option=option, accepted=right)
+
+
+def _not_allowed(error: NotAllowedHere) -> str:
+    model = error.model_label
+    match error.reason:
+        case "channel":
+            channels = ", ".join(f"<#{channel_id}>" for channel_id in error.channel_ids[:MENTIONS])
+            said = CHANNEL_ALLOWED_ELSEWHERE(channels=channels) if channels else CHANNEL_NOT_ALLOWED()
+            command = "/settings channels"
+        case "other_roles":
+            said = MODEL_FOR_ROLES(
+                model=model, roles=", ".join(f"<@&{role_id}>" for role_id in error.role_ids[:MENTIONS])
+            )
+            command = "/settings models"
+        case "age_restricted":
+            said, command = MODEL_AGE_RESTRICTED(model=model), "/settings age-restricted"
+        case "word":
+            said, command = WORD_NOT_WELCOME(word=inline(error.word)), "/settings words"
+        case _:
+            said, command = MODEL_NOT_ALLOWED(model=model), "/settings models"
+    return f"{said}\n-# {DECIDED_BY_MODERATOR(command=command)}"

@@ -1,0 +1,1 @@
+"""Discord's components and messages: cards, first answers, edits, attachments, checks."""

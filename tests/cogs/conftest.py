@@ -1,0 +1,73 @@
+"""A real bot on a simulated Discord, for every test of what people see and press."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import simcord
+from discord.webhook.async_ import AsyncWebhookAdapter
+from simcord.backend import cdn
+from simcord.http.client import FakeWebhookAdapter
+
+from bot.app import Bot
+from bot.media.image_pool import ImageWorkshop
+from bot.store.admin.verify import verify_location
+from cogs.alerts import spending_alerts
+from cogs.generate import reply_updater
+from tests.discord.core import Core, opened_core
+from tests.discord.stage import RunningClock, Stage
+
+
+@pytest.fixture(scope="session")
+def workshop() -> Generator[ImageWorkshop]:
+    """Shared by all tests: its processes take a while to start."""
+    workshop = ImageWorkshop()
+    yield workshop
+    asyncio.run(workshop.close())
+
+
+@pytest.fixture
+def places() -> int:
+    """Jobs that a provider works on at a time; a test may ask for fewer."""
+    return 8
+
+
+@pytest.fixture
+async def core(tmp_path: Path, workshop: ImageWorkshop, places: int) -> AsyncGenerator[Core]:
+    async with opened_core(tmp_path, workshop, places=places) as core:
+        yield core
+    assert verify_location(core.settings.database_url) == []
+
+
+@pytest.fixture
+def simcord_bot(core: Core) -> Bot:
+    return core.bot
+
+
+@pytest.fixture
+async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Stage]:
+    clock = RunningClock()
+    monkeypatch.setattr(simcord_env.backend, "clock", clock)
+    # Attachments get addresses that can be fetched for real.
+    monkeypatch.setattr(cdn, "CDN_BASE", core.server.base)
+    core.server.attachments = simcord_env.backend.cdn.get
+    # What the bot does in the background reaches this Discord also through webhooks.
+    webhooks = FakeWebhookAdapter(simcord_env.backend)
+
+    async def request(self: Any, route: Any, session: Any, **more: Any) -> Any:
+        return await webhooks.request(route, session, **more)
+
+    monkeypatch.setattr(AsyncWebhookAdapter, "request", request)
+    monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a Line may come in between
+    # A second between two status edits is for Discord's limits; a test says so where it matters.
+    monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
+    # And so is a second between two looks at what the operator's day came to, for many orders at once.
+    monkeypatch.setattr(spending_alerts, "LOOK_SECONDS", 0.01)
+    stage = Stage(core, simcord_env)
+    yield stage
+    for path, body in stage.outgoing():
+        assert body["allowed_mentions"]["parse"] == [], f"a message that may notify anybody went to {path}"

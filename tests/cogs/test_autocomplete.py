@@ -1,0 +1,226 @@
+"""Autocomplete: what fits, at most 25, labelled with a price, however carelessly it is typed."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bot.catalogue.styles import Style
+from bot.domain.errors import StoreError
+from bot.domain.jobs import JobKind
+from cogs.generate import autocomplete as suggestions
+from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
+from tests.discord.stage import Stage
+
+
+async def typed(stage: Stage, command: str, option: str, text: str, **filled: Any) -> dict[str, str]:
+    """Values by label."""
+    choices = await stage.ada.autocomplete(stage.channel, command, option, text, **filled)
+    assert len(choices) <= 25
+    assert all(1 <= len(choice["name"]) <= 100 and 1 <= len(choice["value"]) <= 100 for choice in choices)
+    return {choice["name"]: choice["value"] for choice in choices}
+
+
+async def test_models_are_offered_with_name_and_price(stage: Stage) -> None:
+    offered = await typed(stage, "imagine", "model", "")
+    assert offered["Nano Banana 2 · $0.08"] == NANO_BANANA_2
+    assert offered["Flux 1 Dev · $0.007"] == FLUX
+    assert not any(CATALOGUE.get(value).starting_usd_micros is None for value in offered.values())
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("nano banana 2", NANO_BANANA_2),
+        ("  NANO-banana2 ", NANO_BANANA_2),
+        ("nanobanana2", NANO_BANANA_2),
+        ("nano-banana-2", NANO_BANANA_2),
+        ("Nano_Banana  2", NANO_BANANA_2),
+        ("google/nano", NANO_BANANA_2),
+        ("krea/google/nano-banana-2", NANO_BANANA_2),
+        ("2 banana nano", NANO_BANANA_2),
+        ("flx dev", FLUX),
+        ("banana", "krea/google/nano-banana"),
+        ("banan 2", NANO_BANANA_2),
+        ("flux dev", FLUX),
+        ("krea 2 large pixazo", PIXAZO_LARGE),
+        ("nanno bananna pro", "krea/google/nano-banana-pro"),
+    ],
+)
+async def test_models_are_found_however_carelessly_they_are_typed(stage: Stage, text: str, first: str) -> None:
+    assert first in list((await typed(stage, "imagine", "model", text)).values())[:3]
+
+
+@pytest.mark.parametrize("text", ["zzzzzz", "`@everyone`", "../../etc", "x" * 3_000])
+async def test_nonsense_offers_nothing_and_breaks_nothing(stage: Stage, text: str) -> None:
+    assert await typed(stage, "imagine", "model", text) == {}
+
+
+@pytest.mark.parametrize("text", ["  ", "\x00", "🦊", "-_/."])
+async def test_what_has_no_letters_offers_what_nothing_typed_offers(stage: Stage, text: str) -> None:
+    assert await typed(stage, "imagine", "model", text) == await typed(stage, "imagine", "model", "")
+
+
+async def test_edit_offers_only_models_that_take_pictures(stage: Stage) -> None:
+    offered = await typed(stage, "edit", "model", "")
+    assert offered
+    assert all(CATALOGUE.get(value).fits(JobKind.EDIT) for value in offered.values())
+    assert PIXAZO_LARGE not in offered.values()
+
+
+async def test_only_models_of_providers_that_are_set_up_are_offered(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(stage.core.service._lanes, "krea")
+    assert list((await typed(stage, "imagine", "model", "")).values()) == [PIXAZO_LARGE]
+    refused = await stage.imagine()
+    assert "its provider is not set up" in refused.text
+    assert PIXAZO_LARGE in (await typed(stage, "models", "model", "")).values()
+
+
+@pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
+async def test_every_models_choices_fit_into_what_discord_takes(model: Any) -> None:
+    assert 1 <= len(suggestions.label(model)) <= 100
+    assert all(1 <= len(value) <= 100 for option in model.takes for value in model.choices(option))
+
+
+VALUES = [
+    ("imagine", "aspect_ratio", NANO_BANANA_2, "16", ["16:9", "9:16"]),
+    ("imagine", "aspect_ratio", FLUX, " 21:9 ", ["21:9"]),
+    ("imagine", "aspect_ratio", None, "9:16", ["9:16"]),
+    ("imagine", "resolution", NANO_BANANA_2, "", ["1K", "2K", "4K"]),
+    ("imagine", "resolution", NANO_BANANA_2, "4k", ["4K"]),
+    ("imagine", "resolution", FLUX, "", []),
+    ("imagine", "creativity", KREA_LARGE, "", ["raw", "low", "medium", "high"]),
+    ("imagine", "creativity", PIXAZO_LARGE, "HI", ["high"]),
+    ("imagine", "creativity", NANO_BANANA_2, "", []),
+    ("imagine", "aspect_ratio", NANO_BANANA_2, "16x9", ["16:9"]),
+    ("imagine", "aspect_ratio", NANO_BANANA_2, "16 9", ["16:9"]),
+    ("imagine", "resolution", NANO_BANANA_2, "4 k", ["4K"]),
+    ("imagine", "resolution", NANO_BANANA_2, "-", []),
+    ("imagine", "style", NANO_BANANA_2, "", []),
+    ("imagine", "style", None, "", []),
+    ("imagine", "style", "no such model", "", []),
+    ("imagine", "style", KREA_LARGE, "", ["clay", "ink-wash"]),
+    ("imagine", "style", PIXAZO_LARGE, "WASH ink", ["ink-wash"]),
+    ("imagine", "style", FLUX, "", ["ink-wash", "x" * 100]),
+    ("imagine", "style", FLUX, "elan", ["x" * 100]),
+    ("imagine", "style", FLUX, "inkwash", ["ink-wash"]),
+    ("imagine", "style", "krea/openai/gpt-image", "", []),
+    ("imagine", "resolution", "Nano Banana 2", "", ["1K", "2K", "4K"]),
+    ("imagine", "resolution", "no such model", "", []),
+    ("imagine", "resolution", "`" * 2_000, "", []),
+    ("edit", "aspect_ratio", NANO_BANANA_2, "21", ["21:9"]),
+    ("edit", "resolution", None, "", ["1K", "2K", "4K"]),
+]
+
+
+STYLES = [
+    Style(id="ink-wash", title="Ink Wash", families=("flux_dev", "krea-2"), likes=120),
+    Style(id="clay", title="Clay Figures", families=("krea-2",), likes=900),
+    Style(id="x" * 100, title=f"Élan {'y' * 150}", families=("flux_dev",)),
+    Style(id="z" * 101, title="Too long to be chosen", families=("flux_dev",)),
+]
+
+
+@pytest.mark.parametrize(("command", "option", "model", "text", "values"), VALUES)
+async def test_values_follow_the_model_that_was_chosen(
+    stage: Stage, command: str, option: str, model: str | None, text: str, values: list[str]
+) -> None:
+    filled = {} if model is None else {"model": model}
+    stage.core.service.styles.replace(STYLES)
+    assert list((await typed(stage, command, option, text, **filled)).values()) == values
+
+
+async def test_a_value_that_decides_the_price_says_it(stage: Stage) -> None:
+    offered = await typed(stage, "imagine", "resolution", "", model=NANO_BANANA_2)
+    assert list(offered) == ["1K · $0.08", "2K · $0.12", "4K · $0.16"]
+
+
+# -- what is left ---------------------------------------------------------------------------------------------------
+
+
+async def leave(stage: Stage, amount: str) -> None:
+    """Ada's own quota."""
+    await stage.quota("set", member=stage.ada, amount=amount)
+
+
+async def test_only_models_that_can_still_be_paid_are_offered(stage: Stage) -> None:
+    await leave(stage, "0.05")
+    offered = await typed(stage, "imagine", "model", "")
+    assert offered["Flux 1 Dev · $0.007"] == FLUX
+    assert all((CATALOGUE.get(value).starting_usd_micros or 0) <= 50_000 for value in offered.values())
+    bobs = await stage.bob.autocomplete(stage.channel, "imagine", "model", "")
+    assert NANO_BANANA_2 in [choice["value"] for choice in bobs]
+
+
+async def test_what_is_set_aside_is_not_left(stage: Stage) -> None:
+    stage.core.krea.waits = True
+    await leave(stage, "0.10")
+    await stage.imagine()
+    assert NANO_BANANA_2 not in (await typed(stage, "imagine", "model", "")).values()
+    assert FLUX in (await typed(stage, "imagine", "model", "")).values()
+
+
+async def test_a_model_that_is_looked_for_comes_last_and_says_that_it_costs_more_than_is_left(stage: Stage) -> None:
+    await leave(stage, "0.05")
+    offered = await typed(stage, "imagine", "model", "nano banana 2")
+    assert list(offered) == ["Nano Banana 2 Lite · $0.034", "Nano Banana 2 · $0.08 · over your $0.05 left"]
+
+
+async def test_with_nothing_left_the_cheapest_come_first_and_each_says_so(stage: Stage) -> None:
+    await leave(stage, "0")
+    offered = await typed(stage, "edit", "model", "")
+    assert len(offered) > 5
+    assert all(name.endswith(" · over your $0.00 left") for name in offered)
+    prices = [CATALOGUE.get(value).starting_usd_micros or 0 for value in offered.values()]
+    assert prices == sorted(prices)
+
+
+async def test_without_a_limit_everything_is_offered(stage: Stage) -> None:
+    await leave(stage, "unlimited")
+    assert NANO_BANANA_2 in (await typed(stage, "imagine", "model", "")).values()
+
+
+async def test_books_that_are_broken_hold_up_nobody_who_types(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> None:
+        raise StoreError("the disk is gone")
+
+    await leave(stage, "0.05")
+    monkeypatch.setattr(stage.core.store, "balance", broken)
+    assert NANO_BANANA_2 in (await typed(stage, "imagine", "model", "")).values()
+
+
+async def test_books_that_are_busy_hold_up_nobody_who_types(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def busy(*args: Any, **kwargs: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(stage.core.store, "balance", busy)
+    typing: Any = SimpleNamespace(guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1))
+    service = stage.core.service
+    # In real time, which the simulated Discord would not let pass.
+    offer = stage.core.supervisor.start("typing", suggestions.models(service, typing, "", kind=JobKind.IMAGINE))
+    async with asyncio.timeout(5):
+        assert NANO_BANANA_2 in [choice.value for choice in await offer]
+
+
+@pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
+async def test_the_mark_fits_behind_every_name(model: Any) -> None:
+    name = suggestions._over_label(model, 9_999_999_999_999)
+    assert len(name) <= 100
+    assert name.endswith("over your $9,999,999.999999 left")
+
+
+async def test_a_suggestion_that_fails_is_nobodys_error_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(suggestions, "models", broken)
+    assert await stage.ada.autocomplete(stage.channel, "imagine", "model", "x") == []
+    stage.core.bot.tree.remove_command("imagine")
+    assert await stage.ada.autocomplete(stage.channel, "imagine", "model", "x") == []
+    assert len(stage.env.errors) == 1
+    assert list(stage.outgoing()) == []

@@ -1,0 +1,292 @@
+"""Bad input, for every option of every command: a private sentence that says what is wrong and what would be right.
+
+`BAD` is what people can really type, pick or attach. `FORGED` is what Discord itself would not let through, sent by a
+modified client. What is in neither has its reason in `ALWAYS_RIGHT`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from discord import app_commands
+
+from bot.domain.policy import Policy
+from cogs.text import refusals
+from tests.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
+from tests.discord.stage import Card, Stage
+from tests.picture_samples import animated, picture, png_of_zeros
+
+PNG = picture("PNG")
+TEXT = ("notes.txt", b"hello")
+LARGEST_INTEGER = 2**53 - 1
+"""Discord sends none that is larger."""
+
+SEEDREAM = "krea/bytedance/seedream-4"
+ONLY_EDITS = "krea/bytedance/seededit"
+NO_REFERENCE = "krea/bfl/flux-1.1-pro"
+NO_PRICE = "krea/google/nano-banana-2.1"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Case:
+    """`value` for `option` among `others` is answered with every one of `says`."""
+
+    command: str
+    option: str
+    value: Any
+    says: tuple[str, ...]
+    others: dict[str, Any]
+
+    def __str__(self) -> str:
+        return f"{self.command} {self.option}:{str(self.value)[:20]!r}"
+
+
+def bad(command: str, option: str, value: Any, *says: str, **others: Any) -> Case:
+    return Case(command=command, option=option, value=value, says=says, others=others)
+
+
+def filled(stage: Stage, command: str, options: dict[str, Any]) -> dict[str, Any]:
+    """With what the command cannot do without, and people and roles for the words that stand for them."""
+    cast = {
+        "@ada": stage.ada,
+        "@artists": stage.artists,
+        "@robot": stage.guild.add_member(stage.env.create_user("robot", bot=True)),
+    }
+    given = {**NEEDED.get(command, {}), **options}
+    return {name: cast.get(value, value) if isinstance(value, str) else value for name, value in given.items()}
+
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "imagine": {"prompt": "a red fox"},
+    "edit": {"prompt": "make it blue", "image": ("fox.png", PNG)},
+    "quota set": {"member": "@ada"},
+    "quota grant": {"member": "@ada"},
+    "quota role": {"role": "@artists"},
+}
+"""What a command cannot do without."""
+
+A_MODEL = [
+    (
+        "krea/google/nano-banan",
+        ("There is no model `krea/google/nano-banan`", "Did you mean `krea/google/nano-banana`"),
+    ),
+    ("zzzz", ("There is no model `zzzz`", "offered while you type")),
+    ("no`such`model\n", ("There is no model `noˋsuchˋmodel`",)),
+    ("m" * 3_000, ("There is no model `mmm",)),
+    (NO_PRICE, (f"`{NO_PRICE}` cannot be ordered", "its price", "Pick another model")),
+    (TOPAZ, (f"`{TOPAZ}`",)),
+]
+NO_AMOUNT = ["five", "-1", "1,5", "1e3", "12345678", "0.1234567", " ", "x" * 500]
+NO_AMOUNT_SAYS = ("is not an amount", "Give dollars such as `5`, `2.50` or `$0.065`")
+COMMANDS_WITH_AMOUNT = ("quota set", "quota grant", "quota role", "quota default", "quota server")
+
+BAD = [
+    # -- /imagine
+    bad("imagine", "prompt", "", "Nano Banana 2 needs `prompt`"),
+    bad("imagine", "prompt", " \n ", "Nano Banana 2 needs `prompt`", "characters"),
+    bad("imagine", "prompt", "\u200b\u2060", "`prompt`"),
+    bad("imagine", "prompt", "ab", "`prompt` has 2 characters", "Nano Banana 2 takes", "3 characters"),
+    bad("imagine", "prompt", "x" * 1_801, "`prompt` has 1,801 characters", "1 to 1,800", model=FLUX),
+    *(bad("imagine", "model", value, *says) for value, says in A_MODEL),
+    bad("imagine", "model", ONLY_EDITS, f"`{ONLY_EDITS}` does not fit this command", "offered while you type"),
+    bad("imagine", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
+    bad("imagine", "aspect_ratio", "wide", "`aspect_ratio`", "Flux 1 Dev", "21:9", model=FLUX),
+    bad("imagine", "aspect_ratio", "x" * 2_000, "`aspect_ratio`", "16:9"),
+    bad("imagine", "aspect_ratio", "0:0", "`aspect_ratio`", "1:1", model=SEEDREAM),
+    bad("imagine", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
+    bad("imagine", "resolution", "2K", "`resolution` does not fit Krea 2 Large", "1K", model=KREA_LARGE),
+    bad("imagine", "resolution", "1K", "Flux 1 Dev does not take `resolution`", "`seed`", model=FLUX),
+    bad("imagine", "reference", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG or WebP"),
+    bad("imagine", "reference", ("a.png", PNG), "Flux 1.1 Pro does not take `reference`", model=NO_REFERENCE),
+    bad("imagine", "seed", -1, "`seed`", "a whole number from 0", model=FLUX),
+    bad("imagine", "seed", -LARGEST_INTEGER, "`seed`", "a whole number from 0", model=FLUX),
+    bad("imagine", "seed", 2**31, "`seed`", "to 2,147,483,647", model=FLUX),
+    bad("imagine", "seed", LARGEST_INTEGER, "`seed`", "to 2,147,483,647", model=PIXAZO_LARGE),
+    bad("imagine", "seed", 1, "Nano Banana 2 does not take `seed`", "It takes `aspect_ratio`, `resolution`"),
+    bad("imagine", "creativity", "wild", "`creativity`", "raw, low, medium, high", model=KREA_LARGE),
+    bad("imagine", "creativity", "raw", "does not take `creativity`", "It takes"),
+    bad("imagine", "style", "ink", "Nano Banana 2 does not take `style`", "It takes"),
+    bad("imagine", "style", "two words", "`style`", "an id without blanks", model=FLUX),
+    bad("imagine", "style", "x" * 201, "`style`", "at most 200 characters", model=FLUX),
+    bad("imagine", "style", " ", "`style`", "an id without blanks", model=FLUX),
+    bad("imagine", "moodboard", "mine", "`moodboard`", "a UUID such as", model=KREA_LARGE),
+    bad("imagine", "moodboard", MOODBOARD[:-1], "`moodboard`", "a UUID such as", model=KREA_LARGE),
+    bad("imagine", "moodboard", MOODBOARD, "Nano Banana 2 does not take `moodboard`", "It takes"),
+    # -- /edit
+    bad("edit", "prompt", " ", "Nano Banana 2 needs `prompt`"),
+    bad("edit", "image", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG or WebP"),
+    bad("edit", "image", ("a.png", PNG[: len(PNG) // 2]), "`a.png` is damaged or cut short"),
+    bad("edit", "image", ("a.gif", animated("GIF")), "`a.gif`", "Attach a"),
+    bad("edit", "image2", ("a.webp", animated("WEBP")), "`a.webp` is animated", "Attach a still picture"),
+    bad("edit", "image2", ("b.png", PNG), "`image2` does not fit Flux 1 Dev", "at most 1 picture", model=FLUX),
+    bad("edit", "image3", ("a.png", png_of_zeros(12_000, 12_000)), "`a.png` has too many pixels", "megapixels"),
+    bad("edit", "image4", ("a.png", png_of_zeros(1, 1)), "`a.png` is too small"),
+    *(bad("edit", "model", value, *says) for value, says in A_MODEL),
+    bad("edit", "model", PIXAZO_LARGE, f"`{PIXAZO_LARGE}` does not fit this command"),
+    bad("edit", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
+    bad("edit", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
+    bad("edit", "seed", 1, "Nano Banana 2 does not take `seed`", "It takes"),
+    bad("edit", "seed", -1, "`seed`", "a whole number from 0", model=FLUX),
+    # -- looking things up
+    bad("history", "model", "zzzz", "You have no pictures made with `zzzz` here"),
+    bad("models", "model", "zzzz", "There is no model `zzzz`", "offered while you type"),
+    bad("models", "model", "nano-bananna-2", "There is no model", f"Did you mean `{NANO_BANANA_2}`"),
+    # -- money
+    *(bad(command, "amount", amount, *NO_AMOUNT_SAYS) for command in COMMANDS_WITH_AMOUNT for amount in NO_AMOUNT),
+    bad("quota grant", "amount", "0", "more than zero"),
+    bad("quota grant", "amount", "unlimited", "more than zero"),
+    bad("quota set", "member", "@robot", "is a bot", amount="5"),
+    bad("quota grant", "member", "@robot", "is a bot", amount="5"),
+    bad("quota clear", "member", "@ada", "member", "role", role="@artists"),
+    bad("quota clear", "role", "@artists", "had no limit"),
+    # -- settings
+    bad("settings channels", "action", "allow", "`channel`"),
+    bad("settings models", "action", "deny", "`model`"),
+    bad("settings models", "model", "krea/nobody/*", "No model matches `krea/nobody/*`", action="deny"),
+    bad("settings models", "model", "(a+)+*", "No model matches", action="deny"),
+    bad("settings models", "model", "nano-bananna-2", "Did you mean", action="deny"),
+    bad("settings models", "role", "@artists", "`model`", action="deny"),
+    bad("settings default-model", "model", "zzzz", "There is no model `zzzz`"),
+    bad("settings default-model", "model", TOPAZ, "cannot be the default"),
+    bad("settings default-model", "clear", True, "`clear`", model=FLUX),
+    bad("settings age-restricted", "action", "add", "`model`"),
+    bad("settings age-restricted", "model", "pixazo/?", "No model matches `pixazo/?`", action="add"),
+    bad("settings words", "action", "add", "`words`"),
+    bad("settings words", "words", " , ,", "`words`", action="add"),
+    bad("settings words", "words", "fine, *", "`*` cannot go on the list", action="add"),
+    bad("settings words", "words", "x" * 61, "cannot go on the list", action="add"),
+    bad("settings language", "clear", True, "`clear`", language="de"),
+    bad("settings time-zone", "zone", "Mars/Olympus_Mons", "There is no time zone `Mars/Olympus_Mons`"),
+    bad("settings time-zone", "zone", "`../../etc/passwd`", "There is no time zone"),
+    bad("settings show", "model", "zzzz", "There is no model `zzzz`"),
+]
+
+FORGED = [
+    # the right one, as the client believes to send it, and what arrives
+    ("usage", {"period": "this"}, "decade"),
+    ("quota set", {"period": "day", "amount": "5"}, "decade"),
+    ("quota role", {"period": "day", "amount": "5"}, "decade"),
+    ("quota default", {"period": "day", "amount": "5"}, ""),
+    ("quota server", {"period": "day", "amount": "5"}, "x" * 500),
+    ("quota report", {"period": "day"}, "decade"),
+    ("settings channels", {"action": "allow"}, "explode"),
+    ("settings models", {"action": "deny", "model": FLUX}, "explode"),
+    ("settings age-restricted", {"action": "add", "model": FLUX}, "explode"),
+    ("settings words", {"action": "add", "words": "gore"}, "explode"),
+    ("settings language", {"language": "de"}, "xx"),
+]
+
+ALWAYS_RIGHT = {
+    "private": "yes or no, and both are right",
+    "reason": "any text",
+    "imagine count": "Discord takes 1 to 4 and nothing else; whatever arrives is brought within that",
+    "settings log-channel channel": "whatever text channel is picked; whether the bot may post there is tried out",
+    "settings log-channel clear": "yes or no",
+    "settings channels channel": "whatever channel is picked",
+    "settings show channel": "whatever channel is picked",
+    "settings show member": "whoever is picked",
+    "quota show member": "whoever is picked has a limit",
+    "quota role role": "whatever role is picked; one of another server is in test_rows_moderators",
+    "quota block member": "whoever is picked",
+    "quota unblock member": "whoever is picked",
+    "quota reset member": "whoever is picked",
+    "quota audit member": "whoever is picked has a record, if an empty one",
+}
+"""Options, of one command or of all, for which there is nothing wrong to choose."""
+
+
+# -- nothing is left out ------------------------------------------------------------------------------------------
+
+
+def options_of(stage: Stage) -> Iterator[tuple[str, str]]:
+    """Every option of every command, as Discord knows them."""
+    for command in stage.core.bot.tree.walk_commands():
+        if isinstance(command, app_commands.Command):
+            for parameter in command.parameters:
+                yield command.qualified_name, str(parameter.display_name)
+
+
+async def test_every_option_of_every_command_is_in_the_table_or_cannot_be_wrong(stage: Stage) -> None:
+    tried = {(case.command, case.option) for case in BAD}
+    tried |= {(command, next(iter(right))) for command, right, _ in FORGED}
+    known = set(options_of(stage))
+    missing = {
+        f"{command} {option}"
+        for command, option in known - tried
+        if not {option, f"{command} {option}"} & ALWAYS_RIGHT.keys()
+    }
+    assert missing == set()
+    assert tried <= known
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.f50
+@pytest.mark.parametrize("case", BAD, ids=str)
+async def test_bad_input_is_answered_privately_with_what_would_be_right(stage: Stage, case: Case) -> None:
+    who = stage.mo if case.command.startswith(("quota", "settings")) else stage.ada
+    given = filled(stage, case.command, {**case.others, case.option: case.value})
+    card = stage.said(await who.slash(stage.channel, case.command, **given))
+    assert [sentence for sentence in case.says if sentence not in card.text] == [], card.text
+    await assert_it_did_nothing(stage, card)
+
+
+@pytest.mark.parametrize(("command", "right", "arrives"), FORGED, ids=[command for command, _, _ in FORGED])
+async def test_what_only_a_modified_client_can_send_is_refused_too(
+    stage: Stage, forge: Callable[[str, Any], None], command: str, right: dict[str, Any], arrives: str
+) -> None:
+    forge(next(iter(right)), arrives)
+    who = stage.ada if command == "usage" else stage.mo
+    card = stage.said(await who.slash(stage.channel, command, **filled(stage, command, right)))
+    assert card.text == refusals.COMMAND_CHANGED()
+    await assert_it_did_nothing(stage, card)
+
+
+@pytest.mark.parametrize(("arrives", "pictures"), [(0, 1), (-1, 1), (5, 4), (LARGEST_INTEGER, 4)])
+async def test_a_number_of_pictures_that_discord_would_not_let_through_is_brought_within_bounds(
+    stage: Stage, forge: Callable[[str, Any], None], arrives: int, pictures: int
+) -> None:
+    forge("count", arrives)
+    await stage.imagine(model=FLUX, count=2)
+    await stage.quiet()
+    assert len(stage.core.krea.orders) == pictures
+
+
+async def assert_it_did_nothing(stage: Stage, card: Card) -> None:
+    assert card.private
+    assert len(card.text) < 700
+    assert card.text.count("`") % 2 == 0
+    assert card.text != refusals.UNEXPECTED()
+    assert len(stage.env.errors) <= 1  # what a command raised itself has become that sentence
+    assert stage.cards() == []
+    await stage.assert_nothing_reserved()
+    assert stage.core.krea.uploads == []
+    assert await stage.core.store.limits_of(stage.guild.id) == []
+    assert await stage.core.store.audit(stage.guild.id) == []
+    assert await stage.core.store.policy(stage.guild.id) == Policy()
+
+
+@pytest.fixture
+def forge(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
+    """Let the next command arrive with another value than its client's own checks let through."""
+    emit: Callable[[str, dict[str, Any]], Any] = stage.env.backend.emit
+    lies: dict[str, Any] = {}
+
+    def changed(event: str, payload: dict[str, Any]) -> Any:
+        if event == "INTERACTION_CREATE":
+            _lie(payload["data"].get("options", []), lies)
+        return emit(event, payload)
+
+    monkeypatch.setattr(stage.env.backend, "emit", changed)
+    return lies.__setitem__
+
+
+def _lie(options: list[dict[str, Any]], lies: dict[str, Any]) -> None:
+    for option in options:
+        if option["name"] in lies:
+            option["value"] = lies[option["name"]]
+        _lie(option.get("options", []), lies)

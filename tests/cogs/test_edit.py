@@ -1,0 +1,299 @@
+"""/edit and the message menu: pictures that somebody attached, good ones and all the bad ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+import pytest
+
+from bot.domain.errors import StoreError
+from cogs.generate import order_flow
+from cogs.text import refusals, words
+from tests.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
+from tests.discord.stage import Card, Stage
+from tests.picture_samples import (
+    animated,
+    encode,
+    exif_with_location,
+    laden,
+    open_picture,
+    photo,
+    picture,
+    png_of_zeros,
+)
+
+PNG = picture("PNG")
+MENU = "Edit this image"
+
+
+async def test_an_attached_picture_is_uploaded_and_changed(stage: Stage) -> None:
+    card = await stage.edit(image=("fox.png", PNG), prompt="make it blue")
+    assert "costs **$0.08** · $0.92 left" in card.text
+    assert "1 picture given" in card.text
+    await stage.until_says(card, "Completed")
+    (order,) = stage.core.krea.orders
+    assert order.body["prompt"] == "make it blue"
+    assert "https://provider.invalid/uploads/1" in str(order.body)
+    assert open_picture(stage.core.krea.uploads[0]).size == open_picture(PNG).size
+
+
+async def test_up_to_four_pictures_go_along_in_the_order_given(stage: Stage) -> None:
+    sizes = [(40, 30), (50, 30), (60, 30), (70, 30)]
+    files = [(f"{width}.png", encode(photo(width, height), "PNG")) for width, height in sizes]
+    options = dict(zip(("image", "image2", "image3", "image4"), files, strict=True))
+    card = await stage.edit(model="krea/google/nano-banana-pro", **options)
+    await stage.until_says(card, "Completed", "4 pictures given", "$0.15")
+    assert [open_picture(data).size for data in stage.core.krea.uploads] == sizes
+    addresses = [f"https://provider.invalid/uploads/{number}" for number in (1, 2, 3, 4)]
+    assert any(value == addresses for value in stage.core.krea.orders[0].body.values())
+
+
+async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
+    for _ in range(2):
+        await stage.until_says(await stage.edit(image=("fox.png", PNG)), "Completed")
+    assert len(stage.core.krea.uploads) == 1
+    assert len(stage.core.krea.orders) == 2
+
+
+@pytest.mark.f56
+@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, picture_format: str) -> None:
+    await stage.until_says(await stage.edit(image=("any.name", laden(picture_format))), "Completed")
+    (uploaded,) = stage.core.krea.uploads
+    assert b"secret" not in uploaded
+    assert b"GPS" not in uploaded
+
+
+async def test_every_option_of_edit_reaches_the_provider(stage: Stage) -> None:
+    card = await stage.edit(image=("fox.png", PNG), aspect_ratio="16:9", resolution="4K", private=True)
+    assert card.private
+    await stage.until_says(card, "Completed", "$0.16")
+    card = await stage.edit(image=("fox.png", PNG), model=FLUX, seed=9)
+    await stage.until_says(card, "Completed", "seed 9")
+    first, second = (order.body for order in stage.core.krea.orders)
+    assert (first["aspect_ratio"], first["resolution"], second["seed"]) == ("16:9", "4K", 9)
+
+
+BAD = [
+    pytest.param("a.txt", b"not a picture at all", "Attach a PNG, JPEG or WebP file", id="text"),
+    pytest.param("a.png", b"", "Attach a PNG, JPEG or WebP file", id="empty"),
+    pytest.param("a.png", b"<html>" + PNG, "Attach a PNG, JPEG or WebP file", id="html in front"),
+    pytest.param("a.png", PNG[: len(PNG) // 2], "is damaged or cut short", id="cut short"),
+    pytest.param("a.gif", animated("GIF"), "Attach a", id="gif"),
+    pytest.param("a.webp", animated("WEBP"), "is animated", id="animated"),
+    pytest.param("a.bmp", picture("BMP"), "PNG, JPEG or WebP", id="bmp"),
+    pytest.param("a.png", png_of_zeros(12_000, 12_000), "has too many pixels", id="bomb"),
+    pytest.param("a.png", png_of_zeros(1, 1), "is too small", id="one pixel"),
+]
+
+
+@pytest.mark.f54
+@pytest.mark.parametrize(("name", "data", "sentence"), BAD)
+async def test_a_file_that_cannot_be_used_is_refused_by_name(
+    stage: Stage, name: str, data: bytes, sentence: str
+) -> None:
+    card = await stage.edit(image=("fox.png", PNG), image2=(name, data))
+    assert card.private
+    assert card.text.startswith(f"`{name}` ")
+    assert sentence in card.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_a_file_name_cannot_break_out_of_its_sentence(stage: Stage) -> None:
+    card = await stage.edit(image=("` @everyone [x](http://evil.invalid)\n.png", b"no"))
+    assert card.text.startswith("`ˋ @everyone")
+    assert card.text.count("`") == 2
+
+
+@pytest.mark.f54
+async def test_a_file_that_is_too_large_is_refused_before_it_is_fetched(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order_flow, "INPUT_MAX_BYTES", 100)
+    card = await stage.edit(image=("fox.png", PNG))
+    assert "`fox.png` is too large: at most 0 MB." in card.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_a_file_that_discord_does_not_give_out_is_asked_for_again(stage: Stage) -> None:
+    stage.core.server.attachments = lambda url: None
+    card = await stage.edit(image=("fox.png", PNG))
+    assert "`fox.png` could not be fetched from Discord. Please attach it again." in card.text
+    await stage.assert_nothing_reserved()
+
+
+@pytest.mark.f55
+async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage.core.bot.desk, "_cdn_hosts", ("cdn.discordapp.com",))
+    card = await stage.edit(image=("fox.png", PNG))
+    assert "`fox.png` does not come from Discord." in card.text
+    await stage.assert_nothing_reserved()
+
+
+@pytest.mark.f56
+async def test_a_picture_with_a_location_never_goes_to_a_provider_that_fetches_it_itself(stage: Stage) -> None:
+    located = encode(photo(), "JPEG", exif=exif_with_location())
+    card = await stage.imagine(model=PIXAZO_LARGE, reference=("home.jpg", located))
+    assert "`home.jpg` says where it was taken" in card.text
+    assert card.private
+    await stage.assert_nothing_reserved()
+    await stage.until_says(await stage.imagine(model=KREA_LARGE, reference=("home.jpg", located)), "Completed")
+
+
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("krea/ideogram/ideogram-2-turbo", "does not fit this command"),
+        (PIXAZO_LARGE, "does not fit this command"),
+        ("krea/nobody/nothing", "There is no model"),
+        ("krea/bytedance/seededit", "its price"),
+    ],
+)
+async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sentence: str) -> None:
+    card = await stage.edit(image=("fox.png", PNG), model=model)
+    assert sentence in card.text
+    assert card.private
+    await stage.assert_nothing_reserved()
+
+
+async def test_more_pictures_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
+    card = await stage.edit(image=("a.png", PNG), image2=("b.png", picture("JPEG")), model=KREA_LARGE)
+    assert "`image2` does not fit Krea 2 Large. It takes: at most 1 picture." in card.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_when_the_picture_store_is_full_nothing_is_ordered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def full(data: bytes) -> str:
+        raise StoreError("no space left")
+
+    monkeypatch.setattr(stage.core.service.pictures, "put", full)
+    card = await stage.edit(image=("fox.png", PNG))
+    assert card.text == refusals.BOOKS_UNAVAILABLE()
+    await stage.assert_nothing_reserved()
+
+
+# -- the message menu ---------------------------------------------------------------------------------
+
+
+async def menu(stage: Stage, *files: tuple[str, bytes], who: Any = None) -> Any:
+    message = await stage.bob.send(stage.channel, "look", attachments=files)
+    return await (who or stage.ada).context_menu(stage.channel, MENU, message)
+
+
+async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: Stage) -> None:
+    shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
+    assert shown.modal is not None
+    assert shown.modal["title"] == words.EDIT_MODAL_TITLE()
+    assert [label["component"]["custom_id"] for label in shown.modal["components"]] == ["prompt", "uploads"]
+    card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
+    assert not card.private
+    await stage.until_says(card, "Completed", "make it blue")
+    assert len(stage.core.krea.uploads) == 1
+
+
+async def test_of_several_pictures_one_to_four_are_chosen(stage: Stage) -> None:
+    files = [(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70, 80, 90)]
+    shown = await menu(stage, *files)
+    select = shown.modal["components"][1]["component"]
+    assert [option["label"] for option in select["options"]] == [
+        f"{number}. {name}" for number, (name, _) in enumerate(files, start=1)
+    ]
+    assert select["max_values"] == 4
+    chosen = [select["options"][index]["value"] for index in (1, 3)]
+    card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue", "pictures": chosen}))
+    await stage.until_says(card, "Completed", "2 pictures given")
+    assert [open_picture(data).width for data in stage.core.krea.uploads] == [60, 80]
+
+
+async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", encode(photo(50, 40), "PNG")))
+    upload = shown.modal["components"][1]["component"]
+    assert (upload["type"], upload["required"], upload["min_values"], upload["max_values"]) == (19, False, 0, 3)
+    others = [(f"{width}.jpg", encode(photo(width, 40), "JPEG")) for width in (60, 70, 80)]
+    card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "all on one wall", "uploads": others}))
+    await stage.until_says(card, "Completed", "4 pictures given")
+    assert [open_picture(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
+
+
+async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Stage) -> None:
+    shown = await menu(stage, *[(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70)])
+    chosen = [option["value"] for option in shown.modal["components"][1]["component"]["options"]]
+    others = [("a.png", PNG), ("b.png", PNG)]
+    values = {"prompt": "x", "pictures": chosen, "uploads": others}
+    refusal = stage.said(await stage.ada.submit_modal(shown, values))
+    assert refusal.private
+    assert refusal.text == words.EDIT_TOO_MANY(5, most=4)
+    await stage.assert_nothing_reserved()
+
+
+async def test_more_pictures_than_the_cards_model_takes_go_to_the_default_model(stage: Stage) -> None:
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Completed")
+    shown = await stage.press(stage.ada, card, "Edit")
+    second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
+    await stage.until_says(second, "Completed", "Flux 1 Dev", "1 picture given")
+    shown = await stage.press(stage.ada, card, "Edit")
+    third = stage.said(await stage.ada.submit_modal(shown, {"prompt": "together", "uploads": [("a.png", PNG)]}))
+    await stage.until_says(third, "Completed", "Nano Banana 2", "2 pictures given")
+
+
+async def test_an_attached_file_that_is_no_picture_is_named(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", PNG))
+    values = {"prompt": "x", "uploads": [("notes.txt", b"hello")]}
+    refusal = stage.said(await stage.ada.submit_modal(shown, values))
+    assert refusal.private
+    assert "`notes.txt` is not a picture" in refusal.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_of_ones_own_card_with_several_pictures_each_can_be_chosen_by_its_number(stage: Stage) -> None:
+    card = await stage.imagine(count=3)
+    await stage.until_says(card, "Completed", "3 of 3 done")
+    shown = await stage.press(stage.ada, card, "Edit")
+    assert shown.modal is not None
+    select = shown.modal["components"][1]["component"]
+    assert [option["label"] for option in select["options"]] == ["Picture 1", "Picture 2", "Picture 3"]
+    assert [option["default"] for option in select["options"]] == [True, False, False]
+    chosen = [select["options"][2]["value"]]
+    second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night", "pictures": chosen}))
+    await stage.until_says(second, "Completed", "1 picture given")
+
+
+async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) -> None:
+    for files in ([], [("notes.txt", b"hello")]):
+        result = await menu(stage, *files)
+        assert result.modal is None
+        assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE()
+        assert stage.said(result).private
+
+
+async def test_a_picture_that_is_gone_by_the_time_of_the_modal_is_refused(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", PNG))
+    stage.core.server.attachments = lambda url: None
+    refusal = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
+    assert "could not be fetched" in refusal.text
+    assert refusal.private
+    await stage.assert_nothing_reserved()
+
+
+async def test_a_result_can_be_edited_further_from_its_own_card(stage: Stage) -> None:
+    card = await stage.imagine()
+    await stage.until_says(card, "Completed")
+    shown = await stage.ada.context_menu(stage.channel, MENU, stage.cards()[0].message)
+    second: Card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
+    await stage.until_says(second, "Completed", "at night")
+    assert len(stage.cards()) == 2
+
+
+async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(*args: Any, **kwargs: Any) -> None:
+        raise discord.ClientException("a defect")
+
+    shown = await menu(stage, ("fox.png", PNG))
+    monkeypatch.setattr(stage.core.bot.desk, "order", broken)
+    card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
+    assert card.text == refusals.UNEXPECTED()
+    assert len(stage.env.errors) == 1

@@ -1,0 +1,83 @@
+"""What only the operator can mend reaches them in a direct message, once per matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import discord
+import pytest
+
+from bot.domain.errors import ProviderDenied
+from cogs.alerts import operator_alerts
+from tests.discord.line import POSTED, Line, refused
+from tests.discord.stage import Stage
+
+
+@pytest.fixture
+def owner(stage: Stage) -> Any:
+    """The person the application belongs to."""
+    person = stage.env.create_user("olga")
+    application: Any = stage.core.bot.application
+    application.team = None
+    application.owner = discord.Object(person.id)
+    stage.core.bot.operator.set_owner(application)
+    stage.env.backend.get_dm_channel(person.id)
+    return person
+
+
+@pytest.mark.f21
+async def test_a_refused_key_is_told_once_and_never_shown_to_members(stage: Stage, owner: Any) -> None:
+    stage.core.krea.troubles.extend([ProviderDenied("the key `abc` was refused", status=401)] * 2)
+    stage.core.krea.door.clear()  # both orders are on their way before the first is refused
+    cards = [await stage.imagine(), await stage.imagine(stage.bob)]
+    stage.core.krea.door.set()
+    for card in cards:
+        assert "key" not in await stage.until_says(card, "Failed")
+    await stage.quiet()
+    (message,) = stage.cards(owner.dm_channel)
+    assert "Your image bot needs you" in message.text
+    assert "krea takes no jobs (denied): the key ˋabcˋ was refused" in message.text
+
+
+async def test_another_matter_is_told_as_well_and_the_same_one_again_after_an_hour(
+    stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = stage.core.bot.operator
+    for matter in ("disk", "disk", "key"):
+        line.tell(matter, f"the {matter}")
+        await stage.quiet()
+    assert len(stage.cards(owner.dm_channel)) == 2
+    monkeypatch.setattr(operator_alerts, "QUIET_SECONDS", 0.0)
+    line.tell("disk", "the disk")
+    await stage.quiet()
+    assert len(stage.cards(owner.dm_channel)) == 3
+
+
+async def test_the_longest_notice_fits(stage: Stage, owner: Any) -> None:
+    stage.core.bot.operator.tell("long", "word " * 5_000)
+    await stage.quiet()
+    assert len(stage.cards(owner.dm_channel)) == 1
+
+
+async def test_a_team_is_told_through_its_owner(stage: Stage) -> None:
+    person = stage.env.create_user("tea")
+    application: Any = stage.core.bot.application
+    application.team = type("Team", (), {"owner_id": person.id})()
+    stage.core.bot.operator.set_owner(application)
+    stage.core.bot.operator.tell("disk", "the disk is full")
+    await stage.quiet()
+    assert "the disk is full" in stage.cards(person.dm_channel)[0].text
+
+
+async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, owner: Any) -> None:
+    line = Line(stage.core.bot)
+
+    async def closed(method: str, path: str, files: bool) -> None:
+        if path == POSTED:
+            raise refused(403, 50007)
+
+    line.on_call = closed
+    stage.core.bot.operator.tell("disk", "the disk is full")
+    await stage.quiet()
+    assert line.count("POST", POSTED) == 1
+    await stage.until_says(await stage.imagine(), "Completed")

@@ -1,0 +1,207 @@
+"""/privacy: one's own data as a file, and erasing them after a question."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from bot.domain.errors import OutcomeUncertain
+from bot.domain.jobs import Delivery
+from cogs.members import privacy, privacy_page
+from cogs.text import words
+from tests.discord.stage import Card, Stage
+
+
+async def ask(stage: Stage, command: str, who: Any = None) -> Card:
+    return stage.said(await (who or stage.ada).slash(stage.channel, f"privacy {command}"))
+
+
+async def completed(stage: Stage, who: Any = None, **options: Any) -> Card:
+    card = await stage.imagine(who, **options)
+    await stage.until_says(card, "Completed")
+    await stage.quiet()
+    return card
+
+
+# -- export -------------------------------------------------------------------------------------------
+
+
+async def test_f59_the_export_is_a_private_file_with_what_was_asked_and_paid(stage: Stage) -> None:
+    card = await completed(stage, prompt="a red fox")
+    await completed(stage, stage.bob, prompt="a blue whale")
+    answer = await ask(stage, "export")
+    assert answer.private
+    assert "Only you can see this message" in answer.text
+    assert [file["filename"] for file in answer.files] == ["privacy-export.json"]
+    data = json.loads(answer.file())
+    (command,) = data["commands"]
+    assert command["message_link"] == (
+        f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}/{card.message.id}"
+    )
+    assert [(job["prompt"], job["charged_usd"]) for job in command["jobs"]] == [("a red fox", "$0.08")]
+    assert "a blue whale" not in answer.file().decode()
+    token = (await stage.core.store.reply_of_job(command["jobs"][0]["id"])).address.token  # pyright: ignore[reportOptionalMemberAccess]
+    assert token is not None
+    assert token not in answer.file().decode()
+
+
+async def test_a_long_export_is_packed_and_one_that_is_longer_still_is_refused(stage: Stage) -> None:
+    await completed(stage, prompt="fox " * 500)
+    kept = await stage.core.store.kept_about(stage.ada.id)
+    name, data = privacy.export_file(kept, limit_bytes=3_000)
+    assert name == "privacy-export.json.gz"
+    assert len(data) < 3_000
+    assert json.loads(gzip.decompress(data))["commands"] == kept["commands"]
+
+
+async def test_an_export_that_fits_nowhere_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(privacy, "export_file", lambda kept, limit: ("export.json", b"x" * (limit + 1)))
+    assert words.EXPORT_TOO_LARGE() in (await ask(stage, "export")).text
+
+
+# -- delete --------------------------------------------------------------------------------------------
+
+
+async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage: Stage) -> None:
+    card = await completed(stage, prompt="a red fox")
+    others = await completed(stage, stage.bob)
+    question = await ask(stage, "delete")
+    assert question.private
+    assert "1 command, 1 picture, 1 server" in question.text
+    assert list(question.buttons) == [words.ERASE(), words.ERASE_NOT()]
+    spent = (await stage.balance()).spent_usd_micros
+
+    await stage.press(stage.ada, question, words.ERASE())
+
+    assert question.text == words.ERASE_DONE()
+    assert question.buttons == {}
+    assert await stage.jobs(stage.ada) == []
+    assert len(await stage.jobs(stage.bob)) == 1
+    assert (await stage.balance()).spent_usd_micros == spent  # the quota does not start anew
+    assert card.is_there
+    for label in ("Again", "Edit", "Recipe", "Delete"):
+        assert stage.said(await stage.press(stage.ada, card, label)).text == words.JOB_GONE()
+    assert "Recipe" in stage.said(await stage.press(stage.bob, others, "Recipe")).text
+    assert words.HISTORY_EMPTY() in stage.said(await stage.ada.slash(stage.channel, "history")).text
+
+
+async def test_the_files_go_with_the_rest(stage: Stage) -> None:
+    await completed(stage)
+    (job,) = await stage.jobs(stage.ada)
+    sha256 = job.pictures[0].sha256
+    assert await stage.core.service.pictures.get(sha256) is not None
+    await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
+    assert await stage.core.service.pictures.get(sha256) is None
+
+
+async def test_who_keeps_their_data_loses_nothing(stage: Stage) -> None:
+    await completed(stage)
+    question = await ask(stage, "delete")
+    await stage.press(stage.ada, question, words.ERASE_NOT())
+    assert question.text == words.ERASE_KEPT()
+    assert len(await stage.jobs(stage.ada)) == 1
+
+
+async def test_nothing_is_erased_while_a_job_runs_and_the_refusal_says_how_to_go_on(stage: Stage) -> None:
+    question = await ask(stage, "delete")
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until_says(card, "Processing")
+    refusal = await ask(stage, "delete")
+    assert "still under way (1)" in refusal.text
+    assert "press Cancel" in refusal.text
+    assert refusal.buttons == {}
+    await stage.press(stage.ada, question, words.ERASE())  # asked before the job was ordered
+    assert "still under way" in question.text
+    assert len(await stage.jobs(stage.ada)) == 1
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+
+
+async def test_who_waits_for_a_lost_order_is_told_until_when(stage: Stage) -> None:
+    stage.core.krea.troubles.append(OutcomeUncertain("lost"))
+    await stage.until_says(await stage.imagine(), "Checking")
+    job = (await stage.jobs(stage.ada))[0]
+    assert job.deadline_at is not None
+    refusal = await ask(stage, "delete")
+    assert "What says **Checking** cannot be cancelled" in refusal.text
+    assert words.moment(job.deadline_at) in refusal.text
+
+
+async def test_an_old_question_is_not_taken_for_a_yes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    await completed(stage)
+    question = await ask(stage, "delete")
+    monkeypatch.setattr(privacy, "CONFIRM_SECONDS", -1)
+    await stage.press(stage.ada, question, words.ERASE())
+    assert question.text == words.ERASE_STALE()
+    assert len(await stage.jobs(stage.ada)) == 1
+
+
+async def test_a_question_is_still_answered_after_a_restart(stage: Stage) -> None:
+    await completed(stage)
+    question = await ask(stage, "delete")
+    await stage.restart()
+    await stage.press(stage.ada, question, words.ERASE())
+    assert question.text == words.ERASE_DONE()
+
+
+async def test_moderators_read_of_a_former_member_in_the_record_and_the_report(stage: Stage) -> None:
+    await completed(stage)
+    await stage.quota("set", member=stage.ada, amount="5", reason="a fan of foxes")
+    await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
+    record = await stage.quota("audit")
+    assert "set the limit of a former member: not set → $5.00 per day" in record.text
+    assert "foxes" not in record.text
+    assert "a former member" in (await stage.quota("report")).text
+    assert "$5.00" in (await stage.quota("show", member=stage.ada)).text  # what a moderator decided stays
+
+
+async def test_a_prompt_past_its_age_cannot_be_ordered_again_and_is_not_shown(stage: Stage) -> None:
+    card = await completed(stage, prompt="a red fox")
+    await stage.core.store.forget_old(now=datetime.now(UTC) + timedelta(days=31))
+    for label in ("Again", "Recipe"):
+        assert stage.said(await stage.press(stage.ada, card, label)).text == words.PROMPT_ERASED()
+    usage = stage.said(await stage.ada.slash(stage.channel, "usage"))
+    assert "Completed · Nano Banana 2 · $0.08" in usage.text
+    assert "fox" not in usage.text
+
+
+def test_the_question_fits_into_a_button_whatever_the_ids() -> None:
+    custom_id = privacy_page.custom_id("erase", 2**64 - 1, 99_999_999_999)
+    assert len(custom_id) <= 100
+    assert privacy_page.CUSTOM_ID.fullmatch(custom_id)
+
+
+async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await completed(stage)
+    (job,) = await stage.jobs(stage.ada)
+    reply = await stage.core.store.reply(job.reply_id)
+    assert reply is not None
+    assert reply.delivery is Delivery.DELIVERED
+
+    async def broken(sha256: str) -> None:
+        raise privacy.StoreError("disk")
+
+    monkeypatch.setattr(stage.core.service.pictures, "remove", broken)
+    question = await ask(stage, "delete")
+    await stage.press(stage.ada, question, words.ERASE())
+    assert question.text == words.ERASE_DONE()
+    assert job.pictures[0].sha256 not in await stage.core.store.sha256_in_use()
+
+
+async def test_both_commands_work_in_a_direct_message_too(stage: Stage) -> None:
+    await completed(stage, prompt="a red fox")
+    stage.env.backend.get_dm_channel(stage.ada.id)
+    answer = stage.said(await stage.ada.user.slash("privacy export"))
+    assert json.loads(answer.file())["commands"][0]["jobs"][0]["prompt"] == "a red fox"
+    question = stage.said(await stage.ada.user.slash("privacy delete"))
+    custom_id = question.buttons[words.ERASE()]
+    await stage.ada.user.click(question.message, custom_id=custom_id)
+    assert question.text == words.ERASE_DONE()
+    assert await stage.jobs(stage.ada) == []

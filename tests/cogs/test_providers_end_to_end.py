@@ -1,0 +1,140 @@
+"""From the command to the picture through both real providers' protocols, over real HTTP, with the bill compared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from bot.providers.krea import KreaProvider
+from bot.providers.pixazo import PixazoProvider
+from bot.providers.poller import Watcher
+from bot.service.style_reader import StyleReader
+from cogs.text import words
+from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
+from sandbox.provider import SandboxProvider
+from tests.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
+from tests.discord.stage import Stage
+from tests.picture_samples import open_picture, picture
+
+PNG = picture("PNG")
+MOODBOARD = "123E4567-e89b-12d3-a456-426614174000"
+
+
+@pytest.fixture
+async def sandbox(stage: Stage) -> AsyncGenerator[SandboxProvider]:
+    """In place of the fakes, the simulated APIs behind the real providers."""
+    async with SandboxProvider(seconds_scale=0.01) as sandbox, aiohttp.ClientSession() as session:
+        providers = (
+            KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key),
+            PixazoProvider(session, base_url=sandbox.pixazo_base, api_key=sandbox.pixazo_key),
+        )
+        for provider in providers:
+            stage.core.service.add_provider(provider, Watcher(provider, poll_seconds=0.02), max_concurrency=4)
+        yield sandbox
+        await stage.quiet()
+        assert sandbox.violations == []
+
+
+ORDERS = [
+    pytest.param("imagine", {"model": FLUX}, 7_000, id="flux"),
+    pytest.param("imagine", {"model": NANO_BANANA_2, "resolution": "2K"}, 120_000, id="nano banana 2 at 2K"),
+    pytest.param("imagine", {"model": PIXAZO_LARGE}, 60_000, id="pixazo"),
+    pytest.param("edit", {"image": ("fox.png", PNG), "image2": ("b.jpg", picture("JPEG"))}, 80_000, id="edit of two"),
+    pytest.param("imagine", {"model": KREA_LARGE, "reference": ("fox.png", PNG)}, 65_000, id="krea with reference"),
+    pytest.param("imagine", {"model": KREA_LARGE, "moodboard": MOODBOARD}, 70_000, id="krea with moodboard"),
+    pytest.param("imagine", {"model": FLUX, "style": "style-clay"}, 7_000, id="flux with style"),
+]
+
+
+@pytest.mark.parametrize(("command", "options", "price"), ORDERS)
+async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
+    stage: Stage, sandbox: SandboxProvider, command: str, options: dict[str, Any], price: int
+) -> None:
+    card = stage.said(await stage.ada.slash(stage.channel, command, prompt="a lighthouse at night", **options))
+    await stage.until_says(card, "Completed", seconds=20)
+    assert len(stage.cards()) == 1
+    assert min(open_picture(card.file()).size) >= 256
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == price
+    assert len(sandbox.orders) == 1
+
+
+async def test_an_upscale_doubles_the_picture(
+    stage: Stage, sandbox: SandboxProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path))
+    card = await stage.imagine(model=FLUX, aspect_ratio="16:9")
+    await stage.until_says(card, "Completed", seconds=20)
+    width, height = open_picture(card.file()).size
+    larger = stage.said(await stage.press(stage.ada, card, "Upscale · $0.05"))
+    await stage.until_says(larger, "Completed", f"{width * 2} × {height * 2}", seconds=20)
+    assert open_picture(larger.file()).size == (width * 2, height * 2)
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == 57_000
+
+
+async def test_a_moodboard_is_named_by_its_id(stage: Stage, sandbox: SandboxProvider) -> None:
+    card = await stage.imagine(model=KREA_LARGE, moodboard=f" {MOODBOARD} ")
+    await stage.until_says(card, "Completed", seconds=20)
+    assert sandbox.orders[0].body["moodboards"] == [{"id": MOODBOARD.lower(), "strength": 0.23}]
+
+
+@pytest.mark.parametrize("named", ["style-paper-cut", "Paper Cut", " paper-CUT"])
+async def test_a_style_is_named_by_its_id_or_its_title(stage: Stage, sandbox: SandboxProvider, named: str) -> None:
+    provider: Any = stage.core.service._lanes["krea"].provider
+    styles = stage.core.service.styles
+    await StyleReader(styles, provider, stage.core.store, is_open=lambda: True).read()
+    assert len(styles) == len(sandbox.styles)
+    card = await stage.imagine(model=FLUX, style=named)
+    await stage.until_says(card, "Completed", seconds=20)
+    assert sandbox.orders[0].body["styles"] == [{"id": "style-paper-cut", "strength": 1.0}]
+
+
+async def test_a_style_that_only_the_provider_can_judge_is_left_to_it(stage: Stage, sandbox: SandboxProvider) -> None:
+    card = await stage.imagine(model=FLUX, style="nobody-knows")
+    await stage.until_says(card, "Failed", "no such style", "not charged", seconds=20)
+    assert sandbox.bill_usd_micros == 0
+    sandbox.styles.append({"id": "nobody-knows"})
+    card = await stage.imagine(model=FLUX, style="nobody-knows")
+    await stage.until_says(card, "Completed", seconds=20)
+
+
+@pytest.mark.parametrize(
+    ("plan", "sentence"),
+    [
+        (Plan(ending=Ending.FAILED), "Failed"),
+        (Plan(ending=Ending.MODERATED), words.PROMPT_HIDDEN()),
+        (Plan(trouble=Trouble(status=422, body={"error": "not supported"})), "Failed"),
+        (Plan(trouble=Trouble(status=402, body={"error": "Insufficient balance"})), "temporarily unavailable"),
+    ],
+    ids=["failed", "moderated", "refused", "no balance"],
+)
+async def test_what_a_provider_fails_or_refuses_is_not_charged(
+    stage: Stage, sandbox: SandboxProvider, plan: Plan, sentence: str
+) -> None:
+    sandbox.next_order(plan)
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Failed", "not charged", sentence, seconds=20)
+    assert (await stage.balance()).available_usd_micros == 1_000_000
+    assert sandbox.bill_usd_micros == 0
+
+
+async def test_an_order_whose_answer_was_lost_is_found_again_and_paid_once(
+    stage: Stage, sandbox: SandboxProvider
+) -> None:
+    sandbox.next_order(Plan(trouble=LOST_ANSWER))
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Completed", seconds=20)
+    assert len(sandbox.orders) == 1
+    assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == 7_000
+
+
+async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: SandboxProvider) -> None:
+    sandbox.next_order(Plan(ending=Ending.NEVER, words=(("processing", 0.0),)))
+    card = await stage.imagine(model=FLUX)
+    await stage.until_says(card, "Processing", seconds=20)
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    await stage.until_says(card, "Cancelled", "not charged", seconds=20)
+    assert sandbox.bill_usd_micros == 0

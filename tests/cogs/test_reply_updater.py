@@ -1,0 +1,497 @@
+"""The one message of a command: newest state wins, and the picture arrives whatever Discord does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+import stamina
+import time_machine
+from simcord import interactions
+from simcord.results import InteractionResult
+
+from bot.domain.errors import MediaError, StoreError
+from bot.domain.jobs import Delivery, FailureReason, Progress
+from cogs.generate import reply_updater
+from cogs.text import refusals as refusal_words
+from cogs.text import words
+from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
+from tests.discord.stage import Card, Stage
+from tests.picture_samples import encode, exif_with_location, noise, open_picture, photo
+
+
+@pytest.fixture
+def line(stage: Stage) -> Line:
+    return Line(stage.core.bot)
+
+
+@pytest.fixture
+def _hurried() -> Generator[None]:
+    """Pauses between attempts take no time."""
+    with stamina.set_testing(True, attempts=30):
+        yield
+
+
+async def delivery(stage: Stage) -> Delivery:
+    await stage.quiet()
+    job = (await stage.jobs())[0]
+    found = await stage.core.store.reply(job.reply_id)
+    assert found is not None
+    return found.delivery
+
+
+def editors_kept(stage: Stage) -> object:
+    observer: Any = stage.core.service._observer
+    return observer._editors
+
+
+async def waiting(stage: Stage, **options: Any) -> Card:
+    """A command whose job is at the provider and shown so."""
+    stage.core.krea.waits = True
+    stage.core.krea.deadline_seconds = 7_200
+    card = await stage.imagine(**options)
+    await stage.until_says(card, "Processing")
+    await stage.quiet_editors()
+    return card
+
+
+# -- pace -----------------------------------------------------------------------------------------------
+
+
+async def test_status_edits_come_at_most_once_a_second_and_stale_ones_never(
+    stage: Stage, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.4)
+    card = await waiting(stage)
+    seen: list[str] = []
+
+    async def note(method: str, path: str, files: bool) -> None:
+        if path == ORIGINAL:
+            seen.append("picture" if files else "status")
+
+    line.on_call = note
+    for number in range(30):
+        stage.core.krea.goes_on((Progress.PROCESSING, Progress.SAMPLING)[number % 2])
+        await asyncio.sleep(0.02)
+    await stage.until_says(card, "Sampling")
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+    await stage.quiet()
+    assert seen[-1] == "picture"
+    assert seen.count("picture") == 1
+    assert 1 <= seen.count("status") <= 4
+
+
+async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, line: Line) -> None:
+    await waiting(stage)
+    before = len(line.calls)
+    for _ in range(3):
+        job = (await stage.jobs())[0]
+        observer: Any = stage.core.service._observer
+        observer.reply_changed(job.reply_id)
+        await stage.quiet_editors()
+    assert len(line.calls) == before
+
+
+async def test_a_finished_picture_does_not_wait_behind_a_status_edit_that_hangs(stage: Stage, line: Line) -> None:
+    hanging = asyncio.Event()
+
+    async def hold_status(method: str, path: str, files: bool) -> None:
+        if path == ORIGINAL and not files and not hanging.is_set():
+            await hanging.wait()
+
+    line.on_call = hold_status
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until(lambda: line.count("PATCH", ORIGINAL) == 1)
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+    hanging.set()  # the old edit arrives after the picture, and is put right
+    await stage.quiet()
+    assert "Completed" in card.text
+    assert len(card.gallery) == len(card.files) == 1
+    assert line.calls[-1] == ("PATCH", ORIGINAL, False)
+    assert await delivery(stage) is Delivery.DELIVERED
+
+
+async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, line: Line) -> None:
+    async def break_status(method: str, path: str, files: bool) -> None:
+        if path == ORIGINAL and not files:
+            raise refused(500)
+
+    line.on_call = break_status
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until(lambda: line.count("PATCH", ORIGINAL))
+    assert "Queued" in card.text
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+
+
+# -- an unwilling Discord ------------------------------------------------------------------------------
+
+
+PASSING = [refused(500), refused(502), refused(503), refused(429), aiohttp.ServerDisconnectedError(), TimeoutError()]
+
+
+@pytest.mark.f47
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("trouble", PASSING, ids=repr)
+@pytest.mark.f47
+async def test_the_picture_is_offered_until_discord_takes_it(stage: Stage, line: Line, trouble: Exception) -> None:
+    troubles = [trouble] * 4
+
+    async def refuse_at_first(method: str, path: str, files: bool) -> None:
+        if files and troubles:
+            raise troubles.pop()
+
+    line.on_call = refuse_at_first
+    card = await stage.imagine()
+    await stage.until_says(card, "Completed")
+    assert len(card.files) == 1
+    assert len(stage.cards()) == 1
+    assert await delivery(stage) is Delivery.DELIVERED
+    assert len(stage.core.krea.orders) == 1
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_what_discord_does_not_take_for_a_day_is_given_up_and_stays_paid(stage: Stage, line: Line) -> None:
+    async def refuse(method: str, path: str, files: bool) -> None:
+        if files:
+            raise refused(503)
+
+    line.on_call = refuse
+    await stage.imagine()
+    await stage.until(lambda: sum(call[2] for call in line.calls) == 30)
+    assert await delivery(stage) is Delivery.IMPOSSIBLE
+    assert (await stage.balance()).spent_usd_micros == 80_000
+    assert await stage.core.store.sha256_in_use()
+
+
+@pytest.mark.f46
+async def test_a_message_that_was_deleted_is_not_posted_again(stage: Stage, line: Line) -> None:
+    card = await waiting(stage)
+    stage.env.backend.delete_message(stage.channel.id, card.message.id)
+    stage.core.krea.finishes()
+    assert await delivery(stage) is Delivery.IMPOSSIBLE
+    assert stage.cards() == []
+    assert line.count("POST", POSTED) == 0
+    assert (await stage.balance()).spent_usd_micros == 80_000
+
+
+async def test_a_prompt_that_automod_blocks_is_left_out_and_the_picture_shown(stage: Stage, line: Line) -> None:
+    card = await waiting(stage, prompt="a naughty fox")
+    blocked = [refused(400, 200000)]
+
+    async def block_once(method: str, path: str, files: bool) -> None:
+        if files and blocked:
+            raise blocked.pop()
+
+    line.on_call = block_once
+    stage.core.krea.finishes()
+    text = await stage.until_says(card, "Completed", words.PROMPT_HIDDEN())
+    assert "naughty" not in text
+    assert len(card.files) == 1
+
+
+async def test_what_automod_blocks_in_any_form_is_given_up(stage: Stage, line: Line) -> None:
+    await waiting(stage)
+
+    async def block(method: str, path: str, files: bool) -> None:
+        if files:
+            raise refused(400, 200000)
+
+    line.on_call = block
+    stage.core.krea.finishes()
+    assert await delivery(stage) is Delivery.IMPOSSIBLE
+    assert sum(call[2] for call in line.calls) == 2
+
+
+# -- size -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.f48
+async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the_original(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = interactions.base_payload
+
+    def with_a_low_limit(*args: Any, **more: Any) -> Any:
+        record, payload = build(*args, **more)
+        return record, payload | {"attachment_size_limit": 100_000}
+
+    monkeypatch.setattr(interactions, "base_payload", with_a_low_limit)
+    card = await waiting(stage)
+    original = encode(noise(400, 300), "PNG")
+    assert len(original) > 300_000
+    url = stage.core.server.keep("large.png", original)
+    stage.core.krea.finishes(url)
+    text = await stage.until_says(card, "Completed", "Shown smaller than it was made")
+    assert f"[{words.ORIGINAL()}]({url})" in text
+    assert len(card.file()) <= 100_000
+    assert card.files[0]["filename"].endswith((".webp", ".jpg"))
+
+
+async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage: Stage) -> None:
+    card = await waiting(stage)
+    lying = encode(photo(96, 64), "JPEG", exif=exif_with_location(orientation=6))
+    stage.core.krea.finishes(stage.core.server.keep("lying.jpg", lying))
+    text = await stage.until_says(card, "Completed")
+    assert open_picture(card.file()).size == (64, 96)
+    assert "smaller" not in text
+    assert "lying.jpg" not in text, "there it still says where it was taken"
+
+
+@pytest.mark.f48
+async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_fits(stage: Stage, line: Line) -> None:
+    card = await waiting(stage)
+    refusals = [refused(413), refused(400, 40005)]
+
+    async def refuse_twice(method: str, path: str, files: bool) -> None:
+        if files and refusals:
+            raise refusals.pop()
+
+    line.on_call = refuse_twice
+    original = encode(noise(500, 400), "PNG")
+    stage.core.krea.finishes(stage.core.server.keep("large.png", original))
+    await stage.until_says(card, "Completed", "Shown smaller")
+    assert len(card.file()) <= len(original) // 4
+    assert open_picture(card.file()).size[0] <= 500
+
+
+async def test_a_discord_that_finds_everything_too_large_is_not_asked_for_ever(stage: Stage, line: Line) -> None:
+    await waiting(stage)
+
+    async def refuse(method: str, path: str, files: bool) -> None:
+        if files:
+            raise refused(413)
+
+    line.on_call = refuse
+    stage.core.krea.finishes(stage.core.server.keep("large.png", encode(noise(500, 400), "PNG")))
+    assert await delivery(stage) is Delivery.IMPOSSIBLE
+    assert 2 <= sum(call[2] for call in line.calls) <= 6
+
+
+async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(sha256: str) -> None:
+        return None
+
+    monkeypatch.setattr(stage.core.service.pictures, "get", nothing)
+    card = await stage.imagine()
+    await stage.until_says(card, "Completed")
+    assert card.gallery == card.files == []
+
+
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("trouble", [StoreError("the disk"), MediaError("no worker", transient=True)])
+async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: Exception
+) -> None:
+    pictures, refused = stage.core.service.pictures, list[str]()
+    get = pictures.get
+
+    async def slowly(sha256: str) -> bytes | None:
+        if len(refused) < 3:
+            refused.append(sha256)
+            raise trouble
+        return await get(sha256)
+
+    monkeypatch.setattr(pictures, "get", slowly)
+    card = await stage.imagine()
+    await stage.until_says(card, "Completed")
+    assert len(card.gallery) == 1
+    assert await delivery(stage) is Delivery.DELIVERED
+    assert not editors_kept(stage)
+
+
+async def test_an_editor_that_met_a_defect_is_not_kept(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(reply_id: str) -> None:
+        raise KeyError(reply_id)
+
+    monkeypatch.setattr(stage.core.service, "view", broken)
+    await stage.imagine()
+    await stage.quiet()
+    assert not editors_kept(stage)
+
+
+# -- when the token has died --------------------------------------------------------------------------------
+
+
+@pytest.mark.f45
+async def test_after_thirteen_minutes_the_message_is_edited_as_the_bot(stage: Stage, line: Line) -> None:
+    card = await waiting(stage)
+    before = line.count("PATCH", ORIGINAL)
+    with time_machine.travel(stage.env.now() + timedelta(minutes=14)):
+        stage.core.krea.goes_on(Progress.SAMPLING)
+        await stage.until_says(card, "Sampling")
+        stage.core.krea.finishes()
+        await stage.until_says(card, "Completed")
+        assert await delivery(stage) is Delivery.DELIVERED
+    assert line.count("PATCH", ORIGINAL) == before
+    assert line.count("PATCH", IN_CHANNEL) == 2
+    assert len(card.files) == 1
+    assert len(stage.cards()) == 1
+
+
+@pytest.mark.f45
+async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_bot(stage: Stage, line: Line) -> None:
+    card = await waiting(stage)
+    stage.env.backend.clock.elapsed += 16 * 60  # Discord's clock, not ours
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+    assert await delivery(stage) is Delivery.DELIVERED
+    assert line.count("PATCH", IN_CHANNEL) == 1
+    assert len(stage.cards()) == 1
+
+
+@pytest.mark.f45
+async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died(stage: Stage, line: Line) -> None:
+    card = await waiting(stage, private=True)
+    with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
+        stage.core.krea.goes_on(Progress.SAMPLING)
+        stage.core.krea.finishes()
+        assert await delivery(stage) is Delivery.DELIVERED
+        (message,) = stage.cards(stage.ada.user.dm_channel)
+    assert f"{stage.ada.mention} your picture is ready." in message.text
+    assert "Completed" in message.text
+    assert len(message.files) == 1
+    assert stage.cards() == []
+    assert line.count("PATCH", IN_CHANNEL) == 0
+    assert "Processing" in card.text
+    (body,) = [body for path, body in stage.outgoing() if path.startswith("/channels/")]
+    assert body["allowed_mentions"]["users"] == [stage.ada.id]
+
+
+@pytest.mark.f46
+@pytest.mark.parametrize("code", [50001, 50013])
+async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_its_owner(
+    stage: Stage, line: Line, code: int
+) -> None:
+    await waiting(stage)
+
+    async def locked_out(method: str, path: str, files: bool) -> None:
+        if path == IN_CHANNEL:
+            raise refused(403, code)
+
+    line.on_call = locked_out
+    with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
+        stage.core.krea.finishes()
+        assert await delivery(stage) is Delivery.DELIVERED
+        (message,) = stage.cards(stage.ada.user.dm_channel)
+    assert len(message.files) == 1
+
+
+async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stage: Stage) -> None:
+    await waiting(stage, private=True, prompt="a red fox")
+    with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
+        stage.core.krea.finishes()
+        await stage.quiet()
+        (message,) = stage.cards(stage.ada.user.dm_channel)
+
+        async def press(label: str) -> InteractionResult:
+            custom_id = next(value for name, value in message.buttons.items() if name.startswith(label))
+            return await stage.ada.user.click(message.message, custom_id=custom_id)
+
+        assert "/imagine prompt: a red fox" in stage.said(await press("Recipe")).text
+        for label in ("Again", "Edit"):  # what is ordered is ordered in a server
+            assert stage.said(await press(label)).text == refusal_words.SERVER_ONLY()
+        assert (await press("Delete")).acknowledged
+        assert not message.is_there
+
+
+@pytest.mark.f46
+async def test_somebody_who_takes_no_direct_messages_loses_nothing_but_the_message(stage: Stage, line: Line) -> None:
+    await waiting(stage, private=True)
+
+    async def closed(method: str, path: str, files: bool) -> None:
+        if path == POSTED:
+            raise refused(403, 50007)
+
+    line.on_call = closed
+    with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
+        stage.core.krea.finishes()
+        assert await delivery(stage) is Delivery.IMPOSSIBLE
+    assert await stage.core.store.sha256_in_use()
+
+
+# -- restarts -----------------------------------------------------------------------------------------------
+
+
+async def test_a_picture_that_was_not_shown_before_the_restart_is_shown_after_it(stage: Stage, line: Line) -> None:
+    async def dead(method: str, path: str, files: bool) -> None:
+        if files:
+            await asyncio.Event().wait()
+
+    before, line.on_call = line.on_call, dead
+    card = await stage.imagine()
+    await stage.until(lambda: any(call[2] for call in line.calls))
+    line.on_call = before
+    await stage.restart()
+    await stage.until_says(card, "Completed")
+    assert len(card.files) == 1
+    assert len(stage.cards()) == 1
+    assert len(stage.core.krea.orders) == 1
+
+
+@pytest.mark.parametrize("minutes", [0, 14])
+async def test_a_card_that_discord_showed_before_a_crash_is_found_again_and_its_job_goes_on(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, minutes: int
+) -> None:
+    async def crash(*args: Any, **more: Any) -> None:
+        return
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.core.service, "accept", crash)
+        await stage.channel_chatter(3)
+        card = await stage.imagine()
+    with time_machine.travel(stage.env.now() + timedelta(minutes=minutes)):
+        await stage.restart()
+        await stage.until_says(card, "Completed")
+    assert len(stage.cards()) == 1
+    assert (await stage.balance()).spent_usd_micros == 80_000
+
+
+@pytest.mark.f44
+@pytest.mark.parametrize(("minutes", "private"), [(0, False), (14, False), (14, True)])
+async def test_a_card_that_discord_never_showed_before_a_crash_is_given_up_and_costs_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, minutes: int, private: bool
+) -> None:
+    async def crash(*args: Any, **more: Any) -> None:
+        return
+
+    stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.core.service, "abandon", crash)
+        await stage.ada.slash(stage.channel, "imagine", prompt="a red fox", private=private)
+    assert (await stage.balance()).set_aside_usd_micros == 80_000
+    with time_machine.travel(stage.env.now() + timedelta(minutes=minutes)):
+        await stage.restart()
+        await stage.quiet()
+    (job,) = await stage.jobs()
+    assert job.failure is not None
+    assert job.failure.reason is FailureReason.NOT_SHOWN
+    assert stage.core.krea.orders == []
+    assert stage.cards() == []
+    assert (await stage.balance()).available_usd_micros == 1_000_000
+
+
+@pytest.mark.usefixtures("_hurried")
+async def test_while_discord_cannot_be_asked_a_card_is_neither_given_up_nor_bought(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crash(*args: Any, **more: Any) -> None:
+        return
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.core.service, "accept", crash)
+        card = await stage.imagine()
+    stage.env.inject_error("GET", "/webhooks/*/messages/@original", status=503, times=5)
+    await stage.restart()
+    await stage.until_says(card, "Completed")
+    assert len(stage.core.krea.orders) == 1

@@ -1,0 +1,409 @@
+"""The languages: nothing is missing, nothing is lost on the way, and everything fits where Discord shows it.
+
+For one language alone: `pytest tests/test_languages.py -k '[de]'`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from gettext import GNUTranslations
+from pathlib import Path
+from typing import Any
+
+import languages
+import pytest
+from discord import Locale
+from phrases import Entry, Key, entries
+from wording import complaints, filled, names
+
+from bot.media.image_pool import ImageWorkshop
+from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
+from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, speaking
+from sandbox.discord.rules import ApiError, check_command
+from tests.discord.core import opened_core
+
+TAGS = [tag for tag in LANGUAGES if tag != ENGLISH]
+SAID = {entry.key: entry for entry in entries()}
+"""Everything the source says."""
+
+SUBCOMMAND, GROUP, MESSAGE_MENU = 1, 2, 3
+LOCALES = {"de": ["de"], "fr": ["fr"], "es": ["es-ES", "es-419"], "pt": ["pt-BR"], "ja": ["ja"]}
+"""Who reads which of our languages."""
+
+every_language = pytest.mark.parametrize("tag", TAGS)
+
+
+def shown(found: dict[str, list[str]]) -> str:
+    """For a failure that can be read."""
+    return "".join(f"\n{text!r}: {'; '.join(wrong)}" for text, wrong in found.items())
+
+
+def forms(tag: str) -> dict[Key, list[str]]:
+    return {key: languages.forms(message) for key, message in languages.read(tag).items()}
+
+
+# -- completeness ------------------------------------------------------------------------------------------------
+
+
+@every_language
+def test_no_phrase_is_missing(tag: str) -> None:
+    translated = forms(tag)
+    assert [entry.text for key, entry in SAID.items() if not translated.get(key)] == []
+
+
+@every_language
+def test_nothing_is_translated_that_nobody_says(tag: str) -> None:
+    assert [text for context, text in languages.read(tag).keys() - SAID.keys()] == []
+
+
+@every_language
+def test_every_form_of_a_number_is_there(tag: str) -> None:
+    with (FOLDER / f"{tag}.po").open("rb") as file:
+        count = languages.read_po(file).num_plurals
+    assert count == (1 if tag == "ja" else 2)
+    found = {key: said for key, said in forms(tag).items() if isinstance(key[1], tuple)}
+    assert [key for key, said in found.items() if said and len(said) != count] == []
+
+
+@pytest.mark.parametrize(
+    ("tag", "one"), [("de", [1]), ("fr", [0, 1]), ("es", [1]), ("pt", [0, 1]), ("ja", [0, 1, 2, 5, 1_000_000])]
+)
+def test_numbers_take_the_form_of_the_language(tag: str, one: list[int]) -> None:
+    words = catalogue(tag)
+    assert isinstance(words, GNUTranslations)
+    assert [count for count in (0, 1, 2, 5, 1_000_000) if words.plural(count) == 0] == one  # type: ignore[attr-defined]
+
+
+# -- faithfulness ------------------------------------------------------------------------------------------------
+
+
+@every_language
+def test_facts_code_links_commands_emoji_and_lengths_are_right(tag: str) -> None:
+    translated = languages.read(tag)
+    options = languages.option_names(translated)
+    found = {
+        str(key[1]): complaints(entry, said, options)
+        for key, entry in SAID.items()
+        if (said := languages.forms(translated.get(key)))
+    }
+    wrong = {text: wrong for text, wrong in found.items() if wrong}
+    assert not wrong, shown(wrong)
+
+
+def test_the_english_fits_as_well() -> None:
+    tight = [entry for entry in SAID.values() if entry.limit is not None]
+    assert tight
+    for entry in tight:
+        assert len(filled(entry.text)) <= (entry.limit or 0), (
+            f"{entry.text!r} does not fit, or needs FACTS in wording.py"
+        )
+
+
+def test_every_fact_of_a_phrase_has_a_name() -> None:
+    named = {entry.text: names(entry.text) for entry in SAID.values()}
+    unnamed = [
+        text for text, facts in named.items() if not all(fact.partition(":")[0].isidentifier() for fact in facts)
+    ]
+    assert unnamed == []
+
+
+def an_entry(text: str, **more: Any) -> Entry:
+    return Entry(text=text, **more)
+
+
+@pytest.mark.parametrize(
+    ("entry", "said", "wrong"),
+    [
+        (an_entry("{count} of {total} done"), ["{count} fertig"], "has {count} where the English has {count}, {total}"),
+        (an_entry("Queued"), ["Wartet {place}"], "has {place} where the English has no facts"),
+        (an_entry("Queued"), ["Wartet {place"], "has {a brace that is not closed} where the English has no facts"),
+        (an_entry("{amount:,}"), ["{amount}"], "has {amount} where the English has {amount:,}"),
+        (an_entry("Use `/edit`."), ["Nimm `/bearbeiten`."], "lacks `/edit`"),
+        (an_entry("Use `/edit`."), ["Nimm `/edit` oder `/imagine`."], "has `/imagine`, which the English has not"),
+        (an_entry("Use /edit."), ["Nimm /bearbeiten."], "lacks /edit"),
+        (an_entry("See [them]({url})"), ["Siehe [sie]( {url})"], "lacks ]({url})"),
+        (an_entry("✅ allowed"), ["erlaubt"], "lacks ✅"),
+        (an_entry("**Now** or never"), ["Jetzt oder nie"], "lacks **"),
+        (an_entry("-# Small\n-# print"), ["-# Klein\ngedruckt"], "has lines that begin with ['-# ', ''], not"),
+        (an_entry("Cancel", limit=6), ["Abbrechen"], "is 9 characters long; 6 fit"),
+        (an_entry("Again · {amount}", limit=25), ["Noch mal · {amount}"], "is 28 characters long; 25 fit"),
+        (an_entry("Name the `channel`."), ["Nenne den `channel`."], "lacks `kanal`"),
+        (an_entry("`/models model:` helps"), ["`/models model:` hilft"], "lacks `/models modell:`"),
+        (an_entry("count", context=OPTION), ["wie viele"], "is no name for an option"),
+        (an_entry("count", context=OPTION), ["Anzahl"], "is no name for an option"),
+        (an_entry("{count} job", plural="{count} jobs"), ["ein Auftrag", "{count} Aufträge"], "has no facts where"),
+        (an_entry("{count} job", plural="{count} jobs"), ["{count} Auftrag", ""], "is empty"),
+        (an_entry("Pictures are made in every channel"), ["Pictures are made in every channel"], "is still English"),
+        (an_entry("Cancelled"), [" Abgebrochen"], "begins or ends with a blank"),
+        (an_entry("Style"), ["Schlu\u0308ssel"], "has letters put together from parts"),
+    ],
+)
+def test_a_translation_that_loses_something_is_refused(entry: Entry, said: list[str], wrong: str) -> None:
+    found = complaints(entry, said, {"channel": "kanal", "model": "modell"})
+    assert any(complaint.startswith(wrong) for complaint in found), found
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (an_entry("{done} of {total}"), ["{total} のうち {done}"]),
+        (an_entry("Name the `channel` with `/settings channels`."), ["`/settings channels`: nenne den `kanal`."]),
+        (an_entry("A picture", plural="{count} pictures"), ["Ein Bild", "{count} Bilder"]),
+        (an_entry("A picture", plural="{count} pictures"), ["画像{count}枚"]),
+        (an_entry("aspect_ratio", context=OPTION), ["seitenverhältnis"]),
+        (an_entry("seed", context=OPTION), ["シード"]),
+        (an_entry("Audio · Video"), ["Audio · Video"]),
+    ],
+)
+def test_a_translation_may_say_it_its_own_way(entry: Entry, said: list[str]) -> None:
+    assert complaints(entry, said, {"channel": "kanal"}) == []
+
+
+# -- what translators work with --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Catalogues of a small bot, in which nothing is translated yet."""
+    said = [
+        an_entry("Queued", files=("cogs/text/words.py",)),
+        an_entry("{count} picture", plural="{count} pictures", files=("cogs/text/words.py",)),
+        an_entry("Name the `model`.", options=("model",), files=("cogs/text/words.py",)),
+        an_entry("model", context=OPTION, limit=32, files=("cogs/generate/imagine.py",)),
+    ]
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
+    monkeypatch.setattr(languages, "TEMPLATE", tmp_path / "words.pot")
+    monkeypatch.setattr(languages, "entries", lambda: said)
+    languages.renew()
+    return tmp_path
+
+
+def filled_in(folder: Path, *msgstr: Any) -> Path:
+    """The work that `missing` gave, with this done."""
+    file = folder / "work.json"
+    work = json.loads(file.read_text())
+    file.write_text(json.dumps([item | {"msgstr": string} for item, string in zip(work, msgstr, strict=True)]))
+    return file
+
+
+def given_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    capsys.readouterr()
+    assert languages.missing("de") == 0
+    out = capsys.readouterr().out
+    (folder / "work.json").write_text(out)
+    return json.loads(out)
+
+
+def test_a_translator_is_given_what_is_missing_and_gives_it_back(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work = given_work(folder, capsys)
+    assert work[1]["msgstr"] == ["", ""]
+    assert work[2]["comment"] == "`model` is an option: call it as you translate its name"
+    assert work[3] == {
+        "msgctxt": "option",
+        "msgid": "model",
+        "plural": None,
+        "limit": 32,
+        "comment": "At most 32 characters",
+        "msgstr": "",
+    }
+    file = filled_in(folder, "Wartet", ["{count} Bild", "{count} Bilder"], "Nenne das `modell`.", "modell")
+    assert languages.fill("de", file) == 0
+    assert given_work(folder, capsys) == []
+    words = GNUTranslations(io.BytesIO((folder / "de.mo").read_bytes()))
+    assert words.gettext("Queued") == "Wartet"
+    assert words.ngettext("{count} picture", "{count} pictures", 2) == "{count} Bilder"
+    assert words.pgettext(OPTION, "model") == "modell"
+
+
+def test_what_is_wrong_is_left_out_with_a_reason_and_the_rest_is_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given_work(folder, capsys)
+    file = filled_in(folder, "Wartet", ["{count} Bilder"], "Nenne das `model`.", "modell")
+    assert languages.fill("de", file) == 1
+    out = capsys.readouterr().out
+    assert "needs a list of texts, one for each of 2 plural forms" in out
+    assert "lacks `modell`" in out
+    assert "de: 2 taken in, 2 refused" in out
+    assert [item["msgid"] for item in given_work(folder, capsys)] == ["{count} picture", "Name the `model`."]
+
+
+def test_what_changed_in_the_source_is_missing_again_and_nothing_is_guessed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given_work(folder, capsys)
+    languages.fill("de", filled_in(folder, "Wartet", ["{count} Bild", "{count} Bilder"], "", "modell"))
+    said = [
+        an_entry("Queued up"),
+        an_entry("{count} picture", plural="{count} images"),
+        an_entry("model", context=OPTION),
+    ]
+    monkeypatch.setattr(languages, "entries", lambda: said)
+    languages.renew()
+    assert {key: languages.forms(message) for key, message in languages.read("de").items()} == {
+        (None, "Queued up"): [],
+        (None, ("{count} picture", "{count} images")): [],
+        (OPTION, "model"): ["modell"],
+    }
+
+
+def test_what_somebody_marked_as_unsure_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / "de.po"
+    text = path.read_text().replace('msgid "Queued"\nmsgstr ""', '#, fuzzy\nmsgid "Queued"\nmsgstr "Wartet"')
+    path.write_text(text)
+    languages.renew()
+    assert given_work(folder, capsys)[0]["msgid"] == "Queued"
+    assert "#, fuzzy" in path.read_text(), "what somebody wrote is not thrown away"
+
+
+# -- the files ------------------------------------------------------------------------------------------------
+
+
+def test_the_template_is_what_the_source_says() -> None:
+    assert languages.TEMPLATE.read_bytes() == languages.written(languages.template(SAID.values())), "make languages"
+
+
+@every_language
+def test_the_catalogue_is_what_is_written_and_compiled(tag: str) -> None:
+    made = languages.merged(tag, SAID.values(), languages.read(tag))
+    assert (FOLDER / f"{tag}.po").read_bytes() == languages.written(made), "make languages"
+    assert (FOLDER / f"{tag}.mo").read_bytes() == languages.compiled(made), "make languages"
+
+
+# -- commands ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
+    """All commands of the real bot, as Discord gets them."""
+    workshop = ImageWorkshop()
+    async with opened_core(tmp_path, workshop, places=1) as core:
+        tree = core.bot.tree
+        await core.bot._add_commands()
+        yield [await command.get_translated_payload(tree, CommandTranslator()) for command in tree.get_commands()]
+    await workshop.close()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """One text of a command: where it is, the English, and what people with other locales see."""
+
+    where: str
+    context: str | None
+    english: str
+    localized: dict[str, str]
+
+
+def texts(command: dict[str, Any], where: str = "") -> Iterator[Shown]:
+    """Everything of a command that people read."""
+    kind = command.get("type", 1)
+    context = (OPTION if kind > GROUP else None) if where else MENU if kind == MESSAGE_MENU else None
+    where = f"{where} {command['name']}".strip()
+
+    def text(item: dict[str, Any], field: str, context: str | None) -> Shown:
+        localized = item.get(f"{field}_localizations") or {}
+        return Shown(where=where, context=context, english=item[field], localized=localized)
+
+    if context is not None:
+        yield text(command, "name", context)
+    else:
+        assert not command["name_localizations"], f"/{where} is called the same in every language"
+    if command.get("description"):
+        yield text(command, "description", None)
+    for choice in command.get("choices", ()):
+        yield text(choice, "name", CHOICE)
+    for option in command.get("options", ()):
+        yield from texts(option, where)
+
+
+async def test_every_text_of_a_command_can_be_translated(registered: list[dict[str, Any]]) -> None:
+    found = [text for command in registered for text in texts(command)]
+    assert {text.context for text in found} == {None, OPTION, CHOICE, MENU}
+    assert [text for text in found if (text.context, text.english) not in SAID] == []
+
+
+@every_language
+async def test_commands_are_described_in_the_readers_language(registered: list[dict[str, Any]], tag: str) -> None:
+    translated = forms(tag)
+    for text in (text for command in registered for text in texts(command)):
+        said = translated.get((text.context, text.english)) or [text.english]
+        seen = {text.localized.get(locale, text.english) for locale in LOCALES[tag]}
+        assert seen == set(said), text
+
+
+async def test_who_speaks_none_of_our_languages_reads_english(registered: list[dict[str, Any]]) -> None:
+    found = {locale for command in registered for text in texts(command) for locale in text.localized}
+    assert found <= {locale for locales in LOCALES.values() for locale in locales}
+
+
+@every_language
+async def test_no_two_options_of_a_command_have_the_same_name(registered: list[dict[str, Any]], tag: str) -> None:
+    for command in registered:
+        for part in (command, *command.get("options", ())):
+            options = [option for option in part.get("options", ()) if option["type"] > SUBCOMMAND]
+            names_localized = [option.get("name_localizations", {}) for option in options]
+            called = Counter(
+                localized.get(LOCALES[tag][0], option["name"])
+                for option, localized in zip(options, names_localized, strict=True)
+            )
+            assert all(count == 1 for count in called.values()), (command["name"], part["name"], called)
+
+
+async def test_discord_takes_the_commands_in_all_languages(registered: list[dict[str, Any]]) -> None:
+    for command in registered:
+        check_command(command)
+
+
+def a_command(**more: Any) -> dict[str, Any]:
+    options = [
+        {"type": 3, "name": "prompt", "description": "What", "name_localizations": {"de": "text"}},
+        {"type": 3, "name": "style", "description": "How"},
+    ]
+    return {"name": "imagine", "description": "Make a picture", "options": options, **more}
+
+
+@pytest.mark.parametrize(
+    "localized",
+    [
+        {"description_localizations": {"de": "x" * 101}},
+        {"description_localizations": {"de": ""}},
+        {"description_localizations": {"de-DE": "Mach ein Bild"}},
+        {"name_localizations": {"de": "Bild machen"}},
+        {"options": [{"type": 3, "name": "p", "description": "W", "name_localizations": {"ja": "プロンプト・二"}}]},
+        {"options": [*a_command()["options"], {"type": 3, "name": "text", "description": "W"}]},
+        {"options": [{"type": 3, "name": "p", "description": "W", "description_localizations": {"fr": "x" * 101}}]},
+        {
+            "options": [
+                {"type": 3, "name": f"p{n}", "description": "W", "description_localizations": {"fr": "x" * 100},
+                 "choices": [{"name": "W", "value": f"{m}", "name_localizations": {"fr": "x" * 100}} for m in range(9)]}
+                for n in range(8)
+            ]
+        },
+        {"type": 3, "name": "Edit this image", "name_localizations": {"fr": "x" * 33}},
+    ],
+)  # fmt: skip
+def test_the_local_discord_refuses_what_discord_would_refuse(localized: dict[str, Any]) -> None:
+    check_command(a_command())
+    with pytest.raises(ApiError):
+        check_command(a_command(**localized))
+
+
+# -- saying it --------------------------------------------------------------------------------------------------
+
+
+@every_language
+def test_help_describes_commands_as_the_menu_of_commands_does(tag: str) -> None:
+    said = languages.forms(languages.read(tag).get((None, "Make a picture from text")))
+    with speaking(tag):
+        assert [described("Make a picture from text")] == (said or ["Make a picture from text"])
+
+
+def test_whoever_has_a_locale_of_ours_is_spoken_to_in_it() -> None:
+    found = {tag: {locale.value for locale in Locale if language_for(locale.value) == tag} for tag in TAGS}
+    assert found == {tag: set(locales) for tag, locales in LOCALES.items()}

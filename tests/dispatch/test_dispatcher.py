@@ -1,0 +1,393 @@
+"""A lane: limited places in fair order, a pause when the provider asks for one, closed while it cannot be used."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from bot.dispatch.dispatcher import (
+    FAULTS_BEFORE_CLOSING,
+    FIRST_PROBE_SECONDS,
+    LONGEST_HOLD_SECONDS,
+    LONGEST_OUTAGE_SECONDS,
+    SLOWEST_PROBE_SECONDS,
+    Closed,
+    Lane,
+)
+from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderUnavailable
+from bot.domain.jobs import Job
+from bot.domain.quota import Member
+from bot.providers.poller import Watcher
+from bot.runtime.interactive_priority import Rush
+from bot.runtime.supervisor import Supervisor
+from tests.store_samples import ADA, a_command
+from tests.test_watcher import ScriptedProvider, in_no_time
+
+LOST = OutcomeUncertain("no answer")
+REFUSED = ProviderDenied("krea: 402", status=402)
+
+
+class ProbedProvider(ScriptedProvider):
+    """Answers probes from a script, the last answer for ever."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        super().__init__()
+        self.answers = list(answers) or [None]
+        self.probed_at: list[float] = []
+
+    async def probe(self) -> None:
+        self.probed_at.append(asyncio.get_running_loop().time())
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if answer is not None:
+            raise answer
+
+
+class Scene:
+    """A lane whose jobs last until they are told to end."""
+
+    def __init__(self, provider: ProbedProvider, supervisor: Supervisor, *, places: int = 2) -> None:
+        self.provider = provider
+        self.supervisor = supervisor
+        self.begun: list[str] = []
+        self.begun_at: dict[str, float] = {}
+        self.told_of: dict[str, bool] = {}
+        self.peak = 0
+        self.closings: list[tuple[str, Closed]] = []
+        self._ends: dict[str, asyncio.Event] = {}
+        self.rush = Rush()
+        self.lane = Lane(
+            provider,
+            Watcher(provider, poll_seconds=2.0),
+            max_concurrency=places,
+            follow=self._follow,
+            start=supervisor.start,
+            on_closed=self._closed,
+            rush=self.rush,
+        )
+        supervisor.start_forever("line", self.lane.run)
+        supervisor.start_forever("probe", self.lane.keep_open)
+
+    def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+        member = Member(guild_id=ADA.guild_id, user_id=user_id)
+        [job] = a_command(member=member).jobs
+        self.lane.enter(replace(job, id=job_id), at_front=at_front)
+
+    async def _follow(self, lane: Lane, job_id: str, job: Job | None) -> None:
+        self.begun.append(job_id)
+        self.told_of[job_id] = job is not None
+        self.begun_at[job_id] = asyncio.get_running_loop().time()
+        self.peak = max(self.peak, lane.in_flight)
+        await self._end_of(job_id).wait()
+
+    def _closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
+        self.closings.append((provider, reason))
+
+    def _end_of(self, job_id: str) -> asyncio.Event:
+        return self._ends.setdefault(job_id, asyncio.Event())
+
+    async def end(self, *job_ids: str) -> None:
+        for job_id in job_ids:
+            self._end_of(job_id).set()
+        await settled()
+
+
+async def settled() -> None:
+    """Let everything that can go on go on."""
+    await asyncio.sleep(0.001)
+
+
+@asynccontextmanager
+async def a_scene(*answers: Exception | None, places: int = 2) -> AsyncIterator[Scene]:
+    async with Supervisor() as supervisor:
+        yield Scene(ProbedProvider(*answers), supervisor, places=places)
+
+
+def test_only_a_job_that_starts_at_once_is_handed_on_whole_and_who_waited_is_read_anew():
+    async def main() -> None:
+        async with a_scene(places=1) as scene:
+            scene.enter("a", 1)
+            scene.enter("b", 1)
+            await settled()
+            await scene.end("a")
+            scene.enter("c", 1)
+            await scene.end("b")
+            assert scene.told_of == {"a": True, "b": False, "c": False}
+
+    in_no_time(main())
+
+
+@pytest.mark.f30
+def test_there_are_never_more_jobs_than_places_and_members_take_turns():
+    async def main() -> None:
+        async with a_scene() as scene:
+            for job_id, member in (("a1", 1), ("a2", 1), ("a3", 1), ("b1", 2), ("c1", 3)):
+                scene.enter(job_id, member)
+            await settled()
+            assert scene.begun == ["a1", "b1"]
+            await scene.end("a1")
+            assert scene.begun == ["a1", "b1", "c1"]
+            await scene.end("b1", "c1")
+            assert scene.begun == ["a1", "b1", "c1", "a2", "a3"]
+            assert scene.peak == 2
+
+    in_no_time(main())
+
+
+def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
+    async def main() -> None:
+        async with a_scene() as scene:
+            for number in range(3):
+                scene.lane.adopt(f"adopted {number}")
+            scene.enter("new", 1)
+            await settled()
+            assert scene.begun == ["adopted 0", "adopted 1", "adopted 2"]
+            assert scene.lane.in_flight == 3
+            await scene.end("adopted 0")
+            assert "new" not in scene.begun, "still two for two places"
+            await scene.end("adopted 1")
+            assert "new" in scene.begun
+
+    in_no_time(main())
+
+
+def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFixture):
+    async def main() -> None:
+        async with a_scene(places=1) as scene:
+            scene.lane._follow = broken
+            scene.enter("a", 1)
+            await settled()
+            assert scene.lane.in_flight == 0
+            assert "job a failed" in caplog.text
+
+    async def broken(lane: Lane, job_id: str, job: Job | None) -> None:
+        raise ValueError("a defect")
+
+    in_no_time(main())
+
+
+def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
+    async def main() -> None:
+        async with a_scene(places=1) as scene:
+            assert scene.lane.place_for(1) is None
+            scene.enter("a", 1)
+            await settled()
+            assert scene.lane.place_for(1) == 1
+            scene.enter("b", 1)
+            await settled()
+            assert scene.lane.place_for(1) == 2
+            assert scene.lane.place_for(2) == 2, "behind the first of the other member, who is asked next"
+
+    in_no_time(main())
+
+
+def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_afterwards():
+    async def main() -> None:
+        async with a_scene() as scene:
+            scene.lane.hold(7)
+            scene.lane.hold(3)
+            scene.enter("a", 1)
+            await asyncio.sleep(6.9)
+            assert scene.begun == []
+            await asyncio.sleep(0.2)
+            assert scene.begun_at == {"a": pytest.approx(7.0, abs=0.01)}
+
+    in_no_time(main())
+
+
+@pytest.mark.f19
+def test_a_silly_pause_is_honoured_only_up_to_a_minute():
+    async def main() -> None:
+        async with a_scene() as scene:
+            scene.lane.hold(10**9)
+            scene.enter("a", 1)
+            await asyncio.sleep(LONGEST_HOLD_SECONDS + 0.1)
+            assert scene.begun == ["a"]
+
+    in_no_time(main())
+
+
+def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
+    async def main() -> None:
+        async with a_scene(places=1) as scene:
+            scene.enter("a", 1)
+            scene.enter("b", 1)
+            await settled()
+            scene.lane.stop()
+            await scene.end("a")
+            scene.enter("c", 1)
+            await settled()
+            assert scene.begun == ["a"]
+            assert len(scene.lane.line) == 2
+
+    in_no_time(main())
+
+
+def test_submissions_under_way_can_be_waited_for():
+    async def main() -> None:
+        async with a_scene() as scene:
+            await scene.lane.submissions_settled()  # nothing under way: at once
+            with scene.lane.submission():
+                waiting = asyncio.create_task(scene.lane.submissions_settled())
+                await settled()
+                assert not waiting.done()
+            await waiting
+
+    in_no_time(main())
+
+
+def test_a_submission_that_fails_is_settled_too():
+    async def main() -> None:
+        async with a_scene() as scene:
+            with pytest.raises(ValueError, match="defect"), scene.lane.submission():
+                raise ValueError("defect")
+            await scene.lane.submissions_settled()
+
+    in_no_time(main())
+
+
+# -- weather ----------------------------------------------------------------------------------------------
+
+
+def test_faults_in_a_row_close_the_lane_and_the_operator_hears_it_once():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down")) as scene:
+            for _ in range(FAULTS_BEFORE_CLOSING - 1):
+                scene.lane.note_fault(LOST)
+            assert scene.lane.closed is None
+            for _ in range(10):
+                scene.lane.note_fault(LOST)
+            assert scene.lane.closed is Closed.DOWN
+            assert scene.closings == [("scripted", Closed.DOWN)]
+            scene.enter("a", 1)
+            await asyncio.sleep(60)
+            assert scene.begun == []
+            assert scene.lane.place_for(2) == 2
+
+    in_no_time(main())
+
+
+def test_a_success_in_between_starts_the_count_again():
+    async def main() -> None:
+        async with a_scene() as scene:
+            for _ in range(3):
+                for _ in range(FAULTS_BEFORE_CLOSING - 1):
+                    scene.lane.note_fault(LOST)
+                scene.lane.note_success()
+            assert scene.lane.closed is None
+
+    in_no_time(main())
+
+
+@pytest.mark.f29
+def test_a_probe_reopens_the_lane_and_the_line_moves_again():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
+            for _ in range(FAULTS_BEFORE_CLOSING):
+                scene.lane.note_fault(LOST)
+            scene.enter("a", 1)
+            await asyncio.sleep(1000)
+            first = FIRST_PROBE_SECONDS
+            assert scene.provider.probed_at == pytest.approx([first, first * 3, first * 7], abs=0.1)
+            assert scene.lane.closed is None
+            assert scene.begun == ["a"]
+            for _ in range(FAULTS_BEFORE_CLOSING - 1):
+                scene.lane.note_fault(LOST)
+            assert scene.lane.closed is None, "old faults are forgotten"
+
+    in_no_time(main())
+
+
+def test_probes_become_rare_but_never_stop():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down")) as scene:
+            for _ in range(FAULTS_BEFORE_CLOSING):
+                scene.lane.note_fault(LOST)
+            await asyncio.sleep(3600)
+            times = scene.provider.probed_at
+            assert times[-1] - times[-2] == pytest.approx(SLOWEST_PROBE_SECONDS, abs=0.1)
+            assert 10 < len(times) < 20
+
+    in_no_time(main())
+
+
+def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
+    async def main() -> None:
+        async with a_scene(REFUSED, None) as scene:
+            scene.lane.note_fault(REFUSED)
+            scene.lane.note_fault(REFUSED)
+            assert scene.lane.closed is Closed.DENIED
+            await asyncio.sleep(1000)
+            assert scene.lane.closed is None
+            assert scene.closings == [("scripted", Closed.DENIED)]
+
+    in_no_time(main())
+
+
+def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down"), REFUSED, REFUSED, None) as scene:
+            for _ in range(FAULTS_BEFORE_CLOSING):
+                scene.lane.note_fault(LOST)
+            await asyncio.sleep(1000)
+            assert scene.closings == [("scripted", Closed.DOWN), ("scripted", Closed.DENIED)]
+            assert scene.lane.closed is None
+
+    in_no_time(main())
+
+
+def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
+    async def main() -> None:
+        async with a_scene(ValueError("a defect"), None) as scene:
+            scene.lane.note_fault(REFUSED)
+            await asyncio.sleep(1000)
+            assert scene.lane.closed is None
+            assert "probe failed and is started again" in caplog.text
+
+    in_no_time(main())
+
+
+@pytest.mark.f21
+def test_nobody_waits_for_a_provider_that_refuses_our_key():
+    async def main() -> None:
+        async with a_scene(REFUSED, places=1) as scene:
+            for job_id in ("a", "b", "c"):
+                scene.enter(job_id, 1)
+            await settled()
+            assert not scene.lane.hopeless
+            scene.lane.note_fault(REFUSED)
+            assert scene.lane.hopeless
+            await scene.end("a", "b", "c")
+            assert scene.begun == ["a", "b", "c"], "each finds that it is hopeless here, and gives up"
+
+    in_no_time(main())
+
+
+def test_those_in_line_wait_through_an_outage_but_not_for_ever():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down")) as scene:
+            for _ in range(FAULTS_BEFORE_CLOSING):
+                scene.lane.note_fault(LOST)
+            scene.enter("a", 1)
+            await asyncio.sleep(LONGEST_OUTAGE_SECONDS - 1)
+            assert scene.begun == []
+            await asyncio.sleep(SLOWEST_PROBE_SECONDS + 1)
+            assert scene.begun == ["a"]
+            assert scene.lane.hopeless
+
+    in_no_time(main())
+
+
+def test_a_lane_can_close_again_after_it_was_reopened():
+    async def main() -> None:
+        async with a_scene() as scene:
+            for _ in range(2):
+                scene.lane.note_fault(REFUSED)
+                await asyncio.sleep(FIRST_PROBE_SECONDS + 0.1)
+                assert scene.lane.closed is None
+            assert scene.closings == [("scripted", Closed.DENIED)] * 2
+
+    in_no_time(main())

@@ -1,0 +1,279 @@
+"""Settings: what the operator writes, what comes of it, and the one line that says what is wrong."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dotenv import dotenv_values
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import SettingsError
+from bot.domain.quota import Period, format_usd
+from bot.settings import Settings, load_settings
+
+EXAMPLE = Path(__file__).parents[1] / ".env.example"
+CANARY = "canary-5f1c0e7a9b"
+NAMES = [name.upper() for name in Settings.model_fields]
+
+NUMBERS = ["", "0", "-1", "1.5", "many", "1e99", "0x10", "٣x", CANARY]
+BAD_VALUES: dict[str, list[str]] = {
+    "DISCORD_TOKEN": [f"Bot {CANARY}", f"{CANARY}\nX: y", f"{CANARY}ä"],
+    "DISCORD_API_BASE": ["discord.com", "ftp://discord.com", "https://", "https://u:p@h", "https://h:99999", CANARY],
+    "DISCORD_CDN_HOSTS": [",", "https://cdn.discordapp.com", "a b", "host:port", "host/path"],
+    "KREA_API_KEY": [f"Bearer {CANARY}", f"{CANARY}\r\nX: y"],
+    "KREA_API_BASE": ["api.krea.ai", "https://h?key=1", "https://h#f", "https://[", f"file:///{CANARY}"],
+    "PIXAZO_API_KEY": [f"{CANARY} {CANARY}", f"{CANARY}\x00"],
+    "PIXAZO_API_BASE": ["//gateway", "https://a b", "https://h:0", CANARY],
+    "DATABASE_URL": [
+        "data/bot.sqlite3",
+        "mysql://h/d",
+        "postgresql:///d",
+        "postgresql://h",
+        "sqlite:///",
+        "sqlite:///:memory:",
+        "sqlite:///d/",
+        CANARY,
+    ],
+    "DEFAULT_MODEL": ["flux", "Krea/Flux", "krea/", "krea//x", "krea/x y"],
+    "DEFAULT_QUOTA_USD": ["-1", "1,5", "12345678", "1.1234567", "unlimited", "NaN", "1e3", CANARY],
+    "DEFAULT_QUOTA_PERIOD": ["year", "2 days", CANARY],
+    "OPERATOR_DAILY_CAP_USD": ["-0.01", "ten", "$", "99999999", CANARY],
+    "MAX_RUNNING_JOBS_PER_USER": ["0", "-1", "1.5", "10001", "three", CANARY],
+    "KREA_MAX_CONCURRENCY": ["0", "-8", "100001", "8.5", CANARY],
+    "PIXAZO_MAX_CONCURRENCY": ["0", "-4", "100001", "four", CANARY],
+    "KREA_POLL_SECONDS": ["0", "-1", "601", "inf", "nan", "2s", CANARY],
+    "PIXAZO_POLL_SECONDS": ["0", "-5", "1e9", "inf", "five", CANARY],
+    "PUBLIC_URL": ["bot.example.com", "ws://bot.example.com", "https://bot.example.com?x", CANARY + "!"],
+    "HTTP_HOST": ["http://127.0.0.1", "a b", "127.0.0.1/8"],
+    "HTTP_PORT": ["-1", "65536", "http", "80.5", CANARY],
+    "MEDIA_ALLOW_PRIVATE_ADDRESSES": ["maybe", "2", CANARY],
+    "LOG_LEVEL": ["TRACE", "verbose", "10", CANARY],
+    "LOG_FORMAT": ["xml", CANARY],
+    "SYNC_COMMANDS": ["sometimes", "-1", CANARY],
+}
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment in which the bot would start."""
+    monkeypatch.setenv("DISCORD_TOKEN", "a-token")
+    monkeypatch.setenv("KREA_API_KEY", "a-key")
+    return monkeypatch
+
+
+@pytest.fixture
+def no_file(tmp_path: Path) -> Path:
+    return tmp_path / "absent.env"
+
+
+def test_the_example_names_every_setting_with_its_default_and_a_reason():
+    lines = EXAMPLE.read_text(encoding="utf-8").splitlines()
+    # Defaults stand behind a #, so that a copy of the file leaves them in force.
+    uncommented = [line.removeprefix("#") if re.match(r"#[A-Z_]+=", line) else line for line in lines]
+    written = dotenv_values(stream=io.StringIO("\n".join(uncommented)))
+    assert sorted(written) == sorted(NAMES)
+    for name, field in Settings.model_fields.items():
+        default: Any = field.default
+        match name:
+            case "default_quota_usd" | "operator_daily_cap_usd":
+                expected = format_usd(default).removeprefix("$")
+            case "discord_cdn_hosts":
+                expected = ",".join(default)
+            case "database_url":
+                expected = f"sqlite:///{default}"
+            case "krea_poll_seconds" | "pixazo_poll_seconds":
+                expected = f"{default:g}"
+            case _:
+                expected = {None: "", True: "true", False: "false"}.get(default, str(default))
+        assert written[name.upper()] == expected
+    for before, line in itertools.pairwise(uncommented):
+        if re.match(r"[A-Z_]+=", line):
+            assert before.startswith("# "), f"no reason above {line}"
+
+
+def test_a_copy_of_the_example_leaves_every_default_in_force():
+    assert set(dotenv_values(EXAMPLE).values()) == {""}
+    assert load_settings(EXAMPLE, credentials=False) == load_settings("/nonexistent/.env", credentials=False)
+
+
+def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_file: Path):
+    settings = load_settings(no_file)
+    assert settings.default_quota_usd == 1_000_000
+    assert settings.default_quota_period is Period.DAY
+    assert settings.operator_daily_cap_usd == 25_000_000
+    assert settings.database_url == Path("data/bot.sqlite3")
+    assert settings.public_url is None
+    assert settings.secret_values == ("a-token", "a-key")
+
+
+def test_the_table_of_bad_values_covers_every_setting():
+    assert sorted(BAD_VALUES) == sorted(NAMES)
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in BAD_VALUES.items() for value in values])
+def test_a_bad_value_stops_the_start_with_one_line_that_names_the_variable(
+    monkeypatch: pytest.MonkeyPatch, no_file: Path, name: str, value: str
+):
+    given_values = {"DISCORD_TOKEN": "a-token", "KREA_API_KEY": "a-key", name: value}
+    # A process environment holds no NUL; such a value can only come from a file or a caller.
+    if "\x00" in value:
+        no_file.write_text(f'{name}="{value}"\n')
+        del given_values[name]
+    for variable, text in given_values.items():
+        monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(no_file)
+    line = str(caught.value)
+    assert line.startswith(f"{name} must be ")
+    assert len(line) > len(f"{name} must be ") + 4
+    assert "\n" not in line
+    assert CANARY not in line
+    assert caught.value.__cause__ is None
+    assert CANARY not in repr(caught.value)
+
+
+def test_several_bad_values_are_named_at_once(environment: pytest.MonkeyPatch, no_file: Path):
+    environment.setenv("HTTP_PORT", "x")
+    environment.setenv("LOG_FORMAT", "y")
+    with pytest.raises(SettingsError, match=r"^HTTP_PORT must be .*; LOG_FORMAT must be console or json$"):
+        load_settings(no_file)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch, no_file: Path, name: str):
+    environment.setenv(name, "")
+    settings = load_settings(no_file, credentials=False)
+    field = name.lower()
+    assert getattr(settings, field) == Settings.model_fields[field].default
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "value"),
+    [
+        ("DISCORD_API_BASE", "http://127.0.0.1:9000/api/v10/", "http://127.0.0.1:9000/api/v10"),
+        ("DISCORD_CDN_HOSTS", " CDN.example.com , 127.0.0.1:9001", ("cdn.example.com", "127.0.0.1:9001")),
+        ("DEFAULT_QUOTA_USD", "$0.065", 65_000),
+        ("OPERATOR_DAILY_CAP_USD", "0", 0),
+        ("DEFAULT_QUOTA_PERIOD", "Week", Period.WEEK),
+        ("LOG_LEVEL", "debug", "DEBUG"),
+        ("HTTP_PORT", "0", 0),
+        ("KREA_POLL_SECONDS", "0.05", 0.05),
+        ("SYNC_COMMANDS", "no", False),
+        ("PUBLIC_URL", "https://bot.example.com/", "https://bot.example.com"),
+        ("DATABASE_URL", "sqlite:////data/bot.sqlite3", Path("/data/bot.sqlite3")),
+        ("HTTP_HOST", "::1", "::1"),
+    ],
+)
+def test_a_good_value_is_read(environment: pytest.MonkeyPatch, no_file: Path, name: str, written: str, value: object):
+    environment.setenv(name, written)
+    assert getattr(load_settings(no_file), name.lower()) == value
+
+
+def test_the_token_is_needed_to_run_the_bot_but_not_to_look_at_the_books(
+    monkeypatch: pytest.MonkeyPatch, no_file: Path
+):
+    monkeypatch.setenv("KREA_API_KEY", "a-key")
+    with pytest.raises(SettingsError, match=r"^DISCORD_TOKEN is missing"):
+        load_settings(no_file)
+    assert load_settings(no_file, credentials=False).discord_token is None
+
+
+@pytest.mark.parametrize("blank", [None, "", "   "])
+def test_one_provider_key_is_needed(monkeypatch: pytest.MonkeyPatch, no_file: Path, blank: str | None):
+    monkeypatch.setenv("DISCORD_TOKEN", "a-token")
+    if blank is not None:
+        monkeypatch.setenv("KREA_API_KEY", blank)
+    with pytest.raises(SettingsError, match=r"^KREA_API_KEY or PIXAZO_API_KEY is missing"):
+        load_settings(no_file)
+    monkeypatch.setenv("PIXAZO_API_KEY", "a-key")
+    assert load_settings(no_file).krea_api_key is None
+
+
+def test_the_environment_beats_the_file(environment: pytest.MonkeyPatch, tmp_path: Path):
+    file = tmp_path / ".env"
+    file.write_text("\ufeffHTTP_PORT=1\nhttp_host=0.0.0.0\nexport LOG_LEVEL=ERROR # why not\n", encoding="utf-8")
+    environment.setenv("HTTP_PORT", "2")
+    settings = load_settings(file)
+    assert (settings.http_port, settings.http_host, settings.log_level) == (2, "0.0.0.0", "ERROR")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (f"KREA_APIKEY={CANARY}", r"line 1: KREA_APIKEY is not a setting; did you mean KREA_API_KEY\?$"),
+        ("\n# hello\nLOGLEVEL=INFO", r"line 3: LOGLEVEL is not a setting; did you mean LOG_LEVEL\?$"),
+        ("XYZZY=1", r"line 1: XYZZY is not a setting$"),
+        (CANARY, r"line 1 is not of the form NAME=value$"),
+        (f"{CANARY.replace('-', '')}==", r"line 1: the name is not a setting$"),
+        (f"KREA_API_KEY='{CANARY}", r"line 1 is not of the form NAME=value$"),
+    ],
+)
+def test_a_line_of_the_file_that_sets_nothing_stops_the_start(
+    environment: pytest.MonkeyPatch, tmp_path: Path, content: str, sentence: str
+):
+    file = tmp_path / ".env"
+    file.write_text(content + "\n")
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        load_settings(file)
+    assert "canary" not in str(caught.value)
+
+
+def test_a_file_that_is_no_text_is_named(environment: pytest.MonkeyPatch, tmp_path: Path):
+    file = tmp_path / ".env"
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"\.env cannot be read as a text file"):
+        load_settings(file)
+    with pytest.raises(SettingsError, match="cannot be read as a text file"):
+        load_settings(tmp_path)
+
+
+def test_settings_can_be_made_by_hand_and_not_be_changed():
+    settings = Settings(_env_file=None, discord_cdn_hosts=("127.0.0.1:1",), default_quota_usd="0.08")  # pyright: ignore
+    assert (settings.discord_cdn_hosts, settings.default_quota_usd) == (("127.0.0.1:1",), 80_000)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http_port = 1
+
+
+@given(st.text(st.characters(min_codepoint=1, exclude_categories=["Cs"]), max_size=60).map(lambda end: CANARY + end))
+def test_settings_never_show_a_secret(secret: str):
+    try:
+        settings = Settings(_env_file=None, krea_api_key=secret, discord_token=secret)  # pyright: ignore[reportCallIssue]
+        shown = f"{settings!r} {settings}"
+    except ValueError as error:
+        shown = str(error)
+    assert CANARY not in shown
+
+
+def test_a_server_is_an_address_whose_password_is_shown_nowhere(environment: pytest.MonkeyPatch, no_file: Path):
+    environment.setenv("DATABASE_URL", f"postgresql://ada:{CANARY}%21@db.example.com:5433/books?sslmode=require")
+    settings = load_settings(no_file)
+    assert isinstance(settings.database_url, PostgresAddress)
+    assert str(settings.database_url) == "postgresql://db.example.com:5433/books"
+    assert CANARY not in repr(settings)
+    assert {f"{CANARY}%21", f"{CANARY}!"} <= set(settings.secret_values)
+    assert settings.data_folder == Path("data")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        f"postgresql://ada:{CANARY}@h:x/d",
+        f"postgresql://ada:{CANARY}@h/d#x",
+        f"postgresql://h/d/{CANARY}",
+        "postgresql://h/d e",
+    ],
+)
+def test_a_wrong_address_of_a_server_is_not_repeated(environment: pytest.MonkeyPatch, no_file: Path, written: str):
+    environment.setenv("DATABASE_URL", written)
+    with pytest.raises(
+        SettingsError, match=r"^DATABASE_URL must be sqlite:///\S+, another file, or postgresql"
+    ) as error:
+        load_settings(no_file)
+    assert CANARY not in str(error.value)

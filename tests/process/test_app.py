@@ -1,0 +1,218 @@
+"""The bot as a process: `python -m bot` beside a local Discord and a provider, killed unasked and stopped politely.
+
+Real sockets all the way. What counts is what the member sees, what the provider bills, and that the books agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bot.store.admin.verify import verify_file
+from sandbox.discord import Channel, LocalDiscord, Member
+from sandbox.discord.world import Permission
+from sandbox.plans import LOST_ANSWER, Ending, Plan
+from sandbox.provider import SandboxProvider
+from tests.fakes import until
+
+PROJECT = Path(__file__).resolve().parent.parent
+PRICE = 7_000
+FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
+
+
+@dataclass(kw_only=True)
+class Scene:
+    """A server with one member, a provider, and the bot that serves both."""
+
+    directory: Path
+    discord: LocalDiscord
+    provider: SandboxProvider
+    studio: Channel
+    alice: Member
+    bot: asyncio.subprocess.Process | None = None
+    lives: int = 0
+
+    @property
+    def database(self) -> Path:
+        return self.directory / "bot.sqlite3"
+
+    @property
+    def log(self) -> str:
+        return "\n".join(path.read_text() for path in sorted(self.directory.glob("bot.*.log")))
+
+    def settings(self) -> Mapping[str, str]:
+        # The bot is measured together with the tests, where they are.
+        measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        return measuring | {
+            "DISCORD_TOKEN": self.discord.token,
+            "DISCORD_API_BASE": self.discord.api_base,
+            "DISCORD_CDN_HOSTS": self.discord.cdn_host,
+            "KREA_API_KEY": self.provider.krea_key,
+            "KREA_API_BASE": self.provider.krea_base,
+            "KREA_POLL_SECONDS": "0.1",
+            "PIXAZO_API_KEY": self.provider.pixazo_key,
+            "PIXAZO_API_BASE": self.provider.pixazo_base,
+            "PIXAZO_POLL_SECONDS": "0.1",
+            "DATABASE_URL": f"sqlite:///{self.database}",
+            "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
+            "HTTP_PORT": "0",
+            "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
+            "PATH": os.environ.get("PATH", ""),
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    async def start(self) -> None:
+        self.lives += 1
+        with (self.directory / f"bot.{self.lives}.log").open("wb") as output:
+            self.bot = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "bot", cwd=self.directory, stdout=output, stderr=output,
+                env=self.settings(),
+            )  # fmt: skip
+        try:
+            await self.discord.bot_ready(timeout_seconds=30)
+        except Exception as error:
+            raise AssertionError(self.log) from error
+
+    async def kill(self) -> None:
+        assert self.bot is not None
+        self.bot.kill()
+        await self.bot.wait()
+
+    def books(self) -> tuple[int, int]:
+        """What members were charged, and how many reservations are open."""
+        with closing(sqlite3.connect(self.database)) as connection:
+            charged = connection.execute("SELECT coalesce(sum(charged_usd_micros), 0) FROM jobs").fetchone()[0]
+            return charged, connection.execute("SELECT count(*) FROM jobs WHERE finished_at IS NULL").fetchone()[0]
+
+
+@pytest.fixture
+async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
+    async with a_scene(tmp_path) as scene:
+        await scene.start()
+        yield scene
+
+
+@asynccontextmanager
+async def a_scene(directory: Path) -> AsyncIterator[Scene]:
+    """Everything but the bot. At the end the books balance and no secret was logged."""
+    async with SandboxProvider(seconds_scale=0.05) as provider, LocalDiscord() as discord:
+        server = discord.server("Atelier")
+        scene = Scene(
+            directory=directory,
+            discord=discord,
+            provider=provider,
+            studio=discord.channel(server, "studio"),
+            alice=discord.member(server, "Alice"),
+        )
+        try:
+            yield scene
+        finally:
+            if scene.bot is not None and scene.bot.returncode is None:
+                await scene.kill()
+        if scene.database.exists():
+            assert verify_file(scene.database) == []
+        assert provider.violations == []
+        assert discord.unknown_routes == []
+        for secret in (provider.krea_key, provider.pixazo_key, discord.token):
+            assert secret not in scene.log
+
+
+@pytest.mark.f33
+async def test_killed_while_the_provider_works_the_picture_still_arrives_and_is_paid_once(scene: Scene):
+    scene.provider.next_order(FOREVER)
+    interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await interaction.wait_for("Processing")
+    await scene.kill()
+    (remote,) = scene.provider.jobs.values()
+    remote.word, remote.billed_usd_micros = "completed", remote.price_usd_micros
+    await scene.start()
+    message = await interaction.wait_for("Completed", timeout_seconds=30)
+    assert len(message.attachments) == 1
+    assert list(scene.studio.messages.values()) == [message]
+    assert len(scene.provider.orders) == 1
+    assert scene.provider.bill_usd_micros == PRICE
+    assert scene.books() == (PRICE, 0)
+
+
+@pytest.mark.f23
+@pytest.mark.f33
+async def test_killed_right_after_the_order_left_it_is_found_again_and_not_sent_twice(scene: Scene):
+    scene.provider.next_order(Plan(trouble=LOST_ANSWER, seconds_factor=3))
+    interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await until(lambda: scene.provider.jobs)
+    await scene.kill()
+    await scene.start()
+    await interaction.wait_for("Completed", timeout_seconds=30)
+    assert len(scene.provider.orders) == 1
+    assert scene.books() == (PRICE, 0)
+
+
+@pytest.mark.f34
+async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: Scene):
+    scene.provider.next_order(FOREVER)
+    interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await interaction.wait_for("Processing")
+    assert scene.bot is not None
+    started = time.monotonic()
+    scene.bot.send_signal(signal.SIGTERM)
+    assert await scene.bot.wait() == 0
+    assert time.monotonic() - started < 10
+    assert scene.books() == (0, 1), "stopping releases nothing"
+    (remote,) = scene.provider.jobs.values()
+    remote.word = "completed"
+    await scene.start()
+    await interaction.wait_for("Completed", timeout_seconds=30)
+    assert scene.books() == (PRICE, 0)
+
+
+async def test_a_report_that_is_being_drawn_at_a_polite_stop_comes_without_its_chart(scene: Scene):
+    order = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await order.wait_for("Completed", timeout_seconds=30)
+    server = scene.alice.server
+    moderators = scene.discord.role(server, "moderators", permissions=Permission.MANAGE_SERVER)
+    mo = scene.discord.member(server, "Mo", roles=[moderators])
+    report = await scene.discord.slash(mo, scene.studio, "quota report")
+    await until(lambda: report.answer)
+    assert scene.bot is not None
+    scene.bot.send_signal(signal.SIGTERM)
+    message = await report.wait_for("$0.007")
+    assert [file.upload.filename for file in message.attachments] == ["spending.csv", "spending-by-day.csv"]
+    assert await scene.bot.wait() == 0
+    assert "Traceback" not in scene.log
+
+
+@pytest.mark.f40
+async def test_a_second_copy_on_the_same_data_refuses_to_start_and_the_first_goes_on(scene: Scene):
+    second = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", cwd=scene.directory, stderr=asyncio.subprocess.PIPE,
+        env=scene.settings(),
+    )  # fmt: skip
+    _, words = await asyncio.wait_for(second.communicate(), 30)
+    assert second.returncode == 1
+    assert words.decode().strip().endswith("Stop it first.")
+    assert len(words.decode().strip().splitlines()) == 1
+    interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await interaction.wait_for("Completed", timeout_seconds=30)
+
+
+async def test_a_token_that_discord_does_not_take_ends_the_start_with_one_line(tmp_path: Path):
+    async with a_scene(tmp_path) as scene:
+        bot = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "bot", cwd=tmp_path, stderr=asyncio.subprocess.PIPE,
+            env={**scene.settings(), "DISCORD_TOKEN": "not.the.token"},
+        )  # fmt: skip
+        _, words = await asyncio.wait_for(bot.communicate(), 30)
+        assert bot.returncode == 2
+        assert words.decode().strip().splitlines()[-1].startswith("DISCORD_TOKEN is not accepted")
+        assert b"not.the.token" not in words

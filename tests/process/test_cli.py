@@ -1,0 +1,339 @@
+"""The command line: one call each, one line when something is wrong, and exit codes that scripts can rely on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+import threading
+from collections.abc import Coroutine, Iterator
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from bot import cli
+from bot.catalogue import catalogue
+from bot.domain.jobs import Failure, FailureReason
+from bot.store.store import Store
+from sandbox.discord import LocalDiscord
+from sandbox.plans import Trouble
+from sandbox.provider import SandboxProvider
+from tests.store_samples import NOON, admitted, finished, running
+
+T = TypeVar("T")
+
+TOKEN = "a-token-that-looks-right"
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the calls run: no `.env`, its own database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", "sqlite:///data/bot.sqlite3")
+    return tmp_path
+
+
+class Outside:
+    """A local Discord and a provider, served from a thread of their own while a call runs in this one."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="outside")
+        self._stack = AsyncExitStack()
+
+    def __enter__(self) -> Outside:
+        self._thread.start()
+        self.discord, self.provider = self._do(self._open())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._do(self._stack.aclose())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _open(self) -> tuple[LocalDiscord, SandboxProvider]:
+        discord = await self._stack.enter_async_context(LocalDiscord())
+        return discord, await self._stack.enter_async_context(SandboxProvider())
+
+    def _do(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(20)
+
+
+@pytest.fixture
+def outside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outside]:
+    with Outside() as outside:
+        for name, value in {
+            "DISCORD_TOKEN": outside.discord.token,
+            "DISCORD_API_BASE": outside.discord.api_base,
+            "KREA_API_KEY": outside.provider.krea_key,
+            "KREA_API_BASE": outside.provider.krea_base,
+            "PIXAZO_API_KEY": outside.provider.pixazo_key,
+            "PIXAZO_API_BASE": outside.provider.pixazo_base,
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield outside
+
+
+@pytest.fixture
+def books(directory: Path) -> Path:
+    """A database with one finished job."""
+
+    async def fill() -> None:
+        async with await Store.open(directory / "data" / "bot.sqlite3") as store:
+            await finished(store, (await admitted(store)).jobs[0].id)
+
+    asyncio.run(fill())
+    return directory / "data" / "bot.sqlite3"
+
+
+def rows_of(output: str) -> dict[str, tuple[bool, str]]:
+    """The table of `check`: name → (works, what it says)."""
+    rows = [line.split(maxsplit=2) for line in output.splitlines()]
+    return {name: (word == "ok", what) for word, name, what in rows}
+
+
+def one_line(text: str) -> str:
+    (line,) = text.strip().splitlines()
+    return line
+
+
+# -- settings and arguments ----------------------------------------------------------------------------
+
+
+def test_a_missing_setting_is_one_line_and_exit_code_2(directory: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main([]) == 2
+    assert one_line(capsys.readouterr().err).startswith("DISCORD_TOKEN is missing")
+
+
+def test_a_wrong_setting_is_named_with_what_it_accepts_and_without_its_value(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("HTTP_PORT", "my-secret")
+    assert cli.main(["catalogue"]) == 2
+    line = one_line(capsys.readouterr().err)
+    assert line == "HTTP_PORT must be a whole number from 0 to 65535"
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["ledger"], ["ledger", "burn"], ["backup"], ["--no-such-flag"]])
+def test_a_wrong_argument_is_exit_code_2(directory: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2
+    assert "usage: python -m bot" in capsys.readouterr().err
+
+
+def test_help_lists_every_call(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--help"])
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
+    assert all(call in out for call in ("check", "backup", "restore", "ledger", "catalogue"))
+
+
+def test_an_interrupt_from_the_keyboard_is_no_failure(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "load_settings", interrupted)
+    assert cli.main([]) == 0
+
+
+def test_an_unknown_default_model_stops_the_start(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("DISCORD_TOKEN", TOKEN)
+    monkeypatch.setenv("KREA_API_KEY", TOKEN)
+    monkeypatch.setenv("DEFAULT_MODEL", "krea/no/such-model")
+    assert cli.main([]) == 2
+    assert one_line(capsys.readouterr().err).startswith("DEFAULT_MODEL must be the id of a model")
+
+
+# -- check -----------------------------------------------------------------------------------------------
+
+
+def test_check_says_of_everything_that_it_works(outside: Outside, books: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["check"]) == 0
+    printed = capsys.readouterr()
+    rows = rows_of(printed.out)
+    assert list(rows) == ["settings", "catalogue", "database", "processes", "discord", "krea", "pixazo"]
+    assert all(works for works, _ in rows.values())
+    assert "invite: https://discord.com/" in rows["discord"][1]
+    for secret in (outside.discord.token, outside.provider.krea_key, outside.provider.pixazo_key):
+        assert secret not in printed.out + printed.err
+    assert outside.provider.orders == [], "nothing is bought by checking"
+
+
+def test_check_names_each_thing_that_does_not_work(
+    outside: Outside, books: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("DISCORD_TOKEN", "not.the.token")
+    monkeypatch.setenv("KREA_API_KEY", "not-the-key")
+    outside.provider.next_answers("read", *[Trouble(status=503)] * 3)
+    books.write_bytes(books.read_bytes()[:5000])
+    assert cli.main(["check"]) == 1
+    rows = rows_of(capsys.readouterr().out)
+    assert {name for name, (works, _) in rows.items() if not works} == {"database", "discord", "krea", "pixazo"}
+    assert rows["discord"][1] == "the token is not accepted"
+    assert "401" in rows["krea"][1]
+
+
+def test_check_creates_no_database(outside: Outside, directory: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["check"]) == 0
+    assert "is created at the first start" in rows_of(capsys.readouterr().out)["database"][1]
+    assert not (directory / "data").exists()
+
+
+def test_check_says_when_discord_cannot_be_reached(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setenv("DISCORD_API_BASE", "http://127.0.0.1:9/api/v10")
+    assert cli.main(["check"]) == 1
+    assert rows_of(capsys.readouterr().out)["discord"][1].startswith("cannot be reached")
+
+
+# -- the books ---------------------------------------------------------------------------------------------
+
+
+def test_sound_books_balance(books: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["ledger", "verify"]) == 0
+    assert one_line(capsys.readouterr().out) == "the books balance"
+
+
+def test_books_that_were_tampered_with_are_found_out(books: Path, capsys: pytest.CaptureFixture[str]):
+    with closing(sqlite3.connect(books, isolation_level=None)) as connection:
+        triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        for (name,) in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        connection.execute("UPDATE ledger SET amount_usd_micros = amount_usd_micros - 1 WHERE kind = 'settle'")
+    assert cli.main(["ledger", "verify"]) == 1
+    *findings, last = capsys.readouterr().out.strip().splitlines()
+    assert any(finding.startswith("reservations equal their ledger entries: ") for finding in findings)
+    assert last == f"{len(findings)} findings"
+
+
+@pytest.mark.parametrize("damage", ["missing", "not a database", "cut short"])
+def test_books_that_cannot_be_read_are_one_line_and_exit_code_1(
+    books: Path, damage: str, capsys: pytest.CaptureFixture[str]
+):
+    match damage:
+        case "missing":
+            books.unlink()
+        case "not a database":
+            books.write_text("Dear diary" * 1000)
+        case _:
+            books.write_bytes(books.read_bytes()[:5000])
+    assert cli.main(["ledger", "verify"]) == 1
+    assert str(books.name) in one_line(capsys.readouterr().err)
+
+
+def test_what_the_house_bore_is_listed_with_its_reason(directory: Path, capsys: pytest.CaptureFixture[str]):
+    path = directory / "data" / "bot.sqlite3"
+
+    async def fill() -> None:
+        async with await Store.open(path) as store:
+            jobs = (await admitted(store, 80_000, 80_000)).jobs
+            for job, reason in zip(jobs, (FailureReason.TIMED_OUT, FailureReason.OUTCOME_UNKNOWN), strict=True):
+                await running(store, job.id)
+                await store.fail(job.id, Failure(reason=reason), now=NOON, house_usd_micros=80_000)
+
+    asyncio.run(fill())
+    assert cli.main(["ledger", "house"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.rpartition("  ")[2] for line in lines[:2]] == ["timed out", "outcome unknown"]
+    assert lines[2] == "the house bore $0.16 for 2 jobs"
+    path.write_bytes(b"")
+    assert cli.main(["ledger", "house"]) == 1
+    one_line(capsys.readouterr().err)
+
+
+def test_a_backup_can_be_put_back(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    backup = tmp_path / "backup.sqlite3"
+    assert cli.main(["backup", str(backup)]) == 0
+    assert one_line(capsys.readouterr().out) == f"written: {backup}"
+    books.write_text("overwritten by accident")
+    assert cli.main(["restore", str(backup)]) == 0
+    capsys.readouterr()
+    assert cli.main(["ledger", "verify"]) == 0
+
+
+def test_what_cannot_be_backed_up_or_restored_is_one_line_and_exit_code_1(
+    books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["restore", str(tmp_path / "no-such-backup")]) == 1
+    assert "no-such-backup" in one_line(capsys.readouterr().err)
+    books.unlink()
+    assert cli.main(["backup", str(tmp_path / "backup")]) == 1
+    one_line(capsys.readouterr().err)
+    assert not (tmp_path / "backup").exists()
+
+
+def test_nothing_is_restored_while_the_bot_runs(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    backup = tmp_path / "backup.sqlite3"
+    cli.main(["backup", str(backup)])
+    capsys.readouterr()
+
+    async def meanwhile() -> int:
+        async with await Store.open(books):
+            return await asyncio.to_thread(cli.main, ["restore", str(backup)])
+
+    assert asyncio.run(meanwhile()) == 1
+    assert one_line(capsys.readouterr().err).endswith("Stop it first.")
+
+
+# -- the catalogue --------------------------------------------------------------------------------------------
+
+
+def test_the_catalogue_lists_every_model_with_its_price(directory: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["catalogue"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(catalogue.Catalogue.load().models)
+    flux = next(line for line in lines if line.startswith("krea/bfl/flux-1-dev "))
+    assert flux.endswith("$0.007")
+    assert next(line for line in lines if "nano-banana-2 " in line).endswith("$0.08 to $0.16")
+    assert any(line.endswith("not orderable: no price") for line in lines)
+
+
+def test_the_operators_own_price_is_listed(directory: Path, capsys: pytest.CaptureFixture[str]):
+    (directory / "data").mkdir()
+    override = directory / "data" / catalogue.OVERRIDE_FILE
+    override.write_text(json.dumps({"prices": {"krea/bfl/flux-1-dev": "0.01"}}))
+    assert cli.main(["catalogue"]) == 0
+    assert "$0.01" in next(line for line in capsys.readouterr().out.splitlines() if "flux-1-dev " in line)
+    override.write_text("{")
+    assert cli.main(["catalogue"]) == 2
+    assert catalogue.OVERRIDE_FILE in one_line(capsys.readouterr().err)
+
+
+def test_a_refresh_shows_what_changed_and_writes_only_when_told_to(
+    outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    data_file = tmp_path / "catalogue.json"
+    shutil.copy(catalogue.DATA_FILE, data_file)
+    monkeypatch.setattr(cli, "DATA_FILE", data_file)
+    before = data_file.read_text()
+    assert cli.main(["catalogue", "--refresh"]) == 0
+    assert capsys.readouterr().out
+    assert data_file.read_text() == before
+    assert cli.main(["catalogue", "--refresh", "--write"]) == 0
+    assert f"written: {data_file}" in capsys.readouterr().out
+    assert data_file.read_text() != before
+    monkeypatch.setattr(cli, "data_text", data_file.read_text)
+    assert cli.main(["catalogue", "--refresh"]) == 0
+    assert one_line(capsys.readouterr().out) == "the catalogue is up to date"
+
+
+@pytest.mark.parametrize("trouble", [Trouble(status=500), Trouble(status=200, body={"openapi": "3.1.0", "paths": {}})])
+def test_a_description_that_cannot_be_used_changes_nothing(
+    outside: Outside, trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):  # fmt: skip
+    data_file = tmp_path / "catalogue.json"
+    monkeypatch.setattr(cli, "DATA_FILE", data_file)
+    outside.provider.next_answers("openapi", *[trouble] * 5)
+    assert cli.main(["catalogue", "--refresh", "--write"]) == 1
+    one_line(capsys.readouterr().err)
+    assert not data_file.exists()

@@ -1,0 +1,67 @@
+"""`python -m bot ledger`: what the operator can ask the books."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot import cli
+from bot.domain.jobs import Failure, FailureReason
+from bot.store.store import Store
+from tests.store_samples import NOON, a_picture, admitted, finished, running
+
+
+@pytest.fixture
+def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{tmp_path}/bot.sqlite3")
+    return tmp_path / "bot.sqlite3"
+
+
+async def some_books(path: Path) -> tuple[str, str]:
+    """One job that a member paid, two that cost the house something: these two."""
+    async with await Store.open(path) as store:
+        await finished(store, (await admitted(store)).jobs[0].id)
+        lost, dear = (await admitted(store, 80_000, 65_000)).jobs
+        failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+        await store.fail(lost.id, failure, now=NOON + timedelta(hours=2), house_usd_micros=80_000)
+        await running(store, dear.id)
+        await store.succeed(
+            dear.id, charged_usd_micros=65_000, house_usd_micros=5_000, pictures=[a_picture("cd" * 32)], now=NOON
+        )
+    return lost.id, dear.id
+
+
+async def test_house_lists_what_no_member_bore_and_the_sum(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lost, dear = await some_books(path)
+    assert cli.main(["ledger", "house"]) == 0
+    first, second, last = capsys.readouterr().out.splitlines()
+    assert first.split() == [
+        *("2026-11-21", "14:00", lost, "krea", "krea/google/nano-banana-2", "$0.08", "outcome", "unknown")
+    ]
+    assert second.split()[2:] == [
+        *(dear, "krea", "krea/google/nano-banana-2", "$0.005", "charged", "above", "the", "price")
+    ]
+    assert last == "the house bore $0.085 for 2 jobs"
+
+
+async def test_house_of_books_without_a_loss_is_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with await Store.open(path):
+        assert cli.main(["ledger", "house"]) == 0  # also while the bot runs
+    assert capsys.readouterr().out == "the house bore $0.00 for 0 jobs\n"
+
+
+async def test_verify_says_that_the_books_balance(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    await some_books(path)
+    assert cli.main(["ledger", "verify"]) == 0
+    assert capsys.readouterr().out == "the books balance\n"
+
+
+@pytest.mark.parametrize("question", ["house", "verify"])
+def test_books_that_are_not_there_are_no_good_books(
+    path: Path, capsys: pytest.CaptureFixture[str], question: str
+) -> None:
+    assert cli.main(["ledger", question]) == 1
+    assert "There is no database" in capsys.readouterr().err

@@ -1,0 +1,55 @@
+"""Memory: what ends leaves nothing behind. One small thing kept per job would matter over months."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+
+from bot.domain.jobs import Job, Reply
+from bot.providers.base import Update
+from bot.providers.poller import _Watched
+from bot.service.in_flight import Live
+from bot.service.views import JobView
+from sandbox.plans import Ending, How, Plan, Trouble
+from tests.core import a_core
+
+KEPT_WHILE_UNDER_WAY = (Job, Reply, Live, JobView, Update, _Watched)
+EVERY_WEATHER = (
+    Plan(),
+    Plan(ending=Ending.FAILED),
+    Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"})),
+    Plan(trouble=Trouble(status=400, body={"error": "a bad request"})),
+    Plan(trouble=Trouble(how=How.RESET, accepted=True)),
+)
+JOBS_OF_EACH = 3
+
+
+@pytest.fixture(autouse=True)
+def _no_log() -> Generator[None]:
+    """Whoever collects a test's log keeps every error in it, and an error keeps what it was raised over."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+async def test_jobs_that_ended_leave_nothing_behind_whatever_became_of_them(tmp_path: Path):
+    async with a_core(tmp_path, quota_usd_micros=10**9, with_webhooks=True) as core:
+
+        async def still_kept_after_a_day() -> int:
+            plans = EVERY_WEATHER * JOBS_OF_EACH
+            core.sandbox.next_order(*plans)
+            await core.ended(*[await core.order() for _ in plans], seconds=30)
+            await core.supervisor.drain(timeout_seconds=10)
+            gc.collect()
+            return sum(isinstance(found, KEPT_WHILE_UNDER_WAY) for found in gc.get_objects())
+
+        first, second, third = [await still_kept_after_a_day() for _ in range(3)]
+        # The last thing that was done may still be in somebody's hands; two days' worth of one weather may not.
+        assert max(second, third) - first < JOBS_OF_EACH
+        assert not core.service._live._jobs
+        assert not core.service._live._hooks
+        assert all(not lane.watcher._watched and not lane.line for lane in core.service._lanes.values())

@@ -1,0 +1,196 @@
+"""Durations: what is known of a model's past, and whether asking by it is rarer than asking all the time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from datetime import timedelta
+from itertools import pairwise
+from statistics import mean, median
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.jobs import JobStatus
+from bot.providers.base import Update
+from bot.providers.durations import KEPT, Durations
+from bot.providers.poller import Watcher
+from tests.test_watcher import DONE, ScriptedProvider, at_work, in_no_time, now, running
+
+JOBS = 240
+"""Half of them teach, the others are measured."""
+
+
+def known(*seconds: float) -> Durations:
+    durations = Durations()
+    for each in seconds:
+        durations.learn(each)
+    return durations
+
+
+def test_quantiles_lie_between_what_was_seen() -> None:
+    durations = known(4, 1, 3, 2, 5)
+    assert [durations.quantile(share) for share in (0, 0.25, 0.5, 0.875, 1)] == [1, 2, 3, 4.5, 5]
+
+
+def test_only_the_last_ones_count() -> None:
+    durations = known(*[600.0] * 3 * KEPT, *[6.0] * KEPT)
+    assert len(durations) == KEPT
+    assert durations.quantile(1) == 6
+
+
+def test_nothing_is_guessed_from_next_to_nothing() -> None:
+    assert known(1, 2, 3, 4).next_look_seconds(0, pause_seconds=2) is None
+    with pytest.raises(ValueError):
+        known().quantile(0.5)
+
+
+@given(
+    st.lists(st.floats(0.1, 7200), min_size=5, max_size=80),
+    st.floats(0, 7200),
+    st.floats(0.1, 60),
+)
+def test_the_next_look_keeps_the_pause_and_never_stays_away_for_long(
+    lately: list[float], age_seconds: float, pause_seconds: float
+) -> None:
+    at = known(*lately).next_look_seconds(age_seconds, pause_seconds=pause_seconds)
+    assert at is not None
+    assert age_seconds + pause_seconds <= at <= age_seconds + max(15, 5 * pause_seconds) + 1e-6
+
+
+def looks_until(durations: Durations, end_seconds: float, *, pause_seconds: float) -> list[float]:
+    looks: list[float] = []
+    age_seconds = 0.0
+    while age_seconds < end_seconds:
+        at = durations.next_look_seconds(age_seconds, pause_seconds=pause_seconds)
+        assert at is not None
+        looks.append(age_seconds := at)
+    return looks
+
+
+def test_a_model_that_is_either_quick_or_slow_is_hardly_asked_about_in_between() -> None:
+    looks = looks_until(known(*[6.0] * 25, *[60.0] * 25), 60, pause_seconds=0.5)
+    assert 6 <= looks[0] <= 6.5
+    assert 60 <= looks[-1] <= 60.5
+    assert len(looks) <= 6, "about every fifteen seconds, for it may have failed"
+
+
+def test_where_the_pause_is_long_nobody_asks_for_the_few_just_before_the_many_are_done() -> None:
+    durations = known(*[10.0] * 5, *[13.0] * 45)
+    assert looks_until(durations, 10, pause_seconds=0.5)[0] < 13
+    assert 13 <= looks_until(durations, 10, pause_seconds=5)[0] < 13.5
+
+
+def test_however_different_its_jobs_are_none_waits_much_longer_than_for_a_loop_of_two_seconds() -> None:
+    looks = looks_until(known(*range(20, 120, 2)), 118, pause_seconds=0.5)
+    bulk = [later - earlier for earlier, later in pairwise(looks) if earlier > 20]
+    assert max(bulk) <= 3.5
+    assert len(looks) <= 45, "a loop asks 59 times"
+
+
+# -- a model's days, as its watcher lives them --------------------------------------------------------------------
+
+
+class Fleet(ScriptedProvider):
+    """Jobs that take as long as `seconds_of` says. It tells when each was done, or says 'just now' when asked."""
+
+    def __init__(self, seconds_of: Callable[[int], float], *, tells: bool) -> None:
+        super().__init__()
+        self.seconds_of = seconds_of
+        self.tells = tells
+        self.begun_at: dict[str, float] = {}
+        self.lags: list[float] = []
+        self.looks: list[int] = []
+
+    async def fetch(self, remote_id: str) -> Update:
+        moment = asyncio.get_running_loop().time()
+        self.asked_at.setdefault(remote_id, []).append(moment)
+        age = moment - self.begun_at[remote_id]
+        took = self.seconds_of(int(remote_id))
+        if age < took:
+            return running()
+        self.lags.append(age - took)
+        self.looks.append(len(self.asked_at[remote_id]))
+        return Update(
+            remote_id=remote_id,
+            status=JobStatus.SUCCEEDED,
+            provider_word="completed",
+            result_urls=DONE.result_urls,
+            took_seconds=took if self.tells else age,
+        )
+
+
+async def lived(seconds_of: Callable[[int], float], *, poll_seconds: float, tells: bool) -> tuple[float, float]:
+    """Median seconds between done and noticed, and looks per job, once the watcher has learned."""
+    fleet = Fleet(seconds_of, tells=tells)
+    usual = Durations()
+    async with at_work(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random) as watcher:
+        for number in range(JOBS):
+            await _one(watcher, fleet, str(number), usual)
+    return median(fleet.lags[JOBS // 2 :]), mean(fleet.looks[JOBS // 2 :])
+
+
+async def _one(watcher: Watcher, fleet: Fleet, remote_id: str, usual: Durations) -> None:
+    fleet.begun_at[remote_id] = asyncio.get_running_loop().time()
+    watching = watcher.watch(remote_id, submitted_at=now(), deadline_at=now() + timedelta(hours=2), usual=usual)
+    async for update in watching:
+        if update.took_seconds is not None:
+            usual.learn(update.took_seconds)
+
+
+def spread(middle_seconds: float, share: float) -> Callable[[int], float]:
+    return lambda number: middle_seconds * random.Random(number).lognormvariate(0, share)
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
+@pytest.mark.parametrize("share", [0.02, 0.15, 0.3])
+def test_asking_when_it_is_likely_takes_far_fewer_requests_than_a_loop_of_two_seconds_and_hardly_longer(
+    share: float, tells: bool
+) -> None:
+    async def main() -> None:
+        lag, looks = await lived(spread(12, share), poll_seconds=0.5, tells=tells)
+        # A loop that asks every two seconds is one second late in the middle, and asks 6.5 times.
+        assert looks <= (0.55 if share < 0.2 else 0.7) * 6.5
+        assert lag <= (0.55 if share < 0.2 else 0.9)
+
+    in_no_time(main())
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
+@pytest.mark.parametrize("seconds", [3.0, 12.0, 40.0])
+def test_a_model_that_always_takes_as_long_is_asked_about_twice(seconds: float, tells: bool) -> None:
+    async def main() -> None:
+        lag, looks = await lived(lambda _: seconds, poll_seconds=2, tells=tells)
+        assert looks <= (2.2 if seconds < 15 else seconds / 15 + 2)
+        assert lag <= 1.4
+
+    in_no_time(main())
+
+
+@pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
+@pytest.mark.parametrize("later", [4.0, 40.0])
+def test_a_model_that_changes_its_pace_is_learned_anew(later: float, tells: bool) -> None:
+    def seconds_of(number: int) -> float:
+        return spread(12 if number < JOBS // 4 else later, 0.1)(number)
+
+    async def main() -> None:
+        lag, looks = await lived(seconds_of, poll_seconds=0.5, tells=tells)
+        assert lag <= max(0.5, later / 40)
+        assert looks <= 7.5
+
+    in_no_time(main())
+
+
+def test_what_a_webhook_announces_took_until_the_call() -> None:
+    async def main() -> None:
+        fleet = Fleet(lambda _: 7.0, tells=False)
+        fleet.begun_at["0"] = 0.0
+        async with at_work(fleet, poll_seconds=60) as watcher:
+            asyncio.get_running_loop().call_later(7.25, watcher.hint, "0")
+            watching = watcher.watch("0", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
+            updates = [update async for update in watching]
+        assert updates[-1].took_seconds == pytest.approx(7.25)
+
+    in_no_time(main())

@@ -1,0 +1,144 @@
+"""Whatever a provider writes, reading it never fails and never shows what it must not."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bot.domain.errors import ProviderUnavailable
+from bot.domain.jobs import FailureReason, JobStatus
+from bot.providers.api_client import open_session
+from bot.providers.krea import KreaProvider
+from bot.providers.parsing import (
+    read_complaint,
+    read_cost_usd_micros,
+    read_id,
+    read_picture_urls,
+    read_preview_url,
+    read_time,
+)
+from bot.providers.pixazo import PixazoProvider
+from sandbox.plans import Trouble
+from sandbox.provider import SandboxProvider
+
+SECRET = "key-0815"
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=60) | st.just(SECRET)
+    | st.sampled_from(["https://x/1.png", "http://x/2.png", "ftp://x", "nsfw", "failed", "completed", "queued"]),
+    lambda inner: st.lists(inner, max_size=4)
+    | st.dictionaries(
+        st.sampled_from(["error", "message", "code", "detail", "loc", "msg", "url", "type", "urls", "status", "result"])
+        | st.text(max_size=8),
+        inner,
+        max_size=5,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@given(ANY_JSON)
+def test_any_complaint_becomes_one_clean_short_line(document: Any) -> None:
+    complaint = read_complaint(document, secret=SECRET)
+    for line in (complaint.hint, complaint.summary, complaint.as_failure().hint):
+        assert SECRET not in line
+        assert line.isprintable()
+        assert "http" not in line or "://" not in line
+    assert len(complaint.hint) <= 200
+    assert complaint.as_failure().reason in (FailureReason.MODERATED, FailureReason.PROVIDER_FAILED)
+
+
+@given(ANY_JSON)
+def test_any_result_gives_web_addresses_or_nothing(document: Any) -> None:
+    urls = read_picture_urls(document)
+    assert all(url.startswith(("http://", "https://")) for url in urls)
+    assert len(set(urls)) == len(urls)
+    shown = read_preview_url(document)
+    assert shown is None or shown.startswith(("http://", "https://"))
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["job_id", "status", "result", "error", "created_at", "cost_usd", "output"]), ANY_JSON
+    )
+)
+def test_any_job_is_read_as_some_update(job: dict[str, Any]) -> None:
+    word = job["status"] if isinstance(job.get("status"), str) else "odd"
+    for provider in (KreaProvider, PixazoProvider):
+        reader = provider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]
+        update = reader._update("r", word, job)
+        assert (update.failure is not None) == (update.status is JobStatus.FAILED)
+        assert update.result_urls == () or update.status is JobStatus.SUCCEEDED
+        assert update.preview_url is None or update.status is JobStatus.RUNNING
+
+
+@pytest.mark.f25
+@pytest.mark.f27
+@given(st.text())
+def test_any_status_text_is_running_unless_documented(word: str) -> None:
+    reader = KreaProvider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]
+    final = {"completed": JobStatus.SUCCEEDED, "failed": JobStatus.FAILED, "cancelled": JobStatus.CANCELLED}
+    assert reader._update("r", word, {}).status is final.get(word.strip().lower(), JobStatus.RUNNING)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-11-21T08:00:00Z", datetime(2026, 11, 21, 8, tzinfo=UTC)),
+        ("2026-11-21T08:00:00.123456+02:00", datetime(2026, 11, 21, 6, 0, 0, 123456, tzinfo=UTC)),
+        ("2026-11-21T08:00:00", datetime(2026, 11, 21, 8, tzinfo=UTC)),
+        ("0001-01-01T00:00:00+14:00", None),
+        ("yesterday", None),
+        (1763712000, None),
+        (None, None),
+    ],
+)
+def test_times_are_aware_utc_or_nothing(text: Any, expected: datetime | None) -> None:
+    assert read_time(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({"cost_usd": 0.0175}, 17_500),
+        ({"cost_usd": "0.065"}, 65_000),
+        ({"cost_microdollars": 80_000, "cost_usd": 9}, 80_000),
+        ({"cost_usd": 0.00000001}, 1),
+        ({"cost_usd": 0}, 0),
+        ({"cost_usd": -1}, None),
+        ({"cost_usd": 1e12}, None),
+        ({"cost_usd": True}, None),
+        ({"cost_usd": "free"}, None),
+        ({"cost_usd": float("inf")}, None),
+        ({}, None),
+    ],
+)
+def test_a_stated_cost_is_exact_or_absent(job: dict[str, Any], expected: int | None) -> None:
+    assert read_cost_usd_micros(job) == expected
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "a b", "x" * 201, "ü", "a\n", 7, None, ["a"]])
+def test_ids_that_do_not_fit_a_path_are_none(value: Any) -> None:
+    assert read_id(value) is None
+
+
+def test_a_deeply_nested_answer_does_not_overwhelm() -> None:
+    nested = json.loads("[" * 400 + '"https://x/1.png"' + "]" * 400)
+    assert read_picture_urls(nested) == ()
+
+
+async def test_a_list_that_never_ends_is_not_taken_for_the_whole() -> None:
+    async with SandboxProvider() as sandbox, open_session() as session:
+        krea = KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key)
+        now = datetime.now(UTC).isoformat()
+        pages = [
+            Trouble(status=200, body={"items": [{"job_id": f"job-{n}", "created_at": now}], "nextCursor": f"{n}"})
+            for n in range(30)
+        ]
+        sandbox.next_answers("list", *pages)
+        with pytest.raises(ProviderUnavailable, match="more than"):
+            await krea.recent(since=datetime(2020, 1, 1, tzinfo=UTC))

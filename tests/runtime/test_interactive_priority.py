@@ -1,0 +1,56 @@
+"""Members who wait for an answer go first, and everything else still gets on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from bot.runtime import interactive_priority
+from bot.runtime.interactive_priority import Rush
+
+
+async def gave_way_at_once(rush: Rush) -> bool:
+    waiting = asyncio.ensure_future(rush.give_way())
+    await asyncio.sleep(0)
+    at_once = waiting.done()
+    await waiting
+    return at_once
+
+
+async def test_while_nobody_waits_nobody_is_held_up() -> None:
+    quiet = Rush()
+    assert await gave_way_at_once(quiet)
+    quiet.begin("a")
+    quiet.end("a")
+    quiet.end("a")
+    assert await gave_way_at_once(quiet)
+
+
+async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_priority, "LONGEST_SECONDS", 60.0)
+    busy = Rush()
+    busy.begin("a")
+    busy.begin("b")
+    waiting = asyncio.ensure_future(busy.give_way())
+    busy.end("a")
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    busy.end("b")
+    async with asyncio.timeout(5):
+        await waiting
+
+
+async def test_however_many_wait_everything_else_gets_on() -> None:
+    busy = Rush()
+    busy.begin("a")
+    async with asyncio.timeout(5):
+        await busy.give_way()
+
+
+async def test_somebody_who_was_never_answered_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_priority, "ANSWERED_WITHIN_SECONDS", 0.0)
+    forgotten = Rush()
+    forgotten.begin("a")
+    await asyncio.sleep(0.001)
+    assert await gave_way_at_once(forgotten)

@@ -1,0 +1,238 @@
+"""The web server for machines: what it says about health, and how little it says to strangers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+
+import aiohttp
+import prometheus_client
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.domain.errors import SettingsError
+from bot.runtime import web_server
+from bot.runtime.web_server import MOST_HOOK_BYTES, Check, HttpServer
+
+Seen = list[tuple[str, str | None]]
+
+
+class Client:
+    """A server under test, what its webhooks handed on, and a session to talk to it."""
+
+    def __init__(self, checks: dict[str, Check]) -> None:
+        self.hooks: Seen = []
+        self.registry = prometheus_client.CollectorRegistry()
+        self.server = HttpServer(
+            host="127.0.0.1",
+            port=0,
+            checks=checks,
+            on_hook=lambda token, body_id: self.hooks.append((token, body_id)),
+            registry=self.registry,
+        )
+
+    def url(self, path: str) -> str:
+        return f"http://127.0.0.1:{self.server.port}{path}"
+
+
+@pytest.fixture
+def checks() -> dict[str, Check]:
+    return {}
+
+
+@pytest.fixture
+async def client(checks: dict[str, Check]) -> AsyncIterator[Client]:
+    client = Client(checks)
+    async with client.server:
+        yield client
+
+
+@pytest.fixture
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession() as session:
+        yield session
+
+
+async def test_health_is_answered_while_the_loop_turns(client: Client, session: aiohttp.ClientSession):
+    async with session.get(client.url("/healthz")) as response:
+        assert (response.status, await response.json()) == (200, {"status": "ok"})
+
+
+async def fine() -> str | None:
+    return None
+
+
+async def broken() -> str | None:
+    raise RuntimeError("secret detail")
+
+
+@pytest.mark.parametrize(
+    "checks", [{"database": fine, "discord": lambda: None}, {}], ids=["with checks", "without checks"]
+)
+async def test_it_is_ready_when_every_check_is_fine(client: Client, session: aiohttp.ClientSession):
+    async with session.get(client.url("/readyz")) as response:
+        assert (response.status, await response.json()) == (200, {"status": "ready", "failing": {}})
+
+
+@pytest.mark.f43
+@pytest.mark.parametrize("checks", [{"database": broken, "discord": lambda: "not connected", "workers": fine}])
+async def test_it_names_what_is_not_ready_and_keeps_details_to_the_log(
+    client: Client, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+):
+    async with session.get(client.url("/readyz")) as response:
+        assert response.status == 503
+        text = await response.text()
+    assert json.loads(text) == {
+        "status": "not ready",
+        "failing": {"database": "RuntimeError", "discord": "not connected"},
+    }
+    assert "secret detail" not in text
+    assert "secret detail" in caplog.text
+
+
+@pytest.mark.f43
+@pytest.mark.parametrize("checks", [{"database": lambda: asyncio.sleep(60)}])
+async def test_a_check_that_hangs_is_not_waited_for(
+    client: Client, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(web_server, "_CHECK_SECONDS", 0.01)
+    async with session.get(client.url("/readyz")) as response:
+        assert response.status == 503
+        assert (await response.json())["failing"] == {"database": "no answer within 0 s"}
+
+
+async def test_metrics_are_those_of_the_registry(client: Client, session: aiohttp.ClientSession):
+    prometheus_client.Counter("jobs", "Jobs", registry=client.registry).inc(3)
+    async with session.get(client.url("/metrics")) as response:
+        assert response.content_type == "text/plain"
+        assert "jobs_total 3.0" in await response.text()
+
+
+async def test_without_a_registry_there_are_no_metrics(session: aiohttp.ClientSession):
+    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=lambda *_: None)
+    async with server, session.get(f"http://127.0.0.1:{server.port}/metrics") as response:
+        assert response.status == 404
+
+
+@pytest.mark.f57
+@pytest.mark.parametrize(
+    ("body", "body_id"),
+    [
+        (b'{"job_id": "j-1", "status": "completed"}', "j-1"),
+        (b'{"request_id": "r-1"}', "r-1"),
+        (b'{"job_id": 7}', None),
+        (b'{"job_id": "' + b"x" * 201 + b'"}', None),
+        (b'["job_id"]', None),
+        (b"", None),
+        (b"\xff\xfe", None),
+        (b"[" * 100_000, None),
+        (b'{"job_id": "j-1", "pad": "' + b"x" * (MOST_HOOK_BYTES - 40) + b'"}', "j-1"),
+        (b'{"job_id": "j-1", "pad": "' + b"x" * MOST_HOOK_BYTES + b'"}', None),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+async def test_a_webhook_is_a_hint_and_its_answer_tells_nothing(
+    client: Client, session: aiohttp.ClientSession, body: bytes, body_id: str | None
+):
+    async with session.post(client.url("/hooks/t0ken"), data=body) as response:
+        assert (response.status, await response.read()) == (204, b"")
+    assert client.hooks == [("t0ken", body_id)]
+
+
+@pytest.mark.f57
+async def test_a_body_without_an_end_is_cut_off(client: Client):
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+    writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    chunk = b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    try:
+        for _ in range(64):
+            writer.write(chunk)
+            await writer.drain()
+    except ConnectionError:
+        pass  # it hung up on us, as it should
+    else:
+        assert b"204" in await reader.read(1024)
+    writer.close()
+    assert client.hooks == [("t", None)]
+
+
+async def test_a_body_that_stays_away_is_not_waited_for(client: Client, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(web_server, "_HOOK_READ_SECONDS", 0.01)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+    writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+    answer = await asyncio.wait_for(reader.read(), 5)
+    assert answer.startswith(b"HTTP/1.1 204")
+    writer.close()
+
+
+async def test_a_failing_listener_is_logged_and_not_shown(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+):
+    def fail(_token: str, _body_id: str | None) -> None:
+        raise RuntimeError("boom")
+
+    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=fail)
+    async with server, session.post(f"http://127.0.0.1:{server.port}/hooks/t", data=b"{}") as response:
+        assert response.status == 204
+    assert [record.levelno for record in caplog.records if record.name == "bot.runtime.web_server"] == [logging.ERROR]
+
+
+async def test_requests_leave_no_trace_of_a_webhooks_path(
+    client: Client, session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+):
+    caplog.set_level(logging.DEBUG)
+    async with session.post(client.url("/hooks/s3cret"), data=b"{}"):
+        pass
+    assert "s3cret" not in caplog.text
+
+
+@given(st.binary(max_size=300))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_makes_an_id_out_of_nothing(body: bytes):
+    found = web_server._id_in(body)
+    assert found is None or found.encode() in body
+
+
+async def test_a_taken_port_is_one_clear_line(client: Client):
+    second = HttpServer(host="127.0.0.1", port=client.server.port, checks={}, on_hook=lambda *_: None)
+    with pytest.raises(SettingsError, match=rf"^HTTP_PORT {client.server.port} is taken") as caught:
+        await second.start()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("host", "error", "sentence"),
+    [
+        ("192.0.2.1", None, "^HTTP_HOST must be an address of this machine"),
+        ("no.such.host", socket.gaierror(socket.EAI_NONAME, "not known"), "^HTTP_HOST must be"),
+        ("127.0.0.1", PermissionError(13, "Permission denied"), "^HTTP_PORT 80 may not be used"),
+        ("127.0.0.1", OSError(24, "Too many open files"), "cannot be used: Too many open files$"),
+    ],
+)
+async def test_an_address_that_cannot_be_had_is_one_clear_line(
+    monkeypatch: pytest.MonkeyPatch, host: str, error: OSError | None, sentence: str
+):
+    if error is not None:
+
+        async def fail(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(asyncio.get_running_loop(), "create_server", fail)
+    with pytest.raises(SettingsError, match=sentence):
+        await HttpServer(host=host, port=80, checks={}, on_hook=lambda *_: None).start()
+
+
+async def test_closing_frees_the_port_and_may_be_repeated():
+    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=lambda *_: None)
+    with pytest.raises(RuntimeError):
+        _ = server.port
+    await server.start()
+    port = server.port
+    await server.close()
+    await server.close()
+    async with HttpServer(host="127.0.0.1", port=port, checks={}, on_hook=lambda *_: None) as again:
+        assert again.port == port

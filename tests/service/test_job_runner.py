@@ -1,0 +1,297 @@
+"""What an error does to the money, row by row, and that an order is sent at most once whatever happens."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobKind, JobStatus
+from sandbox.plans import Ending, ErrorForm, How, Plan, Trouble
+from tests.core import NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.fakes import until
+
+NOTHING = (0, 0, 0)
+
+
+async def ended_badly(core: Core, plan: Plan, **how: Any) -> tuple[FailureReason, str]:
+    """Order one picture under this plan; the reason and the hint of its failure."""
+    core.sandbox.next_order(plan)
+    job = await core.ended(await core.order(**how))
+    assert job.status is JobStatus.FAILED
+    assert job.failure is not None
+    return job.failure.reason, job.failure.hint
+
+
+# -- refused: released, sent once ---------------------------------------------------------------------
+
+DOCUMENTED_REFUSALS = [
+    (400, {"error": "width: out of range"}, FailureReason.REJECTED, "width: out of range"),
+    (400, {"error": {"code": "bad", "message": "No such style"}}, FailureReason.REJECTED, "No such style"),
+    (404, {"error": "Not found"}, FailureReason.REJECTED, "Not found"),
+    (405, None, FailureReason.REJECTED, ""),
+    (409, {"message": "Conflicting options"}, FailureReason.REJECTED, "Conflicting options"),
+    (410, {"error": "model_unavailable", "replacement": "bfl/new"}, FailureReason.MODEL_RETIRED, "bfl/new"),
+    (413, {"error": "Too large"}, FailureReason.REJECTED, "Too large"),
+    (422, {"error": "Invalid asset URL"}, FailureReason.REJECTED, "Invalid asset URL"),
+    (422, {"detail": [{"loc": ["body", "seed"], "msg": "too big"}]}, FailureReason.REJECTED, "seed: too big"),
+    (422, {"error": "Prompt flagged by moderation"}, FailureReason.MODERATED, ""),
+    (403, {"error": "This style is private"}, FailureReason.REJECTED, "This style is private"),
+]
+
+
+@pytest.mark.f06
+@pytest.mark.parametrize(("status", "body", "reason", "hint"), DOCUMENTED_REFUSALS)
+async def test_a_rejected_request_gives_the_reservation_back_and_says_what_to_change(
+    core: Core, status: int, body: object, reason: FailureReason, hint: str
+):
+    told = await ended_badly(core, Plan(trouble=Trouble(status=status, body=body)))
+    assert told[0] is reason
+    assert hint in told[1]
+    assert core.submissions == 1
+    assert await core.money() == NOTHING
+    assert core.observer.notices == []
+    await core.ask("the provider is still asked")
+
+
+async def test_refusals_in_a_row_are_answers_and_close_nothing(core: Core):
+    for _ in range(6):
+        await ended_badly(core, Plan(trouble=Trouble(status=422, body={"error": "No"})))
+    await core.ask("still open")
+
+
+async def test_a_redirect_is_not_followed_and_its_order_counts_as_uncertain(core: Core):
+    core.sandbox.next_answers("list", *[Trouble(status=503)] * 20)
+    core.sandbox.next_order(Plan(trouble=Trouble(status=307, headers={"Location": "/generate/elsewhere"})))
+    await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    assert core.submissions == 1
+
+
+# -- failed at the provider: released -----------------------------------------------------------------
+
+
+@pytest.mark.f05
+@pytest.mark.parametrize("form", list(ErrorForm))
+async def test_a_failed_job_gives_the_reservation_back_and_says_why(core: Core, form: ErrorForm):
+    reason, hint = await ended_badly(core, Plan(ending=Ending.FAILED, error_form=form))
+    assert reason is FailureReason.PROVIDER_FAILED
+    assert hint == ("" if form is ErrorForm.NONE else "The model could not finish this picture.")
+    assert await core.money() == NOTHING
+
+
+@pytest.mark.f32
+async def test_a_moderated_job_gives_the_reservation_back_and_does_not_repeat_the_prompt(core: Core):
+    core.sandbox.next_order(Plan(ending=Ending.MODERATED))
+    job = await core.ended(await core.order("something unspeakable"))
+    assert job.failure is not None
+    assert (job.failure.reason, job.failure.hint) == (FailureReason.MODERATED, "")
+    assert await core.money() == NOTHING
+
+
+@pytest.mark.f05
+async def test_a_job_cancelled_by_the_provider_gives_the_reservation_back(core: Core):
+    core.sandbox.next_order(Plan(ending=Ending.CANCELLED))
+    assert (await core.ended(await core.order())).status is JobStatus.CANCELLED
+    assert await core.money() == NOTHING
+
+
+@pytest.mark.parametrize(("ending", "house"), [(Ending.ERROR, 0), (Ending.FAILED, PRICES[PIXAZO_LARGE])])
+async def test_where_a_failure_may_be_charged_the_house_pays_and_not_the_member(core: Core, ending: Ending, house: int):
+    """Pixazo says that ERROR is free, and nothing about FAILED."""
+    await ended_badly(core, Plan(ending=ending), model_id=PIXAZO_LARGE)
+    assert await core.money() == (0, 0, house)
+
+
+async def test_a_job_the_provider_does_not_know_any_more_costs_the_member_nothing(core: Core):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    core.sandbox.next_answers("read", *[Trouble(status=404, body={"error": "Job not found"})] * 10)
+    failed = await core.ended(job)
+    assert failed.failure is not None
+    assert failed.failure.reason is FailureReason.PROVIDER_FAILED
+    assert await core.money() == (0, 0, PRICE)
+
+
+# -- the price ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.f04
+@pytest.mark.parametrize(("stated", "charged"), [(1, 1), (PRICE - 1, PRICE - 1), (PRICE, PRICE), (PRICE + 1, PRICE)])
+async def test_the_member_pays_what_the_provider_states_and_never_more_than_was_reserved(
+    core: Core, stated: int, charged: int
+):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.price_usd_micros, remote.word = stated, "completed"
+    assert (await core.ended(job)).charged_usd_micros == charged
+    spent, set_aside, house = await core.money()
+    assert (spent, set_aside) == (charged, 0)
+    assert house == stated - charged, "what goes beyond is the house's"
+
+
+async def test_a_picture_that_is_free_is_delivered_and_charges_nothing(core: Core):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.price_usd_micros, remote.word = 0, "completed"
+    done = await core.ended(job)
+    assert (done.status, done.charged_usd_micros) == (JobStatus.SUCCEEDED, 0)
+    assert await core.money() == NOTHING
+
+
+# -- unusual words ------------------------------------------------------------------------------------
+
+
+@pytest.mark.f25
+async def test_words_never_seen_before_mean_still_running(core: Core):
+    words = (("sleeping", 1.0), ("COMPLETED?", 1.0), ("", 1.0), ("succeeded", 1.0))
+    core.sandbox.next_order(Plan(words=words))
+    assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.f25
+async def test_a_word_never_seen_before_still_meets_the_deadline(core: Core):
+    core.sandbox.next_order(Plan(words=(("dreaming", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    core.clock.move(hours=3)
+    failed = await core.ended(job)
+    assert failed.failure is not None
+    assert failed.failure.reason is FailureReason.TIMED_OUT
+
+
+# -- deadline -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.f28
+async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_house_pays(core: Core):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    core.clock.move(hours=2)
+    reads = len(core.sandbox.seen("read"))
+    await until(lambda: len(core.sandbox.seen("read")) > reads + 2)
+    assert (await core.now(job)).status is JobStatus.RUNNING, "ten minutes are left"
+    core.clock.move(minutes=11)
+    failed = await core.ended(job)
+    assert failed.failure is not None
+    assert failed.failure.reason is FailureReason.TIMED_OUT
+    assert await core.money() == (0, 0, PRICE)
+    reads = len(core.sandbox.seen("read"))
+    await core.ended(await core.order("another"))
+    assert all(str(job.remote_id) not in seen.path for seen in core.sandbox.seen("read")[reads:]), "polling has stopped"
+
+
+# -- passing faults while polling ---------------------------------------------------------------------
+
+
+@pytest.mark.f20
+async def test_ten_faults_in_a_row_while_polling_fail_nothing(tmp_path: Path):
+    async with a_core(tmp_path, poll_seconds=0.002) as core:
+        faults = [Trouble(status=status) for status in (500, 502, 503, 504, 500)]
+        faults += [Trouble(how=how) for how in (How.RESET, How.NOT_JSON, How.CUT_SHORT, How.BAD_ENCODING, How.RESET)]
+        core.sandbox.next_answers("read", *faults)
+        assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+        assert core.submissions == 1
+        assert await core.money() == (PRICE, 0, 0)
+
+
+# -- input pictures -----------------------------------------------------------------------------------
+
+
+async def test_an_upload_that_fails_for_a_moment_is_tried_again(core: Core):
+    core.sandbox.next_answers("upload", Trouble(status=503), Trouble(how=How.RESET))
+    job = await core.ended(await core.order(images=(await core.an_input(),)))
+    assert job.status is JobStatus.SUCCEEDED
+    assert core.submissions == 1
+
+
+@pytest.mark.parametrize(
+    ("troubles", "reason"),
+    [
+        ([Trouble(status=503)] * 3, FailureReason.PROVIDER_UNAVAILABLE),
+        ([Trouble(status=400, body={"error": "Unsupported file"})], FailureReason.REJECTED),
+        ([Trouble(status=401)], FailureReason.PROVIDER_UNAVAILABLE),
+    ],
+)
+async def test_an_order_whose_picture_cannot_be_uploaded_is_never_sent(
+    core: Core, troubles: list[Trouble], reason: FailureReason
+):
+    core.sandbox.next_answers("upload", *troubles)
+    job = await core.ended(await core.order(images=(await core.an_input(),)))
+    assert job.failure is not None
+    assert job.failure.reason is reason
+    assert core.submissions == 0
+    assert await core.money() == NOTHING
+
+
+async def test_an_order_whose_picture_is_gone_is_never_sent(core: Core):
+    image = await core.an_input()
+    await core.pictures.remove(image.sha256)
+    job = await core.ended(await core.order(images=(image,)))
+    assert job.failure is not None
+    assert job.failure.reason is FailureReason.INPUT_GONE
+    assert core.sent == []
+    assert await core.money() == NOTHING
+
+
+async def test_a_provider_that_only_fetches_is_given_the_public_address(core: Core):
+    image = await core.an_input(role=ImageRole.REFERENCE)
+    asset = await _uploaded(core, image)
+    public = replace(image, public_url=asset)
+    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(public,), kind=JobKind.IMAGINE))
+    assert job.status is JobStatus.SUCCEEDED
+    assert asset in str(core.sandbox.orders[-1].body)
+
+
+async def _uploaded(core: Core, image: ImageInput) -> str:
+    """An address at which the picture can be fetched."""
+    source = replace(image, role=ImageRole.SOURCE)
+    await core.ended(await core.order(images=(source,), model_id=NANO_BANANA_2))
+    address = await core.store.uploaded_url("krea", image.sha256)
+    assert address is not None
+    return address
+
+
+async def test_a_provider_that_only_fetches_gets_no_order_without_a_public_address(core: Core):
+    image = await core.an_input(role=ImageRole.REFERENCE)
+    private = replace(image, public_url=None)
+    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(private,), kind=JobKind.IMAGINE))
+    assert job.status is JobStatus.FAILED
+    assert core.submissions == 0
+    assert await core.money() == NOTHING
+
+
+async def test_a_job_cancelled_while_its_picture_is_uploaded_is_not_sent(core: Core):
+    core.sandbox.next_answers("upload", Trouble(how=How.RESET), Trouble(how=How.RESET))
+    job = await core.order(images=(await core.an_input(),))
+    await until(lambda: core.sandbox.seen("upload"))
+    await core.service.cancel(job)
+    await until(lambda: len(core.sandbox.seen("upload")) == 3)
+    await core.ended(await core.order("another"))
+    assert [order.body["prompt"] for order in core.sandbox.orders] == ["another"]
+    assert (await core.now(job)).status is JobStatus.CANCELLED
+
+
+UNREADABLE = Trouble(status=422, body={"error": "Invalid asset URL"})
+
+
+async def test_an_input_whose_address_the_provider_no_longer_takes_is_uploaded_once_more(core: Core):
+    image = await core.an_input()
+    first = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    core.sandbox.next_order(Plan(trouble=UNREADABLE))
+    again = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    assert (first.status, again.status) == (JobStatus.SUCCEEDED, JobStatus.SUCCEEDED)
+    assert len(core.sandbox.seen("upload")) == 2
+    assert core.submissions == 3
+
+
+async def test_an_input_the_provider_cannot_use_at_all_is_not_uploaded_for_ever(core: Core):
+    image = await core.an_input()
+    core.sandbox.next_order(Plan(trouble=UNREADABLE), Plan(trouble=UNREADABLE))
+    job = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))
+    assert job.status is JobStatus.FAILED
+    assert len(core.sandbox.seen("upload")) == 2
+    assert await core.money() == (0, 0, 0)

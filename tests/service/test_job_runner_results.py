@@ -1,0 +1,163 @@
+"""Collecting: the picture first, then the charge; a picture that cannot be had costs the member nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import aiohttp
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bot.domain.jobs import FailureReason, JobStatus
+from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
+from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.fakes import until
+
+FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
+
+
+@pytest.mark.parametrize("shape", [Shape.LIST, Shape.STRING, Shape.TYPED, Shape.NAMED])
+async def test_every_documented_shape_of_a_result_leads_to_the_finished_picture(core: Core, shape: Shape):
+    core.sandbox.next_order(Plan(shape=shape))
+    job = await core.ended(await core.order())
+    assert [picture.source_url.rpartition("/")[2] for picture in job.pictures] == [f"{job.remote_id}.png"]
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.f26
+@pytest.mark.parametrize(
+    "plan",
+    [
+        Plan(shape=Shape.EMPTY),
+        Plan(shape=Shape.MISSING),
+        Plan(file_trouble=FileTrouble.MISSING),
+        Plan(file_trouble=FileTrouble.HTML),
+        Plan(file_trouble=FileTrouble.TRUNCATED),
+        Plan(file_trouble=FileTrouble.REDIRECT, redirect_to="http://169.254.169.254/latest/meta-data"),
+        Plan(file_trouble=FileTrouble.REDIRECT, redirect_to="file:///etc/passwd"),
+    ],
+    ids=lambda plan: f"{plan.shape}, {plan.file_trouble} {plan.redirect_to}",
+)
+async def test_completed_without_a_usable_picture_is_paid_by_the_house_and_the_operator_is_told(core: Core, plan: Plan):
+    core.sandbox.next_order(plan)
+    job = await core.ended(await core.order())
+    assert job.failure is not None
+    assert job.failure.reason is FailureReason.NO_USABLE_RESULT
+    assert await core.money() == (0, 0, PRICE)
+    assert [matter for matter, _ in core.observer.notices] == ["no usable picture"]
+    assert core.submissions == 1
+
+
+async def test_a_picture_that_is_not_there_at_once_is_fetched_again(core: Core):
+    core.sandbox.next_answers("picture", Trouble(status=404), Trouble(status=503), Trouble(how=How.RESET))
+    assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+    assert len(core.sandbox.seen("picture")) == 4
+    assert await core.money() == (PRICE, 0, 0)
+
+
+async def test_a_picture_with_a_long_tail_is_kept_as_it_is(core: Core):
+    core.sandbox.next_order(Plan(file_trouble=FileTrouble.HUGE))
+    job = await core.ended(await core.order())
+    assert job.pictures[0].size_bytes > 30_000_000
+
+
+# -- the same news twice ------------------------------------------------------------------------------
+
+
+async def _call(core: Core, path: str, body: object) -> int:
+    async with aiohttp.ClientSession() as session, session.post(path, json=body) as response:
+        return response.status
+
+
+@pytest.mark.f07
+@pytest.mark.f57
+async def test_polls_and_repeated_callbacks_lead_to_one_charge(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        core.sandbox.next_order(Plan(webhook_copies=5))
+        job = await core.ended(await core.order(model_id=PIXAZO_LARGE))
+        callbacks = core.sandbox.jobs[job.remote_id or ""]
+        assert callbacks.webhook_url is not None
+        for _ in range(3):
+            await _call(core, callbacks.webhook_url, callbacks.as_document())
+        assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
+        assert core.sandbox.bill_usd_micros == PRICES[PIXAZO_LARGE]
+
+
+async def test_a_callback_brings_the_picture_without_waiting_for_the_next_poll(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True, poll_seconds=30.0) as core:
+        job = await core.ended(await core.order(), seconds=5)
+        assert job.status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.f57
+async def test_a_callback_that_lies_changes_nothing(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        core.sandbox.next_order(FOREVER)
+        job = await core.reached(await core.order(), JobStatus.RUNNING)
+        remote = core.sandbox.jobs[job.remote_id or ""]
+        assert remote.webhook_url is not None
+        reads = len(core.sandbox.seen("read"))
+        lie = remote.as_document() | {"status": "completed", "result": {"urls": ["http://127.0.0.1:1/evil.png"]}}
+        known = await _call(core, remote.webhook_url, lie)
+        unknown = await _call(core, remote.webhook_url[:-1] + "x", lie)
+        assert known == unknown, "a stranger learns nothing"
+        await until(lambda: len(core.sandbox.seen("read")) > reads + 2)
+        assert (await core.now(job)).status is JobStatus.RUNNING
+        assert await core.set_aside() == PRICE
+
+
+@pytest.mark.f07
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(calls=st.lists(st.sampled_from(["callback", "hint", "word"]), min_size=1, max_size=6))
+@pytest.mark.f07
+def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls: list[str]):
+    async def main() -> None:
+        directory = tmp_path / str(len(list(tmp_path.iterdir())))
+        async with a_core(directory, with_webhooks=True) as core:
+            core.sandbox.next_order(FOREVER)
+            job = await core.reached(await core.order(), JobStatus.RUNNING)
+            remote = core.sandbox.jobs[job.remote_id or ""]
+            assert remote.webhook_url is not None
+            token = remote.webhook_url.rpartition("/")[2]
+            for call in calls:
+                match call:
+                    case "callback":
+                        await _call(core, remote.webhook_url, remote.as_document() | {"status": "completed"})
+                    case "hint":
+                        core.service.hook(token, remote.id)
+                    case _:
+                        remote.word = "completed"
+            remote.word = "completed"
+            await core.ended(job)
+            core.service.hook(token, remote.id)
+            assert await core.money() == (PRICE, 0, 0)
+
+    asyncio.run(main())
+
+
+# -- what is counted ----------------------------------------------------------------------------------
+
+
+async def test_every_end_of_a_job_is_counted_once_with_what_it_cost(core: Core):
+    core.sandbox.next_order(
+        Plan(), Plan(ending=Ending.FAILED), Plan(ending=Ending.CANCELLED), Plan(file_trouble=FileTrouble.HTML)
+    )
+    for _ in range(4):
+        await core.ended(await core.order())
+    counted: dict[tuple[str, str], float] = {}
+    sums: dict[str, float] = {}
+    for family in core.service.metrics.registry.collect():
+        for sample in family.samples:
+            if sample.name == "image_bot_jobs_total":
+                counted[sample.labels["status"], sample.labels["reason"]] = sample.value
+            elif sample.name.endswith("_usd_micros_total"):
+                sums[sample.name] = sample.value
+    assert counted == {
+        ("succeeded", ""): 1,
+        ("failed", "provider_failed"): 1,
+        ("cancelled", ""): 1,
+        ("failed", "no_usable_result"): 1,
+    }
+    assert sorted(sums.values()) == [PRICE, PRICE], "one for the member, one for the house"

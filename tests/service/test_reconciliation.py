@@ -1,0 +1,271 @@
+"""Lost answers: an order whose answer never came is found again beyond doubt or given up, and never sent again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from bot.domain.jobs import FailureReason, Job, JobStatus
+from sandbox.contracts import contracts
+from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
+from sandbox.remote_job import RemoteJob
+from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.fakes import until
+
+LOST = Plan(trouble=LOST_ANSWER)
+NEVER_TAKEN = Plan(trouble=Trouble(how=How.RESET))
+LIST_IS_DOWN = [Trouble(status=503)] * 10_000
+AFTER_THE_SEARCH = {"minutes": 6}
+
+
+async def calls(core: Core, url: str, remote_id: str) -> None:
+    """A stranger, or the provider, calls a webhook path."""
+    body = {"request_id": remote_id, "status": "COMPLETED"}
+    async with aiohttp.ClientSession() as session, session.post(url, json=body):
+        pass
+
+
+async def lost_order(core: Core, plan: Plan = LOST, **how: str) -> tuple[Job, RemoteJob]:
+    """An order that was taken while its answer was lost."""
+    core.sandbox.next_order(plan)
+    before = set(core.sandbox.jobs)
+    job = await core.reached(await core.order(**how), JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED)
+    (remote_id,) = set(core.sandbox.jobs) - before
+    return job, core.sandbox.jobs[remote_id]
+
+
+def reason_of(job: Job) -> FailureReason | None:
+    return job.failure.reason if job.failure else None
+
+
+# -- one way: the provider's list ---------------------------------------------------------------------
+
+
+@pytest.mark.f23
+@pytest.mark.f24
+@pytest.mark.parametrize(
+    "how", [How.RESET, How.HANG, How.NOT_JSON, How.CUT_SHORT, How.NO_ID, How.TOO_BIG, How.BAD_ENCODING]
+)
+async def test_a_lost_answer_is_found_in_the_list_and_the_order_was_sent_once(core: Core, how: How):
+    job, remote = await lost_order(core, Plan(trouble=Trouble(how=how, accepted=True)))
+    done = await core.ended(job)
+    assert (done.status, done.remote_id) == (JobStatus.SUCCEEDED, remote.id)
+    assert core.submissions == len(core.sandbox.orders) == 1
+    assert await core.money() == (PRICE, 0, 0)
+    assert core.sandbox.bill_usd_micros == PRICE
+
+
+@pytest.mark.f23
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 408])
+async def test_a_server_error_after_the_order_was_taken_is_a_lost_answer(core: Core, status: int):
+    job, _ = await lost_order(core, Plan(trouble=Trouble(status=status, accepted=True)))
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert core.submissions == 1
+
+
+@pytest.mark.f23
+async def test_while_it_is_looked_for_the_money_stays_set_aside(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    job, _ = await lost_order(core)
+    await until(lambda: len(core.sandbox.seen("list")) > 3)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    assert await core.money() == (0, PRICE, 0)
+
+
+@pytest.mark.f23
+async def test_an_order_that_is_in_no_list_was_never_taken_and_costs_nobody_anything(core: Core):
+    core.sandbox.next_order(NEVER_TAKEN)
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    await until(lambda: len(core.sandbox.seen("list")) > 3)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN, "it may appear in the list later"
+    core.clock.move(**AFTER_THE_SEARCH)
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert await core.money() == (0, 0, 0)
+    assert core.submissions == 1
+
+
+@pytest.mark.f23
+async def test_an_order_that_cannot_be_looked_for_is_given_up_at_the_houses_risk(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    job, remote = await lost_order(core)
+    core.clock.move(**AFTER_THE_SEARCH)
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert await core.money() == (0, 0, PRICE)
+    await until(lambda: remote.is_final)
+    assert core.sandbox.bill_usd_micros == PRICE, "as it turns out, the house was right"
+
+
+@pytest.mark.f23
+async def test_of_two_orders_lost_at_the_same_time_none_is_taken_for_the_other(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    first, _ = await lost_order(core)
+    second, _ = await lost_order(core)
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 5)
+    for job in (first, second):
+        assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    core.clock.move(**AFTER_THE_SEARCH)
+    await core.ended(first, second)
+    assert await core.money() == (0, 0, 2 * PRICE)
+    assert core.submissions == 2
+
+
+async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    core.sandbox.next_order(NEVER_TAKEN)
+    first = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(seconds=50)
+    core.sandbox.next_order(NEVER_TAKEN)
+    second = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(seconds=15)
+    assert reason_of(await core.ended(first)) is FailureReason.OUTCOME_UNKNOWN
+    assert second.submitted_at is not None
+    remote = a_job_at_the_provider(core, second.path, second.submitted_at)
+    await core.restart()
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
+    assert remote.id in core.sandbox.jobs
+    assert (await core.now(second)).status is JobStatus.UNCERTAIN, "it may be the picture of the first"
+
+
+async def test_one_of_two_lost_orders_that_was_never_taken_is_not_given_the_others_picture(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    taken, _ = await lost_order(core)
+    core.sandbox.next_order(NEVER_TAKEN)
+    not_taken = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 5)
+    assert (await core.now(taken)).status is JobStatus.UNCERTAIN
+    assert (await core.now(not_taken)).status is JobStatus.UNCERTAIN
+
+
+async def test_a_job_that_somebody_else_ordered_at_the_same_time_makes_it_ambiguous(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    job, remote = await lost_order(core)
+    a_job_at_the_provider(core, job.path, remote.created_at + timedelta(seconds=1))
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    core.clock.move(**AFTER_THE_SEARCH)
+    await core.ended(job)
+    assert await core.money() == (0, 0, PRICE)
+
+
+async def test_jobs_of_another_time_and_jobs_of_ours_are_no_candidates(core: Core):
+    await core.ended(await core.order("before"))
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    job, remote = await lost_order(core)
+    for seconds in (-30, 200):
+        a_job_at_the_provider(core, job.path, datetime.now(UTC) + timedelta(seconds=seconds))
+    core.sandbox._troubles["list"].clear()
+    assert (await core.ended(job)).remote_id == remote.id
+
+
+def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> RemoteJob:
+    """A job in the provider's list of which we have heard nothing."""
+    job = RemoteJob(
+        id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
+        price_usd_micros=0, webhook_url=None, pictures=(), base=core.sandbox.krea_base, created_at=created_at,
+    )  # fmt: skip
+    core.sandbox._workshop.jobs[job.id] = job
+    return job
+
+
+async def test_an_order_under_way_is_not_taken_for_a_lost_one(core: Core):
+    """Two orders at the same moment, one lost: the other's answer must be on disk before the list is judged."""
+    core.sandbox.next_order(LOST)
+    lost = await core.reached(await core.order("lost"), JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED)
+    slow = await core.order("slow")
+    await core.ended(lost, slow)
+    assert (await core.now(lost)).remote_id != (await core.now(slow)).remote_id
+    by_prompt = {job.body["prompt"]: job.id for job in core.sandbox.jobs.values()}
+    assert (await core.now(lost)).remote_id == by_prompt["lost"]
+    assert await core.money() == (2 * PRICE, 0, 0)
+
+
+async def test_an_answer_that_is_still_being_written_down_owns_its_job(core: Core):
+    core.sandbox.next_answers("list", *LIST_IS_DOWN)
+    core.sandbox.next_order(NEVER_TAKEN)
+    lost = await core.reached(await core.order("lost"), JobStatus.UNCERTAIN)
+    core.disk.fill("mark_running")
+    owner = await core.order("owner")
+    await until(lambda: core.disk.refused)
+    core.sandbox._troubles["list"].clear()
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen)
+    assert (await core.now(lost)).status is JobStatus.UNCERTAIN
+    core.disk.make_room()
+    assert (await core.ended(owner)).status is JobStatus.SUCCEEDED
+    assert (await core.now(lost)).status is JobStatus.UNCERTAIN
+
+
+# -- the other way: a call on the job's own webhook path ----------------------------------------------
+
+
+@pytest.mark.f23
+async def test_without_a_list_a_call_on_the_jobs_own_path_finds_the_order(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        job, remote = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
+        done = await core.ended(job)
+        assert (done.status, done.remote_id) == (JobStatus.SUCCEEDED, remote.id)
+        assert core.submissions == 1
+        assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
+
+
+@pytest.mark.f57
+async def test_a_forged_claim_is_ignored_and_the_true_one_still_counts(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        somebody_elses = await core.ended(await core.order("somebody else's", model_id=PIXAZO_LARGE))
+        plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
+        job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
+        assert remote.webhook_url is not None
+        reads = len(core.sandbox.seen("read"))
+        await calls(core, remote.webhook_url, "krea-2-large_no-such-request")
+        await until(lambda: len(core.sandbox.seen("read")) > reads)
+        await calls(core, remote.webhook_url, somebody_elses.remote_id or "")
+        await until(lambda: len(core.sandbox.seen("read")) > reads + 1)
+        await calls(core, remote.webhook_url[:-1] + "x", remote.id)  # not the job's path
+        assert (await core.now(job)).status is JobStatus.UNCERTAIN
+        await calls(core, remote.webhook_url, remote.id)
+        assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
+
+
+@pytest.mark.f57
+async def test_a_job_from_before_the_order_cannot_be_claimed(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
+        job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
+        assert remote.webhook_url is not None
+        older = a_job_at_the_provider(core, job.path, datetime.now(UTC) - timedelta(minutes=1))
+        reads = len(core.sandbox.seen("read"))
+        await calls(core, remote.webhook_url, older.id)
+        await until(lambda: len(core.sandbox.seen("read")) > reads)
+        await calls(core, remote.webhook_url, remote.id)
+        assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
+
+
+@pytest.mark.parametrize("trouble", [Trouble(status=503), Trouble(status=401), Trouble(status=402)])
+async def test_a_claim_that_cannot_be_checked_now_is_checked_later(tmp_path: Path, trouble: Trouble):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        core.sandbox.next_answers("read", trouble, trouble)
+        job, remote = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
+        assert (await core.ended(job)).remote_id == remote.id
+        assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
+
+
+@pytest.mark.f23
+async def test_without_a_list_and_without_a_call_the_search_ends_at_the_deadline_at_the_houses_risk(core: Core):
+    job, _ = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
+    core.clock.move(hours=2)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    core.clock.move(minutes=11)
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert await core.money() == (0, 0, PRICES[PIXAZO_LARGE])
+    assert core.submissions == 1

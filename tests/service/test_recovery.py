@@ -1,0 +1,394 @@
+"""Restarts and full disks: every job goes on from where it stood; nothing is sent, charged or lost twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.domain.jobs import Delivery, FailureReason, Job, JobStatus
+from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
+from tests.core import PRICE, Core, a_core
+from tests.fakes import until
+
+FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
+
+
+async def finish_at_provider(core: Core) -> None:
+    for remote in core.sandbox.jobs.values():
+        if not remote.is_final:
+            remote.word = "completed"
+            remote.billed_usd_micros = remote.price_usd_micros
+
+
+def reason_of(job: Job) -> FailureReason | None:
+    return job.failure.reason if job.failure else None
+
+
+# -- resume, state by state ---------------------------------------------------------------------------
+
+
+async def test_jobs_in_line_are_sent_after_the_restart(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(FOREVER)
+        await core.reached(await core.order("in front"), JobStatus.RUNNING)
+        waiting = [await core.order(f"waiting {number}") for number in range(3)]
+        await core.kill()
+        await finish_at_provider(core)
+        await core.start()
+        await core.ended(*waiting)
+        assert core.submissions == len(core.sandbox.orders) == 4
+        assert await core.money() == (4 * PRICE, 0, 0)
+
+
+async def test_a_running_job_is_watched_again_and_delivered(core: Core):
+    core.sandbox.next_order(FOREVER)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    await core.kill()
+    await finish_at_provider(core)
+    core.observer.changed.clear()
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    await until(lambda: job.reply_id in core.observer.changed)
+    assert core.submissions == 1
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.f35
+@pytest.mark.parametrize("away", [{"minutes": 1}, {"minutes": 20}, {"hours": 3}])
+async def test_a_picture_that_was_finished_while_we_were_away_is_delivered(core: Core, away: dict[str, float]):
+    core.sandbox.next_order(FOREVER)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    await core.kill()
+    await finish_at_provider(core)
+    core.clock.move(**away)
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert await core.spent() in (0, PRICE), "its day may be over"
+    assert core.sandbox.bill_usd_micros == PRICE
+
+
+@pytest.mark.f33
+async def test_killed_while_the_order_was_on_its_way_it_is_looked_up_and_not_sent_again(core: Core):
+    core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True)))
+    job = await core.reached(await core.order(), JobStatus.SUBMITTING)
+    await until(lambda: core.sandbox.jobs)
+    await core.restart()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert core.submissions == len(core.sandbox.orders) == 1
+    assert await core.money() == (PRICE, 0, 0)
+
+
+async def test_killed_before_the_order_arrived_it_is_given_up_and_not_sent_again(core: Core):
+    core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG)))
+    job = await core.reached(await core.order(), JobStatus.SUBMITTING)
+    await until(lambda: core.sandbox.orders)
+    await core.kill()
+    core.clock.move(minutes=6)
+    await core.start()
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert core.submissions == 1
+    assert await core.money() == (0, 0, 0)
+
+
+async def test_of_two_orders_half_sent_at_a_kill_none_is_taken_for_the_other(core: Core):
+    core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True)), Plan(trouble=Trouble(how=How.HANG)))
+    first = await core.reached(await core.order("first"), JobStatus.SUBMITTING)
+    second = await core.reached(await core.order("second"), JobStatus.SUBMITTING)
+    await until(lambda: len(core.sandbox.orders) == 2)
+    await core.kill()
+    core.sandbox.requests.clear()
+    await core.start()
+    await until(lambda: len(core.sandbox.seen("list")) > 6)
+    for job in (first, second):
+        assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    core.clock.move(minutes=6)
+    await core.ended(first, second)
+    assert core.submissions == 2
+    assert await core.money() == (0, 0, 2 * PRICE)
+
+
+async def test_the_search_for_a_lost_order_goes_on_after_the_restart(core: Core):
+    core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
+    core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    await core.kill()
+    core.sandbox._troubles["list"].clear()
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert core.submissions == 1
+
+
+async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True, poll_seconds=30.0) as core:
+        core.sandbox.next_order(FOREVER)
+        job = await core.reached(await core.order(), JobStatus.RUNNING)
+        await core.restart()
+        await until(lambda: core.service._live.find(job.id) is not None)
+        assert job.webhook_token is not None
+        await finish_at_provider(core)
+        core.service.hook(job.webhook_token, job.remote_id)
+        assert (await core.ended(job, seconds=5)).status is JobStatus.SUCCEEDED
+
+
+async def test_a_final_state_that_was_not_shown_is_shown_after_the_restart(core: Core):
+    job = await core.ended(await core.order())
+    delivered = await core.ended(await core.order())
+    await core.store.set_delivery(delivered.reply_id, Delivery.DELIVERED)
+    await core.kill()
+    core.observer.changed.clear()
+    await core.start()
+    assert core.observer.changed == [job.reply_id]
+
+
+async def test_a_reply_that_discord_had_shown_after_all_goes_on(core: Core):
+    view = await core.ask("a fox")
+    core.observer.messages[view.reply.id] = 77
+    await core.restart()
+    assert (await core.ended(view.reply.jobs[0])).status is JobStatus.SUCCEEDED
+    reply = await core.store.reply(view.reply.id)
+    assert reply is not None
+    assert reply.address.message_id == 77
+
+
+async def test_a_reply_that_discord_never_showed_is_given_up(core: Core):
+    view = await core.ask("a fox")
+    await core.restart()
+    assert reason_of(await core.ended(view.reply.jobs[0])) is FailureReason.NOT_SHOWN
+    assert core.sent == []
+    assert await core.money() == (0, 0, 0)
+
+
+async def test_a_reply_that_was_being_given_up_and_is_visible_all_the_same_is_corrected(core: Core):
+    view = await core.ask("a fox")
+    core.disk.fill("set_delivery")
+    giving_up = core.supervisor.start("giving up", core.service.abandon(view.reply))
+    await until(lambda: core.disk.refused)
+    giving_up.cancel()
+    core.observer.messages[view.reply.id] = 77
+    await core.restart()
+    await until(lambda: view.reply.id in core.observer.changed)
+    assert core.sent == []
+
+
+async def test_a_job_of_a_provider_without_a_key_waits_for_the_key(core: Core, caplog: pytest.LogCaptureFixture):
+    core.sandbox.next_order(FOREVER)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    await core.kill()
+    core.without = frozenset({"krea"})
+    await core.start()
+    assert f"job {job.id} waits for krea, which has no key any more" in caplog.text
+    assert (await core.now(job)).status is JobStatus.RUNNING
+    await core.kill()
+    core.without = frozenset()
+    await finish_at_provider(core)
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.f31
+@pytest.mark.f33
+@pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.UNCERTAIN, JobStatus.RUNNING])
+async def test_what_a_moderator_wanted_stopped_is_stopped_after_the_restart(core: Core, stage: JobStatus):
+    lost = LOST_ANSWER if stage is JobStatus.UNCERTAIN else None
+    core.sandbox.next_order(replace(FOREVER, trouble=lost))
+    if lost:
+        core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
+    job = (await core.ask("a fox")).reply.jobs[0] if stage is JobStatus.QUEUED else await core.order()
+    if stage is JobStatus.QUEUED:
+        await core.store.accept(job.reply_id, message_id=77)
+    await core.reached(job, stage)
+    assert await core.store.ask_to_cancel(job.reply_id, actor_id=99, reason="not here", now=core.clock())
+    await core.kill()
+    core.sandbox._troubles["list"].clear()
+    await core.start()
+    assert (await core.ended(job)).status is JobStatus.CANCELLED
+    assert core.submissions == (stage is not JobStatus.QUEUED)
+    assert await core.money() == (0, 0, 0)
+
+
+STAGES = [JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED]
+
+
+@pytest.mark.f33
+@pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.SUCCEEDED])
+async def test_killed_again_and_again_there_is_one_order_and_one_charge_at_most(core: Core, stage: JobStatus):
+    core.sandbox.default_plan = Plan(seconds_factor=20.0)
+    job = await core.order()
+    for _ in range(5):
+        await core.reached(job, *STAGES[STAGES.index(stage) :])
+        await core.restart()
+    core.clock.move(minutes=6)  # in case the order never left and is looked for
+    done = await core.ended(job)
+    assert core.submissions <= 1
+    if done.status is JobStatus.SUCCEEDED:
+        assert await core.money() == (PRICE, 0, 0)
+        assert len(core.sandbox.jobs) == 1
+    else:
+        assert reason_of(done) is FailureReason.OUTCOME_UNKNOWN
+        assert await core.money() == (0, 0, 0)
+        assert len(core.sandbox.jobs) == 0
+
+
+# -- the disk is full at each write -------------------------------------------------------------------
+
+WRITES = {
+    "begin_submission": Plan(),
+    "mark_running": Plan(),
+    "mark_uncertain": Plan(trouble=LOST_ANSWER),
+    "back_to_line": Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"})),
+    "succeed": Plan(),
+}
+
+
+@pytest.mark.f16
+@pytest.mark.parametrize("write", WRITES)
+async def test_a_disk_that_is_full_for_a_while_loses_nothing(core: Core, write: str):
+    core.sandbox.next_order(WRITES[write])
+    core.disk.fill(write, times=7)
+    job = await core.ended(await core.order())
+    assert core.disk.refused == [write] * 7
+    assert job.status is JobStatus.SUCCEEDED
+    assert len(core.sandbox.jobs) == 1
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.f16
+@pytest.mark.f33
+@pytest.mark.parametrize("write", WRITES)
+async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(core: Core, write: str):
+    core.sandbox.next_order(WRITES[write])
+    core.disk.fill(write)
+    job = await core.order()
+    await until(lambda: len(core.disk.refused) > 3)
+    await core.restart()
+    if write == "back_to_line":
+        # We knew that it was refused, but could not write it down: now it has to be looked for.
+        core.clock.move(minutes=6)
+        assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+        assert await core.money() == (0, 0, 0)
+        return
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert len(core.sandbox.jobs) == core.submissions == 1
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("write", "plan"),
+    [
+        ("fail", Plan(trouble=Trouble(status=422, body={"error": "No"}))),
+        ("fail", Plan(ending=Ending.FAILED)),
+        ("cancel", Plan(ending=Ending.CANCELLED)),
+    ],
+)
+async def test_the_end_of_a_job_is_written_down_when_the_disk_has_room_again(core: Core, write: str, plan: Plan):
+    core.sandbox.next_order(plan)
+    core.disk.fill(write)
+    job = await core.order()
+    await until(lambda: len(core.disk.refused) > 3)
+    assert await core.set_aside() == PRICE
+    core.disk.make_room()
+    await core.ended(job)
+    assert await core.money() == (0, 0, 0)
+
+
+async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and_not_the_order(core: Core):
+    core.disk.fill("remember_upload", times=2)
+    core.expected_failures = 2
+    job = await core.ended(await core.order(images=(await core.an_input(),)))
+    assert job.status is JobStatus.SUCCEEDED
+    assert core.submissions == 1
+
+
+@pytest.mark.parametrize("read", ["known_remote_ids", "is_another_lost", "uploaded_url"])
+async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
+    core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
+    core.disk.fill(read, times=2)
+    job = await core.order(images=(await core.an_input(),))
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert core.disk.refused == [read] * 2
+    core.expected_failures = len(core.failures.lines)
+    await until(lambda: job.reply_id in core.observer.changed)
+    assert len(core.sandbox.jobs) == core.submissions == 1
+    assert await core.money() == (PRICE, 0, 0)
+
+
+async def test_a_job_that_waited_in_line_and_cannot_be_read_for_a_while_is_read_again(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(FOREVER)
+        await core.reached(await core.order("first"), JobStatus.RUNNING)
+        core.disk.fill("job", times=2)
+        waiting = await core.order("second")
+        await finish_at_provider(core)
+        assert (await core.ended(waiting)).status is JobStatus.SUCCEEDED
+        assert core.disk.refused == ["job"] * 2
+        core.expected_failures = len(core.failures.lines)
+
+
+async def test_a_final_state_whose_announcement_failed_is_announced_again(core: Core, monkeypatch: pytest.MonkeyPatch):
+    core.sandbox.next_order(FOREVER)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    await until(lambda: len(core.sandbox.seen("read")) > 1)
+    refused: list[str] = []
+
+    def refuse(reply_id: str) -> None:
+        monkeypatch.undo()
+        refused.append(reply_id)
+        raise ValueError("a defect")
+
+    monkeypatch.setattr(core.observer, "reply_changed", refuse)
+    core.observer.changed.clear()
+    await finish_at_provider(core)
+    await core.ended(job)
+    await until(lambda: core.observer.changed == [job.reply_id])
+    assert refused == [job.reply_id]
+    core.expected_failures = len(core.failures.lines)
+
+
+# -- defects of our own -------------------------------------------------------------------------------
+
+
+async def test_a_job_that_fails_us_before_it_is_sent_is_given_back_after_a_few_tries(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("bot.service.job_runner.Worker._input_urls", broken)
+    job = await core.ended(await core.order())
+    assert reason_of(job) is FailureReason.INTERNAL
+    assert await core.money() == (0, 0, 0)
+    assert core.submissions == 0
+    core.expected_failures = len(core.failures.lines)
+    assert 3 < core.expected_failures < 10
+
+
+@pytest.mark.f41
+async def test_a_job_that_fails_us_while_it_runs_is_taken_up_until_its_deadline(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("a defect")
+
+    monkeypatch.setattr("bot.service.job_runner.Worker._watch", broken)
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    other = await core.order("another")
+    await until(lambda: len(core.failures.lines) > 8)
+    assert await core.set_aside() == 2 * PRICE
+    core.clock.move(hours=3)
+    for failed in (job, other):
+        assert reason_of(await core.ended(failed)) is FailureReason.INTERNAL
+    assert await core.money() == (0, 0, 2 * PRICE)
+    core.expected_failures = len(core.failures.lines)
+
+
+async def test_a_provider_that_names_one_job_twice_leads_to_one_picture_and_no_endless_writing(core: Core):
+    first = await core.ended(await core.order())
+    remote = core.sandbox.jobs[first.remote_id or ""]
+    core.sandbox.next_order(Plan(trouble=Trouble(status=200, body=remote.as_accepted())))
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(minutes=6)
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    core.expected_failures = len(core.failures.lines)
+    assert (await core.money())[0] == PRICE

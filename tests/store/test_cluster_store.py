@@ -1,0 +1,297 @@
+"""Processes on one database: what they tell each other, and what holds for all of them together."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pgqueuer.adapters.persistence.schema_ddl import render_install
+from pgqueuer.domain.settings import DBSettings
+
+from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.jobs import Failure, FailureReason, JobStatus
+from bot.media.blob_store import PictureStore
+from bot.store.core.connection import Connection
+from bot.store.postgres import schema
+from bot.store.postgres.blob_store import PostgresPictures
+from bot.store.store import Store
+from bot.store.tables.notifications import Matter, Notice
+from bot.store.tables.reply_queue_rows import FORGOTTEN_AFTER
+from tests.books import rows
+from tests.fakes import until
+from tests.postgres_server import PostgresServer
+from tests.store_samples import ADA, NOON, a_command, admitted, limits, running
+
+CHANGE: dict[str, Any] = {"actor_id": 1, "reason": None, "now": NOON}
+QUEUED = "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE status = 'queued' ORDER BY id"
+
+
+@pytest.fixture
+def address(postgres: PostgresServer) -> Iterator[PostgresAddress]:
+    address = postgres.fresh()
+    yield address
+    postgres.drop(address)
+
+
+@pytest.fixture
+async def store(location: Location) -> AsyncIterator[Store]:
+    async with await Store.open(location) as store:
+        yield store
+
+
+class Neighbour:
+    """A process's store, and what it heard."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.heard: list[Notice] = []
+        self.times_back = 0
+        store.neighbours.listen(self.heard.append, on_back=self._back, channels={})
+
+    def _back(self) -> None:
+        self.times_back += 1
+
+    def has_heard(self, matter: Matter, subject: str) -> bool:
+        return any((notice.matter, notice.subject) == (matter, subject) for notice in self.heard)
+
+
+@pytest.fixture
+async def two(address: PostgresAddress) -> AsyncIterator[tuple[Neighbour, Neighbour]]:
+    async with AsyncExitStack() as stack:
+        first, second = [Neighbour(await stack.enter_async_context(await Store.open(address))) for _ in range(2)]
+        await until(lambda: first.times_back and second.times_back)
+        yield first, second
+
+
+# -- settings ---------------------------------------------------------------------------------------------
+
+
+async def test_settings_changed_anywhere_are_seen_everywhere_within_a_second(two: tuple[Neighbour, Neighbour]) -> None:
+    one, other = two
+    for word in ("kraken", "squid"):
+        assert word not in (await other.store.policy(1)).words
+        await one.store.change_policy(1, lambda policy, word=word: policy.with_words([word], True), **CHANGE)
+
+        async def is_seen(word: str = word) -> bool:
+            return word in (await other.store.policy(1)).words
+
+        await until(is_seen, seconds=1)
+
+
+async def test_settings_are_asked_for_once_while_nobody_changes_them(
+    two: tuple[Neighbour, Neighbour], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, other = two
+    asked = 0
+    read = other.store._read
+
+    async def counted(work: Callable[[Connection], Any]) -> Any:
+        nonlocal asked
+        asked += 1
+        return await read(work)
+
+    monkeypatch.setattr(other.store, "_read", counted)
+    for _ in range(3):
+        await other.store.policy(1)
+    assert asked == 1
+
+
+async def test_nothing_is_remembered_while_notices_cannot_be_heard(
+    two: tuple[Neighbour, Neighbour], address: PostgresAddress
+) -> None:
+    one, other = two
+    await other.store.policy(1)
+    rows(address, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+    await until(lambda: not other.store._policies.remembers)
+    await one.store.change_policy(1, lambda policy: policy.with_words(["kraken"], True), **CHANGE)
+    assert "kraken" in (await other.store.policy(1)).words
+    await until(lambda: other.times_back == 2)
+    await one.store.change_policy(1, lambda policy: policy.with_words(["squid"], True), **CHANGE)
+    await until(lambda: other.has_heard(Matter.POLICY, "1"), seconds=1)
+    assert "squid" in (await other.store.policy(1)).words
+
+
+# -- the queue --------------------------------------------------------------------------------------------
+
+
+async def test_a_reply_is_in_the_queue_once_it_is_accepted_and_only_once(
+    two: tuple[Neighbour, Neighbour], address: PostgresAddress
+) -> None:
+    one, other = two
+    reply = a_command()
+    await one.store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
+    assert rows(address, QUEUED) == []
+    for process in (one, other):
+        await process.store.accept(reply.id, message_id=9, for_others=True)
+    await one.store.neighbours.call_for(reply.id)
+    assert rows(address, QUEUED) == [(reply.id,)]
+    await until(lambda: other.has_heard(Matter.REPLY, reply.id), seconds=1)
+
+
+async def test_what_nobody_follows_is_put_into_the_queue(
+    two: tuple[Neighbour, Neighbour], address: PostgresAddress
+) -> None:
+    """Admitted by a gateway that died, accepted by a process that needed no queue, ended and never shown."""
+    one, _ = two
+    never_accepted = a_command()
+    await one.store.admit(member=ADA, reply=never_accepted, limits=limits(), now=NOON)
+    accepted, not_shown = await admitted(one.store), await admitted(one.store)
+    await one.store.fail(not_shown.jobs[0].id, Failure(reason=FailureReason.INTERNAL), now=NOON)
+    assert await one.store.neighbours.call_for_forgotten(now=NOON) == 0, "they are new"
+    later = NOON + FORGOTTEN_AFTER + timedelta(seconds=1)
+    assert await one.store.neighbours.call_for_forgotten(now=later) == 3
+    assert {row[0] for row in rows(address, QUEUED)} == {never_accepted.id, accepted.id, not_shown.id}
+    assert await one.store.neighbours.call_for_forgotten(now=later) == 0, "they are in the queue"
+
+
+def test_the_queues_tables_are_those_that_the_library_asks_for() -> None:
+    _, _, tables = render_install(DBSettings()).partition("\n\n")
+    assert tables.strip() in schema.migrations()[2]
+
+
+# -- providers --------------------------------------------------------------------------------------------
+
+
+async def test_no_job_is_sent_while_all_places_are_taken(store: Store) -> None:
+    """On either engine."""
+    first, second, third = [await admitted(store) for _ in range(3)]
+
+    async def begin(job_id: str, places: int | None) -> JobStatus | None:
+        job = await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token=None, places=places)
+        return None if job is None else job.status
+
+    await running(store, first.jobs[0].id)
+    assert await begin(second.jobs[0].id, places=1) is JobStatus.QUEUED
+    assert await begin(second.jobs[0].id, places=2) is JobStatus.SUBMITTING
+    assert await begin(third.jobs[0].id, places=2) is JobStatus.QUEUED
+    await store.mark_uncertain(second.jobs[0].id)
+    assert await begin(third.jobs[0].id, places=2) is JobStatus.SUBMITTING, "a lost order waits without a place"
+    assert await begin(third.jobs[0].id, places=2) is None, "it is on its way already"
+
+
+async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_places(
+    two: tuple[Neighbour, Neighbour],
+) -> None:
+    one, _ = two
+    replies = [await admitted(one.store) for _ in range(12)]
+    begun = await asyncio.gather(
+        *(
+            process.store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None, places=5)
+            for process in two
+            for reply in replies
+        )
+    )
+    assert sum(job is not None and job.status is JobStatus.SUBMITTING for job in begun) == 5
+    assert await one.store.neighbours.at_provider("krea") == 5
+
+
+async def test_a_place_that_becomes_free_is_told(two: tuple[Neighbour, Neighbour]) -> None:
+    one, other = two
+    reply = await admitted(one.store)
+    await running(one.store, reply.jobs[0].id)
+    assert not other.has_heard(Matter.PLACE, "krea")
+    await one.store.cancel(reply.jobs[0].id, expected=JobStatus.RUNNING, now=NOON)
+    await until(lambda: other.has_heard(Matter.PLACE, "krea"), seconds=1)
+
+
+async def test_a_closed_provider_is_closed_once_for_all(two: tuple[Neighbour, Neighbour]) -> None:
+    one, other = two
+    assert await one.store.neighbours.close_provider("krea", "down", now=NOON)
+    assert not await other.store.neighbours.close_provider("krea", "down", now=NOON)
+    await until(lambda: other.has_heard(Matter.CLOSINGS, "krea"), seconds=1)
+    assert await other.store.neighbours.close_provider("krea", "denied", now=NOON), "which is worse"
+    assert not await one.store.neighbours.close_provider("krea", "down", now=NOON)
+    [closing] = await one.store.neighbours.closings()
+    assert (closing.provider, closing.reason, closing.closed_at) == ("krea", "denied", NOON)
+    await other.store.neighbours.open_provider("krea")
+    assert await one.store.neighbours.closings() == []
+
+
+async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours(
+    two: tuple[Neighbour, Neighbour],
+) -> None:
+    one, other = two
+    job = (await admitted(one.store)).jobs[0]
+    await one.store.begin_submission(job.id, now=NOON, deadline_at=NOON, webhook_token="a-secret")
+    assert not await one.store.neighbours.tell_of_call("another", "remote")
+    assert await one.store.neighbours.tell_of_call("a-secret", "remote")
+    await until(lambda: other.has_heard(Matter.CALLED, job.id), seconds=1)
+    assert [notice.detail for notice in other.heard if notice.matter is Matter.CALLED] == ["remote"]
+
+
+async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neighbour, Neighbour]) -> None:
+    pause = timedelta(seconds=5)
+    turns = await asyncio.gather(
+        *(process.store.neighbours.take_turn("identify 0", now=NOON, pause=pause) for process in two for _ in range(3))
+    )
+    assert sorted(turns) == [NOON + number * pause for number in range(6)]
+    elsewhere = await two[0].store.neighbours.take_turn("identify 1", now=NOON, pause=pause)
+    assert elsewhere == NOON
+
+
+# -- pictures ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def pictures(
+    address: PostgresAddress, tmp_path: Path
+) -> AsyncIterator[tuple[PostgresPictures, PostgresPictures]]:
+    """Of two processes."""
+    two = [PostgresPictures(address, earlier=PictureStore(tmp_path / "pictures")) for _ in range(2)]
+    yield two[0], two[1]
+    for store in two:
+        await store.close()
+
+
+async def test_a_picture_put_by_one_process_can_be_got_by_another(
+    pictures: tuple[PostgresPictures, PostgresPictures],
+) -> None:
+    one, other = pictures
+    data = os.urandom(500_000)
+    sha256 = await one.put(data)
+    assert sha256 == hashlib.sha256(data).hexdigest() == await other.put(data)
+    assert await one.get(sha256) == await other.get(sha256) == await other.get(sha256) == data
+    assert await one.get("0" * 64) is None
+    await one.remove(sha256)
+    assert await one.get(sha256) is None
+    with pytest.raises(ValueError):
+        await one.get("../../etc/passwd")
+
+
+async def test_what_was_kept_in_files_before_can_still_be_had(
+    pictures: tuple[PostgresPictures, PostgresPictures], tmp_path: Path
+) -> None:
+    files = PictureStore(tmp_path / "pictures")
+    sha256 = await files.put(b"from before")
+    await files.close()
+    assert await pictures[0].get(sha256) == b"from before"
+
+
+async def test_a_damaged_picture_reads_as_missing(
+    pictures: tuple[PostgresPictures, PostgresPictures], address: PostgresAddress
+) -> None:
+    sha256 = await pictures[0].put(b"a picture")
+    rows(address, "UPDATE picture_bytes SET data = 'another' RETURNING 1")
+    assert await pictures[1].get(sha256) is None
+
+
+async def test_pictures_are_swept_by_use_and_age(
+    pictures: tuple[PostgresPictures, PostgresPictures], address: PostgresAddress
+) -> None:
+    one, _ = pictures
+    kept, dropped, renewed = [await one.put(name) for name in (b"kept", b"dropped", b"renewed")]
+    hour_ago = (time.time_ns() // 1_000) - 3_700 * 1_000_000
+    rows(address, f"UPDATE picture_bytes SET put_at = {hour_ago} RETURNING 1")
+    assert await one.put(b"renewed") == renewed
+    young = await one.put(b"young")
+    assert await one.sweep({kept}) == 1
+    assert await one.get(dropped) is None
+    assert all([await one.get(name) is not None for name in (kept, renewed, young)])

@@ -1,0 +1,392 @@
+"""The ledger against a small pure model: whatever happens in whatever order, both agree on every figure and refusal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
+
+from bot.domain.errors import OperatorCapReached, QuotaExceeded, ServerCapReached, StillUnderWay, TooManyRunning
+from bot.domain.jobs import Failure, FailureReason, JobStatus
+from bot.domain.quota import Limits, LimitSubject, Member, Period, Quota, Window
+from bot.store.core.columns import to_micros
+from bot.store.core.connection import Connection
+from bot.store.tables import jobs, ledger, privacy, transactions
+from bot.store.tables import limits as limits_table
+from bot.store.tables.audit_log import Change
+from tests.books import new_books
+from tests.store_samples import a_command, a_picture
+
+ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+MEMBERS = [Member(guild_id=1, user_id=1, role_ids=(5,)), Member(guild_id=1, user_id=2), Member(guild_id=2, user_id=1)]
+STARTS = [
+    datetime(2026, 3, 8, 4, 30, tzinfo=UTC),  # New York springs forward
+    datetime(2026, 3, 28, 22, 40, tzinfo=UTC),  # Berlin springs forward
+    datetime(2026, 10, 3, 13, 0, tzinfo=UTC),  # Lord Howe, by half an hour
+    datetime(2026, 11, 1, 3, 50, tzinfo=UTC),  # New York falls back
+    datetime(2026, 12, 31, 22, 0, tzinfo=UTC),
+]
+OPERATOR_LIMITS = Limits(
+    default_quota=Quota(amount_usd_micros=500, period=Period.DAY),
+    operator_daily_cap_usd_micros=2_500,
+    max_running_jobs=7,
+)
+AMOUNTS = st.sampled_from([0, 1, 80, 99, 100, 250, 499, 500, 501])
+PRICES = st.sampled_from([80, 100, 120, 0, 1, 250, 499, 500, 501])
+
+SHOW_WHAT_IS_DONE = """
+UPDATE replies SET delivery = 'delivered'
+WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
+"""
+
+
+@dataclass
+class Entry:
+    """A job as the model sees it."""
+
+    member: Member
+    reserved_at: datetime
+    held: int
+    spent: int = 0
+    house: int = 0
+    forgiven: bool = False
+    open: bool = True
+    nameless: bool = False
+
+
+@dataclass
+class Grant:
+    """A one-off extra as the model sees it."""
+
+    member: Member
+    granted_at: datetime
+    amount: int
+    nameless: bool = False
+
+
+@dataclass
+class Farewell:
+    """A member who asked to be forgotten: what counts for them only until the windows of that moment have ended."""
+
+    guild_id: int
+    at: datetime
+    rows: list[Entry | Grant]
+
+
+@dataclass
+class Model:
+    """Who spent what, with nothing but lists and calendar dates."""
+
+    entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    grants: list[Grant] = field(default_factory=list[Grant])
+    farewells: list[Farewell] = field(default_factory=list[Farewell])
+    limits: dict[tuple[int, LimitSubject, int | None], Quota] = field(default_factory=dict)
+    zones: dict[int, str] = field(default_factory=dict[int, str])
+
+    def quota_of(self, member: Member) -> Quota:
+        def limit(subject: LimitSubject, subject_id: int | None) -> Quota | None:
+            return self.limits.get((member.guild_id, subject, subject_id))
+
+        by_role = [quota for role_id in member.role_ids if (quota := limit(LimitSubject.ROLE, role_id))]
+        own, default = limit(LimitSubject.MEMBER, member.user_id), limit(LimitSubject.DEFAULT, None)
+        return own or (by_role[0] if by_role else None) or default or OPERATOR_LIMITS.default_quota
+
+    def same_period(self, guild_id: int, period: Period, one: datetime, other: datetime) -> bool:
+        zone = ZoneInfo(self.zones.get(guild_id, "UTC"))
+        here, there = one.astimezone(zone).date(), other.astimezone(zone).date()
+        match period:
+            case Period.DAY:
+                return here == there
+            case Period.WEEK:
+                return here.isocalendar()[:2] == there.isocalendar()[:2]
+            case Period.MONTH:
+                return (here.year, here.month) == (there.year, there.month)
+
+    def of_member(self, member: Member, now: datetime) -> list[Entry]:
+        period = self.quota_of(member).period
+        return [
+            entry
+            for entry in self.entries.values()
+            if entry.member == member
+            and not entry.nameless
+            and self.same_period(member.guild_id, period, entry.reserved_at, now)
+        ]
+
+    def figures(self, member: Member, now: datetime) -> tuple[int, int, int]:
+        """Granted, spent, set aside."""
+        period, mine = self.quota_of(member).period, self.of_member(member, now)
+        granted = sum(
+            grant.amount
+            for grant in self.grants
+            if grant.member == member
+            and not grant.nameless
+            and self.same_period(member.guild_id, period, grant.granted_at, now)
+        )
+        return granted, sum(e.spent for e in mine if not e.forgiven), sum(e.held for e in mine)
+
+    def forget(self, user_id: int, now: datetime) -> None:
+        for member in (member for member in MEMBERS if member.user_id == user_id):
+            rows = [row for row in (*self.entries.values(), *self.grants) if row.member == member]
+            self.farewells.append(Farewell(guild_id=member.guild_id, at=now, rows=rows))
+
+    def sweep(self, now: datetime) -> None:
+        for farewell in self.farewells:
+            if not any(self.same_period(farewell.guild_id, period, farewell.at, now) for period in Period):
+                for row in farewell.rows:
+                    row.nameless = True
+
+    def left(self, member: Member, now: datetime) -> int | None:
+        amount = self.quota_of(member).amount_usd_micros
+        granted, spent, held = self.figures(member, now)
+        return None if amount is None else max(0, amount + granted - spent - held)
+
+    def left_in_server(self, guild_id: int, now: datetime) -> int | None:
+        cap = self.limits.get((guild_id, LimitSubject.SERVER, None))
+        if cap is None or cap.amount_usd_micros is None:
+            return None
+        used = sum(
+            entry.held + entry.spent
+            for entry in self.entries.values()
+            if entry.member.guild_id == guild_id and self.same_period(guild_id, cap.period, entry.reserved_at, now)
+        )
+        return max(0, cap.amount_usd_micros - used)
+
+    def left_for_operator(self, now: datetime) -> int:
+        today = [e for e in self.entries.values() if e.reserved_at.date() == now.date()]
+        used = sum(e.held + e.spent + e.house for e in today)
+        return max(0, OPERATOR_LIMITS.operator_daily_cap_usd_micros - used)
+
+    def refusal(self, member: Member, asked: int, now: datetime) -> type[Exception] | None:
+        running = sum(e.open and e.member.user_id == member.user_id for e in self.entries.values())
+        left, left_in_server = self.left(member, now), self.left_in_server(member.guild_id, now)
+        if running >= OPERATOR_LIMITS.max_running_jobs:
+            return TooManyRunning
+        if left is not None and asked > left:
+            return QuotaExceeded
+        if left_in_server is not None and asked > left_in_server:
+            return ServerCapReached
+        return OperatorCapReached if asked > self.left_for_operator(now) else None
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    engine = "sqlite"
+    open_jobs = Bundle("open_jobs")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.books = new_books(self.engine)
+        self.connection = self.books.connection
+        self.model = Model()
+        self.now = STARTS[0]
+
+    def write(self, work: Callable[[Connection], Any]) -> Any:
+        return self.books.write_now(work)
+
+    @property
+    def change(self) -> Change:
+        return Change(actor_id=99, reason=None, now=self.now)
+
+    def terms(self, member: Member) -> limits_table.Terms:
+        return limits_table.terms_for(self.connection, member, default=OPERATOR_LIMITS.default_quota)
+
+    @initialize(start=st.sampled_from(STARTS))
+    def begin(self, start: datetime) -> None:
+        self.now = start
+
+    @rule(step=st.sampled_from([timedelta(minutes=1), timedelta(minutes=20), timedelta(hours=7), timedelta(days=9)]))
+    def wait(self, step: timedelta) -> None:
+        self.now += step
+
+    @rule(guild_id=st.sampled_from([1, 2]), period=st.sampled_from(Period), early=st.booleans())
+    def wait_for_the_end_of_a_period(self, guild_id: int, period: Period, early: bool) -> None:
+        end = Window.containing(self.now, period, ZoneInfo(self.model.zones.get(guild_id, "UTC"))).end
+        self.now = max(self.now, end - timedelta(microseconds=early))
+
+    @rule(guild_id=st.sampled_from([1, 2]), zone=st.sampled_from(ZONES))
+    def set_time_zone(self, guild_id: int, zone: str) -> None:
+        self.write(lambda connection: limits_table.set_time_zone(connection, guild_id, ZoneInfo(zone), self.change))
+        self.model.zones[guild_id] = zone
+
+    @rule(
+        guild_id=st.sampled_from([1, 2]),
+        subject=st.sampled_from(
+            [
+                (LimitSubject.MEMBER, 1),
+                (LimitSubject.ROLE, 5),
+                (LimitSubject.DEFAULT, None),
+                (LimitSubject.SERVER, None),
+            ]
+        ),
+        amount=st.none() | AMOUNTS,
+        period=st.sampled_from(Period),
+        remove=st.booleans(),
+    )
+    def set_limit(
+        self, guild_id: int, subject: tuple[LimitSubject, int | None], amount: int | None, period: Period, remove: bool
+    ) -> None:
+        quota = None if remove else Quota(amount_usd_micros=amount, period=period)
+        self.write(lambda connection: limits_table.set_limit(connection, guild_id, *subject, quota, self.change))
+        if quota is None:
+            self.model.limits.pop((guild_id, *subject), None)
+        else:
+            self.model.limits[(guild_id, *subject)] = quota
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), amounts=st.lists(PRICES, min_size=1, max_size=3))
+    def admit(self, member: Member, amounts: list[int]) -> Any:
+        return self.order(member, amounts)
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
+    def admit_what_is_left(self, member: Member, too_much: bool) -> Any:
+        left = self.model.left(member, self.now)
+        return self.order(member, [500 if left is None else left + too_much])
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
+    def admit_what_the_server_has_left(self, member: Member, too_much: bool) -> Any:
+        left = self.model.left_in_server(member.guild_id, self.now)
+        return self.order(member, [500 if left is None else left + too_much])
+
+    def order(self, member: Member, amounts: list[int]) -> Any:
+        reply = a_command(*amounts, member=member, now=self.now)
+        expected = self.model.refusal(member, sum(amounts), self.now)
+        left, left_in_server = self.model.left(member, self.now), self.model.left_in_server(member.guild_id, self.now)
+        try:
+            self.write(
+                lambda connection: transactions.admit(
+                    connection, member=member, reply=reply, operator_limits=OPERATOR_LIMITS, now=self.now
+                )
+            )
+        except (TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached) as refusal:
+            assert type(refusal) is expected  # noqa: PT017 - both outcomes are right, each at its time
+            if isinstance(refusal, QuotaExceeded | ServerCapReached):
+                available = left if isinstance(refusal, QuotaExceeded) else left_in_server
+                assert (refusal.asked_usd_micros, refusal.available_usd_micros) == (sum(amounts), available)  # noqa: PT017
+                assert refusal.resets_at > self.now  # noqa: PT017
+            return multiple()
+        assert expected is None
+        for job in reply.jobs:
+            self.model.entries[job.id] = Entry(member=member, reserved_at=self.now, held=job.reserved_usd_micros)
+        self.write(lambda connection: jobs.accept(connection, reply.id, message_id=None))
+        return multiple(*(job.id for job in reply.jobs))
+
+    @rule(job_id=consumes(open_jobs), part=st.sampled_from([0, 0.3, 1]), house=st.sampled_from([0, 7]))
+    def succeed(self, job_id: str, part: float, house: int) -> None:
+        self.run(job_id)
+        entry = self.model.entries[job_id]
+        charged = int(entry.held * part)
+        work = lambda connection: transactions.succeed(  # noqa: E731
+            connection,
+            job_id,
+            charged_usd_micros=charged,
+            house_usd_micros=house,
+            pictures=[a_picture()],
+            took_seconds=None,
+            now=self.now,
+        )
+        assert self.write(work) is not None
+        assert self.write(work) is None  # the same news again
+        entry.spent, entry.house, entry.held, entry.open = charged, house, 0, False
+
+    @rule(job_id=consumes(open_jobs), house=st.sampled_from([0, 80]))
+    def fail(self, job_id: str, house: int) -> None:
+        failure = Failure(reason=FailureReason.TIMED_OUT)
+        work = lambda connection: transactions.fail(  # noqa: E731
+            connection, job_id, failure, house_usd_micros=house, now=self.now
+        )
+        assert self.write(work) is not None
+        assert self.write(work) is None
+        entry = self.model.entries[job_id]
+        entry.house, entry.held, entry.open = house, 0, False
+
+    @rule(job_id=consumes(open_jobs), is_running=st.booleans())
+    def cancel(self, job_id: str, is_running: bool) -> None:
+        if is_running:
+            self.run(job_id)
+        expected = JobStatus.RUNNING if is_running else JobStatus.QUEUED
+        work = lambda connection: transactions.cancel(connection, job_id, expected=expected, now=self.now)  # noqa: E731
+        assert self.write(work) is not None
+        assert self.write(work) is None
+        entry = self.model.entries[job_id]
+        entry.held, entry.open = 0, False
+
+    def run(self, job_id: str) -> None:
+        at = to_micros(self.now)
+        for changes in (
+            {"status": JobStatus.SUBMITTING, "submitted_at": at},
+            {"status": JobStatus.RUNNING, "remote_id": job_id},
+        ):
+            assert self.write(lambda connection, changes=changes: transactions.move(connection, job_id, changes))
+
+    @rule(member=st.sampled_from(MEMBERS), amount=AMOUNTS)
+    def grant(self, member: Member, amount: int) -> None:
+        terms = self.terms(member)
+        self.write(lambda connection: ledger.grant(connection, member, amount, terms=terms, change=self.change))
+        self.model.grants.append(Grant(member=member, granted_at=self.now, amount=amount))
+
+    @rule(member=st.sampled_from(MEMBERS))
+    def reset(self, member: Member) -> None:
+        terms = self.terms(member)
+        after = self.write(lambda connection: ledger.reset(connection, member, terms=terms, change=self.change))
+        assert after.spent_usd_micros == 0
+        for entry in self.model.of_member(member, self.now):
+            entry.forgiven = entry.forgiven or not entry.open
+
+    @rule(user_id=st.sampled_from([1, 2]))
+    def forget(self, user_id: int) -> None:
+        self.connection.execute(SHOW_WHAT_IS_DONE)
+        work = partial(privacy.forget_member, user_id=user_id, now=self.now)
+        if any(entry.open and entry.member.user_id == user_id for entry in self.model.entries.values()):
+            with pytest.raises(StillUnderWay):
+                self.write(work)
+            return
+        self.write(work)
+        self.model.forget(user_id, self.now)
+
+    @rule()
+    def sweep(self) -> None:
+        self.connection.execute(SHOW_WHAT_IS_DONE)
+        self.write(partial(privacy.forget_old, now=self.now))
+        self.model.sweep(self.now)
+
+    @invariant()
+    def every_balance_is_the_models(self) -> None:
+        for member in MEMBERS:
+            terms = self.terms(member)
+            window = ledger.window_of(terms, terms.quota, self.now)
+            balance = ledger.balance(self.connection, member, terms.quota, window)
+            figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
+            assert figures == self.model.figures(member, self.now)
+            assert balance.available_usd_micros == self.model.left(member, self.now)
+        house = sum(entry.house for entry in self.model.entries.values())
+        assert ledger.house_usd_micros(self.connection, since=None) == house
+        assert not self.connection.in_transaction
+
+    def teardown(self) -> None:
+        try:
+            assert self.books.findings() == []
+        finally:
+            self.books.close()
+
+
+TestLedger = LedgerMachine.TestCase
+TestLedger.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+class LedgerMachineOnPostgres(LedgerMachine):
+    engine = "postgresql"
+
+
+TestLedgerOnPostgres = LedgerMachineOnPostgres.TestCase
+TestLedgerOnPostgres.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+
+
+@pytest.mark.torture
+class TestLedgerForLong(LedgerMachine.TestCase):
+    settings = settings(max_examples=2_000, stateful_step_count=50, deadline=None)

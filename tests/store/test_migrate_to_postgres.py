@@ -1,0 +1,183 @@
+"""`migrate-to`: the books of a file on a server, all of them or nothing, and the file as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from bot import cli
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
+from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole
+from bot.domain.quota import LimitSubject, Member
+from bot.store.admin import migrate_to_postgres
+from bot.store.admin.verify import verify_location
+from bot.store.store import Store
+from tests.books import rows, tamper
+from tests.postgres_server import PASSWORD, PostgresServer
+from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits, running
+
+SOURCE = ImageInput(sha256="cd" * 32, role=ImageRole.SOURCE, content_type="image/png", width=8, height=8)
+BEN = Member(guild_id=2, user_id=8)
+BY_ADA = {"actor_id": ADA.user_id, "reason": "x\0y", "now": NOON}
+
+
+@pytest.fixture
+def target(postgres: PostgresServer) -> Iterator[PostgresAddress]:
+    address = postgres.empty()
+    yield address
+    postgres.drop(address)
+
+
+@pytest.fixture
+async def source(tmp_path: Path) -> Path:
+    """Books with something in every table."""
+    path = tmp_path / "books.sqlite3"
+    async with await Store.open(path) as store:
+        for _ in range(4):
+            await finished(store, (await admitted(store, 50_000)).jobs[0].id, charged_usd_micros=40_000)
+        reply = a_command(80_000, 7, images=(SOURCE,))
+        await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
+        await store.accept(reply.id, message_id=2**62)
+        await running(store, reply.jobs[0].id)
+        await store.fail(reply.jobs[1].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=5)
+        gone = await admitted(store, member=BEN)
+        await finished(store, gone.jobs[0].id)
+        await store.set_delivery(gone.id, Delivery.DELIVERED)
+        await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
+        await store.set_limit(1, LimitSubject.ROLE, 5, A_DOLLAR_A_DAY, **BY_ADA)
+        await store.set_blocked(1, 99, True, **BY_ADA)
+        await store.grant(ADA, 9, default=A_DOLLAR_A_DAY, **BY_ADA)
+        await store.reset(ADA, default=A_DOLLAR_A_DAY, **BY_ADA)
+        await store.change_policy(1, lambda policy: policy.with_words(["gore", "हिंसा"], True), **BY_ADA)
+        await store.remember("key", "value with \\ and \t and \n")
+        await store.forget_member(BEN.user_id, now=NOON + timedelta(hours=1))
+    return path
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def test_everything_is_there_afterwards_and_goes_on_where_it_was(source: Path, target: PostgresAddress) -> None:
+    before = digest(source)
+    counts = migrate_to_postgres.move(source, target)
+    assert digest(source) == before
+    assert all(counts.values()), "every table had something in it"
+    assert verify_location(target) == []
+    async with await Store.open(source) as old, await Store.open(target) as new:
+        assert await new.unfinished() == await old.unfinished()
+        for member in (ADA, BEN):
+            ask = {"default": A_DOLLAR_A_DAY, "now": NOON}
+            assert await new.balance(member, **ask) == await old.balance(member, **ask)
+            told, expected = await new.kept_about(member.user_id), await old.kept_about(member.user_id)
+            assert str(told).replace("␀", "\\x00") == str(expected)
+        assert await new.policy(1) == await old.policy(1)
+        assert await new.recall("key") == await old.recall("key")
+        [reply] = [reply for reply in await new.unfinished() if len(reply.jobs) == 2]
+        await new.succeed(reply.jobs[0].id, charged_usd_micros=80_000, pictures=[], now=NOON)
+        await finished(new, (await admitted(new)).jobs[0].id)  # new numbers follow the old ones
+        await new.grant(ADA, 1, default=A_DOLLAR_A_DAY, **BY_ADA)
+    broken = {finding.rule for finding in verify_location(target)}
+    assert broken == {"a charge needs a picture"}, "ours, above: it came without one"
+    ids = [number for (number,) in rows(target, "SELECT id FROM ledger ORDER BY id")]
+    assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("kept", ["books", "somebody else's table"])
+async def test_a_database_that_is_not_empty_is_refused(
+    source: Path, target: PostgresAddress, postgres: PostgresServer, kept: str
+) -> None:
+    if kept == "books":
+        await (await Store.open(target)).close()
+    else:
+        postgres.execute("CREATE TABLE theirs (x INT)", database=target.url.rpartition("/")[2])
+    with pytest.raises(DatabaseUnusable):
+        migrate_to_postgres.move(source, target)
+
+
+@pytest.mark.parametrize("trouble", ["a row is lost", "a row changes", "it does not balance"])
+async def test_a_copy_that_is_not_the_same_is_undone(
+    source: Path, target: PostgresAddress, trouble: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = digest(source)
+    honest = migrate_to_postgres._Table.rows_of_file
+    count = migrate_to_postgres._send
+
+    def altered(table: migrate_to_postgres._Table, connection: object):
+        found = list(honest(table, connection))  # type: ignore[arg-type]
+        if table.name == "ledger" and trouble == "it does not balance":
+            found[0] = (*found[0][:-2], found[0][-2] + 1, found[0][-1])
+        return iter(found)
+
+    def lossy(server: object, table: migrate_to_postgres._Table, every: object):
+        copied = list(every)  # type: ignore[call-overload]
+        counted, told = len(copied), hashlib.sha256(b"".join(repr(row).encode() for row in copied)).digest()
+        if table.name == "totals" and trouble == "a row is lost":
+            copied.pop()
+        if table.name == "totals" and trouble == "a row changes":
+            copied[0] = (*copied[0][:2], copied[0][2] + 1, *copied[0][3:])
+        count(server, table, copied)  # type: ignore[arg-type]
+        return counted, told
+
+    monkeypatch.setattr(migrate_to_postgres._Table, "rows_of_file", altered)
+    monkeypatch.setattr(migrate_to_postgres, "_send", lossy)
+    with pytest.raises(StoreError, match="Nothing was kept"):
+        migrate_to_postgres.move(source, target)
+    assert rows(target, "SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
+    assert digest(source) == before
+
+
+async def test_books_that_are_in_use_damaged_or_not_there_are_not_moved(
+    source: Path, target: PostgresAddress, tmp_path: Path
+) -> None:
+    async with await Store.open(source):
+        with pytest.raises(DatabaseBusy):
+            migrate_to_postgres.move(source, target)
+    tamper(source, "UPDATE totals SET held_usd_micros = held_usd_micros + 1")
+    with pytest.raises(StoreError, match="findings"):
+        migrate_to_postgres.move(source, target)
+    with pytest.raises(StoreError, match="no database"):
+        migrate_to_postgres.move(tmp_path / "nowhere", target)
+    assert rows(target, "SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
+
+
+# -- the command line -----------------------------------------------------------------------------------------
+
+
+async def test_the_call_moves_the_books_and_says_how_to_go_on(
+    source: Path, target: PostgresAddress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("DATABASE_URL", f"sqlite:///{source}")
+    assert cli.main(["migrate-to", target.url]) == 0
+    told = capsys.readouterr().out
+    assert "the books balance on both sides" in told
+    assert PASSWORD not in told
+    assert cli.main(["migrate-to", target.url]) == 1
+    assert "has books in it already" in capsys.readouterr().err
+    assert cli.main(["migrate-to", f"postgresql:{PASSWORD}"]) == 2
+    assert PASSWORD not in capsys.readouterr().err
+
+
+async def test_the_calls_about_the_books_know_a_server(
+    source: Path, target: PostgresAddress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(source.parent)
+    monkeypatch.setenv("DATABASE_URL", target.url)
+    assert cli.main(["ledger", "verify"]) == 1
+    assert "There are no books in" in capsys.readouterr().err
+    migrate_to_postgres.move(source, target)
+    assert cli.main(["ledger", "verify"]) == 0
+    assert cli.main(["ledger", "house"]) == 0
+    assert "the house bore $0.000005 for 1 job" in capsys.readouterr().out
+    for arguments, instead in ((["backup", "x"], "pg_dump"), (["restore", "x"], "pg_restore")):
+        assert cli.main(arguments) == 1
+        assert instead in capsys.readouterr().err
+    tamper(target, "UPDATE totals SET held_usd_micros = held_usd_micros + 1")
+    assert cli.main(["ledger", "verify"]) == 1
+    assert "totals equal the reservations" in capsys.readouterr().out

@@ -1,0 +1,377 @@
+"""PostgreSQL's own faults: whatever breaks, and whenever, each transaction happens once or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing
+
+import psycopg
+import pytest
+
+from bot.domain.database_url import PostgresAddress
+from bot.domain.errors import BotError, StoreError
+from bot.domain.quota import LimitSubject, Period, Quota
+from bot.store.admin.verify import verify_location
+from bot.store.core.connection import Connection
+from bot.store.postgres import connection as postgres_connection
+from bot.store.postgres import pool, writer
+from bot.store.postgres.connection import PostgresConnection
+from bot.store.store import Store
+from tests.books import rows
+from tests.postgres_proxy import Moment, Proxy
+from tests.postgres_server import PASSWORD, PostgresServer
+from tests.store_samples import ADA, NOON, a_command, admitted, finished, limits
+
+PLENTY = Quota(amount_usd_micros=None, period=Period.DAY)
+NOTES = "SELECT key FROM notes ORDER BY key"
+
+
+@pytest.fixture
+def address(postgres: PostgresServer) -> Iterator[PostgresAddress]:
+    address = postgres.fresh()
+    yield address
+    assert verify_location(address) == []
+    postgres.drop(address)
+
+
+@pytest.fixture
+async def proxy(postgres: PostgresServer) -> AsyncIterator[Proxy]:
+    async with Proxy(postgres.port) as proxy:
+        yield proxy
+
+
+def through(proxy: Proxy, address: PostgresAddress) -> PostgresAddress:
+    database = address.url.rpartition("/")[2]
+    return PostgresAddress(f"postgresql://bot:{PASSWORD}@127.0.0.1:{proxy.port}/{database}")
+
+
+def add_line(word: str) -> Callable[[Connection], None]:
+    """A change that would show if it were made twice."""
+
+    def work(connection: Connection) -> None:
+        connection.execute("INSERT INTO blocks (guild_id, user_id, created_at) VALUES (1, ?, 0)", (int(word),))
+
+    return work
+
+
+# -- COMMIT's answer ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT took place"])
+async def test_a_connection_that_breaks_at_commit_leaves_the_change_once(
+    address: PostgresAddress, proxy: Proxy, moment: Moment
+) -> None:
+    async with await Store.open(through(proxy, address)) as store:
+        for number in range(5):
+            proxy.cut_at = moment
+            # Twice would break the table's key.
+            changes = (store._write(add_line(f"{number}{place}")) for place in range(3))
+            await asyncio.gather(*changes)
+    assert proxy.cuts == 5
+    assert len(rows(address, "SELECT * FROM blocks")) == 15
+
+
+async def test_money_is_reserved_once_when_the_answer_to_commit_is_lost(address: PostgresAddress, proxy: Proxy) -> None:
+    async with await Store.open(through(proxy, address)) as store:
+        proxy.cut_at = "after COMMIT took place"
+        reply = a_command(80_000)
+        balance = await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
+        assert balance.set_aside_usd_micros == 80_000
+        await store.accept(reply.id, message_id=9)
+        proxy.cut_at = "after COMMIT took place"
+        await finished(store, reply.jobs[0].id)
+    assert proxy.cuts == 2
+
+
+@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT took place"])
+async def test_while_an_outcome_is_not_known_its_caller_waits_and_others_are_refused(
+    address: PostgresAddress, proxy: Proxy, moment: Moment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.2)
+    async with await Store.open(through(proxy, address)) as store:
+        proxy.cut_at, proxy.closes_when_cutting = moment, True
+        in_doubt = asyncio.create_task(store._write(add_line("1")))
+        while proxy.cuts == 0:
+            await asyncio.sleep(0.01)
+        with pytest.raises(StoreError, match="cannot be reached"):
+            await store._write(add_line("2"))
+        assert not in_doubt.done()
+        await proxy.open()
+        await in_doubt
+    assert rows(address, "SELECT user_id FROM blocks") == [(1,)]
+
+
+async def test_closing_while_an_outcome_is_not_known_says_so(
+    address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("bot.store.postgres.database._CLOSING_SECONDS", 0.3)
+    store = await Store.open(through(proxy, address))
+    proxy.cut_at, proxy.closes_when_cutting = "after COMMIT took place", True
+    in_doubt = asyncio.create_task(store._write(add_line("1")))
+    while proxy.cuts == 0:
+        await asyncio.sleep(0.01)
+    await store.close()
+    with pytest.raises(StoreError, match="is not known"):
+        await in_doubt
+
+
+# -- the server goes away ------------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_gone_is_a_sentence_and_when_it_is_back_all_goes_on(
+    address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.2)
+    async with await Store.open(through(proxy, address)) as store:
+        await admitted(store)
+        await proxy.close()
+        for asked in (store.remember("a", "b"), store.recall("a"), store.problem()):
+            told = str((await asyncio.gather(asked, return_exceptions=True))[0])
+            assert told.startswith(f"The database postgresql://127.0.0.1:{proxy.port}/")
+            assert "cannot be reached" in told
+            assert PASSWORD not in told
+        await proxy.open()
+        await store.remember("a", "c")
+        assert await store.recall("a") == "c"
+        assert await store.problem() is None
+
+
+async def test_a_short_absence_is_waited_out(address: PostgresAddress, proxy: Proxy) -> None:
+    async with await Store.open(through(proxy, address)) as store:
+        await store.recall("a")
+        await proxy.close()
+        asked = asyncio.gather(store.remember("a", "b"), store.recall("nothing"))
+        await asyncio.sleep(0.5)
+        await proxy.open()
+        assert await asked == [None, None]
+        assert await store.recall("a") == "b"
+
+
+async def test_a_server_that_says_nothing_any_more_is_given_up(
+    address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "_SILENCE_SECONDS", 0.3)
+    async with await Store.open(through(proxy, address)) as store:
+        await asyncio.gather(store.remember("a", "b"), store.recall("a"))
+        proxy.hold()
+        asked = asyncio.gather(store.remember("a", "c"), store.recall("b"))
+        await asyncio.sleep(0.5)
+        proxy.cut()
+        proxy.let_go()
+        assert await asked == [None, None]
+        assert await store.recall("a") == "c"
+
+
+@pytest.mark.slow
+async def test_a_server_killed_in_the_middle_of_work_loses_nothing_and_does_nothing_twice() -> None:
+    server = PostgresServer(is_durable=True)
+    try:
+        address = server.fresh()
+        done: list[str] = []
+        refused: list[str] = []
+        over = asyncio.Event()
+
+        async def member() -> None:
+            while not over.is_set():
+                reply = a_command(1_000)
+                try:
+                    await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
+                except StoreError:
+                    refused.append(reply.id)
+                    continue
+                done.append(reply.id)
+
+        async with await Store.open(address) as store:
+            await store.set_limit(1, LimitSubject.MEMBER, ADA.user_id, PLENTY, actor_id=1, reason=None, now=NOON)
+            members = [asyncio.create_task(member()) for _ in range(5)]
+            for _ in range(3):
+                await asyncio.sleep(random.uniform(0.3, 0.8))
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(random.uniform(0, 0.5))
+                await asyncio.to_thread(server.start)
+            await asyncio.sleep(0.5)
+            over.set()
+            await asyncio.gather(*members)
+            assert await store.problem() is None
+        there = {reply_id for (reply_id,) in rows(address, "SELECT id FROM replies")}
+        assert there == set(done)
+        assert not there & set(refused)
+        assert len(done) > 50
+        assert verify_location(address) == []
+    finally:
+        server.close()
+
+
+# -- other processes ------------------------------------------------------------------------------------------
+
+
+async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddress) -> None:
+    script = (
+        "import asyncio, sys\n"
+        "from bot.domain.errors import QuotaExceeded\n"
+        "from bot.domain.database_url import PostgresAddress\n"
+        "from bot.store.store import Store\n"
+        "from tests.store_samples import ADA, NOON, a_command, limits\n"
+        "async def main(address, first):\n"
+        "    async with await Store.open(PostgresAddress(address)) as store:\n"
+        "        print('ready', flush=True); sys.stdin.readline()\n"
+        "        async def one(number):\n"
+        "            try:\n"
+        "                await store.admit(member=ADA, reply=a_command(80_000, interaction_id=first + number),\n"
+        "                    limits=limits(), now=NOON)\n"
+        "                return 1\n"
+        "            except QuotaExceeded: return 0\n"
+        "        print(sum(await asyncio.gather(*map(one, range(20)))))\n"
+        "asyncio.run(main(sys.argv[1], int(sys.argv[2])))\n"
+    )
+    pipe = asyncio.subprocess.PIPE
+    processes = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", script, address.url, str(first), stdin=pipe, stdout=pipe
+        )
+        for first in (1, 1_001)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"ready\n"
+    answers = await asyncio.gather(*(process.communicate(b"go\n") for process in processes))
+    admitted_by = [int(answer) for answer, _ in answers]
+    assert sum(admitted_by) == 12  # a dollar holds twelve times eight cents
+    assert len(rows(address, "SELECT * FROM reservations")) == 12
+
+
+async def test_a_stalled_process_is_thrown_off_and_writes_nothing_when_it_wakes(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = postgres_connection._SESSION.replace(
+        "transaction_session_timeout = '5s'", "transaction_session_timeout = '300ms'"
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_connection, "_SESSION", impatient)
+        stalled = PostgresConnection.open(address)
+    stalled.execute(f"BEGIN; {writer._LOCK}; INSERT INTO notes VALUES ('from', 'the stalled one')")
+    async with await Store.open(address) as store:
+        began = time.monotonic()
+        await store.remember("from", "the other one")
+        assert time.monotonic() - began < 4
+        with pytest.raises(psycopg.Error) as error:
+            stalled.execute("COMMIT")
+        assert stalled.is_broken_by(error.value)
+        stalled.close()
+        assert await store.recall("from") == "the other one"
+
+
+async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
+    address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        postgres_connection,
+        "_SESSION",
+        postgres_connection._SESSION.replace("lock_timeout = '8s'", "lock_timeout = '100ms'"),
+    )
+    with closing(psycopg.connect(address.url)) as holder:
+        holder.execute(writer._LOCK.encode())
+        async with await Store.open(address) as store:
+            with pytest.raises(StoreError, match="lock timeout"):
+                await store.remember("a", "b")
+            assert await store.recall("a") is None
+            holder.rollback()
+            await store.remember("a", "b")
+
+
+async def test_an_operator_who_ends_our_sessions_is_not_noticed(
+    address: PostgresAddress, postgres: PostgresServer
+) -> None:
+    name = address.url.rpartition("/")[2]
+    async with await Store.open(address) as store:
+        for number in range(10):
+            await asyncio.gather(*(store.remember(f"{number} {place}", "x") for place in range(3)), store.recall("0 0"))
+            postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    assert len(rows(address, NOTES)) == 30
+
+
+async def test_a_server_that_turned_read_only_refuses_and_is_looked_for_anew(
+    address: PostgresAddress, postgres: PostgresServer
+) -> None:
+    name = address.url.rpartition("/")[2]
+    async with await Store.open(address) as store:
+        postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+        with pytest.raises(StoreError, match="read-only"):
+            await store.remember("a", "b")
+        postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
+        await store.remember("a", "b")
+
+
+async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_only(address: PostgresAddress) -> None:
+    def pair(number: int) -> Callable[[Connection], None]:
+        def work(connection: Connection) -> None:
+            for guild_id in (1, 2):
+                connection.execute(
+                    "INSERT INTO blocks (guild_id, user_id, created_at) VALUES (?, ?, 0)", (guild_id, number)
+                )
+
+        return work
+
+    async with await Store.open(address) as store:
+        tasks = [asyncio.create_task(store._write(pair(number))) for number in range(500)]
+        for task in random.Random(3).sample(tasks, 250):
+            await asyncio.sleep(0)
+            task.cancel()
+        told = await asyncio.gather(*tasks, return_exceptions=True)
+        assert await store.problem() is None
+    counts = dict(rows(address, "SELECT user_id, count(*) FROM blocks GROUP BY user_id"))
+    assert set(counts.values()) == {2}
+    assert {number for number, outcome in enumerate(told) if outcome is None} <= counts.keys()
+
+
+async def test_one_callers_error_is_his_alone(address: PostgresAddress) -> None:
+    def fails(connection: Connection) -> None:
+        connection.execute("INSERT INTO notes VALUES ('mine', 'x')")
+        raise BotError("mine alone")
+
+    async with await Store.open(address) as store:
+        told = await asyncio.gather(
+            store.remember("before", "x"),
+            store._write(fails),
+            store._write(lambda connection: connection.execute("INSERT INTO notes VALUES ('before', 'again')")),
+            store._write(lambda connection: connection.execute("nonsense")),
+            store.remember("after", "x"),
+            return_exceptions=True,
+        )
+    assert [type(outcome).__name__ for outcome in told] == [
+        "NoneType", "BotError", "LedgerError", "StoreError", "NoneType",
+    ]  # fmt: skip
+    assert rows(address, NOTES) == [("after",), ("before",)]
+    assert "again" not in str(told[2])  # what members write does not stand in errors
+
+
+async def test_a_read_sees_one_consistent_picture_while_others_write(address: PostgresAddress) -> None:
+    def twice(connection: Connection) -> tuple[int, int]:
+        first = connection.execute("SELECT count(*) FROM notes").fetchone()[0]
+        time.sleep(0.05)
+        return first, connection.execute("SELECT count(*) FROM notes").fetchone()[0]
+
+    async with await Store.open(address) as store:
+        counting = [asyncio.create_task(store._read(twice)) for _ in range(5)]
+        for number in range(50):
+            await store.remember(str(number), "x")
+        for first, second in await asyncio.gather(*counting):
+            assert first == second
+        with pytest.raises(StoreError, match="read-only"):
+            await store._read(lambda connection: connection.execute("DELETE FROM notes"))
+
+
+async def test_work_that_loses_its_connection_every_time_is_given_up_and_stops_nobody(address: PostgresAddress) -> None:
+    async with await Store.open(address) as store:
+        with pytest.raises(StoreError, match="terminating connection"):
+            await store._write(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+        with pytest.raises(StoreError, match="terminating connection"):
+            await store._read(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+        await store.remember("a", "b")
+        assert await store.recall("a") == "b"

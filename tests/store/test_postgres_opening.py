@@ -1,0 +1,277 @@
+"""Opening books on PostgreSQL: an empty database becomes ours, anybody else's is left alone, no password is told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from bot.domain.database_url import PostgresAddress, parse_location
+from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
+from bot.domain.jobs import LEGAL_MOVES, JobStatus
+from bot.domain.quota import LimitSubject
+from bot.store.admin.verify import verify_location
+from bot.store.postgres import schema as postgres_schema
+from bot.store.postgres.connection import PostgresConnection, _translated
+from bot.store.sqlite import schema
+from bot.store.store import Store
+from tests.books import new_books, rows
+from tests.postgres_server import PASSWORD, PostgresServer
+from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
+
+
+@pytest.fixture
+def empty(postgres: PostgresServer) -> Iterator[PostgresAddress]:
+    address = postgres.empty()
+    yield address
+    postgres.drop(address)
+
+
+async def test_many_processes_that_start_first_make_the_tables_once(empty: PostgresAddress) -> None:
+    stores = await asyncio.gather(*(Store.open(empty) for _ in range(6)))
+    await asyncio.gather(*(store.remember(str(number), "x") for number, store in enumerate(stores)))
+    for store in stores:
+        await store.close()
+    assert rows(empty, "SELECT count(*) FROM notes") == [(6,)]
+    assert rows(empty, "SELECT version FROM schema_version ORDER BY version") == [
+        (version,) for version in postgres_schema.migrations()
+    ]
+    assert rows(empty, "SELECT * FROM writers") == []
+    assert verify_location(empty) == []
+
+
+async def test_while_a_newer_version_adds_to_the_tables_older_processes_go_on(
+    empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a rolling upgrade. What they ask often is prepared by the server, for tables as they were."""
+    known = postgres_schema.migrations()
+    tables = ("replies", "jobs", "accounts", "reservations", "ledger", "limits", "audit", "server_settings", "inputs")
+    newer = "".join(f"ALTER TABLE {table} ADD COLUMN added_later TEXT;\n" for table in tables)
+    async with await Store.open(empty) as older:
+        for _ in range(8):
+            await a_whole_life(older)
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_schema, "migrations", lambda: {**known, max(known) + 1: newer})
+            async with await Store.open(empty) as younger:
+                await asyncio.gather(*(a_whole_life(store) for store in (older, younger) * 4))
+        await a_whole_life(older)
+    assert rows(empty, "SELECT count(*) FROM jobs WHERE status = 'succeeded'") == [(17,)]
+
+
+async def a_whole_life(store: Store) -> None:
+    """An order from its admission to its picture, and what is looked at on the way."""
+    reply = await admitted(store, 10_000)
+    await finished(store, reply.jobs[0].id, charged_usd_micros=10_000)
+    assert (await store.reply(reply.id)) is not None
+    assert (await store.policy(1)) is not None
+    await store.reply_and_balance(reply.id, default=A_DOLLAR_A_DAY, now=NOON)
+    await store.set_limit(1, LimitSubject.MEMBER, 8, A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
+
+
+async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
+    empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with await Store.open(empty) as store:
+        await admitted(store)
+    known = postgres_schema.migrations()
+    newest = max(known)
+    change = "ALTER TABLE blocks ADD COLUMN why TEXT;\n"
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_schema, "migrations", lambda: {**known, newest + 1: f"{change}SELECT 1 / 0;\n"})
+        with pytest.raises(StoreError, match="division by zero"):
+            await Store.open(empty)
+    assert verify_location(empty) == []
+    with monkeypatch.context() as patch:
+        patch.setattr(postgres_schema, "migrations", lambda: {**known, newest + 1: change})
+        async with await Store.open(empty) as store:
+            assert len(await store.unfinished()) == 1
+        assert verify_location(empty) == []
+    with pytest.raises(
+        DatabaseUnusable, match=f"version {newest + 1}, newer than this program, which knows up to {newest}"
+    ):
+        await Store.open(empty)
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("CREATE TABLE theirs (x INT)", "tables of another program"),
+        ("CREATE TABLE schema_version (version INT)", "tables of another program"),
+        ("DROP SCHEMA public", "has no schema to use"),
+    ],
+)
+async def test_what_is_not_ours_is_not_touched(
+    empty: PostgresAddress, postgres: PostgresServer, statement: str, told: str
+) -> None:
+    name = empty.url.rpartition("/")[2]
+    postgres.execute(statement, database=name)
+    before = rows(empty, "SELECT relname FROM pg_class ORDER BY oid")
+    with pytest.raises(DatabaseUnusable, match=told):
+        await Store.open(empty)
+    assert rows(empty, "SELECT relname FROM pg_class ORDER BY oid") == before
+
+
+@pytest.mark.parametrize("missing", ["INDEX jobs_by_server", "TRIGGER ledger_rows_stay ON ledger", "TABLE notes"])
+async def test_books_that_lack_something_stop_the_start(
+    empty: PostgresAddress, postgres: PostgresServer, missing: str
+) -> None:
+    await (await Store.open(empty)).close()
+    postgres.execute(f"DROP {missing}", database=empty.url.rpartition("/")[2])
+    with pytest.raises(DatabaseUnusable, match=f"is damaged: .*{missing.split()[1]}"):
+        await Store.open(empty)
+
+
+async def test_a_database_that_cannot_hold_every_letter_is_refused(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
+    with pytest.raises(DatabaseUnusable, match="ENCODING 'UTF8'"):
+        await Store.open(postgres.address("narrow"))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda url: url.replace(PASSWORD, f"not-{PASSWORD}"),
+        lambda url: url.replace("/test_", "/no_such_"),
+        lambda url: f"{url}?password={PASSWORD}&nonsense=1",
+    ],
+)
+async def test_an_address_that_does_not_work_is_a_sentence_without_the_password(
+    empty: PostgresAddress, wrong: Callable[[str], str]
+) -> None:
+    with pytest.raises(StoreError, match=r"^The database postgresql://127\.0\.0\.1") as error:
+        await Store.open(PostgresAddress(wrong(empty.url)))
+    assert PASSWORD not in str(error.value)
+
+
+async def test_of_several_servers_the_one_that_answers_is_used(postgres: PostgresServer) -> None:
+    url = postgres.fresh().url.replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:")
+    address = parse_location(url)
+    async with await Store.open(address) as store:
+        assert await store.problem() is None
+
+
+async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -> None:
+    store = await Store.open(empty)
+    last = asyncio.create_task(store.remember("last", "words"))
+    await asyncio.sleep(0)
+    await store.close()
+    await store.close()
+    assert await last is None
+    for asked in (store.remember("a", "b"), store.recall("a")):
+        with pytest.raises(StoreError, match="is closed"):
+            await asked
+    assert rows(empty, "SELECT value FROM notes") == [("words",)]
+    assert rows(empty, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'image-bot'") == [(1,)]
+
+
+async def test_one_bot_at_a_time_follows_the_jobs_in_the_books(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as first, await Store.open(empty) as second:
+        await first.be_alone()
+        with pytest.raises(DatabaseBusy, match="Another bot works with the database") as refusal:
+            await second.be_alone()
+        assert PASSWORD not in str(refusal.value)
+        await admitted(second)
+        with pytest.raises(DatabaseBusy, match="has to be alone"):
+            await second.be_among_others()
+        await first.close()
+        await second.be_alone()
+
+
+async def test_many_follow_the_jobs_in_the_books_or_one_does(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as first, await Store.open(empty) as second, await Store.open(empty) as third:
+        await first.be_among_others()
+        await second.be_among_others()
+        with pytest.raises(DatabaseBusy, match="Another bot works with the database"):
+            await third.be_alone()
+
+
+async def test_a_backup_is_the_servers_to_make(empty: PostgresAddress, tmp_path: Path) -> None:
+    async with await Store.open(empty) as store:
+        with pytest.raises(StoreError, match="pg_dump"):
+            await store.backup_to(tmp_path / "copy")
+
+
+# -- the same on both engines --------------------------------------------------------------------------------
+
+
+def test_both_engines_have_the_same_tables_and_columns() -> None:
+    file, server = new_books("sqlite"), new_books("postgresql")
+    try:
+        in_file = {
+            (table, column[1])
+            for (table,) in file.connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall()
+            for column in file.connection.execute(f"PRAGMA table_info({table})")
+        }
+        on_server = {
+            tuple(row)
+            for row in server.connection.execute(
+                "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
+            )
+        }
+        shared = ("closings", "picture_bytes", "schema_version", "turns", "writers")
+        own = {(table, column) for table, column in on_server if table in shared or table.startswith("pgqueuer")}
+        assert on_server - own == in_file
+        indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"
+        in_file = {row[0] for row in file.connection.execute(indexes)}
+        on_server = {row[0] for row in server.connection.execute("SELECT indexname FROM pg_indexes")}
+        assert in_file - on_server == set()
+        triggers = "SELECT name FROM sqlite_schema WHERE type = 'trigger'"
+        in_file = {row[0] for row in file.connection.execute(triggers)}
+        on_server = {
+            row[0] for row in server.connection.execute("SELECT tgname FROM pg_trigger WHERE NOT tgisinternal")
+        }
+        assert in_file - on_server == set()
+    finally:
+        file.close()
+        server.close()
+
+
+def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
+    script = postgres_schema.migrations()[1]
+    _, _, trigger = script.partition("CREATE TRIGGER jobs_move_legally")
+    words = trigger.partition("EXECUTE")[0].split("'")
+    in_schema = {word for word in words if " to " in word and len(word.split()) == 3}
+    assert in_schema == {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
+    assert len(schema.migrations()) == len(postgres_schema.migrations())
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ("SELECT ? + :name", "SELECT %s + %(name)s"),
+        ("SELECT 'a ? b: :c %' || ?", "SELECT 'a ? b: :c %%' || %s"),
+        ("SELECT 'it''s :x', a::text -- why :y?\n, :z", "SELECT 'it''s :x', a::text -- why :y?\n, %(z)s"),
+        ("SELECT 5 % :n", "SELECT 5 %% %(n)s"),
+    ],
+)
+def test_marks_for_parameters_become_the_drivers(ours: str, theirs: str) -> None:
+    assert _translated(ours).decode() == theirs
+
+
+def test_values_come_back_as_they_were_given(postgres: PostgresServer) -> None:
+    connection = PostgresConnection.open(postgres.address("postgres"))
+    values = {"a": 2**63 - 1, "b": -(2**63), "c": True, "d": None, "e": "„ö“ 🌊 \\ % ' ?", "f": JobStatus.QUEUED}
+    query = "SELECT :a AS a, :b AS b, :c AS c, CAST(:d AS TEXT) AS d, :e AS e, :f AS f"
+    row = connection.execute(query, values).fetchone()
+    for _ in range(8):  # from the fifth time on it is prepared
+        row = connection.execute(query, values).fetchone()
+        assert dict(row) == values
+        assert (row[0], row["c"], len(row)) == (2**63 - 1, True, 6)
+    first, *_, last = row
+    assert (first, last) == (2**63 - 1, "queued")
+    assert connection.execute("SELECT ?", ("a\0b",)).fetchone()[0] == "a␀b"  # it cannot hold that one
+    connection.close()
+
+
+async def test_a_prompt_with_a_nul_does_not_stop_the_books(empty: PostgresAddress) -> None:
+    async with await Store.open(empty) as store:
+        reply = a_command()
+        job = reply.jobs[0]
+        odd = replace(job, request=replace(job.request, prompt="a\0b", options={"x": "\0"}))
+        await store.admit(member=ADA, reply=replace(reply, jobs=(odd,)), limits=limits(), now=NOON)
+        found = await store.job(job.id)
+        assert found is not None
+        assert (found.request.prompt, found.request.options) == ("a␀b", {"x": "\0"})

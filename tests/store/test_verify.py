@@ -1,0 +1,130 @@
+"""Verify: sound books give no finding, and whatever is tampered with is found."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from bot.domain.database_url import Location
+from bot.domain.errors import DatabaseUnusable, StoreError
+from bot.domain.jobs import Failure, FailureReason
+from bot.store.admin import verify
+from bot.store.store import Store
+from tests.books import tamper
+from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
+
+
+@pytest.fixture
+async def books(location: Location) -> Location:
+    """With one job of each sort."""
+    async with await Store.open(location) as store:
+        settled = await admitted(store, 80_000)
+        await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
+        await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
+        failed = await admitted(store, 70_000)
+        await store.fail(failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=70_000)
+        await admitted(store, 10_000, 20_000)
+        assert verify.verify_location(location) == []  # while it is in use
+    return location
+
+
+@pytest.mark.parametrize(
+    ("statement", "rule"),
+    [
+        ("DELETE FROM reservations WHERE state = 'open'", "every job is reserved at its price"),
+        ("UPDATE jobs SET reserved_usd_micros = 1 WHERE status = 'queued'", "every job is reserved at its price"),
+        ("UPDATE jobs SET guild_id = 2", "every job is paid by its member, in its server"),
+        ("UPDATE jobs SET user_id = 2", "every job is paid by its member, in its server"),
+        (
+            "UPDATE reservations SET state = 'released' WHERE state = 'open'",
+            "a reservation ends exactly when its job does",
+        ),
+        ("UPDATE jobs SET charged_usd_micros = 1 WHERE status = 'succeeded'", "what is shown is what was charged"),
+        ("DELETE FROM pictures", "a charge needs a picture"),
+        (
+            "UPDATE reservations SET settled_usd_micros = 80001 WHERE state = 'settled'",
+            "never charged more than reserved",
+        ),
+        ("UPDATE replies SET accepted = FALSE", "nothing is sent before Discord accepted the reply"),
+        ("UPDATE jobs SET ordinal = 5 WHERE ordinal = 1", "every reply has its jobs"),
+        ("UPDATE ledger SET from_bucket = 'spent' WHERE kind = 'reserve'", "every transfer sums to zero"),
+        ("UPDATE ledger SET amount_usd_micros = -1 WHERE kind = 'house'", "every transfer sums to zero"),
+        ("UPDATE ledger SET amount_usd_micros = 1 WHERE kind = 'settle'", "reservations equal their ledger entries"),
+        ("DELETE FROM ledger WHERE kind = 'release'", "reservations equal their ledger entries"),
+        ("UPDATE ledger SET account_id = 1 WHERE kind = 'house'", "reservations equal their ledger entries"),
+        ("DELETE FROM reservations WHERE state = 'settled'", "reservations equal their ledger entries"),
+        ("UPDATE totals SET held_usd_micros = held_usd_micros + 1", "totals equal the reservations"),
+        ("DELETE FROM totals WHERE account_id = 1", "totals equal the reservations"),
+        ("UPDATE daily_totals SET forgiven_usd_micros = 5 WHERE account_id = 1", "days equal their quarters"),
+        ("DELETE FROM daily_totals", "days equal their quarters"),
+        ("UPDATE reservations SET limit_usd_micros = 9999", verify.WITHIN_QUOTA),
+        ("UPDATE totals SET forgiven_usd_micros = 5 WHERE account_id = 1", verify.FORGIVEN),
+        ("DELETE FROM adjustments", verify.FORGIVEN),
+        ("CREATE INDEX theirs ON jobs (prompt)", verify.SCHEMA),
+        ("DROP INDEX jobs_by_server", verify.SCHEMA),
+        ("DELETE FROM replies", verify.SOUND),
+        ("UPDATE jobs SET status = 'gone'", verify.SOUND),
+    ],
+)
+async def test_what_was_tampered_with_is_found(books: Location, statement: str, rule: str) -> None:
+    tamper(books, statement)
+    assert rule in {finding.rule for finding in verify.verify_location(books)}
+
+
+@pytest.mark.parametrize(
+    ("index", "statement", "rule"),
+    [
+        (
+            "ledger_resolves_once",
+            (
+                "INSERT INTO ledger "
+                "SELECT id + 1000, job_id, account_id, kind, from_bucket, to_bucket, amount_usd_micros, 1 "
+                "FROM ledger WHERE kind = 'settle'"
+            ),
+            "every reservation is booked and resolved once",
+        ),
+        ("jobs_remote", "UPDATE jobs SET remote_id = 'same'", "a remote job belongs to one job"),
+    ],
+)
+async def test_what_a_missing_index_let_in_is_found(books: Location, index: str, statement: str, rule: str) -> None:
+    tamper(books, f"DROP INDEX {index}", statement)
+    assert rule in {finding.rule for finding in verify.verify_location(books)}
+
+
+async def test_a_member_who_was_forgotten_leaves_sound_books(books: Location) -> None:
+    tamper(
+        books,
+        "UPDATE accounts SET user_id = NULL",
+        "UPDATE jobs SET user_id = NULL",
+        "UPDATE replies SET user_id = NULL",
+    )
+    assert verify.verify_location(books) == []
+
+
+async def test_what_is_no_database_of_ours_cannot_be_verified(tmp_path: Path) -> None:
+    path = tmp_path / "books.sqlite3"
+    await (await Store.open(path)).close()
+    with pytest.raises(StoreError, match="no database"):
+        verify.verify_file(tmp_path / "missing")
+    (tmp_path / "rubbish").write_bytes(b"rubbish")
+    with pytest.raises(DatabaseUnusable):
+        verify.verify_file(tmp_path / "rubbish")
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3_000)
+    with pytest.raises(DatabaseUnusable):
+        verify.verify_file(path)
+
+
+def test_a_long_history_is_summed_over_the_window_only() -> None:
+    account = verify._Account()
+    for quarter in range(1_000):
+        account.held[quarter] = 1
+    assert account.used(10, 20) == 10
+    assert account.used(0, 5_000) == 1_000
+
+
+def test_sqlite_is_new_enough_for_strict_tables_and_upserts() -> None:
+    assert sqlite3.sqlite_version_info >= (3, 37, 0)

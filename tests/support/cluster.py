@@ -1,0 +1,239 @@
+"""The harness for several processes on one PostgreSQL: gateways and workers that come and go, and the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from bot.domain.database_url import PostgresAddress
+from bot.store.admin.verify import Finding, verify_location
+from bot.store.postgres.connection import PostgresConnection
+from sandbox import shelf
+from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member
+from sandbox.provider import SandboxProvider
+from tests.core import small_picture
+from tests.crashes import UNFINISHED, audit
+from tests.fakes import until
+from tests.postgres_server import the_server
+
+PROJECT = Path(__file__).resolve().parents[1]
+KILLED = -signal.SIGKILL
+SHARDS = 2
+
+
+@dataclass(kw_only=True, eq=False)
+class Process:
+    """One process of the bot."""
+
+    name: str
+    log: Path
+    inner: asyncio.subprocess.Process
+
+    @property
+    def is_dead(self) -> bool:
+        return self.inner.returncode is not None
+
+    def said(self, words: str) -> bool:
+        return words in self.log.read_text(encoding="utf-8", errors="replace")
+
+    def kill(self) -> None:
+        """At once, without warning."""
+        self.inner.kill()
+
+    async def stop(self) -> tuple[int, float]:
+        """Ask it to end: its exit status, and the seconds that took."""
+        begun_at = time.monotonic()
+        self.inner.terminate()
+        return await self.dead(), time.monotonic() - begun_at
+
+    async def dead(self) -> int:
+        async with asyncio.timeout(20):
+            return await self.inner.wait()
+
+
+@dataclass(kw_only=True, eq=False)
+class Cluster:
+    """One database, a Discord with two servers (one for each shard), providers, and any number of processes."""
+
+    discord: LocalDiscord
+    provider: SandboxProvider
+    address: PostgresAddress
+    folder: Path
+    members: Sequence[Member]
+    moderators: Sequence[Member]
+    channels: Sequence[Channel]
+    settings: dict[str, str] = field(default_factory=dict[str, str])
+    processes: dict[str, Process] = field(default_factory=dict[str, Process])
+    _connection: PostgresConnection | None = None
+
+    # -- processes ----------------------------------------------------------------------------------------
+
+    async def start(self, *names: str, **settings: str) -> None:
+        """`gateway-0`, `gateway-1`, `worker-…`: start them and wait until all of them serve."""
+        started = [await self._spawn(name, settings) for name in names]
+        for process in started:
+            await until(lambda process=process: self._serves(process), seconds=40, what=self.last_words)
+
+    async def _spawn(self, name: str, settings: Mapping[str, str]) -> Process:
+        kind, _, number = name.partition("-")
+        shards = ["--shards", f"{number}/{SHARDS}"] if kind == "gateway" else []
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as output:
+            inner = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.crashing_bot", "--role", kind, *shards,
+                cwd=self.folder, env={**self._environment(), **settings}, stdout=output, stderr=output,
+            )  # fmt: skip
+        process = self.processes[name] = Process(name=name, log=log, inner=inner)
+        return process
+
+    def _serves(self, process: Process) -> bool:
+        assert not process.is_dead, self.last_words()
+        kind, _, number = process.name.partition("-")
+        if kind == "worker":
+            return process.said("ready to follow")
+        return (int(number), SHARDS) in self.discord.gateway.shards and bool(self.discord.commands())
+
+    def _environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
+        kept |= {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
+        return kept | {
+            "PYTHONPATH": str(PROJECT),
+            "PYTHONUNBUFFERED": "1",
+            "DISCORD_TOKEN": self.discord.token,
+            "DISCORD_API_BASE": self.discord.api_base,
+            "DISCORD_CDN_HOSTS": self.discord.cdn_host,
+            "KREA_API_KEY": self.provider.krea_key,
+            "KREA_API_BASE": self.provider.krea_base,
+            "KREA_POLL_SECONDS": "0.2",
+            "KREA_MAX_CONCURRENCY": "16",
+            "DATABASE_URL": self.address.url,
+            "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
+            "DEFAULT_QUOTA_USD": "1000",
+            "OPERATOR_DAILY_CAP_USD": "100000",
+            "MAX_RUNNING_JOBS_PER_USER": "1000",
+            "HTTP_PORT": "0",
+            "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
+            "LOG_LEVEL": "INFO",
+            **self.settings,
+        }
+
+    async def close(self) -> None:
+        for process in self.processes.values():
+            if not process.is_dead:
+                process.kill()
+                await process.dead()
+        if self._connection is not None:
+            self._connection.close()
+
+    # -- what is seen -------------------------------------------------------------------------------------
+
+    @property
+    def has_books(self) -> bool:
+        return True
+
+    def findings(self) -> list[Finding]:
+        return verify_location(self.address)
+
+    def query(self, sql: str, *parameters: Any) -> list[Any]:
+        """Ask the books, from outside."""
+        if self._connection is None:
+            self._connection = PostgresConnection.open(self.address)
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def forget_connection(self) -> None:
+        """The server is about to go away."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def count(self, sql: str, *parameters: Any) -> int:
+        return self.query(sql, *parameters)[0][0]
+
+    @property
+    def unfinished(self) -> int:
+        """Commands that are not at their end, or whose end was not shown."""
+        return self.count(UNFINISHED)
+
+    async def imagine(self, prompt: str, *, server: int = 0, **options: Any) -> Interaction:
+        """An order, once it was answered."""
+        order = await self.send(prompt, server=server, **options)
+        await until(lambda: order.answer is not None or order.failed, what=self.last_words)
+        return order
+
+    async def send(self, prompt: str, *, server: int = 0, **options: Any) -> Interaction:
+        """An order that is on its way."""
+        member, channel = self.members[server], self.channels[server]
+        return await self.discord.slash(member, channel, "imagine", prompt=prompt, **options)
+
+    async def settled(self, *, seconds: float = 30) -> float:
+        """Wait until every command has come to its end and that was shown. Returns the seconds."""
+        begun_at = time.monotonic()
+        await until(lambda: not self.unfinished, seconds=seconds, what=self.last_words)
+        return time.monotonic() - begun_at
+
+    def last_words(self, lines: int = 15) -> str:
+        """The end of every log, and where the jobs stand."""
+        where = [tuple(row) for row in self.query("SELECT status, count(*) FROM jobs GROUP BY status")]
+        words = [f"jobs: {where}"]
+        for name, process in self.processes.items():
+            words += [f"-- {name}", *process.log.read_text(errors="replace").splitlines()[-lines:]]
+        return "\n".join(words)
+
+    def logged_failures(self) -> list[str]:
+        return [
+            f"{name}: {line}"
+            for name, process in self.processes.items()
+            for line in process.log.read_text(errors="replace").splitlines()
+            if "Traceback" in line
+        ]
+
+    def audit(self) -> None:
+        """Every command at its end, sent once, charged once, shown once; the books balance."""
+        found = audit(self)
+        assert found.problems == [], "\n".join([*found.problems, self.last_words()])
+
+
+@asynccontextmanager
+async def a_cluster(
+    folder: Path, *processes: str, seconds_scale: float = 0.02, concurrency: int = 8, **settings: str
+) -> AsyncGenerator[Cluster]:
+    """A cluster of these processes, ready; whatever is left of it at the end is killed."""
+    address = the_server().fresh()
+    try:
+        async with AsyncExitStack() as stack:
+            # Large ones take more time to draw than everything else together.
+            stack.enter_context(patch.object(shelf, "_drawn", small_picture))
+            provider = await stack.enter_async_context(
+                SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)
+            )
+            discord = await stack.enter_async_context(LocalDiscord(limits=Limits(channel_requests=50)))
+            servers = [discord.server("Atelier")]
+            while len(servers) < SHARDS:
+                another = discord.server("Bureau")
+                if another.id >> 22 & 1 != servers[0].id >> 22 & 1:
+                    servers.append(another)
+            servers.sort(key=lambda server: server.id >> 22 & 1)
+            here = Cluster(
+                discord=discord,
+                provider=provider,
+                address=address,
+                folder=folder,
+                members=[discord.member(server, "Ada") for server in servers],
+                moderators=[discord.join(server, server.members[server.owner_id].user) for server in servers],
+                channels=[discord.channel(server, "studio") for server in servers],
+                settings=settings,
+            )
+            stack.push_async_callback(here.close)
+            await here.start(*processes)
+            yield here
+    finally:
+        the_server().drop(address)

@@ -1,0 +1,353 @@
+"""The core as tests run it: real books and a real provider over HTTP on loopback.
+
+    async with a_core(tmp_path) as core:
+        job = await core.order("a red fox")
+        assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+
+Pauses that last seconds in earnest are milliseconds here. Whatever a test does, the books balance at its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import zlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any, cast
+from unittest.mock import patch
+
+import aiohttp
+import stamina
+from PIL import Image
+
+from bot.catalogue.catalogue import Catalogue
+from bot.dispatch import dispatcher
+from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, ReplyAddress
+from bot.domain.quota import Balance, Limits, Member, Period, Quota, QuotaSource
+from bot.media.blob_store import PictureStore
+from bot.media.downloader import Fetcher
+from bot.media.image_pool import ImageWorkshop
+from bot.providers.api_client import Clocks
+from bot.providers.krea import KreaProvider
+from bot.providers.pixazo import PixazoProvider
+from bot.providers.poller import Watcher
+from bot.runtime.supervisor import Supervisor
+from bot.runtime.web_server import HttpServer
+from bot.service import job_runner, reconciliation
+from bot.service.job_service import JobService
+from bot.service.views import ReplyView
+from bot.store.admin.verify import verify_file
+from bot.store.store import Store
+from sandbox import shelf
+from sandbox.provider import SandboxProvider
+from sandbox.remote_job import RemoteJob
+from tests.fakes import FakeClock, FakeObserver, FullDisk, until
+
+ADA = Member(guild_id=1, user_id=7)
+BEN = Member(guild_id=1, user_id=8)
+
+FLUX = "krea/bfl/flux-1-dev"
+NANO_BANANA_2 = "krea/google/nano-banana-2"
+PIXAZO_LARGE = "pixazo/krea-2-large"
+PRICES = {FLUX: 7_000, NANO_BANANA_2: 80_000, PIXAZO_LARGE: 60_000}
+PRICE = PRICES[FLUX]
+"""Of what is ordered when a test does not say otherwise, in micro-dollars."""
+
+_QUICK = Clocks(connect_seconds=2, silence_seconds=1.5, total_seconds=5)
+_interaction_ids = count(1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sent:
+    """One HTTP request of ours, also one that reached nobody."""
+
+    method: str
+    path: str
+    at_seconds: float
+
+
+class _Failures(logging.Handler):
+    """Collects what was logged with a traceback: in these tests nothing may fail unexpectedly."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.exc_info:
+            self.lines.append(f"{record.getMessage()}: {record.exc_info[1]!r}")
+
+
+@dataclass(kw_only=True)
+class Core:
+    """The core with everything around it. `kill` and `start` make a restart; the sandbox does not notice."""
+
+    directory: Path
+    sandbox: SandboxProvider
+    max_concurrency: int = 8
+    poll_seconds: float = 0.02
+    with_webhooks: bool = False
+    krea_base: str | None = None
+    without: frozenset[str] = frozenset()
+    limits: Limits
+    clock: FakeClock = field(default_factory=FakeClock)
+    observer: FakeObserver = field(default_factory=FakeObserver)
+    sent: list[Sent] = field(default_factory=list[Sent])
+    expected_failures: int = 0
+    """How many unexpected errors a test provokes on purpose."""
+    failures: _Failures = field(default_factory=_Failures)
+
+    @property
+    def path(self) -> Path:
+        return self.directory / "bot.sqlite3"
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    async def start(self, *, resume: bool = True) -> None:
+        """Open everything, as app.py does, and take up what an earlier life left."""
+        self._stack = stack = AsyncExitStack()
+        self.store = await stack.enter_async_context(await Store.open(self.path))
+        self.disk = FullDisk(self.store)
+        self.pictures = PictureStore(self.directory / "pictures")
+        stack.push_async_callback(self.pictures.close)
+        workshop = ImageWorkshop()
+        stack.push_async_callback(workshop.close)
+        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True, idle_seconds=2))
+        session = await stack.enter_async_context(aiohttp.ClientSession(trace_configs=[self._trace()]))
+        self.supervisor = await stack.enter_async_context(Supervisor(first_pause_seconds=0.01))
+        public_url = None
+        if self.with_webhooks:
+            server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=self._hook)
+            await stack.enter_async_context(server)
+            public_url = f"http://127.0.0.1:{server.port}"
+        self.service = JobService(
+            store=cast("Store", self.disk),
+            catalogue=Catalogue.load(),
+            pictures=self.pictures,
+            result_fetcher=fetcher,
+            attachment_fetcher=fetcher,
+            workshop=workshop,
+            supervisor=self.supervisor,
+            limits=self.limits,
+            job_log=lambda job_id: nullcontext(),
+            public_url=public_url,
+            clock=self.clock,
+        )
+        self.service.observe(self.observer)
+        for provider in self._providers(session):
+            watcher = Watcher(
+                provider,
+                poll_seconds=self.poll_seconds,
+                clock=self.clock,
+                on_denied=partial(self.service.provider_denied, provider.name),
+            )
+            self.service.add_provider(provider, watcher, max_concurrency=self.max_concurrency)
+        if resume:
+            await self.service.resume()
+
+    def _providers(self, session: aiohttp.ClientSession) -> list[KreaProvider | PixazoProvider]:
+        clocks: dict[str, Any] = {"order_clocks": _QUICK, "question_clocks": _QUICK, "pause_seconds": 0.01}
+        krea = KreaProvider(
+            session, base_url=self.krea_base or self.sandbox.krea_base, api_key=self.sandbox.krea_key, **clocks
+        )
+        pixazo = PixazoProvider(session, base_url=self.sandbox.pixazo_base, api_key=self.sandbox.pixazo_key, **clocks)
+        return [provider for provider in (krea, pixazo) if provider.name not in self.without]
+
+    def _hook(self, token: str, remote_id: str | None) -> None:
+        # The service is made after the server: it has to know the server's address.
+        self.service.hook(token, remote_id)
+
+    def _trace(self) -> aiohttp.TraceConfig:
+        trace = aiohttp.TraceConfig()
+
+        async def note(session: Any, context: Any, request: aiohttp.TraceRequestStartParams) -> None:
+            now = asyncio.get_running_loop().time()
+            self.sent.append(Sent(method=request.method, path=request.url.path, at_seconds=now))
+
+        trace.on_request_start.append(note)
+        return trace
+
+    async def kill(self) -> None:
+        """End this life in the middle of whatever is under way. Only what is on disk is left."""
+        await self._stack.aclose()
+
+    async def restart(self) -> None:
+        await self.kill()
+        await self.start()
+
+    # -- what members do ------------------------------------------------------------------------------------
+
+    async def ask(
+        self,
+        *prompts: str,
+        member: Member = ADA,
+        model_id: str = FLUX,
+        images: tuple[ImageInput, ...] = (),
+        options: Mapping[str, str | int | float | bool] | None = None,
+        kind: JobKind | None = None,
+        interaction_id: int | None = None,
+    ) -> ReplyView:
+        """A command for one picture of each prompt, admitted and not yet shown."""
+        requests = [
+            JobRequest(
+                kind=kind or (JobKind.EDIT if images else JobKind.IMAGINE),
+                guild_id=member.guild_id,
+                user_id=member.user_id,
+                model_id=model_id,
+                prompt=prompt,
+                options=options or {},
+                images=images,
+            )
+            for prompt in prompts
+        ]
+        address = an_address(self.clock(), member, interaction_id or next(_interaction_ids))
+        return await self.service.admit(requests, member=member, address=address)
+
+    async def order(self, prompt: str = "a red fox", **how: Any) -> Job:
+        """A command for one picture that Discord has shown."""
+        (job,) = await self.orders(prompt, **how)
+        return job
+
+    async def orders(self, *prompts: str, **how: Any) -> tuple[Job, ...]:
+        """The same with several pictures under one reply."""
+        view = await self.ask(*prompts, **how)
+        await self.service.accept(view.reply, message_id=99)
+        return view.reply.jobs
+
+    async def an_input(self, *, role: ImageRole = ImageRole.SOURCE) -> ImageInput:
+        """An attached picture, kept in the picture store."""
+        data = a_png("input")
+        return ImageInput(
+            sha256=await self.pictures.put(data),
+            role=role,
+            content_type="image/png",
+            width=32,
+            height=32,
+            public_url=f"{self.sandbox.krea_base}/uploads/unknown.png",
+        )
+
+    # -- what is to be seen -----------------------------------------------------------------------------------
+
+    async def now(self, job: Job) -> Job:
+        """The job as the books have it."""
+        found = await self.store.job(job.id)
+        assert found is not None
+        return found
+
+    async def reached(self, job: Job, *statuses: JobStatus, seconds: float = 10) -> Job:
+        """The job once it stands at one of these."""
+
+        async def there() -> bool:
+            return (await self.now(job)).status in statuses
+
+        await until(there, seconds=seconds, what=lambda: f"{job.id} at {statuses}")
+        return await self.now(job)
+
+    async def ended(self, *jobs: Job, seconds: float = 10) -> Job:
+        """Wait until all of them are final; returns the last."""
+        found = [
+            await self.reached(job, JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, seconds=seconds)
+            for job in jobs
+        ]
+        return found[-1]
+
+    async def balance(self, member: Member = ADA) -> Balance:
+        return await self.store.balance(member, default=self.limits.default_quota, now=self.clock())
+
+    async def spent(self, member: Member = ADA) -> int:
+        return (await self.balance(member)).spent_usd_micros
+
+    async def set_aside(self, member: Member = ADA) -> int:
+        return (await self.balance(member)).set_aside_usd_micros
+
+    async def money(self, member: Member = ADA) -> tuple[int, int, int]:
+        """(spent, set aside, borne by the house), in micro-dollars."""
+        balance = await self.balance(member)
+        return balance.spent_usd_micros, balance.set_aside_usd_micros, await self.store.house_usd_micros()
+
+    @property
+    def submissions(self) -> int:
+        """Orders that left us, whether or not they arrived."""
+        return sum(request.path.startswith("/generate/") or request.path.endswith("-request") for request in self.sent)
+
+
+@asynccontextmanager
+async def a_core(
+    directory: Path,
+    *,
+    quota_usd_micros: int = 1_000_000,
+    max_running_jobs: int = 100,
+    sandbox: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> AsyncIterator[Core]:
+    """A running core and its provider. At the end the books must balance and nothing may have failed unexpectedly."""
+    quota = Quota(amount_usd_micros=quota_usd_micros, period=Period.DAY, source=QuotaSource.SETTINGS)
+    limits = Limits(default_quota=quota, operator_daily_cap_usd_micros=10**12, max_running_jobs=max_running_jobs)
+    with brisk():
+        async with SandboxProvider(**{"seconds_scale": 0.01, **(sandbox or {})}) as provider:
+            core = Core(directory=directory, sandbox=provider, limits=limits, **how)
+            logging.getLogger("bot").addHandler(core.failures)
+            try:
+                await core.start()
+                try:
+                    yield core
+                finally:
+                    await core.kill()
+            finally:
+                logging.getLogger("bot").removeHandler(core.failures)
+            assert verify_file(core.path) == []
+            assert provider.violations == []
+            assert len(core.failures.lines) == core.expected_failures, core.failures.lines[:5]
+
+
+@contextmanager
+def brisk() -> Iterator[None]:
+    """Seconds become milliseconds, and pictures small: what is tested is what happens, not how long it takes."""
+    with (
+        patch.object(dispatcher, "FIRST_PROBE_SECONDS", 0.05),
+        patch.object(dispatcher, "SLOWEST_PROBE_SECONDS", 0.1),
+        patch.object(reconciliation, "FIRST_PAUSE_SECONDS", 0.02),
+        patch.object(reconciliation, "LONGEST_PAUSE_SECONDS", 0.05),
+        patch.object(reconciliation, "LEAST_LOOK_UP_SECONDS", 0.0),
+        patch.object(job_runner, "ENOUGH_SECONDS", 0.5),
+        patch.object(job_runner, "FIRST_PAUSE_SECONDS", 0.01),
+        patch.object(job_runner, "LONGEST_PAUSE_SECONDS", 0.05),
+        patch.object(shelf, "_drawn", small_picture),
+        stamina.set_testing(True, attempts=10**9, cap=True),
+    ):
+        stamina.instrumentation.set_on_retry_hooks([])
+        yield
+
+
+def a_png(name: str) -> bytes:
+    """A small picture, a different one for each name."""
+    data = io.BytesIO()
+    Image.new("RGB", (32, 24), zlib.crc32(name.encode()) & 0xFFFFFF).save(data, "PNG")
+    return data.getvalue()
+
+
+def small_picture(job: RemoteJob, unfinished: bool) -> bytes:
+    return a_png(f"{job.id} {unfinished}")
+
+
+def an_address(now: datetime, member: Member, interaction_id: int) -> ReplyAddress:
+    """Where the reply to a command would be."""
+    return ReplyAddress(
+        application_id=5,
+        interaction_id=interaction_id,
+        token="a-token",
+        token_expires_at=now + timedelta(minutes=15),
+        guild_id=member.guild_id,
+        channel_id=6,
+        message_id=None,
+        private=False,
+        file_limit_bytes=10_485_760,
+        locale="en-US",
+    )

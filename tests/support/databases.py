@@ -1,0 +1,184 @@
+"""Books for the tests that hold for every engine: a connection without threads, and a look behind the store's back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+from bot.domain.database_url import Location, PostgresAddress
+from bot.store.admin import verify
+from bot.store.core.connection import Connection
+from bot.store.core.write_queue import Outcome
+from bot.store.postgres.connection import PostgresConnection
+from bot.store.postgres.pool import Session
+from bot.store.postgres.writer import Writer
+from bot.store.sqlite import database, schema
+from tests.postgres_server import the_server
+
+T = TypeVar("T")
+
+ENGINES = ("sqlite", "postgresql")
+
+
+class Books(Protocol):
+    """A database without its threads: every transaction at once. It takes the location of one under a store."""
+
+    is_shared: bool
+
+    connection: Connection
+
+    async def write(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def write_along(self, work: Callable[[Connection], T]) -> T: ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T: ...
+
+    def write_now(self, work: Callable[[Connection], T]) -> T: ...
+
+    def findings(self) -> list[verify.Finding]: ...
+
+    def close(self) -> None: ...
+
+
+class _Books:
+    is_shared = False
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+
+    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
+        raise NotImplementedError
+
+    def write_now(self, work: Callable[[Connection], T]) -> T:
+        [outcome] = self._commit(work)
+        if outcome.error is not None:
+            raise outcome.error
+        return cast("T", outcome.value)
+
+    async def write(self, work: Callable[[Connection], T]) -> T:
+        return self.write_now(work)
+
+    async def write_soon(self, work: Callable[[Connection], T]) -> T:
+        return self.write_now(work)
+
+    async def write_along(self, work: Callable[[Connection], T]) -> T:
+        return self.write_now(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return work(self.connection)
+
+
+class _InMemory(_Books):
+    def __init__(self) -> None:
+        self.raw = sqlite3.connect(":memory:", isolation_level=None)
+        self.raw.row_factory = sqlite3.Row
+        self.raw.execute("PRAGMA foreign_keys = ON")
+        schema.migrate(self.raw)
+        super().__init__(self.raw)
+
+    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
+        return database.commit_group(self.raw, [work])
+
+    def findings(self) -> list[verify.Finding]:
+        return verify.verify(self.raw)
+
+    def close(self) -> None:
+        self.raw.close()
+
+
+class _ThisThread:
+    """What a writer asks of its session."""
+
+    def __init__(self, address: PostgresAddress) -> None:
+        self.address = address
+        self.open = PostgresConnection.open(address)
+
+    def connection(self) -> PostgresConnection:
+        return self.open
+
+    def drop(self) -> None:
+        raise AssertionError("the connection broke")
+
+
+class _OnServer(_Books):
+    def __init__(self) -> None:
+        self._session = _ThisThread(the_server().fresh())
+        self._writer = Writer(cast("Session", self._session))
+        super().__init__(self._session.open)
+
+    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
+        return self._writer.commit([work])
+
+    def findings(self) -> list[verify.Finding]:
+        return verify.verify_location(self._session.address)
+
+    def close(self) -> None:
+        self._session.open.close()
+        the_server().drop(self._session.address)
+
+
+def new_books(engine: str) -> Books:
+    """Empty books of this engine."""
+    return _InMemory() if engine == "sqlite" else _OnServer()
+
+
+# -- behind the store's back ------------------------------------------------------------------------------
+
+
+def rows(location: Location, query: str) -> list[tuple[Any, ...]]:
+    """What stands there, also while a store has it open."""
+    if isinstance(location, PostgresAddress):
+        with closing(PostgresConnection.open(location)) as connection:
+            return [tuple(row) for row in connection.execute(query)]
+    with closing(sqlite3.connect(location)) as connection:
+        return [tuple(row) for row in connection.execute(query)]
+
+
+def everything_in(location: Location) -> str:
+    """Every value of every row."""
+    tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
+    if isinstance(location, PostgresAddress):
+        tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_version'"
+    names = [name for (name,) in rows(location, tables)]
+    return "\n".join(repr(row) for name in names for row in rows(location, f"SELECT * FROM {name}"))
+
+
+def tamper(location: Location, *statements: str) -> None:
+    """Change the books as nobody can through the store: without triggers, checks and foreign keys."""
+    change = _tamper_with_file if isinstance(location, Path) else _tamper_with_server
+    change(cast("Any", location), statements)
+
+
+def _tamper_with_file(path: Path, statements: Sequence[str]) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        triggers = connection.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        for name, _ in triggers:
+            connection.execute(f"DROP TRIGGER {name}")
+        for statement in statements:
+            connection.execute(statement)
+        for _, sql in triggers:
+            connection.execute(sql)
+
+
+def _tamper_with_server(address: PostgresAddress, statements: Sequence[str]) -> None:
+    checks = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE contype = 'c' AND connamespace = 'public'::regnamespace
+    """
+    with closing(PostgresConnection.open(address)) as connection:
+        connection.execute("SET session_replication_role = replica")  # no triggers, no foreign keys
+        dropped = [tuple(row) for row in connection.execute(checks)]
+        for table, name, _ in dropped:
+            connection.execute(f"ALTER TABLE {table} DROP CONSTRAINT {name}")
+        for statement in statements:
+            connection.execute(statement)
+        for table, name, definition in dropped:
+            connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
+            # As if it had held all the time.
+            connection.execute(f"UPDATE pg_constraint SET convalidated = TRUE WHERE conname = '{name}'")

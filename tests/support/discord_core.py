@@ -1,0 +1,126 @@
+"""The core of the bot as the tests compose it: everything real but the image APIs, around one database file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import AsyncGenerator, Coroutine, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bot.app import Bot, limits_of
+from bot.catalogue.catalogue import Catalogue
+from bot.charts.renderer import ChartMaker
+from bot.media.blob_store import PictureStore
+from bot.media.downloader import Fetcher
+from bot.media.image_pool import ImageWorkshop
+from bot.providers.poller import Watcher
+from bot.runtime.supervisor import Supervisor
+from bot.service.job_service import JobService
+from bot.settings import Settings
+from bot.store.store import Store
+from tests.discord.fakes import FakeProvider, PictureServer
+from tests.picture_samples import picture
+
+_T = TypeVar("_T")
+
+CATALOGUE = Catalogue.load()
+
+
+class OutsideSupervisor(Supervisor):
+    """Its tasks belong to nobody else: the simulated Discord neither waits for them nor moves their clock."""
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        return contextvars.Context().run(super().start, name, coroutine)
+
+
+class Core:
+    """Store, service, supervisor and bot. `restarted` gives a new process's worth of them over the same file."""
+
+    def __init__(self, *, store: Store, settings: Settings, server: PictureServer, tools: _Tools, places: int) -> None:
+        self.store = store
+        self.settings = settings
+        self.server = server
+        self.krea = FakeProvider("krea", picture_url=self._a_result)
+        self.pixazo = FakeProvider("pixazo", picture_url=self._a_result, takes_uploads=False, can_cancel=False)
+        self._tools = tools
+        self._places = places
+        self._results = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """A fresh service and bot."""
+        self.supervisor = OutsideSupervisor()
+        self.service = JobService(
+            store=self.store,
+            catalogue=CATALOGUE,
+            pictures=self._tools.pictures,
+            result_fetcher=self._tools.fetcher,
+            attachment_fetcher=self._tools.fetcher,
+            workshop=self._tools.workshop,
+            supervisor=self.supervisor,
+            limits=limits_of(self.settings),
+            job_log=lambda job_id: nullcontext(),
+        )
+        for provider in (self.krea, self.pixazo):
+            self.service.add_provider(provider, Watcher(provider, poll_seconds=0.01), max_concurrency=self._places)
+        self.bot = Bot(
+            settings=self.settings,
+            store=self.store,
+            service=self.service,
+            charts=self._tools.charts,
+            supervisor=self.supervisor,
+        )
+
+    @contextmanager
+    def providers_wait(self) -> Generator[None]:
+        """No provider takes an order meanwhile, so what follows one comes after what is looked at now."""
+        shut = [provider.door for provider in (self.krea, self.pixazo) if provider.door.is_set()]
+        for door in shut:
+            door.clear()
+        try:
+            yield
+        finally:
+            for door in shut:
+                door.set()
+
+    async def end(self) -> None:
+        """As if the process had died."""
+        await self.supervisor.close()
+
+    def _a_result(self) -> str:
+        self._results += 1
+        return self.server.keep(f"{self._results}.png", picture("PNG"))
+
+
+class _Tools:
+    """What a process opens besides the books."""
+
+    def __init__(
+        self, *, pictures: PictureStore, fetcher: Fetcher, workshop: ImageWorkshop, charts: ChartMaker
+    ) -> None:
+        self.pictures = pictures
+        self.charts = charts
+        self.fetcher = fetcher
+        self.workshop = workshop
+
+
+@asynccontextmanager
+async def opened_core(directory: Path, workshop: ImageWorkshop, *, places: int) -> AsyncGenerator[Core]:
+    """Opens in the order of the real composition root, closes in reverse."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(PictureServer())
+        settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
+        store = await stack.enter_async_context(await Store.open(settings.database_url))
+        pictures = PictureStore(directory / "pictures")
+        stack.push_async_callback(pictures.close)
+        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True))
+        charts = ChartMaker()
+        stack.push_async_callback(charts.close)
+        tools = _Tools(pictures=pictures, fetcher=fetcher, workshop=workshop, charts=charts)
+        core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
+        try:
+            yield core
+        finally:
+            await core.end()

@@ -1,0 +1,158 @@
+"""What stands in for the outside: an image API that does what the test says, and a place where pictures lie."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from aiohttp import web
+
+from bot.domain.errors import ProviderRejected
+from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
+from bot.providers.base import ProviderRequest, RemoteJob, Update
+
+
+class FakeProvider:
+    """An image API of our own. Its jobs are finished at the first look, unless `waits` is set: then the test decides.
+
+    Jobs are numbered in the order in which they were accepted, from 0; -1 is the latest.
+    """
+
+    deadline_seconds = 120.0
+    can_list = True
+
+    def __init__(
+        self, name: str, *, picture_url: Callable[[], str], takes_uploads: bool = True, can_cancel: bool = True
+    ) -> None:
+        self.name = name
+        self.takes_uploads = takes_uploads
+        self.can_cancel = can_cancel
+        self.waits = False
+        self.agrees_to_cancel = True
+        self.orders: list[ProviderRequest] = []
+        self.uploads: list[bytes] = []
+        self.cancelled: list[str] = []
+        self.listed: list[RemoteJob] = []
+        self.troubles: deque[Exception | None] = deque()
+        """What the next orders meet, one each; None lets one through."""
+        self.door = asyncio.Event()
+        """Orders are answered while it is set."""
+        self.door.set()
+        self._jobs: dict[str, Update] = {}
+        self._picture_url = picture_url
+
+    # -- for tests --------------------------------------------------------------------------------------
+
+    @property
+    def accepted(self) -> int:
+        return len(self._jobs)
+
+    def remote_id(self, number: int = -1) -> str:
+        return list(self._jobs)[number]
+
+    def goes_on(self, progress: Progress, *, number: int = -1, preview_url: str | None = None) -> None:
+        self._say(number, status=JobStatus.RUNNING, progress=progress, preview_url=preview_url)
+
+    def finishes(self, *result_urls: str, number: int = -1, cost_usd_micros: int | None = None) -> None:
+        urls = result_urls or (self._picture_url(),)
+        self._say(number, status=JobStatus.SUCCEEDED, result_urls=urls, cost_usd_micros=cost_usd_micros)
+
+    def fails(self, reason: FailureReason, *, number: int = -1, hint: str = "") -> None:
+        self._say(number, status=JobStatus.FAILED, failure=Failure(reason=reason, hint=hint))
+
+    def gives_up(self, *, number: int = -1) -> None:
+        self._say(number, status=JobStatus.CANCELLED)
+
+    def _say(self, number: int, **news: object) -> None:
+        remote_id = self.remote_id(number)
+        blank = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_word="test")
+        self._jobs[remote_id] = replace(blank, **news)
+
+    # -- the Provider protocol --------------------------------------------------------------------------
+
+    async def submit(self, request: ProviderRequest) -> RemoteJob:
+        self.orders.append(request)
+        await self.door.wait()
+        trouble = self.troubles.popleft() if self.troubles else None
+        if trouble is not None:
+            raise trouble
+        remote_id = f"{self.name}-{len(self._jobs)}"
+        self._jobs[remote_id] = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_word="accepted")
+        if not self.waits:
+            self.finishes()
+        return RemoteJob(remote_id=remote_id, created_at=datetime.now(UTC), progress=Progress.WAITING)
+
+    async def fetch(self, remote_id: str) -> Update:
+        update = self._jobs.get(remote_id)
+        if update is None:
+            raise ProviderRejected("no such job", status=404)
+        return update
+
+    async def cancel(self, remote_id: str) -> bool:
+        self.cancelled.append(remote_id)
+        if self.agrees_to_cancel:
+            self._jobs[remote_id] = Update(
+                remote_id=remote_id, status=JobStatus.CANCELLED, provider_word="cancelled by us"
+            )
+        return self.agrees_to_cancel
+
+    async def upload(self, data: bytes, content_type: str) -> str:
+        self.uploads.append(data)
+        return f"https://provider.invalid/uploads/{len(self.uploads)}"
+
+    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+        return list(self.listed)
+
+    async def probe(self) -> None:
+        return
+
+
+class PictureServer:
+    """Serves pictures on 127.0.0.1: finished ones as a provider would, and what Discord's content network holds."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, bytes] = {}
+        self.attachments: Callable[[str], bytes | None] = lambda url: None
+        """What Discord holds at an address."""
+        self.delay_seconds = 0.0
+        self.base = ""
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        app = web.Application()
+        app.add_routes([web.get("/results/{name}", self._result), web.get("/attachments/{rest:.+}", self._attachment)])
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.base = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def host(self) -> str:
+        """As `host:port`."""
+        return self.base.removeprefix("http://")
+
+    def keep(self, name: str, data: bytes) -> str:
+        """Put a finished picture at an address."""
+        self.results[name] = data
+        return f"{self.base}/results/{name}"
+
+    async def _result(self, request: web.Request) -> web.Response:
+        data = self.results.get(request.match_info["name"])
+        return web.Response(body=data) if data is not None else web.Response(status=410)
+
+    async def _attachment(self, request: web.Request) -> web.Response:
+        await asyncio.sleep(self.delay_seconds)
+        data = self.attachments(f"{self.base}{request.path}")
+        return web.Response(body=data) if data is not None else web.Response(status=404)

@@ -1,0 +1,217 @@
+"""The stage: a server with people in it, the real bot among them, and everything that was said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import discord
+import simcord
+from simcord.actors import MemberActor
+from simcord.components import walk_components
+from simcord.results import InteractionResult, ResponseMessage
+
+from bot.domain.jobs import Job
+from bot.domain.quota import Balance, Member
+from tests.discord.core import Core
+
+PATIENCE_SECONDS = 8.0
+
+
+class RunningClock:
+    """The simulated Discord lives in our time, plus what the test lets pass."""
+
+    def __init__(self) -> None:
+        self.elapsed = 0.0
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + timedelta(seconds=self.elapsed)
+
+    def advance(self, seconds: float) -> None:
+        self.elapsed += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """A message of the bot as it looks at the moment of asking."""
+
+    env: simcord.Env
+    message: ResponseMessage | discord.Message
+
+    @property
+    def stored(self) -> Any:
+        channel_id = self.message.channel_id if isinstance(self.message, ResponseMessage) else self.message.channel.id
+        return self.env.backend.get_message(channel_id, self.message.id)
+
+    @property
+    def components(self) -> list[dict[str, Any]]:
+        return list(walk_components(self.stored.components))
+
+    @property
+    def text(self) -> str:
+        return "\n".join(part["content"] for part in self.components if part["type"] == 10)
+
+    @property
+    def title(self) -> str:
+        return next(line for line in self.text.splitlines() if line.startswith("### ")).removeprefix("### ")
+
+    @property
+    def buttons(self) -> dict[str, str]:
+        """Custom ids by label, of those that can be pressed."""
+        return {p["label"]: p["custom_id"] for p in self.components if p["type"] == 2 and not p.get("disabled")}
+
+    @property
+    def gallery(self) -> list[dict[str, Any]]:
+        return [item for part in self.components if part["type"] == 12 for item in part["items"]]
+
+    @property
+    def files(self) -> list[dict[str, Any]]:
+        return self.stored.attachments
+
+    def file(self, index: int = 0) -> bytes:
+        data = self.env.backend.cdn.get(self.files[index]["url"])
+        assert data is not None
+        return data
+
+    @property
+    def private(self) -> bool:
+        return self.stored.is_ephemeral
+
+    @property
+    def is_there(self) -> bool:
+        try:
+            return self.stored is not None
+        except simcord.BackendError:
+            return False
+
+
+class Stage:
+    """One server with a channel, Ada and Bob who are members, and Mo who moderates."""
+
+    def __init__(self, core: Core, env: simcord.Env) -> None:
+        self.core = core
+        self.env = env
+        self.guild = env.create_guild("Studio")
+        self.channel = self.guild.create_text_channel("pictures")
+        self.keepers = self.guild.create_role("Keepers", permissions=discord.Permissions(manage_guild=True))
+        self.artists = self.guild.create_role("Artists")
+        self.ada = self.person("ada")
+        self.bob = self.person("bob")
+        self.mo = self.person("mo", self.keepers)
+
+    def person(self, name: str, *roles: Any) -> MemberActor:
+        return self.guild.add_member(self.env.create_user(name), roles=roles)
+
+    def elsewhere(self) -> tuple[MemberActor, Any]:
+        """A moderator of another server, and a channel there."""
+        guild = self.env.create_guild("Elsewhere")
+        role = guild.create_role("Keepers", permissions=discord.Permissions(manage_guild=True))
+        return guild.add_member(self.env.create_user("eve"), roles=[role]), guild.create_text_channel("general")
+
+    # -- doing ------------------------------------------------------------------------------------------
+
+    async def imagine(self, who: MemberActor | None = None, prompt: str = "a red fox", **options: Any) -> Card:
+        """/imagine, and the message that came of it: the card, or a refusal."""
+        with self.core.providers_wait():
+            return self.ordered(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
+
+    async def edit(self, who: MemberActor | None = None, prompt: str = "make it blue", **options: Any) -> Card:
+        with self.core.providers_wait():
+            return self.ordered(await (who or self.ada).slash(self.channel, "edit", prompt=prompt, **options))
+
+    async def quota(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
+        return self.said(await (who or self.mo).slash(self.channel, f"quota {command}", **options))
+
+    async def press(self, who: MemberActor, card: Card, label: str) -> InteractionResult:
+        """Press the button whose label begins so."""
+        custom_id = next(value for name, value in card.buttons.items() if name.startswith(label))
+        with self.core.providers_wait():
+            return await who.click(card.message, custom_id=custom_id)
+
+    async def settings(self, command: str, who: MemberActor | None = None, **options: Any) -> Card:
+        return self.said(await (who or self.mo).slash(self.channel, f"settings {command}", **options))
+
+    def ordered(self, result: InteractionResult) -> Card:
+        """What became of an order; a warning about the quota may have followed."""
+        return Card(self.env, result.response) if result.response else self.said(result)
+
+    def said(self, result: InteractionResult) -> Card:
+        """The last thing said in answer to an interaction."""
+        message = result.followups[-1] if result.followups else result.response
+        assert message is not None, f"nothing was said: {result}"
+        return Card(self.env, message)
+
+    async def restart(self) -> None:
+        """Another process over the same books, in the same Discord."""
+        await self.core.end()
+        self.core.begin()
+        await self.env.restart_bot(self.core.bot)
+
+    # -- looking ----------------------------------------------------------------------------------------
+
+    async def until(self, holds: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
+        """Wait for the background to get there."""
+        async with asyncio.timeout(seconds):
+            while not holds():
+                await asyncio.sleep(0.005)
+
+    async def until_says(self, card: Card, *words: str, seconds: float = PATIENCE_SECONDS) -> str:
+        try:
+            await self.until(lambda: all(word in card.text for word in words), seconds=seconds)
+        except TimeoutError:
+            raise AssertionError(f"the card never said {words}:\n{card.text}") from None
+        return card.text
+
+    async def quiet(self) -> None:
+        """Until nothing is under way any more but the workers that go on for ever."""
+        await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
+
+    async def quiet_editors(self) -> None:
+        """Until every message shows what is known now."""
+        observer: Any = self.core.service._observer
+        await self.until(lambda: not any(editor.at_work for editor in observer._editors.values()))
+
+    async def channel_chatter(self, messages: int) -> None:
+        for number in range(messages):
+            await self.bob.send(self.channel, f"chat {number}")
+
+    def cards(self, channel: Any = None) -> list[Card]:
+        """Everything the bot has publicly said in a channel, oldest first."""
+        channel_id = (channel or self.channel).id
+        stored = self.env.backend.messages.get(channel_id, {}).values()
+        bot_id = self.env.backend.bot_user.id
+        return [
+            Card(self.env, ResponseMessage(self.env, message))
+            for message in stored
+            if message.author_id == bot_id and not message.is_ephemeral
+        ]
+
+    async def balance(self, who: MemberActor | None = None) -> Balance:
+        member = Member(guild_id=self.guild.id, user_id=(who or self.ada).id)
+        default = self.core.service.limits.default_quota
+        return await self.core.store.balance(member, default=default, now=datetime.now(UTC))
+
+    async def jobs(self, who: MemberActor | None = None) -> list[Job]:
+        """Newest first."""
+        store = self.core.store
+        pages = [await store.replies_of_server(self.guild.id, finished=ended, limit=100) for ended in (True, False)]
+        jobs = [job for page in pages for reply in page for job in reply.jobs if who is None or reply.user_id == who.id]
+        return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
+
+    async def assert_nothing_reserved(self) -> None:
+        balance = await self.balance()
+        assert (balance.spent_usd_micros, balance.set_aside_usd_micros) == (0, 0)
+        assert await self.jobs() == []
+        assert self.core.krea.orders == self.core.pixazo.orders == []
+
+    def outgoing(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every message or edit that left, with its path."""
+        for request in self.env.http_requests:
+            if request.method not in ("POST", "PATCH") or not isinstance(request.json, dict):
+                continue
+            body = request.json.get("data") if request.path.endswith("/callback") else request.json
+            if isinstance(body, dict) and "components" in body and "title" not in body:
+                yield request.path, body

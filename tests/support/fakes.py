@@ -1,0 +1,94 @@
+"""Hand-written fakes for what lies outside the core: the time of day, whoever shows replies, a disk that fills up.
+
+And `until`: tests wait on conditions, with a deadline, never for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from inspect import isawaitable
+from typing import Any, cast
+
+from bot.domain.errors import StoreError
+from bot.domain.jobs import Reply
+from bot.store.store import Store
+
+
+async def until(holds: Callable[[], object], *, seconds: float = 30, what: Callable[[], object] | None = None) -> None:
+    """Wait until `holds()` is true (a coroutine is awaited first). Fails after `seconds`, saying what it waited for."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while True:
+        answer = holds()
+        if isawaitable(answer):
+            answer = await answer
+        if answer:
+            return
+        if loop.time() >= end:
+            raise AssertionError(f"not within {seconds} s: {what() if what is not None else holds}")
+        await asyncio.sleep(0.005)
+
+
+class FakeClock:
+    """The time of day, which a test may move ahead."""
+
+    def __init__(self) -> None:
+        self._ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+    def move(self, **span: float) -> None:
+        """As if that much time had passed: `clock.move(hours=3)`."""
+        self._ahead += timedelta(**span)
+
+
+class FakeObserver:
+    """Remembers what it is told. `messages` are the replies that Discord shows, by reply id."""
+
+    def __init__(self) -> None:
+        self.changed: list[str] = []
+        self.notices: list[tuple[str, str]] = []
+        self.messages: dict[str, int] = {}
+
+    def reply_changed(self, reply_id: str) -> None:
+        self.changed.append(reply_id)
+
+    def operator_notice(self, matter: str, text: str) -> None:
+        self.notices.append((matter, text))
+
+    async def find_message(self, reply: Reply) -> int | None:
+        return self.messages.get(reply.id)
+
+
+class FullDisk:
+    """Stands before a Store and lets chosen calls fail as a full disk does, so many times or until there is room."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._failures: dict[str, int] = {}
+        self.refused: list[str] = []
+
+    def fill(self, *calls: str, times: int = 10**9) -> None:
+        """The next `times` calls of each of these methods fail."""
+        self._failures.update(dict.fromkeys(calls, times))
+
+    def make_room(self) -> None:
+        self._failures.clear()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if not callable(found):
+            return found
+
+        # Decided at each call: whoever tries again may have been given this function long ago.
+        async def call(*arguments: Any, **named: Any) -> Any:
+            if self._failures.get(name, 0) > 0:
+                self._failures[name] -= 1
+                self.refused.append(name)
+                raise StoreError("The database did not do what was asked: database or disk is full.")
+            return await cast("Any", found(*arguments, **named))
+
+        return call

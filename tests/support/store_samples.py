@@ -1,0 +1,134 @@
+"""Plain values for the tests of the store: a command with its jobs, a member, limits, a picture."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+
+from bot.domain.jobs import (
+    Delivery,
+    ImageInput,
+    Job,
+    JobKind,
+    JobRequest,
+    JobStatus,
+    Picture,
+    Reply,
+    ReplyAddress,
+    new_id,
+)
+from bot.domain.quota import Limits, Member, Period, Quota, QuotaSource
+from bot.store.sqlite.database import SqliteDatabase
+from bot.store.store import Store
+
+NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
+ADA = Member(guild_id=1, user_id=7)
+A_DOLLAR_A_DAY = Quota(amount_usd_micros=1_000_000, period=Period.DAY, source=QuotaSource.SETTINGS)
+
+_interaction_ids = count(1_000)
+
+
+def limits(
+    *, default: Quota = A_DOLLAR_A_DAY, operator_usd_micros: int = 10**13, max_running_jobs: int = 10_000
+) -> Limits:
+    return Limits(
+        default_quota=default, operator_daily_cap_usd_micros=operator_usd_micros, max_running_jobs=max_running_jobs
+    )
+
+
+def a_command(
+    *amounts_usd_micros: int,
+    member: Member = ADA,
+    now: datetime = NOON,
+    interaction_id: int | None = None,
+    model_id: str = "krea/google/nano-banana-2",
+    images: tuple[ImageInput, ...] = (),
+) -> Reply:
+    """A command of one job at $0.08, or of one job per amount."""
+    reply_id = new_id()
+    jobs = tuple(
+        Job(
+            id=new_id(),
+            reply_id=reply_id,
+            ordinal=ordinal,
+            request=JobRequest(
+                kind=JobKind.EDIT if images else JobKind.IMAGINE,
+                guild_id=member.guild_id,
+                user_id=member.user_id,
+                model_id=model_id,
+                prompt="a lighthouse, „bei Nacht“ 🌊",
+                options={"resolution": "1K", "creativity": 0.5, "seed": 3},
+                images=images,
+            ),
+            provider="krea",
+            path="/generate/image/google/nano-banana-2",
+            body={"prompt": "a lighthouse", "image_urls": [{"$picture": 0}]},
+            seed=3,
+            reserved_usd_micros=amount,
+            status=JobStatus.QUEUED,
+            created_at=now,
+        )
+        for ordinal, amount in enumerate(amounts_usd_micros or (80_000,))
+    )
+    return Reply(
+        id=reply_id,
+        user_id=member.user_id,
+        role_ids=member.role_ids,
+        address=ReplyAddress(
+            application_id=5,
+            interaction_id=next(_interaction_ids) if interaction_id is None else interaction_id,
+            token="a-token",
+            token_expires_at=now + timedelta(minutes=15),
+            guild_id=member.guild_id,
+            channel_id=6,
+            message_id=None,
+            private=False,
+            file_limit_bytes=10_485_760,
+            locale="pt-BR",
+            language="pt",
+        ),
+        created_at=now,
+        accepted=False,
+        delivery=Delivery.PENDING,
+        jobs=jobs,
+    )
+
+
+def file_of(store: Store) -> SqliteDatabase:
+    """What lies under a store whose books are a file."""
+    assert isinstance(store._database, SqliteDatabase)
+    return store._database
+
+
+def a_picture(sha256: str = "ab" * 32) -> Picture:
+    return Picture(
+        sha256=sha256,
+        content_type="image/png",
+        width=64,
+        height=48,
+        size_bytes=1_234,
+        source_url="http://127.0.0.1/result.png",
+    )
+
+
+async def admitted(store: Store, *amounts_usd_micros: int, member: Member = ADA, now: datetime = NOON) -> Reply:
+    """A command that was admitted and whose reply Discord has shown."""
+    reply = a_command(*amounts_usd_micros, member=member, now=now)
+    await store.admit(member=member, reply=reply, limits=limits(), now=now)
+    await store.accept(reply.id, message_id=99)
+    return reply
+
+
+async def running(store: Store, job_id: str, *, now: datetime = NOON) -> None:
+    """Take a queued job to where the provider has it."""
+    begun = await store.begin_submission(job_id, now=now, deadline_at=now + timedelta(minutes=10), webhook_token=None)
+    assert begun is not None
+    assert await store.mark_running(job_id, remote_id=f"remote of {job_id}") is not None
+
+
+async def finished(store: Store, job_id: str, *, charged_usd_micros: int = 80_000, now: datetime = NOON) -> Job:
+    """Take a queued job to its picture."""
+    await running(store, job_id, now=now)
+    job = await store.succeed(job_id, charged_usd_micros=charged_usd_micros, pictures=[a_picture()], now=now)
+    assert job is not None
+    return job
