@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-# Say `make test TESTS=tests/test_settings.py` for a part.
+# Say `make test TESTS=tests/packaging/test_settings.py` for a part.
 TESTS ?=
 WHOLE ?=
 KILLS ?= 500
@@ -16,10 +16,10 @@ MORE ?=
 PROCESSES ?= 4
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/domain/quota.py,bot/store/tables/ledger.py
-MONEY_TESTS := tests/test_ledger.py tests/test_quota.py -k "not postgresql"
+MONEY_TESTS := tests/store/test_ledger.py tests/domain/test_quota.py -k "not postgresql"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run test coverage screenshots matrix report bench torture lint types format languages audit lock clean
+.PHONY: help demo run test coverage screenshots bench torture lint types format languages audit lock clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,12 +48,6 @@ screenshots: $(INSTALLED) ## the pictures in the README, taken from the demo; ne
 torture: $(INSTALLED) ## kill the bot KILLS times (500 unless told, JOBS bounds the orders) and at every statement
 	$(BIN)/python -m pytest --numprocesses 2 -m torture
 	$(BIN)/python -m benchmarks.torture --kills $(KILLS) $(if $(JOBS),--commands $(JOBS)) --json build/torture.json
-
-matrix: $(INSTALLED) ## every row of the fault matrix with the tests that show it, in docs/fault-matrix.md
-	$(BIN)/python -m benchmarks.matrix
-
-report: $(INSTALLED) ## the figures of a release in docs/report-<date>.md; MORE="--kills 500 --minutes 30" for a real one
-	$(BIN)/python -m benchmarks.report $(MORE)
 
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks

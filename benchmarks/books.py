@@ -14,7 +14,7 @@ from benchmarks.figures import Figure
 from bot.domain.quota import LimitSubject, Member, Period, Quota
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
-from tests.store_samples import a_command, limits
+from tests.support.store_samples import a_command, limits
 
 CALLERS, PAIRS = 1_000, 11
 SERVER_ID, MEMBERS = 1, 1_000

@@ -20,10 +20,10 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from sandbox.plans import Plan
-from tests.cluster import Cluster, Process, a_cluster
-from tests.crashes import audit
-from tests.fakes import until
-from tests.postgres_server import stop_the_server, the_server
+from tests.support.cluster import Cluster, Process, a_cluster
+from tests.support.crashes import audit
+from tests.support.fakes import until
+from tests.support.postgres_server import stop_the_server, the_server
 
 PICTURES_PER_ORDER = 4
 GATEWAYS = ("gateway-0", "gateway-1")

@@ -29,8 +29,8 @@ from typing import Any
 
 from sandbox.discord import Channel, Interaction, Member
 from sandbox.discord.world import EPHEMERAL
-from tests.crashes import Audit, Nursery, World, a_file, audit, world
-from tests.crashing_bot import crash_points
+from tests.support.crashes import Audit, Nursery, World, a_file, audit, world
+from tests.support.crashing_bot import crash_points
 
 MEMBERS = 6
 LONGEST_LIFE_SECONDS = 1.5

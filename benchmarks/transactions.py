@@ -16,8 +16,8 @@ from bot.domain.database_url import Location
 from bot.domain.jobs import Delivery, Picture
 from bot.domain.quota import Member, Period, Quota
 from bot.store.store import Store
-from tests.postgres_server import PostgresServer
-from tests.store_samples import a_command, limits
+from tests.support.postgres_server import PostgresServer
+from tests.support.store_samples import a_command, limits
 
 PER_JOB = 6
 CALLERS = 200

@@ -14,12 +14,12 @@ import hypothesis
 import pytest
 
 from bot.settings import Settings
-from tests.rows import RowMarks
+from tests.support.rows import RowMarks
 
 if TYPE_CHECKING:
     from bot.domain.database_url import Location
-    from tests.core import Core
-    from tests.postgres_server import PostgresServer
+    from tests.support.core import Core
+    from tests.support.postgres_server import PostgresServer
 
 # Shared, slow machines make deadlines per example meaningless; in CI a failure must be repeatable.
 hypothesis.settings.register_profile("here", deadline=None)
@@ -69,7 +69,7 @@ def _no_settings_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
     """A running core; when the test is over, its books must balance."""
-    from tests.core import a_core
+    from tests.support.core import a_core
 
     async with a_core(tmp_path) as core:
         yield core
@@ -77,7 +77,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
 
 def pytest_unconfigure() -> None:
     """Whatever was started for the tests ends with them."""
-    from tests.postgres_server import stop_the_server
+    from tests.support.postgres_server import stop_the_server
 
     stop_the_server()
 
@@ -85,7 +85,7 @@ def pytest_unconfigure() -> None:
 @pytest.fixture
 def postgres() -> PostgresServer:
     """The PostgreSQL server of this process; where there is none to start the test is skipped."""
-    from tests.postgres_server import the_server
+    from tests.support.postgres_server import the_server
 
     return the_server()
 

@@ -14,7 +14,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
 from bot.domain.errors import ModelUnavailable, SettingsError, UnknownModel
 from bot.domain.jobs import JobKind
-from tests.catalogue_samples import (
+from tests.support.catalogue_samples import (
     BOTH,
     CATALOGUE,
     EVERY_MODEL,
@@ -204,7 +204,7 @@ def test_what_is_hidden_or_has_no_price_for_this_picture_does_not_count(tmp_path
 
 
 def test_the_prices_in_the_readme_are_prices_an_operator_can_set(tmp_path: Path):
-    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     examples = [block for block in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if '"prices"' in block]
     assert examples
     for example in examples:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bot.catalogue.models import PICTURES, PRESENT, Model, PriceCondition
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import JobKind, JobRequest
-from tests.catalogue_samples import (
+from tests.support.catalogue_samples import (
     ALL_PRICED,
     CATALOGUE,
     EVERY_MODEL,

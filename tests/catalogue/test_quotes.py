@@ -28,7 +28,7 @@ from bot.domain.constraints import (
 )
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import ImageRole, JobKind
-from tests.catalogue_samples import (
+from tests.support.catalogue_samples import (
     ALL_PRICED,
     CATALOGUE,
     EVERY_MODEL,

@@ -19,7 +19,7 @@ from bot.catalogue.refresh import dump, refreshed, write
 from bot.domain.errors import ProviderUnavailable
 from bot.providers import openapi
 from bot.providers.openapi import fetch_openapi
-from tests.catalogue_samples import capacities
+from tests.support.catalogue_samples import capacities
 
 CURRENT: dict[str, Any] = json.loads(data_text())
 FLUX = "/generate/image/bfl/flux-1-dev"

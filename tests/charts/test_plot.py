@@ -17,7 +17,7 @@ from PIL import Image
 from bot.charts import plot
 from bot.charts.chart import Chart, Label, Row
 from bot.charts.lettering import written
-from tests.chart_samples import DAYS_OF_A_WEEK, MODELS, PEOPLE, a_chart, a_label
+from tests.support.chart_samples import DAYS_OF_A_WEEK, MODELS, PEOPLE, a_chart, a_label
 
 HOURS = tuple(f"{hour:02}:00" for hour in range(24))
 AWKWARD = (

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from bot.charts.renderer import ChartMaker
-from tests.chart_samples import a_chart
+from tests.support.chart_samples import a_chart
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ from bot.media.image_pool import ImageWorkshop
 from bot.store.admin.verify import verify_location
 from cogs.alerts import spending_alerts
 from cogs.generate import reply_updater
-from tests.discord.core import Core, opened_core
-from tests.discord.stage import RunningClock, Stage
+from tests.support.discord_core import Core, opened_core
+from tests.support.discord_stage import RunningClock, Stage
 
 
 @pytest.fixture(scope="session")

@@ -12,8 +12,8 @@ from bot.catalogue.styles import Style
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
 from cogs.generate import autocomplete as suggestions
-from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
-from tests.discord.stage import Stage
+from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
+from tests.support.discord_stage import Stage
 
 
 async def typed(stage: Stage, command: str, option: str, text: str, **filled: Any) -> dict[str, str]:

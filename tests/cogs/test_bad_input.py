@@ -15,9 +15,9 @@ from discord import app_commands
 
 from bot.domain.policy import Policy
 from cogs.text import refusals
-from tests.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import animated, picture, png_of_zeros
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import animated, picture, png_of_zeros
 
 PNG = picture("PNG")
 TEXT = ("notes.txt", b"hello")

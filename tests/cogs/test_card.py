@@ -33,9 +33,9 @@ from cogs.moderation import quota_page, report_page
 from cogs.text import spending as usage_words
 from cogs.text import words
 from cogs.ui import card as render
-from tests.catalogue_samples import CATALOGUE
-from tests.discord.layouts import assert_fits, text_of
-from tests.spending_samples import a_spending
+from tests.support.catalogue_samples import CATALOGUE
+from tests.support.layouts import assert_fits, text_of
+from tests.support.spending_samples import a_spending
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = Window(start=NOON, end=NOON + timedelta(days=1))

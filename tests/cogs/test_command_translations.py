@@ -8,7 +8,7 @@ import pytest
 
 from cogs.text import command_translations
 from cogs.text.locale import ENGLISH
-from tests.discord.stage import Stage
+from tests.support.discord_stage import Stage
 
 
 class Loud(gettext.NullTranslations):

@@ -8,7 +8,7 @@ import discord
 import pytest
 
 from cogs.text import refusals
-from tests.discord.stage import Stage
+from tests.support.discord_stage import Stage
 
 STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, ATTACHMENT = 3, 4, 5, 6, 7, 8, 11
 AUTOCOMPLETE = "autocomplete"

@@ -15,14 +15,14 @@ from simcord import interactions
 from bot.domain.errors import ProviderDenied
 from bot.domain.jobs import Delivery, FailureReason, JobStatus, Progress
 from cogs.text import words
-from tests.catalogue_samples import FLUX
-from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
-from tests.discord.stage import Card, Stage
-from tests.discord.test_history import history
-from tests.discord.test_jobs import cancel, jobs
-from tests.discord.test_reply import delivery, waiting
-from tests.discord.test_usage import amounts, usage
-from tests.picture_samples import encode, noise
+from tests.cogs.test_history import history
+from tests.cogs.test_jobs import cancel, jobs
+from tests.cogs.test_reply_updater import delivery, waiting
+from tests.cogs.test_usage import amounts, usage
+from tests.support.catalogue_samples import FLUX
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import encode, noise
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 
 PRICE = 80_000
 

@@ -10,9 +10,9 @@ import pytest
 from bot.domain.errors import StoreError
 from cogs.generate import order_flow
 from cogs.text import refusals, words
-from tests.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import (
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import (
     animated,
     encode,
     exif_with_location,

@@ -11,9 +11,9 @@ import pytest
 from bot.domain.jobs import Delivery, GalleryPage, JobStatus
 from cogs.members import history_page
 from cogs.text import words
-from tests.discord.layouts import assert_fits
-from tests.discord.stage import Card, Stage
-from tests.store_samples import a_command, a_picture
+from tests.support.discord_stage import Card, Stage
+from tests.support.layouts import assert_fits
+from tests.support.store_samples import a_command, a_picture
 
 
 async def completed(stage: Stage, who: Any = None, **options: Any) -> Card:

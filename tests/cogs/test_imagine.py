@@ -13,9 +13,9 @@ from bot.domain.quota import Limits, LimitSubject, Period, Quota
 from bot.providers.base import RemoteJob
 from bot.service import job_runner
 from cogs.text import refusals, words
-from tests.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import picture
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import picture
 
 # -- the states of a card ------------------------------------------------------------------------------------
 

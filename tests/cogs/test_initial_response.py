@@ -16,9 +16,9 @@ from bot.domain.errors import DuplicateCommand
 from bot.domain.jobs import Delivery, FailureReason, JobStatus
 from cogs.text import words
 from cogs.ui import initial_response
-from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
-from tests.discord.stage import Stage
-from tests.picture_samples import picture
+from tests.support.discord_stage import Stage
+from tests.support.image_samples import picture
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 
 PNG = picture("PNG")
 

@@ -14,9 +14,9 @@ from bot.catalogue.catalogue import Catalogue
 from bot.domain.errors import OutcomeUncertain
 from bot.domain.jobs import FailureReason, JobStatus, new_id
 from cogs.text import refusals, words
-from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, PIXAZO_LARGE, overridden
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import open_picture, picture
+from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, PIXAZO_LARGE, overridden
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import open_picture, picture
 
 PNG = picture("PNG")
 

@@ -10,9 +10,9 @@ from bot.domain.jobs import FailureReason, JobStatus
 from cogs.moderation import jobs_page
 from cogs.text import moderation as say
 from cogs.text import refusals, words
-from tests.catalogue_samples import FLUX, PIXAZO_LARGE
-from tests.discord.stage import Card, Stage
-from tests.discord.test_buttons import forge
+from tests.cogs.test_job_buttons import forge
+from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
+from tests.support.discord_stage import Card, Stage
 
 
 async def jobs(stage: Stage) -> Card:

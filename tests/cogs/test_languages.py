@@ -20,7 +20,7 @@ from cogs.text import locale as language
 from cogs.text import moderation as say
 from cogs.text import refusals, spending, words
 from cogs.text.locale import Counted, Phrase
-from tests.discord.stage import Card, Stage
+from tests.support.discord_stage import Card, Stage
 
 SAID: dict[str, dict[Phrase | Counted, str | tuple[str, ...]]] = {
     "de": {

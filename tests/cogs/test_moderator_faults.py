@@ -14,8 +14,8 @@ from bot.domain.jobs import FailureReason, JobStatus
 from bot.domain.policy import Policy
 from bot.store.core.connection import Connection
 from cogs.text import refusals, words
-from tests.catalogue_samples import FLUX, NANO_BANANA_2
-from tests.discord.stage import Card, Stage
+from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
+from tests.support.discord_stage import Card, Stage
 
 SUBCOMMAND, SUBCOMMAND_GROUP, STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE = range(1, 9)
 MANAGE_GUILD = discord.Permissions(manage_guild=True).value

@@ -9,8 +9,8 @@ import pytest
 
 from bot.domain.errors import ProviderDenied
 from cogs.alerts import operator_alerts
-from tests.discord.line import POSTED, Line, refused
-from tests.discord.stage import Stage
+from tests.support.discord_stage import Stage
+from tests.support.transport_double import POSTED, Line, refused
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from bot.domain.errors import OutcomeUncertain
 from bot.domain.jobs import Delivery
 from cogs.members import privacy, privacy_page
 from cogs.text import words
-from tests.discord.stage import Card, Stage
+from tests.support.discord_stage import Card, Stage
 
 
 async def ask(stage: Stage, command: str, who: Any = None) -> Card:

@@ -16,9 +16,9 @@ from bot.service.style_reader import StyleReader
 from cogs.text import words
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
-from tests.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
-from tests.discord.stage import Stage
-from tests.picture_samples import open_picture, picture
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
+from tests.support.discord_stage import Stage
+from tests.support.image_samples import open_picture, picture
 
 PNG = picture("PNG")
 MOODBOARD = "123E4567-e89b-12d3-a456-426614174000"

@@ -9,7 +9,7 @@ from simcord.actors import MemberActor
 
 from bot.domain.quota import LimitSubject, Member
 from cogs.text import refusals, spending
-from tests.discord.stage import Card, Stage
+from tests.support.discord_stage import Card, Stage
 
 MEMBER, ROLE = "member", "role"
 

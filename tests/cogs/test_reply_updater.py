@@ -19,9 +19,9 @@ from bot.domain.jobs import Delivery, FailureReason, Progress
 from cogs.generate import reply_updater
 from cogs.text import refusals as refusal_words
 from cogs.text import words
-from tests.discord.line import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import encode, exif_with_location, noise, open_picture, photo
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import encode, exif_with_location, noise, open_picture, photo
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from bot.domain.quota import Period, SpendLine, SpendPart
 from cogs.moderation import report, report_page
 from cogs.text import locale, refusals
 from cogs.text import spending as usage_words
-from tests.catalogue_samples import CATALOGUE, FLUX, NANO_BANANA_2
-from tests.discord.stage import Card, Stage
-from tests.spending_samples import a_spending
+from tests.support.catalogue_samples import CATALOGUE, FLUX, NANO_BANANA_2
+from tests.support.discord_stage import Card, Stage
+from tests.support.spending_samples import a_spending
 
 
 def file_named(card: Card, name: str) -> bytes:

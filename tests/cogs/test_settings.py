@@ -19,10 +19,10 @@ from cogs.moderation import time_zones
 from cogs.text import moderation as say
 from cogs.text import refusals, words
 from cogs.text.audit_entries import change
-from tests.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
-from tests.discord.line import POSTED, Line
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import picture
+from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import picture
+from tests.support.transport_double import POSTED, Line
 
 PNG = picture("PNG")
 

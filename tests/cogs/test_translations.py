@@ -1,6 +1,6 @@
 """The languages: nothing is missing, nothing is lost on the way, and everything fits where Discord shows it.
 
-For one language alone: `pytest tests/test_languages.py -k '[de]'`.
+For one language alone: `pytest tests/cogs/test_translations.py -k '[de]'`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bot.media.image_pool import ImageWorkshop
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
 from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, speaking
 from sandbox.discord.rules import ApiError, check_command
-from tests.discord.core import opened_core
+from tests.support.discord_core import opened_core
 
 TAGS = [tag for tag in LANGUAGES if tag != ENGLISH]
 SAID = {entry.key: entry for entry in entries()}

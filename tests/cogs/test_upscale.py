@@ -11,10 +11,10 @@ from bot.catalogue.catalogue import Catalogue
 from bot.domain.jobs import JobKind
 from cogs.generate import upscale
 from cogs.text import refusals, words
-from tests.catalogue_samples import FLUX, KREA_LARGE, TOPAZ, overridden
-from tests.discord import core
-from tests.discord.stage import Card, Stage
-from tests.picture_samples import encode, open_picture, photo
+from tests.support import discord_core
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, TOPAZ, overridden
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import encode, open_picture, photo
 
 BLOOM = "krea/enhance/topaz/bloom-enhance"
 
@@ -26,7 +26,7 @@ def prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def set_prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue) -> None:
-    monkeypatch.setattr(core, "CATALOGUE", catalogue)
+    monkeypatch.setattr(discord_core, "CATALOGUE", catalogue)
     monkeypatch.setattr(stage.core.service, "catalogue", catalogue)
 
 

@@ -12,9 +12,9 @@ from bot.domain.jobs import FailureReason
 from bot.domain.quota import parse_usd
 from cogs.members import models_page
 from cogs.text import spending
-from tests.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
-from tests.discord.layouts import assert_fits
-from tests.discord.stage import Card, Stage
+from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
+from tests.support.discord_stage import Card, Stage
+from tests.support.layouts import assert_fits
 
 
 async def usage(stage: Stage, **options: str) -> Card:

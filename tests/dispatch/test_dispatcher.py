@@ -24,8 +24,8 @@ from bot.domain.quota import Member
 from bot.providers.poller import Watcher
 from bot.runtime.interactive_priority import Rush
 from bot.runtime.supervisor import Supervisor
-from tests.store_samples import ADA, a_command
-from tests.test_watcher import ScriptedProvider, in_no_time
+from tests.providers.test_poller import ScriptedProvider, in_no_time
+from tests.support.store_samples import ADA, a_command
 
 LOST = OutcomeUncertain("no answer")
 REFUSED = ProviderDenied("krea: 402", status=402)

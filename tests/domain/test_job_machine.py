@@ -21,8 +21,8 @@ from bot.domain.errors import LedgerError, StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.store.database import Database
 from bot.store.store import Store
-from tests.books import new_books
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, limits
+from tests.support.databases import new_books
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, limits
 
 T = TypeVar("T")
 

@@ -22,8 +22,8 @@ from bot.domain.policy import MOST_ENTRIES, Alter, Layer, Place, Policy
 from bot.domain.quota import Period, Window
 from bot.store.store import Store
 from bot.store.tables import guild_settings
-from tests.postgres_server import PostgresServer
-from tests.store_samples import ADA, NOON, a_command, limits
+from tests.support.postgres_server import PostgresServer
+from tests.support.store_samples import ADA, NOON, a_command, limits
 
 GUILD, CHANNEL, PARENT, CATEGORY = 1, 10, 11, 12
 ARTISTS, NEWCOMERS = 20, 21

@@ -12,9 +12,9 @@ from bot.domain.database_url import PostgresAddress
 from bot.domain.process_role import Shards
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.store import Store
-from tests.postgres_server import PostgresServer
+from tests.support.postgres_server import PostgresServer
 
-PROJECT = Path(__file__).parents[1]
+PROJECT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.rows import ROWS, title
+from tests.support.rows import ROWS, title
 
-TESTS = Path(__file__).resolve().parent
+TESTS = Path(__file__).resolve().parents[1]
 _SHOWS = re.compile(r"@pytest\.mark\.(f\d\d)\b|def test_(f\d\d)_")
 
 

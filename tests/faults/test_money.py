@@ -19,9 +19,9 @@ from bot.domain.quota import LimitSubject, Member, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from sandbox.plans import Ending, Plan
-from tests.catalogue_samples import CATALOGUE, EVERY_MODEL, plainest
-from tests.core import ADA, PRICE, Core, a_core
-from tests.store_samples import NOON, a_command, limits
+from tests.support.catalogue_samples import CATALOGUE, EVERY_MODEL, plainest
+from tests.support.core import ADA, PRICE, Core, a_core
+from tests.support.store_samples import NOON, a_command, limits
 
 DOLLAR = 1_000_000
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)

@@ -28,9 +28,9 @@ from cogs.text import words
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Upload
 from sandbox.plans import Ending, How, Plan, Trouble
 from sandbox.provider import SandboxProvider
-from tests.crashes import IMPATIENT, Nursery, audit, world
-from tests.fakes import until
-from tests.picture_samples import encode, noise
+from tests.support.crashes import IMPATIENT, Nursery, audit, world
+from tests.support.fakes import until
+from tests.support.image_samples import encode, noise
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 WORKERS = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bot.media import containers
 from bot.media.containers import BrokenContainer
 from bot.media.image_ops import has_location
-from tests import picture_samples as samples
+from tests.support import image_samples as samples
 
 FORMATS = ["PNG", "JPEG", "WEBP"]
 

@@ -17,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from bot.domain.errors import MediaError
 from bot.media import downloader
 from bot.media.downloader import LARGE_BYTES, Fetcher
-from tests.fakes import until
+from tests.support.fakes import until
 
 BODY = bytes(range(256)) * 40
 

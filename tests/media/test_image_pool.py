@@ -19,7 +19,7 @@ from PIL import Image
 
 from bot.domain.errors import MediaError, UnusableImage
 from bot.media.image_pool import ImageWorkshop
-from tests import picture_samples as samples
+from tests.support import image_samples as samples
 
 IS_LINUX = sys.platform == "linux"
 FORMATS = ["PNG", "JPEG", "WEBP"]
@@ -383,16 +383,16 @@ async def test_the_limit_of_50_megapixels_is_exact(
 
 IN_A_FRESH_PROCESS = r"""
 import re, sys, time
-from bot import pixels
+from bot.media import image_ops
 def peak():  # not ru_maxrss, which begins with the size of the process that started this one
     return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
-pixels.check(open(sys.argv[2], "rb").read())
+image_ops.check(open(sys.argv[2], "rb").read())
 data = open(sys.argv[1], "rb").read()
 before, began = peak(), time.process_time()
 try:
-    pixels.clean(data)
+    image_ops.clean(data)
     outcome = "clean"
-except pixels.Unfit as error:
+except image_ops.Unfit as error:
     outcome = error.reason
 grown = peak() - before
 print(outcome, grown // 1024, time.process_time() - began)
@@ -406,7 +406,7 @@ def measured(data: bytes, directory: Path) -> tuple[str, int, float]:
     harmless.write_bytes(samples.picture("PNG"))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_A_FRESH_PROCESS, str(bomb), str(harmless)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent, timeout=60,
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], timeout=60,
     )  # fmt: skip
     outcome, grown, seconds = done.stdout.split()
     return outcome, int(grown), float(seconds)

@@ -10,7 +10,7 @@ import pytest
 
 from bot.runtime.metrics import Metrics
 
-DEPLOY = Path(__file__).parents[1] / "deploy"
+DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def known() -> set[str]:

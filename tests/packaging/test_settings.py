@@ -18,7 +18,7 @@ from bot.domain.errors import SettingsError
 from bot.domain.quota import Period, format_usd
 from bot.settings import Settings, load_settings
 
-EXAMPLE = Path(__file__).parents[1] / ".env.example"
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
 CANARY = "canary-5f1c0e7a9b"
 NAMES = [name.upper() for name in Settings.model_fields]
 

@@ -23,9 +23,9 @@ from sandbox.discord import Channel, LocalDiscord, Member
 from sandbox.discord.world import Permission
 from sandbox.plans import LOST_ANSWER, Ending, Plan
 from sandbox.provider import SandboxProvider
-from tests.fakes import until
+from tests.support.fakes import until
 
-PROJECT = Path(__file__).resolve().parent.parent
+PROJECT = Path(__file__).resolve().parents[2]
 PRICE = 7_000
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 

@@ -21,7 +21,7 @@ from bot.store.store import Store
 from sandbox.discord import LocalDiscord
 from sandbox.plans import Trouble
 from sandbox.provider import SandboxProvider
-from tests.store_samples import NOON, admitted, finished, running
+from tests.support.store_samples import NOON, admitted, finished, running
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ import pytest
 from bot import cli
 from bot.domain.jobs import Failure, FailureReason
 from bot.store.store import Store
-from tests.store_samples import NOON, a_picture, admitted, finished, running
+from tests.support.store_samples import NOON, a_picture, admitted, finished, running
 
 
 @pytest.fixture

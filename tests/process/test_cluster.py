@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from sandbox.plans import Plan
-from tests.cluster import Cluster, a_cluster
-from tests.crashes import IMPATIENT
-from tests.fakes import until
+from tests.support.cluster import Cluster, a_cluster
+from tests.support.crashes import IMPATIENT
+from tests.support.fakes import until
 
 pytestmark = pytest.mark.slow
 

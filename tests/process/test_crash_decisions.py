@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash_stories import (
+from tests.support.crash_scenarios import (
     KILLED,
     SECRET,
     STORIES,
@@ -23,7 +23,7 @@ from tests.crash_stories import (
     still_written,
     warnings_said,
 )
-from tests.crashes import SIX_MINUTES, Nursery, World, audit, seen, world
+from tests.support.crashes import SIX_MINUTES, Nursery, World, audit, seen, world
 
 pytestmark = pytest.mark.torture  # a minute and a half of kills and restarts; what members order is killed in every run
 

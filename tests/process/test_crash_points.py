@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sandbox.plans import How, Plan, Trouble
-from tests.crash_stories import (
+from tests.support.crash_scenarios import (
     KILLED,
     STORIES,
     TWENTY_MINUTES,
@@ -20,8 +20,8 @@ from tests.crash_stories import (
     order_a_picture,
     told,
 )
-from tests.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, audit, seen, world
-from tests.crashing_bot import SQL, crash_points
+from tests.support.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, audit, seen, world
+from tests.support.crashing_bot import SQL, crash_points
 
 IN_RECOVERY = {
     # the point at which the first life ends, and how long the bot is down

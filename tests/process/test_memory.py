@@ -15,7 +15,7 @@ from bot.providers.poller import _Watched
 from bot.service.in_flight import Live
 from bot.service.views import JobView
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.core import a_core
+from tests.support.core import a_core
 
 KEPT_WHILE_UNDER_WAY = (Job, Reply, Live, JobView, Update, _Watched)
 EVERY_WEATHER = (

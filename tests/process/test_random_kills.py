@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.torture import Figures, torture
-from tests.crashes import Nursery
+from tests.support.crashes import Nursery
 
 SURE = {
     "overspends": 0,

@@ -17,7 +17,7 @@ from bot.domain.jobs import JobStatus
 from bot.providers.base import Update
 from bot.providers.durations import KEPT, Durations
 from bot.providers.poller import Watcher
-from tests.test_watcher import DONE, ScriptedProvider, at_work, in_no_time, now, running
+from tests.providers.test_poller import DONE, ScriptedProvider, at_work, in_no_time, now, running
 
 JOBS = 240
 """Half of them teach, the others are measured."""

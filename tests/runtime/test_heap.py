@@ -12,7 +12,7 @@ _TWENTY_MB = 20_000_000
 _STORY = f"""
 import sys
 from pathlib import Path
-from bot import heap
+from bot.runtime import heap
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -18,7 +18,7 @@ from PIL import Image
 from sandbox.discord import Channel, Limits, LocalDiscord, Member, Permission, Server, Upload
 from sandbox.discord.options import NotOffered
 
-BOT = Path(__file__).with_name("sandbox_bot.py")
+BOT = Path(__file__).parents[1] / "support" / "sandbox_bot.py"
 
 
 def png(size: tuple[int, int] = (40, 30)) -> bytes:

@@ -10,8 +10,8 @@ import pytest
 from bot.domain.jobs import JobStatus
 from bot.service.job_service import CancelOutcome
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
-from tests.fakes import until
+from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.fakes import until
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 SAMPLING = Plan(words=(("sampling", 0.01),), ending=Ending.NEVER)

@@ -12,7 +12,7 @@ import pytest
 
 from sandbox.discord import Interaction
 from sandbox.plans import How, Plan, Trouble
-from tests.crashes import IMPATIENT, Nursery, World, audit, seen, world
+from tests.support.crashes import IMPATIENT, Nursery, World, audit, seen, world
 
 ONE_MINUTE, TWENTY_MINUTES, THREE_HOURS = 60.0, 1200.0, 10_800.0
 DOWNTIMES = pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from bot.providers.durations import KEPT
 from bot.service.in_flight import MOST_CLAIMS, LiveJobs
-from tests.store_samples import NOON, a_command
+from tests.support.store_samples import NOON, a_command
 
 JOB = a_command().jobs[0]
 SUBMITTED = replace(JOB, submitted_at=NOON)

@@ -10,8 +10,8 @@ import pytest
 
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobKind, JobStatus
 from sandbox.plans import Ending, ErrorForm, How, Plan, Trouble
-from tests.core import NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
-from tests.fakes import until
+from tests.support.core import NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.fakes import until
 
 NOTHING = (0, 0, 0)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from bot.domain.jobs import FailureReason, JobStatus
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
-from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
-from tests.fakes import until
+from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.fakes import until
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 

@@ -25,9 +25,9 @@ from bot.domain.quota import Member
 from bot.media.image_pool import FittedPicture
 from bot.service import job_service
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
-from tests.fakes import until
-from tests.picture_samples import encode, noise, open_picture
+from tests.support.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.fakes import until
+from tests.support.image_samples import encode, noise, open_picture
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 

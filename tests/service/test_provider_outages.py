@@ -22,9 +22,9 @@ from bot.runtime.retry_budget import RetryBudget
 from bot.service import job_runner
 from bot.service.job_runner import SUBMIT_ATTEMPTS, Worker
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.core import PIXAZO_LARGE, PRICE, Core, a_core
-from tests.fakes import until
-from tests.test_watcher import in_no_time
+from tests.providers.test_poller import in_no_time
+from tests.support.core import PIXAZO_LARGE, PRICE, Core, a_core
+from tests.support.fakes import until
 
 BUSY = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}, headers={"Retry-After": "0.6"}))
 BUSY_WITHOUT_HINT = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}))

@@ -12,8 +12,8 @@ from bot.domain.jobs import FailureReason, Job, JobStatus
 from sandbox.contracts import contracts
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
 from sandbox.remote_job import RemoteJob
-from tests.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
-from tests.fakes import until
+from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
+from tests.support.fakes import until
 
 LOST = Plan(trouble=LOST_ANSWER)
 NEVER_TAKEN = Plan(trouble=Trouble(how=How.RESET))

@@ -9,8 +9,8 @@ import pytest
 
 from bot.domain.jobs import Delivery, FailureReason, Job, JobStatus
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
-from tests.core import PRICE, Core, a_core
-from tests.fakes import until
+from tests.support.core import PRICE, Core, a_core
+from tests.support.fakes import until
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 

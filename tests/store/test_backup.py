@@ -13,7 +13,7 @@ from bot.store.sqlite import schema
 from bot.store.sqlite.backup import copy_database, restore
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
-from tests.store_samples import admitted, finished
+from tests.support.store_samples import admitted, finished
 
 
 @pytest.fixture

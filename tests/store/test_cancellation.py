@@ -13,8 +13,8 @@ import pytest
 from bot.domain.jobs import Reply
 from bot.store.admin.verify import verify_file
 from bot.store.store import Store
-from tests.store_calls import CALLS, Call, contents
-from tests.store_samples import ADA, NOON, a_command, file_of, limits
+from tests.support.store_calls import CALLS, Call, contents
+from tests.support.store_samples import ADA, NOON, a_command, file_of, limits
 
 MOMENTS = [*((count, False) for count in range(8)), *((count, True) for count in range(200))]
 """Steps of the event loop before the caller leaves: first while the database's thread has hardly begun, then any."""

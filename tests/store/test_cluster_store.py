@@ -25,10 +25,10 @@ from bot.store.postgres.blob_store import PostgresPictures
 from bot.store.store import Store
 from bot.store.tables.notifications import Matter, Notice
 from bot.store.tables.reply_queue_rows import FORGOTTEN_AFTER
-from tests.books import rows
-from tests.fakes import until
-from tests.postgres_server import PostgresServer
-from tests.store_samples import ADA, NOON, a_command, admitted, limits, running
+from tests.support.databases import rows
+from tests.support.fakes import until
+from tests.support.postgres_server import PostgresServer
+from tests.support.store_samples import ADA, NOON, a_command, admitted, limits, running
 
 CHANGE: dict[str, Any] = {"actor_id": 1, "reason": None, "now": NOON}
 QUEUED = "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE status = 'queued' ORDER BY id"

@@ -20,9 +20,9 @@ from bot.store.sqlite.backup import copy_database, restore
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
 from sandbox.plans import Plan
-from tests.crashes import Nursery, World, audit, seen, world
-from tests.store_calls import CALLS, contents
-from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
+from tests.support.crashes import Nursery, World, audit, seen, world
+from tests.support.store_calls import CALLS, contents
+from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
 UNTIL_HEALED = 10_000
 MOST_STATEMENTS = 300

@@ -31,7 +31,7 @@ from bot.store.sqlite import schema
 from bot.store.store import Store
 from bot.store.tables import jobs
 from bot.store.tables.privacy import RETENTION
-from tests.store_samples import (
+from tests.support.store_samples import (
     A_DOLLAR_A_DAY,
     ADA,
     NOON,

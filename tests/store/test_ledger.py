@@ -29,8 +29,18 @@ from bot.domain.quota import Balance, Limits, LimitSubject, Member, Period, Quot
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import ledger
-from tests.catalogue_samples import FLUX, NANO_BANANA_2
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
+from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
+from tests.support.store_samples import (
+    A_DOLLAR_A_DAY,
+    ADA,
+    NOON,
+    a_command,
+    a_picture,
+    admitted,
+    finished,
+    limits,
+    running,
+)
 
 BOB = Member(guild_id=1, user_id=8)
 FAILED = Failure(reason=FailureReason.PROVIDER_FAILED, hint="try again")

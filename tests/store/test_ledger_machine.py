@@ -22,8 +22,8 @@ from bot.store.core.connection import Connection
 from bot.store.tables import jobs, ledger, privacy, transactions
 from bot.store.tables import limits as limits_table
 from bot.store.tables.audit_log import Change
-from tests.books import new_books
-from tests.store_samples import a_command, a_picture
+from tests.support.databases import new_books
+from tests.support.store_samples import a_command, a_picture
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
 MEMBERS = [Member(guild_id=1, user_id=1, role_ids=(5,)), Member(guild_id=1, user_id=2), Member(guild_id=2, user_id=1)]

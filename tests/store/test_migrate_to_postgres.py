@@ -17,9 +17,9 @@ from bot.domain.quota import LimitSubject, Member
 from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from tests.books import rows, tamper
-from tests.postgres_server import PASSWORD, PostgresServer
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits, running
+from tests.support.databases import rows, tamper
+from tests.support.postgres_server import PASSWORD, PostgresServer
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits, running
 
 SOURCE = ImageInput(sha256="cd" * 32, role=ImageRole.SOURCE, content_type="image/png", width=8, height=8)
 BEN = Member(guild_id=2, user_id=8)

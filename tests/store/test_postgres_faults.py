@@ -21,10 +21,10 @@ from bot.store.postgres import connection as postgres_connection
 from bot.store.postgres import pool, writer
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.store import Store
-from tests.books import rows
-from tests.postgres_proxy import Moment, Proxy
-from tests.postgres_server import PASSWORD, PostgresServer
-from tests.store_samples import ADA, NOON, a_command, admitted, finished, limits
+from tests.support.databases import rows
+from tests.support.postgres_proxy import Moment, Proxy
+from tests.support.postgres_server import PASSWORD, PostgresServer
+from tests.support.store_samples import ADA, NOON, a_command, admitted, finished, limits
 
 PLENTY = Quota(amount_usd_micros=None, period=Period.DAY)
 NOTES = "SELECT key FROM notes ORDER BY key"
@@ -216,7 +216,7 @@ async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddr
         "from bot.domain.errors import QuotaExceeded\n"
         "from bot.domain.database_url import PostgresAddress\n"
         "from bot.store.store import Store\n"
-        "from tests.store_samples import ADA, NOON, a_command, limits\n"
+        "from tests.support.store_samples import ADA, NOON, a_command, limits\n"
         "async def main(address, first):\n"
         "    async with await Store.open(PostgresAddress(address)) as store:\n"
         "        print('ready', flush=True); sys.stdin.readline()\n"

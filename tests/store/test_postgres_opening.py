@@ -18,9 +18,9 @@ from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, _translated
 from bot.store.sqlite import schema
 from bot.store.store import Store
-from tests.books import new_books, rows
-from tests.postgres_server import PASSWORD, PostgresServer
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
+from tests.support.databases import new_books, rows
+from tests.support.postgres_server import PASSWORD, PostgresServer
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
 
 
 @pytest.fixture

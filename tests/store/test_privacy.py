@@ -29,8 +29,18 @@ from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import privacy
 from bot.store.tables.privacy import RETENTION
-from tests.books import everything_in, rows
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
+from tests.support.databases import everything_in, rows
+from tests.support.store_samples import (
+    A_DOLLAR_A_DAY,
+    ADA,
+    NOON,
+    a_command,
+    a_picture,
+    admitted,
+    finished,
+    limits,
+    running,
+)
 
 BOB = Member(guild_id=1, user_id=8)
 ADA_ELSEWHERE = Member(guild_id=2, user_id=ADA.user_id)
@@ -155,7 +165,7 @@ LEFT_OUT = {
 @pytest.mark.parametrize("table", ["replies", "jobs", "inputs", "pictures", "ledger", "adjustments", "limits", "audit"])
 def test_every_column_about_a_member_is_in_the_export_or_left_out_for_a_reason(table: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
-        schema = Path(privacy.__file__).with_name("migrations") / "sqlite" / "0001_initial.sql"
+        schema = Path(privacy.__file__).parents[1] / "migrations" / "sqlite" / "0001_initial.sql"
         connection.executescript(schema.read_text(encoding="utf-8"))
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
     exported = set(re.findall(r'row\["(\w+)"\]', inspect.getsource(privacy)))

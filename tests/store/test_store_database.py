@@ -23,7 +23,7 @@ from bot.store.sqlite import schema
 from bot.store.sqlite.database import GROUPS_IN_A_ROW, SqliteDatabase, commit_group
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
-from tests.store_samples import ADA, NOON, a_command, admitted, file_of, limits
+from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
 NEXT_VERSION = max(schema.migrations()) + 1
 

@@ -12,8 +12,8 @@ from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.domain.jobs import Failure, FailureReason
 from bot.store.admin import verify
 from bot.store.store import Store
-from tests.books import tamper
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
+from tests.support.databases import tamper
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from bot.domain.errors import StoreError
 from bot.store.core.write_queue import COMPANY_SECONDS, GROUP_SIZE, Outcome, Waiting, WorkQueue
-from tests.test_watcher import in_no_time
+from tests.providers.test_poller import in_no_time
 
 
 def work(name: str):

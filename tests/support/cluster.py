@@ -20,12 +20,12 @@ from bot.store.postgres.connection import PostgresConnection
 from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member
 from sandbox.provider import SandboxProvider
-from tests.core import small_picture
-from tests.crashes import UNFINISHED, audit
-from tests.fakes import until
-from tests.postgres_server import the_server
+from tests.support.core import small_picture
+from tests.support.crashes import UNFINISHED, audit
+from tests.support.fakes import until
+from tests.support.postgres_server import the_server
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 KILLED = -signal.SIGKILL
 SHARDS = 2
 
@@ -89,7 +89,7 @@ class Cluster:
         log = self.folder / f"{name}.log"
         with log.open("ab") as output:
             inner = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.crashing_bot", "--role", kind, *shards,
+                sys.executable, "-m", "tests.support.crashing_bot", "--role", kind, *shards,
                 cwd=self.folder, env={**self._environment(), **settings}, stdout=output, stderr=output,
             )  # fmt: skip
         process = self.processes[name] = Process(name=name, log=log, inner=inner)

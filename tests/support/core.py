@@ -48,7 +48,7 @@ from bot.store.store import Store
 from sandbox import shelf
 from sandbox.provider import SandboxProvider
 from sandbox.remote_job import RemoteJob
-from tests.fakes import FakeClock, FakeObserver, FullDisk, until
+from tests.support.fakes import FakeClock, FakeObserver, FullDisk, until
 
 ADA = Member(guild_id=1, user_id=7)
 BEN = Member(guild_id=1, user_id=8)

@@ -10,7 +10,7 @@ from typing import Any
 from sandbox.discord import Interaction
 from sandbox.discord.world import LOADING
 from sandbox.plans import Plan, Trouble
-from tests.crashes import SIX_MINUTES, World, a_file, audit, is_warning, seen
+from tests.support.crashes import SIX_MINUTES, World, a_file, audit, is_warning, seen
 
 KILLED = -9
 TWENTY_MINUTES = 1200.0

@@ -32,9 +32,9 @@ from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
 from sandbox.discord.world import EPHEMERAL, LOADING, walk
 from sandbox.provider import SandboxProvider
-from tests.core import small_picture
+from tests.support.core import small_picture
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 SIX_MINUTES = 360.0
 """So long a bot stays down unless told: a lost order that is not found by then was never accepted."""
 
@@ -57,7 +57,7 @@ class Nursery:
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.crashing_bot", "--warm"],
+            [sys.executable, "-m", "tests.support.crashing_bot", "--warm"],
             cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

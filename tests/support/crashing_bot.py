@@ -1,6 +1,6 @@
 """A bot that dies on request: the program as it is, with named points at which the process kills itself.
 
-    CRASH_AT=store.admit CRASH_WHEN=after CRASH_NTH=1 python -m tests.crashing_bot
+    CRASH_AT=store.admit CRASH_WHEN=after CRASH_NTH=1 python -m tests.support.crashing_bot
 
     CRASH_AT              one of `crash_points()`, or `sql` for the n-th statement of the writing connection
     CRASH_WHEN            `before` the call, or `after` it took effect and before the caller knows

@@ -16,7 +16,7 @@ from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import Session
 from bot.store.postgres.writer import Writer
 from bot.store.sqlite import database, schema
-from tests.postgres_server import the_server
+from tests.support.postgres_server import the_server
 
 T = TypeVar("T")
 

@@ -20,8 +20,8 @@ from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
-from tests.discord.fakes import FakeProvider, PictureServer
-from tests.picture_samples import picture
+from tests.support.discord_fakes import FakeProvider, PictureServer
+from tests.support.image_samples import picture
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,7 @@ from simcord.results import InteractionResult, ResponseMessage
 
 from bot.domain.jobs import Job
 from bot.domain.quota import Balance, Member
-from tests.discord.core import Core
+from tests.support.discord_core import Core
 
 PATIENCE_SECONDS = 8.0
 

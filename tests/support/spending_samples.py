@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from bot.domain.quota import Period, SpendLine, SpendPart, SpendReport, Window
 from cogs.moderation.report_page import Spending
-from tests.catalogue_samples import CATALOGUE
+from tests.support.catalogue_samples import CATALOGUE
 
 NOON = datetime(2026, 11, 18, 12, tzinfo=UTC)
 

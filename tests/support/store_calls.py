@@ -13,7 +13,17 @@ from bot.domain.jobs import Delivery, Failure, FailureReason, JobStatus, Reply
 from bot.domain.quota import LimitSubject
 from bot.store.sqlite.file_lock import connect_for_reading
 from bot.store.store import Store
-from tests.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, admitted, finished, limits, running
+from tests.support.store_samples import (
+    A_DOLLAR_A_DAY,
+    ADA,
+    NOON,
+    a_command,
+    a_picture,
+    admitted,
+    finished,
+    limits,
+    running,
+)
 
 MODERATOR: dict[str, Any] = {"actor_id": 1, "reason": "because", "now": NOON}
 
