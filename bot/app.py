@@ -166,7 +166,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             )
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         if role is not Role.GATEWAY:
-            supervisor.start_forever("places in line", service.places.keep_true)
+            supervisor.start_forever("places in line", service.queue_positions.run)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         if role is Role.WORKER:
             supervisor.start_forever("forgotten replies", lambda: _call_for_forgotten(store))
@@ -196,9 +196,9 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
     """What machines are told: whether all is well, and the numbers."""
     service = bot.service
     metrics = service.metrics
-    metrics.watch("line_length", "Jobs that wait for a place", "provider", service.line_lengths)
-    metrics.watch("places_taken", "Jobs at a provider", "provider", service.places_taken)
-    metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.closed)
+    metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
+    metrics.watch("places_taken", "Jobs at a provider", "provider", service.slots_in_use)
+    metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.open_breakers)
     return HttpServer(
         host=settings.http_host,
         port=settings.http_port,

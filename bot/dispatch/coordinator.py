@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from bot.dispatch.dispatcher import Closed, Lane
-from bot.dispatch.fair_queue import FairLine
+from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
+from bot.dispatch.fair_queue import FairQueue
 
 
 class Company(Protocol):
     """What is not awaited returns at once, and gets there when it can."""
 
-    def line(self, lane: Lane) -> FairLine:
+    def line(self, dispatcher: ProviderDispatcher) -> FairQueue:
         """Everybody who waits for a provider, in whichever process."""
         ...
 
-    async def renew_line(self, lane: Lane) -> None:
+    async def renew_line(self, dispatcher: ProviderDispatcher) -> None:
         """Have `line` be of now, or nearly. Raises StoreError."""
         ...
 
-    async def place_for(self, lane: Lane, user_id: int) -> int | None:
+    async def place_for(self, dispatcher: ProviderDispatcher, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
         ...
 
@@ -35,7 +35,7 @@ class Company(Protocol):
         """Have whoever follows the job look at the provider now."""
         ...
 
-    async def close(self, provider: str, reason: Closed) -> bool:
+    async def close(self, provider: str, reason: BreakerState) -> bool:
         """Nobody sends new jobs there any more. True for the first process that says so, who tells the operator."""
         ...
 
@@ -47,14 +47,14 @@ class Company(Protocol):
 class Alone:
     """No company: everything is here."""
 
-    def line(self, lane: Lane) -> FairLine:
-        return lane.line
+    def line(self, dispatcher: ProviderDispatcher) -> FairQueue:
+        return dispatcher.queue
 
-    async def renew_line(self, lane: Lane) -> None:
+    async def renew_line(self, dispatcher: ProviderDispatcher) -> None:
         """It is never out of date."""
 
-    async def place_for(self, lane: Lane, user_id: int) -> int | None:
-        return lane.place_for(user_id)
+    async def place_for(self, dispatcher: ProviderDispatcher, user_id: int) -> int | None:
+        return dispatcher.position_for(user_id)
 
     def calls_for(self, reply_id: str) -> bool:
         return False
@@ -65,7 +65,7 @@ class Alone:
     async def say_look(self, job_id: str, remote_id: str) -> None:
         """The watcher here looks soon enough."""
 
-    async def close(self, provider: str, reason: Closed) -> bool:
+    async def close(self, provider: str, reason: BreakerState) -> bool:
         return True
 
     def opened(self, provider: str) -> None:

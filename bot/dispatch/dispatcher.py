@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from typing import Any
 
-from bot.dispatch.fair_queue import FairLine
+from bot.dispatch.fair_queue import FairQueue
 from bot.domain.errors import ProviderDenied, ProviderError
 from bot.domain.jobs import Job
 from bot.providers.base import Provider
@@ -20,22 +20,22 @@ from bot.runtime.retry_budget import RetryBudget
 
 _log = logging.getLogger(__name__)
 
-FAULTS_BEFORE_CLOSING = 5
+FAILURES_BEFORE_OPENING = 5
 """So many submissions in a row without a usable answer, and new jobs are refused until a probe succeeds."""
 
 FIRST_PROBE_SECONDS = 10.0
-SLOWEST_PROBE_SECONDS = 300.0
-LONGEST_HOLD_SECONDS = 60.0
+MAX_PROBE_SECONDS = 300.0
+MAX_PAUSE_SECONDS = 60.0
 """A provider's Retry-After is honoured up to this."""
 
-LONGEST_OUTAGE_SECONDS = 1800.0
+MAX_OUTAGE_SECONDS = 1800.0
 """Those in line wait for a provider that is down for so long, then get their money back."""
 
-ASK_FOR_PLACES_SECONDS = 1.0
+FREE_SLOT_POLL_SECONDS = 1.0
 """So often at least it is looked whether other processes have left a place, should nobody say so."""
 
 
-class Closed(StrEnum):
+class BreakerState(StrEnum):
     """Why a lane takes no new jobs."""
 
     DENIED = "denied"
@@ -44,7 +44,7 @@ class Closed(StrEnum):
     """Too many faults in a row."""
 
 
-class Lane:
+class ProviderDispatcher:
     """Starts waiting jobs as places become free, in fair order, and closes while the provider cannot be used.
 
     `follow` is the whole rest of a job's life from here on; a place is taken while it runs. It is given the job itself
@@ -58,30 +58,30 @@ class Lane:
         watcher: Watcher,
         *,
         max_concurrency: int,
-        follow: Callable[[Lane, str, Job | None], Coroutine[Any, Any, None]],
+        follow: Callable[[ProviderDispatcher, str, Job | None], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
-        on_closed: Callable[[str, Closed, ProviderError], None],
+        on_closed: Callable[[str, BreakerState, ProviderError], None],
         rush: Rush,
         on_opened: Callable[[str], None] = lambda _: None,
         taken: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
         self.provider = provider
         self.watcher = watcher
-        self.line = FairLine()
+        self.queue = FairQueue()
         self.retries = RetryBudget()
-        self.closed: Closed | None = None
-        self.places = max_concurrency
+        self.closed: BreakerState | None = None
+        self.slots = max_concurrency
         self._follow = follow
         self._start = start
         self._on_closed = on_closed
         self._rush = rush
         self._on_opened = on_opened
         self._taken = taken
-        self._in_flight = 0
-        self._followed: Counter[str] = Counter()
+        self._slots_in_use = 0
+        self._running: Counter[str] = Counter()
         self._newcomers: dict[str, Job] = {}
         """What has entered since places were handed out last. Whoever waits is not kept whole: there may be many."""
-        self._on_the_way: set[str] = set()
+        self._unrecorded: set[str] = set()
         """Followed, and not yet known to hold a place at the provider."""
         self._faults_in_a_row = 0
         self._held_until = 0.0
@@ -93,31 +93,31 @@ class Lane:
         self._stopping = False
 
     @property
-    def in_flight(self) -> int:
+    def slots_in_use(self) -> int:
         """Jobs that hold a place now."""
-        return self._in_flight
+        return self._slots_in_use
 
     @property
-    def shares_places(self) -> bool:
+    def shares_slots(self) -> bool:
         """Whether other processes send jobs to the same places."""
         return self._taken is not None
 
     def has(self, job_id: str) -> bool:
         """Whether the job waits here or is being followed."""
-        return job_id in self._followed or job_id in self.line
+        return job_id in self._running or job_id in self.queue
 
-    def look(self) -> None:
+    def wake(self) -> None:
         """A place may have become free."""
         self._wake.set()
 
-    def arrived(self, job_id: str) -> None:
+    def slot_recorded(self, job_id: str) -> None:
         """The job holds its place now, as whoever counts them sees."""
-        self._on_the_way.discard(job_id)
+        self._unrecorded.discard(job_id)
 
-    def enter(self, job: Job, *, at_front: bool = False) -> None:
+    def push(self, job: Job, *, at_front: bool = False) -> None:
         """Wait for a place."""
-        self.line.enter(job.id, job.request.user_id, at_front=at_front)
-        if self._in_flight < self.places:
+        self.queue.push(job.id, job.request.user_id, at_front=at_front)
+        if self._slots_in_use < self.slots:
             self._newcomers[job.id] = job
         self._wake.set()
 
@@ -125,15 +125,15 @@ class Lane:
         """Follow a job that is already at the provider (after a restart): it takes a place without waiting for one."""
         self._begin(job_id)
 
-    def place_for(self, user_id: int) -> int | None:
+    def position_for(self, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once."""
-        if self.closed is None and self._in_flight < self.places and len(self.line) == 0:
+        if self.closed is None and self._slots_in_use < self.slots and len(self.queue) == 0:
             return None
-        return self.line.place_of_next(user_id)
+        return self.queue.position_of_next(user_id)
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """Start nothing for a while: the provider said it has enough."""
-        until = asyncio.get_running_loop().time() + min(seconds, LONGEST_HOLD_SECONDS)
+        until = asyncio.get_running_loop().time() + min(seconds, MAX_PAUSE_SECONDS)
         self._held_until = max(self._held_until, until)
 
     def stop(self) -> None:
@@ -148,14 +148,14 @@ class Lane:
             self._wake.clear()
             crowded = False
             while not crowded and self._may_begin():
-                crowded = not await self._has_place()
-                job_id = self.line.take() if not crowded and self._may_begin() else None
+                crowded = not await self._has_free_slot()
+                job_id = self.queue.pop() if not crowded and self._may_begin() else None
                 if job_id is not None:
-                    self._on_the_way.add(job_id)
+                    self._unrecorded.add(job_id)
                     self._begin(job_id)
                     await self._rush.give_way()
             self._newcomers.clear()
-            remaining = max(self._held_until - loop.time(), ASK_FOR_PLACES_SECONDS if crowded else 0)
+            remaining = max(self._held_until - loop.time(), FREE_SLOT_POLL_SECONDS if crowded else 0)
             try:
                 await asyncio.wait_for(self._wake.wait(), remaining if remaining > 0 else None)
             except TimeoutError:
@@ -164,44 +164,44 @@ class Lane:
     def _may_begin(self) -> bool:
         return (
             not self._stopping
-            and (self.closed is None or self.hopeless)
-            and self._in_flight < self.places
-            and len(self.line) > 0
+            and (self.closed is None or self.gave_up)
+            and self._slots_in_use < self.slots
+            and len(self.queue) > 0
             and self._held_until <= asyncio.get_running_loop().time()
         )
 
-    async def _has_place(self) -> bool:
+    async def _has_free_slot(self) -> bool:
         """Whether there is a place at the provider, as far as can be told before it is taken."""
-        return self._taken is None or await self._taken(self.provider.name) + len(self._on_the_way) < self.places
+        return self._taken is None or await self._taken(self.provider.name) + len(self._unrecorded) < self.slots
 
     def _begin(self, job_id: str) -> None:
-        self._in_flight += 1
-        self._followed[job_id] += 1
+        self._slots_in_use += 1
+        self._running[job_id] += 1
         self._start(f"job {job_id}", self._occupy(job_id, self._newcomers.pop(job_id, None)))
 
     async def _occupy(self, job_id: str, job: Job | None) -> None:
         try:
             await self._follow(self, job_id, job)
         finally:
-            self._in_flight -= 1
-            self._followed[job_id] -= 1
-            if not self._followed[job_id]:
-                del self._followed[job_id]
-            self._on_the_way.discard(job_id)
+            self._slots_in_use -= 1
+            self._running[job_id] -= 1
+            if not self._running[job_id]:
+                del self._running[job_id]
+            self._unrecorded.discard(job_id)
             self._wake.set()
 
     @contextmanager
-    def place_given_up(self) -> Generator[None]:
+    def slot_released(self) -> Generator[None]:
         """While a job only waits to be found again, its place is for others: that may take hours.
 
         Found, it takes a place again without waiting for one: it is at the provider in any case.
         """
-        self._in_flight -= 1
+        self._slots_in_use -= 1
         self._wake.set()
         try:
             yield
         finally:
-            self._in_flight += 1
+            self._slots_in_use += 1
 
     # -- submissions under way ------------------------------------------------------------------------
 
@@ -224,36 +224,36 @@ class Lane:
     # -- weather -------------------------------------------------------------------------------------------
 
     @property
-    def hopeless(self) -> bool:
+    def gave_up(self) -> bool:
         """True when nobody should wait here: a person has to act, or it has been down for too long.
 
         Places are handed out all the same, so that every job in line finds this and gives its money back.
         """
-        if self.closed is Closed.DOWN:
-            return asyncio.get_running_loop().time() - self._closed_at >= LONGEST_OUTAGE_SECONDS
-        return self.closed is Closed.DENIED
+        if self.closed is BreakerState.DOWN:
+            return asyncio.get_running_loop().time() - self._closed_at >= MAX_OUTAGE_SECONDS
+        return self.closed is BreakerState.DENIED
 
-    def note_success(self) -> None:
+    def record_success(self) -> None:
         """The provider answered an order: it took it, or said what is wrong with it."""
         self._faults_in_a_row = 0
 
-    def note_fault(self, error: ProviderError) -> None:
+    def record_failure(self, error: ProviderError) -> None:
         """An order got no usable answer, or our key was refused."""
         if isinstance(error, ProviderDenied):
-            self._close(Closed.DENIED, error)
+            self._close(BreakerState.DENIED, error)
             return
         self._faults_in_a_row += 1
-        if self._faults_in_a_row >= FAULTS_BEFORE_CLOSING:
-            self._close(Closed.DOWN, error)
+        if self._faults_in_a_row >= FAILURES_BEFORE_OPENING:
+            self._close(BreakerState.DOWN, error)
 
-    def _close(self, reason: Closed, error: ProviderError) -> None:
+    def _close(self, reason: BreakerState, error: ProviderError) -> None:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
-        if self.closed in (reason, Closed.DENIED):
+        if self.closed in (reason, BreakerState.DENIED):
             return
-        self.learn(reason)
+        self.set_state(reason)
         self._on_closed(self.provider.name, reason, error)
 
-    def learn(self, closed: Closed | None, *, seconds_ago: float = 0.0) -> None:
+    def set_state(self, closed: BreakerState | None, *, seconds_ago: float = 0.0) -> None:
         """The provider takes no new jobs since then, or (None) takes them: found out here or by another process."""
         if closed is self.closed:
             return
@@ -266,22 +266,22 @@ class Lane:
             self._shut.set()
         self._wake.set()
 
-    async def keep_open(self) -> None:
+    async def run_probes(self) -> None:
         """While the lane is closed, ask the provider now and then whether it works again, for ever."""
         while True:
             await self._shut.wait()
             pause = FIRST_PROBE_SECONDS
             while self.closed is not None:
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, SLOWEST_PROBE_SECONDS)
+                pause = min(pause * 2, MAX_PROBE_SECONDS)
                 try:
                     await self.provider.probe()
                 except ProviderError as error:
                     _log.info("%s still closed (%s): %s", self.provider.name, self.closed, error)
                     if isinstance(error, ProviderDenied):
-                        self.note_fault(error)
+                        self.record_failure(error)
                 else:
                     _log.warning("%s answers again: new jobs are taken", self.provider.name)
-                    self.learn(None)
+                    self.set_state(None)
                     self._on_opened(self.provider.name)
                 self._wake.set()

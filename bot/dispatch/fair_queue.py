@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 
 
-class FairLine:
+class FairQueue:
     """Round-robin by member: one job of each member in turn, each member's own jobs in the order they came.
 
     Taking and entering cost O(1); a job's place costs O(members waiting). Only ids are kept, so a waiting job is cheap.
@@ -21,7 +21,7 @@ class FairLine:
     def __contains__(self, job_id: str) -> bool:
         return job_id in self._member_of
 
-    def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+    def push(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
         """Wait behind the member's other jobs; `at_front` for a job that had its turn and was sent back."""
         if job_id in self._member_of:
             return
@@ -33,7 +33,7 @@ class FairLine:
             waiting.append(job_id)
         self._member_of[job_id] = user_id
 
-    def take(self) -> str | None:
+    def pop(self) -> str | None:
         """The job whose turn it is; its member goes to the end of the round."""
         if not self._turns:
             return None
@@ -46,7 +46,7 @@ class FairLine:
         del self._member_of[job_id]
         return job_id
 
-    def leave(self, job_id: str) -> bool:
+    def remove(self, job_id: str) -> bool:
         """Give up waiting. False when the job was not in line."""
         user_id = self._member_of.pop(job_id, None)
         if user_id is None:
@@ -57,14 +57,14 @@ class FairLine:
             del self._turns[user_id]
         return True
 
-    def place(self, job_id: str) -> int | None:
+    def position(self, job_id: str) -> int | None:
         """How many jobs are taken up to and including this one (1 = next), if nobody joins or leaves."""
         user_id = self._member_of.get(job_id)
         if user_id is None:
             return None
         return self._count_until(user_id, self._turns[user_id].index(job_id))
 
-    def place_of_next(self, user_id: int) -> int:
+    def position_of_next(self, user_id: int) -> int:
         """The place the member's next job would get."""
         return self._count_until(user_id, len(self._turns.get(user_id, ())))
 

@@ -6,49 +6,54 @@ import asyncio
 from collections.abc import Callable, Mapping
 
 from bot.dispatch.coordinator import Company
-from bot.dispatch.dispatcher import Lane
+from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.store.store import Store
 
 LOOK_SECONDS = 5.0
-PLACES_SHOWN = 5
+POSITIONS_SHOWN = 5
 """So often the first few in each line are shown their place anew, where it changed."""
 
 
-class Places:
+class QueuePositions:
     """The place last shown on the card of each job that waits."""
 
     def __init__(
-        self, *, lanes: Mapping[str, Lane], company: Company, store: Store, notify: Callable[[str], None]
+        self,
+        *,
+        dispatchers: Mapping[str, ProviderDispatcher],
+        company: Company,
+        store: Store,
+        notify: Callable[[str], None],
     ) -> None:
-        self._lanes = lanes
+        self._dispatchers = dispatchers
         self._company = company
         self._store = store
         self._notify = notify
         self._shown: dict[str, int] = {}
 
-    def note_shown(self, job_id: str, place: int | None) -> None:
+    def record_shown(self, job_id: str, place: int | None) -> None:
         """Its card says so now."""
         if place is not None:
             self._shown[job_id] = place
 
-    async def keep_true(self) -> None:
+    async def run(self) -> None:
         """Show those who are next how the line moves, for ever. Who is far back learns of it when it matters."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            for lane in self._lanes.values():
-                if len(lane.line) > 0:
-                    await self._company.renew_line(lane)
-                    await self._show_moves(lane)
-            waiting = [self._company.line(lane) for lane in self._lanes.values()]
+            for dispatcher in self._dispatchers.values():
+                if len(dispatcher.queue) > 0:
+                    await self._company.renew_line(dispatcher)
+                    await self._show_moves(dispatcher)
+            waiting = [self._company.line(dispatcher) for dispatcher in self._dispatchers.values()]
             self._shown = {
                 job_id: place for job_id, place in self._shown.items() if any(job_id in line for line in waiting)
             }
 
-    async def _show_moves(self, lane: Lane) -> None:
-        line = self._company.line(lane)
-        for job_id in line.upcoming(PLACES_SHOWN):
-            place = line.place(job_id)
-            if place is None or self._shown.get(job_id) == place or job_id not in lane.line:
+    async def _show_moves(self, dispatcher: ProviderDispatcher) -> None:
+        line = self._company.line(dispatcher)
+        for job_id in line.upcoming(POSITIONS_SHOWN):
+            place = line.position(job_id)
+            if place is None or self._shown.get(job_id) == place or job_id not in dispatcher.queue:
                 continue
             self._shown[job_id] = place
             reply = await self._store.reply_of_job(job_id)

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 
-from bot.dispatch.dispatcher import Closed, Lane
-from bot.dispatch.fair_queue import FairLine
+from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
+from bot.dispatch.fair_queue import FairQueue
 from bot.domain.errors import StoreError
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
@@ -24,7 +24,7 @@ from bot.store.tables.notifications import Matter, Notice
 
 _log = logging.getLogger(__name__)
 
-LINE_AGE_SECONDS = 1.0
+QUEUE_AGE_SECONDS = 1.0
 """So old may the line be in which a new order is told its place."""
 
 READING_SHARE = 0.05
@@ -41,19 +41,19 @@ class Cluster:
         self,
         neighbours: Neighbours,
         *,
-        lanes: Mapping[str, Lane],
+        dispatchers: Mapping[str, ProviderDispatcher],
         live: LiveJobs,
         supervisor: Supervisor,
         following: Following,
         clock: Callable[[], datetime],
     ) -> None:
         self._neighbours = neighbours
-        self._lanes = lanes
+        self._dispatchers = dispatchers
         self._live = live
         self._supervisor = supervisor
         self._following = following
         self._clock = clock
-        self._lines: dict[str, FairLine] = {}
+        self._lines: dict[str, FairQueue] = {}
         self._fresh_until: dict[str, float] = {}
         self._calls = 0
 
@@ -65,8 +65,8 @@ class Cluster:
             case Matter.REPLY:
                 self._following.look_again(notice.subject)
             case Matter.PLACE:
-                if (lane := self._lanes.get(notice.subject)) is not None:
-                    lane.look()
+                if (dispatcher := self._dispatchers.get(notice.subject)) is not None:
+                    dispatcher.wake()
             case Matter.CLOSINGS:
                 self._supervisor.start("closed providers", self.learn_closings())
             case Matter.CALLED:
@@ -77,8 +77,8 @@ class Cluster:
     def catch_up(self) -> None:
         """Notices may have been missed: look at everything they could have been about."""
         self._supervisor.start("closed providers", self.learn_closings())
-        for lane in self._lanes.values():
-            lane.look()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake()
         self._following.look_again(None)
 
     # -- places and lines ---------------------------------------------------------------------------------
@@ -87,40 +87,40 @@ class Cluster:
         """The places taken at a provider by all processes."""
         return await written(partial(self._neighbours.at_provider, provider))
 
-    def line(self, lane: Lane) -> FairLine:
+    def line(self, dispatcher: ProviderDispatcher) -> FairQueue:
         """Everybody who waits for a provider, as of the last time somebody looked."""
-        return self._lines.get(lane.provider.name) or FairLine()
+        return self._lines.get(dispatcher.provider.name) or FairQueue()
 
-    async def place_for(self, lane: Lane, user_id: int) -> int | None:
+    async def place_for(self, dispatcher: ProviderDispatcher, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
         try:
-            await self.renew_line(lane)
-            line = self.line(lane)
-            if lane.closed is None and len(line) == 0:
-                taken = await self._neighbours.at_provider(lane.provider.name)
-                return None if taken < lane.places else 1
+            await self.renew_line(dispatcher)
+            line = self.line(dispatcher)
+            if dispatcher.closed is None and len(line) == 0:
+                taken = await self._neighbours.at_provider(dispatcher.provider.name)
+                return None if taken < dispatcher.slots else 1
         except StoreError as error:
             _log.info("the place in line is not known: %s", error)
             return None
-        return line.place_of_next(user_id)
+        return line.position_of_next(user_id)
 
-    async def renew_line(self, lane: Lane) -> None:
+    async def renew_line(self, dispatcher: ProviderDispatcher) -> None:
         """Read it anew unless that was done just now."""
         loop = asyncio.get_running_loop()
-        begun_at, provider = loop.time(), lane.provider.name
+        begun_at, provider = loop.time(), dispatcher.provider.name
         if begun_at < self._fresh_until.get(provider, 0.0):
             return
-        self._fresh_until[provider] = begun_at + LINE_AGE_SECONDS  # whoever comes meanwhile takes the old one
-        line = FairLine()
+        self._fresh_until[provider] = begun_at + QUEUE_AGE_SECONDS  # whoever comes meanwhile takes the old one
+        line = FairQueue()
         for job_id, user_id in await self._neighbours.waiting(provider):
-            line.enter(job_id, user_id)
+            line.push(job_id, user_id)
         self._lines[provider] = line
         took_seconds = loop.time() - begun_at
-        self._fresh_until[provider] = loop.time() + max(LINE_AGE_SECONDS, took_seconds / READING_SHARE)
+        self._fresh_until[provider] = loop.time() + max(QUEUE_AGE_SECONDS, took_seconds / READING_SHARE)
 
     # -- weather ------------------------------------------------------------------------------------------
 
-    async def close(self, provider: str, reason: Closed) -> bool:
+    async def close(self, provider: str, reason: BreakerState) -> bool:
         """Nobody sends new jobs there any more. True for the first process that says so."""
         return await written(partial(self._neighbours.close_provider, provider, reason.value, now=self._clock()))
 
@@ -132,13 +132,13 @@ class Cluster:
     async def learn_closings(self) -> None:
         """Close and open our lanes as the books say."""
         closings = {closing.provider: closing for closing in await written(self._neighbours.closings)}
-        for name, lane in self._lanes.items():
+        for name, dispatcher in self._dispatchers.items():
             closing = closings.get(name)
             if closing is None:
-                lane.learn(None)
+                dispatcher.set_state(None)
             else:
                 age = (self._clock() - closing.closed_at).total_seconds()
-                lane.learn(Closed(closing.reason), seconds_ago=max(0.0, age))
+                dispatcher.set_state(BreakerState(closing.reason), seconds_ago=max(0.0, age))
 
     # -- calls of providers -------------------------------------------------------------------------------
 
@@ -159,8 +159,8 @@ class Cluster:
     def called(self, job_id: str, remote_id: str | None) -> None:
         """There may be news of a job at its provider; only whoever follows it looks."""
         for claim in self._live.claim_for(job_id, remote_id):
-            for lane in self._lanes.values():
-                lane.watcher.hint(claim)
+            for dispatcher in self._dispatchers.values():
+                dispatcher.watcher.hint(claim)
 
     async def say_look(self, job_id: str, remote_id: str) -> None:
         """Have whoever follows the job look at the provider now."""

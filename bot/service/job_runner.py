@@ -27,7 +27,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from bot.catalogue.quotes import fill_pictures
-from bot.dispatch.dispatcher import Lane
+from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import (
     MediaError,
     OutcomeUncertain,
@@ -115,16 +115,16 @@ class Worker:
         """Set who is told of changes. Before the first job."""
         self._observer = observer
 
-    async def follow(self, lane: Lane, job_id: str, job: Job | None = None) -> None:
+    async def follow(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
         """See one job through from where it stands, which is as in `job` if that was read just now."""
         with self._job_log(job_id):
             try:
-                await self._follow_to_the_end(lane, job_id, job)
+                await self._follow_to_the_end(dispatcher, job_id, job)
             finally:
-                if job_id not in lane.line:
+                if job_id not in dispatcher.queue:
                     self._live.forget(job_id)
 
-    async def _follow_to_the_end(self, lane: Lane, job_id: str, job: Job | None) -> None:
+    async def _follow_to_the_end(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
         failures = 0
         while True:
@@ -134,7 +134,7 @@ class Worker:
                     return
                 if failures and await self._ends(job, failures):
                     return
-                await self._follow(job, lane)
+                await self._follow(job, dispatcher)
             except Exception:
                 job = None
                 pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
@@ -158,45 +158,45 @@ class Worker:
             return True
         return False
 
-    async def _follow(self, job: Job, lane: Lane) -> None:
+    async def _follow(self, job: Job, dispatcher: ProviderDispatcher) -> None:
         current: Job | None = job
         if job.status is JobStatus.QUEUED:
-            current = await self._submit(job, lane)
+            current = await self._submit(job, dispatcher)
         elif job.status is JobStatus.SUBMITTING:
             # We died, or were stopped, with the order half sent. It is never sent again.
             current = self._show(await written(lambda: self._store.mark_uncertain(job.id)))
         if current is not None and current.webhook_token is not None:
             self._live.expect_hook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
-            current = await self._look_up(current, lane)
+            current = await self._look_up(current, dispatcher)
         if current is not None and current.status is JobStatus.RUNNING:
-            await self._watch(current, lane)
+            await self._watch(current, dispatcher)
 
     # -- submit -------------------------------------------------------------------------------------------
 
-    async def _submit(self, job: Job, lane: Lane) -> Job | None:
+    async def _submit(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
         """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
-        if lane.hopeless:
+        if dispatcher.gave_up:
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
-            urls = await self._input_urls(job, lane.provider)
+            urls = await self._input_urls(job, dispatcher.provider)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
-                lane.note_fault(error)
+                dispatcher.record_failure(error)
             return await self.fail(job, failure_of(error), expected=_NOT_SENT)
         token = secrets.token_urlsafe(32) if self._public_url else None
         now = self._clock()
-        deadline_at = now + timedelta(seconds=lane.provider.deadline_seconds)
-        places = lane.places if lane.shares_places else None  # else the lane itself counts them
+        deadline_at = now + timedelta(seconds=dispatcher.provider.deadline_seconds)
+        places = dispatcher.slots if dispatcher.shares_slots else None  # else the lane itself counts them
         begin = partial(
-            self._store.begin_submission, job.id, now=now, deadline_at=deadline_at, webhook_token=token, places=places
+            self._store.begin_submission, job.id, now=now, deadline_at=deadline_at, webhook_token=token, slots=places
         )
         begun = await written(begin)
-        lane.arrived(job.id)
+        dispatcher.slot_recorded(job.id)
         if begun is None:
             return None  # cancelled while we were uploading
         if begun.status is JobStatus.QUEUED:
-            lane.enter(begun, at_front=True)  # another process was faster
+            dispatcher.push(begun, at_front=True)  # another process was faster
             return begun
         if token is not None:
             self._live.expect_hook(job.id, token)
@@ -206,62 +206,66 @@ class Worker:
             webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
         )
         # A task of its own: stopping this one must not cut the sending and the writing down in two.
-        return await asyncio.shield(self._supervisor.start(f"submission {job.id}", self._send(begun, lane, order)))
+        return await asyncio.shield(
+            self._supervisor.start(f"submission {job.id}", self._send(begun, dispatcher, order))
+        )
 
-    async def _send(self, job: Job, lane: Lane, order: ProviderRequest) -> Job | None:
+    async def _send(self, job: Job, dispatcher: ProviderDispatcher, order: ProviderRequest) -> Job | None:
         """Send the order and write down what came of it."""
-        with self._job_log(job.id), lane.submission():
+        with self._job_log(job.id), dispatcher.submission():
             try:
-                remote = await self._send_once(lane, order)
+                remote = await self._send_once(dispatcher, order)
             except ProviderRejected as error:
                 _log.warning("refused: %s", error)
                 if isinstance(error, ProviderDenied):
-                    lane.note_fault(error)
+                    dispatcher.record_failure(error)
                 else:
-                    lane.note_success()
+                    dispatcher.record_success()
                 if error.status == UNUSABLE_INPUT and await self._forget_uploads(job):
                     again = await self._not_accepted(job)
-                    return await self._submit(again, lane) if again and again.status is JobStatus.QUEUED else again
+                    return (
+                        await self._submit(again, dispatcher) if again and again.status is JobStatus.QUEUED else again
+                    )
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except ProviderUnavailable as error:
                 _log.warning("not accepted: %s", error)
                 if error.status == 429:
-                    return await self._back_to_line(job, lane, error.retry_after_seconds or ENOUGH_SECONDS)
-                lane.note_fault(error)
+                    return await self._requeue(job, dispatcher, error.retry_after_seconds or ENOUGH_SECONDS)
+                dispatcher.record_failure(error)
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except OutcomeUncertain as error:
                 _log.warning("no usable answer: %s", error)
-                lane.note_fault(error)
+                dispatcher.record_failure(error)
                 return self._show(await written(lambda: self._store.mark_uncertain(job.id)))
-            lane.note_success()
+            dispatcher.record_success()
             self._live.of(job.id).progress = remote.progress
             running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
             _log.info("submitted as %s", remote.remote_id)
             return self._show(running)
 
-    async def _send_once(self, lane: Lane, order: ProviderRequest) -> RemoteJob:
+    async def _send_once(self, dispatcher: ProviderDispatcher, order: ProviderRequest) -> RemoteJob:
         """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
-        lane.retries.earn()
+        dispatcher.retries.earn()
         return await persistently(
-            lambda: lane.provider.submit(order),
-            on=lambda error: _never_left(error) and lane.retries.spend(),
+            lambda: dispatcher.provider.submit(order),
+            on=lambda error: _never_left(error) and dispatcher.retries.spend(),
             attempts=SUBMIT_ATTEMPTS,
             within_seconds=30,
             first_pause_seconds=0.5,
             longest_pause_seconds=8,
         )
 
-    async def _back_to_line(self, job: Job, lane: Lane, seconds: float) -> Job | None:
+    async def _requeue(self, job: Job, dispatcher: ProviderDispatcher, seconds: float) -> Job | None:
         """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
-        lane.hold(seconds)
+        dispatcher.pause(seconds)
         waiting = await self._not_accepted(job)
         if waiting is not None and waiting.status is JobStatus.QUEUED:
-            lane.enter(waiting, at_front=True)
+            dispatcher.push(waiting, at_front=True)
         return waiting
 
     async def _not_accepted(self, job: Job) -> Job | None:
         """submitting → queued, or cancelled where that was wanted meanwhile."""
-        waiting = await written(lambda: self._store.back_to_line(job.id))
+        waiting = await written(lambda: self._store.requeue(job.id))
         if waiting is not None and self._live.of(job.id).cancel_wanted:
             cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
             waiting = await written(cancel)
@@ -297,11 +301,11 @@ class Worker:
 
     # -- look up ------------------------------------------------------------------------------------------
 
-    async def _look_up(self, job: Job, lane: Lane) -> Job | None:
+    async def _look_up(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
         """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
         try:
-            with lane.place_given_up():
-                remote_id = await self._lost.find(job, lane, self._live.of(job.id))
+            with dispatcher.slot_released():
+                remote_id = await self._lost.find(job, dispatcher, self._live.of(job.id))
         except NotFoundAgain as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
@@ -313,17 +317,17 @@ class Worker:
 
     # -- watch --------------------------------------------------------------------------------------------
 
-    async def _watch(self, job: Job, lane: Lane) -> None:
+    async def _watch(self, job: Job, dispatcher: ProviderDispatcher) -> None:
         """running → succeeded | failed | cancelled."""
         assert job.remote_id is not None, "a running job has a name at the provider"
         assert job.submitted_at is not None, "and was submitted"
         assert job.deadline_at is not None, "with a deadline"
         live = self._live.of(job.id)
         if live.cancel_wanted:
-            await cancel_at_provider(lane, job.remote_id)
+            await cancel_at_provider(dispatcher, job.remote_id)
         try:
             async with aclosing(
-                lane.watcher.watch(
+                dispatcher.watcher.watch(
                     job.remote_id,
                     submitted_at=job.submitted_at,
                     deadline_at=job.deadline_at,
@@ -448,14 +452,14 @@ class Worker:
         return job
 
 
-async def cancel_at_provider(lane: Lane, remote_id: str) -> bool:
+async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> bool:
     """Ask the provider to stop a job and look at once what it says. True when it agreed."""
     try:
-        agreed = await lane.provider.cancel(remote_id)
+        agreed = await dispatcher.provider.cancel(remote_id)
     except ProviderError as error:
         _log.info("cancelling failed: %s", error)
         agreed = False
-    lane.watcher.hint(remote_id)
+    dispatcher.watcher.hint(remote_id)
     return agreed
 
 

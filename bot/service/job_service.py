@@ -27,8 +27,8 @@ from bot.catalogue.models import Model
 from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
 from bot.dispatch.coordinator import Alone, Company
-from bot.dispatch.dispatcher import Closed, Lane
-from bot.dispatch.queue_positions import Places
+from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
+from bot.dispatch.queue_positions import QueuePositions
 from bot.dispatch.rate_limit import Pace
 from bot.domain.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, StoreError, TooFast
 from bot.domain.jobs import (
@@ -119,7 +119,7 @@ class JobService:
         self._supervisor = supervisor
         self._clock = clock
         self._live = LiveJobs()
-        self._lanes: dict[str, Lane] = {}
+        self._dispatchers: dict[str, ProviderDispatcher] = {}
         self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
         self._rush = Rush()
@@ -127,7 +127,7 @@ class JobService:
         self._observer: Observer | None = None
         self._following = Following(
             store=store,
-            lanes=self._lanes,
+            dispatchers=self._dispatchers,
             live=self._live,
             supervisor=supervisor,
             clock=clock,
@@ -140,14 +140,16 @@ class JobService:
         if role is not Role.ALL:
             self.cluster = Cluster(
                 store.neighbours,
-                lanes=self._lanes,
+                dispatchers=self._dispatchers,
                 live=self._live,
                 supervisor=supervisor,
                 following=self._following,
                 clock=clock,
             )
         self._company: Company = self.cluster or Alone()
-        self.places = Places(lanes=self._lanes, company=self._company, store=store, notify=self._notify)
+        self.queue_positions = QueuePositions(
+            dispatchers=self._dispatchers, company=self._company, store=store, notify=self._notify
+        )
         self._worker = Worker(
             store=store,
             live=self._live,
@@ -166,22 +168,22 @@ class JobService:
 
     def add_provider(self, provider: Provider, watcher: Watcher, *, max_concurrency: int) -> None:
         """Open a lane to a provider and keep it served."""
-        lane = Lane(
+        dispatcher = ProviderDispatcher(
             provider,
             watcher,
             max_concurrency=max_concurrency,
             follow=self._worker.follow,
             start=self._supervisor.start,
-            on_closed=self._lane_closed,
+            on_closed=self._breaker_opened,
             rush=self._rush,
             on_opened=self._company.opened,
             taken=None if self.cluster is None else self.cluster.taken,
         )
-        self._lanes[provider.name] = lane
+        self._dispatchers[provider.name] = dispatcher
         if self.role is Role.GATEWAY:
             return  # nothing is sent from here
-        self._supervisor.start_forever(f"{provider.name} line", lane.run)
-        self._supervisor.start_forever(f"{provider.name} probe", lane.keep_open)
+        self._supervisor.start_forever(f"{provider.name} line", dispatcher.run)
+        self._supervisor.start_forever(f"{provider.name} probe", dispatcher.run_probes)
         self._supervisor.start_forever(f"{provider.name} watcher", watcher.run)
 
     def observe(self, observer: Observer) -> None:
@@ -193,32 +195,32 @@ class JobService:
     @property
     def providers(self) -> frozenset[str]:
         """Names of the providers we have a key for."""
-        return frozenset(self._lanes)
+        return frozenset(self._dispatchers)
 
-    def line_lengths(self) -> dict[str, float]:
+    def queue_lengths(self) -> dict[str, float]:
         """Jobs that wait for a place, by provider."""
-        return {name: len(lane.line) for name, lane in self._lanes.items()}
+        return {name: len(dispatcher.queue) for name, dispatcher in self._dispatchers.items()}
 
-    def places_taken(self) -> dict[str, float]:
+    def slots_in_use(self) -> dict[str, float]:
         """Jobs at each provider."""
-        return {name: lane.in_flight for name, lane in self._lanes.items()}
+        return {name: dispatcher.slots_in_use for name, dispatcher in self._dispatchers.items()}
 
-    def closed(self) -> dict[str, float]:
+    def open_breakers(self) -> dict[str, float]:
         """1 for each provider that takes no new jobs now, else 0."""
-        return {name: float(lane.closed is not None) for name, lane in self._lanes.items()}
+        return {name: float(dispatcher.closed is not None) for name, dispatcher in self._dispatchers.items()}
 
     def is_open(self, provider: str) -> bool:
         """Whether a provider we have a key for takes new jobs now."""
-        return self._lanes[provider].closed is None
+        return self._dispatchers[provider].closed is None
 
     def takes_uploads(self, model_id: str) -> bool:
         """Whether input pictures are given to the model's provider as bytes. Raises UnknownModel, ModelUnavailable."""
         model = self.catalogue.get(model_id)
-        return self._lane_for(model.provider, model.id).provider.takes_uploads
+        return self._dispatcher_for(model.provider, model.id).provider.takes_uploads
 
     def offered(self) -> list[Model]:
         """The models that can be ordered: with a price, of a provider we have a key for."""
-        return [model for model in self.catalogue.models if model.orderable and model.provider in self._lanes]
+        return [model for model in self.catalogue.models if model.orderable and model.provider in self._dispatchers]
 
     def model_label(self, model_id: str) -> str:
         """The name of a model, or its id when it has left the catalogue."""
@@ -235,11 +237,11 @@ class JobService:
             data = await self.pictures.get(picture.sha256)
             return None if data is None else await self.workshop.fit(data, limit_bytes)
 
-    def _lane_for(self, provider: str, model_id: str) -> Lane:
-        lane = self._lanes.get(provider)
-        if lane is None:
+    def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:
+        dispatcher = self._dispatchers.get(provider)
+        if dispatcher is None:
             raise ModelUnavailable(model_id, "no_key")
-        return lane
+        return dispatcher
 
     # -- asking -------------------------------------------------------------------------------------------
 
@@ -249,13 +251,15 @@ class JobService:
         Raises UnknownModel, ModelUnavailable, BadOption, ProviderPaused.
         """
         quote = self.catalogue.quote(request)
-        if self._lane_for(quote.provider, quote.model.id).closed is not None:
+        if self._dispatcher_for(quote.provider, quote.model.id).closed is not None:
             raise ProviderPaused(quote.provider)
         return quote
 
     def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:
         """The least expensive order for `request` by any permitted model that can be had here; None for none."""
-        return self.catalogue.cheapest(request, permits=lambda model: model.provider in self._lanes and permits(model))
+        return self.catalogue.cheapest(
+            request, permits=lambda model: model.provider in self._dispatchers and permits(model)
+        )
 
     async def admit(self, requests: Sequence[JobRequest], *, member: Member, address: ReplyAddress) -> ReplyView:
         """Reserve the price of every request and write the jobs down, all or nothing. Nothing leaves the process.
@@ -290,14 +294,16 @@ class JobService:
             raise
         for pace, key in self._paces(member):
             pace.note(key, orders)
-        places = [await self._company.place_for(self._lanes[job.provider], job.request.user_id) for job in reply.jobs]
+        places = [
+            await self._company.place_for(self._dispatchers[job.provider], job.request.user_id) for job in reply.jobs
+        ]
         views = tuple(
-            JobView(job=job, model_label=quote.model.label, place_in_line=place)
+            JobView(job=job, model_label=quote.model.label, queue_position=place)
             for job, quote, place in zip(reply.jobs, quotes, places, strict=True)
         )
         if self.role is Role.ALL:  # else the job waits elsewhere
             for view in views:
-                self.places.note_shown(view.job.id, view.place_in_line)
+                self.queue_positions.record_shown(view.job.id, view.queue_position)
         return ReplyView(reply=reply, jobs=views, balance=balance)
 
     def _quote_or_tell(self, request: JobRequest) -> Quote:
@@ -338,20 +344,20 @@ class JobService:
         if found is None:
             return None
         reply, balance = found
-        for lane in {self._lanes.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
-            if lane is not None:
-                await self._company.renew_line(lane)
+        for dispatcher in {self._dispatchers.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
+            if dispatcher is not None:
+                await self._company.renew_line(dispatcher)
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
         live = self._live.find(job.id)
-        lane = self._lanes.get(job.provider)
+        dispatcher = self._dispatchers.get(job.provider)
         return JobView(
             job=job,
             model_label=self.model_label(job.request.model_id),
             progress=live.progress if live else None,
             preview_url=live.preview_url if live else None,
-            place_in_line=self._company.line(lane).place(job.id) if lane else None,
+            queue_position=self._company.line(dispatcher).position(job.id) if dispatcher else None,
             expected_at=self._live.expected_at(job),
         )
 
@@ -359,20 +365,20 @@ class JobService:
 
     async def cancel(self, job: Job) -> CancelOutcome:
         """Try to stop a job. Money follows what really happened, not what was asked."""
-        lane = self._lanes.get(job.provider)
+        dispatcher = self._dispatchers.get(job.provider)
         if job.status is JobStatus.QUEUED:
             cancelled = await self.store.cancel(job.id, expected=JobStatus.QUEUED, now=self._clock())
             if cancelled is not None:
-                if lane is not None:
-                    lane.line.leave(job.id)
+                if dispatcher is not None:
+                    dispatcher.queue.remove(job.id)
                 self._live.forget(job.id)  # known from a first try, when the provider had enough
                 self.metrics.job_ended(cancelled)
                 self._notify(cancelled.reply_id)
                 return CancelOutcome.CANCELLED
             job = await self.store.job(job.id) or job
-        if job.status.is_final or lane is None:
+        if job.status.is_final or dispatcher is None:
             return CancelOutcome.TOO_LATE
-        if not lane.provider.can_cancel:
+        if not dispatcher.provider.can_cancel:
             return CancelOutcome.NOT_POSSIBLE
         if job.remote_id is None and self.role is Role.GATEWAY and not job.status.is_final:
             self._supervisor.start(f"cancel {job.id}", self._cancel_when_sent(job))
@@ -386,7 +392,7 @@ class JobService:
             return CancelOutcome.TOO_LATE
         if job.remote_id is None:
             return CancelOutcome.ASKED
-        agreed = await cancel_at_provider(lane, job.remote_id)
+        agreed = await cancel_at_provider(dispatcher, job.remote_id)
         await self._company.say_look(job.id, job.remote_id)
         return CancelOutcome.ASKED if agreed else CancelOutcome.TOO_LATE
 
@@ -409,8 +415,8 @@ class JobService:
         if not claims:
             self._company.pass_on(token, remote_id)
         for claim in claims:
-            for lane in self._lanes.values():
-                lane.watcher.hint(claim)
+            for dispatcher in self._dispatchers.values():
+                dispatcher.watcher.hint(claim)
 
     # -- starting and stopping ----------------------------------------------------------------------------
 
@@ -440,26 +446,26 @@ class JobService:
 
     def stop(self) -> None:
         """Start nothing new. What is under way stays on disk and goes on at the next start."""
-        for lane in self._lanes.values():
-            lane.stop()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.stop()
 
     async def settle_submissions(self) -> None:
         """Wait until no order is half sent, so that the next start has nothing uncertain to look up."""
-        for lane in self._lanes.values():
-            await lane.submissions_settled()
+        for dispatcher in self._dispatchers.values():
+            await dispatcher.submissions_settled()
 
     # -- weather ------------------------------------------------------------------------------------------
 
     def provider_denied(self, provider: str, error: ProviderDenied) -> None:
         """A provider refused our key while we asked after a running job: no new jobs go there."""
-        self._lanes[provider].note_fault(error)
+        self._dispatchers[provider].record_failure(error)
 
-    def _lane_closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
+    def _breaker_opened(self, provider: str, reason: BreakerState, error: ProviderError) -> None:
         _log.error("%s closed (%s): %s", provider, reason, error)
         notice = f"{provider} takes no jobs ({reason}): {error}"
         self._supervisor.start(f"{provider} closed", self._close_for_all(provider, reason, notice))
 
-    async def _close_for_all(self, provider: str, reason: Closed, notice: str) -> None:
+    async def _close_for_all(self, provider: str, reason: BreakerState, notice: str) -> None:
         is_first = await self._company.close(provider, reason)
         if is_first and self._observer is not None:  # the others have nothing new to tell the operator
             self._observer.operator_notice(f"{provider} closed", notice)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from bot.dispatch.dispatcher import Lane
+from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected
 from bot.domain.jobs import Job, JobStatus
 from bot.service.in_flight import Live
@@ -48,7 +48,7 @@ class LostOrders:
         self._store = store
         self._clock = clock
 
-    async def find(self, job: Job, lane: Lane, live: Live) -> str:
+    async def find(self, job: Job, dispatcher: ProviderDispatcher, live: Live) -> str:
         """The remote id of a lost order. Two ways lead there, and both end with the provider's own word:
 
         a call on the job's own secret webhook path names it, or it is the only job in the provider's list that was
@@ -57,20 +57,20 @@ class LostOrders:
         Raises NotFoundAgain, and FoundByAnother.
         """
         give_up_at = _required(job.deadline_at)
-        if lane.provider.can_list:
+        if dispatcher.provider.can_list:
             look_up_until = _required(job.submitted_at) + timedelta(seconds=LOOK_UP_SECONDS)
             at_least_until = self._clock() + timedelta(seconds=LEAST_LOOK_UP_SECONDS)
             give_up_at = min(give_up_at, max(look_up_until, at_least_until))
         called = live.claimed = asyncio.Event()
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
-            if lane.shares_places and not await self._is_lost(job):
+            if dispatcher.shares_slots and not await self._is_lost(job):
                 raise FoundByAnother
-            if (claimed := await self._claimed(job, lane, live)) is not None:
+            if (claimed := await self._claimed(job, dispatcher, live)) is not None:
                 return claimed
-            if lane.provider.can_list:
+            if dispatcher.provider.can_list:
                 try:
-                    candidates, rivals = await self._candidates(job, lane)
+                    candidates, rivals = await self._candidates(job, dispatcher)
                 except ProviderError as error:
                     _log.info("cannot look for the order: %s", error)
                     in_doubt = True
@@ -91,11 +91,11 @@ class LostOrders:
         found = await self._store.job(job.id)
         return found is not None and found.status is JobStatus.UNCERTAIN
 
-    async def _claimed(self, job: Job, lane: Lane, live: Live) -> str | None:
+    async def _claimed(self, job: Job, dispatcher: ProviderDispatcher, live: Live) -> str | None:
         """A remote id named on the job's webhook path, once the provider confirms that it is a job of that time."""
         for remote_id in tuple(live.claims):
             try:
-                update = await lane.provider.fetch(remote_id)
+                update = await dispatcher.provider.fetch(remote_id)
             except ProviderDenied:
                 continue  # it is our key that is refused, which says nothing about the job
             except ProviderRejected:
@@ -104,29 +104,29 @@ class LostOrders:
             except ProviderError:
                 continue
             in_time = update.created_at is None or update.created_at >= _required(job.submitted_at) - CLOCK_SKEW
-            if in_time and not await self._store.known_remote_ids(lane.provider.name, [remote_id]):
+            if in_time and not await self._store.known_remote_ids(dispatcher.provider.name, [remote_id]):
                 return remote_id
             live.claims.remove(remote_id)
         return None
 
-    async def _candidates(self, job: Job, lane: Lane) -> tuple[list[str], bool]:
+    async def _candidates(self, job: Job, dispatcher: ProviderDispatcher) -> tuple[list[str], bool]:
         """Jobs at the provider that nobody of ours owns and that were created when this order left.
 
         And whether some of them may belong to orders that other processes are sending now.
         """
         earliest = _required(job.submitted_at) - CLOCK_SKEW
         latest = _required(job.submitted_at) + SUBMISSION_SPAN
-        listed = await lane.provider.recent(since=earliest)
+        listed = await dispatcher.provider.recent(since=earliest)
         # Orders under way now may own some of these; their answers are on disk once they settled.
-        await lane.submissions_settled()
+        await dispatcher.submissions_settled()
         # Other processes' orders as well. Asked before who owns what: one that ends in between is known by then.
-        rivals = lane.shares_places and await self._store.is_another_leaving(job)
+        rivals = dispatcher.shares_slots and await self._store.is_another_leaving(job)
         ids = [
             remote.remote_id
             for remote in listed
             if remote.created_at is not None and earliest <= remote.created_at <= latest
         ]
-        known = await self._store.known_remote_ids(lane.provider.name, ids)
+        known = await self._store.known_remote_ids(dispatcher.provider.name, ids)
         return [remote_id for remote_id in ids if remote_id not in known], rivals
 
     async def _has_rivals(self, job: Job) -> bool:

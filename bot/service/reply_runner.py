@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Protocol
 
-from bot.dispatch.dispatcher import Lane
+from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.jobs import Job, JobStatus, Reply
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
@@ -45,7 +45,7 @@ class Following:
         self,
         *,
         store: Store,
-        lanes: Mapping[str, Lane],
+        dispatchers: Mapping[str, ProviderDispatcher],
         live: LiveJobs,
         supervisor: Supervisor,
         clock: Callable[[], datetime],
@@ -54,7 +54,7 @@ class Following:
         abandon: Abandon,
     ) -> None:
         self._store = store
-        self._lanes = lanes
+        self._dispatchers = dispatchers
         self._live = live
         self._supervisor = supervisor
         self._clock = clock
@@ -135,20 +135,22 @@ class Following:
             self._notify(reply.id)
 
     def _take_up_job(self, reply: Reply, job: Job) -> None:
-        lane = self._lanes.get(job.provider)
+        dispatcher = self._dispatchers.get(job.provider)
         if job.status.is_final:
-            if lane is not None and lane.line.leave(job.id):  # ended by another process while it waited here
+            if dispatcher is not None and dispatcher.queue.remove(
+                job.id
+            ):  # ended by another process while it waited here
                 self._live.forget(job.id)
                 self._notify(reply.id)
             return
-        if lane is not None and lane.has(job.id):
+        if dispatcher is not None and dispatcher.has(job.id):
             return
-        if lane is None:
+        if dispatcher is None:
             _log.error("job %s waits for %s, which has no key any more", job.id, job.provider)
         elif job.status is JobStatus.QUEUED:
-            lane.enter(job)
+            dispatcher.push(job)
         else:
-            lane.adopt(job.id)
+            dispatcher.adopt(job.id)
         if reply.cancel_reason is not None:  # a moderator wanted that, and perhaps we died before we asked anybody
             self._supervisor.start(f"cancel {job.id}", self._cancel(job))
 
@@ -171,6 +173,6 @@ class Following:
     async def _give_up_half_sent(self, reply: Reply) -> None:
         """An order that was being sent when its process died is looked for; it is never sent again."""
         for job in reply.jobs:
-            lane = self._lanes.get(job.provider)
-            if job.status is JobStatus.SUBMITTING and not (lane is not None and lane.has(job.id)):
+            dispatcher = self._dispatchers.get(job.provider)
+            if job.status is JobStatus.SUBMITTING and not (dispatcher is not None and dispatcher.has(job.id)):
                 await written(partial(self._store.mark_uncertain, job.id))

@@ -18,7 +18,7 @@ class JobView:
     model_label: str
     progress: Progress | None = None
     preview_url: str | None = None
-    place_in_line: int | None = None
+    queue_position: int | None = None
     expected_at: datetime | None = None
 
 

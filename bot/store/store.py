@@ -110,7 +110,7 @@ class Store:
         now: datetime,
         deadline_at: datetime,
         webhook_token: str | None,
-        places: int | None = None,
+        slots: int | None = None,
     ) -> Job | None:
         """queued → submitting, committed before the order leaves.
 
@@ -122,10 +122,10 @@ class Store:
             "deadline_at": to_micros(deadline_at),
             "webhook_token": webhook_token,
         }
-        work = partial(transactions.begin_submission, job_id=job_id, changes=changes, places=places)
+        work = partial(transactions.begin_submission, job_id=job_id, changes=changes, slots=slots)
         return await self._write(work)
 
-    async def back_to_line(self, job_id: str) -> Job | None:
+    async def requeue(self, job_id: str) -> Job | None:
         """submitting → queued: the provider never accepted it."""
         changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
         return await self._write(partial(transactions.leave_provider, job_id=job_id, changes=changes))

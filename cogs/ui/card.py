@@ -140,7 +140,7 @@ def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
         elif Progress.PREVIEW in seen:
             details.append(words.PREVIEW())
     if status is JobStatus.QUEUED:
-        places = [job.place_in_line for job in view.jobs if job.place_in_line is not None]
+        places = [job.queue_position for job in view.jobs if job.queue_position is not None]
         if places:
             details.append(words.PLACE_IN_LINE(place=min(places)))
     if len(view.jobs) > 1:

@@ -74,7 +74,7 @@ async def test_edit_offers_only_models_that_take_pictures(stage: Stage) -> None:
 async def test_only_models_of_providers_that_are_set_up_are_offered(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(stage.core.service._lanes, "krea")
+    monkeypatch.delitem(stage.core.service._dispatchers, "krea")
     assert list((await typed(stage, "imagine", "model", "")).values()) == [PIXAZO_LARGE]
     refused = await stage.imagine()
     assert "its provider is not set up" in refused.text

@@ -125,7 +125,7 @@ def views(draw: st.DrawFn) -> ReplyView:
                 model_label=draw(st.sampled_from(CATALOGUE.models)).label,
                 progress=draw(st.none() | st.sampled_from(Progress)),
                 preview_url=draw(st.none() | st.just("https://provider.invalid/preview.png")),
-                place_in_line=draw(st.none() | st.integers(1, 100_000)),
+                queue_position=draw(st.none() | st.integers(1, 100_000)),
                 expected_at=draw(st.none() | st.just(NOON)),
             )
         )

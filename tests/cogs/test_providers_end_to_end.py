@@ -83,7 +83,7 @@ async def test_a_moodboard_is_named_by_its_id(stage: Stage, sandbox: SandboxProv
 
 @pytest.mark.parametrize("named", ["style-paper-cut", "Paper Cut", " paper-CUT"])
 async def test_a_style_is_named_by_its_id_or_its_title(stage: Stage, sandbox: SandboxProvider, named: str) -> None:
-    provider: Any = stage.core.service._lanes["krea"].provider
+    provider: Any = stage.core.service._dispatchers["krea"].provider
     styles = stage.core.service.styles
     await StyleReader(styles, provider, stage.core.store, is_open=lambda: True).read()
     assert len(styles) == len(sandbox.styles)

@@ -10,13 +10,13 @@ from dataclasses import replace
 import pytest
 
 from bot.dispatch.dispatcher import (
-    FAULTS_BEFORE_CLOSING,
+    FAILURES_BEFORE_OPENING,
     FIRST_PROBE_SECONDS,
-    LONGEST_HOLD_SECONDS,
-    LONGEST_OUTAGE_SECONDS,
-    SLOWEST_PROBE_SECONDS,
-    Closed,
-    Lane,
+    MAX_OUTAGE_SECONDS,
+    MAX_PAUSE_SECONDS,
+    MAX_PROBE_SECONDS,
+    BreakerState,
+    ProviderDispatcher,
 )
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderUnavailable
 from bot.domain.jobs import Job
@@ -56,10 +56,10 @@ class Scene:
         self.begun_at: dict[str, float] = {}
         self.told_of: dict[str, bool] = {}
         self.peak = 0
-        self.closings: list[tuple[str, Closed]] = []
+        self.closings: list[tuple[str, BreakerState]] = []
         self._ends: dict[str, asyncio.Event] = {}
         self.rush = Rush()
-        self.lane = Lane(
+        self.dispatcher = ProviderDispatcher(
             provider,
             Watcher(provider, poll_seconds=2.0),
             max_concurrency=places,
@@ -68,22 +68,22 @@ class Scene:
             on_closed=self._closed,
             rush=self.rush,
         )
-        supervisor.start_forever("line", self.lane.run)
-        supervisor.start_forever("probe", self.lane.keep_open)
+        supervisor.start_forever("line", self.dispatcher.run)
+        supervisor.start_forever("probe", self.dispatcher.run_probes)
 
     def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
         member = Member(guild_id=ADA.guild_id, user_id=user_id)
         [job] = a_command(member=member).jobs
-        self.lane.enter(replace(job, id=job_id), at_front=at_front)
+        self.dispatcher.push(replace(job, id=job_id), at_front=at_front)
 
-    async def _follow(self, lane: Lane, job_id: str, job: Job | None) -> None:
+    async def _follow(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         self.begun.append(job_id)
         self.told_of[job_id] = job is not None
         self.begun_at[job_id] = asyncio.get_running_loop().time()
-        self.peak = max(self.peak, lane.in_flight)
+        self.peak = max(self.peak, dispatcher.slots_in_use)
         await self._end_of(job_id).wait()
 
-    def _closed(self, provider: str, reason: Closed, error: ProviderError) -> None:
+    def _closed(self, provider: str, reason: BreakerState, error: ProviderError) -> None:
         self.closings.append((provider, reason))
 
     def _end_of(self, job_id: str) -> asyncio.Event:
@@ -141,11 +141,11 @@ def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
     async def main() -> None:
         async with a_scene() as scene:
             for number in range(3):
-                scene.lane.adopt(f"adopted {number}")
+                scene.dispatcher.adopt(f"adopted {number}")
             scene.enter("new", 1)
             await settled()
             assert scene.begun == ["adopted 0", "adopted 1", "adopted 2"]
-            assert scene.lane.in_flight == 3
+            assert scene.dispatcher.slots_in_use == 3
             await scene.end("adopted 0")
             assert "new" not in scene.begun, "still two for two places"
             await scene.end("adopted 1")
@@ -157,13 +157,13 @@ def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
 def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
         async with a_scene(places=1) as scene:
-            scene.lane._follow = broken
+            scene.dispatcher._follow = broken
             scene.enter("a", 1)
             await settled()
-            assert scene.lane.in_flight == 0
+            assert scene.dispatcher.slots_in_use == 0
             assert "job a failed" in caplog.text
 
-    async def broken(lane: Lane, job_id: str, job: Job | None) -> None:
+    async def broken(dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         raise ValueError("a defect")
 
     in_no_time(main())
@@ -172,14 +172,14 @@ def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFix
 def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
     async def main() -> None:
         async with a_scene(places=1) as scene:
-            assert scene.lane.place_for(1) is None
+            assert scene.dispatcher.position_for(1) is None
             scene.enter("a", 1)
             await settled()
-            assert scene.lane.place_for(1) == 1
+            assert scene.dispatcher.position_for(1) == 1
             scene.enter("b", 1)
             await settled()
-            assert scene.lane.place_for(1) == 2
-            assert scene.lane.place_for(2) == 2, "behind the first of the other member, who is asked next"
+            assert scene.dispatcher.position_for(1) == 2
+            assert scene.dispatcher.position_for(2) == 2, "behind the first of the other member, who is asked next"
 
     in_no_time(main())
 
@@ -187,8 +187,8 @@ def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
 def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_afterwards():
     async def main() -> None:
         async with a_scene() as scene:
-            scene.lane.hold(7)
-            scene.lane.hold(3)
+            scene.dispatcher.pause(7)
+            scene.dispatcher.pause(3)
             scene.enter("a", 1)
             await asyncio.sleep(6.9)
             assert scene.begun == []
@@ -202,9 +202,9 @@ def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_after
 def test_a_silly_pause_is_honoured_only_up_to_a_minute():
     async def main() -> None:
         async with a_scene() as scene:
-            scene.lane.hold(10**9)
+            scene.dispatcher.pause(10**9)
             scene.enter("a", 1)
-            await asyncio.sleep(LONGEST_HOLD_SECONDS + 0.1)
+            await asyncio.sleep(MAX_PAUSE_SECONDS + 0.1)
             assert scene.begun == ["a"]
 
     in_no_time(main())
@@ -216,12 +216,12 @@ def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
             scene.enter("a", 1)
             scene.enter("b", 1)
             await settled()
-            scene.lane.stop()
+            scene.dispatcher.stop()
             await scene.end("a")
             scene.enter("c", 1)
             await settled()
             assert scene.begun == ["a"]
-            assert len(scene.lane.line) == 2
+            assert len(scene.dispatcher.queue) == 2
 
     in_no_time(main())
 
@@ -229,9 +229,9 @@ def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
 def test_submissions_under_way_can_be_waited_for():
     async def main() -> None:
         async with a_scene() as scene:
-            await scene.lane.submissions_settled()  # nothing under way: at once
-            with scene.lane.submission():
-                waiting = asyncio.create_task(scene.lane.submissions_settled())
+            await scene.dispatcher.submissions_settled()  # nothing under way: at once
+            with scene.dispatcher.submission():
+                waiting = asyncio.create_task(scene.dispatcher.submissions_settled())
                 await settled()
                 assert not waiting.done()
             await waiting
@@ -242,9 +242,9 @@ def test_submissions_under_way_can_be_waited_for():
 def test_a_submission_that_fails_is_settled_too():
     async def main() -> None:
         async with a_scene() as scene:
-            with pytest.raises(ValueError, match="defect"), scene.lane.submission():
+            with pytest.raises(ValueError, match="defect"), scene.dispatcher.submission():
                 raise ValueError("defect")
-            await scene.lane.submissions_settled()
+            await scene.dispatcher.submissions_settled()
 
     in_no_time(main())
 
@@ -255,17 +255,17 @@ def test_a_submission_that_fails_is_settled_too():
 def test_faults_in_a_row_close_the_lane_and_the_operator_hears_it_once():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAULTS_BEFORE_CLOSING - 1):
-                scene.lane.note_fault(LOST)
-            assert scene.lane.closed is None
+            for _ in range(FAILURES_BEFORE_OPENING - 1):
+                scene.dispatcher.record_failure(LOST)
+            assert scene.dispatcher.closed is None
             for _ in range(10):
-                scene.lane.note_fault(LOST)
-            assert scene.lane.closed is Closed.DOWN
-            assert scene.closings == [("scripted", Closed.DOWN)]
+                scene.dispatcher.record_failure(LOST)
+            assert scene.dispatcher.closed is BreakerState.DOWN
+            assert scene.closings == [("scripted", BreakerState.DOWN)]
             scene.enter("a", 1)
             await asyncio.sleep(60)
             assert scene.begun == []
-            assert scene.lane.place_for(2) == 2
+            assert scene.dispatcher.position_for(2) == 2
 
     in_no_time(main())
 
@@ -274,10 +274,10 @@ def test_a_success_in_between_starts_the_count_again():
     async def main() -> None:
         async with a_scene() as scene:
             for _ in range(3):
-                for _ in range(FAULTS_BEFORE_CLOSING - 1):
-                    scene.lane.note_fault(LOST)
-                scene.lane.note_success()
-            assert scene.lane.closed is None
+                for _ in range(FAILURES_BEFORE_OPENING - 1):
+                    scene.dispatcher.record_failure(LOST)
+                scene.dispatcher.record_success()
+            assert scene.dispatcher.closed is None
 
     in_no_time(main())
 
@@ -286,17 +286,17 @@ def test_a_success_in_between_starts_the_count_again():
 def test_a_probe_reopens_the_lane_and_the_line_moves_again():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
-            for _ in range(FAULTS_BEFORE_CLOSING):
-                scene.lane.note_fault(LOST)
+            for _ in range(FAILURES_BEFORE_OPENING):
+                scene.dispatcher.record_failure(LOST)
             scene.enter("a", 1)
             await asyncio.sleep(1000)
             first = FIRST_PROBE_SECONDS
             assert scene.provider.probed_at == pytest.approx([first, first * 3, first * 7], abs=0.1)
-            assert scene.lane.closed is None
+            assert scene.dispatcher.closed is None
             assert scene.begun == ["a"]
-            for _ in range(FAULTS_BEFORE_CLOSING - 1):
-                scene.lane.note_fault(LOST)
-            assert scene.lane.closed is None, "old faults are forgotten"
+            for _ in range(FAILURES_BEFORE_OPENING - 1):
+                scene.dispatcher.record_failure(LOST)
+            assert scene.dispatcher.closed is None, "old faults are forgotten"
 
     in_no_time(main())
 
@@ -304,11 +304,11 @@ def test_a_probe_reopens_the_lane_and_the_line_moves_again():
 def test_probes_become_rare_but_never_stop():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAULTS_BEFORE_CLOSING):
-                scene.lane.note_fault(LOST)
+            for _ in range(FAILURES_BEFORE_OPENING):
+                scene.dispatcher.record_failure(LOST)
             await asyncio.sleep(3600)
             times = scene.provider.probed_at
-            assert times[-1] - times[-2] == pytest.approx(SLOWEST_PROBE_SECONDS, abs=0.1)
+            assert times[-1] - times[-2] == pytest.approx(MAX_PROBE_SECONDS, abs=0.1)
             assert 10 < len(times) < 20
 
     in_no_time(main())
@@ -317,12 +317,12 @@ def test_probes_become_rare_but_never_stop():
 def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
     async def main() -> None:
         async with a_scene(REFUSED, None) as scene:
-            scene.lane.note_fault(REFUSED)
-            scene.lane.note_fault(REFUSED)
-            assert scene.lane.closed is Closed.DENIED
+            scene.dispatcher.record_failure(REFUSED)
+            scene.dispatcher.record_failure(REFUSED)
+            assert scene.dispatcher.closed is BreakerState.DENIED
             await asyncio.sleep(1000)
-            assert scene.lane.closed is None
-            assert scene.closings == [("scripted", Closed.DENIED)]
+            assert scene.dispatcher.closed is None
+            assert scene.closings == [("scripted", BreakerState.DENIED)]
 
     in_no_time(main())
 
@@ -330,11 +330,11 @@ def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
 def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), REFUSED, REFUSED, None) as scene:
-            for _ in range(FAULTS_BEFORE_CLOSING):
-                scene.lane.note_fault(LOST)
+            for _ in range(FAILURES_BEFORE_OPENING):
+                scene.dispatcher.record_failure(LOST)
             await asyncio.sleep(1000)
-            assert scene.closings == [("scripted", Closed.DOWN), ("scripted", Closed.DENIED)]
-            assert scene.lane.closed is None
+            assert scene.closings == [("scripted", BreakerState.DOWN), ("scripted", BreakerState.DENIED)]
+            assert scene.dispatcher.closed is None
 
     in_no_time(main())
 
@@ -342,9 +342,9 @@ def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
 def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
         async with a_scene(ValueError("a defect"), None) as scene:
-            scene.lane.note_fault(REFUSED)
+            scene.dispatcher.record_failure(REFUSED)
             await asyncio.sleep(1000)
-            assert scene.lane.closed is None
+            assert scene.dispatcher.closed is None
             assert "probe failed and is started again" in caplog.text
 
     in_no_time(main())
@@ -357,9 +357,9 @@ def test_nobody_waits_for_a_provider_that_refuses_our_key():
             for job_id in ("a", "b", "c"):
                 scene.enter(job_id, 1)
             await settled()
-            assert not scene.lane.hopeless
-            scene.lane.note_fault(REFUSED)
-            assert scene.lane.hopeless
+            assert not scene.dispatcher.gave_up
+            scene.dispatcher.record_failure(REFUSED)
+            assert scene.dispatcher.gave_up
             await scene.end("a", "b", "c")
             assert scene.begun == ["a", "b", "c"], "each finds that it is hopeless here, and gives up"
 
@@ -369,14 +369,14 @@ def test_nobody_waits_for_a_provider_that_refuses_our_key():
 def test_those_in_line_wait_through_an_outage_but_not_for_ever():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAULTS_BEFORE_CLOSING):
-                scene.lane.note_fault(LOST)
+            for _ in range(FAILURES_BEFORE_OPENING):
+                scene.dispatcher.record_failure(LOST)
             scene.enter("a", 1)
-            await asyncio.sleep(LONGEST_OUTAGE_SECONDS - 1)
+            await asyncio.sleep(MAX_OUTAGE_SECONDS - 1)
             assert scene.begun == []
-            await asyncio.sleep(SLOWEST_PROBE_SECONDS + 1)
+            await asyncio.sleep(MAX_PROBE_SECONDS + 1)
             assert scene.begun == ["a"]
-            assert scene.lane.hopeless
+            assert scene.dispatcher.gave_up
 
     in_no_time(main())
 
@@ -385,9 +385,9 @@ def test_a_lane_can_close_again_after_it_was_reopened():
     async def main() -> None:
         async with a_scene() as scene:
             for _ in range(2):
-                scene.lane.note_fault(REFUSED)
+                scene.dispatcher.record_failure(REFUSED)
                 await asyncio.sleep(FIRST_PROBE_SECONDS + 0.1)
-                assert scene.lane.closed is None
-            assert scene.closings == [("scripted", Closed.DENIED)] * 2
+                assert scene.dispatcher.closed is None
+            assert scene.closings == [("scripted", BreakerState.DENIED)] * 2
 
     in_no_time(main())

@@ -167,7 +167,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(job_id=jobs)
     def back_to_line(self, job_id: str) -> None:
-        if life := self.moves(job_id, self.store.back_to_line(job_id), JobStatus.SUBMITTING):
+        if life := self.moves(job_id, self.store.requeue(job_id), JobStatus.SUBMITTING):
             life.status, life.submitted_at, life.token = JobStatus.QUEUED, None, None
 
     @rule(job_id=jobs)

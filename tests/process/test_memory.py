@@ -52,4 +52,7 @@ async def test_jobs_that_ended_leave_nothing_behind_whatever_became_of_them(tmp_
         assert max(second, third) - first < JOBS_OF_EACH
         assert not core.service._live._jobs
         assert not core.service._live._hooks
-        assert all(not lane.watcher._watched and not lane.line for lane in core.service._lanes.values())
+        assert all(
+            not dispatcher.watcher._watched and not dispatcher.queue
+            for dispatcher in core.service._dispatchers.values()
+        )

@@ -31,7 +31,7 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
         assert job.reply_id in core.observer.changed
         view = await core.service.view(behind.reply_id)
         assert view is not None
-        assert view.jobs[0].place_in_line == 1
+        assert view.jobs[0].queue_position == 1
         assert core.submissions == 1
 
 
@@ -39,8 +39,8 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
 async def test_nothing_is_remembered_of_a_job_that_is_cancelled_while_the_provider_has_enough(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(status=429, headers={"Retry-After": "30"})))
     job = await core.order()
-    await until(lambda: job.id in core.service._lanes[job.provider].line and core.submissions == 1)
-    await until(lambda: not core.service._lanes[job.provider].in_flight)
+    await until(lambda: job.id in core.service._dispatchers[job.provider].queue and core.submissions == 1)
+    await until(lambda: not core.service._dispatchers[job.provider].slots_in_use)
     assert await core.service.cancel(job) is CancelOutcome.CANCELLED
     assert core.service._live.find(job.id) is None
     assert await core.money() == (0, 0, 0)

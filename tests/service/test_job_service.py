@@ -53,7 +53,7 @@ async def test_a_picture_costs_the_member_its_listed_price_and_the_provider_bill
 async def test_nothing_leaves_the_process_before_the_reply_is_shown(core: Core):
     view = await core.ask("a red fox")
     job = view.reply.jobs[0]
-    assert view.jobs[0].place_in_line is None, "it would start at once"
+    assert view.jobs[0].queue_position is None, "it would start at once"
     assert view.balance.set_aside_usd_micros == PRICE
     assert (await core.now(job)).status is JobStatus.QUEUED
     assert core.sent == []
@@ -193,16 +193,16 @@ async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Pat
         await core.reached(first, JobStatus.RUNNING)
         job = await core.order("two")
         other = await core.order("three")
-        assert core.service.line_lengths() == {"krea": 2, "pixazo": 0}
-        assert core.service.places_taken() == {"krea": 1, "pixazo": 0}
-        assert core.service.closed() == {"krea": 0, "pixazo": 0}
+        assert core.service.queue_lengths() == {"krea": 2, "pixazo": 0}
+        assert core.service.slots_in_use() == {"krea": 1, "pixazo": 0}
+        assert core.service.open_breakers() == {"krea": 0, "pixazo": 0}
         for waiting, place in ((job, 1), (other, 2)):
             view = await core.service.view(waiting.reply_id)
             assert view is not None
-            assert view.jobs[0].place_in_line == place
+            assert view.jobs[0].queue_position == place
             assert view.jobs[0].model_label == "Flux 1 Dev"
             assert view.balance.set_aside_usd_micros == 2 * PRICE
-        assert (await core.ask("four", member=BEN)).jobs[0].place_in_line == 2
+        assert (await core.ask("four", member=BEN)).jobs[0].queue_position == 2
 
 
 @pytest.mark.f27
@@ -304,7 +304,7 @@ async def test_jobs_for_a_closed_provider_are_refused_at_once_and_other_provider
         return False
 
     await until(closed)
-    assert core.service.closed() == {"krea": 1, "pixazo": 0}
+    assert core.service.open_breakers() == {"krea": 1, "pixazo": 0}
     before = await core.set_aside()
     with pytest.raises(ProviderPaused):
         await core.ask("a fox")
@@ -331,13 +331,13 @@ async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
         core.sandbox.next_order(FOREVER)
         running = await core.reached(await core.order(), JobStatus.RUNNING)
         first, second = await core.order("first"), await core.order("second")
-        showing = asyncio.create_task(core.service.places.keep_true())
+        showing = asyncio.create_task(core.service.queue_positions.run())
         try:
             assert await core.service.cancel(first) is job_service.CancelOutcome.CANCELLED
             await until(lambda: second.reply_id in core.observer.changed)
             view = await core.service.view(second.reply_id)
             assert view is not None
-            assert [job.place_in_line for job in view.jobs] == [1]
+            assert [job.queue_position for job in view.jobs] == [1]
         finally:
             showing.cancel()
             await core.service.cancel(await core.now(second))

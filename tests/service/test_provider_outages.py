@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from bot.dispatch.dispatcher import Lane
+from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderPaused, ProviderUnavailable
 from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.domain.quota import Member
@@ -79,9 +79,9 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
         someone = Worker(**nothing)
         providers = [Unreachable() for _ in range(5)]
         for provider in providers:
-            lane = SimpleNamespace(provider=provider, retries=RetryBudget())
+            dispatcher = SimpleNamespace(provider=provider, retries=RetryBudget())
             with pytest.raises(ProviderUnavailable):
-                await someone._send_once(cast("Lane", lane), ProviderRequest(path="/", body={}))
+                await someone._send_once(cast("Lane", dispatcher), ProviderRequest(path="/", body={}))
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
             assert 1.0 <= second <= 2.0
@@ -107,7 +107,7 @@ async def test_an_overloaded_provider_keeps_the_job_queued_and_is_not_hammered(
         view = await core.service.view(job.reply_id)
         assert view is not None
         shown = view.jobs[0]
-        return core.submissions > 0 and shown.job.status is JobStatus.QUEUED and shown.place_in_line is not None
+        return core.submissions > 0 and shown.job.status is JobStatus.QUEUED and shown.queue_position is not None
 
     await until(sent_back)
     assert await core.set_aside() == 2 * PRICE

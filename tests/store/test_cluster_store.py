@@ -165,7 +165,7 @@ async def test_no_job_is_sent_while_all_places_are_taken(store: Store) -> None:
     first, second, third = [await admitted(store) for _ in range(3)]
 
     async def begin(job_id: str, places: int | None) -> JobStatus | None:
-        job = await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token=None, places=places)
+        job = await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token=None, slots=places)
         return None if job is None else job.status
 
     await running(store, first.jobs[0].id)
@@ -184,7 +184,7 @@ async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_
     replies = [await admitted(one.store) for _ in range(12)]
     begun = await asyncio.gather(
         *(
-            process.store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None, places=5)
+            process.store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None, slots=5)
             for process in two
             for reply in replies
         )

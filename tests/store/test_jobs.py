@@ -112,7 +112,7 @@ async def test_an_order_the_provider_never_accepted_goes_back_to_the_line_as_new
     reply = await admitted(store)
     job_id = reply.jobs[0].id
     await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token="w")
-    job = await store.back_to_line(job_id)
+    job = await store.requeue(job_id)
     assert job == reply.jobs[0]
 
 
@@ -139,7 +139,7 @@ async def test_a_failed_job_says_why(store: Store) -> None:
 
 
 MOVES: dict[JobStatus, Callable[[Store, str], Awaitable[Job | None]]] = {
-    JobStatus.QUEUED: lambda store, job_id: store.back_to_line(job_id),
+    JobStatus.QUEUED: lambda store, job_id: store.requeue(job_id),
     JobStatus.SUBMITTING: lambda store, job_id: store.begin_submission(
         job_id, now=NOON, deadline_at=NOON, webhook_token=None
     ),

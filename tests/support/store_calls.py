@@ -84,7 +84,7 @@ CALLS = {
     ),
     "accept": Call(prepare=unseen, make=lambda store, reply: store.accept(reply.id, message_id=9)),
     "begin_submission": Call(prepare=in_line, make=_begin),
-    "back_to_line": Call(prepare=leaving, make=lambda store, reply: store.back_to_line(_first(reply))),
+    "back_to_line": Call(prepare=leaving, make=lambda store, reply: store.requeue(_first(reply))),
     "mark_running": Call(
         prepare=leaving, make=lambda store, reply: store.mark_running(_first(reply), remote_id="theirs")
     ),

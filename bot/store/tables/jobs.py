@@ -252,11 +252,11 @@ def move(
     return _job(connection, moved[0]) if moved else None
 
 
-def begin(connection: Connection, job_id: str, changes: Mapping[str, Any], *, places: int | None) -> Job | None:
+def begin(connection: Connection, job_id: str, changes: Mapping[str, Any], *, slots: int | None) -> Job | None:
     """From queued, once Discord has shown the reply; with `places` only while fewer jobs are at the provider."""
     conditions, bounds = _AND_IS_ACCEPTED, list[int]()
-    if places is not None:
-        conditions, bounds = conditions + _AND_HAS_PLACE, [places]
+    if slots is not None:
+        conditions, bounds = conditions + _AND_HAS_PLACE, [slots]
     return move(connection, job_id, [JobStatus.QUEUED], changes, conditions=conditions, bounds=bounds)
 
 

@@ -61,12 +61,12 @@ def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any])
     return tell_of_place(connection, move(connection, job_id, changes))
 
 
-def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, places: int | None) -> Job | None:
+def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, slots: int | None) -> Job | None:
     """queued → submitting, unless all `places` are taken: then the job, still queued. None when it is not any more.
 
     Nothing is bought before Discord has shown the reply: raises StoreError while that is not written down.
     """
-    if begun := jobs.begin(connection, job_id, changes, places=places):
+    if begun := jobs.begin(connection, job_id, changes, slots=slots):
         return begun
     job = jobs.job(connection, job_id)
     if job is None or job.status is not JobStatus.QUEUED:
