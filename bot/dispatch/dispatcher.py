@@ -15,7 +15,7 @@ from bot.domain.errors import ProviderDenied, ProviderError
 from bot.domain.jobs import Job
 from bot.providers.base import Provider
 from bot.providers.poller import Watcher
-from bot.runtime.interactive_priority import Rush
+from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.retry_budget import RetryBudget
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class ProviderDispatcher:
         follow: Callable[[ProviderDispatcher, str, Job | None], Coroutine[Any, Any, None]],
         start: Callable[[str, Coroutine[Any, Any, None]], object],
         on_closed: Callable[[str, BreakerState, ProviderError], None],
-        rush: Rush,
+        priority: InteractivePriority,
         on_opened: Callable[[str], None] = lambda _: None,
         taken: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
@@ -74,7 +74,7 @@ class ProviderDispatcher:
         self._follow = follow
         self._start = start
         self._on_closed = on_closed
-        self._rush = rush
+        self._priority = priority
         self._on_opened = on_opened
         self._taken = taken
         self._slots_in_use = 0
@@ -153,7 +153,7 @@ class ProviderDispatcher:
                 if job_id is not None:
                     self._unrecorded.add(job_id)
                     self._begin(job_id)
-                    await self._rush.give_way()
+                    await self._priority.yield_if_busy()
             self._newcomers.clear()
             remaining = max(self._held_until - loop.time(), FREE_SLOT_POLL_SECONDS if crowded else 0)
             try:

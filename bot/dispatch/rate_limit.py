@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 SPAN = timedelta(minutes=1)
 
 
-class Pace:
+class SlidingWindowLimiter:
     """A sliding minute per key. Memory is bounded by those who ordered within the last minute."""
 
     def __init__(self, *, orders_per_minute: int, clock: Callable[[], datetime]) -> None:

@@ -141,7 +141,7 @@ class Fetcher:
         *,
         max_bytes: int,
         allowed_hosts: tuple[str, ...] | None = None,
-        give_way: Callable[[], Awaitable[None]] | None = None,
+        yield_if_busy: Callable[[], Awaitable[None]] | None = None,
     ) -> bytes:
         """The body at `url`, at most `max_bytes` after unpacking. At most three redirects, each judged like the first.
 
@@ -152,7 +152,7 @@ class Fetcher:
         """
         try:
             async with asyncio.timeout(self._total_seconds) as clock:
-                return await self._follow(_parsed(url), max_bytes, allowed_hosts, give_way, clock)
+                return await self._follow(_parsed(url), max_bytes, allowed_hosts, yield_if_busy, clock)
         except TimeoutError as error:
             raise MediaError("the download took too long", transient=True) from error
         except aiohttp.ClientError as error:
@@ -167,7 +167,7 @@ class Fetcher:
         url: URL,
         max_bytes: int,
         allowed_hosts: tuple[str, ...] | None,
-        give_way: Callable[[], Awaitable[None]] | None,
+        yield_if_busy: Callable[[], Awaitable[None]] | None,
         clock: asyncio.Timeout,
     ) -> bytes:
         redirects = 0
@@ -181,7 +181,7 @@ class Fetcher:
                         continue
                     size_bytes = _announced_bytes(response, max_bytes)
                     if share.is_enough_for(size_bytes):
-                        return await _body(response, max_bytes, give_way)
+                        return await _body(response, max_bytes, yield_if_busy)
                 # Without the connection: others need one, and a server hangs up on whoever does not read for a minute.
                 # That it is late is not the server's fault either: its time begins when there is room.
                 clock.reschedule(None)
@@ -255,7 +255,7 @@ def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
 
 
 async def _body(
-    response: aiohttp.ClientResponse, max_bytes: int, give_way: Callable[[], Awaitable[None]] | None
+    response: aiohttp.ClientResponse, max_bytes: int, yield_if_busy: Callable[[], Awaitable[None]] | None
 ) -> bytes:
     pieces, size_bytes = list[bytes](), 0
     async for piece in response.content.iter_any():  # whatever is there: put together once, at the end
@@ -263,8 +263,8 @@ async def _body(
         size_bytes += len(piece)
         if size_bytes > max_bytes:
             raise _too_many_bytes(max_bytes)
-        if give_way is not None:
-            await give_way()
+        if yield_if_busy is not None:
+            await yield_if_busy()
     if size_bytes <= LARGE_BYTES:
         return b"".join(pieces)
     return await asyncio.to_thread(b"".join, pieces)  # which lets go of the interpreter while it copies

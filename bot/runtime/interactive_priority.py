@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-LONGEST_SECONDS = 0.02
+MAX_PENDING_SECONDS = 0.02
 """However many are waiting, everything else still gets on: fifty times a second."""
 
 ANSWERED_WITHIN_SECONDS = 4.0
 """After that nobody waits any more, whatever became of it."""
 
 
-class Rush:
+class InteractivePriority:
     """Commands between being asked and being answered, by any key."""
 
     def __init__(self) -> None:
@@ -34,12 +34,12 @@ class Rush:
         if not self._asked_at:
             self._calm.set()
 
-    async def give_way(self) -> None:
+    async def yield_if_busy(self) -> None:
         """Until nobody waits for an answer, but only for a moment."""
         overdue = asyncio.get_running_loop().time() - ANSWERED_WITHIN_SECONDS
         while self._asked_at and next(iter(self._asked_at.values())) < overdue:
             self.end(next(iter(self._asked_at)))
         if self._asked_at:
             with suppress(TimeoutError):
-                async with asyncio.timeout(LONGEST_SECONDS):
+                async with asyncio.timeout(MAX_PENDING_SECONDS):
                     await self._calm.wait()

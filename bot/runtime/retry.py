@@ -12,7 +12,7 @@ from bot.domain.errors import LedgerError, StoreError
 _T = TypeVar("_T")
 
 
-async def persistently(
+async def retrying(
     work: Callable[[], Awaitable[_T]],
     *,
     on: Callable[[Exception], bool],
@@ -47,7 +47,7 @@ async def persistently(
 
 async def written(write: Callable[[], Awaitable[_T]]) -> _T:
     """The outcome of `write`, tried again until the disk takes it. LedgerError, a mistake of ours, passes through."""
-    return await persistently(
+    return await retrying(
         write, on=_disk_may_recover, first_pause_seconds=0.2, longest_pause_seconds=10, jitter_seconds=0.5
     )
 

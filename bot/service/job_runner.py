@@ -42,9 +42,9 @@ from bot.media.downloader import Fetcher
 from bot.media.image_pool import ImageWorkshop
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
-from bot.runtime.interactive_priority import Rush
+from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
-from bot.runtime.retry import persistently, written
+from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import Live, LiveJobs
 from bot.service.reconciliation import FoundByAnother, LostOrders, NotFoundAgain
@@ -89,7 +89,7 @@ class Worker:
         live: LiveJobs,
         pictures: Pictures,
         fetcher: Fetcher,
-        rush: Rush,
+        priority: InteractivePriority,
         workshop: ImageWorkshop,
         supervisor: Supervisor,
         job_log: Callable[[str], AbstractContextManager[object]],
@@ -101,7 +101,7 @@ class Worker:
         self._live = live
         self._pictures = pictures
         self._fetcher = fetcher
-        self._rush = rush
+        self._priority = priority
         self._workshop = workshop
         self._supervisor = supervisor
         self._job_log = job_log
@@ -246,7 +246,7 @@ class Worker:
     async def _send_once(self, dispatcher: ProviderDispatcher, order: ProviderRequest) -> RemoteJob:
         """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
         dispatcher.retries.earn()
-        return await persistently(
+        return await retrying(
             lambda: dispatcher.provider.submit(order),
             on=lambda error: _never_left(error) and dispatcher.retries.spend(),
             attempts=SUBMIT_ATTEMPTS,
@@ -404,7 +404,7 @@ class Worker:
         _log.info("completed for %d micro-dollars", charged)
 
     async def _fetch_picture(self, url: str) -> Picture:
-        return await persistently(
+        return await retrying(
             partial(self._fetch_picture_once, url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
@@ -414,7 +414,7 @@ class Worker:
         )
 
     async def _fetch_picture_once(self, url: str) -> Picture:
-        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES, give_way=self._rush.give_way)
+        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy)
         checked = await self._workshop.check_result(data)
         return Picture(
             sha256=await written(partial(self._pictures.put, data)),

@@ -29,7 +29,7 @@ from bot.catalogue.styles import Styles
 from bot.dispatch.coordinator import Alone, Company
 from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
 from bot.dispatch.queue_positions import QueuePositions
-from bot.dispatch.rate_limit import Pace
+from bot.dispatch.rate_limit import SlidingWindowLimiter
 from bot.domain.errors import ModelUnavailable, ProviderDenied, ProviderError, ProviderPaused, StoreError, TooFast
 from bot.domain.jobs import (
     Delivery,
@@ -51,7 +51,7 @@ from bot.media.image_pool import FittedPicture, ImageWorkshop
 from bot.providers import durations
 from bot.providers.base import Provider
 from bot.providers.poller import Watcher
-from bot.runtime.interactive_priority import Rush
+from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
@@ -120,9 +120,13 @@ class JobService:
         self._clock = clock
         self._live = LiveJobs()
         self._dispatchers: dict[str, ProviderDispatcher] = {}
-        self._member_pace = Pace(orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
-        self._server_pace = Pace(orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock)
-        self._rush = Rush()
+        self._member_limiter = SlidingWindowLimiter(
+            orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock
+        )
+        self._server_limiter = SlidingWindowLimiter(
+            orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock
+        )
+        self._priority = InteractivePriority()
         self._too_large = asyncio.Semaphore(workshop.workers)
         self._observer: Observer | None = None
         self._following = Following(
@@ -155,7 +159,7 @@ class JobService:
             live=self._live,
             pictures=pictures,
             fetcher=result_fetcher,
-            rush=self._rush,
+            priority=self._priority,
             workshop=workshop,
             supervisor=supervisor,
             job_log=job_log,
@@ -175,7 +179,7 @@ class JobService:
             follow=self._worker.follow,
             start=self._supervisor.start,
             on_closed=self._breaker_opened,
-            rush=self._rush,
+            priority=self._priority,
             on_opened=self._company.opened,
             taken=None if self.cluster is None else self.cluster.taken,
         )
@@ -268,7 +272,7 @@ class JobService:
         """
         quotes = [self._quote_or_tell(request) for request in requests]
         orders = len(requests)
-        for pace, key in self._paces(member):
+        for pace, key in self._limiters(member):
             if (free_at := pace.free_at(key, orders)) is not None:
                 raise TooFast(free_at)
         now = self._clock()
@@ -286,13 +290,13 @@ class JobService:
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
             ),
         )
-        self._rush.begin(reply_id)
+        self._priority.begin(reply_id)
         try:
             balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
         except BaseException:
-            self._rush.end(reply_id)
+            self._priority.end(reply_id)
             raise
-        for pace, key in self._paces(member):
+        for pace, key in self._limiters(member):
             pace.note(key, orders)
         places = [
             await self._company.place_for(self._dispatchers[job.provider], job.request.user_id) for job in reply.jobs
@@ -316,12 +320,12 @@ class JobService:
                 self._observer.operator_notice("no price", notice)
             raise
 
-    def _paces(self, member: Member) -> tuple[tuple[Pace, int], ...]:
-        return (self._member_pace, member.user_id), (self._server_pace, member.guild_id)
+    def _limiters(self, member: Member) -> tuple[tuple[SlidingWindowLimiter, int], ...]:
+        return (self._member_limiter, member.user_id), (self._server_limiter, member.guild_id)
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Discord has shown the card: the jobs may go to the provider now."""
-        self._rush.end(reply.id)
+        self._priority.end(reply.id)
         is_ours = self.role is Role.ALL
         if is_ours:  # its jobs start in the same transaction as the next line, or wait until that one is through
             self._following.take_up(replace(reply, accepted=True))
@@ -329,7 +333,7 @@ class JobService:
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""
-        self._rush.end(reply.id)
+        self._priority.end(reply.id)
         for job in reply.jobs:
             failure = Failure(reason=FailureReason.NOT_SHOWN)
             await written(partial(self.store.fail, job.id, failure, now=self._clock()))

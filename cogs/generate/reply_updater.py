@@ -20,7 +20,7 @@ import discord
 
 from bot.domain.errors import LedgerError, MediaError, StoreError
 from bot.domain.jobs import Delivery, JobStatus, Reply, ReplyAddress
-from bot.runtime.retry import persistently, written
+from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import JobView, ReplyView
@@ -104,7 +104,7 @@ class Replies:
     async def _run(self, editor: _Editor) -> None:
         shown = False
         try:
-            await persistently(editor.run, on=_own_trouble, first_pause_seconds=1, longest_pause_seconds=60)
+            await retrying(editor.run, on=_own_trouble, first_pause_seconds=1, longest_pause_seconds=60)
             shown = True
         finally:
             editor.at_work = False
@@ -121,7 +121,7 @@ class Replies:
 
     async def find_message(self, reply: Reply) -> int | None:
         """Whether Discord showed a reply of which we only know that it was about to be shown."""
-        return await persistently(
+        return await retrying(
             partial(self._find, reply.address), on=_passing, first_pause_seconds=1, longest_pause_seconds=60
         )
 
@@ -276,7 +276,7 @@ class _Editor:
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
         try:
-            return await persistently(
+            return await retrying(
                 partial(self._deliver_once, view, attachments),
                 on=_passing,
                 within_seconds=KEEP_TRYING.total_seconds(),
@@ -355,7 +355,7 @@ class _Editor:
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
         try:
             edit = partial(self._messages.edit, address, layout, by_token=token_is_alive(address))
-            await persistently(
+            await retrying(
                 edit, on=_passing, attempts=5, within_seconds=60, first_pause_seconds=0.1, longest_pause_seconds=5
             )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:

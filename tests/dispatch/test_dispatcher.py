@@ -22,7 +22,7 @@ from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, P
 from bot.domain.jobs import Job
 from bot.domain.quota import Member
 from bot.providers.poller import Watcher
-from bot.runtime.interactive_priority import Rush
+from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.supervisor import Supervisor
 from tests.providers.test_poller import ScriptedProvider, in_no_time
 from tests.support.store_samples import ADA, a_command
@@ -58,7 +58,7 @@ class Scene:
         self.peak = 0
         self.closings: list[tuple[str, BreakerState]] = []
         self._ends: dict[str, asyncio.Event] = {}
-        self.rush = Rush()
+        self.priority = InteractivePriority()
         self.dispatcher = ProviderDispatcher(
             provider,
             Watcher(provider, poll_seconds=2.0),
@@ -66,7 +66,7 @@ class Scene:
             follow=self._follow,
             start=supervisor.start,
             on_closed=self._closed,
-            rush=self.rush,
+            priority=self.priority,
         )
         supervisor.start_forever("line", self.dispatcher.run)
         supervisor.start_forever("probe", self.dispatcher.run_probes)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.dispatch.rate_limit import Pace
+from bot.dispatch.rate_limit import SlidingWindowLimiter
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -25,19 +25,19 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pace(clock: Clock) -> Pace:
-    return Pace(orders_per_minute=3, clock=clock)
+def pace(clock: Clock) -> SlidingWindowLimiter:
+    return SlidingWindowLimiter(orders_per_minute=3, clock=clock)
 
 
 @pytest.mark.f58
-def test_as_many_orders_as_allowed_fit_into_a_minute(pace: Pace) -> None:
+def test_as_many_orders_as_allowed_fit_into_a_minute(pace: SlidingWindowLimiter) -> None:
     for _ in range(3):
         assert pace.free_at("ada") is None
         pace.note("ada")
     assert pace.free_at("ada") == NOON + timedelta(minutes=1)
 
 
-def test_each_order_makes_room_a_minute_after_it_was_placed(pace: Pace, clock: Clock) -> None:
+def test_each_order_makes_room_a_minute_after_it_was_placed(pace: SlidingWindowLimiter, clock: Clock) -> None:
     for _ in range(3):
         pace.note("ada")
         clock.now += timedelta(seconds=10)
@@ -49,16 +49,16 @@ def test_each_order_makes_room_a_minute_after_it_was_placed(pace: Pace, clock: C
 
 
 @pytest.mark.f58
-def test_one_member_does_not_slow_another(pace: Pace) -> None:
+def test_one_member_does_not_slow_another(pace: SlidingWindowLimiter) -> None:
     pace.note("ada", orders=3)
     assert pace.free_at("ben") is None
 
 
-def test_more_at_once_than_a_minute_allows_never_fits(pace: Pace) -> None:
+def test_more_at_once_than_a_minute_allows_never_fits(pace: SlidingWindowLimiter) -> None:
     assert pace.free_at("ada", orders=4) == NOON + timedelta(minutes=1)
 
 
-def test_those_who_ordered_long_ago_are_forgotten(pace: Pace, clock: Clock) -> None:
+def test_those_who_ordered_long_ago_are_forgotten(pace: SlidingWindowLimiter, clock: Clock) -> None:
     for member in range(1_000):
         pace.note(member)
     clock.now += timedelta(minutes=2)
@@ -66,7 +66,7 @@ def test_those_who_ordered_long_ago_are_forgotten(pace: Pace, clock: Clock) -> N
     assert len(pace._orders) == 1
 
 
-def test_somebody_who_was_refused_after_a_pause_is_in_nobodys_way(pace: Pace, clock: Clock) -> None:
+def test_somebody_who_was_refused_after_a_pause_is_in_nobodys_way(pace: SlidingWindowLimiter, clock: Clock) -> None:
     pace.note("ada")
     clock.now += timedelta(seconds=61)
     assert pace.free_at("ada") is None

@@ -198,12 +198,12 @@ async def test_proxies_of_the_environment_are_not_used(
 async def test_a_large_picture_gives_way_between_its_pieces(local: Fetcher, server: PictureServer) -> None:
     body, ways_given = bytes(1_000_000), 0
 
-    async def give_way() -> None:
+    async def yield_if_busy() -> None:
         nonlocal ways_given
         ways_given += 1
 
     url = server.answers("/picture.png", body)
-    assert await local.download(url, max_bytes=len(body), give_way=give_way) == body
+    assert await local.download(url, max_bytes=len(body), yield_if_busy=yield_if_busy) == body
     assert ways_given >= len(body) // (256 * 1024), "so much is read from a socket at once"
 
 
@@ -221,13 +221,13 @@ async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_
     begun, go_on = list[str](), asyncio.Event()
 
     async def download(name: str) -> bytes:
-        async def give_way() -> None:
+        async def yield_if_busy() -> None:
             if name not in begun:
                 begun.append(name)
             await go_on.wait()
 
         url = server.answers(f"/{name}.png", little_room)
-        return await fetcher.download(url, max_bytes=len(little_room), give_way=give_way)
+        return await fetcher.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy)
 
     names = [f"{number}" for number in range(5)]
     async with Fetcher(allow_private_addresses=True) as fetcher, asyncio.TaskGroup() as together:
@@ -250,13 +250,13 @@ async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_ser
     url, small_url = server.answers("/picture.png", little_room), server.answers("/small.png", BODY)
     go_on = asyncio.Event()
 
-    async def give_way() -> None:
+    async def yield_if_busy() -> None:
         await go_on.wait()
 
     many = 40
     async with Fetcher(allow_private_addresses=True, connect_seconds=5) as fetcher, asyncio.TaskGroup() as together:
         downloads = [
-            together.create_task(fetcher.download(url, max_bytes=len(little_room), give_way=give_way))
+            together.create_task(fetcher.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy))
             for _ in range(many)
         ]
         await until(lambda: len(server.requests) == many)
@@ -274,7 +274,7 @@ async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
 
     async with Fetcher(allow_private_addresses=True, total_seconds=0.4) as fetcher, asyncio.TaskGroup() as together:
         url = server.answers("/picture.png", little_room)
-        stuck = [refusal(fetcher.download(url, max_bytes=len(little_room), give_way=for_ever)) for _ in range(2)]
+        stuck = [refusal(fetcher.download(url, max_bytes=len(little_room), yield_if_busy=for_ever)) for _ in range(2)]
         refusals = [together.create_task(each) for each in stuck]
         await until(lambda: len(server.requests) == 2)
         assert await fetcher.download(url, max_bytes=len(little_room)) == little_room

@@ -7,11 +7,11 @@ import asyncio
 import pytest
 
 from bot.runtime import interactive_priority
-from bot.runtime.interactive_priority import Rush
+from bot.runtime.interactive_priority import InteractivePriority
 
 
-async def gave_way_at_once(rush: Rush) -> bool:
-    waiting = asyncio.ensure_future(rush.give_way())
+async def gave_way_at_once(priority: InteractivePriority) -> bool:
+    waiting = asyncio.ensure_future(priority.yield_if_busy())
     await asyncio.sleep(0)
     at_once = waiting.done()
     await waiting
@@ -19,7 +19,7 @@ async def gave_way_at_once(rush: Rush) -> bool:
 
 
 async def test_while_nobody_waits_nobody_is_held_up() -> None:
-    quiet = Rush()
+    quiet = InteractivePriority()
     assert await gave_way_at_once(quiet)
     quiet.begin("a")
     quiet.end("a")
@@ -29,10 +29,10 @@ async def test_while_nobody_waits_nobody_is_held_up() -> None:
 
 async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interactive_priority, "LONGEST_SECONDS", 60.0)
-    busy = Rush()
+    busy = InteractivePriority()
     busy.begin("a")
     busy.begin("b")
-    waiting = asyncio.ensure_future(busy.give_way())
+    waiting = asyncio.ensure_future(busy.yield_if_busy())
     busy.end("a")
     await asyncio.sleep(0)
     assert not waiting.done()
@@ -42,15 +42,15 @@ async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: 
 
 
 async def test_however_many_wait_everything_else_gets_on() -> None:
-    busy = Rush()
+    busy = InteractivePriority()
     busy.begin("a")
     async with asyncio.timeout(5):
-        await busy.give_way()
+        await busy.yield_if_busy()
 
 
 async def test_somebody_who_was_never_answered_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interactive_priority, "ANSWERED_WITHIN_SECONDS", 0.0)
-    forgotten = Rush()
+    forgotten = InteractivePriority()
     forgotten.begin("a")
     await asyncio.sleep(0.001)
     assert await gave_way_at_once(forgotten)
