@@ -185,7 +185,7 @@ async def _queue(settings: Settings, service: JobService) -> AsyncGenerator[Repl
     from bot.store.postgres.reply_queue import ReplyQueue
 
     assert isinstance(settings.database_url, PostgresAddress), "workers have their books on a server"
-    queue = ReplyQueue(settings.database_url, service.follow)
+    queue = ReplyQueue(settings.database_url, service.run_reply)
     try:
         yield queue
     finally:
@@ -208,7 +208,7 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
             "workers": lambda: ", ".join(supervisor.down()) or None,
             **({} if bot.queue is None else {"queue": bot.queue.problem}),
         },
-        on_hook=service.hook,
+        on_hook=service.handle_webhook,
         registry=metrics.registry,
     )
 
@@ -300,7 +300,7 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
             await bot.service.settle_submissions()
     await bot.close()
     if bot.queue is not None:
-        bot.service.let_go()  # nothing is at work on them here any more
+        bot.service.release_all()  # nothing is at work on them here any more
         await bot.queue.leave(client)
     client.cancel()
     await asyncio.wait({client})

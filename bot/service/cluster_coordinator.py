@@ -18,7 +18,7 @@ from bot.domain.errors import StoreError
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import LiveJobs
-from bot.service.reply_runner import Following
+from bot.service.reply_runner import ReplyRunner
 from bot.store.cluster_store import Neighbours
 from bot.store.tables.notifications import Matter, Notice
 
@@ -44,7 +44,7 @@ class Cluster:
         dispatchers: Mapping[str, ProviderDispatcher],
         live: LiveJobs,
         supervisor: Supervisor,
-        following: Following,
+        following: ReplyRunner,
         clock: Callable[[], datetime],
     ) -> None:
         self._neighbours = neighbours
@@ -63,7 +63,7 @@ class Cluster:
         """Somebody told something, perhaps this process itself."""
         match notice.matter:
             case Matter.REPLY:
-                self._following.look_again(notice.subject)
+                self._following.wake(notice.subject)
             case Matter.PLACE:
                 if (dispatcher := self._dispatchers.get(notice.subject)) is not None:
                     dispatcher.wake()
@@ -79,7 +79,7 @@ class Cluster:
         self._supervisor.start("closed providers", self.learn_closings())
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
-        self._following.look_again(None)
+        self._following.wake(None)
 
     # -- places and lines ---------------------------------------------------------------------------------
 
@@ -173,7 +173,7 @@ class Cluster:
 
     def calls_for(self, reply_id: str) -> bool:
         """Unless it is followed here: whoever follows it looks at it anew; where nobody does, somebody will."""
-        if self._following.follows(reply_id):
+        if self._following.is_running(reply_id):
             return False
         call = partial(self._neighbours.call_for, reply_id)
         self._supervisor.start(f"call for {reply_id}", written(call))

@@ -47,7 +47,7 @@ from bot.runtime.metrics import Metrics
 from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import Live, LiveJobs
-from bot.service.reconciliation import FoundByAnother, LostOrders, NotFoundAgain
+from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 from bot.service.views import Observer
 from bot.store.store import Store
 
@@ -60,7 +60,7 @@ ENOUGH_SECONDS = 5.0
 """The pause after a 429 that names none (the provider's own advice)."""
 
 FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 60.0
 QUEUED_FAILURES = 5
 """So often a job that was not yet sent is taken up again after an unexpected error."""
 
@@ -79,7 +79,7 @@ _RUNNING = frozenset({JobStatus.RUNNING})
 _SENT = _NOT_CONFIRMED | _RUNNING
 
 
-class Worker:
+class JobRunner:
     """Follows jobs. One task per job that holds a place; none for those that wait in line."""
 
     def __init__(
@@ -108,23 +108,23 @@ class Worker:
         self._public_url = public_url
         self._metrics = metrics
         self._clock = clock
-        self._lost = LostOrders(store=store, clock=clock)
+        self._lost = SubmissionReconciler(store=store, clock=clock)
         self._observer: Observer | None = None
 
     def observe(self, observer: Observer) -> None:
         """Set who is told of changes. Before the first job."""
         self._observer = observer
 
-    async def follow(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
+    async def run(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
         """See one job through from where it stands, which is as in `job` if that was read just now."""
         with self._job_log(job_id):
             try:
-                await self._follow_to_the_end(dispatcher, job_id, job)
+                await self._run_with_retries(dispatcher, job_id, job)
             finally:
                 if job_id not in dispatcher.queue:
                     self._live.forget(job_id)
 
-    async def _follow_to_the_end(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
+    async def _run_with_retries(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
         failures = 0
         while True:
@@ -134,10 +134,10 @@ class Worker:
                     return
                 if failures and await self._ends(job, failures):
                     return
-                await self._follow(job, dispatcher)
+                await self._run_once(job, dispatcher)
             except Exception:
                 job = None
-                pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, LONGEST_PAUSE_SECONDS)
+                pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, MAX_PAUSE_SECONDS)
                 failures += 1
                 _log.exception("following failed and is taken up again in %.1f s", pause_seconds)
                 await asyncio.sleep(pause_seconds)
@@ -158,7 +158,7 @@ class Worker:
             return True
         return False
 
-    async def _follow(self, job: Job, dispatcher: ProviderDispatcher) -> None:
+    async def _run_once(self, job: Job, dispatcher: ProviderDispatcher) -> None:
         current: Job | None = job
         if job.status is JobStatus.QUEUED:
             current = await self._submit(job, dispatcher)
@@ -168,7 +168,7 @@ class Worker:
         if current is not None and current.webhook_token is not None:
             self._live.expect_hook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
-            current = await self._look_up(current, dispatcher)
+            current = await self._reconcile(current, dispatcher)
         if current is not None and current.status is JobStatus.RUNNING:
             await self._watch(current, dispatcher)
 
@@ -301,16 +301,16 @@ class Worker:
 
     # -- look up ------------------------------------------------------------------------------------------
 
-    async def _look_up(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
+    async def _reconcile(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
         """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
         try:
             with dispatcher.slot_released():
                 remote_id = await self._lost.find(job, dispatcher, self._live.of(job.id))
-        except NotFoundAgain as error:
+        except SubmissionLost as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
             return await self.fail(job, failure, expected=_LOST, at_house_cost=error.in_doubt)
-        except FoundByAnother:
+        except ClaimedElsewhere:
             return await self._store.job(job.id)
         _log.info("found again as %s", remote_id)
         return self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))

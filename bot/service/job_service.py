@@ -57,8 +57,8 @@ from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.cluster_coordinator import Cluster
 from bot.service.in_flight import LiveJobs
-from bot.service.job_runner import Worker, cancel_at_provider
-from bot.service.reply_runner import Following
+from bot.service.job_runner import JobRunner, cancel_at_provider
+from bot.service.reply_runner import ReplyRunner
 from bot.service.views import JobView, Observer, ReplyView
 from bot.store.store import Store
 
@@ -68,7 +68,7 @@ MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
 
-SENDING_LOOK_SECONDS = 0.5
+SUBMISSION_POLL_SECONDS = 0.5
 """So often a gateway looks whether an order that is to be cancelled has reached its provider."""
 
 
@@ -129,7 +129,7 @@ class JobService:
         self._priority = InteractivePriority()
         self._too_large = asyncio.Semaphore(workshop.workers)
         self._observer: Observer | None = None
-        self._following = Following(
+        self._reply_runner = ReplyRunner(
             store=store,
             dispatchers=self._dispatchers,
             live=self._live,
@@ -147,14 +147,14 @@ class JobService:
                 dispatchers=self._dispatchers,
                 live=self._live,
                 supervisor=supervisor,
-                following=self._following,
+                following=self._reply_runner,
                 clock=clock,
             )
         self._company: Company = self.cluster or Alone()
         self.queue_positions = QueuePositions(
             dispatchers=self._dispatchers, company=self._company, store=store, notify=self._notify
         )
-        self._worker = Worker(
+        self._job_runner = JobRunner(
             store=store,
             live=self._live,
             pictures=pictures,
@@ -176,7 +176,7 @@ class JobService:
             provider,
             watcher,
             max_concurrency=max_concurrency,
-            follow=self._worker.follow,
+            follow=self._job_runner.run,
             start=self._supervisor.start,
             on_closed=self._breaker_opened,
             priority=self._priority,
@@ -193,8 +193,8 @@ class JobService:
     def observe(self, observer: Observer) -> None:
         """Set who shows replies. Before the first job."""
         self._observer = observer
-        self._worker.observe(observer)
-        self._following.observe(observer)
+        self._job_runner.observe(observer)
+        self._reply_runner.observe(observer)
 
     @property
     def providers(self) -> frozenset[str]:
@@ -328,7 +328,7 @@ class JobService:
         self._priority.end(reply.id)
         is_ours = self.role is Role.ALL
         if is_ours:  # its jobs start in the same transaction as the next line, or wait until that one is through
-            self._following.take_up(replace(reply, accepted=True))
+            self._reply_runner.resume(replace(reply, accepted=True))
         await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=not is_ours))
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
@@ -407,13 +407,13 @@ class JobService:
             if current.status is JobStatus.QUEUED or current.remote_id is not None:
                 await self.cancel(current)
                 return
-            await asyncio.sleep(SENDING_LOOK_SECONDS)
+            await asyncio.sleep(SUBMISSION_POLL_SECONDS)
             with suppress(StoreError):
                 current = await self.store.job(job.id)
 
     # -- webhooks -----------------------------------------------------------------------------------------
 
-    def hook(self, token: str, remote_id: str | None) -> None:
+    def handle_webhook(self, token: str, remote_id: str | None) -> None:
         """A provider called. Unsigned, so only a hint: nothing changes before we asked the provider ourselves."""
         claims = self._live.claim(token, remote_id)
         if not claims:
@@ -431,22 +431,22 @@ class JobService:
         """
         self._live.learn_durations(await self.store.recent_durations(durations.KEPT))
         if self.role is Role.ALL:
-            await self._following.resume()
+            await self._reply_runner.resume_all()
 
-    async def follow(self, reply_id: str) -> bool:
+    async def run_reply(self, reply_id: str) -> bool:
         """See a reply through, wherever it stands, until its final state was shown; may be begun anew at any time.
 
         False when `let_go` came first: it is somebody else's to follow then.
         """
-        return await self._following.follow(reply_id)
+        return await self._reply_runner.run(reply_id)
 
-    def has_shown(self, reply_id: str) -> None:
+    def reply_shown(self, reply_id: str) -> None:
         """Whoever shows replies is done with this one."""
-        self._following.look_again(reply_id)
+        self._reply_runner.wake(reply_id)
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Whoever awaits `follow` hears now that somebody else is to go on. After `stop`, when nothing is at work."""
-        self._following.let_go()
+        self._reply_runner.release_all()
 
     def stop(self) -> None:
         """Start nothing new. What is under way stays on disk and goes on at the next start."""

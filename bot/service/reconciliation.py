@@ -15,10 +15,10 @@ from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-LOOK_UP_SECONDS = 60.0
+RECONCILIATION_SECONDS = 60.0
 """So long after it left an order is looked for in a provider's list. Not there by then: it was never accepted."""
 
-LEAST_LOOK_UP_SECONDS = 20.0
+MIN_RECONCILIATION_SECONDS = 20.0
 """And at least so long after a restart."""
 
 SUBMISSION_SPAN = timedelta(seconds=90)
@@ -26,10 +26,10 @@ SUBMISSION_SPAN = timedelta(seconds=90)
 
 CLOCK_SKEW = timedelta(seconds=5)
 FIRST_PAUSE_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
+MAX_PAUSE_SECONDS = 30.0
 
 
-class NotFoundAgain(Exception):
+class SubmissionLost(Exception):
     """The search is over. `in_doubt` when the provider may have made the picture all the same, so the house may pay."""
 
     def __init__(self, *, in_doubt: bool) -> None:
@@ -37,11 +37,11 @@ class NotFoundAgain(Exception):
         self.in_doubt = in_doubt
 
 
-class FoundByAnother(Exception):
+class ClaimedElsewhere(Exception):
     """The order is not lost any more: whoever sent it was only slow, or another process has found it."""
 
 
-class LostOrders:
+class SubmissionReconciler:
     """Looks for orders whose answer was lost."""
 
     def __init__(self, *, store: Store, clock: Callable[[], datetime]) -> None:
@@ -58,14 +58,14 @@ class LostOrders:
         """
         give_up_at = _required(job.deadline_at)
         if dispatcher.provider.can_list:
-            look_up_until = _required(job.submitted_at) + timedelta(seconds=LOOK_UP_SECONDS)
-            at_least_until = self._clock() + timedelta(seconds=LEAST_LOOK_UP_SECONDS)
+            look_up_until = _required(job.submitted_at) + timedelta(seconds=RECONCILIATION_SECONDS)
+            at_least_until = self._clock() + timedelta(seconds=MIN_RECONCILIATION_SECONDS)
             give_up_at = min(give_up_at, max(look_up_until, at_least_until))
         called = live.claimed = asyncio.Event()
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
             if dispatcher.shares_slots and not await self._is_lost(job):
-                raise FoundByAnother
+                raise ClaimedElsewhere
             if (claimed := await self._claimed(job, dispatcher, live)) is not None:
                 return claimed
             if dispatcher.provider.can_list:
@@ -80,11 +80,11 @@ class LostOrders:
                         return candidates[0]
             left = (give_up_at - self._clock()).total_seconds()
             if left <= 0:
-                raise NotFoundAgain(in_doubt=in_doubt)
+                raise SubmissionLost(in_doubt=in_doubt)
             try:
                 await asyncio.wait_for(called.wait(), min(pause, left))
             except TimeoutError:
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                pause = min(pause * 2, MAX_PAUSE_SECONDS)
             called.clear()
 
     async def _is_lost(self, job: Job) -> bool:

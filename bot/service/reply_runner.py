@@ -25,10 +25,10 @@ from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-LOOK_AGAIN_SECONDS = 60.0
+REREAD_SECONDS = 60.0
 """So often a reply that is awaited is looked at although nobody said that there is news."""
 
-TOKEN_AGONY = timedelta(minutes=3)
+TOKEN_EXPIRY_MARGIN = timedelta(minutes=3)
 """So long before a command's token dies nobody relies on it any more."""
 
 
@@ -38,7 +38,7 @@ class Abandon(Protocol):
     def __call__(self, reply: Reply, *, surely_unseen: bool) -> Awaitable[None]: ...
 
 
-class Following:
+class ReplyRunner:
     """`resume` and `take_up` where this process is alone; `follow` where a queue says what is whose."""
 
     def __init__(
@@ -62,8 +62,8 @@ class Following:
         self._cancel = cancel
         self._abandon = abandon
         self._observer: Observer | None = None
-        self._letting_go = False
-        self._followed: dict[str, asyncio.Event] = {}
+        self._releasing = False
+        self._running: dict[str, asyncio.Event] = {}
         """Replies that `follow` is awaited for, each with what makes it look again."""
         self._asked_after: set[str] = set()
         """Replies of which Discord is being asked whether it showed them."""
@@ -72,69 +72,69 @@ class Following:
         """Set who knows what Discord shows. Before the first reply."""
         self._observer = observer
 
-    def follows(self, reply_id: str) -> bool:
+    def is_running(self, reply_id: str) -> bool:
         """Whether `follow` is awaited for the reply here."""
-        return reply_id in self._followed
+        return reply_id in self._running
 
-    async def resume(self) -> None:
+    async def resume_all(self) -> None:
         """Take up every reply that is not at its end, and show every final state not yet shown."""
         replies = await self._store.unfinished()
         # First of all, since lost orders are told apart by who else is lost.
         for reply in replies:
-            await self._give_up_half_sent(reply)
+            await self._mark_half_sent_uncertain(reply)
         for reply in replies:
-            self.take_up(reply)
+            self.resume(reply)
 
-    async def follow(self, reply_id: str) -> bool:
+    async def run(self, reply_id: str) -> bool:
         """See a reply through until its final state was shown; may be begun anew at any time.
 
         False when `let_go` came first: it is somebody else's to follow then.
         """
-        self._followed[reply_id] = news = asyncio.Event()
+        self._running[reply_id] = news = asyncio.Event()
         try:
-            while not self._letting_go:
+            while not self._releasing:
                 had_news = news.is_set()
                 news.clear()  # before the books are read: what comes after that makes it read them again
                 reply = await written(partial(self._store.reply, reply_id))
                 if reply is None or reply.is_over:
                     return True
-                await self._give_up_half_sent(reply)
-                self.take_up(reply)
+                await self._mark_half_sent_uncertain(reply)
+                self.resume(reply)
                 if had_news:
                     self._notify(reply_id)
                 with suppress(TimeoutError):
                     # Those that were taken up together need not be looked at together.
-                    async with asyncio.timeout(LOOK_AGAIN_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311
+                    async with asyncio.timeout(REREAD_SECONDS * random.uniform(0.7, 1.3)):  # noqa: S311
                         await news.wait()
             return False
         finally:
-            if self._followed.get(reply_id) is news:
-                del self._followed[reply_id]
+            if self._running.get(reply_id) is news:
+                del self._running[reply_id]
 
-    def look_again(self, reply_id: str | None) -> None:
+    def wake(self, reply_id: str | None) -> None:
         """Something about a followed reply may have changed; None for every one of them."""
-        for found in self._followed if reply_id is None else (reply_id,):
-            if (news := self._followed.get(found)) is not None:
+        for found in self._running if reply_id is None else (reply_id,):
+            if (news := self._running.get(found)) is not None:
                 news.set()
 
-    def let_go(self) -> None:
+    def release_all(self) -> None:
         """Whoever awaits `follow` hears now that somebody else is to go on."""
-        self._letting_go = True
-        self.look_again(None)
+        self._releasing = True
+        self.wake(None)
 
-    def take_up(self, reply: Reply) -> None:
+    def resume(self, reply: Reply) -> None:
         """Do whatever there is to do about a reply, unless it is being done here already."""
         if not reply.accepted:
             if reply.id not in self._asked_after:
                 self._asked_after.add(reply.id)
-                self._supervisor.start(f"reply {reply.id}", self._take_up_unaccepted(reply))
+                self._supervisor.start(f"reply {reply.id}", self._resume_unaccepted(reply))
             return
         for job in reply.jobs:
-            self._take_up_job(reply, job)
+            self._resume_job(reply, job)
         if reply.is_final or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
             self._notify(reply.id)
 
-    def _take_up_job(self, reply: Reply, job: Job) -> None:
+    def _resume_job(self, reply: Reply, job: Job) -> None:
         dispatcher = self._dispatchers.get(job.provider)
         if job.status.is_final:
             if dispatcher is not None and dispatcher.queue.remove(
@@ -154,23 +154,25 @@ class Following:
         if reply.cancel_reason is not None:  # a moderator wanted that, and perhaps we died before we asked anybody
             self._supervisor.start(f"cancel {job.id}", self._cancel(job))
 
-    async def _take_up_unaccepted(self, reply: Reply) -> None:
+    async def _resume_unaccepted(self, reply: Reply) -> None:
         """Somebody died between writing the jobs down and hearing that Discord showed them."""
         try:
             message_id = await self._observer.find_message(reply) if self._observer else None
             if message_id is None:
                 # A private card cannot be looked for once its token is dead, so it may be there all the same.
-                could_look = not reply.address.private or reply.address.token_expires_at - self._clock() > TOKEN_AGONY
+                could_look = (
+                    not reply.address.private or reply.address.token_expires_at - self._clock() > TOKEN_EXPIRY_MARGIN
+                )
                 await self._abandon(reply, surely_unseen=could_look)
                 return
             await written(partial(self._store.accept, reply.id, message_id=message_id))
             # It may be final: we died while giving it up, and it is visible after all.
-            self.take_up(replace(reply, accepted=True))
+            self.resume(replace(reply, accepted=True))
         finally:
             self._asked_after.discard(reply.id)
-            self.look_again(reply.id)
+            self.wake(reply.id)
 
-    async def _give_up_half_sent(self, reply: Reply) -> None:
+    async def _mark_half_sent_uncertain(self, reply: Reply) -> None:
         """An order that was being sent when its process died is looked for; it is never sent again."""
         for job in reply.jobs:
             dispatcher = self._dispatchers.get(job.provider)

@@ -25,7 +25,7 @@ MOST_PAGES = 20
 BETWEEN_PAGES_SECONDS = 1.0
 BETWEEN_READINGS_SECONDS = 6 * 3600.0
 FIRST_PAUSE_SECONDS = 60.0
-LONGEST_PAUSE_SECONDS = 3600.0
+MAX_PAUSE_SECONDS = 3600.0
 
 
 class StyleReader:
@@ -55,7 +55,7 @@ class StyleReader:
         pause_seconds = self._first_pause_seconds
         while True:
             wait_seconds = pause_seconds
-            pause_seconds = min(pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+            pause_seconds = min(pause_seconds * 2, MAX_PAUSE_SECONDS)
             # While the provider is down or refuses our key it is left alone: its lane finds out when that changes.
             if self._is_open():
                 try:
@@ -63,7 +63,7 @@ class StyleReader:
                 except ProviderDenied as error:
                     # A key may order and yet not look at styles, so the lane stays open.
                     _log.warning("the list of styles is refused: %s", error)
-                    wait_seconds = LONGEST_PAUSE_SECONDS
+                    wait_seconds = MAX_PAUSE_SECONDS
                 except ProviderError as error:
                     _log.info("the list of styles could not be read: %s", error)
                 else:

@@ -109,7 +109,7 @@ class Replies:
         finally:
             editor.at_work = False
             if editor.is_over:
-                self._service.has_shown(editor.reply_id)
+                self._service.reply_shown(editor.reply_id)
             if editor.is_over or not shown:  # after a defect the next news begins anew
                 self._editors.pop(editor.reply_id, None)
             if editor.has_news:  # news that came while we were leaving

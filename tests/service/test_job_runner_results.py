@@ -126,12 +126,12 @@ def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls:
                     case "callback":
                         await _call(core, remote.webhook_url, remote.as_document() | {"status": "completed"})
                     case "hint":
-                        core.service.hook(token, remote.id)
+                        core.service.handle_webhook(token, remote.id)
                     case _:
                         remote.word = "completed"
             remote.word = "completed"
             await core.ended(job)
-            core.service.hook(token, remote.id)
+            core.service.handle_webhook(token, remote.id)
             assert await core.money() == (PRICE, 0, 0)
 
     asyncio.run(main())

@@ -363,12 +363,12 @@ async def test_a_reply_is_handed_back_also_when_its_worker_stops_while_it_is_rea
 
     async def reply_meanwhile(reply_id: str) -> Reply | None:
         found = await core.store.reply(reply_id)
-        core.service.let_go()
+        core.service.release_all()
         return found
 
     monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
     async with asyncio.timeout(5):
-        assert not await core.service.follow(job.reply_id)
+        assert not await core.service.run_reply(job.reply_id)
 
 
 async def test_news_that_comes_while_a_reply_is_read_makes_its_worker_read_it_again(
@@ -384,12 +384,12 @@ async def test_news_that_comes_while_a_reply_is_read_makes_its_worker_read_it_ag
         if readings > 1:
             return None  # it is over
         found = await core.store.reply(reply_id)
-        core.service._following.look_again(reply_id)
+        core.service._reply_runner.wake(reply_id)
         return found
 
     monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
     async with asyncio.timeout(5):
-        assert await core.service.follow(job.reply_id)
+        assert await core.service.run_reply(job.reply_id)
 
 
 # -- pictures to be posted -------------------------------------------------------------------------------------

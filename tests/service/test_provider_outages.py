@@ -20,7 +20,7 @@ from bot.domain.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
 from bot.runtime.retry_budget import RetryBudget
 from bot.service import job_runner
-from bot.service.job_runner import SUBMIT_ATTEMPTS, Worker
+from bot.service.job_runner import SUBMIT_ATTEMPTS, JobRunner
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.providers.test_poller import in_no_time
 from tests.support.core import PIXAZO_LARGE, PRICE, Core, a_core
@@ -75,8 +75,8 @@ class Unreachable:
 @pytest.mark.f18
 def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
     async def main() -> None:
-        nothing: Any = dict.fromkeys(signature(Worker).parameters)  # sending needs none of it
-        someone = Worker(**nothing)
+        nothing: Any = dict.fromkeys(signature(JobRunner).parameters)  # sending needs none of it
+        someone = JobRunner(**nothing)
         providers = [Unreachable() for _ in range(5)]
         for provider in providers:
             dispatcher = SimpleNamespace(provider=provider, retries=RetryBudget())

@@ -128,7 +128,7 @@ async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp
         await until(lambda: core.service._live.find(job.id) is not None)
         assert job.webhook_token is not None
         await finish_at_provider(core)
-        core.service.hook(job.webhook_token, job.remote_id)
+        core.service.handle_webhook(job.webhook_token, job.remote_id)
         assert (await core.ended(job, seconds=5)).status is JobStatus.SUCCEEDED
 
 

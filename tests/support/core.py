@@ -162,7 +162,7 @@ class Core:
 
     def _hook(self, token: str, remote_id: str | None) -> None:
         # The service is made after the server: it has to know the server's address.
-        self.service.hook(token, remote_id)
+        self.service.handle_webhook(token, remote_id)
 
     def _trace(self) -> aiohttp.TraceConfig:
         trace = aiohttp.TraceConfig()

@@ -125,7 +125,7 @@ def _hurry() -> None:
     """Lost orders are given up, dead workers missed and forgotten replies found sooner. All in the same order."""
     from bot.store.postgres import reply_queue
 
-    reconciliation.LEAST_LOOK_UP_SECONDS = 2.0
+    reconciliation.MIN_RECONCILIATION_SECONDS = 2.0
     reply_queue.HEARTBEAT_TIMEOUT = timedelta(seconds=5)
     reply_queue_rows.FORGOTTEN_AFTER = timedelta(seconds=7)
 
