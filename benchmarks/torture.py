@@ -101,7 +101,7 @@ async def torture(
             here.settings |= {"HTTP_PORT": str(port), "PUBLIC_URL": f"http://127.0.0.1:{port}"}
         crowd = Crowd(here, chance, most_commands)
         recovered = [await here.start()]
-        people = [asyncio.create_task(crowd.live(number), name=f"member {number}") for number in range(MEMBERS)]
+        people = [asyncio.create_task(crowd.in_flight(number), name=f"member {number}") for number in range(MEMBERS)]
         for _ in range(kills):
             await _end_of_life(here, chance)
             here.pass_time(chance.choice(PAUSES_SECONDS))
@@ -158,7 +158,7 @@ class Crowd:
         self._ordered = 0
         self.is_over = False
 
-    async def live(self, number: int) -> None:
+    async def in_flight(self, number: int) -> None:
         """One member, in a channel of their own."""
         discord = self._here.discord
         member = discord.member(self._here.server, f"Member {number}")

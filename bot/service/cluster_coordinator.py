@@ -17,7 +17,7 @@ from bot.dispatch.fair_queue import FairQueue
 from bot.domain.errors import StoreError
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
-from bot.service.in_flight import LiveJobs
+from bot.service.in_flight import InFlightJobs
 from bot.service.reply_runner import ReplyRunner
 from bot.store.cluster_store import Neighbours
 from bot.store.tables.notifications import Matter, Notice
@@ -42,14 +42,14 @@ class Cluster:
         neighbours: Neighbours,
         *,
         dispatchers: Mapping[str, ProviderDispatcher],
-        live: LiveJobs,
+        in_flight: InFlightJobs,
         supervisor: Supervisor,
         following: ReplyRunner,
         clock: Callable[[], datetime],
     ) -> None:
         self._neighbours = neighbours
         self._dispatchers = dispatchers
-        self._live = live
+        self._in_flight = in_flight
         self._supervisor = supervisor
         self._following = following
         self._clock = clock
@@ -158,7 +158,7 @@ class Cluster:
 
     def called(self, job_id: str, remote_id: str | None) -> None:
         """There may be news of a job at its provider; only whoever follows it looks."""
-        for claim in self._live.claim_for(job_id, remote_id):
+        for claim in self._in_flight.webhook_claims_for(job_id, remote_id):
             for dispatcher in self._dispatchers.values():
                 dispatcher.watcher.hint(claim)
 

@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 from bot.domain.jobs import Job, Progress
 from bot.providers.durations import Durations
 
-MOST_CLAIMS = 4
+MAX_CLAIMS = 4
 
 
 @dataclass(slots=True)
-class Live:
+class InFlight:
     """One job in flight."""
 
     progress: Progress | None = None
@@ -26,7 +26,7 @@ class Live:
     cancel_wanted: bool = False
     uploaded_again: bool = False
     """Its input pictures were given to the provider a second time."""
-    hook: bytes | None = None
+    webhook_digest: bytes | None = None
     """Digest of the secret webhook path of this job's order."""
     claims: list[str] = field(default_factory=list[str])
     """Remote ids that calls on that path named. Anybody's word, until the provider confirms it."""
@@ -34,53 +34,55 @@ class Live:
     """Set by such calls; only there while somebody waits for them, since an event is large and jobs are many."""
 
 
-class LiveJobs:
+class InFlightJobs:
     """All jobs in flight, by job id and by webhook path."""
 
     def __init__(self) -> None:
-        self._jobs: dict[str, Live] = {}
-        self._hooks: dict[bytes, str] = {}
+        self._jobs: dict[str, InFlight] = {}
+        self._webhooks: dict[bytes, str] = {}
         self._durations: dict[str, Durations] = {}
 
-    def of(self, job_id: str) -> Live:
+    def get_or_create(self, job_id: str) -> InFlight:
         """The entry of a job, made when there is none."""
-        return self._jobs.setdefault(job_id, Live())
+        return self._jobs.setdefault(job_id, InFlight())
 
-    def find(self, job_id: str) -> Live | None:
+    def get(self, job_id: str) -> InFlight | None:
         """The entry of a job, if it is in flight."""
         return self._jobs.get(job_id)
 
-    def forget(self, job_id: str) -> None:
+    def remove(self, job_id: str) -> None:
         """The job has ended."""
-        live = self._jobs.pop(job_id, None)
-        if live is not None and live.hook is not None:
-            self._hooks.pop(live.hook, None)
+        in_flight = self._jobs.pop(job_id, None)
+        if in_flight is not None and in_flight.webhook_digest is not None:
+            self._webhooks.pop(in_flight.webhook_digest, None)
 
-    def expect_hook(self, job_id: str, token: str) -> None:
+    def register_webhook(self, job_id: str, token: str) -> None:
         """From now on a call on the path of `token`, and of no earlier one, is about this job."""
-        live, digest = self.of(job_id), _digest(token)
-        if live.hook is not None:  # sent once more after the provider had enough: each order has a path of its own
-            self._hooks.pop(live.hook, None)
-        live.hook = digest
-        self._hooks[digest] = job_id
+        in_flight, digest = self.get_or_create(job_id), _digest(token)
+        if (
+            in_flight.webhook_digest is not None
+        ):  # sent once more after the provider had enough: each order has a path of its own
+            self._webhooks.pop(in_flight.webhook_digest, None)
+        in_flight.webhook_digest = digest
+        self._webhooks[digest] = job_id
 
-    def claim(self, token: str, remote_id: str | None) -> tuple[str, ...]:
+    def webhook_claims(self, token: str, remote_id: str | None) -> tuple[str, ...]:
         """A call came in on the path of `token`: the remote ids named so far on it, none if we do not know the path."""
-        job_id = self._hooks.get(_digest(token))
-        return () if job_id is None else self.claim_for(job_id, remote_id)
+        job_id = self._webhooks.get(_digest(token))
+        return () if job_id is None else self.webhook_claims_for(job_id, remote_id)
 
-    def claim_for(self, job_id: str, remote_id: str | None) -> tuple[str, ...]:
+    def webhook_claims_for(self, job_id: str, remote_id: str | None) -> tuple[str, ...]:
         """The same, when it is known already whose path that was."""
-        live = self._jobs.get(job_id)
-        if live is None:
+        in_flight = self._jobs.get(job_id)
+        if in_flight is None:
             return ()
-        if remote_id is not None and remote_id not in live.claims and len(live.claims) < MOST_CLAIMS:
-            live.claims.append(remote_id)
-        if live.claimed is not None:
-            live.claimed.set()
-        return tuple(live.claims)
+        if remote_id is not None and remote_id not in in_flight.claims and len(in_flight.claims) < MAX_CLAIMS:
+            in_flight.claims.append(remote_id)
+        if in_flight.claimed is not None:
+            in_flight.claimed.set()
+        return tuple(in_flight.claims)
 
-    def learn_durations(self, durations: Iterable[tuple[str, float]]) -> None:
+    def observe_durations(self, durations: Iterable[tuple[str, float]]) -> None:
         """How long jobs of each model took, oldest first: (model id, seconds)."""
         for model_id, seconds in durations:
             self.durations_of(model_id).learn(seconds)

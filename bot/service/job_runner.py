@@ -46,7 +46,7 @@ from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
 from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
-from bot.service.in_flight import Live, LiveJobs
+from bot.service.in_flight import InFlight, InFlightJobs
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 from bot.service.views import Observer
 from bot.store.store import Store
@@ -86,7 +86,7 @@ class JobRunner:
         self,
         *,
         store: Store,
-        live: LiveJobs,
+        in_flight: InFlightJobs,
         pictures: Pictures,
         fetcher: Fetcher,
         priority: InteractivePriority,
@@ -98,7 +98,7 @@ class JobRunner:
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._live = live
+        self._in_flight = in_flight
         self._pictures = pictures
         self._fetcher = fetcher
         self._priority = priority
@@ -122,7 +122,7 @@ class JobRunner:
                 await self._run_with_retries(dispatcher, job_id, job)
             finally:
                 if job_id not in dispatcher.queue:
-                    self._live.forget(job_id)
+                    self._in_flight.remove(job_id)
 
     async def _run_with_retries(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
@@ -166,7 +166,7 @@ class JobRunner:
             # We died, or were stopped, with the order half sent. It is never sent again.
             current = self._show(await written(lambda: self._store.mark_uncertain(job.id)))
         if current is not None and current.webhook_token is not None:
-            self._live.expect_hook(current.id, current.webhook_token)
+            self._in_flight.register_webhook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
             current = await self._reconcile(current, dispatcher)
         if current is not None and current.status is JobStatus.RUNNING:
@@ -199,7 +199,7 @@ class JobRunner:
             dispatcher.push(begun, at_front=True)  # another process was faster
             return begun
         if token is not None:
-            self._live.expect_hook(job.id, token)
+            self._in_flight.register_webhook(job.id, token)
         order = ProviderRequest(
             path=job.path,
             body=fill_pictures(job.body, urls),
@@ -238,7 +238,7 @@ class JobRunner:
                 dispatcher.record_failure(error)
                 return self._show(await written(lambda: self._store.mark_uncertain(job.id)))
             dispatcher.record_success()
-            self._live.of(job.id).progress = remote.progress
+            self._in_flight.get_or_create(job.id).progress = remote.progress
             running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
             _log.info("submitted as %s", remote.remote_id)
             return self._show(running)
@@ -266,7 +266,7 @@ class JobRunner:
     async def _not_accepted(self, job: Job) -> Job | None:
         """submitting → queued, or cancelled where that was wanted meanwhile."""
         waiting = await written(lambda: self._store.requeue(job.id))
-        if waiting is not None and self._live.of(job.id).cancel_wanted:
+        if waiting is not None and self._in_flight.get_or_create(job.id).cancel_wanted:
             cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
             waiting = await written(cancel)
         return self._show(waiting)
@@ -292,10 +292,10 @@ class JobRunner:
 
     async def _forget_uploads(self, job: Job) -> bool:
         """Whether an input picture can be uploaded once more: the address the provider gave may have expired."""
-        live = self._live.of(job.id)
-        if live.uploaded_again:
+        in_flight = self._in_flight.get_or_create(job.id)
+        if in_flight.uploaded_again:
             return False
-        live.uploaded_again = True
+        in_flight.uploaded_again = True
         hashes = [image.sha256 for image in job.request.images]
         return await written(partial(self._store.forget_uploads, job.provider, hashes)) > 0
 
@@ -305,7 +305,7 @@ class JobRunner:
         """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
         try:
             with dispatcher.slot_released():
-                remote_id = await self._lost.find(job, dispatcher, self._live.of(job.id))
+                remote_id = await self._lost.find(job, dispatcher, self._in_flight.get_or_create(job.id))
         except SubmissionLost as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
@@ -322,8 +322,8 @@ class JobRunner:
         assert job.remote_id is not None, "a running job has a name at the provider"
         assert job.submitted_at is not None, "and was submitted"
         assert job.deadline_at is not None, "with a deadline"
-        live = self._live.of(job.id)
-        if live.cancel_wanted:
+        in_flight = self._in_flight.get_or_create(job.id)
+        if in_flight.cancel_wanted:
             await cancel_at_provider(dispatcher, job.remote_id)
         try:
             async with aclosing(
@@ -331,18 +331,18 @@ class JobRunner:
                     job.remote_id,
                     submitted_at=job.submitted_at,
                     deadline_at=job.deadline_at,
-                    usual=self._live.durations_of(job.request.model_id),
+                    usual=self._in_flight.durations_of(job.request.model_id),
                 )
             ) as updates:
                 async for update in updates:
-                    if await self._advance(job, update, live):
+                    if await self._advance(job, update, in_flight):
                         return
         except DeadlineReached:
             _log.error("no end by the deadline; the house pays if the provider charges")
             failure = Failure(reason=FailureReason.TIMED_OUT)
             await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
 
-    async def _advance(self, job: Job, update: Update, live: Live) -> bool:
+    async def _advance(self, job: Job, update: Update, in_flight: InFlight) -> bool:
         """Act on one reading; True when the job has ended."""
         match update.status:
             case JobStatus.SUCCEEDED:
@@ -358,9 +358,9 @@ class JobRunner:
                     self._metrics.job_ended(cancelled)
                 self._show(cancelled)
             case _:
-                shown = (live.progress, live.preview_url)
-                live.progress, live.preview_url = update.progress or live.progress, update.preview_url
-                if shown != (live.progress, live.preview_url):
+                shown = (in_flight.progress, in_flight.preview_url)
+                in_flight.progress, in_flight.preview_url = update.progress or in_flight.progress, update.preview_url
+                if shown != (in_flight.progress, in_flight.preview_url):
                     self._show(job)
                 return False
         return True
@@ -399,7 +399,7 @@ class JobRunner:
         if succeeded is not None:
             self._metrics.job_ended(succeeded)
             if update.took_seconds is not None:
-                self._live.learn_durations([(job.request.model_id, update.took_seconds)])
+                self._in_flight.observe_durations([(job.request.model_id, update.took_seconds)])
         self._show(succeeded)
         _log.info("completed for %d micro-dollars", charged)
 

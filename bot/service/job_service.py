@@ -56,7 +56,7 @@ from bot.runtime.metrics import Metrics
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.cluster_coordinator import Cluster
-from bot.service.in_flight import LiveJobs
+from bot.service.in_flight import InFlightJobs
 from bot.service.job_runner import JobRunner, cancel_at_provider
 from bot.service.reply_runner import ReplyRunner
 from bot.service.views import JobView, Observer, ReplyView
@@ -118,7 +118,7 @@ class JobService:
         self.styles = Styles()
         self._supervisor = supervisor
         self._clock = clock
-        self._live = LiveJobs()
+        self._in_flight = InFlightJobs()
         self._dispatchers: dict[str, ProviderDispatcher] = {}
         self._member_limiter = SlidingWindowLimiter(
             orders_per_minute=MEMBER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock
@@ -132,7 +132,7 @@ class JobService:
         self._reply_runner = ReplyRunner(
             store=store,
             dispatchers=self._dispatchers,
-            live=self._live,
+            in_flight=self._in_flight,
             supervisor=supervisor,
             clock=clock,
             notify=self._notify,
@@ -145,7 +145,7 @@ class JobService:
             self.cluster = Cluster(
                 store.neighbours,
                 dispatchers=self._dispatchers,
-                live=self._live,
+                in_flight=self._in_flight,
                 supervisor=supervisor,
                 following=self._reply_runner,
                 clock=clock,
@@ -156,7 +156,7 @@ class JobService:
         )
         self._job_runner = JobRunner(
             store=store,
-            live=self._live,
+            in_flight=self._in_flight,
             pictures=pictures,
             fetcher=result_fetcher,
             priority=self._priority,
@@ -354,15 +354,15 @@ class JobService:
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
-        live = self._live.find(job.id)
+        in_flight = self._in_flight.get(job.id)
         dispatcher = self._dispatchers.get(job.provider)
         return JobView(
             job=job,
             model_label=self.model_label(job.request.model_id),
-            progress=live.progress if live else None,
-            preview_url=live.preview_url if live else None,
+            progress=in_flight.progress if in_flight else None,
+            preview_url=in_flight.preview_url if in_flight else None,
             queue_position=self._company.line(dispatcher).position(job.id) if dispatcher else None,
-            expected_at=self._live.expected_at(job),
+            expected_at=self._in_flight.expected_at(job),
         )
 
     # -- cancelling ---------------------------------------------------------------------------------------
@@ -375,7 +375,7 @@ class JobService:
             if cancelled is not None:
                 if dispatcher is not None:
                     dispatcher.queue.remove(job.id)
-                self._live.forget(job.id)  # known from a first try, when the provider had enough
+                self._in_flight.remove(job.id)  # known from a first try, when the provider had enough
                 self.metrics.job_ended(cancelled)
                 self._notify(cancelled.reply_id)
                 return CancelOutcome.CANCELLED
@@ -388,11 +388,11 @@ class JobService:
             self._supervisor.start(f"cancel {job.id}", self._cancel_when_sent(job))
             return CancelOutcome.ASKED
         if job.remote_id is None:
-            self._live.of(job.id).cancel_wanted = True
+            self._in_flight.get_or_create(job.id).cancel_wanted = True
             # The provider may have answered just now, and the worker looked at our wish before it was there.
             job = await self.store.job(job.id) or job
         if job.status.is_final:
-            self._live.forget(job.id)
+            self._in_flight.remove(job.id)
             return CancelOutcome.TOO_LATE
         if job.remote_id is None:
             return CancelOutcome.ASKED
@@ -415,7 +415,7 @@ class JobService:
 
     def handle_webhook(self, token: str, remote_id: str | None) -> None:
         """A provider called. Unsigned, so only a hint: nothing changes before we asked the provider ourselves."""
-        claims = self._live.claim(token, remote_id)
+        claims = self._in_flight.webhook_claims(token, remote_id)
         if not claims:
             self._company.pass_on(token, remote_id)
         for claim in claims:
@@ -429,7 +429,7 @@ class JobService:
 
         In a process that is not alone that comes about by the queue, a reply at a time.
         """
-        self._live.learn_durations(await self.store.recent_durations(durations.KEPT))
+        self._in_flight.observe_durations(await self.store.recent_durations(durations.KEPT))
         if self.role is Role.ALL:
             await self._reply_runner.resume_all()
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected
 from bot.domain.jobs import Job, JobStatus
-from bot.service.in_flight import Live
+from bot.service.in_flight import InFlight
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class SubmissionReconciler:
         self._store = store
         self._clock = clock
 
-    async def find(self, job: Job, dispatcher: ProviderDispatcher, live: Live) -> str:
+    async def find(self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight) -> str:
         """The remote id of a lost order. Two ways lead there, and both end with the provider's own word:
 
         a call on the job's own secret webhook path names it, or it is the only job in the provider's list that was
@@ -61,12 +61,12 @@ class SubmissionReconciler:
             look_up_until = _required(job.submitted_at) + timedelta(seconds=RECONCILIATION_SECONDS)
             at_least_until = self._clock() + timedelta(seconds=MIN_RECONCILIATION_SECONDS)
             give_up_at = min(give_up_at, max(look_up_until, at_least_until))
-        called = live.claimed = asyncio.Event()
+        called = in_flight.claimed = asyncio.Event()
         pause, in_doubt = FIRST_PAUSE_SECONDS, True
         while True:
             if dispatcher.shares_slots and not await self._is_lost(job):
                 raise ClaimedElsewhere
-            if (claimed := await self._claimed(job, dispatcher, live)) is not None:
+            if (claimed := await self._claimed(job, dispatcher, in_flight)) is not None:
                 return claimed
             if dispatcher.provider.can_list:
                 try:
@@ -91,22 +91,22 @@ class SubmissionReconciler:
         found = await self._store.job(job.id)
         return found is not None and found.status is JobStatus.UNCERTAIN
 
-    async def _claimed(self, job: Job, dispatcher: ProviderDispatcher, live: Live) -> str | None:
+    async def _claimed(self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight) -> str | None:
         """A remote id named on the job's webhook path, once the provider confirms that it is a job of that time."""
-        for remote_id in tuple(live.claims):
+        for remote_id in tuple(in_flight.claims):
             try:
                 update = await dispatcher.provider.fetch(remote_id)
             except ProviderDenied:
                 continue  # it is our key that is refused, which says nothing about the job
             except ProviderRejected:
-                live.claims.remove(remote_id)
+                in_flight.claims.remove(remote_id)
                 continue
             except ProviderError:
                 continue
             in_time = update.created_at is None or update.created_at >= _required(job.submitted_at) - CLOCK_SKEW
             if in_time and not await self._store.known_remote_ids(dispatcher.provider.name, [remote_id]):
                 return remote_id
-            live.claims.remove(remote_id)
+            in_flight.claims.remove(remote_id)
         return None
 
     async def _candidates(self, job: Job, dispatcher: ProviderDispatcher) -> tuple[list[str], bool]:

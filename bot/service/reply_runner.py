@@ -19,7 +19,7 @@ from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.jobs import Job, JobStatus, Reply
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
-from bot.service.in_flight import LiveJobs
+from bot.service.in_flight import InFlightJobs
 from bot.service.views import Observer
 from bot.store.store import Store
 
@@ -46,7 +46,7 @@ class ReplyRunner:
         *,
         store: Store,
         dispatchers: Mapping[str, ProviderDispatcher],
-        live: LiveJobs,
+        in_flight: InFlightJobs,
         supervisor: Supervisor,
         clock: Callable[[], datetime],
         notify: Callable[[str], None],
@@ -55,7 +55,7 @@ class ReplyRunner:
     ) -> None:
         self._store = store
         self._dispatchers = dispatchers
-        self._live = live
+        self._in_flight = in_flight
         self._supervisor = supervisor
         self._clock = clock
         self._notify = notify
@@ -140,7 +140,7 @@ class ReplyRunner:
             if dispatcher is not None and dispatcher.queue.remove(
                 job.id
             ):  # ended by another process while it waited here
-                self._live.forget(job.id)
+                self._in_flight.remove(job.id)
                 self._notify(reply.id)
             return
         if dispatcher is not None and dispatcher.has(job.id):

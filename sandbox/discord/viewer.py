@@ -52,7 +52,7 @@ class Viewer:
         router = discord.app.router
         router.add_get("/", self._page)
         router.add_get("/page/{name}", self._page)
-        router.add_get("/live", self._live)
+        router.add_get("/live", self._in_flight)
         router.add_post("/act/{what}", self._act)
 
     # -- the page --
@@ -71,7 +71,7 @@ class Viewer:
 
     # -- what somebody sees --
 
-    async def _live(self, request: web.Request) -> web.StreamResponse:
+    async def _in_flight(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: everything there is at first, then what changes."""
         viewer = self._viewer(request, request.query.get("as", ""))
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}

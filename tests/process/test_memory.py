@@ -12,12 +12,12 @@ import pytest
 from bot.domain.jobs import Job, Reply
 from bot.providers.base import Update
 from bot.providers.poller import _Watched
-from bot.service.in_flight import Live
+from bot.service.in_flight import InFlight
 from bot.service.views import JobView
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import a_core
 
-KEPT_WHILE_UNDER_WAY = (Job, Reply, Live, JobView, Update, _Watched)
+KEPT_WHILE_UNDER_WAY = (Job, Reply, InFlight, JobView, Update, _Watched)
 EVERY_WEATHER = (
     Plan(),
     Plan(ending=Ending.FAILED),
@@ -50,8 +50,8 @@ async def test_jobs_that_ended_leave_nothing_behind_whatever_became_of_them(tmp_
         first, second, third = [await still_kept_after_a_day() for _ in range(3)]
         # The last thing that was done may still be in somebody's hands; two days' worth of one weather may not.
         assert max(second, third) - first < JOBS_OF_EACH
-        assert not core.service._live._jobs
-        assert not core.service._live._hooks
+        assert not core.service._in_flight._jobs
+        assert not core.service._in_flight._webhooks
         assert all(
             not dispatcher.watcher._watched and not dispatcher.queue
             for dispatcher in core.service._dispatchers.values()

@@ -42,7 +42,7 @@ async def test_nothing_is_remembered_of_a_job_that_is_cancelled_while_the_provid
     await until(lambda: job.id in core.service._dispatchers[job.provider].queue and core.submissions == 1)
     await until(lambda: not core.service._dispatchers[job.provider].slots_in_use)
     assert await core.service.cancel(job) is CancelOutcome.CANCELLED
-    assert core.service._live.find(job.id) is None
+    assert core.service._in_flight.get(job.id) is None
     assert await core.money() == (0, 0, 0)
 
 
@@ -149,7 +149,7 @@ async def test_it_is_too_late_for_a_job_that_has_ended(core: Core):
     assert await core.service.cancel(job) is CancelOutcome.TOO_LATE, "also when it was seen in line"
     just_sent = replace(job, status=JobStatus.SUBMITTING)
     assert await core.service.cancel(just_sent) is CancelOutcome.TOO_LATE, "also when it was seen on its way"
-    assert core.service._live.find(job.id) is None
+    assert core.service._in_flight.get(job.id) is None
     assert core.sandbox.seen("cancel") == []
     assert await core.money() == (PRICE, 0, 0)
 

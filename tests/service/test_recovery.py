@@ -125,7 +125,7 @@ async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp
         core.sandbox.next_order(FOREVER)
         job = await core.reached(await core.order(), JobStatus.RUNNING)
         await core.restart()
-        await until(lambda: core.service._live.find(job.id) is not None)
+        await until(lambda: core.service._in_flight.get(job.id) is not None)
         assert job.webhook_token is not None
         await finish_at_provider(core)
         core.service.handle_webhook(job.webhook_token, job.remote_id)
