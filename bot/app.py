@@ -32,7 +32,7 @@ from bot.providers.api_client import open_session
 from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime import heap
 from bot.runtime.logs import bind_job
 from bot.runtime.metrics import Metrics
@@ -148,8 +148,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         )
         for provider, poll_seconds, places in providers_of(settings, session):
             on_denied = partial(service.provider_denied, provider.name)
-            watcher = Watcher(provider, poll_seconds=poll_seconds, on_denied=on_denied)
-            service.add_provider(provider, watcher, max_concurrency=places)
+            poller = Poller(provider, poll_seconds=poll_seconds, on_denied=on_denied)
+            service.add_provider(provider, poller, max_concurrency=places)
             if isinstance(provider, KreaProvider) and role is not Role.WORKER:
                 reader = StyleReader(service.styles, provider, store, is_open=partial(service.is_open, provider.name))
                 supervisor.start_forever("styles", reader.run)

@@ -14,7 +14,7 @@ from bot.dispatch.fair_queue import FairQueue
 from bot.domain.errors import ProviderDenied, ProviderError
 from bot.domain.jobs import Job
 from bot.providers.base import Provider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.retry_budget import RetryBudget
 
@@ -55,7 +55,7 @@ class ProviderDispatcher:
     def __init__(
         self,
         provider: Provider,
-        watcher: Watcher,
+        poller: Poller,
         *,
         max_concurrency: int,
         follow: Callable[[ProviderDispatcher, str, Job | None], Coroutine[Any, Any, None]],
@@ -66,7 +66,7 @@ class ProviderDispatcher:
         taken: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
         self.provider = provider
-        self.watcher = watcher
+        self.poller = poller
         self.queue = FairQueue()
         self.retries = RetryBudget()
         self.closed: BreakerState | None = None

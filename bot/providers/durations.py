@@ -25,7 +25,7 @@ _LONGEST_GAP_SECONDS = 15.0
 _LATE_GAP_SHARE, _LATE_GAP_PAUSES = 0.1, 5.0
 
 
-class Durations:
+class DurationEstimator:
     """The last durations of one model, in seconds. `len()` of them are known."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Durations:
     def __len__(self) -> int:
         return len(self._lately)
 
-    def learn(self, seconds: float) -> None:
+    def observe(self, seconds: float) -> None:
         """One more; the oldest is forgotten once there are more than `KEPT`."""
         self._lately.append(seconds)
         bisect.insort(self._ordered, seconds)
@@ -54,7 +54,7 @@ class Durations:
         above = min(below + 1, len(self._ordered) - 1)
         return self._ordered[below] + (self._ordered[above] - self._ordered[below]) * (place - below)
 
-    def next_look_seconds(self, age_seconds: float, *, pause_seconds: float) -> float | None:
+    def next_poll_seconds(self, age_seconds: float, *, pause_seconds: float) -> float | None:
         """The age at which a job should be looked at next, at least a pause from now; None while too little is known.
 
         Those of the past that took longer than this age tell when. As time goes on more and more of them would be done

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from bot.domain.errors import BotError, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
 from bot.providers.base import Provider, Update
-from bot.providers.durations import Durations
+from bot.providers.durations import DurationEstimator
 
 _log = logging.getLogger(__name__)
 
@@ -32,9 +32,9 @@ _SLOWEST = 5.0
 # A job just accepted may be unknown to the part of the provider that we ask, so a few 404s mean nothing yet.
 _UNKNOWN_TOLERATED = 4
 # At the deadline one answer is final. A look that got none is repeated, but not for ever.
-_LAST_LOOKS = 3
+_FINAL_POLLS = 3
 # A job that was done at the first look was so for a while, but hardly from its beginning.
-_FIRST_LOOK_SHARE = 0.7
+_FIRST_POLL_SHARE = 0.7
 # A provider that says 'completed just now' may only have noticed because we asked.
 _JUST_NOW_SECONDS = 0.1
 # Who begins to watch a job this old was away, and a job that is found done at once may have been so for long.
@@ -52,18 +52,18 @@ class _Watched:
     remote_id: str
     submitted_at: datetime
     deadline_at: datetime
-    usual: Durations
+    usual: DurationEstimator
     due_at: float
-    began_seconds: float
+    started_seconds: float
     """The age at which we began to watch it."""
-    looked_at_seconds: float = 0.0
+    polled_at_seconds: float = 0.0
     """The age at which it was last looked at and not done."""
-    hint_allowed_at: float = 0.0
-    hinted: bool = False
+    poll_soon_allowed_at: float = 0.0
+    poll_soon_requested: bool = False
     in_flight: bool = False
     faults: int = 0
     unknown: int = 0
-    last_looks: int = 0
+    final_polls: int = 0
     seen: tuple[JobStatus, Progress | None, str | None] | None = None
     news: Update | None = None
     ending: Exception | None = None
@@ -71,7 +71,7 @@ class _Watched:
     waiter: asyncio.Future[None] | None = None
 
 
-class Watcher:
+class Poller:
     """Looks at running jobs of one provider, never faster than allowed, and yields what changed."""
 
     def __init__(
@@ -104,7 +104,7 @@ class Watcher:
     # -- for whoever owns a job -----------------------------------------------------------------------
 
     async def watch(
-        self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime, usual: Durations | None = None
+        self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime, usual: DurationEstimator | None = None
     ) -> AsyncGenerator[Update, None]:
         """Yield an update at each change of status, progress or preview; finish after a final one.
 
@@ -118,15 +118,15 @@ class Watcher:
             remote_id=remote_id,
             submitted_at=submitted_at,
             deadline_at=deadline_at,
-            usual=usual or Durations(),
+            usual=usual or DurationEstimator(),
             due_at=loop.time(),
-            began_seconds=self._age_seconds(submitted_at),
+            started_seconds=self._age_seconds(submitted_at),
         )
         former = self._watched.pop(remote_id, None)
         if former is not None:
             self._end(former, RuntimeError(f"{remote_id} is now watched by somebody else"))
         self._watched[remote_id] = watched
-        self._plan(watched, self._next_look_at(watched, loop.time(), 0.0))
+        self._plan(watched, self._next_poll_at(watched, loop.time(), 0.0))
         try:
             while True:
                 if watched.news is None and not watched.ended:
@@ -142,14 +142,14 @@ class Watcher:
         finally:
             self._forget(watched)
 
-    def hint(self, remote_id: str) -> None:
+    def poll_soon(self, remote_id: str) -> None:
         """Somebody says there is news: look now. A flood of hints costs one extra look per poll interval."""
         watched = self._watched.get(remote_id)
-        if watched is None or watched.hinted:
+        if watched is None or watched.poll_soon_requested:
             return
-        watched.hinted = True
+        watched.poll_soon_requested = True
         if not watched.in_flight:
-            self._plan(watched, max(asyncio.get_running_loop().time(), watched.hint_allowed_at))
+            self._plan(watched, max(asyncio.get_running_loop().time(), watched.poll_soon_allowed_at))
 
     # -- the one task ---------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class Watcher:
             while True:
                 await slots.acquire()
                 watched = await self._next_due()
-                look = looks.create_task(self._look(watched), name=f"look at {self._provider.name} {watched.remote_id}")
+                look = looks.create_task(self._poll(watched), name=f"look at {self._provider.name} {watched.remote_id}")
                 look.add_done_callback(lambda _: slots.release())
 
     async def _next_due(self) -> _Watched:
@@ -178,14 +178,14 @@ class Watcher:
                 async with asyncio.timeout_at(start_at):
                     await self._wake.wait()
 
-    async def _look(self, watched: _Watched) -> None:
+    async def _poll(self, watched: _Watched) -> None:
         """One reading of one job, and the time of the next."""
         started_at = asyncio.get_running_loop().time()
         last_look = self._clock() >= watched.deadline_at
-        age_seconds, hinted = self._age_seconds(watched.submitted_at), watched.hinted
+        age_seconds, hinted = self._age_seconds(watched.submitted_at), watched.poll_soon_requested
         if hinted:
-            watched.hinted = False
-            watched.hint_allowed_at = started_at + self._poll_seconds
+            watched.poll_soon_requested = False
+            watched.poll_soon_allowed_at = started_at + self._poll_seconds
         answered = False
         pause = 0.0
         try:
@@ -208,16 +208,16 @@ class Watcher:
             watched.faults = watched.unknown = 0
             if update.status is JobStatus.SUCCEEDED:
                 update = replace(update, took_seconds=_took_seconds(watched, update, age_seconds, hinted=hinted))
-            watched.looked_at_seconds = age_seconds
-            self._tell(watched, update)
+            watched.polled_at_seconds = age_seconds
+            self._publish(watched, update)
         finally:
             # Also when we are being stopped in the middle: whoever starts us again finds the job in the heap.
             watched.in_flight = False
             if not watched.ended:
-                self._plan(watched, self._next_look_at(watched, started_at, pause))
+                self._plan(watched, self._next_poll_at(watched, started_at, pause))
         if last_look and not watched.ended:
-            watched.last_looks += 1
-            if answered or watched.last_looks >= _LAST_LOOKS:
+            watched.final_polls += 1
+            if answered or watched.final_polls >= _FINAL_POLLS:
                 self._end(watched, DeadlineReached(f"{self._provider.name} job {watched.remote_id}"))
 
     # -- when -----------------------------------------------------------------------------------------
@@ -227,7 +227,7 @@ class Watcher:
 
     def _interval(self, watched: _Watched) -> float:
         age_seconds = self._age_seconds(watched.submitted_at)
-        likely_at = watched.usual.next_look_seconds(age_seconds, pause_seconds=self._poll_seconds)
+        likely_at = watched.usual.next_poll_seconds(age_seconds, pause_seconds=self._poll_seconds)
         if likely_at is not None:
             return likely_at - age_seconds + self._poll_seconds * _JITTER * self._random() / 2
         slower = min(_SLOWEST, 1 + max(0.0, age_seconds - _FULL_PACE_SECONDS) / _SLOWING_SECONDS)
@@ -237,16 +237,16 @@ class Watcher:
         # Upwards only: the setting is a promise never to ask faster.
         return seconds * (1 + _JITTER * self._random())
 
-    def _next_look_at(self, watched: _Watched, started_at: float, pause: float) -> float:
+    def _next_poll_at(self, watched: _Watched, started_at: float, pause: float) -> float:
         now = asyncio.get_running_loop().time()
         interval = self._interval(watched)
         due_at = started_at + max(interval, pause)
         left = (watched.deadline_at - self._clock()).total_seconds()
         if left > 0:
             due_at = min(due_at, max(now + left, started_at + self._poll_seconds))
-        if watched.hinted:
+        if watched.poll_soon_requested:
             # The hint came while we were asking: the answer may be older than the news.
-            due_at = min(due_at, max(now, watched.hint_allowed_at))
+            due_at = min(due_at, max(now, watched.poll_soon_allowed_at))
         return max(now, due_at)
 
     def _after_fault(self, watched: _Watched, error: ProviderUnavailable | None) -> float:
@@ -262,7 +262,7 @@ class Watcher:
         watched.unknown += 1
         if watched.unknown > _UNKNOWN_TOLERATED:
             _log.warning("%s does not know job %s any more: %s", self._provider.name, watched.remote_id, error.detail)
-            self._tell(
+            self._publish(
                 watched,
                 Update(
                     remote_id=watched.remote_id,
@@ -285,7 +285,7 @@ class Watcher:
 
     # -- what -----------------------------------------------------------------------------------------
 
-    def _tell(self, watched: _Watched, update: Update) -> None:
+    def _publish(self, watched: _Watched, update: Update) -> None:
         state = (update.status, update.progress, update.preview_url)
         if state != watched.seen:
             watched.seen = state
@@ -293,14 +293,14 @@ class Watcher:
         if update.status.is_final:
             self._end(watched, None)
         else:
-            self._rouse(watched)
+            self._wake_waiter(watched)
 
     def _end(self, watched: _Watched, ending: Exception | None) -> None:
         watched.ending = ending
         self._forget(watched)
-        self._rouse(watched)
+        self._wake_waiter(watched)
 
-    def _rouse(self, watched: _Watched) -> None:
+    def _wake_waiter(self, watched: _Watched) -> None:
         if watched.waiter is not None and not watched.waiter.done() and (watched.news is not None or watched.ended):
             watched.waiter.set_result(None)
 
@@ -319,11 +319,11 @@ def _took_seconds(watched: _Watched, update: Update, age_seconds: float, *, hint
     the time that is possible. None when it ended while nobody was there.
     """
     told = update.took_seconds
-    was_away = not watched.looked_at_seconds and watched.began_seconds > _AWAY_SECONDS
+    was_away = not watched.polled_at_seconds and watched.started_seconds > _AWAY_SECONDS
     if hinted and not was_away:
         return age_seconds
     if told is not None and 0 < told < age_seconds - _JUST_NOW_SECONDS:
         return told
     if was_away:
         return None
-    return (max(watched.looked_at_seconds, age_seconds * _FIRST_LOOK_SHARE) + age_seconds) / 2
+    return (max(watched.polled_at_seconds, age_seconds * _FIRST_POLL_SHARE) + age_seconds) / 2

@@ -160,7 +160,7 @@ class Cluster:
         """There may be news of a job at its provider; only whoever follows it looks."""
         for claim in self._in_flight.webhook_claims_for(job_id, remote_id):
             for dispatcher in self._dispatchers.values():
-                dispatcher.watcher.hint(claim)
+                dispatcher.poller.poll_soon(claim)
 
     async def say_look(self, job_id: str, remote_id: str) -> None:
         """Have whoever follows the job look at the provider now."""

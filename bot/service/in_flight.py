@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from bot.domain.jobs import Job, Progress
-from bot.providers.durations import Durations
+from bot.providers.durations import DurationEstimator
 
 MAX_CLAIMS = 4
 
@@ -40,7 +40,7 @@ class InFlightJobs:
     def __init__(self) -> None:
         self._jobs: dict[str, InFlight] = {}
         self._webhooks: dict[bytes, str] = {}
-        self._durations: dict[str, Durations] = {}
+        self._durations: dict[str, DurationEstimator] = {}
 
     def get_or_create(self, job_id: str) -> InFlight:
         """The entry of a job, made when there is none."""
@@ -85,11 +85,11 @@ class InFlightJobs:
     def observe_durations(self, durations: Iterable[tuple[str, float]]) -> None:
         """How long jobs of each model took, oldest first: (model id, seconds)."""
         for model_id, seconds in durations:
-            self.durations_of(model_id).learn(seconds)
+            self.durations_of(model_id).observe(seconds)
 
-    def durations_of(self, model_id: str) -> Durations:
+    def durations_of(self, model_id: str) -> DurationEstimator:
         """How long jobs of a model took lately; goes on learning."""
-        return self._durations.setdefault(model_id, Durations())
+        return self._durations.setdefault(model_id, DurationEstimator())
 
     def expected_at(self, job: Job) -> datetime | None:
         """When a submitted job will probably be done; None where nothing is known yet."""

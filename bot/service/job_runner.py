@@ -327,7 +327,7 @@ class JobRunner:
             await cancel_at_provider(dispatcher, job.remote_id)
         try:
             async with aclosing(
-                dispatcher.watcher.watch(
+                dispatcher.poller.watch(
                     job.remote_id,
                     submitted_at=job.submitted_at,
                     deadline_at=job.deadline_at,
@@ -459,7 +459,7 @@ async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> 
     except ProviderError as error:
         _log.info("cancelling failed: %s", error)
         agreed = False
-    dispatcher.watcher.hint(remote_id)
+    dispatcher.poller.poll_soon(remote_id)
     return agreed
 
 

@@ -50,7 +50,7 @@ from bot.media.downloader import Fetcher
 from bot.media.image_pool import FittedPicture, ImageWorkshop
 from bot.providers import durations
 from bot.providers.base import Provider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
 from bot.runtime.retry import written
@@ -170,11 +170,11 @@ class JobService:
 
     # -- set up -------------------------------------------------------------------------------------------
 
-    def add_provider(self, provider: Provider, watcher: Watcher, *, max_concurrency: int) -> None:
+    def add_provider(self, provider: Provider, poller: Poller, *, max_concurrency: int) -> None:
         """Open a lane to a provider and keep it served."""
         dispatcher = ProviderDispatcher(
             provider,
-            watcher,
+            poller,
             max_concurrency=max_concurrency,
             follow=self._job_runner.run,
             start=self._supervisor.start,
@@ -188,7 +188,7 @@ class JobService:
             return  # nothing is sent from here
         self._supervisor.start_forever(f"{provider.name} line", dispatcher.run)
         self._supervisor.start_forever(f"{provider.name} probe", dispatcher.run_probes)
-        self._supervisor.start_forever(f"{provider.name} watcher", watcher.run)
+        self._supervisor.start_forever(f"{provider.name} watcher", poller.run)
 
     def observe(self, observer: Observer) -> None:
         """Set who shows replies. Before the first job."""
@@ -420,7 +420,7 @@ class JobService:
             self._company.pass_on(token, remote_id)
         for claim in claims:
             for dispatcher in self._dispatchers.values():
-                dispatcher.watcher.hint(claim)
+                dispatcher.poller.poll_soon(claim)
 
     # -- starting and stopping ----------------------------------------------------------------------------
 

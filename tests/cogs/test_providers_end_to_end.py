@@ -11,7 +11,7 @@ import pytest
 
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.service.style_reader import StyleReader
 from cogs.text import words
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
@@ -33,7 +33,7 @@ async def sandbox(stage: Stage) -> AsyncGenerator[SandboxProvider]:
             PixazoProvider(session, base_url=sandbox.pixazo_base, api_key=sandbox.pixazo_key),
         )
         for provider in providers:
-            stage.core.service.add_provider(provider, Watcher(provider, poll_seconds=0.02), max_concurrency=4)
+            stage.core.service.add_provider(provider, Poller(provider, poll_seconds=0.02), max_concurrency=4)
         yield sandbox
         await stage.quiet()
         assert sandbox.violations == []

@@ -21,7 +21,7 @@ from bot.dispatch.dispatcher import (
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderUnavailable
 from bot.domain.jobs import Job
 from bot.domain.quota import Member
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.supervisor import Supervisor
 from tests.providers.test_poller import ScriptedProvider, in_no_time
@@ -61,7 +61,7 @@ class Scene:
         self.priority = InteractivePriority()
         self.dispatcher = ProviderDispatcher(
             provider,
-            Watcher(provider, poll_seconds=2.0),
+            Poller(provider, poll_seconds=2.0),
             max_concurrency=places,
             follow=self._follow,
             start=supervisor.start,

@@ -53,6 +53,5 @@ async def test_jobs_that_ended_leave_nothing_behind_whatever_became_of_them(tmp_
         assert not core.service._in_flight._jobs
         assert not core.service._in_flight._webhooks
         assert all(
-            not dispatcher.watcher._watched and not dispatcher.queue
-            for dispatcher in core.service._dispatchers.values()
+            not dispatcher.poller._watched and not dispatcher.queue for dispatcher in core.service._dispatchers.values()
         )

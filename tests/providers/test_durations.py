@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 
 from bot.domain.jobs import JobStatus
 from bot.providers.base import Update
-from bot.providers.durations import KEPT, Durations
-from bot.providers.poller import Watcher
+from bot.providers.durations import KEPT, DurationEstimator
+from bot.providers.poller import Poller
 from tests.providers.test_poller import DONE, ScriptedProvider, at_work, in_no_time, now, running
 
 JOBS = 240
 """Half of them teach, the others are measured."""
 
 
-def known(*seconds: float) -> Durations:
-    durations = Durations()
+def known(*seconds: float) -> DurationEstimator:
+    durations = DurationEstimator()
     for each in seconds:
-        durations.learn(each)
+        durations.observe(each)
     return durations
 
 
@@ -42,7 +42,7 @@ def test_only_the_last_ones_count() -> None:
 
 
 def test_nothing_is_guessed_from_next_to_nothing() -> None:
-    assert known(1, 2, 3, 4).next_look_seconds(0, pause_seconds=2) is None
+    assert known(1, 2, 3, 4).next_poll_seconds(0, pause_seconds=2) is None
     with pytest.raises(ValueError):
         known().quantile(0.5)
 
@@ -55,16 +55,16 @@ def test_nothing_is_guessed_from_next_to_nothing() -> None:
 def test_the_next_look_keeps_the_pause_and_never_stays_away_for_long(
     lately: list[float], age_seconds: float, pause_seconds: float
 ) -> None:
-    at = known(*lately).next_look_seconds(age_seconds, pause_seconds=pause_seconds)
+    at = known(*lately).next_poll_seconds(age_seconds, pause_seconds=pause_seconds)
     assert at is not None
     assert age_seconds + pause_seconds <= at <= age_seconds + max(15, 5 * pause_seconds) + 1e-6
 
 
-def looks_until(durations: Durations, end_seconds: float, *, pause_seconds: float) -> list[float]:
+def looks_until(durations: DurationEstimator, end_seconds: float, *, pause_seconds: float) -> list[float]:
     looks: list[float] = []
     age_seconds = 0.0
     while age_seconds < end_seconds:
-        at = durations.next_look_seconds(age_seconds, pause_seconds=pause_seconds)
+        at = durations.next_poll_seconds(age_seconds, pause_seconds=pause_seconds)
         assert at is not None
         looks.append(age_seconds := at)
     return looks
@@ -125,19 +125,19 @@ class Fleet(ScriptedProvider):
 async def lived(seconds_of: Callable[[int], float], *, poll_seconds: float, tells: bool) -> tuple[float, float]:
     """Median seconds between done and noticed, and looks per job, once the watcher has learned."""
     fleet = Fleet(seconds_of, tells=tells)
-    usual = Durations()
-    async with at_work(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random) as watcher:
+    usual = DurationEstimator()
+    async with at_work(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random) as poller:
         for number in range(JOBS):
-            await _one(watcher, fleet, str(number), usual)
+            await _one(poller, fleet, str(number), usual)
     return median(fleet.lags[JOBS // 2 :]), mean(fleet.looks[JOBS // 2 :])
 
 
-async def _one(watcher: Watcher, fleet: Fleet, remote_id: str, usual: Durations) -> None:
+async def _one(poller: Poller, fleet: Fleet, remote_id: str, usual: DurationEstimator) -> None:
     fleet.begun_at[remote_id] = asyncio.get_running_loop().time()
-    watching = watcher.watch(remote_id, submitted_at=now(), deadline_at=now() + timedelta(hours=2), usual=usual)
+    watching = poller.watch(remote_id, submitted_at=now(), deadline_at=now() + timedelta(hours=2), usual=usual)
     async for update in watching:
         if update.took_seconds is not None:
-            usual.learn(update.took_seconds)
+            usual.observe(update.took_seconds)
 
 
 def spread(middle_seconds: float, share: float) -> Callable[[int], float]:
@@ -187,9 +187,9 @@ def test_what_a_webhook_announces_took_until_the_call() -> None:
     async def main() -> None:
         fleet = Fleet(lambda _: 7.0, tells=False)
         fleet.begun_at["0"] = 0.0
-        async with at_work(fleet, poll_seconds=60) as watcher:
-            asyncio.get_running_loop().call_later(7.25, watcher.hint, "0")
-            watching = watcher.watch("0", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
+        async with at_work(fleet, poll_seconds=60) as poller:
+            asyncio.get_running_loop().call_later(7.25, poller.poll_soon, "0")
+            watching = poller.watch("0", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
             updates = [update async for update in watching]
         assert updates[-1].took_seconds == pytest.approx(7.25)
 

@@ -30,7 +30,7 @@ from bot.providers.api_client import Clocks, open_session
 from bot.providers.base import Provider, ProviderRequest, Update
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from sandbox.plans import LOST_ANSWER, Ending, ErrorForm, How, Plan, Shape, Trouble
 from sandbox.provider import SandboxProvider
 
@@ -676,12 +676,12 @@ async def test_an_id_is_escaped_into_its_path(
 async def test_ten_faults_in_a_row_and_then_the_picture(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     remote = await krea.submit(an_order())
     sandbox.next_answers("read", *[Trouble(status=503), Trouble(how=How.RESET)] * 5)
-    watcher = Watcher(krea, poll_seconds=0.001)
-    run = asyncio.create_task(watcher.run())
+    poller = Poller(krea, poll_seconds=0.001)
+    run = asyncio.create_task(poller.run())
     started = datetime.now(UTC)
     updates = [
         update
-        async for update in watcher.watch(
+        async for update in poller.watch(
             remote.remote_id, submitted_at=started, deadline_at=started + timedelta(minutes=1)
         )
     ]

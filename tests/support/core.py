@@ -37,7 +37,7 @@ from bot.media.image_pool import ImageWorkshop
 from bot.providers.api_client import Clocks
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_server import HttpServer
 from bot.service import job_runner, reconciliation
@@ -142,13 +142,13 @@ class Core:
         )
         self.service.observe(self.observer)
         for provider in self._providers(session):
-            watcher = Watcher(
+            poller = Poller(
                 provider,
                 poll_seconds=self.poll_seconds,
                 clock=self.clock,
                 on_denied=partial(self.service.provider_denied, provider.name),
             )
-            self.service.add_provider(provider, watcher, max_concurrency=self.max_concurrency)
+            self.service.add_provider(provider, poller, max_concurrency=self.max_concurrency)
         if resume:
             await self.service.resume()
 

@@ -15,7 +15,7 @@ from bot.charts.renderer import ChartMaker
 from bot.media.blob_store import PictureStore
 from bot.media.downloader import Fetcher
 from bot.media.image_pool import ImageWorkshop
-from bot.providers.poller import Watcher
+from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
@@ -64,7 +64,7 @@ class Core:
             job_log=lambda job_id: nullcontext(),
         )
         for provider in (self.krea, self.pixazo):
-            self.service.add_provider(provider, Watcher(provider, poll_seconds=0.01), max_concurrency=self._places)
+            self.service.add_provider(provider, Poller(provider, poll_seconds=0.01), max_concurrency=self._places)
         self.bot = Bot(
             settings=self.settings,
             store=self.store,
