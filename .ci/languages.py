@@ -167,7 +167,7 @@ def fill(tag: str, path: Path) -> int:
         if wrong:
             refused += 1
             print(f"{key[1]!r}: {string!r}")
-            print(*(f"    {complaint}" for complaint in wrong), sep="\n")
+            print(*(f"    {error_body}" for error_body in wrong), sep="\n")
             continue
         message = catalogue.get(said[key].text, key[0])
         assert message is not None

@@ -98,10 +98,10 @@ def _drawn(job: RemoteJob, unfinished: bool) -> bytes:
     return preview(sketch) if unfinished else encode(draw(sketch), job.image_format)
 
 
-def _check(data: bytes, complaint: str) -> tuple[int, int]:
+def _check(data: bytes, error_body: str) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as opened:
             opened.load()
             return opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnusablePicture(complaint) from error
+        raise UnusablePicture(error_body) from error

@@ -64,13 +64,13 @@ class ChartMaker:
         try:
             if self._closed:  # meanwhile
                 raise _NotDrawn("the bot is stopping")
-            picture, complaint = await process.communicate(chart.to_json())
+            picture, error_body = await process.communicate(chart.to_json())
         finally:
             _kill(process)
             await asyncio.shield(process.wait())
             self._process = None
         if process.returncode != 0 or not picture.startswith(_PNG):
-            last_words = complaint.decode(errors="replace").strip().rpartition("\n")[2]
+            last_words = error_body.decode(errors="replace").strip().rpartition("\n")[2]
             raise _NotDrawn(f"exit code {process.returncode}: {last_words[:500]}")
         return picture
 

@@ -23,7 +23,7 @@ from yarl import URL
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason
-from bot.providers.parsing import read_complaint
+from bot.providers.parsing import read_error_body
 from bot.runtime.retry_budget import RetryBudget
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
@@ -36,7 +36,7 @@ _Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Clocks:
+class Timeouts:
     """How long each phase of a request may take. `connect` must be the shortest: a total time-out then means 'sent'."""
 
     connect_seconds: float
@@ -51,13 +51,13 @@ class Clocks:
 
 
 # An order may take the provider a while to accept, and giving up early turns it into an uncertain one.
-ORDER_CLOCKS = Clocks(connect_seconds=10, silence_seconds=60, total_seconds=90)
-QUESTION_CLOCKS = Clocks(connect_seconds=5, silence_seconds=15, total_seconds=30)
-UPLOAD_CLOCKS = Clocks(connect_seconds=10, silence_seconds=120, total_seconds=300)
+SUBMIT_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=60, total_seconds=90)
+READ_TIMEOUTS = Timeouts(connect_seconds=5, silence_seconds=15, total_seconds=30)
+UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_seconds=300)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
+class ApiResponse:
     """What came back. `whole` is False when the body was cut short, too big or undecodable; the status holds anyway."""
 
     status: int
@@ -94,7 +94,7 @@ def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceCo
     )
 
 
-class Api:
+class ApiClient:
     """Requests to one origin. The key goes on each request to that origin and nowhere else."""
 
     def __init__(
@@ -106,9 +106,9 @@ class Api:
         key_header: str,
         key_prefix: str = "",
         api_key: str,
-        order_clocks: Clocks = ORDER_CLOCKS,
-        question_clocks: Clocks = QUESTION_CLOCKS,
-        upload_clocks: Clocks = UPLOAD_CLOCKS,
+        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
+        read_timeouts: Timeouts = READ_TIMEOUTS,
+        upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
         pause_seconds: float = 0.5,
     ) -> None:
         self.clock_ahead = timedelta()
@@ -120,9 +120,9 @@ class Api:
         self._origin = URL(self._base).origin()
         self._api_key = api_key
         self._key_headers = {key_header: f"{key_prefix}{api_key}"}
-        self._order_clocks = order_clocks
-        self._question_clocks = question_clocks
-        self._upload_clocks = upload_clocks
+        self._submit_timeouts = submit_timeouts
+        self._read_timeouts = read_timeouts
+        self._upload_timeouts = upload_timeouts
         self._pause_seconds = pause_seconds
 
     def __repr__(self) -> str:
@@ -130,7 +130,7 @@ class Api:
 
     # -- the two kinds of call ------------------------------------------------------------------------
 
-    async def order(self, path: str, document: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:
+    async def submit(self, path: str, document: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:
         """POST one order, once. Returns the JSON of a 2xx answer; every other ending is a `ProviderError`."""
         try:
             data = json.dumps(document, allow_nan=False).encode()
@@ -140,7 +140,7 @@ class Api:
             "POST",
             path,
             ordering=True,
-            clocks=self._order_clocks,
+            clocks=self._submit_timeouts,
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache", **(headers or {})},
             data=data,
         )
@@ -151,14 +151,14 @@ class Api:
             raise OutcomeUncertain(f"{self._name}: {answer.status} without a readable body", status=answer.status)
         return found
 
-    async def ask(
+    async def get(
         self, method: str, path: str, *, params: Mapping[str, str] | None = None, attempts: int = 1, empty: bool = False
     ) -> Any:
         """A call that buys nothing. Returns the JSON of a 2xx answer; with `empty`, whatever the body was (or None)."""
 
         async def once() -> Any:
             answer = await self._exchange(
-                method, path, ordering=False, clocks=self._question_clocks, headers={}, params=params
+                method, path, ordering=False, clocks=self._read_timeouts, headers={}, params=params
             )
             return self._found(answer, empty=empty)
 
@@ -174,7 +174,7 @@ class Api:
             # As a file, so that it leaves in pieces: large bytes at once would hold up everybody else.
             form.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
             answer = await self._exchange(
-                "POST", path, ordering=False, clocks=self._upload_clocks, headers={}, data=form
+                "POST", path, ordering=False, clocks=self._upload_timeouts, headers={}, data=form
             )
             return self._found(answer, empty=False)
 
@@ -182,7 +182,7 @@ class Api:
 
     # -- mechanics ------------------------------------------------------------------------------------
 
-    def _found(self, answer: Answer, *, empty: bool) -> Any:
+    def _found(self, answer: ApiResponse, *, empty: bool) -> Any:
         if not answer.accepted:
             raise self._refusal(answer, ordering=False)
         found = answer.document()
@@ -215,11 +215,11 @@ class Api:
         path: str,
         *,
         ordering: bool,
-        clocks: Clocks,
+        clocks: Timeouts,
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         data: bytes | aiohttp.FormData | None = None,
-    ) -> Answer:
+    ) -> ApiResponse:
         url = self._url(path)
         if params:
             url = url.update_query(params)
@@ -238,9 +238,9 @@ class Api:
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
-                self._compare_clocks(response.headers.get("Date"))
+                self._compare_clock_to_date_header(response.headers.get("Date"))
                 body, whole = await _read_capped(response)
-                return Answer(status=response.status, headers=response.headers, body=body, whole=whole)
+                return ApiResponse(status=response.status, headers=response.headers, body=body, whole=whole)
         except _BEFORE_SENDING as error:
             cause: Exception | None = error
             problem: ProviderError = ProviderUnavailable(f"{self._name}: not reached ({type(error).__name__})")
@@ -251,7 +251,7 @@ class Api:
         # Raised out here and not in the handlers, where Python would attach the caught exception all the same.
         raise problem from cause
 
-    def _compare_clocks(self, date: str | None) -> None:
+    def _compare_clock_to_date_header(self, date: str | None) -> None:
         """Learn how far the other side's clock is ahead of ours. It speaks in whole seconds."""
         try:
             ahead = _moment(date or "") - datetime.now(UTC)
@@ -266,33 +266,33 @@ class Api:
             return OutcomeUncertain(f"{self._name}: {detail}", status=status)
         return ProviderUnavailable(f"{self._name}: {detail}", status=status, retry_after_seconds=retry_after_seconds)
 
-    def _refusal(self, answer: Answer, *, ordering: bool) -> ProviderError:
+    def _refusal(self, answer: ApiResponse, *, ordering: bool) -> ProviderError:
         """The error an answer other than 2xx stands for. Here, and only here, a status decides about money."""
         status = answer.status
-        complaint = read_complaint(answer.document(), secret=self._api_key)
-        detail = f"{self._name}: {status} {complaint.summary}".rstrip()
+        error_body = read_error_body(answer.document(), secret=self._api_key)
+        detail = f"{self._name}: {status} {error_body.summary}".rstrip()
         retry_after_seconds = _retry_after(answer.headers.get("Retry-After"))
         match status:
-            case 400 | 403 | 422 if complaint.is_moderation:
+            case 400 | 403 | 422 if error_body.is_moderation:
                 return ProviderRejected(detail, status=status, reason=FailureReason.MODERATED)
-            case 403 if complaint.is_about_an_input:
+            case 403 if error_body.is_about_an_input:
                 # One member's private style must not stop the provider for everybody.
-                return ProviderRejected(detail, status=status, hint=complaint.hint)
+                return ProviderRejected(detail, status=status, hint=error_body.hint)
             case 401 | 402 | 403:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
             case 410:
                 return ProviderRejected(
-                    detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=complaint.replacement
+                    detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=error_body.replacement
                 )
             case 429:
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
             case 408:
                 return self._no_answer(f"{status}", ordering=ordering, status=status)
             case _ if 400 <= status < 500:
-                return ProviderRejected(detail, status=status, reason=FailureReason.REJECTED, hint=complaint.hint)
+                return ProviderRejected(detail, status=status, reason=FailureReason.REJECTED, hint=error_body.hint)
             case _:
                 return self._no_answer(
-                    f"{status} {complaint.summary}".rstrip(),
+                    f"{status} {error_body.summary}".rstrip(),
                     ordering=ordering,
                     status=status,
                     retry_after_seconds=retry_after_seconds,

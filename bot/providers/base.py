@@ -46,7 +46,7 @@ class Update:
 
     remote_id: str
     status: JobStatus
-    provider_word: str
+    provider_status: str
     progress: Progress | None = None
     result_urls: tuple[str, ...] = ()
     preview_url: str | None = None

@@ -11,13 +11,13 @@ import aiohttp
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
-from bot.providers.api_client import ORDER_CLOCKS, QUESTION_CLOCKS, UPLOAD_CLOCKS, Api, Clocks
+from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (
     as_list,
     as_object,
-    read_complaint,
     read_cost_usd_micros,
+    read_error_body,
     read_id,
     read_picture_urls,
     read_preview_url,
@@ -25,7 +25,7 @@ from bot.providers.parsing import (
     read_time,
     read_took_seconds,
 )
-from bot.providers.status_map import Word, Words
+from bot.providers.status_map import StatusMap, StatusMeaning
 
 _ASSET_MAX_BYTES = 75_000_000
 _ASSET_URL_MAX_CHARACTERS = 1024
@@ -34,7 +34,7 @@ _PAGES_MAX = 20
 _STYLES_PAGE_SIZE = 100
 _PATIENT_ATTEMPTS = 3
 
-_WORDS: Mapping[str, Word] = {
+_WORDS: Mapping[str, StatusMeaning] = {
     "backlogged": (JobStatus.RUNNING, Progress.WAITING),
     "queued": (JobStatus.RUNNING, Progress.WAITING),
     "scheduled": (JobStatus.RUNNING, Progress.WAITING),
@@ -63,35 +63,35 @@ class KreaProvider:
         *,
         base_url: str,
         api_key: str,
-        order_clocks: Clocks = ORDER_CLOCKS,
-        question_clocks: Clocks = QUESTION_CLOCKS,
-        upload_clocks: Clocks = UPLOAD_CLOCKS,
+        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
+        read_timeouts: Timeouts = READ_TIMEOUTS,
+        upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
         pause_seconds: float = 0.5,
     ) -> None:
-        self._api = Api(
+        self._api = ApiClient(
             session,
             name=self.name,
             base_url=base_url,
             key_header="Authorization",
             key_prefix="Bearer ",
             api_key=api_key,
-            order_clocks=order_clocks,
-            question_clocks=question_clocks,
-            upload_clocks=upload_clocks,
+            submit_timeouts=submit_timeouts,
+            read_timeouts=read_timeouts,
+            upload_timeouts=upload_timeouts,
             pause_seconds=pause_seconds,
         )
-        self._words = Words(self.name, _WORDS)
+        self._words = StatusMap(self.name, _WORDS)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
-        job = as_object(await self._api.order(request.path, request.body, headers=headers))
+        job = as_object(await self._api.submit(request.path, request.body, headers=headers))
         remote = self._remote_job(job)
         if remote is None:
             raise OutcomeUncertain("krea: accepted without a usable job_id")
         return remote
 
     async def fetch(self, remote_id: str) -> Update:
-        job = as_object(await self._api.ask("GET", f"/jobs/{quote(remote_id, safe='')}"))
+        job = as_object(await self._api.get("GET", f"/jobs/{quote(remote_id, safe='')}"))
         word = job.get("status")
         if not isinstance(word, str):
             raise ProviderUnavailable("krea: a job without a status")
@@ -99,7 +99,7 @@ class KreaProvider:
 
     async def cancel(self, remote_id: str) -> bool:
         try:
-            await self._api.ask("DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_PATIENT_ATTEMPTS, empty=True)
+            await self._api.get("DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_PATIENT_ATTEMPTS, empty=True)
         except ProviderDenied:
             raise
         except ProviderRejected:
@@ -131,7 +131,7 @@ class KreaProvider:
         found: dict[str, RemoteJob] = {}
         params = {"limit": str(_PAGE_SIZE)}
         for _ in range(_PAGES_MAX):
-            page = as_object(await self._api.ask("GET", "/jobs", params=params, attempts=_PATIENT_ATTEMPTS))
+            page = as_object(await self._api.get("GET", "/jobs", params=params, attempts=_PATIENT_ATTEMPTS))
             jobs = [remote for item in as_list(page.get("items")) if (remote := self._remote_job(as_object(item)))]
             for job in jobs:
                 if job.created_at is None or job.created_at >= since:
@@ -147,13 +147,13 @@ class KreaProvider:
         return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
 
     async def probe(self) -> None:
-        await self._api.ask("GET", "/jobs", params={"limit": "1"}, attempts=_PATIENT_ATTEMPTS)
+        await self._api.get("GET", "/jobs", params={"limit": "1"}, attempts=_PATIENT_ATTEMPTS)
 
     async def styles(self, cursor: str | None) -> StylePage:
         params = {"filter": "public", "limit": str(_STYLES_PAGE_SIZE)}
         if cursor is not None:
             params["cursor"] = cursor
-        page = as_object(await self._api.ask("GET", "/styles", params=params))
+        page = as_object(await self._api.get("GET", "/styles", params=params))
         following = page.get("next_cursor")
         return StylePage(
             styles=tuple(style for item in as_list(page.get("items")) if (style := read_style(item))),
@@ -179,12 +179,12 @@ class KreaProvider:
         result = as_object(job.get("result"))
         failure = None
         if status is JobStatus.FAILED:
-            complaint = read_complaint({"error": job.get("error") or result.get("error")})
-            failure = complaint.as_failure()
+            error_body = read_error_body({"error": job.get("error") or result.get("error")})
+            failure = error_body.as_failure()
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_word=word,
+            provider_status=word,
             progress=progress,
             result_urls=read_picture_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,

@@ -47,7 +47,7 @@ _NOT_FOR_MEMBERS = re.compile(
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Complaint:
+class ApiErrorBody:
     """What a provider says is wrong: a code where there is one, a sentence where there is one."""
 
     code: str = ""
@@ -82,17 +82,17 @@ class Complaint:
         return Failure(reason=FailureReason.PROVIDER_FAILED, hint=self.hint)
 
 
-def read_complaint(document: Any, *, secret: str = "") -> Complaint:
+def read_error_body(document: Any, *, secret: str = "") -> ApiErrorBody:
     """The complaint in an error body or in a job: `error` (text or object), `message`, `detail` (text or list)."""
     if isinstance(document, str):
-        return Complaint(text=_clean(document, secret))
+        return ApiErrorBody(text=_clean(document, secret))
     body = as_object(document)
     error = body.get("error")
     inner = as_object(error)
     code = inner.get("code") or (error if isinstance(error, str) else "")
     text = inner.get("message") or body.get("message") or _detail(body.get("detail")) or code
     replacement = body.get("replacement") or inner.get("replacement")
-    return Complaint(code=_clean(code, secret), text=_clean(text, secret), replacement=_clean(replacement, secret))
+    return ApiErrorBody(code=_clean(code, secret), text=_clean(text, secret), replacement=_clean(replacement, secret))
 
 
 def _detail(value: Any) -> str:

@@ -11,24 +11,24 @@ import aiohttp
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import Failure, JobStatus, Progress
-from bot.providers.api_client import ORDER_CLOCKS, QUESTION_CLOCKS, Api, Clocks
+from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, Update
 from bot.providers.parsing import (
     as_object,
-    read_complaint,
     read_cost_usd_micros,
+    read_error_body,
     read_id,
     read_picture_urls,
     read_time,
     read_took_seconds,
 )
-from bot.providers.status_map import Word, Words
+from bot.providers.status_map import StatusMap, StatusMeaning
 
 _PATIENT_ATTEMPTS = 3
 _NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"
 
 _FAILED = "failed"
-_WORDS: Mapping[str, Word] = {
+_WORDS: Mapping[str, StatusMeaning] = {
     "queued": (JobStatus.RUNNING, Progress.WAITING),
     "processing": (JobStatus.RUNNING, Progress.PROCESSING),
     "completed": (JobStatus.SUCCEEDED, None),
@@ -55,25 +55,25 @@ class PixazoProvider:
         *,
         base_url: str,
         api_key: str,
-        order_clocks: Clocks = ORDER_CLOCKS,
-        question_clocks: Clocks = QUESTION_CLOCKS,
+        submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
+        read_timeouts: Timeouts = READ_TIMEOUTS,
         pause_seconds: float = 0.5,
     ) -> None:
-        self._api = Api(
+        self._api = ApiClient(
             session,
             name=self.name,
             base_url=base_url,
             key_header="Ocp-Apim-Subscription-Key",
             api_key=api_key,
-            order_clocks=order_clocks,
-            question_clocks=question_clocks,
+            submit_timeouts=submit_timeouts,
+            read_timeouts=read_timeouts,
             pause_seconds=pause_seconds,
         )
-        self._words = Words(self.name, _WORDS)
+        self._words = StatusMap(self.name, _WORDS)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
-        accepted = as_object(await self._api.order(request.path, request.body, headers=headers))
+        accepted = as_object(await self._api.submit(request.path, request.body, headers=headers))
         # `polling_url` is not read: following it would take the key wherever it points.
         remote_id = read_id(accepted.get("request_id"))
         if remote_id is None:
@@ -82,7 +82,7 @@ class PixazoProvider:
         return RemoteJob(remote_id=remote_id, created_at=read_time(accepted.get("created_at")), progress=progress)
 
     async def fetch(self, remote_id: str) -> Update:
-        job = as_object(await self._api.ask("GET", _status_path(remote_id)))
+        job = as_object(await self._api.get("GET", _status_path(remote_id)))
         word = job.get("status")
         if not isinstance(word, str):
             raise ProviderUnavailable("pixazo: a request without a status")
@@ -99,7 +99,7 @@ class PixazoProvider:
 
     async def probe(self) -> None:
         try:
-            await self._api.ask("GET", _status_path(_NO_SUCH_REQUEST), attempts=_PATIENT_ATTEMPTS, empty=True)
+            await self._api.get("GET", _status_path(_NO_SUCH_REQUEST), attempts=_PATIENT_ATTEMPTS, empty=True)
         except ProviderDenied:
             raise
         except ProviderRejected:
@@ -111,11 +111,11 @@ class PixazoProvider:
         output = as_object(job.get("output"))
         failure: Failure | None = None
         if status is JobStatus.FAILED:
-            failure = read_complaint({"error": job.get("error"), "message": job.get("message")}).as_failure()
+            failure = read_error_body({"error": job.get("error"), "message": job.get("message")}).as_failure()
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_word=word,
+            provider_status=word,
             progress=progress,
             result_urls=read_picture_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
             failure=failure,

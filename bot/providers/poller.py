@@ -267,7 +267,7 @@ class Poller:
                 Update(
                     remote_id=watched.remote_id,
                     status=JobStatus.FAILED,
-                    provider_word=f"unknown job ({error.status})",
+                    provider_status=f"unknown job ({error.status})",
                     failure=Failure(reason=FailureReason.PROVIDER_FAILED),
                     may_be_charged=True,
                 ),

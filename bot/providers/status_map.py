@@ -10,21 +10,21 @@ from bot.domain.jobs import JobStatus, Progress
 
 _log = logging.getLogger(__name__)
 
-Word = tuple[JobStatus, Progress | None]
+StatusMeaning = tuple[JobStatus, Progress | None]
 
 # A provider that sends a new word each time must not fill our memory or our log.
 _REMEMBERED_MAX = 100
 
 
-class Words:
+class StatusMap:
     """The status vocabulary of one provider."""
 
-    def __init__(self, provider: str, known: Mapping[str, Word]) -> None:
+    def __init__(self, provider: str, known: Mapping[str, StatusMeaning]) -> None:
         self._provider = provider
         self._known = known
         self._logged: set[str] = set()
 
-    def read(self, word: Any) -> Word:
+    def read(self, word: Any) -> StatusMeaning:
         """The meaning of `word`, whatever its case."""
         text = word.strip().lower() if isinstance(word, str) else str(word)
         meaning = self._known.get(text)

@@ -348,7 +348,7 @@ class JobRunner:
             case JobStatus.SUCCEEDED:
                 await self._collect(job, update)
             case JobStatus.FAILED:
-                _log.warning("the provider failed it (%s): %s", update.provider_word, update.failure)
+                _log.warning("the provider failed it (%s): %s", update.provider_status, update.failure)
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
                 await self.fail(job, failure, expected=_RUNNING, at_house_cost=update.may_be_charged)
             case JobStatus.CANCELLED:

@@ -144,7 +144,7 @@ def an_entry(text: str, **more: Any) -> Entry:
 )
 def test_a_translation_that_loses_something_is_refused(entry: Entry, said: list[str], wrong: str) -> None:
     found = complaints(entry, said, {"channel": "kanal", "model": "modell"})
-    assert any(complaint.startswith(wrong) for complaint in found), found
+    assert any(error_body.startswith(wrong) for error_body in found), found
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,7 @@ class Fleet(ScriptedProvider):
         return Update(
             remote_id=remote_id,
             status=JobStatus.SUCCEEDED,
-            provider_word="completed",
+            provider_status="completed",
             result_urls=DONE.result_urls,
             took_seconds=took if self.tells else age,
         )

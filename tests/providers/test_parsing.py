@@ -15,8 +15,8 @@ from bot.domain.jobs import FailureReason, JobStatus
 from bot.providers.api_client import open_session
 from bot.providers.krea import KreaProvider
 from bot.providers.parsing import (
-    read_complaint,
     read_cost_usd_micros,
+    read_error_body,
     read_id,
     read_picture_urls,
     read_preview_url,
@@ -43,13 +43,13 @@ ANY_JSON = st.recursive(
 
 @given(ANY_JSON)
 def test_any_complaint_becomes_one_clean_short_line(document: Any) -> None:
-    complaint = read_complaint(document, secret=SECRET)
-    for line in (complaint.hint, complaint.summary, complaint.as_failure().hint):
+    error_body = read_error_body(document, secret=SECRET)
+    for line in (error_body.hint, error_body.summary, error_body.as_failure().hint):
         assert SECRET not in line
         assert line.isprintable()
         assert "http" not in line or "://" not in line
-    assert len(complaint.hint) <= 200
-    assert complaint.as_failure().reason in (FailureReason.MODERATED, FailureReason.PROVIDER_FAILED)
+    assert len(error_body.hint) <= 200
+    assert error_body.as_failure().reason in (FailureReason.MODERATED, FailureReason.PROVIDER_FAILED)
 
 
 @given(ANY_JSON)

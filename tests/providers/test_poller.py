@@ -53,10 +53,10 @@ def now() -> datetime:
 
 
 def running(progress: Progress = Progress.PROCESSING, preview: str | None = None) -> Update:
-    return Update(remote_id="r", status=JobStatus.RUNNING, provider_word="w", progress=progress, preview_url=preview)
+    return Update(remote_id="r", status=JobStatus.RUNNING, provider_status="w", progress=progress, preview_url=preview)
 
 
-DONE = Update(remote_id="r", status=JobStatus.SUCCEEDED, provider_word="completed", result_urls=("https://x/1.png",))
+DONE = Update(remote_id="r", status=JobStatus.SUCCEEDED, provider_status="completed", result_urls=("https://x/1.png",))
 Answer = Update | ProviderError
 
 

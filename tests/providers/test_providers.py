@@ -26,7 +26,7 @@ from bot.domain.errors import (
     ProviderUnavailable,
 )
 from bot.domain.jobs import FailureReason, JobStatus, Progress
-from bot.providers.api_client import Clocks, open_session
+from bot.providers.api_client import Timeouts, open_session
 from bot.providers.base import Provider, ProviderRequest, Update
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
@@ -37,7 +37,7 @@ from sandbox.provider import SandboxProvider
 CANARY = "canary-7f3a:do-not-tell"
 FLUX = "/generate/image/bfl/flux-1-dev"
 PIXAZO_PATH = "/krea-2-large-text-to-image/v1/krea-2-large-text-to-image-request"
-QUICK = Clocks(connect_seconds=0.2, silence_seconds=0.3, total_seconds=2)
+QUICK = Timeouts(connect_seconds=0.2, silence_seconds=0.3, total_seconds=2)
 
 
 @pytest.fixture
@@ -60,14 +60,14 @@ def krea(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> KreaProvid
 @pytest.fixture
 def pixazo(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> PixazoProvider:
     return PixazoProvider(
-        session, base_url=sandbox.pixazo_base, api_key=CANARY, order_clocks=QUICK, question_clocks=QUICK,
+        session, base_url=sandbox.pixazo_base, api_key=CANARY, submit_timeouts=QUICK, read_timeouts=QUICK,
         pause_seconds=0.01,
     )  # fmt: skip
 
 
 def a_krea(session: aiohttp.ClientSession, base: str, key: str = CANARY) -> KreaProvider:
     return KreaProvider(
-        session, base_url=base, api_key=key, order_clocks=QUICK, question_clocks=QUICK, upload_clocks=QUICK,
+        session, base_url=base, api_key=key, submit_timeouts=QUICK, read_timeouts=QUICK, upload_timeouts=QUICK,
         pause_seconds=0.01,
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ async def life_of(provider: Provider, remote_id: str) -> list[Update]:
     updates: list[Update] = []
     for _ in range(50):
         update = await provider.fetch(remote_id)
-        if not updates or update.provider_word != updates[-1].provider_word:
+        if not updates or update.provider_status != updates[-1].provider_status:
             updates.append(update)
         if update.status.is_final:
             return updates
@@ -150,7 +150,7 @@ async def test_a_krea_job_goes_through_all_documented_words(krea: KreaProvider, 
     assert remote.created_at is not None
     assert abs(remote.created_at - datetime.now(UTC)) < timedelta(minutes=1)
     updates = await life_of(krea, remote.remote_id)
-    assert [(update.provider_word, update.status, update.progress) for update in updates] == [
+    assert [(update.provider_status, update.status, update.progress) for update in updates] == [
         ("queued", JobStatus.RUNNING, Progress.WAITING),
         ("scheduled", JobStatus.RUNNING, Progress.WAITING),
         ("processing", JobStatus.RUNNING, Progress.PROCESSING),
@@ -170,7 +170,7 @@ async def test_a_pixazo_job_goes_through_all_documented_words(pixazo: PixazoProv
     remote = await pixazo.submit(a_pixazo_order(aspect_ratio="16:9", creativity="low"))
     assert remote.remote_id.startswith("krea-2-large-text-to-image_")
     updates = await life_of(pixazo, remote.remote_id)
-    assert [(update.provider_word, update.status) for update in updates] == [
+    assert [(update.provider_status, update.status) for update in updates] == [
         ("QUEUED", JobStatus.RUNNING),
         ("PROCESSING", JobStatus.RUNNING),
         ("COMPLETED", JobStatus.SUCCEEDED),
@@ -187,7 +187,7 @@ async def test_over_the_concurrency_limit_krea_answers_backlogged(session: aioht
         await asyncio.sleep(0)
         second = await krea.submit(an_order())
         update = await krea.fetch(second.remote_id)
-        assert (update.provider_word, update.progress) == ("backlogged", Progress.WAITING)
+        assert (update.provider_status, update.progress) == ("backlogged", Progress.WAITING)
 
 
 @pytest.mark.parametrize("shape", [Shape.LIST, Shape.STRING, Shape.TYPED, Shape.NAMED])
@@ -221,7 +221,7 @@ async def test_a_word_never_seen_reads_as_running_and_is_logged_once(
         for _ in range(2):
             remote = await krea.submit(an_order())
             updates = await life_of(krea, remote.remote_id)
-            odd = next(update for update in updates if update.provider_word == "daydreaming")
+            odd = next(update for update in updates if update.provider_status == "daydreaming")
             assert odd.status is JobStatus.RUNNING
             assert odd.progress is None
             assert updates[-1].status is JobStatus.SUCCEEDED

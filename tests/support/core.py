@@ -34,7 +34,7 @@ from bot.domain.quota import Balance, Limits, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import PictureStore
 from bot.media.downloader import Fetcher
 from bot.media.image_pool import ImageWorkshop
-from bot.providers.api_client import Clocks
+from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.providers.poller import Poller
@@ -60,7 +60,7 @@ PRICES = {FLUX: 7_000, NANO_BANANA_2: 80_000, PIXAZO_LARGE: 60_000}
 PRICE = PRICES[FLUX]
 """Of what is ordered when a test does not say otherwise, in micro-dollars."""
 
-_QUICK = Clocks(connect_seconds=2, silence_seconds=1.5, total_seconds=5)
+_QUICK = Timeouts(connect_seconds=2, silence_seconds=1.5, total_seconds=5)
 _interaction_ids = count(1)
 
 

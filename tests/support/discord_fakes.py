@@ -70,7 +70,7 @@ class FakeProvider:
 
     def _say(self, number: int, **news: object) -> None:
         remote_id = self.remote_id(number)
-        blank = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_word="test")
+        blank = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_status="test")
         self._jobs[remote_id] = replace(blank, **news)
 
     # -- the Provider protocol --------------------------------------------------------------------------
@@ -82,7 +82,7 @@ class FakeProvider:
         if trouble is not None:
             raise trouble
         remote_id = f"{self.name}-{len(self._jobs)}"
-        self._jobs[remote_id] = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_word="accepted")
+        self._jobs[remote_id] = Update(remote_id=remote_id, status=JobStatus.RUNNING, provider_status="accepted")
         if not self.waits:
             self.finishes()
         return RemoteJob(remote_id=remote_id, created_at=datetime.now(UTC), progress=Progress.WAITING)
@@ -97,7 +97,7 @@ class FakeProvider:
         self.cancelled.append(remote_id)
         if self.agrees_to_cancel:
             self._jobs[remote_id] = Update(
-                remote_id=remote_id, status=JobStatus.CANCELLED, provider_word="cancelled by us"
+                remote_id=remote_id, status=JobStatus.CANCELLED, provider_status="cancelled by us"
             )
         return self.agrees_to_cancel
 
