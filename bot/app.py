@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3600.0
-FORGOTTEN_SECONDS = 5.0
+ORPHAN_SCAN_SECONDS = 5.0
 """So often a worker looks for replies that nobody follows."""
 
 SETTLE_SECONDS = 5.0
@@ -159,8 +159,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         if role is Role.WORKER:
             bot.queue = queue = await stack.enter_async_context(_queue(settings, service))
         if service.cluster is not None:
-            store.neighbours.listen(
-                service.cluster.hear,
+            store.cluster.listen(
+                service.cluster.handle_notification,
                 on_back=service.cluster.catch_up,
                 channels={} if queue is None else {QUEUE_CHANNEL: queue.heard},
             )
@@ -169,7 +169,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             supervisor.start_forever("places in line", service.queue_positions.run)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
         if role is Role.WORKER:
-            supervisor.start_forever("forgotten replies", lambda: _call_for_forgotten(store))
+            supervisor.start_forever("forgotten replies", lambda: _enqueue_orphaned(store))
         yield bot
 
 
@@ -218,20 +218,20 @@ async def _sweep(store: Store, pictures: Pictures) -> None:
     while True:
         forgotten = await store.forget_old(now=datetime.now(UTC))
         if store.is_shared:
-            await store.neighbours.forget_queue_log()
+            await store.cluster.trim_queue_log()
         dropped = await pictures.sweep(await store.sha256_in_use())
         if forgotten or dropped:
             _log.info("forgot %d old prompts, dropped %d pictures that are no longer needed", forgotten, dropped)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
-async def _call_for_forgotten(store: Store) -> None:
+async def _enqueue_orphaned(store: Store) -> None:
     """Whatever became of the process that should have seen to it: no reply stays where it is."""
     while True:
-        found = await store.neighbours.call_for_forgotten(now=datetime.now(UTC))
+        found = await store.cluster.enqueue_orphaned(now=datetime.now(UTC))
         if found:
             _log.info("found %d replies that nobody followed", found)
-        await asyncio.sleep(FORGOTTEN_SECONDS)
+        await asyncio.sleep(ORPHAN_SCAN_SECONDS)
 
 
 async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> None:

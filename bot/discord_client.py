@@ -226,7 +226,7 @@ class ShardedBot(Bot, commands.AutoShardedBot):
             options |= {"shard_ids": list(shards.ids), "shard_count": shards.count}
         super().__init__(store=store, **options)
         self._shards_served = shards
-        self._neighbours = store.neighbours
+        self._cluster = store.cluster
         self._starts_at_a_time = 1
 
     async def setup_hook(self) -> None:
@@ -248,7 +248,7 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         """Wait for this shard's turn among all processes."""
         bucket = (shard_id or 0) % self._starts_at_a_time
         now = datetime.now(UTC)
-        take = partial(self._neighbours.take_turn, f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
+        take = partial(self._cluster.acquire_turn, f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
         await asyncio.sleep((await written(take) - now).total_seconds())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 
-from bot.dispatch.coordinator import Company
+from bot.dispatch.coordinator import Coordinator
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.store.store import Store
 
@@ -21,12 +21,12 @@ class QueuePositions:
         self,
         *,
         dispatchers: Mapping[str, ProviderDispatcher],
-        company: Company,
+        coordinator: Coordinator,
         store: Store,
         notify: Callable[[str], None],
     ) -> None:
         self._dispatchers = dispatchers
-        self._company = company
+        self._company = coordinator
         self._store = store
         self._notify = notify
         self._shown: dict[str, int] = {}
@@ -42,15 +42,15 @@ class QueuePositions:
             await asyncio.sleep(LOOK_SECONDS)
             for dispatcher in self._dispatchers.values():
                 if len(dispatcher.queue) > 0:
-                    await self._company.renew_line(dispatcher)
+                    await self._company.refresh_queue(dispatcher)
                     await self._show_moves(dispatcher)
-            waiting = [self._company.line(dispatcher) for dispatcher in self._dispatchers.values()]
+            waiting = [self._company.queue_of(dispatcher) for dispatcher in self._dispatchers.values()]
             self._shown = {
                 job_id: place for job_id, place in self._shown.items() if any(job_id in line for line in waiting)
             }
 
     async def _show_moves(self, dispatcher: ProviderDispatcher) -> None:
-        line = self._company.line(dispatcher)
+        line = self._company.queue_of(dispatcher)
         for job_id in line.upcoming(POSITIONS_SHOWN):
             place = line.position(job_id)
             if place is None or self._shown.get(job_id) == place or job_id not in dispatcher.queue:

@@ -19,8 +19,8 @@ from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlightJobs
 from bot.service.reply_runner import ReplyRunner
-from bot.store.cluster_store import Neighbours
-from bot.store.tables.notifications import Matter, Notice
+from bot.store.cluster_store import ClusterStore
+from bot.store.tables.notifications import Notification, Topic
 
 _log = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ QUEUE_AGE_SECONDS = 1.0
 READING_SHARE = 0.05
 """The most of its time that a process reads lines: a long one is read less often."""
 
-MOST_CALLS = 64
+MAX_PENDING_WEBHOOKS = 64
 """So many calls of providers are looked up at a time. What comes on top of that is found by polling."""
 
 
-class Cluster:
+class ClusterCoordinator:
     """One for each service in a process that is not alone."""
 
     def __init__(
         self,
-        neighbours: Neighbours,
+        cluster: ClusterStore,
         *,
         dispatchers: Mapping[str, ProviderDispatcher],
         in_flight: InFlightJobs,
@@ -47,7 +47,7 @@ class Cluster:
         following: ReplyRunner,
         clock: Callable[[], datetime],
     ) -> None:
-        self._neighbours = neighbours
+        self._cluster = cluster
         self._dispatchers = dispatchers
         self._in_flight = in_flight
         self._supervisor = supervisor
@@ -59,52 +59,52 @@ class Cluster:
 
     # -- hearing ------------------------------------------------------------------------------------------
 
-    def hear(self, notice: Notice) -> None:
+    def handle_notification(self, notice: Notification) -> None:
         """Somebody told something, perhaps this process itself."""
-        match notice.matter:
-            case Matter.REPLY:
+        match notice.topic:
+            case Topic.REPLY:
                 self._following.wake(notice.subject)
-            case Matter.PLACE:
+            case Topic.SLOT:
                 if (dispatcher := self._dispatchers.get(notice.subject)) is not None:
                     dispatcher.wake()
-            case Matter.CLOSINGS:
-                self._supervisor.start("closed providers", self.learn_closings())
-            case Matter.CALLED:
-                self.called(notice.subject, notice.detail)
-            case Matter.POLICY:
+            case Topic.BREAKERS:
+                self._supervisor.start("closed providers", self.read_open_breakers())
+            case Topic.WEBHOOK:
+                self.handle_webhook(notice.subject, notice.detail)
+            case Topic.POLICY:
                 pass  # the store has heard it too
 
     def catch_up(self) -> None:
         """Notices may have been missed: look at everything they could have been about."""
-        self._supervisor.start("closed providers", self.learn_closings())
+        self._supervisor.start("closed providers", self.read_open_breakers())
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
         self._following.wake(None)
 
     # -- places and lines ---------------------------------------------------------------------------------
 
-    async def taken(self, provider: str) -> int:
+    async def slots_in_use(self, provider: str) -> int:
         """The places taken at a provider by all processes."""
-        return await written(partial(self._neighbours.at_provider, provider))
+        return await written(partial(self._cluster.slots_in_use, provider))
 
-    def line(self, dispatcher: ProviderDispatcher) -> FairQueue:
+    def queue_of(self, dispatcher: ProviderDispatcher) -> FairQueue:
         """Everybody who waits for a provider, as of the last time somebody looked."""
         return self._lines.get(dispatcher.provider.name) or FairQueue()
 
-    async def place_for(self, dispatcher: ProviderDispatcher, user_id: int) -> int | None:
+    async def position_for(self, dispatcher: ProviderDispatcher, user_id: int) -> int | None:
         """The place a new job of this member would get; None when it would start at once, or when nobody can say."""
         try:
-            await self.renew_line(dispatcher)
-            line = self.line(dispatcher)
+            await self.refresh_queue(dispatcher)
+            line = self.queue_of(dispatcher)
             if dispatcher.closed is None and len(line) == 0:
-                taken = await self._neighbours.at_provider(dispatcher.provider.name)
+                taken = await self._cluster.slots_in_use(dispatcher.provider.name)
                 return None if taken < dispatcher.slots else 1
         except StoreError as error:
             _log.info("the place in line is not known: %s", error)
             return None
         return line.position_of_next(user_id)
 
-    async def renew_line(self, dispatcher: ProviderDispatcher) -> None:
+    async def refresh_queue(self, dispatcher: ProviderDispatcher) -> None:
         """Read it anew unless that was done just now."""
         loop = asyncio.get_running_loop()
         begun_at, provider = loop.time(), dispatcher.provider.name
@@ -112,7 +112,7 @@ class Cluster:
             return
         self._fresh_until[provider] = begun_at + QUEUE_AGE_SECONDS  # whoever comes meanwhile takes the old one
         line = FairQueue()
-        for job_id, user_id in await self._neighbours.waiting(provider):
+        for job_id, user_id in await self._cluster.queued_jobs(provider):
             line.push(job_id, user_id)
         self._lines[provider] = line
         took_seconds = loop.time() - begun_at
@@ -120,18 +120,18 @@ class Cluster:
 
     # -- weather ------------------------------------------------------------------------------------------
 
-    async def close(self, provider: str, reason: BreakerState) -> bool:
+    async def open_breaker(self, provider: str, reason: BreakerState) -> bool:
         """Nobody sends new jobs there any more. True for the first process that says so."""
-        return await written(partial(self._neighbours.close_provider, provider, reason.value, now=self._clock()))
+        return await written(partial(self._cluster.open_breaker, provider, reason.value, now=self._clock()))
 
-    def opened(self, provider: str) -> None:
+    def close_breaker(self, provider: str) -> None:
         """It answers again."""
-        open_provider = partial(self._neighbours.open_provider, provider)
+        open_provider = partial(self._cluster.close_breaker, provider)
         self._supervisor.start(f"{provider} is open", written(open_provider))
 
-    async def learn_closings(self) -> None:
+    async def read_open_breakers(self) -> None:
         """Close and open our lanes as the books say."""
-        closings = {closing.provider: closing for closing in await written(self._neighbours.closings)}
+        closings = {closing.provider: closing for closing in await written(self._cluster.open_breakers)}
         for name, dispatcher in self._dispatchers.items():
             closing = closings.get(name)
             if closing is None:
@@ -142,39 +142,39 @@ class Cluster:
 
     # -- calls of providers -------------------------------------------------------------------------------
 
-    def pass_on(self, token: str, remote_id: str | None) -> None:
+    def forward_webhook(self, token: str, remote_id: str | None) -> None:
         """A provider called on a path that is nobody's here."""
-        if self._calls < MOST_CALLS:
+        if self._calls < MAX_PENDING_WEBHOOKS:
             self._calls += 1
-            self._supervisor.start("a provider's call", self._pass_on(token, remote_id))
+            self._supervisor.start("a provider's call", self._forward_webhook(token, remote_id))
 
-    async def _pass_on(self, token: str, remote_id: str | None) -> None:
+    async def _forward_webhook(self, token: str, remote_id: str | None) -> None:
         try:
-            await self._neighbours.tell_of_call(token, remote_id)
+            await self._cluster.forward_webhook(token, remote_id)
         except StoreError as error:
             _log.info("a provider's call was not passed on: %s", error)
         finally:
             self._calls -= 1
 
-    def called(self, job_id: str, remote_id: str | None) -> None:
+    def handle_webhook(self, job_id: str, remote_id: str | None) -> None:
         """There may be news of a job at its provider; only whoever follows it looks."""
         for claim in self._in_flight.webhook_claims_for(job_id, remote_id):
             for dispatcher in self._dispatchers.values():
                 dispatcher.poller.poll_soon(claim)
 
-    async def say_look(self, job_id: str, remote_id: str) -> None:
+    async def notify_poll(self, job_id: str, remote_id: str) -> None:
         """Have whoever follows the job look at the provider now."""
         try:
-            await self._neighbours.say_look(job_id, remote_id)
+            await self._cluster.notify_poll(job_id, remote_id)
         except StoreError as error:
             _log.info("whoever follows job %s will look later: %s", job_id, error)
 
     # -- replies ------------------------------------------------------------------------------------------
 
-    def calls_for(self, reply_id: str) -> bool:
+    def delegates(self, reply_id: str) -> bool:
         """Unless it is followed here: whoever follows it looks at it anew; where nobody does, somebody will."""
         if self._following.is_running(reply_id):
             return False
-        call = partial(self._neighbours.call_for, reply_id)
+        call = partial(self._cluster.enqueue, reply_id)
         self._supervisor.start(f"call for {reply_id}", written(call))
         return True

@@ -26,7 +26,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
 from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
-from bot.dispatch.coordinator import Alone, Company
+from bot.dispatch.coordinator import Coordinator, LocalCoordinator
 from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
 from bot.dispatch.queue_positions import QueuePositions
 from bot.dispatch.rate_limit import SlidingWindowLimiter
@@ -55,7 +55,7 @@ from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
-from bot.service.cluster_coordinator import Cluster
+from bot.service.cluster_coordinator import ClusterCoordinator
 from bot.service.in_flight import InFlightJobs
 from bot.service.job_runner import JobRunner, cancel_at_provider
 from bot.service.reply_runner import ReplyRunner
@@ -140,19 +140,19 @@ class JobService:
             abandon=self.abandon,
         )
         self.role = role
-        self.cluster: Cluster | None = None
+        self.cluster: ClusterCoordinator | None = None
         if role is not Role.ALL:
-            self.cluster = Cluster(
-                store.neighbours,
+            self.cluster = ClusterCoordinator(
+                store.cluster,
                 dispatchers=self._dispatchers,
                 in_flight=self._in_flight,
                 supervisor=supervisor,
                 following=self._reply_runner,
                 clock=clock,
             )
-        self._company: Company = self.cluster or Alone()
+        self._coordinator: Coordinator = self.cluster or LocalCoordinator()
         self.queue_positions = QueuePositions(
-            dispatchers=self._dispatchers, company=self._company, store=store, notify=self._notify
+            dispatchers=self._dispatchers, coordinator=self._coordinator, store=store, notify=self._notify
         )
         self._job_runner = JobRunner(
             store=store,
@@ -180,8 +180,8 @@ class JobService:
             start=self._supervisor.start,
             on_closed=self._breaker_opened,
             priority=self._priority,
-            on_opened=self._company.opened,
-            taken=None if self.cluster is None else self.cluster.taken,
+            on_opened=self._coordinator.close_breaker,
+            taken=None if self.cluster is None else self.cluster.slots_in_use,
         )
         self._dispatchers[provider.name] = dispatcher
         if self.role is Role.GATEWAY:
@@ -299,7 +299,8 @@ class JobService:
         for pace, key in self._limiters(member):
             pace.note(key, orders)
         places = [
-            await self._company.place_for(self._dispatchers[job.provider], job.request.user_id) for job in reply.jobs
+            await self._coordinator.position_for(self._dispatchers[job.provider], job.request.user_id)
+            for job in reply.jobs
         ]
         views = tuple(
             JobView(job=job, model_label=quote.model.label, queue_position=place)
@@ -350,7 +351,7 @@ class JobService:
         reply, balance = found
         for dispatcher in {self._dispatchers.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
             if dispatcher is not None:
-                await self._company.renew_line(dispatcher)
+                await self._coordinator.refresh_queue(dispatcher)
         return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
 
     def _job_view(self, job: Job) -> JobView:
@@ -361,7 +362,7 @@ class JobService:
             model_label=self.model_label(job.request.model_id),
             progress=in_flight.progress if in_flight else None,
             preview_url=in_flight.preview_url if in_flight else None,
-            queue_position=self._company.line(dispatcher).position(job.id) if dispatcher else None,
+            queue_position=self._coordinator.queue_of(dispatcher).position(job.id) if dispatcher else None,
             expected_at=self._in_flight.expected_at(job),
         )
 
@@ -397,7 +398,7 @@ class JobService:
         if job.remote_id is None:
             return CancelOutcome.ASKED
         agreed = await cancel_at_provider(dispatcher, job.remote_id)
-        await self._company.say_look(job.id, job.remote_id)
+        await self._coordinator.notify_poll(job.id, job.remote_id)
         return CancelOutcome.ASKED if agreed else CancelOutcome.TOO_LATE
 
     async def _cancel_when_sent(self, job: Job) -> None:
@@ -417,7 +418,7 @@ class JobService:
         """A provider called. Unsigned, so only a hint: nothing changes before we asked the provider ourselves."""
         claims = self._in_flight.webhook_claims(token, remote_id)
         if not claims:
-            self._company.pass_on(token, remote_id)
+            self._coordinator.forward_webhook(token, remote_id)
         for claim in claims:
             for dispatcher in self._dispatchers.values():
                 dispatcher.poller.poll_soon(claim)
@@ -470,7 +471,7 @@ class JobService:
         self._supervisor.start(f"{provider} closed", self._close_for_all(provider, reason, notice))
 
     async def _close_for_all(self, provider: str, reason: BreakerState, notice: str) -> None:
-        is_first = await self._company.close(provider, reason)
+        is_first = await self._coordinator.open_breaker(provider, reason)
         if is_first and self._observer is not None:  # the others have nothing new to tell the operator
             self._observer.operator_notice(f"{provider} closed", notice)
 
@@ -478,7 +479,7 @@ class JobService:
 
     def _notify(self, reply_id: str) -> None:
         """Have the reply shown as it is now: by this process if it follows it, else by whichever does."""
-        if not self._company.calls_for(reply_id) and self._observer is not None:
+        if not self._coordinator.delegates(reply_id) and self._observer is not None:
             self._observer.reply_changed(reply_id)
 
 

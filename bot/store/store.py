@@ -19,7 +19,7 @@ from bot.domain.errors import BotError, StoreError
 from bot.domain.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
 from bot.domain.policy import Alter, Policy
 from bot.domain.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
-from bot.store.cluster_store import Neighbours
+from bot.store.cluster_store import ClusterStore
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
 from bot.store.database import Database, open_database
@@ -40,7 +40,7 @@ class Store:
         self._write_along = database.write_along
         self._read = database.read
         self._policies = PolicyMemory(remembers=not database.is_shared)
-        self.neighbours = Neighbours(database, self._policies, location)
+        self.cluster = ClusterStore(database, self._policies, location)
         """What is asked and told where other processes use the same books."""
 
     @classmethod
@@ -55,7 +55,7 @@ class Store:
 
     async def close(self) -> None:
         """Finish the transactions that wait, then let go of the database."""
-        await self.neighbours.close()
+        await self.cluster.close()
         await self._database.close()
 
     async def be_alone(self) -> None:

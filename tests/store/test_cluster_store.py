@@ -23,8 +23,8 @@ from bot.store.core.connection import Connection
 from bot.store.postgres import schema
 from bot.store.postgres.blob_store import PostgresPictures
 from bot.store.store import Store
-from bot.store.tables.notifications import Matter, Notice
-from bot.store.tables.reply_queue_rows import FORGOTTEN_AFTER
+from bot.store.tables.notifications import Notification, Topic
+from bot.store.tables.reply_queue_rows import ORPHANED_AFTER
 from tests.support.databases import rows
 from tests.support.fakes import until
 from tests.support.postgres_server import PostgresServer
@@ -52,15 +52,15 @@ class Neighbour:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.heard: list[Notice] = []
+        self.heard: list[Notification] = []
         self.times_back = 0
-        store.neighbours.listen(self.heard.append, on_back=self._back, channels={})
+        store.cluster.listen(self.heard.append, on_back=self._back, channels={})
 
     def _back(self) -> None:
         self.times_back += 1
 
-    def has_heard(self, matter: Matter, subject: str) -> bool:
-        return any((notice.matter, notice.subject) == (matter, subject) for notice in self.heard)
+    def has_heard(self, matter: Topic, subject: str) -> bool:
+        return any((notice.topic, notice.subject) == (matter, subject) for notice in self.heard)
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ async def test_nothing_is_remembered_while_notices_cannot_be_heard(
     assert "kraken" in (await other.store.policy(1)).words
     await until(lambda: other.times_back == 2)
     await one.store.change_policy(1, lambda policy: policy.with_words(["squid"], True), **CHANGE)
-    await until(lambda: other.has_heard(Matter.POLICY, "1"), seconds=1)
+    await until(lambda: other.has_heard(Topic.POLICY, "1"), seconds=1)
     assert "squid" in (await other.store.policy(1)).words
 
 
@@ -131,9 +131,9 @@ async def test_a_reply_is_in_the_queue_once_it_is_accepted_and_only_once(
     assert rows(address, QUEUED) == []
     for process in (one, other):
         await process.store.accept(reply.id, message_id=9, for_others=True)
-    await one.store.neighbours.call_for(reply.id)
+    await one.store.cluster.enqueue(reply.id)
     assert rows(address, QUEUED) == [(reply.id,)]
-    await until(lambda: other.has_heard(Matter.REPLY, reply.id), seconds=1)
+    await until(lambda: other.has_heard(Topic.REPLY, reply.id), seconds=1)
 
 
 async def test_what_nobody_follows_is_put_into_the_queue(
@@ -145,11 +145,11 @@ async def test_what_nobody_follows_is_put_into_the_queue(
     await one.store.admit(member=ADA, reply=never_accepted, limits=limits(), now=NOON)
     accepted, not_shown = await admitted(one.store), await admitted(one.store)
     await one.store.fail(not_shown.jobs[0].id, Failure(reason=FailureReason.INTERNAL), now=NOON)
-    assert await one.store.neighbours.call_for_forgotten(now=NOON) == 0, "they are new"
-    later = NOON + FORGOTTEN_AFTER + timedelta(seconds=1)
-    assert await one.store.neighbours.call_for_forgotten(now=later) == 3
+    assert await one.store.cluster.enqueue_orphaned(now=NOON) == 0, "they are new"
+    later = NOON + ORPHANED_AFTER + timedelta(seconds=1)
+    assert await one.store.cluster.enqueue_orphaned(now=later) == 3
     assert {row[0] for row in rows(address, QUEUED)} == {never_accepted.id, accepted.id, not_shown.id}
-    assert await one.store.neighbours.call_for_forgotten(now=later) == 0, "they are in the queue"
+    assert await one.store.cluster.enqueue_orphaned(now=later) == 0, "they are in the queue"
 
 
 def test_the_queues_tables_are_those_that_the_library_asks_for() -> None:
@@ -190,29 +190,29 @@ async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_
         )
     )
     assert sum(job is not None and job.status is JobStatus.SUBMITTING for job in begun) == 5
-    assert await one.store.neighbours.at_provider("krea") == 5
+    assert await one.store.cluster.slots_in_use("krea") == 5
 
 
 async def test_a_place_that_becomes_free_is_told(two: tuple[Neighbour, Neighbour]) -> None:
     one, other = two
     reply = await admitted(one.store)
     await running(one.store, reply.jobs[0].id)
-    assert not other.has_heard(Matter.PLACE, "krea")
+    assert not other.has_heard(Topic.SLOT, "krea")
     await one.store.cancel(reply.jobs[0].id, expected=JobStatus.RUNNING, now=NOON)
-    await until(lambda: other.has_heard(Matter.PLACE, "krea"), seconds=1)
+    await until(lambda: other.has_heard(Topic.SLOT, "krea"), seconds=1)
 
 
 async def test_a_closed_provider_is_closed_once_for_all(two: tuple[Neighbour, Neighbour]) -> None:
     one, other = two
-    assert await one.store.neighbours.close_provider("krea", "down", now=NOON)
-    assert not await other.store.neighbours.close_provider("krea", "down", now=NOON)
-    await until(lambda: other.has_heard(Matter.CLOSINGS, "krea"), seconds=1)
-    assert await other.store.neighbours.close_provider("krea", "denied", now=NOON), "which is worse"
-    assert not await one.store.neighbours.close_provider("krea", "down", now=NOON)
-    [closing] = await one.store.neighbours.closings()
+    assert await one.store.cluster.open_breaker("krea", "down", now=NOON)
+    assert not await other.store.cluster.open_breaker("krea", "down", now=NOON)
+    await until(lambda: other.has_heard(Topic.BREAKERS, "krea"), seconds=1)
+    assert await other.store.cluster.open_breaker("krea", "denied", now=NOON), "which is worse"
+    assert not await one.store.cluster.open_breaker("krea", "down", now=NOON)
+    [closing] = await one.store.cluster.open_breakers()
     assert (closing.provider, closing.reason, closing.closed_at) == ("krea", "denied", NOON)
-    await other.store.neighbours.open_provider("krea")
-    assert await one.store.neighbours.closings() == []
+    await other.store.cluster.close_breaker("krea")
+    assert await one.store.cluster.open_breakers() == []
 
 
 async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours(
@@ -221,19 +221,19 @@ async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours
     one, other = two
     job = (await admitted(one.store)).jobs[0]
     await one.store.begin_submission(job.id, now=NOON, deadline_at=NOON, webhook_token="a-secret")
-    assert not await one.store.neighbours.tell_of_call("another", "remote")
-    assert await one.store.neighbours.tell_of_call("a-secret", "remote")
-    await until(lambda: other.has_heard(Matter.CALLED, job.id), seconds=1)
-    assert [notice.detail for notice in other.heard if notice.matter is Matter.CALLED] == ["remote"]
+    assert not await one.store.cluster.forward_webhook("another", "remote")
+    assert await one.store.cluster.forward_webhook("a-secret", "remote")
+    await until(lambda: other.has_heard(Topic.WEBHOOK, job.id), seconds=1)
+    assert [notice.detail for notice in other.heard if notice.topic is Topic.WEBHOOK] == ["remote"]
 
 
 async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neighbour, Neighbour]) -> None:
     pause = timedelta(seconds=5)
     turns = await asyncio.gather(
-        *(process.store.neighbours.take_turn("identify 0", now=NOON, pause=pause) for process in two for _ in range(3))
+        *(process.store.cluster.acquire_turn("identify 0", now=NOON, pause=pause) for process in two for _ in range(3))
     )
     assert sorted(turns) == [NOON + number * pause for number in range(6)]
-    elsewhere = await two[0].store.neighbours.take_turn("identify 1", now=NOON, pause=pause)
+    elsewhere = await two[0].store.cluster.acquire_turn("identify 1", now=NOON, pause=pause)
     assert elsewhere == NOON
 
 

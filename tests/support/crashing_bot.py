@@ -127,7 +127,7 @@ def _hurry() -> None:
 
     reconciliation.MIN_RECONCILIATION_SECONDS = 2.0
     reply_queue.HEARTBEAT_TIMEOUT = timedelta(seconds=5)
-    reply_queue_rows.FORGOTTEN_AFTER = timedelta(seconds=7)
+    reply_queue_rows.ORPHANED_AFTER = timedelta(seconds=7)
 
 
 def _run(environment: dict[str, str], arguments: Sequence[str] = ()) -> int:

@@ -31,7 +31,7 @@ class Listener:
     ) -> None:
         self._address = address
         self._channels = tuple(channels)
-        self._on_notice = on_notice
+        self._on_notification = on_notice
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._closing = threading.Event()
@@ -67,7 +67,7 @@ class Listener:
             self._tell(self._on_change, True)
             try:
                 for notice in connection.raw.notifies():
-                    self._tell(self._on_notice, notice.channel, notice.payload)
+                    self._tell(self._on_notification, notice.channel, notice.payload)
             finally:
                 self._tell(self._on_change, False)
         finally:

@@ -15,7 +15,7 @@ from bot.domain.quota import LimitSubject
 from bot.store.core.columns import to_json
 from bot.store.core.connection import Connection
 from bot.store.tables.audit_log import Change, record
-from bot.store.tables.notifications import Matter, tell
+from bot.store.tables.notifications import Topic, notify
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
 _SET_POLICY = """
@@ -37,7 +37,7 @@ def change_policy(connection: Connection, guild_id: int, alter: Alter, change: C
     found = list(alterations(old, new))
     if found:
         connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
-        tell(connection, Matter.POLICY, guild_id)
+        notify(connection, Topic.POLICY, guild_id)
     for line in found:
         record(
             connection,

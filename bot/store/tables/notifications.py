@@ -16,48 +16,48 @@ from bot.store.postgres.connection import PostgresConnection
 CHANNEL = "image_bot"
 
 
-class Matter(StrEnum):
+class Topic(StrEnum):
     """What a notice is about, and what its subject is."""
 
     POLICY = "policy"
     """A server: its moderators changed what is allowed."""
     REPLY = "reply"
     """A reply: somebody else than its follower changed it, or wants it shown."""
-    PLACE = "place"
+    SLOT = "place"
     """A provider: a place became free there."""
-    CLOSINGS = "closings"
+    BREAKERS = "closings"
     """A provider takes no new jobs, or takes them again."""
-    CALLED = "called"
+    WEBHOOK = "called"
     """A job: its provider called; `detail` is the remote id that the call named, if any."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Notice:
+class Notification:
     """What happened, and to whom."""
 
-    matter: Matter
+    topic: Topic
     subject: str
     detail: str | None = None
 
 
-def tell(connection: Connection, matter: Matter, subject: str | int, detail: str | None = None) -> None:
+def notify(connection: Connection, matter: Topic, subject: str | int, detail: str | None = None) -> None:
     """Send a notice when the caller's transaction commits, if it does."""
     if isinstance(connection, PostgresConnection):
         payload = json.dumps([matter, str(subject), detail])
         connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, payload))
 
 
-def tell_of_place(connection: Connection, job: Job | None) -> Job | None:
+def notify_slot_free(connection: Connection, job: Job | None) -> Job | None:
     """The job has left its provider, or (None) has not; returned as it came."""
     if job is not None:
-        tell(connection, Matter.PLACE, job.provider)
+        notify(connection, Topic.SLOT, job.provider)
     return job
 
 
-def read(payload: str) -> Notice | None:
+def read(payload: str) -> Notification | None:
     """A notice as it arrives; None for what a newer version may say and we do not know."""
     try:
         matter, subject, detail = json.loads(payload)
-        return Notice(matter=Matter(matter), subject=subject, detail=detail)
+        return Notification(topic=Topic(matter), subject=subject, detail=detail)
     except (ValueError, TypeError):
         return None

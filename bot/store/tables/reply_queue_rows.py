@@ -25,7 +25,7 @@ ENTRYPOINT = "reply"
 QUEUE_CHANNEL = "ch_pgqueuer"
 """Where the library is told that there is something to claim."""
 
-FORGOTTEN_AFTER = timedelta(seconds=20)
+ORPHANED_AFTER = timedelta(seconds=20)
 """A reply this old that nobody follows was admitted by a process that died, or lost its place in the queue."""
 
 # As in jobs.py, but for those whom some process follows or will.
@@ -73,12 +73,12 @@ def get_ready() -> None:
     _library()
 
 
-def forgotten(connection: Connection, *, now: datetime) -> list[str]:
+def orphaned(connection: Connection, *, now: datetime) -> list[str]:
     """Replies that are not at their end, are not new, and are in no queue. Oldest first, so many at a time."""
-    return [row[0] for row in connection.execute(_FORGOTTEN, (to_micros(now - FORGOTTEN_AFTER),)).fetchall()]
+    return [row[0] for row in connection.execute(_FORGOTTEN, (to_micros(now - ORPHANED_AFTER),)).fetchall()]
 
 
-def forget_log(connection: Connection) -> None:
+def trim_log(connection: Connection) -> None:
     """The library keeps what became of every entry, for ever."""
     connection.execute(_FORGET_LOG)
     connection.execute(_FORGET_STATISTICS)

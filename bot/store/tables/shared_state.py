@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from bot.store.core.columns import to_micros, to_moment
 from bot.store.core.connection import Connection
-from bot.store.tables.notifications import Matter, tell
+from bot.store.tables.notifications import Topic, notify
 
 _AT_PROVIDER = "SELECT count(*) FROM jobs WHERE provider = ? AND status IN ('submitting', 'running')"
 # The index of unfinished jobs serves: those at a provider are few beside those that wait.
@@ -35,7 +35,7 @@ RETURNING free_at - :pause
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Closing:
+class OpenBreaker:
     """A provider that takes no new jobs: why, and since when."""
 
     provider: str
@@ -43,46 +43,46 @@ class Closing:
     closed_at: datetime
 
 
-def at_provider(connection: Connection, provider: str) -> int:
+def slots_in_use(connection: Connection, provider: str) -> int:
     """How many jobs are on their way to the provider or there."""
     return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
 
 
-def waiting(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
+def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
     """Everybody in line for a provider, with the member, in the order in which they came."""
     return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
 
 
-def tell_of_call(connection: Connection, token: str, remote_id: str | None) -> bool:
+def forward_webhook(connection: Connection, token: str, remote_id: str | None) -> bool:
     """Pass a provider's call on to whoever follows the job of this webhook path; False when there is none."""
     row = connection.execute(_JOB_OF_HOOK, (token,)).fetchone()
     if row is not None:
-        tell(connection, Matter.CALLED, row[0], remote_id)
+        notify(connection, Topic.WEBHOOK, row[0], remote_id)
     return row is not None
 
 
-def close_provider(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
+def open_breaker(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
     """No process sends new jobs there any more. False when that was known."""
     changed = connection.execute(_CLOSE, (provider, reason, to_micros(now))).rowcount == 1
     if changed:
-        tell(connection, Matter.CLOSINGS, provider)
+        notify(connection, Topic.BREAKERS, provider)
     return changed
 
 
-def open_provider(connection: Connection, provider: str) -> None:
+def close_breaker(connection: Connection, provider: str) -> None:
     """It answers again."""
     if connection.execute(_OPEN, (provider,)).rowcount:
-        tell(connection, Matter.CLOSINGS, provider)
+        notify(connection, Topic.BREAKERS, provider)
 
 
-def closings(connection: Connection) -> list[Closing]:
+def open_breakers(connection: Connection) -> list[OpenBreaker]:
     return [
-        Closing(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
+        OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
         for row in connection.execute(_CLOSINGS).fetchall()
     ]
 
 
-def take_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
+def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
     """When the caller may do what `name` stands for: nobody else at that time, nor for a `pause` after it."""
     parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
     return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])

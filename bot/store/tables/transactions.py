@@ -14,7 +14,7 @@ from bot.domain.quota import Balance, Limits, LimitSubject, Member
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
 from bot.store.tables import audit_log, jobs, ledger, limits, reply_queue_rows
-from bot.store.tables.notifications import Matter, tell, tell_of_place
+from bot.store.tables.notifications import Topic, notify, notify_slot_free
 
 
 def admit(connection: Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime) -> Balance:
@@ -44,10 +44,10 @@ def accept(connection: Connection, reply_id: str, *, message_id: int | None, for
         reply_queue_rows.enqueue(connection, [reply_id])
 
 
-def call_for(connection: Connection, reply_id: str) -> None:
+def enqueue(connection: Connection, reply_id: str) -> None:
     """Whoever follows the reply looks at it anew; where nobody does, somebody will."""
     reply_queue_rows.enqueue(connection, [reply_id])
-    tell(connection, Matter.REPLY, reply_id)
+    notify(connection, Topic.REPLY, reply_id)
 
 
 def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
@@ -58,7 +58,7 @@ def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | 
 
 def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
     """The same, for a move that leaves a place to others."""
-    return tell_of_place(connection, move(connection, job_id, changes))
+    return notify_slot_free(connection, move(connection, job_id, changes))
 
 
 def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, slots: int | None) -> Job | None:
@@ -99,7 +99,7 @@ def succeed(
         return None
     ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)
     jobs.insert_pictures(connection, job_id, pictures)
-    return tell_of_place(connection, replace(job, pictures=tuple(pictures)))
+    return notify_slot_free(connection, replace(job, pictures=tuple(pictures)))
 
 
 def fail(
@@ -123,7 +123,7 @@ def fail(
     if job is None:
         return None
     ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
-    return tell_of_place(connection, job)
+    return notify_slot_free(connection, job)
 
 
 def ask_to_cancel(connection: Connection, reply_id: str, change: audit_log.Change) -> Reply | None:
@@ -146,5 +146,5 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
         return None
     ledger.release(connection, job_id, house_usd_micros=0, now=now)
     if expected is JobStatus.QUEUED:
-        tell(connection, Matter.REPLY, job.reply_id)
-    return tell_of_place(connection, job)
+        notify(connection, Topic.REPLY, job.reply_id)
+    return notify_slot_free(connection, job)
