@@ -115,7 +115,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_url))
-        await (store.be_alone() if role is Role.ALL else store.be_among_others())
+        await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
         pictures = _pictures(settings)
         stack.push_async_callback(pictures.close)
         workshop = ImageWorkshop()

@@ -181,11 +181,11 @@ class Bot(commands.Bot):
         digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
         key = f"commands of {self.application_id}"
         registered = {command.name for command in await self.tree.fetch_commands()}
-        if await self._store.recall(key) == digest and registered == {command["name"] for command in payload}:
+        if await self._store.get_value(key) == digest and registered == {command["name"] for command in payload}:
             _log.info("commands are registered already")
             return
         await self.tree.sync()
-        await self._store.remember(key, digest)
+        await self._store.set_value(key, digest)
         _log.info("commands registered")
 
     async def close(self) -> None:

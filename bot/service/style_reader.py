@@ -74,7 +74,7 @@ class StyleReader:
     async def recall(self) -> None:
         """Take up what was read before the last stop."""
         try:
-            kept = await self._store.recall(self._note)
+            kept = await self._store.get_value(self._note)
         except StoreError as error:
             _log.info("the noted styles could not be read: %s", error)
             return
@@ -93,7 +93,7 @@ class StyleReader:
         if after == before:
             return
         try:
-            await self._store.remember(self._note, after)
+            await self._store.set_value(self._note, after)
         except StoreError as error:
             _log.info("the styles could not be noted: %s", error)
 

@@ -22,11 +22,11 @@ class Database(Protocol):
         """Whether other processes may change the books at the same time."""
         ...
 
-    async def be_alone(self) -> None:
+    async def lock_exclusively(self) -> None:
         """From now on no other process follows the jobs in these books. Raises DatabaseBusy when one does already."""
         ...
 
-    async def be_among_others(self) -> None:
+    async def lock_shared(self) -> None:
         """From now on no process follows the jobs in these books alone. Raises DatabaseBusy when one does."""
         ...
 

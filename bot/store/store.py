@@ -58,13 +58,13 @@ class Store:
         await self.cluster.close()
         await self._database.close()
 
-    async def be_alone(self) -> None:
+    async def lock_exclusively(self) -> None:
         """From now on no other process follows the jobs in these books. Raises DatabaseBusy when one does already."""
-        await self._database.be_alone()
+        await self._database.lock_exclusively()
 
-    async def be_among_others(self) -> None:
+    async def lock_shared(self) -> None:
         """From now on no process follows the jobs in these books alone. Raises DatabaseBusy when one does."""
-        await self._database.be_among_others()
+        await self._database.lock_shared()
 
     async def __aenter__(self) -> Self:
         return self
@@ -510,13 +510,13 @@ class Store:
         """What the house account bore."""
         return await self._read(partial(ledger.house_usd_micros, since=since))
 
-    async def recall(self, key: str) -> str | None:
+    async def get_value(self, key: str) -> str | None:
         """A small fact noted with `remember`."""
-        return await self._read(partial(key_value.recall, key=key))
+        return await self._read(partial(key_value.get, key=key))
 
-    async def remember(self, key: str, value: str) -> None:
+    async def set_value(self, key: str, value: str) -> None:
         """Note a small fact about the bot itself."""
-        await self._write(partial(key_value.remember, key=key, value=value))
+        await self._write(partial(key_value.set_, key=key, value=value))
 
     async def problem(self) -> str | None:
         """None when a transaction can be written now, else what is in the way."""

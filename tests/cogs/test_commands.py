@@ -208,7 +208,7 @@ async def test_commands_are_registered_once_and_again_only_when_they_changed(sta
     assert registrations() == 1
     await stage.restart()
     assert registrations() == 1
-    await stage.core.store.remember(f"commands of {stage.core.bot.application_id}", "what an older version had")
+    await stage.core.store.set_value(f"commands of {stage.core.bot.application_id}", "what an older version had")
     await stage.restart()
     assert registrations() == 2
 

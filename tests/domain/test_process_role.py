@@ -69,7 +69,7 @@ async def test_a_server_says_how_many_more_processes_it_has_room_for(postgres: P
     address: PostgresAddress = postgres.fresh()
     try:
         async with await Store.open(address) as store:
-            await store.remember("a", "b")
+            await store.set_value("a", "b")
             found = readiness(address)
             assert found.processes == 1
             assert 0 < found.used < found.allowed

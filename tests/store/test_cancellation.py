@@ -59,7 +59,7 @@ async def test_a_change_cancelled_at_any_step_is_whole_or_absent(tmp_path: Path,
             assert await store.problem() is None, "the next transaction is written"
             assert not await file_of(store)._writer.run(lambda connection: connection.in_transaction)
             found = contents(trial)
-            await store.remember("the next change", name)
+            await store.set_value("the next change", name)
         assert found in (before, after)
         assert was_cancelled or found == after, "whoever was told that it is done can rely on it"
         assert verify_file(trial) == []

@@ -289,10 +289,10 @@ async def test_an_uploaded_picture_has_an_address_per_provider(store: Store) -> 
 
 
 async def test_small_facts_are_remembered(store: Store) -> None:
-    assert await store.recall("commands") is None
-    await store.remember("commands", "a")
-    await store.remember("commands", "b")
-    assert await store.recall("commands") == "b"
+    assert await store.get_value("commands") is None
+    await store.set_value("commands", "a")
+    await store.set_value("commands", "b")
+    assert await store.get_value("commands") == "b"
     assert await store.problem() is None
     await store.close()
     assert await store.problem() == "The database is closed."

@@ -54,7 +54,7 @@ async def source(tmp_path: Path) -> Path:
         await store.grant(ADA, 9, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.change_policy(1, lambda policy: policy.with_words(["gore", "हिंसा"], True), **BY_ADA)
-        await store.remember("key", "value with \\ and \t and \n")
+        await store.set_value("key", "value with \\ and \t and \n")
         await store.forget_member(BEN.user_id, now=NOON + timedelta(hours=1))
     return path
 
@@ -77,7 +77,7 @@ async def test_everything_is_there_afterwards_and_goes_on_where_it_was(source: P
             told, expected = await new.kept_about(member.user_id), await old.kept_about(member.user_id)
             assert str(told).replace("␀", "\\x00") == str(expected)
         assert await new.policy(1) == await old.policy(1)
-        assert await new.recall("key") == await old.recall("key")
+        assert await new.get_value("key") == await old.get_value("key")
         [reply] = [reply for reply in await new.unfinished() if len(reply.jobs) == 2]
         await new.succeed(reply.jobs[0].id, charged_usd_micros=80_000, pictures=[], now=NOON)
         await finished(new, (await admitted(new)).jobs[0].id)  # new numbers follow the old ones

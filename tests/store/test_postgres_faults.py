@@ -130,26 +130,26 @@ async def test_a_server_that_is_gone_is_a_sentence_and_when_it_is_back_all_goes_
     async with await Store.open(through(proxy, address)) as store:
         await admitted(store)
         await proxy.close()
-        for asked in (store.remember("a", "b"), store.recall("a"), store.problem()):
+        for asked in (store.set_value("a", "b"), store.get_value("a"), store.problem()):
             told = str((await asyncio.gather(asked, return_exceptions=True))[0])
             assert told.startswith(f"The database postgresql://127.0.0.1:{proxy.port}/")
             assert "cannot be reached" in told
             assert PASSWORD not in told
         await proxy.open()
-        await store.remember("a", "c")
-        assert await store.recall("a") == "c"
+        await store.set_value("a", "c")
+        assert await store.get_value("a") == "c"
         assert await store.problem() is None
 
 
 async def test_a_short_absence_is_waited_out(address: PostgresAddress, proxy: Proxy) -> None:
     async with await Store.open(through(proxy, address)) as store:
-        await store.recall("a")
+        await store.get_value("a")
         await proxy.close()
-        asked = asyncio.gather(store.remember("a", "b"), store.recall("nothing"))
+        asked = asyncio.gather(store.set_value("a", "b"), store.get_value("nothing"))
         await asyncio.sleep(0.5)
         await proxy.open()
         assert await asked == [None, None]
-        assert await store.recall("a") == "b"
+        assert await store.get_value("a") == "b"
 
 
 async def test_a_server_that_says_nothing_any_more_is_given_up(
@@ -157,14 +157,14 @@ async def test_a_server_that_says_nothing_any_more_is_given_up(
 ) -> None:
     monkeypatch.setattr(pool, "_SILENCE_SECONDS", 0.3)
     async with await Store.open(through(proxy, address)) as store:
-        await asyncio.gather(store.remember("a", "b"), store.recall("a"))
+        await asyncio.gather(store.set_value("a", "b"), store.get_value("a"))
         proxy.hold()
-        asked = asyncio.gather(store.remember("a", "c"), store.recall("b"))
+        asked = asyncio.gather(store.set_value("a", "c"), store.get_value("b"))
         await asyncio.sleep(0.5)
         proxy.cut()
         proxy.let_go()
         assert await asked == [None, None]
-        assert await store.recall("a") == "c"
+        assert await store.get_value("a") == "c"
 
 
 @pytest.mark.slow
@@ -257,13 +257,13 @@ async def test_a_stalled_process_is_thrown_off_and_writes_nothing_when_it_wakes(
     stalled.execute(f"BEGIN; {writer._LOCK}; INSERT INTO notes VALUES ('from', 'the stalled one')")
     async with await Store.open(address) as store:
         began = time.monotonic()
-        await store.remember("from", "the other one")
+        await store.set_value("from", "the other one")
         assert time.monotonic() - began < 4
         with pytest.raises(psycopg.Error) as error:
             stalled.execute("COMMIT")
         assert stalled.is_broken_by(error.value)
         stalled.close()
-        assert await store.recall("from") == "the other one"
+        assert await store.get_value("from") == "the other one"
 
 
 async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
@@ -278,10 +278,10 @@ async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
         holder.execute(writer._LOCK.encode())
         async with await Store.open(address) as store:
             with pytest.raises(StoreError, match="lock timeout"):
-                await store.remember("a", "b")
-            assert await store.recall("a") is None
+                await store.set_value("a", "b")
+            assert await store.get_value("a") is None
             holder.rollback()
-            await store.remember("a", "b")
+            await store.set_value("a", "b")
 
 
 async def test_an_operator_who_ends_our_sessions_is_not_noticed(
@@ -290,7 +290,9 @@ async def test_an_operator_who_ends_our_sessions_is_not_noticed(
     name = address.url.rpartition("/")[2]
     async with await Store.open(address) as store:
         for number in range(10):
-            await asyncio.gather(*(store.remember(f"{number} {place}", "x") for place in range(3)), store.recall("0 0"))
+            await asyncio.gather(
+                *(store.set_value(f"{number} {place}", "x") for place in range(3)), store.get_value("0 0")
+            )
             postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     assert len(rows(address, NOTES)) == 30
 
@@ -303,9 +305,9 @@ async def test_a_server_that_turned_read_only_refuses_and_is_looked_for_anew(
         postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
         with pytest.raises(StoreError, match="read-only"):
-            await store.remember("a", "b")
+            await store.set_value("a", "b")
         postgres.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
-        await store.remember("a", "b")
+        await store.set_value("a", "b")
 
 
 async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_only(address: PostgresAddress) -> None:
@@ -337,11 +339,11 @@ async def test_one_callers_error_is_his_alone(address: PostgresAddress) -> None:
 
     async with await Store.open(address) as store:
         told = await asyncio.gather(
-            store.remember("before", "x"),
+            store.set_value("before", "x"),
             store._write(fails),
             store._write(lambda connection: connection.execute("INSERT INTO notes VALUES ('before', 'again')")),
             store._write(lambda connection: connection.execute("nonsense")),
-            store.remember("after", "x"),
+            store.set_value("after", "x"),
             return_exceptions=True,
         )
     assert [type(outcome).__name__ for outcome in told] == [
@@ -360,7 +362,7 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(address: Po
     async with await Store.open(address) as store:
         counting = [asyncio.create_task(store._read(twice)) for _ in range(5)]
         for number in range(50):
-            await store.remember(str(number), "x")
+            await store.set_value(str(number), "x")
         for first, second in await asyncio.gather(*counting):
             assert first == second
         with pytest.raises(StoreError, match="read-only"):
@@ -373,5 +375,5 @@ async def test_work_that_loses_its_connection_every_time_is_given_up_and_stops_n
             await store._write(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
         with pytest.raises(StoreError, match="terminating connection"):
             await store._read(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
-        await store.remember("a", "b")
-        assert await store.recall("a") == "b"
+        await store.set_value("a", "b")
+        assert await store.get_value("a") == "b"

@@ -32,7 +32,7 @@ def empty(postgres: PostgresServer) -> Iterator[PostgresAddress]:
 
 async def test_many_processes_that_start_first_make_the_tables_once(empty: PostgresAddress) -> None:
     stores = await asyncio.gather(*(Store.open(empty) for _ in range(6)))
-    await asyncio.gather(*(store.remember(str(number), "x") for number, store in enumerate(stores)))
+    await asyncio.gather(*(store.set_value(str(number), "x") for number, store in enumerate(stores)))
     for store in stores:
         await store.close()
     assert rows(empty, "SELECT count(*) FROM notes") == [(6,)]
@@ -155,12 +155,12 @@ async def test_of_several_servers_the_one_that_answers_is_used(postgres: Postgre
 
 async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -> None:
     store = await Store.open(empty)
-    last = asyncio.create_task(store.remember("last", "words"))
+    last = asyncio.create_task(store.set_value("last", "words"))
     await asyncio.sleep(0)
     await store.close()
     await store.close()
     assert await last is None
-    for asked in (store.remember("a", "b"), store.recall("a")):
+    for asked in (store.set_value("a", "b"), store.get_value("a")):
         with pytest.raises(StoreError, match="is closed"):
             await asked
     assert rows(empty, "SELECT value FROM notes") == [("words",)]
@@ -169,23 +169,23 @@ async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -
 
 async def test_one_bot_at_a_time_follows_the_jobs_in_the_books(empty: PostgresAddress) -> None:
     async with await Store.open(empty) as first, await Store.open(empty) as second:
-        await first.be_alone()
+        await first.lock_exclusively()
         with pytest.raises(DatabaseBusy, match="Another bot works with the database") as refusal:
-            await second.be_alone()
+            await second.lock_exclusively()
         assert PASSWORD not in str(refusal.value)
         await admitted(second)
         with pytest.raises(DatabaseBusy, match="has to be alone"):
-            await second.be_among_others()
+            await second.lock_shared()
         await first.close()
-        await second.be_alone()
+        await second.lock_exclusively()
 
 
 async def test_many_follow_the_jobs_in_the_books_or_one_does(empty: PostgresAddress) -> None:
     async with await Store.open(empty) as first, await Store.open(empty) as second, await Store.open(empty) as third:
-        await first.be_among_others()
-        await second.be_among_others()
+        await first.lock_shared()
+        await second.lock_shared()
         with pytest.raises(DatabaseBusy, match="Another bot works with the database"):
-            await third.be_alone()
+            await third.lock_exclusively()
 
 
 async def test_a_backup_is_the_servers_to_make(empty: PostgresAddress, tmp_path: Path) -> None:

@@ -18,9 +18,9 @@ import pytest
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, LedgerError, StoreError
 from bot.store.admin.verify import verify_file
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import GROUP_SIZE
+from bot.store.core.write_queue import MAX_BATCH_SIZE
 from bot.store.sqlite import schema
-from bot.store.sqlite.database import GROUPS_IN_A_ROW, SqliteDatabase, commit_group
+from bot.store.sqlite.database import MAX_BATCHES_PER_TURN, SqliteDatabase, commit_batch
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
@@ -281,7 +281,7 @@ def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrot
     connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
-    outcomes = commit_group(connection, [note("a"), refusal, note("b")])
+    outcomes = commit_batch(connection, [note("a"), refusal, note("b")])
     connection.set_trace_callback(None)
     assert [outcome.error is None for outcome in outcomes] == [True, False, True]
     assert statements.count("COMMIT") == 1
@@ -301,7 +301,7 @@ def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position:
 
     group = [note("a"), note("b")]
     group.insert(position, abort_everything)
-    outcomes = commit_group(connection, group)
+    outcomes = commit_batch(connection, group)
     assert [outcome.error is None for outcome in outcomes] == [index != position for index in range(3)]
     assert {row[0] for row in connection.execute("SELECT word FROM words")} == {"a", "b"}
     assert not connection.in_transaction
@@ -313,7 +313,7 @@ def test_a_transaction_left_open_by_a_failed_rollback_does_not_stop_the_next() -
     connection.execute("CREATE TABLE words (word TEXT)")
     connection.execute("BEGIN")
     connection.execute("INSERT INTO words VALUES ('left over')")
-    assert commit_group(connection, [note("a")])[0].error is None
+    assert commit_batch(connection, [note("a")])[0].error is None
     assert [row[0] for row in connection.execute("SELECT word FROM words")] == ["a"]
     connection.close()
 
@@ -475,14 +475,14 @@ async def test_an_endless_row_of_transactions_lets_others_have_the_writer_now_an
     await asyncio.to_thread(begun.wait, 10)
     row = [
         asyncio.create_task(database.write(lambda _: written.append("one of the row")))
-        for _ in range(GROUP_SIZE * GROUPS_IN_A_ROW + 1)
+        for _ in range(MAX_BATCH_SIZE * MAX_BATCHES_PER_TURN + 1)
     ]
     await asyncio.sleep(0)
     other = asyncio.create_task(database._writer.run(lambda _: written.append("the other")))
     await asyncio.sleep(0)
     may_end.set()
     await asyncio.gather(held, other, *row)
-    assert written.index("the other") == GROUP_SIZE * (GROUPS_IN_A_ROW - 1)
+    assert written.index("the other") == MAX_BATCH_SIZE * (MAX_BATCHES_PER_TURN - 1)
 
 
 async def test_aiosqlite_still_runs_a_function_on_its_own_thread_and_hands_back_what_it_raises(path: Path) -> None:

@@ -8,7 +8,7 @@ from collections import deque
 import pytest
 
 from bot.domain.errors import StoreError
-from bot.store.core.write_queue import COMPANY_SECONDS, GROUP_SIZE, Outcome, Waiting, WorkQueue
+from bot.store.core.write_queue import BATCH_DELAY_SECONDS, MAX_BATCH_SIZE, PendingWrite, WriteQueue, WriteResult
 from tests.providers.test_poller import in_no_time
 
 
@@ -19,151 +19,151 @@ def work(name: str):
     return named
 
 
-def enter(queue: WorkQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
+def enter(queue: WriteQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
     run = queue.run_soon if soon else queue.run
     return [asyncio.ensure_future(run(work(name))) for name in names]
 
 
-def names(group: list[Waiting] | None) -> list[str]:
+def names(group: list[PendingWrite] | None) -> list[str]:
     return [waiting.work(None) for waiting in group or ()]  # type: ignore[arg-type]
 
 
-async def entered(queue: WorkQueue, *waiting: str, soon: bool = False) -> list[asyncio.Future[str]]:
+async def entered(queue: WriteQueue, *waiting: str, soon: bool = False) -> list[asyncio.Future[str]]:
     callers = enter(queue, *waiting, soon=soon)
     await asyncio.sleep(0)
     return callers
 
 
 async def test_what_somebody_waits_for_goes_ahead_of_the_rest_but_never_twice_in_a_row() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     callers = await entered(queue, "a", "b")
     callers += await entered(queue, "first", "second", soon=True)
-    assert names(await queue.next_group()) == ["first", "second"]
+    assert names(await queue.next_batch()) == ["first", "second"]
     callers += await entered(queue, "third", soon=True)
-    assert names(await queue.next_group()) == ["third", "a", "b"]
+    assert names(await queue.next_batch()) == ["third", "a", "b"]
     callers += await entered(queue, "fourth", soon=True)
     callers += await entered(queue, "c")
-    assert names(await queue.next_group()) == ["fourth"]
-    assert names(await queue.next_group()) == ["c"]
+    assert names(await queue.next_batch()) == ["fourth"]
+    assert names(await queue.next_batch()) == ["c"]
     for caller in callers:
         caller.cancel()
 
 
 async def test_a_group_has_a_size_and_the_order_in_which_they_came() -> None:
-    queue = WorkQueue()
-    callers = await entered(queue, *(str(number) for number in range(GROUP_SIZE + 2)))
-    assert names(await queue.next_group()) == [str(number) for number in range(GROUP_SIZE)]
-    assert names(await queue.next_group()) == [str(GROUP_SIZE), str(GROUP_SIZE + 1)]
+    queue = WriteQueue()
+    callers = await entered(queue, *(str(number) for number in range(MAX_BATCH_SIZE + 2)))
+    assert names(await queue.next_batch()) == [str(number) for number in range(MAX_BATCH_SIZE)]
+    assert names(await queue.next_batch()) == [str(MAX_BATCH_SIZE), str(MAX_BATCH_SIZE + 1)]
     for caller in callers:
         caller.cancel()
 
 
 async def test_however_many_are_waited_for_the_rest_has_half_of_every_second_group() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     callers = await entered(queue, "a", "b")
-    callers += await entered(queue, *(str(number) for number in range(3 * GROUP_SIZE)), soon=True)
-    assert "a" not in names(await queue.next_group())
-    assert names(await queue.next_group())[GROUP_SIZE // 2 :] == ["a", "b"]
+    callers += await entered(queue, *(str(number) for number in range(3 * MAX_BATCH_SIZE)), soon=True)
+    assert "a" not in names(await queue.next_batch())
+    assert names(await queue.next_batch())[MAX_BATCH_SIZE // 2 :] == ["a", "b"]
     for caller in callers:
         caller.cancel()
 
 
 async def test_a_line_of_cancelled_callers_hides_nobody() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     for soon in (True, False):
-        gone = await entered(queue, *(str(number) for number in range(2 * GROUP_SIZE)), soon=soon)
+        gone = await entered(queue, *(str(number) for number in range(2 * MAX_BATCH_SIZE)), soon=soon)
         for caller in gone:
             caller.cancel()
         [caller] = await entered(queue, "still there", soon=soon)
-        assert names(await queue.next_group()) == ["still there"]
+        assert names(await queue.next_batch()) == ["still there"]
         caller.cancel()
 
 
 async def test_who_comes_while_the_writer_asks_is_never_taken_without_the_one_before() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     callers = await entered(queue, "a")
 
-    class Interrupted(deque[Waiting]):
+    class Interrupted(deque[PendingWrite]):
         """Others come when the writer has just seen that nobody is here."""
 
         def __len__(self) -> int:
             length = super().__len__()
             if not length:
-                self.append(Waiting(work=work("accepted"), answer=callers[0]))
-                queue._others.append(Waiting(work=work("begun, once accepted"), answer=callers[0]))
+                self.append(PendingWrite(work=work("accepted"), answer=callers[0]))
+                queue._others.append(PendingWrite(work=work("begun, once accepted"), answer=callers[0]))
             return length
 
     queue._unhurried = Interrupted()
-    assert names(queue.group_at(0.0)) == ["a"]
+    assert names(queue.batch_at(0.0)) == ["a"]
     queue._unhurried = deque(queue._unhurried)
-    assert names(queue.group_at(0.0)) == ["accepted", "begun, once accepted"]
+    assert names(queue.batch_at(0.0)) == ["accepted", "begun, once accepted"]
     callers[0].cancel()
 
 
 async def test_whoever_was_cancelled_is_left_out_and_whoever_comes_later_is_waited_for() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     [gone] = await entered(queue, "gone", soon=True)
     gone.cancel()
     await asyncio.sleep(0)
-    group = asyncio.ensure_future(queue.next_group())
+    group = asyncio.ensure_future(queue.next_batch())
     await asyncio.sleep(0)
     assert not group.done()
     [caller] = await entered(queue, "late")
     [waiting] = await group or []
-    waiting.resolve(Outcome(value="done"))
+    waiting.resolve(WriteResult(value="done"))
     assert await caller == "done"
 
 
 async def test_what_waits_when_it_is_closed_is_still_handed_out_and_nothing_more_is_taken() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.close()
     with pytest.raises(StoreError, match="closed"):
         await queue.run(work("too late"))
-    assert names(await queue.next_group()) == ["b"]
-    assert names(await queue.next_group()) == ["a"]
-    assert await queue.next_group() is None
+    assert names(await queue.next_batch()) == ["b"]
+    assert names(await queue.next_batch()) == ["a"]
+    assert await queue.next_batch() is None
     for caller in callers:
         caller.cancel()
 
 
 async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.refuse(StoreError("gone"))
     for caller in callers:
         with pytest.raises(StoreError, match="gone"):
             await caller
     queue.close()
-    assert await queue.next_group() is None
+    assert await queue.next_batch() is None
 
 
 async def test_what_nobody_waits_for_goes_ahead_of_the_next_that_is_written_anyway() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     along = [asyncio.ensure_future(queue.run_along(work(name))) for name in ("accepted", "delivered")]
     await asyncio.sleep(0)
-    group = asyncio.ensure_future(queue.next_group())
+    group = asyncio.ensure_future(queue.next_batch())
     await asyncio.sleep(0)
     assert not group.done(), "nothing else is to be written yet"
     [urgent] = await entered(queue, "an order", soon=True)
     assert names(await group) == ["an order"]
     [other] = await entered(queue, "begun")
-    assert names(await queue.next_group()) == ["accepted", "delivered", "begun"]
+    assert names(await queue.next_batch()) == ["accepted", "delivered", "begun"]
     for caller in (*along, urgent, other):
         caller.cancel()
 
 
 def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is() -> None:
     async def main() -> None:
-        queue = WorkQueue()
+        queue = WriteQueue()
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         along = asyncio.ensure_future(queue.run_along(work("accepted")))
-        assert names(await queue.next_group()) == ["accepted"]
-        assert loop.time() == pytest.approx(begun_at + COMPANY_SECONDS)
+        assert names(await queue.next_batch()) == ["accepted"]
+        assert loop.time() == pytest.approx(begun_at + BATCH_DELAY_SECONDS)
         later = asyncio.ensure_future(queue.run_along(work("delivered")))
-        assert names(await queue.next_group()) == ["delivered"]
-        assert loop.time() == pytest.approx(begun_at + 2 * COMPANY_SECONDS), "each has its own moment"
+        assert names(await queue.next_batch()) == ["delivered"]
+        assert loop.time() == pytest.approx(begun_at + 2 * BATCH_DELAY_SECONDS), "each has its own moment"
         for caller in (along, later):
             caller.cancel()
 
@@ -171,17 +171,17 @@ def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is
 
 
 async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     along = asyncio.ensure_future(queue.run_along(work("delivered")))
     await asyncio.sleep(0)
     queue.close()
-    assert names(await queue.next_group()) == ["delivered"]
-    assert await queue.next_group() is None
+    assert names(await queue.next_batch()) == ["delivered"]
+    assert await queue.next_batch() is None
     along.cancel()
 
 
 async def test_when_nothing_can_be_written_whoever_came_along_is_told_as_well() -> None:
-    queue = WorkQueue()
+    queue = WriteQueue()
     along = asyncio.ensure_future(queue.run_along(work("delivered")))
     await asyncio.sleep(0)
     queue.refuse(StoreError("gone"))

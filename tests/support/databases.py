@@ -11,10 +11,10 @@ from typing import Any, Protocol, TypeVar, cast
 from bot.domain.database_url import Location, PostgresAddress
 from bot.store.admin import verify
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import Outcome
+from bot.store.core.write_queue import WriteResult
 from bot.store.postgres.connection import PostgresConnection
-from bot.store.postgres.pool import Session
-from bot.store.postgres.writer import Writer
+from bot.store.postgres.pool import ThreadSession
+from bot.store.postgres.writer import PostgresWriter
 from bot.store.sqlite import database, schema
 from tests.support.postgres_server import the_server
 
@@ -51,7 +51,7 @@ class _Books:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
+    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
         raise NotImplementedError
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
@@ -81,8 +81,8 @@ class _InMemory(_Books):
         schema.migrate(self.raw)
         super().__init__(self.raw)
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
-        return database.commit_group(self.raw, [work])
+    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
+        return database.commit_batch(self.raw, [work])
 
     def findings(self) -> list[verify.Finding]:
         return verify.verify(self.raw)
@@ -108,10 +108,10 @@ class _ThisThread:
 class _OnServer(_Books):
     def __init__(self) -> None:
         self._session = _ThisThread(the_server().fresh())
-        self._writer = Writer(cast("Session", self._session))
+        self._writer = PostgresWriter(cast("Session", self._session))
         super().__init__(self._session.open)
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[Outcome]:
+    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
         return self._writer.commit([work])
 
     def findings(self) -> list[verify.Finding]:

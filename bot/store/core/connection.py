@@ -54,7 +54,7 @@ Work = Callable[[Connection], Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PerEngine:
+class DialectSql:
     """A statement that the engines do not understand in one wording."""
 
     sqlite: str

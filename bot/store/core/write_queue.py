@@ -14,15 +14,15 @@ from bot.store.core.connection import Connection, Work
 
 T = TypeVar("T")
 
-GROUP_SIZE = 64
+MAX_BATCH_SIZE = 64
 """How many transactions share a commit at most: enough to hide the sync to disk, few enough that nobody waits long."""
 
-COMPANY_SECONDS = 0.02
+BATCH_DELAY_SECONDS = 0.02
 """So long at most a transaction waits for others, when nobody waits for it and it may share their commit."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class WriteResult:
     """What one caller gets: a value, or the error that undid its work."""
 
     value: Any = None
@@ -30,13 +30,13 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
+class PendingWrite:
     """One caller's transaction and where its caller waits for the outcome."""
 
     work: Work
     answer: asyncio.Future[Any]
 
-    def resolve(self, outcome: Outcome) -> None:
+    def resolve(self, outcome: WriteResult) -> None:
         """Give the caller the outcome, if they still wait."""
         if self.answer.done():
             return
@@ -46,17 +46,17 @@ class Waiting:
             self.answer.set_result(outcome.value)
 
 
-class WorkQueue:
+class WriteQueue:
     """Transactions that wait for the writer: those that somebody waits for with a time limit, those that nobody waits
     for, and all others.
     """
 
     def __init__(self) -> None:
-        self._urgent: deque[Waiting] = deque()
-        self._unhurried: deque[Waiting] = deque()
+        self._urgent: deque[PendingWrite] = deque()
+        self._unhurried: deque[PendingWrite] = deque()
         self._company_until = 0.0
         """So long those that nobody waits for wait for others."""
-        self._others: deque[Waiting] = deque()
+        self._others: deque[PendingWrite] = deque()
         self._others_are_next = False
         self._arrived = asyncio.Event()
         self._closed = False
@@ -76,14 +76,14 @@ class WorkQueue:
     async def run_along(self, work: Callable[[Connection], T]) -> T:
         """As `run`, ahead of the next that is to be written anyway; alone after `COMPANY_SECONDS` without one."""
         if not self._unhurried:
-            self._company_until = asyncio.get_running_loop().time() + COMPANY_SECONDS
+            self._company_until = asyncio.get_running_loop().time() + BATCH_DELAY_SECONDS
         return await self._enter(self._unhurried, work)
 
-    async def _enter(self, line: deque[Waiting], work: Callable[[Connection], T]) -> T:
+    async def _enter(self, line: deque[PendingWrite], work: Callable[[Connection], T]) -> T:
         if self._closed:
             raise StoreError("The database is closed.")
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        line.append(Waiting(work=work, answer=answer))
+        line.append(PendingWrite(work=work, answer=answer))
         self._arrived.set()
         return await answer
 
@@ -96,12 +96,12 @@ class WorkQueue:
         """Nothing can be written now: tell those who wait."""
         for line in (self._urgent, self._unhurried, self._others):
             while line:
-                line.popleft().resolve(Outcome(error=error))
+                line.popleft().resolve(WriteResult(error=error))
 
-    async def next_group(self) -> list[Waiting] | None:
+    async def next_batch(self) -> list[PendingWrite] | None:
         """At least one waiting transaction, and those that wait behind it; None at the end."""
         while True:
-            if group := self.group_at(asyncio.get_running_loop().time()):
+            if group := self.batch_at(asyncio.get_running_loop().time()):
                 return group
             if self._closed:
                 return None
@@ -110,31 +110,33 @@ class WorkQueue:
                 async with asyncio.timeout_at(self._company_until if self._unhurried else None):
                     await self._arrived.wait()
 
-    def group_at(self, now: float) -> list[Waiting]:
+    def batch_at(self, now: float) -> list[PendingWrite]:
         """Those whose turn it is, without waiting for any; `now` is the event loop's time.
 
         The writer's own thread may ask while no task does, for others only ever add to the lines then. What comes while
         it asks waits for the next time: one that goes along may be what the one after it relies on.
         """
         others = len(self._others)
-        group = _taken(self._urgent, GROUP_SIZE // 2 if self._others_are_next else GROUP_SIZE, of=len(self._urgent))
+        group = _taken(
+            self._urgent, MAX_BATCH_SIZE // 2 if self._others_are_next else MAX_BATCH_SIZE, of=len(self._urgent)
+        )
         others_wait = others > 0 or self._closed or self._unhurried_are_due(now)
         if group and not self._others_are_next:
             self._others_are_next = others_wait
             return group
         self._others_are_next = False
         if others_wait:
-            group += _taken(self._unhurried, GROUP_SIZE - len(group), of=len(self._unhurried))
-            group += _taken(self._others, GROUP_SIZE - len(group), of=others)
+            group += _taken(self._unhurried, MAX_BATCH_SIZE - len(group), of=len(self._unhurried))
+            group += _taken(self._others, MAX_BATCH_SIZE - len(group), of=others)
         return group
 
     def _unhurried_are_due(self, now: float) -> bool:
         return bool(self._unhurried) and now >= self._company_until
 
 
-def _taken(line: deque[Waiting], most: int, *, of: int) -> list[Waiting]:
+def _taken(line: deque[PendingWrite], most: int, *, of: int) -> list[PendingWrite]:
     """The first of so many in a line, without those whose caller was cancelled."""
-    taken: list[Waiting] = []
+    taken: list[PendingWrite] = []
     for _ in range(of):
         if len(taken) == most:
             break
@@ -143,7 +145,7 @@ def _taken(line: deque[Waiting], most: int, *, of: int) -> list[Waiting]:
     return taken
 
 
-def in_savepoint(connection: Connection, work: Work) -> Outcome:
+def in_savepoint(connection: Connection, work: Work) -> WriteResult:
     """Run one work of a group. An error undoes what it did, and nothing else, unless the whole transaction is gone."""
     connection.execute("SAVEPOINT work")
     try:
@@ -152,6 +154,6 @@ def in_savepoint(connection: Connection, work: Work) -> Outcome:
         if connection.in_transaction:
             connection.execute("ROLLBACK TO work")
             connection.execute("RELEASE work")
-        return Outcome(error=error)
+        return WriteResult(error=error)
     connection.execute("RELEASE work")
-    return Outcome(value=value)
+    return WriteResult(value=value)

@@ -15,7 +15,7 @@ from functools import partial
 from bot.domain.database_url import PostgresAddress
 from bot.media.blob_store import FRESH_BYTES, Pictures, require_sha256
 from bot.store.postgres.connection import PostgresConnection
-from bot.store.postgres.pool import Sessions
+from bot.store.postgres.pool import ConnectionPool
 
 _SESSIONS = 2
 
@@ -36,7 +36,7 @@ class PostgresPictures:
     def __init__(self, address: PostgresAddress, earlier: Pictures) -> None:
         self._earlier = earlier
         # Each statement is a transaction of its own that may be done twice.
-        self._sessions = Sessions(address, "pictures", _SESSIONS)
+        self._sessions = ConnectionPool(address, "pictures", _SESSIONS)
         self._fresh: OrderedDict[str, bytes] = OrderedDict()
         """What was put just now, oldest first: it is about to be shown, and need not be read back for that."""
 

@@ -18,11 +18,11 @@ import psycopg
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.connection import Connection, Work
-from bot.store.core.write_queue import Outcome, WorkQueue
+from bot.store.core.write_queue import WriteQueue, WriteResult
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
-from bot.store.postgres.pool import Session, Sessions
-from bot.store.postgres.writer import InDoubtError, Writer
+from bot.store.postgres.pool import ConnectionPool, ThreadSession
+from bot.store.postgres.writer import InDoubtError, PostgresWriter
 
 T = TypeVar("T")
 
@@ -41,11 +41,11 @@ class PostgresDatabase:
 
     def __init__(self, address: PostgresAddress) -> None:
         self.address = address
-        self._session = Session(address, "database writer")
-        self._writer = Writer(self._session)
-        self._readers = Sessions(address, "database reader", _READERS)
-        self._guard = Session(address, "database guard")
-        self._queue = WorkQueue()
+        self._session = ThreadSession(address, "database writer")
+        self._writer = PostgresWriter(self._session)
+        self._readers = ConnectionPool(address, "database reader", _READERS)
+        self._guard = ThreadSession(address, "database guard")
+        self._queue = WriteQueue()
         self._closing_at: float | None = None
         self._writing = asyncio.create_task(self._write_groups(), name="database writer")
 
@@ -58,12 +58,12 @@ class PostgresDatabase:
         await asyncio.to_thread(_prepare, address)
         return cls(address)
 
-    async def be_alone(self) -> None:
+    async def lock_exclusively(self) -> None:
         """As `Database.be_alone`; it holds while the server keeps this connection."""
         if not await self._take_bot_lock("pg_try_advisory_lock"):
             raise DatabaseBusy(f"Another bot works with the database {self.address}. Stop it first.")
 
-    async def be_among_others(self) -> None:
+    async def lock_shared(self) -> None:
         """As `Database.be_among_others`; it holds as long as `be_alone` does."""
         if not await self._take_bot_lock("pg_try_advisory_lock_shared"):
             raise DatabaseBusy(
@@ -123,16 +123,16 @@ class PostgresDatabase:
     # -- writing ------------------------------------------------------------------------------------------
 
     async def _write_groups(self) -> None:
-        while (group := await self._queue.next_group()) is not None:
+        while (group := await self._queue.next_batch()) is not None:
             try:
                 outcomes = await self._commit([waiting.work for waiting in group])
             except Exception as error:
                 # A defect of ours, not of one caller's work; the callers must not wait for ever.
-                outcomes = [Outcome(error=error)] * len(group)
+                outcomes = [WriteResult(error=error)] * len(group)
             for waiting, outcome in zip(group, outcomes, strict=True):
                 waiting.resolve(outcome)
 
-    async def _commit(self, group: list[Work]) -> list[Outcome]:
+    async def _commit(self, group: list[Work]) -> list[WriteResult]:
         while True:
             try:
                 return await self._session.run(partial(self._writer.commit, group))
@@ -172,7 +172,7 @@ def _prepare(address: PostgresAddress) -> None:
         connection.close()
 
 
-def _take_bot_lock(session: Session, function: str) -> bool:
+def _take_bot_lock(session: ThreadSession, function: str) -> bool:
     first, second = schema.BOT_LOCK
     try:
         return session.connection().execute(f"SELECT {function}({first}, {second})").fetchone()[0]

@@ -26,7 +26,7 @@ _PAUSE_SECONDS = 0.1
 _ATTEMPTS = 3
 
 
-class Session:
+class ThreadSession:
     """What runs here runs on one thread, one after the other; it takes `connection()`, and drops it when it breaks."""
 
     def __init__(self, address: PostgresAddress, name: str) -> None:
@@ -76,14 +76,14 @@ class Session:
             self._connection = None
 
 
-class Sessions:
+class ConnectionPool:
     """A few sessions, for work that may be done twice: a reading, or one statement that changes nothing more then."""
 
     def __init__(self, address: PostgresAddress, name: str, count: int) -> None:
         self._count = count
-        self._free: asyncio.LifoQueue[Session] = asyncio.LifoQueue()
+        self._free: asyncio.LifoQueue[ThreadSession] = asyncio.LifoQueue()
         for number in range(count):
-            self._free.put_nowait(Session(address, f"{name} {number}"))
+            self._free.put_nowait(ThreadSession(address, f"{name} {number}"))
 
     async def run(self, work: Callable[[PostgresConnection], T]) -> T:
         """Do it on a session that is free. What lost its connection is done again on a new one. Raises StoreError."""
@@ -98,13 +98,13 @@ class Sessions:
         for _ in range(self._count):
             await (await self._free.get()).close()
 
-    def _has_run(self, session: Session, future: asyncio.Future[T]) -> None:
+    def _has_run(self, session: ThreadSession, future: asyncio.Future[T]) -> None:
         self._free.put_nowait(session)
         if not future.cancelled():
             future.exception()  # its caller may be gone; then nobody wants to hear of it
 
 
-def _run(session: Session, work: Callable[[PostgresConnection], T]) -> T:
+def _run(session: ThreadSession, work: Callable[[PostgresConnection], T]) -> T:
     for attempt in range(1, _ATTEMPTS + 1):
         connection = session.connection()
         try:

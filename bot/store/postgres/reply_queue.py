@@ -26,7 +26,7 @@ from psycopg.rows import dict_row
 
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import StoreError
-from bot.store.postgres.pool import Session
+from bot.store.postgres.pool import ThreadSession
 from bot.store.tables.reply_queue_rows import ENTRYPOINT
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class _Driver:
     """The library's way to the database: one connection on one thread. Waits for a server that has gone away."""
 
     def __init__(self, address: PostgresAddress) -> None:
-        self._session = Session(address, "queue")
+        self._session = ThreadSession(address, "queue")
         self._callbacks: defaultdict[str, list[NotifyCallback]] = defaultdict(list)
         self._shutdown = asyncio.Event()
         self._tasks = TaskManager()

@@ -19,9 +19,9 @@ import psycopg
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Work
-from bot.store.core.write_queue import Outcome, in_savepoint
+from bot.store.core.write_queue import WriteResult, in_savepoint
 from bot.store.postgres.connection import PostgresConnection, translated_error
-from bot.store.postgres.pool import Session
+from bot.store.postgres.pool import ThreadSession
 from bot.store.postgres.schema import WRITE_LOCK
 
 _LOCK = f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})"
@@ -36,7 +36,7 @@ _ATTEMPTS = 3
 class InDoubtError(Exception):
     """The connection broke during COMMIT: whether it took place is to be asked with `Writer.has_committed`."""
 
-    def __init__(self, outcomes: list[Outcome]) -> None:
+    def __init__(self, outcomes: list[WriteResult]) -> None:
         super().__init__("the connection broke during COMMIT")
         self.outcomes = outcomes
 
@@ -49,15 +49,15 @@ class _LostError(Exception):
         self.why = why
 
 
-class Writer:
+class PostgresWriter:
     """Used on the session's thread alone."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ThreadSession) -> None:
         self._session = session
         self._id = secrets.token_hex(8)
         self._number = 0
 
-    def commit(self, group: Sequence[Work]) -> list[Outcome]:
+    def commit(self, group: Sequence[Work]) -> list[WriteResult]:
         """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
 
         An error undoes only the work that raised it. A group whose connection broke before COMMIT was sent is run
@@ -70,7 +70,7 @@ class Writer:
                 if attempt == _ATTEMPTS:
                     return [_failed(lost.why, self._session.address)] * len(group)
             except StoreError as unreachable:
-                return [Outcome(error=unreachable)] * len(group)
+                return [WriteResult(error=unreachable)] * len(group)
         raise AssertionError("the last attempt returns")
 
     def has_committed(self) -> bool:
@@ -92,7 +92,7 @@ class Writer:
         except (psycopg.Error, StoreError):
             self._session.drop()  # a row that stays does no harm, and goes a month later
 
-    def _commit_once(self, group: Sequence[Work]) -> list[Outcome]:
+    def _commit_once(self, group: Sequence[Work]) -> list[WriteResult]:
         connection = self._session.connection()
         self._number += 1
         try:
@@ -113,7 +113,9 @@ class Writer:
         # In one trip to the server; numbers and letters of our own, so nothing needs a parameter.
         connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LOCK}; {_LEAVE_NUMBER.format(row=row)}")
 
-    def _end(self, connection: PostgresConnection, group: Sequence[Work], outcomes: list[Outcome]) -> list[Outcome]:
+    def _end(
+        self, connection: PostgresConnection, group: Sequence[Work], outcomes: list[WriteResult]
+    ) -> list[WriteResult]:
         try:
             answer = connection.raw.execute(b"COMMIT", prepare=False).statusmessage
         except psycopg.Error as error:
@@ -123,10 +125,10 @@ class Writer:
             return self._fail(connection, group, error)
         if answer != "COMMIT":  # the server rolled back instead, and says so only here
             error = StoreError("The database did not do what was asked: it undid the transaction.")
-            return [Outcome(error=error)] * len(group)
+            return [WriteResult(error=error)] * len(group)
         return self._translated(outcomes)
 
-    def _fail(self, connection: PostgresConnection, group: Sequence[Work], error: psycopg.Error) -> list[Outcome]:
+    def _fail(self, connection: PostgresConnection, group: Sequence[Work], error: psycopg.Error) -> list[WriteResult]:
         """Nothing was written. A server that lets nobody write any more has become another's stand-by: look anew."""
         if connection.is_broken_by(error) or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
             self._session.drop()
@@ -134,24 +136,24 @@ class Writer:
         connection.rollback()
         return [_failed(error, self._session.address)] * len(group)
 
-    def _translated(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _translated(self, outcomes: list[WriteResult]) -> list[WriteResult]:
         return [
             _failed(outcome.error, self._session.address) if isinstance(outcome.error, psycopg.Error) else outcome
             for outcome in outcomes
         ]
 
 
-def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> Outcome:
+def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> WriteResult:
     if not alone:
         return in_savepoint(connection, work)
     try:
-        return Outcome(value=work(connection))
+        return WriteResult(value=work(connection))
     except Exception as error:  # it belongs to the caller, who gets it
         connection.rollback()
-        return Outcome(error=error)
+        return WriteResult(error=error)
 
 
-def _failed(error: psycopg.Error, address: PostgresAddress) -> Outcome:
+def _failed(error: psycopg.Error, address: PostgresAddress) -> WriteResult:
     told = translated_error(error, address)
     told.__cause__ = error
-    return Outcome(error=told)
+    return WriteResult(error=told)

@@ -20,13 +20,13 @@ import aiosqlite
 
 from bot.domain.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store.core.connection import Work
-from bot.store.core.write_queue import Outcome, Waiting, WorkQueue, in_savepoint
+from bot.store.core.write_queue import PendingWrite, WriteQueue, WriteResult, in_savepoint
 from bot.store.sqlite import backup, schema
 from bot.store.sqlite.file_lock import ProcessLock, connect, replace_durably
 
 T = TypeVar("T")
 
-GROUPS_IN_A_ROW = 16
+MAX_BATCHES_PER_TURN = 16
 """So many at most before whoever else needs the writer's thread gets it, to empty the log."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
@@ -42,7 +42,7 @@ _PRAGMAS = (
 )
 
 
-class Worker(aiosqlite.Connection):
+class ThreadConnection(aiosqlite.Connection):
     """A connection that runs a whole function on its own thread: one hop for a transaction, not one per statement."""
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
@@ -56,12 +56,12 @@ class SqliteDatabase:
     is_shared = False
     """This process is the only one that uses the file."""
 
-    def __init__(self, path: Path, lock: ProcessLock, writer: Worker, reader: Worker) -> None:
+    def __init__(self, path: Path, lock: ProcessLock, writer: ThreadConnection, reader: ThreadConnection) -> None:
         self.path = path
         self._lock = lock
         self._writer = writer
         self._reader = reader
-        self._queue = WorkQueue()
+        self._queue = WriteQueue()
         self._writing = asyncio.create_task(self._write_groups(), name="database writer")
 
     @classmethod
@@ -90,10 +90,10 @@ class SqliteDatabase:
             raise
         return cls(path, lock, writer, reader)
 
-    async def be_alone(self) -> None:
+    async def lock_exclusively(self) -> None:
         """Nothing to do: whoever has the file open is."""
 
-    async def be_among_others(self) -> None:
+    async def lock_shared(self) -> None:
         """Refuses: there can be no others."""
         raise DatabaseBusy(f"The database {self.path} is a file, and a file has one process.")
 
@@ -142,32 +142,32 @@ class SqliteDatabase:
         self._lock.release()
 
     async def _write_groups(self) -> None:
-        while (group := await self._queue.next_group()) is not None:
+        while (group := await self._queue.next_batch()) is not None:
             await self._writer.run(partial(self._write_in_a_row, first=group, loop=asyncio.get_running_loop()))
 
     def _write_in_a_row(
-        self, connection: sqlite3.Connection, *, first: list[Waiting], loop: asyncio.AbstractEventLoop
+        self, connection: sqlite3.Connection, *, first: list[PendingWrite], loop: asyncio.AbstractEventLoop
     ) -> None:
         """On the writer's thread: who came in the meantime is next without a turn of the event loop in between."""
-        came_since = iter(lambda: self._queue.group_at(loop.time()), [])
-        for group in islice(chain([first], came_since), GROUPS_IN_A_ROW):
+        came_since = iter(lambda: self._queue.batch_at(loop.time()), [])
+        for group in islice(chain([first], came_since), MAX_BATCHES_PER_TURN):
             loop.call_soon_threadsafe(_resolve, group, _outcomes(connection, group))
 
 
-def _outcomes(connection: sqlite3.Connection, group: Sequence[Waiting]) -> Sequence[Outcome]:
+def _outcomes(connection: sqlite3.Connection, group: Sequence[PendingWrite]) -> Sequence[WriteResult]:
     try:
-        return commit_group(connection, [waiting.work for waiting in group])
+        return commit_batch(connection, [waiting.work for waiting in group])
     except Exception as error:
         # A defect of ours, not of one caller's work; the callers must not wait for ever.
-        return [Outcome(error=error)] * len(group)
+        return [WriteResult(error=error)] * len(group)
 
 
-def _resolve(group: Sequence[Waiting], outcomes: Sequence[Outcome]) -> None:
+def _resolve(group: Sequence[PendingWrite], outcomes: Sequence[WriteResult]) -> None:
     for waiting, outcome in zip(group, outcomes, strict=True):
         waiting.resolve(_translated_outcome(outcome))
 
 
-def commit_group(connection: sqlite3.Connection, group: Sequence[Work]) -> list[Outcome]:
+def commit_batch(connection: sqlite3.Connection, group: Sequence[Work]) -> list[WriteResult]:
     """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
 
     An error undoes only the work that raised it. Savepoints would see to that, and would be a third of all statements,
@@ -188,10 +188,10 @@ class _SpoiltError(Exception):
 
 
 def _commit_together(
-    connection: sqlite3.Connection, group: Sequence[Work], run: Callable[[sqlite3.Connection, Work], Outcome]
-) -> list[Outcome]:
+    connection: sqlite3.Connection, group: Sequence[Work], run: Callable[[sqlite3.Connection, Work], WriteResult]
+) -> list[WriteResult]:
     """Raises _SpoiltError, and has written nothing then."""
-    outcomes: list[Outcome] = []
+    outcomes: list[WriteResult] = []
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -201,33 +201,33 @@ def _commit_together(
                 raise _SpoiltError
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        return [Outcome(error=error)] * len(group)
+        return [WriteResult(error=error)] * len(group)
     finally:
         _rollback(connection)
     return outcomes
 
 
-def _run_bare(connection: sqlite3.Connection, work: Work) -> Outcome:
+def _run_bare(connection: sqlite3.Connection, work: Work) -> WriteResult:
     changes = connection.total_changes
     try:
-        return Outcome(value=work(connection))
+        return WriteResult(value=work(connection))
     except Exception as error:  # whatever it is, it belongs to the caller, who gets it
         if connection.total_changes != changes:
             raise _SpoiltError from error
-        return Outcome(error=error)
+        return WriteResult(error=error)
 
 
-def _commit_alone(connection: sqlite3.Connection, work: Work) -> Outcome:
+def _commit_alone(connection: sqlite3.Connection, work: Work) -> WriteResult:
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
         value = work(connection)
         connection.execute("COMMIT")
     except Exception as error:  # as above
-        return Outcome(error=error)
+        return WriteResult(error=error)
     finally:
         _rollback(connection)
-    return Outcome(value=value)
+    return WriteResult(value=value)
 
 
 def _rollback(connection: sqlite3.Connection) -> None:
@@ -246,12 +246,12 @@ def _empty_log(connection: sqlite3.Connection) -> None:
         connection.execute(_BUSY_TIMEOUT)
 
 
-def _translated_outcome(outcome: Outcome) -> Outcome:
+def _translated_outcome(outcome: WriteResult) -> WriteResult:
     if not isinstance(outcome.error, sqlite3.Error):
         return outcome
     error = _translated(outcome.error)
     error.__cause__ = outcome.error
-    return Outcome(error=error)
+    return WriteResult(error=error)
 
 
 def _translated(error: sqlite3.Error) -> StoreError:
@@ -271,8 +271,8 @@ def _read_once(connection: sqlite3.Connection, *, work: Callable[[sqlite3.Connec
             connection.execute("ROLLBACK")
 
 
-async def _connect(path: Path, pragmas: tuple[str, ...]) -> Worker:
-    connection = Worker(partial(connect, path), iter_chunk_size=64)
+async def _connect(path: Path, pragmas: tuple[str, ...]) -> ThreadConnection:
+    connection = ThreadConnection(partial(connect, path), iter_chunk_size=64)
     await connection
     try:
         await connection.run(lambda raw: [raw.execute(pragma).fetchall() for pragma in pragmas])

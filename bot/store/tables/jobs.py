@@ -29,7 +29,7 @@ from bot.domain.jobs import (
     ReplyAddress,
 )
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
-from bot.store.core.connection import Connection, PerEngine, Row
+from bot.store.core.connection import Connection, DialectSql, Row
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
@@ -134,7 +134,7 @@ WHERE took_micros IS NOT NULL ORDER BY id DESC
 DURATIONS_LOOKED_AT = 4000
 _FOR_EVER = 2**63 - 1
 # From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
-_SHA256_IN_USE = PerEngine(
+_SHA256_IN_USE = DialectSql(
     sqlite="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL

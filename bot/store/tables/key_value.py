@@ -8,10 +8,10 @@ _RECALL = "SELECT value FROM notes WHERE key = ?"
 _REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
-def recall(connection: Connection, key: str) -> str | None:
+def get(connection: Connection, key: str) -> str | None:
     row = connection.execute(_RECALL, (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
-def remember(connection: Connection, key: str, value: str) -> None:
+def set_(connection: Connection, key: str, value: str) -> None:
     connection.execute(_REMEMBER, (key, value))

@@ -38,7 +38,7 @@ from bot.domain.quota import (
     format_usd,
 )
 from bot.store.core.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
-from bot.store.core.connection import Connection, PerEngine, Row
+from bot.store.core.connection import Connection, DialectSql, Row
 from bot.store.tables.audit_log import Change, record
 from bot.store.tables.limits import Terms
 
@@ -137,7 +137,7 @@ INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, w
 SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
 """
 # One walk along the index for each part of the window: in SQLite, CROSS JOIN keeps the parts outside.
-_SPEND_BY_PART = PerEngine(
+_SPEND_BY_PART = DialectSql(
     sqlite="""
 SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
 FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id

@@ -16,7 +16,7 @@ from typing import Any
 from bot.domain.errors import StillUnderWay
 from bot.domain.quota import Period, Window, format_usd
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
-from bot.store.core.connection import Connection, PerEngine, Row
+from bot.store.core.connection import Connection, DialectSql, Row
 from bot.store.tables import limits
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
@@ -71,7 +71,7 @@ UPDATE audit SET subject_id = NULL, reason = NULL WHERE subject = 'member' AND s
 _CLOSE_ACCOUNTS = """
 UPDATE accounts SET closed_at = :now WHERE kind = 'member' AND user_id = :user_id AND closed_at IS NULL
 """
-_STILL_IN_USE = PerEngine(
+_STILL_IN_USE = DialectSql(
     sqlite="""
 SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
 UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
@@ -100,7 +100,7 @@ WHERE id = ?
 _FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
 # The name of a command event only serves to accept it once; any other number that is nobody's does as well. Whoever was
 # forgotten had nothing pending; said here, the index by member answers this, and not all replies there ever were.
-_FORGET_EVENTS = PerEngine(
+_FORGET_EVENTS = DialectSql(
     sqlite="""
 UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
 WHERE user_id IS NULL AND delivery <> 'pending' AND interaction_id > 0 AND token_expires_at < :dead_before
