@@ -67,7 +67,7 @@ class Figures:
     orders_at_providers: int = 0
     bill_usd_micros: int = 0
     charged_usd_micros: int = 0
-    house_usd_micros: int = 0
+    operator_cost_usd_micros: int = 0
     house_overestimate_usd_micros: int = 0
     """Put aside by the house for orders of which nobody can know whether they were accepted."""
     recover_seconds_p50: float = 0.0
@@ -201,7 +201,7 @@ def _figures(found: Audit, kills: int, recovered: Sequence[float]) -> Figures:
         orders_at_providers=found.orders,
         bill_usd_micros=found.bill_usd_micros,
         charged_usd_micros=found.charged_usd_micros,
-        house_usd_micros=found.house_usd_micros,
+        operator_cost_usd_micros=found.operator_cost_usd_micros,
         house_overestimate_usd_micros=found.house_overestimate_usd_micros,
         recover_seconds_p50=round(percentiles[49], 3),
         recover_seconds_p99=round(percentiles[98], 3),

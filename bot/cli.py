@@ -32,7 +32,7 @@ from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.admin.readonly import exists, reading
 from bot.store.admin.verify import verify_location
 from bot.store.sqlite.backup import copy_database, restore
-from bot.store.tables.ledger import house_lines
+from bot.store.tables.ledger import operator_cost_lines
 
 _log = logging.getLogger(__name__)
 
@@ -256,7 +256,7 @@ def _findings(location: Location) -> list[str]:
 def _house(_: argparse.Namespace) -> int:
     settings = load_settings(credentials=False)
     with reading(settings.database_url) as connection:
-        lines = house_lines(connection)
+        lines = operator_cost_lines(connection)
     for line in lines:
         reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
         amount = format_usd(line.amount_usd_micros)

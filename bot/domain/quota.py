@@ -243,7 +243,7 @@ class SpendReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HouseLine:
+class OperatorCostLine:
     """What one job cost the house: charged by the provider, and by nobody to the member.
 
     `failure` is None for a job that succeeded, at a price above the published one.

@@ -88,7 +88,7 @@ class Metrics:
         """Discord accepted a card this long after the command."""
         self._answer_seconds.observe(seconds)
 
-    def job_ended(self, job: Job, *, house_usd_micros: int = 0) -> None:
+    def job_ended(self, job: Job, *, operator_cost_usd_micros: int = 0) -> None:
         """A job reached its final state."""
         model = (job.provider, job.request.model_id)
         reason = job.failure.reason.value if job.failure else ""
@@ -98,8 +98,8 @@ class Metrics:
             if job.submitted_at and job.finished_at:
                 seconds = (job.finished_at - job.submitted_at).total_seconds()
                 self._of(self._job_seconds, *model).observe(seconds)
-        if house_usd_micros:
-            self._of(self._house, *model).inc(house_usd_micros)
+        if operator_cost_usd_micros:
+            self._of(self._house, *model).inc(operator_cost_usd_micros)
 
     def delivered(self, outcome: str, seconds: float | None = None) -> None:
         """A final state was shown, or never can be."""

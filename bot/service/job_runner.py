@@ -154,7 +154,7 @@ class JobRunner:
             await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
             return True
         if job.deadline_at is not None and job.deadline_at <= self._clock():
-            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_house_cost=True)
+            await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_operator_cost=True)
             return True
         return False
 
@@ -309,7 +309,7 @@ class JobRunner:
         except SubmissionLost as error:
             _log.error("the order was not found again")
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
-            return await self.fail(job, failure, expected=_LOST, at_house_cost=error.in_doubt)
+            return await self.fail(job, failure, expected=_LOST, at_operator_cost=error.in_doubt)
         except ClaimedElsewhere:
             return await self._store.job(job.id)
         _log.info("found again as %s", remote_id)
@@ -340,7 +340,7 @@ class JobRunner:
         except DeadlineReached:
             _log.error("no end by the deadline; the house pays if the provider charges")
             failure = Failure(reason=FailureReason.TIMED_OUT)
-            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
+            await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
 
     async def _advance(self, job: Job, update: Update, in_flight: InFlight) -> bool:
         """Act on one reading; True when the job has ended."""
@@ -350,7 +350,7 @@ class JobRunner:
             case JobStatus.FAILED:
                 _log.warning("the provider failed it (%s): %s", update.provider_status, update.failure)
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
-                await self.fail(job, failure, expected=_RUNNING, at_house_cost=update.may_be_charged)
+                await self.fail(job, failure, expected=_RUNNING, at_operator_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
                 cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
                 cancelled = await written(cancel)
@@ -379,7 +379,7 @@ class JobRunner:
                 notice = f"Job {job.id} was completed without a usable picture: {error}"
                 self._observer.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
-            await self.fail(job, failure, expected=_RUNNING, at_house_cost=True)
+            await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
             return
         cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
         charged = min(cost, job.reserved_usd_micros)
@@ -390,7 +390,7 @@ class JobRunner:
             self._store.succeed,
             job.id,
             charged_usd_micros=charged,
-            house_usd_micros=cost - charged,
+            operator_cost_usd_micros=cost - charged,
             pictures=pictures,
             took_seconds=update.took_seconds,
             now=now,
@@ -428,21 +428,21 @@ class JobRunner:
     # -- ends ---------------------------------------------------------------------------------------------
 
     async def fail(
-        self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_house_cost: bool = False
+        self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_operator_cost: bool = False
     ) -> Job | None:
         """`expected` → failed, the reservation released; what the provider may charge all the same is the house's."""
-        house_usd_micros = job.reserved_usd_micros if at_house_cost else 0
+        operator_cost_usd_micros = job.reserved_usd_micros if at_operator_cost else 0
         fail = partial(
             self._store.fail,
             job.id,
             failure,
             now=self._clock(),
-            house_usd_micros=house_usd_micros,
+            operator_cost_usd_micros=operator_cost_usd_micros,
             expected=expected,
         )
         failed = await written(fail)
         if failed is not None:
-            self._metrics.job_ended(failed, house_usd_micros=house_usd_micros)
+            self._metrics.job_ended(failed, operator_cost_usd_micros=operator_cost_usd_micros)
         return self._show(failed)
 
     def _show(self, job: Job | None) -> Job | None:

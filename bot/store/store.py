@@ -146,7 +146,7 @@ class Store:
         charged_usd_micros: int,
         pictures: Sequence[Picture],
         now: datetime,
-        house_usd_micros: int = 0,
+        operator_cost_usd_micros: int = 0,
         took_seconds: float | None = None,
     ) -> Job | None:
         """running → succeeded, and the reservation settled at `charged_usd_micros` (at most what was reserved).
@@ -159,7 +159,7 @@ class Store:
                 transactions.succeed,
                 job_id=job_id,
                 charged_usd_micros=charged_usd_micros,
-                house_usd_micros=house_usd_micros,
+                operator_cost_usd_micros=operator_cost_usd_micros,
                 pictures=pictures,
                 took_seconds=took_seconds,
                 now=now,
@@ -172,7 +172,7 @@ class Store:
         failure: Failure,
         *,
         now: datetime,
-        house_usd_micros: int = 0,
+        operator_cost_usd_micros: int = 0,
         expected: Collection[JobStatus] | None = None,
     ) -> Job | None:
         """any unfinished → failed, the reservation released; what the provider may charge goes to the house account.
@@ -184,7 +184,7 @@ class Store:
                 transactions.fail,
                 job_id=job_id,
                 failure=failure,
-                house_usd_micros=house_usd_micros,
+                operator_cost_usd_micros=operator_cost_usd_micros,
                 now=now,
                 expected=expected,
             )
@@ -506,9 +506,9 @@ class Store:
 
     # -- the operator's side --------------------------------------------------------------------------------------
 
-    async def house_usd_micros(self, *, since: datetime | None = None) -> int:
+    async def operator_cost_usd_micros(self, *, since: datetime | None = None) -> int:
         """What the house account bore."""
-        return await self._read(partial(ledger.house_usd_micros, since=since))
+        return await self._read(partial(ledger.operator_cost_usd_micros, since=since))
 
     async def get_value(self, key: str) -> str | None:
         """A small fact noted with `remember`."""

@@ -188,7 +188,7 @@ class JobMachine(RuleBasedStateMachine):
     @rule(job_id=jobs, charged=st.sampled_from([0, 1, 99, PRICE, PRICE + 1]), house=st.sampled_from([0, 7]))
     def succeed(self, job_id: str, charged: int, house: int) -> None:
         work = self.store.succeed(
-            job_id, charged_usd_micros=charged, house_usd_micros=house, pictures=[a_picture()], now=self.now
+            job_id, charged_usd_micros=charged, operator_cost_usd_micros=house, pictures=[a_picture()], now=self.now
         )
         if self.lives[job_id].status is JobStatus.RUNNING and charged > PRICE:
             with pytest.raises(LedgerError):  # never more than was reserved
@@ -199,7 +199,7 @@ class JobMachine(RuleBasedStateMachine):
 
     @rule(job_id=jobs, reason=st.sampled_from(FailureReason), house=st.sampled_from([0, PRICE]))
     def fail(self, job_id: str, reason: FailureReason, house: int) -> None:
-        work = self.store.fail(job_id, Failure(reason=reason), house_usd_micros=house, now=self.now)
+        work = self.store.fail(job_id, Failure(reason=reason), operator_cost_usd_micros=house, now=self.now)
         if life := self.moves(job_id, work, *UNFINISHED):
             life.status, life.finished_at, life.house = JobStatus.FAILED, self.now, house
 
@@ -231,7 +231,7 @@ class JobMachine(RuleBasedStateMachine):
         balance = self.run(self.store.balance(ADA, default=A_DOLLAR_A_DAY, now=NOON))
         assert balance.set_aside_usd_micros == sum(PRICE for life in lives if life.finished_at is None)
         assert balance.spent_usd_micros == sum(life.charged or 0 for life in lives)
-        assert self.run(self.store.house_usd_micros()) == sum(life.house for life in lives)
+        assert self.run(self.store.operator_cost_usd_micros()) == sum(life.house for life in lives)
 
     def agree_on(self, reply: Reply) -> None:
         order = self.orders[reply.id]

@@ -238,7 +238,7 @@ def test_what_the_house_bore_is_listed_with_its_reason(directory: Path, capsys: 
             jobs = (await admitted(store, 80_000, 80_000)).jobs
             for job, reason in zip(jobs, (FailureReason.TIMED_OUT, FailureReason.OUTCOME_UNKNOWN), strict=True):
                 await running(store, job.id)
-                await store.fail(job.id, Failure(reason=reason), now=NOON, house_usd_micros=80_000)
+                await store.fail(job.id, Failure(reason=reason), now=NOON, operator_cost_usd_micros=80_000)
 
     asyncio.run(fill())
     assert cli.main(["ledger", "house"]) == 0

@@ -26,10 +26,14 @@ async def some_books(path: Path) -> tuple[str, str]:
         await finished(store, (await admitted(store)).jobs[0].id)
         lost, dear = (await admitted(store, 80_000, 65_000)).jobs
         failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
-        await store.fail(lost.id, failure, now=NOON + timedelta(hours=2), house_usd_micros=80_000)
+        await store.fail(lost.id, failure, now=NOON + timedelta(hours=2), operator_cost_usd_micros=80_000)
         await running(store, dear.id)
         await store.succeed(
-            dear.id, charged_usd_micros=65_000, house_usd_micros=5_000, pictures=[a_picture("cd" * 32)], now=NOON
+            dear.id,
+            charged_usd_micros=65_000,
+            operator_cost_usd_micros=5_000,
+            pictures=[a_picture("cd" * 32)],
+            now=NOON,
         )
     return lost.id, dear.id
 

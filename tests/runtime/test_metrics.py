@@ -50,7 +50,7 @@ def test_what_the_house_bears_is_counted_apart() -> None:
     metrics = Metrics()
     failure = Failure(reason=FailureReason.TIMED_OUT)
     failed = replace(JOB, status=JobStatus.FAILED, failure=failure, charged_usd_micros=None)
-    metrics.job_ended(failed, house_usd_micros=80_000)
+    metrics.job_ended(failed, operator_cost_usd_micros=80_000)
     of_model = {"provider": "krea", "model": "krea/x/y"}
     assert value(metrics, "house_usd_micros_total", **of_model) == 80_000
     assert value(metrics, "charged_usd_micros_total", **of_model) is None

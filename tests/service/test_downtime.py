@@ -123,7 +123,7 @@ async def test_f23_an_order_that_was_half_sent_when_the_bot_died_is_found_again_
     found = audit(here)
     assert found.problems == []
     assert found.outcomes == ({"succeeded": 1} if listed else {"outcome_unknown": 1})
-    assert found.house_usd_micros == 0
+    assert found.operator_cost_usd_micros == 0
     assert len(here.provider.orders) == 1
 
 
@@ -179,7 +179,7 @@ async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_th
     found = audit(here)
     assert found.outcomes == {"timed_out": 1}
     assert found.charged_usd_micros == 0
-    assert found.house_usd_micros == 80_000
+    assert found.operator_cost_usd_micros == 80_000
     assert found.stuck == []
     assert "not charged" in order.text
 

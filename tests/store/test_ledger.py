@@ -250,12 +250,12 @@ async def test_the_operators_cap_binds_where_the_members_quota_is_just_enough(st
 
 async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:
     reply = await admitted(store, 500_000)
-    await store.fail(reply.jobs[0].id, FAILED, now=NOON, house_usd_micros=500_000)
+    await store.fail(reply.jobs[0].id, FAILED, now=NOON, operator_cost_usd_micros=500_000)
     assert (await balance(store)).available_usd_micros == 1_000_000
-    assert await store.house_usd_micros() == 500_000
-    assert await store.house_usd_micros(since=NOON) == 500_000
-    assert await store.house_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
-    [line] = await store._database.read(ledger.house_lines)
+    assert await store.operator_cost_usd_micros() == 500_000
+    assert await store.operator_cost_usd_micros(since=NOON) == 500_000
+    assert await store.operator_cost_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
+    [line] = await store._database.read(ledger.operator_cost_lines)
     assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
         NOON,
         reply.jobs[0].id,
@@ -292,12 +292,12 @@ async def test_a_charge_of_nothing_is_a_release_and_the_house_may_pay(store: Sto
     reply = await admitted(store, 80_000)
     await running(store, reply.jobs[0].id)
     job = await store.succeed(
-        reply.jobs[0].id, charged_usd_micros=0, pictures=[a_picture()], now=NOON, house_usd_micros=80_000
+        reply.jobs[0].id, charged_usd_micros=0, pictures=[a_picture()], now=NOON, operator_cost_usd_micros=80_000
     )
     assert job is not None
     assert job.charged_usd_micros == 0
     assert (await balance(store)).available_usd_micros == 1_000_000
-    assert await store.house_usd_micros() == 80_000
+    assert await store.operator_cost_usd_micros() == 80_000
 
 
 async def test_a_reservation_is_never_released_twice(store: Store) -> None:
@@ -306,7 +306,7 @@ async def test_a_reservation_is_never_released_twice(store: Store) -> None:
 
     with pytest.raises(LedgerError):
         await store._database.write(
-            lambda connection: ledger.release(connection, reply.jobs[0].id, house_usd_micros=0, now=NOON)
+            lambda connection: ledger.release(connection, reply.jobs[0].id, operator_cost_usd_micros=0, now=NOON)
         )
 
 

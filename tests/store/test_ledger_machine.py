@@ -285,7 +285,7 @@ class LedgerMachine(RuleBasedStateMachine):
             connection,
             job_id,
             charged_usd_micros=charged,
-            house_usd_micros=house,
+            operator_cost_usd_micros=house,
             pictures=[a_picture()],
             took_seconds=None,
             now=self.now,
@@ -298,7 +298,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def fail(self, job_id: str, house: int) -> None:
         failure = Failure(reason=FailureReason.TIMED_OUT)
         work = lambda connection: transactions.fail(  # noqa: E731
-            connection, job_id, failure, house_usd_micros=house, now=self.now
+            connection, job_id, failure, operator_cost_usd_micros=house, now=self.now
         )
         assert self.write(work) is not None
         assert self.write(work) is None
@@ -365,7 +365,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert figures == self.model.figures(member, self.now)
             assert balance.available_usd_micros == self.model.left(member, self.now)
         house = sum(entry.house for entry in self.model.entries.values())
-        assert ledger.house_usd_micros(self.connection, since=None) == house
+        assert ledger.operator_cost_usd_micros(self.connection, since=None) == house
         assert not self.connection.in_transaction
 
     def teardown(self) -> None:

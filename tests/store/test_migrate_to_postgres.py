@@ -44,7 +44,9 @@ async def source(tmp_path: Path) -> Path:
         await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
         await store.accept(reply.id, message_id=2**62)
         await running(store, reply.jobs[0].id)
-        await store.fail(reply.jobs[1].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=5)
+        await store.fail(
+            reply.jobs[1].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=5
+        )
         gone = await admitted(store, member=BEN)
         await finished(store, gone.jobs[0].id)
         await store.set_delivery(gone.id, Delivery.DELIVERED)

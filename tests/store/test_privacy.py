@@ -189,7 +189,7 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Sto
     failed = a_command(member=member)
     await store.admit(member=member, reply=failed, limits=limits(), now=NOON)
     failure = Failure(reason=FailureReason.REJECTED, hint="not that lighthouse")
-    await store.fail(failed.jobs[0].id, failure, now=NOON, house_usd_micros=80_000)
+    await store.fail(failed.jobs[0].id, failure, now=NOON, operator_cost_usd_micros=80_000)
     await store.set_delivery(failed.id, Delivery.IMPOSSIBLE)
     await store.set_blocked(1, 8, True, actor_id=member.user_id, reason="as a moderator", now=NOON)
     await store.reset(member, default=A_DOLLAR_A_DAY, actor_id=99, reason="for the lighthouse", now=NOON)
@@ -214,7 +214,7 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Sto
     await store.forget_old(now=later)
     assert "777000777" not in everything_in(location)
     assert (await store.footprint(member.user_id)).commands == 0
-    assert await store.house_usd_micros() == 80_000
+    assert await store.operator_cost_usd_micros() == 80_000
 
 
 async def test_f59_what_was_forgotten_is_overwritten_in_the_file_itself(path: Path) -> None:

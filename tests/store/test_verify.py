@@ -24,7 +24,9 @@ async def books(location: Location) -> Location:
         await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
         failed = await admitted(store, 70_000)
-        await store.fail(failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=70_000)
+        await store.fail(
+            failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=70_000
+        )
         await admitted(store, 10_000, 20_000)
         assert verify.verify_location(location) == []  # while it is in use
     return location

@@ -270,7 +270,7 @@ class Core:
     async def money(self, member: Member = ADA) -> tuple[int, int, int]:
         """(spent, set aside, borne by the house), in micro-dollars."""
         balance = await self.balance(member)
-        return balance.spent_usd_micros, balance.set_aside_usd_micros, await self.store.house_usd_micros()
+        return balance.spent_usd_micros, balance.set_aside_usd_micros, await self.store.operator_cost_usd_micros()
 
     @property
     def submissions(self) -> int:

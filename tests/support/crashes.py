@@ -305,7 +305,7 @@ class Audit:
     orders: int = 0
     bill_usd_micros: int = 0
     charged_usd_micros: int = 0
-    house_usd_micros: int = 0
+    operator_cost_usd_micros: int = 0
 
     @property
     def problems(self) -> list[str]:
@@ -314,7 +314,7 @@ class Audit:
     @property
     def house_overestimate_usd_micros(self) -> int:
         """What the house put aside for orders of which nobody knows whether they were accepted."""
-        return self.charged_usd_micros + self.house_usd_micros - self.bill_usd_micros
+        return self.charged_usd_micros + self.operator_cost_usd_micros - self.bill_usd_micros
 
 
 class Audited(Protocol):
@@ -386,7 +386,7 @@ def audit(world: Audited) -> Audit:
     sums = dict(
         map(tuple, world.query("SELECT kind, CAST(sum(amount_usd_micros) AS BIGINT) FROM ledger GROUP BY kind"))
     )
-    found.charged_usd_micros, found.house_usd_micros = sums.get("settle", 0), sums.get("house", 0)
+    found.charged_usd_micros, found.operator_cost_usd_micros = sums.get("settle", 0), sums.get("house", 0)
     if found.house_overestimate_usd_micros < 0:
         found.overspent.append(f"{-found.house_overestimate_usd_micros} micro-dollars billed that no account bears")
     billed = {job.id: job.billed_usd_micros for job in world.provider.jobs.values()}

@@ -92,13 +92,13 @@ CALLS = {
     "succeed": Call(
         prepare=at_the_provider,
         make=lambda store, reply: store.succeed(
-            _first(reply), charged_usd_micros=60_000, house_usd_micros=5_000, pictures=[a_picture()], now=NOON
+            _first(reply), charged_usd_micros=60_000, operator_cost_usd_micros=5_000, pictures=[a_picture()], now=NOON
         ),
     ),
     "fail": Call(
         prepare=at_the_provider,
         make=lambda store, reply: store.fail(
-            _first(reply), Failure(reason=FailureReason.TIMED_OUT), now=NOON, house_usd_micros=80_000
+            _first(reply), Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=80_000
         ),
     ),
     "cancel": Call(

@@ -25,10 +25,10 @@ from bot.domain.jobs import FailureReason
 from bot.domain.quota import (
     Balance,
     Cap,
-    HouseLine,
     Limits,
     LimitSubject,
     Member,
+    OperatorCostLine,
     Period,
     Quota,
     SpendLine,
@@ -157,7 +157,7 @@ WHERE reservations.state = 'settled' AND reservations.server_account_id = CAST(:
 GROUP BY parts.number, jobs.user_id, jobs.model_id
 """,
 )
-_HOUSE_LINES = """
+_OPERATOR_COST_LINES = """
 SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
@@ -168,13 +168,13 @@ _WARN_ONCE = """
 UPDATE accounts SET warned_until_at = :until
 WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
 """
-_HOUSE = """
+_OPERATOR_COST = """
 SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM ledger WHERE kind = 'house' AND created_at >= ?
 """
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Order:
+class Hold:
     """One job of a command, as far as money is concerned."""
 
     job_id: str
@@ -183,7 +183,7 @@ class Order:
 
 def reserve(
     connection: Connection,
-    orders: Sequence[Order],
+    orders: Sequence[Hold],
     *,
     reply_id: str,
     member: Member,
@@ -262,26 +262,26 @@ def _refusal(
 
 
 def settle(
-    connection: Connection, job_id: str, *, charged_usd_micros: int, house_usd_micros: int, now: datetime
+    connection: Connection, job_id: str, *, charged_usd_micros: int, operator_cost_usd_micros: int, now: datetime
 ) -> None:
     """Turn a reservation into a charge of at most what was reserved; the rest becomes available again.
 
     A charge of nothing is a release. Raises LedgerError when there is no open reservation or the charge exceeds it.
     """
     if charged_usd_micros == 0:
-        release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
+        release(connection, job_id, operator_cost_usd_micros=operator_cost_usd_micros, now=now)
         return
-    row = {"job_id": job_id, "charged": charged_usd_micros, "house": house_usd_micros, "now": to_micros(now)}
+    row = {"job_id": job_id, "charged": charged_usd_micros, "house": operator_cost_usd_micros, "now": to_micros(now)}
     if connection.execute(_SETTLE, row).rowcount != 1:
         raise LedgerError(f"job {job_id} cannot be settled at {format_usd(charged_usd_micros)}")
 
 
-def release(connection: Connection, job_id: str, *, house_usd_micros: int, now: datetime) -> None:
+def release(connection: Connection, job_id: str, *, operator_cost_usd_micros: int, now: datetime) -> None:
     """Give a reservation back unspent; the house bears what the provider charges all the same.
 
     Raises LedgerError when there is no open reservation.
     """
-    row = {"job_id": job_id, "house": house_usd_micros, "now": to_micros(now)}
+    row = {"job_id": job_id, "house": operator_cost_usd_micros, "now": to_micros(now)}
     if connection.execute(_RELEASE, row).rowcount != 1:
         raise LedgerError(f"job {job_id} has no open reservation to release")
 
@@ -389,15 +389,15 @@ def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window])
     )
 
 
-def house_usd_micros(connection: Connection, *, since: datetime | None) -> int:
+def operator_cost_usd_micros(connection: Connection, *, since: datetime | None) -> int:
     """What the house bore since then, or ever."""
-    return int(connection.execute(_HOUSE, (0 if since is None else to_micros(since),)).fetchone()[0])
+    return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 
-def house_lines(connection: Connection) -> list[HouseLine]:
+def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
     """Every job that cost the house something, oldest first."""
     return [
-        HouseLine(
+        OperatorCostLine(
             at=to_moment(row["created_at"]),
             job_id=row["id"],
             provider=row["provider"],
@@ -405,7 +405,7 @@ def house_lines(connection: Connection) -> list[HouseLine]:
             amount_usd_micros=row["amount_usd_micros"],
             failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
         )
-        for row in connection.execute(_HOUSE_LINES)
+        for row in connection.execute(_OPERATOR_COST_LINES)
     ]
 
 

@@ -24,7 +24,7 @@ def admit(connection: Connection, *, member: Member, reply: Reply, operator_limi
     if terms.blocked:
         raise MemberBlocked
     jobs.insert_reply(connection, reply)
-    orders = [ledger.Order(job_id=job.id, amount_usd_micros=job.reserved_usd_micros) for job in reply.jobs]
+    orders = [ledger.Hold(job_id=job.id, amount_usd_micros=job.reserved_usd_micros) for job in reply.jobs]
     return ledger.reserve(
         connection, orders, reply_id=reply.id, member=member, terms=terms, limits=operator_limits, now=now
     )
@@ -81,7 +81,7 @@ def succeed(
     job_id: str,
     *,
     charged_usd_micros: int,
-    house_usd_micros: int,
+    operator_cost_usd_micros: int,
     pictures: Sequence[Picture],
     took_seconds: float | None,
     now: datetime,
@@ -97,7 +97,13 @@ def succeed(
     job = jobs.move(connection, job_id, jobs.sources_of(status), changes)
     if job is None:
         return None
-    ledger.settle(connection, job_id, charged_usd_micros=charged_usd_micros, house_usd_micros=house_usd_micros, now=now)
+    ledger.settle(
+        connection,
+        job_id,
+        charged_usd_micros=charged_usd_micros,
+        operator_cost_usd_micros=operator_cost_usd_micros,
+        now=now,
+    )
     jobs.insert_pictures(connection, job_id, pictures)
     return notify_slot_free(connection, replace(job, pictures=tuple(pictures)))
 
@@ -107,7 +113,7 @@ def fail(
     job_id: str,
     failure: Failure,
     *,
-    house_usd_micros: int,
+    operator_cost_usd_micros: int,
     now: datetime,
     expected: Collection[JobStatus] | None = None,
 ) -> Job | None:
@@ -122,7 +128,7 @@ def fail(
     job = jobs.move(connection, job_id, legal, changes)
     if job is None:
         return None
-    ledger.release(connection, job_id, house_usd_micros=house_usd_micros, now=now)
+    ledger.release(connection, job_id, operator_cost_usd_micros=operator_cost_usd_micros, now=now)
     return notify_slot_free(connection, job)
 
 
@@ -144,7 +150,7 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
     job = jobs.move(connection, job_id, [expected], changes)
     if job is None:
         return None
-    ledger.release(connection, job_id, house_usd_micros=0, now=now)
+    ledger.release(connection, job_id, operator_cost_usd_micros=0, now=now)
     if expected is JobStatus.QUEUED:
         notify(connection, Topic.REPLY, job.reply_id)
     return notify_slot_free(connection, job)
