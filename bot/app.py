@@ -25,9 +25,9 @@ from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import SettingsError, UnknownModel
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import Limits, Quota, QuotaSource
-from bot.media.blob_store import Pictures, PictureStore
-from bot.media.downloader import Fetcher
-from bot.media.image_pool import ImageWorkshop
+from bot.media.blob_store import BlobStore, FileBlobStore
+from bot.media.downloader import Downloader
+from bot.media.image_pool import ImagePool
 from bot.providers.api_client import open_session
 from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
@@ -41,7 +41,7 @@ from bot.runtime.web_server import HttpServer
 from bot.service.job_service import JobService
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
-from bot.store.postgres.blob_store import PostgresPictures
+from bot.store.postgres.blob_store import PostgresBlobStore
 from bot.store.store import Store
 from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
 
@@ -118,13 +118,13 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
         pictures = _pictures(settings)
         stack.push_async_callback(pictures.close)
-        workshop = ImageWorkshop()
-        stack.push_async_callback(workshop.close)
+        image_pool = ImagePool()
+        stack.push_async_callback(image_pool.close)
         charts = ChartMaker()
         stack.push_async_callback(charts.close)
         # Two, because large bodies share the room of one: who sends an attachment need not wait for a provider.
-        result_fetcher, attachment_fetcher = [
-            await stack.enter_async_context(Fetcher(allow_private_addresses=settings.media_allow_private_addresses))
+        result_downloader, attachment_downloader = [
+            await stack.enter_async_context(Downloader(allow_private_addresses=settings.media_allow_private_addresses))
             for _ in range(2)
         ]
         # Lanes and watchers bound what is under way; waiting for a connection would only use up an order's time.
@@ -135,10 +135,10 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         service = JobService(
             store=store,
             catalogue=catalogue,
-            pictures=pictures,
-            result_fetcher=result_fetcher,
-            attachment_fetcher=attachment_fetcher,
-            workshop=workshop,
+            blob_store=pictures,
+            result_downloader=result_downloader,
+            attachment_downloader=attachment_downloader,
+            image_pool=image_pool,
             supervisor=supervisor,
             limits=limits_of(settings),
             public_url=settings.public_url,
@@ -173,11 +173,11 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         yield bot
 
 
-def _pictures(settings: Settings) -> Pictures:
+def _pictures(settings: Settings) -> BlobStore:
     """Beside the books: in a directory, or in the database, so that any process can have them."""
-    files = PictureStore(settings.data_folder / "pictures")
+    files = FileBlobStore(settings.data_folder / "pictures")
     location = settings.database_url
-    return PostgresPictures(location, earlier=files) if isinstance(location, PostgresAddress) else files
+    return PostgresBlobStore(location, earlier=files) if isinstance(location, PostgresAddress) else files
 
 
 @asynccontextmanager
@@ -213,7 +213,7 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
     )
 
 
-async def _sweep(store: Store, pictures: Pictures) -> None:
+async def _sweep(store: Store, pictures: BlobStore) -> None:
     """Forget what has reached its age and drop pictures nobody needs any more: at the start, then once an hour."""
     while True:
         forgotten = await store.forget_old(now=datetime.now(UTC))

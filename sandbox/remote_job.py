@@ -187,7 +187,7 @@ class RemoteJob:
         return self.plan.message
 
 
-class Workshop:
+class ImagePool:
     """Works off accepted jobs: so many at a time, the others wait in a backlog, first in, first out."""
 
     def __init__(

@@ -36,7 +36,7 @@ FRESH_BYTES = 32 * 2**20
 """So much of what was just put is kept at hand until it is first asked for."""
 
 
-class Pictures(Protocol):
+class BlobStore(Protocol):
     """Pictures by content. Every method raises StoreError when what keeps them fails, and ValueError for no SHA-256."""
 
     async def put(self, data: bytes) -> str:
@@ -63,7 +63,7 @@ class Pictures(Protocol):
         ...
 
 
-class PictureStore:
+class FileBlobStore:
     """Pictures by content, in a directory: `<first two hex digits>/<all 64>`.
 
     A file appears whole or not at all (written beside its place, synced, renamed), and one whose bytes do not match its

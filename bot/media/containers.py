@@ -55,7 +55,7 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Block:
+class Chunk:
     """A stretch of the file, `start <= i < end`, with its format's name for it; from `payload` on there is content."""
 
     kind: Kind
@@ -76,13 +76,13 @@ def format_of(data: bytes) -> str | None:
     return None
 
 
-def blocks(data: bytes) -> list[Block]:
+def chunks(data: bytes) -> list[Chunk]:
     """Everything after the file's signature, in order. Raises BrokenContainer."""
     readers = {"PNG": _png_blocks, "JPEG": _jpeg_blocks, "WEBP": _webp_blocks}
     reader = readers.get(format_of(data) or "")
     if reader is None:
         raise BrokenContainer("neither PNG nor JPEG nor WebP")
-    found: list[Block] = []
+    found: list[Chunk] = []
     scans = 0
     for block in reader(data):
         found.append(block)
@@ -97,7 +97,7 @@ def without_metadata(data: bytes) -> bytes:
 
     Whatever is not known to be metadata stays. The orientation tag goes with the EXIF block: mind it first.
     """
-    every = blocks(data)
+    every = chunks(data)
     kept = [block for block in every if block.kind is Kind.PICTURE]
     if len(kept) == len(every):
         return data
@@ -120,7 +120,7 @@ def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
     end, a WebP as long as it says. Whatever is lost on the way shows there, without unpacking everything.
     """
     try:
-        every = blocks(data)
+        every = chunks(data)
     except BrokenContainer:
         return None
     readers = {"PNG": _whole_png, "JPEG": _whole_jpeg, "WEBP": _webp_size}
@@ -130,13 +130,13 @@ def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
     """Width and height a WebP says it has. Raises BrokenContainer."""
-    return _webp_size(data, blocks(data))
+    return _webp_size(data, chunks(data))
 
 
 def exif_payloads(data: bytes) -> list[bytes]:
     """Every EXIF block, without its 'Exif' heading, including those that programs hide in PNG texts."""
     found: list[bytes] = []
-    for block in blocks(data):
+    for block in chunks(data):
         if block.kind is Kind.EXIF:
             found.append(data[block.payload : block.end])
         elif block.name in _PNG_TEXT:
@@ -148,7 +148,7 @@ def exif_payloads(data: bytes) -> list[bytes]:
 
 def texts(data: bytes) -> Iterator[bytes]:
     """Every text, XMP packets included, unpacked where it was compressed."""
-    for block in blocks(data):
+    for block in chunks(data):
         if block.name in _PNG_TEXT:
             keyword, text = _png_text(block.name, data[block.payload : block.end])
             yield _from_hex_dump(text) if keyword.startswith(b"Raw profile type") else text
@@ -156,7 +156,7 @@ def texts(data: bytes) -> Iterator[bytes]:
             yield data[block.payload : block.end]
 
 
-def _png_blocks(data: bytes) -> Iterator[Block]:
+def _png_blocks(data: bytes) -> Iterator[Chunk]:
     position = len(_PNG_SIGNATURE)
     while True:
         length, name = int.from_bytes(data[position : position + 4], "big"), data[position + 4 : position + 8]
@@ -165,22 +165,22 @@ def _png_blocks(data: bytes) -> Iterator[Block]:
             raise BrokenContainer("the PNG ends inside a chunk")
         kind = Kind.EXIF if name == b"eXIf" else Kind.TEXT if name in _PNG_METADATA else Kind.PICTURE
         # The checksum is not part of the payload, but of the block.
-        yield Block(kind=kind, name=name, start=position, payload=position + 8, end=end)
+        yield Chunk(kind=kind, name=name, start=position, payload=position + 8, end=end)
         position = end
         if name == b"IEND":
             break
     if position < len(data):
-        yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
+        yield Chunk(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
 
 
-def _jpeg_blocks(data: bytes) -> Iterator[Block]:
+def _jpeg_blocks(data: bytes) -> Iterator[Chunk]:
     position = 2
     while position < len(data):
         start = position
         if data[position] != 0xFF:
             # Decoders skip such bytes, so they hide no picture, but they may say something.
             position = max(data.find(b"\xff", position), 0) or len(data)
-            yield Block(kind=Kind.TRAILER, name=b"", start=start, payload=start, end=position)
+            yield Chunk(kind=Kind.TRAILER, name=b"", start=start, payload=start, end=position)
             continue
         while position < len(data) and data[position] == 0xFF:
             position += 1
@@ -189,10 +189,10 @@ def _jpeg_blocks(data: bytes) -> Iterator[Block]:
         marker = data[position]
         position += 1
         if marker == _JPEG_END:
-            yield Block(kind=Kind.PICTURE, name=b"EOI", start=start, payload=position, end=position)
+            yield Chunk(kind=Kind.PICTURE, name=b"EOI", start=start, payload=position, end=position)
             break
         if marker in _JPEG_STANDALONE:
-            yield Block(kind=Kind.PICTURE, name=b"RST", start=start, payload=position, end=position)
+            yield Chunk(kind=Kind.PICTURE, name=b"RST", start=start, payload=position, end=position)
             continue
         length = int.from_bytes(data[position : position + 2], "big")
         payload, position = position + 2, position + length
@@ -202,9 +202,9 @@ def _jpeg_blocks(data: bytes) -> Iterator[Block]:
             following = _JPEG_MARKER.search(data, position)
             position = following.start() if following else len(data)
         kind = _jpeg_kind(marker, data[payload : min(payload + 32, position)])
-        yield Block(kind=kind, name=f"FF{marker:02X}".encode(), start=start, payload=payload, end=position)
+        yield Chunk(kind=kind, name=f"FF{marker:02X}".encode(), start=start, payload=payload, end=position)
     if position < len(data):
-        yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
+        yield Chunk(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
 
 
 def _jpeg_kind(marker: int, beginning: bytes) -> Kind:
@@ -222,7 +222,7 @@ def _jpeg_kind(marker: int, beginning: bytes) -> Kind:
             return Kind.TEXT if marker == _JPEG_COMMENT else Kind.PICTURE
 
 
-def _webp_blocks(data: bytes) -> Iterator[Block]:
+def _webp_blocks(data: bytes) -> Iterator[Chunk]:
     end_of_file = 8 + int.from_bytes(data[4:8], "little")
     if end_of_file > len(data) + 1:  # some programs forget the last padding byte
         raise BrokenContainer("the WebP is shorter than it says")
@@ -235,13 +235,13 @@ def _webp_blocks(data: bytes) -> Iterator[Block]:
             raise BrokenContainer("the WebP ends inside a chunk")
         kind = Kind.EXIF if name == b"EXIF" else Kind.TEXT if name == b"XMP " else Kind.PICTURE
         padded = min(end + (length & 1), len(data))
-        yield Block(kind=kind, name=name, start=position, payload=position + 8, end=padded)
+        yield Chunk(kind=kind, name=name, start=position, payload=position + 8, end=padded)
         position = padded
     if position < len(data):
-        yield Block(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
+        yield Chunk(kind=Kind.TRAILER, name=b"", start=position, payload=position, end=len(data))
 
 
-def _whole_png(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+def _whole_png(data: bytes, every: list[Chunk]) -> tuple[int, int] | None:
     view = memoryview(data)
     for block in every:
         if block.kind is Kind.PICTURE:
@@ -273,7 +273,7 @@ def _begin_to_unpack(pieces: list[memoryview], size_bytes: int) -> bool:
     return not missing_bytes
 
 
-def _whole_jpeg(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+def _whole_jpeg(data: bytes, every: list[Chunk]) -> tuple[int, int] | None:
     names = {block.name for block in every}
     frame = next((block for block in every if block.name in _JPEG_FRAMES), None)
     if frame is None or not {_JPEG_SCAN_NAME, b"EOI"} <= names or frame.end - frame.payload < 5:
@@ -282,7 +282,7 @@ def _whole_jpeg(data: bytes, every: list[Block]) -> tuple[int, int] | None:
     return int.from_bytes(data[frame.payload + 3 : frame.payload + 5], "big"), height
 
 
-def _webp_size(data: bytes, every: list[Block]) -> tuple[int, int] | None:
+def _webp_size(data: bytes, every: list[Chunk]) -> tuple[int, int] | None:
     for block in every:
         content = data[block.payload : block.payload + 10]
         if len(content) < 5:

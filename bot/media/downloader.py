@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from bot.domain.errors import MediaError
-from bot.media.ip_policy import Reach, reach_of
+from bot.media.ip_policy import AddressScope, address_scope
 
 MOST_REDIRECTS = 3
 _PLAIN = re.compile(r"[!-~]+")
@@ -96,7 +96,7 @@ class _Share:
         self.held_bytes = size_bytes
 
 
-class Fetcher:
+class Downloader:
     """Fetches a picture into memory, with a cap on its size and its time, from public networks only.
 
     The address is judged when the socket is made, so names, numbers in any spelling and redirects are all held against
@@ -203,11 +203,11 @@ class Fetcher:
         return self._sessions[trusted]
 
     def _open_session(self, *, trusted: bool) -> aiohttp.ClientSession:
-        reachable = frozenset({Reach.PUBLIC, Reach.PRIVATE} if trusted else {Reach.PUBLIC})
+        reachable = frozenset({AddressScope.PUBLIC, AddressScope.PRIVATE} if trusted else {AddressScope.PUBLIC})
 
         def open_socket(address: tuple[Any, Any, Any, Any, tuple[Any, ...]]) -> socket.socket:
             family, kind, protocol, _, where = address
-            if family not in (socket.AF_INET, socket.AF_INET6) or reach_of(str(where[0])) not in reachable:
+            if family not in (socket.AF_INET, socket.AF_INET6) or address_scope(str(where[0])) not in reachable:
                 raise AddressRefused("the address is not on a public network")
             return socket.socket(family=family, type=kind, proto=protocol)
 

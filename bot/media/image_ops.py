@@ -47,7 +47,7 @@ _ORIENTATION_TAG, _GPS_DIRECTORY = 0x0112, 0x8825
 _WEBP_QUALITIES, _JPEG_QUALITIES = (92, 85, 75, 60), (80, 65)
 
 
-class Unfit(Exception):
+class UnusableImageError(Exception):
     """The picture cannot be used. `reason` and `limits` (by name) as in UnusableImage."""
 
     def __init__(self, reason: str, **limits: int) -> None:
@@ -63,7 +63,7 @@ def check(data: bytes) -> tuple[str, int, int]:
     return CONTENT_TYPES[_format(data)], image.width, image.height
 
 
-def fit(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
+def shrink_to(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
     """The picture in at most that many bytes and without metadata; its type, extension, and whether it looks different.
 
     A picture that fits keeps every bit of its pixels.
@@ -85,14 +85,14 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
     JPEG stays JPEG; what has transparency or was lossless stays lossless. Returns bytes, type, width and height.
     """
     if len(data) > MAX_INPUT_BYTES:
-        raise Unfit("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
+        raise UnusableImageError("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
     picture_format, orientation = _format(data), _orientation(data)
     image = _open(data, max_pixels=MAX_INPUT_PIXELS)
     # APNG and animated WebP. A JPEG with several pictures is a phone's photo with its preview or depth map.
     if picture_format != "JPEG" and getattr(image, "is_animated", False):
-        raise Unfit("animated")
+        raise UnusableImageError("animated")
     if min(image.size) < MIN_INPUT_SIDE:
-        raise Unfit("too_small", side_pixels=MIN_INPUT_SIDE)
+        raise UnusableImageError("too_small", side_pixels=MIN_INPUT_SIDE)
     # Lets a JPEG be decoded at a half, quarter or eighth, as long as that is not below what we keep.
     image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
@@ -136,8 +136,8 @@ def _format(data: bytes) -> str:
         or beginning.startswith(b"<svg")
         or b"<svg " in beginning
     ):
-        raise Unfit("unsupported_type")
-    raise Unfit("not_an_image")
+        raise UnusableImageError("unsupported_type")
+    raise UnusableImageError("not_an_image")
 
 
 def _open(data: bytes, *, max_pixels: int) -> Image.Image:
@@ -154,7 +154,7 @@ def _open(data: bytes, *, max_pixels: int) -> Image.Image:
     except MemoryError:
         raise
     except Exception as error:  # Pillow lets many kinds out of a damaged file; to us they are one
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
     _check_pixels(image.size, max_pixels)
     return image
 
@@ -165,21 +165,21 @@ def _load(image: Image.Image) -> None:
     except MemoryError:
         raise
     except Exception as error:  # as above
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
 
 
 def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     if size[0] * size[1] > max_pixels:
-        raise Unfit("too_many_pixels", limit_pixels=max_pixels)
+        raise UnusableImageError("too_many_pixels", limit_pixels=max_pixels)
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
     try:
         size = containers.webp_size(data)
     except containers.BrokenContainer as error:
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
     if size is None:
-        raise Unfit("broken")
+        raise UnusableImageError("broken")
     return size
 
 
@@ -187,18 +187,18 @@ def _is_lossless_webp(data: bytes) -> bool:
     return any(block.name == b"VP8L" for block in _blocks(data))
 
 
-def _blocks(data: bytes) -> list[containers.Block]:
+def _blocks(data: bytes) -> list[containers.Chunk]:
     try:
-        return containers.blocks(data)
+        return containers.chunks(data)
     except containers.BrokenContainer as error:
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
 
 
 def _without_metadata(data: bytes) -> bytes:
     try:
         return containers.without_metadata(data)
     except containers.BrokenContainer as error:
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
 
 
 def _orientation(data: bytes) -> int:
@@ -206,7 +206,7 @@ def _orientation(data: bytes) -> int:
     try:
         values = [_read_exif(payload)[0] for payload in containers.exif_payloads(data)]
     except containers.BrokenContainer as error:
-        raise Unfit("broken") from error
+        raise UnusableImageError("broken") from error
     return next((value for value in values if isinstance(value, int) and value in _TURNS), 1)
 
 

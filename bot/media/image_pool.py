@@ -62,7 +62,7 @@ class CleanImage:
     sha256: str
 
 
-class ImageWorkshop:
+class ImagePool:
     """Looks into pictures off the event loop: at most `workers` at a time, each for at most `limit_seconds`.
 
     A worker process is started when it is first needed (0.2 s; `warm()` does it ahead of time) and ends after

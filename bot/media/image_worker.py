@@ -64,7 +64,7 @@ def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
                 content_type, width, height = image_ops.check(data)
                 return {"content_type": content_type, "width": width, "height": height}, b""
             case "fit":
-                made, content_type, extension, changed = image_ops.fit(data, order["limit_bytes"])
+                made, content_type, extension, changed = image_ops.shrink_to(data, order["limit_bytes"])
                 return {"content_type": content_type, "extension": extension, "changed": changed}, made
             case "clean":
                 made, content_type, width, height = image_ops.clean(data)
@@ -73,7 +73,7 @@ def _serve(order: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
                 return {"has_location": image_ops.has_location(data)}, b""
             case work:
                 raise AssertionError(f"no such work: {work}")
-    except image_ops.Unfit as error:
+    except image_ops.UnusableImageError as error:
         return {"reason": error.reason, "limits": error.limits}, b""
     except MemoryError:
         return {"reason": "too_many_pixels", "limits": {}}, b""

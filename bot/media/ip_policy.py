@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_netw
 # IPv4 addresses (NAT64, 6to4) for global ones. From the IANA special-purpose registries.
 
 
-class Reach(Enum):
+class AddressScope(Enum):
     """What kind of network an address is on."""
 
     PUBLIC = "public"
@@ -51,22 +51,22 @@ _EMBEDS_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """Mapped addresses connect to the IPv4 address; the well-known NAT64 prefix is how an IPv6-only host reaches one."""
 
 
-def reach_of(address: str) -> Reach:
+def address_scope(address: str) -> AddressScope:
     """The kind of network of an address as sockets write it (a zone such as `%eth0` is ignored)."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
-        return Reach.FORBIDDEN
+        return AddressScope.FORBIDDEN
     return _reach(parsed)
 
 
-def _reach(address: IPv4Address | IPv6Address) -> Reach:
+def _reach(address: IPv4Address | IPv6Address) -> AddressScope:
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDS_IPV4):
         return _reach(IPv4Address(int(address) & 0xFFFF_FFFF))
     if address in _FORBIDDEN_HOSTS or any(address in network for network in _FORBIDDEN):
-        return Reach.FORBIDDEN
+        return AddressScope.FORBIDDEN
     if any(address in network for network in _PRIVATE):
-        return Reach.PRIVATE
+        return AddressScope.PRIVATE
     if isinstance(address, IPv6Address) and address not in _GLOBAL_IPV6:
-        return Reach.FORBIDDEN
-    return Reach.PUBLIC
+        return AddressScope.FORBIDDEN
+    return AddressScope.PUBLIC

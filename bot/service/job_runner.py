@@ -37,9 +37,9 @@ from bot.domain.errors import (
     ProviderUnavailable,
 )
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Picture
-from bot.media.blob_store import Pictures
-from bot.media.downloader import Fetcher
-from bot.media.image_pool import ImageWorkshop
+from bot.media.blob_store import BlobStore
+from bot.media.downloader import Downloader
+from bot.media.image_pool import ImagePool
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
 from bot.runtime.interactive_priority import InteractivePriority
@@ -87,10 +87,10 @@ class JobRunner:
         *,
         store: Store,
         in_flight: InFlightJobs,
-        pictures: Pictures,
-        fetcher: Fetcher,
+        blob_store: BlobStore,
+        downloader: Downloader,
         priority: InteractivePriority,
-        workshop: ImageWorkshop,
+        image_pool: ImagePool,
         supervisor: Supervisor,
         job_log: Callable[[str], AbstractContextManager[object]],
         public_url: str | None,
@@ -99,10 +99,10 @@ class JobRunner:
     ) -> None:
         self._store = store
         self._in_flight = in_flight
-        self._pictures = pictures
-        self._fetcher = fetcher
+        self._blob_store = blob_store
+        self._downloader = downloader
         self._priority = priority
-        self._workshop = workshop
+        self._image_pool = image_pool
         self._supervisor = supervisor
         self._job_log = job_log
         self._public_url = public_url
@@ -282,7 +282,7 @@ class JobRunner:
                 continue
             url = await self._store.uploaded_url(provider.name, image.sha256)
             if url is None:
-                data = await self._pictures.get(image.sha256)
+                data = await self._blob_store.get(image.sha256)
                 if data is None:
                     raise ProviderRejected("an input picture is no longer kept", reason=FailureReason.INPUT_GONE)
                 url = await provider.upload(data, image.content_type)
@@ -414,10 +414,12 @@ class JobRunner:
         )
 
     async def _fetch_picture_once(self, url: str) -> Picture:
-        data = await self._fetcher.download(url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy)
-        checked = await self._workshop.check_result(data)
+        data = await self._downloader.download(
+            url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
+        )
+        checked = await self._image_pool.check_result(data)
         return Picture(
-            sha256=await written(partial(self._pictures.put, data)),
+            sha256=await written(partial(self._blob_store.put, data)),
             content_type=checked.content_type,
             width=checked.width,
             height=checked.height,

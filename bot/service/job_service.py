@@ -45,9 +45,9 @@ from bot.domain.jobs import (
 )
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
-from bot.media.blob_store import Pictures
-from bot.media.downloader import Fetcher
-from bot.media.image_pool import FittedPicture, ImageWorkshop
+from bot.media.blob_store import BlobStore
+from bot.media.downloader import Downloader
+from bot.media.image_pool import FittedPicture, ImagePool
 from bot.providers import durations
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
@@ -96,10 +96,10 @@ class JobService:
         *,
         store: Store,
         catalogue: Catalogue,
-        pictures: Pictures,
-        result_fetcher: Fetcher,
-        attachment_fetcher: Fetcher,
-        workshop: ImageWorkshop,
+        blob_store: BlobStore,
+        result_downloader: Downloader,
+        attachment_downloader: Downloader,
+        image_pool: ImagePool,
         supervisor: Supervisor,
         limits: Limits,
         job_log: Callable[[str], AbstractContextManager[object]],
@@ -110,9 +110,9 @@ class JobService:
     ) -> None:
         self.store = store
         self.catalogue = catalogue
-        self.pictures = pictures
-        self.attachment_fetcher = attachment_fetcher
-        self.workshop = workshop
+        self.blob_store = blob_store
+        self.attachment_downloader = attachment_downloader
+        self.image_pool = image_pool
         self.limits = limits
         self.metrics = metrics or Metrics()
         self.styles = Styles()
@@ -127,7 +127,7 @@ class JobService:
             orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock
         )
         self._priority = InteractivePriority()
-        self._too_large = asyncio.Semaphore(workshop.workers)
+        self._too_large = asyncio.Semaphore(image_pool.workers)
         self._observer: Observer | None = None
         self._reply_runner = ReplyRunner(
             store=store,
@@ -157,10 +157,10 @@ class JobService:
         self._job_runner = JobRunner(
             store=store,
             in_flight=self._in_flight,
-            pictures=pictures,
-            fetcher=result_fetcher,
+            blob_store=blob_store,
+            downloader=result_downloader,
             priority=self._priority,
-            workshop=workshop,
+            image_pool=image_pool,
             supervisor=supervisor,
             job_log=job_log,
             public_url=public_url,
@@ -231,15 +231,15 @@ class JobService:
         model = self.catalogue.find(model_id)
         return model.label if model else model_id
 
-    async def fitted(self, picture: Picture, limit_bytes: int) -> FittedPicture | None:
+    async def image_for_upload(self, picture: Picture, limit_bytes: int) -> FittedPicture | None:
         """Our own copy of a result, ready to be posted in at most `limit_bytes`; None when it is not here or damaged.
 
         Raises StoreError, and MediaError for what is no picture after all or, `transient`, where another try may help.
         """
         # One that has to be made smaller waits on disk, not in memory, until the workshop has a hand free.
         async with self._too_large if picture.size_bytes > limit_bytes else nullcontext():
-            data = await self.pictures.get(picture.sha256)
-            return None if data is None else await self.workshop.fit(data, limit_bytes)
+            data = await self.blob_store.get(picture.sha256)
+            return None if data is None else await self.image_pool.fit(data, limit_bytes)
 
     def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:
         dispatcher = self._dispatchers.get(provider)

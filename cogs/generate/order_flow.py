@@ -191,17 +191,17 @@ class Desk:
         if attachment.size > INPUT_MAX_BYTES:
             raise UnusableImage(name, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         try:
-            data = await self.service.attachment_fetcher.download(
+            data = await self.service.attachment_downloader.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
             )
             # A provider that fetches by address gets the file as it is: then it must not tell where it was taken.
-            if not uploads and await self.service.workshop.has_location(data):
+            if not uploads and await self.service.image_pool.has_location(data):
                 raise UnusableImage(name, "location_data")
-            clean = await self.service.workshop.clean_input(data, name)
+            clean = await self.service.image_pool.clean_input(data, name)
         except MediaError as error:
             _log.info("attachment not usable: %s", error)
             raise UnusableImage(name, error.reason) from error
-        sha256 = await self.service.pictures.put(clean.data)
+        sha256 = await self.service.blob_store.put(clean.data)
         return ImageInput(
             sha256=sha256,
             role=role,

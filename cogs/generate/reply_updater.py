@@ -375,7 +375,7 @@ class _Editor:
         found: list[_Attachment] = []
         for index, picture in enumerate(view.job.pictures):
             try:
-                fitted = await self._service.fitted(picture, limit_bytes)
+                fitted = await self._service.image_for_upload(picture, limit_bytes)
             except MediaError as error:
                 if error.transient:
                     raise

@@ -123,7 +123,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
         """At the cost of whoever pressed."""
         picture, private = offer.picture, reply.address.private
         as_made = replace(_request(offer.job, picture), user_id=interaction.user.id, model_id=offer.quote.model.id)
-        if await self.desk.service.pictures.get(picture.sha256) is not None:
+        if await self.desk.service.blob_store.get(picture.sha256) is not None:
             await self.desk.order(interaction, as_made, private=private)
         elif (file := await self._posted(interaction, reply, picture)) is not None:
             order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)

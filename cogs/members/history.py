@@ -125,7 +125,7 @@ class _Page:
 
     async def _attach(self, job: Job, index: int, picture: Picture) -> str | None:
         """Attach our own copy and return its address in the message, or None when there is no copy."""
-        fitted = await self._service.fitted(picture, self._interaction.filesize_limit)
+        fitted = await self._service.image_for_upload(picture, self._interaction.filesize_limit)
         if fitted is None:
             return None
         name = card.filename(job, index, fitted.extension)

@@ -104,7 +104,7 @@ class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page
             return card.refused(refusal(error))
         for sha256 in unneeded:
             try:
-                await self.desk.service.pictures.remove(sha256)
+                await self.desk.service.blob_store.remove(sha256)
             except StoreError:
                 _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
         _log.info("a member was forgotten on request")

@@ -14,7 +14,7 @@ from simcord.backend import cdn
 from simcord.http.client import FakeWebhookAdapter
 
 from bot.app import Bot
-from bot.media.image_pool import ImageWorkshop
+from bot.media.image_pool import ImagePool
 from bot.store.admin.verify import verify_location
 from cogs.alerts import spending_alerts
 from cogs.generate import reply_updater
@@ -23,11 +23,11 @@ from tests.support.discord_stage import RunningClock, Stage
 
 
 @pytest.fixture(scope="session")
-def workshop() -> Generator[ImageWorkshop]:
+def image_pool() -> Generator[ImagePool]:
     """Shared by all tests: its processes take a while to start."""
-    workshop = ImageWorkshop()
-    yield workshop
-    asyncio.run(workshop.close())
+    image_pool = ImagePool()
+    yield image_pool
+    asyncio.run(image_pool.close())
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def places() -> int:
 
 
 @pytest.fixture
-async def core(tmp_path: Path, workshop: ImageWorkshop, places: int) -> AsyncGenerator[Core]:
-    async with opened_core(tmp_path, workshop, places=places) as core:
+async def core(tmp_path: Path, image_pool: ImagePool, places: int) -> AsyncGenerator[Core]:
+    async with opened_core(tmp_path, image_pool, places=places) as core:
         yield core
     assert verify_location(core.settings.database_url) == []
 

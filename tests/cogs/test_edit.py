@@ -169,7 +169,7 @@ async def test_when_the_picture_store_is_full_nothing_is_ordered(stage: Stage, m
     async def full(data: bytes) -> str:
         raise StoreError("no space left")
 
-    monkeypatch.setattr(stage.core.service.pictures, "put", full)
+    monkeypatch.setattr(stage.core.service.blob_store, "put", full)
     card = await stage.edit(image=("fox.png", PNG))
     assert card.text == refusals.BOOKS_UNAVAILABLE()
     await stage.assert_nothing_reserved()

@@ -134,7 +134,7 @@ async def test_a_page_with_a_file_gives_way_to_one_without(stage: Stage) -> None
 async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> None:
     card = await completed(stage)
     (job,) = await stage.jobs(stage.ada)
-    await stage.core.service.pictures.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
     assert words.HISTORY_PICTURE_GONE() in answer.text
@@ -146,7 +146,7 @@ async def test_while_discord_does_not_answer_the_page_says_to_try_again(
 ) -> None:
     await completed(stage)
     (job,) = await stage.jobs(stage.ada)
-    await stage.core.service.pictures.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
 
     async def broken(channel_id: int, message_id: int) -> None:
         raise OSError("connection reset")

@@ -187,15 +187,15 @@ class SlowCommand:
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stage = stage
         self._arrived = asyncio.Event()
-        fetcher = stage.core.service.attachment_fetcher
-        download = fetcher.download
+        downloader = stage.core.service.attachment_downloader
+        download = downloader.download
 
         async def slowly(*args: Any, **more: Any) -> bytes:
             if not self._arrived.is_set():
                 await stage.env.external_wait(self._arrived.wait(), reason="a slow download")
             return await download(*args, **more)
 
-        monkeypatch.setattr(fetcher, "download", slowly)
+        monkeypatch.setattr(downloader, "download", slowly)
         monkeypatch.setattr(initial_response, "DEFER_AFTER_SECONDS", 0.05)
 
     async def run(self, data: bytes = PNG, *, private: bool = False) -> InteractionResult:

@@ -93,9 +93,9 @@ async def test_the_files_go_with_the_rest(stage: Stage) -> None:
     await completed(stage)
     (job,) = await stage.jobs(stage.ada)
     sha256 = job.pictures[0].sha256
-    assert await stage.core.service.pictures.get(sha256) is not None
+    assert await stage.core.service.blob_store.get(sha256) is not None
     await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
-    assert await stage.core.service.pictures.get(sha256) is None
+    assert await stage.core.service.blob_store.get(sha256) is None
 
 
 async def test_who_keeps_their_data_loses_nothing(stage: Stage) -> None:
@@ -188,7 +188,7 @@ async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
     async def broken(sha256: str) -> None:
         raise privacy.StoreError("disk")
 
-    monkeypatch.setattr(stage.core.service.pictures, "remove", broken)
+    monkeypatch.setattr(stage.core.service.blob_store, "remove", broken)
     question = await ask(stage, "delete")
     await stage.press(stage.ada, question, words.ERASE())
     assert question.text == words.ERASE_DONE()

@@ -282,7 +282,7 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
     async def nothing(sha256: str) -> None:
         return None
 
-    monkeypatch.setattr(stage.core.service.pictures, "get", nothing)
+    monkeypatch.setattr(stage.core.service.blob_store, "get", nothing)
     card = await stage.imagine()
     await stage.until_says(card, "Completed")
     assert card.gallery == card.files == []
@@ -293,7 +293,7 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
 async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    pictures, refused = stage.core.service.pictures, list[str]()
+    pictures, refused = stage.core.service.blob_store, list[str]()
     get = pictures.get
 
     async def slowly(sha256: str) -> bytes | None:

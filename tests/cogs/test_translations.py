@@ -20,7 +20,7 @@ from discord import Locale
 from phrases import Entry, Key, entries
 from wording import complaints, filled, names
 
-from bot.media.image_pool import ImageWorkshop
+from bot.media.image_pool import ImagePool
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
 from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, speaking
 from sandbox.discord.rules import ApiError, check_command
@@ -282,12 +282,12 @@ def test_the_catalogue_is_what_is_written_and_compiled(tag: str) -> None:
 @pytest.fixture
 async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
     """All commands of the real bot, as Discord gets them."""
-    workshop = ImageWorkshop()
-    async with opened_core(tmp_path, workshop, places=1) as core:
+    image_pool = ImagePool()
+    async with opened_core(tmp_path, image_pool, places=1) as core:
         tree = core.bot.tree
         await core.bot._add_commands()
         yield [await command.get_translated_payload(tree, CommandTranslator()) for command in tree.get_commands()]
-    await workshop.close()
+    await image_pool.close()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -229,7 +229,7 @@ async def test_what_discord_and_we_have_lost_cannot_be_enlarged(stage: Stage) ->
     (container,) = card.stored.components
     container["components"] = [part for part in container["components"] if part["type"] != 12]
     job = (await stage.jobs())[0]
-    await stage.core.service.pictures.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
     refusal = stage.said(await stage.press(stage.ada, card, "Upscale"))
     assert refusal.private
     assert refusal.text == words.HISTORY_PICTURE_GONE()
@@ -244,7 +244,7 @@ async def test_our_own_copy_serves_when_discord_has_none(stage: Stage) -> None:
 
 async def test_the_copy_in_discord_serves_when_we_have_none(stage: Stage) -> None:
     card = await completed(stage)
-    await stage.core.service.pictures.remove((await stage.jobs())[0].pictures[0].sha256)
+    await stage.core.service.blob_store.remove((await stage.jobs())[0].pictures[0].sha256)
     larger = stage.said(await stage.press(stage.ada, card, "Upscale"))
     await stage.until_says(larger, "Completed")
 
@@ -283,7 +283,7 @@ async def test_the_question_is_answered_even_when_only_discord_has_the_pictures(
     card = await completed(stage, count=2)
     question = stage.said(await stage.press(stage.ada, card, "Upscale"))
     for job in await stage.jobs():
-        await stage.core.service.pictures.remove(job.pictures[0].sha256)
+        await stage.core.service.blob_store.remove(job.pictures[0].sha256)
     larger = stage.said(await stage.press(stage.ada, question, "Picture 1"))
     await stage.until_says(larger, "Completed")
 

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.errors import StoreError
-from bot.media.blob_store import FRESH_BYTES, PictureStore
+from bot.media.blob_store import FRESH_BYTES, FileBlobStore
 
 
 @pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[PictureStore]:
-    store = PictureStore(tmp_path / "pictures")
+async def store(tmp_path: Path) -> AsyncIterator[FileBlobStore]:
+    store = FileBlobStore(tmp_path / "pictures")
     yield store
     await store.close()
 
@@ -35,7 +35,7 @@ def make_old(path: Path, *, seconds: float) -> None:
     os.utime(path, (then, then))
 
 
-async def test_what_was_put_can_be_got_under_the_hash_of_its_bytes(store: PictureStore) -> None:
+async def test_what_was_put_can_be_got_under_the_hash_of_its_bytes(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     assert sha256 == hashlib.sha256(b"a picture").hexdigest()
     assert await store.get(sha256) == b"a picture"
@@ -46,7 +46,7 @@ async def test_what_was_put_can_be_got_under_the_hash_of_its_bytes(store: Pictur
 @given(contents=st.lists(st.binary(max_size=2_000), max_size=8))
 def test_any_contents_come_back_as_they_were(tmp_path: Path, contents: list[bytes]) -> None:
     async def put_and_get() -> None:
-        store = PictureStore(tmp_path / "any")
+        store = FileBlobStore(tmp_path / "any")
         names = await asyncio.gather(*(store.put(data) for data in contents))
         assert [await store.get(name) for name in names] == contents
         await store.close()
@@ -54,20 +54,20 @@ def test_any_contents_come_back_as_they_were(tmp_path: Path, contents: list[byte
     asyncio.run(put_and_get())
 
 
-async def test_the_same_picture_put_by_many_at_once_is_kept_once(store: PictureStore, tmp_path: Path) -> None:
+async def test_the_same_picture_put_by_many_at_once_is_kept_once(store: FileBlobStore, tmp_path: Path) -> None:
     names = await asyncio.gather(*(store.put(b"the same" * 1000) for _ in range(20)))
     assert len(set(names)) == 1
     assert len(files_in(tmp_path)) == 1
 
 
-async def test_a_picture_that_was_never_put_is_missing_and_removing_it_is_no_error(store: PictureStore) -> None:
+async def test_a_picture_that_was_never_put_is_missing_and_removing_it_is_no_error(store: FileBlobStore) -> None:
     unknown = "0" * 64
     assert await store.get(unknown) is None
     await store.remove(unknown)
     assert await store.sweep(set(), older_than_seconds=0) == 0
 
 
-async def test_a_removed_picture_is_gone(store: PictureStore) -> None:
+async def test_a_removed_picture_is_gone(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     await store.remove(sha256)
     assert await store.get(sha256) is None
@@ -75,25 +75,25 @@ async def test_a_removed_picture_is_gone(store: PictureStore) -> None:
 
 @pytest.mark.parametrize("damage", [b"", b"a pictur", b"b picture", b"a picture and more"])
 async def test_a_damaged_file_reads_as_missing_and_putting_the_picture_again_heals_it(
-    store: PictureStore, tmp_path: Path, damage: bytes
+    store: FileBlobStore, tmp_path: Path, damage: bytes
 ) -> None:
     sha256 = await store.put(b"a picture")
     store.path(sha256).write_bytes(damage)
-    after_a_restart = PictureStore(tmp_path / "pictures")
+    after_a_restart = FileBlobStore(tmp_path / "pictures")
     assert await after_a_restart.get(sha256) is None
     await store.put(b"a picture")
     assert await after_a_restart.get(sha256) == b"a picture"
     await after_a_restart.close()
 
 
-async def test_what_was_just_put_is_at_hand_once_and_read_from_disk_from_then_on(store: PictureStore) -> None:
+async def test_what_was_just_put_is_at_hand_once_and_read_from_disk_from_then_on(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     store.path(sha256).write_bytes(b"overwritten")
     assert await store.get(sha256) == b"a picture"
     assert await store.get(sha256) is None
 
 
-async def test_only_so_much_is_kept_at_hand(store: PictureStore) -> None:
+async def test_only_so_much_is_kept_at_hand(store: FileBlobStore) -> None:
     hashes = [await store.put(bytes([number]) * (FRESH_BYTES // 3)) for number in range(4)]
     store.path(hashes[0]).unlink()
     store.path(hashes[3]).unlink()
@@ -102,7 +102,7 @@ async def test_only_so_much_is_kept_at_hand(store: PictureStore) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "..", "../../etc/passwd", "a" * 63, "A" * 64, "g" * 64, "a" * 64 + "\n"])
-async def test_a_name_that_is_no_hash_never_becomes_a_path(store: PictureStore, name: str) -> None:
+async def test_a_name_that_is_no_hash_never_becomes_a_path(store: FileBlobStore, name: str) -> None:
     with pytest.raises(ValueError):
         store.path(name)
     with pytest.raises(ValueError):
@@ -111,7 +111,7 @@ async def test_a_name_that_is_no_hash_never_becomes_a_path(store: PictureStore, 
         await store.remove(name)
 
 
-async def test_sweeping_removes_only_what_is_old_and_not_wanted(store: PictureStore) -> None:
+async def test_sweeping_removes_only_what_is_old_and_not_wanted(store: FileBlobStore) -> None:
     wanted, unwanted, young = [await store.put(data) for data in (b"wanted", b"unwanted", b"young")]
     for sha256 in (wanted, unwanted):
         make_old(store.path(sha256), seconds=7200)
@@ -121,7 +121,7 @@ async def test_sweeping_removes_only_what_is_old_and_not_wanted(store: PictureSt
     assert await store.get(young) == b"young"
 
 
-async def test_putting_an_old_picture_again_protects_it_from_the_next_sweep(store: PictureStore) -> None:
+async def test_putting_an_old_picture_again_protects_it_from_the_next_sweep(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     make_old(store.path(sha256), seconds=7200)
     await store.put(b"a picture")
@@ -129,7 +129,7 @@ async def test_putting_an_old_picture_again_protects_it_from_the_next_sweep(stor
 
 
 async def test_sweeping_clears_away_what_a_crash_left_and_nothing_that_is_not_ours(
-    store: PictureStore, tmp_path: Path
+    store: FileBlobStore, tmp_path: Path
 ) -> None:
     folder = store.path(await store.put(b"a picture")).parent
     left, young_left, foreign = folder / ".unfinished-0011", folder / ".unfinished-2233", folder / "notes.txt"
@@ -155,7 +155,7 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
 
 
 async def test_a_disk_that_fills_up_is_a_store_error_and_leaves_no_half_picture(
-    store: PictureStore, tmp_path: Path
+    store: FileBlobStore, tmp_path: Path
 ) -> None:
     with files_of_at_most(10_000), pytest.raises(StoreError):
         await store.put(b"x" * 50_000)
@@ -166,7 +166,7 @@ async def test_a_disk_that_fills_up_is_a_store_error_and_leaves_no_half_picture(
 
 async def test_a_place_where_nothing_can_be_written_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "pictures").write_text("a file where the directory should be")
-    store = PictureStore(tmp_path / "pictures")
+    store = FileBlobStore(tmp_path / "pictures")
     with pytest.raises(StoreError):
         await store.put(b"a picture")
     with pytest.raises(StoreError):
@@ -175,7 +175,7 @@ async def test_a_place_where_nothing_can_be_written_is_a_store_error(tmp_path: P
 
 
 async def test_a_caller_who_is_cancelled_leaves_the_picture_whole_or_absent(
-    store: PictureStore, tmp_path: Path
+    store: FileBlobStore, tmp_path: Path
 ) -> None:
     data = os.urandom(3_000_000)
     for _ in range(20):

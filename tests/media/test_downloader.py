@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bot.domain.errors import MediaError
 from bot.media import downloader
-from bot.media.downloader import LARGE_BYTES, Fetcher
+from bot.media.downloader import LARGE_BYTES, Downloader
 from tests.support.fakes import until
 
 BODY = bytes(range(256)) * 40
@@ -141,16 +141,16 @@ async def raw_server() -> AsyncIterator[Callable[[list[bytes]], Awaitable[str]]]
 
 
 @pytest.fixture
-async def local() -> AsyncIterator[Fetcher]:
+async def local() -> AsyncIterator[Downloader]:
     """As in local development: private addresses and plain http are fine."""
-    async with Fetcher(allow_private_addresses=True, total_seconds=5) as fetcher:
-        yield fetcher
+    async with Downloader(allow_private_addresses=True, total_seconds=5) as downloader:
+        yield downloader
 
 
 @pytest.fixture
-async def strict() -> AsyncIterator[Fetcher]:
-    async with Fetcher(allow_private_addresses=False, total_seconds=5) as fetcher:
-        yield fetcher
+async def strict() -> AsyncIterator[Downloader]:
+    async with Downloader(allow_private_addresses=False, total_seconds=5) as downloader:
+        yield downloader
 
 
 async def refusal(fetch: Awaitable[bytes]) -> MediaError:
@@ -162,12 +162,12 @@ async def refusal(fetch: Awaitable[bytes]) -> MediaError:
 # -- what arrives -------------------------------------------------------------------------------------
 
 
-async def test_a_picture_arrives_byte_for_byte(local: Fetcher, server: PictureServer) -> None:
+async def test_a_picture_arrives_byte_for_byte(local: Downloader, server: PictureServer) -> None:
     url = server.answers("/picture.png", BODY)
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
 
-async def test_nothing_but_the_address_is_told_to_the_server(local: Fetcher, server: PictureServer) -> None:
+async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, server: PictureServer) -> None:
     url = server.answers("/picture.png", BODY, headers={"Set-Cookie": "who=you"})
     for _ in range(2):
         await local.download(f"{url}#fragment", max_bytes=len(BODY))
@@ -177,7 +177,7 @@ async def test_nothing_but_the_address_is_told_to_the_server(local: Fetcher, ser
         assert name not in headers
 
 
-async def test_a_signed_address_arrives_letter_for_letter(local: Fetcher, server: PictureServer) -> None:
+async def test_a_signed_address_arrives_letter_for_letter(local: Downloader, server: PictureServer) -> None:
     url = server.answers("/a b/picture.png", BODY)
     query = "?ex=6a&path=%2Fa%2f&sig=a+b%2B%3D%3D~'()"
     await local.download(f"{url.replace('a b', 'a%20b')}{query}", max_bytes=len(BODY))
@@ -190,12 +190,12 @@ async def test_proxies_of_the_environment_are_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     url = server.answers("/picture.png", BODY)
-    async with Fetcher(allow_private_addresses=True) as fetcher:
-        assert await fetcher.download(url, max_bytes=len(BODY)) == BODY
+    async with Downloader(allow_private_addresses=True) as downloader:
+        assert await downloader.download(url, max_bytes=len(BODY)) == BODY
     assert [address for _, address in attempts if address[1] == 9] == []  # type: ignore[index]
 
 
-async def test_a_large_picture_gives_way_between_its_pieces(local: Fetcher, server: PictureServer) -> None:
+async def test_a_large_picture_gives_way_between_its_pieces(local: Downloader, server: PictureServer) -> None:
     body, ways_given = bytes(1_000_000), 0
 
     async def yield_if_busy() -> None:
@@ -227,17 +227,17 @@ async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_
             await go_on.wait()
 
         url = server.answers(f"/{name}.png", little_room)
-        return await fetcher.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy)
+        return await downloader.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy)
 
     names = [f"{number}" for number in range(5)]
-    async with Fetcher(allow_private_addresses=True) as fetcher, asyncio.TaskGroup() as together:
+    async with Downloader(allow_private_addresses=True) as downloader, asyncio.TaskGroup() as together:
         downloads: list[asyncio.Task[bytes]] = []
         for name in names:
             downloads.append(together.create_task(download(name)))
             await until(lambda name=name: f"/{name}.png" in [request.path for request in server.requests])
-        assert await fetcher.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert await downloader.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
         await until(lambda: len(begun) == 2)
-        assert await fetcher.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert await downloader.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
         assert len(begun) == 2
         go_on.set()
     assert [download.result() for download in downloads] == [little_room] * len(names)
@@ -254,13 +254,16 @@ async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_ser
         await go_on.wait()
 
     many = 40
-    async with Fetcher(allow_private_addresses=True, connect_seconds=5) as fetcher, asyncio.TaskGroup() as together:
+    async with (
+        Downloader(allow_private_addresses=True, connect_seconds=5) as downloader,
+        asyncio.TaskGroup() as together,
+    ):
         downloads = [
-            together.create_task(fetcher.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy))
+            together.create_task(downloader.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy))
             for _ in range(many)
         ]
         await until(lambda: len(server.requests) == many)
-        assert await fetcher.download(small_url, max_bytes=len(BODY)) == BODY
+        assert await downloader.download(small_url, max_bytes=len(BODY)) == BODY
         go_on.set()
     assert [download.result() for download in downloads] == [little_room] * many
     assert many + 1 < len(server.requests) <= 1 + 2 + 2 * (many - 2), "those that had to wait asked once more"
@@ -272,26 +275,31 @@ async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
     async def for_ever() -> None:
         await asyncio.Event().wait()
 
-    async with Fetcher(allow_private_addresses=True, total_seconds=0.4) as fetcher, asyncio.TaskGroup() as together:
+    async with (
+        Downloader(allow_private_addresses=True, total_seconds=0.4) as downloader,
+        asyncio.TaskGroup() as together,
+    ):
         url = server.answers("/picture.png", little_room)
-        stuck = [refusal(fetcher.download(url, max_bytes=len(little_room), yield_if_busy=for_ever)) for _ in range(2)]
+        stuck = [
+            refusal(downloader.download(url, max_bytes=len(little_room), yield_if_busy=for_ever)) for _ in range(2)
+        ]
         refusals = [together.create_task(each) for each in stuck]
         await until(lambda: len(server.requests) == 2)
-        assert await fetcher.download(url, max_bytes=len(little_room)) == little_room
+        assert await downloader.download(url, max_bytes=len(little_room)) == little_room
     assert all(refused.result().transient for refused in refusals)
 
 
 async def test_a_body_larger_than_all_the_room_is_read_alone(
-    local: Fetcher, server: PictureServer, monkeypatch: pytest.MonkeyPatch
+    local: Downloader, server: PictureServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloader, "ROOM_BYTES", 1)
     body = bytes(LARGE_BYTES + 1)
-    async with Fetcher(allow_private_addresses=True) as fetcher:
+    async with Downloader(allow_private_addresses=True) as downloader:
         url = server.answers("/picture.png", body)
-        assert await asyncio.gather(*(fetcher.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
+        assert await asyncio.gather(*(downloader.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
 
 
-async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Fetcher) -> None:
+async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Downloader) -> None:
     pieces = 250_000
     body = bytes(4 * pieces)
     answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4\r\n\0\0\0\0\r\n" * pieces + b"0\r\n\r\n"
@@ -320,7 +328,7 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Fe
 @pytest.mark.f54
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
-    local: Fetcher, server: PictureServer, *, told: bool
+    local: Downloader, server: PictureServer, *, told: bool
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(BODY))} if told else {})
@@ -334,7 +342,7 @@ async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
     assert (error.reason, error.transient) == ("too_many_bytes", False)
 
 
-async def test_an_endless_body_is_cut_off(local: Fetcher, server: PictureServer) -> None:
+async def test_an_endless_body_is_cut_off(local: Downloader, server: PictureServer) -> None:
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -351,7 +359,7 @@ async def test_an_endless_body_is_cut_off(local: Fetcher, server: PictureServer)
 
 
 @pytest.mark.f54
-async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Fetcher, server: PictureServer) -> None:
+async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downloader, server: PictureServer) -> None:
     bomb = gzip.compress(gzip.compress(bytes(500_000_000), 1), 9)  # twice, so that making it here stays cheap
     bomb = gzip.decompress(bomb)
     assert len(bomb) < 3_000_000
@@ -366,7 +374,7 @@ async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Fetche
     assert peak_bytes < 30_000_000
 
 
-async def test_a_packed_picture_is_unpacked(local: Fetcher, server: PictureServer) -> None:
+async def test_a_packed_picture_is_unpacked(local: Downloader, server: PictureServer) -> None:
     url = server.answers("/picture.png", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
@@ -379,8 +387,8 @@ async def test_a_server_that_falls_silent_is_given_up(server: PictureServer) -> 
         await asyncio.Event().wait()
         return response
 
-    async with Fetcher(allow_private_addresses=True, idle_seconds=0.2) as fetcher:
-        error = await refusal(fetcher.download(server.on("/picture.png", silent), max_bytes=1000))
+    async with Downloader(allow_private_addresses=True, idle_seconds=0.2) as downloader:
+        error = await refusal(downloader.download(server.on("/picture.png", silent), max_bytes=1000))
     assert error.transient
 
 
@@ -392,8 +400,8 @@ async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: Pic
             await response.write(b"x")
             await asyncio.sleep(0.02)
 
-    async with Fetcher(allow_private_addresses=True, total_seconds=0.4) as fetcher:
-        error = await refusal(fetcher.download(server.on("/picture.png", dripping), max_bytes=1000))
+    async with Downloader(allow_private_addresses=True, total_seconds=0.4) as downloader:
+        error = await refusal(downloader.download(server.on("/picture.png", dripping), max_bytes=1000))
     assert error.transient
 
 
@@ -408,19 +416,19 @@ async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: Pic
     ids=["short body", "missing last chunk", "short header", "nothing"],
 )
 async def test_an_answer_that_ends_too_early_is_an_error_worth_another_try(
-    local: Fetcher, raw_server: Callable[[list[bytes]], Awaitable[str]], pieces: list[bytes]
+    local: Downloader, raw_server: Callable[[list[bytes]], Awaitable[str]], pieces: list[bytes]
 ) -> None:
     error = await refusal(local.download(await raw_server(pieces), max_bytes=1000))
     assert (error.reason, error.transient) == ("unreachable", True)
 
 
 async def test_an_answer_that_is_no_http_is_an_error(
-    local: Fetcher, raw_server: Callable[[list[bytes]], Awaitable[str]]
+    local: Downloader, raw_server: Callable[[list[bytes]], Awaitable[str]]
 ) -> None:
     await refusal(local.download(await raw_server([b"\x89PNG\r\n\x1a\n" * 10]), max_bytes=1000))
 
 
-async def test_nobody_listening_is_worth_another_try(local: Fetcher) -> None:
+async def test_nobody_listening_is_worth_another_try(local: Downloader) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -433,7 +441,7 @@ async def test_nobody_listening_is_worth_another_try(local: Fetcher) -> None:
      (400, False), (401, False), (403, False), (410, False), (451, False), (204, False), (206, False), (304, False)],
 )  # fmt: skip
 async def test_whether_another_try_may_help_depends_on_the_status(
-    local: Fetcher, server: PictureServer, status: int, *, transient: bool
+    local: Downloader, server: PictureServer, status: int, *, transient: bool
 ) -> None:
     url = server.answers("/picture.png", b"", status=status)
     assert (await refusal(local.download(url, max_bytes=1000))).transient is transient
@@ -459,7 +467,7 @@ FORBIDDEN_URLS = [
 @pytest.mark.f55
 @pytest.mark.parametrize("url", FORBIDDEN_URLS)
 async def test_a_forbidden_address_is_never_contacted(
-    strict: Fetcher, url: str, attempts: list[tuple[object, ...]]
+    strict: Downloader, url: str, attempts: list[tuple[object, ...]]
 ) -> None:
     error = await refusal(strict.download(url, max_bytes=1000))
     assert attempts == []
@@ -476,8 +484,8 @@ async def test_a_forbidden_address_is_never_contacted(
 async def test_a_name_that_leads_to_a_private_address_is_never_contacted(
     addresses: list[str], attempts: list[tuple[object, ...]]
 ) -> None:
-    async with Fetcher(allow_private_addresses=False, resolver=FixedNames(*addresses)) as fetcher:
-        error = await refusal(fetcher.download("https://pictures.example/a.png", max_bytes=1000))
+    async with Downloader(allow_private_addresses=False, resolver=FixedNames(*addresses)) as downloader:
+        error = await refusal(downloader.download("https://pictures.example/a.png", max_bytes=1000))
     assert (error.reason, error.transient) == ("foreign_host", False)
     assert attempts == []
 
@@ -487,8 +495,8 @@ async def test_a_name_that_leads_to_a_private_address_is_never_contacted(
 async def test_even_local_development_never_reaches_metadata_services(
     address: str, attempts: list[tuple[object, ...]]
 ) -> None:
-    async with Fetcher(allow_private_addresses=True, resolver=FixedNames(address)) as fetcher:
-        error = await refusal(fetcher.download("http://pictures.example/a.png", max_bytes=1000))
+    async with Downloader(allow_private_addresses=True, resolver=FixedNames(address)) as downloader:
+        error = await refusal(downloader.download("http://pictures.example/a.png", max_bytes=1000))
     assert error.reason == "foreign_host"
     assert attempts == []
 
@@ -496,15 +504,15 @@ async def test_even_local_development_never_reaches_metadata_services(
 async def test_a_name_on_loopback_is_fine_in_local_development(server: PictureServer) -> None:
     server.answers("/picture.png", BODY)
     port = server.host.partition(":")[2]
-    async with Fetcher(allow_private_addresses=True, resolver=FixedNames("127.0.0.1")) as fetcher:
-        assert await fetcher.download(f"http://pictures.example:{port}/picture.png", max_bytes=len(BODY)) == BODY
+    async with Downloader(allow_private_addresses=True, resolver=FixedNames("127.0.0.1")) as downloader:
+        assert await downloader.download(f"http://pictures.example:{port}/picture.png", max_bytes=len(BODY)) == BODY
 
 
 # -- redirects ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_up_to_three_redirects_are_followed(local: Fetcher, server: PictureServer, status: int) -> None:
+async def test_up_to_three_redirects_are_followed(local: Downloader, server: PictureServer, status: int) -> None:
     server.answers("/picture.png", BODY)
     server.redirects("/3", "picture.png", status=status)
     server.redirects("/2", "/3", status=status)
@@ -514,7 +522,7 @@ async def test_up_to_three_redirects_are_followed(local: Fetcher, server: Pictur
     assert not error.transient
 
 
-async def test_a_redirect_loop_ends(local: Fetcher, server: PictureServer) -> None:
+async def test_a_redirect_loop_ends(local: Downloader, server: PictureServer) -> None:
     await refusal(local.download(server.redirects("/loop", "/loop"), max_bytes=1000))
     assert len(server.requests) == 4
 
@@ -529,8 +537,8 @@ async def test_a_redirect_is_judged_like_the_first_address(
     server: PictureServer, location: str, attempts: list[tuple[object, ...]]
 ) -> None:
     url = server.redirects("/picture.png", location)
-    async with Fetcher(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as fetcher:
-        error = await refusal(fetcher.download(url, max_bytes=1000, allowed_hosts=(server.host,)))
+    async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
+        error = await refusal(downloader.download(url, max_bytes=1000, allowed_hosts=(server.host,)))
     assert not error.transient
     assert len(server.requests) == 1
     assert len(attempts) == 1, "only the server that redirected was contacted"
@@ -539,7 +547,9 @@ async def test_a_redirect_is_judged_like_the_first_address(
 # -- allowed hosts ------------------------------------------------------------------------------------
 
 
-async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(strict: Fetcher, server: PictureServer) -> None:
+async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(
+    strict: Downloader, server: PictureServer
+) -> None:
     url = server.answers("/picture.png", BODY)
     assert await strict.download(url, max_bytes=len(BODY), allowed_hosts=("cdn.example", server.host)) == BODY
 
@@ -564,8 +574,8 @@ async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(strict: 
 async def test_what_is_not_on_the_list_is_never_contacted(
     url: str, allowed: str, attempts: list[tuple[object, ...]]
 ) -> None:
-    async with Fetcher(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as fetcher:
-        error = await refusal(fetcher.download(url, max_bytes=1000, allowed_hosts=(allowed,)))
+    async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
+        error = await refusal(downloader.download(url, max_bytes=1000, allowed_hosts=(allowed,)))
     assert not error.transient
     assert attempts == []
 
@@ -573,13 +583,13 @@ async def test_what_is_not_on_the_list_is_never_contacted(
 async def test_the_case_of_a_host_does_not_matter(server: PictureServer) -> None:
     server.answers("/picture.png", BODY)
     port = server.host.partition(":")[2]
-    async with Fetcher(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as fetcher:
-        body = await fetcher.download(
+    async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
+        body = await downloader.download(
             f"http://CDN.Example:{port}/picture.png", max_bytes=len(BODY), allowed_hosts=(f"cdn.example:{port}",)
         )
     assert body == BODY
 
 
-async def test_no_address_appears_in_what_is_said_about_a_failure(local: Fetcher, server: PictureServer) -> None:
+async def test_no_address_appears_in_what_is_said_about_a_failure(local: Downloader, server: PictureServer) -> None:
     url = server.answers("/secret-path", status=500)
     assert "secret" not in str(await refusal(local.download(f"{url}?token=secret", max_bytes=10)))

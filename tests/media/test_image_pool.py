@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from bot.domain.errors import MediaError, UnusableImage
-from bot.media.image_pool import ImageWorkshop
+from bot.media.image_pool import ImagePool
 from tests.support import image_samples as samples
 
 IS_LINUX = sys.platform == "linux"
@@ -27,10 +27,10 @@ TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
 
 
 @pytest.fixture
-async def workshop() -> AsyncIterator[ImageWorkshop]:
-    workshop = ImageWorkshop()
-    yield workshop
-    await workshop.close()
+async def image_pool() -> AsyncIterator[ImagePool]:
+    image_pool = ImagePool()
+    yield image_pool
+    await image_pool.close()
 
 
 @pytest.fixture(autouse=True)
@@ -64,8 +64,8 @@ def colour_near(image: Image.Image, where: tuple[int, int], expected: tuple[int,
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_a_result_is_what_its_content_says(workshop: ImageWorkshop, picture_format: str) -> None:
-    checked = await workshop.check_result(samples.encode(samples.photo(300, 200), picture_format))
+async def test_a_result_is_what_its_content_says(image_pool: ImagePool, picture_format: str) -> None:
+    checked = await image_pool.check_result(samples.encode(samples.photo(300, 200), picture_format))
     assert checked == (TYPES[picture_format], 300, 200)
 
 
@@ -92,39 +92,39 @@ NOT_RESULTS = {
 @pytest.mark.parametrize(("data", "reason"), NOT_RESULTS.values(), ids=NOT_RESULTS.keys())
 @pytest.mark.f54
 async def test_what_is_no_picture_of_ours_is_refused_with_its_reason(
-    workshop: ImageWorkshop, data: bytes, reason: str
+    image_pool: ImagePool, data: bytes, reason: str
 ) -> None:
     with pytest.raises(MediaError) as result:
-        await workshop.check_result(data)
+        await image_pool.check_result(data)
     assert (result.value.reason, result.value.transient) == (reason, reason == "broken")
     with pytest.raises(UnusableImage) as attachment:
-        await workshop.clean_input(data, "holiday.png")
+        await image_pool.clean_input(data, "holiday.png")
     assert (attachment.value.reason, attachment.value.filename) == (reason, "holiday.png")
 
 
 @pytest.mark.f54
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-async def test_a_truncated_picture_is_broken(workshop: ImageWorkshop, picture_format: str, share: float) -> None:
+async def test_a_truncated_picture_is_broken(image_pool: ImagePool, picture_format: str, share: float) -> None:
     whole = samples.encode(samples.noise(200, 200), picture_format)
     cut = whole[: int(len(whole) * share)]
     with pytest.raises(MediaError) as result:
-        await workshop.check_result(cut)
+        await image_pool.check_result(cut)
     assert result.value.transient, "the next download may be whole"
     with pytest.raises(UnusableImage) as attachment:
-        await workshop.clean_input(cut, "a.png")
+        await image_pool.clean_input(cut, "a.png")
     assert attachment.value.reason == "broken"
 
 
-async def test_pixels_damaged_on_the_way_are_noticed(workshop: ImageWorkshop) -> None:
+async def test_pixels_damaged_on_the_way_are_noticed(image_pool: ImagePool) -> None:
     data = bytearray(samples.encode(samples.noise(100, 100), "PNG"))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(MediaError):
-        await workshop.check_result(bytes(data))
+        await image_pool.check_result(bytes(data))
 
 
-async def test_a_result_of_64_megapixels_is_fine(workshop: ImageWorkshop) -> None:
-    assert await workshop.check_result(samples.png_of_zeros(8000, 8000)) == ("image/png", 8000, 8000)
+async def test_a_result_of_64_megapixels_is_fine(image_pool: ImagePool) -> None:
+    assert await image_pool.check_result(samples.png_of_zeros(8000, 8000)) == ("image/png", 8000, 8000)
 
 
 # -- fitting --------------------------------------------------------------------------------------------
@@ -133,13 +133,13 @@ async def test_a_result_of_64_megapixels_is_fine(workshop: ImageWorkshop) -> Non
 @pytest.mark.f48
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes_it(
-    workshop: ImageWorkshop, picture_format: str
+    image_pool: ImagePool, picture_format: str
 ) -> None:
     data = samples.encode(samples.noise(120, 90), picture_format)
     for limit in (len(data) + 1, len(data)):
-        fitted = await workshop.fit(data, limit)
+        fitted = await image_pool.fit(data, limit)
         assert (fitted.data, fitted.content_type, fitted.changed) == (data, TYPES[picture_format], False)
-    fitted = await workshop.fit(data, len(data) - 1)
+    fitted = await image_pool.fit(data, len(data) - 1)
     assert fitted.changed
     assert len(fitted.data) < len(data)
     assert samples.open_picture(fitted.data).size[0] <= 120
@@ -148,11 +148,11 @@ async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes
 @pytest.mark.f48
 @pytest.mark.parametrize("limit", [1_000_000, 300_000, 100_000, 20_000, 1000])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
-async def test_there_is_a_picture_for_every_limit(workshop: ImageWorkshop, limit: int, mode: str) -> None:
+async def test_there_is_a_picture_for_every_limit(image_pool: ImagePool, limit: int, mode: str) -> None:
     image = samples.noise(900, 700)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize(image.size))
-    fitted = await workshop.fit(samples.encode(image, "PNG"), limit)
+    fitted = await image_pool.fit(samples.encode(image, "PNG"), limit)
     assert len(fitted.data) <= limit
     shown = samples.open_picture(fitted.data)
     assert f"image/{(shown.format or '').lower()}" == fitted.content_type
@@ -160,57 +160,57 @@ async def test_there_is_a_picture_for_every_limit(workshop: ImageWorkshop, limit
     assert abs(shown.width / shown.height - 900 / 700) < 0.2
 
 
-async def test_pixels_are_given_up_only_after_quality(workshop: ImageWorkshop) -> None:
+async def test_pixels_are_given_up_only_after_quality(image_pool: ImagePool) -> None:
     data = samples.encode(samples.photo(1500, 1000), "BMP")
     data = samples.encode(samples.open_picture(data), "PNG", compress_level=0)
-    fitted = await workshop.fit(data, len(data) // 20)
+    fitted = await image_pool.fit(data, len(data) // 20)
     assert samples.open_picture(fitted.data).size == (1500, 1000)
     assert fitted.content_type == "image/webp"
 
 
-async def test_a_picture_too_long_for_webp_becomes_a_jpeg(workshop: ImageWorkshop) -> None:
+async def test_a_picture_too_long_for_webp_becomes_a_jpeg(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(17_000, 20), "PNG")
-    fitted = await workshop.fit(data, len(data) // 2)
+    fitted = await image_pool.fit(data, len(data) // 2)
     assert fitted.content_type == "image/jpeg"
     assert samples.open_picture(fitted.data).size == (17_000, 20)
 
 
-async def test_transparency_survives_in_webp(workshop: ImageWorkshop) -> None:
+async def test_transparency_survives_in_webp(image_pool: ImagePool) -> None:
     image = samples.noise(400, 400)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     data = samples.encode(image, "PNG")
-    fitted = await workshop.fit(data, len(data) - 1)
+    fitted = await image_pool.fit(data, len(data) - 1)
     assert samples.open_picture(fitted.data).mode == "RGBA"
 
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_result_is_posted_without_metadata_and_otherwise_unchanged(
-    workshop: ImageWorkshop, picture_format: str
+    image_pool: ImagePool, picture_format: str
 ) -> None:
     laden = samples.laden(picture_format)
-    fitted = await workshop.fit(laden, 1_000_000)
+    fitted = await image_pool.fit(laden, 1_000_000)
     assert samples.SECRET not in fitted.data
     assert not fitted.changed
     assert samples.open_picture(fitted.data).tobytes() == samples.open_picture(laden).tobytes()
-    assert not await workshop.has_location(fitted.data)
+    assert not await image_pool.has_location(fitted.data)
 
 
 async def test_a_result_that_is_turned_by_its_tag_is_shown_the_same_way_without_the_tag(
-    workshop: ImageWorkshop,
+    image_pool: ImagePool,
 ) -> None:
     data = samples.picture("JPEG", exif=samples.exif_with_location(orientation=6))
-    fitted = await workshop.fit(data, 1_000_000)
+    fitted = await image_pool.fit(data, 1_000_000)
     shown = samples.open_picture(fitted.data)
     assert shown.size == (64, 96)
     assert colour_near(shown, (60, 4), (220, 10, 10), 40)
 
 
-async def test_fitting_what_is_no_picture_is_a_media_error(workshop: ImageWorkshop) -> None:
+async def test_fitting_what_is_no_picture_is_a_media_error(image_pool: ImagePool) -> None:
     with pytest.raises(MediaError):
-        await workshop.fit(b"<html>", 1_000_000)
+        await image_pool.fit(b"<html>", 1_000_000)
     with pytest.raises(ValueError):
-        await workshop.fit(samples.picture("PNG"), 10)
+        await image_pool.fit(samples.picture("PNG"), 10)
 
 
 # -- inputs ---------------------------------------------------------------------------------------------
@@ -218,14 +218,14 @@ async def test_fitting_what_is_no_picture_is_a_media_error(workshop: ImageWorksh
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_an_input_is_made_anew_without_any_metadata(workshop: ImageWorkshop, picture_format: str) -> None:
+async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool, picture_format: str) -> None:
     laden = samples.laden(picture_format)
-    assert await workshop.has_location(laden)
-    clean = await workshop.clean_input(laden, "holiday")
+    assert await image_pool.has_location(laden)
+    clean = await image_pool.clean_input(laden, "holiday")
     assert clean.content_type == TYPES[picture_format]
     assert (clean.width, clean.height) == (96, 64)
     assert clean.sha256 == hashlib.sha256(clean.data).hexdigest()
-    assert not await workshop.has_location(clean.data)
+    assert not await image_pool.has_location(clean.data)
     for trace in (samples.SECRET, b"Exif", b"GPS", b"http", b"PK\3\4", b"Photoshop"):
         assert trace not in clean.data
     image = samples.open_picture(clean.data)
@@ -236,7 +236,7 @@ async def test_an_input_is_made_anew_without_any_metadata(workshop: ImageWorksho
 
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-async def test_an_input_stands_upright(workshop: ImageWorkshop, picture_format: str, orientation: int) -> None:
+async def test_an_input_stands_upright(image_pool: ImagePool, picture_format: str, orientation: int) -> None:
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -245,7 +245,7 @@ async def test_an_input_stands_upright(workshop: ImageWorkshop, picture_format: 
     upright = samples.photo(96, 64)
     lying = upright.transpose(turns[orientation]) if orientation in turns else upright
     data = samples.encode(lying, picture_format, exif=samples.exif_without_location(orientation=orientation))
-    clean = await workshop.clean_input(data, "a")
+    clean = await image_pool.clean_input(data, "a")
     assert (clean.width, clean.height) == (96, 64)
     image = samples.open_picture(clean.data).convert("RGB")
     assert colour_near(image, (5, 5), (220, 10, 10), 30)
@@ -287,45 +287,45 @@ MODES: dict[str, tuple[Callable[[], bytes], str, tuple[int, ...]]] = {
 
 
 @pytest.mark.parametrize("name", MODES)
-async def test_every_kind_of_colour_becomes_plain_colour(workshop: ImageWorkshop, name: str) -> None:
+async def test_every_kind_of_colour_becomes_plain_colour(image_pool: ImagePool, name: str) -> None:
     make, mode, colour = MODES[name]
-    image = samples.open_picture((await workshop.clean_input(make(), "a")).data)
+    image = samples.open_picture((await image_pool.clean_input(make(), "a")).data)
     assert image.mode == mode
     assert colour_near(image, (16, 16), colour, 6)
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
-async def test_lossless_stays_lossless(workshop: ImageWorkshop, picture_format: str) -> None:
+async def test_lossless_stays_lossless(image_pool: ImagePool, picture_format: str) -> None:
     image = samples.noise(64, 64)
-    clean = await workshop.clean_input(samples.encode(image, picture_format, lossless=True), "a")
+    clean = await image_pool.clean_input(samples.encode(image, picture_format, lossless=True), "a")
     assert samples.open_picture(clean.data).tobytes() == image.tobytes()
 
 
-async def test_a_colour_profile_is_applied_and_then_dropped(workshop: ImageWorkshop) -> None:
+async def test_a_colour_profile_is_applied_and_then_dropped(image_pool: ImagePool) -> None:
     data = samples.picture("PNG", icc_profile=samples.profile_with_red_and_green_swapped())
-    image = samples.open_picture((await workshop.clean_input(data, "a")).data)
+    image = samples.open_picture((await image_pool.clean_input(data, "a")).data)
     assert "icc_profile" not in image.info
     assert colour_near(image, (5, 5), (10, 220, 10), 12)
 
 
-async def test_a_damaged_colour_profile_is_left_aside(workshop: ImageWorkshop) -> None:
+async def test_a_damaged_colour_profile_is_left_aside(image_pool: ImagePool) -> None:
     data = samples.picture("JPEG", icc_profile=b"no profile at all" * 20)
-    image = samples.open_picture((await workshop.clean_input(data, "a")).data)
+    image = samples.open_picture((await image_pool.clean_input(data, "a")).data)
     assert colour_near(image, (5, 5), (220, 10, 10), 30)
 
 
-async def test_a_phones_photo_with_a_second_picture_inside_is_one_picture(workshop: ImageWorkshop) -> None:
+async def test_a_phones_photo_with_a_second_picture_inside_is_one_picture(image_pool: ImagePool) -> None:
     photo = samples.photo(400, 300)
     data = samples.encode(photo, "MPO", save_all=True, append_images=[photo.rotate(90)])
-    clean = await workshop.clean_input(data, "a.jpg")
+    clean = await image_pool.clean_input(data, "a.jpg")
     assert (clean.content_type, clean.width, clean.height) == ("image/jpeg", 400, 300)
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_what_is_longer_than_4096_pixels_is_made_smaller(workshop: ImageWorkshop, picture_format: str) -> None:
-    clean = await workshop.clean_input(samples.encode(samples.photo(6000, 1500), picture_format), "a")
+async def test_what_is_longer_than_4096_pixels_is_made_smaller(image_pool: ImagePool, picture_format: str) -> None:
+    clean = await image_pool.clean_input(samples.encode(samples.photo(6000, 1500), picture_format), "a")
     assert (clean.width, clean.height) == (4096, 1024)
-    untouched = await workshop.clean_input(samples.encode(samples.photo(4096, 100), picture_format), "a")
+    untouched = await image_pool.clean_input(samples.encode(samples.photo(4096, 100), picture_format), "a")
     assert (untouched.width, untouched.height) == (4096, 100)
 
 
@@ -333,49 +333,49 @@ async def test_what_is_longer_than_4096_pixels_is_made_smaller(workshop: ImageWo
     ("width", "height", "fine"), [(16, 16, True), (15, 400, False), (400, 15, False), (1, 1, False)]
 )
 async def test_what_is_smaller_than_16_pixels_is_refused(
-    workshop: ImageWorkshop, width: int, height: int, *, fine: bool
+    image_pool: ImagePool, width: int, height: int, *, fine: bool
 ) -> None:
     data = samples.encode(samples.noise(width, height), "PNG")
     if fine:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
         return
     with pytest.raises(UnusableImage) as caught:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
     assert (caught.value.reason, caught.value.side_pixels) == ("too_small", 16)
 
 
 @pytest.mark.f54
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
-async def test_moving_pictures_are_refused(workshop: ImageWorkshop, picture_format: str) -> None:
+async def test_moving_pictures_are_refused(image_pool: ImagePool, picture_format: str) -> None:
     with pytest.raises(UnusableImage) as caught:
-        await workshop.clean_input(samples.animated(picture_format), "a")
+        await image_pool.clean_input(samples.animated(picture_format), "a")
     assert caught.value.reason == "animated"
 
 
 @pytest.mark.f54
 @pytest.mark.parametrize(("size_bytes", "fine"), [(25_000_000, True), (25_000_001, False)])
-async def test_the_limit_of_25_megabytes_is_exact(workshop: ImageWorkshop, size_bytes: int, *, fine: bool) -> None:
+async def test_the_limit_of_25_megabytes_is_exact(image_pool: ImagePool, size_bytes: int, *, fine: bool) -> None:
     data = samples.picture("JPEG")
     data += bytes(size_bytes - len(data))
     if fine:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
         return
     with pytest.raises(UnusableImage) as caught:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
     assert (caught.value.reason, caught.value.limit_bytes) == ("too_many_bytes", 25_000_000)
 
 
 @pytest.mark.f54
 @pytest.mark.parametrize(("width", "height", "fine"), [(10_000, 5000, True), (10_001, 5000, False)])
 async def test_the_limit_of_50_megapixels_is_exact(
-    workshop: ImageWorkshop, width: int, height: int, *, fine: bool
+    image_pool: ImagePool, width: int, height: int, *, fine: bool
 ) -> None:
     data = samples.png_of_zeros(width, height)
     if fine:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
         return
     with pytest.raises(UnusableImage) as caught:
-        await workshop.clean_input(data, "a")
+        await image_pool.clean_input(data, "a")
     assert (caught.value.reason, caught.value.limit_pixels) == ("too_many_pixels", 50_000_000)
 
 
@@ -437,26 +437,26 @@ def test_a_bomb_beside_the_pixels_costs_little(name: str, tmp_path: Path) -> Non
 # -- the workers ----------------------------------------------------------------------------------------
 
 
-async def test_many_pictures_at_once_share_two_workers(workshop: ImageWorkshop) -> None:
+async def test_many_pictures_at_once_share_two_workers(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(300, 300), "PNG")
-    results = await asyncio.gather(*(workshop.clean_input(data, "a.png") for _ in range(30)))
+    results = await asyncio.gather(*(image_pool.clean_input(data, "a.png") for _ in range(30)))
     assert [(result.width, result.height) for result in results] == [(300, 300)] * 30
     assert 1 <= len(workers()) <= 2
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
 async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
-    workshop: ImageWorkshop, picture_format: str
+    image_pool: ImagePool, picture_format: str
 ) -> None:
     data = samples.encode(samples.noise(300, 200), picture_format)
-    checked = await workshop.check_result(data)
+    checked = await image_pool.check_result(data)
     assert checked == (f"image/{picture_format.lower()}", 300, 200)
-    assert (await workshop.fit(data, 10_000_000)).data == data
+    assert (await image_pool.fit(data, 10_000_000)).data == data
     assert workers() == []
 
 
 @pytest.mark.f42
-async def test_a_png_whose_checksums_are_right_and_whose_pixels_are_not_is_no_picture(workshop: ImageWorkshop) -> None:
+async def test_a_png_whose_checksums_are_right_and_whose_pixels_are_not_is_no_picture(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(60, 40), "PNG")
     start = data.index(b"IDAT")
     length = int.from_bytes(data[start - 4 : start], "big")
@@ -464,22 +464,22 @@ async def test_a_png_whose_checksums_are_right_and_whose_pixels_are_not_is_no_pi
         chunk = b"IDAT" + pixels
         whole = len(pixels).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
         with pytest.raises(MediaError):
-            await workshop.check_result(data[: start - 4] + whole + data[start + 4 + length + 4 :])
+            await image_pool.check_result(data[: start - 4] + whole + data[start + 4 + length + 4 :])
 
 
-async def test_a_result_that_is_in_doubt_is_decoded(workshop: ImageWorkshop) -> None:
+async def test_a_result_that_is_in_doubt_is_decoded(image_pool: ImagePool) -> None:
     data = bytearray(samples.encode(samples.noise(300, 200), "PNG"))
     data[len(data) // 2] ^= 1
     with pytest.raises(MediaError):
-        await workshop.check_result(bytes(data))
+        await image_pool.check_result(bytes(data))
     assert len(workers()) == 1
 
 
 @pytest.mark.f42
-async def test_the_loop_goes_on_while_large_pictures_are_made(workshop: ImageWorkshop) -> None:
+async def test_the_loop_goes_on_while_large_pictures_are_made(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1000), "PNG", compress_level=0)
-    await workshop.warm()
-    work = asyncio.gather(*(workshop.fit(data, 500_000) for _ in range(3)))
+    await image_pool.warm()
+    work = asyncio.gather(*(image_pool.fit(data, 500_000) for _ in range(3)))
     began = time.thread_time()
     turns = 0
     while not work.done():
@@ -491,18 +491,18 @@ async def test_the_loop_goes_on_while_large_pictures_are_made(workshop: ImageWor
     assert time.thread_time() - began < 1
 
 
-async def test_a_worker_that_is_killed_is_replaced(workshop: ImageWorkshop) -> None:
-    await workshop.warm()
+async def test_a_worker_that_is_killed_is_replaced(image_pool: ImagePool) -> None:
+    await image_pool.warm()
     for worker in workers():
         os.kill(worker.pid, signal.SIGKILL)
-    assert await workshop.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+    assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
 
 
-async def test_a_worker_killed_over_a_picture_gets_a_second_chance(workshop: ImageWorkshop) -> None:
+async def test_a_worker_killed_over_a_picture_gets_a_second_chance(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1500), "PNG")
-    await workshop.warm()
+    await image_pool.warm()
     (worker,) = workers()
-    work = asyncio.create_task(workshop.fit(data, 100_000))
+    work = asyncio.create_task(image_pool.fit(data, 100_000))
     while worker.cpu_times().user < 0.2:
         await asyncio.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)
@@ -510,69 +510,69 @@ async def test_a_worker_killed_over_a_picture_gets_a_second_chance(workshop: Ima
 
 
 async def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_served() -> None:
-    workshop = ImageWorkshop(workers=1, limit_seconds=1.0)
+    image_pool = ImagePool(workers=1, limit_seconds=1.0)
     try:
-        await workshop.warm()
+        await image_pool.warm()
         slow = samples.encode(samples.noise(4000, 4000), "PNG", compress_level=0)
         began = time.perf_counter()
         with pytest.raises(MediaError):
-            await workshop.fit(slow, 1000)
+            await image_pool.fit(slow, 1000)
         assert time.perf_counter() - began < 10
-        assert await workshop.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+        assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
     finally:
-        await workshop.close()
+        await image_pool.close()
 
 
 async def test_an_idle_worker_gives_its_memory_back_and_the_next_picture_gets_another() -> None:
-    workshop = ImageWorkshop(idle_seconds=1)
+    image_pool = ImagePool(idle_seconds=1)
     try:
-        await workshop.warm()
+        await image_pool.warm()
         async with asyncio.timeout(10):
             while workers():
                 await asyncio.sleep(0.05)
-        assert await workshop.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+        assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
     finally:
-        await workshop.close()
+        await image_pool.close()
 
 
-async def test_large_pictures_leave_no_large_worker_behind(workshop: ImageWorkshop) -> None:
+async def test_large_pictures_leave_no_large_worker_behind(image_pool: ImagePool) -> None:
     large = samples.encode(samples.photo(7000, 6000), "WEBP", method=0)
     for _ in range(2):
-        await workshop.check_result(large)
-        await workshop.fit(large, len(large) - 1)
+        await image_pool.check_result(large)
+        await image_pool.fit(large, len(large) - 1)
     assert sum(worker.memory_info().rss for worker in workers()) < 160_000_000
-    assert await workshop.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+    assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
 
 
-async def test_a_worker_knows_no_secret_of_ours(workshop: ImageWorkshop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_knows_no_secret_of_ours(image_pool: ImagePool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISCORD_TOKEN", "canary")
-    await workshop.warm()
+    await image_pool.warm()
     (worker,) = workers()
     assert "canary" not in str(worker.environ())
     assert worker.nice() >= 10
 
 
 async def test_closing_ends_the_workers_at_once_and_tells_those_who_wait() -> None:
-    workshop = ImageWorkshop()
+    image_pool = ImagePool()
     data = samples.encode(samples.noise(2500, 2000), "PNG")
-    waiting = [asyncio.create_task(workshop.fit(data, 1000)) for _ in range(4)]
+    waiting = [asyncio.create_task(image_pool.fit(data, 1000)) for _ in range(4)]
     async with asyncio.timeout(10):
         while not workers():
             await asyncio.sleep(0.01)
     began = time.perf_counter()
-    await workshop.close()
+    await image_pool.close()
     assert time.perf_counter() - began < 3
     for outcome in await asyncio.gather(*waiting, return_exceptions=True):
         assert isinstance(outcome, MediaError)
         assert outcome.transient
     assert workers() == []
     with pytest.raises(MediaError):
-        await workshop.check_result(data)
+        await image_pool.check_result(data)
 
 
-async def test_a_caller_who_gives_up_disturbs_nobody(workshop: ImageWorkshop) -> None:
+async def test_a_caller_who_gives_up_disturbs_nobody(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(300, 300), "PNG")
-    tasks = [asyncio.create_task(workshop.check_result(data)) for _ in range(10)]
+    tasks = [asyncio.create_task(image_pool.check_result(data)) for _ in range(10)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.media.ip_policy import Reach, reach_of
+from bot.media.ip_policy import AddressScope, address_scope
 
 PUBLIC = ["1.1.1.1", "93.184.216.34", "162.159.135.233", "172.15.255.255", "172.32.0.0", "100.63.255.255",
           "100.128.0.0", "223.255.255.255", "198.17.255.255", "2606:4700::6810:84e5", "2a00:1450:4001::1",
@@ -30,16 +30,16 @@ FORBIDDEN = [
 ]  # fmt: skip
 
 TABLE = (
-    [(a, Reach.PUBLIC) for a in PUBLIC]
-    + [(a, Reach.PRIVATE) for a in PRIVATE]
-    + [(a, Reach.FORBIDDEN) for a in FORBIDDEN]
+    [(a, AddressScope.PUBLIC) for a in PUBLIC]
+    + [(a, AddressScope.PRIVATE) for a in PRIVATE]
+    + [(a, AddressScope.FORBIDDEN) for a in FORBIDDEN]
 )
 
 
 @pytest.mark.f55
 @pytest.mark.parametrize(("address", "reach"), TABLE)
-def test_the_reach_of_an_address(address: str, reach: Reach) -> None:
-    assert reach_of(address) is reach
+def test_the_reach_of_an_address(address: str, reach: AddressScope) -> None:
+    assert address_scope(address) is reach
 
 
 @pytest.mark.f55
@@ -47,14 +47,14 @@ def test_the_reach_of_an_address(address: str, reach: Reach) -> None:
 @pytest.mark.f55
 def test_an_ipv4_address_reaches_no_further_in_ipv6_clothes(address: IPv4Address) -> None:
     number = int(address)
-    assert reach_of(f"::ffff:{address}") is reach_of(str(address))
-    assert reach_of(f"64:ff9b::{address}") is reach_of(str(address))
+    assert address_scope(f"::ffff:{address}") is address_scope(str(address))
+    assert address_scope(f"64:ff9b::{address}") is address_scope(str(address))
     for clothes in (number, 0x2002 << 112 | number << 80, 0x0064_FF9B_0001 << 80 | number, 0x2001 << 112 | number):
-        assert reach_of(str(IPv6Address(clothes))) is not Reach.PUBLIC
+        assert address_scope(str(IPv6Address(clothes))) is not AddressScope.PUBLIC
 
 
 @pytest.mark.f55
 @given(st.ip_addresses())
 def test_what_the_standard_library_calls_not_global_is_never_public(address: IPv4Address | IPv6Address) -> None:
     if not address.is_global and not (isinstance(address, IPv6Address) and address.ipv4_mapped):
-        assert reach_of(str(address)) is not Reach.PUBLIC
+        assert address_scope(str(address)) is not AddressScope.PUBLIC

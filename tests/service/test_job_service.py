@@ -399,7 +399,7 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     read, go_on = list[str](), asyncio.Event()
-    get, fit = core.pictures.get, core.service.workshop.fit
+    get, fit = core.pictures.get, core.service.image_pool.fit
 
     async def get_noting(sha256: str) -> bytes | None:
         read.append(sha256)
@@ -411,12 +411,12 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
         return await fit(data, limit_bytes)
 
     monkeypatch.setattr(core.pictures, "get", get_noting)
-    monkeypatch.setattr(core.service.workshop, "fit", fit_later)
+    monkeypatch.setattr(core.service.image_pool, "fit", fit_later)
     large = [await kept(core, encode(noise(100, 100 + number), "PNG")) for number in range(4)]
     small = await kept(core, encode(noise(20, 20), "PNG"))
     async with asyncio.TaskGroup() as together:
-        waiting = [together.create_task(core.service.fitted(picture, 20_000)) for picture in large]
-        posted = await core.service.fitted(small, 20_000)
+        waiting = [together.create_task(core.service.image_for_upload(picture, 20_000)) for picture in large]
+        posted = await core.service.image_for_upload(small, 20_000)
         assert posted is not None
         assert not posted.changed
         await until(lambda: len(read) == 3)

@@ -18,10 +18,10 @@ from pgqueuer.domain.settings import DBSettings
 
 from bot.domain.database_url import Location, PostgresAddress
 from bot.domain.jobs import Failure, FailureReason, JobStatus
-from bot.media.blob_store import PictureStore
+from bot.media.blob_store import FileBlobStore
 from bot.store.core.connection import Connection
 from bot.store.postgres import schema
-from bot.store.postgres.blob_store import PostgresPictures
+from bot.store.postgres.blob_store import PostgresBlobStore
 from bot.store.store import Store
 from bot.store.tables.notifications import Notification, Topic
 from bot.store.tables.reply_queue_rows import ORPHANED_AFTER
@@ -243,16 +243,16 @@ async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neigh
 @pytest.fixture
 async def pictures(
     address: PostgresAddress, tmp_path: Path
-) -> AsyncIterator[tuple[PostgresPictures, PostgresPictures]]:
+) -> AsyncIterator[tuple[PostgresBlobStore, PostgresBlobStore]]:
     """Of two processes."""
-    two = [PostgresPictures(address, earlier=PictureStore(tmp_path / "pictures")) for _ in range(2)]
+    two = [PostgresBlobStore(address, earlier=FileBlobStore(tmp_path / "pictures")) for _ in range(2)]
     yield two[0], two[1]
     for store in two:
         await store.close()
 
 
 async def test_a_picture_put_by_one_process_can_be_got_by_another(
-    pictures: tuple[PostgresPictures, PostgresPictures],
+    pictures: tuple[PostgresBlobStore, PostgresBlobStore],
 ) -> None:
     one, other = pictures
     data = os.urandom(500_000)
@@ -267,16 +267,16 @@ async def test_a_picture_put_by_one_process_can_be_got_by_another(
 
 
 async def test_what_was_kept_in_files_before_can_still_be_had(
-    pictures: tuple[PostgresPictures, PostgresPictures], tmp_path: Path
+    pictures: tuple[PostgresBlobStore, PostgresBlobStore], tmp_path: Path
 ) -> None:
-    files = PictureStore(tmp_path / "pictures")
+    files = FileBlobStore(tmp_path / "pictures")
     sha256 = await files.put(b"from before")
     await files.close()
     assert await pictures[0].get(sha256) == b"from before"
 
 
 async def test_a_damaged_picture_reads_as_missing(
-    pictures: tuple[PostgresPictures, PostgresPictures], address: PostgresAddress
+    pictures: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
     sha256 = await pictures[0].put(b"a picture")
     rows(address, "UPDATE picture_bytes SET data = 'another' RETURNING 1")
@@ -284,7 +284,7 @@ async def test_a_damaged_picture_reads_as_missing(
 
 
 async def test_pictures_are_swept_by_use_and_age(
-    pictures: tuple[PostgresPictures, PostgresPictures], address: PostgresAddress
+    pictures: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
     one, _ = pictures
     kept, dropped, renewed = [await one.put(name) for name in (b"kept", b"dropped", b"renewed")]

@@ -24,7 +24,7 @@ from bot.domain.database_url import Location
 from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
 from bot.domain.quota import LimitSubject, Member, Period, Quota, QuotaSource
-from bot.media.blob_store import PictureStore
+from bot.media.blob_store import FileBlobStore
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import privacy
@@ -430,7 +430,7 @@ async def test_private_results_are_kept_thirty_days_because_discord_drops_them(s
 async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = PictureStore(tmp_path / "pictures")
+    pictures = FileBlobStore(tmp_path / "pictures")
     unneeded, needed = await pictures.put(b"a result long shown"), await pictures.put(b"a private result")
     for sha256 in (unneeded, needed):
         os.utime(pictures.path(sha256), (0, 0))

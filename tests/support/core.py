@@ -31,9 +31,9 @@ from bot.catalogue.catalogue import Catalogue
 from bot.dispatch import dispatcher
 from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, ReplyAddress
 from bot.domain.quota import Balance, Limits, Member, Period, Quota, QuotaSource
-from bot.media.blob_store import PictureStore
-from bot.media.downloader import Fetcher
-from bot.media.image_pool import ImageWorkshop
+from bot.media.blob_store import FileBlobStore
+from bot.media.downloader import Downloader
+from bot.media.image_pool import ImagePool
 from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
@@ -115,11 +115,11 @@ class Core:
         self._stack = stack = AsyncExitStack()
         self.store = await stack.enter_async_context(await Store.open(self.path))
         self.disk = FullDisk(self.store)
-        self.pictures = PictureStore(self.directory / "pictures")
+        self.pictures = FileBlobStore(self.directory / "pictures")
         stack.push_async_callback(self.pictures.close)
-        workshop = ImageWorkshop()
-        stack.push_async_callback(workshop.close)
-        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True, idle_seconds=2))
+        image_pool = ImagePool()
+        stack.push_async_callback(image_pool.close)
+        downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True, idle_seconds=2))
         session = await stack.enter_async_context(aiohttp.ClientSession(trace_configs=[self._trace()]))
         self.supervisor = await stack.enter_async_context(Supervisor(first_pause_seconds=0.01))
         public_url = None
@@ -130,10 +130,10 @@ class Core:
         self.service = JobService(
             store=cast("Store", self.disk),
             catalogue=Catalogue.load(),
-            pictures=self.pictures,
-            result_fetcher=fetcher,
-            attachment_fetcher=fetcher,
-            workshop=workshop,
+            blob_store=self.pictures,
+            result_downloader=downloader,
+            attachment_downloader=downloader,
+            image_pool=image_pool,
             supervisor=self.supervisor,
             limits=self.limits,
             job_log=lambda job_id: nullcontext(),

@@ -33,7 +33,7 @@ import time_machine
 
 import bot.app  # all of it, so that forked bots begin at once
 from bot.cli import main as run_bot
-from bot.media.blob_store import PictureStore
+from bot.media.blob_store import FileBlobStore
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.service import reconciliation
@@ -55,7 +55,7 @@ def crash_points() -> dict[str, tuple[type, str]]:
         found |= {f"{prefix}.{name}": (provider, name) for name in _coroutines(provider)}
     found |= {f"messages.{name}": (Messages, name) for name in _coroutines(Messages)}
     found["answer.show"] = (Answer, "show")
-    found["pictures.put"] = (PictureStore, "put")
+    found["pictures.put"] = (FileBlobStore, "put")
     return found
 
 

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 from bot.app import Bot, limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartMaker
-from bot.media.blob_store import PictureStore
-from bot.media.downloader import Fetcher
-from bot.media.image_pool import ImageWorkshop
+from bot.media.blob_store import FileBlobStore
+from bot.media.downloader import Downloader
+from bot.media.image_pool import ImagePool
 from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
@@ -55,10 +55,10 @@ class Core:
         self.service = JobService(
             store=self.store,
             catalogue=CATALOGUE,
-            pictures=self._tools.pictures,
-            result_fetcher=self._tools.fetcher,
-            attachment_fetcher=self._tools.fetcher,
-            workshop=self._tools.workshop,
+            blob_store=self._tools.pictures,
+            result_downloader=self._tools.downloader,
+            attachment_downloader=self._tools.downloader,
+            image_pool=self._tools.image_pool,
             supervisor=self.supervisor,
             limits=limits_of(self.settings),
             job_log=lambda job_id: nullcontext(),
@@ -98,27 +98,27 @@ class _Tools:
     """What a process opens besides the books."""
 
     def __init__(
-        self, *, pictures: PictureStore, fetcher: Fetcher, workshop: ImageWorkshop, charts: ChartMaker
+        self, *, pictures: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartMaker
     ) -> None:
         self.pictures = pictures
         self.charts = charts
-        self.fetcher = fetcher
-        self.workshop = workshop
+        self.downloader = downloader
+        self.image_pool = image_pool
 
 
 @asynccontextmanager
-async def opened_core(directory: Path, workshop: ImageWorkshop, *, places: int) -> AsyncGenerator[Core]:
+async def opened_core(directory: Path, image_pool: ImagePool, *, places: int) -> AsyncGenerator[Core]:
     """Opens in the order of the real composition root, closes in reverse."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(PictureServer())
         settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
         store = await stack.enter_async_context(await Store.open(settings.database_url))
-        pictures = PictureStore(directory / "pictures")
+        pictures = FileBlobStore(directory / "pictures")
         stack.push_async_callback(pictures.close)
-        fetcher = await stack.enter_async_context(Fetcher(allow_private_addresses=True))
+        downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))
         charts = ChartMaker()
         stack.push_async_callback(charts.close)
-        tools = _Tools(pictures=pictures, fetcher=fetcher, workshop=workshop, charts=charts)
+        tools = _Tools(pictures=pictures, downloader=downloader, image_pool=image_pool, charts=charts)
         core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
         try:
             yield core

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from functools import partial
 
 from bot.domain.database_url import PostgresAddress
-from bot.media.blob_store import FRESH_BYTES, Pictures, require_sha256
+from bot.media.blob_store import FRESH_BYTES, BlobStore, require_sha256
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionPool
 
@@ -30,10 +30,10 @@ _REMOVE = "DELETE FROM picture_bytes WHERE sha256 = ?"
 _SWEEP = "DELETE FROM picture_bytes WHERE put_at <= ? AND NOT sha256 = ANY (?)"
 
 
-class PostgresPictures:
+class PostgresBlobStore:
     """Implements `Pictures`. What lies in `earlier`, from the time before the books moved, can still be had."""
 
-    def __init__(self, address: PostgresAddress, earlier: Pictures) -> None:
+    def __init__(self, address: PostgresAddress, earlier: BlobStore) -> None:
         self._earlier = earlier
         # Each statement is a transaction of its own that may be done twice.
         self._sessions = ConnectionPool(address, "pictures", _SESSIONS)
