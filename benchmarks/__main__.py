@@ -20,7 +20,7 @@ from benchmarks.transactions import transactions
 
 SCENARIOS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "answering": scenarios.answering,
-    "answering_beside_pictures": scenarios.answering_beside_pictures,
+    "answering_beside_pictures": scenarios.answering_beside_images,
     "cost_per_job": scenarios.cost_per_job,
     "delivery": scenarios.delivery,
     "at_rest": scenarios.at_rest,
@@ -28,7 +28,7 @@ SCENARIOS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
     "admissions": admissions,
     "waiting": costs.waiting,
     "looks": costs.looks,
-    "large_pictures": costs.large_pictures,
+    "large_pictures": costs.large_images,
     "cost_on_server": costs.cost_on_server,
     "servers": costs.servers,
     "transactions": transactions,

@@ -51,8 +51,8 @@ async def imagine(interaction: discord.Interaction[Bare], prompt: str, model: st
     session = interaction.client.providers
     assert session is not None
     await interaction.response.send_message(f"Queued: {prompt}")
-    picture = await made(session, await ordered(session, prompt, model))
-    file = discord.File(io.BytesIO(picture), filename="picture.png")
+    image = await made(session, await ordered(session, prompt, model))
+    file = discord.File(io.BytesIO(image), filename="picture.png")
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
 
 

@@ -50,20 +50,20 @@ async def imagine(interaction: discord.Interaction[Careful], prompt: str, model:
     job = await ordered(session, prompt, model)
     await client.note("sent", job["job_id"])
     await interaction.edit_original_response(content=f"Processing: {prompt}")
-    picture = await made(session, job)
-    await client.note("charged", await asyncio.to_thread(keep, picture))
-    file = discord.File(io.BytesIO(picture), filename="picture.png")
+    image = await made(session, job)
+    await client.note("charged", await asyncio.to_thread(keep, image))
+    file = discord.File(io.BytesIO(image), filename="picture.png")
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
     await client.note("delivered", job["job_id"])
 
 
-def keep(picture: bytes) -> str:
+def keep(image: bytes) -> str:
     """Under its hash, once."""
-    name = hashlib.sha256(picture).hexdigest()
+    name = hashlib.sha256(image).hexdigest()
     path = FOLDER / name
-    if not path.exists() or path.read_bytes() != picture:
+    if not path.exists() or path.read_bytes() != image:
         with path.open("wb") as file:
-            file.write(picture)
+            file.write(image)
             file.flush()
             os.fsync(file.fileno())
     return name

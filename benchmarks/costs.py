@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.figures import Figure
 from benchmarks.outside import Outside
-from benchmarks.scenarios import A_LONG_TIME_SECONDS, ONE_MB, cost, picture, send, warmed_up
+from benchmarks.scenarios import A_LONG_TIME_SECONDS, ONE_MB, cost, image, send, warmed_up
 from benchmarks.subject import BOT, Subject
 from benchmarks.transactions import durable_server
 
@@ -31,7 +31,7 @@ async def waiting() -> list[Figure]:
 
         settings = {"KREA_MAX_CONCURRENCY": "8", "KREA_POLL_SECONDS": "600", "PUBLIC_URL": "https://bot.invalid"}
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=job_seconds, webhooks=True, members=WAITING) as outside,
+            Outside(image=image(ONE_MB), job_seconds=job_seconds, webhooks=True, members=WAITING) as outside,
             Subject(BOT, outside, Path(folder), settings) as subject,
         ):
             await warmed_up(outside)
@@ -49,7 +49,7 @@ async def looks() -> list[Figure]:
     seconds = 20.0
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda _: A_LONG_TIME_SECONDS) as outside,
+            Outside(image=image(ONE_MB), job_seconds=lambda _: A_LONG_TIME_SECONDS) as outside,
             Subject(BOT, outside, Path(folder), {"KREA_POLL_SECONDS": "2"}) as subject,
         ):
             commands = await send(outside, FOLLOWED, per_second=50)
@@ -64,9 +64,9 @@ async def looks() -> list[Figure]:
     ]
 
 
-async def large_pictures() -> list[Figure]:
+async def large_images() -> list[Figure]:
     """What each further megabyte of a picture that Discord takes as it is costs."""
-    small_bytes, large_bytes = len(picture(ONE_MB)), len(picture(EIGHT_MB))
+    small_bytes, large_bytes = len(image(ONE_MB)), len(image(EIGHT_MB))
     small, _ = await cost(BOT, count=100, per_second=5)
     large, _ = await cost(BOT, count=100, per_second=5, side=EIGHT_MB)
     slope = (large - small) / ((large_bytes - small_bytes) / 1e6)
@@ -93,7 +93,7 @@ async def servers() -> list[Figure]:
     """Memory of one more server, with so many channels and roles; its members are not kept."""
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda _: 2.0) as outside,
+            Outside(image=image(ONE_MB), job_seconds=lambda _: 2.0) as outside,
             Subject(BOT, outside, Path(folder)) as subject,
         ):
             await warmed_up(outside)

@@ -61,7 +61,7 @@ class Outside:
     def __init__(
         self,
         *,
-        picture: bytes,
+        image: bytes,
         job_seconds: Callable[[int], float],
         members: int = 200,
         webhooks: bool = False,
@@ -75,7 +75,7 @@ class Outside:
         self.calls = 0
         self.ready = asyncio.Event()
         self.url = ""
-        self._picture = picture
+        self._picture = image
         self._job_seconds = job_seconds
         self._members = members
         self._webhooks = webhooks

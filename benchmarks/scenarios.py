@@ -26,7 +26,7 @@ A_LONG_TIME_SECONDS = 3600.0
 
 
 @cache
-def picture(side: int) -> bytes:
+def image(side: int) -> bytes:
     """A PNG of noise: three bytes a pixel, whatever the compression does."""
     buffer = io.BytesIO()
     Image.frombytes("RGB", (side, side), random.Random(1).randbytes(side * side * 3)).save(buffer, "PNG")
@@ -84,7 +84,7 @@ async def answering() -> list[Figure]:
     """1,000 commands at 200/s from 200 members while 1,000 jobs run."""
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda _: A_LONG_TIME_SECONDS) as outside,
+            Outside(image=image(ONE_MB), job_seconds=lambda _: A_LONG_TIME_SECONDS) as outside,
             Subject(BOT, outside, Path(folder), {"KREA_POLL_SECONDS": "60"}),
         ):
             await send(outside, 1_000, per_second=100)
@@ -103,7 +103,7 @@ async def answering() -> list[Figure]:
     ]
 
 
-async def answering_beside_pictures() -> list[Figure]:
+async def answering_beside_images() -> list[Figure]:
     """Commands while 20 pictures of 20 MB, too large for Discord, are being checked and made smaller."""
     heartbeat_seconds = 0.5
     with TemporaryDirectory() as folder:
@@ -111,7 +111,7 @@ async def answering_beside_pictures() -> list[Figure]:
         def job_seconds(number: int) -> float:
             return 1.0 if number < 20 else A_LONG_TIME_SECONDS
 
-        outside = Outside(picture=picture(TWENTY_MB), job_seconds=job_seconds)
+        outside = Outside(image=image(TWENTY_MB), job_seconds=job_seconds)
         outside.heartbeat_seconds = heartbeat_seconds
         async with outside, Subject(BOT, outside, Path(folder), {"KREA_POLL_SECONDS": "2"}):
             large = await send(outside, 20, per_second=100)
@@ -169,7 +169,7 @@ async def cost(
     """Milliseconds of processor time per job, with pictures of that many pixels on each side."""
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(side), job_seconds=lambda _: 3.0) as outside,
+            Outside(image=image(side), job_seconds=lambda _: 3.0) as outside,
             Subject(module, outside, Path(folder), {"KREA_POLL_SECONDS": "2", **(settings or {})}) as subject,
         ):
             await warmed_up(outside)
@@ -222,7 +222,7 @@ async def _delivered(
     seconds = [12.0 * chance.lognormvariate(0.0, 0.15) for _ in range(2 * count)]
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda number: seconds[number], webhooks=webhooks) as outside,
+            Outside(image=image(ONE_MB), job_seconds=lambda number: seconds[number], webhooks=webhooks) as outside,
             Subject(module, outside, Path(folder), settings),
         ):
             await shown(await send(outside, 40, per_second=10))
@@ -237,7 +237,7 @@ async def _delivered(
 async def at_rest() -> list[Figure]:
     """Starting anew, and again with commands that are registered already."""
     with TemporaryDirectory() as folder:
-        async with Outside(picture=picture(ONE_MB), job_seconds=lambda _: 1.0) as outside:
+        async with Outside(image=image(ONE_MB), job_seconds=lambda _: 1.0) as outside:
             async with Subject(BOT, outside, Path(folder)):
                 await asyncio.sleep(2)
             async with Subject(BOT, outside, Path(folder)) as again:
@@ -270,7 +270,7 @@ async def _beside(others: int, *, count: int = 150) -> tuple[float, float]:
         # Asked so seldom that the jobs in the background do nothing but wait.
         settings = {"KREA_POLL_SECONDS": "2", "PUBLIC_URL": "https://bot.invalid"}
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=job_seconds, webhooks=True) as outside,
+            Outside(image=image(ONE_MB), job_seconds=job_seconds, webhooks=True) as outside,
             Subject(BOT, outside, Path(folder), settings | {"KREA_POLL_SECONDS": "600"}) as subject,
         ):
             await warmed_up(outside)
@@ -290,7 +290,7 @@ async def soak(*, minutes: float, per_second: float = 10.0) -> list[Figure]:
     samples: list[tuple[float, float]] = []
     with TemporaryDirectory() as folder:
         async with (
-            Outside(picture=picture(ONE_MB), job_seconds=lambda _: 5.0) as outside,
+            Outside(image=image(ONE_MB), job_seconds=lambda _: 5.0) as outside,
             Subject(BOT, outside, Path(folder)) as subject,
         ):
             commands: list[Command] = []

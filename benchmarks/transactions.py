@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.figures import Figure
 from bot.domain.database_url import Location
-from bot.domain.jobs import Delivery, Picture
+from bot.domain.jobs import Delivery, ResultImage
 from bot.domain.quota import Member, Period, Quota
 from bot.store.store import Store
 from tests.support.postgres_server import PostgresServer
@@ -80,7 +80,7 @@ async def _lives(store: Store, jobs: int) -> None:
         reply = a_command(PRICE_USD_MICROS, member=member, now=now, interaction_id=number * 1_000_000 + index)
         (job,) = reply.jobs
         remote_id = f"job-{number}-{index}"
-        picture = Picture(
+        image = ResultImage(
             sha256=f"{number * 1_000_000 + index:064x}",
             content_type="image/png",
             width=1024,
@@ -92,5 +92,5 @@ async def _lives(store: Store, jobs: int) -> None:
         await store.accept(reply.id, message_id=index + 1)
         await store.begin_submission(job.id, now=now, deadline_at=now + timedelta(hours=2), webhook_token=None)
         await store.mark_running(job.id, remote_id=remote_id)
-        await store.succeed(job.id, charged_usd_micros=PRICE_USD_MICROS, pictures=[picture], now=now, took_seconds=12.0)
-        await store.set_delivery(reply.id, Delivery.DELIVERED, attachment_ids={picture.sha256: 1})
+        await store.succeed(job.id, charged_usd_micros=PRICE_USD_MICROS, images=[image], now=now, took_seconds=12.0)
+        await store.set_delivery(reply.id, Delivery.DELIVERED, attachment_ids={image.sha256: 1})

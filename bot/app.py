@@ -116,8 +116,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
-        pictures = _pictures(settings)
-        stack.push_async_callback(pictures.close)
+        images = _pictures(settings)
+        stack.push_async_callback(images.close)
         image_pool = ImagePool()
         stack.push_async_callback(image_pool.close)
         charts = ChartMaker()
@@ -135,7 +135,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         service = JobService(
             store=store,
             catalogue=catalogue,
-            blob_store=pictures,
+            blob_store=images,
             result_downloader=result_downloader,
             attachment_downloader=attachment_downloader,
             image_pool=image_pool,
@@ -167,7 +167,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         if role is not Role.GATEWAY:
             supervisor.start_forever("places in line", service.queue_positions.run)
-            supervisor.start_forever("hourly sweep", lambda: _sweep(store, pictures))
+            supervisor.start_forever("hourly sweep", lambda: _sweep(store, images))
         if role is Role.WORKER:
             supervisor.start_forever("forgotten replies", lambda: _enqueue_orphaned(store))
         yield bot
@@ -213,13 +213,13 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
     )
 
 
-async def _sweep(store: Store, pictures: BlobStore) -> None:
+async def _sweep(store: Store, images: BlobStore) -> None:
     """Forget what has reached its age and drop pictures nobody needs any more: at the start, then once an hour."""
     while True:
         forgotten = await store.forget_old(now=datetime.now(UTC))
         if store.is_shared:
             await store.cluster.trim_queue_log()
-        dropped = await pictures.sweep(await store.sha256_in_use())
+        dropped = await images.sweep(await store.sha256_in_use())
         if forgotten or dropped:
             _log.info("forgot %d old prompts, dropped %d pictures that are no longer needed", forgotten, dropped)
         await asyncio.sleep(SWEEP_SECONDS)

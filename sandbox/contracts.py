@@ -40,7 +40,7 @@ class Contract:
     label: str
     kind: str
     fields: Mapping[str, Mapping[str, Any]]
-    pictures: Mapping[str, str]
+    images: Mapping[str, str]
     prices: Sequence[Mapping[str, Any]]
     aliases: Mapping[str, str]
 
@@ -68,13 +68,13 @@ class Contract:
 
     def _holds(self, name: str, wanted: Any, body: Mapping[str, Any]) -> bool:
         if name == "reference_images" and name not in self.fields:
-            return len(list(self.picture_urls(body))) == wanted
+            return len(list(self.image_urls(body))) == wanted
         value = body.get(name, self.fields.get(name, {}).get("default"))
         return bool(value) is wanted if isinstance(wanted, bool) else value == wanted
 
-    def picture_urls(self, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    def image_urls(self, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """(role, address) of each input picture; a role is 'source' or 'reference'."""
-        for name, role in self.pictures.items():
+        for name, role in self.images.items():
             value = body.get(name)
             items = cast("list[Any]", value) if isinstance(value, list) else [value]
             for item in items:

@@ -25,31 +25,31 @@ def gradient(size: tuple[int, int], top: Colour, bottom: Colour) -> Image.Image:
 
 
 def _layer(
-    picture: Image.Image, base: float, swing: float, colour: Colour, rng: random.Random, rough: float = 0.4
+    image: Image.Image, base: float, swing: float, colour: Colour, rng: random.Random, rough: float = 0.4
 ) -> list[tuple[float, float]]:
     """Fill everything below a wavy line; returns the line."""
     waves = [(rng.uniform(0.6, 1.4) * 2**octave, rng.uniform(0, math.tau), rough**octave) for octave in range(6)]
     total = sum(amount for _, _, amount in waves)
 
     def level(x: float) -> float:
-        return sum(math.sin(x / picture.width * math.tau * pitch + phase) * amount for pitch, phase, amount in waves)
+        return sum(math.sin(x / image.width * math.tau * pitch + phase) * amount for pitch, phase, amount in waves)
 
-    points = [(float(x), base + swing * level(x) / total) for x in range(0, picture.width + 8, 8)]
-    ImageDraw.Draw(picture).polygon([(0, picture.height), *points, (picture.width, picture.height)], fill=colour)
+    points = [(float(x), base + swing * level(x) / total) for x in range(0, image.width + 8, 8)]
+    ImageDraw.Draw(image).polygon([(0, image.height), *points, (image.width, image.height)], fill=colour)
     return points
 
 
-def _hills(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    height = picture.height
-    _layer(picture, horizon * 0.92, height * 0.06, palette.land[0], rng)
-    _layer(picture, horizon * 1.06, height * 0.05, mix(palette.land[0], palette.land[1], 0.6), rng)
-    _layer(picture, horizon * 1.20, height * 0.04, palette.land[1], rng, 0.3)
-    _layer(picture, height * 0.90, height * 0.02, palette.land[2], rng, 0.3)
+def _hills(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    height = image.height
+    _layer(image, horizon * 0.92, height * 0.06, palette.land[0], rng)
+    _layer(image, horizon * 1.06, height * 0.05, mix(palette.land[0], palette.land[1], 0.6), rng)
+    _layer(image, horizon * 1.20, height * 0.04, palette.land[1], rng, 0.3)
+    _layer(image, height * 0.90, height * 0.02, palette.land[2], rng, 0.3)
 
 
-def _mountains(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    width, height = picture.size
-    canvas = ImageDraw.Draw(picture)
+def _mountains(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    width, height = image.size
+    canvas = ImageDraw.Draw(image)
     snow = mix(_WHITE, palette.sky[2], 0.35)
     tones = (mix(palette.sky[2], palette.land[0], 0.7), mix(palette.land[0], palette.land[1], 0.5))
     for row, tone in enumerate(tones):
@@ -68,20 +68,20 @@ def _mountains(picture: Image.Image, horizon: int, palette: Palette, rng: random
                 for step in range(steps + 1)
             ]
             canvas.polygon([(peak, top), *edge], fill=mix(snow, tone, 0.1 + 0.12 * row))
-    _layer(picture, horizon * 1.05, height * 0.025, palette.land[1], rng)
-    _layer(picture, height * 0.88, height * 0.025, palette.land[2], rng)
+    _layer(image, horizon * 1.05, height * 0.025, palette.land[1], rng)
+    _layer(image, height * 0.88, height * 0.025, palette.land[2], rng)
 
 
-def _forest(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    height = picture.height
-    canvas = ImageDraw.Draw(picture)
+def _forest(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    height = image.height
+    canvas = ImageDraw.Draw(image)
     rows = (
         (0.86, 0.16, mix(palette.sky[2], palette.land[0], 0.75)),
         (1.00, 0.20, mix(palette.land[0], palette.land[1], 0.6)),
         (1.16, 0.25, palette.land[1]),
     )
     for base, size, tone in rows:
-        points = _layer(picture, horizon * base + height * 0.06, height * 0.02, tone, rng)
+        points = _layer(image, horizon * base + height * 0.06, height * 0.02, tone, rng)
         for x, y in points[:: max(1, len(points) // 26)]:
             tall = height * size * rng.uniform(0.65, 1.1)
             x += rng.uniform(-14, 14)
@@ -90,24 +90,24 @@ def _forest(picture: Image.Image, horizon: int, palette: Palette, rng: random.Ra
                 half = tall * (0.10 + tier * 0.045)
                 fill = mix(tone, palette.land[2], tier * 0.05)
                 canvas.polygon([(x, top), (x + half, low), (x - half, low)], fill=fill)
-    _layer(picture, height * 0.88, height * 0.02, palette.land[2], rng)
+    _layer(image, height * 0.88, height * 0.02, palette.land[2], rng)
 
 
-def _dunes(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    height = picture.height
+def _dunes(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    height = image.height
     sand: Colour = (232, 176, 112)
     for index in range(4):
         tone = mix(mix(sand, palette.land[0], 0.45), palette.land[2], index * 0.22)
-        _layer(picture, horizon + height * (0.02 + index * 0.085), height * 0.045, tone, rng, 0.2)
+        _layer(image, horizon + height * (0.02 + index * 0.085), height * 0.045, tone, rng, 0.2)
 
 
-def _sea(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    width, height = picture.size
-    _layer(picture, horizon * 0.97, height * 0.03, mix(palette.land[0], palette.sky[2], 0.3), rng)
+def _sea(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    width, height = image.size
+    _layer(image, horizon * 0.97, height * 0.03, mix(palette.land[0], palette.sky[2], 0.3), rng)
     water = mix((46, 110, 150), palette.sky[1], 0.75 if palette.dark else 0.5)
     far, near = mix(water, palette.sky[2], 0.35), mix(water, palette.land[2], 0.6)
-    picture.paste(gradient((width, height - horizon), far, near), (0, horizon))
-    canvas = ImageDraw.Draw(picture)
+    image.paste(gradient((width, height - horizon), far, near), (0, horizon))
+    canvas = ImageDraw.Draw(image)
     for _ in range(150):
         depth = rng.random() ** 1.6
         x, y = rng.uniform(0, width), horizon + (height - horizon) * depth
@@ -116,23 +116,23 @@ def _sea(picture: Image.Image, horizon: int, palette: Palette, rng: random.Rando
         canvas.rounded_rectangle((x, y, x + length, y + 1.5 + 3 * depth), radius=2, fill=tone)
 
 
-def shimmer(picture: Image.Image, sun_x: float, horizon: int, palette: Palette, rng: random.Random) -> None:
+def shimmer(image: Image.Image, sun_x: float, horizon: int, palette: Palette, rng: random.Random) -> None:
     """The path of light on the water below the sun."""
-    canvas = ImageDraw.Draw(picture)
+    canvas = ImageDraw.Draw(image)
     for index in range(46):
         depth = index / 46
-        y = horizon + (picture.height - horizon) * depth**1.3
-        half = picture.width * (0.012 + 0.06 * depth) * rng.uniform(0.35, 1.0)
-        x = sun_x + rng.uniform(-1, 1) * picture.width * 0.035 * depth
-        under = picture.getpixel((min(picture.width - 1, max(0, round(x))), min(picture.height - 1, round(y))))
+        y = horizon + (image.height - horizon) * depth**1.3
+        half = image.width * (0.012 + 0.06 * depth) * rng.uniform(0.35, 1.0)
+        x = sun_x + rng.uniform(-1, 1) * image.width * 0.035 * depth
+        under = image.getpixel((min(image.width - 1, max(0, round(x))), min(image.height - 1, round(y))))
         base: Colour = (under[0], under[1], under[2]) if isinstance(under, tuple) else palette.light
         area = (x - half, y, x + half, y + 2 + 3.5 * depth)
         canvas.rounded_rectangle(area, radius=2, fill=mix(base, palette.light, 0.7 - 0.4 * depth))
 
 
-def _city(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
-    width, height = picture.size
-    canvas = ImageDraw.Draw(picture)
+def _city(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+    width, height = image.size
+    canvas = ImageDraw.Draw(image)
     rows = ((mix(palette.sky[2], palette.land[0], 0.6), 0.44), (palette.land[1], 0.36), (palette.land[2], 0.24))
     for row, (tone, tallest) in enumerate(rows):
         x = -width * rng.uniform(0, 0.05)
@@ -172,14 +172,14 @@ def _windows(
                 canvas.rectangle((left, upper, left + pane * 1.2, upper + pane * 1.1), fill=glow)
 
 
-def _space(picture: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
+def _space(image: Image.Image, horizon: int, palette: Palette, rng: random.Random) -> None:
     ground = mix((150, 146, 160), palette.land[0], 0.5)
-    _layer(picture, horizon, picture.height * 0.02, ground, rng, 0.3)
-    canvas = ImageDraw.Draw(picture)
+    _layer(image, horizon, image.height * 0.02, ground, rng, 0.3)
+    canvas = ImageDraw.Draw(image)
     for _ in range(12):
         depth = rng.uniform(0.25, 0.9)
-        x, y = rng.uniform(0, picture.width), horizon + (picture.height - horizon) * depth
-        wide = picture.width * rng.uniform(0.015, 0.05) * (0.5 + depth)
+        x, y = rng.uniform(0, image.width), horizon + (image.height - horizon) * depth
+        wide = image.width * rng.uniform(0.015, 0.05) * (0.5 + depth)
         area = (x - wide, y - wide * 0.28, x + wide, y + wide * 0.28)
         canvas.ellipse(area, fill=mix(ground, (40, 40, 60), 0.35))
 

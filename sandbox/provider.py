@@ -28,7 +28,7 @@ from sandbox.contracts import Contract, as_openapi, contracts, gone
 from sandbox.form import fields_of
 from sandbox.plans import FileTrouble, How, Plan, Trouble, plan_in
 from sandbox.remote_job import ImagePool, RemoteJob
-from sandbox.shelf import Shelf, UnusablePicture
+from sandbox.shelf import Shelf, UnusableResult
 
 _log = logging.getLogger(__name__)
 
@@ -297,8 +297,8 @@ class SandboxProvider:
         if refusal is not None:
             return refusal
         try:
-            pictures = [(role, await self._shelf.fetch(url)) for role, url in contract.picture_urls(order) if url]
-        except UnusablePicture as error:
+            images = [(role, await self._shelf.fetch(url)) for role, url in contract.image_urls(order) if url]
+        except UnusableResult as error:
             return _says(422 if krea else 400, {"error": str(error)})
         job = self._image_pool.accept(
             RemoteJob(
@@ -308,7 +308,7 @@ class SandboxProvider:
                 plan=plan,
                 price_usd_micros=self._price(contract, order),
                 webhook_url=request.headers.get("X-Webhook-URL"),
-                pictures=tuple(pictures),
+                images=tuple(images),
                 base=self._base,
             )
         )
@@ -418,7 +418,7 @@ class SandboxProvider:
             return _says(413, {"error": "File too large"})
         try:
             return web.json_response(await self._shelf.keep(file.data, file.content_type))
-        except UnusablePicture as error:
+        except UnusableResult as error:
             return _says(400, {"error": str(error)})
 
     async def _list_styles(self, request: web.Request) -> web.StreamResponse:

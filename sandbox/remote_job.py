@@ -36,7 +36,7 @@ class RemoteJob:
     plan: Plan
     price_usd_micros: int
     webhook_url: str | None
-    pictures: tuple[tuple[str, bytes], ...]
+    images: tuple[tuple[str, bytes], ...]
     base: str
     word: str = "queued"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -81,8 +81,8 @@ class RemoteJob:
             seed=int(seed) if isinstance(seed, int | float) else zlib.crc32(self.id.encode()),
             width=width,
             height=height,
-            sources=tuple(data for role, data in self.pictures if role == "source"),
-            references=tuple(data for role, data in self.pictures if role == "reference"),
+            sources=tuple(data for role, data in self.images if role == "source"),
+            references=tuple(data for role, data in self.images if role == "reference"),
             keep=self.contract.kind == "enhance",
         )
 
@@ -92,12 +92,12 @@ class RemoteJob:
         )
         if factor is None or "width" in self.contract.fields:
             return self.contract.size(self.body)
-        source = next(data for role, data in self.pictures if role == "source")
+        source = next(data for role, data in self.images if role == "source")
         width, height = size_of(source)
         return self.contract.size({"width": round(width * factor), "height": round(height * factor)})
 
     @property
-    def picture_url(self) -> str:
+    def image_url(self) -> str:
         return f"{self.base}/pictures/{self.id}.{self.image_format}"
 
     @property
@@ -164,13 +164,13 @@ class RemoteJob:
     def _urls(self) -> Any:
         match self.plan.shape:
             case Shape.LIST:
-                return [self.picture_url]
+                return [self.image_url]
             case Shape.STRING:
-                return self.picture_url
+                return self.image_url
             case Shape.TYPED:
-                return [{"type": "preview", "url": self.preview_url}, {"type": "model", "url": self.picture_url}]
+                return [{"type": "preview", "url": self.preview_url}, {"type": "model", "url": self.image_url}]
             case Shape.NAMED:
-                return {"preview": self.preview_url, "image": self.picture_url}
+                return {"preview": self.preview_url, "image": self.image_url}
             case Shape.EMPTY:
                 return []
             case Shape.MISSING:

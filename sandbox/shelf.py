@@ -21,7 +21,7 @@ _FETCH_MAX_BYTES = 30_000_000
 _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
-class UnusablePicture(Exception):
+class UnusableResult(Exception):
     """The provider cannot use this picture; `str()` is what it says."""
 
 
@@ -69,17 +69,17 @@ class Shelf:
 
     async def _from_elsewhere(self, url: str) -> bytes:
         if self._session is None:
-            raise UnusablePicture("Invalid asset URL")
+            raise UnusableResult("Invalid asset URL")
         try:
             async with self._session.get(url) as response:
                 if response.status != 200:
-                    raise UnusablePicture(f"Input file rejected: upstream {response.status}")
+                    raise UnusableResult(f"Input file rejected: upstream {response.status}")
                 data = await response.content.read(_FETCH_MAX_BYTES)
                 while len(data) < _FETCH_MAX_BYTES and (piece := await response.content.read(_FETCH_MAX_BYTES)):
                     data += piece
                 return data
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise UnusablePicture("Invalid asset URL") from error
+            raise UnusableResult("Invalid asset URL") from error
 
     async def picture_of(self, job: RemoteJob, *, preview: bool) -> bytes:
         """The drawn picture, or the unfinished one. Drawn off the event loop, two at a time."""
@@ -104,4 +104,4 @@ def _check(data: bytes, error_body: str) -> tuple[int, int]:
             opened.load()
             return opened.size
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnusablePicture(error_body) from error
+        raise UnusableResult(error_body) from error

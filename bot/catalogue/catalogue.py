@@ -214,7 +214,7 @@ def _condition(model: Model, name: str, wanted: Any) -> Any:
         raise _Wrong(f"{model.id} has no field {name!r} that a price could depend on")
     if wanted in (PRESENT, ABSENT):
         return wanted
-    if field.type == "array" or field.is_for_pictures:
+    if field.type == "array" or field.is_for_images:
         raise _Wrong(f"a price of {model.id} depends on {name} being 'present' or 'absent'")
     try:
         return field.check(wanted)

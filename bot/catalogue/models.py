@@ -80,7 +80,7 @@ class Field:
         )
 
     @property
-    def is_for_pictures(self) -> bool:
+    def is_for_images(self) -> bool:
         return self.format == "uri"
 
     @property
@@ -166,13 +166,13 @@ class PricePoint:
     when: Mapping[str, Any]
     usd_micros: int
 
-    def fits(self, body: Mapping[str, Any], *, pictures: int) -> bool:
-        return all(self._holds(name, wanted, body, pictures) for name, wanted in self.when.items())
+    def fits(self, body: Mapping[str, Any], *, images: int) -> bool:
+        return all(self._holds(name, wanted, body, images) for name, wanted in self.when.items())
 
     @staticmethod
-    def _holds(name: str, wanted: object, body: Mapping[str, Any], pictures: int) -> bool:
+    def _holds(name: str, wanted: object, body: Mapping[str, Any], images: int) -> bool:
         if name == PICTURES:
-            return pictures == wanted
+            return images == wanted
         if wanted in (PRESENT, ABSENT):
             return (name in body) == (wanted == PRESENT)
         return name in body and body[name] == wanted
@@ -259,7 +259,7 @@ class Model:
         """True when the option has somewhere to go."""
         return self.field_for(option) is not None or (option == "aspect_ratio" and self.takes_any_shape)
 
-    def takes_pictures(self, count: int) -> bool:
+    def takes_images(self, count: int) -> bool:
         """True when so many pictures can be changed in one order."""
         field = self.field_for(ImageRole.SOURCE)
         return field is not None and (field.capacity is None or count <= field.capacity)
@@ -290,28 +290,28 @@ class Model:
         return tuple(
             field.name
             for field in self.fields.values()
-            if field.purposes and not field.is_for_pictures
+            if field.purposes and not field.is_for_images
             if field.use is not None or field.required or field.name in deciding
         )
 
     # -- what it costs ------------------------------------------------------------------------------------
 
-    def price_of(self, body: Mapping[str, Any], *, pictures: int) -> int | None:
+    def price_of(self, body: Mapping[str, Any], *, images: int) -> int | None:
         """The published price of exactly that order in micro-dollars, or None when there is none.
 
         Where an operator wrote a general price and a special one, the more special counts.
         """
-        fitting = [point for point in self.prices if point.fits(body, pictures=pictures)]
+        fitting = [point for point in self.prices if point.fits(body, images=images)]
         return max(fitting, key=lambda point: (len(point.when), point.usd_micros)).usd_micros if fitting else None
 
     @cached_property
     def starting_usd_micros(self) -> int | None:
         """The price of the plainest order: nothing chosen, and no picture where it can do without."""
         body: dict[str, Any] = {name: self.fields[name].unchosen for name in self.always_sent}
-        fields = [field for field in self.fields.values() if field.is_for_pictures and field.purposes]
+        fields = [field for field in self.fields.values() if field.is_for_images and field.purposes]
         needed = [field for field in fields if field.required]
         body |= {field.name: True for field in needed}
-        return self.price_of(body, pictures=sum(max(1, field.min_items or 1) for field in needed))
+        return self.price_of(body, images=sum(max(1, field.min_items or 1) for field in needed))
 
     @property
     def price_range(self) -> tuple[int, int] | None:
@@ -330,11 +330,11 @@ class Model:
 
     def _can_meet(self, point: PricePoint) -> bool:
         """False for a price that no order of ours has, such as one for a field that is never sent."""
-        needs_picture = any(field.required and field.is_for_pictures for field in self.fields.values())
+        needs_image = any(field.required and field.is_for_images for field in self.fields.values())
         for name, wanted in point.when.items():
             field = self.fields.get(name)
             if name == PICTURES:
-                if wanted == 0 and needs_picture:
+                if wanted == 0 and needs_image:
                     return False
             elif wanted != ABSENT and not (field and field.purposes):
                 return False

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from bot.catalogue import aspect_ratio
 from bot.catalogue.models import Field, Model
-from bot.domain.constraints import Accepted, AtLeastPictures, AtMostPictures, Number, OneOf, Text
+from bot.domain.constraints import Accepted, AtLeastImages, AtMostImages, Number, OneOf, Text
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 
@@ -49,12 +49,12 @@ def quote(model: Model, request: JobRequest, *, seed_source: Callable[[], int] =
         raise ModelUnavailable(model_id=model.id, reason="not_for_this_command")
     order = _Order(model, request)
     order.put_prompt()
-    order.put_pictures()
+    order.put_images()
     order.put_options()
     order.put_shape()
     seed = order.put_seed(seed_source)
     order.put_unchosen()
-    amount = model.price_of(order.body, pictures=len(request.images))
+    amount = model.price_of(order.body, images=len(request.images))
     if amount is None:
         raise ModelUnavailable(model_id=model.id, reason="no_price")
     # in the order of the model's own fields, so that equal requests make equal bodies
@@ -62,7 +62,7 @@ def quote(model: Model, request: JobRequest, *, seed_source: Callable[[], int] =
     return Quote(model=model, provider=model.provider, path=model.path, body=body, amount_usd_micros=amount, seed=seed)
 
 
-def fill_pictures(body: Mapping[str, Any], urls: Sequence[str]) -> dict[str, Any]:
+def fill_image_urls(body: Mapping[str, Any], urls: Sequence[str]) -> dict[str, Any]:
     """The body with every `{"$picture": n}` replaced by `urls[n]`. Text that looks like one is left alone."""
     return {name: _filled(value, urls) for name, value in body.items()}
 
@@ -72,7 +72,7 @@ def _filled(value: Any, urls: Sequence[str]) -> Any:
         inner = cast("Mapping[str, Any]", value)
         if set(inner) == {_PICTURE}:
             return urls[inner[_PICTURE]]
-        return fill_pictures(inner, urls)
+        return fill_image_urls(inner, urls)
     if isinstance(value, list | tuple):
         return [_filled(element, urls) for element in cast("Sequence[Any]", value)]
     return value
@@ -97,7 +97,7 @@ class _Order:
             raise self._bad("prompt", "missing", field.accepted)  # nothing a model could see either
         self.body[field.name] = self._checked(field, "prompt", text)
 
-    def put_pictures(self) -> None:
+    def put_images(self) -> None:
         contents: dict[str, list[int]] = {}
         counts = dict.fromkeys(ImageRole, 0)
         # pictures to change come first: a model that takes both in one list works on the first
@@ -113,18 +113,18 @@ class _Order:
             inside.append(index)
             if field.capacity is not None and len(inside) > field.capacity:
                 name = f"image{counts[role]}" if role is ImageRole.SOURCE else "reference"
-                raise self._bad(name, "invalid", AtMostPictures(count=field.capacity))
+                raise self._bad(name, "invalid", AtMostImages(count=field.capacity))
         for field in self._model.fields.values():
-            if field.is_for_pictures and field.purposes:
+            if field.is_for_images and field.purposes:
                 self._put_into(field, contents.get(field.name, []))
         if self._request.kind is not JobKind.IMAGINE and not counts[ImageRole.SOURCE]:
-            raise self._bad("image", "missing", AtLeastPictures(count=1))
+            raise self._bad("image", "missing", AtLeastImages(count=1))
 
     def _put_into(self, field: Field, indexes: list[int]) -> None:
         least = max(field.min_items or 0, 1 if field.required else 0)
         if len(indexes) < least:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
-            raise self._bad(option, "missing", AtLeastPictures(count=least))
+            raise self._bad(option, "missing", AtLeastImages(count=least))
         elements = [field.element({_PICTURE: index}, number) for number, index in enumerate(indexes, start=1)]
         if elements:
             self.body[field.name] = elements if field.type == "array" else elements[0]
@@ -138,7 +138,7 @@ class _Order:
                 self._put_size(str(value).strip())
             elif option in ("width", "height") and self._request.kind is JobKind.UPSCALE and field is None:
                 continue  # the model is told a factor instead, see put_shape
-            elif field is None or field.is_for_pictures or option == "prompt":
+            elif field is None or field.is_for_images or option == "prompt":
                 raise self._unknown(option)
             else:
                 checked = self._checked(field, option, value)

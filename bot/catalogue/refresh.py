@@ -327,8 +327,8 @@ def _discovered(
     if kind == "enhance":
         modes = ["upscale"]
     else:
-        needs_picture = any(field.get("required") and field.get("format") == "uri" for field in fields.values())
-        modes = ["generate"] * (not needs_picture) + ["edit"] * ("source" in purposes)
+        needs_image = any(field.get("required") and field.get("format") == "uri" for field in fields.values())
+        modes = ["generate"] * (not needs_image) + ["edit"] * ("source" in purposes)
         reads_style = "reference" in purposes and "source" not in purposes["reference"]["for"]
         modes += ["reference"] * reads_style
     model: Json = {

@@ -64,15 +64,15 @@ class ChartMaker:
         try:
             if self._closed:  # meanwhile
                 raise _NotDrawn("the bot is stopping")
-            picture, error_body = await process.communicate(chart.to_json())
+            image, error_body = await process.communicate(chart.to_json())
         finally:
             _kill(process)
             await asyncio.shield(process.wait())
             self._process = None
-        if process.returncode != 0 or not picture.startswith(_PNG):
+        if process.returncode != 0 or not image.startswith(_PNG):
             last_words = error_body.decode(errors="replace").strip().rpartition("\n")[2]
             raise _NotDrawn(f"exit code {process.returncode}: {last_words[:500]}")
-        return picture
+        return image
 
     async def _started(self) -> asyncio.subprocess.Process:
         if self._folder is None:

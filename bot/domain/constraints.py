@@ -47,17 +47,17 @@ class Uuid:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AtLeastPictures:
+class AtLeastImages:
     """That many pictures or more."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AtMostPictures:
+class AtMostImages:
     """That many pictures or fewer."""
 
     count: int
 
 
-Accepted = OneOf | TrueOrFalse | Number | Text | Identifier | Uuid | AtLeastPictures | AtMostPictures
+Accepted = OneOf | TrueOrFalse | Number | Text | Identifier | Uuid | AtLeastImages | AtMostImages

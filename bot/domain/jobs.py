@@ -147,7 +147,7 @@ class Failure:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class ResultImage:
     """A result: its bytes lie in the picture store under `sha256` until delivered; afterwards Discord has them."""
 
     sha256: str
@@ -185,7 +185,7 @@ class Job:
     finished_at: datetime | None = None
     charged_usd_micros: int | None = None
     failure: Failure | None = None
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[ResultImage, ...] = ()
     erased_at: datetime | None = None
     """When prompt and options were forgotten: they are empty since then."""
 

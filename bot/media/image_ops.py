@@ -68,15 +68,15 @@ def shrink_to(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
 
     A picture that fits keeps every bit of its pixels.
     """
-    encoded, picture_format = _without_metadata(data), _format(data)
+    encoded, image_format = _without_metadata(data), _format(data)
     orientation = _orientation(data)
     if len(encoded) <= limit_bytes and orientation == 1:
-        return encoded, CONTENT_TYPES[picture_format], EXTENSIONS[picture_format], False
+        return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], False
     image = _open(data, max_pixels=MAX_RESULT_PIXELS)
     _load(image)
     attempts = _ever_smaller(_upright_srgb(image, orientation))
-    encoded, picture_format = next(attempt for attempt in attempts if len(attempt[0]) <= limit_bytes)
-    return encoded, CONTENT_TYPES[picture_format], EXTENSIONS[picture_format], True
+    encoded, image_format = next(attempt for attempt in attempts if len(attempt[0]) <= limit_bytes)
+    return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], True
 
 
 def clean(data: bytes) -> tuple[bytes, str, int, int]:
@@ -86,10 +86,10 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
     """
     if len(data) > MAX_INPUT_BYTES:
         raise UnusableImageError("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
-    picture_format, orientation = _format(data), _orientation(data)
+    image_format, orientation = _format(data), _orientation(data)
     image = _open(data, max_pixels=MAX_INPUT_PIXELS)
     # APNG and animated WebP. A JPEG with several pictures is a phone's photo with its preview or depth map.
-    if picture_format != "JPEG" and getattr(image, "is_animated", False):
+    if image_format != "JPEG" and getattr(image, "is_animated", False):
         raise UnusableImageError("animated")
     if min(image.size) < MIN_INPUT_SIDE:
         raise UnusableImageError("too_small", side_pixels=MIN_INPUT_SIDE)
@@ -97,7 +97,7 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
     image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
     image = _upright_srgb(image, orientation, longest_side=MAX_INPUT_SIDE)
-    match picture_format:
+    match image_format:
         case "JPEG":
             encoded = _encode(image, "JPEG", quality=95, subsampling=0)
         case "WEBP" if image.mode == "RGB" and not _is_lossless_webp(data):
@@ -106,7 +106,7 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
             encoded = _encode(image, "WEBP", lossless=True, quality=20, method=1)
         case _:
             encoded = _encode(image, "PNG")
-    return encoded, CONTENT_TYPES[picture_format], image.width, image.height
+    return encoded, CONTENT_TYPES[image_format], image.width, image.height
 
 
 def has_location(data: bytes) -> bool:
@@ -126,9 +126,9 @@ def has_location(data: bytes) -> bool:
 
 def _format(data: bytes) -> str:
     """The format by content, or Unfit with the most helpful reason."""
-    picture_format = containers.format_of(data)
-    if picture_format is not None:
-        return picture_format
+    image_format = containers.format_of(data)
+    if image_format is not None:
+        return image_format
     beginning = data[:512].lstrip().lower()
     if (
         data.startswith(_OTHER_PICTURES)
@@ -142,15 +142,15 @@ def _format(data: bytes) -> str:
 
 def _open(data: bytes, *, max_pixels: int) -> Image.Image:
     """The picture with its header read and nothing decoded. Its size is held against `max_pixels` first of all."""
-    picture_format = _format(data)
+    image_format = _format(data)
     # Ours is stricter and comes before any pixel is decoded; Pillow's own only warns below twice its limit.
     Image.MAX_IMAGE_PIXELS = None
-    if picture_format == "WEBP":
+    if image_format == "WEBP":
         # Pillow's reader sets memory aside for the whole canvas while it opens the file.
         _check_pixels(_webp_size(data), max_pixels)
     plain = _without_metadata(data)  # compressed texts can be bombs too
     try:
-        image = Image.open(io.BytesIO(plain), formats=(picture_format,))
+        image = Image.open(io.BytesIO(plain), formats=(image_format,))
     except MemoryError:
         raise
     except Exception as error:  # Pillow lets many kinds out of a damaged file; to us they are one
@@ -285,14 +285,14 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _attempts(image: Image.Image, picture_format: str, qualities: tuple[int, ...]) -> Iterator[tuple[bytes, str]]:
+def _attempts(image: Image.Image, image_format: str, qualities: tuple[int, ...]) -> Iterator[tuple[bytes, str]]:
     for quality in qualities:
         # WebP has a longest side, and its encoder gives up on some very noisy pictures; the others go on.
         with suppress(ValueError, OSError):
-            yield _encode(image, picture_format, quality=quality), picture_format
+            yield _encode(image, image_format, quality=quality), image_format
 
 
-def _encode(image: Image.Image, picture_format: str, **options: Any) -> bytes:
+def _encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, picture_format, **(_FASTER.get(picture_format, {}) | options))
+    image.save(buffer, image_format, **(_FASTER.get(image_format, {}) | options))
     return buffer.getvalue()

@@ -33,7 +33,7 @@ _MEMORY_LIMIT_BYTES = 3 << 30
 """Address space of one worker. 100 megapixels need 400 MB decoded, and to encode them anew takes a few times that."""
 
 
-class CheckedPicture(NamedTuple):
+class CheckedImage(NamedTuple):
     """What a result turned out to be, by its content."""
 
     content_type: str
@@ -42,7 +42,7 @@ class CheckedPicture(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FittedPicture:
+class ShrunkImage:
     """A result ready to be posted: without metadata, within the limit. `changed`: its pixels are not the original."""
 
     data: bytes
@@ -83,7 +83,7 @@ class ImagePool:
         self._lock = threading.Lock()
         self._closed = False
 
-    async def check_result(self, data: bytes) -> CheckedPicture:
+    async def check_result(self, data: bytes) -> CheckedImage:
         """Prove that a result is a whole PNG, JPEG or WebP picture. Raises MediaError and nothing else.
 
         Most files show that themselves; only what is in doubt is decoded.
@@ -99,9 +99,9 @@ class ImagePool:
                 transient=facts["reason"] == "broken",
                 reason=facts["reason"],
             )
-        return CheckedPicture(facts["content_type"], facts["width"], facts["height"])
+        return CheckedImage(facts["content_type"], facts["width"], facts["height"])
 
-    async def fit(self, data: bytes, limit_bytes: int) -> FittedPicture:
+    async def fit(self, data: bytes, limit_bytes: int) -> ShrunkImage:
         """A checked result without metadata in at most `limit_bytes`; its pixels are untouched when they fit.
 
         Else WebP, then JPEG, then ever fewer pixels: there is a picture for every limit from 1 kB on. Raises MediaError
@@ -115,7 +115,7 @@ class ImagePool:
         facts, made = await self._ask("fit", data, limit_bytes=limit_bytes)
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
-        return FittedPicture(
+        return ShrunkImage(
             data=made, content_type=facts["content_type"], extension=facts["extension"], changed=facts["changed"]
         )
 
@@ -213,27 +213,27 @@ class ImagePool:
         worker.close()
 
 
-def _checked(data: bytes) -> CheckedPicture | None:
+def _checked(data: bytes) -> CheckedImage | None:
     """A result that is plainly whole and not too large; None where a worker has to judge."""
     size = containers.whole_size(data, most_pixels=MAX_RESULT_PIXELS)
     if size is None:
         return None
-    return CheckedPicture(CONTENT_TYPES[containers.format_of(data) or ""], *size)
+    return CheckedImage(CONTENT_TYPES[containers.format_of(data) or ""], *size)
 
 
-def _fitted(data: bytes) -> FittedPicture | None:
+def _fitted(data: bytes) -> ShrunkImage | None:
     """The same file without metadata, not judged again; None where a worker has to turn it upright."""
-    picture_format = containers.format_of(data)
+    image_format = containers.format_of(data)
     try:
-        if picture_format is None or containers.exif_payloads(data):
+        if image_format is None or containers.exif_payloads(data):
             return None
         plain = containers.without_metadata(data)
     except containers.BrokenContainer:
         return None
-    return FittedPicture(
+    return ShrunkImage(
         data=plain,
-        content_type=CONTENT_TYPES[picture_format],
-        extension=EXTENSIONS[picture_format],
+        content_type=CONTENT_TYPES[image_format],
+        extension=EXTENSIONS[image_format],
         changed=False,
     )
 

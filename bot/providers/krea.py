@@ -19,7 +19,7 @@ from bot.providers.parsing import (
     read_cost_usd_micros,
     read_error_body,
     read_id,
-    read_picture_urls,
+    read_image_urls,
     read_preview_url,
     read_style,
     read_time,
@@ -122,7 +122,7 @@ class KreaProvider:
                 attempts=_PATIENT_ATTEMPTS,
             )
         )
-        urls = read_picture_urls(asset.get("image_url"))
+        urls = read_image_urls(asset.get("image_url"))
         if not urls or len(urls[0]) > _ASSET_URL_MAX_CHARACTERS:
             raise ProviderUnavailable("krea: an asset without a usable address")
         return urls[0]
@@ -186,7 +186,7 @@ class KreaProvider:
             status=status,
             provider_status=word,
             progress=progress,
-            result_urls=read_picture_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
+            result_urls=read_image_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,
             failure=failure,
             cost_usd_micros=read_cost_usd_micros(job, result),

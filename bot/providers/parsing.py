@@ -189,7 +189,7 @@ def read_cost_usd_micros(*places: Mapping[str, Any]) -> int | None:
     return None
 
 
-def read_picture_urls(value: Any) -> tuple[str, ...]:
+def read_image_urls(value: Any) -> tuple[str, ...]:
     """Finished pictures in any documented shape: a string, a list, `{type, url}` entries, name → address."""
     return tuple(dict.fromkeys(url for kind, url in _addresses(value) if kind != "preview"))
 

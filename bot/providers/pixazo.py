@@ -18,7 +18,7 @@ from bot.providers.parsing import (
     read_cost_usd_micros,
     read_error_body,
     read_id,
-    read_picture_urls,
+    read_image_urls,
     read_time,
     read_took_seconds,
 )
@@ -117,7 +117,7 @@ class PixazoProvider:
             status=status,
             provider_status=word,
             progress=progress,
-            result_urls=read_picture_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
+            result_urls=read_image_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
             failure=failure,
             may_be_charged=word.strip().lower() == _FAILED,
             cost_usd_micros=read_cost_usd_micros(job, output),

@@ -26,7 +26,7 @@ from contextlib import AbstractContextManager, aclosing
 from datetime import datetime, timedelta
 from functools import partial
 
-from bot.catalogue.quotes import fill_pictures
+from bot.catalogue.quotes import fill_image_urls
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import (
     MediaError,
@@ -36,7 +36,7 @@ from bot.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Picture
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
 from bot.media.blob_store import BlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -202,7 +202,7 @@ class JobRunner:
             self._in_flight.register_webhook(job.id, token)
         order = ProviderRequest(
             path=job.path,
-            body=fill_pictures(job.body, urls),
+            body=fill_image_urls(job.body, urls),
             webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
         )
         # A task of its own: stopping this one must not cut the sending and the writing down in two.
@@ -372,7 +372,7 @@ class JobRunner:
         try:
             if not update.result_urls:
                 raise MediaError("completed without a result", transient=False)
-            pictures = [await self._fetch_picture(url) for url in update.result_urls]
+            images = [await self._download_image(url) for url in update.result_urls]
         except MediaError as error:
             _log.error("completed, but no usable picture: %s", error)
             if self._observer is not None:
@@ -391,7 +391,7 @@ class JobRunner:
             job.id,
             charged_usd_micros=charged,
             operator_cost_usd_micros=cost - charged,
-            pictures=pictures,
+            images=images,
             took_seconds=update.took_seconds,
             now=now,
         )
@@ -403,9 +403,9 @@ class JobRunner:
         self._show(succeeded)
         _log.info("completed for %d micro-dollars", charged)
 
-    async def _fetch_picture(self, url: str) -> Picture:
+    async def _download_image(self, url: str) -> ResultImage:
         return await retrying(
-            partial(self._fetch_picture_once, url),
+            partial(self._download_image_once, url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
             within_seconds=RESULT_SECONDS,
@@ -413,12 +413,12 @@ class JobRunner:
             longest_pause_seconds=30,
         )
 
-    async def _fetch_picture_once(self, url: str) -> Picture:
+    async def _download_image_once(self, url: str) -> ResultImage:
         data = await self._downloader.download(
             url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
         )
         checked = await self._image_pool.check_result(data)
-        return Picture(
+        return ResultImage(
             sha256=await written(partial(self._blob_store.put, data)),
             content_type=checked.content_type,
             width=checked.width,

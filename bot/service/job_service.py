@@ -38,16 +38,16 @@ from bot.domain.jobs import (
     Job,
     JobRequest,
     JobStatus,
-    Picture,
     Reply,
     ReplyAddress,
+    ResultImage,
     new_id,
 )
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
 from bot.media.blob_store import BlobStore
 from bot.media.downloader import Downloader
-from bot.media.image_pool import FittedPicture, ImagePool
+from bot.media.image_pool import ImagePool, ShrunkImage
 from bot.providers import durations
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
@@ -231,14 +231,14 @@ class JobService:
         model = self.catalogue.find(model_id)
         return model.label if model else model_id
 
-    async def image_for_upload(self, picture: Picture, limit_bytes: int) -> FittedPicture | None:
+    async def image_for_upload(self, image: ResultImage, limit_bytes: int) -> ShrunkImage | None:
         """Our own copy of a result, ready to be posted in at most `limit_bytes`; None when it is not here or damaged.
 
         Raises StoreError, and MediaError for what is no picture after all or, `transient`, where another try may help.
         """
         # One that has to be made smaller waits on disk, not in memory, until the workshop has a hand free.
-        async with self._too_large if picture.size_bytes > limit_bytes else nullcontext():
-            data = await self.blob_store.get(picture.sha256)
+        async with self._too_large if image.size_bytes > limit_bytes else nullcontext():
+            data = await self.blob_store.get(image.sha256)
             return None if data is None else await self.image_pool.fit(data, limit_bytes)
 
     def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from bot.domain.audit import AuditEntry
 from bot.domain.database_url import Location
 from bot.domain.errors import BotError, StoreError
-from bot.domain.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Picture, Reply
+from bot.domain.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Reply, ResultImage
 from bot.domain.policy import Alter, Policy
 from bot.domain.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store.cluster_store import ClusterStore
@@ -144,7 +144,7 @@ class Store:
         job_id: str,
         *,
         charged_usd_micros: int,
-        pictures: Sequence[Picture],
+        images: Sequence[ResultImage],
         now: datetime,
         operator_cost_usd_micros: int = 0,
         took_seconds: float | None = None,
@@ -160,7 +160,7 @@ class Store:
                 job_id=job_id,
                 charged_usd_micros=charged_usd_micros,
                 operator_cost_usd_micros=operator_cost_usd_micros,
-                pictures=pictures,
+                images=images,
                 took_seconds=took_seconds,
                 now=now,
             )

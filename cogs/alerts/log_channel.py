@@ -20,7 +20,7 @@ from cogs.ui.message_api import Messages, is_too_large
 
 _log = logging.getLogger(__name__)
 
-MOST_WITH_PICTURES = 20
+MAX_ENTRIES_WITH_IMAGES = 20
 """A channel takes about one post a second. What a busy server makes beyond that is logged with a link instead."""
 
 Files = Callable[[], list[discord.File]]
@@ -40,31 +40,31 @@ class ServerLog:
         """Posts with pictures that Discord has not taken yet."""
 
     def finished(
-        self, view: ReplyView, *, message_id: int | None, pictures: Sequence[card.ShownPicture], files: Files
+        self, view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage], files: Files
     ) -> None:
         """Log a command whose final state was shown in `message_id`, or (None) could not be shown."""
-        self._supervisor.start(f"log of {view.reply.id}", self._finished(view, message_id, pictures, files))
+        self._supervisor.start(f"log of {view.reply.id}", self._finished(view, message_id, images, files))
 
     async def _finished(
-        self, view: ReplyView, message_id: int | None, pictures: Sequence[card.ShownPicture], files: Files
+        self, view: ReplyView, message_id: int | None, images: Sequence[card.ShownImage], files: Files
     ) -> None:
         policy = await self._service.store.policy(view.reply.address.guild_id)
         if policy.log_channel_id is None:
             return
         nonce = f"log{view.reply.id}"
         # What is private was promised to the member alone; the moderators still see who ordered what for how much.
-        if view.reply.address.private or self._with_pictures >= MOST_WITH_PICTURES:
-            pictures = ()
+        if view.reply.address.private or self._with_pictures >= MAX_ENTRIES_WITH_IMAGES:
+            images = ()
         speak(self.language(policy, view.reply.address.guild_id))
-        layout = entry(view, message_id=message_id, pictures=pictures)
-        attached = files() if pictures else []
+        layout = entry(view, message_id=message_id, images=images)
+        attached = files() if images else []
         del files  # it holds the pictures, and this may wait long
         self._with_pictures += bool(attached)
         try:
             await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
             if is_too_large(error):
-                await self.post(policy.log_channel_id, entry(view, message_id=message_id, pictures=()), nonce=nonce)
+                await self.post(policy.log_channel_id, entry(view, message_id=message_id, images=()), nonce=nonce)
             else:
                 _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
         except (aiohttp.ClientError, OSError) as error:
@@ -108,7 +108,7 @@ def trouble(guild: discord.Guild | None, policy: Policy) -> str:
     return moderation.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
 
 
-def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[card.ShownPicture]) -> Layout:
+def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage]) -> Layout:
     """Who and where, then what their card says."""
     address = view.reply.address
     who = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
@@ -117,5 +117,5 @@ def entry(view: ReplyView, *, message_id: int | None, pictures: Sequence[card.Sh
     elif message_id is not None:
         who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
-    parts = card.body(view, status, pictures=pictures, hide_prompt=address.private)
+    parts = card.body(view, status, images=images, hide_prompt=address.private)
     return components.framed([components.text(" · ".join(who)), *parts], accent=card.accent(status))

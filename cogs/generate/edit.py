@@ -15,14 +15,14 @@ from cogs.generate import autocomplete as suggestions
 from cogs.generate.order_flow import DEFAULT_MODEL, Desk
 from cogs.text import words
 from cogs.ui import card
-from cogs.ui.attachments import PostedFile, pictures_of
+from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
 from cogs.ui.controls import Form
 from cogs.ui.initial_response import tell
 
 MENU_NAME = "Edit this image"
 MOST_CHOICES = 25
-MOST_PICTURES = 4
+MAX_IMAGES = 4
 PROMPT_CHARACTERS = 4_000
 """Discord: a text input of a modal takes at most so many."""
 
@@ -97,11 +97,11 @@ class Edit(commands.Cog):
     async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
         """Ask what to change in the picture of any message."""
         require_server(interaction)
-        pictures = pictures_of(message)
-        if not pictures:
+        images = images_of(message)
+        if not images:
             await tell(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
-        labelled = {f"{number}. {file.filename}": file for number, file in enumerate(pictures, start=1)}
+        labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
         await interaction.response.send_modal(EditModal(self._desk, labelled))
 
 
@@ -112,12 +112,12 @@ class EditModal(Form):
     """
 
     def __init__(
-        self, desk: Desk, pictures: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False
+        self, desk: Desk, images: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
         self._desk = desk
-        labelled = list(pictures.items())[:MOST_CHOICES]
-        self._pictures = {str(picture.id): picture for _, picture in labelled}
+        labelled = list(images.items())[:MOST_CHOICES]
+        self._pictures = {str(image.id): image for _, image in labelled}
         self._model = model
         self._private = private
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
@@ -128,17 +128,17 @@ class EditModal(Form):
         if len(self._pictures) > 1:
             self._choice = ui.Select(
                 custom_id="pictures",
-                max_values=min(MOST_PICTURES, len(self._pictures)),
+                max_values=min(MAX_IMAGES, len(self._pictures)),
                 options=[
                     discord.SelectOption(
-                        label=words.shorten(label, words.CHOICE), value=str(picture.id), default=number == 0
+                        label=words.shorten(label, words.CHOICE), value=str(image.id), default=number == 0
                     )
-                    for number, (label, picture) in enumerate(labelled)
+                    for number, (label, image) in enumerate(labelled)
                 ],
             )
             self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._choice))
         self._uploads: ui.FileUpload[EditModal] = ui.FileUpload(
-            custom_id="uploads", required=False, min_values=0, max_values=MOST_PICTURES - 1
+            custom_id="uploads", required=False, min_values=0, max_values=MAX_IMAGES - 1
         )
         self.add_item(ui.Label(text=words.EDIT_MODAL_UPLOAD(), component=self._uploads))
 
@@ -146,10 +146,10 @@ class EditModal(Form):
         """The same as /edit with the chosen pictures, then the uploaded ones."""
         chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
         files = [*(self._pictures[key] for key in chosen if key in self._pictures), *self._uploads.values]
-        if len(files) > MOST_PICTURES:
-            await tell(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MOST_PICTURES)))
+        if len(files) > MAX_IMAGES:
+            await tell(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
             return
-        model_id = self._model.id if self._model is not None and self._model.takes_pictures(len(files)) else None
+        model_id = self._model.id if self._model is not None and self._model.takes_images(len(files)) else None
         request = _request(interaction, self._prompt.value, model_id, {})
         await self._desk.order(
             interaction,

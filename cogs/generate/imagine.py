@@ -13,7 +13,7 @@ from cogs.generate import autocomplete as suggestions
 from cogs.generate.order_flow import DEFAULT_MODEL, Desk
 from cogs.ui.checks import require_server
 
-MOST_PICTURES = 4
+MAX_IMAGES = 4
 
 
 class Imagine(commands.Cog):
@@ -45,7 +45,7 @@ class Imagine(commands.Cog):
         aspect_ratio: str | None = None,
         resolution: str | None = None,
         reference: discord.Attachment | None = None,
-        count: app_commands.Range[int, 1, MOST_PICTURES] = 1,
+        count: app_commands.Range[int, 1, MAX_IMAGES] = 1,
         seed: int | None = None,
         creativity: str | None = None,
         style: str | None = None,
@@ -73,7 +73,7 @@ class Imagine(commands.Cog):
             interaction,
             request,
             attachments=[(reference, ImageRole.REFERENCE)] if reference else [],
-            count=min(max(count, 1), MOST_PICTURES),
+            count=min(max(count, 1), MAX_IMAGES),
             private=private,
         )
 

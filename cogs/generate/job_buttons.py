@@ -20,7 +20,7 @@ from cogs.generate.edit import EditModal
 from cogs.generate.order_flow import Desk
 from cogs.text import words
 from cogs.ui import card
-from cogs.ui.attachments import pictures_of
+from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
 from cogs.ui.controls import Control
 from cogs.ui.initial_response import tell
@@ -104,17 +104,17 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
 
     async def _edit(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         require_server(interaction)
-        pictures = pictures_of(interaction.message) if interaction.message else []
-        if not pictures:  # a page of the gallery links to them
-            pictures = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
-        if not pictures:
+        images = images_of(interaction.message) if interaction.message else []
+        if not images:  # a page of the gallery links to them
+            images = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
+        if not images:
             await tell(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
         if model is not None and not (model.orderable and model.fits(JobKind.EDIT)):
             model = None
         private = reply.address.private
-        labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(pictures, start=1)}
+        labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
         await interaction.response.send_modal(EditModal(self.desk, labelled, model=model, private=private))
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:

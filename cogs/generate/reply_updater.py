@@ -58,7 +58,7 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Attachment:
-    picture: render.ShownPicture
+    image: render.ShownImage
     sha256: str
     data: bytes
 
@@ -257,7 +257,7 @@ class _Editor:
             # The status edit left before the final one but may have arrived after it.
             await asyncio.wait({self._status_edit})
             await self._put_right(view, attachments, shown)  # with or without the prompt, as it was taken
-        by_sha = {item.sha256: shown.attachment_ids.get(item.picture.filename) for item in attachments}
+        by_sha = {item.sha256: shown.attachment_ids.get(item.image.filename) for item in attachments}
         ended_at = max((job.job.finished_at for job in view.jobs if job.job.finished_at), default=None)
         seconds = (datetime.now(UTC) - ended_at).total_seconds() if ended_at else None
         is_first = await self._record(
@@ -270,8 +270,8 @@ class _Editor:
             self._log_in_server(view, attachments, shown.message_id)
 
     def _log_in_server(self, view: ReplyView, attachments: list[_Attachment], message_id: int | None) -> None:
-        pictures = [item.picture for item in attachments]
-        self._server_log.finished(view, message_id=message_id, pictures=pictures, files=lambda: _files(attachments))
+        images = [item.image for item in attachments]
+        self._server_log.finished(view, message_id=message_id, images=images, files=lambda: _files(attachments))
 
     async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
@@ -307,9 +307,9 @@ class _Editor:
 
     async def _offer(self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool) -> Shown:
         """Through the command's token while it lives, then by editing as the bot, else as a new message."""
-        pictures = [item.picture for item in attachments]
+        images = [item.image for item in attachments]
         self._hides_prompt = hide_prompt
-        layout = render.card(view, pictures=pictures, hide_prompt=hide_prompt)
+        layout = render.card(view, images=images, hide_prompt=hide_prompt)
         if token_is_alive(self.address):
             try:
                 return await self._messages.edit(
@@ -319,7 +319,7 @@ class _Editor:
                 if error.code not in _TOKEN_IS_DEAD:
                     raise
         user_id = view.reply.user_id
-        announcement = render.card(view, pictures=pictures, hide_prompt=hide_prompt, mention=f"<@{user_id}>")
+        announcement = render.card(view, images=images, hide_prompt=hide_prompt, mention=f"<@{user_id}>")
         if not self.address.private:
             try:
                 if self.address.message_id is not None:
@@ -350,8 +350,8 @@ class _Editor:
         )
 
     async def _put_right(self, view: ReplyView, attachments: list[_Attachment], shown: Shown) -> None:
-        pictures = [item.picture for item in attachments]
-        layout = render.card(view, pictures=pictures, hide_prompt=self._hides_prompt)
+        images = [item.image for item in attachments]
+        layout = render.card(view, images=images, hide_prompt=self._hides_prompt)
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
         try:
             edit = partial(self._messages.edit, address, layout, by_token=token_is_alive(address))
@@ -373,9 +373,9 @@ class _Editor:
 
     async def _attachments_of(self, view: JobView, limit_bytes: int) -> list[_Attachment]:
         found: list[_Attachment] = []
-        for index, picture in enumerate(view.job.pictures):
+        for index, image in enumerate(view.job.images):
             try:
-                fitted = await self._service.image_for_upload(picture, limit_bytes)
+                fitted = await self._service.image_for_upload(image, limit_bytes)
             except MediaError as error:
                 if error.transient:
                     raise
@@ -384,13 +384,13 @@ class _Editor:
             if fitted is None:
                 _log.error("a picture of job %s is missing from the picture store", view.job.id)
                 continue
-            shown = render.ShownPicture(
+            shown = render.ShownImage(
                 filename=render.filename(view.job, index, fitted.extension),
                 alt_text=render.alt_text(view.job),
                 # One that was only turned upright is as large as it was made.
-                original_url=picture.source_url if fitted.changed and picture.size_bytes > limit_bytes else None,
+                original_url=image.source_url if fitted.changed and image.size_bytes > limit_bytes else None,
             )
-            found.append(_Attachment(picture=shown, sha256=picture.sha256, data=fitted.data))
+            found.append(_Attachment(image=shown, sha256=image.sha256, data=fitted.data))
         return found
 
     async def _record(
@@ -411,7 +411,7 @@ class _Editor:
 
 def _files(attachments: Sequence[_Attachment]) -> list[discord.File]:
     """Fresh file objects for every attempt, all reading the same bytes."""
-    return [upload(item.data, item.picture.filename, item.picture.alt_text) for item in attachments]
+    return [upload(item.data, item.image.filename, item.image.alt_text) for item in attachments]
 
 
 def _own_trouble(error: Exception) -> bool:

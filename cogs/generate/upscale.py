@@ -16,7 +16,7 @@ from discord import ui
 
 from bot.catalogue.models import Model
 from bot.catalogue.quotes import Quote
-from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, Picture, Reply
+from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, Reply, ResultImage
 from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_SECONDS, pressed_reply
@@ -40,18 +40,18 @@ class Offer:
 
     number: int
     job: Job
-    picture: Picture
+    image: ResultImage
     quote: Quote
 
 
 def offers(service: JobService, reply: Reply, permits: Callable[[Model], bool]) -> list[Offer]:
     """The pictures of a reply that a permitted model with a known price can make larger."""
-    made = [(job, picture) for job in reply.jobs if job.status is JobStatus.SUCCEEDED for picture in job.pictures]
+    made = [(job, image) for job in reply.jobs if job.status is JobStatus.SUCCEEDED for image in job.images]
     found: list[Offer] = []
-    for number, (job, picture) in enumerate(made, start=1):
-        quote = service.cheapest(_request(job, picture), permits=permits)
-        if quote is not None and max(picture.width, picture.height) <= LARGEST_SIDE_PIXELS:
-            found.append(Offer(number=number, job=job, picture=picture, quote=quote))
+    for number, (job, image) in enumerate(made, start=1):
+        quote = service.cheapest(_request(job, image), permits=permits)
+        if quote is not None and max(image.width, image.height) <= LARGEST_SIDE_PIXELS:
+            found.append(Offer(number=number, job=job, image=image, quote=quote))
     return found
 
 
@@ -121,24 +121,26 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
 
     async def _order(self, interaction: discord.Interaction[Any], reply: Reply, offer: Offer) -> None:
         """At the cost of whoever pressed."""
-        picture, private = offer.picture, reply.address.private
-        as_made = replace(_request(offer.job, picture), user_id=interaction.user.id, model_id=offer.quote.model.id)
-        if await self.desk.service.blob_store.get(picture.sha256) is not None:
+        image, private = offer.image, reply.address.private
+        as_made = replace(_request(offer.job, image), user_id=interaction.user.id, model_id=offer.quote.model.id)
+        if await self.desk.service.blob_store.get(image.sha256) is not None:
             await self.desk.order(interaction, as_made, private=private)
-        elif (file := await self._posted(interaction, reply, picture)) is not None:
+        elif (file := await self._posted(interaction, reply, image)) is not None:
             order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)
             await self.desk.order(interaction, order, attachments=[source], private=private)
         else:
             await tell(interaction, card.refused(words.HISTORY_PICTURE_GONE()))
 
-    async def _posted(self, interaction: discord.Interaction[Any], reply: Reply, picture: Picture) -> PostedFile | None:
+    async def _posted(
+        self, interaction: discord.Interaction[Any], reply: Reply, image: ResultImage
+    ) -> PostedFile | None:
         """The picture as Discord has it: in this very message, else in that of the reply."""
         here = files_of(interaction.message) if interaction.message else []
         found = {file.id: file for file in here}
-        if picture.attachment_id not in found:
+        if image.attachment_id not in found:
             there = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
             found |= {file.id: file for file in there or ()}
-        return found.get(picture.attachment_id or 0)
+        return found.get(image.attachment_id or 0)
 
 
 def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
@@ -153,14 +155,14 @@ def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
     return card.question(text, *buttons)
 
 
-def _request(job: Job, picture: Picture) -> JobRequest:
+def _request(job: Job, image: ResultImage) -> JobRequest:
     """The order for a picture as it was made, at a model still to be chosen."""
     source = ImageInput(
-        sha256=picture.sha256,
+        sha256=image.sha256,
         role=ImageRole.SOURCE,
-        content_type=picture.content_type,
-        width=picture.width,
-        height=picture.height,
+        content_type=image.content_type,
+        width=image.width,
+        height=image.height,
     )
     return replace(job.request, kind=JobKind.UPSCALE, model_id="", options={}, images=(source,))
 

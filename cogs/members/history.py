@@ -13,7 +13,7 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.jobs import Job, Picture, Reply
+from bot.domain.jobs import Job, Reply, ResultImage
 from cogs.generate import autocomplete as suggestions
 from cogs.generate import upscale
 from cogs.generate.order_flow import Desk
@@ -97,7 +97,7 @@ class _Page:
         if page is None:
             await self._edit(card.note(_nothing(model_id, reply_id)))
             return
-        pictures = await self._pictures(page.reply)
+        images = await self._pictures(page.reply)
         label = self._service.model_label(page.reply.jobs[0].request.model_id)
         allowance = await allowance_of(self._service, self._interaction)
         found = upscale.offers(self._service, page.reply, allowance.permits)
@@ -105,7 +105,7 @@ class _Page:
             history_page.page_of(
                 page,
                 label,
-                pictures,
+                images,
                 one_model=model_id is not None,
                 upscale_usd_micros=upscale.least_usd_micros(found),
             )
@@ -117,15 +117,15 @@ class _Page:
         links = {file.id: file.url for file in files or ()}
         found: list[history_page.Shown] = []
         for job in reply.jobs:
-            for index, picture in enumerate(job.pictures):
-                url = links.get(picture.attachment_id or 0) or await self._attach(job, index, picture)
+            for index, image in enumerate(job.images):
+                url = links.get(image.attachment_id or 0) or await self._attach(job, index, image)
                 why = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
                 found.append(history_page.Shown(url=url, alt_text=card.alt_text(job), missing="" if url else why()))
         return found
 
-    async def _attach(self, job: Job, index: int, picture: Picture) -> str | None:
+    async def _attach(self, job: Job, index: int, image: ResultImage) -> str | None:
         """Attach our own copy and return its address in the message, or None when there is no copy."""
-        fitted = await self._service.image_for_upload(picture, self._interaction.filesize_limit)
+        fitted = await self._service.image_for_upload(image, self._interaction.filesize_limit)
         if fitted is None:
             return None
         name = card.filename(job, index, fitted.extension)

@@ -25,7 +25,7 @@ class Shown:
 def page_of(
     page: GalleryPage,
     model_label: str,
-    pictures: Sequence[Shown],
+    images: Sequence[Shown],
     *,
     one_model: bool,
     upscale_usd_micros: int | None = None,
@@ -35,10 +35,10 @@ def page_of(
     first = jobs[0]
     title = words.HISTORY_TITLE(number=page.number, total=page.total)
     parts = [components.text(f"### {title}")]
-    shown = [components.picture(picture.url, picture.alt_text) for picture in pictures if picture.url]
+    shown = [components.image(image.url, image.alt_text) for image in images if image.url]
     if shown:
         parts.append(components.gallery(*shown))
-    if missing := list(dict.fromkeys(picture.missing for picture in pictures if picture.missing)):
+    if missing := list(dict.fromkeys(image.missing for image in images if image.missing)):
         parts.append(components.text("\n".join(missing)))
     if first.erased_at is None:
         recipe = card.recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)

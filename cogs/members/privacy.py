@@ -63,7 +63,7 @@ class Privacy(commands.Cog):
             return
         question = privacy_page.ask_to_erase(
             commands=footprint.commands,
-            pictures=footprint.pictures,
+            images=footprint.images,
             servers=footprint.servers,
             user_id=interaction.user.id,
             asked_at=int(time.time()),

@@ -15,10 +15,10 @@ def export(filename: str) -> Layout:
     return components.framed(parts, accent=card.NOTE_ACCENT)
 
 
-def ask_to_erase(*, commands: int, pictures: int, servers: int, user_id: int, asked_at: int) -> Layout:
+def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
     """What goes, what stays, and two buttons."""
     text = words.ERASE_ASK(
-        commands=words.COMMANDS(commands), pictures=words.PICTURES(pictures), servers=words.SERVERS(servers)
+        commands=words.COMMANDS(commands), images=words.PICTURES(images), servers=words.SERVERS(servers)
     )
     erase = components.button(words.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
     keep = components.button(words.ERASE_NOT(), custom_id("keep", user_id, asked_at))

@@ -81,9 +81,9 @@ class Reports:
         if files:
             dearest = [user_id for user_id, _ in spending.by_member()[: report_page.CHART_ROWS] if user_id]
             names = {} if guild is None else await names_of(guild, dearest)
-            picture = await self._charts.draw(report_page.chart(spending, names))
-            if picture is not None:
-                files[report_page.CHART_FILE] = picture
+            image = await self._charts.draw(report_page.chart(spending, names))
+            if image is not None:
+                files[report_page.CHART_FILE] = image
         layout = report_page.page(spending, files)
         return layout, [upload(data, name) for name, data in files.items()]
 

@@ -105,7 +105,7 @@ def post_custom_id(period: Period, start: datetime) -> str:
 
 def _picture(spending: Spending) -> Component:
     alt_text = say.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
-    return components.gallery(components.picture(components.attached(CHART_FILE), alt_text))
+    return components.gallery(components.image(components.attached(CHART_FILE), alt_text))
 
 
 def _ranking(table: dict[str, tuple[int, int]]) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from bot.catalogue.models import PICTURES, PRESENT, PriceCondition
 from bot.domain.constraints import (
     Accepted,
-    AtLeastPictures,
-    AtMostPictures,
+    AtLeastImages,
+    AtMostImages,
     Identifier,
     Number,
     OneOf,
@@ -60,9 +60,9 @@ def accepted(fact: Accepted) -> str:
             return IDENTIFIER(longest)
         case Uuid():
             return UUID(example=_EXAMPLE_UUID)
-        case AtLeastPictures(count=count):
+        case AtLeastImages(count=count):
             return PICTURES_AT_LEAST(count)
-        case AtMostPictures(count=count):
+        case AtMostImages(count=count):
             return PICTURES_AT_MOST(count)
 
 

@@ -31,7 +31,7 @@ class PostedFile:
     filename: str
     url: str
     size: int
-    is_picture: bool
+    is_image: bool
 
 
 class _Stream(io.BytesIO):
@@ -99,7 +99,7 @@ def files_of(message: discord.Message) -> list[PostedFile]:
             filename=attachment.filename,
             url=attachment.url,
             size=attachment.size,
-            is_picture=(attachment.content_type or "").startswith("image/") or attachment.width is not None,
+            is_image=(attachment.content_type or "").startswith("image/") or attachment.width is not None,
         )
         for attachment in message.attachments
     }
@@ -113,15 +113,15 @@ def files_of(message: discord.Message) -> list[PostedFile]:
                         filename=_filename(media.url),
                         url=media.url,
                         size=0,
-                        is_picture=(media.content_type or "image/").startswith("image/"),
+                        is_image=(media.content_type or "image/").startswith("image/"),
                     ),
                 )
     return list(found.values())
 
 
-def pictures_of(message: discord.Message) -> list[PostedFile]:
+def images_of(message: discord.Message) -> list[PostedFile]:
     """Files of a message that look like pictures."""
-    return [file for file in files_of(message) if file.is_picture]
+    return [file for file in files_of(message) if file.is_image]
 
 
 def ids_of(message: dict[str, Any]) -> dict[str, int]:

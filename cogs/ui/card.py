@@ -51,7 +51,7 @@ _FINAL_FIRST = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShownPicture:
+class ShownImage:
     """A picture as attached: `original_url` is set when a smaller copy had to stand in for it."""
 
     filename: str
@@ -78,7 +78,7 @@ def person(user_id: int | None) -> str:
 
 
 def card(
-    view: ReplyView, *, pictures: Sequence[ShownPicture] = (), mention: str | None = None, hide_prompt: bool = False
+    view: ReplyView, *, images: Sequence[ShownImage] = (), mention: str | None = None, hide_prompt: bool = False
 ) -> Layout:
     """The one message of a command, for any of its states, in the language of its address.
 
@@ -86,7 +86,7 @@ def card(
     """
     with speaking(view.reply.address.language):
         status = status_of(view.reply)
-        parts = body(view, status, pictures=pictures, hide_prompt=hide_prompt)
+        parts = body(view, status, images=images, hide_prompt=hide_prompt)
         if mention:
             parts.insert(0, components.text(words.READY_FOR(mention=mention)))
         parts.extend(rows(_buttons(view, status)))
@@ -99,7 +99,7 @@ def accent(status: JobStatus) -> int:
 
 
 def body(
-    view: ReplyView, status: JobStatus, *, pictures: Sequence[ShownPicture] = (), hide_prompt: bool = False
+    view: ReplyView, status: JobStatus, *, images: Sequence[ShownImage] = (), hide_prompt: bool = False
 ) -> list[Component]:
     """What a card in this state says and shows, without its buttons, in whatever language is spoken."""
     look = _LOOKS[status]
@@ -110,11 +110,11 @@ def body(
     else:
         parts.append(components.text(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
     parts.extend(_explanations(view, status))
-    if pictures:
-        parts.append(_gallery(pictures))
-        parts.extend(_smaller_copies(pictures))
+    if images:
+        parts.append(_gallery(images))
+        parts.extend(_smaller_copies(images))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(components.gallery(components.picture(preview, words.PREVIEW())))
+        parts.append(components.gallery(components.image(preview, words.PREVIEW())))
     parts.append(components.text("\n".join(f"-# {line}" for line in _facts(view, status))))
     return parts
 
@@ -198,7 +198,7 @@ def option_facts(job: Job) -> list[str]:
         if isinstance(value, str) and (option != "creativity" or option in job.request.options):
             facts.append(words.inline(value))
     if job.request.kind is JobKind.UPSCALE:
-        facts += [f"{picture.width} × {picture.height}" for picture in job.pictures]
+        facts += [f"{image.width} × {image.height}" for image in job.images]
     elif job.request.images:
         facts.append(words.PICTURES_GIVEN(len(job.request.images)))
     return [fact for fact in facts if fact]
@@ -219,14 +219,14 @@ def _price(view: ReplyView, status: JobStatus) -> str:
     return words.COSTS(amount=f"**{format_usd(reserved)}**")
 
 
-def _gallery(pictures: Sequence[ShownPicture]) -> Component:
+def _gallery(images: Sequence[ShownImage]) -> Component:
     return components.gallery(
-        *[components.picture(components.attached(picture.filename), picture.alt_text) for picture in pictures]
+        *[components.image(components.attached(image.filename), image.alt_text) for image in images]
     )
 
 
-def _smaller_copies(pictures: Sequence[ShownPicture]) -> list[Component]:
-    links = [f"[{words.ORIGINAL()}]({picture.original_url})" for picture in pictures if picture.original_url]
+def _smaller_copies(images: Sequence[ShownImage]) -> list[Component]:
+    links = [f"[{words.ORIGINAL()}]({image.original_url})" for image in images if image.original_url]
     return [components.text(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
 
 

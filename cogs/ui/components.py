@@ -41,12 +41,12 @@ def file(filename: str) -> Component:
     return {"type": 13, "file": {"url": attached(filename)}, "spoiler": False}
 
 
-def gallery(*pictures: Component) -> Component:
+def gallery(*images: Component) -> Component:
     """Up to ten pictures beside each other."""
-    return {"type": 12, "items": list(pictures)}
+    return {"type": 12, "items": list(images)}
 
 
-def picture(url: str, description: str) -> Component:
+def image(url: str, description: str) -> Component:
     """One picture of a gallery, with its words for people who cannot see it."""
     return {"media": {"url": url}, "spoiler": False, "description": description}
 

@@ -74,7 +74,7 @@ def _picture_size(upload: Upload) -> tuple[int, int]:
     if not upload.content_type.startswith("image/"):
         return 0, 0
     try:
-        with Image.open(io.BytesIO(upload.data)) as picture:
-            return picture.size
+        with Image.open(io.BytesIO(upload.data)) as image:
+            return image.size
     except (UnidentifiedImageError, OSError, ValueError, Image.DecompressionBombError):
         return 0, 0

@@ -26,8 +26,8 @@ from tests.support.catalogue_samples import (
     RAW,
     REFERENCE,
     TOPAZ,
-    a_picture,
     a_request,
+    an_image,
     capacities,
     order,
     overridden,
@@ -165,7 +165,7 @@ def test_a_hidden_model_is_neither_listed_nor_ordered_but_keeps_its_name(tmp_pat
 
 
 BLOOM, ENHANCE = "krea/enhance/topaz/bloom-enhance", "krea/enhance/krea/enhance"
-AN_UPSCALE = a_request("", kind=JobKind.UPSCALE, images=(a_picture(),))
+AN_UPSCALE = a_request("", kind=JobKind.UPSCALE, images=(an_image(),))
 
 
 def everything(model: Model) -> bool:
@@ -182,8 +182,8 @@ def test_the_cheapest_model_that_is_permitted_does_it(tmp_path: Path):
     best = catalogue.cheapest(AN_UPSCALE, permits=everything)
     assert best is not None
     assert (best.model.id, best.amount_usd_micros) == (BLOOM, 40_000)
-    picture = AN_UPSCALE.images[0]
-    assert (best.body["width"], best.body["height"]) == (picture.width * 2, picture.height * 2)
+    image = AN_UPSCALE.images[0]
+    assert (best.body["width"], best.body["height"]) == (image.width * 2, image.height * 2)
     second = catalogue.cheapest(AN_UPSCALE, permits=lambda model: model.id != BLOOM)
     assert second is not None
     assert second.model.id == ENHANCE

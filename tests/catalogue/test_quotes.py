@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from bot.catalogue import aspect_ratio
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import OPTIONS, Field, Model
-from bot.catalogue.quotes import fill_pictures
+from bot.catalogue.quotes import fill_image_urls
 from bot.domain.constraints import (
     Accepted,
-    AtLeastPictures,
-    AtMostPictures,
+    AtLeastImages,
+    AtMostImages,
     Identifier,
     Number,
     OneOf,
@@ -41,8 +41,8 @@ from tests.support.catalogue_samples import (
     RAW,
     REFERENCE,
     TOPAZ,
-    a_picture,
     a_request,
+    an_image,
     broken_rules,
     order,
     plainest,
@@ -93,7 +93,7 @@ def test_every_offered_shape_fits_the_model_and_is_near_what_it_says(model: Mode
 
 @pytest.mark.parametrize(("width", "height", "ratio"), [(4000, 3000, "4:3"), (1080, 1920, "9:16"), (512, 512, "1:1")])
 def test_an_edit_keeps_the_shape_of_its_picture_where_the_order_must_state_one(width: int, height: int, ratio: str):
-    images = (a_picture(width=width, height=height),)
+    images = (an_image(width=width, height=height),)
     assert order(KREA_LARGE, kind=JobKind.EDIT, images=images).body["aspect_ratio"] == ratio
     flux = order(FLUX, kind=JobKind.EDIT, images=images).body
     assert (flux["width"], flux["height"]) == CATALOGUE.get(FLUX).size(ratio)
@@ -101,7 +101,7 @@ def test_an_edit_keeps_the_shape_of_its_picture_where_the_order_must_state_one(w
 
 
 def test_a_shape_that_was_chosen_wins_over_that_of_the_picture():
-    images = (a_picture(width=4000, height=3000),)
+    images = (an_image(width=4000, height=3000),)
     body = order(KREA_LARGE, kind=JobKind.EDIT, images=images, options={"aspect_ratio": "2.35:1"}).body
     assert body["aspect_ratio"] == "2.35:1"
 
@@ -122,7 +122,7 @@ def test_a_shape_that_was_chosen_wins_over_that_of_the_picture():
 )
 def test_a_picture_goes_where_the_model_takes_it(model_id: str, kind: JobKind, roles: str, field: str, value: object):
     words = {"s": ImageRole.SOURCE, "r": ImageRole.REFERENCE}
-    images = tuple(a_picture(words[letter]) for letter in roles)
+    images = tuple(an_image(words[letter]) for letter in roles)
     assert order(model_id, kind=kind, images=images).body[field] == value
 
 
@@ -143,9 +143,9 @@ def test_a_style_and_a_moodboard_carry_their_strength():
 
 def test_addresses_are_put_in_once_they_are_known_and_a_prompt_is_never_touched():
     trick = '{"$picture": 0}'
-    images = (a_picture(), a_picture(ImageRole.REFERENCE))
+    images = (an_image(), an_image(ImageRole.REFERENCE))
     body = order(FLUX, kind=JobKind.EDIT, images=images, prompt=trick).body
-    filled = fill_pictures(body, ["https://a/1.png", "https://a/2.png"])
+    filled = fill_image_urls(body, ["https://a/1.png", "https://a/2.png"])
     assert filled["image_url"] == "https://a/1.png"
     assert filled["image_style_references"] == [{"url": "https://a/2.png", "strength": 1.0}]
     assert filled["prompt"] == trick
@@ -154,7 +154,7 @@ def test_addresses_are_put_in_once_they_are_known_and_a_prompt_is_never_touched(
 
 def test_only_an_object_with_nothing_but_a_picture_is_a_place_for_one():
     body = {"a": {"$picture": 0, "b": 1}, "c": [["x", {"$picture": 1}]], "d": "$picture"}
-    assert fill_pictures(body, ["one", "two"]) == {"a": {"$picture": 0, "b": 1}, "c": [["x", "two"]], "d": "$picture"}
+    assert fill_image_urls(body, ["one", "two"]) == {"a": {"$picture": 0, "b": 1}, "c": [["x", "two"]], "d": "$picture"}
 
 
 # -- seeds -------------------------------------------------------------------------------------------------------
@@ -218,12 +218,12 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         (FLUX, {"options": {"style": "two words"}}, "style", "invalid", Identifier(longest=200)),
         (FLUX, {"options": {"style": ""}}, "style", "invalid", Identifier(longest=200)),
         (KREA_LARGE, {"options": {"moodboard": "sunny"}}, "moodboard", "invalid", Uuid()),
-        (KREA_LARGE, {"images": REFERENCE * 11}, "reference", "invalid", AtMostPictures(count=10)),
+        (KREA_LARGE, {"images": REFERENCE * 11}, "reference", "invalid", AtMostImages(count=10)),
         ("krea/bfl/flux-1.1-pro", {"images": REFERENCE}, "reference", "unknown", None),
-        ("krea/xai/grok-imagine-2-edit", {"kind": JobKind.EDIT}, "image", "missing", AtLeastPictures(count=1)),
-        (FLUX, {"kind": JobKind.EDIT}, "image", "missing", AtLeastPictures(count=1)),
-        (FLUX, {"kind": JobKind.EDIT, "images": (a_picture(),) * 2}, "image2", "invalid", AtMostPictures(count=1)),
-        ("krea/runway/gen-4-image", {}, "reference", "missing", AtLeastPictures(count=1)),
+        ("krea/xai/grok-imagine-2-edit", {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
+        (FLUX, {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
+        (FLUX, {"kind": JobKind.EDIT, "images": (an_image(),) * 2}, "image2", "invalid", AtMostImages(count=1)),
+        ("krea/runway/gen-4-image", {}, "reference", "missing", AtLeastImages(count=1)),
     ],
 )
 def test_a_bad_option_is_named_with_the_model_and_what_would_be_right(
@@ -273,7 +273,7 @@ def test_no_value_of_an_option_does_anything_but_be_ordered_or_refused(value: An
 )
 def test_a_model_is_refused_for_a_command_it_is_not_made_for(model_id: str, kind: JobKind):
     with pytest.raises(ModelUnavailable) as caught:
-        order(model_id, kind=kind, images=(a_picture(),))
+        order(model_id, kind=kind, images=(an_image(),))
     assert caught.value.reason == "not_for_this_command"
 
 
@@ -284,7 +284,7 @@ KREA_ENHANCE = "krea/enhance/krea/enhance"
 
 def test_enlarging_asks_for_the_size_that_was_chosen():
     options = {"width": 3000, "height": 2000}
-    body = order(TOPAZ, ALL_PRICED, kind=JobKind.UPSCALE, images=(a_picture(),), options=options, prompt="").body
+    body = order(TOPAZ, ALL_PRICED, kind=JobKind.UPSCALE, images=(an_image(),), options=options, prompt="").body
     assert body == {
         "image_url": {"$picture": 0},
         "width": 3000,
@@ -296,13 +296,13 @@ def test_enlarging_asks_for_the_size_that_was_chosen():
 
 def test_enlarging_without_a_size_doubles_the_picture_as_far_as_the_model_goes():
     for width, height, expected in [(1000, 700, (2000, 1400)), (20_000, 10_000, (32_000, 16_000))]:
-        images = (a_picture(width=width, height=height),)
+        images = (an_image(width=width, height=height),)
         body = order(TOPAZ, ALL_PRICED, kind=JobKind.UPSCALE, images=images).body
         assert (body["width"], body["height"]) == expected
 
 
 def test_a_model_that_enlarges_by_a_factor_is_told_one():
-    images = (a_picture(width=1000, height=500),)
+    images = (an_image(width=1000, height=500),)
     options = {"width": 4000, "height": 2000}
     body = order(KREA_ENHANCE, ALL_PRICED, kind=JobKind.UPSCALE, images=images, options=options).body
     assert body["image_scaling_factor"] == 4

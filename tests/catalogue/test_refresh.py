@@ -344,8 +344,8 @@ def test_a_new_model_can_be_ordered_at_once():
 
 def test_a_new_model_that_enlarges_or_only_edits_is_recognised():
     def add(document: dict[str, Any]) -> None:
-        picture = {"type": "string", "format": "uri"}
-        body = {"properties": {"prompt": {"type": "string"}, "image_url": picture}, "required": ["image_url"]}
+        image = {"type": "string", "format": "uri"}
+        body = {"properties": {"prompt": {"type": "string"}, "image_url": image}, "required": ["image_url"]}
         operation = {"post": {"requestBody": {"content": {"application/json": {"schema": body}}}}}
         document["paths"]["/generate/enhance/acme/bigger"] = operation
         document["paths"]["/generate/image/acme/retouch"] = copy.deepcopy(operation)

@@ -52,11 +52,11 @@ CHARTS = {
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_every_chart_is_a_small_picture_of_one_size_with_everything_in_its_place(chart: Chart) -> None:
     assert Chart.from_json(chart.to_json()) == chart
-    picture = plot.draw(chart)
-    with Image.open(io.BytesIO(picture)) as image:
+    image = plot.draw(chart)
+    with Image.open(io.BytesIO(image)) as image:
         image.load()
         assert (image.format, image.size) == ("PNG", (plot.WIDTH, plot.HEIGHT))
-    assert len(picture) <= 200_000
+    assert len(image) <= 200_000
     assert_legible(chart)
 
 

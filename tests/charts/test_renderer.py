@@ -44,9 +44,9 @@ async def a_worker() -> psutil.Process:
 
 
 async def test_a_chart_is_a_picture_for_half_its_size_on_the_screen(maker: ChartMaker) -> None:
-    picture = await maker.draw(a_chart())
-    assert picture is not None
-    with Image.open(io.BytesIO(picture)) as image:
+    image = await maker.draw(a_chart())
+    assert image is not None
+    with Image.open(io.BytesIO(image)) as image:
         assert (image.format, image.size) == ("PNG", (1400, 900))
     assert workers() == []
 

@@ -17,9 +17,9 @@ from bot.domain.policy import Policy
 from cogs.text import refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import animated, picture, png_of_zeros
+from tests.support.image_samples import animated, image, png_of_zeros
 
-PNG = picture("PNG")
+PNG = image("PNG")
 TEXT = ("notes.txt", b"hello")
 LARGEST_INTEGER = 2**53 - 1
 """Discord sends none that is larger."""
@@ -248,12 +248,12 @@ async def test_what_only_a_modified_client_can_send_is_refused_too(
 
 @pytest.mark.parametrize(("arrives", "pictures"), [(0, 1), (-1, 1), (5, 4), (LARGEST_INTEGER, 4)])
 async def test_a_number_of_pictures_that_discord_would_not_let_through_is_brought_within_bounds(
-    stage: Stage, forge: Callable[[str, Any], None], arrives: int, pictures: int
+    stage: Stage, forge: Callable[[str, Any], None], arrives: int, images: int
 ) -> None:
     forge("count", arrives)
     await stage.imagine(model=FLUX, count=2)
     await stage.quiet()
-    assert len(stage.core.krea.orders) == pictures
+    assert len(stage.core.krea.orders) == images
 
 
 async def assert_it_did_nothing(stage: Stage, card: Card) -> None:

@@ -134,17 +134,17 @@ def views(draw: st.DrawFn) -> ReplyView:
 
 @given(views(), st.integers(0, 4), st.booleans(), st.booleans())
 def test_any_card_fits_and_says_its_state_price_and_rest(
-    view: ReplyView, pictures: int, mentioned: bool, hidden: bool
+    view: ReplyView, images: int, mentioned: bool, hidden: bool
 ) -> None:
     shown = [
-        render.ShownPicture(
+        render.ShownImage(
             filename=render.filename(view.jobs[0].job, index, "png"),
             alt_text=words.shorten("a fox " * 300, 1_000),
             original_url=f"https://provider.invalid/{'x' * 200}" if index % 2 else None,
         )
-        for index in range(pictures)
+        for index in range(images)
     ]
-    layout = render.card(view, pictures=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
+    layout = render.card(view, images=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
     assert_fits(layout)
     text = text_of(layout)
     states = (words.QUEUED, words.PROCESSING, words.COMPLETED, words.FAILED, words.CANCELLED, words.CHECKING)
@@ -174,9 +174,9 @@ def test_a_single_picture_says_nothing_of_how_many_are_done() -> None:
 
 
 def test_what_a_card_was_made_from_is_told() -> None:
-    picture = ImageInput(sha256="a", role=ImageRole.SOURCE, content_type="image/png", width=1, height=1)
+    image = ImageInput(sha256="a", role=ImageRole.SOURCE, content_type="image/png", width=1, height=1)
     job = a_job()
-    job = replace(job, request=replace(job.request, images=(picture,) * 3, options={"creativity": "raw"}))
+    job = replace(job, request=replace(job.request, images=(image,) * 3, options={"creativity": "raw"}))
     assert "**Flux 1 Dev** · 16:9 · raw · 3 pictures given · seed 7" in text_of(render.card(a_view(job)))
 
 

@@ -18,7 +18,7 @@ from cogs.ui import components
         (components.separator(), ui.Separator[Any]()),
         (components.file("data.json"), ui.File[Any]("attachment://data.json")),
         (
-            components.gallery(components.picture(components.attached("a.png"), "a fox")),
+            components.gallery(components.image(components.attached("a.png"), "a fox")),
             ui.MediaGallery[Any](discord.MediaGalleryItem("attachment://a.png", description="a fox")),
         ),
         (

@@ -16,14 +16,14 @@ from tests.support.image_samples import (
     animated,
     encode,
     exif_with_location,
+    image,
     laden,
-    open_picture,
+    open_image,
     photo,
-    picture,
     png_of_zeros,
 )
 
-PNG = picture("PNG")
+PNG = image("PNG")
 MENU = "Edit this image"
 
 
@@ -35,7 +35,7 @@ async def test_an_attached_picture_is_uploaded_and_changed(stage: Stage) -> None
     (order,) = stage.core.krea.orders
     assert order.body["prompt"] == "make it blue"
     assert "https://provider.invalid/uploads/1" in str(order.body)
-    assert open_picture(stage.core.krea.uploads[0]).size == open_picture(PNG).size
+    assert open_image(stage.core.krea.uploads[0]).size == open_image(PNG).size
 
 
 async def test_up_to_four_pictures_go_along_in_the_order_given(stage: Stage) -> None:
@@ -44,7 +44,7 @@ async def test_up_to_four_pictures_go_along_in_the_order_given(stage: Stage) -> 
     options = dict(zip(("image", "image2", "image3", "image4"), files, strict=True))
     card = await stage.edit(model="krea/google/nano-banana-pro", **options)
     await stage.until_says(card, "Completed", "4 pictures given", "$0.15")
-    assert [open_picture(data).size for data in stage.core.krea.uploads] == sizes
+    assert [open_image(data).size for data in stage.core.krea.uploads] == sizes
     addresses = [f"https://provider.invalid/uploads/{number}" for number in (1, 2, 3, 4)]
     assert any(value == addresses for value in stage.core.krea.orders[0].body.values())
 
@@ -58,8 +58,8 @@ async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
-async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, picture_format: str) -> None:
-    await stage.until_says(await stage.edit(image=("any.name", laden(picture_format))), "Completed")
+async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, image_format: str) -> None:
+    await stage.until_says(await stage.edit(image=("any.name", laden(image_format))), "Completed")
     (uploaded,) = stage.core.krea.uploads
     assert b"secret" not in uploaded
     assert b"GPS" not in uploaded
@@ -82,7 +82,7 @@ BAD = [
     pytest.param("a.png", PNG[: len(PNG) // 2], "is damaged or cut short", id="cut short"),
     pytest.param("a.gif", animated("GIF"), "Attach a", id="gif"),
     pytest.param("a.webp", animated("WEBP"), "is animated", id="animated"),
-    pytest.param("a.bmp", picture("BMP"), "PNG, JPEG or WebP", id="bmp"),
+    pytest.param("a.bmp", image("BMP"), "PNG, JPEG or WebP", id="bmp"),
     pytest.param("a.png", png_of_zeros(12_000, 12_000), "has too many pixels", id="bomb"),
     pytest.param("a.png", png_of_zeros(1, 1), "is too small", id="one pixel"),
 ]
@@ -160,7 +160,7 @@ async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sen
 
 
 async def test_more_pictures_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
-    card = await stage.edit(image=("a.png", PNG), image2=("b.png", picture("JPEG")), model=KREA_LARGE)
+    card = await stage.edit(image=("a.png", PNG), image2=("b.png", image("JPEG")), model=KREA_LARGE)
     assert "`image2` does not fit Krea 2 Large. It takes: at most 1 picture." in card.text
     await stage.assert_nothing_reserved()
 
@@ -205,7 +205,7 @@ async def test_of_several_pictures_one_to_four_are_chosen(stage: Stage) -> None:
     chosen = [select["options"][index]["value"] for index in (1, 3)]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue", "pictures": chosen}))
     await stage.until_says(card, "Completed", "2 pictures given")
-    assert [open_picture(data).width for data in stage.core.krea.uploads] == [60, 80]
+    assert [open_image(data).width for data in stage.core.krea.uploads] == [60, 80]
 
 
 async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
@@ -215,7 +215,7 @@ async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
     others = [(f"{width}.jpg", encode(photo(width, 40), "JPEG")) for width in (60, 70, 80)]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "all on one wall", "uploads": others}))
     await stage.until_says(card, "Completed", "4 pictures given")
-    assert [open_picture(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
+    assert [open_image(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
 
 
 async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Stage) -> None:

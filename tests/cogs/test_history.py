@@ -13,7 +13,7 @@ from cogs.members import history_page
 from cogs.text import words
 from tests.support.discord_stage import Card, Stage
 from tests.support.layouts import assert_fits
-from tests.support.store_samples import a_command, a_picture
+from tests.support.store_samples import a_command, an_image
 
 
 async def completed(stage: Stage, who: Any = None, **options: Any) -> Card:
@@ -43,9 +43,9 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     assert "**Nano Banana 2** · 1K" in answer.text
     assert "cost $0.08" in answer.text
     assert f"/{stage.channel.id}/{card.message.id})" in answer.text
-    (picture,) = answer.gallery
-    assert picture["description"] == "a blue whale"
-    assert picture["media"]["url"].startswith(card.files[0]["url"].partition("?")[0])
+    (image,) = answer.gallery
+    assert image["description"] == "a blue whale"
+    assert image["media"]["url"].startswith(card.files[0]["url"].partition("?")[0])
     assert answer.files == []
     assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Edit", "Recipe", "Older"]
 
@@ -134,7 +134,7 @@ async def test_a_page_with_a_file_gives_way_to_one_without(stage: Stage) -> None
 async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> None:
     card = await completed(stage)
     (job,) = await stage.jobs(stage.ada)
-    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.images[0].sha256)
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
     assert words.HISTORY_PICTURE_GONE() in answer.text
@@ -146,7 +146,7 @@ async def test_while_discord_does_not_answer_the_page_says_to_try_again(
 ) -> None:
     await completed(stage)
     (job,) = await stage.jobs(stage.ada)
-    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.images[0].sha256)
 
     async def broken(channel_id: int, message_id: int) -> None:
         raise OSError("connection reset")
@@ -195,9 +195,7 @@ def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -
     reply = a_command(*[80_000] * 4)
     long_prompt = replace(reply.jobs[0].request, prompt="ß" * 4_000)
     done = [
-        replace(
-            job, status=JobStatus.SUCCEEDED, request=long_prompt, charged_usd_micros=80_000, pictures=(a_picture(),)
-        )
+        replace(job, status=JobStatus.SUCCEEDED, request=long_prompt, charged_usd_micros=80_000, images=(an_image(),))
         for job in reply.jobs
     ]
     reply = replace(reply, user_id=2**63 - 1, jobs=tuple(done))

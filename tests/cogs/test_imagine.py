@@ -15,7 +15,7 @@ from bot.service import job_runner
 from cogs.text import refusals, words
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import picture
+from tests.support.image_samples import image
 
 # -- the states of a card ------------------------------------------------------------------------------------
 
@@ -223,8 +223,8 @@ TAKEN = [
     pytest.param({"model": KREA_LARGE, "creativity": "raw"}, {"creativity": "raw"}, "$0.06", id="creativity"),
     pytest.param({"model": KREA_LARGE, "style": "style-clay"}, {}, "$0.06", id="style"),
     pytest.param({"model": KREA_LARGE, "moodboard": MOODBOARD}, {}, "$0.07", id="moodboard"),
-    pytest.param({"model": KREA_LARGE, "reference": ("fox.png", picture("PNG"))}, {}, "$0.065", id="reference"),
-    pytest.param({"model": PIXAZO_LARGE, "reference": ("fox.png", picture("PNG"))}, {}, "$0.065", id="pixazo"),
+    pytest.param({"model": KREA_LARGE, "reference": ("fox.png", image("PNG"))}, {}, "$0.065", id="reference"),
+    pytest.param({"model": PIXAZO_LARGE, "reference": ("fox.png", image("PNG"))}, {}, "$0.065", id="pixazo"),
     pytest.param({"model": PIXAZO_LARGE, "creativity": "high", "seed": 1}, {"seed": 1}, "$0.06", id="pixazo options"),
 ]
 

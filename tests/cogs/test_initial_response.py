@@ -17,10 +17,10 @@ from bot.domain.jobs import Delivery, FailureReason, JobStatus
 from cogs.text import words
 from cogs.ui import initial_response
 from tests.support.discord_stage import Stage
-from tests.support.image_samples import picture
+from tests.support.image_samples import image
 from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 
-PNG = picture("PNG")
+PNG = image("PNG")
 
 Hook = Callable[[str], Awaitable[None]]
 

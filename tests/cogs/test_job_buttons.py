@@ -16,9 +16,9 @@ from bot.domain.jobs import FailureReason, JobStatus, new_id
 from cogs.text import refusals, words
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, PIXAZO_LARGE, overridden
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import open_picture, picture
+from tests.support.image_samples import image, open_image
 
-PNG = picture("PNG")
+PNG = image("PNG")
 
 
 async def completed(stage: Stage, **options: Any) -> Card:
@@ -348,7 +348,7 @@ async def test_edit_asks_what_to_change_and_works_on_the_picture_of_the_card(sta
     shown = await stage.press(stage.ada, card, "Edit")
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
     await stage.until_says(second, "Completed", "at night", "1 picture given")
-    assert open_picture(stage.core.krea.uploads[0]).size == open_picture(card.file()).size
+    assert open_image(stage.core.krea.uploads[0]).size == open_image(card.file()).size
     assert card.title.startswith("✅ Completed")
 
 

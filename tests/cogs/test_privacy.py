@@ -92,7 +92,7 @@ async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage
 async def test_the_files_go_with_the_rest(stage: Stage) -> None:
     await completed(stage)
     (job,) = await stage.jobs(stage.ada)
-    sha256 = job.pictures[0].sha256
+    sha256 = job.images[0].sha256
     assert await stage.core.service.blob_store.get(sha256) is not None
     await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
     assert await stage.core.service.blob_store.get(sha256) is None
@@ -192,7 +192,7 @@ async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
     question = await ask(stage, "delete")
     await stage.press(stage.ada, question, words.ERASE())
     assert question.text == words.ERASE_DONE()
-    assert job.pictures[0].sha256 not in await stage.core.store.sha256_in_use()
+    assert job.images[0].sha256 not in await stage.core.store.sha256_in_use()
 
 
 async def test_both_commands_work_in_a_direct_message_too(stage: Stage) -> None:

@@ -18,9 +18,9 @@ from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
 from tests.support.discord_stage import Stage
-from tests.support.image_samples import open_picture, picture
+from tests.support.image_samples import image, open_image
 
-PNG = picture("PNG")
+PNG = image("PNG")
 MOODBOARD = "123E4567-e89b-12d3-a456-426614174000"
 
 
@@ -43,7 +43,7 @@ ORDERS = [
     pytest.param("imagine", {"model": FLUX}, 7_000, id="flux"),
     pytest.param("imagine", {"model": NANO_BANANA_2, "resolution": "2K"}, 120_000, id="nano banana 2 at 2K"),
     pytest.param("imagine", {"model": PIXAZO_LARGE}, 60_000, id="pixazo"),
-    pytest.param("edit", {"image": ("fox.png", PNG), "image2": ("b.jpg", picture("JPEG"))}, 80_000, id="edit of two"),
+    pytest.param("edit", {"image": ("fox.png", PNG), "image2": ("b.jpg", image("JPEG"))}, 80_000, id="edit of two"),
     pytest.param("imagine", {"model": KREA_LARGE, "reference": ("fox.png", PNG)}, 65_000, id="krea with reference"),
     pytest.param("imagine", {"model": KREA_LARGE, "moodboard": MOODBOARD}, 70_000, id="krea with moodboard"),
     pytest.param("imagine", {"model": FLUX, "style": "style-clay"}, 7_000, id="flux with style"),
@@ -57,7 +57,7 @@ async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
     card = stage.said(await stage.ada.slash(stage.channel, command, prompt="a lighthouse at night", **options))
     await stage.until_says(card, "Completed", seconds=20)
     assert len(stage.cards()) == 1
-    assert min(open_picture(card.file()).size) >= 256
+    assert min(open_image(card.file()).size) >= 256
     assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == price
     assert len(sandbox.orders) == 1
 
@@ -68,10 +68,10 @@ async def test_an_upscale_doubles_the_picture(
     monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path))
     card = await stage.imagine(model=FLUX, aspect_ratio="16:9")
     await stage.until_says(card, "Completed", seconds=20)
-    width, height = open_picture(card.file()).size
+    width, height = open_image(card.file()).size
     larger = stage.said(await stage.press(stage.ada, card, "Upscale · $0.05"))
     await stage.until_says(larger, "Completed", f"{width * 2} × {height * 2}", seconds=20)
-    assert open_picture(larger.file()).size == (width * 2, height * 2)
+    assert open_image(larger.file()).size == (width * 2, height * 2)
     assert (await stage.balance()).spent_usd_micros == sandbox.bill_usd_micros == 57_000
 
 

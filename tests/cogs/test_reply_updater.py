@@ -20,7 +20,7 @@ from cogs.generate import reply_updater
 from cogs.text import refusals as refusal_words
 from cogs.text import words
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import encode, exif_with_location, noise, open_picture, photo
+from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo
 from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
 
 
@@ -241,7 +241,7 @@ async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage
     lying = encode(photo(96, 64), "JPEG", exif=exif_with_location(orientation=6))
     stage.core.krea.finishes(stage.core.server.keep("lying.jpg", lying))
     text = await stage.until_says(card, "Completed")
-    assert open_picture(card.file()).size == (64, 96)
+    assert open_image(card.file()).size == (64, 96)
     assert "smaller" not in text
     assert "lying.jpg" not in text, "there it still says where it was taken"
 
@@ -260,7 +260,7 @@ async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_f
     stage.core.krea.finishes(stage.core.server.keep("large.png", original))
     await stage.until_says(card, "Completed", "Shown smaller")
     assert len(card.file()) <= len(original) // 4
-    assert open_picture(card.file()).size[0] <= 500
+    assert open_image(card.file()).size[0] <= 500
 
 
 async def test_a_discord_that_finds_everything_too_large_is_not_asked_for_ever(stage: Stage, line: Line) -> None:
@@ -293,8 +293,8 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
 async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
-    pictures, refused = stage.core.service.blob_store, list[str]()
-    get = pictures.get
+    images, refused = stage.core.service.blob_store, list[str]()
+    get = images.get
 
     async def slowly(sha256: str) -> bytes | None:
         if len(refused) < 3:
@@ -302,7 +302,7 @@ async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
             raise trouble
         return await get(sha256)
 
-    monkeypatch.setattr(pictures, "get", slowly)
+    monkeypatch.setattr(images, "get", slowly)
     card = await stage.imagine()
     await stage.until_says(card, "Completed")
     assert len(card.gallery) == 1

@@ -62,8 +62,8 @@ async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_chart_an
     assert "### Spending this month\n**$0.327** for 4 pictures, from <t:" in card.text
     assert f"$0.167 · 3 × {stage.ada.mention}\n$0.16 · 1 × {stage.bob.mention}" in card.text
     assert "$0.32 · 3 × Nano Banana 2\n$0.007 · 1 × Flux 1 Dev" in card.text
-    (picture,) = card.gallery
-    assert picture["description"] == usage_words.REPORT_CHART(amount="$0.327")
+    (image,) = card.gallery
+    assert image["description"] == usage_words.REPORT_CHART(amount="$0.327")
     with Image.open(io.BytesIO(file_named(card, "spending.png"))) as image:
         assert (image.format, image.size) == ("PNG", (1400, 900))
     rows = table_named(card, "spending.csv")

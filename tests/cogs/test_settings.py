@@ -21,10 +21,10 @@ from cogs.text import refusals, words
 from cogs.text.audit_entries import change
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import picture
+from tests.support.image_samples import image
 from tests.support.transport_double import POSTED, Line
 
-PNG = picture("PNG")
+PNG = image("PNG")
 
 
 async def policy(stage: Stage) -> Policy:

@@ -14,7 +14,7 @@ from cogs.text import refusals, words
 from tests.support import discord_core
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, TOPAZ, overridden
 from tests.support.discord_stage import Card, Stage
-from tests.support.image_samples import encode, open_picture, photo
+from tests.support.image_samples import encode, open_image, photo
 
 BLOOM = "krea/enhance/topaz/bloom-enhance"
 
@@ -48,7 +48,7 @@ def sizes_ordered(stage: Stage) -> list[tuple[int, int]]:
 
 async def test_a_finished_picture_is_made_twice_as_large_at_the_price_on_the_button(stage: Stage) -> None:
     card = await completed(stage, prompt="a red fox")
-    width, height = open_picture(card.file()).size
+    width, height = open_image(card.file()).size
     assert list(card.buttons)[:3] == ["Again · $0.007", "Vary · $0.007", "Upscale · $0.10"]
     larger = stage.said(await stage.press(stage.ada, card, "Upscale"))
     await stage.until_says(larger, "Completed", "Topaz Standard", "a red fox", "cost **$0.10**")
@@ -62,7 +62,7 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
     card = await completed(stage)
     larger = stage.said(await stage.press(stage.ada, card, "Upscale"))
     text = await stage.until_says(larger, "Completed")
-    width, height = open_picture(larger.file()).size
+    width, height = open_image(larger.file()).size
     assert f"Topaz Standard** · {width} × {height} · seed" in text
     assert list(larger.buttons) == [
         "Again · $0.10",
@@ -229,7 +229,7 @@ async def test_what_discord_and_we_have_lost_cannot_be_enlarged(stage: Stage) ->
     (container,) = card.stored.components
     container["components"] = [part for part in container["components"] if part["type"] != 12]
     job = (await stage.jobs())[0]
-    await stage.core.service.blob_store.remove(job.pictures[0].sha256)
+    await stage.core.service.blob_store.remove(job.images[0].sha256)
     refusal = stage.said(await stage.press(stage.ada, card, "Upscale"))
     assert refusal.private
     assert refusal.text == words.HISTORY_PICTURE_GONE()
@@ -244,7 +244,7 @@ async def test_our_own_copy_serves_when_discord_has_none(stage: Stage) -> None:
 
 async def test_the_copy_in_discord_serves_when_we_have_none(stage: Stage) -> None:
     card = await completed(stage)
-    await stage.core.service.blob_store.remove((await stage.jobs())[0].pictures[0].sha256)
+    await stage.core.service.blob_store.remove((await stage.jobs())[0].images[0].sha256)
     larger = stage.said(await stage.press(stage.ada, card, "Upscale"))
     await stage.until_says(larger, "Completed")
 
@@ -260,7 +260,7 @@ def results(stage: Stage, *sides: int) -> None:
         side = next(names, 64)
         return stage.core.server.keep(f"{side}.png", encode(photo(side, side), "PNG"))
 
-    stage.core.krea._picture_url = result
+    stage.core.krea._image_url = result
 
 
 async def test_of_several_pictures_one_is_chosen(stage: Stage) -> None:
@@ -272,7 +272,7 @@ async def test_of_several_pictures_one_is_chosen(stage: Stage) -> None:
     assert list(question.buttons) == ["Picture 1 · $0.10", "Picture 2 · $0.10", "Picture 3 · $0.10"]
     assert sizes_ordered(stage) == []
     jobs = sorted(await stage.jobs(), key=lambda job: job.ordinal)
-    made = [job.pictures[0].width for job in jobs]
+    made = [job.images[0].width for job in jobs]
     larger = stage.said(await stage.press(stage.ada, question, "Picture 2"))
     await stage.until_says(larger, "Completed")
     assert sizes_ordered(stage) == [(made[1] * 2, made[1] * 2)]
@@ -283,7 +283,7 @@ async def test_the_question_is_answered_even_when_only_discord_has_the_pictures(
     card = await completed(stage, count=2)
     question = stage.said(await stage.press(stage.ada, card, "Upscale"))
     for job in await stage.jobs():
-        await stage.core.service.blob_store.remove(job.pictures[0].sha256)
+        await stage.core.service.blob_store.remove(job.images[0].sha256)
     larger = stage.said(await stage.press(stage.ada, question, "Picture 1"))
     await stage.until_says(larger, "Completed")
 

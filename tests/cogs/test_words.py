@@ -30,8 +30,8 @@ from bot.domain.audit import (
 )
 from bot.domain.constraints import (
     Accepted,
-    AtLeastPictures,
-    AtMostPictures,
+    AtLeastImages,
+    AtMostImages,
     Identifier,
     Number,
     OneOf,
@@ -168,8 +168,8 @@ def test_did_you_mean_names_at_most_three() -> None:
         (Text(longest=1800), "1 to 1,800 characters"),
         (Identifier(longest=200), "an id without blanks of at most 200 characters"),
         (Uuid(), "a UUID such as 123e4567-e89b-12d3-a456-426614174000"),
-        (AtLeastPictures(count=1), "at least 1 picture"),
-        (AtMostPictures(count=10), "at most 10 pictures"),
+        (AtLeastImages(count=1), "at least 1 picture"),
+        (AtMostImages(count=10), "at most 10 pictures"),
     ],
 )
 def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Accepted, said: str) -> None:

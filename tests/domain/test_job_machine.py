@@ -22,7 +22,7 @@ from bot.domain.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Re
 from bot.store.database import Database
 from bot.store.store import Store
 from tests.support.databases import new_books
-from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, a_picture, limits
+from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, an_image, limits
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ class Life:
     finished_at: datetime | None = None
     charged: int | None = None
     house: int = 0
-    pictures: int = 0
+    images: int = 0
 
     @property
     def facts(self) -> tuple[Any, ...]:
@@ -58,7 +58,7 @@ class Life:
             self.submitted_at,
             self.finished_at,
             self.charged,
-            self.pictures,
+            self.images,
         )
 
 
@@ -188,14 +188,14 @@ class JobMachine(RuleBasedStateMachine):
     @rule(job_id=jobs, charged=st.sampled_from([0, 1, 99, PRICE, PRICE + 1]), house=st.sampled_from([0, 7]))
     def succeed(self, job_id: str, charged: int, house: int) -> None:
         work = self.store.succeed(
-            job_id, charged_usd_micros=charged, operator_cost_usd_micros=house, pictures=[a_picture()], now=self.now
+            job_id, charged_usd_micros=charged, operator_cost_usd_micros=house, images=[an_image()], now=self.now
         )
         if self.lives[job_id].status is JobStatus.RUNNING and charged > PRICE:
             with pytest.raises(LedgerError):  # never more than was reserved
                 self.run(work)
         elif life := self.moves(job_id, work, JobStatus.RUNNING):
             life.status, life.finished_at, life.charged = JobStatus.SUCCEEDED, self.now, charged
-            life.house, life.pictures = house, 1
+            life.house, life.images = house, 1
 
     @rule(job_id=jobs, reason=st.sampled_from(FailureReason), house=st.sampled_from([0, PRICE]))
     def fail(self, job_id: str, reason: FailureReason, house: int) -> None:
@@ -239,7 +239,7 @@ class JobMachine(RuleBasedStateMachine):
         assert reply.is_final is order.is_over
         for job in reply.jobs:
             facts = (job.status, job.remote_id, job.webhook_token, job.submitted_at, job.finished_at)
-            assert (*facts, job.charged_usd_micros, len(job.pictures)) == self.lives[job.id].facts
+            assert (*facts, job.charged_usd_micros, len(job.images)) == self.lives[job.id].facts
 
     def teardown(self) -> None:
         try:

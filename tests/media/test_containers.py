@@ -22,35 +22,35 @@ def whole_size(data: bytes) -> tuple[int, int] | None:
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
-def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(picture_format: str) -> None:
-    laden = samples.laden(picture_format)
+def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(image_format: str) -> None:
+    laden = samples.laden(image_format)
     plain = containers.without_metadata(laden)
     assert samples.SECRET in laden
     assert samples.SECRET not in plain
-    image = samples.open_picture(plain)
-    assert image.tobytes() == samples.open_picture(laden).tobytes()
+    image = samples.open_image(plain)
+    assert image.tobytes() == samples.open_image(laden).tobytes()
     assert not image.getexif()
     assert not has_location(plain)
     assert not set(image.info) & {"exif", "xmp", "comment", "Comment", "Packed", "photoshop", "XML:com.adobe.xmp"}
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-def test_a_picture_without_metadata_stays_the_very_same_bytes(picture_format: str) -> None:
-    plain = samples.picture(picture_format)
+def test_a_picture_without_metadata_stays_the_very_same_bytes(image_format: str) -> None:
+    plain = samples.image(image_format)
     assert containers.without_metadata(plain) is plain
-    cleaned = containers.without_metadata(samples.laden(picture_format))
+    cleaned = containers.without_metadata(samples.laden(image_format))
     assert containers.without_metadata(cleaned) is cleaned
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-def test_a_colour_profile_stays(picture_format: str) -> None:
+def test_a_colour_profile_stays(image_format: str) -> None:
     profile = samples.profile_with_red_and_green_swapped()
-    data = samples.picture(picture_format, icc_profile=profile, exif=samples.exif_with_location())
-    assert samples.open_picture(containers.without_metadata(data)).info["icc_profile"] == profile
+    data = samples.image(image_format, icc_profile=profile, exif=samples.exif_with_location())
+    assert samples.open_image(containers.without_metadata(data)).info["icc_profile"] == profile
 
 
 def test_a_progressive_jpeg_and_bytes_between_its_parts_are_understood() -> None:
-    data = samples.picture("JPEG", progressive=True)
+    data = samples.image("JPEG", progressive=True)
     dirty = data[:20] + b"between" + data[20:]  # behind the first segment
     assert containers.without_metadata(dirty) == data
 
@@ -60,19 +60,19 @@ def test_the_second_picture_in_a_phones_jpeg_goes_away() -> None:
     data = samples.encode(photo, "MPO", save_all=True, append_images=[photo.rotate(90)])
     plain = containers.without_metadata(data)
     assert len(plain) < len(data) * 0.7
-    assert samples.open_picture(plain).format == "JPEG"
+    assert samples.open_image(plain).format == "JPEG"
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("kind", ["exif", "xmp"])
-def test_a_location_is_found_in_exif_and_in_xmp(picture_format: str, kind: str) -> None:
+def test_a_location_is_found_in_exif_and_in_xmp(image_format: str, kind: str) -> None:
     if kind == "exif":
-        data = samples.picture(picture_format, exif=samples.exif_with_location())
-    elif picture_format == "PNG":
+        data = samples.image(image_format, exif=samples.exif_with_location())
+    elif image_format == "PNG":
         text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(samples.XMP_WITH_LOCATION)
-        data = samples.with_png_chunks(samples.picture("PNG"), samples.png_chunk(b"iTXt", text))
+        data = samples.with_png_chunks(samples.image("PNG"), samples.png_chunk(b"iTXt", text))
     else:
-        data = samples.picture(picture_format, xmp=samples.XMP_WITH_LOCATION)
+        data = samples.image(image_format, xmp=samples.XMP_WITH_LOCATION)
     assert has_location(data)
 
 
@@ -80,13 +80,13 @@ def test_a_location_is_found_in_exif_and_in_xmp(picture_format: str, kind: str) 
 def test_a_location_is_found_in_the_texts_that_other_programs_write(name: bytes) -> None:
     profile = samples.raw_profile(samples.exif_with_location())
     content = b"Raw profile type exif\0" + (profile if name == b"tEXt" else b"\0" + zlib.compress(profile))
-    assert has_location(samples.with_png_chunks(samples.picture("PNG"), samples.png_chunk(name, content)))
+    assert has_location(samples.with_png_chunks(samples.image("PNG"), samples.png_chunk(name, content)))
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-def test_other_metadata_is_no_location(picture_format: str) -> None:
-    assert not has_location(samples.picture(picture_format, exif=samples.exif_without_location(orientation=6)))
-    assert not has_location(samples.picture(picture_format))
+def test_other_metadata_is_no_location(image_format: str) -> None:
+    assert not has_location(samples.image(image_format, exif=samples.exif_without_location(orientation=6)))
+    assert not has_location(samples.image(image_format))
 
 
 @pytest.mark.parametrize(
@@ -98,8 +98,8 @@ def test_what_cannot_be_read_has_no_location(data: bytes) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's opinion of damaged EXIF
 @given(st.sampled_from(FORMATS), st.data())
-def test_damaged_files_are_read_or_called_broken_and_nothing_else(picture_format: str, data: st.DataObject) -> None:
-    whole = bytearray(samples.laden(picture_format))
+def test_damaged_files_are_read_or_called_broken_and_nothing_else(image_format: str, data: st.DataObject) -> None:
+    whole = bytearray(samples.laden(image_format))
     for _ in range(data.draw(st.integers(0, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(whole[: data.draw(st.integers(0, len(whole)))])
@@ -121,8 +121,8 @@ def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-def test_a_picture_of_too_many_pixels_is_not_called_whole(picture_format: str) -> None:
-    data = samples.encode(samples.noise(300, 200), picture_format)
+def test_a_picture_of_too_many_pixels_is_not_called_whole(image_format: str) -> None:
+    data = samples.encode(samples.noise(300, 200), image_format)
     assert containers.whole_size(data, most_pixels=60_000) == (300, 200)
     assert containers.whole_size(data, most_pixels=59_999) is None
 

@@ -71,7 +71,7 @@ class FixedNames(AbstractResolver):
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class PictureServer:
+class ImageServer:
     """A server on loopback whose paths a test makes up."""
 
     def __init__(self) -> None:
@@ -111,8 +111,8 @@ class PictureServer:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[PictureServer]:
-    server = PictureServer()
+async def server() -> AsyncIterator[ImageServer]:
+    server = ImageServer()
     await server.start()
     yield server
     await server.stop()
@@ -162,12 +162,12 @@ async def refusal(fetch: Awaitable[bytes]) -> MediaError:
 # -- what arrives -------------------------------------------------------------------------------------
 
 
-async def test_a_picture_arrives_byte_for_byte(local: Downloader, server: PictureServer) -> None:
+async def test_a_picture_arrives_byte_for_byte(local: Downloader, server: ImageServer) -> None:
     url = server.answers("/picture.png", BODY)
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
 
-async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, server: PictureServer) -> None:
+async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, server: ImageServer) -> None:
     url = server.answers("/picture.png", BODY, headers={"Set-Cookie": "who=you"})
     for _ in range(2):
         await local.download(f"{url}#fragment", max_bytes=len(BODY))
@@ -177,7 +177,7 @@ async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, 
         assert name not in headers
 
 
-async def test_a_signed_address_arrives_letter_for_letter(local: Downloader, server: PictureServer) -> None:
+async def test_a_signed_address_arrives_letter_for_letter(local: Downloader, server: ImageServer) -> None:
     url = server.answers("/a b/picture.png", BODY)
     query = "?ex=6a&path=%2Fa%2f&sig=a+b%2B%3D%3D~'()"
     await local.download(f"{url.replace('a b', 'a%20b')}{query}", max_bytes=len(BODY))
@@ -185,7 +185,7 @@ async def test_a_signed_address_arrives_letter_for_letter(local: Downloader, ser
 
 
 async def test_proxies_of_the_environment_are_not_used(
-    server: PictureServer, monkeypatch: pytest.MonkeyPatch, attempts: list[tuple[object, ...]]
+    server: ImageServer, monkeypatch: pytest.MonkeyPatch, attempts: list[tuple[object, ...]]
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -195,7 +195,7 @@ async def test_proxies_of_the_environment_are_not_used(
     assert [address for _, address in attempts if address[1] == 9] == []  # type: ignore[index]
 
 
-async def test_a_large_picture_gives_way_between_its_pieces(local: Downloader, server: PictureServer) -> None:
+async def test_a_large_picture_gives_way_between_its_pieces(local: Downloader, server: ImageServer) -> None:
     body, ways_given = bytes(1_000_000), 0
 
     async def yield_if_busy() -> None:
@@ -216,7 +216,7 @@ def little_room(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_small_ones_beside_them(
-    little_room: bytes, server: PictureServer
+    little_room: bytes, server: ImageServer
 ) -> None:
     begun, go_on = list[str](), asyncio.Event()
 
@@ -245,7 +245,7 @@ async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_
 
 
 async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_server_waiting(
-    little_room: bytes, server: PictureServer
+    little_room: bytes, server: ImageServer
 ) -> None:
     url, small_url = server.answers("/picture.png", little_room), server.answers("/small.png", BODY)
     go_on = asyncio.Event()
@@ -270,7 +270,7 @@ async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_ser
 
 
 async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
-    little_room: bytes, server: PictureServer
+    little_room: bytes, server: ImageServer
 ) -> None:
     async def for_ever() -> None:
         await asyncio.Event().wait()
@@ -290,7 +290,7 @@ async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
 
 
 async def test_a_body_larger_than_all_the_room_is_read_alone(
-    local: Downloader, server: PictureServer, monkeypatch: pytest.MonkeyPatch
+    local: Downloader, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloader, "ROOM_BYTES", 1)
     body = bytes(LARGE_BYTES + 1)
@@ -328,7 +328,7 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Do
 @pytest.mark.f54
 @pytest.mark.parametrize("told", [True, False])
 async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
-    local: Downloader, server: PictureServer, *, told: bool
+    local: Downloader, server: ImageServer, *, told: bool
 ) -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(len(BODY))} if told else {})
@@ -342,7 +342,7 @@ async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
     assert (error.reason, error.transient) == ("too_many_bytes", False)
 
 
-async def test_an_endless_body_is_cut_off(local: Downloader, server: PictureServer) -> None:
+async def test_an_endless_body_is_cut_off(local: Downloader, server: ImageServer) -> None:
     sent = 0
 
     async def endless(request: web.Request) -> web.StreamResponse:
@@ -359,7 +359,7 @@ async def test_an_endless_body_is_cut_off(local: Downloader, server: PictureServ
 
 
 @pytest.mark.f54
-async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downloader, server: PictureServer) -> None:
+async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downloader, server: ImageServer) -> None:
     bomb = gzip.compress(gzip.compress(bytes(500_000_000), 1), 9)  # twice, so that making it here stays cheap
     bomb = gzip.decompress(bomb)
     assert len(bomb) < 3_000_000
@@ -374,12 +374,12 @@ async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downlo
     assert peak_bytes < 30_000_000
 
 
-async def test_a_packed_picture_is_unpacked(local: Downloader, server: PictureServer) -> None:
+async def test_a_packed_picture_is_unpacked(local: Downloader, server: ImageServer) -> None:
     url = server.answers("/picture.png", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
 
-async def test_a_server_that_falls_silent_is_given_up(server: PictureServer) -> None:
+async def test_a_server_that_falls_silent_is_given_up(server: ImageServer) -> None:
     async def silent(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -392,7 +392,7 @@ async def test_a_server_that_falls_silent_is_given_up(server: PictureServer) -> 
     assert error.transient
 
 
-async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: PictureServer) -> None:
+async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: ImageServer) -> None:
     async def dripping(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -441,7 +441,7 @@ async def test_nobody_listening_is_worth_another_try(local: Downloader) -> None:
      (400, False), (401, False), (403, False), (410, False), (451, False), (204, False), (206, False), (304, False)],
 )  # fmt: skip
 async def test_whether_another_try_may_help_depends_on_the_status(
-    local: Downloader, server: PictureServer, status: int, *, transient: bool
+    local: Downloader, server: ImageServer, status: int, *, transient: bool
 ) -> None:
     url = server.answers("/picture.png", b"", status=status)
     assert (await refusal(local.download(url, max_bytes=1000))).transient is transient
@@ -501,7 +501,7 @@ async def test_even_local_development_never_reaches_metadata_services(
     assert attempts == []
 
 
-async def test_a_name_on_loopback_is_fine_in_local_development(server: PictureServer) -> None:
+async def test_a_name_on_loopback_is_fine_in_local_development(server: ImageServer) -> None:
     server.answers("/picture.png", BODY)
     port = server.host.partition(":")[2]
     async with Downloader(allow_private_addresses=True, resolver=FixedNames("127.0.0.1")) as downloader:
@@ -512,7 +512,7 @@ async def test_a_name_on_loopback_is_fine_in_local_development(server: PictureSe
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_up_to_three_redirects_are_followed(local: Downloader, server: PictureServer, status: int) -> None:
+async def test_up_to_three_redirects_are_followed(local: Downloader, server: ImageServer, status: int) -> None:
     server.answers("/picture.png", BODY)
     server.redirects("/3", "picture.png", status=status)
     server.redirects("/2", "/3", status=status)
@@ -522,7 +522,7 @@ async def test_up_to_three_redirects_are_followed(local: Downloader, server: Pic
     assert not error.transient
 
 
-async def test_a_redirect_loop_ends(local: Downloader, server: PictureServer) -> None:
+async def test_a_redirect_loop_ends(local: Downloader, server: ImageServer) -> None:
     await refusal(local.download(server.redirects("/loop", "/loop"), max_bytes=1000))
     assert len(server.requests) == 4
 
@@ -534,7 +534,7 @@ async def test_a_redirect_loop_ends(local: Downloader, server: PictureServer) ->
      "https://user:pass@1.1.1.1/", "ftp://1.1.1.1/", "", "//127.0.0.1:1/x", "https://other.example/"],
 )  # fmt: skip
 async def test_a_redirect_is_judged_like_the_first_address(
-    server: PictureServer, location: str, attempts: list[tuple[object, ...]]
+    server: ImageServer, location: str, attempts: list[tuple[object, ...]]
 ) -> None:
     url = server.redirects("/picture.png", location)
     async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
@@ -548,7 +548,7 @@ async def test_a_redirect_is_judged_like_the_first_address(
 
 
 async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(
-    strict: Downloader, server: PictureServer
+    strict: Downloader, server: ImageServer
 ) -> None:
     url = server.answers("/picture.png", BODY)
     assert await strict.download(url, max_bytes=len(BODY), allowed_hosts=("cdn.example", server.host)) == BODY
@@ -580,7 +580,7 @@ async def test_what_is_not_on_the_list_is_never_contacted(
     assert attempts == []
 
 
-async def test_the_case_of_a_host_does_not_matter(server: PictureServer) -> None:
+async def test_the_case_of_a_host_does_not_matter(server: ImageServer) -> None:
     server.answers("/picture.png", BODY)
     port = server.host.partition(":")[2]
     async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
@@ -590,6 +590,6 @@ async def test_the_case_of_a_host_does_not_matter(server: PictureServer) -> None
     assert body == BODY
 
 
-async def test_no_address_appears_in_what_is_said_about_a_failure(local: Downloader, server: PictureServer) -> None:
+async def test_no_address_appears_in_what_is_said_about_a_failure(local: Downloader, server: ImageServer) -> None:
     url = server.answers("/secret-path", status=500)
     assert "secret" not in str(await refusal(local.download(f"{url}?token=secret", max_bytes=10)))

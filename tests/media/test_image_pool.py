@@ -64,19 +64,19 @@ def colour_near(image: Image.Image, where: tuple[int, int], expected: tuple[int,
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_a_result_is_what_its_content_says(image_pool: ImagePool, picture_format: str) -> None:
-    checked = await image_pool.check_result(samples.encode(samples.photo(300, 200), picture_format))
-    assert checked == (TYPES[picture_format], 300, 200)
+async def test_a_result_is_what_its_content_says(image_pool: ImagePool, image_format: str) -> None:
+    checked = await image_pool.check_result(samples.encode(samples.photo(300, 200), image_format))
+    assert checked == (TYPES[image_format], 300, 200)
 
 
 NOT_RESULTS = {
     "nothing": (b"", "not_an_image"),
     "a web page": (b"<!doctype html><p>Not found", "not_an_image"),
     "json": (b'{"error": "gone"}', "not_an_image"),
-    "a gif": (samples.picture("GIF"), "unsupported_type"),
-    "a bitmap": (samples.picture("BMP"), "unsupported_type"),
-    "a tiff": (samples.picture("TIFF"), "unsupported_type"),
-    "an avif": (samples.picture("AVIF"), "unsupported_type"),
+    "a gif": (samples.image("GIF"), "unsupported_type"),
+    "a bitmap": (samples.image("BMP"), "unsupported_type"),
+    "a tiff": (samples.image("TIFF"), "unsupported_type"),
+    "an avif": (samples.image("AVIF"), "unsupported_type"),
     "a heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "unsupported_type"),
     "an svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported_type"),
     "a pdf": (b"%PDF-1.7 ...", "not_an_image"),
@@ -105,8 +105,8 @@ async def test_what_is_no_picture_of_ours_is_refused_with_its_reason(
 @pytest.mark.f54
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-async def test_a_truncated_picture_is_broken(image_pool: ImagePool, picture_format: str, share: float) -> None:
-    whole = samples.encode(samples.noise(200, 200), picture_format)
+async def test_a_truncated_picture_is_broken(image_pool: ImagePool, image_format: str, share: float) -> None:
+    whole = samples.encode(samples.noise(200, 200), image_format)
     cut = whole[: int(len(whole) * share)]
     with pytest.raises(MediaError) as result:
         await image_pool.check_result(cut)
@@ -133,16 +133,16 @@ async def test_a_result_of_64_megapixels_is_fine(image_pool: ImagePool) -> None:
 @pytest.mark.f48
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes_it(
-    image_pool: ImagePool, picture_format: str
+    image_pool: ImagePool, image_format: str
 ) -> None:
-    data = samples.encode(samples.noise(120, 90), picture_format)
+    data = samples.encode(samples.noise(120, 90), image_format)
     for limit in (len(data) + 1, len(data)):
         fitted = await image_pool.fit(data, limit)
-        assert (fitted.data, fitted.content_type, fitted.changed) == (data, TYPES[picture_format], False)
+        assert (fitted.data, fitted.content_type, fitted.changed) == (data, TYPES[image_format], False)
     fitted = await image_pool.fit(data, len(data) - 1)
     assert fitted.changed
     assert len(fitted.data) < len(data)
-    assert samples.open_picture(fitted.data).size[0] <= 120
+    assert samples.open_image(fitted.data).size[0] <= 120
 
 
 @pytest.mark.f48
@@ -154,7 +154,7 @@ async def test_there_is_a_picture_for_every_limit(image_pool: ImagePool, limit: 
         image.putalpha(Image.linear_gradient("L").resize(image.size))
     fitted = await image_pool.fit(samples.encode(image, "PNG"), limit)
     assert len(fitted.data) <= limit
-    shown = samples.open_picture(fitted.data)
+    shown = samples.open_image(fitted.data)
     assert f"image/{(shown.format or '').lower()}" == fitted.content_type
     assert fitted.extension in ("webp", "jpg")
     assert abs(shown.width / shown.height - 900 / 700) < 0.2
@@ -162,9 +162,9 @@ async def test_there_is_a_picture_for_every_limit(image_pool: ImagePool, limit: 
 
 async def test_pixels_are_given_up_only_after_quality(image_pool: ImagePool) -> None:
     data = samples.encode(samples.photo(1500, 1000), "BMP")
-    data = samples.encode(samples.open_picture(data), "PNG", compress_level=0)
+    data = samples.encode(samples.open_image(data), "PNG", compress_level=0)
     fitted = await image_pool.fit(data, len(data) // 20)
-    assert samples.open_picture(fitted.data).size == (1500, 1000)
+    assert samples.open_image(fitted.data).size == (1500, 1000)
     assert fitted.content_type == "image/webp"
 
 
@@ -172,7 +172,7 @@ async def test_a_picture_too_long_for_webp_becomes_a_jpeg(image_pool: ImagePool)
     data = samples.encode(samples.noise(17_000, 20), "PNG")
     fitted = await image_pool.fit(data, len(data) // 2)
     assert fitted.content_type == "image/jpeg"
-    assert samples.open_picture(fitted.data).size == (17_000, 20)
+    assert samples.open_image(fitted.data).size == (17_000, 20)
 
 
 async def test_transparency_survives_in_webp(image_pool: ImagePool) -> None:
@@ -180,28 +180,28 @@ async def test_transparency_survives_in_webp(image_pool: ImagePool) -> None:
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     data = samples.encode(image, "PNG")
     fitted = await image_pool.fit(data, len(data) - 1)
-    assert samples.open_picture(fitted.data).mode == "RGBA"
+    assert samples.open_image(fitted.data).mode == "RGBA"
 
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
 async def test_a_result_is_posted_without_metadata_and_otherwise_unchanged(
-    image_pool: ImagePool, picture_format: str
+    image_pool: ImagePool, image_format: str
 ) -> None:
-    laden = samples.laden(picture_format)
+    laden = samples.laden(image_format)
     fitted = await image_pool.fit(laden, 1_000_000)
     assert samples.SECRET not in fitted.data
     assert not fitted.changed
-    assert samples.open_picture(fitted.data).tobytes() == samples.open_picture(laden).tobytes()
+    assert samples.open_image(fitted.data).tobytes() == samples.open_image(laden).tobytes()
     assert not await image_pool.has_location(fitted.data)
 
 
 async def test_a_result_that_is_turned_by_its_tag_is_shown_the_same_way_without_the_tag(
     image_pool: ImagePool,
 ) -> None:
-    data = samples.picture("JPEG", exif=samples.exif_with_location(orientation=6))
+    data = samples.image("JPEG", exif=samples.exif_with_location(orientation=6))
     fitted = await image_pool.fit(data, 1_000_000)
-    shown = samples.open_picture(fitted.data)
+    shown = samples.open_image(fitted.data)
     assert shown.size == (64, 96)
     assert colour_near(shown, (60, 4), (220, 10, 10), 40)
 
@@ -210,7 +210,7 @@ async def test_fitting_what_is_no_picture_is_a_media_error(image_pool: ImagePool
     with pytest.raises(MediaError):
         await image_pool.fit(b"<html>", 1_000_000)
     with pytest.raises(ValueError):
-        await image_pool.fit(samples.picture("PNG"), 10)
+        await image_pool.fit(samples.image("PNG"), 10)
 
 
 # -- inputs ---------------------------------------------------------------------------------------------
@@ -218,17 +218,17 @@ async def test_fitting_what_is_no_picture_is_a_media_error(image_pool: ImagePool
 
 @pytest.mark.f56
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool, picture_format: str) -> None:
-    laden = samples.laden(picture_format)
+async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool, image_format: str) -> None:
+    laden = samples.laden(image_format)
     assert await image_pool.has_location(laden)
     clean = await image_pool.clean_input(laden, "holiday")
-    assert clean.content_type == TYPES[picture_format]
+    assert clean.content_type == TYPES[image_format]
     assert (clean.width, clean.height) == (96, 64)
     assert clean.sha256 == hashlib.sha256(clean.data).hexdigest()
     assert not await image_pool.has_location(clean.data)
     for trace in (samples.SECRET, b"Exif", b"GPS", b"http", b"PK\3\4", b"Photoshop"):
         assert trace not in clean.data
-    image = samples.open_picture(clean.data)
+    image = samples.open_image(clean.data)
     harmless = {"jfif", "jfif_version", "jfif_unit", "jfif_density", "loop", "background", "timestamp", "duration"}
     assert set(image.info) <= harmless
     assert colour_near(image, (5, 5), (220, 10, 10), 20)
@@ -236,7 +236,7 @@ async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool,
 
 @pytest.mark.parametrize("picture_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(1, 9))
-async def test_an_input_stands_upright(image_pool: ImagePool, picture_format: str, orientation: int) -> None:
+async def test_an_input_stands_upright(image_pool: ImagePool, image_format: str, orientation: int) -> None:
     turns = {
         2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
         5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE,
@@ -244,10 +244,10 @@ async def test_an_input_stands_upright(image_pool: ImagePool, picture_format: st
     }  # fmt: skip
     upright = samples.photo(96, 64)
     lying = upright.transpose(turns[orientation]) if orientation in turns else upright
-    data = samples.encode(lying, picture_format, exif=samples.exif_without_location(orientation=orientation))
+    data = samples.encode(lying, image_format, exif=samples.exif_without_location(orientation=orientation))
     clean = await image_pool.clean_input(data, "a")
     assert (clean.width, clean.height) == (96, 64)
-    image = samples.open_picture(clean.data).convert("RGB")
+    image = samples.open_image(clean.data).convert("RGB")
     assert colour_near(image, (5, 5), (220, 10, 10), 30)
     assert not colour_near(image, (90, 5), (220, 10, 10), 30)
     assert not colour_near(image, (5, 60), (220, 10, 10), 30)
@@ -289,28 +289,28 @@ MODES: dict[str, tuple[Callable[[], bytes], str, tuple[int, ...]]] = {
 @pytest.mark.parametrize("name", MODES)
 async def test_every_kind_of_colour_becomes_plain_colour(image_pool: ImagePool, name: str) -> None:
     make, mode, colour = MODES[name]
-    image = samples.open_picture((await image_pool.clean_input(make(), "a")).data)
+    image = samples.open_image((await image_pool.clean_input(make(), "a")).data)
     assert image.mode == mode
     assert colour_near(image, (16, 16), colour, 6)
 
 
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
-async def test_lossless_stays_lossless(image_pool: ImagePool, picture_format: str) -> None:
+async def test_lossless_stays_lossless(image_pool: ImagePool, image_format: str) -> None:
     image = samples.noise(64, 64)
-    clean = await image_pool.clean_input(samples.encode(image, picture_format, lossless=True), "a")
-    assert samples.open_picture(clean.data).tobytes() == image.tobytes()
+    clean = await image_pool.clean_input(samples.encode(image, image_format, lossless=True), "a")
+    assert samples.open_image(clean.data).tobytes() == image.tobytes()
 
 
 async def test_a_colour_profile_is_applied_and_then_dropped(image_pool: ImagePool) -> None:
-    data = samples.picture("PNG", icc_profile=samples.profile_with_red_and_green_swapped())
-    image = samples.open_picture((await image_pool.clean_input(data, "a")).data)
+    data = samples.image("PNG", icc_profile=samples.profile_with_red_and_green_swapped())
+    image = samples.open_image((await image_pool.clean_input(data, "a")).data)
     assert "icc_profile" not in image.info
     assert colour_near(image, (5, 5), (10, 220, 10), 12)
 
 
 async def test_a_damaged_colour_profile_is_left_aside(image_pool: ImagePool) -> None:
-    data = samples.picture("JPEG", icc_profile=b"no profile at all" * 20)
-    image = samples.open_picture((await image_pool.clean_input(data, "a")).data)
+    data = samples.image("JPEG", icc_profile=b"no profile at all" * 20)
+    image = samples.open_image((await image_pool.clean_input(data, "a")).data)
     assert colour_near(image, (5, 5), (220, 10, 10), 30)
 
 
@@ -322,10 +322,10 @@ async def test_a_phones_photo_with_a_second_picture_inside_is_one_picture(image_
 
 
 @pytest.mark.parametrize("picture_format", FORMATS)
-async def test_what_is_longer_than_4096_pixels_is_made_smaller(image_pool: ImagePool, picture_format: str) -> None:
-    clean = await image_pool.clean_input(samples.encode(samples.photo(6000, 1500), picture_format), "a")
+async def test_what_is_longer_than_4096_pixels_is_made_smaller(image_pool: ImagePool, image_format: str) -> None:
+    clean = await image_pool.clean_input(samples.encode(samples.photo(6000, 1500), image_format), "a")
     assert (clean.width, clean.height) == (4096, 1024)
-    untouched = await image_pool.clean_input(samples.encode(samples.photo(4096, 100), picture_format), "a")
+    untouched = await image_pool.clean_input(samples.encode(samples.photo(4096, 100), image_format), "a")
     assert (untouched.width, untouched.height) == (4096, 100)
 
 
@@ -346,16 +346,16 @@ async def test_what_is_smaller_than_16_pixels_is_refused(
 
 @pytest.mark.f54
 @pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
-async def test_moving_pictures_are_refused(image_pool: ImagePool, picture_format: str) -> None:
+async def test_moving_pictures_are_refused(image_pool: ImagePool, image_format: str) -> None:
     with pytest.raises(UnusableImage) as caught:
-        await image_pool.clean_input(samples.animated(picture_format), "a")
+        await image_pool.clean_input(samples.animated(image_format), "a")
     assert caught.value.reason == "animated"
 
 
 @pytest.mark.f54
 @pytest.mark.parametrize(("size_bytes", "fine"), [(25_000_000, True), (25_000_001, False)])
 async def test_the_limit_of_25_megabytes_is_exact(image_pool: ImagePool, size_bytes: int, *, fine: bool) -> None:
-    data = samples.picture("JPEG")
+    data = samples.image("JPEG")
     data += bytes(size_bytes - len(data))
     if fine:
         await image_pool.clean_input(data, "a")
@@ -403,7 +403,7 @@ def measured(data: bytes, directory: Path) -> tuple[str, int, float]:
     """Outcome, growth in MB at the peak and CPU seconds of cleaning `data` in a process of its own."""
     bomb, harmless = directory / "bomb", directory / "harmless"
     bomb.write_bytes(data)
-    harmless.write_bytes(samples.picture("PNG"))
+    harmless.write_bytes(samples.image("PNG"))
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", IN_A_FRESH_PROCESS, str(bomb), str(harmless)],
         capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], timeout=60,
@@ -446,11 +446,11 @@ async def test_many_pictures_at_once_share_two_workers(image_pool: ImagePool) ->
 
 @pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
 async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
-    image_pool: ImagePool, picture_format: str
+    image_pool: ImagePool, image_format: str
 ) -> None:
-    data = samples.encode(samples.noise(300, 200), picture_format)
+    data = samples.encode(samples.noise(300, 200), image_format)
     checked = await image_pool.check_result(data)
-    assert checked == (f"image/{picture_format.lower()}", 300, 200)
+    assert checked == (f"image/{image_format.lower()}", 300, 200)
     assert (await image_pool.fit(data, 10_000_000)).data == data
     assert workers() == []
 
@@ -495,7 +495,7 @@ async def test_a_worker_that_is_killed_is_replaced(image_pool: ImagePool) -> Non
     await image_pool.warm()
     for worker in workers():
         os.kill(worker.pid, signal.SIGKILL)
-    assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+    assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
 
 
 async def test_a_worker_killed_over_a_picture_gets_a_second_chance(image_pool: ImagePool) -> None:
@@ -518,7 +518,7 @@ async def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_ser
         with pytest.raises(MediaError):
             await image_pool.fit(slow, 1000)
         assert time.perf_counter() - began < 10
-        assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+        assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
     finally:
         await image_pool.close()
 
@@ -530,7 +530,7 @@ async def test_an_idle_worker_gives_its_memory_back_and_the_next_picture_gets_an
         async with asyncio.timeout(10):
             while workers():
                 await asyncio.sleep(0.05)
-        assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+        assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
     finally:
         await image_pool.close()
 
@@ -541,7 +541,7 @@ async def test_large_pictures_leave_no_large_worker_behind(image_pool: ImagePool
         await image_pool.check_result(large)
         await image_pool.fit(large, len(large) - 1)
     assert sum(worker.memory_info().rss for worker in workers()) < 160_000_000
-    assert await image_pool.check_result(samples.picture("PNG")) == ("image/png", 96, 64)
+    assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
 
 
 async def test_a_worker_knows_no_secret_of_ours(image_pool: ImagePool, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from bot import cli
 from bot.domain.jobs import Failure, FailureReason
 from bot.store.store import Store
-from tests.support.store_samples import NOON, a_picture, admitted, finished, running
+from tests.support.store_samples import NOON, admitted, an_image, finished, running
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ async def some_books(path: Path) -> tuple[str, str]:
             dear.id,
             charged_usd_micros=65_000,
             operator_cost_usd_micros=5_000,
-            pictures=[a_picture("cd" * 32)],
+            images=[an_image("cd" * 32)],
             now=NOON,
         )
     return lost.id, dear.id

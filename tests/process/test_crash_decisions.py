@@ -63,7 +63,7 @@ async def is_taken(here: World, prompt: str) -> bool:
     return "Completed" in order.text
 
 
-def pictures_kept(here: World) -> int:
+def images_kept(here: World) -> int:
     return sum(file.is_file() for file in (here.folder / "pictures").rglob("*"))
 
 
@@ -156,7 +156,7 @@ async def test_f33_killed_while_somebody_is_erased_they_are_known_or_forgotten(h
     # Whoever died before it could remove the picture as well leaves that to a later sweep.
     here.pass_time(2 * HOURS)
     await here.start()
-    assert await seen(here, lambda: pictures_kept(here) == 0)
+    assert await seen(here, lambda: images_kept(here) == 0)
 
 
 @pytest.mark.f59
@@ -171,5 +171,5 @@ async def test_f33_killed_while_what_is_old_is_forgotten_the_next_start_forgets_
     assert await here.dead() == KILLED
     assert still_written(here) is (when == "before")
     await here.start()
-    assert await seen(here, lambda: not still_written(here) and pictures_kept(here) == 0)
+    assert await seen(here, lambda: not still_written(here) and images_kept(here) == 0)
     await end_well(here, STORIES["erased"])

@@ -17,7 +17,7 @@ from tests.support.crash_scenarios import (
     come_back,
     die,
     die_or_pass,
-    order_a_picture,
+    order_an_image,
     told,
 )
 from tests.support.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, audit, seen, world
@@ -90,7 +90,7 @@ async def test_f33_killed_again_while_recovering(here: World, point: str, when: 
 async def test_f33_killed_the_moment_discord_has_it_and_before_the_bot_hears(here: World, event: str) -> None:
     here.discord.world.feed.hooks.append(lambda kind, _: here.kill() if kind == event else None)
     await here.start()
-    await order_a_picture(here)
+    await order_an_image(here)
     assert await here.dead() == KILLED
     here.discord.world.feed.hooks.pop()
     await come_back(here, STORIES["imagine"])
@@ -101,7 +101,7 @@ async def test_f33_killed_the_moment_discord_has_it_and_before_the_bot_hears(her
 async def test_f33_killed_while_the_order_is_on_its_way(here: World, accepted: bool) -> None:
     here.provider.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=accepted)))
     await here.start()
-    await order_a_picture(here)
+    await order_an_image(here)
     assert await seen(here, lambda: bool(here.provider.orders and (here.provider.jobs or not accepted)))
     here.kill()
     assert await here.dead() == KILLED

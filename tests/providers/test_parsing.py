@@ -18,7 +18,7 @@ from bot.providers.parsing import (
     read_cost_usd_micros,
     read_error_body,
     read_id,
-    read_picture_urls,
+    read_image_urls,
     read_preview_url,
     read_time,
 )
@@ -54,7 +54,7 @@ def test_any_complaint_becomes_one_clean_short_line(document: Any) -> None:
 
 @given(ANY_JSON)
 def test_any_result_gives_web_addresses_or_nothing(document: Any) -> None:
-    urls = read_picture_urls(document)
+    urls = read_image_urls(document)
     assert all(url.startswith(("http://", "https://")) for url in urls)
     assert len(set(urls)) == len(urls)
     shown = read_preview_url(document)
@@ -128,7 +128,7 @@ def test_ids_that_do_not_fit_a_path_are_none(value: Any) -> None:
 
 def test_a_deeply_nested_answer_does_not_overwhelm() -> None:
     nested = json.loads("[" * 400 + '"https://x/1.png"' + "]" * 400)
-    assert read_picture_urls(nested) == ()
+    assert read_image_urls(nested) == ()
 
 
 async def test_a_list_that_never_ends_is_not_taken_for_the_whole() -> None:

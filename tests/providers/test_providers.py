@@ -160,7 +160,7 @@ async def test_a_krea_job_goes_through_all_documented_words(krea: KreaProvider, 
     ]
     assert updates[4].preview_url is not None
     assert all(update.result_urls == () for update in updates[:-1]), "a preview is never a result"
-    assert updates[-1].result_urls == (sandbox.jobs[remote.remote_id].picture_url,)
+    assert updates[-1].result_urls == (sandbox.jobs[remote.remote_id].image_url,)
     assert sandbox.bill_usd_micros == 7_000
     assert sandbox.violations == []
 
@@ -175,7 +175,7 @@ async def test_a_pixazo_job_goes_through_all_documented_words(pixazo: PixazoProv
         ("PROCESSING", JobStatus.RUNNING),
         ("COMPLETED", JobStatus.SUCCEEDED),
     ]
-    assert updates[-1].result_urls == (sandbox.jobs[remote.remote_id].picture_url,)
+    assert updates[-1].result_urls == (sandbox.jobs[remote.remote_id].image_url,)
     assert sandbox.bill_usd_micros == 60_000
     assert sandbox.violations == []
 
@@ -198,7 +198,7 @@ async def test_every_documented_shape_of_a_result_is_read(
         sandbox.next_order(Plan(shape=shape))
         remote = await provider.submit(order)
         update = await the_end(provider, remote.remote_id)
-        assert update.result_urls == (sandbox.jobs[remote.remote_id].picture_url,)
+        assert update.result_urls == (sandbox.jobs[remote.remote_id].image_url,)
 
 
 @pytest.mark.parametrize("shape", [Shape.EMPTY, Shape.MISSING])
@@ -722,7 +722,7 @@ async def test_an_uploaded_picture_can_be_ordered_with(krea: KreaProvider, sandb
     assert len(sandbox.seen("upload")) == 3
     remote = await krea.submit(an_order(image_url=url))
     assert (await the_end(krea, remote.remote_id)).status is JobStatus.SUCCEEDED
-    assert sandbox.jobs[remote.remote_id].pictures == (("source", a_png()),)
+    assert sandbox.jobs[remote.remote_id].images == (("source", a_png()),)
 
 
 async def test_the_common_misnomer_of_jpeg_is_corrected(krea: KreaProvider) -> None:

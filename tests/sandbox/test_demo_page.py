@@ -86,10 +86,10 @@ async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> No
     card = page.locator(".message").last
     await expect(card).to_contain_text("Completed", timeout=40_000)
     assert await page.evaluate("window.shown") == ["Queued", "Processing", "Completed"]
-    picture = card.locator(".picture img.here")
-    await expect(picture).to_have_count(1)
-    assert await picture.evaluate("image => image.naturalWidth") > 256
-    await expect(picture).to_have_attribute("alt", "a lighthouse at dusk")
+    image = card.locator(".picture img.here")
+    await expect(image).to_have_count(1)
+    assert await image.evaluate("image => image.naturalWidth") > 256
+    await expect(image).to_have_attribute("alt", "a lighthouse at dusk")
     await expect(page.locator(".message", has_text="/imagine")).to_have_count(2)  # the card, and the word of welcome
 
     await choose(page, "history")

@@ -62,7 +62,7 @@ class Client:
             await asyncio.sleep(0.002)
         raise AssertionError(f"never finished: {job}")
 
-    async def picture(self, url: str) -> Image.Image:
+    async def image(self, url: str) -> Image.Image:
         async with self.session.get(url) as response:
             assert response.status == 200
             return Image.open(io.BytesIO(await response.read()))
@@ -206,7 +206,7 @@ async def test_uploads_are_checked(client: Client) -> None:
     assert (status, asset["width"], asset["height"], asset["mime_type"]) == (200, 96, 64, "image/png")
     assert (await client.upload(a_png(), "image/jpg"))[0] == 400
     assert (await client.upload(b"GIF89a"))[0] == 400
-    assert (await client.picture(asset["image_url"])).size == (96, 64)
+    assert (await client.image(asset["image_url"])).size == (96, 64)
 
 
 async def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_nothing_open(client: Client) -> None:
@@ -304,7 +304,7 @@ async def test_finished_files_can_be_cut_short_or_huge(client: Client) -> None:
     client.sandbox.next_order(Plan(file_trouble=FileTrouble.TRUNCATED), Plan(file_trouble=FileTrouble.HUGE))
     cut = (await client.finish(FLUX, {"prompt": "x"}))["result"]["urls"][0]
     with pytest.raises(aiohttp.ClientPayloadError):
-        await client.picture(cut)
+        await client.image(cut)
     huge = (await client.finish(FLUX, {"prompt": "x"}))["result"]["urls"][0]
     async with client.session.get(huge) as response:
         assert len(await response.read()) > 30_000_000
@@ -346,9 +346,9 @@ async def test_a_picture_has_the_size_that_was_ordered(
 ) -> None:
     job = await client.finish(path, body)
     urls = job["result"]["urls"] if "result" in job else job["output"]["media_url"]
-    picture = await client.picture(urls[0])
-    assert picture.size == size
-    assert picture.format == "PNG"
+    image = await client.image(urls[0])
+    assert image.size == size
+    assert image.format == "PNG"
 
 
 def test_a_picture_depends_on_prompt_and_seed_and_nothing_else() -> None:
@@ -366,8 +366,8 @@ def test_a_picture_depends_on_prompt_and_seed_and_nothing_else() -> None:
 @pytest.mark.parametrize("figure", sorted(FIGURES))
 @pytest.mark.parametrize("size", [(64, 64), (300, 40), (40, 300)])
 def test_every_figure_fits_every_frame(figure: str, size: tuple[int, int]) -> None:
-    picture = draw(Sketch(prompt=f"{figure} at night", seed=3, width=size[0], height=size[1]))
-    assert picture.size == size
+    image = draw(Sketch(prompt=f"{figure} at night", seed=3, width=size[0], height=size[1]))
+    assert image.size == size
 
 
 def test_an_edit_keeps_its_input_recognisable_and_changes_it() -> None:
@@ -409,6 +409,6 @@ async def test_an_upscale_enlarges_its_input(
 ) -> None:
     _, asset = await client.upload(encode(draw(Sketch(prompt="a fox", seed=1, width=128, height=96))))
     job = await client.finish(f"/generate/enhance/{path}", {"image_url": asset["image_url"], **fields})
-    picture = await client.picture(job["result"]["urls"][0])
-    assert picture.size == size
-    assert picture.format == ("JPEG" if path.startswith("topaz") else "PNG")
+    image = await client.image(job["result"]["urls"][0])
+    assert image.size == size
+    assert image.format == ("JPEG" if path.startswith("topaz") else "PNG")

@@ -229,7 +229,7 @@ async def test_an_order_whose_picture_cannot_be_uploaded_is_never_sent(
 
 async def test_an_order_whose_picture_is_gone_is_never_sent(core: Core):
     image = await core.an_input()
-    await core.pictures.remove(image.sha256)
+    await core.images.remove(image.sha256)
     job = await core.ended(await core.order(images=(image,)))
     assert job.failure is not None
     assert job.failure.reason is FailureReason.INPUT_GONE

@@ -22,7 +22,7 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 async def test_every_documented_shape_of_a_result_leads_to_the_finished_picture(core: Core, shape: Shape):
     core.sandbox.next_order(Plan(shape=shape))
     job = await core.ended(await core.order())
-    assert [picture.source_url.rpartition("/")[2] for picture in job.pictures] == [f"{job.remote_id}.png"]
+    assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{job.remote_id}.png"]
     assert await core.money() == (PRICE, 0, 0)
 
 
@@ -60,7 +60,7 @@ async def test_a_picture_that_is_not_there_at_once_is_fetched_again(core: Core):
 async def test_a_picture_with_a_long_tail_is_kept_as_it_is(core: Core):
     core.sandbox.next_order(Plan(file_trouble=FileTrouble.HUGE))
     job = await core.ended(await core.order())
-    assert job.pictures[0].size_bytes > 30_000_000
+    assert job.images[0].size_bytes > 30_000_000
 
 
 # -- the same news twice ------------------------------------------------------------------------------

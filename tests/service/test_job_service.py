@@ -20,14 +20,14 @@ from bot.domain.errors import (
     TooManyRunning,
     UnknownModel,
 )
-from bot.domain.jobs import Delivery, FailureReason, ImageRole, JobStatus, Picture, Progress, Reply
+from bot.domain.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress, Reply, ResultImage
 from bot.domain.quota import Member
-from bot.media.image_pool import FittedPicture
+from bot.media.image_pool import ShrunkImage
 from bot.service import job_service
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
-from tests.support.image_samples import encode, noise, open_picture
+from tests.support.image_samples import encode, noise, open_image
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
@@ -44,9 +44,9 @@ async def test_a_picture_costs_the_member_its_listed_price_and_the_provider_bill
     assert await core.money() == (PRICES[model_id], 0, 0)
     assert core.sandbox.bill_usd_micros == PRICES[model_id]
     assert len(core.sandbox.orders) == 1
-    picture = await core.pictures.get(job.pictures[0].sha256)
-    assert picture is not None
-    assert job.pictures[0].size_bytes == len(picture)
+    image = await core.images.get(job.images[0].sha256)
+    assert image is not None
+    assert job.images[0].size_bytes == len(image)
 
 
 @pytest.mark.f44
@@ -399,23 +399,23 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     read, go_on = list[str](), asyncio.Event()
-    get, fit = core.pictures.get, core.service.image_pool.fit
+    get, fit = core.images.get, core.service.image_pool.fit
 
     async def get_noting(sha256: str) -> bytes | None:
         read.append(sha256)
         return await get(sha256)
 
-    async def fit_later(data: bytes, limit_bytes: int) -> FittedPicture:
+    async def fit_later(data: bytes, limit_bytes: int) -> ShrunkImage:
         if len(data) > limit_bytes:
             await go_on.wait()
         return await fit(data, limit_bytes)
 
-    monkeypatch.setattr(core.pictures, "get", get_noting)
+    monkeypatch.setattr(core.images, "get", get_noting)
     monkeypatch.setattr(core.service.image_pool, "fit", fit_later)
     large = [await kept(core, encode(noise(100, 100 + number), "PNG")) for number in range(4)]
     small = await kept(core, encode(noise(20, 20), "PNG"))
     async with asyncio.TaskGroup() as together:
-        waiting = [together.create_task(core.service.image_for_upload(picture, 20_000)) for picture in large]
+        waiting = [together.create_task(core.service.image_for_upload(image, 20_000)) for image in large]
         posted = await core.service.image_for_upload(small, 20_000)
         assert posted is not None
         assert not posted.changed
@@ -429,10 +429,10 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
         assert len(made.data) <= 20_000
 
 
-async def kept(core: Core, data: bytes) -> Picture:
-    sha256 = await core.pictures.put(data)
-    size = open_picture(data).size
-    return Picture(
+async def kept(core: Core, data: bytes) -> ResultImage:
+    sha256 = await core.images.put(data)
+    size = open_image(data).size
+    return ResultImage(
         sha256=sha256,
         content_type="image/png",
         width=size[0],

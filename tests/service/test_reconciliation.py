@@ -172,7 +172,7 @@ def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> Remote
     """A job in the provider's list of which we have heard nothing."""
     job = RemoteJob(
         id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
-        price_usd_micros=0, webhook_url=None, pictures=(), base=core.sandbox.krea_base, created_at=created_at,
+        price_usd_micros=0, webhook_url=None, images=(), base=core.sandbox.krea_base, created_at=created_at,
     )  # fmt: skip
     core.sandbox._image_pool.jobs[job.id] = job
     return job

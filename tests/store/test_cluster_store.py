@@ -241,7 +241,7 @@ async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neigh
 
 
 @pytest.fixture
-async def pictures(
+async def images(
     address: PostgresAddress, tmp_path: Path
 ) -> AsyncIterator[tuple[PostgresBlobStore, PostgresBlobStore]]:
     """Of two processes."""
@@ -252,9 +252,9 @@ async def pictures(
 
 
 async def test_a_picture_put_by_one_process_can_be_got_by_another(
-    pictures: tuple[PostgresBlobStore, PostgresBlobStore],
+    images: tuple[PostgresBlobStore, PostgresBlobStore],
 ) -> None:
-    one, other = pictures
+    one, other = images
     data = os.urandom(500_000)
     sha256 = await one.put(data)
     assert sha256 == hashlib.sha256(data).hexdigest() == await other.put(data)
@@ -267,26 +267,26 @@ async def test_a_picture_put_by_one_process_can_be_got_by_another(
 
 
 async def test_what_was_kept_in_files_before_can_still_be_had(
-    pictures: tuple[PostgresBlobStore, PostgresBlobStore], tmp_path: Path
+    images: tuple[PostgresBlobStore, PostgresBlobStore], tmp_path: Path
 ) -> None:
     files = FileBlobStore(tmp_path / "pictures")
     sha256 = await files.put(b"from before")
     await files.close()
-    assert await pictures[0].get(sha256) == b"from before"
+    assert await images[0].get(sha256) == b"from before"
 
 
 async def test_a_damaged_picture_reads_as_missing(
-    pictures: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
+    images: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
-    sha256 = await pictures[0].put(b"a picture")
+    sha256 = await images[0].put(b"a picture")
     rows(address, "UPDATE picture_bytes SET data = 'another' RETURNING 1")
-    assert await pictures[1].get(sha256) is None
+    assert await images[1].get(sha256) is None
 
 
 async def test_pictures_are_swept_by_use_and_age(
-    pictures: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
+    images: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
-    one, _ = pictures
+    one, _ = images
     kept, dropped, renewed = [await one.put(name) for name in (b"kept", b"dropped", b"renewed")]
     hour_ago = (time.time_ns() // 1_000) - 3_700 * 1_000_000
     rows(address, f"UPDATE picture_bytes SET put_at = {hour_ago} RETURNING 1")

@@ -36,8 +36,8 @@ from tests.support.store_samples import (
     ADA,
     NOON,
     a_command,
-    a_picture,
     admitted,
+    an_image,
     finished,
     limits,
     running,
@@ -121,13 +121,13 @@ async def test_a_finished_job_shows_its_picture_its_charge_and_its_time(store: S
     later = NOON + timedelta(seconds=30, microseconds=1)
     job = await finished(store, reply.jobs[0].id, charged_usd_micros=70_000, now=later)
     assert job == await the_job(store, job.id)
-    assert (job.finished_at, job.charged_usd_micros, job.pictures) == (later, 70_000, (a_picture(),))
+    assert (job.finished_at, job.charged_usd_micros, job.images) == (later, 70_000, (an_image(),))
     await store.set_delivery(
-        reply.id, Delivery.DELIVERED, attachment_ids={a_picture().sha256: 5}, message_id=8, channel_id=9
+        reply.id, Delivery.DELIVERED, attachment_ids={an_image().sha256: 5}, message_id=8, channel_id=9
     )
     shown = await store.reply(reply.id)
     assert shown is not None
-    assert shown.jobs[0].pictures[0].attachment_id == 5
+    assert shown.jobs[0].images[0].attachment_id == 5
     assert (shown.delivery, shown.address.message_id, shown.address.channel_id) == (Delivery.DELIVERED, 8, 9)
 
 
@@ -146,7 +146,7 @@ MOVES: dict[JobStatus, Callable[[Store, str], Awaitable[Job | None]]] = {
     JobStatus.RUNNING: lambda store, job_id: store.mark_running(job_id, remote_id=f"r{job_id}"),
     JobStatus.UNCERTAIN: lambda store, job_id: store.mark_uncertain(job_id),
     JobStatus.SUCCEEDED: lambda store, job_id: store.succeed(
-        job_id, charged_usd_micros=80_000, pictures=[a_picture()], now=NOON
+        job_id, charged_usd_micros=80_000, images=[an_image()], now=NOON
     ),
     JobStatus.FAILED: lambda store, job_id: store.fail(job_id, FAILURE, now=NOON),
 }
@@ -249,7 +249,7 @@ async def test_durations_of_the_last_jobs_of_each_model_oldest_first(store: Stor
     for seconds in (10.0, None, 20.5, 30.0):
         job_id = (await admitted(store, 1)).jobs[0].id
         await running(store, job_id)
-        await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], took_seconds=seconds, now=NOON)
+        await store.succeed(job_id, charged_usd_micros=1, images=[an_image()], took_seconds=seconds, now=NOON)
     model = "krea/google/nano-banana-2"
     assert await store.recent_durations(2) == [(model, 20.5), (model, 30.0)]
 
@@ -261,7 +261,7 @@ async def test_a_start_does_not_look_for_durations_among_all_jobs_there_ever_wer
     for seconds in (10.0, 20.5, None):
         job_id = (await admitted(store, 1)).jobs[0].id
         await running(store, job_id)
-        await store.succeed(job_id, charged_usd_micros=1, pictures=[a_picture()], took_seconds=seconds, now=NOON)
+        await store.succeed(job_id, charged_usd_micros=1, images=[an_image()], took_seconds=seconds, now=NOON)
     assert await store.recent_durations(25) == [("krea/google/nano-banana-2", 20.5)]
 
 
@@ -272,10 +272,10 @@ async def test_pictures_are_kept_while_anybody_may_need_them(store: Store) -> No
     much_later = NOON + RETENTION + timedelta(seconds=1)
     assert await store.sha256_in_use(now=much_later) == {SOURCE.sha256}
     await finished(store, reply.jobs[0].id, charged_usd_micros=1)
-    assert await store.sha256_in_use(now=much_later) == {a_picture().sha256}
+    assert await store.sha256_in_use(now=much_later) == {an_image().sha256}
     await store.set_delivery(reply.id, Delivery.IMPOSSIBLE)
     assert await store.sha256_in_use(now=much_later) == set()
-    assert await store.sha256_in_use(now=NOON + RETENTION) == {SOURCE.sha256, a_picture().sha256}
+    assert await store.sha256_in_use(now=NOON + RETENTION) == {SOURCE.sha256, an_image().sha256}
     await store.set_delivery(reply.id, Delivery.DELIVERED)
     assert await store.sha256_in_use(now=NOON) == {SOURCE.sha256}
 

@@ -35,8 +35,8 @@ from tests.support.store_samples import (
     ADA,
     NOON,
     a_command,
-    a_picture,
     admitted,
+    an_image,
     finished,
     limits,
     running,
@@ -281,7 +281,7 @@ async def test_a_charge_that_was_not_reserved_is_an_impossible_move_and_changes_
     reply = await admitted(store, 80_000)
     await running(store, reply.jobs[0].id)
     with pytest.raises(LedgerError):
-        await store.succeed(reply.jobs[0].id, charged_usd_micros=charged, pictures=[a_picture()], now=NOON)
+        await store.succeed(reply.jobs[0].id, charged_usd_micros=charged, images=[an_image()], now=NOON)
     assert (await balance(store)).set_aside_usd_micros == 80_000
     unchanged = await store.reply(reply.id)
     assert unchanged is not None
@@ -292,7 +292,7 @@ async def test_a_charge_of_nothing_is_a_release_and_the_house_may_pay(store: Sto
     reply = await admitted(store, 80_000)
     await running(store, reply.jobs[0].id)
     job = await store.succeed(
-        reply.jobs[0].id, charged_usd_micros=0, pictures=[a_picture()], now=NOON, operator_cost_usd_micros=80_000
+        reply.jobs[0].id, charged_usd_micros=0, images=[an_image()], now=NOON, operator_cost_usd_micros=80_000
     )
     assert job is not None
     assert job.charged_usd_micros == 0

@@ -23,7 +23,7 @@ from bot.store.tables import jobs, ledger, privacy, transactions
 from bot.store.tables import limits as limits_table
 from bot.store.tables.audit_log import Change
 from tests.support.databases import new_books
-from tests.support.store_samples import a_command, a_picture
+from tests.support.store_samples import a_command, an_image
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
 MEMBERS = [Member(guild_id=1, user_id=1, role_ids=(5,)), Member(guild_id=1, user_id=2), Member(guild_id=2, user_id=1)]
@@ -286,7 +286,7 @@ class LedgerMachine(RuleBasedStateMachine):
             job_id,
             charged_usd_micros=charged,
             operator_cost_usd_micros=house,
-            pictures=[a_picture()],
+            images=[an_image()],
             took_seconds=None,
             now=self.now,
         )

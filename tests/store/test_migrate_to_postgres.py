@@ -81,7 +81,7 @@ async def test_everything_is_there_afterwards_and_goes_on_where_it_was(source: P
         assert await new.policy(1) == await old.policy(1)
         assert await new.get_value("key") == await old.get_value("key")
         [reply] = [reply for reply in await new.unfinished() if len(reply.jobs) == 2]
-        await new.succeed(reply.jobs[0].id, charged_usd_micros=80_000, pictures=[], now=NOON)
+        await new.succeed(reply.jobs[0].id, charged_usd_micros=80_000, images=[], now=NOON)
         await finished(new, (await admitted(new)).jobs[0].id)  # new numbers follow the old ones
         await new.grant(ADA, 1, default=A_DOLLAR_A_DAY, **BY_ADA)
     broken = {finding.rule for finding in verify_location(target)}

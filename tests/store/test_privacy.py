@@ -35,8 +35,8 @@ from tests.support.store_samples import (
     ADA,
     NOON,
     a_command,
-    a_picture,
     admitted,
+    an_image,
     finished,
     limits,
     running,
@@ -80,9 +80,9 @@ async def delivered(
     await store.accept(reply.id, message_id=471147114711)
     for job in reply.jobs:
         await running(store, job.id, now=now)
-        picture = a_picture(sha256)
+        image = an_image(sha256)
         await store.succeed(
-            job.id, charged_usd_micros=job.reserved_usd_micros, pictures=[picture], now=now + timedelta(seconds=9)
+            job.id, charged_usd_micros=job.reserved_usd_micros, images=[image], now=now + timedelta(seconds=9)
         )
     await store.set_delivery(reply.id, Delivery.DELIVERED, attachment_ids={sha256: 815815815815})
     found = await store.reply(reply.id)
@@ -251,7 +251,7 @@ async def test_forgetting_one_member_leaves_the_others_alone(store: Store) -> No
     assert forgotten is not None
     assert forgotten.is_forgotten
     assert forgotten.jobs[0].erased_at == NOON
-    assert (forgotten.jobs[0].request.prompt, forgotten.jobs[0].pictures) == ("", ())
+    assert (forgotten.jobs[0].request.prompt, forgotten.jobs[0].images) == ("", ())
 
 
 async def test_nothing_is_forgotten_while_a_command_is_under_way(store: Store) -> None:
@@ -370,7 +370,7 @@ async def test_after_thirty_days_prompts_options_and_inputs_are_gone_and_the_res
     job, before = reply.jobs[0], old.jobs[0]
     assert (job.request.prompt, job.request.options, job.request.images, job.body, job.seed) == ("", {}, (), {}, None)
     assert job.erased_at == NOON + RETENTION + timedelta(seconds=1)
-    assert job.pictures == (replace(before.pictures[0], source_url=""),)  # where Discord has it
+    assert job.images == (replace(before.images[0], source_url=""),)  # where Discord has it
     assert (job.charged_usd_micros, job.request.model_id, reply.user_id) == (80_000, before.request.model_id, 7)
     assert await store.uploaded_url("krea", SOURCE.sha256) is None
     assert (await store.reply(young.id)) == replace(young, address=replace(young.address, token=None))
@@ -430,10 +430,10 @@ async def test_private_results_are_kept_thirty_days_because_discord_drops_them(s
 async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = FileBlobStore(tmp_path / "pictures")
-    unneeded, needed = await pictures.put(b"a result long shown"), await pictures.put(b"a private result")
+    images = FileBlobStore(tmp_path / "pictures")
+    unneeded, needed = await images.put(b"a result long shown"), await images.put(b"a private result")
     for sha256 in (unneeded, needed):
-        os.utime(pictures.path(sha256), (0, 0))
+        os.utime(images.path(sha256), (0, 0))
     reply = await delivered(store, sha256=unneeded)
     await delivered(store, sha256=needed, private=True, now=NOON + RETENTION)
     slept = asyncio.Event()
@@ -445,16 +445,16 @@ async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
 
     monkeypatch.setattr(app.asyncio, "sleep", until_told)
     with time_machine.travel(NOON + RETENTION + timedelta(days=1), tick=False):
-        sweep = asyncio.create_task(app._sweep(store, pictures))
+        sweep = asyncio.create_task(app._sweep(store, images))
         await slept.wait()
     sweep.cancel()
     await asyncio.wait([sweep])
     forgotten = await store.reply(reply.id)
     assert forgotten is not None
     assert (forgotten.address.token, forgotten.jobs[0].request.prompt) == (None, "")
-    assert await pictures.get(unneeded) is None
-    assert await pictures.get(needed) == b"a private result"
-    await pictures.close()
+    assert await images.get(unneeded) is None
+    assert await images.get(needed) == b"a private result"
+    await images.close()
 
 
 # -- the gallery -----------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ PIXAZO_LARGE = "pixazo/krea-2-large"
 TOPAZ = "krea/enhance/topaz/standard-enhance"
 
 
-def a_picture(role: ImageRole = ImageRole.SOURCE, *, width: int = 1000, height: int = 1000) -> ImageInput:
+def an_image(role: ImageRole = ImageRole.SOURCE, *, width: int = 1000, height: int = 1000) -> ImageInput:
     return ImageInput(sha256="ab", role=role, content_type="image/png", width=width, height=height)
 
 
@@ -59,8 +59,8 @@ def refusal(model_id: str, **changes: Any) -> BadOption:
 def plainest(model: Model, **changes: Any) -> JobRequest:
     """The least that can be asked of a model: nothing chosen, only the pictures it cannot do without."""
     kind = next(kind for kind in (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE) if model.fits(kind))
-    needed = [field for field in model.fields.values() if field.required and field.is_for_pictures]
-    images = tuple(a_picture(ImageRole(field.purposes[0])) for field in needed)
+    needed = [field for field in model.fields.values() if field.required and field.is_for_images]
+    images = tuple(an_image(ImageRole(field.purposes[0])) for field in needed)
     return a_request(model.id, **{"kind": kind, "images": images, **changes})
 
 
@@ -79,7 +79,7 @@ ALL_PRICED = Catalogue(
 )
 """Every model that is listed, made orderable where it has no price."""
 
-REFERENCE = (a_picture(ImageRole.REFERENCE),)
+REFERENCE = (an_image(ImageRole.REFERENCE),)
 
 
 def options_of(model: Model) -> dict[str, list[Any]]:
@@ -93,12 +93,12 @@ def options_of(model: Model) -> dict[str, list[Any]]:
     }
 
 
-def listed_price(raw: Mapping[str, Any], body: Mapping[str, Any], pictures: int) -> set[int]:
+def listed_price(raw: Mapping[str, Any], body: Mapping[str, Any], images: int) -> set[int]:
     """The prices that fit, read off the data in the plainest way."""
     fitting: set[int] = set()
     for point in raw["price"]["points"]:
         for name, wanted in point["when"].items():
-            have: Any = pictures if name == "pictures" else body.get(name)
+            have: Any = images if name == "pictures" else body.get(name)
             if wanted in ("present", "absent"):
                 have = "present" if name in body else "absent"
             if have != wanted:
@@ -113,7 +113,7 @@ def requests_for(draw: st.DrawFn, model: Model) -> JobRequest:
     options = {name: draw(st.sampled_from(values)) for name, values in options_of(model).items()}
     sides = st.integers(1, 5000)
     roles = draw(st.lists(st.sampled_from(ImageRole), max_size=5))
-    images = tuple(a_picture(role, width=draw(sides), height=draw(sides)) for role in roles)
+    images = tuple(an_image(role, width=draw(sides), height=draw(sides)) for role in roles)
     chosen = {name: value for name, value in options.items() if value is not None}
     return a_request(model.id, kind=kind, options=chosen, images=images, prompt="a red fox" * draw(st.integers(1, 3)))
 
@@ -128,8 +128,8 @@ def broken_rules(raw: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:
             problems.append(f"{name} must not be sent")
             continue
         kinds: dict[str, Any] = {"string": str, "boolean": bool, "array": list, "integer": int, "number": (int, float)}
-        is_picture = isinstance(value, dict) and field.get("format") == "uri"
-        if not is_picture and not isinstance(value, kinds[field["type"]]):
+        is_image = isinstance(value, dict) and field.get("format") == "uri"
+        if not is_image and not isinstance(value, kinds[field["type"]]):
             problems.append(f"{name} has the wrong type")
         if "enum" in field and value not in field["enum"]:
             problems.append(f"{name} is none of the choices")

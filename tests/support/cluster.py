@@ -20,7 +20,7 @@ from bot.store.postgres.connection import PostgresConnection
 from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member
 from sandbox.provider import SandboxProvider
-from tests.support.core import small_picture
+from tests.support.core import small_image
 from tests.support.crashes import UNFINISHED, audit
 from tests.support.fakes import until
 from tests.support.postgres_server import the_server
@@ -211,7 +211,7 @@ async def a_cluster(
     try:
         async with AsyncExitStack() as stack:
             # Large ones take more time to draw than everything else together.
-            stack.enter_context(patch.object(shelf, "_drawn", small_picture))
+            stack.enter_context(patch.object(shelf, "_drawn", small_image))
             provider = await stack.enter_async_context(
                 SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)
             )

@@ -115,8 +115,8 @@ class Core:
         self._stack = stack = AsyncExitStack()
         self.store = await stack.enter_async_context(await Store.open(self.path))
         self.disk = FullDisk(self.store)
-        self.pictures = FileBlobStore(self.directory / "pictures")
-        stack.push_async_callback(self.pictures.close)
+        self.images = FileBlobStore(self.directory / "pictures")
+        stack.push_async_callback(self.images.close)
         image_pool = ImagePool()
         stack.push_async_callback(image_pool.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True, idle_seconds=2))
@@ -130,7 +130,7 @@ class Core:
         self.service = JobService(
             store=cast("Store", self.disk),
             catalogue=Catalogue.load(),
-            blob_store=self.pictures,
+            blob_store=self.images,
             result_downloader=downloader,
             attachment_downloader=downloader,
             image_pool=image_pool,
@@ -225,7 +225,7 @@ class Core:
         """An attached picture, kept in the picture store."""
         data = a_png("input")
         return ImageInput(
-            sha256=await self.pictures.put(data),
+            sha256=await self.images.put(data),
             role=role,
             content_type="image/png",
             width=32,
@@ -319,7 +319,7 @@ def brisk() -> Iterator[None]:
         patch.object(job_runner, "ENOUGH_SECONDS", 0.5),
         patch.object(job_runner, "FIRST_PAUSE_SECONDS", 0.01),
         patch.object(job_runner, "LONGEST_PAUSE_SECONDS", 0.05),
-        patch.object(shelf, "_drawn", small_picture),
+        patch.object(shelf, "_drawn", small_image),
         stamina.set_testing(True, attempts=10**9, cap=True),
     ):
         stamina.instrumentation.set_on_retry_hooks([])
@@ -333,7 +333,7 @@ def a_png(name: str) -> bytes:
     return data.getvalue()
 
 
-def small_picture(job: RemoteJob, unfinished: bool) -> bytes:
+def small_image(job: RemoteJob, unfinished: bool) -> bytes:
     return a_png(f"{job.id} {unfinished}")
 
 

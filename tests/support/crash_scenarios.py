@@ -45,7 +45,7 @@ async def imagine(here: World, prompt: str, **options: Any) -> Interaction:
     return await here.discord.slash(here.member, here.channel, "imagine", prompt=prompt, **options)
 
 
-async def order_a_picture(here: World) -> None:
+async def order_an_image(here: World) -> None:
     await imagine(here, "a lighthouse")
 
 
@@ -57,13 +57,13 @@ async def order_a_pair(here: World) -> None:
     await imagine(here, "two gulls", count=2)
 
 
-async def edit_a_picture(here: World) -> None:
+async def edit_an_image(here: World) -> None:
     await here.discord.slash(here.member, here.channel, "edit", prompt="at night", image=a_file())
 
 
 async def edit_what_the_provider_cannot_read_at_first(here: World) -> None:
     here.provider.next_order(Plan(trouble=Trouble(status=422, body={"error": "Invalid asset URL"})))
-    await edit_a_picture(here)
+    await edit_an_image(here)
 
 
 async def cancel_while_it_is_made(here: World) -> None:
@@ -213,7 +213,7 @@ async def answered(here: World, interaction: Interaction) -> bool:
 
 STORIES = {
     "imagine": Story(
-        act=order_a_picture,
+        act=order_an_image,
         reaches=(
             "store.remember",
             "store.admit",
@@ -236,7 +236,7 @@ STORIES = {
         down_seconds=3 * 3600,
     ),
     "pair": Story(act=order_a_pair, reaches=()),
-    "edit": Story(act=edit_a_picture, reaches=("krea.upload", "store.remember_upload")),
+    "edit": Story(act=edit_an_image, reaches=("krea.upload", "store.remember_upload")),
     "edit again": Story(act=edit_what_the_provider_cannot_read_at_first, reaches=("store.forget_uploads",)),
     "cancel while made": Story(act=cancel_while_it_is_made, reaches=("krea.cancel",)),
     "cancel while waiting": Story(

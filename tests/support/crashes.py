@@ -32,7 +32,7 @@ from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
 from sandbox.discord.world import EPHEMERAL, LOADING, walk
 from sandbox.provider import SandboxProvider
-from tests.support.core import small_picture
+from tests.support.core import small_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIX_MINUTES = 360.0
@@ -242,7 +242,7 @@ async def world(
         # Both ends of every wire must agree on the time.
         clock = stack.enter_context(time_machine.travel(datetime.now(UTC), tick=True))
         # Large ones take more time to draw than everything else together.
-        stack.enter_context(patch.object(shelf, "_drawn", small_picture))
+        stack.enter_context(patch.object(shelf, "_drawn", small_image))
         provider = await stack.enter_async_context(SandboxProvider(seconds_scale=seconds_scale))
         discord = await stack.enter_async_context(LocalDiscord(limits=limits or Limits(channel_requests=50)))
         server = discord.server("Atelier")
@@ -444,12 +444,12 @@ def _audit_written(
             found.lost.append(f"{name} could not be shown: {statuses}, {interaction.text[:80]!r}")
         return
     headline = next(status for status in _WORD_OF if status in statuses)
-    pictures = statuses.count(JobStatus.SUCCEEDED)
+    images = statuses.count(JobStatus.SUCCEEDED)
     places = {reply["message_id"], interaction.reply.id if interaction.reply else None}
     shown = [messages[place] for place in places if place in messages]
-    if not any(_WORD_OF[headline] in message.text and len(message.attachments) == pictures for message in shown):
+    if not any(_WORD_OF[headline] in message.text and len(message.attachments) == images for message in shown):
         cards = [(message.text[:60], len(message.attachments)) for message in shown]
-        found.lost.append(f"{name} is {headline} with {pictures} pictures, but the member sees {cards}")
+        found.lost.append(f"{name} is {headline} with {images} pictures, but the member sees {cards}")
     for job in jobs:
         remote = world.provider.jobs.get(job["remote_id"] or "")
         if remote is not None and remote.succeeded and job["status"] != JobStatus.SUCCEEDED:

@@ -20,8 +20,8 @@ from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
-from tests.support.discord_fakes import FakeProvider, PictureServer
-from tests.support.image_samples import picture
+from tests.support.discord_fakes import FakeProvider, ImageServer
+from tests.support.image_samples import image
 
 _T = TypeVar("_T")
 
@@ -38,12 +38,12 @@ class OutsideSupervisor(Supervisor):
 class Core:
     """Store, service, supervisor and bot. `restarted` gives a new process's worth of them over the same file."""
 
-    def __init__(self, *, store: Store, settings: Settings, server: PictureServer, tools: _Tools, places: int) -> None:
+    def __init__(self, *, store: Store, settings: Settings, server: ImageServer, tools: _Tools, places: int) -> None:
         self.store = store
         self.settings = settings
         self.server = server
-        self.krea = FakeProvider("krea", picture_url=self._a_result)
-        self.pixazo = FakeProvider("pixazo", picture_url=self._a_result, takes_uploads=False, can_cancel=False)
+        self.krea = FakeProvider("krea", image_url=self._a_result)
+        self.pixazo = FakeProvider("pixazo", image_url=self._a_result, takes_uploads=False, can_cancel=False)
         self._tools = tools
         self._places = places
         self._results = 0
@@ -55,7 +55,7 @@ class Core:
         self.service = JobService(
             store=self.store,
             catalogue=CATALOGUE,
-            blob_store=self._tools.pictures,
+            blob_store=self._tools.images,
             result_downloader=self._tools.downloader,
             attachment_downloader=self._tools.downloader,
             image_pool=self._tools.image_pool,
@@ -91,16 +91,16 @@ class Core:
 
     def _a_result(self) -> str:
         self._results += 1
-        return self.server.keep(f"{self._results}.png", picture("PNG"))
+        return self.server.keep(f"{self._results}.png", image("PNG"))
 
 
 class _Tools:
     """What a process opens besides the books."""
 
     def __init__(
-        self, *, pictures: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartMaker
+        self, *, images: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartMaker
     ) -> None:
-        self.pictures = pictures
+        self.images = images
         self.charts = charts
         self.downloader = downloader
         self.image_pool = image_pool
@@ -110,15 +110,15 @@ class _Tools:
 async def opened_core(directory: Path, image_pool: ImagePool, *, places: int) -> AsyncGenerator[Core]:
     """Opens in the order of the real composition root, closes in reverse."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(PictureServer())
+        server = await stack.enter_async_context(ImageServer())
         settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
         store = await stack.enter_async_context(await Store.open(settings.database_url))
-        pictures = FileBlobStore(directory / "pictures")
-        stack.push_async_callback(pictures.close)
+        images = FileBlobStore(directory / "pictures")
+        stack.push_async_callback(images.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))
         charts = ChartMaker()
         stack.push_async_callback(charts.close)
-        tools = _Tools(pictures=pictures, downloader=downloader, image_pool=image_pool, charts=charts)
+        tools = _Tools(images=images, downloader=downloader, image_pool=image_pool, charts=charts)
         core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
         try:
             yield core

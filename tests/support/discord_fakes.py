@@ -27,7 +27,7 @@ class FakeProvider:
     can_list = True
 
     def __init__(
-        self, name: str, *, picture_url: Callable[[], str], takes_uploads: bool = True, can_cancel: bool = True
+        self, name: str, *, image_url: Callable[[], str], takes_uploads: bool = True, can_cancel: bool = True
     ) -> None:
         self.name = name
         self.takes_uploads = takes_uploads
@@ -44,7 +44,7 @@ class FakeProvider:
         """Orders are answered while it is set."""
         self.door.set()
         self._jobs: dict[str, Update] = {}
-        self._picture_url = picture_url
+        self._image_url = image_url
 
     # -- for tests --------------------------------------------------------------------------------------
 
@@ -59,7 +59,7 @@ class FakeProvider:
         self._say(number, status=JobStatus.RUNNING, progress=progress, preview_url=preview_url)
 
     def finishes(self, *result_urls: str, number: int = -1, cost_usd_micros: int | None = None) -> None:
-        urls = result_urls or (self._picture_url(),)
+        urls = result_urls or (self._image_url(),)
         self._say(number, status=JobStatus.SUCCEEDED, result_urls=urls, cost_usd_micros=cost_usd_micros)
 
     def fails(self, reason: FailureReason, *, number: int = -1, hint: str = "") -> None:
@@ -112,7 +112,7 @@ class FakeProvider:
         return
 
 
-class PictureServer:
+class ImageServer:
     """Serves pictures on 127.0.0.1: finished ones as a provider would, and what Discord's content network holds."""
 
     def __init__(self) -> None:

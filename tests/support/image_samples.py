@@ -15,13 +15,13 @@ SECRET = b"secret-51.5007"
 """Stands in every piece of metadata of the samples: it must be in none of what we make of them."""
 
 
-def encode(image: Image.Image, picture_format: str, **options: Any) -> bytes:
+def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, picture_format, **options)
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
-def open_picture(data: bytes) -> Image.Image:
+def open_image(data: bytes) -> Image.Image:
     image = Image.open(io.BytesIO(data))
     image.load()
     return image
@@ -39,8 +39,8 @@ def noise(width: int, height: int, *, seed: int = 1) -> Image.Image:
     return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(width * height * 3))
 
 
-def picture(picture_format: str, **options: Any) -> bytes:
-    return encode(photo(), picture_format, **options)
+def image(image_format: str, **options: Any) -> bytes:
+    return encode(photo(), image_format, **options)
 
 
 def exif_with_location(*, orientation: int = 1) -> bytes:
@@ -84,28 +84,28 @@ def raw_profile(content: bytes) -> bytes:
     return b"\nexif\n%8d\n" % len(content) + content.hex().encode() + b"\n"
 
 
-def laden(picture_format: str) -> bytes:
+def laden(image_format: str) -> bytes:
     """A picture with a location and a secret in every place its format has for them, and more behind its end."""
     exif = exif_with_location()
-    match picture_format:
+    match image_format:
         case "PNG":
             text = PngImagePlugin.PngInfo()
             text.add_text("Comment", SECRET.decode())
             text.add_text("Packed", SECRET.decode() * 50, zip=True)
             text.add_itxt("XML:com.adobe.xmp", XMP_WITH_LOCATION.decode())
-            data = picture("PNG", exif=exif, pnginfo=text)
+            data = image("PNG", exif=exif, pnginfo=text)
             return with_png_chunks(data, png_chunk(b"tIME", b"\x07\xe6\1\1\1\1\1")) + b"PK\3\4<html>" + SECRET
         case "JPEG":
-            data = picture("JPEG", exif=exif, xmp=XMP_WITH_LOCATION, comment=SECRET)
+            data = image("JPEG", exif=exif, xmp=XMP_WITH_LOCATION, comment=SECRET)
             data = with_jpeg_segment(data, 0xED, b"Photoshop 3.0\x008BIM" + SECRET)
             return data + b"PK\3\4<html>" + SECRET
         case _:
-            return picture("WEBP", exif=exif, xmp=XMP_WITH_LOCATION) + b"PK\3\4<html>" + SECRET
+            return image("WEBP", exif=exif, xmp=XMP_WITH_LOCATION) + b"PK\3\4<html>" + SECRET
 
 
-def animated(picture_format: str, frames: int = 3) -> bytes:
-    pictures = [noise(32, 32, seed=index) for index in range(frames)]
-    return encode(pictures[0], picture_format, save_all=True, append_images=pictures[1:], duration=40)
+def animated(image_format: str, frames: int = 3) -> bytes:
+    images = [noise(32, 32, seed=index) for index in range(frames)]
+    return encode(images[0], image_format, save_all=True, append_images=images[1:], duration=40)
 
 
 def png_header(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
@@ -146,23 +146,23 @@ def apng_of_many_frames(frames: int) -> bytes:
 
 def png_with_packed_texts(count: int, *, megabytes: int) -> bytes:
     packed = zlib.compress(bytes(megabytes << 20), 9)
-    return with_png_chunks(picture("PNG"), *[png_chunk(b"zTXt", b"Comment\0\0" + packed) for _ in range(count)])
+    return with_png_chunks(image("PNG"), *[png_chunk(b"zTXt", b"Comment\0\0" + packed) for _ in range(count)])
 
 
 def png_with_packed_profile(*, megabytes: int) -> bytes:
-    return with_png_chunks(picture("PNG"), png_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(megabytes << 20), 9)))
+    return with_png_chunks(image("PNG"), png_chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(megabytes << 20), 9)))
 
 
 def webp_that_claims(width: int, height: int) -> bytes:
     """A WebP whose canvas is said to be huge, around a picture that is not."""
-    inner = picture("WEBP")[12:]
+    inner = image("WEBP")[12:]
     canvas = struct.pack("<I", 0) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + inner
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
 def jpeg_that_claims(width: int, height: int) -> bytes:
-    data = picture("JPEG")
+    data = image("JPEG")
     at = data.index(b"\xff\xc0")
     return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
 

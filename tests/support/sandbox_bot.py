@@ -17,7 +17,7 @@ from PIL import Image
 from yarl import URL
 
 
-def a_picture(colour: str, size: tuple[int, int] = (320, 240)) -> io.BytesIO:
+def an_image(colour: str, size: tuple[int, int] = (320, 240)) -> io.BytesIO:
     data = io.BytesIO()
     Image.new("RGB", size, colour).save(data, "PNG")
     data.seek(0)
@@ -42,11 +42,11 @@ class Again(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"again:(?P
 
 
 class Card(discord.ui.LayoutView):
-    def __init__(self, state: str, colour: str, *, picture: bool) -> None:
+    def __init__(self, state: str, colour: str, *, image: bool) -> None:
         super().__init__(timeout=None)
         box = discord.ui.Container[Any](accent_colour=0x5B8DEF)
         box.add_item(discord.ui.TextDisplay(f"**{state}**\n```\n{colour}\n```"))
-        if picture:
+        if image:
             gallery = discord.ui.MediaGallery[Any]()
             gallery.add_item(media="attachment://result.png", description=f"all {colour}")
             box.add_item(gallery)
@@ -87,14 +87,14 @@ class TestBot(commands.Bot):
 async def paint(
     interaction: discord.Interaction, colour: str, count: app_commands.Range[int, 1, 4] = 1, private: bool = False
 ) -> None:
-    callback = await interaction.response.send_message(view=Card("Queued", colour, picture=False), ephemeral=private)
+    callback = await interaction.response.send_message(view=Card("Queued", colour, image=False), ephemeral=private)
     assert isinstance(callback.resource, discord.InteractionMessage)
     await asyncio.sleep(0.3)
-    await interaction.edit_original_response(view=Card("Processing", colour, picture=False))
+    await interaction.edit_original_response(view=Card("Processing", colour, image=False))
     await asyncio.sleep(0.3)
     await interaction.edit_original_response(
-        view=Card("Completed", colour, picture=True),
-        attachments=[discord.File(a_picture(colour), "result.png", description=f"all {colour}")],
+        view=Card("Completed", colour, image=True),
+        attachments=[discord.File(an_image(colour), "result.png", description=f"all {colour}")],
     )
 
 

@@ -18,8 +18,8 @@ from tests.support.store_samples import (
     ADA,
     NOON,
     a_command,
-    a_picture,
     admitted,
+    an_image,
     finished,
     limits,
     running,
@@ -92,7 +92,7 @@ CALLS = {
     "succeed": Call(
         prepare=at_the_provider,
         make=lambda store, reply: store.succeed(
-            _first(reply), charged_usd_micros=60_000, operator_cost_usd_micros=5_000, pictures=[a_picture()], now=NOON
+            _first(reply), charged_usd_micros=60_000, operator_cost_usd_micros=5_000, images=[an_image()], now=NOON
         ),
     ),
     "fail": Call(
@@ -108,7 +108,7 @@ CALLS = {
     "set_delivery": Call(
         prepare=made,
         make=lambda store, reply: store.set_delivery(
-            reply.id, Delivery.DELIVERED, attachment_ids={a_picture().sha256: 4}, message_id=5, channel_id=6
+            reply.id, Delivery.DELIVERED, attachment_ids={an_image().sha256: 4}, message_id=5, channel_id=6
         ),
     ),
     "remember_upload": Call(

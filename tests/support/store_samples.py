@@ -12,9 +12,9 @@ from bot.domain.jobs import (
     JobKind,
     JobRequest,
     JobStatus,
-    Picture,
     Reply,
     ReplyAddress,
+    ResultImage,
     new_id,
 )
 from bot.domain.quota import Limits, Member, Period, Quota, QuotaSource
@@ -100,8 +100,8 @@ def file_of(store: Store) -> SqliteDatabase:
     return store._database
 
 
-def a_picture(sha256: str = "ab" * 32) -> Picture:
-    return Picture(
+def an_image(sha256: str = "ab" * 32) -> ResultImage:
+    return ResultImage(
         sha256=sha256,
         content_type="image/png",
         width=64,
@@ -129,6 +129,6 @@ async def running(store: Store, job_id: str, *, now: datetime = NOON) -> None:
 async def finished(store: Store, job_id: str, *, charged_usd_micros: int = 80_000, now: datetime = NOON) -> Job:
     """Take a queued job to its picture."""
     await running(store, job_id, now=now)
-    job = await store.succeed(job_id, charged_usd_micros=charged_usd_micros, pictures=[a_picture()], now=now)
+    job = await store.succeed(job_id, charged_usd_micros=charged_usd_micros, images=[an_image()], now=now)
     assert job is not None
     return job

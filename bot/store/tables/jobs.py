@@ -24,9 +24,9 @@ from bot.domain.jobs import (
     JobKind,
     JobRequest,
     JobStatus,
-    Picture,
     Reply,
     ReplyAddress,
+    ResultImage,
 )
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
@@ -265,19 +265,19 @@ def is_accepted(connection: Connection, job_id: str) -> bool:
     return bool(connection.execute(_IS_ACCEPTED, (job_id,)).fetchone()[0])
 
 
-def insert_pictures(connection: Connection, job_id: str, pictures: Sequence[Picture]) -> None:
-    for ordinal, picture in enumerate(pictures):
-        size = (picture.width, picture.height, picture.size_bytes)
+def insert_images(connection: Connection, job_id: str, images: Sequence[ResultImage]) -> None:
+    for ordinal, image in enumerate(images):
+        size = (image.width, image.height, image.size_bytes)
         connection.execute(
             _INSERT_PICTURE,
             (
                 job_id,
                 ordinal,
-                picture.sha256,
-                picture.content_type,
+                image.sha256,
+                image.content_type,
                 *size,
-                picture.source_url,
-                picture.attachment_id,
+                image.source_url,
+                image.attachment_id,
             ),
         )
 
@@ -466,7 +466,7 @@ def _job(connection: Connection, row: Row) -> Job:
         finished_at=to_moment_or_none(row["finished_at"]),
         charged_usd_micros=row["charged_usd_micros"],
         failure=failure,
-        pictures=_pictures(connection, row["id"]) if status is JobStatus.SUCCEEDED else (),  # no other has any
+        images=_pictures(connection, row["id"]) if status is JobStatus.SUCCEEDED else (),  # no other has any
         erased_at=to_moment_or_none(row["erased_at"]),
     )
 
@@ -482,12 +482,12 @@ def _image(row: Row) -> ImageInput:
     )
 
 
-def _pictures(connection: Connection, job_id: str) -> tuple[Picture, ...]:
-    return tuple(_picture(picture) for picture in connection.execute(_PICTURES, (job_id,)))
+def _pictures(connection: Connection, job_id: str) -> tuple[ResultImage, ...]:
+    return tuple(_picture(image) for image in connection.execute(_PICTURES, (job_id,)))
 
 
-def _picture(row: Row) -> Picture:
-    return Picture(
+def _picture(row: Row) -> ResultImage:
+    return ResultImage(
         sha256=row["sha256"],
         content_type=row["content_type"],
         width=row["width"],

@@ -157,7 +157,7 @@ class Footprint:
 
     commands: int
     servers: int
-    pictures: int
+    images: int
     under_way: StillUnderWay | None
     """Why nothing can be forgotten now."""
 
@@ -236,10 +236,10 @@ def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
     for row in connection.execute(_UPLOADS, who):
         uploads.setdefault(row["sha256"], []).append(f"{row['provider']} {row['url']}")
     inputs = _by_job(connection.execute(_INPUTS, who), partial(_input, uploads=uploads))
-    pictures = _by_job(connection.execute(_PICTURES, who), _picture)
+    images = _by_job(connection.execute(_PICTURES, who), _picture)
     jobs: dict[str, list[dict[str, Any]]] = {}
     for row in connection.execute(_JOBS, who):
-        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": pictures.get(row["id"], [])}
+        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": images.get(row["id"], [])}
         jobs.setdefault(row["reply_id"], []).append(job)
     return {
         "user_id": str(user_id),

@@ -9,7 +9,7 @@ from typing import Any
 
 from bot.domain.audit import Name
 from bot.domain.errors import LedgerError, MemberBlocked, StoreError
-from bot.domain.jobs import Failure, Job, JobStatus, Picture, Reply
+from bot.domain.jobs import Failure, Job, JobStatus, Reply, ResultImage
 from bot.domain.quota import Balance, Limits, LimitSubject, Member
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
@@ -82,7 +82,7 @@ def succeed(
     *,
     charged_usd_micros: int,
     operator_cost_usd_micros: int,
-    pictures: Sequence[Picture],
+    images: Sequence[ResultImage],
     took_seconds: float | None,
     now: datetime,
 ) -> Job | None:
@@ -104,8 +104,8 @@ def succeed(
         operator_cost_usd_micros=operator_cost_usd_micros,
         now=now,
     )
-    jobs.insert_pictures(connection, job_id, pictures)
-    return notify_slot_free(connection, replace(job, pictures=tuple(pictures)))
+    jobs.insert_images(connection, job_id, images)
+    return notify_slot_free(connection, replace(job, images=tuple(images)))
 
 
 def fail(
