@@ -136,7 +136,7 @@ class Bot(commands.Bot):
             server_log=self.server_log,
             upscales=Upscales(client=self, service=service),
         )
-        service.observe(replies)
+        service.set_presenter(replies)
 
     async def setup_hook(self) -> None:
         """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""

@@ -48,7 +48,7 @@ from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlight, InFlightJobs
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
-from bot.service.views import Observer
+from bot.service.views import ReplyPresenter
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -109,11 +109,11 @@ class JobRunner:
         self._metrics = metrics
         self._clock = clock
         self._lost = SubmissionReconciler(store=store, clock=clock)
-        self._observer: Observer | None = None
+        self._presenter: ReplyPresenter | None = None
 
-    def observe(self, observer: Observer) -> None:
+    def set_presenter(self, presenter: ReplyPresenter) -> None:
         """Set who is told of changes. Before the first job."""
-        self._observer = observer
+        self._presenter = presenter
 
     async def run(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
         """See one job through from where it stands, which is as in `job` if that was read just now."""
@@ -375,9 +375,9 @@ class JobRunner:
             images = [await self._download_image(url) for url in update.result_urls]
         except MediaError as error:
             _log.error("completed, but no usable picture: %s", error)
-            if self._observer is not None:
+            if self._presenter is not None:
                 notice = f"Job {job.id} was completed without a usable picture: {error}"
-                self._observer.operator_notice("no usable picture", notice)
+                self._presenter.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
             return
@@ -449,8 +449,8 @@ class JobRunner:
 
     def _show(self, job: Job | None) -> Job | None:
         """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""
-        if job is not None and self._observer is not None:
-            self._observer.reply_changed(job.reply_id)
+        if job is not None and self._presenter is not None:
+            self._presenter.reply_changed(job.reply_id)
         return job
 
 

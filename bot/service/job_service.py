@@ -59,7 +59,7 @@ from bot.service.cluster_coordinator import ClusterCoordinator
 from bot.service.in_flight import InFlightJobs
 from bot.service.job_runner import JobRunner, cancel_at_provider
 from bot.service.reply_runner import ReplyRunner
-from bot.service.views import JobView, Observer, ReplyView
+from bot.service.views import JobView, ReplyPresenter, ReplyView
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ class JobService:
         )
         self._priority = InteractivePriority()
         self._too_large = asyncio.Semaphore(image_pool.workers)
-        self._observer: Observer | None = None
+        self._presenter: ReplyPresenter | None = None
         self._reply_runner = ReplyRunner(
             store=store,
             dispatchers=self._dispatchers,
@@ -190,11 +190,11 @@ class JobService:
         self._supervisor.start_forever(f"{provider.name} probe", dispatcher.run_probes)
         self._supervisor.start_forever(f"{provider.name} watcher", poller.run)
 
-    def observe(self, observer: Observer) -> None:
+    def set_presenter(self, presenter: ReplyPresenter) -> None:
         """Set who shows replies. Before the first job."""
-        self._observer = observer
-        self._job_runner.observe(observer)
-        self._reply_runner.observe(observer)
+        self._presenter = presenter
+        self._job_runner.set_presenter(presenter)
+        self._reply_runner.set_presenter(presenter)
 
     @property
     def providers(self) -> frozenset[str]:
@@ -315,10 +315,10 @@ class JobService:
         try:
             return self.quote(request)
         except ModelUnavailable as error:
-            if error.reason == "no_price" and self._observer is not None:
+            if error.reason == "no_price" and self._presenter is not None:
                 wanted = ", ".join(f"{name}={value}" for name, value in request.options.items()) or "no options"
                 notice = f"Somebody wanted {error.model_id} ({wanted}), whose price is not known: refused."
-                self._observer.operator_notice("no price", notice)
+                self._presenter.operator_notice("no price", notice)
             raise
 
     def _limiters(self, member: Member) -> tuple[tuple[SlidingWindowLimiter, int], ...]:
@@ -472,15 +472,15 @@ class JobService:
 
     async def _close_for_all(self, provider: str, reason: BreakerState, notice: str) -> None:
         is_first = await self._coordinator.open_breaker(provider, reason)
-        if is_first and self._observer is not None:  # the others have nothing new to tell the operator
-            self._observer.operator_notice(f"{provider} closed", notice)
+        if is_first and self._presenter is not None:  # the others have nothing new to tell the operator
+            self._presenter.operator_notice(f"{provider} closed", notice)
 
     # -- showing ------------------------------------------------------------------------------------------
 
     def _notify(self, reply_id: str) -> None:
         """Have the reply shown as it is now: by this process if it follows it, else by whichever does."""
-        if not self._coordinator.delegates(reply_id) and self._observer is not None:
-            self._observer.reply_changed(reply_id)
+        if not self._coordinator.delegates(reply_id) and self._presenter is not None:
+            self._presenter.reply_changed(reply_id)
 
 
 def _job(reply_id: str, ordinal: int, request: JobRequest, quote: Quote, now: datetime) -> Job:

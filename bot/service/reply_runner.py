@@ -20,7 +20,7 @@ from bot.domain.jobs import Job, JobStatus, Reply
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlightJobs
-from bot.service.views import Observer
+from bot.service.views import ReplyPresenter
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -61,16 +61,16 @@ class ReplyRunner:
         self._notify = notify
         self._cancel = cancel
         self._abandon = abandon
-        self._observer: Observer | None = None
+        self._presenter: ReplyPresenter | None = None
         self._releasing = False
         self._running: dict[str, asyncio.Event] = {}
         """Replies that `follow` is awaited for, each with what makes it look again."""
         self._asked_after: set[str] = set()
         """Replies of which Discord is being asked whether it showed them."""
 
-    def observe(self, observer: Observer) -> None:
+    def set_presenter(self, presenter: ReplyPresenter) -> None:
         """Set who knows what Discord shows. Before the first reply."""
-        self._observer = observer
+        self._presenter = presenter
 
     def is_running(self, reply_id: str) -> bool:
         """Whether `follow` is awaited for the reply here."""
@@ -157,7 +157,7 @@ class ReplyRunner:
     async def _resume_unaccepted(self, reply: Reply) -> None:
         """Somebody died between writing the jobs down and hearing that Discord showed them."""
         try:
-            message_id = await self._observer.find_message(reply) if self._observer else None
+            message_id = await self._presenter.find_message(reply) if self._presenter else None
             if message_id is None:
                 # A private card cannot be looked for once its token is dead, so it may be there all the same.
                 could_look = (

@@ -33,7 +33,7 @@ class ReplyView:
     """What it costs at least to have one of its pictures made larger; None where that cannot be had."""
 
 
-class Observer(Protocol):
+class ReplyPresenter(Protocol):
     """Who shows replies and reaches the operator. Calls return at once: showing never delays a job."""
 
     def reply_changed(self, reply_id: str) -> None:

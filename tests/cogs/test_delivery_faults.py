@@ -48,13 +48,13 @@ async def test_f07_the_same_last_news_again_and_again_is_one_charge_and_one_last
     reply = await stage.core.store.reply(reply_id)
     assert reply is not None
     stage.core.krea.finishes()
-    observer: Any = stage.core.service._observer
+    presenter: Any = stage.core.service._presenter
     for _ in range(20):
         stage.core.krea.finishes(stage.core.krea._jobs[stage.core.krea.remote_id()].result_urls[0])
-        observer.reply_changed(reply_id)
+        presenter.reply_changed(reply_id)
     await stage.until_says(card, "Completed")
     for _ in range(5):
-        observer.reply_changed(reply_id)
+        presenter.reply_changed(reply_id)
     await stage.quiet()
     assert sum(files for _, _, files in line.calls) == 1
     assert (await stage.balance()).spent_usd_micros == PRICE

@@ -45,8 +45,8 @@ async def delivery(stage: Stage) -> Delivery:
 
 
 def editors_kept(stage: Stage) -> object:
-    observer: Any = stage.core.service._observer
-    return observer._editors
+    presenter: Any = stage.core.service._presenter
+    return presenter._editors
 
 
 async def waiting(stage: Stage, **options: Any) -> Card:
@@ -91,8 +91,8 @@ async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, line:
     before = len(line.calls)
     for _ in range(3):
         job = (await stage.jobs())[0]
-        observer: Any = stage.core.service._observer
-        observer.reply_changed(job.reply_id)
+        presenter: Any = stage.core.service._presenter
+        presenter.reply_changed(job.reply_id)
         await stage.quiet_editors()
     assert len(line.calls) == before
 

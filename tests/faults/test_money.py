@@ -223,7 +223,7 @@ async def test_f15_an_order_without_a_known_price_is_told_to_the_operator_and_re
     with pytest.raises(ModelUnavailable) as caught:
         await core.ask("a fox", model_id=unpriced.id, kind=plainest(unpriced).kind)
     assert caught.value.reason == "no_price"
-    ((matter, text),) = core.observer.notices
+    ((matter, text),) = core.presenter.notices
     assert matter == "no price"
     assert unpriced.id in text
     assert core.sent == []

@@ -28,7 +28,7 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
         assert await core.service.cancel(job) is CancelOutcome.CANCELLED
         assert (await core.now(job)).status is JobStatus.CANCELLED
         assert await core.set_aside() == 2 * PRICE
-        assert job.reply_id in core.observer.changed
+        assert job.reply_id in core.presenter.changed
         view = await core.service.view(behind.reply_id)
         assert view is not None
         assert view.jobs[0].queue_position == 1

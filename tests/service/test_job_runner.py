@@ -52,7 +52,7 @@ async def test_a_rejected_request_gives_the_reservation_back_and_says_what_to_ch
     assert hint in told[1]
     assert core.submissions == 1
     assert await core.money() == NOTHING
-    assert core.observer.notices == []
+    assert core.presenter.notices == []
     await core.ask("the provider is still asked")
 
 

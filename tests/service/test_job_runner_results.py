@@ -46,7 +46,7 @@ async def test_completed_without_a_usable_picture_is_paid_by_the_house_and_the_o
     assert job.failure is not None
     assert job.failure.reason is FailureReason.NO_USABLE_RESULT
     assert await core.money() == (0, 0, PRICE)
-    assert [matter for matter, _ in core.observer.notices] == ["no usable picture"]
+    assert [matter for matter, _ in core.presenter.notices] == ["no usable picture"]
     assert core.submissions == 1
 
 

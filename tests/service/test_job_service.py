@@ -159,13 +159,13 @@ async def test_a_reply_that_discord_did_not_take_costs_nothing_and_buys_nothing(
     assert [job.failure and job.failure.reason for job in reply.jobs] == [FailureReason.NOT_SHOWN] * 2
     assert await core.money() == (0, 0, 0)
     assert core.sent == []
-    assert core.observer.changed == []
+    assert core.presenter.changed == []
 
 
 async def test_a_reply_that_may_be_visible_after_all_is_corrected(core: Core):
     view = await core.ask("a fox")
     await core.service.abandon(view.reply, surely_unseen=False)
-    assert core.observer.changed == [view.reply.id]
+    assert core.presenter.changed == [view.reply.id]
     shown = await core.service.view(view.reply.id)
     assert shown is not None
     assert shown.reply.delivery is Delivery.PENDING
@@ -225,8 +225,8 @@ async def test_progress_and_previews_are_shown_as_the_provider_tells_them(core: 
     ):
         remote.word = word
         await until(lambda look=look: _equal(shown, look), what=lambda word=word: word)
-        await until(lambda told=told_before: core.observer.changed.count(job.reply_id) > told)
-        told_before = core.observer.changed.count(job.reply_id)
+        await until(lambda told=told_before: core.presenter.changed.count(job.reply_id) > told)
+        told_before = core.presenter.changed.count(job.reply_id)
     assert (await core.now(job)).status is JobStatus.RUNNING, "a preview is never final"
 
 
@@ -334,7 +334,7 @@ async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
         showing = asyncio.create_task(core.service.queue_positions.run())
         try:
             assert await core.service.cancel(first) is job_service.CancelOutcome.CANCELLED
-            await until(lambda: second.reply_id in core.observer.changed)
+            await until(lambda: second.reply_id in core.presenter.changed)
             view = await core.service.view(second.reply_id)
             assert view is not None
             assert [job.queue_position for job in view.jobs] == [1]

@@ -122,7 +122,7 @@ async def test_an_overloaded_provider_is_not_called_broken(core: Core):
     core.sandbox.next_order(*[Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"}))] * 8)
     await core.ended(await core.order())
     assert core.submissions == 9
-    assert core.observer.notices == []
+    assert core.presenter.notices == []
 
 
 async def test_the_job_that_was_sent_back_is_the_next_of_its_member(tmp_path: Path):
@@ -155,8 +155,8 @@ async def test_a_refused_key_stops_the_provider_clears_its_line_and_tells_the_op
         assert core.submissions == 2
         assert await core.money() == (PRICE, 0, 0)
         assert await is_paused(core)
-        await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
-        assert core.sandbox.krea_key not in repr(core.observer.notices)
+        await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
+        assert core.sandbox.krea_key not in repr(core.presenter.notices)
         other = await core.ended(await core.order(model_id=PIXAZO_LARGE))
         assert other.status is JobStatus.SUCCEEDED, "other providers are unaffected"
 
@@ -193,7 +193,7 @@ async def test_a_key_refused_while_a_job_is_watched_stops_new_jobs_and_not_the_o
     await core.reached(await core.order(), JobStatus.RUNNING)
     core.sandbox.next_answers("read", Trouble(status=401))
     await until(lambda: is_paused(core))
-    await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
+    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
     assert await core.set_aside() == PRICE
 
 
@@ -208,7 +208,7 @@ async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core
     for job in jobs:
         await core.reached(job, JobStatus.UNCERTAIN)
     assert await is_paused(core)
-    await until(lambda: [matter for matter, _ in core.observer.notices] == ["krea closed"])
+    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
     asked = len(core.sent)
     started = asyncio.get_running_loop().time()
     with pytest.raises(ProviderPaused):

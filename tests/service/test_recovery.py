@@ -47,10 +47,10 @@ async def test_a_running_job_is_watched_again_and_delivered(core: Core):
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     await core.kill()
     await finish_at_provider(core)
-    core.observer.changed.clear()
+    core.presenter.changed.clear()
     await core.start()
     assert (await core.ended(job)).status is JobStatus.SUCCEEDED
-    await until(lambda: job.reply_id in core.observer.changed)
+    await until(lambda: job.reply_id in core.presenter.changed)
     assert core.submissions == 1
     assert await core.money() == (PRICE, 0, 0)
 
@@ -137,14 +137,14 @@ async def test_a_final_state_that_was_not_shown_is_shown_after_the_restart(core:
     delivered = await core.ended(await core.order())
     await core.store.set_delivery(delivered.reply_id, Delivery.DELIVERED)
     await core.kill()
-    core.observer.changed.clear()
+    core.presenter.changed.clear()
     await core.start()
-    assert core.observer.changed == [job.reply_id]
+    assert core.presenter.changed == [job.reply_id]
 
 
 async def test_a_reply_that_discord_had_shown_after_all_goes_on(core: Core):
     view = await core.ask("a fox")
-    core.observer.messages[view.reply.id] = 77
+    core.presenter.messages[view.reply.id] = 77
     await core.restart()
     assert (await core.ended(view.reply.jobs[0])).status is JobStatus.SUCCEEDED
     reply = await core.store.reply(view.reply.id)
@@ -166,9 +166,9 @@ async def test_a_reply_that_was_being_given_up_and_is_visible_all_the_same_is_co
     giving_up = core.supervisor.start("giving up", core.service.abandon(view.reply))
     await until(lambda: core.disk.refused)
     giving_up.cancel()
-    core.observer.messages[view.reply.id] = 77
+    core.presenter.messages[view.reply.id] = 77
     await core.restart()
-    await until(lambda: view.reply.id in core.observer.changed)
+    await until(lambda: view.reply.id in core.presenter.changed)
     assert core.sent == []
 
 
@@ -309,7 +309,7 @@ async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core,
     assert (await core.ended(job)).status is JobStatus.SUCCEEDED
     assert core.disk.refused == [read] * 2
     core.expected_failures = len(core.failures.lines)
-    await until(lambda: job.reply_id in core.observer.changed)
+    await until(lambda: job.reply_id in core.presenter.changed)
     assert len(core.sandbox.jobs) == core.submissions == 1
     assert await core.money() == (PRICE, 0, 0)
 
@@ -337,11 +337,11 @@ async def test_a_final_state_whose_announcement_failed_is_announced_again(core: 
         refused.append(reply_id)
         raise ValueError("a defect")
 
-    monkeypatch.setattr(core.observer, "reply_changed", refuse)
-    core.observer.changed.clear()
+    monkeypatch.setattr(core.presenter, "reply_changed", refuse)
+    core.presenter.changed.clear()
     await finish_at_provider(core)
     await core.ended(job)
-    await until(lambda: core.observer.changed == [job.reply_id])
+    await until(lambda: core.presenter.changed == [job.reply_id])
     assert refused == [job.reply_id]
     core.expected_failures = len(core.failures.lines)
 

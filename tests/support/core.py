@@ -48,7 +48,7 @@ from bot.store.store import Store
 from sandbox import shelf
 from sandbox.provider import SandboxProvider
 from sandbox.remote_job import RemoteJob
-from tests.support.fakes import FakeClock, FakeObserver, FullDisk, until
+from tests.support.fakes import FakeClock, FakePresenter, FullDisk, until
 
 ADA = Member(guild_id=1, user_id=7)
 BEN = Member(guild_id=1, user_id=8)
@@ -98,7 +98,7 @@ class Core:
     without: frozenset[str] = frozenset()
     limits: Limits
     clock: FakeClock = field(default_factory=FakeClock)
-    observer: FakeObserver = field(default_factory=FakeObserver)
+    presenter: FakePresenter = field(default_factory=FakePresenter)
     sent: list[Sent] = field(default_factory=list[Sent])
     expected_failures: int = 0
     """How many unexpected errors a test provokes on purpose."""
@@ -140,7 +140,7 @@ class Core:
             public_url=public_url,
             clock=self.clock,
         )
-        self.service.observe(self.observer)
+        self.service.set_presenter(self.presenter)
         for provider in self._providers(session):
             poller = Poller(
                 provider,

@@ -171,8 +171,8 @@ class Stage:
 
     async def quiet_editors(self) -> None:
         """Until every message shows what is known now."""
-        observer: Any = self.core.service._observer
-        await self.until(lambda: not any(editor.at_work for editor in observer._editors.values()))
+        presenter: Any = self.core.service._presenter
+        await self.until(lambda: not any(editor.at_work for editor in presenter._editors.values()))
 
     async def channel_chatter(self, messages: int) -> None:
         for number in range(messages):

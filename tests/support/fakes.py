@@ -45,7 +45,7 @@ class FakeClock:
         self._ahead += timedelta(**span)
 
 
-class FakeObserver:
+class FakePresenter:
     """Remembers what it is told. `messages` are the replies that Discord shows, by reply id."""
 
     def __init__(self) -> None:
