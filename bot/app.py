@@ -19,7 +19,7 @@ import stamina
 import yarl
 
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
-from bot.charts.renderer import ChartMaker
+from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import SettingsError, UnknownModel
@@ -120,7 +120,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         stack.push_async_callback(images.close)
         image_pool = ImagePool()
         stack.push_async_callback(image_pool.close)
-        charts = ChartMaker()
+        charts = ChartRenderer()
         stack.push_async_callback(charts.close)
         # Two, because large bodies share the room of one: who sends an attachment need not wait for a provider.
         result_downloader, attachment_downloader = [
@@ -289,14 +289,14 @@ async def _connect(bot: Bot, token: str) -> None:
 async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
     """No new commands, nobody without an answer, no half-sent orders, then goodbye."""
     _log.info("stopping")
-    bot.desk.close()
+    bot.order_flow.close()
     bot.service.stop()
     if bot.queue is not None:
         bot.queue.claim_no_more()
     await bot.charts.close()  # better a report without its picture than none
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_SECONDS):
-            await bot.desk.answered()
+            await bot.order_flow.answered()
             await bot.service.settle_submissions()
     await bot.close()
     if bot.queue is not None:

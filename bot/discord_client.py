@@ -19,21 +19,21 @@ from discord.ext import commands
 from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
-from bot.charts.renderer import ChartMaker
+from bot.charts.renderer import ChartRenderer
 from bot.domain.process_role import Role, Shards
 from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
-from cogs.alerts.log_channel import ServerLog
-from cogs.alerts.operator_alerts import OperatorLine
-from cogs.alerts.spending_alerts import Warnings
+from cogs.alerts.log_channel import LogChannel
+from cogs.alerts.operator_alerts import OperatorAlerts
+from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.generate import job_buttons, upscale
 from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
-from cogs.generate.order_flow import Desk
-from cogs.generate.reply_updater import Replies
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.reply_updater import ReplyUpdater
 from cogs.generate.upscale import Upscales
 from cogs.members import history, privacy
 from cogs.members.help import Help
@@ -48,7 +48,7 @@ from cogs.moderation.settings import SettingsCommands
 from cogs.text import audience
 from cogs.text.command_translations import CommandTranslator
 from cogs.ui import error_handler
-from cogs.ui.message_api import NOBODY, Messages
+from cogs.ui.message_api import NOBODY, MessageApi
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
@@ -71,8 +71,8 @@ class Tree(app_commands.CommandTree["Bot"]):
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Before every command, menu and autocomplete."""
-        audience.address(interaction)
-        self.client.desk.remember_to_answer()
+        audience.activate(interaction)
+        self.client.order_flow.remember_to_answer()
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
@@ -92,7 +92,7 @@ class Bot(commands.Bot):
         settings: Settings,
         store: Store,
         service: JobService,
-        charts: ChartMaker,
+        charts: ChartRenderer,
         supervisor: Supervisor,
         **options: Any,
     ) -> None:
@@ -112,13 +112,13 @@ class Bot(commands.Bot):
         self._store = store
         self._supervisor = supervisor
         self.service = service
-        messages = Messages(self)
-        self.operator = OperatorLine(messages=messages, supervisor=supervisor)
-        self.server_log = ServerLog(client=self, service=service, messages=messages, supervisor=supervisor)
-        self.desk = Desk(
+        messages = MessageApi(self)
+        self.operator = OperatorAlerts(messages=messages, supervisor=supervisor)
+        self.server_log = LogChannel(client=self, service=service, messages=messages, supervisor=supervisor)
+        self.order_flow = OrderFlow(
             service=service,
             messages=messages,
-            warnings=Warnings(
+            warnings=SpendingAlerts(
                 service=service, server_log=self.server_log, operator=self.operator, supervisor=supervisor
             ),
             cdn_hosts=settings.discord_cdn_hosts,
@@ -128,7 +128,7 @@ class Bot(commands.Bot):
         self.queue: ReplyQueue | None = None
         """A worker's; set before it logs in."""
         self._reports = Reports(service=service, charts=charts)
-        replies = Replies(
+        replies = ReplyUpdater(
             service=service,
             messages=messages,
             supervisor=supervisor,
@@ -157,21 +157,27 @@ class Bot(commands.Bot):
             except (discord.HTTPException, app_commands.AppCommandError) as error:
                 # Members still have the commands registered last time, and jobs are on their way.
                 _log.exception("commands could not be registered")
-                self.operator.tell("commands", f"Slash commands could not be registered: {error}")
+                self.operator.send("commands", f"Slash commands could not be registered: {error}")
 
     async def _add_commands(self) -> None:
-        edit = Edit(self.desk)
-        cogs = (Imagine(self.desk), edit, Usage(self.desk), History(self.desk), Privacy(self.desk))
-        moderators = (
-            QuotaCommands(self.desk, self._reports),
-            SettingsCommands(self.desk, self.server_log),
-            Jobs(self.desk),
+        edit = Edit(self.order_flow)
+        cogs = (
+            Imagine(self.order_flow),
+            edit,
+            Usage(self.order_flow),
+            History(self.order_flow),
+            Privacy(self.order_flow),
         )
-        for cog in (*cogs, *moderators, Help(self.desk, self.tree)):
+        moderators = (
+            QuotaCommands(self.order_flow, self._reports),
+            SettingsCommands(self.order_flow, self.server_log),
+            Jobs(self.order_flow),
+        )
+        for cog in (*cogs, *moderators, Help(self.order_flow, self.tree)):
             await self.add_cog(cog)
         edit.install(self.tree)
         for module in (job_buttons, quota, history, jobs, privacy, upscale):
-            module.install(self, self.desk)
+            module.install(self, self.order_flow)
         report.install(self, self._reports)
 
     async def _sync_commands(self) -> None:

@@ -26,7 +26,7 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-class ChartMaker:
+class ChartRenderer:
     """Draws charts, each within `limit_seconds`, which includes the wait for those before it."""
 
     def __init__(self, *, limit_seconds: int = 20) -> None:

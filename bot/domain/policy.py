@@ -20,7 +20,7 @@ MOST_ENTRIES = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
+class ChannelContext:
     """Where an order comes from: the channel, then what it lies in (a thread's channel, a channel's category)."""
 
     channel_ids: tuple[int, ...]
@@ -88,7 +88,9 @@ class Policy:
 
     # -- what is allowed ------------------------------------------------------------------------------
 
-    def check(self, *, place: Place, role_ids: Collection[int], model_id: str, model_label: str, prompt: str) -> None:
+    def check(
+        self, *, place: ChannelContext, role_ids: Collection[int], model_id: str, model_label: str, prompt: str
+    ) -> None:
         """Raises NotAllowedHere, which says what is in the way."""
         if not self.channel_verdict(place).allowed:
             allowed = tuple(channel_id for channel_id, allows in self.channels.items() if allows)
@@ -102,7 +104,7 @@ class Policy:
         if (word := word_list.find(self.words, prompt)) is not None:
             raise NotAllowedHere("word", word=word)
 
-    def permits(self, model_id: str, *, place: Place, role_ids: Collection[int]) -> bool:
+    def permits(self, model_id: str, *, place: ChannelContext, role_ids: Collection[int]) -> bool:
         """Whether an order of that model could pass, whatever its prompt."""
         return (
             self.channel_verdict(place).allowed
@@ -110,7 +112,7 @@ class Policy:
             and (place.age_restricted or not self.is_age_restricted(model_id))
         )
 
-    def channel_verdict(self, place: Place) -> Verdict:
+    def channel_verdict(self, place: ChannelContext) -> Verdict:
         """The rule closest to the channel decides: its own, its channel's if it is a thread, its category's.
 
         Where there is none: allowed, unless others are, because then only those are.

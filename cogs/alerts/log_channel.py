@@ -13,10 +13,10 @@ from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.text import audience, moderation, words
-from cogs.text.locale import speak
+from cogs.text.locale import set_locale
 from cogs.ui import card, components
 from cogs.ui.components import Layout
-from cogs.ui.message_api import Messages, is_too_large
+from cogs.ui.message_api import MessageApi, is_too_large
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ MAX_ENTRIES_WITH_IMAGES = 20
 Files = Callable[[], list[discord.File]]
 
 
-class ServerLog:
+class LogChannel:
     """Posts for moderators; never in the way of a member's own card."""
 
     def __init__(
-        self, *, client: discord.Client, service: JobService, messages: Messages, supervisor: Supervisor
+        self, *, client: discord.Client, service: JobService, messages: MessageApi, supervisor: Supervisor
     ) -> None:
         self._client = client
         self._service = service
@@ -55,7 +55,7 @@ class ServerLog:
         # What is private was promised to the member alone; the moderators still see who ordered what for how much.
         if view.reply.address.private or self._with_pictures >= MAX_ENTRIES_WITH_IMAGES:
             images = ()
-        speak(self.language(policy, view.reply.address.guild_id))
+        set_locale(self.language(policy, view.reply.address.guild_id))
         layout = entry(view, message_id=message_id, images=images)
         attached = files() if images else []
         del files  # it holds the pictures, and this may wait long
@@ -118,4 +118,4 @@ def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.Show
         who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
     parts = card.body(view, status, images=images, hide_prompt=address.private)
-    return components.framed([components.text(" · ".join(who)), *parts], accent=card.accent(status))
+    return components.container([components.text_display(" · ".join(who)), *parts], accent=card.accent(status))

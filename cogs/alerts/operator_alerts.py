@@ -11,7 +11,7 @@ import discord
 from bot.runtime.supervisor import Supervisor
 from cogs.text import words
 from cogs.ui import card
-from cogs.ui.message_api import Messages
+from cogs.ui.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 
@@ -19,10 +19,10 @@ QUIET_SECONDS = 3600.0
 """The same matter is told again only after this."""
 
 
-class OperatorLine:
+class OperatorAlerts:
     """Tells the owner of the application; never in the way of anything."""
 
-    def __init__(self, *, messages: Messages, supervisor: Supervisor) -> None:
+    def __init__(self, *, messages: MessageApi, supervisor: Supervisor) -> None:
         self._messages = messages
         self._supervisor = supervisor
         self._owner_id: int | None = None
@@ -33,7 +33,7 @@ class OperatorLine:
         team = application.team
         self._owner_id = team.owner_id if team is not None and team.owner_id is not None else application.owner.id
 
-    def tell(self, matter: str, text: str) -> None:
+    def send(self, matter: str, text: str) -> None:
         """Send `text` unless `matter` was told within the last hour."""
         now = time.monotonic()
         if self._owner_id is None or now - self._told_at.get(matter, -QUIET_SECONDS) < QUIET_SECONDS:

@@ -19,23 +19,23 @@ from bot.domain.quota import Cap, Window, nearly_used
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
-from cogs.alerts.log_channel import ServerLog
-from cogs.alerts.operator_alerts import OperatorLine
+from cogs.alerts.log_channel import LogChannel
+from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.text import moderation
-from cogs.text.locale import speaking
+from cogs.text.locale import use_locale
 from cogs.ui import card
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
 
 
-class Warnings:
+class SpendingAlerts:
     """Looks at the three limits after each order. The books remember who was told, this object only spares asking."""
 
     def __init__(
-        self, *, service: JobService, server_log: ServerLog, operator: OperatorLine, supervisor: Supervisor
+        self, *, service: JobService, server_log: LogChannel, operator: OperatorAlerts, supervisor: Supervisor
     ) -> None:
         self._service = service
         self._supervisor = supervisor
@@ -64,7 +64,7 @@ class Warnings:
             return
         if await self._is_first(view.reply.address.guild_id, view.reply.user_id, balance.window):
             try:
-                await tell(interaction, card.note(moderation.member_warning(balance)))
+                await respond_privately(interaction, card.note(moderation.member_warning(balance)))
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 _log.info("a member could not be told that little is left: %s", error)
 
@@ -90,7 +90,7 @@ class Warnings:
         """
         if await self._store.server_was_warned(guild_id, cap.window):
             return True
-        with speaking(self._server_log.language(policy, guild_id)):
+        with use_locale(self._server_log.language(policy, guild_id)):
             layout = card.refused(moderation.server_warning(cap))
         if not await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}"):
             return False
@@ -104,7 +104,7 @@ class Warnings:
         try:
             cap = await self._store.operator_cap(self._service.limits, now=datetime.now(UTC))
             if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
-                self._operator.tell("daily cap", moderation.operator_warning(cap))
+                self._operator.send("daily cap", moderation.operator_warning(cap))
         except StoreError:
             _log.exception("the operator could not be told what is left")
 

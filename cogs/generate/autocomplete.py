@@ -21,8 +21,8 @@ from bot.domain.errors import StoreError, UnknownModel
 from bot.domain.jobs import JobKind
 from bot.domain.quota import Member, format_usd
 from bot.service.job_service import JobService
-from cogs.generate.order_flow import Desk
-from cogs.generate.permissions import allowance_of
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.permissions import permissions_of
 from cogs.text import spending, words
 
 MOST_CHOICES = 25
@@ -39,10 +39,10 @@ async def models(service: JobService, interaction: discord.Interaction[Any], tex
 
     What costs more than is left comes last, and only when it was looked for or there is nothing else; it says so.
     """
-    allowance = await allowance_of(service, interaction)
+    permissions = await permissions_of(service, interaction)
     found = service.catalogue.search(text, kind=kind, providers=service.providers)
-    priced = [(model.starting_usd_micros or 0, model) for model in found if allowance.permits(model)]
-    left = await _left(service, interaction, allowance.role_ids)
+    priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
+    left = await _left(service, interaction, permissions.role_ids)
     named = [(label(model), model) for price, model in priced if left is None or price <= left]
     if left is not None and (text.strip() or not named):
         over = sorted((pair for pair in priced if pair[0] > left), key=lambda pair: pair[0])
@@ -108,12 +108,12 @@ def _over_label(model: Model, left_usd_micros: int) -> str:
     return f"{words.shorten(label(model), LONGEST_NAME - len(mark) - 3)} · {mark}"
 
 
-async def styles(desk: Desk, interaction: discord.Interaction[Any], text: str) -> Choices:
+async def styles(order_flow: OrderFlow, interaction: discord.Interaction[Any], text: str) -> Choices:
     """Public styles for the model chosen so far: the title is read, the id is sent."""
-    model = await _chosen_model(desk, interaction, JobKind.IMAGINE)
+    model = await _chosen_model(order_flow, interaction, JobKind.IMAGINE)
     if model is None or not model.accepts("style"):
         return []
-    found = desk.service.styles.search(text, families=model.style_families)
+    found = order_flow.service.styles.search(text, families=model.style_families)
     usable = [style for style in found if len(style.id) <= LONGEST_NAME]
     return [
         app_commands.Choice(name=words.shorten(style.title, LONGEST_NAME), value=style.id)
@@ -122,10 +122,10 @@ async def styles(desk: Desk, interaction: discord.Interaction[Any], text: str) -
 
 
 async def values(
-    desk: Desk, interaction: discord.Interaction[Any], option: str, text: str, *, kind: JobKind
+    order_flow: OrderFlow, interaction: discord.Interaction[Any], option: str, text: str, *, kind: JobKind
 ) -> Choices:
     """What the model chosen so far takes for `option`, narrowed by what was typed."""
-    model = await _chosen_model(desk, interaction, kind)
+    model = await _chosen_model(order_flow, interaction, kind)
     if model is None:
         return []
     return [
@@ -134,11 +134,11 @@ async def values(
     ]
 
 
-async def _chosen_model(desk: Desk, interaction: discord.Interaction[Any], kind: JobKind) -> Model | None:
+async def _chosen_model(order_flow: OrderFlow, interaction: discord.Interaction[Any], kind: JobKind) -> Model | None:
     """The model of the command as it stands, or the one it gets when none is named; None for one nobody knows."""
-    model_id = getattr(interaction.namespace, "model", None) or await desk.default_model_for(interaction, kind)
+    model_id = getattr(interaction.namespace, "model", None) or await order_flow.default_model_for(interaction, kind)
     try:
-        return desk.service.catalogue.get(model_id)
+        return order_flow.service.catalogue.get(model_id)
     except UnknownModel:
         return None
 

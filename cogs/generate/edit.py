@@ -12,13 +12,13 @@ from discord.ext import commands
 from bot.catalogue.models import Model
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import DEFAULT_MODEL, Desk
+from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
 from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
 from cogs.ui.controls import Form
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 MENU_NAME = "Edit this image"
 MOST_CHOICES = 25
@@ -30,8 +30,8 @@ PROMPT_CHARACTERS = 4_000
 class Edit(commands.Cog):
     """Image to image."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
         self._menu = app_commands.ContextMenu(name=MENU_NAME, callback=self.edit_this_image)
         self._menu.guild_only = True
 
@@ -72,7 +72,7 @@ class Edit(commands.Cog):
         chosen = {name: value for name, value in options.items() if value is not None}
         request = _request(interaction, prompt, model, chosen)
         images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
-        await self._desk.order(
+        await self._order_flow.order(
             interaction,
             request,
             attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
@@ -81,7 +81,7 @@ class Edit(commands.Cog):
 
     @edit.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(self._desk.service, interaction, text, kind=JobKind.EDIT)
+        return await suggestions.models(self._order_flow.service, interaction, text, kind=JobKind.EDIT)
 
     @edit.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
@@ -92,17 +92,17 @@ class Edit(commands.Cog):
         return await self._values(interaction, "resolution", text)
 
     async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.EDIT)
+        return await suggestions.values(self._order_flow, interaction, option, text, kind=JobKind.EDIT)
 
     async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
         """Ask what to change in the picture of any message."""
         require_server(interaction)
         images = images_of(message)
         if not images:
-            await tell(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
+            await respond_privately(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
-        await interaction.response.send_modal(EditModal(self._desk, labelled))
+        await interaction.response.send_modal(EditModal(self._order_flow, labelled))
 
 
 class EditModal(Form):
@@ -112,10 +112,15 @@ class EditModal(Form):
     """
 
     def __init__(
-        self, desk: Desk, images: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False
+        self,
+        order_flow: OrderFlow,
+        images: Mapping[str, PostedFile],
+        *,
+        model: Model | None = None,
+        private: bool = False,
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
-        self._desk = desk
+        self._order_flow = order_flow
         labelled = list(images.items())[:MOST_CHOICES]
         self._pictures = {str(image.id): image for _, image in labelled}
         self._model = model
@@ -147,11 +152,11 @@ class EditModal(Form):
         chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
         files = [*(self._pictures[key] for key in chosen if key in self._pictures), *self._uploads.values]
         if len(files) > MAX_IMAGES:
-            await tell(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
+            await respond_privately(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
             return
         model_id = self._model.id if self._model is not None and self._model.takes_images(len(files)) else None
         request = _request(interaction, self._prompt.value, model_id, {})
-        await self._desk.order(
+        await self._order_flow.order(
             interaction,
             request,
             attachments=[(file, ImageRole.SOURCE) for file in files],

@@ -10,7 +10,7 @@ from discord.ext import commands
 
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import DEFAULT_MODEL, Desk
+from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
 from cogs.ui.checks import require_server
 
 MAX_IMAGES = 4
@@ -19,8 +19,8 @@ MAX_IMAGES = 4
 class Imagine(commands.Cog):
     """Text to image."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
 
     @app_commands.command(description="Make a picture from text")
     @app_commands.describe(
@@ -58,7 +58,7 @@ class Imagine(commands.Cog):
             "resolution": resolution,
             "seed": seed,
             "creativity": creativity,
-            "style": style and self._desk.service.styles.id_of(style),
+            "style": style and self._order_flow.service.styles.id_of(style),
             "moodboard": moodboard,
         }
         request = JobRequest(
@@ -69,7 +69,7 @@ class Imagine(commands.Cog):
             prompt=prompt,
             options={name: value for name, value in options.items() if value is not None},
         )
-        await self._desk.order(
+        await self._order_flow.order(
             interaction,
             request,
             attachments=[(reference, ImageRole.REFERENCE)] if reference else [],
@@ -79,7 +79,7 @@ class Imagine(commands.Cog):
 
     @imagine.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(self._desk.service, interaction, text, kind=JobKind.IMAGINE)
+        return await suggestions.models(self._order_flow.service, interaction, text, kind=JobKind.IMAGINE)
 
     @imagine.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
@@ -95,7 +95,7 @@ class Imagine(commands.Cog):
 
     @imagine.autocomplete("style")
     async def _styles(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.styles(self._desk, interaction, text)
+        return await suggestions.styles(self._order_flow, interaction, text)
 
     async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return await suggestions.values(self._desk, interaction, option, text, kind=JobKind.IMAGINE)
+        return await suggestions.values(self._order_flow, interaction, option, text, kind=JobKind.IMAGINE)

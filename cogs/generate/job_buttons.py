@@ -17,13 +17,13 @@ from bot.domain.errors import RequestRefused
 from bot.domain.jobs import Job, JobKind, JobRequest, Reply
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import EditModal
-from cogs.generate.order_flow import Desk
+from cogs.generate.order_flow import OrderFlow
 from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
 from cogs.ui.controls import Control
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 FETCH_SECONDS = 1.5
 """A form must open within 3 seconds of the press."""
@@ -34,7 +34,7 @@ _NEED_THE_PROMPT = frozenset({card.AGAIN, card.VARY, "recipe"})
 class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID):
     """Any button of a card."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, action: str, job_id: str, amount_usd_micros: int | None) -> None:
         super().__init__(ui.Button(custom_id=card.custom_id(action, job_id, amount_usd_micros)))
@@ -50,11 +50,11 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
 
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Check who presses, then act."""
-        reply = await pressed_reply(self.desk, interaction, self._job_id)
+        reply = await pressed_reply(self.order_flow, interaction, self._job_id)
         if reply is None:
             return
         if self._action in _NEED_THE_PROMPT and self._job(reply).erased_at is not None:
-            await tell(interaction, card.refused(words.PROMPT_ERASED()))
+            await respond_privately(interaction, card.refused(words.PROMPT_ERASED()))
             return
         match self._action:
             case "cancel":
@@ -64,24 +64,24 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
             case "edit":
                 await self._edit(interaction, reply)
             case "recipe":
-                label = self.desk.service.model_label(self._job(reply).request.model_id)
-                await tell(interaction, card.recipe(reply.jobs, label))
+                label = self.order_flow.service.model_label(self._job(reply).request.model_id)
+                await respond_privately(interaction, card.recipe(reply.jobs, label))
             case "delete":
                 await self._delete(interaction, reply)
             case _:
-                await tell(interaction, card.refused(words.JOB_GONE()))
+                await respond_privately(interaction, card.refused(words.JOB_GONE()))
 
     def _job(self, reply: Reply) -> Job:
         return next(job for job in reply.jobs if job.id == self._job_id)
 
     async def _cancel(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         await interaction.response.defer(ephemeral=True, thinking=True)
-        outcome = await cancel_all(self.desk.service, reply)
-        await tell(interaction, card.note(CANCEL_WORDS[outcome]()))
+        outcome = await cancel_all(self.order_flow.service, reply)
+        await respond_privately(interaction, card.note(CANCEL_WORDS[outcome]()))
 
     async def _order(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         """The same order for whoever pressed, at their own cost."""
-        if self.desk.presses.is_double(interaction):
+        if self.order_flow.presses.is_double(interaction):
             await interaction.response.defer()
             return
         ordered, count = self._job(reply).request, len(reply.jobs)
@@ -91,14 +91,14 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
         price = self._price_now(request) * count
         if price > self._amount_usd_micros:
             button = card.order_button(self._action, self._job_id, price)
-            await tell(interaction, card.question(words.DEARER(), button))
+            await respond_privately(interaction, card.question(words.DEARER(), button))
         else:
-            await self.desk.order(interaction, request, count=count, private=reply.address.private)
+            await self.order_flow.order(interaction, request, count=count, private=reply.address.private)
 
     def _price_now(self, request: JobRequest) -> int:
         """Of one picture; 0 where it cannot be ordered, which is for the desk to say."""
         try:
-            return self.desk.service.quote(request).amount_usd_micros
+            return self.order_flow.service.quote(request).amount_usd_micros
         except RequestRefused:
             return 0
 
@@ -106,34 +106,34 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
         require_server(interaction)
         images = images_of(interaction.message) if interaction.message else []
         if not images:  # a page of the gallery links to them
-            images = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
+            images = await self.order_flow.files_of(reply, within_seconds=FETCH_SECONDS)
         if not images:
-            await tell(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
+            await respond_privately(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
-        model = self.desk.service.catalogue.find(self._job(reply).request.model_id)
+        model = self.order_flow.service.catalogue.find(self._job(reply).request.model_id)
         if model is not None and not (model.orderable and model.fits(JobKind.EDIT)):
             model = None
         private = reply.address.private
         labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
-        await interaction.response.send_modal(EditModal(self.desk, labelled, model=model, private=private))
+        await interaction.response.send_modal(EditModal(self.order_flow, labelled, model=model, private=private))
 
     async def _delete(self, interaction: discord.Interaction[Any], reply: Reply) -> None:
         if not reply.is_final:
-            await tell(interaction, card.refused(words.DELETE_NOT_YET()))
+            await respond_privately(interaction, card.refused(words.DELETE_NOT_YET()))
             return
         await interaction.response.defer()
         with suppress(discord.NotFound):  # pressed twice
             await interaction.delete_original_response()
 
 
-async def pressed_reply(desk: Desk, interaction: discord.Interaction[Any], job_id: str) -> Reply | None:
+async def pressed_reply(order_flow: OrderFlow, interaction: discord.Interaction[Any], job_id: str) -> Reply | None:
     """The reply whose button was pressed; None for somebody who may not, or when it is not known, who has been told."""
-    reply = await desk.service.store.reply_of_job(job_id)
+    reply = await order_flow.service.store.reply_of_job(job_id)
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
-        await tell(interaction, card.refused(words.JOB_GONE()))
+        await respond_privately(interaction, card.refused(words.JOB_GONE()))
         return None
     if interaction.user.id != reply.user_id and not is_moderator(interaction):
-        await tell(interaction, card.refused(words.NOT_YOURS()))
+        await respond_privately(interaction, card.refused(words.NOT_YOURS()))
         return None
     return reply
 
@@ -160,7 +160,7 @@ CANCEL_WORDS = {
 }
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these buttons from now on, whatever message they sit under."""
-    JobButton.desk = desk
+    JobButton.order_flow = order_flow
     client.add_dynamic_items(JobButton)

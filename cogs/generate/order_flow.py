@@ -16,15 +16,15 @@ from bot.domain.errors import DuplicateCommand, MediaError, RequestRefused, Stor
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest, Reply
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
-from cogs.alerts.spending_alerts import Warnings
-from cogs.generate.permissions import allowance_of
+from cogs.alerts.spending_alerts import SpendingAlerts
+from cogs.generate.permissions import permissions_of
 from cogs.text import audience, refusals
 from cogs.ui import card as render
 from cogs.ui.attachments import PostedFile
-from cogs.ui.checks import Presses, member_of
+from cogs.ui.checks import ClickDebouncer, member_of
 from cogs.ui.components import Layout
-from cogs.ui.initial_response import Answer, NotShown, address_of
-from cogs.ui.message_api import Messages
+from cogs.ui.initial_response import InitialResponse, NotShown, address_of
+from cogs.ui.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 
@@ -35,22 +35,22 @@ DEFAULT_MODEL = ""
 """In a request: the member named no model."""
 
 
-class Desk:
+class OrderFlow:
     """Hands orders over to the service and shows the first card; everything after that belongs to `Replies`."""
 
     def __init__(
         self,
         *,
         service: JobService,
-        messages: Messages,
-        warnings: Warnings,
+        messages: MessageApi,
+        warnings: SpendingAlerts,
         cdn_hosts: tuple[str, ...],
         default_model: str,
     ) -> None:
         self.service = service
         self.messages = messages
         self.default_model = default_model
-        self.presses = Presses()
+        self.presses = ClickDebouncer()
         self._warnings = warnings
         self._cdn_hosts = cdn_hosts
         self._closed = False
@@ -65,14 +65,14 @@ class Desk:
         if self._answering:
             await asyncio.wait(set(self._answering))
 
-    def answer(self, interaction: discord.Interaction[Any], *, private: bool) -> Answer:
+    def answer(self, interaction: discord.Interaction[Any], *, private: bool) -> InitialResponse:
         """The first response to this interaction."""
-        return Answer(interaction, self.messages, private=private)
+        return InitialResponse(interaction, self.messages, private=private)
 
     async def default_model_for(self, interaction: discord.Interaction[Any], kind: JobKind) -> str:
         """The id of the model for who names none."""
-        allowance = await allowance_of(self.service, interaction)
-        return allowance.default_model(self.service, kind, self.default_model)
+        permissions = await permissions_of(self.service, interaction)
+        return permissions.default_model(self.service, kind, self.default_model)
 
     async def order(
         self,
@@ -121,19 +121,19 @@ class Desk:
         """Everything that may stand in the way of an order. Raises _Closed, RequestRefused, StoreError."""
         if self._closed:
             raise _Closed
-        allowance = await allowance_of(self.service, interaction)
+        permissions = await permissions_of(self.service, interaction)
         if request.model_id == DEFAULT_MODEL:
-            model_id = allowance.default_model(self.service, request.kind, self.default_model)
+            model_id = permissions.default_model(self.service, request.kind, self.default_model)
             request = replace(request, model_id=model_id)
-        allowance.check(self.service, request)
+        permissions.check(self.service, request)
         images = request.images
         if attachments:
             images = await self.read(attachments, request)
             # Once more: reading takes a while, and a moderator may have decided something meanwhile.
-            allowance = await allowance_of(self.service, interaction)
-            allowance.check(self.service, request)
+            permissions = await permissions_of(self.service, interaction)
+            permissions.check(self.service, request)
         requests = [_with_images(request, images, number) for number in range(count)]
-        language = audience.language_of_answer(interaction, allowance.policy, private=private)
+        language = audience.language_of_answer(interaction, permissions.policy, private=private)
         address = address_of(interaction, private=private, language=language)
         return await self.service.admit(requests, member=member_of(interaction), address=address)
 
@@ -144,7 +144,7 @@ class Desk:
             self._answering.add(task)
             task.add_done_callback(self._answering.discard)
 
-    async def _show(self, answer: Answer, reply: Reply, card: Layout, *, began: float) -> bool:
+    async def _show(self, answer: InitialResponse, reply: Reply, card: Layout, *, began: float) -> bool:
         """Nothing is bought before Discord accepted the card; if it did not, everything is given back."""
         try:
             shown = await asyncio.shield(answer.show(card))

@@ -9,17 +9,17 @@ import discord
 
 from bot.catalogue.models import Model
 from bot.domain.jobs import JobKind, JobRequest
-from bot.domain.policy import Place, Policy
+from bot.domain.policy import ChannelContext, Policy
 from bot.service.job_service import JobService
 from cogs.ui.checks import role_ids_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Allowance:
+class Permissions:
     """A policy seen from one channel with one member's roles."""
 
     policy: Policy
-    place: Place
+    place: ChannelContext
     role_ids: tuple[int, ...]
 
     def permits(self, model: Model) -> bool:
@@ -50,17 +50,17 @@ def default_model(service: JobService, policy: Policy, *, kind: JobKind, fallbac
     return chosen.id
 
 
-def place_of(interaction: discord.Interaction[Any]) -> Place:
+def place_of(interaction: discord.Interaction[Any]) -> ChannelContext:
     """The channel of this interaction and what lies around it."""
     return _place(interaction.channel_id, interaction.channel)
 
 
-def place_in(guild: discord.Guild | None, channel_id: int) -> Place:
+def place_in(guild: discord.Guild | None, channel_id: int) -> ChannelContext:
     """The same of any channel of the server."""
     return _place(channel_id, guild.get_channel_or_thread(channel_id) if guild is not None else None)
 
 
-def _place(channel_id: int | None, channel: object) -> Place:
+def _place(channel_id: int | None, channel: object) -> ChannelContext:
     around: list[int | None] = [channel_id]
     age_restricted = False
     if isinstance(channel, discord.Thread):
@@ -69,14 +69,16 @@ def _place(channel_id: int | None, channel: object) -> Place:
     if isinstance(channel, discord.abc.GuildChannel):
         around.append(channel.category_id)
         age_restricted = getattr(channel, "nsfw", False)
-    return Place(channel_ids=tuple(found for found in around if found is not None), age_restricted=age_restricted)
+    return ChannelContext(
+        channel_ids=tuple(found for found in around if found is not None), age_restricted=age_restricted
+    )
 
 
-async def allowance_of(
+async def permissions_of(
     service: JobService, interaction: discord.Interaction[Any], member: discord.abc.User | None = None
-) -> Allowance:
+) -> Permissions:
     """What whoever acts, or another member, may order where this happens."""
-    return Allowance(
+    return Permissions(
         policy=await service.store.policy(interaction.guild_id or 0),
         place=place_of(interaction),
         role_ids=role_ids_of(member or interaction.user),

@@ -24,14 +24,14 @@ from bot.runtime.retry import retrying, written
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import JobView, ReplyView
-from cogs.alerts.log_channel import ServerLog
-from cogs.alerts.operator_alerts import OperatorLine
+from cogs.alerts.log_channel import LogChannel
+from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.upscale import Upscales
-from cogs.text.locale import speak
+from cogs.text.locale import set_locale
 from cogs.ui import card as render
 from cogs.ui.attachments import upload
 from cogs.ui.components import Layout
-from cogs.ui.message_api import Messages, Shown, is_too_large, token_is_alive
+from cogs.ui.message_api import MessageApi, PostedMessage, is_too_large, token_is_alive
 
 _log = logging.getLogger(__name__)
 
@@ -63,17 +63,17 @@ class _Attachment:
     data: bytes
 
 
-class Replies:
+class ReplyUpdater:
     """Shows replies for the service; implements its `Observer`."""
 
     def __init__(
         self,
         *,
         service: JobService,
-        messages: Messages,
+        messages: MessageApi,
         supervisor: Supervisor,
-        operator: OperatorLine,
-        server_log: ServerLog,
+        operator: OperatorAlerts,
+        server_log: LogChannel,
         upscales: Upscales,
     ) -> None:
         self._service = service
@@ -117,7 +117,7 @@ class Replies:
 
     def operator_notice(self, matter: str, text: str) -> None:
         """Pass on what only the operator can mend."""
-        self._operator.tell(matter, text)
+        self._operator.send(matter, text)
 
     async def find_message(self, reply: Reply) -> int | None:
         """Whether Discord showed a reply of which we only know that it was about to be shown."""
@@ -150,8 +150,8 @@ class _Editor:
         reply_id: str,
         *,
         service: JobService,
-        messages: Messages,
-        server_log: ServerLog,
+        messages: MessageApi,
+        server_log: LogChannel,
         upscales: Upscales,
     ) -> None:
         self.reply_id = reply_id
@@ -184,7 +184,7 @@ class _Editor:
                 self.is_over = True
                 return
             self.address = view.reply.address
-            speak(self.address.language)
+            set_locale(self.address.language)
             if view.reply.is_final:
                 await self._finish(view)
                 self.is_over = True
@@ -273,7 +273,7 @@ class _Editor:
         images = [item.image for item in attachments]
         self._server_log.finished(view, message_id=message_id, images=images, files=lambda: _files(attachments))
 
-    async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> Shown:
+    async def _deliver(self, view: ReplyView, attachments: list[_Attachment]) -> PostedMessage:
         """Offer the final state until Discord takes it. Raises NotPossible when it never will."""
         try:
             return await retrying(
@@ -289,7 +289,7 @@ class _Editor:
 
     async def _deliver_once(
         self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool = False
-    ) -> Shown:
+    ) -> PostedMessage:
         """Offer it, and at once again where it only has to look different."""
         try:
             return await self._offer(view, attachments, hide_prompt=hide_prompt)
@@ -305,7 +305,7 @@ class _Editor:
                 raise
             raise NotPossible(str(error)) from error
 
-    async def _offer(self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool) -> Shown:
+    async def _offer(self, view: ReplyView, attachments: list[_Attachment], *, hide_prompt: bool) -> PostedMessage:
         """Through the command's token while it lives, then by editing as the bot, else as a new message."""
         images = [item.image for item in attachments]
         self._hides_prompt = hide_prompt
@@ -333,7 +333,7 @@ class _Editor:
         earlier = await self._posted_before(channel_id, view)
         return earlier or await self._post(channel_id, announcement, attachments, user_id)
 
-    async def _posted_before(self, channel_id: int, view: ReplyView) -> Shown | None:
+    async def _posted_before(self, channel_id: int, view: ReplyView) -> PostedMessage | None:
         """We may have died between posting and writing that down, and Discord remembers a nonce for minutes only."""
         try:
             return await self._messages.posted(
@@ -344,12 +344,14 @@ class _Editor:
                 raise
             return None  # a channel that may be written to but not read
 
-    async def _post(self, channel_id: int, layout: Layout, attachments: list[_Attachment], user_id: int) -> Shown:
+    async def _post(
+        self, channel_id: int, layout: Layout, attachments: list[_Attachment], user_id: int
+    ) -> PostedMessage:
         return await self._messages.post(
             channel_id, layout, files=_files(attachments), nonce=self.reply_id, notify=user_id
         )
 
-    async def _put_right(self, view: ReplyView, attachments: list[_Attachment], shown: Shown) -> None:
+    async def _put_right(self, view: ReplyView, attachments: list[_Attachment], shown: PostedMessage) -> None:
         images = [item.image for item in attachments]
         layout = render.card(view, images=images, hide_prompt=self._hides_prompt)
         address = replace(self.address, message_id=shown.message_id, channel_id=shown.channel_id)
@@ -394,7 +396,7 @@ class _Editor:
         return found
 
     async def _record(
-        self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, shown: Shown | None = None
+        self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, shown: PostedMessage | None = None
     ) -> bool:
         """Write down that it was shown; False when somebody had done so."""
         moved = shown is not None and shown.message_id != self.address.message_id

@@ -20,15 +20,15 @@ from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, Job
 from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_SECONDS, pressed_reply
-from cogs.generate.order_flow import Desk
-from cogs.generate.permissions import allowance_of, place_in
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.permissions import permissions_of, place_in
 from cogs.text import words
 from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, files_of
 from cogs.ui.checks import require_server
 from cogs.ui.components import Component, Layout
 from cogs.ui.controls import Control
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 LARGEST_SIDE_PIXELS = 4096
 """An input picture is made no larger than this, so one that is larger would gain little or nothing."""
@@ -84,7 +84,7 @@ class Upscales:
 class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCALE_ID):
     """Under a card for whichever picture it has, and in the question for each of several."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, job_id: str, number: int, amount_usd_micros: int) -> None:
         super().__init__(ui.Button(custom_id=card.upscale_id(job_id, number, amount_usd_micros)))
@@ -100,22 +100,22 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
 
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Order it, ask which one, or say why not."""
-        reply = await pressed_reply(self.desk, interaction, self._job_id)
+        reply = await pressed_reply(self.order_flow, interaction, self._job_id)
         if reply is None:
             return
         require_server(interaction)
-        if self.desk.presses.is_double(interaction):
+        if self.order_flow.presses.is_double(interaction):
             await interaction.response.defer()
             return
-        allowance = await allowance_of(self.desk.service, interaction)
-        found = offers(self.desk.service, reply, allowance.permits)
+        permissions = await permissions_of(self.order_flow.service, interaction)
+        found = offers(self.order_flow.service, reply, permissions.permits)
         wanted = [offer for offer in found if self._number in (card.ANY_PICTURE, offer.number)]
         if not wanted:
-            await tell(interaction, card.refused(words.UPSCALE_NOT_POSSIBLE()))
+            await respond_privately(interaction, card.refused(words.UPSCALE_NOT_POSSIBLE()))
         elif len(wanted) > 1:
-            await tell(interaction, _question(words.UPSCALE_WHICH(), reply, wanted))
+            await respond_privately(interaction, _question(words.UPSCALE_WHICH(), reply, wanted))
         elif wanted[0].quote.amount_usd_micros > self._amount_usd_micros:
-            await tell(interaction, _question(words.DEARER(), reply, wanted))
+            await respond_privately(interaction, _question(words.DEARER(), reply, wanted))
         else:
             await self._order(interaction, reply, wanted[0])
 
@@ -123,13 +123,13 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
         """At the cost of whoever pressed."""
         image, private = offer.image, reply.address.private
         as_made = replace(_request(offer.job, image), user_id=interaction.user.id, model_id=offer.quote.model.id)
-        if await self.desk.service.blob_store.get(image.sha256) is not None:
-            await self.desk.order(interaction, as_made, private=private)
+        if await self.order_flow.service.blob_store.get(image.sha256) is not None:
+            await self.order_flow.order(interaction, as_made, private=private)
         elif (file := await self._posted(interaction, reply, image)) is not None:
             order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)
-            await self.desk.order(interaction, order, attachments=[source], private=private)
+            await self.order_flow.order(interaction, order, attachments=[source], private=private)
         else:
-            await tell(interaction, card.refused(words.HISTORY_PICTURE_GONE()))
+            await respond_privately(interaction, card.refused(words.HISTORY_PICTURE_GONE()))
 
     async def _posted(
         self, interaction: discord.Interaction[Any], reply: Reply, image: ResultImage
@@ -138,7 +138,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
         here = files_of(interaction.message) if interaction.message else []
         found = {file.id: file for file in here}
         if image.attachment_id not in found:
-            there = await self.desk.files_of(reply, within_seconds=FETCH_SECONDS)
+            there = await self.order_flow.files_of(reply, within_seconds=FETCH_SECONDS)
             found |= {file.id: file for file in there or ()}
         return found.get(image.attachment_id or 0)
 
@@ -167,7 +167,7 @@ def _request(job: Job, image: ResultImage) -> JobRequest:
     return replace(job.request, kind=JobKind.UPSCALE, model_id="", options={}, images=(source,))
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these buttons from now on, whatever message they sit under."""
-    UpscaleButton.desk = desk
+    UpscaleButton.order_flow = order_flow
     client.add_dynamic_items(UpscaleButton)

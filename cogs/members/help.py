@@ -8,12 +8,12 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from cogs.generate.order_flow import Desk
-from cogs.generate.permissions import allowance_of
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.permissions import permissions_of
 from cogs.text import words
 from cogs.text.command_translations import described, menu_name
 from cogs.ui import card
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 
@@ -21,8 +21,8 @@ Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 class Help(commands.Cog):
     """Reads the commands themselves, so that it is never out of date."""
 
-    def __init__(self, desk: Desk, tree: app_commands.CommandTree[Any]) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow, tree: app_commands.CommandTree[Any]) -> None:
+        self._order_flow = order_flow
         self._tree = tree
 
     @app_commands.command(description="What this bot can do for you")
@@ -42,16 +42,16 @@ class Help(commands.Cog):
             parts.append("\n".join([words.HELP_MODERATORS(), *moderators]))
         if where := await self._where(interaction):
             parts.append(f"-# {where}")
-        await tell(interaction, card.note(*parts))
+        await respond_privately(interaction, card.note(*parts))
 
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
         """Says so where nothing can be ordered."""
         if interaction.guild_id is None:
             return words.HELP_DIRECT()
-        allowance = await allowance_of(self._desk.service, interaction)
-        if allowance.policy.channel_verdict(allowance.place).allowed:
+        permissions = await permissions_of(self._order_flow.service, interaction)
+        if permissions.policy.channel_verdict(permissions.place).allowed:
             return ""
-        allowed = [f"<#{channel_id}>" for channel_id, allows in allowance.policy.channels.items() if allows]
+        allowed = [f"<#{channel_id}>" for channel_id, allows in permissions.policy.channels.items() if allows]
         return words.HELP_ELSEWHERE(channels=", ".join(allowed[: words.MENTIONS])) if allowed else words.HELP_NOT_HERE()
 
 

@@ -16,8 +16,8 @@ from discord.ext import commands
 from bot.domain.jobs import Job, Reply, ResultImage
 from cogs.generate import autocomplete as suggestions
 from cogs.generate import upscale
-from cogs.generate.order_flow import Desk
-from cogs.generate.permissions import allowance_of
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.permissions import permissions_of
 from cogs.members import history_page
 from cogs.text import words
 from cogs.ui import card
@@ -25,7 +25,7 @@ from cogs.ui.attachments import upload
 from cogs.ui.checks import require_server
 from cogs.ui.components import Layout, View
 from cogs.ui.controls import Control
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 from cogs.ui.message_api import NOBODY
 
 FETCH_SECONDS = 5.0
@@ -34,8 +34,8 @@ FETCH_SECONDS = 5.0
 class History(commands.Cog):
     """Looking at one's own pictures; costs nothing."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
 
     @app_commands.command(description="See the pictures you have made here")
     @app_commands.describe(model="Only pictures made with this model")
@@ -44,17 +44,17 @@ class History(commands.Cog):
         """The newest page; private."""
         require_server(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        await _Page(self._desk, interaction).show(model_id=model)
+        await _Page(self._order_flow, interaction).show(model_id=model)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._desk.service, text)
+        return suggestions.any_models(self._order_flow.service, text)
 
 
 class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
     """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, reply_id: str, user_id: int, *, one_model: bool) -> None:
         super().__init__(ui.Button(custom_id=history_page.custom_id(reply_id, user_id, one_model=one_model)))
@@ -73,20 +73,20 @@ class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=history_pa
         require_server(interaction)
         await interaction.response.defer()
         if interaction.user.id != self._user_id:
-            await tell(interaction, card.refused(words.HISTORY_NOT_YOURS()))
+            await respond_privately(interaction, card.refused(words.HISTORY_NOT_YOURS()))
             return
         model_id = None
-        if self._one_model and (reply := await self.desk.service.store.reply(self._reply_id)) is not None:
+        if self._one_model and (reply := await self.order_flow.service.store.reply(self._reply_id)) is not None:
             model_id = reply.jobs[0].request.model_id
-        await _Page(self.desk, interaction).show(model_id=model_id, reply_id=self._reply_id)
+        await _Page(self.order_flow, interaction).show(model_id=model_id, reply_id=self._reply_id)
 
 
 class _Page:
     """One page, in the place of the answer that was deferred."""
 
-    def __init__(self, desk: Desk, interaction: discord.Interaction[Any]) -> None:
-        self._desk = desk
-        self._service = desk.service
+    def __init__(self, order_flow: OrderFlow, interaction: discord.Interaction[Any]) -> None:
+        self._order_flow = order_flow
+        self._service = order_flow.service
         self._interaction = interaction
         self._files: list[discord.File] = []
 
@@ -99,8 +99,8 @@ class _Page:
             return
         images = await self._pictures(page.reply)
         label = self._service.model_label(page.reply.jobs[0].request.model_id)
-        allowance = await allowance_of(self._service, self._interaction)
-        found = upscale.offers(self._service, page.reply, allowance.permits)
+        permissions = await permissions_of(self._service, self._interaction)
+        found = upscale.offers(self._service, page.reply, permissions.permits)
         await self._edit(
             history_page.page_of(
                 page,
@@ -111,16 +111,18 @@ class _Page:
             )
         )
 
-    async def _pictures(self, reply: Reply) -> list[history_page.Shown]:
+    async def _pictures(self, reply: Reply) -> list[history_page.GalleryImage]:
         """Each picture from wherever it can be had."""
-        files = await self._desk.files_of(reply, within_seconds=FETCH_SECONDS)
+        files = await self._order_flow.files_of(reply, within_seconds=FETCH_SECONDS)
         links = {file.id: file.url for file in files or ()}
-        found: list[history_page.Shown] = []
+        found: list[history_page.GalleryImage] = []
         for job in reply.jobs:
             for index, image in enumerate(job.images):
                 url = links.get(image.attachment_id or 0) or await self._attach(job, index, image)
                 why = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
-                found.append(history_page.Shown(url=url, alt_text=card.alt_text(job), missing="" if url else why()))
+                found.append(
+                    history_page.GalleryImage(url=url, alt_text=card.alt_text(job), missing="" if url else why())
+                )
         return found
 
     async def _attach(self, job: Job, index: int, image: ResultImage) -> str | None:
@@ -144,7 +146,7 @@ def _nothing(model_id: str | None, reply_id: str | None) -> str:
     return words.HISTORY_EMPTY() if model_id is None else words.HISTORY_NONE_OF_MODEL(model=words.inline(model_id))
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these buttons from now on."""
-    HistoryButton.desk = desk
+    HistoryButton.order_flow = order_flow
     client.add_dynamic_items(HistoryButton)

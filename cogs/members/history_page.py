@@ -14,7 +14,7 @@ from cogs.ui.components import Component, Layout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class GalleryImage:
     """A picture of a page: an address, or a sentence about why there is none."""
 
     url: str | None
@@ -25,7 +25,7 @@ class Shown:
 def page_of(
     page: GalleryPage,
     model_label: str,
-    images: Sequence[Shown],
+    images: Sequence[GalleryImage],
     *,
     one_model: bool,
     upscale_usd_micros: int | None = None,
@@ -34,26 +34,26 @@ def page_of(
     jobs = page.reply.jobs
     first = jobs[0]
     title = words.HISTORY_TITLE(number=page.number, total=page.total)
-    parts = [components.text(f"### {title}")]
-    shown = [components.image(image.url, image.alt_text) for image in images if image.url]
+    parts = [components.text_display(f"### {title}")]
+    shown = [components.media_item(image.url, image.alt_text) for image in images if image.url]
     if shown:
-        parts.append(components.gallery(*shown))
+        parts.append(components.media_gallery(*shown))
     if missing := list(dict.fromkeys(image.missing for image in images if image.missing)):
-        parts.append(components.text("\n".join(missing)))
+        parts.append(components.text_display("\n".join(missing)))
     if first.erased_at is None:
         recipe = card.recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
-        parts.append(components.text(words.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
-    parts.append(components.text("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+        parts.append(components.text_display(words.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
+    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button
         for button in card.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
         if (shown if button["label"] == words.EDIT() else first.erased_at is None)
     ]
     if actions:
-        parts.append(components.row(*actions))
+        parts.append(components.action_row(*actions))
     if turns := _turns(page, one_model=one_model):
-        parts.append(components.row(*turns))
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+        parts.append(components.action_row(*turns))
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def _facts(page: GalleryPage, model_label: str) -> list[str]:

@@ -27,11 +27,11 @@ def models(offered: Sequence[Model]) -> Layout:
         lines.pop()
         text = "\n".join([*lines, "…"])
     parts = [
-        components.text(f"### {say.MODELS_TITLE()}"),
-        components.text(text),
-        components.text(f"-# {say.MODELS_HINT()}"),
+        components.text_display(f"### {say.MODELS_TITLE()}"),
+        components.text_display(text),
+        components.text_display(f"-# {say.MODELS_HINT()}"),
     ]
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def model(item: Model) -> Layout:

@@ -16,7 +16,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.errors import StillUnderWay, StoreError
-from cogs.generate.order_flow import Desk
+from cogs.generate.order_flow import OrderFlow
 from cogs.members import privacy_page
 from cogs.text import words
 from cogs.text.refusals import refusal
@@ -38,14 +38,14 @@ class Privacy(commands.Cog):
 
     group = app_commands.Group(name="privacy", description="Your own data: get a copy, or erase it")
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
 
     @group.command(name="export", description="Get everything kept about you as a file")
     async def export(self, interaction: discord.Interaction[Any]) -> None:
         """A JSON file that only its member sees."""
         await interaction.response.defer(ephemeral=True, thinking=True)
-        kept = await self._desk.service.store.kept_about(interaction.user.id)
+        kept = await self._order_flow.service.store.kept_about(interaction.user.id)
         # A long history makes a long text; nobody else should wait for it.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
@@ -57,7 +57,7 @@ class Privacy(commands.Cog):
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
         """Says what goes and what stays, then waits for a button."""
         await interaction.response.defer(ephemeral=True, thinking=True)
-        footprint = await self._desk.service.store.footprint(interaction.user.id)
+        footprint = await self._order_flow.service.store.footprint(interaction.user.id)
         if footprint.under_way is not None:
             await _edit(interaction, card.refused(refusal(footprint.under_way)))
             return
@@ -74,7 +74,7 @@ class Privacy(commands.Cog):
 class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
     """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
         super().__init__(ui.Button(custom_id=privacy_page.custom_id(choice, user_id, asked_at)))
@@ -99,12 +99,12 @@ class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page
         if self._choice != "erase":
             return card.note(words.ERASE_KEPT())
         try:
-            unneeded = await self.desk.service.store.forget_member(self._user_id, now=datetime.now(UTC))
+            unneeded = await self.order_flow.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
             return card.refused(refusal(error))
         for sha256 in unneeded:
             try:
-                await self.desk.service.blob_store.remove(sha256)
+                await self.order_flow.service.blob_store.remove(sha256)
             except StoreError:
                 _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
         _log.info("a member was forgotten on request")
@@ -129,7 +129,7 @@ async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: d
     await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NOBODY)
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these buttons from now on."""
-    EraseButton.desk = desk
+    EraseButton.order_flow = order_flow
     client.add_dynamic_items(EraseButton)

@@ -11,8 +11,8 @@ from cogs.ui.components import Layout
 
 def export(filename: str) -> Layout:
     """The file with a member's data."""
-    parts = [components.text(words.EXPORT_READY()), components.file(filename)]
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+    parts = [components.text_display(words.EXPORT_READY()), components.file(filename)]
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
@@ -22,8 +22,8 @@ def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, aske
     )
     erase = components.button(words.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
     keep = components.button(words.ERASE_NOT(), custom_id("keep", user_id, asked_at))
-    parts = [components.text(text), components.row(erase, keep)]
-    return components.framed(parts, accent=card.REFUSAL_ACCENT)
+    parts = [components.text_display(text), components.action_row(erase, keep)]
+    return components.container(parts, accent=card.REFUSAL_ACCENT)
 
 
 def custom_id(choice: str, user_id: int, asked_at: int) -> str:

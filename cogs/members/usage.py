@@ -10,10 +10,10 @@ from discord import app_commands
 from discord.ext import commands
 
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import Desk
+from cogs.generate.order_flow import OrderFlow
 from cogs.members import models_page, usage_page
 from cogs.ui.checks import member_of
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 LAST_JOBS = 5
 
@@ -26,8 +26,8 @@ PERIODS = [
 class Usage(commands.Cog):
     """Looking things up; costs nothing."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
 
     @app_commands.command(description="See what you have spent and what is left")
     @app_commands.describe(period="Which period to show")
@@ -37,7 +37,7 @@ class Usage(commands.Cog):
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
         """Quota, spent, set aside, left, next reset and the last jobs; private."""
-        service, now = self._desk.service, datetime.now(UTC)
+        service, now = self._order_flow.service, datetime.now(UTC)
         member = member_of(interaction)
         previous = period is not None and period.value == "previous"
         balance = await service.store.balance(member, default=service.limits.default_quota, now=now, previous=previous)
@@ -47,18 +47,18 @@ class Usage(commands.Cog):
         in_window = [
             (job, service.model_label(job.request.model_id)) for job in jobs if job.created_at >= balance.window.start
         ]
-        await tell(interaction, usage_page.page(balance, in_window, previous=previous))
+        await respond_privately(interaction, usage_page.page(balance, in_window, previous=previous))
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="Tell more about this one")
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """The catalogue, or one model of it; private."""
-        service = self._desk.service
+        service = self._order_flow.service
         if model is None:
-            await tell(interaction, models_page.models(service.offered()))
+            await respond_privately(interaction, models_page.models(service.offered()))
         else:
-            await tell(interaction, models_page.model(service.catalogue.get(model)))
+            await respond_privately(interaction, models_page.model(service.catalogue.get(model)))
 
     @models.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._desk.service, text)
+        return suggestions.any_models(self._order_flow.service, text)

@@ -28,13 +28,15 @@ def bar(balance: Balance) -> str:
 def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
     """A member's own balance and the last jobs of the period."""
     title = say.PREVIOUS_TITLE() if previous else say.TITLE()
-    parts = [components.text(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
+    parts = [components.text_display(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
     ends = say.ENDED if previous else say.RESETS
-    parts.append(components.text(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})"))
+    parts.append(
+        components.text_display(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
+    )
     parts.append(components.separator())
     lines = [f"**{say.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [say.NO_JOBS()]
-    parts.append(components.text("\n".join(lines)))
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+    parts.append(components.text_display("\n".join(lines)))
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:

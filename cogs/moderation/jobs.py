@@ -12,17 +12,17 @@ from discord.ext import commands
 
 from bot.service.job_service import CancelOutcome
 from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all
-from cogs.generate.order_flow import Desk
+from cogs.generate.order_flow import OrderFlow
 from cogs.moderation import jobs_page
 from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import moderation as say
 from cogs.text import words
-from cogs.text.locale import speaking
+from cogs.text.locale import use_locale
 from cogs.ui import card
 from cogs.ui.checks import require_moderator
 from cogs.ui.components import Layout, View
 from cogs.ui.controls import Control, Form
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,8 +30,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Jobs(commands.Cog):
     """Looking at the jobs of a server."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow) -> None:
+        self._order_flow = order_flow
 
     @app_commands.command(description="See what is under way in this server, and cancel it")
     @app_commands.default_permissions(manage_guild=True)
@@ -39,13 +39,13 @@ class Jobs(commands.Cog):
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:
         """The first page; private."""
         guild_id = require_moderator(interaction)
-        await tell(interaction, await _first_page(self._desk, guild_id))
+        await respond_privately(interaction, await _first_page(self._order_flow, guild_id))
 
 
 class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     """Turns a page. Always about the server it is pressed in."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, part: str, before: datetime | None) -> None:
         super().__init__(ui.Button(custom_id=jobs_page.custom_id(part, before)))
@@ -66,21 +66,21 @@ class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUS
 
     async def _page(self, guild_id: int) -> Layout:
         if self._before is None:
-            return await _first_page(self.desk, guild_id)
+            return await _first_page(self.order_flow, guild_id)
         is_recent = self._part == jobs_page.RECENT
-        part = await _part(self.desk, guild_id, finished=is_recent, before=self._before)
+        part = await _part(self.order_flow, guild_id, finished=is_recent, before=self._before)
         return jobs_page.page(
             running=None if is_recent else part,
             recent=part if is_recent else None,
             first=False,
-            label=self.desk.service.model_label,
+            label=self.order_flow.service.model_label,
         )
 
 
 class CancelChoice(Control, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
     """Picks what is to be cancelled; the reason is asked next."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     @classmethod
     async def from_custom_id(
@@ -92,15 +92,15 @@ class CancelChoice(Control, ui.DynamicItem[ui.Select[Any]], template=jobs_page.C
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Open the form."""
         require_moderator(interaction)
-        await interaction.response.send_modal(CancelModal(self.desk, self.item.values[0]))
+        await interaction.response.send_modal(CancelModal(self.order_flow, self.item.values[0]))
 
 
 class CancelModal(Form):
     """Asks why, then cancels."""
 
-    def __init__(self, desk: Desk, reply_id: str) -> None:
+    def __init__(self, order_flow: OrderFlow, reply_id: str) -> None:
         super().__init__(title=say.CANCEL_TITLE(), timeout=15 * 60)
-        self._desk = desk
+        self._order_flow = order_flow
         self._reply_id = reply_id
         self._reason: ui.TextInput[CancelModal] = ui.TextInput(custom_id="reason", max_length=REASON_CHARACTERS)
         self.add_item(ui.Label(text=say.CANCEL_REASON(), component=self._reason))
@@ -109,21 +109,21 @@ class CancelModal(Form):
         """The reason is written down first: the card says it as soon as the job is cancelled."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        store = self._desk.service.store
+        store = self._order_flow.service.store
         reply = await store.reply(self._reply_id)
         if reply is None or reply.address.guild_id != guild_id:
-            await tell(interaction, card.refused(words.JOB_GONE()))
+            await respond_privately(interaction, card.refused(words.JOB_GONE()))
             return
         reason = self._reason.value.strip()
         if not words.inline(reason).strip():  # what cannot be seen is no reason, whatever characters it is made of
-            with speaking(reply.address.language):
+            with use_locale(reply.address.language):
                 reason = say.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))
         if noted is None:
-            await tell(interaction, card.refused(say.CANCEL_GONE()))
+            await respond_privately(interaction, card.refused(say.CANCEL_GONE()))
             return
-        outcome = await cancel_all(self._desk.service, noted)
-        await tell(interaction, card.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])()))
+        outcome = await cancel_all(self._order_flow.service, noted)
+        await respond_privately(interaction, card.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])()))
 
 
 _OUTCOMES = {
@@ -132,24 +132,24 @@ _OUTCOMES = {
 }
 
 
-async def _first_page(desk: Desk, guild_id: int) -> Layout:
+async def _first_page(order_flow: OrderFlow, guild_id: int) -> Layout:
     return jobs_page.page(
-        running=await _part(desk, guild_id, finished=False, before=None),
-        recent=await _part(desk, guild_id, finished=True, before=None),
+        running=await _part(order_flow, guild_id, finished=False, before=None),
+        recent=await _part(order_flow, guild_id, finished=True, before=None),
         first=True,
-        label=desk.service.model_label,
+        label=order_flow.service.model_label,
     )
 
 
-async def _part(desk: Desk, guild_id: int, *, finished: bool, before: datetime | None) -> jobs_page.Part:
-    found = await desk.service.store.replies_of_server(
+async def _part(order_flow: OrderFlow, guild_id: int, *, finished: bool, before: datetime | None) -> jobs_page.Part:
+    found = await order_flow.service.store.replies_of_server(
         guild_id, finished=finished, limit=jobs_page.PAGE + 1, before=before
     )
     return jobs_page.Part.of(found)
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these from now on, whatever message they sit under."""
-    JobsButton.desk = desk
-    CancelChoice.desk = desk
+    JobsButton.order_flow = order_flow
+    CancelChoice.order_flow = order_flow
     client.add_dynamic_items(JobsButton, CancelChoice)

@@ -37,26 +37,26 @@ class Part:
 
 def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> Layout:
     """What is under way, each with a choice to cancel it, and what has ended."""
-    parts = [components.text(f"### {say.JOBS_TITLE()}")]
+    parts = [components.text_display(f"### {say.JOBS_TITLE()}")]
     buttons: list[Component] = []
     if not first:
         buttons.append(components.button(words.NEWEST(), custom_id(RECENT, None)))
     if running is not None:
         lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
-        parts.append(components.text("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
+        parts.append(components.text_display("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
         if running.replies:
-            parts.append(components.row(_choice(running.replies, label)))
+            parts.append(components.action_row(_choice(running.replies, label)))
         if running.more:
             oldest = running.replies[-1].created_at
             buttons.append(components.button(say.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
     if recent is not None:
         lines = [_line(reply, label) for reply in recent.replies]
-        parts.append(components.text("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
+        parts.append(components.text_display("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
         if recent.more:
             buttons.append(components.button(words.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
     if buttons:
-        parts.append(components.row(*buttons))
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+        parts.append(components.action_row(*buttons))
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 CUSTOM_ID = re.compile(r"jobs:(?P<part>running|recent):(?P<before>\d{1,16})")
@@ -95,4 +95,4 @@ def _choice(replies: Sequence[Reply], label: Label) -> Component:
         (words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.id)
         for number, reply in enumerate(replies, start=1)
     ]
-    return components.choice("jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)
+    return components.string_select("jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)

@@ -11,7 +11,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.quota import LimitSubject, Period, Quota, format_usd, parse_usd
-from cogs.generate.order_flow import Desk
+from cogs.generate.order_flow import OrderFlow
 from cogs.moderation import quota_page
 from cogs.moderation.report import Reports
 from cogs.text import spending as say
@@ -20,7 +20,7 @@ from cogs.ui import card
 from cogs.ui.checks import member_of, require_moderator, require_own_role
 from cogs.ui.components import Layout, View
 from cogs.ui.controls import Control
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
@@ -50,11 +50,11 @@ class QuotaCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, desk: Desk, reports: Reports) -> None:
-        self._desk = desk
+    def __init__(self, order_flow: OrderFlow, reports: Reports) -> None:
+        self._order_flow = order_flow
         self._reports = reports
-        self._store = desk.service.store
-        self._default = desk.service.limits.default_quota
+        self._store = order_flow.service.store
+        self._default = order_flow.service.limits.default_quota
 
     async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
         """Our own check: what Discord shows to whom can be changed in a server's settings."""
@@ -72,7 +72,7 @@ class QuotaCommands(commands.Cog):
         balance = await self._store.balance(who, default=self._default, now=now)
         cap = await self._store.server_cap(who.guild_id, now=now)
         blocked = await self._store.is_blocked(who.guild_id, who.user_id)
-        await tell(interaction, quota_page.quota_of(member.mention, balance, cap=cap, blocked=blocked))
+        await respond_privately(interaction, quota_page.quota_of(member.mention, balance, cap=cap, blocked=blocked))
 
     @group.command(name="set", description="Give a member a limit of their own")
     @app_commands.describe(
@@ -92,7 +92,7 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """A member's own limit beats roles and default."""
         if member.bot:
-            await tell(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await respond_privately(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
         await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
 
@@ -160,7 +160,7 @@ class QuotaCommands(commands.Cog):
         try:
             limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
         except ValueError:
-            await tell(interaction, card.refused(say.AMOUNT_HELP(amount=words.inline(amount))))
+            await respond_privately(interaction, card.refused(say.AMOUNT_HELP(amount=words.inline(amount))))
             return
         before = await self._store.limit(guild_id, subject, subject_id)
         chosen = Period(period.value) if period else before.period if before else self._default.period
@@ -169,7 +169,7 @@ class QuotaCommands(commands.Cog):
             guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         text = say.LIMIT_SET(subject=name, new=say.quota(new), old=say.quota(old))
-        await tell(interaction, card.note(text))
+        await respond_privately(interaction, card.note(text))
 
     @group.command(name="clear", description="Remove the limit of a member or a role")
     @app_commands.describe(member="Whose", role="Which role", reason="For the record")
@@ -183,7 +183,7 @@ class QuotaCommands(commands.Cog):
         """Back to roles and default."""
         guild_id = require_moderator(interaction)
         if (member is None) == (role is None):
-            await tell(interaction, card.refused(say.CLEAR_ONE()))
+            await respond_privately(interaction, card.refused(say.CLEAR_ONE()))
             return
         if role is not None:
             require_own_role(interaction, role)
@@ -194,9 +194,11 @@ class QuotaCommands(commands.Cog):
             guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         if old is None:
-            await tell(interaction, card.note(say.LIMIT_NONE(subject=named.mention)))
+            await respond_privately(interaction, card.note(say.LIMIT_NONE(subject=named.mention)))
         else:
-            await tell(interaction, card.note(say.LIMIT_CLEARED(subject=named.mention, old=say.quota(old))))
+            await respond_privately(
+                interaction, card.note(say.LIMIT_CLEARED(subject=named.mention, old=say.quota(old)))
+            )
 
     # -- one-offs -----------------------------------------------------------------------------------------
 
@@ -208,14 +210,14 @@ class QuotaCommands(commands.Cog):
         """Counts until the period ends."""
         require_moderator(interaction)
         if member.bot:
-            await tell(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await respond_privately(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
         try:
             extra = parse_usd(amount)
         except ValueError:
             extra = 0
         if extra == 0:
-            await tell(interaction, card.refused(say.GRANT_HELP(amount=words.inline(amount))))
+            await respond_privately(interaction, card.refused(say.GRANT_HELP(amount=words.inline(amount))))
             return
         balance = await self._store.grant(
             member_of(interaction, member),
@@ -232,7 +234,7 @@ class QuotaCommands(commands.Cog):
             subject=member.mention,
             amount=format_usd(extra),
         )
-        await tell(interaction, card.note(text))
+        await respond_privately(interaction, card.note(text))
 
     @group.command(name="reset", description="Let a member's spending in this period count from zero")
     @app_commands.describe(member="Whose", reason="For the record")
@@ -251,7 +253,7 @@ class QuotaCommands(commands.Cog):
         text = words.left(
             balance.available_usd_micros, say.RESET_DONE, say.RESET_DONE_UNLIMITED, subject=member.mention
         )
-        await tell(interaction, card.note(text))
+        await respond_privately(interaction, card.note(text))
 
     @group.command(name="block", description="No new jobs from a member")
     @app_commands.describe(member="Whom", reason="For the record")
@@ -280,7 +282,7 @@ class QuotaCommands(commands.Cog):
             said = say.BLOCKED if blocked else say.UNBLOCKED
         else:
             said = say.BLOCKED_ALREADY if blocked else say.UNBLOCKED_ALREADY
-        await tell(interaction, card.note(said(subject=member.mention)))
+        await respond_privately(interaction, card.note(said(subject=member.mention)))
 
     # -- looking back -----------------------------------------------------------------------------------------
 
@@ -299,13 +301,13 @@ class QuotaCommands(commands.Cog):
         """Newest first, a page at a time."""
         guild_id = require_moderator(interaction)
         user_id = member.id if member else None
-        await tell(interaction, await _audit_page(self._desk, guild_id, user_id))
+        await respond_privately(interaction, await _audit_page(self._order_flow, guild_id, user_id))
 
 
 class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
     """'Older' under a page of the record of changes."""
 
-    desk: Desk
+    order_flow: OrderFlow
 
     def __init__(self, before_id: int, user_id: int) -> None:
         super().__init__(ui.Button(custom_id=quota_page.audit_custom_id(before_id, user_id)))
@@ -321,16 +323,18 @@ class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.A
     async def used(self, interaction: discord.Interaction[Any]) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        page = await _audit_page(self.desk, guild_id, self._user_id, before_id=self._before_id)
+        page = await _audit_page(self.order_flow, guild_id, self._user_id, before_id=self._before_id)
         await interaction.response.edit_message(view=View(page))
 
 
-async def _audit_page(desk: Desk, guild_id: int, user_id: int | None, *, before_id: int | None = None) -> Layout:
-    entries = await desk.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
+async def _audit_page(
+    order_flow: OrderFlow, guild_id: int, user_id: int | None, *, before_id: int | None = None
+) -> Layout:
+    entries = await order_flow.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
     return quota_page.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE)
 
 
-def install(client: discord.Client, desk: Desk) -> None:
+def install(client: discord.Client, order_flow: OrderFlow) -> None:
     """Answer these buttons from now on."""
-    AuditButton.desk = desk
+    AuditButton.order_flow = order_flow
     client.add_dynamic_items(AuditButton)

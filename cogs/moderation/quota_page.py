@@ -32,11 +32,11 @@ def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> 
     lines.extend(_audit_line(entry) for entry in entries)
     if not entries:
         lines.append(say.AUDIT_EMPTY())
-    parts = [components.text("\n".join(lines))]
+    parts = [components.text_display("\n".join(lines))]
     if more:
         older = components.button(words.OLDER(), audit_custom_id(entries[-1].id, user_id))
-        parts.append(components.row(older))
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+        parts.append(components.action_row(older))
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def audit_custom_id(before_id: int, user_id: int | None) -> str:

@@ -15,18 +15,18 @@ import discord
 from discord import ui
 
 from bot.charts.chart import Label
-from bot.charts.renderer import ChartMaker
+from bot.charts.renderer import ChartRenderer
 from bot.domain.quota import Period, Window
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
 from cogs.text.audience import language_of_server
-from cogs.text.locale import speaking
+from cogs.text.locale import use_locale
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_moderator
 from cogs.ui.components import Layout, View
 from cogs.ui.controls import Control
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 from cogs.ui.message_api import NOBODY
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ NAMES_SECONDS = 3.0
 class Reports:
     """Answers with reports. Gathering one may take longer than Discord waits, so every answer is deferred first."""
 
-    def __init__(self, *, service: JobService, charts: ChartMaker) -> None:
+    def __init__(self, *, service: JobService, charts: ChartRenderer) -> None:
         self._service = service
         self._charts = charts
 
@@ -49,7 +49,7 @@ class Reports:
         layout, files = await self._made(interaction.guild, spending)
         if files:
             layout.append(report_page.post_row(spending))
-        await tell(interaction, layout, files=files)
+        await respond_privately(interaction, layout, files=files)
 
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
         """The period around that moment, for everybody, as the books are now."""
@@ -57,7 +57,7 @@ class Reports:
         await interaction.response.defer(thinking=True)
         policy = await self._service.store.policy(guild_id)
         spending = await self._spending(guild_id, period, moment)
-        with speaking(language_of_server(policy, interaction.guild_locale)):
+        with use_locale(language_of_server(policy, interaction.guild_locale)):
             layout, files = await self._made(interaction.guild, spending)
         await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NOBODY)
 

@@ -15,7 +15,7 @@ from bot.charts.chart import Chart, Label, Row, Stack
 from bot.domain.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
 from cogs.text import spending as say
 from cogs.text import words
-from cogs.text.locale import ENGLISH, speaking
+from cogs.text.locale import ENGLISH, use_locale
 from cogs.ui import card, components
 from cogs.ui.components import Component, Layout
 
@@ -83,19 +83,19 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
             spent, jobs = table.get(key, (0, 0))
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
     parts = [
-        components.text(f"{title}\n{total}"),
-        _picture(spending) if CHART_FILE in files else components.text(f"-# {say.REPORT_NO_CHART()}"),
-        components.text(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
-        components.text(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
+        components.text_display(f"{title}\n{total}"),
+        _picture(spending) if CHART_FILE in files else components.text_display(f"-# {say.REPORT_NO_CHART()}"),
+        components.text_display(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
+        components.text_display(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
     ]
     parts.extend(components.file(name) for name in files if name != CHART_FILE)
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def post_row(spending: Spending) -> Component:
     """The button that shows everybody in the channel what only a moderator sees."""
     custom_id = post_custom_id(spending.period, spending.window.start)
-    return components.row(components.button(say.REPORT_POST(), custom_id))
+    return components.action_row(components.button(say.REPORT_POST(), custom_id))
 
 
 def post_custom_id(period: Period, start: datetime) -> str:
@@ -105,7 +105,7 @@ def post_custom_id(period: Period, start: datetime) -> str:
 
 def _picture(spending: Spending) -> Component:
     alt_text = say.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
-    return components.gallery(components.image(components.attached(CHART_FILE), alt_text))
+    return components.media_gallery(components.media_item(components.attached(CHART_FILE), alt_text))
 
 
 def _ranking(table: dict[str, tuple[int, int]]) -> str:
@@ -173,7 +173,7 @@ def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
 
 def _label(said: Callable[[], str]) -> Label:
     """In the language spoken; in English where its letters cannot be drawn."""
-    with speaking(ENGLISH):
+    with use_locale(ENGLISH):
         plain = said()
     return Label(text=said(), plain=plain)
 

@@ -18,18 +18,18 @@ from bot.domain.jobs import JobKind
 from bot.domain.policy import Alter, Policy
 from bot.domain.quota import LimitSubject, Window
 from cogs.alerts import log_channel as server_log
-from cogs.alerts.log_channel import ServerLog
+from cogs.alerts.log_channel import LogChannel
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import Desk
-from cogs.generate.permissions import Allowance, default_model, place_in
+from cogs.generate.order_flow import OrderFlow
+from cogs.generate.permissions import Permissions, default_model, place_in
 from cogs.moderation import patterns, settings_page, time_zones
 from cogs.moderation.quota import Reason
 from cogs.text import moderation as say
 from cogs.text import words
-from cogs.text.locale import LANGUAGES, speaking
+from cogs.text.locale import LANGUAGES, use_locale
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
 RULE_ACTIONS = [
@@ -61,11 +61,11 @@ class SettingsCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, desk: Desk, log: ServerLog) -> None:
-        self._desk = desk
-        self._service = desk.service
-        self._store = desk.service.store
-        self._catalogue = desk.service.catalogue
+    def __init__(self, order_flow: OrderFlow, log: LogChannel) -> None:
+        self._order_flow = order_flow
+        self._service = order_flow.service
+        self._store = order_flow.service.store
+        self._catalogue = order_flow.service.catalogue
         self._server_log = log
 
     async def cog_load(self) -> None:
@@ -97,7 +97,7 @@ class SettingsCommands(commands.Cog):
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
         place = place_in(interaction.guild, channel.id if channel else interaction.channel_id or 0)
-        allowance = Allowance(policy=policy, place=place, role_ids=role_ids_of(who))
+        permissions = Permissions(policy=policy, place=place, role_ids=role_ids_of(who))
         default_id = self._default_of(policy)
         asked = self._catalogue.get(model or default_id)
         zone = await self._store.time_zone(guild_id)
@@ -116,8 +116,8 @@ class SettingsCommands(commands.Cog):
             log_trouble=server_log.trouble(interaction.guild, policy),
             locale=interaction.guild_locale,
         )
-        case = settings_page.case_lines(allowance, member=who.mention, model=asked)
-        await tell(interaction, settings_page.overview(seen, case))
+        case = settings_page.case_lines(permissions, member=who.mention, model=asked)
+        await respond_privately(interaction, settings_page.overview(seen, case))
 
     # -- where ----------------------------------------------------------------------------------------
 
@@ -145,7 +145,7 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, channels={}), reason, settings_page.channels)
         else:
-            await tell(interaction, card.refused(say.NAME_CHANNEL()))
+            await respond_privately(interaction, card.refused(say.NAME_CHANNEL()))
 
     # -- models ---------------------------------------------------------------------------------------
 
@@ -176,14 +176,14 @@ class SettingsCommands(commands.Cog):
             pattern = patterns.read(model, self._catalogue, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
-                await tell(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                await respond_privately(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
                 return
             alter = partial(Policy.with_model_rule, pattern=pattern, role_id=role_id, allowed=_VERDICTS[what])
             await self._change(interaction, alter, reason, settings_page.models)
         elif what == CLEAR and role is None:
             await self._change(interaction, partial(replace, model_rules=()), reason, settings_page.models)
         else:
-            await tell(interaction, card.refused(say.NAME_MODEL()))
+            await respond_privately(interaction, card.refused(say.NAME_MODEL()))
 
     @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
@@ -196,7 +196,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Must be one that everybody may use."""
         if model is not None and clear:
-            await tell(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(say.EITHER()))
             return
         if model is None and not clear:
             await self._list(interaction, self._default_model_line)
@@ -205,10 +205,10 @@ class SettingsCommands(commands.Cog):
         if chosen is not None:
             policy = await self._policy(interaction)
             if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
-                await tell(interaction, card.refused(say.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label)))
+                await respond_privately(interaction, card.refused(say.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label)))
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
-                await tell(interaction, card.refused(say.DEFAULT_MODEL_FORBIDDEN(model=chosen.label)))
+                await respond_privately(interaction, card.refused(say.DEFAULT_MODEL_FORBIDDEN(model=chosen.label)))
                 return
         alter = partial(replace, default_model_id=None if chosen is None else chosen.id)
         await self._change(interaction, alter, reason, self._default_model_line)
@@ -232,11 +232,11 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
         elif model is None:
-            await tell(interaction, card.refused(say.NAME_MODEL()))
+            await respond_privately(interaction, card.refused(say.NAME_MODEL()))
         else:
             pattern = patterns.read(model, self._catalogue, (await self._policy(interaction)).age_restricted)
             if pattern is None:
-                await tell(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                await respond_privately(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
                 return
             alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
             await self._change(interaction, alter, reason, settings_page.age_restricted)
@@ -272,10 +272,10 @@ class SettingsCommands(commands.Cog):
                 try:
                     found.append(wordlist.normalised(entry))
                 except ValueError:
-                    await tell(interaction, card.refused(say.NOT_A_WORD(word=words.inline(entry))))
+                    await respond_privately(interaction, card.refused(say.NOT_A_WORD(word=words.inline(entry))))
                     return
         if not found:
-            await tell(interaction, card.refused(say.NAME_WORDS()))
+            await respond_privately(interaction, card.refused(say.NAME_WORDS()))
             return
         alter = partial(Policy.with_words, entries=found, listed=what == ADD)
         await self._change(interaction, alter, reason, settings_page.word_list)
@@ -293,7 +293,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Only where the bot may post, which is tried at once."""
         if channel is not None and clear:
-            await tell(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(say.EITHER()))
         elif channel is None and not clear:
             await self._list(interaction, settings_page.log_channel)
         elif channel is None:
@@ -302,12 +302,12 @@ class SettingsCommands(commands.Cog):
             mention = f"<#{channel.id}>"
             missing = server_log.lacking(interaction.guild, channel.id)
             if missing is None:
-                await tell(interaction, card.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
+                await respond_privately(interaction, card.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
             elif missing:
                 text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
-                await tell(interaction, card.refused(text))
+                await respond_privately(interaction, card.refused(text))
             elif not await self._greet(interaction, channel.id):
-                await tell(interaction, card.refused(say.LOG_REFUSED(channel=mention)))
+                await respond_privately(interaction, card.refused(say.LOG_REFUSED(channel=mention)))
             else:
                 await self._change(
                     interaction, partial(replace, log_channel_id=channel.id), reason, settings_page.log_channel
@@ -328,7 +328,7 @@ class SettingsCommands(commands.Cog):
         """Cards that exist keep theirs; members are answered privately in their own."""
         page = partial(settings_page.language, locale=interaction.guild_locale)
         if language is not None and clear:
-            await tell(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(say.EITHER()))
         elif language is None and not clear:
             await self._list(interaction, page)
         else:
@@ -347,7 +347,7 @@ class SettingsCommands(commands.Cog):
         if zone is not None:
             found = time_zones.find(zone)
             if found is None:
-                await tell(interaction, card.refused(say.ZONE_UNKNOWN(zone=words.inline(zone))))
+                await respond_privately(interaction, card.refused(say.ZONE_UNKNOWN(zone=words.inline(zone))))
                 return
             if found.key != current.key:
                 await self._store.set_time_zone(guild_id, found, actor_id=interaction.user.id, reason=reason, now=now)
@@ -359,12 +359,12 @@ class SettingsCommands(commands.Cog):
             when=words.moment(reset),
             exactly=words.day(reset),
         )
-        await tell(interaction, card.note(text))
+        await respond_privately(interaction, card.note(text))
 
     async def _greet(self, interaction: discord.Interaction[Any], channel_id: int) -> bool:
         """The first post of the log, in the language of all that follow; False when Discord does not take it."""
         policy = await self._policy(interaction)
-        with speaking(self._server_log.language(policy, require_moderator(interaction))):
+        with use_locale(self._server_log.language(policy, require_moderator(interaction))):
             hello = card.note(say.LOG_HELLO())
         return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")
 
@@ -421,7 +421,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Show a list; `meant_more` when something was named but not what to do with it."""
         text = page(await self._policy(interaction))
-        await tell(interaction, card.note(f"{say.ACTION_FIRST()}\n{text}" if meant_more else text))
+        await respond_privately(interaction, card.note(f"{say.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
         self, interaction: discord.Interaction[Any], alter: Alter, reason: str | None, page: settings_page.Page
@@ -435,10 +435,10 @@ class SettingsCommands(commands.Cog):
             default = self._catalogue.get(self._default_of(new))
             if not new.model_verdict(default.id, ()).allowed or new.is_age_restricted(default.id):
                 lines.append(say.DEFAULT_NOT_ALLOWED(model=default.label))
-        await tell(interaction, card.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
+        await respond_privately(interaction, card.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
 
     def _default_of(self, policy: Policy) -> str:
-        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._desk.default_model)
+        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._order_flow.default_model)
 
     def _default_model_line(self, policy: Policy) -> str:
         default_id = self._default_of(policy)

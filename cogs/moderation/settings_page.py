@@ -11,7 +11,7 @@ import discord
 from bot.catalogue.models import Model
 from bot.domain.policy import Policy
 from bot.domain.quota import Quota
-from cogs.generate.permissions import Allowance
+from cogs.generate.permissions import Permissions
 from cogs.text import moderation as say
 from cogs.text import spending, words
 from cogs.text.audience import language_of_server
@@ -48,15 +48,15 @@ class Overview:
 
 def overview(seen: Overview, case: Sequence[str]) -> Layout:
     """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
-    parts = [components.text(f"### {say.TITLE()}")]
+    parts = [components.text_display(f"### {say.TITLE()}")]
     if first := _decide_first(seen):
-        parts.extend((components.text(first), components.separator()))
+        parts.extend((components.text_display(first), components.separator()))
     entries = _entries(seen)
     for layer, is_set in ((say.SET_BY_MODERATORS(), True), (say.BOT_DEFAULT(), False)):
         if lines := [entry.line for entry in entries if entry.is_set is is_set]:
-            parts.append(components.text("\n".join([f"-# {layer}", *lines])))
-    parts.extend((components.separator(), components.text("\n".join(case))))
-    return components.framed(parts, accent=card.NOTE_ACCENT)
+            parts.append(components.text_display("\n".join([f"-# {layer}", *lines])))
+    parts.extend((components.separator(), components.text_display("\n".join(case))))
+    return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,15 +113,15 @@ def _models_in_short(seen: Overview) -> str:
     return say.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
 
 
-def case_lines(allowance: Allowance, *, member: str, model: Model) -> list[str]:
+def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
     """What one member may do in one place, and which layer says so."""
-    place = allowance.place
+    place = permissions.place
     lines = [say.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
-    verdict = allowance.policy.channel_verdict(place)
+    verdict = permissions.policy.channel_verdict(place)
     may_order = say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER
     lines.append(may_order(why=say.channel_layer(verdict)))
-    verdict = allowance.policy.model_verdict(model.id, allowance.role_ids)
-    if verdict.allowed and allowance.policy.is_age_restricted(model.id) and not place.age_restricted:
+    verdict = permissions.policy.model_verdict(model.id, permissions.role_ids)
+    if verdict.allowed and permissions.policy.is_age_restricted(model.id) and not place.age_restricted:
         lines.append(say.NEEDS_AGE_RESTRICTED(model=model.label))
     else:
         may_use = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE

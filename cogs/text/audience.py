@@ -11,12 +11,12 @@ from typing import Any
 import discord
 
 from bot.domain.policy import Policy
-from cogs.text.locale import language_for, speak
+from cogs.text.locale import language_for, set_locale
 
 
-def address(interaction: discord.Interaction[Any]) -> None:
+def activate(interaction: discord.Interaction[Any]) -> None:
     """Speak the language of whoever acts, until this interaction is answered or somebody says otherwise."""
-    speak(language_for(str(interaction.locale)))
+    set_locale(language_for(str(interaction.locale)))
 
 
 def language_of_server(policy: Policy, locale: discord.Locale | None) -> str:

@@ -10,7 +10,7 @@ from discord import Locale, app_commands
 from discord.app_commands import TranslationContextLocation as Location
 from discord.app_commands import TranslationContextTypes, locale_str
 
-from cogs.text.locale import OPTION, catalogue, language_for, spoken
+from cogs.text.locale import OPTION, catalogue, get_locale, language_for
 
 CHOICE = "choice"
 MENU = "menu"
@@ -40,9 +40,9 @@ class CommandTranslator(app_commands.Translator):
 
 def described(description: str) -> str:
     """The description of a command or option in the language spoken: what the member sees beside its name."""
-    return catalogue(spoken()).gettext(description)
+    return catalogue(get_locale()).gettext(description)
 
 
 def menu_name(name: str) -> str:
     """The message menu as it is called in the language spoken."""
-    return catalogue(spoken()).pgettext(MENU, name)
+    return catalogue(get_locale()).pgettext(MENU, name)

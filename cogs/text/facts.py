@@ -19,7 +19,7 @@ from bot.domain.constraints import (
 from bot.domain.errors import UnusableImage
 from bot.domain.jobs import Failure, FailureReason
 from cogs.text import words
-from cogs.text.locale import Counted, Phrase, option_name
+from cogs.text.locale import Phrase, Plural, option_name
 
 # -- what an option takes, said after a colon ------------------------------------------------------------------
 
@@ -33,14 +33,14 @@ NUMBER_AT_LEAST = Phrase("a number of at least {minimum}")
 NUMBER_AT_MOST = Phrase("a number of at most {maximum}")
 NUMBER_BETWEEN = Phrase("a number from {minimum} to {maximum}")
 TEXT = Phrase("a text")
-TEXT_AT_LEAST = Counted("at least {count} character", "at least {count} characters")
-TEXT_BETWEEN = Counted("{shortest} to {count} character", "{shortest} to {count} characters")
-IDENTIFIER = Counted(
+TEXT_AT_LEAST = Plural("at least {count} character", "at least {count} characters")
+TEXT_BETWEEN = Plural("{shortest} to {count} character", "{shortest} to {count} characters")
+IDENTIFIER = Plural(
     "an id without blanks of at most {count} character", "an id without blanks of at most {count} characters"
 )
 UUID = Phrase("a UUID such as {example}")
-PICTURES_AT_LEAST = Counted("at least {count} picture", "at least {count} pictures")
-PICTURES_AT_MOST = Counted("at most {count} picture", "at most {count} pictures")
+PICTURES_AT_LEAST = Plural("at least {count} picture", "at least {count} pictures")
+PICTURES_AT_MOST = Plural("at most {count} picture", "at most {count} pictures")
 
 _EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
 

@@ -38,18 +38,18 @@ def language_for(locale: str | None) -> str:
     return tag if tag in LANGUAGES else ENGLISH
 
 
-def spoken() -> str:
+def get_locale() -> str:
     """The tag of the language that is spoken now."""
     return _spoken.get()
 
 
-def speak(tag: str) -> None:
+def set_locale(tag: str) -> None:
     """Speak this language until this task ends or somebody says otherwise."""
     _spoken.set(language_for(tag))
 
 
 @contextmanager
-def speaking(tag: str) -> Generator[None]:
+def use_locale(tag: str) -> Generator[None]:
     """Speak this language for a while."""
     before = _spoken.set(language_for(tag))
     try:
@@ -85,7 +85,7 @@ class Phrase:
         return str(self)
 
 
-class Counted:
+class Plural:
     """The same for something that is counted: the form of the words follows `count`, as the language has it."""
 
     __slots__ = ("plural", "singular")

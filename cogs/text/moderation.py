@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot.domain.policy import Layer, Verdict
 from bot.domain.quota import Balance, Cap, Period, format_usd
 from cogs.text import spending, words
-from cogs.text.locale import Counted, Phrase
+from cogs.text.locale import Phrase, Plural
 
 # -- settings ---------------------------------------------------------------------------------------------------
 
@@ -33,7 +33,7 @@ WORDS = Phrase("Word list")
 AGE_RESTRICTED = Phrase("Age-restricted only")
 NO_MODELS = Phrase("no model")
 NO_WORDS = Phrase("empty")
-WORDS_COUNTED = Counted("{count} word", "{count} words")
+WORDS_COUNTED = Plural("{count} word", "{count} words")
 QUOTA = Phrase("Quota")
 QUOTA_NOW = Phrase("{quota}, next reset {when}")
 CAP = Phrase("Cap of the server")
@@ -43,7 +43,7 @@ ONLY_IN = Phrase("only in {allowed}")
 NOT_IN = Phrase("not in {denied}")
 ONLY_IN_NOT_IN = Phrase("only in {allowed}, not in {denied}")
 ALL_MODELS = Phrase("all {total}")
-SOME_MODELS = Counted(
+SOME_MODELS = Plural(
     "{allowed} of {total} for everybody, {count} rule", "{allowed} of {total} for everybody, {count} rules"
 )
 LINE = Phrase("**{name}:** {value} · `{command}`")
@@ -70,7 +70,7 @@ MODEL_LAYERS = {
 }
 
 FOR_ROLE = Phrase("{name} for {role}")
-MORE = Counted("… and {count} more", "… and {count} more")
+MORE = Plural("… and {count} more", "… and {count} more")
 
 CHANNELS_ONLY_IN = Phrase("Pictures are made only in {allowed}.")
 CHANNELS_NOT_IN = Phrase("Pictures are made everywhere but in {denied}.")

@@ -23,7 +23,7 @@ from bot.domain.errors import (
 )
 from bot.domain.quota import format_usd
 from cogs.text.facts import accepted, unusable
-from cogs.text.locale import Counted, Phrase, option_name
+from cogs.text.locale import Phrase, Plural, option_name
 from cogs.text.words import CHECKING, MENTIONS, inline, moment
 
 # -- whatever was asked -----------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today.
 TOO_MANY_RUNNING = Phrase(
     "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
 )
-SERVER_BUSY = Counted(
+SERVER_BUSY = Plural(
     "This server already has {count} picture under way. Please try again in a while.",
     "This server already has {count} pictures under way. Please try again in a while.",
 )
@@ -91,7 +91,7 @@ OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
 OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
 OPTION_MISSING = Phrase("{model} needs `{option}`: {accepted}.")
 OPTION_INVALID = Phrase("`{option}` does not fit {model}. It takes: {accepted}.")
-OPTION_WRONG_LENGTH = Counted(
+OPTION_WRONG_LENGTH = Plural(
     "`{option}` has {count} character. {model} takes: {accepted}.",
     "`{option}` has {count} characters. {model} takes: {accepted}.",
 )

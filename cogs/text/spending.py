@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.domain.quota import Period, Quota, format_usd
-from cogs.text.locale import Counted, Phrase
+from cogs.text.locale import Phrase, Plural
 from cogs.text.words import BUTTON
 
 # -- limits -----------------------------------------------------------------------------------------------------
@@ -63,7 +63,7 @@ MODEL_MODES = {
     "reference": Phrase("follows a reference picture"),
     "upscale": Phrase("enlarges pictures"),
 }
-MODELS = Counted("{count} model", "{count} models")
+MODELS = Plural("{count} model", "{count} models")
 
 # -- changing limits --------------------------------------------------------------------------------------------
 
@@ -99,13 +99,13 @@ REPORT_TITLES = {
     Period.MONTH: Phrase("Spending this month"),
 }
 REPORT_EMPTY = Phrase("Nothing was spent.")
-REPORT_TOTAL = Counted(
+REPORT_TOTAL = Plural(
     "**{amount}** for {count} picture, from {start} to {end}",
     "**{amount}** for {count} pictures, from {start} to {end}",
 )
 REPORT_MEMBERS = Phrase("By member")
 REPORT_MODELS = Phrase("By model")
-REPORT_MORE = Counted("… and {count} more, all in the CSV file.", "… and {count} more, all in the CSV file.")
+REPORT_MORE = Plural("… and {count} more, all in the CSV file.", "… and {count} more, all in the CSV file.")
 FORMER_MEMBER = Phrase("a former member")
 REPORT_COLUMNS = (Phrase("member_id"), Phrase("model"), Phrase("pictures"), Phrase("spent_usd"))
 """Titles of the columns of the CSV file."""

@@ -13,7 +13,7 @@ import discord
 
 from bot.domain.jobs import FailureReason
 from bot.domain.quota import format_usd
-from cogs.text.locale import Counted, Phrase
+from cogs.text.locale import Phrase, Plural
 
 # Discord's limits in characters, for a phrase with its facts filled in.
 BUTTON = 80
@@ -56,7 +56,7 @@ SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {
 ORIGINAL = Phrase("Original")
 READY_FOR = Phrase("{mention} your picture is ready.")
 SEED = Phrase("seed {seed}")
-PICTURES_GIVEN = Counted("{count} picture given", "{count} pictures given")
+PICTURES_GIVEN = Plural("{count} picture given", "{count} pictures given")
 ALT_TEXT_EMPTY = Phrase("A picture")
 
 FAILURES: dict[FailureReason, Phrase] = {
@@ -118,7 +118,7 @@ EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MODAL)
 EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MODAL)
 EDIT_MODAL_UPLOAD = Phrase("Other pictures to use (up to 3)", longest=MODAL)
 EDIT_MODAL_PICTURE = Phrase("Picture {number}", longest=CHOICE)
-EDIT_TOO_MANY = Counted(
+EDIT_TOO_MANY = Plural(
     "That makes {count} picture. Choose or attach fewer: at most {most} go into one edit.",
     "That makes {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
 )
@@ -179,9 +179,9 @@ ERASE_ASK = Phrase(
     "- Limits and blocks that moderators set for you.\n"
     "-# `/privacy export` gives you a copy first."
 )
-COMMANDS = Counted("{count} command", "{count} commands")
-PICTURES = Counted("{count} picture", "{count} pictures")
-SERVERS = Counted("{count} server", "{count} servers")
+COMMANDS = Plural("{count} command", "{count} commands")
+PICTURES = Plural("{count} picture", "{count} pictures")
+SERVERS = Plural("{count} server", "{count} servers")
 ERASE = Phrase("Erase my data", longest=BUTTON)
 ERASE_NOT = Phrase("Keep it", longest=BUTTON)
 ERASE_KEPT = Phrase("Nothing was erased.")

@@ -17,7 +17,7 @@ from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import facts as fact_words
 from cogs.text import words
-from cogs.text.locale import Phrase, option_name, speaking
+from cogs.text.locale import Phrase, option_name, use_locale
 from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import components
 from cogs.ui.components import Component, Layout
@@ -61,7 +61,7 @@ class ShownImage:
 
 def note(*paragraphs: str, accent: int = NOTE_ACCENT) -> Layout:
     """A short private message in the look of the card."""
-    return components.framed([components.text(text) for text in paragraphs], accent=accent)
+    return components.container([components.text_display(text) for text in paragraphs], accent=accent)
 
 
 def refused(text: str) -> Layout:
@@ -84,13 +84,13 @@ def card(
 
     `pictures` are already attached under these names.
     """
-    with speaking(view.reply.address.language):
+    with use_locale(view.reply.address.language):
         status = status_of(view.reply)
         parts = body(view, status, images=images, hide_prompt=hide_prompt)
         if mention:
-            parts.insert(0, components.text(words.READY_FOR(mention=mention)))
+            parts.insert(0, components.text_display(words.READY_FOR(mention=mention)))
         parts.extend(rows(_buttons(view, status)))
-    return components.framed(parts, accent=accent(status))
+    return components.container(parts, accent=accent(status))
 
 
 def accent(status: JobStatus) -> int:
@@ -104,18 +104,18 @@ def body(
     """What a card in this state says and shows, without its buttons, in whatever language is spoken."""
     look = _LOOKS[status]
     title = f"### {look.emoji} {' · '.join([look.word(), *_headline_details(view, status)])}"
-    parts = [components.text(title)]
+    parts = [components.text_display(title)]
     if hide_prompt or _moderated(view):
-        parts.append(components.text(f"-# {words.PROMPT_HIDDEN()}"))
+        parts.append(components.text_display(f"-# {words.PROMPT_HIDDEN()}"))
     else:
-        parts.append(components.text(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
+        parts.append(components.text_display(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
     parts.extend(_explanations(view, status))
     if images:
         parts.append(_gallery(images))
         parts.extend(_smaller_copies(images))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(components.gallery(components.image(preview, words.PREVIEW())))
-    parts.append(components.text("\n".join(f"-# {line}" for line in _facts(view, status))))
+        parts.append(components.media_gallery(components.media_item(preview, words.PREVIEW())))
+    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
     return parts
 
 
@@ -168,7 +168,7 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
         lines.append(words.CANCELLED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
     lines.extend(fact_words.hint(failure) for failure in hints)
-    return [components.text("\n".join(lines))] if lines else []
+    return [components.text_display("\n".join(lines))] if lines else []
 
 
 def _facts(view: ReplyView, status: JobStatus) -> list[str]:
@@ -220,14 +220,14 @@ def _price(view: ReplyView, status: JobStatus) -> str:
 
 
 def _gallery(images: Sequence[ShownImage]) -> Component:
-    return components.gallery(
-        *[components.image(components.attached(image.filename), image.alt_text) for image in images]
+    return components.media_gallery(
+        *[components.media_item(components.attached(image.filename), image.alt_text) for image in images]
     )
 
 
 def _smaller_copies(images: Sequence[ShownImage]) -> list[Component]:
     links = [f"[{words.ORIGINAL()}]({image.original_url})" for image in images if image.original_url]
-    return [components.text(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
+    return [components.text_display(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
 
 
 def _moderated(view: ReplyView) -> bool:
@@ -262,7 +262,7 @@ UPSCALE_ID = re.compile(r"upscale:(?P<job_id>[0-9a-f]{24}):(?P<number>\d{1,2}):(
 def rows(buttons: Sequence[Component]) -> list[Component]:
     """As Discord takes them: five beside each other, and three where that makes better lines."""
     across = 5 if len(buttons) <= 5 else 3
-    return [components.row(*buttons[start : start + across]) for start in range(0, len(buttons), across)]
+    return [components.action_row(*buttons[start : start + across]) for start in range(0, len(buttons), across)]
 
 
 def _buttons(view: ReplyView, status: JobStatus) -> list[Component]:
@@ -300,8 +300,8 @@ def order_button(action: str, job_id: str, amount_usd_micros: int) -> Component:
 
 def question(text: str, *buttons: Component) -> Layout:
     """Private; each button is an answer."""
-    parts = [components.text(text), *rows(buttons)]
-    return components.framed(parts, accent=NOTE_ACCENT)
+    parts = [components.text_display(text), *rows(buttons)]
+    return components.container(parts, accent=NOTE_ACCENT)
 
 
 def _price_of(jobs: Sequence[Job]) -> int:

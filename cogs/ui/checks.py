@@ -19,7 +19,7 @@ class NotAllowed(app_commands.CheckFailure):
     """The text says what is missing."""
 
 
-class Presses:
+class ClickDebouncer:
     """Tells a double press on a button that costs money from two orders."""
 
     def __init__(self) -> None:

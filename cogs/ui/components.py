@@ -21,12 +21,12 @@ GREY = discord.ButtonStyle.secondary.value
 RED = discord.ButtonStyle.danger.value
 
 
-def framed(parts: Iterable[Component], *, accent: int) -> Layout:
+def container(parts: Iterable[Component], *, accent: int) -> Layout:
     """A message whose parts stand in one frame of this colour."""
     return [{"type": 17, "accent_color": accent, "spoiler": False, "components": list(parts)}]
 
 
-def text(content: str) -> Component:
+def text_display(content: str) -> Component:
     """Markdown."""
     return {"type": 10, "content": content}
 
@@ -41,12 +41,12 @@ def file(filename: str) -> Component:
     return {"type": 13, "file": {"url": attached(filename)}, "spoiler": False}
 
 
-def gallery(*images: Component) -> Component:
+def media_gallery(*images: Component) -> Component:
     """Up to ten pictures beside each other."""
     return {"type": 12, "items": list(images)}
 
 
-def image(url: str, description: str) -> Component:
+def media_item(url: str, description: str) -> Component:
     """One picture of a gallery, with its words for people who cannot see it."""
     return {"media": {"url": url}, "spoiler": False, "description": description}
 
@@ -56,7 +56,7 @@ def attached(filename: str) -> str:
     return f"attachment://{filename}"
 
 
-def row(*controls: Component) -> Component:
+def action_row(*controls: Component) -> Component:
     """Up to five buttons beside each other, or one choice."""
     return {"type": 1, "components": list(controls)}
 
@@ -66,7 +66,7 @@ def button(label: str, custom_id: str, *, style: int = GREY, disabled: bool = Fa
     return {"type": 2, "style": style, "disabled": disabled, "label": label, "custom_id": custom_id}
 
 
-def choice(custom_id: str, *, placeholder: str, options: Iterable[tuple[str, str]]) -> Component:
+def string_select(custom_id: str, *, placeholder: str, options: Iterable[tuple[str, str]]) -> Component:
     """One out of up to 25: (label, value)."""
     return {
         "type": 3,

@@ -19,7 +19,7 @@ class Control(ABC):
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Somebody pressed or chose."""
-        audience.address(interaction)
+        audience.activate(interaction)
         try:
             await self.used(interaction)
         except Exception as error:  # whatever it was, the user gets a sentence and the log the rest
@@ -35,7 +35,7 @@ class Form(ui.Modal):
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Comes before `on_submit`."""
-        audience.address(interaction)
+        audience.activate(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:

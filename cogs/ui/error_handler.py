@@ -13,7 +13,7 @@ from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.ui import card
 from cogs.ui.checks import NotAllowed
-from cogs.ui.initial_response import tell
+from cogs.ui.initial_response import respond_privately
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +41,6 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
             _log.error("a command failed", exc_info=cause)
             text = refusals.UNEXPECTED()
     try:
-        await tell(interaction, card.refused(text))
+        await respond_privately(interaction, card.refused(text))
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:
         _log.info("a failure could not be told: %s", problem)

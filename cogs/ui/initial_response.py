@@ -20,7 +20,7 @@ from cogs.text import words
 from cogs.text.locale import ENGLISH
 from cogs.ui import card as render
 from cogs.ui.components import Layout, View
-from cogs.ui.message_api import NOBODY, Messages, Shown
+from cogs.ui.message_api import NOBODY, MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 
@@ -40,10 +40,10 @@ class NotShown(Exception):
         self.surely = surely
 
 
-class Answer:
+class InitialResponse:
     """`async with Answer(interaction, messages, private=…) as answer:` then exactly one of `show` or `refuse`."""
 
-    def __init__(self, interaction: discord.Interaction[Any], messages: Messages, *, private: bool) -> None:
+    def __init__(self, interaction: discord.Interaction[Any], messages: MessageApi, *, private: bool) -> None:
         self._interaction = interaction
         self._messages = messages
         self._private = private
@@ -78,7 +78,7 @@ class Answer:
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 _log.warning("could not defer: %s", error)
 
-    async def show(self, card: Layout) -> Shown:
+    async def show(self, card: Layout) -> PostedMessage:
         """Show the card. Raises NotShown."""
         async with self._lock:
             if self._deferred:
@@ -96,7 +96,7 @@ class Answer:
                 return await self._look_for_it()
         if message_id is None:
             return await self._look_for_it()
-        return Shown(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
+        return PostedMessage(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
 
     async def _send(self, card: Layout) -> int | None:
         """The card as the answer; once more when the connection broke, since Discord accepts only one of the two."""
@@ -138,7 +138,7 @@ class Answer:
         finally:
             await self._interaction.delete_original_response()
 
-    async def _edit_original(self, layout: Layout) -> Shown:
+    async def _edit_original(self, layout: Layout) -> PostedMessage:
         try:
             return await self._messages.edit(address_of(self._interaction), layout, by_token=True)
         except discord.HTTPException as error:
@@ -146,7 +146,7 @@ class Answer:
         except (aiohttp.ClientError, OSError) as error:
             raise NotShown(surely=False) from error
 
-    async def _look_for_it(self) -> Shown:
+    async def _look_for_it(self) -> PostedMessage:
         try:
             async with asyncio.timeout(LOOK_SECONDS):
                 return await self._messages.original(address_of(self._interaction))
@@ -175,7 +175,7 @@ def address_of(
     )
 
 
-async def tell(
+async def respond_privately(
     interaction: discord.Interaction[Any], layout: Layout, *, files: list[discord.File] | None = None
 ) -> None:
     """A private message in answer to a command or a button; works whether or not it was answered before."""

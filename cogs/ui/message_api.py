@@ -36,7 +36,7 @@ _FILE_TOO_LARGE = 40005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Shown:
+class PostedMessage:
     """A message as Discord has it now: attachment ids by file name."""
 
     message_id: int
@@ -44,7 +44,7 @@ class Shown:
     attachment_ids: dict[str, int]
 
 
-class Messages:
+class MessageApi:
     """Calls on single messages. All raise discord.HTTPException, aiohttp.ClientError or OSError when they fail."""
 
     def __init__(self, client: discord.Client) -> None:
@@ -59,7 +59,7 @@ class Messages:
         files: Sequence[discord.File] = (),
         by_token: bool,
         overtake: bool = False,
-    ) -> Shown:
+    ) -> PostedMessage:
         """Replace the layout of a reply and add `files`. Attachments already there stay unless new files come.
 
         `overtake` when an edit through the token may be under way that this one must not wait for.
@@ -108,7 +108,7 @@ class Messages:
         files: Sequence[discord.File] = (),
         nonce: str,
         notify: int | None = None,
-    ) -> Shown:
+    ) -> PostedMessage:
         """A new message that notifies `notify` and nobody else. The same `nonce` within minutes posts only once."""
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
         only_them = {"parse": [], "users": [] if notify is None else [notify]}
@@ -122,7 +122,7 @@ class Messages:
         )
         return int(data["id"])
 
-    async def original(self, address: ReplyAddress) -> Shown:
+    async def original(self, address: ReplyAddress) -> PostedMessage:
         """The reply itself, read through its token."""
         route = Route(
             "GET",
@@ -132,7 +132,7 @@ class Messages:
         )
         return _shown(await self._client.http.request(route))
 
-    async def search(self, address: ReplyAddress) -> Shown | None:
+    async def search(self, address: ReplyAddress) -> PostedMessage | None:
         """Look for the reply to a command among the messages that came right after it."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.channel_id)
         found: list[dict[str, Any]] = await self._client.http.request(
@@ -144,7 +144,7 @@ class Messages:
                 return _shown(message)
         return None
 
-    async def posted(self, channel_id: int, *, job_id: str, after: int) -> Shown | None:
+    async def posted(self, channel_id: int, *, job_id: str, after: int) -> PostedMessage | None:
         """Our own message about a job, among those that came right after the message or command `after`."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=channel_id)
         found: list[dict[str, Any]] = await self._client.http.request(route, params={"after": after, "limit": 100})
@@ -197,8 +197,8 @@ def _form(message: dict[str, Any], files: Sequence[discord.File]) -> list[dict[s
     return [{"name": "payload_json", "value": _to_json(message)}, *parts]
 
 
-def _shown(message: dict[str, Any]) -> Shown:
-    return Shown(
+def _shown(message: dict[str, Any]) -> PostedMessage:
+    return PostedMessage(
         message_id=int(message["id"]),
         channel_id=int(message["channel_id"]),
         attachment_ids=ids_of(message),

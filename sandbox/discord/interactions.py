@@ -129,7 +129,7 @@ class Interaction:
         return payload
 
 
-class Desk:
+class OrderFlow:
     """Takes interactions from members and answers from the bot, and holds both to the clock."""
 
     def __init__(self, world: World, messages: Messages, limits: Limits) -> None:

@@ -14,15 +14,15 @@ import psutil
 import pytest
 from PIL import Image
 
-from bot.charts.renderer import ChartMaker
+from bot.charts.renderer import ChartRenderer
 from tests.support.chart_samples import a_chart
 
 PROJECT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-async def maker() -> AsyncIterator[ChartMaker]:
-    maker = ChartMaker()
+async def maker() -> AsyncIterator[ChartRenderer]:
+    maker = ChartRenderer()
     yield maker
     await maker.close()
 
@@ -43,7 +43,7 @@ async def a_worker() -> psutil.Process:
     return found[0]
 
 
-async def test_a_chart_is_a_picture_for_half_its_size_on_the_screen(maker: ChartMaker) -> None:
+async def test_a_chart_is_a_picture_for_half_its_size_on_the_screen(maker: ChartRenderer) -> None:
     image = await maker.draw(a_chart())
     assert image is not None
     with Image.open(io.BytesIO(image)) as image:
@@ -51,7 +51,7 @@ async def test_a_chart_is_a_picture_for_half_its_size_on_the_screen(maker: Chart
     assert workers() == []
 
 
-async def test_one_chart_is_drawn_at_a_time(maker: ChartMaker) -> None:
+async def test_one_chart_is_drawn_at_a_time(maker: ChartRenderer) -> None:
     drawing = asyncio.gather(*(maker.draw(a_chart()) for _ in range(3)))
     most = 0
     while not drawing.done():
@@ -62,7 +62,7 @@ async def test_one_chart_is_drawn_at_a_time(maker: ChartMaker) -> None:
 
 
 async def test_a_chart_that_takes_too_long_is_given_up_and_its_process_ended(caplog: pytest.LogCaptureFixture) -> None:
-    maker = ChartMaker(limit_seconds=1)
+    maker = ChartRenderer(limit_seconds=1)
     drawing = asyncio.create_task(maker.draw(a_chart()))
     worker = await a_worker()
     worker.suspend()
@@ -73,7 +73,7 @@ async def test_a_chart_that_takes_too_long_is_given_up_and_its_process_ended(cap
 
 
 async def test_a_process_that_dies_costs_its_chart_and_no_other(
-    maker: ChartMaker, caplog: pytest.LogCaptureFixture
+    maker: ChartRenderer, caplog: pytest.LogCaptureFixture
 ) -> None:
     drawing = asyncio.create_task(maker.draw(a_chart()))
     (await a_worker()).kill()
@@ -82,20 +82,20 @@ async def test_a_process_that_dies_costs_its_chart_and_no_other(
     assert await maker.draw(a_chart()) is not None
 
 
-async def test_what_cannot_be_drawn_says_so_in_the_log(maker: ChartMaker, caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_cannot_be_drawn_says_so_in_the_log(maker: ChartRenderer, caplog: pytest.LogCaptureFixture) -> None:
     assert await maker.draw(a_chart(models=0)) is None
     assert "a chart could not be drawn: exit code 1: " in caplog.text
 
 
 async def test_without_memory_there_is_no_chart(
-    maker: ChartMaker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    maker: ChartRenderer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("bot.charts.renderer._MEMORY_LIMIT_BYTES", 32 << 20)
     assert await maker.draw(a_chart()) is None
     assert "a chart could not be drawn" in caplog.text
 
 
-async def test_whoever_gives_up_waiting_leaves_no_process_behind(maker: ChartMaker) -> None:
+async def test_whoever_gives_up_waiting_leaves_no_process_behind(maker: ChartRenderer) -> None:
     drawing = asyncio.create_task(maker.draw(a_chart()))
     worker = await a_worker()
     drawing.cancel()
@@ -106,7 +106,7 @@ async def test_whoever_gives_up_waiting_leaves_no_process_behind(maker: ChartMak
 
 
 async def test_closing_ends_the_drawing_at_once_and_leaves_no_folder() -> None:
-    maker = ChartMaker()
+    maker = ChartRenderer()
     drawing = asyncio.create_task(maker.draw(a_chart()))
     worker = await a_worker()
     folder = Path(maker._folder or "")

@@ -14,15 +14,15 @@ from cogs.ui import components
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        (components.text("**bold**"), ui.TextDisplay[Any]("**bold**")),
+        (components.text_display("**bold**"), ui.TextDisplay[Any]("**bold**")),
         (components.separator(), ui.Separator[Any]()),
         (components.file("data.json"), ui.File[Any]("attachment://data.json")),
         (
-            components.gallery(components.image(components.attached("a.png"), "a fox")),
+            components.media_gallery(components.media_item(components.attached("a.png"), "a fox")),
             ui.MediaGallery[Any](discord.MediaGalleryItem("attachment://a.png", description="a fox")),
         ),
         (
-            components.row(
+            components.action_row(
                 components.button("Again", "again"),
                 components.button("Delete", "delete", style=components.RED),
                 components.button("Older", "older", disabled=True),
@@ -34,7 +34,9 @@ from cogs.ui import components
             ),
         ),
         (
-            components.row(components.choice("which", placeholder="Which?", options=[("One", "1"), ("Two", "2")])),
+            components.action_row(
+                components.string_select("which", placeholder="Which?", options=[("One", "1"), ("Two", "2")])
+            ),
             ui.ActionRow[Any](
                 ui.Select(
                     custom_id="which",
@@ -47,7 +49,7 @@ from cogs.ui import components
             ),
         ),
         (
-            components.framed([components.text("framed")], accent=0x5865F2)[0],
+            components.container([components.text_display("framed")], accent=0x5865F2)[0],
             ui.Container[Any](ui.TextDisplay("framed"), accent_colour=0x5865F2),
         ),
     ],
@@ -58,7 +60,7 @@ def test_a_component_is_what_discord_py_makes_of_it(ours: components.Component, 
 
 
 async def test_no_message_waits_for_answers_in_memory() -> None:
-    view = components.View(components.framed([components.text("a card")], accent=1))
+    view = components.View(components.container([components.text_display("a card")], accent=1))
     assert view.is_finished()
     assert view.timeout is None
     assert view.has_components_v2()

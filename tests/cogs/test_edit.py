@@ -127,7 +127,7 @@ async def test_a_file_that_discord_does_not_give_out_is_asked_for_again(stage: S
 async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stage.core.bot.desk, "_cdn_hosts", ("cdn.discordapp.com",))
+    monkeypatch.setattr(stage.core.bot.order_flow, "_cdn_hosts", ("cdn.discordapp.com",))
     card = await stage.edit(image=("fox.png", PNG))
     assert "`fox.png` does not come from Discord." in card.text
     await stage.assert_nothing_reserved()
@@ -293,7 +293,7 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
         raise discord.ClientException("a defect")
 
     shown = await menu(stage, ("fox.png", PNG))
-    monkeypatch.setattr(stage.core.bot.desk, "order", broken)
+    monkeypatch.setattr(stage.core.bot.order_flow, "order", broken)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert card.text == refusals.UNEXPECTED()
     assert len(stage.env.errors) == 1

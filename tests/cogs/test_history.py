@@ -151,7 +151,7 @@ async def test_while_discord_does_not_answer_the_page_says_to_try_again(
     async def broken(channel_id: int, message_id: int) -> None:
         raise OSError("connection reset")
 
-    monkeypatch.setattr(stage.core.bot.desk.messages, "files", broken)
+    monkeypatch.setattr(stage.core.bot.order_flow.messages, "files", broken)
     assert words.HISTORY_UNREACHABLE() in (await history(stage)).text
 
 
@@ -200,7 +200,7 @@ def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -
     ]
     reply = replace(reply, user_id=2**63 - 1, jobs=tuple(done))
     page = GalleryPage(reply=reply, number=2, total=3, newer_id=reply.id, older_id=reply.id)
-    shown = [history_page.Shown(url="https://cdn.example/1.png", alt_text="x" * 1_000)] * 4
+    shown = [history_page.GalleryImage(url="https://cdn.example/1.png", alt_text="x" * 1_000)] * 4
     layout = history_page.page_of(page, "A model", shown, one_model=True)
     assert_fits(layout)
     assert len(history_page.custom_id(reply.id, 2**63 - 1, one_model=True)) <= 100

@@ -380,7 +380,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
 
 @pytest.mark.f34
 async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stage) -> None:
-    stage.core.bot.desk.close()
+    stage.core.bot.order_flow.close()
     card = await stage.imagine()
     assert card.text == refusals.SHUTTING_DOWN()
     assert card.private

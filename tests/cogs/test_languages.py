@@ -19,10 +19,10 @@ from bot.domain.quota import Period
 from cogs.text import locale as language
 from cogs.text import moderation as say
 from cogs.text import refusals, spending, words
-from cogs.text.locale import Counted, Phrase
+from cogs.text.locale import Phrase, Plural
 from tests.support.discord_stage import Card, Stage
 
-SAID: dict[str, dict[Phrase | Counted, str | tuple[str, ...]]] = {
+SAID: dict[str, dict[Phrase | Plural, str | tuple[str, ...]]] = {
     "de": {
         words.COMPLETED: "Fertig",
         words.COST: "kostete {amount}",
@@ -319,14 +319,14 @@ def test_a_phrase_that_nobody_said_is_no_text() -> None:
 
 
 def test_numbers_take_the_form_of_the_language() -> None:
-    with language.speaking("de"):
+    with language.use_locale("de"):
         assert (spending.MODELS(1), spending.MODELS(2_000)) == ("1 Modell", "2,000 Modelle")
     assert (spending.MODELS(1), spending.MODELS(2_000)) == ("1 model", "2,000 models")
 
 
 def test_a_language_is_spoken_for_a_while_and_then_the_one_before() -> None:
-    with language.speaking("de"):
-        with language.speaking("fr"):
+    with language.use_locale("de"):
+        with language.use_locale("fr"):
             assert words.COMPLETED() == "Terminé"
         assert words.COMPLETED() == "Fertig"
     assert words.COMPLETED() == "Completed"

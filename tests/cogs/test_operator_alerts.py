@@ -44,17 +44,17 @@ async def test_another_matter_is_told_as_well_and_the_same_one_again_after_an_ho
 ) -> None:
     line = stage.core.bot.operator
     for matter in ("disk", "disk", "key"):
-        line.tell(matter, f"the {matter}")
+        line.send(matter, f"the {matter}")
         await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 2
     monkeypatch.setattr(operator_alerts, "QUIET_SECONDS", 0.0)
-    line.tell("disk", "the disk")
+    line.send("disk", "the disk")
     await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 3
 
 
 async def test_the_longest_notice_fits(stage: Stage, owner: Any) -> None:
-    stage.core.bot.operator.tell("long", "word " * 5_000)
+    stage.core.bot.operator.send("long", "word " * 5_000)
     await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 1
 
@@ -64,7 +64,7 @@ async def test_a_team_is_told_through_its_owner(stage: Stage) -> None:
     application: Any = stage.core.bot.application
     application.team = type("Team", (), {"owner_id": person.id})()
     stage.core.bot.operator.set_owner(application)
-    stage.core.bot.operator.tell("disk", "the disk is full")
+    stage.core.bot.operator.send("disk", "the disk is full")
     await stage.quiet()
     assert "the disk is full" in stage.cards(person.dm_channel)[0].text
 
@@ -77,7 +77,7 @@ async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, own
             raise refused(403, 50007)
 
     line.on_call = closed
-    stage.core.bot.operator.tell("disk", "the disk is full")
+    stage.core.bot.operator.send("disk", "the disk is full")
     await stage.quiet()
     assert line.count("POST", POSTED) == 1
     await stage.until_says(await stage.imagine(), "Completed")

@@ -22,7 +22,7 @@ from wording import complaints, filled, names
 
 from bot.media.image_pool import ImagePool
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
-from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, speaking
+from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, use_locale
 from sandbox.discord.rules import ApiError, check_command
 from tests.support.discord_core import opened_core
 
@@ -400,7 +400,7 @@ def test_the_local_discord_refuses_what_discord_would_refuse(localized: dict[str
 @every_language
 def test_help_describes_commands_as_the_menu_of_commands_does(tag: str) -> None:
     said = languages.forms(languages.read(tag).get((None, "Make a picture from text")))
-    with speaking(tag):
+    with use_locale(tag):
         assert [described("Make a picture from text")] == (said or ["Make a picture from text"])
 
 

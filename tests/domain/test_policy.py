@@ -18,7 +18,7 @@ from bot.domain.audit import Channel, Language, Models, Name, Standing
 from bot.domain.database_url import Location
 from bot.domain.errors import ListFull, NotAllowedHere
 from bot.domain.patterns import Pattern
-from bot.domain.policy import MOST_ENTRIES, Alter, Layer, Place, Policy
+from bot.domain.policy import MOST_ENTRIES, Alter, ChannelContext, Layer, Policy
 from bot.domain.quota import Period, Window
 from bot.store.store import Store
 from bot.store.tables import guild_settings
@@ -28,7 +28,7 @@ from tests.support.store_samples import ADA, NOON, a_command, limits
 GUILD, CHANNEL, PARENT, CATEGORY = 1, 10, 11, 12
 ARTISTS, NEWCOMERS = 20, 21
 GPT, NANO, FLUX = "krea/openai/gpt-image", "krea/google/nano-banana-2", "krea/bfl/flux-1-dev"
-HERE = Place(channel_ids=(CHANNEL, PARENT, CATEGORY), age_restricted=False)
+HERE = ChannelContext(channel_ids=(CHANNEL, PARENT, CATEGORY), age_restricted=False)
 
 # -- patterns ------------------------------------------------------------------------------------------------
 

@@ -40,8 +40,8 @@ from bot.service import reconciliation
 from bot.store.sqlite import database
 from bot.store.store import Store
 from bot.store.tables import reply_queue_rows
-from cogs.ui.initial_response import Answer
-from cogs.ui.message_api import Messages
+from cogs.ui.initial_response import InitialResponse
+from cogs.ui.message_api import MessageApi
 
 SQL = "sql"
 
@@ -53,8 +53,8 @@ def crash_points() -> dict[str, tuple[type, str]]:
     for provider in (KreaProvider, PixazoProvider):
         prefix = provider.__name__.removesuffix("Provider").lower()
         found |= {f"{prefix}.{name}": (provider, name) for name in _coroutines(provider)}
-    found |= {f"messages.{name}": (Messages, name) for name in _coroutines(Messages)}
-    found["answer.show"] = (Answer, "show")
+    found |= {f"messages.{name}": (MessageApi, name) for name in _coroutines(MessageApi)}
+    found["answer.show"] = (InitialResponse, "show")
     found["pictures.put"] = (FileBlobStore, "put")
     return found
 

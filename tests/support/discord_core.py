@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from bot.app import Bot, limits_of
 from bot.catalogue.catalogue import Catalogue
-from bot.charts.renderer import ChartMaker
+from bot.charts.renderer import ChartRenderer
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -98,7 +98,7 @@ class _Tools:
     """What a process opens besides the books."""
 
     def __init__(
-        self, *, images: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartMaker
+        self, *, images: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartRenderer
     ) -> None:
         self.images = images
         self.charts = charts
@@ -116,7 +116,7 @@ async def opened_core(directory: Path, image_pool: ImagePool, *, places: int) ->
         images = FileBlobStore(directory / "pictures")
         stack.push_async_callback(images.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))
-        charts = ChartMaker()
+        charts = ChartRenderer()
         stack.push_async_callback(charts.close)
         tools = _Tools(images=images, downloader=downloader, image_pool=image_pool, charts=charts)
         core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
