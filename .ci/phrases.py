@@ -30,7 +30,7 @@ from cogs.text.locale import OPTION
 ROOT = Path(__file__).parents[1]
 DESCRIPTION_CHARACTERS = CHOICE_CHARACTERS = 100
 NAME_CHARACTERS = 32
-MOST_NOTES = 3
+MAX_NOTES = 3
 
 CODE = re.compile(r"`[^`]*`")
 OPTION_IN_CODE = re.compile(r"(?<=^`)\w+(?=`$)|\w+(?=:)")
@@ -69,7 +69,7 @@ class Entry:
         """For the translator."""
         options = [f"`{name}` is an option: call it as you translate its name" for name in self.options]
         limit = [f"At most {self.limit} characters"] if self.limit is not None else []
-        return [*self.notes[:MOST_NOTES], *options, *limit]
+        return [*self.notes[:MAX_NOTES], *options, *limit]
 
     def joined(self, other: Entry) -> Entry:
         """The same text in two places: the tighter one binds."""

@@ -29,7 +29,7 @@ PICTURES_PER_ORDER = 4
 GATEWAYS = ("gateway-0", "gateway-1")
 WORKERS = ("worker-1", "worker-2", "worker-3")
 SETTLE_SECONDS = 300.0
-LONGEST_HAND_OVER_SECONDS = 40.0
+MAX_HANDOVER_SECONDS = 40.0
 UNREACHABLE_SECONDS = 20.0
 
 Blow = Callable[[Cluster], Awaitable[list[float]]]
@@ -48,7 +48,7 @@ class Line:
 
     @property
     def is_clean(self) -> bool:
-        return not self.problems and max(self.hand_overs, default=0.0) <= LONGEST_HAND_OVER_SECONDS
+        return not self.problems and max(self.hand_overs, default=0.0) <= MAX_HANDOVER_SECONDS
 
     def __str__(self) -> str:
         handed = (
@@ -117,7 +117,7 @@ async def _hand_overs(here: Cluster, process: Process, end: Callable[[Process], 
     begun_at = time.monotonic()
     left = {row[0] for row in here.query(mine)}
     seconds: list[float] = []
-    while left and time.monotonic() - begun_at < 2 * LONGEST_HAND_OVER_SECONDS:
+    while left and time.monotonic() - begun_at < 2 * MAX_HANDOVER_SECONDS:
         await asyncio.sleep(0.1)
         still = {row[0] for row in here.query(mine)}
         seconds += [time.monotonic() - begun_at] * len(left - still)

@@ -33,7 +33,7 @@ from tests.support.crashes import Audit, Nursery, World, a_file, audit, world
 from tests.support.crashing_bot import crash_points
 
 MEMBERS = 6
-LONGEST_LIFE_SECONDS = 1.5
+MAX_LIFE_SECONDS = 1.5
 PAUSES_SECONDS = (0.0, 5.0, 60.0, 400.0, 600.0)
 A_NIGHT_SECONDS = 4 * 3600.0
 """Longer than any provider may take, so that also what nobody will ever know comes to its end."""
@@ -138,7 +138,7 @@ WHENS = ("before", "after")
 
 async def _end_of_life(here: World, chance: random.Random) -> None:
     """Kill the bot some time from now, unless it dies of its own crash point before."""
-    await asyncio.sleep(chance.uniform(0.0, LONGEST_LIFE_SECONDS))
+    await asyncio.sleep(chance.uniform(0.0, MAX_LIFE_SECONDS))
     here.kill()
     await here.dead()
 

@@ -25,7 +25,7 @@ PICTURES = "pictures"
 PRESENT, ABSENT = "present", "absent"
 """In a price condition: whether the order carries that field at all."""
 
-_LONGEST_ID = 200
+_MAX_ID_CHARACTERS = 200
 _DEFAULT_SIDE_PIXELS = 1024
 _MODES: Mapping[JobKind, frozenset[str]] = {
     # a model that only works from references still makes a new picture from a prompt
@@ -106,7 +106,7 @@ class Field:
             case _ if self.format == "uuid":
                 return Uuid()
             case "array":
-                return Identifier(longest=_LONGEST_ID)
+                return Identifier(longest=_MAX_ID_CHARACTERS)
             case _:
                 return Text(shortest=self.min_length or 1, longest=self.max_length)
 
@@ -144,7 +144,7 @@ class Field:
         text = str(value).strip()
         if self.format == "uuid":
             return str(UUID(text))
-        if not text or len(text) > _LONGEST_ID or not text.isprintable() or re.search(r"\s", text):
+        if not text or len(text) > _MAX_ID_CHARACTERS or not text.isprintable() or re.search(r"\s", text):
             self._refuse()
         return text
 

@@ -15,7 +15,7 @@ from bot.domain.audit import Channel, Fact, Models, Name, Standing, Topic, as_ch
 from bot.domain.errors import ListFull, NotAllowedHere
 from bot.domain.patterns import Pattern, is_pattern
 
-MOST_ENTRIES = 100
+MAX_ENTRIES = 100
 """Entries in each list of a server."""
 
 
@@ -187,8 +187,8 @@ class Policy:
         words = tuple(word for word in self.words if word not in entries)
         if listed:
             words = (*words, *dict.fromkeys(entries))
-            if len(words) > MOST_ENTRIES:
-                raise ListFull(MOST_ENTRIES)
+            if len(words) > MAX_ENTRIES:
+                raise ListFull(MAX_ENTRIES)
         return replace(self, words=words)
 
 
@@ -233,8 +233,8 @@ def _allowed(allows: bool) -> Standing:
 
 
 def _require_room(entries: Collection[object]) -> None:
-    if len(entries) >= MOST_ENTRIES:
-        raise ListFull(MOST_ENTRIES)
+    if len(entries) >= MAX_ENTRIES:
+        raise ListFull(MAX_ENTRIES)
 
 
 def _closeness(rule: ModelRule) -> tuple[bool, int, bool]:

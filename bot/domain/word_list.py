@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from bot.domain.patterns import Pattern, is_pattern
 
-LONGEST_ENTRY = 60
+MAX_ENTRY_CHARACTERS = 60
 
 
 def normalised(entry: str) -> str:
@@ -20,8 +20,8 @@ def normalised(entry: str) -> str:
     words = _words(entry, also="*?")
     text = " ".join(words)
     # An entry of stars alone would match every prompt there is.
-    if not words or len(text) > LONGEST_ENTRY or any(not word.strip("*?") for word in words):
-        raise ValueError(f"not a word: {entry[:LONGEST_ENTRY]!r}")
+    if not words or len(text) > MAX_ENTRY_CHARACTERS or any(not word.strip("*?") for word in words):
+        raise ValueError(f"not a word: {entry[:MAX_ENTRY_CHARACTERS]!r}")
     return text
 
 

@@ -14,7 +14,7 @@ _PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _PNG_HEADER = struct.Struct(">IIBBBBB")
 _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 """Values per pixel by colour type: grey, colour, palette, and the first two with transparency."""
-_DEFLATE_MOST_FOLD = 1032
+_DEFLATE_MAX_RATIO = 1032
 """Rows of nothing but zeros pack so well, and nothing packs better (zlib: technical details)."""
 _UNPACKED_BYTES = 64 * 1024
 _PNG_METADATA = _PNG_TEXT | {b"eXIf", b"tIME"}
@@ -31,8 +31,8 @@ _WEBP_EXIF_FLAG, _WEBP_XMP_FLAG = 0x08, 0x04
 _JPEG_SCAN_NAME = b"FFDA"
 _JPEG_FRAMES = frozenset(f"FF{0xC0 + number:02X}".encode() for number in range(16) if number not in (4, 8, 12))
 """What states the size: all of C0 to CF but the tables among them."""
-_MOST_BLOCKS = 50_000
-_MOST_SCANS = 64
+_MAX_CHUNKS = 50_000
+_MAX_SCANS = 64
 """A progressive JPEG has about ten scans; each one costs the decoder a pass over all pixels, however small it is."""
 _TEXT_LIMIT_BYTES = 4 << 20
 """Compressed text is looked into up to this size; a bomb is not worth more memory."""
@@ -87,7 +87,7 @@ def chunks(data: bytes) -> list[Chunk]:
     for block in reader(data):
         found.append(block)
         scans += block.name == _JPEG_SCAN_NAME
-        if len(found) > _MOST_BLOCKS or scans > _MOST_SCANS:
+        if len(found) > _MAX_CHUNKS or scans > _MAX_SCANS:
             raise BrokenContainer("more parts than an honest file has")
     return found
 
@@ -254,7 +254,7 @@ def _whole_png(data: bytes, every: list[Chunk]) -> tuple[int, int] | None:
     width, height, depth, colour, _, _, _ = _PNG_HEADER.unpack_from(data, first.payload)
     rows_bytes = height * (1 + (width * depth * _PNG_CHANNELS.get(colour, 0) + 7) // 8)
     packed = [view[block.payload : block.end - 4] for block in every if block.name == b"IDAT"]
-    if colour not in _PNG_CHANNELS or rows_bytes > sum(map(len, packed)) * _DEFLATE_MOST_FOLD:
+    if colour not in _PNG_CHANNELS or rows_bytes > sum(map(len, packed)) * _DEFLATE_MAX_RATIO:
         return None
     return (width, height) if _begin_to_unpack(packed, rows_bytes) else None
 

@@ -17,7 +17,7 @@ from yarl import URL
 from bot.domain.errors import MediaError
 from bot.media.ip_policy import AddressScope, address_scope
 
-MOST_REDIRECTS = 3
+MAX_REDIRECTS = 3
 _PLAIN = re.compile(r"[!-~]+")
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
@@ -172,7 +172,7 @@ class Downloader:
     ) -> bytes:
         redirects = 0
         with self._room.share() as share:
-            while redirects <= MOST_REDIRECTS:
+            while redirects <= MAX_REDIRECTS:
                 session = self._session_for(url, allowed_hosts)
                 async with session.get(url, allow_redirects=False) as response:
                     if response.status in _REDIRECTS:

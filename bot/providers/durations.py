@@ -19,7 +19,7 @@ _WORTH_SECONDS = 0.15
 _PATIENCE_SECONDS = 2.0
 """However rare it is to be done so early: who is, waits hardly longer than this."""
 
-_LONGEST_GAP_SECONDS = 15.0
+_MAX_GAP_SECONDS = 15.0
 """A job that fails does so early, and its member should not wait for the hour at which it would have been done."""
 
 _LATE_GAP_SHARE, _LATE_GAP_PAUSES = 0.1, 5.0
@@ -69,7 +69,7 @@ class DurationEstimator:
         soonest = age_seconds + pause_seconds
         if not later:
             return max(soonest, age_seconds + min(age_seconds * _LATE_GAP_SHARE, pause_seconds * _LATE_GAP_PAUSES))
-        latest = min(later[0] + max(_PATIENCE_SECONDS, pause_seconds), age_seconds + _LONGEST_GAP_SECONDS)
+        latest = min(later[0] + max(_PATIENCE_SECONDS, pause_seconds), age_seconds + _MAX_GAP_SECONDS)
         return max(soonest, min(latest, _worth_it_at(later, soonest, pause_seconds)))
 
 

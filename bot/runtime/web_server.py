@@ -19,10 +19,10 @@ from bot.domain.errors import SettingsError
 
 _log = logging.getLogger(__name__)
 
-MOST_HOOK_BYTES = 256 * 1024
+MAX_WEBHOOK_BYTES = 256 * 1024
 _HOOK_READ_SECONDS = 10.0
 _CHECK_SECONDS = 2.0
-_LONGEST_ID = 200
+_MAX_ID_CHARACTERS = 200
 
 Check = Callable[[], "str | Awaitable[str | None] | None"]
 """Says None when all is well, otherwise in a few words what is not."""
@@ -137,7 +137,7 @@ async def _read(request: web.Request) -> bytes | None:
         async with asyncio.timeout(_HOOK_READ_SECONDS):
             async for chunk in request.content.iter_any():
                 body += chunk
-                if len(body) > MOST_HOOK_BYTES:
+                if len(body) > MAX_WEBHOOK_BYTES:
                     return None
     except (TimeoutError, OSError, web.HTTPException, ValueError):
         return None
@@ -155,7 +155,7 @@ def _id_in(body: bytes) -> str | None:
     fields = cast("dict[str, Any]", parsed)
     for name in ("job_id", "request_id"):
         value = fields.get(name)
-        if isinstance(value, str) and 0 < len(value) <= _LONGEST_ID:
+        if isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARACTERS:
             return value
     return None
 

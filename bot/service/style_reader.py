@@ -18,8 +18,8 @@ from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
-MOST_STYLES = 2_000
-MOST_PAGES = 20
+MAX_STYLES = 2_000
+MAX_PAGES = 20
 """Whichever comes first ends the reading: the list is as long as the provider's public likes to be."""
 
 BETWEEN_PAGES_SECONDS = 1.0
@@ -100,11 +100,11 @@ class StyleReader:
     async def _pages(self) -> list[Style]:
         found: dict[str, Style] = {}
         cursor: str | None = None
-        for _ in range(MOST_PAGES):
+        for _ in range(MAX_PAGES):
             page = await self._source.styles(cursor)
             found.update((style.id, style) for style in page.styles)
-            if page.next_cursor is None or page.next_cursor == cursor or len(found) >= MOST_STYLES:
+            if page.next_cursor is None or page.next_cursor == cursor or len(found) >= MAX_STYLES:
                 break
             cursor = page.next_cursor
             await asyncio.sleep(self._between_pages_seconds)
-        return list(found.values())[:MOST_STYLES]
+        return list(found.values())[:MAX_STYLES]

@@ -25,8 +25,8 @@ from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import permissions_of
 from cogs.text import spending, words
 
-MOST_CHOICES = 25
-LONGEST_NAME = 100
+MAX_CHOICES = 25
+MAX_NAME_CHARACTERS = 100
 
 BOOKS_SECONDS = 0.02
 """Reading what is left takes a fraction of a millisecond, unless somebody's report is just being added up before it."""
@@ -47,7 +47,7 @@ async def models(service: JobService, interaction: discord.Interaction[Any], tex
     if left is not None and (text.strip() or not named):
         over = sorted((pair for pair in priced if pair[0] > left), key=lambda pair: pair[0])
         named += [(_over_label(model, left), model) for _, model in over]
-    return [app_commands.Choice(name=name, value=model.id) for name, model in named[:MOST_CHOICES]]
+    return [app_commands.Choice(name=name, value=model.id) for name, model in named[:MAX_CHOICES]]
 
 
 async def _left(service: JobService, interaction: discord.Interaction[Any], role_ids: tuple[int, ...]) -> int | None:
@@ -70,7 +70,7 @@ def any_models(service: JobService, text: str) -> Choices:
         for kind in kinds
         for model in service.catalogue.search(text, kind=kind, providers=service.providers)
     }
-    return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MOST_CHOICES]]
+    return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MAX_CHOICES]]
 
 
 def models_and_patterns(service: JobService, text: str) -> Choices:
@@ -82,7 +82,7 @@ def models_and_patterns(service: JobService, text: str) -> Choices:
         for pattern, count in sorted(sizes.items())
         if wanted in pattern
     ]
-    return [*patterns, *any_models(service, text)][:MOST_CHOICES]
+    return [*patterns, *any_models(service, text)][:MAX_CHOICES]
 
 
 def _folders(model_id: str) -> list[str]:
@@ -92,20 +92,20 @@ def _folders(model_id: str) -> list[str]:
 
 def plain(texts: Iterable[str]) -> Choices:
     """Texts that stand for themselves."""
-    return [app_commands.Choice(name=text, value=text) for text in texts][:MOST_CHOICES]
+    return [app_commands.Choice(name=text, value=text) for text in texts][:MAX_CHOICES]
 
 
 def label(model: Model) -> str:
     """Name and price of the plainest order."""
     price = model.starting_usd_micros
     name = model.label if price is None else f"{model.label} · {format_usd(price)}"
-    return words.shorten(name, LONGEST_NAME)
+    return words.shorten(name, MAX_NAME_CHARACTERS)
 
 
 def _over_label(model: Model, left_usd_micros: int) -> str:
     """Name, price, and that it is more than what is left."""
     mark = words.OVER_WHAT_IS_LEFT(amount=format_usd(left_usd_micros))
-    return f"{words.shorten(label(model), LONGEST_NAME - len(mark) - 3)} · {mark}"
+    return f"{words.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
 
 
 async def styles(order_flow: OrderFlow, interaction: discord.Interaction[Any], text: str) -> Choices:
@@ -114,10 +114,10 @@ async def styles(order_flow: OrderFlow, interaction: discord.Interaction[Any], t
     if model is None or not model.accepts("style"):
         return []
     found = order_flow.service.styles.search(text, families=model.style_families)
-    usable = [style for style in found if len(style.id) <= LONGEST_NAME]
+    usable = [style for style in found if len(style.id) <= MAX_NAME_CHARACTERS]
     return [
-        app_commands.Choice(name=words.shorten(style.title, LONGEST_NAME), value=style.id)
-        for style in usable[:MOST_CHOICES]
+        app_commands.Choice(name=words.shorten(style.title, MAX_NAME_CHARACTERS), value=style.id)
+        for style in usable[:MAX_CHOICES]
     ]
 
 
@@ -130,7 +130,7 @@ async def values(
         return []
     return [
         app_commands.Choice(name=_value_label(model, option, value), value=value)
-        for value in _matching(model.choices(option), text)[:MOST_CHOICES]
+        for value in _matching(model.choices(option), text)[:MAX_CHOICES]
     ]
 
 

@@ -21,7 +21,7 @@ from cogs.ui.controls import Form
 from cogs.ui.initial_response import respond_privately
 
 MENU_NAME = "Edit this image"
-MOST_CHOICES = 25
+MAX_CHOICES = 25
 MAX_IMAGES = 4
 PROMPT_CHARACTERS = 4_000
 """Discord: a text input of a modal takes at most so many."""
@@ -121,7 +121,7 @@ class EditModal(Form):
     ) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
         self._order_flow = order_flow
-        labelled = list(images.items())[:MOST_CHOICES]
+        labelled = list(images.items())[:MAX_CHOICES]
         self._pictures = {str(image.id): image for _, image in labelled}
         self._model = model
         self._private = private

@@ -399,7 +399,7 @@ class SettingsCommands(commands.Cog):
     @time_zone.autocomplete("zone")
     async def _zones(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
         now = datetime.now(UTC)
-        names = time_zones.search(text, limit=suggestions.MOST_CHOICES)
+        names = time_zones.search(text, limit=suggestions.MAX_CHOICES)
         return [app_commands.Choice(name=time_zones.described(name, now), value=name) for name in names]
 
     async def _known(

@@ -184,8 +184,8 @@ async def test_the_public_list_is_read_page_by_page(corner: Corner) -> None:
 async def test_the_list_is_read_only_so_far(corner: Corner) -> None:
     corner.sandbox.styles = [listed(number) for number in range(2_150)]
     await corner.reader.read()
-    assert len(corner.styles) == style_reader.MOST_STYLES
-    assert corner.asked == style_reader.MOST_PAGES
+    assert len(corner.styles) == style_reader.MAX_STYLES
+    assert corner.asked == style_reader.MAX_PAGES
 
 
 async def test_what_is_private_or_has_no_name_is_left_out_and_titles_are_one_clean_line(corner: Corner) -> None:

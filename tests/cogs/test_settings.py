@@ -12,7 +12,7 @@ import pytest
 
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
-from bot.domain.policy import MOST_ENTRIES, Policy
+from bot.domain.policy import MAX_ENTRIES, Policy
 from bot.domain.quota import Cap, Limits, Period, Window
 from cogs.alerts import log_channel as server_log
 from cogs.moderation import time_zones
@@ -503,16 +503,16 @@ async def test_a_default_model_that_not_everybody_may_use_is_refused(stage: Stag
 
 
 async def test_a_full_list_says_so(stage: Stage) -> None:
-    many = ", ".join(f"word{number}" for number in range(MOST_ENTRIES + 1))
+    many = ", ".join(f"word{number}" for number in range(MAX_ENTRIES + 1))
     said = await stage.settings("words", action="add", words=many)
-    assert f"it takes {MOST_ENTRIES} entries" in said.text
+    assert f"it takes {MAX_ENTRIES} entries" in said.text
     assert await policy(stage) == Policy()
     assert len(stage.env.errors) == 1
 
 
 async def test_the_longest_lists_fit_into_a_message(stage: Stage) -> None:
     def alter(policy: Policy) -> Policy:
-        for number in range(MOST_ENTRIES):
+        for number in range(MAX_ENTRIES):
             policy = policy.with_channel(10**18 + number, True)
             policy = policy.with_model_rule(f"{'m' * 95}{number}*", 10**18, True)
             policy = policy.with_age_restricted(f"{'m' * 95}{number}*", True)

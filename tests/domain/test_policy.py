@@ -18,7 +18,7 @@ from bot.domain.audit import Channel, Language, Models, Name, Standing
 from bot.domain.database_url import Location
 from bot.domain.errors import ListFull, NotAllowedHere
 from bot.domain.patterns import Pattern
-from bot.domain.policy import MOST_ENTRIES, Alter, ChannelContext, Layer, Policy
+from bot.domain.policy import MAX_ENTRIES, Alter, ChannelContext, Layer, Policy
 from bot.domain.quota import Period, Window
 from bot.store.store import Store
 from bot.store.tables import guild_settings
@@ -128,7 +128,7 @@ def test_an_entry_is_found_in_its_own_prompt(prompt: str) -> None:
 
 
 def test_the_longest_list_over_the_longest_prompt_comes_to_an_end() -> None:
-    entries = tuple(word_list.normalised(f"*a{number}*a*a*a*a*zz") for number in range(MOST_ENTRIES))
+    entries = tuple(word_list.normalised(f"*a{number}*a*a*a*a*zz") for number in range(MAX_ENTRIES))
     prompt = " ".join(f"a{number}" for number in range(1_400))[:6_000] + " zz"
     # A matcher that tries every way to share the stars out would still be at it tomorrow.
     assert word_list.find(entries, prompt) is None
@@ -248,11 +248,11 @@ def test_what_is_set_can_be_forgotten_again() -> None:
 )
 def test_a_list_takes_so_many_entries_and_then_says_so(alter: Callable[[Policy, int], Policy]) -> None:
     policy = Policy()
-    for number in range(MOST_ENTRIES):
+    for number in range(MAX_ENTRIES):
         policy = alter(policy, number)
     assert alter(policy, 0) != Policy()
     with pytest.raises(ListFull):
-        alter(policy, MOST_ENTRIES)
+        alter(policy, MAX_ENTRIES)
 
 
 # -- keeping it ----------------------------------------------------------------------------------------------

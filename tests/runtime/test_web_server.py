@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from bot.domain.errors import SettingsError
 from bot.runtime import web_server
-from bot.runtime.web_server import MOST_HOOK_BYTES, Check, HttpServer
+from bot.runtime.web_server import MAX_WEBHOOK_BYTES, Check, HttpServer
 
 Seen = list[tuple[str, str | None]]
 
@@ -130,8 +130,8 @@ async def test_without_a_registry_there_are_no_metrics(session: aiohttp.ClientSe
         (b"", None),
         (b"\xff\xfe", None),
         (b"[" * 100_000, None),
-        (b'{"job_id": "j-1", "pad": "' + b"x" * (MOST_HOOK_BYTES - 40) + b'"}', "j-1"),
-        (b'{"job_id": "j-1", "pad": "' + b"x" * MOST_HOOK_BYTES + b'"}', None),
+        (b'{"job_id": "j-1", "pad": "' + b"x" * (MAX_WEBHOOK_BYTES - 40) + b'"}', "j-1"),
+        (b'{"job_id": "j-1", "pad": "' + b"x" * MAX_WEBHOOK_BYTES + b'"}', None),
     ],
     ids=lambda value: repr(value)[:24],
 )

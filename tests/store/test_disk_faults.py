@@ -25,7 +25,7 @@ from tests.support.store_calls import CALLS, contents
 from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
 UNTIL_HEALED = 10_000
-MOST_STATEMENTS = 300
+MAX_STATEMENTS = 300
 
 
 class Disk:
@@ -111,7 +111,7 @@ async def test_f16_a_fault_at_any_statement_refuses_the_whole_change(
         reply = await call.prepare(store)
         before = contents(path)
         await give(store, disk)
-        for nth in range(1, MOST_STATEMENTS):
+        for nth in range(1, MAX_STATEMENTS):
             disk.fail(error, nth=nth, times=times, gives_up_the_transaction=gives_up)
             try:
                 await call.make(store, reply)
@@ -140,7 +140,7 @@ async def test_f16_a_fault_while_reading_is_an_error_and_passes(tmp_path: Path, 
         reply = await admitted(store)
         await give(store, disk, reader=True)
         found, nth = None, 0
-        for nth in range(1, MOST_STATEMENTS):
+        for nth in range(1, MAX_STATEMENTS):
             disk.fail(error, nth=nth, times=1, gives_up_the_transaction=gives_up)
             try:
                 found = await store.reply(reply.id)
@@ -163,7 +163,7 @@ async def test_f16_neighbours_in_one_commit_all_hear_of_its_failure_and_nothing_
         before = contents(path)
         await give(store, disk)
         outcomes: list[Any] = []
-        for nth in range(1, MOST_STATEMENTS):
+        for nth in range(1, MAX_STATEMENTS):
             disk.fail(error, nth=nth, times=UNTIL_HEALED, gives_up_the_transaction=False)
             commands = [a_command() for _ in range(5)]
             outcomes = await asyncio.gather(
@@ -202,7 +202,7 @@ def faulty_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 async def opened_at_last(path: Path, disk: Disk, error: sqlite3.Error, check: Callable[[], object]) -> int:
     """Open with a fault at the first statement, the second, and so on until it works: how many faults that were."""
-    for nth in range(1, MOST_STATEMENTS):
+    for nth in range(1, MAX_STATEMENTS):
         disk.fail(error, nth=nth, times=UNTIL_HEALED, gives_up_the_transaction=False)
         try:
             store = await Store.open(path)
