@@ -41,7 +41,7 @@ class Catalogue:
     def __init__(self, models: Iterable[Model]) -> None:
         self._by_id = {model.id: model for model in models}
         self._by_label = {_squash(model.label): model for model in self._by_id.values()}
-        self._words = {model.id: _Words(model) for model in self._by_id.values()}
+        self._words = {model.id: _Tokens(model) for model in self._by_id.values()}
 
     @classmethod
     def load(cls, overrides: Path | None = None) -> Self:
@@ -113,7 +113,7 @@ def _quoted(model: Model, request: JobRequest) -> Quote | None:
 # -- finding by words ---------------------------------------------------------------------------------
 
 
-class _Words:
+class _Tokens:
     """The words of a model's label and id, ready to be searched."""
 
     def __init__(self, model: Model) -> None:

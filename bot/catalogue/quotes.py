@@ -47,7 +47,7 @@ def quote(model: Model, request: JobRequest, *, seed_source: Callable[[], int] =
         raise ModelUnavailable(model_id=model.id, reason="retired")
     if not model.fits(request.kind):
         raise ModelUnavailable(model_id=model.id, reason="not_for_this_command")
-    order = _Order(model, request)
+    order = _BodyBuilder(model, request)
     order.put_prompt()
     order.put_images()
     order.put_options()
@@ -78,7 +78,7 @@ def _filled(value: Any, urls: Sequence[str]) -> Any:
     return value
 
 
-class _Order:
+class _BodyBuilder:
     """A body in the making."""
 
     def __init__(self, model: Model, request: JobRequest) -> None:
