@@ -102,14 +102,14 @@ def _named(text: str, options: Container[str]) -> Iterator[str]:
 
 
 def _phrases(module: ModuleType) -> Iterator[Entry]:
-    """Every `Phrase(…)` and `Counted(…)` of a file."""
+    """Every `Phrase(…)` and `Plural(…)` of a file."""
     assert module.__file__ is not None
     body = ast.parse(Path(module.__file__).read_text("utf-8")).body
     for statement, following in zip(body, [*body[1:], None], strict=True):
         notes = _notes(statement, following)
         calls = [node for node in ast.walk(statement) if isinstance(node, ast.Call)]
         for call in sorted(calls, key=lambda call: (call.lineno, call.col_offset)):
-            if ast.unparse(call.func).rpartition(".")[2] in {"Phrase", "Counted"}:
+            if ast.unparse(call.func).rpartition(".")[2] in {"Phrase", "Plural"}:
                 yield _phrase(module, call, notes)
 
 

@@ -88,7 +88,7 @@ class ImagePool:
 
         Most files show that themselves; only what is in doubt is decoded.
         """
-        plain = await self._at_a_glance(_checked, data)
+        plain = await self._inspect(_checked, data)
         if plain is not None:
             return plain
         facts, _ = await self._ask("check", data)
@@ -101,7 +101,7 @@ class ImagePool:
             )
         return CheckedImage(facts["content_type"], facts["width"], facts["height"])
 
-    async def fit(self, data: bytes, limit_bytes: int) -> ShrunkImage:
+    async def shrink_to(self, data: bytes, limit_bytes: int) -> ShrunkImage:
         """A checked result without metadata in at most `limit_bytes`; its pixels are untouched when they fit.
 
         Else WebP, then JPEG, then ever fewer pixels: there is a picture for every limit from 1 kB on. Raises MediaError
@@ -109,7 +109,7 @@ class ImagePool:
         """
         if limit_bytes < 1000:
             raise ValueError("no picture fits into less than 1 kB")
-        plain = await self._at_a_glance(_fitted, data)
+        plain = await self._inspect(_fitted, data)
         if plain is not None and len(plain.data) <= limit_bytes:
             return plain
         facts, made = await self._ask("fit", data, limit_bytes=limit_bytes)
@@ -153,7 +153,7 @@ class ImagePool:
         while self._free:
             self._retire(self._free.pop())
 
-    async def _at_a_glance(self, look: Callable[[bytes], T], data: bytes) -> T:
+    async def _inspect(self, look: Callable[[bytes], T], data: bytes) -> T:
         """What can be told, or done, without decoding a pixel: next to nothing beside what a worker costs."""
         if self._closed:
             raise MediaError("the image workshop is closed", transient=True, reason="broken")

@@ -239,7 +239,7 @@ class JobService:
         # One that has to be made smaller waits on disk, not in memory, until the workshop has a hand free.
         async with self._too_large if image.size_bytes > limit_bytes else nullcontext():
             data = await self.blob_store.get(image.sha256)
-            return None if data is None else await self.image_pool.fit(data, limit_bytes)
+            return None if data is None else await self.image_pool.shrink_to(data, limit_bytes)
 
     def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:
         dispatcher = self._dispatchers.get(provider)

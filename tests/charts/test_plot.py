@@ -52,11 +52,11 @@ CHARTS = {
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
 def test_every_chart_is_a_small_picture_of_one_size_with_everything_in_its_place(chart: Chart) -> None:
     assert Chart.from_json(chart.to_json()) == chart
-    image = plot.draw(chart)
-    with Image.open(io.BytesIO(image)) as image:
+    png = plot.draw(chart)
+    with Image.open(io.BytesIO(png)) as image:
         image.load()
         assert (image.format, image.size) == ("PNG", (plot.WIDTH, plot.HEIGHT))
-    assert len(image) <= 200_000
+    assert len(png) <= 200_000
     assert_legible(chart)
 
 

@@ -294,9 +294,9 @@ async def test_a_body_larger_than_all_the_room_is_read_alone(
 ) -> None:
     monkeypatch.setattr(downloader, "ROOM_BYTES", 1)
     body = bytes(LARGE_BYTES + 1)
-    async with Downloader(allow_private_addresses=True) as downloader:
+    async with Downloader(allow_private_addresses=True) as opened:
         url = server.answers("/picture.png", body)
-        assert await asyncio.gather(*(downloader.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
+        assert await asyncio.gather(*(opened.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
 
 
 async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Downloader) -> None:

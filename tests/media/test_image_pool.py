@@ -137,9 +137,9 @@ async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes
 ) -> None:
     data = samples.encode(samples.noise(120, 90), image_format)
     for limit in (len(data) + 1, len(data)):
-        fitted = await image_pool.fit(data, limit)
+        fitted = await image_pool.shrink_to(data, limit)
         assert (fitted.data, fitted.content_type, fitted.changed) == (data, TYPES[image_format], False)
-    fitted = await image_pool.fit(data, len(data) - 1)
+    fitted = await image_pool.shrink_to(data, len(data) - 1)
     assert fitted.changed
     assert len(fitted.data) < len(data)
     assert samples.open_image(fitted.data).size[0] <= 120
@@ -152,7 +152,7 @@ async def test_there_is_a_picture_for_every_limit(image_pool: ImagePool, limit: 
     image = samples.noise(900, 700)
     if mode == "RGBA":
         image.putalpha(Image.linear_gradient("L").resize(image.size))
-    fitted = await image_pool.fit(samples.encode(image, "PNG"), limit)
+    fitted = await image_pool.shrink_to(samples.encode(image, "PNG"), limit)
     assert len(fitted.data) <= limit
     shown = samples.open_image(fitted.data)
     assert f"image/{(shown.format or '').lower()}" == fitted.content_type
@@ -163,14 +163,14 @@ async def test_there_is_a_picture_for_every_limit(image_pool: ImagePool, limit: 
 async def test_pixels_are_given_up_only_after_quality(image_pool: ImagePool) -> None:
     data = samples.encode(samples.photo(1500, 1000), "BMP")
     data = samples.encode(samples.open_image(data), "PNG", compress_level=0)
-    fitted = await image_pool.fit(data, len(data) // 20)
+    fitted = await image_pool.shrink_to(data, len(data) // 20)
     assert samples.open_image(fitted.data).size == (1500, 1000)
     assert fitted.content_type == "image/webp"
 
 
 async def test_a_picture_too_long_for_webp_becomes_a_jpeg(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(17_000, 20), "PNG")
-    fitted = await image_pool.fit(data, len(data) // 2)
+    fitted = await image_pool.shrink_to(data, len(data) // 2)
     assert fitted.content_type == "image/jpeg"
     assert samples.open_image(fitted.data).size == (17_000, 20)
 
@@ -179,7 +179,7 @@ async def test_transparency_survives_in_webp(image_pool: ImagePool) -> None:
     image = samples.noise(400, 400)
     image.putalpha(Image.linear_gradient("L").resize(image.size))
     data = samples.encode(image, "PNG")
-    fitted = await image_pool.fit(data, len(data) - 1)
+    fitted = await image_pool.shrink_to(data, len(data) - 1)
     assert samples.open_image(fitted.data).mode == "RGBA"
 
 
@@ -189,7 +189,7 @@ async def test_a_result_is_posted_without_metadata_and_otherwise_unchanged(
     image_pool: ImagePool, image_format: str
 ) -> None:
     laden = samples.laden(image_format)
-    fitted = await image_pool.fit(laden, 1_000_000)
+    fitted = await image_pool.shrink_to(laden, 1_000_000)
     assert samples.SECRET not in fitted.data
     assert not fitted.changed
     assert samples.open_image(fitted.data).tobytes() == samples.open_image(laden).tobytes()
@@ -200,7 +200,7 @@ async def test_a_result_that_is_turned_by_its_tag_is_shown_the_same_way_without_
     image_pool: ImagePool,
 ) -> None:
     data = samples.image("JPEG", exif=samples.exif_with_location(orientation=6))
-    fitted = await image_pool.fit(data, 1_000_000)
+    fitted = await image_pool.shrink_to(data, 1_000_000)
     shown = samples.open_image(fitted.data)
     assert shown.size == (64, 96)
     assert colour_near(shown, (60, 4), (220, 10, 10), 40)
@@ -208,9 +208,9 @@ async def test_a_result_that_is_turned_by_its_tag_is_shown_the_same_way_without_
 
 async def test_fitting_what_is_no_picture_is_a_media_error(image_pool: ImagePool) -> None:
     with pytest.raises(MediaError):
-        await image_pool.fit(b"<html>", 1_000_000)
+        await image_pool.shrink_to(b"<html>", 1_000_000)
     with pytest.raises(ValueError):
-        await image_pool.fit(samples.image("PNG"), 10)
+        await image_pool.shrink_to(samples.image("PNG"), 10)
 
 
 # -- inputs ---------------------------------------------------------------------------------------------
@@ -451,7 +451,7 @@ async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
     data = samples.encode(samples.noise(300, 200), image_format)
     checked = await image_pool.check_result(data)
     assert checked == (f"image/{image_format.lower()}", 300, 200)
-    assert (await image_pool.fit(data, 10_000_000)).data == data
+    assert (await image_pool.shrink_to(data, 10_000_000)).data == data
     assert workers() == []
 
 
@@ -479,7 +479,7 @@ async def test_a_result_that_is_in_doubt_is_decoded(image_pool: ImagePool) -> No
 async def test_the_loop_goes_on_while_large_pictures_are_made(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1000), "PNG", compress_level=0)
     await image_pool.warm()
-    work = asyncio.gather(*(image_pool.fit(data, 500_000) for _ in range(3)))
+    work = asyncio.gather(*(image_pool.shrink_to(data, 500_000) for _ in range(3)))
     began = time.thread_time()
     turns = 0
     while not work.done():
@@ -502,7 +502,7 @@ async def test_a_worker_killed_over_a_picture_gets_a_second_chance(image_pool: I
     data = samples.encode(samples.noise(1500, 1500), "PNG")
     await image_pool.warm()
     (worker,) = workers()
-    work = asyncio.create_task(image_pool.fit(data, 100_000))
+    work = asyncio.create_task(image_pool.shrink_to(data, 100_000))
     while worker.cpu_times().user < 0.2:
         await asyncio.sleep(0.01)
     os.kill(worker.pid, signal.SIGKILL)
@@ -516,7 +516,7 @@ async def test_a_picture_that_takes_too_long_is_given_up_and_the_next_one_is_ser
         slow = samples.encode(samples.noise(4000, 4000), "PNG", compress_level=0)
         began = time.perf_counter()
         with pytest.raises(MediaError):
-            await image_pool.fit(slow, 1000)
+            await image_pool.shrink_to(slow, 1000)
         assert time.perf_counter() - began < 10
         assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
     finally:
@@ -539,7 +539,7 @@ async def test_large_pictures_leave_no_large_worker_behind(image_pool: ImagePool
     large = samples.encode(samples.photo(7000, 6000), "WEBP", method=0)
     for _ in range(2):
         await image_pool.check_result(large)
-        await image_pool.fit(large, len(large) - 1)
+        await image_pool.shrink_to(large, len(large) - 1)
     assert sum(worker.memory_info().rss for worker in workers()) < 160_000_000
     assert await image_pool.check_result(samples.image("PNG")) == ("image/png", 96, 64)
 
@@ -555,7 +555,7 @@ async def test_a_worker_knows_no_secret_of_ours(image_pool: ImagePool, monkeypat
 async def test_closing_ends_the_workers_at_once_and_tells_those_who_wait() -> None:
     image_pool = ImagePool()
     data = samples.encode(samples.noise(2500, 2000), "PNG")
-    waiting = [asyncio.create_task(image_pool.fit(data, 1000)) for _ in range(4)]
+    waiting = [asyncio.create_task(image_pool.shrink_to(data, 1000)) for _ in range(4)]
     async with asyncio.timeout(10):
         while not workers():
             await asyncio.sleep(0.01)

@@ -270,7 +270,7 @@ def test_an_interrupt_from_the_keyboard_is_no_error(say: Say):
 
 def test_an_error_that_ends_the_process_shows_no_key():
     program = f"""
-        from bot.log import set_up_logging
+        from bot.runtime.logs import set_up_logging
         key = {CANARY!r}
         set_up_logging(level="INFO", style="console", secrets=[key])
         raise RuntimeError("the key is " + key)

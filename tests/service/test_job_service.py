@@ -399,7 +399,7 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     read, go_on = list[str](), asyncio.Event()
-    get, fit = core.images.get, core.service.image_pool.fit
+    get, fit = core.images.get, core.service.image_pool.shrink_to
 
     async def get_noting(sha256: str) -> bytes | None:
         read.append(sha256)

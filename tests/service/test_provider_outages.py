@@ -81,7 +81,7 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
         for provider in providers:
             dispatcher = SimpleNamespace(provider=provider, retries=RetryBudget())
             with pytest.raises(ProviderUnavailable):
-                await someone._send_once(cast("Lane", dispatcher), ProviderRequest(path="/", body={}))
+                await someone._send_once(cast("ProviderDispatcher", dispatcher), ProviderRequest(path="/", body={}))
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
             assert 1.0 <= second <= 2.0

@@ -108,7 +108,7 @@ class _ThisThread:
 class _OnServer(_Books):
     def __init__(self) -> None:
         self._session = _ThisThread(the_server().fresh())
-        self._writer = PostgresWriter(cast("Session", self._session))
+        self._writer = PostgresWriter(cast("ThreadSession", self._session))
         super().__init__(self._session.open)
 
     def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
