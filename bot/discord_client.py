@@ -48,6 +48,8 @@ from cogs.moderation.settings import SettingsCommands
 from cogs.text import audience
 from cogs.text.command_translations import CommandTranslator
 from cogs.ui import error_handler
+from cogs.ui.checks import ClickDebouncer
+from cogs.ui.client import BotClient
 from cogs.ui.message_api import NOBODY, MessageApi
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Tree(app_commands.CommandTree["Bot"]):
         await error_handler.report(interaction, error)
 
 
-class Bot(commands.Bot):
+class Bot(BotClient, commands.Bot):
     """The Discord client. It caches next to nothing: commands bring all they need with them."""
 
     def __init__(
@@ -112,7 +114,8 @@ class Bot(commands.Bot):
         self._store = store
         self._supervisor = supervisor
         self.service = service
-        messages = MessageApi(self)
+        self.messages = messages = MessageApi(self)
+        self.click_debouncer = ClickDebouncer()
         self.operator = OperatorAlerts(messages=messages, supervisor=supervisor)
         self.server_log = LogChannel(client=self, service=service, messages=messages, supervisor=supervisor)
         self.order_flow = OrderFlow(
@@ -127,7 +130,7 @@ class Bot(commands.Bot):
         self.charts = charts
         self.queue: ReplyQueue | None = None
         """A worker's; set before it logs in."""
-        self._reports = Reports(service=service, charts=charts)
+        self.reports = Reports(service=service, charts=charts)
         replies = ReplyUpdater(
             service=service,
             messages=messages,
@@ -169,7 +172,7 @@ class Bot(commands.Bot):
             Privacy(self.order_flow),
         )
         moderators = (
-            QuotaCommands(self.order_flow, self._reports),
+            QuotaCommands(self.order_flow, self.reports),
             SettingsCommands(self.order_flow, self.server_log),
             Jobs(self.order_flow),
         )
@@ -178,7 +181,7 @@ class Bot(commands.Bot):
         edit.install(self.tree)
         for module in (job_buttons, quota, history, jobs, privacy, upscale):
             module.install(self, self.order_flow)
-        report.install(self, self._reports)
+        report.install(self, self.reports)
 
     async def _sync_commands(self) -> None:
         """Register commands only when they or their translations changed: Discord allows 200 registrations a day."""

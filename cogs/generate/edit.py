@@ -17,7 +17,7 @@ from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
-from cogs.ui.controls import Form
+from cogs.ui.error_handler import Form
 from cogs.ui.initial_response import respond_privately
 
 MENU_NAME = "Edit this image"

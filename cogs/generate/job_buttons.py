@@ -22,7 +22,8 @@ from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
-from cogs.ui.controls import Control
+from cogs.ui.client import Interaction
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 
 FETCH_SECONDS = 1.5
@@ -31,7 +32,7 @@ FETCH_SECONDS = 1.5
 _NEED_THE_PROMPT = frozenset({card.AGAIN, card.VARY, "recipe"})
 
 
-class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID):
+class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID):
     """Any button of a card."""
 
     order_flow: OrderFlow
@@ -48,7 +49,7 @@ class JobButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID
     ) -> Self:
         return cls(match["action"], match["job_id"], int(match["amount"]) if match["amount"] else None)
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Check who presses, then act."""
         reply = await pressed_reply(self.order_flow, interaction, self._job_id)
         if reply is None:

@@ -26,8 +26,9 @@ from cogs.text import words
 from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, files_of
 from cogs.ui.checks import require_server
+from cogs.ui.client import Interaction
 from cogs.ui.components import Component, Layout
-from cogs.ui.controls import Control
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 
 LARGEST_SIDE_PIXELS = 4096
@@ -81,7 +82,7 @@ class Upscales:
         return least_usd_micros(offers(self._service, reply, permits))
 
 
-class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCALE_ID):
+class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.UPSCALE_ID):
     """Under a card for whichever picture it has, and in the question for each of several."""
 
     order_flow: OrderFlow
@@ -98,7 +99,7 @@ class UpscaleButton(Control, ui.DynamicItem[ui.Button[Any]], template=card.UPSCA
     ) -> Self:
         return cls(match["job_id"], int(match["number"]), int(match["amount"]))
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Order it, ask which one, or say why not."""
         reply = await pressed_reply(self.order_flow, interaction, self._job_id)
         if reply is None:

@@ -23,8 +23,9 @@ from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_server
+from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
-from cogs.ui.controls import Control
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 from cogs.ui.message_api import NOBODY
 
@@ -51,7 +52,7 @@ class History(commands.Cog):
         return suggestions.any_models(self._order_flow.service, text)
 
 
-class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
+class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
     """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
 
     order_flow: OrderFlow
@@ -68,7 +69,7 @@ class HistoryButton(Control, ui.DynamicItem[ui.Button[Any]], template=history_pa
     ) -> Self:
         return cls(match["reply_id"], int(match["user_id"]), one_model=match["one_model"] == "1")
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Turn the page."""
         require_server(interaction)
         await interaction.response.defer()

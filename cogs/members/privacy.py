@@ -22,8 +22,9 @@ from cogs.text import words
 from cogs.text.refusals import refusal
 from cogs.ui import card
 from cogs.ui.attachments import upload
+from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
-from cogs.ui.controls import Control
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.message_api import NOBODY
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class Privacy(commands.Cog):
         await _edit(interaction, question)
 
 
-class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
+class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
     """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
 
     order_flow: OrderFlow
@@ -88,7 +89,7 @@ class EraseButton(Control, ui.DynamicItem[ui.Button[Any]], template=privacy_page
     ) -> Self:
         return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """The answer takes the place of the question."""
         await interaction.response.defer()
         await _edit(interaction, await self._answer(interaction))

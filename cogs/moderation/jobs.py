@@ -20,8 +20,9 @@ from cogs.text import words
 from cogs.text.locale import use_locale
 from cogs.ui import card
 from cogs.ui.checks import require_moderator
+from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
-from cogs.ui.controls import Control, Form
+from cogs.ui.error_handler import DynamicComponent, Form
 from cogs.ui.initial_response import respond_privately
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ class Jobs(commands.Cog):
         await respond_privately(interaction, await _first_page(self._order_flow, guild_id))
 
 
-class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
+class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     """Turns a page. Always about the server it is pressed in."""
 
     order_flow: OrderFlow
@@ -59,7 +60,7 @@ class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUS
         micros = int(match["before"])
         return cls(match["part"], _EPOCH + timedelta(microseconds=micros) if micros else None)
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Only for moderators of this server."""
         guild_id = require_moderator(interaction)
         await interaction.response.edit_message(view=View(await self._page(guild_id)))
@@ -77,7 +78,7 @@ class JobsButton(Control, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUS
         )
 
 
-class CancelChoice(Control, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
+class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
     """Picks what is to be cancelled; the reason is asked next."""
 
     order_flow: OrderFlow
@@ -89,7 +90,7 @@ class CancelChoice(Control, ui.DynamicItem[ui.Select[Any]], template=jobs_page.C
         assert isinstance(item, ui.Select), "the custom id belongs to a choice"
         return cls(item)
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Open the form."""
         require_moderator(interaction)
         await interaction.response.send_modal(CancelModal(self.order_flow, self.item.values[0]))

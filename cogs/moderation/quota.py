@@ -18,8 +18,9 @@ from cogs.text import spending as say
 from cogs.text import words
 from cogs.ui import card
 from cogs.ui.checks import member_of, require_moderator, require_own_role
+from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
-from cogs.ui.controls import Control
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 
 AUDIT_PAGE = 10
@@ -304,7 +305,7 @@ class QuotaCommands(commands.Cog):
         await respond_privately(interaction, await _audit_page(self._order_flow, guild_id, user_id))
 
 
-class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
+class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
     """'Older' under a page of the record of changes."""
 
     order_flow: OrderFlow
@@ -320,7 +321,7 @@ class AuditButton(Control, ui.DynamicItem[ui.Button[Any]], template=quota_page.A
     ) -> Self:
         return cls(int(match["before_id"]), int(match["user_id"]))
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
         page = await _audit_page(self.order_flow, guild_id, self._user_id, before_id=self._before_id)

@@ -24,8 +24,9 @@ from cogs.text.audience import language_of_server
 from cogs.text.locale import use_locale
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_moderator
+from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
-from cogs.ui.controls import Control
+from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 from cogs.ui.message_api import NOBODY
 
@@ -107,7 +108,7 @@ async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, L
     return names
 
 
-class PostButton(Control, ui.DynamicItem[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
+class PostButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
     """'Post here' under a report."""
 
     reports: Reports
@@ -123,7 +124,7 @@ class PostButton(Control, ui.DynamicItem[ui.Button[Any]], template=report_page.P
     ) -> Self:
         return cls(Period(match["period"]), datetime.fromtimestamp(int(match["start"]), UTC))
 
-    async def used(self, interaction: discord.Interaction[Any]) -> None:
+    async def handle(self, interaction: Interaction) -> None:
         """Post the report; only for moderators of this server."""
         await self.reports.post(interaction, self._period, self._start)
 

@@ -1,8 +1,8 @@
 """Components: what a message is made of, as plain values in Discord's own JSON (reference: components).
 
-They do nothing by themselves: buttons and choices are answered by their custom ids, whatever message they sit under
-(see controls.py). So a finished layout is no `ui.LayoutView`, which costs several times as much to build and leaves
-every message ever sent tied to itself until the garbage collector comes by.
+A layout has no callbacks: buttons and selects are answered by their custom ids, whatever message they are in (see
+error_handler.py). So a finished layout is not a `ui.LayoutView`, which costs several times as much to build and keeps
+every message ever sent in a reference cycle until the garbage collector runs.
 """
 
 from __future__ import annotations

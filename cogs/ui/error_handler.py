@@ -1,18 +1,20 @@
-"""What a user reads when a command or button fails: a sentence, never a traceback."""
+"""Error handler: what a user reads when a command, button or form fails is a sentence, never a traceback."""
 
 from __future__ import annotations
 
 import logging
+from abc import ABC, abstractmethod
 from typing import Any
 
 import aiohttp
 import discord
-from discord import app_commands
+from discord import app_commands, ui
 
 from bot.domain.errors import RequestRefused, StoreError
-from cogs.text import refusals
+from cogs.text import audience, refusals
 from cogs.ui import card
 from cogs.ui.checks import NotAllowed
+from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
 _log = logging.getLogger(__name__)
@@ -44,3 +46,35 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
         await respond_privately(interaction, card.refused(text))
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:
         _log.info("a failure could not be told: %s", problem)
+
+
+class DynamicComponent(ABC):
+    """Base of buttons and selects; comes before `ui.DynamicItem` among their parents.
+
+    Answers in the language of the user, and reports every error.
+    """
+
+    async def callback(self, interaction: discord.Interaction[Any]) -> None:
+        """Handle a click or a choice."""
+        audience.activate(interaction)
+        try:
+            await self.handle(interaction)
+        except Exception as error:
+            await report(interaction, error)
+
+    @abstractmethod
+    async def handle(self, interaction: Interaction) -> None:
+        """Do what the component is for; every error raised in here is reported."""
+
+
+class Form(ui.Modal):
+    """Base of modals: answers in the language of the user, and reports every error."""
+
+    async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
+        """Set the language before `on_submit`."""
+        audience.activate(interaction)
+        return True
+
+    async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:
+        """Report an error of `on_submit` like that of a command."""
+        await report(interaction, error)

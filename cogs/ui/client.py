@@ -1,0 +1,27 @@
+"""The bot as commands, buttons and forms see it: the client of their interactions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import discord
+
+if TYPE_CHECKING:  # packages above this one; only their types are needed here
+    from bot.service.job_service import JobService
+    from cogs.generate.order_flow import OrderFlow
+    from cogs.moderation.report import Reports
+    from cogs.ui.checks import ClickDebouncer
+    from cogs.ui.message_api import MessageApi
+
+
+class BotClient(discord.Client):
+    """What buttons and forms use of the bot: discord.py builds them from a custom id, without a constructor of ours."""
+
+    service: JobService
+    messages: MessageApi
+    order_flow: OrderFlow
+    click_debouncer: ClickDebouncer
+    reports: Reports
+
+
+Interaction = discord.Interaction[BotClient]
