@@ -28,7 +28,7 @@ async def test_while_nobody_waits_nobody_is_held_up() -> None:
 
 
 async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(interactive_priority, "LONGEST_SECONDS", 60.0)
+    monkeypatch.setattr(interactive_priority, "MAX_PENDING_SECONDS", 60.0)
     busy = InteractivePriority()
     busy.begin("a")
     busy.begin("b")

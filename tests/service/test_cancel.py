@@ -109,7 +109,7 @@ async def test_a_wish_that_crosses_the_answer_is_not_lost(core: Core):
 
 async def test_a_wish_for_an_order_that_the_provider_sent_back_is_carried_out_here(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.2"})), FOREVER)
-    core.disk.fill("back_to_line")
+    core.disk.fill("requeue")
     job = await core.order()
     await until(lambda: core.disk.refused)
     assert await core.service.cancel(await core.now(job)) is CancelOutcome.ASKED

@@ -411,7 +411,7 @@ async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_s
         return await fit(data, limit_bytes)
 
     monkeypatch.setattr(core.images, "get", get_noting)
-    monkeypatch.setattr(core.service.image_pool, "fit", fit_later)
+    monkeypatch.setattr(core.service.image_pool, "shrink_to", fit_later)
     large = [await kept(core, encode(noise(100, 100 + number), "PNG")) for number in range(4)]
     small = await kept(core, encode(noise(20, 20), "PNG"))
     async with asyncio.TaskGroup() as together:

@@ -237,7 +237,7 @@ WRITES = {
     "begin_submission": Plan(),
     "mark_running": Plan(),
     "mark_uncertain": Plan(trouble=LOST_ANSWER),
-    "back_to_line": Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"})),
+    "requeue": Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"})),
     "succeed": Plan(),
 }
 
@@ -263,7 +263,7 @@ async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(
     job = await core.order()
     await until(lambda: len(core.disk.refused) > 3)
     await core.restart()
-    if write == "back_to_line":
+    if write == "requeue":
         # We knew that it was refused, but could not write it down: now it has to be looked for.
         core.clock.move(minutes=6)
         assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN

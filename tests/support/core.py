@@ -153,7 +153,7 @@ class Core:
             await self.service.resume()
 
     def _providers(self, session: aiohttp.ClientSession) -> list[KreaProvider | PixazoProvider]:
-        clocks: dict[str, Any] = {"order_clocks": _QUICK, "question_clocks": _QUICK, "pause_seconds": 0.01}
+        clocks: dict[str, Any] = {"submit_timeouts": _QUICK, "read_timeouts": _QUICK, "pause_seconds": 0.01}
         krea = KreaProvider(
             session, base_url=self.krea_base or self.sandbox.krea_base, api_key=self.sandbox.krea_key, **clocks
         )
@@ -312,13 +312,13 @@ def brisk() -> Iterator[None]:
     """Seconds become milliseconds, and pictures small: what is tested is what happens, not how long it takes."""
     with (
         patch.object(dispatcher, "FIRST_PROBE_SECONDS", 0.05),
-        patch.object(dispatcher, "SLOWEST_PROBE_SECONDS", 0.1),
+        patch.object(dispatcher, "MAX_PROBE_SECONDS", 0.1),
         patch.object(reconciliation, "FIRST_PAUSE_SECONDS", 0.02),
-        patch.object(reconciliation, "LONGEST_PAUSE_SECONDS", 0.05),
-        patch.object(reconciliation, "LEAST_LOOK_UP_SECONDS", 0.0),
+        patch.object(reconciliation, "MAX_PAUSE_SECONDS", 0.05),
+        patch.object(reconciliation, "MIN_RECONCILIATION_SECONDS", 0.0),
         patch.object(job_runner, "ENOUGH_SECONDS", 0.5),
         patch.object(job_runner, "FIRST_PAUSE_SECONDS", 0.01),
-        patch.object(job_runner, "LONGEST_PAUSE_SECONDS", 0.05),
+        patch.object(job_runner, "MAX_PAUSE_SECONDS", 0.05),
         patch.object(shelf, "_drawn", small_image),
         stamina.set_testing(True, attempts=10**9, cap=True),
     ):
