@@ -16,7 +16,7 @@ from bot.domain.jobs import Job
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
-from bot.runtime.retry_budget import RetryBudget
+from bot.runtime.retry import RetryBudget
 
 _log = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ from yarl import URL
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason
 from bot.providers.parsing import read_error_body
-from bot.runtime.retry_budget import RetryBudget
+from bot.runtime.retry import RetryBudget
 
 _ANSWER_MAX_BYTES = 4 * 1024 * 1024
 _PAUSE_MAX_SECONDS = 10.0

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from bot.runtime.retry import backoff_seconds
+
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
+
+RESTART_JITTER = 0.2
+"""Tasks that failed together restart at different times."""
 
 
 @dataclass(slots=True)
@@ -130,14 +134,13 @@ class Supervisor:
                     worker.failures_in_a_row += 1
                     worker.started_at = None
                     worker.last_error = type(error).__name__
-                    pause_seconds = self._pause_seconds(worker.failures_in_a_row)
+                    pause_seconds = backoff_seconds(
+                        worker.failures_in_a_row,
+                        first_seconds=self._first_pause_seconds,
+                        max_seconds=self._longest_pause_seconds,
+                        jitter=RESTART_JITTER,
+                    )
                     _log.exception("%s failed and is started again in %.1f s", name, pause_seconds)
                 await asyncio.sleep(pause_seconds)
         finally:
             self._workers.pop(name, None)
-
-    def _pause_seconds(self, failures: int) -> float:
-        longest = self._longest_pause_seconds
-        pause_seconds = min(longest, self._first_pause_seconds * 2 ** min(failures - 1, 30))
-        # Workers that fell together should not rise together.
-        return pause_seconds * random.uniform(0.8, 1.0)  # noqa: S311 - no secret depends on it

@@ -18,7 +18,7 @@ from bot.domain.errors import ProviderPaused, ProviderUnavailable
 from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.domain.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
-from bot.runtime.retry_budget import RetryBudget
+from bot.runtime.retry import RetryBudget
 from bot.service import job_runner
 from bot.service.job_runner import SUBMIT_ATTEMPTS, JobRunner
 from sandbox.plans import Ending, How, Plan, Trouble
