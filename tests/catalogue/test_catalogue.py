@@ -203,9 +203,9 @@ def test_what_is_hidden_or_has_no_price_for_this_picture_does_not_count(tmp_path
     assert best.model.id == TOPAZ
 
 
-def test_the_prices_in_the_readme_are_prices_an_operator_can_set(tmp_path: Path):
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    examples = [block for block in re.findall(r"```json\n(.*?)```", readme, re.DOTALL) if '"prices"' in block]
+def test_the_prices_in_the_operators_page_are_prices_an_operator_can_set(tmp_path: Path):
+    page = (Path(__file__).parents[2] / "docs" / "operators.md").read_text(encoding="utf-8")
+    examples = [block for block in re.findall(r"```json\n(.*?)```", page, re.DOTALL) if '"prices"' in block]
     assert examples
     for example in examples:
         catalogue = overridden(example, tmp_path=tmp_path)

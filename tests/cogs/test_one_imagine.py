@@ -1,0 +1,59 @@
+"""How many files of ours run for one `/imagine`: the number in docs/architecture.md, which may not grow unnoticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from tests.support.discord_stage import Stage
+
+ROOT = Path(__file__).resolve().parents[2]
+MAX_FILES = 60
+
+
+class Recorder:
+    """Notes the files of bot/ and cogs/ in which a function runs, in every thread that starts after it."""
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._names: set[str] = set()
+
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if self.is_on and event == "call":
+            self._names.add(frame.f_code.co_filename)
+
+    @property
+    def files(self) -> list[str]:
+        ours = (str(ROOT / folder) + os.sep for folder in ("bot", "cogs"))
+        prefixes = tuple(ours)
+        return sorted(str(Path(name).relative_to(ROOT)) for name in self._names if name.startswith(prefixes))
+
+
+@pytest.fixture(autouse=True)
+def recorder() -> Iterator[Recorder]:
+    """Comes before every other fixture, so that the database's threads are seen as well."""
+    recorder = Recorder()
+    threading.setprofile(recorder)
+    sys.setprofile(recorder)
+    yield recorder
+    sys.setprofile(None)
+    threading.setprofile(None)
+
+
+async def test_one_imagine_runs_through_a_bounded_number_of_files(stage: Stage, recorder: Recorder) -> None:
+    recorder.is_on = True
+    await stage.until_says(await stage.imagine(), "Completed")
+    recorder.is_on = False
+    files = recorder.files
+    if (report := os.environ.get("ONE_IMAGINE_FILES")) is not None:
+        Path(report).write_text(json.dumps(files), encoding="utf-8")
+    assert "bot/store/tables/ledger.py" in files
+    assert len(files) <= MAX_FILES
