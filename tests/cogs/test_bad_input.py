@@ -246,7 +246,7 @@ async def test_what_only_a_modified_client_can_send_is_refused_too(
     await assert_it_did_nothing(stage, card)
 
 
-@pytest.mark.parametrize(("arrives", "pictures"), [(0, 1), (-1, 1), (5, 4), (LARGEST_INTEGER, 4)])
+@pytest.mark.parametrize(("arrives", "images"), [(0, 1), (-1, 1), (5, 4), (LARGEST_INTEGER, 4)])
 async def test_a_number_of_pictures_that_discord_would_not_let_through_is_brought_within_bounds(
     stage: Stage, forge: Callable[[str, Any], None], arrives: int, images: int
 ) -> None:

@@ -57,7 +57,7 @@ async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
 
 
 @pytest.mark.f56
-@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
 async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, image_format: str) -> None:
     await stage.until_says(await stage.edit(image=("any.name", laden(image_format))), "Completed")
     (uploaded,) = stage.core.krea.uploads

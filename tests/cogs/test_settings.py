@@ -402,7 +402,7 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
 
 
 async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_log, "MOST_WITH_PICTURES", 1)
+    monkeypatch.setattr(server_log, "MAX_ENTRIES_WITH_IMAGES", 1)
     log = await log_channel(stage)
     line, gate = Line(stage.core.bot), asyncio.Event()
 

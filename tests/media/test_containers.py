@@ -21,7 +21,7 @@ def whole_size(data: bytes) -> tuple[int, int] | None:
 
 
 @pytest.mark.f56
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(image_format: str) -> None:
     laden = samples.laden(image_format)
     plain = containers.without_metadata(laden)
@@ -34,7 +34,7 @@ def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(image_format: 
     assert not set(image.info) & {"exif", "xmp", "comment", "Comment", "Packed", "photoshop", "XML:com.adobe.xmp"}
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_a_picture_without_metadata_stays_the_very_same_bytes(image_format: str) -> None:
     plain = samples.image(image_format)
     assert containers.without_metadata(plain) is plain
@@ -42,7 +42,7 @@ def test_a_picture_without_metadata_stays_the_very_same_bytes(image_format: str)
     assert containers.without_metadata(cleaned) is cleaned
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_a_colour_profile_stays(image_format: str) -> None:
     profile = samples.profile_with_red_and_green_swapped()
     data = samples.image(image_format, icc_profile=profile, exif=samples.exif_with_location())
@@ -63,7 +63,7 @@ def test_the_second_picture_in_a_phones_jpeg_goes_away() -> None:
     assert samples.open_image(plain).format == "JPEG"
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("kind", ["exif", "xmp"])
 def test_a_location_is_found_in_exif_and_in_xmp(image_format: str, kind: str) -> None:
     if kind == "exif":
@@ -83,7 +83,7 @@ def test_a_location_is_found_in_the_texts_that_other_programs_write(name: bytes)
     assert has_location(samples.with_png_chunks(samples.image("PNG"), samples.png_chunk(name, content)))
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_other_metadata_is_no_location(image_format: str) -> None:
     assert not has_location(samples.image(image_format, exif=samples.exif_without_location(orientation=6)))
     assert not has_location(samples.image(image_format))
@@ -120,7 +120,7 @@ def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
     assert whole_size(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 def test_a_picture_of_too_many_pixels_is_not_called_whole(image_format: str) -> None:
     data = samples.encode(samples.noise(300, 200), image_format)
     assert containers.whole_size(data, most_pixels=60_000) == (300, 200)

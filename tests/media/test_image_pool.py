@@ -63,7 +63,7 @@ def colour_near(image: Image.Image, where: tuple[int, int], expected: tuple[int,
 # -- results --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_result_is_what_its_content_says(image_pool: ImagePool, image_format: str) -> None:
     checked = await image_pool.check_result(samples.encode(samples.photo(300, 200), image_format))
     assert checked == (TYPES[image_format], 300, 200)
@@ -103,7 +103,7 @@ async def test_what_is_no_picture_of_ours_is_refused_with_its_reason(
 
 
 @pytest.mark.f54
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
 async def test_a_truncated_picture_is_broken(image_pool: ImagePool, image_format: str, share: float) -> None:
     whole = samples.encode(samples.noise(200, 200), image_format)
@@ -131,7 +131,7 @@ async def test_a_result_of_64_megapixels_is_fine(image_pool: ImagePool) -> None:
 
 
 @pytest.mark.f48
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_picture_that_just_fits_stays_as_it_is_and_one_byte_less_changes_it(
     image_pool: ImagePool, image_format: str
 ) -> None:
@@ -184,7 +184,7 @@ async def test_transparency_survives_in_webp(image_pool: ImagePool) -> None:
 
 
 @pytest.mark.f56
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 async def test_a_result_is_posted_without_metadata_and_otherwise_unchanged(
     image_pool: ImagePool, image_format: str
 ) -> None:
@@ -217,7 +217,7 @@ async def test_fitting_what_is_no_picture_is_a_media_error(image_pool: ImagePool
 
 
 @pytest.mark.f56
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool, image_format: str) -> None:
     laden = samples.laden(image_format)
     assert await image_pool.has_location(laden)
@@ -234,7 +234,7 @@ async def test_an_input_is_made_anew_without_any_metadata(image_pool: ImagePool,
     assert colour_near(image, (5, 5), (220, 10, 10), 20)
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("orientation", range(1, 9))
 async def test_an_input_stands_upright(image_pool: ImagePool, image_format: str, orientation: int) -> None:
     turns = {
@@ -294,7 +294,7 @@ async def test_every_kind_of_colour_becomes_plain_colour(image_pool: ImagePool, 
     assert colour_near(image, (16, 16), colour, 6)
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
 async def test_lossless_stays_lossless(image_pool: ImagePool, image_format: str) -> None:
     image = samples.noise(64, 64)
     clean = await image_pool.clean_input(samples.encode(image, image_format, lossless=True), "a")
@@ -321,7 +321,7 @@ async def test_a_phones_photo_with_a_second_picture_inside_is_one_picture(image_
     assert (clean.content_type, clean.width, clean.height) == ("image/jpeg", 400, 300)
 
 
-@pytest.mark.parametrize("picture_format", FORMATS)
+@pytest.mark.parametrize("image_format", FORMATS)
 async def test_what_is_longer_than_4096_pixels_is_made_smaller(image_pool: ImagePool, image_format: str) -> None:
     clean = await image_pool.clean_input(samples.encode(samples.photo(6000, 1500), image_format), "a")
     assert (clean.width, clean.height) == (4096, 1024)
@@ -345,7 +345,7 @@ async def test_what_is_smaller_than_16_pixels_is_refused(
 
 
 @pytest.mark.f54
-@pytest.mark.parametrize("picture_format", ["PNG", "WEBP"])
+@pytest.mark.parametrize("image_format", ["PNG", "WEBP"])
 async def test_moving_pictures_are_refused(image_pool: ImagePool, image_format: str) -> None:
     with pytest.raises(UnusableImage) as caught:
         await image_pool.clean_input(samples.animated(image_format), "a")
@@ -444,7 +444,7 @@ async def test_many_pictures_at_once_share_two_workers(image_pool: ImagePool) ->
     assert 1 <= len(workers()) <= 2
 
 
-@pytest.mark.parametrize("picture_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
 async def test_a_result_that_is_plainly_whole_and_fits_costs_no_worker(
     image_pool: ImagePool, image_format: str
 ) -> None:

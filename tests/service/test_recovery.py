@@ -355,7 +355,7 @@ async def test_a_job_that_fails_us_before_it_is_sent_is_given_back_after_a_few_t
     def broken(*_: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("bot.service.job_runner.Worker._input_urls", broken)
+    monkeypatch.setattr("bot.service.job_runner.JobRunner._input_urls", broken)
     job = await core.ended(await core.order())
     assert reason_of(job) is FailureReason.INTERNAL
     assert await core.money() == (0, 0, 0)
@@ -371,7 +371,7 @@ async def test_a_job_that_fails_us_while_it_runs_is_taken_up_until_its_deadline(
     def broken(*_: object, **__: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("bot.service.job_runner.Worker._watch", broken)
+    monkeypatch.setattr("bot.service.job_runner.JobRunner._watch", broken)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     other = await core.order("another")
     await until(lambda: len(core.failures.lines) > 8)

@@ -43,7 +43,7 @@ FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (
 """  # noqa: S608 - our own words
 _COUNTS = f"""
 SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT replies.guild_id) AS servers,
-    count(pictures.job_id) AS pictures
+    count(pictures.job_id) AS images
 FROM replies JOIN jobs ON jobs.reply_id = replies.id LEFT JOIN pictures ON pictures.job_id = jobs.id
 WHERE replies.id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608
