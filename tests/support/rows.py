@@ -28,7 +28,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "f13": "Every change of a quota is recorded: who, whom, old, new, when, why.",
         "f14": "What is set aside is the listed price of exactly the chosen options.",
         "f15": "What has no known price is refused, no provider is asked, the operator is told.",
-        "f16": "While the books cannot be written nothing is bought; when they can, all goes on by itself.",
+        "f16": "While the database cannot be written nothing is bought; when it can, work continues by itself.",
         "f17": "The balance adds up to the micro-dollar also while jobs run, and says when it resets.",
     },
     "Providers": {
@@ -43,7 +43,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "the member.",
         "f24": "So is one whose answer cannot be understood.",
         "f25": "A status never seen before means still running, is logged once, and the deadline holds.",
-        "f26": "'Completed' without a usable picture costs the member nothing; the house bears it and the operator is "
+        "f26": "'Completed' without a usable image costs the member nothing; the house bears it and the operator is "
         "told.",
         "f27": "A preview or a state on the way is never taken for the end.",
         "f28": "A job that never ends is given up at its deadline, settled by the written rule, asked after no more.",
@@ -63,7 +63,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "f39": "A copy taken while jobs run is sound and holds everything committed before it.",
         "f40": "A second copy of the bot on the same data refuses to start and disturbs nobody.",
         "f41": "A background worker that fails is started again, logged once, shown by /readyz; other jobs go on.",
-        "f42": "Slow pictures and a slow disk delay no answer beyond 3 s, and the connection to Discord stays.",
+        "f42": "Slow images and a slow disk delay no answer beyond 3 s, and the connection to Discord stays.",
         "f43": "/readyz tells within 60 s that Discord, the database or a worker does not work.",
     },
     "Discord": {
@@ -71,7 +71,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "f45": "A result arrives also when the command's token has died.",
         "f46": "A result that can be shown nowhere is settled, tried no more, and kept for /history.",
         "f47": "A last edit that fails for a while is repeated until it is taken; there is one message.",
-        "f48": "A picture above the upload limit is shown smaller with a link, and the card says so.",
+        "f48": "A image above the upload limit is shown smaller with a link, and the card says so.",
         "f49": "Nothing that a member types notifies anybody, wherever it is shown.",
         "f50": "A prompt that is empty, too short or too long for its model is refused before anything is reserved.",
     },
@@ -79,9 +79,9 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "f51": "Moderators' commands refuse everybody else by themselves, whatever a server shows to whom.",
         "f52": "Nothing of one server can be read or changed from another, or from a direct message.",
         "f53": "Other people's buttons refuse privately and do nothing.",
-        "f54": "Files that are no pictures, lie, are cut short, too large or bombs are refused at little cost.",
+        "f54": "Files that are no images, lie, are cut short, too large or bombs are refused at little cost.",
         "f55": "Private, local and metadata addresses are never contacted, not by name nor by redirect.",
-        "f56": "No location and no other metadata leaves with a picture, in or out.",
+        "f56": "No location and no other metadata leaves with a image, in or out.",
         "f57": "Forged, repeated and unknown callbacks change nothing; the provider itself is asked.",
         "f58": "A member who floods is slowed down; others are served at most twice as slowly as usual.",
         "f59": "Members get everything about themselves; erasing leaves no word and no name, and sound books.",
