@@ -296,7 +296,7 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
     await bot.charts.close()  # better a report without its picture than none
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_SECONDS):
-            await bot.order_flow.answered()
+            await bot.order_flow.drain()
             await bot.service.settle_submissions()
     await bot.close()
     if bot.queue is not None:

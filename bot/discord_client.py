@@ -29,12 +29,12 @@ from bot.store.store import Store
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
-from cogs.generate import job_buttons, upscale
 from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
+from cogs.generate.job_buttons import JobButton
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.reply_updater import ReplyUpdater
-from cogs.generate.upscale import Upscales
+from cogs.generate.upscale import UpscaleButton, UpscalePrices
 from cogs.members import history, privacy
 from cogs.members.help import Help
 from cogs.members.history import History
@@ -74,7 +74,7 @@ class Tree(app_commands.CommandTree["Bot"]):
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Before every command, menu and autocomplete."""
         audience.activate(interaction)
-        self.client.order_flow.remember_to_answer()
+        self.client.order_flow.track_current_task()
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
@@ -121,7 +121,7 @@ class Bot(BotClient, commands.Bot):
         self.order_flow = OrderFlow(
             service=service,
             messages=messages,
-            warnings=SpendingAlerts(
+            spending_alerts=SpendingAlerts(
                 service=service, server_log=self.server_log, operator=self.operator, supervisor=supervisor
             ),
             cdn_hosts=settings.discord_cdn_hosts,
@@ -137,7 +137,7 @@ class Bot(BotClient, commands.Bot):
             supervisor=supervisor,
             operator=self.operator,
             server_log=self.server_log,
-            upscales=Upscales(client=self, service=service),
+            upscale_prices=UpscalePrices(client=self, service=service),
         )
         service.set_presenter(replies)
 
@@ -163,9 +163,10 @@ class Bot(BotClient, commands.Bot):
                 self.operator.send("commands", f"Slash commands could not be registered: {error}")
 
     async def _add_commands(self) -> None:
-        edit = Edit(self.order_flow)
+        order_flow, service, default_model = self.order_flow, self.service, self._settings.default_model
+        edit = Edit(order_flow=order_flow, service=service, default_model=default_model)
         cogs = (
-            Imagine(self.order_flow),
+            Imagine(order_flow=order_flow, service=service, default_model=default_model),
             edit,
             Usage(self.order_flow),
             History(self.order_flow),
@@ -178,8 +179,9 @@ class Bot(BotClient, commands.Bot):
         )
         for cog in (*cogs, *moderators, Help(self.order_flow, self.tree)):
             await self.add_cog(cog)
-        edit.install(self.tree)
-        for module in (job_buttons, quota, history, jobs, privacy, upscale):
+        edit.add_menu(self.tree)
+        self.add_dynamic_items(JobButton, UpscaleButton)
+        for module in (quota, history, jobs, privacy):
             module.install(self, self.order_flow)
         report.install(self, self.reports)
 

@@ -1,4 +1,4 @@
-"""/edit and the message menu `Edit this image`: change pictures that somebody attached."""
+"""/edit and the message menu `Edit this image`: change images that a member attached or a message shows."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from discord.ext import commands
 
 from bot.catalogue.models import Model
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
-from cogs.generate import autocomplete as suggestions
+from bot.service.job_service import JobService
+from cogs.generate import autocomplete
+from cogs.generate.autocomplete import Choices
 from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
 from cogs.text import words
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
+from cogs.ui.client import BotClient, Interaction
 from cogs.ui.error_handler import Form
 from cogs.ui.initial_response import respond_privately
 
@@ -24,19 +27,21 @@ MENU_NAME = "Edit this image"
 MAX_CHOICES = 25
 MAX_IMAGES = 4
 PROMPT_CHARACTERS = 4_000
-"""Discord: a text input of a modal takes at most so many."""
+"""Discord's limit of a text input in a modal."""
 
 
 class Edit(commands.Cog):
     """Image to image."""
 
-    def __init__(self, order_flow: OrderFlow) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
         self._order_flow = order_flow
+        self._service = service
+        self._default_model = default_model
         self._menu = app_commands.ContextMenu(name=MENU_NAME, callback=self.edit_this_image)
         self._menu.guild_only = True
 
-    def install(self, tree: app_commands.CommandTree[Any]) -> None:
-        """Context menus live on the tree, not on the cog."""
+    def add_menu(self, tree: app_commands.CommandTree[BotClient]) -> None:
+        """Add the message menu to the command tree: discord.py allows none in a cog."""
         tree.add_command(self._menu)
 
     @app_commands.command(description="Change one to four attached pictures as you describe")
@@ -55,7 +60,7 @@ class Edit(commands.Cog):
     @app_commands.guild_only()
     async def edit(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         image: discord.Attachment,
         prompt: str,
         model: str | None = None,
@@ -67,12 +72,12 @@ class Edit(commands.Cog):
         seed: int | None = None,
         private: bool = False,
     ) -> None:
-        """Order one edited picture."""
+        """Order one edited image."""
         options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
         chosen = {name: value for name, value in options.items() if value is not None}
         request = _request(interaction, prompt, model, chosen)
         images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
-        await self._order_flow.order(
+        await self._order_flow.submit(
             interaction,
             request,
             attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
@@ -80,60 +85,54 @@ class Edit(commands.Cog):
         )
 
     @edit.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(self._order_flow.service, interaction, text, kind=JobKind.EDIT)
+    async def _models(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.models(self._service, interaction, text, kind=JobKind.EDIT)
 
     @edit.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "aspect_ratio", text)
 
     @edit.autocomplete("resolution")
-    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+    async def _resolutions(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "resolution", text)
 
-    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return await suggestions.values(self._order_flow, interaction, option, text, kind=JobKind.EDIT)
+    async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
+        return await autocomplete.values(
+            self._service, interaction, option, text, kind=JobKind.EDIT, default_model=self._default_model
+        )
 
-    async def edit_this_image(self, interaction: discord.Interaction[Any], message: discord.Message) -> None:
-        """Ask what to change in the picture of any message."""
+    async def edit_this_image(self, interaction: Interaction, message: discord.Message) -> None:
+        """Open the form for the images of a message."""
         require_server(interaction)
         images = images_of(message)
         if not images:
             await respond_privately(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
             return
         labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
-        await interaction.response.send_modal(EditModal(self._order_flow, labelled))
+        await interaction.response.send_modal(EditModal(labelled))
 
 
 class EditModal(Form):
-    """Prompt, a choice where there are several pictures, which come by their labels, and room for others.
+    """The form of an edit: prompt, a select if there are several images, and an upload of further ones.
 
-    `model` is used where it takes as many pictures as are chosen; nobody named it, so another may do it else.
+    `images` come by their labels. `model` is used if it takes as many images as are chosen, else the default model.
     """
 
-    def __init__(
-        self,
-        order_flow: OrderFlow,
-        images: Mapping[str, PostedFile],
-        *,
-        model: Model | None = None,
-        private: bool = False,
-    ) -> None:
+    def __init__(self, images: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False) -> None:
         super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
-        self._order_flow = order_flow
         labelled = list(images.items())[:MAX_CHOICES]
-        self._pictures = {str(image.id): image for _, image in labelled}
+        self._images = {str(image.id): image for _, image in labelled}
         self._model = model
         self._private = private
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
             style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
         )
         self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT(), component=self._prompt))
-        self._choice: ui.Select[EditModal] | None = None
-        if len(self._pictures) > 1:
-            self._choice = ui.Select(
+        self._select: ui.Select[EditModal] | None = None
+        if len(self._images) > 1:
+            self._select = ui.Select(
                 custom_id="pictures",
-                max_values=min(MAX_IMAGES, len(self._pictures)),
+                max_values=min(MAX_IMAGES, len(self._images)),
                 options=[
                     discord.SelectOption(
                         label=words.shorten(label, words.CHOICE), value=str(image.id), default=number == 0
@@ -141,22 +140,22 @@ class EditModal(Form):
                     for number, (label, image) in enumerate(labelled)
                 ],
             )
-            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._choice))
+            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._select))
         self._uploads: ui.FileUpload[EditModal] = ui.FileUpload(
             custom_id="uploads", required=False, min_values=0, max_values=MAX_IMAGES - 1
         )
         self.add_item(ui.Label(text=words.EDIT_MODAL_UPLOAD(), component=self._uploads))
 
-    async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
-        """The same as /edit with the chosen pictures, then the uploaded ones."""
-        chosen = self._choice.values if self._choice is not None else list(self._pictures)[:1]
-        files = [*(self._pictures[key] for key in chosen if key in self._pictures), *self._uploads.values]
+    async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
+        """Order the edit of the chosen images, then the uploaded ones."""
+        chosen = self._select.values if self._select is not None else list(self._images)[:1]
+        files = [*(self._images[key] for key in chosen if key in self._images), *self._uploads.values]
         if len(files) > MAX_IMAGES:
             await respond_privately(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
             return
         model_id = self._model.id if self._model is not None and self._model.takes_images(len(files)) else None
         request = _request(interaction, self._prompt.value, model_id, {})
-        await self._order_flow.order(
+        await interaction.client.order_flow.submit(
             interaction,
             request,
             attachments=[(file, ImageRole.SOURCE) for file in files],
@@ -165,7 +164,7 @@ class EditModal(Form):
 
 
 def _request(
-    interaction: discord.Interaction[Any], prompt: str, model_id: str | None, options: Mapping[str, str | int]
+    interaction: Interaction, prompt: str, model_id: str | None, options: Mapping[str, str | int]
 ) -> JobRequest:
     return JobRequest(
         kind=JobKind.EDIT,

@@ -1,17 +1,18 @@
-"""/imagine: a picture from text."""
+"""/imagine: images from text."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import discord
 from discord import app_commands
 from discord.ext import commands
 
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
-from cogs.generate import autocomplete as suggestions
+from bot.service.job_service import JobService
+from cogs.generate import autocomplete
+from cogs.generate.autocomplete import Choices
 from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
 from cogs.ui.checks import require_server
+from cogs.ui.client import Interaction
 
 MAX_IMAGES = 4
 
@@ -19,8 +20,10 @@ MAX_IMAGES = 4
 class Imagine(commands.Cog):
     """Text to image."""
 
-    def __init__(self, order_flow: OrderFlow) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
         self._order_flow = order_flow
+        self._service = service
+        self._default_model = default_model
 
     @app_commands.command(description="Make a picture from text")
     @app_commands.describe(
@@ -39,7 +42,7 @@ class Imagine(commands.Cog):
     @app_commands.guild_only()
     async def imagine(
         self,
-        interaction: discord.Interaction[Any],
+        interaction: Interaction,
         prompt: str,
         model: str | None = None,
         aspect_ratio: str | None = None,
@@ -52,13 +55,13 @@ class Imagine(commands.Cog):
         moodboard: str | None = None,
         private: bool = False,
     ) -> None:
-        """Order one to four pictures."""
+        """Order one to four images."""
         options = {
             "aspect_ratio": aspect_ratio,
             "resolution": resolution,
             "seed": seed,
             "creativity": creativity,
-            "style": style and self._order_flow.service.styles.id_of(style),
+            "style": style and self._service.styles.id_of(style),
             "moodboard": moodboard,
         }
         request = JobRequest(
@@ -69,7 +72,7 @@ class Imagine(commands.Cog):
             prompt=prompt,
             options={name: value for name, value in options.items() if value is not None},
         )
-        await self._order_flow.order(
+        await self._order_flow.submit(
             interaction,
             request,
             attachments=[(reference, ImageRole.REFERENCE)] if reference else [],
@@ -78,24 +81,26 @@ class Imagine(commands.Cog):
         )
 
     @imagine.autocomplete("model")
-    async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(self._order_flow.service, interaction, text, kind=JobKind.IMAGINE)
+    async def _models(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.models(self._service, interaction, text, kind=JobKind.IMAGINE)
 
     @imagine.autocomplete("aspect_ratio")
-    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "aspect_ratio", text)
 
     @imagine.autocomplete("resolution")
-    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+    async def _resolutions(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "resolution", text)
 
     @imagine.autocomplete("creativity")
-    async def _creativities(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+    async def _creativities(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "creativity", text)
 
     @imagine.autocomplete("style")
-    async def _styles(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.styles(self._order_flow, interaction, text)
+    async def _styles(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.styles(self._service, interaction, text, default_model=self._default_model)
 
-    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> suggestions.Choices:
-        return await suggestions.values(self._order_flow, interaction, option, text, kind=JobKind.IMAGINE)
+    async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
+        return await autocomplete.values(
+            self._service, interaction, option, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )

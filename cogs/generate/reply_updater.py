@@ -26,7 +26,7 @@ from bot.service.job_service import JobService
 from bot.service.views import JobView, ReplyView
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
-from cogs.generate.upscale import Upscales
+from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card as render
 from cogs.ui.attachments import upload
@@ -74,14 +74,14 @@ class ReplyUpdater:
         supervisor: Supervisor,
         operator: OperatorAlerts,
         server_log: LogChannel,
-        upscales: Upscales,
+        upscale_prices: UpscalePrices,
     ) -> None:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
         self._operator = operator
         self._server_log = server_log
-        self._upscales = upscales
+        self._upscale_prices = upscale_prices
         self._editors: dict[str, _Editor] = {}
 
     def reply_changed(self, reply_id: str) -> None:
@@ -93,7 +93,7 @@ class ReplyUpdater:
                 service=self._service,
                 messages=self._messages,
                 server_log=self._server_log,
-                upscales=self._upscales,
+                upscale_prices=self._upscale_prices,
             )
             self._editors[reply_id] = editor
         editor.note_news()
@@ -152,7 +152,7 @@ class _Editor:
         service: JobService,
         messages: MessageApi,
         server_log: LogChannel,
-        upscales: Upscales,
+        upscale_prices: UpscalePrices,
     ) -> None:
         self.reply_id = reply_id
         self.address: ReplyAddress  # as of the newest look: known once `run` has begun
@@ -163,7 +163,7 @@ class _Editor:
         self._service = service
         self._messages = messages
         self._server_log = server_log
-        self._upscales = upscales
+        self._upscale_prices = upscale_prices
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
         self._shown: int | None = None
@@ -242,7 +242,7 @@ class _Editor:
     async def _finish(self, view: ReplyView) -> None:
         if view.reply.delivery is not Delivery.PENDING:
             return
-        view = replace(view, upscale_usd_micros=await self._upscales.price(view.reply))
+        view = replace(view, upscale_usd_micros=await self._upscale_prices.price(view.reply))
         attachments = await self._attachments(view, self.address.file_limit_bytes)
         overtaken = self._is_showing()
         try:

@@ -1,7 +1,7 @@
-"""Upscale: a finished picture ordered once more, larger, by the least expensive model that may do it.
+"""Upscale: order a finished image again, larger, from the least expensive permitted model.
 
-The button on a card says the price of that moment. Where it is more by now, or the card has several pictures, a press
-asks first: a button for each picture, with its price.
+The button of a card says the price at the time. If the price has risen or the card has several images, a click asks
+first, with a button for each image and its price.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from bot.catalogue.quotes import Quote
 from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, Reply, ResultImage
 from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
-from cogs.generate.job_buttons import FETCH_SECONDS, pressed_reply
-from cogs.generate.order_flow import OrderFlow
-from cogs.generate.permissions import permissions_of, place_in
+from cogs.generate.job_buttons import FETCH_TIMEOUT_SECONDS, clicked_reply
+from cogs.generate.permissions import channel_context, permissions_of
 from cogs.text import words
 from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, files_of
@@ -31,13 +30,13 @@ from cogs.ui.components import Component, Layout
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
 
-LARGEST_SIDE_PIXELS = 4096
-"""An input picture is made no larger than this, so one that is larger would gain little or nothing."""
+MAX_SIDE_PIXELS = 4096
+"""No upscaler makes a side longer than this, so a larger image would gain little or nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Offer:
-    """A picture that can be made larger, counted from 1 on its card, and the order that does it."""
+    """An image that can be made larger, its number on the card (from 1), and the quote for it."""
 
     number: int
     job: Job
@@ -46,46 +45,44 @@ class Offer:
 
 
 def offers(service: JobService, reply: Reply, permits: Callable[[Model], bool]) -> list[Offer]:
-    """The pictures of a reply that a permitted model with a known price can make larger."""
+    """List the images of a reply that a permitted model with a known price can make larger."""
     made = [(job, image) for job in reply.jobs if job.status is JobStatus.SUCCEEDED for image in job.images]
     found: list[Offer] = []
     for number, (job, image) in enumerate(made, start=1):
         quote = service.cheapest(_request(job, image), permits=permits)
-        if quote is not None and max(image.width, image.height) <= LARGEST_SIDE_PIXELS:
+        if quote is not None and max(image.width, image.height) <= MAX_SIDE_PIXELS:
             found.append(Offer(number=number, job=job, image=image, quote=quote))
     return found
 
 
 def least_usd_micros(found: list[Offer]) -> int | None:
-    """The price on a button that stands for all of them."""
+    """Return the lowest price, for one button that stands for all images; None if there are none."""
     return min((offer.quote.amount_usd_micros for offer in found), default=None)
 
 
-class Upscales:
-    """What cards offer."""
+class UpscalePrices:
+    """Prices of the upscale buttons on finished cards."""
 
     def __init__(self, *, client: discord.Client, service: JobService) -> None:
         self._client = client
         self._service = service
 
     async def price(self, reply: Reply) -> int | None:
-        """The least that an upscale costs whoever ordered, in the card's own place; None where none can be had."""
+        """Return the lowest price of an upscale for the requester in the card's channel; None if none is possible."""
         address = reply.address
         policy = await self._service.store.policy(address.guild_id)
-        place = place_in(self._client.get_guild(address.guild_id), address.channel_id)
+        channel = channel_context(self._client.get_guild(address.guild_id), address.channel_id)
 
-        # That pictures are made in this channel is not asked again: this one was.
+        # Whether the channel permits images is not checked again: it permitted this one.
         def permits(model: Model) -> bool:
             allowed = policy.model_verdict(model.id, reply.role_ids).allowed
-            return allowed and (place.age_restricted or not policy.is_age_restricted(model.id))
+            return allowed and (channel.age_restricted or not policy.is_age_restricted(model.id))
 
         return least_usd_micros(offers(self._service, reply, permits))
 
 
 class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.UPSCALE_ID):
-    """Under a card for whichever picture it has, and in the question for each of several."""
-
-    order_flow: OrderFlow
+    """The upscale button: one on a card, and one for each image in the question which image to upscale."""
 
     def __init__(self, job_id: str, number: int, amount_usd_micros: int) -> None:
         super().__init__(ui.Button(custom_id=card.upscale_id(job_id, number, amount_usd_micros)))
@@ -100,16 +97,16 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         return cls(match["job_id"], int(match["number"]), int(match["amount"]))
 
     async def handle(self, interaction: Interaction) -> None:
-        """Order it, ask which one, or say why not."""
-        reply = await pressed_reply(self.order_flow, interaction, self._job_id)
+        """Order the upscale, ask which image, or say why it is not possible."""
+        reply = await clicked_reply(interaction, self._job_id)
         if reply is None:
             return
         require_server(interaction)
-        if self.order_flow.presses.is_double(interaction):
+        if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
-        permissions = await permissions_of(self.order_flow.service, interaction)
-        found = offers(self.order_flow.service, reply, permissions.permits)
+        permissions = await permissions_of(interaction.client.service, interaction)
+        found = offers(interaction.client.service, reply, permissions.permits)
         wanted = [offer for offer in found if self._number in (card.ANY_PICTURE, offer.number)]
         if not wanted:
             await respond_privately(interaction, card.refused(words.UPSCALE_NOT_POSSIBLE()))
@@ -120,32 +117,30 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         else:
             await self._order(interaction, reply, wanted[0])
 
-    async def _order(self, interaction: discord.Interaction[Any], reply: Reply, offer: Offer) -> None:
-        """At the cost of whoever pressed."""
+    async def _order(self, interaction: Interaction, reply: Reply, offer: Offer) -> None:
+        """Order at the cost of the member who clicked."""
         image, private = offer.image, reply.address.private
         as_made = replace(_request(offer.job, image), user_id=interaction.user.id, model_id=offer.quote.model.id)
-        if await self.order_flow.service.blob_store.get(image.sha256) is not None:
-            await self.order_flow.order(interaction, as_made, private=private)
-        elif (file := await self._posted(interaction, reply, image)) is not None:
+        if await interaction.client.service.blob_store.get(image.sha256) is not None:
+            await interaction.client.order_flow.submit(interaction, as_made, private=private)
+        elif (file := await _posted_file(interaction, reply, image)) is not None:
             order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)
-            await self.order_flow.order(interaction, order, attachments=[source], private=private)
+            await interaction.client.order_flow.submit(interaction, order, attachments=[source], private=private)
         else:
             await respond_privately(interaction, card.refused(words.HISTORY_PICTURE_GONE()))
 
-    async def _posted(
-        self, interaction: discord.Interaction[Any], reply: Reply, image: ResultImage
-    ) -> PostedFile | None:
-        """The picture as Discord has it: in this very message, else in that of the reply."""
-        here = files_of(interaction.message) if interaction.message else []
-        found = {file.id: file for file in here}
-        if image.attachment_id not in found:
-            there = await self.order_flow.files_of(reply, within_seconds=FETCH_SECONDS)
-            found |= {file.id: file for file in there or ()}
-        return found.get(image.attachment_id or 0)
+
+async def _posted_file(interaction: Interaction, reply: Reply, image: ResultImage) -> PostedFile | None:
+    """Find the image among the files of the clicked message, else of the reply's message."""
+    files = {file.id: file for file in files_of(interaction.message)} if interaction.message else {}
+    if image.attachment_id not in files:
+        posted = await interaction.client.messages.files_of_reply(reply, timeout_seconds=FETCH_TIMEOUT_SECONDS)
+        files |= {file.id: file for file in posted or ()}
+    return files.get(image.attachment_id or 0)
 
 
 def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
-    """Each picture at its price of now."""
+    """Lay out the question with a button for each image at its current price."""
     buttons: list[Component] = []
     for offer in wanted:
         price = offer.quote.amount_usd_micros
@@ -157,7 +152,7 @@ def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
 
 
 def _request(job: Job, image: ResultImage) -> JobRequest:
-    """The order for a picture as it was made, at a model still to be chosen."""
+    """Return the request for an upscale of the stored image, without a model yet."""
     source = ImageInput(
         sha256=image.sha256,
         role=ImageRole.SOURCE,
@@ -166,9 +161,3 @@ def _request(job: Job, image: ResultImage) -> JobRequest:
         height=image.height,
     )
     return replace(job.request, kind=JobKind.UPSCALE, model_id="", options={}, images=(source,))
-
-
-def install(client: discord.Client, order_flow: OrderFlow) -> None:
-    """Answer these buttons from now on, whatever message they sit under."""
-    UpscaleButton.order_flow = order_flow
-    client.add_dynamic_items(UpscaleButton)

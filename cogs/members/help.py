@@ -49,7 +49,7 @@ class Help(commands.Cog):
         if interaction.guild_id is None:
             return words.HELP_DIRECT()
         permissions = await permissions_of(self._order_flow.service, interaction)
-        if permissions.policy.channel_verdict(permissions.place).allowed:
+        if permissions.policy.channel_verdict(permissions.channel).allowed:
             return ""
         allowed = [f"<#{channel_id}>" for channel_id, allows in permissions.policy.channels.items() if allows]
         return words.HELP_ELSEWHERE(channels=", ".join(allowed[: words.MENTIONS])) if allowed else words.HELP_NOT_HERE()

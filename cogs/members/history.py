@@ -114,7 +114,7 @@ class _Page:
 
     async def _pictures(self, reply: Reply) -> list[history_page.GalleryImage]:
         """Each picture from wherever it can be had."""
-        files = await self._order_flow.files_of(reply, within_seconds=FETCH_SECONDS)
+        files = await self._order_flow.messages.files_of_reply(reply, timeout_seconds=FETCH_SECONDS)
         links = {file.id: file.url for file in files or ()}
         found: list[history_page.GalleryImage] = []
         for job in reply.jobs:

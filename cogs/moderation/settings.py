@@ -21,7 +21,7 @@ from cogs.alerts import log_channel as server_log
 from cogs.alerts.log_channel import LogChannel
 from cogs.generate import autocomplete as suggestions
 from cogs.generate.order_flow import OrderFlow
-from cogs.generate.permissions import Permissions, default_model, place_in
+from cogs.generate.permissions import Permissions, channel_context, default_model
 from cogs.moderation import patterns, settings_page, time_zones
 from cogs.moderation.quota import Reason
 from cogs.text import moderation as say
@@ -96,8 +96,8 @@ class SettingsCommands(commands.Cog):
         guild_id = require_moderator(interaction)
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
-        place = place_in(interaction.guild, channel.id if channel else interaction.channel_id or 0)
-        permissions = Permissions(policy=policy, place=place, role_ids=role_ids_of(who))
+        context = channel_context(interaction.guild, channel.id if channel else interaction.channel_id or 0)
+        permissions = Permissions(policy=policy, channel=context, role_ids=role_ids_of(who))
         default_id = self._default_of(policy)
         asked = self._catalogue.get(model or default_id)
         zone = await self._store.time_zone(guild_id)

@@ -115,7 +115,7 @@ def _models_in_short(seen: Overview) -> str:
 
 def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
     """What one member may do in one place, and which layer says so."""
-    place = permissions.place
+    place = permissions.channel
     lines = [say.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
     verdict = permissions.policy.channel_verdict(place)
     may_order = say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER

@@ -9,19 +9,24 @@ through all of them whenever a new one comes: beside thousands of running jobs t
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
+import aiohttp
 import discord
 from discord.http import Route
 from discord.webhook.async_ import async_context
 
-from bot.domain.jobs import ReplyAddress
+from bot.domain.jobs import Reply, ReplyAddress
 from cogs.ui.attachments import PostedFile, files_of, ids_of
 from cogs.ui.components import Layout
+
+_log = logging.getLogger(__name__)
 
 TOKEN_MARGIN = timedelta(minutes=2)
 """The token dies 15 minutes after the command; from the 13th on we no longer rely on it."""
@@ -156,6 +161,29 @@ class MessageApi:
         """The files of a posted message, under addresses that are good for a day."""
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
         return files_of(message)
+
+    async def files_of_reply(self, reply: Reply, *, timeout_seconds: float) -> list[PostedFile] | None:
+        """Read the files of a posted reply, under fresh URLs.
+
+        [] if the message is gone, None if Discord does not answer. Raises nothing.
+        """
+        address = reply.address
+        if address.message_id is None:
+            return []
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await self.files(address.channel_id, address.message_id)
+        except (discord.NotFound, discord.Forbidden):
+            return []
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.info(
+                "could not read the files of reply %s of member %d in server %d: %s",
+                reply.id,
+                reply.user_id,
+                address.guild_id,
+                error,
+            )
+            return None
 
     async def _send(self, route: Route, message: dict[str, Any], files: Sequence[discord.File]) -> dict[str, Any]:
         if files:

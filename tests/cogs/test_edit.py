@@ -293,7 +293,7 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
         raise discord.ClientException("a defect")
 
     shown = await menu(stage, ("fox.png", PNG))
-    monkeypatch.setattr(stage.core.bot.order_flow, "order", broken)
+    monkeypatch.setattr(stage.core.bot.order_flow, "submit", broken)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert card.text == refusals.UNEXPECTED()
     assert len(stage.env.errors) == 1

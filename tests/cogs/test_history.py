@@ -151,7 +151,7 @@ async def test_while_discord_does_not_answer_the_page_says_to_try_again(
     async def broken(channel_id: int, message_id: int) -> None:
         raise OSError("connection reset")
 
-    monkeypatch.setattr(stage.core.bot.order_flow.messages, "files", broken)
+    monkeypatch.setattr(stage.core.bot.messages, "files", broken)
     assert words.HISTORY_UNREACHABLE() in (await history(stage)).text
 
 

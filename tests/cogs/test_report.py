@@ -40,7 +40,7 @@ def drawn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Chart]:
     async def remember(chart: Chart) -> None:
         charts.append(chart)
 
-    monkeypatch.setattr(stage.core.bot._reports._charts, "draw", remember)
+    monkeypatch.setattr(stage.core.bot.reports._charts, "draw", remember)
     return charts
 
 

@@ -202,7 +202,7 @@ async def test_two_people_and_two_moments_are_two_orders(stage: Stage) -> None:
     card = await completed(stage)
     await stage.press(stage.ada, card, "Upscale")
     await stage.press(stage.mo, card, "Upscale")
-    stage.core.bot.order_flow.presses._latest.clear()  # as if a while had passed
+    stage.core.bot.click_debouncer._latest.clear()  # as if a while had passed
     await stage.press(stage.ada, card, "Upscale")
     await stage.quiet()
     assert len(sizes_ordered(stage)) == 3
