@@ -112,7 +112,7 @@ async def test_the_price_of_this_very_size_counts(
 async def test_a_picture_that_is_large_already_is_not_offered_to_grow(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(upscale, "LARGEST_SIDE_PIXELS", 8)
+    monkeypatch.setattr(upscale, "MAX_SIDE_PIXELS", 8)
     card = await completed(stage)
     assert not any(label.startswith("Upscale") for label in card.buttons)
 
