@@ -54,7 +54,7 @@ class ClusterStore:
                 on_back()
 
         everything = (notifications.CHANNEL, *channels)
-        self._listener = Listener(self._location, everything, on_notice=heard, on_change=changed)
+        self._listener = Listener(self._location, everything, on_notification=heard, on_listening=changed)
 
     async def close(self) -> None:
         """Hear nothing any more. Safe to call twice."""

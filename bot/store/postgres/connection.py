@@ -107,10 +107,7 @@ class PostgresConnection:
     @classmethod
     def open(cls, address: PostgresAddress) -> Self:
         """Raises psycopg.Error."""
-        settings = {"application_name": "image-bot", **_CONNECT, **conninfo_to_dict(address.url)}
-        raw = psycopg.Connection[PostgresRow].connect(
-            make_conninfo("", **settings), autocommit=True, row_factory=_rows_of
-        )
+        raw = psycopg.Connection[PostgresRow].connect(_conninfo(address), autocommit=True, row_factory=_rows_of)
         try:
             dumpers: dict[type, type[Dumper]] = {int: Int8Dumper, str: _TextDumper}
             for kind, dumper in dumpers.items():
@@ -169,6 +166,21 @@ class PostgresConnection:
         """Safe to call twice."""
         self.raw.close()
         self._line.close()
+
+
+async def open_async_connection(address: PostgresAddress) -> psycopg.AsyncConnection:
+    """Connect from a coroutine, for LISTEN. Raises psycopg.Error."""
+    connection = await psycopg.AsyncConnection.connect(_conninfo(address), autocommit=True)
+    try:
+        await connection.execute(_SESSION.encode(), prepare=False)
+    except BaseException:
+        await connection.close()
+        raise
+    return connection
+
+
+def _conninfo(address: PostgresAddress) -> str:
+    return make_conninfo("", **{"application_name": "image-bot", **_CONNECT, **conninfo_to_dict(address.url)})
 
 
 def translated_error(error: psycopg.Error, address: PostgresAddress) -> StoreError:
