@@ -91,7 +91,7 @@ async def test_money_is_reserved_once_when_the_answer_to_commit_is_lost(address:
 async def test_while_an_outcome_is_not_known_its_caller_waits_and_others_are_refused(
     address: PostgresAddress, proxy: Proxy, moment: Moment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
     async with await Store.open(through(proxy, address)) as store:
         proxy.cut_at, proxy.closes_when_cutting = moment, True
         in_doubt = asyncio.create_task(store._write(add_line("1")))
@@ -108,8 +108,8 @@ async def test_while_an_outcome_is_not_known_its_caller_waits_and_others_are_ref
 async def test_closing_while_an_outcome_is_not_known_says_so(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.1)
-    monkeypatch.setattr("bot.store.postgres.database._CLOSING_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("bot.store.postgres.database._CLOSE_TIMEOUT_SECONDS", 0.3)
     store = await Store.open(through(proxy, address))
     proxy.cut_at, proxy.closes_when_cutting = "after COMMIT took place", True
     in_doubt = asyncio.create_task(store._write(add_line("1")))
@@ -126,7 +126,7 @@ async def test_closing_while_an_outcome_is_not_known_says_so(
 async def test_a_server_that_is_gone_is_a_sentence_and_when_it_is_back_all_goes_on(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
     async with await Store.open(through(proxy, address)) as store:
         await admitted(store)
         await proxy.close()
@@ -155,7 +155,7 @@ async def test_a_short_absence_is_waited_out(address: PostgresAddress, proxy: Pr
 async def test_a_server_that_says_nothing_any_more_is_given_up(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pool, "_SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "_RESPONSE_TIMEOUT_SECONDS", 0.3)
     async with await Store.open(through(proxy, address)) as store:
         await asyncio.gather(store.set_value("a", "b"), store.get_value("a"))
         proxy.hold()
@@ -248,13 +248,13 @@ async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddr
 async def test_a_stalled_process_is_thrown_off_and_writes_nothing_when_it_wakes(
     address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient = postgres_connection._SESSION.replace(
+    impatient = postgres_connection._SESSION_SETTINGS.replace(
         "transaction_session_timeout = '5s'", "transaction_session_timeout = '300ms'"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(postgres_connection, "_SESSION", impatient)
+        patch.setattr(postgres_connection, "_SESSION_SETTINGS", impatient)
         stalled = PostgresConnection.open(address)
-    stalled.execute(f"BEGIN; {writer._LOCK}; INSERT INTO notes VALUES ('from', 'the stalled one')")
+    stalled.execute(f"BEGIN; {writer._TAKE_LOCK}; INSERT INTO notes VALUES ('from', 'the stalled one')")
     async with await Store.open(address) as store:
         began = time.monotonic()
         await store.set_value("from", "the other one")
@@ -271,11 +271,11 @@ async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
 ) -> None:
     monkeypatch.setattr(
         postgres_connection,
-        "_SESSION",
-        postgres_connection._SESSION.replace("lock_timeout = '8s'", "lock_timeout = '100ms'"),
+        "_SESSION_SETTINGS",
+        postgres_connection._SESSION_SETTINGS.replace("lock_timeout = '8s'", "lock_timeout = '100ms'"),
     )
     with closing(psycopg.connect(address.url)) as holder:
-        holder.execute(writer._LOCK.encode())
+        holder.execute(writer._TAKE_LOCK.encode())
         async with await Store.open(address) as store:
             with pytest.raises(StoreError, match="lock timeout"):
                 await store.set_value("a", "b")

@@ -15,7 +15,7 @@ from bot.domain.jobs import LEGAL_MOVES, JobStatus
 from bot.domain.quota import LimitSubject
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
-from bot.store.postgres.connection import PostgresConnection, _translated
+from bot.store.postgres.connection import PostgresConnection, _translated_placeholders
 from bot.store.sqlite import schema
 from bot.store.store import Store
 from tests.support.databases import new_books, rows
@@ -248,7 +248,7 @@ def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
     ],
 )
 def test_marks_for_parameters_become_the_drivers(ours: str, theirs: str) -> None:
-    assert _translated(ours).decode() == theirs
+    assert _translated_placeholders(ours).decode() == theirs
 
 
 def test_values_come_back_as_they_were_given(postgres: PostgresServer) -> None:

@@ -13,7 +13,7 @@ from bot.store.admin import verify
 from bot.store.core.connection import Connection
 from bot.store.core.write_queue import WriteResult
 from bot.store.postgres.connection import PostgresConnection
-from bot.store.postgres.pool import ThreadSession
+from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.writer import PostgresWriter
 from bot.store.sqlite import database, schema
 from tests.support.postgres_server import the_server
@@ -92,7 +92,7 @@ class _InMemory(_Books):
 
 
 class _ThisThread:
-    """What a writer asks of its session."""
+    """Stands in for the writer's `ConnectionThread`, without a thread."""
 
     def __init__(self, address: PostgresAddress) -> None:
         self.address = address
@@ -108,7 +108,7 @@ class _ThisThread:
 class _OnServer(_Books):
     def __init__(self) -> None:
         self._session = _ThisThread(the_server().fresh())
-        self._writer = PostgresWriter(cast("ThreadSession", self._session))
+        self._writer = PostgresWriter(cast("ConnectionThread", self._session))
         super().__init__(self._session.open)
 
     def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:

@@ -1,6 +1,6 @@
-"""A connection to PostgreSQL that the functions of this package can use as they use SQLite's.
+"""A connection to PostgreSQL with the interface of `bot.store.core.connection.Connection`, as SQLite's has it.
 
-A statement's `?` and `:name` are turned into the driver's own marks once, however often it runs.
+The placeholders `?` and `:name` are translated into the driver's own, once per statement text.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import LedgerError, StoreError
 from bot.store.core.connection import Cursor, Parameters
 
-_CONNECT = {
+_CONNECTION_SETTINGS = {
     "client_encoding": "UTF8",
     "connect_timeout": "5",
-    # A server that has vanished without a word is noticed after some ten seconds.
+    # A server that disappears without closing the connection is noticed after about ten seconds.
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
     "tcp_user_timeout": "10000",
 }
-_SESSION = """
+_SESSION_SETTINGS = """
 SET synchronous_commit = on;
 SET statement_timeout = '20s';
 SET lock_timeout = '8s';
@@ -43,25 +43,25 @@ SET tcp_keepalives_idle = 5;
 SET tcp_keepalives_interval = 2;
 SET tcp_keepalives_count = 3
 """
-"""A stalled process is thrown off after five seconds, and gives back the lock that the others wait for up to eight; one
-whose machine has vanished after some ten."""
+"""The server disconnects a stalled process after five seconds, which frees the write lock; other processes wait for it
+for at most eight. A process whose machine has disappeared is disconnected after about ten."""
 
-_MARK = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|%|\?|:([a-z_]+)")
+_PLACEHOLDER = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|%|\?|:([a-z_]+)")
 
 
 @cache
-def _translated(sql: str) -> bytes:
-    def driver_mark(match: re.Match[str]) -> str:
+def _translated_placeholders(sql: str) -> bytes:
+    def driver_placeholder(match: re.Match[str]) -> str:
         found = match[0]
         if match[1]:
             return f"%({match[1]})s"
         return "%s" if found == "?" else found.replace("%", "%%")
 
-    return _MARK.sub(driver_mark, sql).encode()
+    return _PLACEHOLDER.sub(driver_placeholder, sql).encode()
 
 
 class PostgresRow:
-    """One row, read by position, by name, unpacked, or as a whole with `dict(row)`."""
+    """One row: indexed by position or by name, unpacked, or converted with `dict(row)`."""
 
     __slots__ = ("_positions", "_values")
 
@@ -82,13 +82,13 @@ class PostgresRow:
         return list(self._positions)
 
 
-def _rows_of(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PostgresRow]:
+def _row_factory(cursor: psycopg.Cursor[Any]) -> Callable[[Sequence[Any]], PostgresRow]:
     positions = {column.name: position for position, column in enumerate(cursor.description or ())}
     return lambda values: PostgresRow(positions, values)
 
 
 def as_stored(text: str) -> str:
-    """The one character that SQLite keeps and PostgreSQL cannot is kept as its picture."""
+    """Replace NUL, the one character that PostgreSQL cannot store, with the symbol U+2400."""
     return text.replace("\0", "\u2400")
 
 
@@ -98,22 +98,22 @@ class _TextDumper(StrDumper):
 
 
 class PostgresConnection:
-    """One connection, used by one thread; `cut` alone may be called from another."""
+    """One connection, for use by one thread. Only `cut` may be called from another."""
 
     def __init__(self, raw: psycopg.Connection[PostgresRow]) -> None:
         self.raw = raw
-        self._line = socket.socket(fileno=os.dup(raw.fileno()))
+        self._socket = socket.socket(fileno=os.dup(raw.fileno()))
 
     @classmethod
     def open(cls, address: PostgresAddress) -> Self:
-        """Raises psycopg.Error."""
-        raw = psycopg.Connection[PostgresRow].connect(_conninfo(address), autocommit=True, row_factory=_rows_of)
+        """Connect and configure the session. Raises psycopg.Error."""
+        raw = psycopg.Connection[PostgresRow].connect(_conninfo(address), autocommit=True, row_factory=_row_factory)
         try:
             dumpers: dict[type, type[Dumper]] = {int: Int8Dumper, str: _TextDumper}
             for kind, dumper in dumpers.items():
                 raw.adapters.register_dumper(kind, dumper)
             raw.prepared_max = 400  # more than there are statements
-            raw.execute(_SESSION.encode(), prepare=False)
+            raw.execute(_SESSION_SETTINGS.encode(), prepare=False)
             return cls(raw)
         except BaseException:
             raw.close()
@@ -129,17 +129,17 @@ class PostgresConnection:
 
     def execute(self, sql: str, parameters: Parameters = (), /) -> Cursor:
         if not parameters:
-            # Never prepared: it may be several statements in one trip, and most of these do not come twice.
+            # Never prepared: it may be several statements in one round trip, and most of them run only once.
             return self.raw.execute(sql.encode(), prepare=False)
-        return self.raw.execute(_translated(sql), parameters)
+        return self.raw.execute(_translated_placeholders(sql), parameters)
 
     def stream(self, sql: str) -> Iterator[Any]:
-        """The rows of an answer that may be too big to be held as a whole."""
+        """Yield the rows of a result that may not fit in memory."""
         with self.raw.cursor() as cursor:
             yield from cursor.stream(sql.encode(), size=1_000)
 
     def rollback(self) -> None:
-        """End a transaction that is open; a connection that cannot even do that is no good any more."""
+        """Roll back the open transaction, if there is one. Close the connection when that fails."""
         if self.in_transaction:
             try:
                 self.raw.execute(b"ROLLBACK", prepare=False)
@@ -147,32 +147,32 @@ class PostgresConnection:
                 self.close()
 
     def is_broken_by(self, error: psycopg.Error) -> bool:
-        """Whether the connection is of no use after `error`: the server is gone, or has thrown us off."""
+        """Return whether the connection is unusable after `error`: the server is gone or has disconnected us."""
         if self.raw.closed:
             return True
-        if error.sqlstate is None:  # not the server's word
+        if error.sqlstate is None:  # raised by the driver, not by the server
             return isinstance(error, psycopg.OperationalError)
         if isinstance(error, psycopg.errors.FeatureNotSupported):
-            # "cached plan must not change result type": prepared for tables to which a newer version has added since.
+            # "cached plan must not change result type": prepared before a newer version added columns to the table.
             return True
         return error.diag.severity_nonlocalized in ("FATAL", "PANIC")
 
     def cut(self) -> None:
-        """Make whoever waits for the server's answer fail at once."""
+        """Shut down the socket, so that a thread that waits for the server's response fails at once."""
         with contextlib.suppress(OSError):
-            self._line.shutdown(socket.SHUT_RDWR)
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Safe to call twice."""
+        """Close the connection. Safe to call twice."""
         self.raw.close()
-        self._line.close()
+        self._socket.close()
 
 
 async def open_async_connection(address: PostgresAddress) -> psycopg.AsyncConnection:
     """Connect from a coroutine, for LISTEN. Raises psycopg.Error."""
     connection = await psycopg.AsyncConnection.connect(_conninfo(address), autocommit=True)
     try:
-        await connection.execute(_SESSION.encode(), prepare=False)
+        await connection.execute(_SESSION_SETTINGS.encode(), prepare=False)
     except BaseException:
         await connection.close()
         raise
@@ -180,18 +180,21 @@ async def open_async_connection(address: PostgresAddress) -> psycopg.AsyncConnec
 
 
 def _conninfo(address: PostgresAddress) -> str:
-    return make_conninfo("", **{"application_name": "image-bot", **_CONNECT, **conninfo_to_dict(address.url)})
+    return make_conninfo(
+        "", **{"application_name": "image-bot", **_CONNECTION_SETTINGS, **conninfo_to_dict(address.url)}
+    )
 
 
 def translated_error(error: psycopg.Error, address: PostgresAddress) -> StoreError:
-    """What the callers of the store are told."""
-    # Not what the server adds in detail: that quotes the row, with what a member wrote.
-    what = address.hide(" ".join((error.diag.message_primary or str(error)).split())).rstrip(".")
-    if isinstance(error, psycopg.errors.IntegrityError):  # the schema refused it, and will again
-        return LedgerError(f"The database refused what was asked: {what}.")
-    return StoreError(f"The database did not do what was asked: {what}.")
+    """Return the StoreError (LedgerError for a broken constraint) that callers of the store get for `error`."""
+    # Without the server's DETAIL, which quotes the row and so what a member wrote.
+    reason = address.hide(" ".join((error.diag.message_primary or str(error)).split())).rstrip(".")
+    if isinstance(error, psycopg.errors.IntegrityError):  # a retry would be refused again
+        return LedgerError(f"The database refused what was asked: {reason}.")
+    return StoreError(f"The database did not do what was asked: {reason}.")
 
 
 def unreachable(address: PostgresAddress, error: psycopg.Error) -> StoreError:
-    what = address.hide(" ".join(str(error).split())).rstrip(".")
-    return StoreError(f"The database {address} cannot be reached: {what}.")
+    """Return the StoreError for a failed connection attempt."""
+    reason = address.hide(" ".join(str(error).split())).rstrip(".")
+    return StoreError(f"The database {address} cannot be reached: {reason}.")

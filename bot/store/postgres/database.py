@@ -1,7 +1,7 @@
-"""PostgreSQL: the books on a server, which other processes may use at the same time.
+"""The database on a PostgreSQL server, which other processes may use at the same time.
 
-One session writes (see postgres_writer.py) and a few read, each on a thread of its own, so that the same synchronous
-functions run here as on a file.
+One connection writes (see writer.py) and three read, each on a thread of its own, so that the same synchronous
+functions run here as on an SQLite file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bot.store.core.connection import Connection, Work
 from bot.store.core.write_queue import WriteQueue, WriteResult
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
-from bot.store.postgres.pool import ConnectionPool, ThreadSession
+from bot.store.postgres.pool import ConnectionPool, ConnectionThread
 from bot.store.postgres.writer import InDoubtError, PostgresWriter
 
 T = TypeVar("T")
@@ -29,9 +29,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 _READERS = 3
-_ASK_AGAIN_SECONDS = 0.2
-_CLOSING_SECONDS = 30.0
-_FORMER_BOT_SECONDS = 2.0
+_RETRY_PAUSE_SECONDS = 0.2
+_CLOSE_TIMEOUT_SECONDS = 30.0
+_BOT_LOCK_TIMEOUT_SECONDS = 2.0
+"""The server takes a moment to notice that a bot has ended; the bot that is started next waits for that."""
 
 
 class PostgresDatabase:
@@ -41,13 +42,13 @@ class PostgresDatabase:
 
     def __init__(self, address: PostgresAddress) -> None:
         self.address = address
-        self._session = ThreadSession(address, "database writer")
-        self._writer = PostgresWriter(self._session)
+        self._writer_thread = ConnectionThread(address, "database writer")
+        self._writer = PostgresWriter(self._writer_thread)
         self._readers = ConnectionPool(address, "database reader", _READERS)
-        self._guard = ThreadSession(address, "database guard")
+        self._lock_thread = ConnectionThread(address, "database lock")
         self._queue = WriteQueue()
-        self._closing_at: float | None = None
-        self._writing = asyncio.create_task(self._write_groups(), name="database writer")
+        self._close_started_at: float | None = None
+        self._writing = asyncio.create_task(self._write_batches(), name="database writer")
 
     @classmethod
     async def open(cls, address: PostgresAddress) -> Self:
@@ -59,104 +60,103 @@ class PostgresDatabase:
         return cls(address)
 
     async def lock_exclusively(self) -> None:
-        """As `Database.be_alone`; it holds while the server keeps this connection."""
+        """Implement `Database.lock_exclusively`. The server holds the lock as long as this connection is open."""
         if not await self._take_bot_lock("pg_try_advisory_lock"):
             raise DatabaseBusy(f"Another bot works with the database {self.address}. Stop it first.")
 
     async def lock_shared(self) -> None:
-        """As `Database.be_among_others`; it holds as long as `be_alone` does."""
+        """Implement `Database.lock_shared`. The server holds the lock as long as this connection is open."""
         if not await self._take_bot_lock("pg_try_advisory_lock_shared"):
             raise DatabaseBusy(
                 f"A bot without a --role works with the database {self.address}, and it has to be alone. Stop it first."
             )
 
     async def _take_bot_lock(self, function: str) -> bool:
-        """The server takes a moment to notice that a bot has ended: one that takes its place waits for that."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + _FORMER_BOT_SECONDS
-        while not (taken := await self._guard.run(partial(_take_bot_lock, self._guard, function))):
-            if loop.time() >= until:
+        deadline = loop.time() + _BOT_LOCK_TIMEOUT_SECONDS
+        while not (taken := await self._lock_thread.run(partial(_take_bot_lock, self._lock_thread, function))):
+            if loop.time() >= deadline:
                 break
-            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+            await asyncio.sleep(_RETRY_PAUSE_SECONDS)
         return taken
 
     async def write(self, work: Callable[[Connection], T]) -> T:
-        """As `Database.write`. When the connection breaks during COMMIT this waits until the outcome is known."""
+        """Implement `Database.write`. When the connection breaks during COMMIT, wait until the outcome is known."""
         return await self._queue.run(cast("Work", work))
 
     async def write_soon(self, work: Callable[[Connection], T]) -> T:
-        """As `write`, ahead of what waits there."""
+        """Implement `Database.write_soon`."""
         return await self._queue.run_soon(cast("Work", work))
 
     async def write_along(self, work: Callable[[Connection], T]) -> T:
-        """As `write`, in the commit of the next that only the program waits for."""
+        """Implement `Database.write_along`."""
         return await self._queue.run_along(cast("Work", work))
 
     async def read(self, work: Callable[[Connection], T]) -> T:
-        """As `Database.read`. A reading that lost its connection is done again on a new one."""
+        """Implement `Database.read`. A read that lost its connection is repeated on a new one."""
         if self._queue.is_closed:
             raise StoreError("The database is closed.")
         return await self._readers.run(partial(_read, work))
 
     async def overwrite_forgotten(self) -> None:
-        """Nothing to do: the server's own vacuum frees the old versions of rows, and its log is the operator's."""
+        """Do nothing: the server's vacuum removes old versions of rows, and its log belongs to the operator."""
 
     async def backup_to(self, target: Path) -> None:
-        """Refuses: a server is backed up with its own tools."""
+        """Raise StoreError, which names the server's own tool for backups."""
         raise StoreError(
             f"A PostgreSQL database is backed up with its own tools, for example: pg_dump --format=custom "
             f"--file={target} --dbname=ADDRESS"
         )
 
     async def close(self) -> None:
-        """Finish what is waiting, then close. Safe to call twice."""
+        """Finish the waiting writes, then close. Safe to call twice."""
         if self._queue.is_closed:
             return
-        self._closing_at = asyncio.get_running_loop().time()
+        self._close_started_at = asyncio.get_running_loop().time()
         self._queue.close()
         await asyncio.wait([self._writing])
-        await self._session.run(self._writer.leave)
-        await self._session.close()
-        await self._guard.close()
+        await self._writer_thread.run(self._writer.delete_own_row)
+        await self._writer_thread.close()
+        await self._lock_thread.close()
         await self._readers.close()
 
     # -- writing ------------------------------------------------------------------------------------------
 
-    async def _write_groups(self) -> None:
-        while (group := await self._queue.next_batch()) is not None:
+    async def _write_batches(self) -> None:
+        while (batch := await self._queue.next_batch()) is not None:
             try:
-                outcomes = await self._commit([waiting.work for waiting in group])
+                results = await self._commit([pending.work for pending in batch])
             except Exception as error:
-                # A defect of ours, not of one caller's work; the callers must not wait for ever.
-                outcomes = [WriteResult(error=error)] * len(group)
-            for waiting, outcome in zip(group, outcomes, strict=True):
-                waiting.resolve(outcome)
+                # A defect of this class, not of one caller's work: every caller of the batch has to be answered.
+                results = [WriteResult(error=error)] * len(batch)
+            for pending, result in zip(batch, results, strict=True):
+                pending.resolve(result)
 
-    async def _commit(self, group: list[Work]) -> list[WriteResult]:
+    async def _commit(self, batch: list[Work]) -> list[WriteResult]:
         while True:
             try:
-                return await self._session.run(partial(self._writer.commit, group))
+                return await self._writer_thread.run(partial(self._writer.commit, batch))
             except InDoubtError as doubt:
-                _log.warning("the connection to the database broke during COMMIT; asking what became of it")
+                _log.warning("the connection to the database broke during COMMIT: checking whether it was committed")
                 if await self._has_committed():
-                    return doubt.outcomes
-                # Certainly not: it may be run again.
+                    return doubt.results
+                # It was not committed, so running it again cannot do anything twice.
 
     async def _has_committed(self) -> bool:
-        """Asks until there is an answer. Whoever wants to write in the meantime hears that the server is not there."""
+        """Ask the server until it answers. Meanwhile, refuse the writes that wait."""
         while True:
             try:
-                return await self._session.run(self._writer.has_committed)
+                return await self._writer_thread.run(self._writer.has_committed)
             except StoreError as error:
                 self._queue.refuse(error)
                 if (
-                    self._closing_at is not None
-                    and asyncio.get_running_loop().time() > self._closing_at + _CLOSING_SECONDS
+                    self._close_started_at is not None
+                    and asyncio.get_running_loop().time() > self._close_started_at + _CLOSE_TIMEOUT_SECONDS
                 ):
                     raise StoreError(
                         f"Whether the last change was written is not known. {error} The books are right either way."
                     ) from error
-                await asyncio.sleep(_ASK_AGAIN_SECONDS)
+                await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 
 
 def _prepare(address: PostgresAddress) -> None:
@@ -172,13 +172,13 @@ def _prepare(address: PostgresAddress) -> None:
         connection.close()
 
 
-def _take_bot_lock(session: ThreadSession, function: str) -> bool:
+def _take_bot_lock(thread: ConnectionThread, function: str) -> bool:
     first, second = schema.BOT_LOCK
     try:
-        return session.connection().execute(f"SELECT {function}({first}, {second})").fetchone()[0]
+        return thread.connection().execute(f"SELECT {function}({first}, {second})").fetchone()[0]
     except psycopg.Error as error:
-        session.drop()
-        raise translated_error(error, session.address) from error
+        thread.drop()
+        raise translated_error(error, thread.address) from error
 
 
 def _read(work: Callable[[Connection], T], connection: PostgresConnection) -> T:

@@ -1,4 +1,7 @@
-"""A session: one connection to PostgreSQL with a thread of its own, made anew when it breaks. And a few of them."""
+"""Connections to PostgreSQL, each used by one thread of its own and replaced when it breaks, and a pool of them.
+
+psycopg_pool was measured against this and is not used: see docs/decisions.md, "PostgreSQL connections".
+"""
 
 from __future__ import annotations
 
@@ -16,103 +19,104 @@ from bot.store.postgres.connection import PostgresConnection, translated_error, 
 
 T = TypeVar("T")
 
-_SILENCE_SECONDS = 30.0
-"""After so long without an end the connection is cut: a proxy may be there and say nothing, for ever."""
+_RESPONSE_TIMEOUT_SECONDS = 30.0
+"""Time after which the connection of unfinished work is shut down: a proxy may keep it open and send nothing."""
 
-_PATIENCE_SECONDS = 5.0
-"""How long a server that has gone away is waited for, counted from when it went; after that callers hear at once."""
+_RECONNECT_TIMEOUT_SECONDS = 5.0
+"""How long callers wait for a server that has gone away, from the first failed attempt; later callers fail at once."""
 
-_PAUSE_SECONDS = 0.1
-_ATTEMPTS = 3
+_RECONNECT_PAUSE_SECONDS = 0.1
+_MAX_ATTEMPTS = 3
 
 
-class ThreadSession:
-    """What runs here runs on one thread, one after the other; it takes `connection()`, and drops it when it breaks."""
+class ConnectionThread:
+    """A thread and its connection. Work runs on the thread, one call after another, and uses `connection()`."""
 
     def __init__(self, address: PostgresAddress, name: str) -> None:
         self.address = address
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._connection: PostgresConnection | None = None
-        self._lost_at: float | None = None
+        self._unreachable_since: float | None = None
 
     def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Start `work` on the thread. It goes on to its end also when nobody waits for it any more."""
+        """Start `work` on the thread. It runs to its end even if the future is no longer awaited."""
         loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(self._thread, work)
-        future.add_done_callback(lambda _: silence.cancel())
+        future = loop.run_in_executor(self._executor, work)
+        future.add_done_callback(lambda _: timer.cancel())
 
         def cut() -> None:
-            nonlocal silence
+            nonlocal timer
             if self._connection is not None:
                 self._connection.cut()
-            silence = loop.call_later(_SILENCE_SECONDS, cut)
+            timer = loop.call_later(_RESPONSE_TIMEOUT_SECONDS, cut)  # the work may go on with a new connection
 
-        silence = loop.call_later(_SILENCE_SECONDS, cut)
+        timer = loop.call_later(_RESPONSE_TIMEOUT_SECONDS, cut)
         return future
 
     async def close(self) -> None:
+        """Close the connection and end the thread, after the work that was started."""
         await self.run(self.drop)
-        self._thread.shutdown()
+        self._executor.shutdown()
 
     # -- on the thread ------------------------------------------------------------------------------------
 
     def connection(self) -> PostgresConnection:
-        """The open connection, or a new one. Raises StoreError when the server cannot be reached."""
+        """Return the open connection, or open a new one. Raises StoreError when the server cannot be reached."""
         while self._connection is None:
             try:
                 self._connection = PostgresConnection.open(self.address)
             except psycopg.Error as error:
-                self._lost_at = self._lost_at or time.monotonic()
-                if time.monotonic() - self._lost_at > _PATIENCE_SECONDS:
+                self._unreachable_since = self._unreachable_since or time.monotonic()
+                if time.monotonic() - self._unreachable_since > _RECONNECT_TIMEOUT_SECONDS:
                     raise unreachable(self.address, error) from error
-                time.sleep(_PAUSE_SECONDS)
-        self._lost_at = None
+                time.sleep(_RECONNECT_PAUSE_SECONDS)
+        self._unreachable_since = None
         return self._connection
 
     def drop(self) -> None:
-        """The connection is of no use any more."""
+        """Close the connection; `connection` opens the next one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 class ConnectionPool:
-    """A few sessions, for work that may be done twice: a reading, or one statement that changes nothing more then."""
+    """A fixed number of connections, for work that may be repeated: reads and idempotent statements."""
 
     def __init__(self, address: PostgresAddress, name: str, count: int) -> None:
         self._count = count
-        self._free: asyncio.LifoQueue[ThreadSession] = asyncio.LifoQueue()
+        self._idle: asyncio.LifoQueue[ConnectionThread] = asyncio.LifoQueue()
         for number in range(count):
-            self._free.put_nowait(ThreadSession(address, f"{name} {number}"))
+            self._idle.put_nowait(ConnectionThread(address, f"{name} {number}"))
 
     async def run(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Do it on a session that is free. What lost its connection is done again on a new one. Raises StoreError."""
-        session = await self._free.get()
-        future = session.run(partial(_run, session, work))
-        # Not when the caller is gone, but when the thread is free again.
-        future.add_done_callback(partial(self._has_run, session))
+        """Run `work` on an idle connection, and again on a new one when the connection breaks. Raises StoreError."""
+        thread = await self._idle.get()
+        future = thread.run(partial(_run, thread, work))
+        # The thread is idle when the work has ended, not when the caller was cancelled.
+        future.add_done_callback(partial(self._on_done, thread))
         return await asyncio.shield(future)
 
     async def close(self) -> None:
-        """Wait for what is being done, then let go of the connections."""
+        """Wait for the work in progress, then close every connection."""
         for _ in range(self._count):
-            await (await self._free.get()).close()
+            await (await self._idle.get()).close()
 
-    def _has_run(self, session: ThreadSession, future: asyncio.Future[T]) -> None:
-        self._free.put_nowait(session)
+    def _on_done(self, thread: ConnectionThread, future: asyncio.Future[T]) -> None:
+        self._idle.put_nowait(thread)
         if not future.cancelled():
-            future.exception()  # its caller may be gone; then nobody wants to hear of it
+            future.exception()  # marks it as retrieved: a caller that was cancelled does not ask for it
 
 
-def _run(session: ThreadSession, work: Callable[[PostgresConnection], T]) -> T:
-    for attempt in range(1, _ATTEMPTS + 1):
-        connection = session.connection()
+def _run(thread: ConnectionThread, work: Callable[[PostgresConnection], T]) -> T:
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
+        connection = thread.connection()
         try:
             return work(connection)
         except psycopg.Error as error:
             if connection.is_broken_by(error):
-                session.drop()
-                if attempt < _ATTEMPTS:
+                thread.drop()
+                if attempt < _MAX_ATTEMPTS:
                     continue
-            raise translated_error(error, session.address) from error
+            raise translated_error(error, thread.address) from error
     raise AssertionError("the last attempt returns or raises")

@@ -1,11 +1,12 @@
-"""The writer on PostgreSQL: groups of transactions, one writer at a time over all processes, and never one twice.
+"""The writer on PostgreSQL: commits batches of transactions, one writer at a time over all processes, each batch once.
 
-Each group begins by taking one lock for the whole database, as SQLite's BEGIN IMMEDIATE does. So nothing is written
-between what a transaction reads and what it writes, whichever process it comes from, and the numbers of the ledger's
-entries are in the order of their commits.
+Each batch begins by taking one advisory lock for the whole database, as SQLite's BEGIN IMMEDIATE does. So no process
+writes between what a transaction reads and what it writes, and the ids of ledger entries are in the order of their
+commits.
 
-Each group also leaves its number in the row of its process. When the connection breaks while COMMIT is under way, that
-row tells whether it took place: it is read under the same lock, which a transaction that still lived would hold.
+Each batch also stores its number in the row of its process in `writers`. When the connection breaks during COMMIT, that
+row tells whether the batch was committed. It is read under the same lock, which the old transaction would still hold if
+it had not ended.
 """
 
 from __future__ import annotations
@@ -21,125 +22,128 @@ from bot.domain.errors import StoreError
 from bot.store.core.connection import Work
 from bot.store.core.write_queue import WriteResult, in_savepoint
 from bot.store.postgres.connection import PostgresConnection, translated_error
-from bot.store.postgres.pool import ThreadSession
+from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.schema import WRITE_LOCK
 
-_LOCK = f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})"
-_LEAVE_NUMBER = """
+_TAKE_LOCK = f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})"
+_STORE_BATCH_NUMBER = """
 INSERT INTO writers (id, group_number, seen_at) VALUES ({row})
 ON CONFLICT (id) DO UPDATE SET group_number = excluded.group_number, seen_at = excluded.seen_at
 """
-_NUMBER = "SELECT group_number FROM writers WHERE id = ?"
-_ATTEMPTS = 3
+_BATCH_NUMBER = "SELECT group_number FROM writers WHERE id = ?"
+_MAX_ATTEMPTS = 3
 
 
 class InDoubtError(Exception):
-    """The connection broke during COMMIT: whether it took place is to be asked with `Writer.has_committed`."""
+    """The connection broke during COMMIT. `PostgresWriter.has_committed` tells whether the batch was written."""
 
-    def __init__(self, outcomes: list[WriteResult]) -> None:
+    def __init__(self, results: list[WriteResult]) -> None:
         super().__init__("the connection broke during COMMIT")
-        self.outcomes = outcomes
+        self.results = results
 
 
 class _LostError(Exception):
-    """The connection broke before COMMIT was sent: certainly nothing was written."""
+    """The connection broke before COMMIT was sent, so the batch was certainly not written."""
 
-    def __init__(self, why: psycopg.Error) -> None:
-        super().__init__(str(why))
-        self.why = why
+    def __init__(self, cause: psycopg.Error) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class PostgresWriter:
-    """Used on the session's thread alone."""
+    """Commits batches on one connection. Every method runs on the thread of that connection."""
 
-    def __init__(self, session: ThreadSession) -> None:
-        self._session = session
+    def __init__(self, thread: ConnectionThread) -> None:
+        self._thread = thread
         self._id = secrets.token_hex(8)
-        self._number = 0
+        self._batch_number = 0
 
-    def commit(self, group: Sequence[Work]) -> list[WriteResult]:
-        """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
+    def commit(self, batch: Sequence[Work]) -> list[WriteResult]:
+        """Run every work of the batch and commit them together. Return one result each; leave no transaction open.
 
-        An error undoes only the work that raised it. A group whose connection broke before COMMIT was sent is run
+        An error undoes only the work that raised it. A batch whose connection broke before COMMIT was sent is run
         again on a new one. Raises InDoubtError.
         """
-        for attempt in range(1, _ATTEMPTS + 1):
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
             try:
-                return self._commit_once(group)
+                return self._commit_once(batch)
             except _LostError as lost:
-                if attempt == _ATTEMPTS:
-                    return [_failed(lost.why, self._session.address)] * len(group)
+                if attempt == _MAX_ATTEMPTS:
+                    return [_failed(lost.cause, self._thread.address)] * len(batch)
             except StoreError as unreachable:
-                return [WriteResult(error=unreachable)] * len(group)
+                return [WriteResult(error=unreachable)] * len(batch)
         raise AssertionError("the last attempt returns")
 
     def has_committed(self) -> bool:
-        """Whether the last group was committed, now that it can be asked. Raises StoreError when it cannot be yet."""
-        connection = self._session.connection()
+        """Return whether the last batch was committed. Raises StoreError while the server cannot be asked."""
+        connection = self._thread.connection()
         try:
-            connection.execute(f"BEGIN; {_LOCK}")  # whoever has it knows that the other transaction has ended
-            row = connection.execute(_NUMBER, (self._id,)).fetchone()
+            connection.execute(f"BEGIN; {_TAKE_LOCK}")  # granted only when the transaction in doubt has ended
+            row = connection.execute(_BATCH_NUMBER, (self._id,)).fetchone()
             connection.execute("ROLLBACK")
         except psycopg.Error as error:
-            self._session.drop()
-            raise translated_error(error, self._session.address) from error
-        return row is not None and row["group_number"] == self._number
+            self._thread.drop()
+            raise translated_error(error, self._thread.address) from error
+        return row is not None and row["group_number"] == self._batch_number
 
-    def leave(self) -> None:
-        """Take the process's row away; nothing is in doubt any more."""
+    def delete_own_row(self) -> None:
+        """Delete the row of this process. Call it last, when no batch is in doubt."""
         try:
-            self._session.connection().execute("DELETE FROM writers WHERE id = ?", (self._id,))
+            self._thread.connection().execute("DELETE FROM writers WHERE id = ?", (self._id,))
         except (psycopg.Error, StoreError):
-            self._session.drop()  # a row that stays does no harm, and goes a month later
+            self._thread.drop()  # a row that stays does no harm and is deleted a month later
 
-    def _commit_once(self, group: Sequence[Work]) -> list[WriteResult]:
-        connection = self._session.connection()
-        self._number += 1
+    def _commit_once(self, batch: Sequence[Work]) -> list[WriteResult]:
+        connection = self._thread.connection()
+        self._batch_number += 1
         try:
             self._begin(connection)
-            outcomes = [_run(connection, work, alone=len(group) == 1) for work in group]
+            results = [_run(connection, work, alone=len(batch) == 1) for work in batch]
         except psycopg.Error as error:
-            return self._fail(connection, group, error)
-        for outcome in outcomes:
-            if isinstance(outcome.error, psycopg.Error) and connection.is_broken_by(outcome.error):
-                self._session.drop()
-                raise _LostError(outcome.error)
-        if not connection.in_transaction:  # the only work of the group failed
-            return self._translated(outcomes)
-        return self._end(connection, group, outcomes)
+            return self._fail(connection, batch, error)
+        for result in results:
+            if isinstance(result.error, psycopg.Error) and connection.is_broken_by(result.error):
+                self._thread.drop()
+                raise _LostError(result.error)
+        if not connection.in_transaction:  # the only work of the batch failed
+            return self._translated(results)
+        return self._end(connection, batch, results)
 
     def _begin(self, connection: PostgresConnection) -> None:
-        row = f"'{self._id}', {self._number}, {time.time_ns() // 1_000}"
-        # In one trip to the server; numbers and letters of our own, so nothing needs a parameter.
-        connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_LOCK}; {_LEAVE_NUMBER.format(row=row)}")
+        row = f"'{self._id}', {self._batch_number}, {time.time_ns() // 1_000}"
+        # Several statements in one round trip take no parameters; the values are our own hexadecimal text and numbers.
+        connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_TAKE_LOCK}; {_STORE_BATCH_NUMBER.format(row=row)}")
 
     def _end(
-        self, connection: PostgresConnection, group: Sequence[Work], outcomes: list[WriteResult]
+        self, connection: PostgresConnection, batch: Sequence[Work], results: list[WriteResult]
     ) -> list[WriteResult]:
         try:
-            answer = connection.raw.execute(b"COMMIT", prepare=False).statusmessage
+            status = connection.raw.execute(b"COMMIT", prepare=False).statusmessage
         except psycopg.Error as error:
             if connection.is_broken_by(error):
-                self._session.drop()
-                raise InDoubtError(self._translated(outcomes)) from error
-            return self._fail(connection, group, error)
-        if answer != "COMMIT":  # the server rolled back instead, and says so only here
+                self._thread.drop()
+                raise InDoubtError(self._translated(results)) from error
+            return self._fail(connection, batch, error)
+        if status != "COMMIT":  # the server rolled back instead; only the status tells
             error = StoreError("The database did not do what was asked: it undid the transaction.")
-            return [WriteResult(error=error)] * len(group)
-        return self._translated(outcomes)
+            return [WriteResult(error=error)] * len(batch)
+        return self._translated(results)
 
-    def _fail(self, connection: PostgresConnection, group: Sequence[Work], error: psycopg.Error) -> list[WriteResult]:
-        """Nothing was written. A server that lets nobody write any more has become another's stand-by: look anew."""
+    def _fail(self, connection: PostgresConnection, batch: Sequence[Work], error: psycopg.Error) -> list[WriteResult]:
+        """Handle an error before COMMIT, after which the batch is not written.
+
+        Reconnect on ReadOnlySqlTransaction: the server was demoted to a standby, and the address may lead to another.
+        """
         if connection.is_broken_by(error) or isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-            self._session.drop()
+            self._thread.drop()
             raise _LostError(error) from error
         connection.rollback()
-        return [_failed(error, self._session.address)] * len(group)
+        return [_failed(error, self._thread.address)] * len(batch)
 
-    def _translated(self, outcomes: list[WriteResult]) -> list[WriteResult]:
+    def _translated(self, results: list[WriteResult]) -> list[WriteResult]:
         return [
-            _failed(outcome.error, self._session.address) if isinstance(outcome.error, psycopg.Error) else outcome
-            for outcome in outcomes
+            _failed(result.error, self._thread.address) if isinstance(result.error, psycopg.Error) else result
+            for result in results
         ]
 
 
@@ -148,12 +152,12 @@ def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> WriteRes
         return in_savepoint(connection, work)
     try:
         return WriteResult(value=work(connection))
-    except Exception as error:  # it belongs to the caller, who gets it
+    except Exception as error:  # returned to the caller who asked for this work
         connection.rollback()
         return WriteResult(error=error)
 
 
 def _failed(error: psycopg.Error, address: PostgresAddress) -> WriteResult:
-    told = translated_error(error, address)
-    told.__cause__ = error
-    return WriteResult(error=told)
+    translated = translated_error(error, address)
+    translated.__cause__ = error
+    return WriteResult(error=translated)
