@@ -162,7 +162,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             store.cluster.listen(
                 service.cluster.handle_notification,
                 on_back=service.cluster.catch_up,
-                channels={} if queue is None else {QUEUE_CHANNEL: queue.heard},
+                channels={} if queue is None else {QUEUE_CHANNEL: queue.handle_notification},
             )
         await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
         if role is not Role.GATEWAY:
@@ -292,7 +292,7 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
     bot.order_flow.close()
     bot.service.stop()
     if bot.queue is not None:
-        bot.queue.claim_no_more()
+        bot.queue.stop_claiming()
     await bot.charts.close()  # better a report without its picture than none
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_SECONDS):
@@ -301,7 +301,7 @@ async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
     await bot.close()
     if bot.queue is not None:
         bot.service.release_all()  # nothing is at work on them here any more
-        await bot.queue.leave(client)
+        await bot.queue.return_unfinished(client)
     client.cancel()
     await asyncio.wait({client})
     _log.info("stopped; unfinished jobs go on at the next start")

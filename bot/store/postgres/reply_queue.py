@@ -1,7 +1,7 @@
-"""The worker's end of the queue: claims replies, says that it still follows them, hands them back when it stops.
+"""The worker's side of the reply queue: claims replies, sends heartbeats while they run, returns them when it stops.
 
-Claims, heartbeats and finding dead workers are the library's; here is only the way to the database, which comes back by
-itself when the connection breaks, and what a stop means.
+The library pgqueuer claims, sends heartbeats and finds dead workers. This file adds a driver that reconnects when the
+connection breaks, and the return of unfinished replies on a stop.
 """
 
 from __future__ import annotations
@@ -26,44 +26,46 @@ from psycopg.rows import dict_row
 
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import StoreError
-from bot.store.postgres.pool import ThreadSession
+from bot.store.postgres.pool import ConnectionThread
 from bot.store.tables.reply_queue_rows import ENTRYPOINT
 
 _log = logging.getLogger(__name__)
 
 HEARTBEAT_TIMEOUT = timedelta(seconds=15)
-"""A worker that has said nothing for so long is taken for dead, and others take up what it followed."""
+"""A worker without a heartbeat for this time counts as dead, and other workers claim its replies."""
 
-CLAIM_EVERY = timedelta(seconds=2)
-"""So often the queue is looked at when nobody has said that there is anything: for what dead workers left."""
+CLAIM_INTERVAL = timedelta(seconds=2)
+"""Interval of claims when no notification arrives: for the replies of dead workers."""
 
-CLAIMS_AT_A_TIME = 50
-AGAIN_AFTER = timedelta(seconds=5)
-"""After a defect, or while the books cannot be read."""
+CLAIM_BATCH_SIZE = 50
+RETRY_DELAY = timedelta(seconds=5)
+"""After a defect, or while the database cannot be read."""
 
 OUTAGE_SECONDS = 6.0
-AFTER_OUTAGE_SECONDS = 8.0
-"""So long nothing is claimed after the database gave no answer for so long."""
+"""The database counts as having been away when it gave no response for this time."""
 
-HAND_BACK_SECONDS = 2.5
-_PAUSE_SECONDS = 0.5
+CLAIM_DELAY_AFTER_OUTAGE_SECONDS = 8.0
+"""Time for every worker to send a heartbeat after an outage, before any worker claims from those that seem dead."""
+
+RETURN_TIMEOUT_SECONDS = 2.5
+_RETRY_PAUSE_SECONDS = 0.5
 
 
-class _Lost(Exception):
-    """The connection broke: the statement may have been done, and every one of the queue's may be done twice."""
+class _ConnectionLost(Exception):
+    """The connection broke. The statement may have been executed; every statement of the queue may be repeated."""
 
 
 class _Driver:
-    """The library's way to the database: one connection on one thread. Waits for a server that has gone away."""
+    """The library's driver: one connection on one thread, which waits for a server that has gone away."""
 
     def __init__(self, address: PostgresAddress) -> None:
-        self._session = ThreadSession(address, "queue")
+        self._thread = ConnectionThread(address, "queue")
         self._callbacks: defaultdict[str, list[NotifyCallback]] = defaultdict(list)
         self._shutdown = asyncio.Event()
         self._tasks = TaskManager()
-        self.is_leaving = False
-        self.claim_at = 0.0
-        self._answered_at = math.inf
+        self.is_closing = False
+        self.claims_from = 0.0
+        self._responded_at = math.inf
 
     @property
     def shutdown(self) -> asyncio.Event:
@@ -76,16 +78,17 @@ class _Driver:
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         while True:
             try:
-                found = await self._session.run(partial(self._fetch, query, args))
-                now = asyncio.get_running_loop().time()
-                if now - self._answered_at > OUTAGE_SECONDS:
-                    self.claim_at = now + AFTER_OUTAGE_SECONDS
-                self._answered_at = now
-                return found
-            except (_Lost, StoreError):
-                if self.is_leaving:
+                rows = await self._thread.run(partial(self._fetch, query, args))
+            except (_ConnectionLost, StoreError):
+                if self.is_closing:
                     raise
-                await asyncio.sleep(_PAUSE_SECONDS)
+                await asyncio.sleep(_RETRY_PAUSE_SECONDS)
+            else:
+                now = asyncio.get_running_loop().time()
+                if now - self._responded_at > OUTAGE_SECONDS:
+                    self.claims_from = now + CLAIM_DELAY_AFTER_OUTAGE_SECONDS
+                self._responded_at = now
+                return rows
 
     async def execute(self, query: str, *args: object) -> str:
         await self.fetch(query, *args)
@@ -97,13 +100,13 @@ class _Driver:
     async def add_listener(self, channel: str, callback: NotifyCallback) -> None:
         self._callbacks[channel].append(callback)
 
-    def heard(self, channel: str, payload: str) -> None:
-        """A notice came in, by the process's one listener."""
+    def handle_notification(self, channel: str, payload: str) -> None:
+        """Pass on a notification that the process's listener received."""
         for callback in self._callbacks[channel]:
             callback(payload)
 
     async def close(self) -> None:
-        await self._session.close()
+        await self._thread.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,92 +115,98 @@ class _Driver:
         await self._tasks.gather_tasks()
 
     def _fetch(self, query: str, args: tuple[object, ...]) -> list[dict[str, object]]:
-        connection = self._session.connection()
+        connection = self._thread.connection()
         try:
             cursor = psycopg.RawCursor(cast("psycopg.Connection[Any]", connection.raw), row_factory=dict_row)
             cursor.execute(query.encode(), args or None)
             return cursor.fetchall() if cursor.description else []
         except psycopg.Error as error:
             if connection.is_broken_by(error):
-                self._session.drop()
-                raise _Lost from error
+                self._thread.drop()
+                raise _ConnectionLost from error
             raise
 
 
 class _Queries(Queries):
-    """The library's statements, with patience after an outage: then every worker looks dead to every other."""
+    """The library's statements, with a delay of claims after an outage, when every worker looks dead to every other."""
 
     async def dequeue(self, *arguments: Any, **named: Any) -> list[Job]:
         driver = cast("_Driver", self.driver)
         await driver.fetch("SELECT 1")
-        seconds = driver.claim_at - asyncio.get_running_loop().time()
-        if seconds > 0 and not driver.is_leaving:
-            _log.info(
-                "claiming nothing for %.0f s: whoever else was cut off shall say first that they are alive", seconds
-            )
+        seconds = driver.claims_from - asyncio.get_running_loop().time()
+        if seconds > 0 and not driver.is_closing:
+            _log.info("claiming no replies for %.0f s, until other workers have sent heartbeats again", seconds)
             await asyncio.sleep(seconds)
         return await super().dequeue(*arguments, **named)
 
 
 class ReplyQueue:
-    """Awaits `follow` for every reply that falls to this process: True when it is at its end, False to hand it back."""
+    """Awaits `run_reply` for every reply that this process claims: True if it is finished, False to return it."""
 
-    def __init__(self, address: PostgresAddress, follow: Callable[[str], Awaitable[bool]]) -> None:
-        self._follow = follow
+    def __init__(self, address: PostgresAddress, run_reply: Callable[[str], Awaitable[bool]]) -> None:
+        self._run_reply = run_reply
         self._driver = _Driver(address)
         self._manager = QueueManager(_Queries(self._driver))
         self._manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handle)
         self._is_claiming = False
-        self.heard = self._driver.heard
+        self.handle_notification = self._driver.handle_notification
 
     @property
     def name(self) -> str:
-        """By which the queue knows this worker."""
+        """The id of this worker in the queue."""
         return str(self._manager.queue_manager_id)
 
     def problem(self) -> str | None:
-        """None while replies are claimed."""
+        """Return None while replies are claimed, or else what is wrong."""
         return None if self._is_claiming else "nothing is claimed"
 
     async def run(self) -> None:
-        """Claim and follow until `leave`; returns when everything was handed back."""
+        """Claim and run replies until `return_unfinished`; return when every reply is finished or back in the queue."""
         while not self._manager.shutdown.is_set():
             self._is_claiming = True
             try:
                 await self._manager.run(
-                    dequeue_timeout=CLAIM_EVERY,
-                    batch_size=CLAIMS_AT_A_TIME,
+                    dequeue_timeout=CLAIM_INTERVAL,
+                    batch_size=CLAIM_BATCH_SIZE,
                     heartbeat_timeout=HEARTBEAT_TIMEOUT,
                 )
             except Exception:
                 self._is_claiming = False
-                _log.exception("nothing is claimed for the moment")
-                await asyncio.sleep(_PAUSE_SECONDS)
+                _log.exception("claiming replies failed and is started again in %.1f s", _RETRY_PAUSE_SECONDS)
+                await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 
-    def claim_no_more(self) -> None:
-        """What is being followed goes on."""
+    def stop_claiming(self) -> None:
+        """Claim no more replies. Those that run go on."""
         self._manager.shutdown.set()
 
-    async def leave(self, running: asyncio.Task[None]) -> None:
-        """Wait, not for long, until what `follow` has let go of is back in the queue; the rest others find in time."""
-        self.claim_no_more()
-        self._driver.is_leaving = True
-        await asyncio.wait({running}, timeout=HAND_BACK_SECONDS)
+    async def return_unfinished(self, running: asyncio.Task[None]) -> None:
+        """Wait up to RETURN_TIMEOUT_SECONDS until the replies that were released are back in the queue.
+
+        `running` is the task of `run`. Other workers claim what is not back by then, when the heartbeats are missing.
+        """
+        self.stop_claiming()
+        self._driver.is_closing = True
+        await asyncio.wait({running}, timeout=RETURN_TIMEOUT_SECONDS)
         if not running.done():
-            _log.warning("not everything could be handed back: others find it when they miss this worker")
+            _log.warning(
+                "not every reply could be returned to the queue; other workers claim the rest after %.0f s",
+                HEARTBEAT_TIMEOUT.total_seconds(),
+            )
             running.cancel()
             await asyncio.wait({running}, timeout=1)
 
     async def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
         await self._driver.close()
 
     async def _handle(self, job: Job) -> None:
         reply_id = (job.payload or b"").decode()
         try:
-            is_over = await self._follow(reply_id)
+            is_finished = await self._run_reply(reply_id)
         except Exception as error:
-            _log.exception("reply %s could not be followed and is taken up again", reply_id)
-            raise RetryRequested(AGAIN_AFTER, reason=type(error).__name__) from None
-        if not is_over:
+            _log.exception(
+                "reply %s failed to run and is claimed again in %.0f s", reply_id, RETRY_DELAY.total_seconds()
+            )
+            raise RetryRequested(RETRY_DELAY, reason=type(error).__name__) from None
+        if not is_finished:
             raise RetryRequested(reason="the worker stops")
