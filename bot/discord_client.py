@@ -45,8 +45,8 @@ from cogs.moderation.jobs import Jobs
 from cogs.moderation.quota import QuotaCommands
 from cogs.moderation.report import Reports
 from cogs.moderation.settings import SettingsCommands
-from cogs.text import audience
 from cogs.text.command_translations import CommandTranslator
+from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler
 from cogs.ui.checks import ClickDebouncer
 from cogs.ui.client import BotClient
@@ -73,7 +73,7 @@ class Tree(app_commands.CommandTree["Bot"]):
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Before every command, menu and autocomplete."""
-        audience.activate(interaction)
+        set_locale_of(interaction)
         self.client.order_flow.track_current_task()
         return True
 

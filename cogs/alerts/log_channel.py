@@ -12,8 +12,8 @@ from bot.domain.policy import Policy
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
-from cogs.text import audience, moderation, words
-from cogs.text.locale import set_locale
+from cogs.text import formatting, moderation
+from cogs.text.locale import language_of_server, set_locale
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 from cogs.ui.message_api import MessageApi, is_too_large
@@ -75,7 +75,7 @@ class LogChannel:
     def language(self, policy: Policy, guild_id: int) -> str:
         """What is said in the log of a server."""
         guild = self._client.get_guild(guild_id)
-        return audience.language_of_server(policy, None if guild is None else guild.preferred_locale)
+        return language_of_server(policy, None if guild is None else guild.preferred_locale)
 
     async def post(self, channel_id: int, layout: Layout, *, nonce: str) -> bool:
         """Post a notice; False when Discord does not take it."""
@@ -115,7 +115,7 @@ def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.Show
     if address.private:
         who.append(moderation.LOG_PRIVATE())
     elif message_id is not None:
-        who.append(words.link_to_message(address.guild_id, address.channel_id, message_id))
+        who.append(formatting.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
     parts = card.body(view, status, images=images, hide_prompt=address.private)
     return components.container([components.text_display(" · ".join(who)), *parts], accent=card.accent(status))

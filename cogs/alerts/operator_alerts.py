@@ -9,7 +9,7 @@ import aiohttp
 import discord
 
 from bot.runtime.supervisor import Supervisor
-from cogs.text import words
+from cogs.text import formatting, limit_warnings
 from cogs.ui import card
 from cogs.ui.message_api import MessageApi
 
@@ -44,7 +44,7 @@ class OperatorAlerts:
     async def _send(self, owner_id: int, matter: str, text: str) -> None:
         try:
             channel_id = await self._messages.open_direct_channel(owner_id)
-            layout = card.refused(words.OPERATOR_NOTICE.format(text=words.block(text, 1_500)))
+            layout = card.refused(limit_warnings.OPERATOR_NOTICE.format(text=formatting.block(text, 1_500)))
             await self._messages.post(channel_id, layout, nonce=f"{matter[:8]}{int(time.time())}", notify=owner_id)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("the operator could not be told: %s", error)

@@ -21,7 +21,7 @@ from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
-from cogs.text import moderation
+from cogs.text import limit_warnings
 from cogs.text.locale import use_locale
 from cogs.ui import card
 from cogs.ui.initial_response import respond_privately
@@ -64,7 +64,7 @@ class SpendingAlerts:
             return
         if await self._is_first(view.reply.address.guild_id, view.reply.user_id, balance.window):
             try:
-                await respond_privately(interaction, card.note(moderation.member_warning(balance)))
+                await respond_privately(interaction, card.note(limit_warnings.member_warning(balance)))
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
                 _log.info("a member could not be told that little is left: %s", error)
 
@@ -91,7 +91,7 @@ class SpendingAlerts:
         if await self._store.server_was_warned(guild_id, cap.window):
             return True
         with use_locale(self._server_log.language(policy, guild_id)):
-            layout = card.refused(moderation.server_warning(cap))
+            layout = card.refused(limit_warnings.server_warning(cap))
         if not await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}"):
             return False
         await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
@@ -104,7 +104,7 @@ class SpendingAlerts:
         try:
             cap = await self._store.operator_cap(self._service.limits, now=datetime.now(UTC))
             if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
-                self._operator.send("daily cap", moderation.operator_warning(cap))
+                self._operator.send("daily cap", limit_warnings.operator_warning(cap))
         except StoreError:
             _log.exception("the operator could not be told what is left")
 

@@ -21,7 +21,7 @@ from bot.domain.quota import Member, format_usd
 from bot.service.job_service import JobService
 from cogs.generate.permissions import default_model as default_model_of
 from cogs.generate.permissions import permissions_of
-from cogs.text import spending, words
+from cogs.text import formatting, spending
 from cogs.ui.client import Interaction
 
 MAX_CHOICES = 25
@@ -99,13 +99,13 @@ def label(model: Model) -> str:
     """Name a model with the price of its least expensive order."""
     price = model.starting_usd_micros
     name = model.label if price is None else f"{model.label} · {format_usd(price)}"
-    return words.shorten(name, MAX_NAME_CHARACTERS)
+    return formatting.shorten(name, MAX_NAME_CHARACTERS)
 
 
 def _over_label(model: Model, left_usd_micros: int) -> str:
     """Name a model with its price and that it is more than what is left."""
-    mark = words.OVER_WHAT_IS_LEFT(amount=format_usd(left_usd_micros))
-    return f"{words.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
+    mark = spending.OVER_WHAT_IS_LEFT(amount=format_usd(left_usd_micros))
+    return f"{formatting.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
 
 
 async def styles(service: JobService, interaction: Interaction, text: str, *, default_model: str) -> Choices:
@@ -116,7 +116,7 @@ async def styles(service: JobService, interaction: Interaction, text: str, *, de
     found = service.styles.search(text, families=model.style_families)
     usable = [style for style in found if len(style.id) <= MAX_NAME_CHARACTERS]
     return [
-        app_commands.Choice(name=words.shorten(style.title, MAX_NAME_CHARACTERS), value=style.id)
+        app_commands.Choice(name=formatting.shorten(style.title, MAX_NAME_CHARACTERS), value=style.id)
         for style in usable[:MAX_CHOICES]
     ]
 

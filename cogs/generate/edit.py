@@ -15,7 +15,8 @@ from bot.service.job_service import JobService
 from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
 from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
-from cogs.text import words
+from cogs.text import formatting, job_card
+from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
@@ -106,7 +107,7 @@ class Edit(commands.Cog):
         require_server(interaction)
         images = images_of(message)
         if not images:
-            await respond_privately(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
+            await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
         labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
         await interaction.response.send_modal(EditModal(labelled))
@@ -119,7 +120,7 @@ class EditModal(Form):
     """
 
     def __init__(self, images: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False) -> None:
-        super().__init__(title=words.EDIT_MODAL_TITLE(), timeout=15 * 60)
+        super().__init__(title=job_card.EDIT_MODAL_TITLE(), timeout=15 * 60)
         labelled = list(images.items())[:MAX_CHOICES]
         self._images = {str(image.id): image for _, image in labelled}
         self._model = model
@@ -127,7 +128,7 @@ class EditModal(Form):
         self._prompt: ui.TextInput[EditModal] = ui.TextInput(
             style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
         )
-        self.add_item(ui.Label(text=words.EDIT_MODAL_PROMPT(), component=self._prompt))
+        self.add_item(ui.Label(text=job_card.EDIT_MODAL_PROMPT(), component=self._prompt))
         self._select: ui.Select[EditModal] | None = None
         if len(self._images) > 1:
             self._select = ui.Select(
@@ -135,23 +136,23 @@ class EditModal(Form):
                 max_values=min(MAX_IMAGES, len(self._images)),
                 options=[
                     discord.SelectOption(
-                        label=words.shorten(label, words.CHOICE), value=str(image.id), default=number == 0
+                        label=formatting.shorten(label, MAX_CHOICE_CHARACTERS), value=str(image.id), default=number == 0
                     )
                     for number, (label, image) in enumerate(labelled)
                 ],
             )
-            self.add_item(ui.Label(text=words.EDIT_MODAL_CHOICE(), component=self._select))
+            self.add_item(ui.Label(text=job_card.EDIT_MODAL_CHOICE(), component=self._select))
         self._uploads: ui.FileUpload[EditModal] = ui.FileUpload(
             custom_id="uploads", required=False, min_values=0, max_values=MAX_IMAGES - 1
         )
-        self.add_item(ui.Label(text=words.EDIT_MODAL_UPLOAD(), component=self._uploads))
+        self.add_item(ui.Label(text=job_card.EDIT_MODAL_UPLOAD(), component=self._uploads))
 
     async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
         """Order the edit of the chosen images, then the uploaded ones."""
         chosen = self._select.values if self._select is not None else list(self._images)[:1]
         files = [*(self._images[key] for key in chosen if key in self._images), *self._uploads.values]
         if len(files) > MAX_IMAGES:
-            await respond_privately(interaction, card.refused(words.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
+            await respond_privately(interaction, card.refused(job_card.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
             return
         model_id = self._model.id if self._model is not None and self._model.takes_images(len(files)) else None
         request = _request(interaction, self._prompt.value, model_id, {})

@@ -17,7 +17,7 @@ from bot.domain.errors import RequestRefused
 from bot.domain.jobs import Job, JobKind, JobRequest, Reply
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import EditModal
-from cogs.text import words
+from cogs.text import job_card
 from cogs.ui import card
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
@@ -52,7 +52,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
         if reply is None:
             return
         if self._action in _ACTIONS_WITH_PROMPT and self._job(reply).erased_at is not None:
-            await respond_privately(interaction, card.refused(words.PROMPT_ERASED()))
+            await respond_privately(interaction, card.refused(job_card.PROMPT_ERASED()))
             return
         match self._action:
             case "cancel":
@@ -67,7 +67,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
             case "delete":
                 await self._delete(interaction, reply)
             case _:
-                await respond_privately(interaction, card.refused(words.JOB_GONE()))
+                await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
 
     def _job(self, reply: Reply) -> Job:
         return next(job for job in reply.jobs if job.id == self._job_id)
@@ -89,7 +89,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
         price = _price_now(interaction.client.service, request) * count
         if price > self._amount_usd_micros:
             button = card.order_button(self._action, self._job_id, price)
-            await respond_privately(interaction, card.question(words.DEARER(), button))
+            await respond_privately(interaction, card.question(job_card.DEARER(), button))
         else:
             await interaction.client.order_flow.submit(interaction, request, count=count, private=reply.address.private)
 
@@ -99,18 +99,18 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
         if not images:  # a page of /history only links to them
             images = await interaction.client.messages.files_of_reply(reply, timeout_seconds=FETCH_TIMEOUT_SECONDS)
         if not images:
-            await respond_privately(interaction, card.refused(words.NO_PICTURE_IN_MESSAGE()))
+            await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
         model = interaction.client.service.catalogue.find(self._job(reply).request.model_id)
         if model is not None and not (model.orderable and model.fits(JobKind.EDIT)):
             model = None
         private = reply.address.private
-        labelled = {words.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
+        labelled = {job_card.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
         await interaction.response.send_modal(EditModal(labelled, model=model, private=private))
 
     async def _delete(self, interaction: Interaction, reply: Reply) -> None:
         if not reply.is_final:
-            await respond_privately(interaction, card.refused(words.DELETE_NOT_YET()))
+            await respond_privately(interaction, card.refused(job_card.DELETE_NOT_YET()))
             return
         await interaction.response.defer()
         with suppress(discord.NotFound):  # clicked twice
@@ -129,10 +129,10 @@ async def clicked_reply(interaction: Interaction, job_id: str) -> Reply | None:
     """Return the reply whose button was clicked; or say why this member may not use it and return None."""
     reply = await interaction.client.service.store.reply_of_job(job_id)
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
-        await respond_privately(interaction, card.refused(words.JOB_GONE()))
+        await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
         return None
     if interaction.user.id != reply.user_id and not is_moderator(interaction):
-        await respond_privately(interaction, card.refused(words.NOT_YOURS()))
+        await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
         return None
     return reply
 
@@ -154,8 +154,8 @@ async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:
 
 
 CANCEL_WORDS = {
-    CancelOutcome.CANCELLED: words.CANCEL_DONE,
-    CancelOutcome.ASKED: words.CANCEL_ASKED,
-    CancelOutcome.NOT_POSSIBLE: words.CANCEL_NOT_POSSIBLE,
-    CancelOutcome.TOO_LATE: words.CANCEL_TOO_LATE,
+    CancelOutcome.CANCELLED: job_card.CANCEL_DONE,
+    CancelOutcome.ASKED: job_card.CANCEL_ASKED,
+    CancelOutcome.NOT_POSSIBLE: job_card.CANCEL_NOT_POSSIBLE,
+    CancelOutcome.TOO_LATE: job_card.CANCEL_TOO_LATE,
 }

@@ -18,7 +18,8 @@ from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.generate.permissions import default_model, permissions_of
-from cogs.text import audience, refusals
+from cogs.text import refusals
+from cogs.text.locale import language_of_answer
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile
 from cogs.ui.checks import member_of
@@ -142,7 +143,7 @@ class OrderFlow:
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, request)
         requests = [_numbered_request(request, images, number) for number in range(count)]
-        language = audience.language_of_answer(interaction, permissions.policy, private=private)
+        language = language_of_answer(interaction, permissions.policy, private=private)
         address = address_of(interaction, private=private, language=language)
         return await self._service.admit(requests, member=member_of(interaction), address=address)
 

@@ -21,7 +21,7 @@ from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_TIMEOUT_SECONDS, clicked_reply
 from cogs.generate.permissions import channel_context, permissions_of
-from cogs.text import words
+from cogs.text import job_card, member_pages
 from cogs.ui import card, components
 from cogs.ui.attachments import PostedFile, files_of
 from cogs.ui.checks import require_server
@@ -109,11 +109,11 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         found = offers(interaction.client.service, reply, permissions.permits)
         wanted = [offer for offer in found if self._number in (card.ANY_PICTURE, offer.number)]
         if not wanted:
-            await respond_privately(interaction, card.refused(words.UPSCALE_NOT_POSSIBLE()))
+            await respond_privately(interaction, card.refused(job_card.UPSCALE_NOT_POSSIBLE()))
         elif len(wanted) > 1:
-            await respond_privately(interaction, _question(words.UPSCALE_WHICH(), reply, wanted))
+            await respond_privately(interaction, _question(job_card.UPSCALE_WHICH(), reply, wanted))
         elif wanted[0].quote.amount_usd_micros > self._amount_usd_micros:
-            await respond_privately(interaction, _question(words.DEARER(), reply, wanted))
+            await respond_privately(interaction, _question(job_card.DEARER(), reply, wanted))
         else:
             await self._order(interaction, reply, wanted[0])
 
@@ -127,7 +127,7 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
             order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)
             await interaction.client.order_flow.submit(interaction, order, attachments=[source], private=private)
         else:
-            await respond_privately(interaction, card.refused(words.HISTORY_PICTURE_GONE()))
+            await respond_privately(interaction, card.refused(member_pages.HISTORY_PICTURE_GONE()))
 
 
 async def _posted_file(interaction: Interaction, reply: Reply, image: ResultImage) -> PostedFile | None:
@@ -145,8 +145,8 @@ def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
     for offer in wanted:
         price = offer.quote.amount_usd_micros
         amount = format_usd(price)
-        several = words.PICTURE_PRICE(number=offer.number, amount=amount)
-        label = several if len(wanted) > 1 else words.UPSCALE_PRICE(amount=amount)
+        several = job_card.PICTURE_PRICE(number=offer.number, amount=amount)
+        label = several if len(wanted) > 1 else job_card.UPSCALE_PRICE(amount=amount)
         buttons.append(components.button(label, card.upscale_id(reply.jobs[0].id, offer.number, price)))
     return card.question(text, *buttons)
 

@@ -10,7 +10,7 @@ from discord.ext import commands
 
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import permissions_of
-from cogs.text import words
+from cogs.text import formatting, member_pages
 from cogs.text.command_translations import described, menu_name
 from cogs.ui import card
 from cogs.ui.initial_response import respond_privately
@@ -33,13 +33,13 @@ class Help(commands.Cog):
         for command in self._tree.get_commands():
             if isinstance(command, app_commands.ContextMenu):
                 if interaction.guild_id is not None:
-                    members.append(words.HELP_MENU(name=menu_name(command.name)))
+                    members.append(member_pages.HELP_MENU(name=menu_name(command.name)))
             elif command.name != "help" and _may_use(interaction, command):
                 lines = members if command.default_permissions is None else moderators
                 lines.append(f"`/{command.name}` — {described(command.description)}")
-        parts = ["\n".join([f"### {words.HELP_TITLE()}", *members])]
+        parts = ["\n".join([f"### {member_pages.HELP_TITLE()}", *members])]
         if moderators:
-            parts.append("\n".join([words.HELP_MODERATORS(), *moderators]))
+            parts.append("\n".join([member_pages.HELP_MODERATORS(), *moderators]))
         if where := await self._where(interaction):
             parts.append(f"-# {where}")
         await respond_privately(interaction, card.note(*parts))
@@ -47,12 +47,16 @@ class Help(commands.Cog):
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
         """Says so where nothing can be ordered."""
         if interaction.guild_id is None:
-            return words.HELP_DIRECT()
+            return member_pages.HELP_DIRECT()
         permissions = await permissions_of(self._order_flow.service, interaction)
         if permissions.policy.channel_verdict(permissions.channel).allowed:
             return ""
         allowed = [f"<#{channel_id}>" for channel_id, allows in permissions.policy.channels.items() if allows]
-        return words.HELP_ELSEWHERE(channels=", ".join(allowed[: words.MENTIONS])) if allowed else words.HELP_NOT_HERE()
+        return (
+            member_pages.HELP_ELSEWHERE(channels=", ".join(allowed[: formatting.MAX_MENTIONS]))
+            if allowed
+            else member_pages.HELP_NOT_HERE()
+        )
 
 
 def _may_use(interaction: discord.Interaction[Any], command: Command) -> bool:

@@ -19,7 +19,7 @@ from cogs.generate import upscale
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import permissions_of
 from cogs.members import history_page
-from cogs.text import words
+from cogs.text import formatting, member_pages
 from cogs.ui import card
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_server
@@ -74,7 +74,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
         require_server(interaction)
         await interaction.response.defer()
         if interaction.user.id != self._user_id:
-            await respond_privately(interaction, card.refused(words.HISTORY_NOT_YOURS()))
+            await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return
         model_id = None
         if self._one_model and (reply := await self.order_flow.service.store.reply(self._reply_id)) is not None:
@@ -120,7 +120,7 @@ class _Page:
         for job in reply.jobs:
             for index, image in enumerate(job.images):
                 url = links.get(image.attachment_id or 0) or await self._attach(job, index, image)
-                why = words.HISTORY_UNREACHABLE if files is None else words.HISTORY_PICTURE_GONE
+                why = member_pages.HISTORY_UNREACHABLE if files is None else member_pages.HISTORY_PICTURE_GONE
                 found.append(
                     history_page.GalleryImage(url=url, alt_text=card.alt_text(job), missing="" if url else why())
                 )
@@ -143,8 +143,12 @@ class _Page:
 
 def _nothing(model_id: str | None, reply_id: str | None) -> str:
     if reply_id is not None:
-        return words.HISTORY_PAGE_GONE()
-    return words.HISTORY_EMPTY() if model_id is None else words.HISTORY_NONE_OF_MODEL(model=words.inline(model_id))
+        return member_pages.HISTORY_PAGE_GONE()
+    return (
+        member_pages.HISTORY_EMPTY()
+        if model_id is None
+        else member_pages.HISTORY_NONE_OF_MODEL(model=formatting.inline(model_id))
+    )
 
 
 def install(client: discord.Client, order_flow: OrderFlow) -> None:

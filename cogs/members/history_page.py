@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bot.domain.jobs import GalleryPage
 from bot.domain.quota import format_usd
-from cogs.text import words
+from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, components
 from cogs.ui.components import Component, Layout
 
@@ -33,7 +33,7 @@ def page_of(
     """A page of a member's own pictures."""
     jobs = page.reply.jobs
     first = jobs[0]
-    title = words.HISTORY_TITLE(number=page.number, total=page.total)
+    title = member_pages.HISTORY_TITLE(number=page.number, total=page.total)
     parts = [components.text_display(f"### {title}")]
     shown = [components.media_item(image.url, image.alt_text) for image in images if image.url]
     if shown:
@@ -42,12 +42,12 @@ def page_of(
         parts.append(components.text_display("\n".join(missing)))
     if first.erased_at is None:
         recipe = card.recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
-        parts.append(components.text_display(words.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
+        parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button
         for button in card.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
-        if (shown if button["label"] == words.EDIT() else first.erased_at is None)
+        if (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
     if actions:
         parts.append(components.action_row(*actions))
@@ -59,12 +59,12 @@ def page_of(
 def _facts(page: GalleryPage, model_label: str) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
-    facts = [f"**{model_label}**", *card.option_facts(jobs[0]), words.COST(amount=cost)]
+    facts = [f"**{model_label}**", *card.option_facts(jobs[0]), job_card.COST(amount=cost)]
     if len(jobs) > 1 and jobs[0].seed is not None:  # of a single picture the recipe tells it
         facts.insert(-1, card.seeds(jobs))
-    where = [words.day(page.reply.created_at)]
+    where = [formatting.day(page.reply.created_at)]
     if address.message_id is not None and not address.private:
-        where.append(words.link_to_message(address.guild_id, address.channel_id, address.message_id))
+        where.append(formatting.link_to_message(address.guild_id, address.channel_id, address.message_id))
     return [" · ".join(facts), " · ".join(where)]
 
 
@@ -76,7 +76,7 @@ def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
         components.button(label, custom_id(reply_id, page.reply.user_id, one_model=one_model))
         if reply_id is not None
         else components.button(label, f"history:end:{label}", disabled=True)
-        for label, reply_id in ((words.NEWER(), page.newer_id), (words.OLDER(), page.older_id))
+        for label, reply_id in ((job_card.NEWER(), page.newer_id), (job_card.OLDER(), page.older_id))
     ]
 
 

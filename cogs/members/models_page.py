@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from bot.catalogue.models import Model
 from bot.domain.quota import format_usd
-from cogs.text import facts, words
-from cogs.text import spending as say
+from cogs.text import facts, formatting, spending
 from cogs.text.locale import option_name
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -27,16 +26,16 @@ def models(offered: Sequence[Model]) -> Layout:
         lines.pop()
         text = "\n".join([*lines, "…"])
     parts = [
-        components.text_display(f"### {say.MODELS_TITLE()}"),
+        components.text_display(f"### {spending.MODELS_TITLE()}"),
         components.text_display(text),
-        components.text_display(f"-# {say.MODELS_HINT()}"),
+        components.text_display(f"-# {spending.MODELS_HINT()}"),
     ]
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def model(item: Model) -> Layout:
     """What one model can do and what it costs."""
-    can = ", ".join(say.MODEL_MODES[mode]() for mode in item.modes if mode in say.MODEL_MODES)
+    can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
     for option in item.takes:
         choices = item.choices(option)
@@ -45,5 +44,5 @@ def model(item: Model) -> Layout:
         " · ".join(filter(None, (format_usd(amount), facts.price_for(conditions))))
         for conditions, amount in item.price_table()
     ]
-    lines.append("\n".join(prices) if item.orderable and prices else say.MODEL_NO_PRICE())
-    return card.note(words.shorten("\n".join(lines), 3_900))
+    lines.append("\n".join(prices) if item.orderable and prices else spending.MODEL_NO_PRICE())
+    return card.note(formatting.shorten("\n".join(lines), 3_900))

@@ -18,7 +18,7 @@ from discord.ext import commands
 from bot.domain.errors import StillUnderWay, StoreError
 from cogs.generate.order_flow import OrderFlow
 from cogs.members import privacy_page
-from cogs.text import words
+from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
 from cogs.ui import card
 from cogs.ui.attachments import upload
@@ -50,7 +50,7 @@ class Privacy(commands.Cog):
         # A long history makes a long text; nobody else should wait for it.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
-            await _edit(interaction, card.refused(words.EXPORT_TOO_LARGE()))
+            await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
             return
         await _edit(interaction, privacy_page.export(name), upload(data, name))
 
@@ -96,9 +96,9 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=pri
 
     async def _answer(self, interaction: discord.Interaction[Any]) -> Layout:
         if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
-            return card.refused(words.ERASE_STALE())
+            return card.refused(member_pages.ERASE_STALE())
         if self._choice != "erase":
-            return card.note(words.ERASE_KEPT())
+            return card.note(member_pages.ERASE_KEPT())
         try:
             unneeded = await self.order_flow.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
@@ -109,17 +109,17 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=pri
             except StoreError:
                 _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
         _log.info("a member was forgotten on request")
-        return card.note(words.ERASE_DONE())
+        return card.note(member_pages.ERASE_DONE())
 
 
 def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
     """Name and content of the export, packed only where it would not fit otherwise."""
     for command in kept["commands"]:
         if command["message_id"] is not None and not command["private"]:
-            command["message_link"] = words.message_link(
+            command["message_link"] = formatting.message_link(
                 command["server_id"], command["channel_id"], command["message_id"]
             )
-    document = {"about": words.EXPORT_ABOUT(), "exported_at": datetime.now(UTC).isoformat(), **kept}
+    document = {"about": member_pages.EXPORT_ABOUT(), "exported_at": datetime.now(UTC).isoformat(), **kept}
     data = json.dumps(document, ensure_ascii=False, indent=2).encode()
     if len(data) <= limit_bytes:
         return EXPORT_FILE, data

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import re
 
-from cogs.text import words
+from cogs.text import formatting, member_pages
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 
 
 def export(filename: str) -> Layout:
     """The file with a member's data."""
-    parts = [components.text_display(words.EXPORT_READY()), components.file(filename)]
+    parts = [components.text_display(member_pages.EXPORT_READY()), components.file(filename)]
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
     """What goes, what stays, and two buttons."""
-    text = words.ERASE_ASK(
-        commands=words.COMMANDS(commands), images=words.PICTURES(images), servers=words.SERVERS(servers)
+    text = member_pages.ERASE_ASK(
+        commands=formatting.COMMANDS(commands), images=formatting.PICTURES(images), servers=formatting.SERVERS(servers)
     )
-    erase = components.button(words.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
-    keep = components.button(words.ERASE_NOT(), custom_id("keep", user_id, asked_at))
+    erase = components.button(member_pages.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
+    keep = components.button(member_pages.ERASE_NOT(), custom_id("keep", user_id, asked_at))
     parts = [components.text_display(text), components.action_row(erase, keep)]
     return components.container(parts, accent=card.REFUSAL_ACCENT)
 

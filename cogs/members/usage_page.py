@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from bot.domain.jobs import FailureReason, Job
 from bot.domain.quota import Balance, format_usd
-from cogs.text import spending as say
-from cogs.text import words
+from cogs.text import formatting, spending
 from cogs.text.locale import Phrase
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -27,14 +26,18 @@ def bar(balance: Balance) -> str:
 
 def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
     """A member's own balance and the last jobs of the period."""
-    title = say.PREVIOUS_TITLE() if previous else say.TITLE()
-    parts = [components.text_display(f"### {title}\n{balance_lines(balance, say.SOURCES)}")]
-    ends = say.ENDED if previous else say.RESETS
+    title = spending.PREVIOUS_TITLE() if previous else spending.TITLE()
+    parts = [components.text_display(f"### {title}\n{balance_lines(balance, spending.SOURCES)}")]
+    ends = spending.ENDED if previous else spending.RESETS
     parts.append(
-        components.text_display(f"-# {ends(when=words.moment(balance.window.end))} ({words.day(balance.window.end)})")
+        components.text_display(
+            f"-# {ends(when=formatting.moment(balance.window.end))} ({formatting.day(balance.window.end)})"
+        )
     )
     parts.append(components.separator())
-    lines = [f"**{say.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [say.NO_JOBS()]
+    lines = (
+        [f"**{spending.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [spending.NO_JOBS()]
+    )
     parts.append(components.text_display("\n".join(lines)))
     return components.container(parts, accent=card.NOTE_ACCENT)
 
@@ -45,22 +48,24 @@ def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:
     source = sources[balance.quota.source.value](role=role)
     lines = [
         f"`{bar(balance)}`",
-        words.left(
+        formatting.left(
             balance.available_usd_micros,
-            say.BALANCE,
-            say.BALANCE_UNLIMITED,
+            spending.BALANCE,
+            spending.BALANCE_UNLIMITED,
             spent=format_usd(balance.spent_usd_micros),
             set_aside=format_usd(balance.set_aside_usd_micros),
         ),
-        say.QUOTA(quota=say.quota(balance.quota), source=source),
+        spending.QUOTA(quota=spending.quota(balance.quota), source=source),
     ]
     if balance.granted_usd_micros:
-        lines.append(say.GRANTED_NOW(amount=format_usd(balance.granted_usd_micros)))
+        lines.append(spending.GRANTED_NOW(amount=format_usd(balance.granted_usd_micros)))
     return "\n".join(lines)
 
 
 def _job_line(job: Job, model_label: str) -> str:
     price = format_usd(job.charged_usd_micros or 0) if job.status.is_final else format_usd(job.reserved_usd_micros)
     moderated = job.failure is not None and job.failure.reason is FailureReason.MODERATED
-    prompt = "" if moderated or job.erased_at else f"\n-# `{words.inline(words.shorten(job.request.prompt, 60))}`"
-    return f"{card.state(job.status)} · {model_label} · {price} · {words.moment(job.created_at)}{prompt}"
+    prompt = (
+        "" if moderated or job.erased_at else f"\n-# `{formatting.inline(formatting.shorten(job.request.prompt, 60))}`"
+    )
+    return f"{card.state(job.status)} · {model_label} · {price} · {formatting.moment(job.created_at)}{prompt}"

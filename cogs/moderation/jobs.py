@@ -15,8 +15,7 @@ from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all
 from cogs.generate.order_flow import OrderFlow
 from cogs.moderation import jobs_page
 from cogs.moderation.quota import REASON_CHARACTERS
-from cogs.text import moderation as say
-from cogs.text import words
+from cogs.text import formatting, job_card, moderation
 from cogs.text.locale import use_locale
 from cogs.ui import card
 from cogs.ui.checks import require_moderator
@@ -100,11 +99,11 @@ class CancelModal(Form):
     """Asks why, then cancels."""
 
     def __init__(self, order_flow: OrderFlow, reply_id: str) -> None:
-        super().__init__(title=say.CANCEL_TITLE(), timeout=15 * 60)
+        super().__init__(title=moderation.CANCEL_TITLE(), timeout=15 * 60)
         self._order_flow = order_flow
         self._reply_id = reply_id
         self._reason: ui.TextInput[CancelModal] = ui.TextInput(custom_id="reason", max_length=REASON_CHARACTERS)
-        self.add_item(ui.Label(text=say.CANCEL_REASON(), component=self._reason))
+        self.add_item(ui.Label(text=moderation.CANCEL_REASON(), component=self._reason))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
         """The reason is written down first: the card says it as soon as the job is cancelled."""
@@ -113,23 +112,23 @@ class CancelModal(Form):
         store = self._order_flow.service.store
         reply = await store.reply(self._reply_id)
         if reply is None or reply.address.guild_id != guild_id:
-            await respond_privately(interaction, card.refused(words.JOB_GONE()))
+            await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         reason = self._reason.value.strip()
-        if not words.inline(reason).strip():  # what cannot be seen is no reason, whatever characters it is made of
+        if not formatting.inline(reason).strip():  # what cannot be seen is no reason, whatever characters it is made of
             with use_locale(reply.address.language):
-                reason = say.NO_REASON()
+                reason = moderation.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))
         if noted is None:
-            await respond_privately(interaction, card.refused(say.CANCEL_GONE()))
+            await respond_privately(interaction, card.refused(moderation.CANCEL_GONE()))
             return
         outcome = await cancel_all(self._order_flow.service, noted)
         await respond_privately(interaction, card.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])()))
 
 
 _OUTCOMES = {
-    CancelOutcome.CANCELLED: say.CANCELLED_FOR_MEMBER,
-    CancelOutcome.ASKED: say.CANCEL_UNDER_WAY,
+    CancelOutcome.CANCELLED: moderation.CANCELLED_FOR_MEMBER,
+    CancelOutcome.ASKED: moderation.CANCEL_UNDER_WAY,
 }
 
 

@@ -9,8 +9,7 @@ from datetime import datetime
 
 from bot.domain.jobs import Reply
 from bot.domain.quota import format_usd
-from cogs.text import moderation as say
-from cogs.text import words
+from cogs.text import formatting, job_card, moderation
 from cogs.ui import card, components
 from cogs.ui.components import Component, Layout
 
@@ -37,23 +36,29 @@ class Part:
 
 def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> Layout:
     """What is under way, each with a choice to cancel it, and what has ended."""
-    parts = [components.text_display(f"### {say.JOBS_TITLE()}")]
+    parts = [components.text_display(f"### {moderation.JOBS_TITLE()}")]
     buttons: list[Component] = []
     if not first:
-        buttons.append(components.button(words.NEWEST(), custom_id(RECENT, None)))
+        buttons.append(components.button(job_card.NEWEST(), custom_id(RECENT, None)))
     if running is not None:
         lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(running.replies, start=1)]
-        parts.append(components.text_display("\n".join([say.JOBS_RUNNING(), *(lines or [say.JOBS_NONE_RUNNING()])])))
+        parts.append(
+            components.text_display(
+                "\n".join([moderation.JOBS_RUNNING(), *(lines or [moderation.JOBS_NONE_RUNNING()])])
+            )
+        )
         if running.replies:
             parts.append(components.action_row(_choice(running.replies, label)))
         if running.more:
             oldest = running.replies[-1].created_at
-            buttons.append(components.button(say.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
+            buttons.append(components.button(moderation.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
     if recent is not None:
         lines = [_line(reply, label) for reply in recent.replies]
-        parts.append(components.text_display("\n".join([say.JOBS_RECENT(), *(lines or [say.JOBS_NONE()])])))
+        parts.append(
+            components.text_display("\n".join([moderation.JOBS_RECENT(), *(lines or [moderation.JOBS_NONE()])]))
+        )
         if recent.more:
-            buttons.append(components.button(words.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
+            buttons.append(components.button(job_card.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
     if buttons:
         parts.append(components.action_row(*buttons))
     return components.container(parts, accent=card.NOTE_ACCENT)
@@ -72,10 +77,10 @@ def _line(reply: Reply, label: Label) -> str:
     address = reply.address
     state = card.state(card.status_of(reply))
     if not address.private and address.message_id is not None:
-        link = words.message_link(address.guild_id, address.channel_id, address.message_id)
+        link = formatting.message_link(address.guild_id, address.channel_id, address.message_id)
         state = f"[{state}]({link})"
-    facts = [state, card.person(reply.user_id), _what(reply, label), _price(reply), words.moment(reply.created_at)]
-    return " · ".join([*facts, say.JOBS_PRIVATE()] if address.private else facts)
+    facts = [state, card.person(reply.user_id), _what(reply, label), _price(reply), formatting.moment(reply.created_at)]
+    return " · ".join([*facts, moderation.JOBS_PRIVATE()] if address.private else facts)
 
 
 def _what(reply: Reply, label: Label) -> str:
@@ -87,12 +92,12 @@ def _price(reply: Reply) -> str:
     if not reply.is_final:
         return format_usd(sum(job.reserved_usd_micros for job in reply.jobs))
     charged = sum(job.charged_usd_micros or 0 for job in reply.jobs)
-    return format_usd(charged) if charged else words.NOT_CHARGED()
+    return format_usd(charged) if charged else job_card.NOT_CHARGED()
 
 
 def _choice(replies: Sequence[Reply], label: Label) -> Component:
     options = [
-        (words.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.id)
+        (formatting.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.id)
         for number, reply in enumerate(replies, start=1)
     ]
-    return components.string_select("jobs:cancel", placeholder=say.CANCEL_CHOICE(), options=options)
+    return components.string_select("jobs:cancel", placeholder=moderation.CANCEL_CHOICE(), options=options)

@@ -14,8 +14,7 @@ from bot.domain.quota import LimitSubject, Period, Quota, format_usd, parse_usd
 from cogs.generate.order_flow import OrderFlow
 from cogs.moderation import quota_page
 from cogs.moderation.report import Reports
-from cogs.text import spending as say
-from cogs.text import words
+from cogs.text import formatting, spending
 from cogs.ui import card
 from cogs.ui.checks import member_of, require_moderator, require_own_role
 from cogs.ui.client import Interaction
@@ -93,7 +92,7 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """A member's own limit beats roles and default."""
         if member.bot:
-            await respond_privately(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
         await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
 
@@ -130,7 +129,7 @@ class QuotaCommands(commands.Cog):
         reason: Reason | None = None,
     ) -> None:
         """The limit for everybody else."""
-        await self._set(interaction, LimitSubject.DEFAULT, None, say.THE_DEFAULT(), amount, period, reason)
+        await self._set(interaction, LimitSubject.DEFAULT, None, spending.THE_DEFAULT(), amount, period, reason)
 
     @group.command(name="server", description="A cap for the whole server; it always binds")
     @app_commands.describe(
@@ -145,7 +144,7 @@ class QuotaCommands(commands.Cog):
         reason: Reason | None = None,
     ) -> None:
         """The server's cap."""
-        await self._set(interaction, LimitSubject.SERVER, None, say.THE_SERVER(), amount, period, reason)
+        await self._set(interaction, LimitSubject.SERVER, None, spending.THE_SERVER(), amount, period, reason)
 
     async def _set(
         self,
@@ -161,7 +160,7 @@ class QuotaCommands(commands.Cog):
         try:
             limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
         except ValueError:
-            await respond_privately(interaction, card.refused(say.AMOUNT_HELP(amount=words.inline(amount))))
+            await respond_privately(interaction, card.refused(spending.AMOUNT_HELP(amount=formatting.inline(amount))))
             return
         before = await self._store.limit(guild_id, subject, subject_id)
         chosen = Period(period.value) if period else before.period if before else self._default.period
@@ -169,7 +168,7 @@ class QuotaCommands(commands.Cog):
         old = await self._store.set_limit(
             guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
-        text = say.LIMIT_SET(subject=name, new=say.quota(new), old=say.quota(old))
+        text = spending.LIMIT_SET(subject=name, new=spending.quota(new), old=spending.quota(old))
         await respond_privately(interaction, card.note(text))
 
     @group.command(name="clear", description="Remove the limit of a member or a role")
@@ -184,7 +183,7 @@ class QuotaCommands(commands.Cog):
         """Back to roles and default."""
         guild_id = require_moderator(interaction)
         if (member is None) == (role is None):
-            await respond_privately(interaction, card.refused(say.CLEAR_ONE()))
+            await respond_privately(interaction, card.refused(spending.CLEAR_ONE()))
             return
         if role is not None:
             require_own_role(interaction, role)
@@ -195,10 +194,10 @@ class QuotaCommands(commands.Cog):
             guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         if old is None:
-            await respond_privately(interaction, card.note(say.LIMIT_NONE(subject=named.mention)))
+            await respond_privately(interaction, card.note(spending.LIMIT_NONE(subject=named.mention)))
         else:
             await respond_privately(
-                interaction, card.note(say.LIMIT_CLEARED(subject=named.mention, old=say.quota(old)))
+                interaction, card.note(spending.LIMIT_CLEARED(subject=named.mention, old=spending.quota(old)))
             )
 
     # -- one-offs -----------------------------------------------------------------------------------------
@@ -211,14 +210,14 @@ class QuotaCommands(commands.Cog):
         """Counts until the period ends."""
         require_moderator(interaction)
         if member.bot:
-            await respond_privately(interaction, card.refused(say.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
         try:
             extra = parse_usd(amount)
         except ValueError:
             extra = 0
         if extra == 0:
-            await respond_privately(interaction, card.refused(say.GRANT_HELP(amount=words.inline(amount))))
+            await respond_privately(interaction, card.refused(spending.GRANT_HELP(amount=formatting.inline(amount))))
             return
         balance = await self._store.grant(
             member_of(interaction, member),
@@ -228,10 +227,10 @@ class QuotaCommands(commands.Cog):
             reason=reason,
             now=datetime.now(UTC),
         )
-        text = words.left(
+        text = formatting.left(
             balance.available_usd_micros,
-            say.GRANTED,
-            say.GRANTED_UNLIMITED,
+            spending.GRANTED,
+            spending.GRANTED_UNLIMITED,
             subject=member.mention,
             amount=format_usd(extra),
         )
@@ -251,8 +250,8 @@ class QuotaCommands(commands.Cog):
             reason=reason,
             now=datetime.now(UTC),
         )
-        text = words.left(
-            balance.available_usd_micros, say.RESET_DONE, say.RESET_DONE_UNLIMITED, subject=member.mention
+        text = formatting.left(
+            balance.available_usd_micros, spending.RESET_DONE, spending.RESET_DONE_UNLIMITED, subject=member.mention
         )
         await respond_privately(interaction, card.note(text))
 
@@ -280,9 +279,9 @@ class QuotaCommands(commands.Cog):
             guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         if changed:
-            said = say.BLOCKED if blocked else say.UNBLOCKED
+            said = spending.BLOCKED if blocked else spending.UNBLOCKED
         else:
-            said = say.BLOCKED_ALREADY if blocked else say.UNBLOCKED_ALREADY
+            said = spending.BLOCKED_ALREADY if blocked else spending.UNBLOCKED_ALREADY
         await respond_privately(interaction, card.note(said(subject=member.mention)))
 
     # -- looking back -----------------------------------------------------------------------------------------

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from bot.domain.audit import AuditEntry
 from bot.domain.quota import Balance, Cap, format_usd
 from cogs.members.usage_page import balance_lines
-from cogs.text import spending as say
-from cogs.text import words
+from cogs.text import audit_entries, formatting, job_card, spending
 from cogs.text.audit_entries import change
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -17,24 +16,24 @@ from cogs.ui.components import Layout
 
 def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> Layout:
     """A member's limit as a moderator sees it."""
-    lines = [f"### {say.QUOTA_OF(subject=mention)}", balance_lines(balance, say.SOURCES_FOR_MODERATORS)]
+    lines = [f"### {spending.QUOTA_OF(subject=mention)}", balance_lines(balance, spending.SOURCES_FOR_MODERATORS)]
     if blocked:
-        lines.append(say.BLOCKED(subject=mention))
-    lines.append(f"-# {say.RESETS(when=words.moment(balance.window.end))}")
+        lines.append(spending.BLOCKED(subject=mention))
+    lines.append(f"-# {spending.RESETS(when=formatting.moment(balance.window.end))}")
     if cap is not None:
-        lines.append(f"-# {say.SERVER_CAP(used=format_usd(cap.used_usd_micros), cap=say.quota(cap.quota))}")
+        lines.append(f"-# {spending.SERVER_CAP(used=format_usd(cap.used_usd_micros), cap=spending.quota(cap.quota))}")
     return card.note("\n".join(lines))
 
 
 def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
     """A page of the record of changes; the button leads to older ones."""
-    lines = [f"### {say.AUDIT_TITLE()}"]
+    lines = [f"### {audit_entries.AUDIT_TITLE()}"]
     lines.extend(_audit_line(entry) for entry in entries)
     if not entries:
-        lines.append(say.AUDIT_EMPTY())
+        lines.append(audit_entries.AUDIT_EMPTY())
     parts = [components.text_display("\n".join(lines))]
     if more:
-        older = components.button(words.OLDER(), audit_custom_id(entries[-1].id, user_id))
+        older = components.button(job_card.OLDER(), audit_custom_id(entries[-1].id, user_id))
         parts.append(components.action_row(older))
     return components.container(parts, accent=card.NOTE_ACCENT)
 
@@ -52,7 +51,9 @@ def _audit_line(entry: AuditEntry) -> str:
         entry.subject, entry.subject
     )
     who = card.person(entry.actor_id)
-    known = say.AUDIT_ACTIONS.get(f"{entry.action} {entry.subject}") or say.AUDIT_ACTIONS.get(entry.action)
+    known = audit_entries.AUDIT_ACTIONS.get(f"{entry.action} {entry.subject}") or audit_entries.AUDIT_ACTIONS.get(
+        entry.action
+    )
     what = known(who=who, subject=subject) if known else f"{who} {entry.action} {subject}"
-    reason = f" · `{words.inline(entry.reason)}`" if entry.reason else ""
-    return f"{words.moment(entry.created_at)} {what}: {change(entry)}{reason}"
+    reason = f" · `{formatting.inline(entry.reason)}`" if entry.reason else ""
+    return f"{formatting.moment(entry.created_at)} {what}: {change(entry)}{reason}"

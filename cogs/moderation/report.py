@@ -20,8 +20,7 @@ from bot.domain.quota import Period, Window
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
-from cogs.text.audience import language_of_server
-from cogs.text.locale import use_locale
+from cogs.text.locale import language_of_server, use_locale
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import Interaction

@@ -13,9 +13,9 @@ from zoneinfo import ZoneInfo
 
 from bot.charts.chart import Chart, Label, Row, Stack
 from bot.domain.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
-from cogs.text import spending as say
-from cogs.text import words
+from cogs.text import formatting, spending_report
 from cogs.text.locale import ENGLISH, use_locale
+from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import card, components
 from cogs.ui.components import Component, Layout
 
@@ -64,14 +64,14 @@ class Spending:
 
 def page(spending: Spending, files: Iterable[str]) -> Layout:
     """Totals by member and by model, with those of the chart and the tables that are there."""
-    title = f"### {say.REPORT_TITLES[spending.period]()}"
+    title = f"### {spending_report.REPORT_TITLES[spending.period]()}"
     if not spending.report.lines:
-        return card.note(f"{title}\n{say.REPORT_EMPTY()}")
-    total = say.REPORT_TOTAL(
+        return card.note(f"{title}\n{spending_report.REPORT_EMPTY()}")
+    total = spending_report.REPORT_TOTAL(
         spending.jobs,
         amount=format_usd(spending.total_usd_micros),
-        start=words.day(spending.window.start),
-        end=words.day(spending.window.end),
+        start=formatting.day(spending.window.start),
+        end=formatting.day(spending.window.end),
     )
     members: dict[str, tuple[int, int]] = {}
     models: dict[str, tuple[int, int]] = {}
@@ -84,9 +84,11 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
     parts = [
         components.text_display(f"{title}\n{total}"),
-        _picture(spending) if CHART_FILE in files else components.text_display(f"-# {say.REPORT_NO_CHART()}"),
-        components.text_display(f"**{say.REPORT_MEMBERS()}**\n{_ranking(members)}"),
-        components.text_display(f"**{say.REPORT_MODELS()}**\n{_ranking(models)}"),
+        _picture(spending)
+        if CHART_FILE in files
+        else components.text_display(f"-# {spending_report.REPORT_NO_CHART()}"),
+        components.text_display(f"**{spending_report.REPORT_MEMBERS()}**\n{_ranking(members)}"),
+        components.text_display(f"**{spending_report.REPORT_MODELS()}**\n{_ranking(models)}"),
     ]
     parts.extend(components.file(name) for name in files if name != CHART_FILE)
     return components.container(parts, accent=card.NOTE_ACCENT)
@@ -95,7 +97,7 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
 def post_row(spending: Spending) -> Component:
     """The button that shows everybody in the channel what only a moderator sees."""
     custom_id = post_custom_id(spending.period, spending.window.start)
-    return components.action_row(components.button(say.REPORT_POST(), custom_id))
+    return components.action_row(components.button(spending_report.REPORT_POST(), custom_id))
 
 
 def post_custom_id(period: Period, start: datetime) -> str:
@@ -104,7 +106,7 @@ def post_custom_id(period: Period, start: datetime) -> str:
 
 
 def _picture(spending: Spending) -> Component:
-    alt_text = say.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
+    alt_text = spending_report.REPORT_CHART(amount=format_usd(spending.total_usd_micros))
     return components.media_gallery(components.media_item(components.attached(CHART_FILE), alt_text))
 
 
@@ -112,7 +114,7 @@ def _ranking(table: dict[str, tuple[int, int]]) -> str:
     ranked = sorted(table.items(), key=lambda item: -item[1][0])
     rows = [f"{format_usd(spent)} · {jobs} × {name}" for name, (spent, jobs) in ranked[:ROWS]]
     if len(ranked) > ROWS:
-        rows.append(say.REPORT_MORE(len(ranked) - ROWS))
+        rows.append(spending_report.REPORT_MORE(len(ranked) - ROWS))
     return "\n".join(rows)
 
 
@@ -122,8 +124,8 @@ def _ranking(table: dict[str, tuple[int, int]]) -> str:
 def tables(spending: Spending) -> dict[str, bytes]:
     """The CSV files by name: one by member and model, one by time and model."""
     by_time = "spending-by-hour.csv" if spending.period is Period.DAY else "spending-by-day.csv"
-    first = say.REPORT_HOUR if spending.period is Period.DAY else say.REPORT_DAY
-    member, *columns = (title() for title in say.REPORT_COLUMNS)
+    first = spending_report.REPORT_HOUR if spending.period is Period.DAY else spending_report.REPORT_DAY
+    member, *columns = (title() for title in spending_report.REPORT_COLUMNS)
     starts = [part.start.astimezone(spending.zone) for part in spending.parts]
     times = [f"{start:%Y-%m-%d}" if spending.period is not Period.DAY else start.isoformat() for start in starts]
     report = spending.report
@@ -157,13 +159,13 @@ def _usd(amount_usd_micros: int) -> str:
 def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
     """Bars for every part of the time, and the members who spent most. `names` need not know all of them."""
     return Chart(
-        title=_label(say.REPORT_TITLES[spending.period]),
+        title=_label(spending_report.REPORT_TITLES[spending.period]),
         subtitle=_as_it_is(_dates(spending)),
-        count=_label(lambda: words.PICTURES(spending.jobs)),
-        over_time=_label(say.CHART_HOURS if spending.period is Period.DAY else say.CHART_DAYS),
+        count=_label(lambda: formatting.PICTURES(spending.jobs)),
+        over_time=_label(spending_report.CHART_HOURS if spending.period is Period.DAY else spending_report.CHART_DAYS),
         ticks=tuple(_tick(spending, part) for part in spending.parts),
         stacks=_stacks(spending),
-        ranking=_label(say.CHART_MEMBERS),
+        ranking=_label(spending_report.CHART_MEMBERS),
         rows=tuple(
             Row(label=_name(user_id, names), amount_usd_micros=spent)
             for user_id, spent in spending.by_member()[:CHART_ROWS]
@@ -195,7 +197,7 @@ def _tick(spending: Spending, part: Window) -> Label:
         case Period.DAY:
             return _as_it_is(f"{start:%H:%M}")
         case Period.WEEK:
-            return _label(lambda: say.CHART_WEEKDAYS[start.weekday()](day=start.day))
+            return _label(lambda: spending_report.CHART_WEEKDAYS[start.weekday()](day=start.day))
         case Period.MONTH:
             return _as_it_is(str(start.day))
 
@@ -216,11 +218,11 @@ def _stacks(spending: Spending) -> tuple[Stack, ...]:
         for model_id in named
     ]
     if len(named) < len(ranked):
-        stacks.append(Stack(label=_label(say.CHART_OTHER_MODELS), amounts_usd_micros=tuple(others)))
+        stacks.append(Stack(label=_label(spending_report.CHART_OTHER_MODELS), amounts_usd_micros=tuple(others)))
     return tuple(stacks)
 
 
 def _name(user_id: int | None, names: Mapping[int, Label]) -> Label:
     if user_id is None:
-        return _label(say.FORMER_MEMBER)
-    return names.get(user_id) or _label(lambda: say.CHART_SOMEBODY(digits=str(user_id)[-4:]))
+        return _label(FORMER_MEMBER)
+    return names.get(user_id) or _label(lambda: spending_report.CHART_SOMEBODY(digits=str(user_id)[-4:]))

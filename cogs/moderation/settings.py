@@ -24,8 +24,7 @@ from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import Permissions, channel_context, default_model
 from cogs.moderation import patterns, settings_page, time_zones
 from cogs.moderation.quota import Reason
-from cogs.text import moderation as say
-from cogs.text import words
+from cogs.text import formatting, moderation
 from cogs.text.locale import LANGUAGES, use_locale
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
@@ -145,7 +144,7 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, channels={}), reason, settings_page.channels)
         else:
-            await respond_privately(interaction, card.refused(say.NAME_CHANNEL()))
+            await respond_privately(interaction, card.refused(moderation.NAME_CHANNEL()))
 
     # -- models ---------------------------------------------------------------------------------------
 
@@ -176,14 +175,16 @@ class SettingsCommands(commands.Cog):
             pattern = patterns.read(model, self._catalogue, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
-                await respond_privately(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                await respond_privately(
+                    interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
+                )
                 return
             alter = partial(Policy.with_model_rule, pattern=pattern, role_id=role_id, allowed=_VERDICTS[what])
             await self._change(interaction, alter, reason, settings_page.models)
         elif what == CLEAR and role is None:
             await self._change(interaction, partial(replace, model_rules=()), reason, settings_page.models)
         else:
-            await respond_privately(interaction, card.refused(say.NAME_MODEL()))
+            await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
 
     @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
@@ -196,7 +197,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Must be one that everybody may use."""
         if model is not None and clear:
-            await respond_privately(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(moderation.EITHER()))
             return
         if model is None and not clear:
             await self._list(interaction, self._default_model_line)
@@ -205,10 +206,14 @@ class SettingsCommands(commands.Cog):
         if chosen is not None:
             policy = await self._policy(interaction)
             if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
-                await respond_privately(interaction, card.refused(say.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label)))
+                await respond_privately(
+                    interaction, card.refused(moderation.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label))
+                )
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
-                await respond_privately(interaction, card.refused(say.DEFAULT_MODEL_FORBIDDEN(model=chosen.label)))
+                await respond_privately(
+                    interaction, card.refused(moderation.DEFAULT_MODEL_FORBIDDEN(model=chosen.label))
+                )
                 return
         alter = partial(replace, default_model_id=None if chosen is None else chosen.id)
         await self._change(interaction, alter, reason, self._default_model_line)
@@ -232,11 +237,13 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
         elif model is None:
-            await respond_privately(interaction, card.refused(say.NAME_MODEL()))
+            await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
         else:
             pattern = patterns.read(model, self._catalogue, (await self._policy(interaction)).age_restricted)
             if pattern is None:
-                await respond_privately(interaction, card.refused(say.NO_MODEL_MATCHES(pattern=words.inline(model))))
+                await respond_privately(
+                    interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
+                )
                 return
             alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
             await self._change(interaction, alter, reason, settings_page.age_restricted)
@@ -272,10 +279,12 @@ class SettingsCommands(commands.Cog):
                 try:
                     found.append(wordlist.normalised(entry))
                 except ValueError:
-                    await respond_privately(interaction, card.refused(say.NOT_A_WORD(word=words.inline(entry))))
+                    await respond_privately(
+                        interaction, card.refused(moderation.NOT_A_WORD(word=formatting.inline(entry)))
+                    )
                     return
         if not found:
-            await respond_privately(interaction, card.refused(say.NAME_WORDS()))
+            await respond_privately(interaction, card.refused(moderation.NAME_WORDS()))
             return
         alter = partial(Policy.with_words, entries=found, listed=what == ADD)
         await self._change(interaction, alter, reason, settings_page.word_list)
@@ -293,7 +302,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Only where the bot may post, which is tried at once."""
         if channel is not None and clear:
-            await respond_privately(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(moderation.EITHER()))
         elif channel is None and not clear:
             await self._list(interaction, settings_page.log_channel)
         elif channel is None:
@@ -302,12 +311,12 @@ class SettingsCommands(commands.Cog):
             mention = f"<#{channel.id}>"
             missing = server_log.lacking(interaction.guild, channel.id)
             if missing is None:
-                await respond_privately(interaction, card.refused(say.LOG_UNKNOWN_CHANNEL(channel=mention)))
+                await respond_privately(interaction, card.refused(moderation.LOG_UNKNOWN_CHANNEL(channel=mention)))
             elif missing:
-                text = say.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
+                text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
                 await respond_privately(interaction, card.refused(text))
             elif not await self._greet(interaction, channel.id):
-                await respond_privately(interaction, card.refused(say.LOG_REFUSED(channel=mention)))
+                await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=mention)))
             else:
                 await self._change(
                     interaction, partial(replace, log_channel_id=channel.id), reason, settings_page.log_channel
@@ -328,7 +337,7 @@ class SettingsCommands(commands.Cog):
         """Cards that exist keep theirs; members are answered privately in their own."""
         page = partial(settings_page.language, locale=interaction.guild_locale)
         if language is not None and clear:
-            await respond_privately(interaction, card.refused(say.EITHER()))
+            await respond_privately(interaction, card.refused(moderation.EITHER()))
         elif language is None and not clear:
             await self._list(interaction, page)
         else:
@@ -347,17 +356,19 @@ class SettingsCommands(commands.Cog):
         if zone is not None:
             found = time_zones.find(zone)
             if found is None:
-                await respond_privately(interaction, card.refused(say.ZONE_UNKNOWN(zone=words.inline(zone))))
+                await respond_privately(
+                    interaction, card.refused(moderation.ZONE_UNKNOWN(zone=formatting.inline(zone)))
+                )
                 return
             if found.key != current.key:
                 await self._store.set_time_zone(guild_id, found, actor_id=interaction.user.id, reason=reason, now=now)
             current = found
         limit = await self._store.limit(guild_id, LimitSubject.DEFAULT, None) or self._service.limits.default_quota
         reset = Window.containing(now, limit.period, current).end
-        text = say.ZONE_IS[limit.period](
+        text = moderation.ZONE_IS[limit.period](
             zone=current.key,
-            when=words.moment(reset),
-            exactly=words.day(reset),
+            when=formatting.moment(reset),
+            exactly=formatting.day(reset),
         )
         await respond_privately(interaction, card.note(text))
 
@@ -365,7 +376,7 @@ class SettingsCommands(commands.Cog):
         """The first post of the log, in the language of all that follow; False when Discord does not take it."""
         policy = await self._policy(interaction)
         with use_locale(self._server_log.language(policy, require_moderator(interaction))):
-            hello = card.note(say.LOG_HELLO())
+            hello = card.note(moderation.LOG_HELLO())
         return await self._server_log.post(channel_id, hello, nonce=f"hello{interaction.id}")
 
     # -- suggestions ----------------------------------------------------------------------------------
@@ -421,7 +432,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Show a list; `meant_more` when something was named but not what to do with it."""
         text = page(await self._policy(interaction))
-        await respond_privately(interaction, card.note(f"{say.ACTION_FIRST()}\n{text}" if meant_more else text))
+        await respond_privately(interaction, card.note(f"{moderation.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
         self, interaction: discord.Interaction[Any], alter: Alter, reason: str | None, page: settings_page.Page
@@ -430,17 +441,21 @@ class SettingsCommands(commands.Cog):
         old, new = await self._store.change_policy(
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
-        lines = [say.UNCHANGED() if old == new else say.CHANGED(), page(new)]
+        lines = [moderation.UNCHANGED() if old == new else moderation.CHANGED(), page(new)]
         if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:
             default = self._catalogue.get(self._default_of(new))
             if not new.model_verdict(default.id, ()).allowed or new.is_age_restricted(default.id):
-                lines.append(say.DEFAULT_NOT_ALLOWED(model=default.label))
-        await respond_privately(interaction, card.note(words.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS)))
+                lines.append(moderation.DEFAULT_NOT_ALLOWED(model=default.label))
+        await respond_privately(
+            interaction, card.note(formatting.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS))
+        )
 
     def _default_of(self, policy: Policy) -> str:
         return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._order_flow.default_model)
 
     def _default_model_line(self, policy: Policy) -> str:
         default_id = self._default_of(policy)
-        said = say.DEFAULT_MODEL_SET if default_id == policy.default_model_id else say.DEFAULT_MODEL_OF_BOT
+        said = (
+            moderation.DEFAULT_MODEL_SET if default_id == policy.default_model_id else moderation.DEFAULT_MODEL_OF_BOT
+        )
         return said(model=self._service.model_label(default_id))

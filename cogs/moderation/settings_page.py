@@ -1,4 +1,4 @@
-"""The pages of /settings: a server's policy as people read it. Pure functions, words from moderation_words.py."""
+"""The pages of /settings: a server's policy as people read it. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,10 +12,8 @@ from bot.catalogue.models import Model
 from bot.domain.policy import Policy
 from bot.domain.quota import Quota
 from cogs.generate.permissions import Permissions
-from cogs.text import moderation as say
-from cogs.text import spending, words
-from cogs.text.audience import language_of_server
-from cogs.text.locale import LANGUAGES, Phrase, language_for
+from cogs.text import formatting, moderation, spending
+from cogs.text.locale import LANGUAGES, Phrase, language_for, language_of_server
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 
@@ -48,11 +46,11 @@ class Overview:
 
 def overview(seen: Overview, case: Sequence[str]) -> Layout:
     """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
-    parts = [components.text_display(f"### {say.TITLE()}")]
+    parts = [components.text_display(f"### {moderation.TITLE()}")]
     if first := _decide_first(seen):
         parts.extend((components.text_display(first), components.separator()))
     entries = _entries(seen)
-    for layer, is_set in ((say.SET_BY_MODERATORS(), True), (say.BOT_DEFAULT(), False)):
+    for layer, is_set in ((moderation.SET_BY_MODERATORS(), True), (moderation.BOT_DEFAULT(), False)):
         if lines := [entry.line for entry in entries if entry.is_set is is_set]:
             parts.append(components.text_display("\n".join([f"-# {layer}", *lines])))
     parts.extend((components.separator(), components.text_display("\n".join(case))))
@@ -70,7 +68,7 @@ class _Entry:
 
     @property
     def line(self) -> str:
-        return say.LINE(name=self.name, value=self.value, command=self.command)
+        return moderation.LINE(name=self.name, value=self.value, command=self.command)
 
 
 def _entries(seen: Overview) -> list[_Entry]:
@@ -78,26 +76,31 @@ def _entries(seen: Overview) -> list[_Entry]:
     quota = spending.quota(seen.server_default or seen.bot_default)
     age_restricted = _names([f"`{pattern}`" for pattern in policy.age_restricted])
     found: list[tuple[str, str, object, str]] = [
-        (say.CHANNELS(), channels_in_short(policy), policy.channels, "/settings channels"),
-        (say.MODELS(), _models_in_short(seen), policy.model_rules, "/settings models"),
-        (say.DEFAULT_MODEL(), seen.default_model, not seen.default_is_ours, "/settings default-model"),
-        (say.AGE_RESTRICTED(), age_restricted or say.NO_MODELS(), policy.age_restricted, "/settings age-restricted"),
+        (moderation.CHANNELS(), channels_in_short(policy), policy.channels, "/settings channels"),
+        (moderation.MODELS(), _models_in_short(seen), policy.model_rules, "/settings models"),
+        (moderation.DEFAULT_MODEL(), seen.default_model, not seen.default_is_ours, "/settings default-model"),
         (
-            say.WORDS(),
-            say.WORDS_COUNTED(len(policy.words)) if policy.words else say.NO_WORDS(),
+            moderation.AGE_RESTRICTED(),
+            age_restricted or moderation.NO_MODELS(),
+            policy.age_restricted,
+            "/settings age-restricted",
+        ),
+        (
+            moderation.WORDS(),
+            moderation.WORDS_COUNTED(len(policy.words)) if policy.words else moderation.NO_WORDS(),
             policy.words,
             "/settings words",
         ),
-        (say.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
-        (say.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
-        (say.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
+        (moderation.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (moderation.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
+        (moderation.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
-            say.QUOTA(),
-            say.QUOTA_NOW(quota=quota, when=words.moment(seen.next_reset)),
+            moderation.QUOTA(),
+            moderation.QUOTA_NOW(quota=quota, when=formatting.moment(seen.next_reset)),
             seen.server_default,
             "/quota default",
         ),
-        (say.CAP(), spending.quota(seen.cap), seen.cap, "/quota server"),
+        (moderation.CAP(), spending.quota(seen.cap), seen.cap, "/quota server"),
     ]
     return [
         _Entry(name=name, value=value, is_set=bool(is_set), command=command) for name, value, is_set, command in found
@@ -108,66 +111,70 @@ def _models_in_short(seen: Overview) -> str:
     """'all 21', or how many of them everybody may use."""
     rules = seen.policy.model_rules
     if not rules:
-        return say.ALL_MODELS(total=len(seen.models))
+        return moderation.ALL_MODELS(total=len(seen.models))
     allowed = sum(seen.policy.model_verdict(model.id, ()).allowed for model in seen.models)
-    return say.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
+    return moderation.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
 
 
 def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
     """What one member may do in one place, and which layer says so."""
     place = permissions.channel
-    lines = [say.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
+    lines = [moderation.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
     verdict = permissions.policy.channel_verdict(place)
-    may_order = say.MAY_ORDER if verdict.allowed else say.MAY_NOT_ORDER
-    lines.append(may_order(why=say.channel_layer(verdict)))
+    may_order = moderation.MAY_ORDER if verdict.allowed else moderation.MAY_NOT_ORDER
+    lines.append(may_order(why=moderation.channel_layer(verdict)))
     verdict = permissions.policy.model_verdict(model.id, permissions.role_ids)
     if verdict.allowed and permissions.policy.is_age_restricted(model.id) and not place.age_restricted:
-        lines.append(say.NEEDS_AGE_RESTRICTED(model=model.label))
+        lines.append(moderation.NEEDS_AGE_RESTRICTED(model=model.label))
     else:
-        may_use = say.MAY_USE if verdict.allowed else say.MAY_NOT_USE
-        lines.append(may_use(model=model.label, why=say.model_layer(verdict)))
+        may_use = moderation.MAY_USE if verdict.allowed else moderation.MAY_NOT_USE
+        lines.append(may_use(model=model.label, why=moderation.model_layer(verdict)))
     return lines
 
 
 def channels(policy: Policy) -> str:
     """The rules about channels."""
     if not policy.channels:
-        return say.CHANNELS_EMPTY()
+        return moderation.CHANNELS_EMPTY()
     lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
-    now = _where(policy, say.CHANNELS_ONLY_IN, say.CHANNELS_NOT_IN, say.CHANNELS_ONLY_IN_NOT_IN)
-    return _listed(f"{say.CHANNELS()}\n{now}", lines, say.CHANNELS_HINT())
+    now = _where(policy, moderation.CHANNELS_ONLY_IN, moderation.CHANNELS_NOT_IN, moderation.CHANNELS_ONLY_IN_NOT_IN)
+    return _listed(f"{moderation.CHANNELS()}\n{now}", lines, moderation.CHANNELS_HINT())
 
 
 def models(policy: Policy) -> str:
     """The rules about models."""
     if not policy.model_rules:
-        return say.MODELS_EMPTY()
+        return moderation.MODELS_EMPTY()
     lines: list[str] = []
     for rule in policy.model_rules:
         name = f"`{rule.pattern}`"
         if rule.role_id is not None:
-            name = say.FOR_ROLE(name=name, role=f"<@&{rule.role_id}>")
+            name = moderation.FOR_ROLE(name=name, role=f"<@&{rule.role_id}>")
         lines.append(_rule(name, rule.allows))
-    return _listed(say.MODELS(), lines, say.MODELS_HINT())
+    return _listed(moderation.MODELS(), lines, moderation.MODELS_HINT())
 
 
 def age_restricted(policy: Policy) -> str:
     """The models that need an age-restricted channel."""
     if not policy.age_restricted:
-        return say.AGE_EMPTY()
-    return _listed(say.AGE_RESTRICTED(), [f"`{pattern}`" for pattern in policy.age_restricted], "")
+        return moderation.AGE_EMPTY()
+    return _listed(moderation.AGE_RESTRICTED(), [f"`{pattern}`" for pattern in policy.age_restricted], "")
 
 
 def word_list(policy: Policy) -> str:
     """The words that are not welcome."""
     if not policy.words:
-        return f"{say.WORDS_EMPTY()}\n{say.WORDS_HINT()}"
-    return _listed(say.WORDS(), [", ".join(f"`{word}`" for word in policy.words)], say.WORDS_HINT())
+        return f"{moderation.WORDS_EMPTY()}\n{moderation.WORDS_HINT()}"
+    return _listed(moderation.WORDS(), [", ".join(f"`{word}`" for word in policy.words)], moderation.WORDS_HINT())
 
 
 def channels_in_short(policy: Policy) -> str:
     """'everywhere', 'only in #a, #b' or 'not in #c'."""
-    return _where(policy, say.ONLY_IN, say.NOT_IN, say.ONLY_IN_NOT_IN) if policy.channels else say.EVERYWHERE()
+    return (
+        _where(policy, moderation.ONLY_IN, moderation.NOT_IN, moderation.ONLY_IN_NOT_IN)
+        if policy.channels
+        else moderation.EVERYWHERE()
+    )
 
 
 def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str:
@@ -181,19 +188,19 @@ def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str
 def log_channel(policy: Policy) -> str:
     """Where finished orders are posted."""
     if policy.log_channel_id is None:
-        return say.LOG_IS_OFF()
-    return say.LOG_IS(channel=f"<#{policy.log_channel_id}>")
+        return moderation.LOG_IS_OFF()
+    return moderation.LOG_IS(channel=f"<#{policy.log_channel_id}>")
 
 
 def language(policy: Policy, *, locale: discord.Locale | None) -> str:
     """What everybody is told in, and who decided that."""
-    said = say.LANGUAGE_SET if policy.language else say.LANGUAGE_OF_DISCORD
-    return f"{said(language=_language_name(policy, locale))}\n{say.LANGUAGE_HINT()}"
+    said = moderation.LANGUAGE_SET if policy.language else moderation.LANGUAGE_OF_DISCORD
+    return f"{said(language=_language_name(policy, locale))}\n{moderation.LANGUAGE_HINT()}"
 
 
 def _language_in_short(seen: Overview) -> str:
     name = _language_name(seen.policy, seen.locale)
-    return name if seen.policy.language else say.LANGUAGE_NOW(language=name)
+    return name if seen.policy.language else moderation.LANGUAGE_NOW(language=name)
 
 
 def _language_name(policy: Policy, locale: discord.Locale | None) -> str:
@@ -204,7 +211,7 @@ def _decide_first(seen: Overview) -> str:
     """Only while nobody has decided anything."""
     if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
         return ""
-    return "\n".join(phrase() for phrase in (say.FIRST_TITLE, say.FIRST_NOTE, *say.FIRST_STEPS))
+    return "\n".join(phrase() for phrase in (moderation.FIRST_TITLE, moderation.FIRST_NOTE, *moderation.FIRST_STEPS))
 
 
 def _log_channel(seen: Overview) -> str:
@@ -219,12 +226,12 @@ def _rule(name: str, allowed: bool) -> str:
 
 
 def _names(names: Sequence[str]) -> str:
-    more = [say.MORE(len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
+    more = [moderation.MORE(len(names) - NAMES_IN_A_LINE)] if len(names) > NAMES_IN_A_LINE else []
     return ", ".join([*names[:NAMES_IN_A_LINE], *more])
 
 
 def _listed(title: str, lines: Sequence[str], hint: str) -> str:
-    more = [say.MORE(len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
-    return words.shorten(
+    more = [moderation.MORE(len(lines) - LINES_SHOWN)] if len(lines) > LINES_SHOWN else []
+    return formatting.shorten(
         "\n".join([f"### {title}", *lines[:LINES_SHOWN], *more, *([hint] if hint else [])]), TEXT_CHARACTERS
     )

@@ -1,13 +1,35 @@
-"""Words for what the record of changes holds."""
+"""Words of /quota audit, the record of changes."""
 
 from __future__ import annotations
 
 from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing
 from bot.domain.quota import format_usd
+from cogs.text.formatting import inline
 from cogs.text.locale import LANGUAGES, Phrase
 from cogs.text.moderation import FOR_ROLE
 from cogs.text.spending import NOT_SET, PER_PERIOD, UNLIMITED
-from cogs.text.words import inline
+
+AUDIT_TITLE = Phrase("Record of changes")
+AUDIT_EMPTY = Phrase("No changes on record.")
+AUDIT_ACTIONS = {
+    "set": Phrase("{who} set the limit of {subject}"),
+    "set default": Phrase("{who} set the limit of everybody else"),
+    "set server": Phrase("{who} set the cap of the whole server"),
+    "clear": Phrase("{who} removed the limit of {subject}"),
+    "grant": Phrase("{who} granted an extra to {subject}"),
+    "reset": Phrase("{who} reset the spending of {subject}"),
+    "block": Phrase("{who} blocked {subject}"),
+    "unblock": Phrase("{who} unblocked {subject}"),
+    "cancel": Phrase("{who} wanted a picture of {subject} cancelled"),
+    "time_zone": Phrase("{who} changed the time zone"),
+    "channels": Phrase("{who} changed where pictures are made"),
+    "models": Phrase("{who} changed which models may be used"),
+    "age_restricted": Phrase("{who} changed which models need an age-restricted channel"),
+    "words": Phrase("{who} changed the word list"),
+    "default_model": Phrase("{who} changed the default model"),
+    "log_channel": Phrase("{who} changed the log channel"),
+    "language": Phrase("{who} changed the language"),
+}
 
 STANDINGS = {
     Standing.NOT_SET: NOT_SET,

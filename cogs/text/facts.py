@@ -18,7 +18,7 @@ from bot.domain.constraints import (
 )
 from bot.domain.errors import UnusableImage
 from bot.domain.jobs import Failure, FailureReason
-from cogs.text import words
+from cogs.text import formatting
 from cogs.text.locale import Phrase, Plural, option_name
 
 # -- what an option takes, said after a colon ------------------------------------------------------------------
@@ -102,7 +102,7 @@ def price_for(conditions: Iterable[PriceCondition]) -> str:
 def _condition(condition: PriceCondition) -> str:
     option = option_name(condition.option).replace("_", " ")
     if condition.option == PICTURES:
-        return words.PICTURES(condition.value) if condition.value else NO_PICTURE()
+        return formatting.PICTURES(condition.value) if condition.value else NO_PICTURE()
     if condition.value == PRESENT:
         return WITH_OPTION(option=option)
     # 1K, 2K and 4K speak for themselves
@@ -133,7 +133,7 @@ SIDES_AT_LEAST = Phrase("`{file}` is too small: at least {pixels} × {pixels} pi
 
 def unusable(error: UnusableImage) -> str:
     """What is wrong with an attached file, and what would do."""
-    file = words.inline(error.filename)
+    file = formatting.inline(error.filename)
     match error:
         case UnusableImage(limit_bytes=int(limit)):
             return BYTES_AT_MOST(file=file, megabytes=limit // 1_000_000)
@@ -152,7 +152,7 @@ SUGGESTED_MODEL = Phrase("The image service suggests `{model}` instead.")
 
 def hint(failure: Failure) -> str:
     """A small line under the reason."""
-    said = words.inline(failure.hint)
+    said = formatting.inline(failure.hint)
     if failure.reason is FailureReason.MODEL_RETIRED:
         return f"-# {SUGGESTED_MODEL(model=said)}"
     return f"-# `{said}`"

@@ -13,6 +13,11 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import discord
+
+from bot.domain.policy import Policy
 
 FOLDER = Path(__file__).parent / "locales"
 ENGLISH = "en"
@@ -28,6 +33,14 @@ LANGUAGES = {
 
 OPTION = "option"
 """The context (gettext: msgctxt) of the names of options, which follow rules of their own."""
+
+# Discord's limits in characters, for a phrase with its facts filled in.
+MAX_BUTTON_CHARACTERS = 80
+MAX_MODAL_CHARACTERS = 45
+"""The title of a modal, and each label in it."""
+
+MAX_PLACEHOLDER_CHARACTERS = 150
+MAX_CHOICE_CHARACTERS = 100
 
 _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
@@ -56,6 +69,26 @@ def use_locale(tag: str) -> Generator[None]:
         yield
     finally:
         _spoken.reset(before)
+
+
+def set_locale_of(interaction: discord.Interaction[Any]) -> None:
+    """Speak the language of the member who acts, until this task ends or another one is set."""
+    set_locale(language_for(str(interaction.locale)))
+
+
+def language_of_server(policy: Policy, locale: discord.Locale | None) -> str:
+    """The language of what everybody in a server reads: the moderators' choice, else the server's own in Discord.
+
+    `locale` is None when Discord does not say it.
+    """
+    return policy.language or language_for(None if locale is None else str(locale))
+
+
+def language_of_answer(interaction: discord.Interaction[Any], policy: Policy, *, private: bool) -> str:
+    """The language of the answer to a command, kept until its last update."""
+    if private:
+        return language_for(str(interaction.locale))
+    return language_of_server(policy, interaction.guild_locale)
 
 
 class Phrase:

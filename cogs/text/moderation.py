@@ -1,11 +1,18 @@
-"""Words that moderators read in /settings, /jobs and their log, and the warnings about limits."""
+"""Words that moderators read in /settings, /jobs and their log channel."""
 
 from __future__ import annotations
 
 from bot.domain.policy import Layer, Verdict
-from bot.domain.quota import Balance, Cap, Period, format_usd
-from cogs.text import spending, words
-from cogs.text.locale import Phrase, Plural
+from bot.domain.quota import Period
+from cogs.text import formatting
+from cogs.text.locale import (
+    MAX_BUTTON_CHARACTERS,
+    MAX_CHOICE_CHARACTERS,
+    MAX_MODAL_CHARACTERS,
+    MAX_PLACEHOLDER_CHARACTERS,
+    Phrase,
+    Plural,
+)
 
 # -- settings ---------------------------------------------------------------------------------------------------
 
@@ -155,51 +162,7 @@ ZONE_IS = {
     ),
 }
 ZONE_UNKNOWN = Phrase("There is no time zone `{zone}`. Type a city such as `Berlin` and pick one that is offered.")
-ZONE_NOW = Phrase("{zone} · {time} now", longest=words.CHOICE)
-
-# -- warnings ---------------------------------------------------------------------------------------------------
-
-MEMBER_WARNING = Phrase("You have used {percent} % of your quota: {left} of {limit} left. It resets {when}.")
-SERVER_WARNING = Phrase(
-    "This server has used {percent} % of its cap: {left} of {cap} left. It resets {when}. "
-    "Change it with `/quota server`."
-)
-_OPERATOR_WARNING = (
-    "All servers together have used {percent} % of today's cap of {limit} (OPERATOR_DAILY_CAP_USD). "
-    "At the cap no new orders are taken until midnight UTC."
-)
-
-
-def member_warning(balance: Balance) -> str:
-    """For a member, once in a window."""
-    limit = balance.limit_usd_micros or 0
-    return MEMBER_WARNING(
-        percent=_percent(balance.used_usd_micros, limit),
-        left=format_usd(balance.available_usd_micros or 0),
-        limit=format_usd(limit),
-        when=words.moment(balance.window.end),
-    )
-
-
-def server_warning(cap: Cap) -> str:
-    """For the moderators' log, once in a window."""
-    return SERVER_WARNING(
-        percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
-        left=format_usd(cap.available_usd_micros or 0),
-        cap=spending.quota(cap.quota),
-        when=words.moment(cap.window.end),
-    )
-
-
-def operator_warning(cap: Cap) -> str:
-    """For the operator, once a day. Plain text, and English like the log."""
-    limit = cap.quota.amount_usd_micros or 0
-    return _OPERATOR_WARNING.format(percent=_percent(cap.used_usd_micros, limit), limit=format_usd(limit))
-
-
-def _percent(used: int, limit: int) -> int:
-    return used * 100 // limit if limit else 100
-
+ZONE_NOW = Phrase("{zone} · {time} now", longest=MAX_CHOICE_CHARACTERS)
 
 # -- jobs -------------------------------------------------------------------------------------------------------
 
@@ -209,10 +172,10 @@ JOBS_RECENT = Phrase("**Recent**")
 JOBS_NONE = Phrase("Nothing yet.")
 JOBS_NONE_RUNNING = Phrase("Nothing is under way.")
 JOBS_PRIVATE = Phrase("private")
-JOBS_MORE_RUNNING = Phrase("More under way", longest=words.BUTTON)
-CANCEL_CHOICE = Phrase("Cancel one of these …", longest=words.PLACEHOLDER)
-CANCEL_TITLE = Phrase("Cancel a job", longest=words.MODAL)
-CANCEL_REASON = Phrase("Why? The member reads this.", longest=words.MODAL)
+JOBS_MORE_RUNNING = Phrase("More under way", longest=MAX_BUTTON_CHARACTERS)
+CANCEL_CHOICE = Phrase("Cancel one of these …", longest=MAX_PLACEHOLDER_CHARACTERS)
+CANCEL_TITLE = Phrase("Cancel a job", longest=MAX_MODAL_CHARACTERS)
+CANCEL_REASON = Phrase("Why? The member reads this.", longest=MAX_MODAL_CHARACTERS)
 NO_REASON = Phrase("no reason given")
 CANCEL_GONE = Phrase("That job has ended in the meantime.")
 CANCELLED_FOR_MEMBER = Phrase("Cancelled. The member is not charged and reads your reason.")
@@ -229,5 +192,5 @@ def channel_layer(verdict: Verdict) -> str:
 def model_layer(verdict: Verdict) -> str:
     """Why a model is allowed or not."""
     rule = verdict.rule
-    pattern = words.inline(rule.pattern) if rule else ""
+    pattern = formatting.inline(rule.pattern) if rule else ""
     return MODEL_LAYERS[verdict.layer](pattern=pattern, role=f"<@&{rule.role_id}>" if rule else "")

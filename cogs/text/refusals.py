@@ -23,8 +23,9 @@ from bot.domain.errors import (
 )
 from bot.domain.quota import format_usd
 from cogs.text.facts import accepted, unusable
+from cogs.text.formatting import MAX_MENTIONS, inline, moment
+from cogs.text.job_card import CHECKING
 from cogs.text.locale import Phrase, Plural, option_name
-from cogs.text.words import CHECKING, MENTIONS, inline, moment
 
 # -- whatever was asked -----------------------------------------------------------------------------------------
 
@@ -194,12 +195,12 @@ def _not_allowed(error: NotAllowedHere) -> str:
     model = error.model_label
     match error.reason:
         case "channel":
-            channels = ", ".join(f"<#{channel_id}>" for channel_id in error.channel_ids[:MENTIONS])
+            channels = ", ".join(f"<#{channel_id}>" for channel_id in error.channel_ids[:MAX_MENTIONS])
             said = CHANNEL_ALLOWED_ELSEWHERE(channels=channels) if channels else CHANNEL_NOT_ALLOWED()
             command = "/settings channels"
         case "other_roles":
             said = MODEL_FOR_ROLES(
-                model=model, roles=", ".join(f"<@&{role_id}>" for role_id in error.role_ids[:MENTIONS])
+                model=model, roles=", ".join(f"<@&{role_id}>" for role_id in error.role_ids[:MAX_MENTIONS])
             )
             command = "/settings models"
         case "age_restricted":

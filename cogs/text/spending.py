@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bot.domain.quota import Period, Quota, format_usd
 from cogs.text.locale import Phrase, Plural
-from cogs.text.words import BUTTON
 
 # -- limits -----------------------------------------------------------------------------------------------------
 
@@ -64,6 +63,8 @@ MODEL_MODES = {
     "upscale": Phrase("enlarges pictures"),
 }
 MODELS = Plural("{count} model", "{count} models")
+OVER_WHAT_IS_LEFT = Phrase("over your {amount} left", longest=60)
+"""Behind the price of a model that costs more than the member has left."""
 
 # -- changing limits --------------------------------------------------------------------------------------------
 
@@ -93,67 +94,4 @@ SERVER_CAP = Phrase("Server: {used} used of {cap}")
 
 # -- the report -------------------------------------------------------------------------------------------------
 
-REPORT_TITLES = {
-    Period.DAY: Phrase("Spending today"),
-    Period.WEEK: Phrase("Spending this week"),
-    Period.MONTH: Phrase("Spending this month"),
-}
-REPORT_EMPTY = Phrase("Nothing was spent.")
-REPORT_TOTAL = Plural(
-    "**{amount}** for {count} picture, from {start} to {end}",
-    "**{amount}** for {count} pictures, from {start} to {end}",
-)
-REPORT_MEMBERS = Phrase("By member")
-REPORT_MODELS = Phrase("By model")
-REPORT_MORE = Plural("… and {count} more, all in the CSV file.", "… and {count} more, all in the CSV file.")
 FORMER_MEMBER = Phrase("a former member")
-REPORT_COLUMNS = (Phrase("member_id"), Phrase("model"), Phrase("pictures"), Phrase("spent_usd"))
-"""Titles of the columns of the CSV file."""
-REPORT_DAY, REPORT_HOUR = Phrase("day"), Phrase("hour")
-"""Titles of the first column of the other one."""
-REPORT_POST = Phrase("Post here", longest=BUTTON)
-REPORT_NO_CHART = Phrase("The chart could not be drawn this time. Try again in a minute.")
-REPORT_CHART = Phrase("Chart: {amount} by time and by model, and the members who spent most.")
-"""For who cannot see it."""
-
-# What stands in the chart has little room.
-CHART_HOURS = Phrase("By hour")
-CHART_DAYS = Phrase("By day")
-CHART_MEMBERS = Phrase("Top members")
-CHART_OTHER_MODELS = Phrase("Other models")
-CHART_SOMEBODY = Phrase("Member …{digits}")
-"""The last digits of the id, when Discord tells no name."""
-CHART_WEEKDAYS = (
-    Phrase("Mon {day}"),
-    Phrase("Tue {day}"),
-    Phrase("Wed {day}"),
-    Phrase("Thu {day}"),
-    Phrase("Fri {day}"),
-    Phrase("Sat {day}"),
-    Phrase("Sun {day}"),
-)
-"""With the day of the month: 'Mon 5'."""
-
-# -- the record of changes --------------------------------------------------------------------------------------
-
-AUDIT_TITLE = Phrase("Record of changes")
-AUDIT_EMPTY = Phrase("No changes on record.")
-AUDIT_ACTIONS = {
-    "set": Phrase("{who} set the limit of {subject}"),
-    "set default": Phrase("{who} set the limit of everybody else"),
-    "set server": Phrase("{who} set the cap of the whole server"),
-    "clear": Phrase("{who} removed the limit of {subject}"),
-    "grant": Phrase("{who} granted an extra to {subject}"),
-    "reset": Phrase("{who} reset the spending of {subject}"),
-    "block": Phrase("{who} blocked {subject}"),
-    "unblock": Phrase("{who} unblocked {subject}"),
-    "cancel": Phrase("{who} wanted a picture of {subject} cancelled"),
-    "time_zone": Phrase("{who} changed the time zone"),
-    "channels": Phrase("{who} changed where pictures are made"),
-    "models": Phrase("{who} changed which models may be used"),
-    "age_restricted": Phrase("{who} changed which models need an age-restricted channel"),
-    "words": Phrase("{who} changed the word list"),
-    "default_model": Phrase("{who} changed the default model"),
-    "log_channel": Phrase("{who} changed the log channel"),
-    "language": Phrase("{who} changed the language"),
-}

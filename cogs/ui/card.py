@@ -1,6 +1,6 @@
 """The card of a command, and the short note in its look: pure functions, a value in, a Components V2 layout out.
 
-Words come from words.py, decisions from nowhere else. What commands look up has pages of its own (`*_page.py`).
+Its words are in cogs/text/job_card.py. What commands look up has pages of its own (`*_page.py`).
 
 Limits kept here: 40 components and 4,000 characters of text in a message, 80 characters on a button (Discord:
 components/reference).
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
-from cogs.text import facts as fact_words
-from cogs.text import words
+from cogs.text import facts, formatting, job_card
 from cogs.text.locale import Phrase, option_name, use_locale
 from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import components
@@ -36,13 +35,13 @@ class _Look:
 
 
 _LOOKS = {
-    JobStatus.QUEUED: _Look(word=words.QUEUED, emoji="⏳", accent=0x99AAB5),
-    JobStatus.SUBMITTING: _Look(word=words.QUEUED, emoji="⏳", accent=0x99AAB5),
-    JobStatus.RUNNING: _Look(word=words.PROCESSING, emoji="🎨", accent=0x5865F2),
-    JobStatus.UNCERTAIN: _Look(word=words.CHECKING, emoji="🔎", accent=0xF1C40F),
-    JobStatus.SUCCEEDED: _Look(word=words.COMPLETED, emoji="✅", accent=0x2ECC71),
-    JobStatus.FAILED: _Look(word=words.FAILED, emoji="⚠️", accent=0xE74C3C),
-    JobStatus.CANCELLED: _Look(word=words.CANCELLED, emoji="🚫", accent=0x99AAB5),
+    JobStatus.QUEUED: _Look(word=job_card.QUEUED, emoji="⏳", accent=0x99AAB5),
+    JobStatus.SUBMITTING: _Look(word=job_card.QUEUED, emoji="⏳", accent=0x99AAB5),
+    JobStatus.RUNNING: _Look(word=job_card.PROCESSING, emoji="🎨", accent=0x5865F2),
+    JobStatus.UNCERTAIN: _Look(word=job_card.CHECKING, emoji="🔎", accent=0xF1C40F),
+    JobStatus.SUCCEEDED: _Look(word=job_card.COMPLETED, emoji="✅", accent=0x2ECC71),
+    JobStatus.FAILED: _Look(word=job_card.FAILED, emoji="⚠️", accent=0xE74C3C),
+    JobStatus.CANCELLED: _Look(word=job_card.CANCELLED, emoji="🚫", accent=0x99AAB5),
 }
 
 # Which state stands for a card with several jobs, most telling first.
@@ -88,7 +87,7 @@ def card(
         status = status_of(view.reply)
         parts = body(view, status, images=images, hide_prompt=hide_prompt)
         if mention:
-            parts.insert(0, components.text_display(words.READY_FOR(mention=mention)))
+            parts.insert(0, components.text_display(job_card.READY_FOR(mention=mention)))
         parts.extend(rows(_buttons(view, status)))
     return components.container(parts, accent=accent(status))
 
@@ -106,15 +105,17 @@ def body(
     title = f"### {look.emoji} {' · '.join([look.word(), *_headline_details(view, status)])}"
     parts = [components.text_display(title)]
     if hide_prompt or _moderated(view):
-        parts.append(components.text_display(f"-# {words.PROMPT_HIDDEN()}"))
+        parts.append(components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"))
     else:
-        parts.append(components.text_display(words.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS)))
+        parts.append(
+            components.text_display(formatting.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS))
+        )
     parts.extend(_explanations(view, status))
     if images:
         parts.append(_gallery(images))
         parts.extend(_smaller_copies(images))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(components.media_gallery(components.media_item(preview, words.PREVIEW())))
+        parts.append(components.media_gallery(components.media_item(preview, job_card.PREVIEW())))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
     return parts
 
@@ -136,16 +137,16 @@ def _headline_details(view: ReplyView, status: JobStatus) -> list[str]:
     if status is JobStatus.RUNNING:
         seen = {job.progress for job in view.jobs}
         if Progress.SAMPLING in seen:
-            details.append(words.SAMPLING())
+            details.append(job_card.SAMPLING())
         elif Progress.PREVIEW in seen:
-            details.append(words.PREVIEW())
+            details.append(job_card.PREVIEW())
     if status is JobStatus.QUEUED:
         places = [job.queue_position for job in view.jobs if job.queue_position is not None]
         if places:
-            details.append(words.PLACE_IN_LINE(place=min(places)))
+            details.append(job_card.PLACE_IN_LINE(place=min(places)))
     if len(view.jobs) > 1:
         done = sum(job.job.status is JobStatus.SUCCEEDED for job in view.jobs)
-        details.append(words.SOME_DONE(done=done, total=len(view.jobs)))
+        details.append(job_card.SOME_DONE(done=done, total=len(view.jobs)))
     return details
 
 
@@ -154,20 +155,20 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
     lines: list[str] = []
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
     if status is JobStatus.UNCERTAIN:
-        lines.append(words.CHECKING_EXPLAINED())
+        lines.append(job_card.CHECKING_EXPLAINED())
     reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)
     if failed and status is JobStatus.SUCCEEDED:
-        lines.append(f"**{words.SOME_FAILED(failed=len(failed), total=len(view.jobs))}**")
+        lines.append(f"**{job_card.SOME_FAILED(failed=len(failed), total=len(view.jobs))}**")
     cancelled = sum(job.job.status is JobStatus.CANCELLED for job in view.jobs)
     if cancelled and status is JobStatus.SUCCEEDED:
-        lines.append(f"**{words.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs))}**")
-    lines.extend(words.FAILURES[reason]() for reason in reasons)
+        lines.append(f"**{job_card.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs))}**")
+    lines.extend(job_card.FAILURES[reason]() for reason in reasons)
     if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
-        lines.append(words.CANCEL_WANTED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
+        lines.append(job_card.CANCEL_WANTED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
-        lines.append(words.CANCELLED_BECAUSE(reason=words.inline(view.reply.cancel_reason, 200)))
+        lines.append(job_card.CANCELLED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
-    lines.extend(fact_words.hint(failure) for failure in hints)
+    lines.extend(facts.hint(failure) for failure in hints)
     return [components.text_display("\n".join(lines))] if lines else []
 
 
@@ -180,43 +181,43 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     lines = [" · ".join(made_of)]
     if status is JobStatus.RUNNING:
         started = min((job.job.submitted_at for job in view.jobs if job.job.submitted_at), default=None)
-        timing = [words.STARTED(when=words.moment(started))] if started else []
+        timing = [job_card.STARTED(when=formatting.moment(started))] if started else []
         expected = max((job.expected_at for job in view.jobs if job.expected_at), default=None)
         if expected is not None:
-            timing.append(words.EXPECTED(when=words.moment(expected)))
+            timing.append(job_card.EXPECTED(when=formatting.moment(expected)))
         if timing:
             lines.append(" · ".join(timing))
-    lines.append(f"{_price(view, status)} · {words.amount_left(view.balance.available_usd_micros)}")
+    lines.append(f"{_price(view, status)} · {formatting.amount_left(view.balance.available_usd_micros)}")
     return lines
 
 
 def option_facts(job: Job) -> list[str]:
     """What was chosen or sent for want of a choice, and how many pictures were given."""
-    body, facts = job.body, list[str]()
+    body, details = job.body, list[str]()
     for option in ("resolution", "aspect_ratio", "quality", "creativity"):
         value = job.request.options.get(option, body.get(option))
         if isinstance(value, str) and (option != "creativity" or option in job.request.options):
-            facts.append(words.inline(value))
+            details.append(formatting.inline(value))
     if job.request.kind is JobKind.UPSCALE:
-        facts += [f"{image.width} × {image.height}" for image in job.images]
+        details += [f"{image.width} × {image.height}" for image in job.images]
     elif job.request.images:
-        facts.append(words.PICTURES_GIVEN(len(job.request.images)))
-    return [fact for fact in facts if fact]
+        details.append(job_card.PICTURES_GIVEN(len(job.request.images)))
+    return [fact for fact in details if fact]
 
 
 def seeds(jobs: Sequence[Job]) -> str:
     """'seed 7, 8, 9'."""
-    return words.SEED(seed=", ".join(str(job.seed) for job in jobs if job.seed is not None))
+    return job_card.SEED(seed=", ".join(str(job.seed) for job in jobs if job.seed is not None))
 
 
 def _price(view: ReplyView, status: JobStatus) -> str:
     charged = sum(job.job.charged_usd_micros or 0 for job in view.jobs)
     if status is JobStatus.SUCCEEDED:
-        return words.COST(amount=f"**{format_usd(charged)}**")
+        return job_card.COST(amount=f"**{format_usd(charged)}**")
     reserved = sum(job.job.reserved_usd_micros for job in view.jobs)
     if status in (JobStatus.FAILED, JobStatus.CANCELLED):
-        return f"**{words.NOT_CHARGED()}** ({format_usd(reserved)})"
-    return words.COSTS(amount=f"**{format_usd(reserved)}**")
+        return f"**{job_card.NOT_CHARGED()}** ({format_usd(reserved)})"
+    return job_card.COSTS(amount=f"**{format_usd(reserved)}**")
 
 
 def _gallery(images: Sequence[ShownImage]) -> Component:
@@ -226,8 +227,8 @@ def _gallery(images: Sequence[ShownImage]) -> Component:
 
 
 def _smaller_copies(images: Sequence[ShownImage]) -> list[Component]:
-    links = [f"[{words.ORIGINAL()}]({image.original_url})" for image in images if image.original_url]
-    return [components.text_display(f"-# {words.SMALLER_COPY(link=' '.join(links))}")] if links else []
+    links = [f"[{job_card.ORIGINAL()}]({image.original_url})" for image in images if image.original_url]
+    return [components.text_display(f"-# {job_card.SMALLER_COPY(link=' '.join(links))}")] if links else []
 
 
 def _moderated(view: ReplyView) -> bool:
@@ -245,7 +246,7 @@ def custom_id(action: str, job_id: str, amount_usd_micros: int | None = None) ->
 CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})(?::(?P<amount>\d{1,15}))?")
 
 AGAIN, VARY = "again", "vary"
-_PRICED = {AGAIN: words.AGAIN_PRICE, VARY: words.VARY_PRICE}
+_PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE}
 
 ANY_PICTURE = 0
 """In the custom id of an upscale: whichever picture there is, or the question which one."""
@@ -270,11 +271,11 @@ def _buttons(view: ReplyView, status: JobStatus) -> list[Component]:
     if not view.reply.is_final:
         if status is JobStatus.UNCERTAIN:
             return []
-        return [_button("cancel", words.CANCEL(), first)]
+        return [_button("cancel", job_card.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
-    buttons.append(_button("delete", words.DELETE(), first, style=components.RED))
+    buttons.append(_button("delete", job_card.DELETE(), first, style=components.RED))
     return buttons
 
 
@@ -285,10 +286,10 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     # A model that takes no seed draws a new one each time, so there both are the same.
     buttons = [order_button(action, first.id, price) for action in (AGAIN, VARY)]
     if upscale_usd_micros is not None:
-        label = words.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
+        label = job_card.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
         buttons.append(components.button(label, upscale_id(first.id, ANY_PICTURE, upscale_usd_micros)))
-    buttons.append(_button("edit", words.EDIT(), best))
-    buttons.append(_button("recipe", words.RECIPE(), first))
+    buttons.append(_button("edit", job_card.EDIT(), best))
+    buttons.append(_button("recipe", job_card.RECIPE(), first))
     return buttons
 
 
@@ -324,7 +325,7 @@ def filename(job: Job, index: int, extension: str) -> str:
 
 def alt_text(job: Job) -> str:
     """The prompt, for people who cannot see the picture."""
-    return words.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or words.ALT_TEXT_EMPTY()
+    return formatting.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or job_card.ALT_TEXT_EMPTY()
 
 
 # -- the recipe -----------------------------------------------------------------------------------------------
@@ -337,7 +338,7 @@ def recipe(jobs: Sequence[Job], model_label: str) -> Layout:
     made = [job for job in jobs if job.status is JobStatus.SUCCEEDED] or jobs
     limit = RECIPE_CHARACTERS // len(made)
     lines = dict.fromkeys(recipe_line(job, limit) for job in made)
-    return note(f"### {words.RECIPE_OF(model=model_label)}", *(words.block(line, limit) for line in lines))
+    return note(f"### {job_card.RECIPE_OF(model=model_label)}", *(formatting.block(line, limit) for line in lines))
 
 
 def recipe_line(job: Job, limit: int) -> str:
@@ -347,7 +348,7 @@ def recipe_line(job: Job, limit: int) -> str:
         options["seed"] = job.seed
     named = "".join(f" {option_name(name)}: {value}" for name, value in options.items())
     start = f"{_command(job.request.kind)} {option_name('prompt')}: "
-    return start + words.shorten(job.request.prompt, max(1, limit - len(start) - len(named))) + named
+    return start + formatting.shorten(job.request.prompt, max(1, limit - len(start) - len(named))) + named
 
 
 def _command(kind: JobKind) -> str:
@@ -357,4 +358,4 @@ def _command(kind: JobKind) -> str:
         case JobKind.EDIT:
             return "/edit"
         case JobKind.UPSCALE:
-            return words.RECIPE_OF_UPSCALE()
+            return job_card.RECIPE_OF_UPSCALE()

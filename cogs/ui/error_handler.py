@@ -11,7 +11,8 @@ import discord
 from discord import app_commands, ui
 
 from bot.domain.errors import RequestRefused, StoreError
-from cogs.text import audience, refusals
+from cogs.text import refusals
+from cogs.text.locale import set_locale_of
 from cogs.ui import card
 from cogs.ui.checks import NotAllowed
 from cogs.ui.client import Interaction
@@ -56,7 +57,7 @@ class DynamicComponent(ABC):
 
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Handle a click or a choice."""
-        audience.activate(interaction)
+        set_locale_of(interaction)
         try:
             await self.handle(interaction)
         except Exception as error:
@@ -72,7 +73,7 @@ class Form(ui.Modal):
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Set the language before `on_submit`."""
-        audience.activate(interaction)
+        set_locale_of(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:

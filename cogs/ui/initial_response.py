@@ -16,7 +16,7 @@ import aiohttp
 import discord
 
 from bot.domain.jobs import ReplyAddress
-from cogs.text import words
+from cogs.text import job_card
 from cogs.text.locale import ENGLISH
 from cogs.ui import card as render
 from cogs.ui.components import Layout, View
@@ -132,7 +132,7 @@ class InitialResponse:
         # The first message after a deferral takes its place and stays public, and a deferral that is deleted may take
         # every further message with it (discord-api-docs #2866, #2739, #3087). So: a word that tells nothing, then the
         # refusal, and away with the word.
-        await self._edit_original(render.note(words.ANSWERED_PRIVATELY()))
+        await self._edit_original(render.note(job_card.ANSWERED_PRIVATELY()))
         try:
             await self._interaction.followup.send(view=View(layout), ephemeral=True, allowed_mentions=NOBODY)
         finally:

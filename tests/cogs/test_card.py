@@ -30,8 +30,8 @@ from bot.domain.quota import Balance, Period, Quota, QuotaSource, SpendLine, Win
 from bot.service.views import JobView, ReplyView
 from cogs.members import models_page, usage_page
 from cogs.moderation import quota_page, report_page
-from cogs.text import spending as usage_words
-from cogs.text import words
+from cogs.text import audit_entries, formatting, job_card
+from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import card as render
 from tests.support.catalogue_samples import CATALOGUE
 from tests.support.layouts import assert_fits, text_of
@@ -139,7 +139,7 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     shown = [
         render.ShownImage(
             filename=render.filename(view.jobs[0].job, index, "png"),
-            alt_text=words.shorten("a fox " * 300, 1_000),
+            alt_text=formatting.shorten("a fox " * 300, 1_000),
             original_url=f"https://provider.invalid/{'x' * 200}" if index % 2 else None,
         )
         for index in range(images)
@@ -147,7 +147,14 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     layout = render.card(view, images=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
     assert_fits(layout)
     text = text_of(layout)
-    states = (words.QUEUED, words.PROCESSING, words.COMPLETED, words.FAILED, words.CANCELLED, words.CHECKING)
+    states = (
+        job_card.QUEUED,
+        job_card.PROCESSING,
+        job_card.COMPLETED,
+        job_card.FAILED,
+        job_card.CANCELLED,
+        job_card.CHECKING,
+    )
     assert any(f" {state()}" in text.splitlines()[1 if mentioned else 0] for state in states)
     assert "$" in text
     assert "left" in text or "no limit" in text
@@ -229,10 +236,10 @@ def test_any_report_fits_and_its_rankings_say_what_they_leave_out(rows: list[tup
     assert ("more, all in the CSV file" in text_of(layout)) == (
         len(people) > 10 or len({model.label for _, model, _ in rows}) > 10
     )
-    assert (usage_words.FORMER_MEMBER() in text_of(layout)) == (None in people) or len(people) > 10
+    assert (FORMER_MEMBER() in text_of(layout)) == (None in people) or len(people) > 10
 
 
-@given(st.lists(st.text(max_size=400), max_size=10), st.sampled_from([*usage_words.AUDIT_ACTIONS, "something new"]))
+@given(st.lists(st.text(max_size=400), max_size=10), st.sampled_from([*audit_entries.AUDIT_ACTIONS, "something new"]))
 def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
     subjects = ("member", "role", "default", "server", "something else")
     entries = [

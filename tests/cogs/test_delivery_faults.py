@@ -14,7 +14,7 @@ from simcord import interactions
 
 from bot.domain.errors import ProviderDenied
 from bot.domain.jobs import Delivery, FailureReason, JobStatus, Progress
-from cogs.text import words
+from cogs.text import job_card
 from tests.cogs.test_history import history
 from tests.cogs.test_jobs import cancel, jobs
 from tests.cogs.test_reply_updater import delivery, waiting
@@ -253,7 +253,7 @@ async def test_f48_a_picture_may_have_as_many_bytes_as_discord_takes_and_not_one
     assert (card.file() == original) is not shrunk
     assert len(card.file()) <= len(original) + spare_bytes
     assert ("Shown smaller than it was made" in text) is shrunk
-    assert (f"[{words.ORIGINAL()}]({url})" in text) is shrunk
+    assert (f"[{job_card.ORIGINAL()}]({url})" in text) is shrunk
 
 
 # -- F-49: nobody is notified -----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import pytest
 
 from bot.domain.errors import StoreError
 from cogs.generate import order_flow
-from cogs.text import refusals, words
+from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import (
@@ -186,7 +186,7 @@ async def menu(stage: Stage, *files: tuple[str, bytes], who: Any = None) -> Any:
 async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: Stage) -> None:
     shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
     assert shown.modal is not None
-    assert shown.modal["title"] == words.EDIT_MODAL_TITLE()
+    assert shown.modal["title"] == job_card.EDIT_MODAL_TITLE()
     assert [label["component"]["custom_id"] for label in shown.modal["components"]] == ["prompt", "uploads"]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert not card.private
@@ -225,7 +225,7 @@ async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Sta
     values = {"prompt": "x", "pictures": chosen, "uploads": others}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
     assert refusal.private
-    assert refusal.text == words.EDIT_TOO_MANY(5, most=4)
+    assert refusal.text == job_card.EDIT_TOO_MANY(5, most=4)
     await stage.assert_nothing_reserved()
 
 
@@ -266,7 +266,7 @@ async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) ->
     for files in ([], [("notes.txt", b"hello")]):
         result = await menu(stage, *files)
         assert result.modal is None
-        assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE()
+        assert stage.said(result).text == job_card.NO_PICTURE_IN_MESSAGE()
         assert stage.said(result).private
 
 

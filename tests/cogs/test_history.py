@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.jobs import Delivery, GalleryPage, JobStatus
 from cogs.members import history_page
-from cogs.text import words
+from cogs.text import member_pages
 from tests.support.discord_stage import Card, Stage
 from tests.support.layouts import assert_fits
 from tests.support.store_samples import a_command, an_image
@@ -30,7 +30,7 @@ async def history(stage: Stage, who: Any = None, **options: Any) -> Card:
 async def test_without_pictures_it_says_how_to_make_some(stage: Stage) -> None:
     answer = await history(stage)
     assert answer.private
-    assert answer.text == words.HISTORY_EMPTY()
+    assert answer.text == member_pages.HISTORY_EMPTY()
 
 
 async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_fresh_link(stage: Stage) -> None:
@@ -70,7 +70,7 @@ async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(sta
 async def test_nobody_turns_the_pages_of_somebody_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await completed(stage, prompt="first")
     await completed(stage, prompt="second")
-    assert (await history(stage, stage.bob)).text == words.HISTORY_EMPTY()
+    assert (await history(stage, stage.bob)).text == member_pages.HISTORY_EMPTY()
     own = history_page.custom_id
 
     def forged(reply_id: str, user_id: int, *, one_model: bool) -> str:
@@ -80,7 +80,7 @@ async def test_nobody_turns_the_pages_of_somebody_else(stage: Stage, monkeypatch
     answer = await history(stage)
     refusal = stage.said(await stage.press(stage.ada, answer, "Older"))
     assert refusal.private
-    assert refusal.text == words.HISTORY_NOT_YOURS()
+    assert refusal.text == member_pages.HISTORY_NOT_YOURS()
     assert answer.title.endswith("1 of 2")
 
 
@@ -94,7 +94,7 @@ async def test_one_model_only(stage: Stage) -> None:
     await stage.press(stage.ada, answer, "Older")
     assert "prompt: whale" in answer.text
     none = await history(stage, model="krea/bfl/`flux`")
-    assert none.text == words.HISTORY_NONE_OF_MODEL(model="krea/bfl/ˋfluxˋ")
+    assert none.text == member_pages.HISTORY_NONE_OF_MODEL(model="krea/bfl/ˋfluxˋ")
 
 
 async def test_the_models_are_offered_while_typing(stage: Stage) -> None:
@@ -137,7 +137,7 @@ async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> 
     await stage.core.service.blob_store.remove(job.images[0].sha256)
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
-    assert words.HISTORY_PICTURE_GONE() in answer.text
+    assert member_pages.HISTORY_PICTURE_GONE() in answer.text
     assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Recipe"]
 
 
@@ -152,7 +152,7 @@ async def test_while_discord_does_not_answer_the_page_says_to_try_again(
         raise OSError("connection reset")
 
     monkeypatch.setattr(stage.core.bot.messages, "files", broken)
-    assert words.HISTORY_UNREACHABLE() in (await history(stage)).text
+    assert member_pages.HISTORY_UNREACHABLE() in (await history(stage)).text
 
 
 async def test_several_pictures_of_one_command_share_a_page(stage: Stage) -> None:
@@ -188,7 +188,7 @@ async def test_a_page_that_was_erased_meanwhile_is_gone(stage: Stage) -> None:
     answer = await history(stage)
     await stage.core.store.forget_member(stage.ada.id, now=datetime.now(UTC))
     await stage.press(stage.ada, answer, "Older")
-    assert answer.text == words.HISTORY_PAGE_GONE()
+    assert answer.text == member_pages.HISTORY_PAGE_GONE()
 
 
 def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -> None:

@@ -12,7 +12,7 @@ from bot.domain.jobs import FailureReason, JobStatus, Progress
 from bot.domain.quota import Limits, LimitSubject, Period, Quota
 from bot.providers.base import RemoteJob
 from bot.service import job_runner
-from cogs.text import refusals, words
+from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
@@ -92,7 +92,7 @@ async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stag
     await stage.until(lambda: stage.core.krea.accepted)
     stage.core.krea.fails(reason, hint="Use `fewer` words @everyone")
     text = await stage.until_says(card, "⚠️ Failed")
-    assert words.FAILURES[reason]() in text
+    assert job_card.FAILURES[reason]() in text
     assert "**not charged** ($0.08) · $1.00 left" in text
     assert "-# Use ˋfewerˋ words @everyone" in text or "`Use ˋfewerˋ words @everyone`" in text
     assert list(card.buttons) == ["Again · $0.08"]
@@ -104,10 +104,10 @@ async def test_a_failed_card_says_why_in_plain_words_and_not_charged(stage: Stag
 @pytest.mark.parametrize(
     ("trouble", "sentence"),
     [
-        (ProviderRejected("422", status=422, hint="too long"), words.FAILURES[FailureReason.REJECTED]()),
-        (ProviderRejected("nsfw", status=400, reason="moderated"), words.FAILURES[FailureReason.MODERATED]()),
-        (ProviderDenied("402", status=402), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
-        (ProviderUnavailable("503", status=503), words.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
+        (ProviderRejected("422", status=422, hint="too long"), job_card.FAILURES[FailureReason.REJECTED]()),
+        (ProviderRejected("nsfw", status=400, reason="moderated"), job_card.FAILURES[FailureReason.MODERATED]()),
+        (ProviderDenied("402", status=402), job_card.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
+        (ProviderUnavailable("503", status=503), job_card.FAILURES[FailureReason.PROVIDER_UNAVAILABLE]()),
     ],
 )
 async def test_an_order_the_provider_does_not_take_costs_nothing(
@@ -127,7 +127,7 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
     krea.troubles.append(OutcomeUncertain("connection lost"))
     card = await stage.imagine()
     text = await stage.until_says(card, "🔎 Checking")
-    assert words.CHECKING_EXPLAINED() in text
+    assert job_card.CHECKING_EXPLAINED() in text
     assert card.buttons == {}
     job = (await stage.jobs())[0]
     assert job.submitted_at is not None
@@ -146,7 +146,7 @@ async def test_a_completed_job_without_a_usable_picture_is_not_charged(
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)
     stage.core.krea.finishes(stage.core.server.keep("page.png", b"<html>not a picture"))
-    await stage.until_says(card, words.FAILURES[FailureReason.NO_USABLE_RESULT](), "not charged")
+    await stage.until_says(card, job_card.FAILURES[FailureReason.NO_USABLE_RESULT](), "not charged")
     assert (await stage.balance()).spent_usd_micros == 0
 
 
@@ -187,7 +187,7 @@ async def test_of_four_pictures_only_those_that_were_made_are_paid(stage: Stage)
     krea.finishes(number=3)
     text = await stage.until_says(card, "Completed · 2 of 4 done")
     assert "2 of 4 failed, not charged" in text
-    assert words.FAILURES[FailureReason.PROVIDER_FAILED]() in text
+    assert job_card.FAILURES[FailureReason.PROVIDER_FAILED]() in text
     assert "cost **$0.16** · $0.84 left" in text
     assert len(card.gallery) == 2
     assert (await stage.balance()).spent_usd_micros == 160_000

@@ -14,7 +14,7 @@ from simcord.results import InteractionResult
 
 from bot.domain.errors import DuplicateCommand
 from bot.domain.jobs import Delivery, FailureReason, JobStatus
-from cogs.text import words
+from cogs.text import job_card
 from cogs.ui import initial_response
 from tests.support.discord_stage import Stage
 from tests.support.image_samples import image
@@ -134,7 +134,7 @@ async def test_a_card_that_may_be_visible_after_all_is_corrected(
     answers(after=raising(refused(500)))
     card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
     await assert_given_up(stage)
-    assert words.FAILURES[FailureReason.NOT_SHOWN]() in card.text
+    assert job_card.FAILURES[FailureReason.NOT_SHOWN]() in card.text
     assert "not charged" in card.text
     assert line.count("POST", POSTED) == line.count("PATCH", IN_CHANNEL) == 0
 

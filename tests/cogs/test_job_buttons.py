@@ -13,7 +13,7 @@ import pytest
 from bot.catalogue.catalogue import Catalogue
 from bot.domain.errors import OutcomeUncertain
 from bot.domain.jobs import FailureReason, JobStatus, new_id
-from cogs.text import refusals, words
+from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, PIXAZO_LARGE, overridden
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image, open_image
@@ -52,7 +52,7 @@ async def test_a_stranger_is_told_privately_that_the_button_is_not_theirs(stage:
     card = await completed(stage, model=FLUX)
     result = await stage.press(stage.bob, card, label)
     assert result.modal is None
-    assert stage.said(result).text == words.NOT_YOURS()
+    assert stage.said(result).text == job_card.NOT_YOURS()
     assert stage.said(result).private
     assert card.is_there
     assert len(stage.core.krea.orders) == 1
@@ -63,7 +63,7 @@ async def test_a_stranger_cannot_cancel(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)
-    assert stage.said(await stage.press(stage.bob, card, "Cancel")).text == words.NOT_YOURS()
+    assert stage.said(await stage.press(stage.bob, card, "Cancel")).text == job_card.NOT_YOURS()
     assert stage.core.krea.cancelled == []
 
 
@@ -81,7 +81,7 @@ async def test_a_moderator_may_press_any_button_and_pays_for_what_they_order(sta
 async def test_somebody_who_was_a_moderator_is_none_any_more(stage: Stage) -> None:
     card = await completed(stage)
     stage.env.backend.get_guild(stage.guild.id).members[stage.mo.id].role_ids.clear()
-    assert stage.said(await stage.press(stage.mo, card, "Delete")).text == words.NOT_YOURS()
+    assert stage.said(await stage.press(stage.mo, card, "Delete")).text == job_card.NOT_YOURS()
     assert card.is_there
 
 
@@ -97,7 +97,7 @@ async def test_a_button_for_a_job_nobody_knows_says_so(stage: Stage, custom_id: 
     card = await completed(stage)
     forge(stage.cards()[0], custom_id)
     result = await stage.ada.click(card.message, custom_id=custom_id)
-    assert stage.said(result).text == words.JOB_GONE()
+    assert stage.said(result).text == job_card.JOB_GONE()
     assert stage.said(result).private
     assert card.is_there
 
@@ -106,7 +106,7 @@ async def test_a_button_with_an_action_nobody_knows_says_so(stage: Stage) -> Non
     card = await completed(stage)
     custom_id = f"job:steal:{(await stage.jobs())[0].id}"
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.JOB_GONE()
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == job_card.JOB_GONE()
 
 
 @pytest.mark.parametrize("custom_id", ["job:delete:1 OR 1=1", "job::", "job:again:" + "A" * 24, "vote:1"])
@@ -128,7 +128,7 @@ async def test_a_job_of_another_server_cannot_be_touched_from_here(stage: Stage)
         custom_id = f"job:{action}:{foreign.buttons['Delete'].split(':')[2]}"
         forge(stage.cards(channel)[0], custom_id)
         result = await eve.click(own.message, custom_id=custom_id)
-        assert stage.said(result).text == words.JOB_GONE()
+        assert stage.said(result).text == job_card.JOB_GONE()
         forge(stage.cards(channel)[0], custom_id)
     assert foreign.is_there
     assert len(stage.core.krea.orders) == 2
@@ -144,7 +144,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_leaves_the_line(stage: Sta
     await stage.until_says(first, "Processing")
     second, third = await stage.imagine(stage.bob), await stage.imagine(stage.mo)
     result = await stage.press(stage.bob, second, "Cancel")
-    assert stage.said(result).text == words.CANCEL_DONE()
+    assert stage.said(result).text == job_card.CANCEL_DONE()
     assert stage.said(result).private
     await stage.until_says(second, "🚫 Cancelled", "**not charged** ($0.08) · $1.00 left")
     assert list(second.buttons) == ["Again · $0.08"]
@@ -159,7 +159,7 @@ async def test_a_running_job_is_cancelled_through_the_provider(stage: Stage) -> 
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged")
     assert (await stage.balance()).available_usd_micros == 1_000_000
 
@@ -169,7 +169,7 @@ async def test_a_job_that_is_just_being_sent_is_cancelled_as_soon_as_it_is_known
     stage.core.krea.door.clear()
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.orders)
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     stage.core.krea.door.set()
     await stage.until_says(card, "Cancelled", "not charged")
 
@@ -180,7 +180,7 @@ async def test_when_the_provider_does_not_agree_it_is_too_late(stage: Stage) -> 
     stage.core.krea.agrees_to_cancel = False
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_TOO_LATE()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_TOO_LATE()
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
 
@@ -189,7 +189,7 @@ async def test_a_provider_that_cannot_cancel_is_named_honestly(stage: Stage) -> 
     stage.core.pixazo.waits = True
     card = await stage.imagine(model=PIXAZO_LARGE)
     await stage.until_says(card, "Processing")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_NOT_POSSIBLE()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_NOT_POSSIBLE()
     stage.core.pixazo.finishes()
     await stage.until_says(card, "Completed")
 
@@ -199,7 +199,7 @@ async def test_a_job_that_finished_meanwhile_is_too_late_to_cancel(stage: Stage)
     card = await completed(stage)
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.CANCEL_TOO_LATE()
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == job_card.CANCEL_TOO_LATE()
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
@@ -209,7 +209,7 @@ async def test_a_lost_order_is_not_said_to_be_cancelled(stage: Stage) -> None:
     await stage.until_says(card, "Checking")
     custom_id = f"job:cancel:{(await stage.jobs())[0].id}"
     result = await _old_button(stage, custom_id)
-    assert stage.said(result).text != words.CANCEL_DONE()
+    assert stage.said(result).text != job_card.CANCEL_DONE()
     assert (await stage.balance()).set_aside_usd_micros == 80_000
 
 
@@ -226,7 +226,7 @@ async def test_all_pictures_of_a_command_are_cancelled_together(stage: Stage) ->
     await stage.until(lambda: stage.core.krea.accepted == 3)
     stage.core.krea.finishes(number=1)
     await stage.until_says(card, "1 of 3 done")
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     text = await stage.until_says(card, "Completed · 1 of 3 done", "2 of 3 cancelled, not charged")
     assert "cost **$0.08**" in text
     assert (await stage.balance()).spent_usd_micros == 80_000
@@ -285,7 +285,7 @@ async def test_what_became_dearer_asks_again_with_the_new_price(
     monkeypatch.setattr(stage.core.service, "catalogue", dearer)
     question = stage.said(await stage.press(stage.ada, card, f"{label} · $0.014"))
     assert question.private
-    assert question.text == words.DEARER()
+    assert question.text == job_card.DEARER()
     assert list(question.buttons) == [f"{label} · $0.50"]
     await stage.quiet()
     assert len(stage.core.krea.orders) == 2
@@ -317,7 +317,7 @@ async def test_a_forged_price_asks_again(stage: Stage) -> None:
     card = await completed(stage, model=FLUX)
     for forged in (f"job:again:{(await stage.jobs())[0].id}", f"job:again:{(await stage.jobs())[0].id}:1"):
         forge(card, forged)
-        assert stage.said(await stage.ada.click(card.message, custom_id=forged)).text == words.DEARER()
+        assert stage.said(await stage.ada.click(card.message, custom_id=forged)).text == job_card.DEARER()
     await stage.quiet()
     assert len(stage.core.krea.orders) == 1
 
@@ -365,7 +365,7 @@ async def test_edit_of_a_card_whose_picture_was_removed_says_so(stage: Stage) ->
     (container,) = card.stored.components
     container["components"] = [part for part in container["components"] if part["type"] != 12]
     result = await stage.press(stage.ada, card, "Edit")
-    assert stage.said(result).text == words.NO_PICTURE_IN_MESSAGE()
+    assert stage.said(result).text == job_card.NO_PICTURE_IN_MESSAGE()
 
 
 async def test_the_recipe_is_private_and_holds_all_it_takes(stage: Stage) -> None:
@@ -421,7 +421,7 @@ async def test_a_running_job_is_not_deleted(stage: Stage) -> None:
     await stage.until_says(card, "Processing")
     custom_id = card.buttons["Cancel"].replace("cancel", "delete")
     forge(stage.cards()[0], custom_id)
-    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == words.DELETE_NOT_YET()
+    assert stage.said(await stage.ada.click(card.message, custom_id=custom_id)).text == job_card.DELETE_NOT_YET()
     assert card.is_there
 
 
@@ -462,7 +462,7 @@ async def test_a_running_job_can_be_cancelled_after_a_restart(stage: Stage) -> N
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
     await stage.restart()
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled")
     assert (await stage.jobs())[0].status is JobStatus.CANCELLED
 

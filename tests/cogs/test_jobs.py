@@ -8,8 +8,7 @@ import pytest
 
 from bot.domain.jobs import FailureReason, JobStatus
 from cogs.moderation import jobs_page
-from cogs.text import moderation as say
-from cogs.text import refusals, words
+from cogs.text import job_card, moderation, refusals
 from tests.cogs.test_job_buttons import forge
 from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
@@ -36,8 +35,8 @@ async def cancel(stage: Stage, page: Card, *, choice: int = 0, reason: str = "no
 async def test_a_quiet_server_has_nothing_to_show(stage: Stage) -> None:
     card = await jobs(stage)
     assert card.private
-    assert say.JOBS_NONE_RUNNING() in card.text
-    assert say.JOBS_NONE() in card.text
+    assert moderation.JOBS_NONE_RUNNING() in card.text
+    assert moderation.JOBS_NONE() in card.text
     assert card.buttons == {}
 
 
@@ -53,7 +52,7 @@ async def test_what_is_under_way_and_what_has_ended_are_shown_with_member_model_
     await stage.until(lambda: stage.core.krea.accepted == 4)
 
     card = await jobs(stage)
-    running, recent = card.text.split(say.JOBS_RECENT())
+    running, recent = card.text.split(moderation.JOBS_RECENT())
     assert f") · {stage.bob.mention} · 2 × Nano Banana 2 · $0.16 · <t:" in running
     first, second = recent.strip().splitlines()
     channel = f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}"
@@ -87,7 +86,7 @@ async def test_pages_lead_to_everything_once(stage: Stage) -> None:
     assert "Older" not in page.buttons
     await stage.press(stage.mo, page, "Newest")
     assert [line for line in page.text.splitlines() if "Completed" in line] == seen[: jobs_page.PAGE]
-    assert say.JOBS_RUNNING() in page.text
+    assert moderation.JOBS_RUNNING() in page.text
 
 
 @pytest.mark.parametrize("places", [1])
@@ -101,7 +100,7 @@ async def test_everything_under_way_can_be_reached(stage: Stage) -> None:
     await stage.press(stage.mo, page, "More under way")
     assert len(choices(page)) == 2
     assert people[0].mention in page.text
-    assert say.JOBS_RECENT() not in page.text
+    assert moderation.JOBS_RECENT() not in page.text
     assert "Cancelled" in (await cancel(stage, page, choice=0)).text
 
 
@@ -121,7 +120,7 @@ async def test_another_servers_jobs_are_never_shown_or_cancelled(stage: Stage) -
     select = next(part for part in _parts(page.stored.components) if part.get("custom_id") == "jobs:cancel")
     select["options"][0]["value"] = foreign
     shown = await eve.select(page.message, [foreign], custom_id="jobs:cancel")
-    assert stage.said(await eve.submit_modal(shown, {"reason": "mine now"})).text == words.JOB_GONE()
+    assert stage.said(await eve.submit_modal(shown, {"reason": "mine now"})).text == job_card.JOB_GONE()
     assert (await stage.jobs())[0].status is JobStatus.RUNNING
     assert stage.core.krea.cancelled == []
 
@@ -141,7 +140,7 @@ async def test_a_waiting_job_is_cancelled_and_the_member_reads_why(stage: Stage)
     await stage.until_says(await stage.imagine(stage.bob), "Processing")
     card = await stage.imagine()
     said = await cancel(stage, await jobs(stage), choice=0, reason="no `foxes` @everyone, please")
-    assert said.text == say.CANCELLED_FOR_MEMBER()
+    assert said.text == moderation.CANCELLED_FOR_MEMBER()
     assert said.private
     text = await stage.until_says(card, "🚫 Cancelled", "**not charged**")
     assert "Cancelled by a moderator: `no ˋfoxesˋ @everyone, please`" in text
@@ -158,7 +157,7 @@ async def test_a_running_job_is_cancelled_at_the_provider_and_the_reason_survive
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
     said = await cancel(stage, await jobs(stage), reason="too late for today")
-    assert said.text == words.CANCEL_TOO_LATE()
+    assert said.text == job_card.CANCEL_TOO_LATE()
     await stage.restart()
     stage.core.krea.gives_up()
     await stage.until_says(card, "Cancelled by a moderator: `too late for today`", "**not charged**")
@@ -168,7 +167,7 @@ async def test_a_running_job_that_the_provider_stops_is_not_charged(stage: Stage
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
-    assert (await cancel(stage, await jobs(stage))).text == say.CANCEL_UNDER_WAY()
+    assert (await cancel(stage, await jobs(stage))).text == moderation.CANCEL_UNDER_WAY()
     await stage.until_says(card, "Cancelled by a moderator: `not here`")
     assert (await stage.balance()).spent_usd_micros == 0
 
@@ -179,14 +178,14 @@ async def test_a_reason_that_cannot_be_seen_reads_as_none(stage: Stage) -> None:
     await stage.until_says(card, "Processing")
     await cancel(stage, await jobs(stage), reason="\u200b \u2060")
     await stage.until_says(card, "Cancelled")
-    assert f"`{say.NO_REASON()}`" in card.text
+    assert f"`{moderation.NO_REASON()}`" in card.text
 
 
 async def test_a_job_that_cannot_be_stopped_goes_on_and_says_nothing_of_a_reason(stage: Stage) -> None:
     stage.core.pixazo.waits = True
     card = await stage.imagine(model=PIXAZO_LARGE)
     await stage.until_says(card, "Processing")
-    assert (await cancel(stage, await jobs(stage))).text == words.CANCEL_NOT_POSSIBLE()
+    assert (await cancel(stage, await jobs(stage))).text == job_card.CANCEL_NOT_POSSIBLE()
     stage.core.pixazo.finishes()
     assert "moderator" not in await stage.until_says(card, "Completed")
 
@@ -210,7 +209,7 @@ async def test_a_job_that_ended_while_the_reason_was_typed_says_so(stage: Stage)
     shown = await stage.mo.select(page.message, list(choices(page).values()), custom_id="jobs:cancel")
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
-    assert stage.said(await stage.mo.submit_modal(shown, {"reason": "x"})).text == say.CANCEL_GONE()
+    assert stage.said(await stage.mo.submit_modal(shown, {"reason": "x"})).text == moderation.CANCEL_GONE()
     assert await stage.core.store.audit(stage.guild.id) == []
 
 

@@ -16,42 +16,41 @@ from simcord import interactions
 from simcord.actors import MemberActor
 
 from bot.domain.quota import Period
+from cogs.text import audit_entries, formatting, job_card, limit_warnings, moderation, refusals, spending
 from cogs.text import locale as language
-from cogs.text import moderation as say
-from cogs.text import refusals, spending, words
 from cogs.text.locale import Phrase, Plural
 from tests.support.discord_stage import Card, Stage
 
 SAID: dict[str, dict[Phrase | Plural, str | tuple[str, ...]]] = {
     "de": {
-        words.COMPLETED: "Fertig",
-        words.COST: "kostete {amount}",
-        words.CANCEL: "Abbrechen",
-        words.EDIT_MODAL_TITLE: "Bild ändern",
+        job_card.COMPLETED: "Fertig",
+        job_card.COST: "kostete {amount}",
+        job_card.CANCEL: "Abbrechen",
+        job_card.EDIT_MODAL_TITLE: "Bild ändern",
         refusals.UNKNOWN_MODEL: "Es gibt kein Modell `{model}`.",
         refusals.SERVER_ONLY: "Das geht nur auf einem Server.",
         spending.MODELS: ("{count} Modell", "{count} Modelle"),
         spending.NOT_SET: "nicht gesetzt",
         spending.PER_PERIOD[Period.WEEK]: "{amount} pro Woche",
-        spending.AUDIT_ACTIONS["set"]: "{who} hat ein Limit gesetzt: {subject}",
-        say.FOR_ROLE: "{name} für {role}",
+        audit_entries.AUDIT_ACTIONS["set"]: "{who} hat ein Limit gesetzt: {subject}",
+        moderation.FOR_ROLE: "{name} für {role}",
         Phrase("not listed"): "nicht gelistet",
         Phrase("listed"): "gelistet",
         Phrase("denied"): "verboten",
-        say.MEMBER_WARNING: "Du hast {percent} % deines Kontingents verbraucht.",
+        limit_warnings.MEMBER_WARNING: "Du hast {percent} % deines Kontingents verbraucht.",
     },
     "fr": {
-        words.PROCESSING: "En cours",
-        words.COMPLETED: "Terminé",
-        words.NOT_YOURS: "Ce n'est pas à vous.",
-        words.CANCELLED_BECAUSE: "Annulé par la modération : `{reason}`",
-        say.NO_REASON: "sans raison",
-        say.LOG_HELLO: "Chaque commande sera affichée ici.",
-        say.SERVER_WARNING: "Ce serveur a utilisé {percent} % de son plafond.",
+        job_card.PROCESSING: "En cours",
+        job_card.COMPLETED: "Terminé",
+        job_card.NOT_YOURS: "Ce n'est pas à vous.",
+        job_card.CANCELLED_BECAUSE: "Annulé par la modération : `{reason}`",
+        moderation.NO_REASON: "sans raison",
+        moderation.LOG_HELLO: "Chaque commande sera affichée ici.",
+        limit_warnings.SERVER_WARNING: "Ce serveur a utilisé {percent} % de son plafond.",
     },
-    "es": {words.NOT_YOURS: "No es tuya.", say.CANCEL_CHOICE: "Cancela uno…"},
+    "es": {job_card.NOT_YOURS: "No es tuya.", moderation.CANCEL_CHOICE: "Cancela uno…"},
     "pt": {},
-    "ja": {words.COMPLETED: "完成", refusals.WORD_NOT_WELCOME: "`{word}`は使えません。"},
+    "ja": {job_card.COMPLETED: "完成", refusals.WORD_NOT_WELCOME: "`{word}`は使えません。"},
 }
 
 
@@ -298,7 +297,7 @@ async def test_the_operator_is_told_in_english_whoever_ordered(
     stage: Stage, locales: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(stage.core.bot.operator, "tell", lambda matter, text: told.append(text))
+    monkeypatch.setattr(stage.core.bot.operator, "send", lambda matter, text: told.append(text))
     capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=90_000)
     monkeypatch.setattr(stage.core.service, "limits", capped)
     locales[stage.ada.id] = "de"
@@ -311,7 +310,7 @@ async def test_the_operator_is_told_in_english_whoever_ordered(
 
 
 def test_a_phrase_that_nobody_said_is_no_text() -> None:
-    for phrase in (words.QUEUED, words.PICTURES):
+    for phrase in (job_card.QUEUED, formatting.PICTURES):
         with pytest.raises(TypeError, match="was not said"):
             str(phrase)
         with pytest.raises(TypeError, match="was not said"):
@@ -327,9 +326,9 @@ def test_numbers_take_the_form_of_the_language() -> None:
 def test_a_language_is_spoken_for_a_while_and_then_the_one_before() -> None:
     with language.use_locale("de"):
         with language.use_locale("fr"):
-            assert words.COMPLETED() == "Terminé"
-        assert words.COMPLETED() == "Fertig"
-    assert words.COMPLETED() == "Completed"
+            assert job_card.COMPLETED() == "Terminé"
+        assert job_card.COMPLETED() == "Fertig"
+    assert job_card.COMPLETED() == "Completed"
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from simcord.actors import MemberActor
 from bot.domain.jobs import FailureReason, JobStatus
 from bot.domain.policy import Policy
 from bot.store.core.connection import Connection
-from cogs.text import refusals, words
+from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.support.discord_stage import Card, Stage
 
@@ -243,7 +243,7 @@ async def test_f53_no_button_of_a_card_does_anything_for_somebody_else(stage: St
         result = await stage.press(stage.bob, card, label)
         assert result.modal is None, label
         said = stage.said(result)
-        assert (said.text, said.private) == (words.NOT_YOURS(), True), label
+        assert (said.text, said.private) == (job_card.NOT_YOURS(), True), label
     assert card.is_there
     assert len(krea.orders) == orders
     assert krea.cancelled == []

@@ -12,7 +12,7 @@ import pytest
 from bot.domain.errors import OutcomeUncertain
 from bot.domain.jobs import Delivery
 from cogs.members import privacy, privacy_page
-from cogs.text import words
+from cogs.text import formatting, job_card, member_pages
 from tests.support.discord_stage import Card, Stage
 
 
@@ -60,7 +60,7 @@ async def test_a_long_export_is_packed_and_one_that_is_longer_still_is_refused(s
 
 async def test_an_export_that_fits_nowhere_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privacy, "export_file", lambda kept, limit: ("export.json", b"x" * (limit + 1)))
-    assert words.EXPORT_TOO_LARGE() in (await ask(stage, "export")).text
+    assert member_pages.EXPORT_TOO_LARGE() in (await ask(stage, "export")).text
 
 
 # -- delete --------------------------------------------------------------------------------------------
@@ -72,21 +72,21 @@ async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage
     question = await ask(stage, "delete")
     assert question.private
     assert "1 command, 1 picture, 1 server" in question.text
-    assert list(question.buttons) == [words.ERASE(), words.ERASE_NOT()]
+    assert list(question.buttons) == [member_pages.ERASE(), member_pages.ERASE_NOT()]
     spent = (await stage.balance()).spent_usd_micros
 
-    await stage.press(stage.ada, question, words.ERASE())
+    await stage.press(stage.ada, question, member_pages.ERASE())
 
-    assert question.text == words.ERASE_DONE()
+    assert question.text == member_pages.ERASE_DONE()
     assert question.buttons == {}
     assert await stage.jobs(stage.ada) == []
     assert len(await stage.jobs(stage.bob)) == 1
     assert (await stage.balance()).spent_usd_micros == spent  # the quota does not start anew
     assert card.is_there
     for label in ("Again", "Edit", "Recipe", "Delete"):
-        assert stage.said(await stage.press(stage.ada, card, label)).text == words.JOB_GONE()
+        assert stage.said(await stage.press(stage.ada, card, label)).text == job_card.JOB_GONE()
     assert "Recipe" in stage.said(await stage.press(stage.bob, others, "Recipe")).text
-    assert words.HISTORY_EMPTY() in stage.said(await stage.ada.slash(stage.channel, "history")).text
+    assert member_pages.HISTORY_EMPTY() in stage.said(await stage.ada.slash(stage.channel, "history")).text
 
 
 async def test_the_files_go_with_the_rest(stage: Stage) -> None:
@@ -94,15 +94,15 @@ async def test_the_files_go_with_the_rest(stage: Stage) -> None:
     (job,) = await stage.jobs(stage.ada)
     sha256 = job.images[0].sha256
     assert await stage.core.service.blob_store.get(sha256) is not None
-    await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
+    await stage.press(stage.ada, await ask(stage, "delete"), member_pages.ERASE())
     assert await stage.core.service.blob_store.get(sha256) is None
 
 
 async def test_who_keeps_their_data_loses_nothing(stage: Stage) -> None:
     await completed(stage)
     question = await ask(stage, "delete")
-    await stage.press(stage.ada, question, words.ERASE_NOT())
-    assert question.text == words.ERASE_KEPT()
+    await stage.press(stage.ada, question, member_pages.ERASE_NOT())
+    assert question.text == member_pages.ERASE_KEPT()
     assert len(await stage.jobs(stage.ada)) == 1
 
 
@@ -115,7 +115,7 @@ async def test_nothing_is_erased_while_a_job_runs_and_the_refusal_says_how_to_go
     assert "still under way (1)" in refusal.text
     assert "press Cancel" in refusal.text
     assert refusal.buttons == {}
-    await stage.press(stage.ada, question, words.ERASE())  # asked before the job was ordered
+    await stage.press(stage.ada, question, member_pages.ERASE())  # asked before the job was ordered
     assert "still under way" in question.text
     assert len(await stage.jobs(stage.ada)) == 1
     stage.core.krea.finishes()
@@ -129,15 +129,15 @@ async def test_who_waits_for_a_lost_order_is_told_until_when(stage: Stage) -> No
     assert job.deadline_at is not None
     refusal = await ask(stage, "delete")
     assert "What says **Checking** cannot be cancelled" in refusal.text
-    assert words.moment(job.deadline_at) in refusal.text
+    assert formatting.moment(job.deadline_at) in refusal.text
 
 
 async def test_an_old_question_is_not_taken_for_a_yes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await completed(stage)
     question = await ask(stage, "delete")
     monkeypatch.setattr(privacy, "CONFIRM_SECONDS", -1)
-    await stage.press(stage.ada, question, words.ERASE())
-    assert question.text == words.ERASE_STALE()
+    await stage.press(stage.ada, question, member_pages.ERASE())
+    assert question.text == member_pages.ERASE_STALE()
     assert len(await stage.jobs(stage.ada)) == 1
 
 
@@ -145,14 +145,14 @@ async def test_a_question_is_still_answered_after_a_restart(stage: Stage) -> Non
     await completed(stage)
     question = await ask(stage, "delete")
     await stage.restart()
-    await stage.press(stage.ada, question, words.ERASE())
-    assert question.text == words.ERASE_DONE()
+    await stage.press(stage.ada, question, member_pages.ERASE())
+    assert question.text == member_pages.ERASE_DONE()
 
 
 async def test_moderators_read_of_a_former_member_in_the_record_and_the_report(stage: Stage) -> None:
     await completed(stage)
     await stage.quota("set", member=stage.ada, amount="5", reason="a fan of foxes")
-    await stage.press(stage.ada, await ask(stage, "delete"), words.ERASE())
+    await stage.press(stage.ada, await ask(stage, "delete"), member_pages.ERASE())
     record = await stage.quota("audit")
     assert "set the limit of a former member: not set → $5.00 per day" in record.text
     assert "foxes" not in record.text
@@ -164,7 +164,7 @@ async def test_a_prompt_past_its_age_cannot_be_ordered_again_and_is_not_shown(st
     card = await completed(stage, prompt="a red fox")
     await stage.core.store.forget_old(now=datetime.now(UTC) + timedelta(days=31))
     for label in ("Again", "Recipe"):
-        assert stage.said(await stage.press(stage.ada, card, label)).text == words.PROMPT_ERASED()
+        assert stage.said(await stage.press(stage.ada, card, label)).text == job_card.PROMPT_ERASED()
     usage = stage.said(await stage.ada.slash(stage.channel, "usage"))
     assert "Completed · Nano Banana 2 · $0.08" in usage.text
     assert "fox" not in usage.text
@@ -190,8 +190,8 @@ async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
 
     monkeypatch.setattr(stage.core.service.blob_store, "remove", broken)
     question = await ask(stage, "delete")
-    await stage.press(stage.ada, question, words.ERASE())
-    assert question.text == words.ERASE_DONE()
+    await stage.press(stage.ada, question, member_pages.ERASE())
+    assert question.text == member_pages.ERASE_DONE()
     assert job.images[0].sha256 not in await stage.core.store.sha256_in_use()
 
 
@@ -201,7 +201,7 @@ async def test_both_commands_work_in_a_direct_message_too(stage: Stage) -> None:
     answer = stage.said(await stage.ada.user.slash("privacy export"))
     assert json.loads(answer.file())["commands"][0]["jobs"][0]["prompt"] == "a red fox"
     question = stage.said(await stage.ada.user.slash("privacy delete"))
-    custom_id = question.buttons[words.ERASE()]
+    custom_id = question.buttons[member_pages.ERASE()]
     await stage.ada.user.click(question.message, custom_id=custom_id)
-    assert question.text == words.ERASE_DONE()
+    assert question.text == member_pages.ERASE_DONE()
     assert await stage.jobs(stage.ada) == []

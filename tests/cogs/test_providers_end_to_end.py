@@ -13,7 +13,7 @@ from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.providers.poller import Poller
 from bot.service.style_reader import StyleReader
-from cogs.text import words
+from cogs.text import job_card
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
@@ -105,7 +105,7 @@ async def test_a_style_that_only_the_provider_can_judge_is_left_to_it(stage: Sta
     ("plan", "sentence"),
     [
         (Plan(ending=Ending.FAILED), "Failed"),
-        (Plan(ending=Ending.MODERATED), words.PROMPT_HIDDEN()),
+        (Plan(ending=Ending.MODERATED), job_card.PROMPT_HIDDEN()),
         (Plan(trouble=Trouble(status=422, body={"error": "not supported"})), "Failed"),
         (Plan(trouble=Trouble(status=402, body={"error": "Insufficient balance"})), "temporarily unavailable"),
     ],
@@ -135,6 +135,6 @@ async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: Sandbox
     sandbox.next_order(Plan(ending=Ending.NEVER, words=(("processing", 0.0),)))
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Processing", seconds=20)
-    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == words.CANCEL_ASKED()
+    assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged", seconds=20)
     assert sandbox.bill_usd_micros == 0

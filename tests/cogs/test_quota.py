@@ -8,7 +8,7 @@ import pytest
 from simcord.actors import MemberActor
 
 from bot.domain.quota import LimitSubject, Member
-from cogs.text import refusals, spending
+from cogs.text import audit_entries, refusals, spending, spending_report
 from tests.support.discord_stage import Card, Stage
 
 MEMBER, ROLE = "member", "role"
@@ -87,7 +87,7 @@ async def test_what_is_no_amount_is_refused_with_examples_and_changes_nothing(st
         assert "is not an amount. Give dollars such as `5`, `2.50` or `$0.065`" in card.text
         assert card.text.count("`") % 2 == 0
     assert await stage.core.store.limits_of(stage.guild.id) == []
-    assert await audited(stage) == f"### {spending.AUDIT_TITLE()}\n{spending.AUDIT_EMPTY()}"
+    assert await audited(stage) == f"### {audit_entries.AUDIT_TITLE()}\n{audit_entries.AUDIT_EMPTY()}"
 
 
 @pytest.mark.parametrize("amount", ["0", "0.000000", "unlimited"])
@@ -285,11 +285,11 @@ async def test_limits_record_and_report_of_one_server_do_not_reach_another(stage
     async def there(command: str) -> Card:
         return stage.said(await eve.slash(channel, f"quota {command}"))
 
-    assert spending.AUDIT_EMPTY() in (await there("audit")).text
+    assert audit_entries.AUDIT_EMPTY() in (await there("audit")).text
     card = stage.said(await eve.slash(channel, "imagine", prompt="a red fox"))
     await stage.until_says(card, "Completed")
     assert "$0.08" in (await there("report")).text
-    assert spending.REPORT_EMPTY() in (await stage.quota("report")).text
+    assert spending_report.REPORT_EMPTY() in (await stage.quota("report")).text
     member = Member(guild_id=channel.guild.id, user_id=stage.ada.id)
     default = stage.core.service.limits.default_quota
     balance = await stage.core.store.balance(member, default=default, now=stage.env.now())

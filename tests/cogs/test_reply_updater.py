@@ -17,8 +17,7 @@ from simcord.results import InteractionResult
 from bot.domain.errors import MediaError, StoreError
 from bot.domain.jobs import Delivery, FailureReason, Progress
 from cogs.generate import reply_updater
-from cogs.text import refusals as refusal_words
-from cogs.text import words
+from cogs.text import job_card, refusals
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo
 from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
@@ -193,7 +192,7 @@ async def test_a_prompt_that_automod_blocks_is_left_out_and_the_picture_shown(st
 
     line.on_call = block_once
     stage.core.krea.finishes()
-    text = await stage.until_says(card, "Completed", words.PROMPT_HIDDEN())
+    text = await stage.until_says(card, "Completed", job_card.PROMPT_HIDDEN())
     assert "naughty" not in text
     assert len(card.files) == 1
 
@@ -231,7 +230,7 @@ async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the
     url = stage.core.server.keep("large.png", original)
     stage.core.krea.finishes(url)
     text = await stage.until_says(card, "Completed", "Shown smaller than it was made")
-    assert f"[{words.ORIGINAL()}]({url})" in text
+    assert f"[{job_card.ORIGINAL()}]({url})" in text
     assert len(card.file()) <= 100_000
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
 
@@ -249,11 +248,11 @@ async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage
 @pytest.mark.f48
 async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_fits(stage: Stage, line: Line) -> None:
     card = await waiting(stage)
-    refusals = [refused(413), refused(400, 40005)]
+    responses = [refused(413), refused(400, 40005)]
 
     async def refuse_twice(method: str, path: str, files: bool) -> None:
-        if files and refusals:
-            raise refusals.pop()
+        if files and responses:
+            raise responses.pop()
 
     line.on_call = refuse_twice
     original = encode(noise(500, 400), "PNG")
@@ -400,7 +399,7 @@ async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stag
 
         assert "/imagine prompt: a red fox" in stage.said(await press("Recipe")).text
         for label in ("Again", "Edit"):  # what is ordered is ordered in a server
-            assert stage.said(await press(label)).text == refusal_words.SERVER_ONLY()
+            assert stage.said(await press(label)).text == refusals.SERVER_ONLY()
         assert (await press("Delete")).acknowledged
         assert not message.is_there
 

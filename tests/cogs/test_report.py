@@ -17,8 +17,7 @@ from PIL import Image
 from bot.charts.chart import Chart, Label
 from bot.domain.quota import Period, SpendLine, SpendPart
 from cogs.moderation import report, report_page
-from cogs.text import locale, refusals
-from cogs.text import spending as usage_words
+from cogs.text import locale, refusals, spending_report
 from tests.support.catalogue_samples import CATALOGUE, FLUX, NANO_BANANA_2
 from tests.support.discord_stage import Card, Stage
 from tests.support.spending_samples import a_spending
@@ -49,7 +48,7 @@ def drawn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Chart]:
 
 async def test_a_report_of_nothing_says_so_and_there_is_nothing_to_post(stage: Stage) -> None:
     card = await stage.quota("report", period="day")
-    assert card.text == f"### Spending today\n{usage_words.REPORT_EMPTY()}"
+    assert card.text == f"### Spending today\n{spending_report.REPORT_EMPTY()}"
     assert card.private
     assert (card.files, card.buttons) == ([], {})
 
@@ -63,7 +62,7 @@ async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_chart_an
     assert f"$0.167 · 3 × {stage.ada.mention}\n$0.16 · 1 × {stage.bob.mention}" in card.text
     assert "$0.32 · 3 × Nano Banana 2\n$0.007 · 1 × Flux 1 Dev" in card.text
     (image,) = card.gallery
-    assert image["description"] == usage_words.REPORT_CHART(amount="$0.327")
+    assert image["description"] == spending_report.REPORT_CHART(amount="$0.327")
     with Image.open(io.BytesIO(file_named(card, "spending.png"))) as image:
         assert (image.format, image.size) == ("PNG", (1400, 900))
     rows = table_named(card, "spending.csv")
@@ -97,7 +96,7 @@ async def test_without_a_chart_the_report_comes_all_the_same_and_says_so(
     monkeypatch.setattr("bot.charts.renderer._MEMORY_LIMIT_BYTES", 32 << 20)
     card = await stage.quota("report", period="day")
     assert "**$0.08** for 1 picture" in card.text
-    assert usage_words.REPORT_NO_CHART() in card.text
+    assert spending_report.REPORT_NO_CHART() in card.text
     assert card.gallery == []
     assert [file["filename"] for file in card.files] == ["spending.csv", "spending-by-hour.csv"]
 

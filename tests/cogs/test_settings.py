@@ -16,8 +16,7 @@ from bot.domain.policy import MAX_ENTRIES, Policy
 from bot.domain.quota import Cap, Limits, Period, Window
 from cogs.alerts import log_channel as server_log
 from cogs.moderation import time_zones
-from cogs.text import moderation as say
-from cogs.text import refusals, words
+from cogs.text import member_pages, moderation, refusals
 from cogs.text.audit_entries import change
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
@@ -98,9 +97,9 @@ async def test_another_servers_settings_are_another_matter(stage: Stage) -> None
 async def test_at_first_it_says_what_to_decide_and_what_is_in_force(stage: Stage) -> None:
     card = await stage.settings("show")
     assert card.private
-    assert say.FIRST_TITLE() in card.text
-    assert say.SET_BY_MODERATORS() not in card.text
-    defaults = card.text.split(say.BOT_DEFAULT())[1]
+    assert moderation.FIRST_TITLE() in card.text
+    assert moderation.SET_BY_MODERATORS() not in card.text
+    defaults = card.text.split(moderation.BOT_DEFAULT())[1]
     assert "**Channels:** everywhere · `/settings channels`" in defaults
     assert "**Default model:** Nano Banana 2 · " in defaults
     assert "**Time zone:** UTC · " in defaults
@@ -119,8 +118,8 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
     artist, other = stage.person("gil", stage.artists), stage.guild.create_text_channel("other")
 
     text = (await stage.settings("show", member=artist, model=NANO_BANANA_2)).text
-    assert say.FIRST_TITLE() not in text
-    ours, defaults = text.split(say.SET_BY_MODERATORS())[1].split(say.BOT_DEFAULT())
+    assert moderation.FIRST_TITLE() not in text
+    ours, defaults = text.split(moderation.SET_BY_MODERATORS())[1].split(moderation.BOT_DEFAULT())
     assert f"**Channels:** only in <#{stage.channel.id}>" in ours
     assert "for everybody, 2 rules" in ours
     assert "**Default model:** Flux 1 Dev" in ours
@@ -157,7 +156,7 @@ async def test_a_denied_channel_is_allowed_again(stage: Stage) -> None:
     await stage.settings("channels", action="deny", channel=stage.channel)
     assert "Go to another one" in (await stage.imagine()).text
     assert await offered(stage, "imagine", "model", who=stage.ada) == []
-    assert say.UNCHANGED() in (await stage.settings("channels", action="deny", channel=stage.channel)).text
+    assert moderation.UNCHANGED() in (await stage.settings("channels", action="deny", channel=stage.channel)).text
     await stage.settings("channels", action="clear", channel=stage.channel)
     await stage.until_says(await stage.imagine(), "Completed")
     assert [entry[:2] for entry in await record(stage)] == [
@@ -362,7 +361,7 @@ async def log_channel(stage: Stage) -> Any:
     log = stage.guild.create_text_channel("log")
     said = await stage.settings("log-channel", channel=log)
     assert f"posted in <#{log.id}>" in said.text
-    assert [card.text for card in stage.cards(log)] == [say.LOG_HELLO()]
+    assert [card.text for card in stage.cards(log)] == [moderation.LOG_HELLO()]
     return log
 
 
@@ -395,7 +394,7 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
     await stage.until_says(await stage.imagine(prompt="a secret", private=True), "Completed")
     await stage.until(lambda: len(stage.cards(log)) == 2)
     entry = stage.cards(log)[-1]
-    assert say.LOG_PRIVATE() in entry.text
+    assert moderation.LOG_PRIVATE() in entry.text
     assert "a secret" not in entry.text
     assert "cost **$0.08**" in entry.text
     assert entry.files == entry.gallery == []
@@ -457,25 +456,25 @@ async def test_when_discord_does_not_take_the_first_post_the_log_stays_as_it_was
 # -- what was typed wrongly --------------------------------------------------------------------------------------
 
 WRONG: list[tuple[str, dict[str, Any], str]] = [
-    ("channels", {"action": "allow"}, say.NAME_CHANNEL()),
-    ("channels", {"action": "deny"}, say.NAME_CHANNEL()),
-    ("models", {"action": "allow"}, say.NAME_MODEL()),
+    ("channels", {"action": "allow"}, moderation.NAME_CHANNEL()),
+    ("channels", {"action": "deny"}, moderation.NAME_CHANNEL()),
+    ("models", {"action": "allow"}, moderation.NAME_MODEL()),
     ("models", {"action": "deny", "model": "krea/nobody/*"}, "No model matches `krea/nobody/*`"),
     ("models", {"action": "deny", "model": "(a+)+*"}, "No model matches"),
     ("models", {"action": "deny", "model": "nano-bananna-2"}, "Did you mean"),
-    ("models", {"model": FLUX}, say.ACTION_FIRST()),
+    ("models", {"model": FLUX}, moderation.ACTION_FIRST()),
     ("default-model", {"model": "nothing like it at all"}, "There is no model"),
-    ("default-model", {"model": FLUX, "clear": True}, say.EITHER()),
-    ("language", {"language": "de", "clear": True}, say.EITHER()),
+    ("default-model", {"model": FLUX, "clear": True}, moderation.EITHER()),
+    ("language", {"language": "de", "clear": True}, moderation.EITHER()),
     ("default-model", {"model": "krea/enhance/topaz/standard-enhance"}, "cannot be the default"),
-    ("age-restricted", {"action": "add"}, say.NAME_MODEL()),
+    ("age-restricted", {"action": "add"}, moderation.NAME_MODEL()),
     ("age-restricted", {"action": "add", "model": "pixazo/?"}, "No model matches"),
-    ("age-restricted", {"model": FLUX}, say.ACTION_FIRST()),
-    ("words", {"action": "add"}, say.NAME_WORDS()),
-    ("words", {"action": "add", "words": " , ,"}, say.NAME_WORDS()),
+    ("age-restricted", {"model": FLUX}, moderation.ACTION_FIRST()),
+    ("words", {"action": "add"}, moderation.NAME_WORDS()),
+    ("words", {"action": "add", "words": " , ,"}, moderation.NAME_WORDS()),
     ("words", {"action": "add", "words": "fine, *"}, "`*` cannot go on the list"),
     ("words", {"action": "add", "words": "x" * 61}, "cannot go on the list"),
-    ("words", {"words": "gore"}, say.ACTION_FIRST()),
+    ("words", {"words": "gore"}, moderation.ACTION_FIRST()),
     ("time-zone", {"zone": "Mars/Olympus_Mons"}, "There is no time zone `Mars/Olympus_Mons`"),
     ("time-zone", {"zone": "`../../etc/passwd`"}, "There is no time zone"),
 ]
@@ -610,7 +609,7 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(stage.core.bot.operator, "tell", lambda matter, text: told.append(text))
+    monkeypatch.setattr(stage.core.bot.operator, "send", lambda matter, text: told.append(text))
     capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=190_000)
     monkeypatch.setattr(stage.core.service, "limits", capped)
     await stage.quota("default", amount="unlimited")
@@ -654,7 +653,7 @@ async def test_help_shows_only_what_the_reader_may_use(stage: Stage) -> None:
     stage.env.backend.get_dm_channel(stage.ada.id)
     direct = stage.said(await stage.ada.user.slash("help"))
     assert named(direct) == {"/models", "/privacy"}
-    assert words.HELP_DIRECT() in direct.text
+    assert member_pages.HELP_DIRECT() in direct.text
 
 
 async def test_help_says_where_pictures_are_made(stage: Stage) -> None:

@@ -170,9 +170,9 @@ def test_a_translation_may_say_it_its_own_way(entry: Entry, said: list[str]) -> 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Catalogues of a small bot, in which nothing is translated yet."""
     said = [
-        an_entry("Queued", files=("cogs/text/words.py",)),
-        an_entry("{count} picture", plural="{count} pictures", files=("cogs/text/words.py",)),
-        an_entry("Name the `model`.", options=("model",), files=("cogs/text/words.py",)),
+        an_entry("Queued", files=("cogs/text/job_card.py",)),
+        an_entry("{count} picture", plural="{count} pictures", files=("cogs/text/job_card.py",)),
+        an_entry("Name the `model`.", options=("model",), files=("cogs/text/job_card.py",)),
         an_entry("model", context=OPTION, limit=32, files=("cogs/generate/imagine.py",)),
     ]
     monkeypatch.setattr(languages, "FOLDER", tmp_path)

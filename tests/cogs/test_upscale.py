@@ -10,7 +10,7 @@ import pytest
 from bot.catalogue.catalogue import Catalogue
 from bot.domain.jobs import JobKind
 from cogs.generate import upscale
-from cogs.text import refusals, words
+from cogs.text import job_card, member_pages, refusals
 from tests.support import discord_core
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, TOPAZ, overridden
 from tests.support.discord_stage import Card, Stage
@@ -134,7 +134,7 @@ async def test_a_stranger_is_told_that_it_is_not_theirs(stage: Stage) -> None:
     card = await completed(stage)
     refusal = stage.said(await stage.press(stage.bob, card, "Upscale"))
     assert refusal.private
-    assert refusal.text == words.NOT_YOURS()
+    assert refusal.text == job_card.NOT_YOURS()
     assert sizes_ordered(stage) == []
 
 
@@ -158,7 +158,7 @@ async def test_a_model_that_was_denied_since_is_not_used(stage: Stage) -> None:
     await stage.settings("models", model="krea/enhance/*", action="deny")
     refusal = stage.said(await stage.press(stage.ada, card, "Upscale"))
     assert refusal.private
-    assert refusal.text == words.UPSCALE_NOT_POSSIBLE()
+    assert refusal.text == job_card.UPSCALE_NOT_POSSIBLE()
     assert sizes_ordered(stage) == []
 
 
@@ -177,7 +177,7 @@ async def test_what_became_dearer_asks_again_with_the_new_price(
     set_prices(stage, monkeypatch, overridden({"prices": {TOPAZ: "0.40"}}, tmp_path=tmp_path))
     question = stage.said(await stage.press(stage.ada, card, "Upscale · $0.10"))
     assert question.private
-    assert question.text == words.DEARER()
+    assert question.text == job_card.DEARER()
     assert sizes_ordered(stage) == []
     larger = stage.said(await stage.press(stage.ada, question, "Upscale · $0.40"))
     await stage.until_says(larger, "Completed", "cost **$0.40**")
@@ -232,7 +232,7 @@ async def test_what_discord_and_we_have_lost_cannot_be_enlarged(stage: Stage) ->
     await stage.core.service.blob_store.remove(job.images[0].sha256)
     refusal = stage.said(await stage.press(stage.ada, card, "Upscale"))
     assert refusal.private
-    assert refusal.text == words.HISTORY_PICTURE_GONE()
+    assert refusal.text == member_pages.HISTORY_PICTURE_GONE()
 
 
 async def test_our_own_copy_serves_when_discord_has_none(stage: Stage) -> None:
@@ -268,7 +268,7 @@ async def test_of_several_pictures_one_is_chosen(stage: Stage) -> None:
     card = await completed(stage, count=3)
     question = stage.said(await stage.press(stage.ada, card, "Upscale · $0.10"))
     assert question.private
-    assert question.text == words.UPSCALE_WHICH()
+    assert question.text == job_card.UPSCALE_WHICH()
     assert list(question.buttons) == ["Picture 1 · $0.10", "Picture 2 · $0.10", "Picture 3 · $0.10"]
     assert sizes_ordered(stage) == []
     jobs = sorted(await stage.jobs(), key=lambda job: job.ordinal)
@@ -307,7 +307,7 @@ async def test_a_forged_button_orders_nothing(stage: Stage, custom_id: str) -> N
     button = next(part for part in _all_parts(card.stored.components) if "upscale" in part.get("custom_id", ""))
     button["custom_id"] = forged
     said = stage.said(await stage.ada.click(card.message, custom_id=forged))
-    assert said.text in (words.UPSCALE_NOT_POSSIBLE(), words.DEARER(), words.JOB_GONE())
+    assert said.text in (job_card.UPSCALE_NOT_POSSIBLE(), job_card.DEARER(), job_card.JOB_GONE())
     assert sizes_ordered(stage) == []
 
 

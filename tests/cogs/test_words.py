@@ -42,7 +42,7 @@ from bot.domain.constraints import (
 from bot.domain.errors import RequestRefused, UnusableImage
 from bot.domain.jobs import Failure, FailureReason
 from bot.domain.quota import Period
-from cogs.text import audit_entries, facts, refusals, words
+from cogs.text import audit_entries, facts, formatting, job_card, refusals
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")
 DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -50,7 +50,7 @@ DIRECTION_MARKS = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\
 
 @given(ANY_TEXT)
 def test_text_inside_code_marks_cannot_get_out_or_hide_anything(text: str) -> None:
-    shown = words.inline(text)
+    shown = formatting.inline(text)
     assert 1 <= len(shown) <= 100
     assert "`" not in shown
     assert "\n" not in shown
@@ -60,7 +60,7 @@ def test_text_inside_code_marks_cannot_get_out_or_hide_anything(text: str) -> No
 
 @given(ANY_TEXT, st.integers(10, 4_000))
 def test_a_code_block_cannot_be_ended_from_inside(text: str, limit: int) -> None:
-    shown = words.block(text, limit)
+    shown = formatting.block(text, limit)
     assert shown.startswith("```\n")
     assert shown.endswith("\n```")
     inside = shown[4:-4]
@@ -72,14 +72,14 @@ def test_a_code_block_cannot_be_ended_from_inside(text: str, limit: int) -> None
 
 @given(st.text(), st.integers(1, 200))
 def test_a_text_is_cut_only_when_it_has_to_be(text: str, limit: int) -> None:
-    short = words.shorten(text, limit)
+    short = formatting.shorten(text, limit)
     assert len(short) <= limit
     assert short == text or short.endswith("…")
 
 
 def test_a_text_is_cut_between_words() -> None:
-    assert words.shorten("the quick brown fox", 15) == "the quick…"
-    assert words.shorten("Donaudampfschifffahrt", 10) == "Donaudamp…"
+    assert formatting.shorten("the quick brown fox", 15) == "the quick…"
+    assert formatting.shorten("Donaudampfschifffahrt", 10) == "Donaudamp…"
 
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -142,7 +142,7 @@ def test_a_refusal_nobody_has_words_for_is_still_answered() -> None:
 
 @pytest.mark.parametrize("reason", FailureReason)
 def test_every_reason_to_fail_has_its_sentence(reason: FailureReason) -> None:
-    assert words.FAILURES[reason]().endswith(".")
+    assert job_card.FAILURES[reason]().endswith(".")
 
 
 def test_did_you_mean_names_at_most_three() -> None:

@@ -24,7 +24,7 @@ from bot import app, discord_client
 from bot.runtime.supervisor import Supervisor
 from bot.settings import Settings
 from bot.store.admin.verify import verify_file
-from cogs.text import words
+from cogs.text import job_card
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Upload
 from sandbox.plans import Ending, How, Plan, Trouble
 from sandbox.provider import SandboxProvider
@@ -357,7 +357,7 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
     assert len(scene.provider.jobs) == 3 + 16
     # Twice as long at most; what is below 50 ms nobody can tell apart, nor can a busy machine.
     assert under_flood <= 2 * max(usually, 0.05), (usually, under_flood)
-    assert words.FAILED() not in flood[-1].text
+    assert job_card.FAILED() not in flood[-1].text
     for remote in scene.provider.jobs.values():
         if remote.plan is FOREVER:
             remote.word = "completed"

@@ -27,7 +27,7 @@ from PIL import Image
 from bot.domain.jobs import Delivery, JobStatus
 from bot.store.admin.verify import Finding, verify_file
 from bot.store.sqlite.file_lock import connect_for_reading
-from cogs.text import words
+from cogs.text import job_card
 from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload
 from sandbox.discord.world import EPHEMERAL, LOADING, walk
@@ -46,9 +46,9 @@ SELECT count(*) FROM replies
 WHERE delivery = 'pending' OR id IN (SELECT reply_id FROM jobs WHERE finished_at IS NULL)
 """
 _WORD_OF = {
-    JobStatus.SUCCEEDED: words.COMPLETED(),
-    JobStatus.FAILED: words.FAILED(),
-    JobStatus.CANCELLED: words.CANCELLED(),
+    JobStatus.SUCCEEDED: job_card.COMPLETED(),
+    JobStatus.FAILED: job_card.FAILED(),
+    JobStatus.CANCELLED: job_card.CANCELLED(),
 }
 
 

@@ -1,0 +1,95 @@
+"""Building blocks of every text: Discord timestamps, links, user text made harmless, counts and amounts.
+
+Prices always carry a dollar sign. Times are Discord timestamps, which each reader sees in their own zone and language.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import discord
+
+from bot.domain.quota import format_usd
+from cogs.text.locale import Phrase, Plural
+
+LEFT = Phrase("{left} left")
+NO_LIMIT = Phrase("no limit")
+
+MESSAGE = Phrase("message")
+"""What a link to a message is called."""
+
+COMMANDS = Plural("{count} command", "{count} commands")
+PICTURES = Plural("{count} picture", "{count} pictures")
+SERVERS = Plural("{count} server", "{count} servers")
+
+MAX_MENTIONS = 3
+"""Channels or roles named in one sentence."""
+
+
+def moment(when: datetime) -> str:
+    """A Discord timestamp that counts by itself: 'in 3 hours', '2 minutes ago'."""
+    return discord.utils.format_dt(when, "R")
+
+
+def day(when: datetime) -> str:
+    """A Discord timestamp with date and time in the reader's own zone."""
+    return discord.utils.format_dt(when, "f")
+
+
+def message_link(guild_id: object, channel_id: object, message_id: object) -> str:
+    """Where a message can be looked at."""
+    return f"https://discord.com/channels/{guild_id}/{channel_id}/{message_id}"
+
+
+def link_to_message(guild_id: object, channel_id: object, message_id: object) -> str:
+    """The same to click on: '[message](…)'."""
+    return f"[{MESSAGE()}]({message_link(guild_id, channel_id, message_id)})"
+
+
+def amount_left(available_usd_micros: int | None) -> str:
+    """'$0.92 left', or 'no limit'."""
+    return left(available_usd_micros, LEFT, NO_LIMIT)
+
+
+def left(available_usd_micros: int | None, some: Phrase, unlimited: Phrase, **facts: object) -> str:
+    """What is left of a limit, as a sentence: `some` says the amount, `unlimited` that there is no end to it."""
+    if available_usd_micros is None:
+        return unlimited(**facts)
+    return some(left=format_usd(available_usd_micros), **facts)
+
+
+# Controls other than tab and line break, soft hyphen, and the marks that change direction or take no room.
+_INVISIBLE = dict.fromkeys(
+    [
+        *range(0x09),
+        *range(0x0B, 0x20),
+        *range(0x7F, 0xA0),
+        *(0xAD, 0x061C, 0xFEFF),
+        *range(0x200B, 0x2010),
+        *range(0x202A, 0x202F),
+        *range(0x2060, 0x2070),
+    ]
+)
+
+
+def inline(text: str, limit: int = 100) -> str:
+    """User text for the inside of `code`: no backticks, no line breaks, no controls, at most `limit` characters."""
+    return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), limit) or " "
+
+
+def block(text: str, limit: int) -> str:
+    """User text as a code block: markdown, links, mentions and timestamps in it stay plain text.
+
+    Backticks are replaced, direction marks and other invisible controls removed (they could disguise the text).
+    """
+    plain = text.translate(_INVISIBLE).replace("`", "ˋ").strip()
+    return f"```\n{shorten(plain, limit) or ' '}\n```"
+
+
+def shorten(text: str, limit: int) -> str:
+    """Cut at a word where possible, with an ellipsis."""
+    if len(text) <= limit:
+        return text
+    cut = text[: limit - 1]
+    space = cut.rfind(" ")
+    return (cut[:space] if space > limit // 2 else cut).rstrip() + "…"

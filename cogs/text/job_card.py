@@ -1,0 +1,112 @@
+"""Words of the card that shows a job: its states, prices, failures and buttons.
+
+Phrases are written in English and translated when they are called, see locale.py. Facts are passed as arguments.
+"""
+
+from __future__ import annotations
+
+from bot.domain.jobs import FailureReason
+from cogs.text.locale import MAX_BUTTON_CHARACTERS, MAX_CHOICE_CHARACTERS, MAX_MODAL_CHARACTERS, Phrase, Plural
+
+# -- the card -------------------------------------------------------------------------------------------
+
+QUEUED = Phrase("Queued")
+PROCESSING = Phrase("Processing")
+SAMPLING = Phrase("Sampling")
+COMPLETED = Phrase("Completed")
+FAILED = Phrase("Failed")
+CANCELLED = Phrase("Cancelled")
+CHECKING = Phrase("Checking")
+
+NOT_CHARGED = Phrase("not charged")
+PLACE_IN_LINE = Phrase("place {place} in line")
+PREVIEW = Phrase("preview")
+STARTED = Phrase("started {when}")
+EXPECTED = Phrase("usually done {when}")
+SOME_DONE = Phrase("{done} of {total} done")
+SOME_FAILED = Phrase("{failed} of {total} failed, not charged")
+SOME_CANCELLED = Phrase("{cancelled} of {total} cancelled, not charged")
+COSTS = Phrase("costs {amount}")
+COST = Phrase("cost {amount}")
+CHECKING_EXPLAINED = Phrase(
+    "The order went out, but the answer got lost. I am looking for it and never order twice; "
+    "if it cannot be found, you are not charged."
+)
+CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
+CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
+PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
+SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
+ORIGINAL = Phrase("Original")
+READY_FOR = Phrase("{mention} your picture is ready.")
+SEED = Phrase("seed {seed}")
+PICTURES_GIVEN = Plural("{count} picture given", "{count} pictures given")
+ALT_TEXT_EMPTY = Phrase("A picture")
+
+FAILURES: dict[FailureReason, Phrase] = {
+    FailureReason.REJECTED: Phrase("The image service could not take this request. Change it a little and try again."),
+    FailureReason.MODERATED: Phrase(
+        "The image service declined this request under its content rules. Try another wording."
+    ),
+    FailureReason.PROVIDER_FAILED: Phrase("The image service ran into a problem. Trying again often works."),
+    FailureReason.PROVIDER_UNAVAILABLE: Phrase(
+        "The image service is temporarily unavailable. Try again later or pick another model."
+    ),
+    FailureReason.INPUT_GONE: Phrase("The picture to start from is no longer kept here. Attach it again with `/edit`."),
+    FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
+    FailureReason.NO_USABLE_RESULT: Phrase(
+        "The image service finished, but its picture could not be fetched. Try again."
+    ),
+    FailureReason.TIMED_OUT: Phrase("The image service did not finish in time. Try again or pick another model."),
+    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the picture could not be found. Try again."),
+    FailureReason.NOT_SHOWN: Phrase("Discord did not show the answer, so nothing was ordered."),
+    FailureReason.INTERNAL: Phrase("Something went wrong here. The operator has been told."),
+}
+
+# -- buttons ------------------------------------------------------------------------------------------------
+
+CANCEL = Phrase("Cancel", longest=MAX_BUTTON_CHARACTERS)
+AGAIN_PRICE = Phrase("Again · {amount}", longest=MAX_BUTTON_CHARACTERS)
+VARY_PRICE = Phrase("Vary · {amount}", longest=MAX_BUTTON_CHARACTERS)
+EDIT = Phrase("Edit", longest=MAX_BUTTON_CHARACTERS)
+UPSCALE_PRICE = Phrase("Upscale · {amount}", longest=MAX_BUTTON_CHARACTERS)
+PICTURE_PRICE = Phrase("Picture {number} · {amount}", longest=MAX_BUTTON_CHARACTERS)
+RECIPE = Phrase("Recipe", longest=MAX_BUTTON_CHARACTERS)
+DELETE = Phrase("Delete", longest=MAX_BUTTON_CHARACTERS)
+NEWER = Phrase("Newer", longest=MAX_BUTTON_CHARACTERS)
+OLDER = Phrase("Older", longest=MAX_BUTTON_CHARACTERS)
+NEWEST = Phrase("Newest", longest=MAX_BUTTON_CHARACTERS)
+
+CANCEL_DONE = Phrase("Cancelled. You are not charged.")
+CANCEL_ASKED = Phrase("I asked the image service to stop. The card will say what came of it.")
+CANCEL_TOO_LATE = Phrase("Too late: this job has already finished or cannot be stopped any more.")
+CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop a job once it has started.")
+NOT_YOURS = Phrase("Only the person who asked for this picture, or a moderator, can do that.")
+JOB_GONE = Phrase("I no longer know this job.")
+DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
+PROMPT_ERASED = Phrase(
+    "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
+)
+DEARER = Phrase("The price has gone up since then. Do you still want to order this?")
+"""Above a button with the new price."""
+
+RECIPE_OF = Phrase("Recipe · {model}")
+RECIPE_OF_UPSCALE = Phrase("Upscale")
+"""Where a recipe else begins with a command."""
+
+UPSCALE_WHICH = Phrase("Which picture should be made larger?")
+UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this picture larger.")
+
+EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_UPLOAD = Phrase("Other pictures to use (up to 3)", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_PICTURE = Phrase("Picture {number}", longest=MAX_CHOICE_CHARACTERS)
+EDIT_TOO_MANY = Plural(
+    "That makes {count} picture. Choose or attach fewer: at most {most} go into one edit.",
+    "That makes {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
+)
+NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached picture. Choose one that has, or use `/edit`.")
+
+# -- answers ------------------------------------------------------------------------------------------------
+
+ANSWERED_PRIVATELY = Phrase("Answered privately.")

@@ -1,0 +1,52 @@
+"""Warnings about limits that are nearly used up, and the notice to the operator."""
+
+from __future__ import annotations
+
+from bot.domain.quota import Balance, Cap, format_usd
+from cogs.text import formatting, spending
+from cogs.text.locale import Phrase
+
+MEMBER_WARNING = Phrase("You have used {percent} % of your quota: {left} of {limit} left. It resets {when}.")
+SERVER_WARNING = Phrase(
+    "This server has used {percent} % of its cap: {left} of {cap} left. It resets {when}. "
+    "Change it with `/quota server`."
+)
+_OPERATOR_WARNING = (
+    "All servers together have used {percent} % of today's cap of {limit} (OPERATOR_DAILY_CAP_USD). "
+    "At the cap no new orders are taken until midnight UTC."
+)
+
+
+OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
+"""To the operator, whose notices are English like the log."""
+
+
+def member_warning(balance: Balance) -> str:
+    """For a member, once in a window."""
+    limit = balance.limit_usd_micros or 0
+    return MEMBER_WARNING(
+        percent=_percent(balance.used_usd_micros, limit),
+        left=format_usd(balance.available_usd_micros or 0),
+        limit=format_usd(limit),
+        when=formatting.moment(balance.window.end),
+    )
+
+
+def server_warning(cap: Cap) -> str:
+    """For the moderators' log, once in a window."""
+    return SERVER_WARNING(
+        percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
+        left=format_usd(cap.available_usd_micros or 0),
+        cap=spending.quota(cap.quota),
+        when=formatting.moment(cap.window.end),
+    )
+
+
+def operator_warning(cap: Cap) -> str:
+    """For the operator, once a day. Plain text, and English like the log."""
+    limit = cap.quota.amount_usd_micros or 0
+    return _OPERATOR_WARNING.format(percent=_percent(cap.used_usd_micros, limit), limit=format_usd(limit))
+
+
+def _percent(used: int, limit: int) -> int:
+    return used * 100 // limit if limit else 100

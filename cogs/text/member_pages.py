@@ -1,0 +1,56 @@
+"""Words of /help, /history and /privacy."""
+
+from __future__ import annotations
+
+from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase
+
+# -- help ---------------------------------------------------------------------------------------------------
+
+HELP_TITLE = Phrase("What I can do for you")
+HELP_MENU = Phrase("`{name}` — right-click or hold a message, then Apps")
+HELP_MODERATORS = Phrase("**For moderators**")
+HELP_NOT_HERE = Phrase("Pictures are not made in this channel.")
+HELP_ELSEWHERE = Phrase("Pictures are not made in this channel, but in {channels}.")
+HELP_DIRECT = Phrase("Pictures are made in servers, not in direct messages.")
+
+# -- history ------------------------------------------------------------------------------------------------
+
+HISTORY_TITLE = Phrase("🖼️ Your pictures · {number} of {total}")
+HISTORY_EMPTY = Phrase("You have no pictures here yet. Try `/imagine`.")
+HISTORY_NONE_OF_MODEL = Phrase("You have no pictures made with `{model}` here.")
+HISTORY_PAGE_GONE = Phrase("That page is gone. Use `/history` again.")
+HISTORY_NOT_YOURS = Phrase("These are somebody else's pictures. Use `/history` for your own.")
+HISTORY_PICTURE_GONE = Phrase(
+    "This picture is gone: its message was deleted, or I cannot see it, and I no longer have a copy."
+)
+HISTORY_UNREACHABLE = Phrase("Discord does not hand this picture out just now. Try again in a minute.")
+
+# -- privacy ------------------------------------------------------------------------------------------------
+
+EXPORT_ABOUT = Phrase(
+    "Everything this bot keeps about you, from all servers. Times are UTC. Amounts are exact in micro-dollars "
+    "(1 USD = 1,000,000) and repeated in dollars. Pictures are named by the SHA-256 of their content; /history shows "
+    "them. Left out: credentials, and who else is named in the record of changes."
+)
+EXPORT_READY = Phrase("### Your data\nEverything kept about you, from all servers. Only you can see this message.")
+EXPORT_TOO_LARGE = Phrase("Your data do not fit into one file here. Ask the operator of this bot for them.")
+ERASE_ASK = Phrase(
+    "### Erase your data?\n"
+    "**This goes**, from all servers and for good: your prompts and options, the pictures kept for you, and that it "
+    "was you who asked ({commands}, {pictures}, {servers}).\n"
+    "**This stays:**\n"
+    "- What is already posted in Discord. If a picture should go, press Delete under it first; afterwards its "
+    "buttons do not know it any more.\n"
+    "- The amounts in the books, without your name. What you spent stays linked to you until the month is over, so "
+    "that your quota does not start anew.\n"
+    "- Limits and blocks that moderators set for you.\n"
+    "-# `/privacy export` gives you a copy first."
+)
+ERASE = Phrase("Erase my data", longest=MAX_BUTTON_CHARACTERS)
+ERASE_NOT = Phrase("Keep it", longest=MAX_BUTTON_CHARACTERS)
+ERASE_KEPT = Phrase("Nothing was erased.")
+ERASE_DONE = Phrase(
+    "Your data are erased. What is posted in Discord is still there; the amounts in the books lose their last link to "
+    "you when the month is over."
+)
+ERASE_STALE = Phrase("This question is too old. Nothing was erased; use `/privacy delete` again.")

@@ -1,0 +1,46 @@
+"""Words of /quota report: its page, its CSV files and its chart."""
+
+from __future__ import annotations
+
+from bot.domain.quota import Period
+from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase, Plural
+
+REPORT_TITLES = {
+    Period.DAY: Phrase("Spending today"),
+    Period.WEEK: Phrase("Spending this week"),
+    Period.MONTH: Phrase("Spending this month"),
+}
+REPORT_EMPTY = Phrase("Nothing was spent.")
+REPORT_TOTAL = Plural(
+    "**{amount}** for {count} picture, from {start} to {end}",
+    "**{amount}** for {count} pictures, from {start} to {end}",
+)
+REPORT_MEMBERS = Phrase("By member")
+REPORT_MODELS = Phrase("By model")
+REPORT_MORE = Plural("… and {count} more, all in the CSV file.", "… and {count} more, all in the CSV file.")
+REPORT_COLUMNS = (Phrase("member_id"), Phrase("model"), Phrase("pictures"), Phrase("spent_usd"))
+"""Titles of the columns of the CSV file."""
+REPORT_DAY, REPORT_HOUR = Phrase("day"), Phrase("hour")
+"""Titles of the first column of the other one."""
+REPORT_POST = Phrase("Post here", longest=MAX_BUTTON_CHARACTERS)
+REPORT_NO_CHART = Phrase("The chart could not be drawn this time. Try again in a minute.")
+REPORT_CHART = Phrase("Chart: {amount} by time and by model, and the members who spent most.")
+"""For who cannot see it."""
+
+# What stands in the chart has little room.
+CHART_HOURS = Phrase("By hour")
+CHART_DAYS = Phrase("By day")
+CHART_MEMBERS = Phrase("Top members")
+CHART_OTHER_MODELS = Phrase("Other models")
+CHART_SOMEBODY = Phrase("Member …{digits}")
+"""The last digits of the id, when Discord tells no name."""
+CHART_WEEKDAYS = (
+    Phrase("Mon {day}"),
+    Phrase("Tue {day}"),
+    Phrase("Wed {day}"),
+    Phrase("Thu {day}"),
+    Phrase("Fri {day}"),
+    Phrase("Sat {day}"),
+    Phrase("Sun {day}"),
+)
+"""With the day of the month: 'Mon 5'."""
