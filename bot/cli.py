@@ -27,9 +27,9 @@ from bot.domain.quota import format_usd
 from bot.providers.openapi import fetch_openapi
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
-from bot.store.admin.migrate_to_postgres import move
+from bot.store.admin.migrate_to_postgres import migrate
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
-from bot.store.admin.readonly import exists, reading
+from bot.store.admin.readonly import exists, open_readonly
 from bot.store.admin.verify import verify_location
 from bot.store.sqlite.backup import copy_database, restore
 from bot.store.tables.ledger import operator_cost_lines
@@ -77,9 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     backup = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
     backup.add_argument("file", type=Path)
     backup.set_defaults(work=_backup)
-    moving = calls.add_parser("migrate-to", help="move the books from their file into an empty PostgreSQL database")
-    moving.add_argument("address", metavar="postgresql://…")
-    moving.set_defaults(work=_migrate_to)
+    migration = calls.add_parser("migrate-to", help="move the books from their file into an empty PostgreSQL database")
+    migration.add_argument("address", metavar="postgresql://…")
+    migration.set_defaults(work=_migrate_to)
     restoring = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
     restoring.add_argument("file", type=Path)
     restoring.set_defaults(work=_restore)
@@ -231,7 +231,7 @@ def _migrate_to(parsed: argparse.Namespace) -> int:
     if not isinstance(target, PostgresAddress):
         # Not the argument itself: there is a password in it.
         raise SettingsError("The argument must be an address such as postgresql://user:password@host/database")
-    rows = move(source, target)
+    rows = migrate(source, target)
     for table, count in rows.items():
         print(f"{count:>10}  {table}")
     print(
@@ -255,7 +255,7 @@ def _findings(location: Location) -> list[str]:
 
 def _house(_: argparse.Namespace) -> int:
     settings = load_settings(credentials=False)
-    with reading(settings.database_url) as connection:
+    with open_readonly(settings.database_url) as connection:
         lines = operator_cost_lines(connection)
     for line in lines:
         reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")

@@ -67,7 +67,7 @@ def digest(path: Path) -> str:
 
 async def test_everything_is_there_afterwards_and_goes_on_where_it_was(source: Path, target: PostgresAddress) -> None:
     before = digest(source)
-    counts = migrate_to_postgres.move(source, target)
+    counts = migrate_to_postgres.migrate(source, target)
     assert digest(source) == before
     assert all(counts.values()), "every table had something in it"
     assert verify_location(target) == []
@@ -99,7 +99,7 @@ async def test_a_database_that_is_not_empty_is_refused(
     else:
         postgres.execute("CREATE TABLE theirs (x INT)", database=target.url.rpartition("/")[2])
     with pytest.raises(DatabaseUnusable):
-        migrate_to_postgres.move(source, target)
+        migrate_to_postgres.migrate(source, target)
 
 
 @pytest.mark.parametrize("trouble", ["a row is lost", "a row changes", "it does not balance"])
@@ -129,7 +129,7 @@ async def test_a_copy_that_is_not_the_same_is_undone(
     monkeypatch.setattr(migrate_to_postgres._Table, "rows_of_file", altered)
     monkeypatch.setattr(migrate_to_postgres, "_send", lossy)
     with pytest.raises(StoreError, match="Nothing was kept"):
-        migrate_to_postgres.move(source, target)
+        migrate_to_postgres.migrate(source, target)
     assert rows(target, "SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
     assert digest(source) == before
 
@@ -139,12 +139,12 @@ async def test_books_that_are_in_use_damaged_or_not_there_are_not_moved(
 ) -> None:
     async with await Store.open(source):
         with pytest.raises(DatabaseBusy):
-            migrate_to_postgres.move(source, target)
+            migrate_to_postgres.migrate(source, target)
     tamper(source, "UPDATE totals SET held_usd_micros = held_usd_micros + 1")
     with pytest.raises(StoreError, match="findings"):
-        migrate_to_postgres.move(source, target)
+        migrate_to_postgres.migrate(source, target)
     with pytest.raises(StoreError, match="no database"):
-        migrate_to_postgres.move(tmp_path / "nowhere", target)
+        migrate_to_postgres.migrate(tmp_path / "nowhere", target)
     assert rows(target, "SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
 
 
@@ -173,7 +173,7 @@ async def test_the_calls_about_the_books_know_a_server(
     monkeypatch.setenv("DATABASE_URL", target.url)
     assert cli.main(["ledger", "verify"]) == 1
     assert "There are no books in" in capsys.readouterr().err
-    migrate_to_postgres.move(source, target)
+    migrate_to_postgres.migrate(source, target)
     assert cli.main(["ledger", "verify"]) == 0
     assert cli.main(["ledger", "house"]) == 0
     assert "the house bore $0.000005 for 1 job" in capsys.readouterr().out

@@ -1,6 +1,6 @@
-"""Moving: the books of a file into an empty PostgreSQL database, all of them or nothing, proved on both sides.
+"""Migration of an SQLite file into an empty PostgreSQL database: every row or none, verified on both sides.
 
-The file is only read, and stays as it is.
+The file is only read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from bot.store.postgres.connection import PostgresConnection, as_stored, transla
 from bot.store.sqlite import schema
 from bot.store.sqlite.file_lock import ProcessLock, connect_for_reading
 
-# In the order in which they were made, so that a row comes after those it refers to.
+# In the order of creation, so that a row is copied after those it refers to.
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"
 _FLAGS = """
 SELECT column_name FROM information_schema.columns
@@ -45,11 +45,11 @@ class _Table:
 
     @property
     def query(self) -> str:
-        """Every row, in the order of the key: text by its bytes on both sides."""
+        """The query for every row by key. Both engines order text by its bytes."""
         return f"SELECT {', '.join(self.columns)} FROM {self.name} ORDER BY {', '.join(self.key)}"  # noqa: S608
 
     def rows_of_file(self, connection: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
-        """As the server has to show them: flags are flags, and a character it cannot hold is its picture."""
+        """Yield the rows as the server has to return them: flags as booleans, NUL as its symbol (see `as_stored`)."""
         for row in connection.execute(self.query):
             yield tuple(
                 bool(value) if column in self.flags else as_stored(value) if isinstance(value, str) else value
@@ -57,11 +57,11 @@ class _Table:
             )
 
 
-def move(source: Path, target: PostgresAddress) -> dict[str, int]:
-    """Copy every table in one transaction; returns how many rows each has.
+def migrate(source: Path, target: PostgresAddress) -> dict[str, int]:
+    """Copy every table in one transaction. Return the number of rows by table.
 
     Raises DatabaseBusy when a process uses `source`, DatabaseUnusable when it is damaged or not ours, or when `target`
-    is not empty, and StoreError. Then `target` is as it was before.
+    is not empty, and StoreError. After an error `target` is unchanged.
     """
     if not source.is_file():
         raise StoreError(f"There is no database {source}.")
@@ -93,12 +93,14 @@ def _copy(file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
         server.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         expected = postgres_schema.expected_objects(server)
         server.execute("BEGIN")
-        with postgres_schema.alone(server):
+        with postgres_schema.migration_lock(server):
             _require_empty(server, target)
             for version, script in postgres_schema.migrations().items():
-                postgres_schema.apply(server, target, version, script)
+                postgres_schema.apply_migration(server, target, version, script)
             counts = _fill(file, server)
-            server.execute("ANALYZE")  # or the proof, and the first questions, would be planned for empty tables
+            server.execute(
+                "ANALYZE"
+            )  # or the queries of `verify`, and the first of the bot, would be planned for empty tables
             findings = verify.findings_of_server(server, expected)
             if findings:
                 raise StoreError(f"The copy in {target} does not balance ({findings[0].detail}). Nothing was kept.")
@@ -119,13 +121,13 @@ def _fill(file: sqlite3.Connection, server: PostgresConnection) -> dict[str, int
     file.execute("BEGIN")
     tables = [_table(file, server, row[0]) for row in file.execute(_TABLES).fetchall()]
     for table in tables:
-        # The entries that triggers would write are copied as well. Conditions and references are checked all the same.
+        # Rows that triggers would write are copied like all others. CHECKs and foreign keys stay on.
         server.execute(f"ALTER TABLE {table.name} DISABLE TRIGGER USER")
-    server.execute("DELETE FROM accounts")  # the two that every new database begins with
+    server.execute("DELETE FROM accounts")  # the two that the migrations insert
     counts: dict[str, int] = {}
     for table in tables:
-        counts[table.name], in_file = _send(server, table, table.rows_of_file(file))
-        if _digest(server.stream(table.query)) != (counts[table.name], in_file):
+        counts[table.name], digest_of_file = _send(server, table, table.rows_of_file(file))
+        if _digest(server.stream(table.query)) != (counts[table.name], digest_of_file):
             raise StoreError(f"The copy of {table.name} is not what stands in the file. Nothing was kept.")
     for table in tables:
         server.execute(f"ALTER TABLE {table.name} ENABLE TRIGGER USER")
@@ -137,18 +139,18 @@ def _fill(file: sqlite3.Connection, server: PostgresConnection) -> dict[str, int
 
 
 def _table(file: sqlite3.Connection, server: PostgresConnection, name: str) -> _Table:
-    described = file.execute(f"PRAGMA table_info({name})").fetchall()
-    key = sorted((column for column in described if column["pk"]), key=lambda column: column["pk"])
+    columns = file.execute(f"PRAGMA table_info({name})").fetchall()
+    key = sorted((column for column in columns if column["pk"]), key=lambda column: column["pk"])
     return _Table(
         name=name,
-        columns=tuple(column["name"] for column in described),
+        columns=tuple(column["name"] for column in columns),
         key=tuple(column["name"] for column in key),
         flags=frozenset(row[0] for row in server.execute(_FLAGS, (name,))),
     )
 
 
 def _send(server: PostgresConnection, table: _Table, rows: Iterable[tuple[Any, ...]]) -> tuple[int, bytes]:
-    """How many rows there were, and a digest of them."""
+    """Copy the rows to the server. Return their number and a digest of them."""
     columns = sql.SQL(", ").join(map(sql.Identifier, table.columns))
     statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), columns)
     count, digest = 0, hashlib.sha256()

@@ -1,4 +1,4 @@
-"""Readiness: whether a server can carry several processes of the bot, and how many."""
+"""Readiness: whether a PostgreSQL server can serve several processes of the bot, and how many."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bot.store.postgres.connection import PostgresConnection, translated_error, 
 from bot.store.tables.notifications import CHANNEL
 
 CONNECTIONS_PER_PROCESS = 9
-"""One that writes, three that read, two for pictures, one each for the queue, for notices and for the bots' lock."""
+"""One writes, three read, two are for images, and one each for the reply queue, the listener and the bots' lock."""
 
-_HEARD_WITHIN_SECONDS = 3.0
+_NOTIFICATION_TIMEOUT_SECONDS = 3.0
 _CONNECTIONS = """
 SELECT CAST(current_setting('max_connections') AS INT)
     - CAST(current_setting('superuser_reserved_connections') AS INT) AS allowed,
@@ -27,7 +27,7 @@ SELECT CAST(current_setting('max_connections') AS INT)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Readiness:
-    """Connections the server allows and has, and processes that wrote within the last minute."""
+    """Connections that the server allows and has, and processes that wrote within the last minute."""
 
     allowed: int
     used: int
@@ -35,12 +35,12 @@ class Readiness:
 
     @property
     def room(self) -> int:
-        """How many more processes can connect."""
+        """The number of processes that can still connect."""
         return max(0, self.allowed - self.used) // CONNECTIONS_PER_PROCESS
 
 
 def readiness(address: PostgresAddress) -> Readiness:
-    """Raises StoreError when the server cannot be asked, or passes on no notices."""
+    """Ask the server. Raises StoreError when it cannot be reached or delivers no notifications."""
     try:
         connection = PostgresConnection.open(address)
     except psycopg.Error as error:
@@ -48,8 +48,8 @@ def readiness(address: PostgresAddress) -> Readiness:
     with closing(connection):
         try:
             connection.execute(f'LISTEN "{CHANNEL}"')
-            connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, "is anybody there?"))
-            if not any(connection.raw.notifies(timeout=_HEARD_WITHIN_SECONDS, stop_after=1)):
+            connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, "readiness check"))
+            if not any(connection.raw.notifies(timeout=_NOTIFICATION_TIMEOUT_SECONDS, stop_after=1)):
                 raise StoreError(
                     f"{address} passes on no notices, so processes would not hear of each other: connect to the server "
                     f"itself, or to a pooler that keeps sessions."

@@ -1,4 +1,4 @@
-"""Reading from outside: a look into books that a running bot may have open."""
+"""Read-only connections to a database that a running bot may have open."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from bot.store.sqlite.file_lock import connect_for_reading
 
 
 @contextmanager
-def reading(location: Location) -> Generator[Connection]:
-    """A connection that shows one consistent picture and changes nothing. Raises StoreError, DatabaseUnusable."""
+def open_readonly(location: Location) -> Generator[Connection]:
+    """Open a connection for one consistent read. Raises StoreError, DatabaseUnusable."""
     if isinstance(location, PostgresAddress):
-        with reading_from_server(location) as connection:
+        with open_server_readonly(location) as connection:
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield connection
         return
@@ -36,8 +36,11 @@ def reading(location: Location) -> Generator[Connection]:
 
 
 @contextmanager
-def reading_from_server(address: PostgresAddress) -> Generator[PostgresConnection]:
-    """A connection to books that are there and of this program's version or older, without its time limits."""
+def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnection]:
+    """Open a connection without time limits to a database of this program's version or older.
+
+    Raises StoreError for an empty database or an unreachable server, and DatabaseUnusable.
+    """
     try:
         connection = PostgresConnection.open(address)
     except psycopg.Error as error:
@@ -54,7 +57,7 @@ def reading_from_server(address: PostgresAddress) -> Generator[PostgresConnectio
 
 
 def exists(location: Location) -> bool:
-    """Whether there are books at all. Raises StoreError, DatabaseUnusable."""
+    """Return whether the database exists and is not empty. Raises StoreError, DatabaseUnusable."""
     if isinstance(location, Path):
         return location.exists()
     try:

@@ -1,6 +1,6 @@
-"""Verify: proves the books. Every invariant over the whole database, as a list of findings: none when all is well.
+"""Verification of the ledger: checks every invariant over the whole database and lists what breaks one.
 
-Nothing here trusts a trigger, a CHECK or a running total: each is computed again from the ledger entries.
+It relies on no trigger, CHECK or running total, but computes each again from the ledger entries.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from bot.domain.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
 from bot.domain.quota import format_usd
-from bot.store.admin.readonly import reading_from_server
+from bot.store.admin.readonly import open_server_readonly
 from bot.store.core.columns import QUARTER_MICROS
 from bot.store.core.connection import Connection, Row
 from bot.store.postgres import schema as postgres_schema
@@ -27,7 +27,7 @@ from bot.store.sqlite.file_lock import connect_for_reading
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """One thing that must not be: the rule it breaks, and where."""
+    """One violation of an invariant: the rule and where it is broken."""
 
     rule: str
     detail: str
@@ -62,7 +62,7 @@ SELECT jobs.id || ' shows ' || coalesce(CAST(charged_usd_micros AS TEXT), 'nothi
     || settled_usd_micros
 FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micros, 0) <> settled_usd_micros
 """
-_CHARGED_ONLY_FOR_PICTURES = """
+_CHARGED_ONLY_FOR_IMAGES = """
 SELECT job_id || ' was charged without a picture' FROM reservations
 WHERE settled_usd_micros > 0 AND NOT EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = reservations.job_id)
     AND NOT EXISTS (  -- unless the member asked to be forgotten
@@ -111,7 +111,7 @@ SELECT job_id || ' has ' || count(*) || ' entries of one sort'
 FROM ledger GROUP BY job_id, CASE kind WHEN 'settle' THEN 'resolve' WHEN 'release' THEN 'resolve' ELSE kind END
 HAVING count(*) > 1
 """
-# What a reservation says must be what its entries add up to.
+# The amounts of a reservation must equal the sums of its entries.
 _RESERVATIONS_EQUAL_THEIR_ENTRIES = """
 WITH entries AS (
     SELECT job_id,
@@ -163,7 +163,7 @@ _RULES = {
     "every job is paid by its member, in its server": _RESERVED_WITH_THE_RIGHT_ACCOUNTS,
     "a reservation ends exactly when its job does": _RESOLVED_WHEN_THE_JOB_ENDS,
     "what is shown is what was charged": _CHARGED_AS_SHOWN,
-    "a charge needs a picture": _CHARGED_ONLY_FOR_PICTURES,
+    "a charge needs a picture": _CHARGED_ONLY_FOR_IMAGES,
     "what was erased is gone": _ERASED_IS_GONE,
     "never charged more than reserved": _NEVER_MORE_THAN_RESERVED,
     "a remote job belongs to one job": _SENT_AT_MOST_ONCE,
@@ -193,12 +193,12 @@ _FORGIVEN = "SELECT account_id, quarter, forgiven_usd_micros FROM totals"
 
 
 def verify_location(location: Location) -> list[Finding]:
-    """Every invariant of the books that lie there, also while they are in use. Raises StoreError, DatabaseUnusable."""
+    """Check a database that may be in use. Raises StoreError, DatabaseUnusable."""
     return verify_file(location) if isinstance(location, Path) else verify_server(location)
 
 
 def verify_file(path: Path) -> list[Finding]:
-    """As `verify`, of a file that may be in use. Raises StoreError, DatabaseUnusable for a file that is not ours."""
+    """Check a file that may be in use. Raises StoreError, and DatabaseUnusable for a file that is not ours."""
     if not path.is_file():
         raise StoreError(f"There is no database {path}.")
     schema.check_header(path)
@@ -211,46 +211,46 @@ def verify_file(path: Path) -> list[Finding]:
 
 
 def verify_server(address: PostgresAddress) -> list[Finding]:
-    """As `verify_file`, of a database on a server."""
-    with reading_from_server(address) as connection:
+    """Check a database on a server, as `verify_file` does a file."""
+    with open_server_readonly(address) as connection:
         expected = postgres_schema.expected_objects(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return findings_of_server(connection, expected)
 
 
 def findings_of_server(connection: PostgresConnection, expected: Mapping[str, str]) -> list[Finding]:
-    """Every invariant, in the caller's transaction; the schema has to be `expected`."""
-    findings = list(_of_schema(expected, postgres_schema.objects(connection)))
-    findings += [Finding(rule=SOUND, detail=what) for what in postgres_schema.unsound(connection)]
-    return [*findings, *_of_books(connection, connection.stream)]
+    """Check every invariant in the caller's transaction, and that the schema is `expected`."""
+    findings = list(_schema_findings(expected, postgres_schema.objects(connection)))
+    findings += [Finding(rule=SOUND, detail=detail) for detail in postgres_schema.violations(connection)]
+    return [*findings, *_ledger_findings(connection, connection.stream)]
 
 
 def verify(connection: sqlite3.Connection) -> list[Finding]:
-    """Every invariant, on one consistent picture of the file."""
+    """Check every invariant of a file in one transaction."""
     connection.execute("BEGIN")
     try:
-        return [*_of_file(connection), *_of_books(connection, connection.execute)]
+        return [*_file_findings(connection), *_ledger_findings(connection, connection.execute)]
     finally:
         connection.execute("ROLLBACK")
 
 
-def _of_file(connection: sqlite3.Connection) -> Iterator[Finding]:
-    for (word,) in connection.execute("PRAGMA integrity_check"):
-        if word != "ok":
-            yield Finding(rule=SOUND, detail=word)
+def _file_findings(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for (message,) in connection.execute("PRAGMA integrity_check"):
+        if message != "ok":
+            yield Finding(rule=SOUND, detail=message)
     for row in connection.execute("PRAGMA foreign_key_check"):
         yield Finding(rule=SOUND, detail=f"row {row[1]} of {row[0]} refers to a missing row of {row[2]}")
-    yield from _of_schema(schema.expected_objects(), schema.schema_objects(connection))
+    yield from _schema_findings(schema.expected_objects(), schema.schema_objects(connection))
 
 
-def _of_schema(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[Finding]:
+def _schema_findings(expected: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[Finding]:
     for name in sorted(expected.keys() | actual.keys()):
         if expected.get(name) != actual.get(name):
             yield Finding(rule=SCHEMA, detail=f"{name} is missing, changed or not ours")
 
 
-def _of_books(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
-    """`stream` reads what may be big."""
+def _ledger_findings(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
+    """Check every rule. `stream` runs a query whose result may not fit in memory."""
     for rule, query in _RULES.items():
         for (detail,) in connection.execute(query):
             yield Finding(rule=rule, detail=detail)
@@ -259,14 +259,14 @@ def _of_books(connection: Connection, stream: Callable[[str], Iterable[Any]]) ->
 
 @dataclass(slots=True)
 class _Account:
-    """One member's money per quarter while the history is told again."""
+    """One member's amounts per quarter hour while the ledger is replayed."""
 
     held: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     settled: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
     forgiven: defaultdict[int, int] = field(default_factory=lambda: defaultdict(int))
 
     def used(self, first: int, end: int) -> int:
-        """What counts in the quarters from `first` up to before `end`."""
+        """Return the amount that counts against the quota in the quarters from `first` up to but without `end`."""
         if end - first < len(self.held):
             quarters = [quarter for quarter in range(first, end) if quarter in self.held]
         else:
@@ -274,13 +274,14 @@ class _Account:
         return sum(self.held[quarter] + self.settled[quarter] - self.forgiven[quarter] for quarter in quarters)
 
     def forgive(self, first: int, end: int) -> None:
+        """Count nothing that was settled in these quarters: a moderator reset the quota."""
         for quarter, amount in self.settled.items():
             if first <= quarter < end:
                 self.forgiven[quarter] = amount
 
 
 def _replay(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
-    """Tell the history again, entry by entry: was each reservation within its quota at the moment it was granted?"""
+    """Replay the ledger entry by entry, and check that each reservation was within its quota when it was granted."""
     accounts: defaultdict[int, _Account] = defaultdict(_Account)
     resets = connection.execute(_RESETS).fetchall()[::-1]
     for row in stream(_HISTORY):

@@ -1,6 +1,6 @@
-"""The schema on PostgreSQL: whether it is ours and of a version we know, and the migrations that make it the newest.
+"""The schema on PostgreSQL: checks that it is this program's and of a known version, and applies migrations.
 
-Everything lies in the first schema of the connection's search path: `public`, unless the operator says otherwise.
+Every table is in the first schema of the connection's search path: `public`, unless the operator sets another.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from bot.store.postgres.connection import PostgresConnection
 from bot.store.sqlite.schema import APPLICATION_ID
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "postgresql"
-_OLDEST_SERVER = 14
+_MIN_SERVER_VERSION = 14
 
 _MIGRATION_LOCK = (APPLICATION_ID, 1)
 WRITE_LOCK = (APPLICATION_ID, 2)
 BOT_LOCK = (APPLICATION_ID, 3)
-"""Advisory locks, told apart from other programs' by the number that stands in the header of our files."""
+"""Advisory locks. The first number is the one in the header of our SQLite files, so other programs do not use it."""
 
-_ABOUT = """
+_SERVER_AND_SCHEMA = """
 SELECT current_schema() AS schema, pg_encoding_to_char(encoding) AS encoding,
     CAST(current_setting('server_version_num') AS INT) / 10000 AS version,
     to_regclass('schema_version') IS NOT NULL AS has_versions,
     EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema()) AS has_tables
 FROM pg_database WHERE datname = current_database()
 """
-_VERSIONS = """
+_CREATE_VERSIONS_TABLE = """
 CREATE TABLE schema_version (
     version        BIGINT PRIMARY KEY,
     application_id BIGINT NOT NULL,
@@ -45,12 +45,12 @@ SELECT EXISTS (
 """
 _VERSION = "SELECT coalesce(max(version), 0) FROM schema_version WHERE application_id = ?"
 _APPLIED = "INSERT INTO schema_version (version, application_id) VALUES (?, ?)"
-_FORGET_OLD_WRITERS = """
+_DELETE_OLD_WRITERS = """
 DELETE FROM writers WHERE seen_at < CAST(extract(epoch FROM now() - INTERVAL '30 days') * 1000000 AS BIGINT)
 """
 
-# The names of a schema of ours and what stands behind each, without the schema's own name: two schemas that hold the
-# same look the same. Whatever hangs on one of our tables belongs to it; other tables are nobody's business.
+# The objects of the schema and their definitions, without the schema's name, so that equal schemas of different names
+# compare equal. Constraints, indexes and triggers are included by their table.
 _OBJECTS = """
 WITH ours AS (
     SELECT oid, relname FROM pg_class WHERE relnamespace = CAST(current_schema() AS REGNAMESPACE) AND relkind = 'r'
@@ -94,16 +94,17 @@ _expected: dict[tuple[int | str, ...], dict[str, str]] = {}
 
 @cache
 def migrations() -> dict[int, str]:
-    """The SQL of every migration by its number: `0001_initial.sql` is 1."""
+    """Return the SQL of every migration by its number: `0001_initial.sql` is 1."""
     return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in sorted(_MIGRATIONS.glob("[0-9]*.sql"))}
 
 
 def newest_version() -> int:
+    """Return the version that this program needs."""
     return max(migrations())
 
 
 def prepare(connection: PostgresConnection, address: PostgresAddress) -> None:
-    """Make sure that sound books of the newest version lie there, also when several processes start at once.
+    """Create the schema or migrate it to the newest version, also when several processes start at once.
 
     Raises DatabaseUnusable and psycopg.Error.
     """
@@ -114,29 +115,29 @@ def prepare(connection: PostgresConnection, address: PostgresAddress) -> None:
             f"The database {address} is damaged: {', '.join(sorted(missing))} missing. Nothing was changed. Restore it "
             f"from the newest backup with pg_restore or psql."
         )
-    connection.execute(_FORGET_OLD_WRITERS)
+    connection.execute(_DELETE_OLD_WRITERS)
 
 
 def check_ours(connection: PostgresConnection, address: PostgresAddress) -> bool:
-    """False when there is nothing at all yet. Raises DatabaseUnusable unless it is ours and not newer than we are."""
-    about = connection.execute(_ABOUT).fetchone()
-    if about["version"] < _OLDEST_SERVER:
+    """Return False for an empty database. Raises DatabaseUnusable unless the schema is ours and not newer than us."""
+    found = connection.execute(_SERVER_AND_SCHEMA).fetchone()
+    if found["version"] < _MIN_SERVER_VERSION:
         raise DatabaseUnusable(
-            f"The server of {address} is PostgreSQL {about['version']}; the bot needs {_OLDEST_SERVER} or newer."
+            f"The server of {address} is PostgreSQL {found['version']}; the bot needs {_MIN_SERVER_VERSION} or newer."
         )
-    if about["schema"] is None:
+    if found["schema"] is None:
         raise DatabaseUnusable(
             f"The database {address} has no schema to use. Create the one that the search path names, `public` unless "
             f"it was set, and let the bot's user create tables in it."
         )
-    if about["encoding"] != "UTF8":
+    if found["encoding"] != "UTF8":
         raise DatabaseUnusable(
-            f"The database {address} is encoded in {about['encoding']}, which cannot hold every prompt. Create it anew "
+            f"The database {address} is encoded in {found['encoding']}, which cannot hold every prompt. Create it anew "
             f"with ENCODING 'UTF8'."
         )
-    if not about["has_tables"]:
+    if not found["has_tables"]:
         return False
-    if not about["has_versions"] or not connection.execute(_IS_OURS).fetchone()[0] or not version_of(connection):
+    if not found["has_versions"] or not connection.execute(_IS_OURS).fetchone()[0] or not version_of(connection):
         raise DatabaseUnusable(
             f"The database {address} holds tables of another program. Set DATABASE_URL to a database of this bot or to "
             f"an empty one."
@@ -150,24 +151,27 @@ def check_ours(connection: PostgresConnection, address: PostgresAddress) -> bool
 
 
 def version_of(connection: PostgresConnection) -> int:
-    """The number of the last migration that was applied; 0 when none was."""
+    """Return the number of the last migration that was applied; 0 when none was."""
     return connection.execute(_VERSION, (APPLICATION_ID,)).fetchone()[0]
 
 
 def _migrate(connection: PostgresConnection, address: PostgresAddress) -> None:
-    """Apply what is missing, each migration in one transaction of its own: an interrupted one leaves no trace."""
+    """Apply the missing migrations, each in its own transaction, so that an interrupted one changes nothing."""
     if check_ours(connection, address) and version_of(connection) == newest_version():
         return
     for version, script in migrations().items():
         connection.execute("BEGIN")
-        with alone(connection):
-            apply(connection, address, version, script)
+        with migration_lock(connection):
+            apply_migration(connection, address, version, script)
             connection.execute("COMMIT")
 
 
 @contextmanager
-def alone(connection: PostgresConnection) -> Generator[None]:
-    """The rest of this transaction, while no other process migrates: one that waited here finds the work done."""
+def migration_lock(connection: PostgresConnection) -> Generator[None]:
+    """Hold the lock for migrations until the end of the open transaction, and roll back what was not committed.
+
+    A process that waited for the lock finds the migration applied.
+    """
     try:
         connection.execute("SET LOCAL lock_timeout = '120s'; SET LOCAL statement_timeout = 0")
         connection.execute(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK[0]}, {_MIGRATION_LOCK[1]})")
@@ -176,10 +180,10 @@ def alone(connection: PostgresConnection) -> Generator[None]:
         connection.rollback()
 
 
-def apply(connection: PostgresConnection, address: PostgresAddress, version: int, script: str) -> None:
-    """One migration in the caller's transaction, unless it was applied before."""
+def apply_migration(connection: PostgresConnection, address: PostgresAddress, version: int, script: str) -> None:
+    """Apply one migration in the caller's transaction, unless it was applied before."""
     if not check_ours(connection, address):
-        connection.execute(_VERSIONS)
+        connection.execute(_CREATE_VERSIONS_TABLE)
     elif version_of(connection) >= version:
         return
     connection.execute(script)
@@ -187,14 +191,14 @@ def apply(connection: PostgresConnection, address: PostgresAddress, version: int
 
 
 def objects(connection: PostgresConnection) -> dict[str, str]:
-    """Every table, column, condition, index, trigger and function of the schema by name, with its definition."""
+    """Return the tables, columns, constraints, indexes, triggers and functions by name, with their definitions."""
     return {row["name"]: row["definition"] for row in connection.execute(_OBJECTS)}
 
 
 def expected_objects(connection: PostgresConnection) -> dict[str, str]:
-    """What `objects` has to hold in books of the newest version: made for a moment, in a transaction that is undone.
+    """Return what `objects` has to return for the newest version, from a temporary schema that is rolled back.
 
-    Kept for these migrations and the server's version, which words the definitions.
+    Cached by the migrations and by the server's version, which decides how definitions are printed.
     """
     key = (connection.raw.info.server_version, *migrations().values())
     if key not in _expected:
@@ -207,7 +211,7 @@ def _make_expected_objects(connection: PostgresConnection) -> dict[str, str]:
     connection.execute("BEGIN")
     try:
         connection.execute(f"CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}")
-        connection.execute(_VERSIONS)
+        connection.execute(_CREATE_VERSIONS_TABLE)
         for script in migrations().values():
             connection.execute(script)
         return objects(connection)
@@ -215,12 +219,12 @@ def _make_expected_objects(connection: PostgresConnection) -> dict[str, str]:
         connection.rollback()
 
 
-def unsound(connection: PostgresConnection) -> list[str]:
-    """Rows that break a condition or refer to a row that is not there. The server lets none in unless it is told to."""
+def violations(connection: PostgresConnection) -> list[str]:
+    """Count rows that break a CHECK or a foreign key. The server refuses them unless its checks are turned off."""
     found: list[str] = []
     for child, parent, child_column, parent_column in connection.execute(_FOREIGN_KEYS).fetchall():
         count = connection.execute(
-            f"SELECT count(*) FROM {child} WHERE {child_column} IS NOT NULL AND NOT EXISTS "  # noqa: S608 - our names
+            f"SELECT count(*) FROM {child} WHERE {child_column} IS NOT NULL AND NOT EXISTS "  # noqa: S608 - our own names
             f"(SELECT 1 FROM {parent} WHERE {parent}.{parent_column} = {child}.{child_column})"
         ).fetchone()[0]
         if count:
