@@ -17,7 +17,7 @@ from bot.domain.audit import AuditEntry
 from bot.domain.database_url import Location
 from bot.domain.errors import BotError, StoreError
 from bot.domain.jobs import Delivery, Failure, GalleryPage, Job, JobStatus, Reply, ResultImage
-from bot.domain.policy import Alter, Policy
+from bot.domain.policy import Policy, PolicyEdit
 from bot.domain.quota import Balance, Cap, Limits, LimitSubject, Member, Quota, SpendReport, Window
 from bot.store.cluster_store import ClusterStore
 from bot.store.core.columns import to_micros
@@ -460,7 +460,7 @@ class Store:
         return policy
 
     async def change_policy(
-        self, guild_id: int, alter: Alter, *, actor_id: int, reason: str | None, now: datetime
+        self, guild_id: int, alter: PolicyEdit, *, actor_id: int, reason: str | None, now: datetime
     ) -> tuple[Policy, Policy]:
         """Change the policy to what `alter` makes of it, recorded line by line. Returns the old and the new one.
 

@@ -24,13 +24,13 @@ class Permissions:
 
     def permits(self, model: Model) -> bool:
         """Whether the member may order the model in the channel."""
-        return self.policy.permits(model.id, place=self.channel, role_ids=self.role_ids)
+        return self.policy.permits(model.id, channel=self.channel, role_ids=self.role_ids)
 
     def check(self, service: JobService, request: JobRequest) -> None:
         """Raise NotAllowedHere if the policy forbids the request. An unknown model is left for the quote to refuse."""
         model = service.catalogue.find(request.model_id)
         self.policy.check(
-            place=self.channel,
+            channel=self.channel,
             role_ids=self.role_ids,
             model_id=model.id if model else request.model_id,
             model_label=model.label if model else request.model_id,

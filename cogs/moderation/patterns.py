@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 
 from bot.catalogue.catalogue import Catalogue
-from bot.domain.patterns import Pattern, is_pattern
+from bot.domain.policy import is_pattern, matches
 
 _PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 
@@ -23,5 +23,4 @@ def read(text: str, catalogue: Catalogue, known: Collection[str]) -> str | None:
         return catalogue.get(text).id
     if not _PATTERN.fullmatch(typed):
         return None
-    pattern = Pattern(typed)
-    return typed if any(pattern.matches(model.id) for model in catalogue.models) else None
+    return typed if any(matches(typed, model.id) for model in catalogue.models) else None

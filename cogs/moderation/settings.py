@@ -15,7 +15,7 @@ from discord.ext import commands
 
 from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
-from bot.domain.policy import Alter, Policy
+from bot.domain.policy import Policy, PolicyEdit
 from bot.domain.quota import LimitSubject, Window
 from cogs.alerts import log_channel as server_log
 from cogs.alerts.log_channel import LogChannel
@@ -277,7 +277,7 @@ class SettingsCommands(commands.Cog):
         for entry in (entries or "").split(","):
             if entry.strip():
                 try:
-                    found.append(wordlist.normalised(entry))
+                    found.append(wordlist.normalise_entry(entry))
                 except ValueError:
                     await respond_privately(
                         interaction, card.refused(moderation.NOT_A_WORD(word=formatting.inline(entry)))
@@ -435,7 +435,7 @@ class SettingsCommands(commands.Cog):
         await respond_privately(interaction, card.note(f"{moderation.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
-        self, interaction: discord.Interaction[Any], alter: Alter, reason: str | None, page: settings_page.Page
+        self, interaction: discord.Interaction[Any], alter: PolicyEdit, reason: str | None, page: settings_page.Page
     ) -> None:
         """Change the policy and show what it is now."""
         old, new = await self._store.change_policy(

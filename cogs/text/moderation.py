@@ -65,7 +65,7 @@ NEEDS_AGE_RESTRICTED = Phrase("🚫 {model} works only in age-restricted channel
 CHANNEL_LAYERS = {
     Layer.NOTHING_SET: Phrase("nothing is set that would forbid it"),
     Layer.CHANNEL: Phrase("there is a rule for {channel}"),
-    Layer.AROUND: Phrase("there is a rule for {channel}, which it lies in"),
+    Layer.PARENT: Phrase("there is a rule for {channel}, which it lies in"),
     Layer.NOT_LISTED: Phrase("only the allowed channels count, and it is none of them"),
 }
 MODEL_LAYERS = {

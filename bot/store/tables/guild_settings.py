@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from bot.domain.policy import Alter, ModelRule, Policy, alterations
+from bot.domain.policy import ModelRule, Policy, PolicyEdit, policy_changes
 from bot.domain.quota import LimitSubject
 from bot.store.core.columns import to_json
 from bot.store.core.connection import Connection
@@ -30,11 +30,11 @@ def policy(connection: Connection, guild_id: int) -> Policy:
     return Policy() if row is None else _from_json(row["policy"])
 
 
-def change_policy(connection: Connection, guild_id: int, alter: Alter, change: Change) -> tuple[Policy, Policy]:
+def change_policy(connection: Connection, guild_id: int, alter: PolicyEdit, change: Change) -> tuple[Policy, Policy]:
     """Replace the policy by what `alter` makes of it and record every difference. Returns the old and the new one."""
     old = policy(connection, guild_id)
     new = alter(old)
-    found = list(alterations(old, new))
+    found = list(policy_changes(old, new))
     if found:
         connection.execute(_SET_POLICY, (guild_id, to_json(_plain(new))))
         notify(connection, Topic.POLICY, guild_id)
