@@ -188,7 +188,6 @@ class JobService:
             return  # nothing is sent from here
         self._supervisor.start_forever(f"{provider.name} line", dispatcher.run)
         self._supervisor.start_forever(f"{provider.name} probe", dispatcher.run_probes)
-        self._supervisor.start_forever(f"{provider.name} watcher", poller.run)
 
     def set_presenter(self, presenter: ReplyPresenter) -> None:
         """Set who shows replies. Before the first job."""

@@ -189,9 +189,7 @@ def ruled(rules: Rules) -> Policy:
         ([("krea/*", ARTISTS, True), (GPT, NEWCOMERS, False)], [NEWCOMERS, ARTISTS], False, Layer.ROLE),
     ],
 )
-def test_the_most_specific_model_rule_decides(
-    rules: Rules, role_ids: list[int], allowed: bool, layer: Layer
-) -> None:
+def test_the_most_specific_model_rule_decides(rules: Rules, role_ids: list[int], allowed: bool, layer: Layer) -> None:
     verdict = ruled(rules).model_verdict(GPT, role_ids)
     assert (verdict.allowed, verdict.layer) == (allowed, layer)
 
@@ -256,7 +254,7 @@ def test_a_full_list_refuses_further_entries(alter: Callable[[Policy, int], Poli
         alter(policy, MAX_ENTRIES)
 
 
-# -- storing and recording ----------------------------------------------------------------------------------------------
+# -- storing and recording -------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -312,7 +310,9 @@ async def test_every_difference_is_recorded_with_old_and_new(store: Store) -> No
     assert {(entry.actor_id, entry.subject, entry.reason) for entry in entries[:-1]} == {(5, "server", "house rules")}
 
 
-async def test_the_policy_is_read_from_memory_not_from_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_policy_is_read_from_memory_not_from_the_database(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with await Store.open(tmp_path / "books.sqlite3") as store:
         await store.policy(GUILD)
 

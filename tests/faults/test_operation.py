@@ -36,10 +36,8 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 WORKERS = (
     "krea line",
     "krea probe",
-    "krea watcher",
     "pixazo line",
     "pixazo probe",
-    "pixazo watcher",
     "places in line",
     "hourly sweep",
     "styles",
@@ -312,7 +310,7 @@ async def test_f43_a_database_that_takes_no_writes_is_noticed_and_its_return_too
     await scene.until_ready(seconds=15)
 
 
-@pytest.mark.parametrize("name", ["krea watcher", "hourly sweep"])
+@pytest.mark.parametrize("name", ["krea line", "hourly sweep"])
 async def test_f43_a_worker_that_does_not_work_is_named(scene: Scene, name: str):
     await scene.until_ready()
     Fragile.latest.hammers[name].set()

@@ -17,7 +17,7 @@ from bot.domain.jobs import JobStatus
 from bot.providers.base import Update
 from bot.providers.durations import KEPT, DurationEstimator
 from bot.providers.poller import Poller
-from tests.providers.test_poller import DONE, ScriptedProvider, at_work, in_no_time, now, running
+from tests.providers.test_poller import DONE, ScriptedProvider, a_poller, in_no_time, now, running
 
 JOBS = 240
 """Half of them teach, the others are measured."""
@@ -106,13 +106,13 @@ class Fleet(ScriptedProvider):
 
     async def fetch(self, remote_id: str) -> Update:
         moment = asyncio.get_running_loop().time()
-        self.asked_at.setdefault(remote_id, []).append(moment)
+        self.polled_at.setdefault(remote_id, []).append(moment)
         age = moment - self.begun_at[remote_id]
         took = self.seconds_of(int(remote_id))
         if age < took:
             return running()
         self.lags.append(age - took)
-        self.looks.append(len(self.asked_at[remote_id]))
+        self.looks.append(len(self.polled_at[remote_id]))
         return Update(
             remote_id=remote_id,
             status=JobStatus.SUCCEEDED,
@@ -126,9 +126,9 @@ async def lived(seconds_of: Callable[[int], float], *, poll_seconds: float, tell
     """Median seconds between done and noticed, and looks per job, once the watcher has learned."""
     fleet = Fleet(seconds_of, tells=tells)
     usual = DurationEstimator()
-    async with at_work(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random) as poller:
-        for number in range(JOBS):
-            await _one(poller, fleet, str(number), usual)
+    poller = a_poller(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random)
+    for number in range(JOBS):
+        await _one(poller, fleet, str(number), usual)
     return median(fleet.lags[JOBS // 2 :]), mean(fleet.looks[JOBS // 2 :])
 
 
@@ -187,10 +187,10 @@ def test_what_a_webhook_announces_took_until_the_call() -> None:
     async def main() -> None:
         fleet = Fleet(lambda _: 7.0, tells=False)
         fleet.begun_at["0"] = 0.0
-        async with at_work(fleet, poll_seconds=60) as poller:
-            asyncio.get_running_loop().call_later(7.25, poller.poll_soon, "0")
-            watching = poller.watch("0", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
-            updates = [update async for update in watching]
+        poller = a_poller(fleet, poll_seconds=60)
+        asyncio.get_running_loop().call_later(7.25, poller.poll_soon, "0")
+        watching = poller.watch("0", submitted_at=now(), deadline_at=now() + timedelta(hours=2))
+        updates = [update async for update in watching]
         assert updates[-1].took_seconds == pytest.approx(7.25)
 
     in_no_time(main())
