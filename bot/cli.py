@@ -18,13 +18,12 @@ import discord
 
 from bot import app
 from bot.catalogue.catalogue import DATA_FILE, data_text
-from bot.catalogue.refresh import refreshed, write
+from bot.catalogue.refresh import fetch_openapi, refreshed, write
 from bot.discord_client import aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import format_usd
-from bot.providers.openapi import fetch_openapi
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate

@@ -14,10 +14,16 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
+
 from bot.catalogue.models import ABSENT, PICTURES, PRESENT
+from bot.domain.errors import ProviderUnavailable
 from bot.domain.quota import MICROS_PER_USD, format_usd
 
 Json = dict[str, Any]
+
+_MAX_DESCRIPTION_BYTES = 20 * 1024 * 1024
+_FETCH_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
 
 _PREFIXES = {"/generate/image/": "image", "/generate/enhance/": "enhance"}
 _ATTRIBUTES = {
@@ -111,6 +117,41 @@ def _dump_model(model: Mapping[str, Any]) -> str:
 
 def _compact(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
+
+
+# -- fetching the description ----------------------------------------------------------------------------
+
+
+async def fetch_openapi(session: aiohttp.ClientSession, base_url: str) -> dict[str, Any]:
+    """Fetch `GET /openapi.json`, the provider's description of its models. It needs no key and gets none.
+
+    Raises ProviderUnavailable for anything but a JSON object of at most 20 MiB.
+    """
+    url = f"{base_url.rstrip('/')}/openapi.json"
+    try:
+        async with session.get(url, allow_redirects=False, timeout=_FETCH_TIMEOUT) as response:
+            if response.status != 200:
+                raise ProviderUnavailable(f"{url} answered {response.status}", status=response.status)
+            data = await _read_capped(response)
+    except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        raise ProviderUnavailable(f"{url} could not be read: {type(error).__name__}") from error
+    try:
+        document: object = json.loads(data)
+    except ValueError as error:
+        raise ProviderUnavailable(f"{url} is not JSON", status=200) from error
+    if not isinstance(document, dict):
+        raise ProviderUnavailable(f"{url} is not a JSON object", status=200)
+    return cast("dict[str, Any]", document)
+
+
+async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
+    """Return the decoded body, limited in size: its length header may be missing, or be that of a gzip bomb."""
+    data = bytearray()
+    async for chunk in response.content.iter_chunked(64 * 1024):
+        data += chunk
+        if len(data) > _MAX_DESCRIPTION_BYTES:
+            raise ProviderUnavailable(f"{response.url} is larger than {_MAX_DESCRIPTION_BYTES} bytes", status=200)
+    return bytes(data)
 
 
 # -- reading the description -----------------------------------------------------------------------------

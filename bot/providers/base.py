@@ -65,17 +65,6 @@ class StylePage:
     next_cursor: str | None
 
 
-class StyleSource(Protocol):
-    """A provider that has a list of public styles."""
-
-    @property
-    def name(self) -> str: ...
-
-    async def styles(self, cursor: str | None) -> StylePage:
-        """One page; the first one without a cursor. Raises ProviderError."""
-        ...
-
-
 class Provider(Protocol):
     """A hosted image API.
 

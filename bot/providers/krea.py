@@ -14,6 +14,8 @@ from bot.domain.jobs import JobStatus, Progress
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (
+    StatusMap,
+    StatusMeaning,
     as_list,
     as_object,
     read_cost_usd_micros,
@@ -25,7 +27,6 @@ from bot.providers.parsing import (
     read_time,
     read_took_seconds,
 )
-from bot.providers.status_map import StatusMap, StatusMeaning
 
 _ASSET_MAX_BYTES = 75_000_000
 _ASSET_URL_MAX_CHARACTERS = 1024
@@ -34,7 +35,7 @@ _PAGES_MAX = 20
 _STYLES_PAGE_SIZE = 100
 _PATIENT_ATTEMPTS = 3
 
-_WORDS: Mapping[str, StatusMeaning] = {
+_STATUSES: Mapping[str, StatusMeaning] = {
     "backlogged": (JobStatus.RUNNING, Progress.WAITING),
     "queued": (JobStatus.RUNNING, Progress.WAITING),
     "scheduled": (JobStatus.RUNNING, Progress.WAITING),
@@ -80,7 +81,7 @@ class KreaProvider:
             upload_timeouts=upload_timeouts,
             pause_seconds=pause_seconds,
         )
-        self._words = StatusMap(self.name, _WORDS)
+        self._status_map = StatusMap(self.name, _STATUSES)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
@@ -166,7 +167,7 @@ class KreaProvider:
         remote_id = read_id(job.get("job_id"))
         if remote_id is None:
             return None
-        _, progress = self._words.read(job.get("status"))
+        _, progress = self._status_map.read(job.get("status"))
         return RemoteJob(remote_id=remote_id, created_at=self._created_at(job), progress=progress)
 
     def _created_at(self, job: Mapping[str, Any]) -> datetime | None:
@@ -175,7 +176,7 @@ class KreaProvider:
         return None if moment is None else moment - self._api.clock_ahead
 
     def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._words.read(word)
+        status, progress = self._status_map.read(word)
         result = as_object(job.get("result"))
         failure = None
         if status is JobStatus.FAILED:

@@ -5,6 +5,7 @@ Nothing in here raises: what cannot be read is simply not there.
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -14,14 +15,18 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, cast
 
 from bot.catalogue.styles import Style
-from bot.domain.jobs import Failure, FailureReason
+from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
 from bot.domain.quota import MICROS_PER_USD
+
+_log = logging.getLogger(__name__)
 
 _HINT_MAX_CHARACTERS = 200
 _ID_MAX_CHARACTERS = 200
 _URL_MAX_CHARACTERS = 4096
 _DEPTH_MAX = 8
 _COST_MAX_USD = 10_000
+# A provider that sends a new word each time must fill neither the memory nor the log.
+_MAX_LOGGED_STATUSES = 100
 
 _ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _USABLE_ID = re.compile(r"[\x21-\x7e]+")
@@ -219,3 +224,27 @@ def _addresses(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
         else:
             for name, item in entry.items():
                 yield from ((kind or name.lower(), url) for kind, url in _addresses(item, depth + 1))
+
+
+StatusMeaning = tuple[JobStatus, Progress | None]
+
+
+class StatusMap:
+    """The status words of one provider. An unknown word means 'running' and is logged once."""
+
+    def __init__(self, provider: str, known: Mapping[str, StatusMeaning]) -> None:
+        self._provider = provider
+        self._known = known
+        self._logged: set[str] = set()
+
+    def read(self, word: Any) -> StatusMeaning:
+        """Return the meaning of a status word, ignoring case."""
+        text = word.strip().lower() if isinstance(word, str) else str(word)
+        meaning = self._known.get(text)
+        if meaning is not None:
+            return meaning
+        name = text[:60]
+        if name not in self._logged and len(self._logged) < _MAX_LOGGED_STATUSES:
+            self._logged.add(name)
+            _log.warning('unknown status "%s" of %s is taken to mean running', name, self._provider)
+        return JobStatus.RUNNING, None

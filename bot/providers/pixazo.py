@@ -14,6 +14,8 @@ from bot.domain.jobs import Failure, JobStatus, Progress
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, Update
 from bot.providers.parsing import (
+    StatusMap,
+    StatusMeaning,
     as_object,
     read_cost_usd_micros,
     read_error_body,
@@ -22,13 +24,12 @@ from bot.providers.parsing import (
     read_time,
     read_took_seconds,
 )
-from bot.providers.status_map import StatusMap, StatusMeaning
 
 _PATIENT_ATTEMPTS = 3
 _NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"
 
 _FAILED = "failed"
-_WORDS: Mapping[str, StatusMeaning] = {
+_STATUSES: Mapping[str, StatusMeaning] = {
     "queued": (JobStatus.RUNNING, Progress.WAITING),
     "processing": (JobStatus.RUNNING, Progress.PROCESSING),
     "completed": (JobStatus.SUCCEEDED, None),
@@ -69,7 +70,7 @@ class PixazoProvider:
             read_timeouts=read_timeouts,
             pause_seconds=pause_seconds,
         )
-        self._words = StatusMap(self.name, _WORDS)
+        self._status_map = StatusMap(self.name, _STATUSES)
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
@@ -78,7 +79,7 @@ class PixazoProvider:
         remote_id = read_id(accepted.get("request_id"))
         if remote_id is None:
             raise OutcomeUncertain("pixazo: accepted without a usable request_id")
-        _, progress = self._words.read(accepted.get("status"))
+        _, progress = self._status_map.read(accepted.get("status"))
         return RemoteJob(remote_id=remote_id, created_at=read_time(accepted.get("created_at")), progress=progress)
 
     async def fetch(self, remote_id: str) -> Update:
@@ -107,7 +108,7 @@ class PixazoProvider:
             return
 
     def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._words.read(word)
+        status, progress = self._status_map.read(word)
         output = as_object(job.get("output"))
         failure: Failure | None = None
         if status is JobStatus.FAILED:

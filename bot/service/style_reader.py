@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from bot.catalogue.styles import Style, Styles
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderUnavailable, StoreError
-from bot.providers.base import StyleSource
+from bot.providers.krea import KreaProvider
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ class StyleReader:
     def __init__(
         self,
         styles: Styles,
-        source: StyleSource,
+        source: KreaProvider,
         store: Store,
         *,
         is_open: Callable[[], bool],

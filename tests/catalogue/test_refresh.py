@@ -13,12 +13,11 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from bot.catalogue import refresh
 from bot.catalogue.catalogue import data_text
 from bot.catalogue.models import Model
-from bot.catalogue.refresh import dump, refreshed, write
+from bot.catalogue.refresh import dump, fetch_openapi, refreshed, write
 from bot.domain.errors import ProviderUnavailable
-from bot.providers import openapi
-from bot.providers.openapi import fetch_openapi
 from tests.support.catalogue_samples import capacities
 
 CURRENT: dict[str, Any] = json.loads(data_text())
@@ -433,7 +432,7 @@ async def test_a_description_that_unpacks_to_too_much_is_not_read_to_the_end(
     async def bomb(request: web.Request) -> web.StreamResponse:
         return web.Response(body=gzip.compress(b" " * 1_000_000), headers={"Content-Encoding": "gzip"})
 
-    monkeypatch.setattr(openapi, "_MAX_BYTES", 100_000)
+    monkeypatch.setattr(refresh, "_MAX_DESCRIPTION_BYTES", 100_000)
     site.answer = bomb
     with pytest.raises(ProviderUnavailable, match="larger than 100000 bytes"):
         await fetch_openapi(session, site.url)

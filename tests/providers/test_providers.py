@@ -225,7 +225,7 @@ async def test_a_word_never_seen_reads_as_running_and_is_logged_once(
             assert odd.status is JobStatus.RUNNING
             assert odd.progress is None
             assert updates[-1].status is JobStatus.SUCCEEDED
-    assert caplog.text.lower().count("'daydreaming'") == 1
+    assert caplog.text.lower().count('"daydreaming"') == 1
 
 
 async def test_a_stated_price_is_read_exactly(krea: KreaProvider, sandbox: SandboxProvider) -> None:
