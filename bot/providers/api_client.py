@@ -1,7 +1,7 @@
-"""Api: one hosted API as we reach it: origin, key, clocks, and what each way of failing says about what was sent.
+"""HTTP client of one hosted API: origin, key, time-outs, and what each failure says about the request.
 
-Two kinds of call. An *order* costs money and is sent exactly once: whatever leaves its fate open becomes
-`OutcomeUncertain`. A *question* costs nothing: whatever leaves it unanswered becomes `ProviderUnavailable`.
+There are two kinds of requests. A submission costs money and is sent exactly once: when its outcome is not known, it
+raises `OutcomeUncertain`. All others cost nothing: without a usable response they raise `ProviderUnavailable`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import io
 import json
 import math
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,12 +23,12 @@ from yarl import URL
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason
 from bot.providers.parsing import read_error_body
-from bot.runtime.retry import RetryBudget
+from bot.runtime.retry import RetryBudget, backoff_seconds
 
-_ANSWER_MAX_BYTES = 4 * 1024 * 1024
-_PAUSE_MAX_SECONDS = 10.0
+_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+_MAX_PAUSE_SECONDS = 10.0
 
-# Raised by aiohttp only while a connection is being made: name, connect, TLS. No byte of the request has left then.
+# aiohttp raises these only while connecting (DNS, TCP, TLS): no byte of the request was sent.
 _BEFORE_SENDING = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch)
 
 _Result = TypeVar("_Result")
@@ -37,20 +36,20 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timeouts:
-    """How long each phase of a request may take. `connect` must be the shortest: a total time-out then means 'sent'."""
+    """Time-outs of a request. `connect_seconds` must be the shortest, so that a total time-out means it was sent."""
 
     connect_seconds: float
     silence_seconds: float
-    """To the first byte of the answer, and between two pieces of it."""
+    """To the first byte of the response, and between two chunks of it."""
     total_seconds: float
 
-    def as_timeout(self) -> aiohttp.ClientTimeout:
+    def for_aiohttp(self) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(
             connect=self.connect_seconds, sock_read=self.silence_seconds, total=self.total_seconds
         )
 
 
-# An order may take the provider a while to accept, and giving up early turns it into an uncertain one.
+# A provider may be slow to accept an order, and a time-out makes its outcome uncertain.
 SUBMIT_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=60, total_seconds=90)
 READ_TIMEOUTS = Timeouts(connect_seconds=5, silence_seconds=15, total_seconds=30)
 UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_seconds=300)
@@ -58,20 +57,20 @@ UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_second
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiResponse:
-    """What came back. `whole` is False when the body was cut short, too big or undecodable; the status holds anyway."""
+    """A response. `is_complete` is False when the body was cut short, too big or undecodable; the status is valid."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
-    whole: bool
+    is_complete: bool
 
     @property
-    def accepted(self) -> bool:
+    def is_success(self) -> bool:
         return 200 <= self.status < 300
 
-    def document(self) -> Any:
-        """The JSON in the body, or None when there is none to be read."""
-        if not self.whole:
+    def json(self) -> Any:
+        """Return the JSON in the body, or None when it cannot be read."""
+        if not self.is_complete:
             return None
         try:
             return json.loads(self.body)
@@ -79,14 +78,14 @@ class ApiResponse:
             return None
 
 
-_CLOCK_RESOLUTION = timedelta(seconds=2)
-"""A `Date` header is cut to the second, and its answer took a while to arrive."""
+_MIN_CLOCK_DIFFERENCE = timedelta(seconds=2)
+"""A `Date` header is in whole seconds, and the response took time to arrive."""
 
 
 def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
-    """A session fit for providers: no cookies, no proxies from the environment, nothing on it that could leak."""
+    """Open a session for requests to providers: without cookies, proxies from the environment or default headers."""
     return aiohttp.ClientSession(
-        # An order on a connection that the server is just closing ends uncertain: do not keep idle ones long.
+        # An order sent while the server closes an idle connection ends uncertain, so they are not kept long.
         connector=aiohttp.TCPConnector(limit=max_connections, keepalive_timeout=10),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
@@ -95,7 +94,7 @@ def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceCo
 
 
 class ApiClient:
-    """Requests to one origin. The key goes on each request to that origin and nowhere else."""
+    """Sends requests to one origin. Only requests to that origin carry the key."""
 
     def __init__(
         self,
@@ -112,7 +111,7 @@ class ApiClient:
         pause_seconds: float = 0.5,
     ) -> None:
         self.clock_ahead = timedelta()
-        """How far the other side's clock is ahead of ours, as its last answer told."""
+        """By how much the provider's clock is ahead of ours, according to its latest response."""
         self._retries = RetryBudget()
         self._session = session
         self._name = name
@@ -126,96 +125,109 @@ class ApiClient:
         self._pause_seconds = pause_seconds
 
     def __repr__(self) -> str:
-        return f"Api({self._name!r}, {self._base!r})"
+        return f"ApiClient({self._name!r}, {self._base!r})"
 
-    # -- the two kinds of call ------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------
 
     async def submit(self, path: str, document: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:
-        """POST one order, once. Returns the JSON of a 2xx answer; every other ending is a `ProviderError`."""
+        """POST one order, exactly once, and return the JSON of a 2xx response. Raises a `ProviderError` otherwise."""
         try:
             data = json.dumps(document, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
-            raise ProviderRejected(f"{self._name}: the order is not JSON: {error}") from error
-        answer = await self._exchange(
+            raise ProviderRejected(f"{self._name}: the order cannot be written as JSON: {error}") from error
+        response = await self._send(
             "POST",
             path,
-            ordering=True,
-            clocks=self._submit_timeouts,
+            is_order=True,
+            timeouts=self._submit_timeouts,
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache", **(headers or {})},
             data=data,
         )
-        if not answer.accepted:
-            raise self._refusal(answer, ordering=True)
-        found = answer.document()
-        if found is None:
-            raise OutcomeUncertain(f"{self._name}: {answer.status} without a readable body", status=answer.status)
-        return found
+        if not response.is_success:
+            raise self._error_of(response, is_order=True)
+        body = response.json()
+        if body is None:
+            raise OutcomeUncertain(f"{self._name}: {response.status} without a readable body", status=response.status)
+        return body
 
-    async def get(
-        self, method: str, path: str, *, params: Mapping[str, str] | None = None, attempts: int = 1, empty: bool = False
-    ) -> Any:
-        """A call that buys nothing. Returns the JSON of a 2xx answer; with `empty`, whatever the body was (or None)."""
-
-        async def once() -> Any:
-            answer = await self._exchange(
-                method, path, ordering=False, clocks=self._read_timeouts, headers={}, params=params
-            )
-            return self._found(answer, empty=empty)
-
-        return await self._patiently(once, attempts=attempts)
-
-    async def send_file(
-        self, path: str, *, field: str, data: bytes, filename: str, content_type: str, attempts: int = 1
-    ) -> Any:
-        """POST one file as a form. Buys nothing, so it may be repeated."""
-
-        async def once() -> Any:
-            form = aiohttp.FormData()
-            # As a file, so that it leaves in pieces: large bytes at once would hold up everybody else.
-            form.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
-            answer = await self._exchange(
-                "POST", path, ordering=False, clocks=self._upload_timeouts, headers={}, data=form
-            )
-            return self._found(answer, empty=False)
-
-        return await self._patiently(once, attempts=attempts)
-
-    # -- mechanics ------------------------------------------------------------------------------------
-
-    def _found(self, answer: ApiResponse, *, empty: bool) -> Any:
-        if not answer.accepted:
-            raise self._refusal(answer, ordering=False)
-        found = answer.document()
-        if found is None and not empty:
-            raise ProviderUnavailable(f"{self._name}: {answer.status} without a readable body", status=answer.status)
-        return found
-
-    async def _patiently(self, once: Callable[[], Awaitable[_Result]], *, attempts: int) -> _Result:
-        self._retries.earn()
-        for attempt in range(1, attempts):
-            try:
-                return await once()
-            except ProviderUnavailable as error:
-                if not self._retries.spend():
-                    raise
-                pause = self._pause_seconds * 2 ** (attempt - 1) * random.uniform(1, 2)  # noqa: S311 - only spreads load
-                await asyncio.sleep(min(max(pause, error.retry_after_seconds or 0), _PAUSE_MAX_SECONDS))
-        return await once()
-
-    def _url(self, path: str) -> URL:
-        url = URL(f"{self._base}{path}", encoded=True)
-        # A path such as '@elsewhere' or '.elsewhere' would carry the key to another host.
-        if not path.startswith("/") or url.origin() != self._origin:
-            raise ProviderRejected(f"{self._name}: not a path of this API: {path!r}")
-        return url
-
-    async def _exchange(
+    async def request(
         self,
         method: str,
         path: str,
         *,
-        ordering: bool,
-        clocks: Timeouts,
+        params: Mapping[str, str] | None = None,
+        attempts: int = 1,
+        allow_empty: bool = False,
+    ) -> Any:
+        """Send a request that costs nothing, and return the JSON of a 2xx response.
+
+        With `allow_empty`, an unreadable body returns None instead of raising ProviderUnavailable.
+        """
+
+        async def send() -> Any:
+            response = await self._send(
+                method, path, is_order=False, timeouts=self._read_timeouts, headers={}, params=params
+            )
+            return self._json_of(response, allow_empty=allow_empty)
+
+        return await self._with_retries(send, attempts=attempts)
+
+    async def send_file(
+        self, path: str, *, field: str, data: bytes, filename: str, content_type: str, attempts: int = 1
+    ) -> Any:
+        """POST one file as a form. It costs nothing, so it may be repeated."""
+
+        async def send() -> Any:
+            form = aiohttp.FormData()
+            # As a file, so that it is sent in chunks: large bytes at once would block the event loop.
+            form.add_field(field, io.BytesIO(data), filename=filename, content_type=content_type)
+            response = await self._send(
+                "POST", path, is_order=False, timeouts=self._upload_timeouts, headers={}, data=form
+            )
+            return self._json_of(response, allow_empty=False)
+
+        return await self._with_retries(send, attempts=attempts)
+
+    # -- sending --------------------------------------------------------------------------------------
+
+    def _json_of(self, response: ApiResponse, *, allow_empty: bool) -> Any:
+        if not response.is_success:
+            raise self._error_of(response, is_order=False)
+        body = response.json()
+        if body is None and not allow_empty:
+            raise ProviderUnavailable(
+                f"{self._name}: {response.status} without a readable body", status=response.status
+            )
+        return body
+
+    async def _with_retries(self, send: Callable[[], Awaitable[_Result]], *, attempts: int) -> _Result:
+        self._retries.earn()
+        for attempt in range(1, attempts):
+            try:
+                return await send()
+            except ProviderUnavailable as error:
+                if not self._retries.spend():
+                    raise
+                pause_seconds = backoff_seconds(
+                    attempt, first_seconds=2 * self._pause_seconds, max_seconds=_MAX_PAUSE_SECONDS, jitter=0.5
+                )
+                await asyncio.sleep(min(max(pause_seconds, error.retry_after_seconds or 0), _MAX_PAUSE_SECONDS))
+        return await send()
+
+    def _url(self, path: str) -> URL:
+        url = URL(f"{self._base}{path}", encoded=True)
+        # A path such as '@example.com' or '.example.com' would send the key to another host.
+        if not path.startswith("/") or url.origin() != self._origin:
+            raise ProviderRejected(f"{self._name}: not a path of this API: {path!r}")
+        return url
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        is_order: bool,
+        timeouts: Timeouts,
         headers: Mapping[str, str],
         params: Mapping[str, str] | None = None,
         data: bytes | aiohttp.FormData | None = None,
@@ -233,50 +245,50 @@ class ApiClient:
                 url,
                 headers={"Accept": "application/json", **headers, **self._key_headers},
                 data=data,
-                timeout=clocks.as_timeout(),
-                # A followed 307 sends the order twice, and a subscription key along to whatever host is named.
+                timeout=timeouts.for_aiohttp(),
+                # Following a 307 would send the order twice, and the key to any host that it names.
                 allow_redirects=False,
                 raise_for_status=False,
             ) as response:
                 self._compare_clock_to_date_header(response.headers.get("Date"))
-                body, whole = await _read_capped(response)
-                return ApiResponse(status=response.status, headers=response.headers, body=body, whole=whole)
+                body, is_complete = await _read_capped(response)
+                return ApiResponse(status=response.status, headers=response.headers, body=body, is_complete=is_complete)
         except _BEFORE_SENDING as error:
             cause: Exception | None = error
             problem: ProviderError = ProviderUnavailable(f"{self._name}: not reached ({type(error).__name__})")
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            # `repr` of this family holds the request's headers, and with them the key: it must not be anybody's cause.
+            # The `repr` of ClientResponseError contains the request's headers and so the key: it must not be a cause.
             cause = None if isinstance(error, aiohttp.ClientResponseError) else error
-            problem = self._no_answer(f"no answer ({type(error).__name__})", ordering=ordering)
-        # Raised out here and not in the handlers, where Python would attach the caught exception all the same.
+            problem = self._no_response(f"no response ({type(error).__name__})", is_order=is_order)
+        # Raised outside the handlers, where Python would attach the caught exception as the context.
         raise problem from cause
 
     def _compare_clock_to_date_header(self, date: str | None) -> None:
-        """Learn how far the other side's clock is ahead of ours. It speaks in whole seconds."""
+        """Set `clock_ahead` from the `Date` header of a response."""
         try:
-            ahead = _moment(date or "") - datetime.now(UTC)
+            ahead = _parse_http_date(date or "") - datetime.now(UTC)
         except (ValueError, TypeError):
             return
-        self.clock_ahead = ahead if abs(ahead) > _CLOCK_RESOLUTION else timedelta()
+        self.clock_ahead = ahead if abs(ahead) > _MIN_CLOCK_DIFFERENCE else timedelta()
 
-    def _no_answer(
-        self, detail: str, *, ordering: bool, status: int | None = None, retry_after_seconds: float | None = None
+    def _no_response(
+        self, detail: str, *, is_order: bool, status: int | None = None, retry_after_seconds: float | None = None
     ) -> ProviderError:
-        if ordering:
+        if is_order:
             return OutcomeUncertain(f"{self._name}: {detail}", status=status)
         return ProviderUnavailable(f"{self._name}: {detail}", status=status, retry_after_seconds=retry_after_seconds)
 
-    def _refusal(self, answer: ApiResponse, *, ordering: bool) -> ProviderError:
-        """The error an answer other than 2xx stands for. Here, and only here, a status decides about money."""
-        status = answer.status
-        error_body = read_error_body(answer.document(), secret=self._api_key)
+    def _error_of(self, response: ApiResponse, *, is_order: bool) -> ProviderError:
+        """Return the error for a status other than 2xx. Only this method maps a status to what happens to the money."""
+        status = response.status
+        error_body = read_error_body(response.json(), secret=self._api_key)
         detail = f"{self._name}: {status} {error_body.summary}".rstrip()
-        retry_after_seconds = _retry_after(answer.headers.get("Retry-After"))
+        retry_after_seconds = _retry_after(response.headers.get("Retry-After"))
         match status:
             case 400 | 403 | 422 if error_body.is_moderation:
                 return ProviderRejected(detail, status=status, reason=FailureReason.MODERATED)
             case 403 if error_body.is_about_an_input:
-                # One member's private style must not stop the provider for everybody.
+                # The private style of one member must not stop the provider for all.
                 return ProviderRejected(detail, status=status, hint=error_body.hint)
             case 401 | 402 | 403:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
@@ -287,50 +299,50 @@ class ApiClient:
             case 429:
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
             case 408:
-                return self._no_answer(f"{status}", ordering=ordering, status=status)
+                return self._no_response(f"{status}", is_order=is_order, status=status)
             case _ if 400 <= status < 500:
                 return ProviderRejected(detail, status=status, reason=FailureReason.REJECTED, hint=error_body.hint)
             case _:
-                return self._no_answer(
+                return self._no_response(
                     f"{status} {error_body.summary}".rstrip(),
-                    ordering=ordering,
+                    is_order=is_order,
                     status=status,
                     retry_after_seconds=retry_after_seconds,
                 )
 
 
 async def _read_capped(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """The decoded body up to the cap, and whether that is all of it. The status is known already, so nothing raises."""
-    pieces = bytearray()
+    """Return the decoded body up to the limit, and whether it is complete. Never raises, since the status is known."""
+    chunks = bytearray()
     try:
-        async for piece in response.content.iter_chunked(64 * 1024):
-            pieces += piece
-            if len(pieces) > _ANSWER_MAX_BYTES:
+        async for chunk in response.content.iter_chunked(64 * 1024):
+            chunks += chunk
+            if len(chunks) > _MAX_RESPONSE_BYTES:
                 response.close()
                 return b"", False
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return bytes(pieces), False
-    return bytes(pieces), True
+        return bytes(chunks), False
+    return bytes(chunks), True
 
 
 @lru_cache(maxsize=4)
-def _moment(date: str) -> datetime:
-    """What a `Date` header says, which stays the same for a second. Raises ValueError."""
+def _parse_http_date(date: str) -> datetime:
+    """Parse an HTTP date; cached, because a `Date` header changes once a second. Raises ValueError."""
     return parsedate_to_datetime(date)
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Seconds from a `Retry-After` of either kind: a number or an HTTP date. Capped by whoever waits."""
+    """Return the seconds of a `Retry-After` header: a number or an HTTP date. The caller limits them."""
     if value is None:
         return None
     try:
         seconds = float(value)
     except ValueError:
         try:
-            moment = _moment(value)
+            date_time = _parse_http_date(value)
         except ValueError:
             return None
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        seconds = (moment - datetime.now(UTC)).total_seconds()
+        if date_time.tzinfo is None:
+            date_time = date_time.replace(tzinfo=UTC)
+        seconds = (date_time - datetime.now(UTC)).total_seconds()
     return max(0.0, seconds) if math.isfinite(seconds) else None

@@ -33,7 +33,7 @@ _ASSET_URL_MAX_CHARACTERS = 1024
 _PAGE_SIZE = 100
 _PAGES_MAX = 20
 _STYLES_PAGE_SIZE = 100
-_PATIENT_ATTEMPTS = 3
+_READ_ATTEMPTS = 3
 
 _STATUSES: Mapping[str, StatusMeaning] = {
     "backlogged": (JobStatus.RUNNING, Progress.WAITING),
@@ -92,7 +92,7 @@ class KreaProvider:
         return remote
 
     async def fetch(self, remote_id: str) -> Update:
-        job = as_object(await self._api.get("GET", f"/jobs/{quote(remote_id, safe='')}"))
+        job = as_object(await self._api.request("GET", f"/jobs/{quote(remote_id, safe='')}"))
         word = job.get("status")
         if not isinstance(word, str):
             raise ProviderUnavailable("krea: a job without a status")
@@ -100,7 +100,9 @@ class KreaProvider:
 
     async def cancel(self, remote_id: str) -> bool:
         try:
-            await self._api.get("DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_PATIENT_ATTEMPTS, empty=True)
+            await self._api.request(
+                "DELETE", f"/jobs/{quote(remote_id, safe='')}", attempts=_READ_ATTEMPTS, allow_empty=True
+            )
         except ProviderDenied:
             raise
         except ProviderRejected:
@@ -120,7 +122,7 @@ class KreaProvider:
                 data=data,
                 filename=f"picture.{exact.rpartition('/')[2]}",
                 content_type=exact,
-                attempts=_PATIENT_ATTEMPTS,
+                attempts=_READ_ATTEMPTS,
             )
         )
         urls = read_image_urls(asset.get("image_url"))
@@ -132,7 +134,7 @@ class KreaProvider:
         found: dict[str, RemoteJob] = {}
         params = {"limit": str(_PAGE_SIZE)}
         for _ in range(_PAGES_MAX):
-            page = as_object(await self._api.get("GET", "/jobs", params=params, attempts=_PATIENT_ATTEMPTS))
+            page = as_object(await self._api.request("GET", "/jobs", params=params, attempts=_READ_ATTEMPTS))
             jobs = [remote for item in as_list(page.get("items")) if (remote := self._remote_job(as_object(item)))]
             for job in jobs:
                 if job.created_at is None or job.created_at >= since:
@@ -148,13 +150,13 @@ class KreaProvider:
         return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
 
     async def probe(self) -> None:
-        await self._api.get("GET", "/jobs", params={"limit": "1"}, attempts=_PATIENT_ATTEMPTS)
+        await self._api.request("GET", "/jobs", params={"limit": "1"}, attempts=_READ_ATTEMPTS)
 
     async def styles(self, cursor: str | None) -> StylePage:
         params = {"filter": "public", "limit": str(_STYLES_PAGE_SIZE)}
         if cursor is not None:
             params["cursor"] = cursor
-        page = as_object(await self._api.get("GET", "/styles", params=params))
+        page = as_object(await self._api.request("GET", "/styles", params=params))
         following = page.get("next_cursor")
         return StylePage(
             styles=tuple(style for item in as_list(page.get("items")) if (style := read_style(item))),

@@ -25,7 +25,7 @@ from bot.providers.parsing import (
     read_took_seconds,
 )
 
-_PATIENT_ATTEMPTS = 3
+_READ_ATTEMPTS = 3
 _NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"
 
 _FAILED = "failed"
@@ -83,7 +83,7 @@ class PixazoProvider:
         return RemoteJob(remote_id=remote_id, created_at=read_time(accepted.get("created_at")), progress=progress)
 
     async def fetch(self, remote_id: str) -> Update:
-        job = as_object(await self._api.get("GET", _status_path(remote_id)))
+        job = as_object(await self._api.request("GET", _status_path(remote_id)))
         word = job.get("status")
         if not isinstance(word, str):
             raise ProviderUnavailable("pixazo: a request without a status")
@@ -100,7 +100,7 @@ class PixazoProvider:
 
     async def probe(self) -> None:
         try:
-            await self._api.get("GET", _status_path(_NO_SUCH_REQUEST), attempts=_PATIENT_ATTEMPTS, empty=True)
+            await self._api.request("GET", _status_path(_NO_SUCH_REQUEST), attempts=_READ_ATTEMPTS, allow_empty=True)
         except ProviderDenied:
             raise
         except ProviderRejected:

@@ -18,10 +18,11 @@ from bot.domain.errors import BotError, ProviderDenied, ProviderRejected, Provid
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
 from bot.providers.base import Provider, Update
 from bot.providers.durations import DurationEstimator
+from bot.runtime.retry import backoff_seconds
 
 _log = logging.getLogger(__name__)
 
-_MAX_BACK_OFF_SECONDS = 60.0
+_MAX_PAUSE_SECONDS = 60.0
 _JITTER = 0.2
 # A job is polled at the full rate for a minute; over the next eight minutes the rate falls to a fifth of it.
 _FULL_RATE_SECONDS = 60.0
@@ -184,12 +185,12 @@ class Poller:
             pause_seconds = self._after_fault(job, error)
         except ProviderDenied as error:
             # The job may be paid for and still running, so polling continues, slowly.
-            pause_seconds = _MAX_BACK_OFF_SECONDS
+            pause_seconds = _MAX_PAUSE_SECONDS
             if self._on_denied is not None:
                 self._on_denied(error)
         except ProviderRejected as error:
             job.not_found += 1
-            pause_seconds = self._back_off_seconds(job.not_found)
+            pause_seconds = self._pause_seconds(job.not_found)
             if job.not_found > _MAX_NOT_FOUND:
                 _log.warning("%s does not know job %s any more: %s", self._provider.name, job.remote_id, error.detail)
                 return _lost(job, error)
@@ -237,16 +238,17 @@ class Poller:
         # Never less than `seconds`: the setting is the minimum interval.
         return seconds * (1 + _JITTER * self._random())
 
-    def _back_off_seconds(self, failures: int) -> float:
-        return min(_MAX_BACK_OFF_SECONDS, self._with_jitter(self._poll_seconds * 2 ** min(failures, 16)))
+    def _pause_seconds(self, failures: int) -> float:
+        pause_seconds = backoff_seconds(failures, first_seconds=2 * self._poll_seconds, max_seconds=_MAX_PAUSE_SECONDS)
+        return min(_MAX_PAUSE_SECONDS, self._with_jitter(pause_seconds))
 
     def _after_fault(self, job: _Watched, error: ProviderUnavailable | None) -> float:
         job.faults += 1
-        retry_after_seconds = 0.0 if error is None else min(_MAX_BACK_OFF_SECONDS, error.retry_after_seconds or 0.0)
+        retry_after_seconds = 0.0 if error is None else min(_MAX_PAUSE_SECONDS, error.retry_after_seconds or 0.0)
         if error is not None and error.status == 429:
             # The provider limits the rate of all our polls, not of this job's.
             self._not_before = max(self._not_before, asyncio.get_running_loop().time() + retry_after_seconds)
-        return max(self._back_off_seconds(job.faults), retry_after_seconds)
+        return max(self._pause_seconds(job.faults), retry_after_seconds)
 
 
 def _state_of(update: Update) -> tuple[JobStatus, Progress | None, str | None]:

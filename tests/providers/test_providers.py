@@ -37,7 +37,8 @@ from sandbox.provider import SandboxProvider
 CANARY = "canary-7f3a:do-not-tell"
 FLUX = "/generate/image/bfl/flux-1-dev"
 PIXAZO_PATH = "/krea-2-large-text-to-image/v1/krea-2-large-text-to-image-request"
-QUICK = Timeouts(connect_seconds=0.2, silence_seconds=0.3, total_seconds=2)
+# `silence_seconds` is what each test of a hanging server takes.
+TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=3, total_seconds=20)
 
 
 @pytest.fixture
@@ -60,14 +61,14 @@ def krea(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> KreaProvid
 @pytest.fixture
 def pixazo(session: aiohttp.ClientSession, sandbox: SandboxProvider) -> PixazoProvider:
     return PixazoProvider(
-        session, base_url=sandbox.pixazo_base, api_key=CANARY, submit_timeouts=QUICK, read_timeouts=QUICK,
+        session, base_url=sandbox.pixazo_base, api_key=CANARY, submit_timeouts=TIMEOUTS, read_timeouts=TIMEOUTS,
         pause_seconds=0.01,
     )  # fmt: skip
 
 
 def a_krea(session: aiohttp.ClientSession, base: str, key: str = CANARY) -> KreaProvider:
     return KreaProvider(
-        session, base_url=base, api_key=key, submit_timeouts=QUICK, read_timeouts=QUICK, upload_timeouts=QUICK,
+        session, base_url=base, api_key=key, submit_timeouts=TIMEOUTS, read_timeouts=TIMEOUTS, upload_timeouts=TIMEOUTS,
         pause_seconds=0.01,
     )  # fmt: skip
 
