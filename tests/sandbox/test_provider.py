@@ -16,8 +16,7 @@ from PIL import Image, ImageChops, ImageStat
 from yarl import URL
 
 from sandbox.contracts import Contract, contracts
-from sandbox.drawing import Sketch, draw, encode, preview
-from sandbox.figures import FIGURES
+from sandbox.drawing import FIGURES, Sketch, draw, encode, preview
 from sandbox.plans import Ending, FileTrouble, How, Plan, Trouble
 from sandbox.provider import SandboxProvider
 
