@@ -13,22 +13,22 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 
 from benchmarks import costs, scenarios
-from benchmarks.books import admissions
-from benchmarks.figures import Figure, Row, rows_of, say, table, write_json
-from benchmarks.subject import PROJECT
+from benchmarks.admissions import admissions
+from benchmarks.bot_process import PROJECT
+from benchmarks.results import Result, Row, rows_of, say, table, write_json
 from benchmarks.transactions import transactions
 
-SCENARIOS: dict[str, Callable[[], Awaitable[list[Figure]]]] = {
+SCENARIOS: dict[str, Callable[[], Awaitable[list[Result]]]] = {
     "answering": scenarios.answering,
-    "answering_beside_pictures": scenarios.answering_beside_images,
+    "answering_beside_images": scenarios.answering_beside_images,
     "cost_per_job": scenarios.cost_per_job,
     "delivery": scenarios.delivery,
     "at_rest": scenarios.at_rest,
     "in_flight": scenarios.in_flight,
     "admissions": admissions,
     "waiting": costs.waiting,
-    "looks": costs.looks,
-    "large_pictures": costs.large_images,
+    "polls": costs.polls,
+    "large_images": costs.large_images,
     "cost_on_server": costs.cost_on_server,
     "servers": costs.servers,
     "transactions": transactions,
@@ -46,7 +46,7 @@ def main() -> None:
         parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
     rows: list[Row] = []
     for name in arguments.scenarios or SCENARIOS:
-        runs: list[list[Figure]] = []
+        runs: list[list[Result]] = []
         for run in range(arguments.runs):
             say(f"{name}, run {run + 1} of {arguments.runs} …")
             runs.append(asyncio.run(_as_coroutine(SCENARIOS[name])))
@@ -58,7 +58,7 @@ def main() -> None:
     write_json(rows, PROJECT / "build" / "bench.json")
 
 
-async def _as_coroutine(scenario: Callable[[], Awaitable[list[Figure]]]) -> list[Figure]:
+async def _as_coroutine(scenario: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
     return await scenario()
 
 

@@ -1,9 +1,9 @@
-"""Torture: members keep ordering while the bot is killed at random and started again; then the books are audited.
+"""Torture: members keep ordering while the bot is killed at random and started again; then the ledger is audited.
 
     python -m benchmarks.torture --kills 500
 
-Prints a table, writes the figures as JSON and ends with 1 when anything is overspent, sent or shown twice, lost or
-stuck. Between two lives the world's clock moves on by up to ten minutes, so tokens die and periods end on the way.
+Prints a table, writes the results as JSON and ends with status 1 when anything is overspent, sent or shown twice, lost
+or stuck. Between two starts the clock moves on by up to ten minutes, so tokens expire and quota windows end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MEMBERS = 6
 MAX_LIFE_SECONDS = 1.5
 PAUSES_SECONDS = (0.0, 5.0, 60.0, 400.0, 600.0)
 A_NIGHT_SECONDS = 4 * 3600.0
-"""Longer than any provider may take, so that also what nobody will ever know comes to its end."""
+"""Longer than any provider may take, so that orders with an unknown outcome reach their deadline as well."""
 
 ORDERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
     *(("imagine", "a lighthouse", {}),) * 6,
@@ -52,8 +52,8 @@ ORDERS: tuple[tuple[str, str, dict[str, Any]], ...] = (
 
 
 @dataclass(kw_only=True)
-class Figures:
-    """What came out. The five that must be 0 come first."""
+class TortureResults:
+    """The results of one run. The six that must be 0 come first."""
 
     overspends: int = 0
     sent_twice: int = 0
@@ -68,13 +68,13 @@ class Figures:
     bill_usd_micros: int = 0
     charged_usd_micros: int = 0
     operator_cost_usd_micros: int = 0
-    house_overestimate_usd_micros: int = 0
-    """Put aside by the house for orders of which nobody can know whether they were accepted."""
+    operator_overestimate_usd_micros: int = 0
+    """Operator cost of orders whose acceptance cannot be known."""
     recover_seconds_p50: float = 0.0
-    """From the start of the process, without Python's own imports, until it is connected and every job goes on."""
+    """From the start of the process, without Python's imports, until it is connected and every job is resumed."""
     recover_seconds_p99: float = 0.0
     settle_seconds: float = 0.0
-    """From the last start until every command was at its end and shown."""
+    """From the last start until every command had ended and was shown."""
     unfinished_at_last_start: int = 0
     outcomes: dict[str, int] = field(default_factory=dict[str, int])
     seed: int = 0
@@ -90,31 +90,31 @@ class Figures:
 
 
 async def torture(
-    nursery: Nursery, folder: Path, *, kills: int, seed: int, most_commands: int | None = None, webhooks: bool = False
-) -> Figures:
-    """Kill the bot `kills` times while members order, let it finish, and count."""
+    nursery: Nursery, folder: Path, *, kills: int, seed: int, max_commands: int | None = None, webhooks: bool = False
+) -> TortureResults:
+    """Kill the bot `kills` times while members order, let it finish, and audit."""
     chance = random.Random(seed)
     begun_at = time.monotonic()
     async with world(nursery, folder, seconds_scale=0.05) as here:
         if webhooks:
             port = _free_port()
             here.settings |= {"HTTP_PORT": str(port), "PUBLIC_URL": f"http://127.0.0.1:{port}"}
-        crowd = Crowd(here, chance, most_commands)
+        crowd = Crowd(here, chance, max_commands)
         recovered = [await here.start()]
-        people = [asyncio.create_task(crowd.in_flight(number), name=f"member {number}") for number in range(MEMBERS)]
+        members = [asyncio.create_task(crowd.run(number), name=f"member {number}") for number in range(MEMBERS)]
         for _ in range(kills):
-            await _end_of_life(here, chance)
+            await _kill_at_random(here, chance)
             here.pass_time(chance.choice(PAUSES_SECONDS))
             point = {"CRASH_AT": chance.choice(sorted(crash_points())), "CRASH_NTH": str(chance.randint(1, 4))}
-            dying_young = asyncio.create_task(_kill_after(here, chance.uniform(0.0, 0.3)), name="early death")
+            early_death = asyncio.create_task(_kill_after(here, chance.uniform(0.0, 0.3)), name="early death")
             if chance.random() > 0.15:
-                dying_young.cancel()
-            seconds = await here.start(**(point if chance.random() < 0.3 else {}), CRASH_WHEN=chance.choice(WHENS))
-            await asyncio.wait({dying_young})
+                early_death.cancel()
+            seconds = await here.start(**(point if chance.random() < 0.3 else {}), CRASH_WHEN=chance.choice(MOMENTS))
+            await asyncio.wait({early_death})
             if not here.is_dead:
                 recovered.append(seconds)
         crowd.is_over = True
-        await asyncio.gather(*people)
+        await asyncio.gather(*members)
         here.kill()
         await here.dead()
         here.pass_time(A_NIGHT_SECONDS)
@@ -122,22 +122,22 @@ async def torture(
         await here.start()
         settle_seconds = await here.settled(timeout_seconds=120)
         status = await here.stop(politely=True)
-        figures = _figures(audit(here), kills, recovered)
+        results = _results(audit(here), kills, recovered)
         if status != 0:
-            figures.problems.append(f"the last bot ended with {status}")
-        figures.settle_seconds, figures.unfinished_at_last_start = round(settle_seconds, 3), unfinished
-        figures.seed, figures.simulated_hours = seed, round(here.ahead_seconds / 3600, 1)
-    figures.seconds = round(time.monotonic() - begun_at, 1)
-    figures.made_at = datetime.now(UTC).isoformat(timespec="seconds")
-    figures.machine = f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
-    return figures
+            results.problems.append(f"the last bot ended with {status}")
+        results.settle_seconds, results.unfinished_at_last_start = round(settle_seconds, 3), unfinished
+        results.seed, results.simulated_hours = seed, round(here.ahead_seconds / 3600, 1)
+    results.seconds = round(time.monotonic() - begun_at, 1)
+    results.made_at = datetime.now(UTC).isoformat(timespec="seconds")
+    results.machine = f"{platform.platform()}, Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    return results
 
 
-WHENS = ("before", "after")
+MOMENTS = ("before", "after")
 
 
-async def _end_of_life(here: World, chance: random.Random) -> None:
-    """Kill the bot some time from now, unless it dies of its own crash point before."""
+async def _kill_at_random(here: World, chance: random.Random) -> None:
+    """Kill the bot after a random time, unless it reaches its crash point before."""
     await asyncio.sleep(chance.uniform(0.0, MAX_LIFE_SECONDS))
     here.kill()
     await here.dead()
@@ -149,17 +149,17 @@ async def _kill_after(here: World, seconds: float) -> None:
 
 
 class Crowd:
-    """Members who order, and change their minds, without a thought for the bot."""
+    """Members who order and cancel, whether or not the bot runs."""
 
-    def __init__(self, here: World, chance: random.Random, most_commands: int | None) -> None:
+    def __init__(self, here: World, chance: random.Random, max_commands: int | None) -> None:
         self._here = here
         self._chance = chance
-        self._most_commands = most_commands
+        self._most_commands = max_commands
         self._ordered = 0
         self.is_over = False
 
-    async def in_flight(self, number: int) -> None:
-        """One member, in a channel of their own."""
+    async def run(self, number: int) -> None:
+        """Order and cancel as one member in a channel of its own until the run is over."""
         discord = self._here.discord
         member = discord.member(self._here.server, f"Member {number}")
         channel = discord.channel(self._here.server, f"studio-{number}")
@@ -186,9 +186,9 @@ class Crowd:
                 return
 
 
-def _figures(found: Audit, kills: int, recovered: Sequence[float]) -> Figures:
+def _results(found: Audit, kills: int, recovered: Sequence[float]) -> TortureResults:
     percentiles = quantiles(recovered, n=100, method="inclusive") if len(recovered) > 1 else [recovered[0]] * 99
-    return Figures(
+    return TortureResults(
         overspends=len(found.overspent),
         sent_twice=len(found.sent_twice),
         shown_twice=len(found.shown_twice),
@@ -202,7 +202,7 @@ def _figures(found: Audit, kills: int, recovered: Sequence[float]) -> Figures:
         bill_usd_micros=found.bill_usd_micros,
         charged_usd_micros=found.charged_usd_micros,
         operator_cost_usd_micros=found.operator_cost_usd_micros,
-        house_overestimate_usd_micros=found.house_overestimate_usd_micros,
+        operator_overestimate_usd_micros=found.operator_overestimate_usd_micros,
         recover_seconds_p50=round(percentiles[49], 3),
         recover_seconds_p99=round(percentiles[98], 3),
         outcomes=dict(Counter(found.outcomes).most_common()),
@@ -219,34 +219,34 @@ def _free_port() -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.torture", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--kills", type=int, default=500)
-    parser.add_argument("--commands", type=int, help="stop ordering after so many commands; the kills go on")
+    parser.add_argument("--commands", type=int, help="maximum of commands; the kills go on")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--webhooks", action="store_true", help="let the providers call the bot as well")
-    parser.add_argument("--json", type=Path, default=Path("build/torture.json"), help="where the figures go")
+    parser.add_argument("--json", type=Path, default=Path("build/torture.json"), help="file of the results")
     arguments = parser.parse_args()
-    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # clients that vanish are what this is about
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # killed clients are expected here
     with Nursery() as nursery, TemporaryDirectory(prefix="torture-") as folder:
-        figures = asyncio.run(
+        results = asyncio.run(
             torture(
                 nursery,
                 Path(folder),
                 kills=arguments.kills,
                 seed=arguments.seed,
-                most_commands=arguments.commands,
+                max_commands=arguments.commands,
                 webhooks=arguments.webhooks,
             )
         )
-    facts = asdict(figures)
+    facts = asdict(results)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
     for name, value in facts.items():
         if name not in ("problems", "outcomes"):
             print(f"{name.replace('_', ' '):34} {value}")
-    for name, value in figures.outcomes.items():
+    for name, value in results.outcomes.items():
         print(f"  {name.replace('_', ' '):32} {value}")
-    for problem in figures.problems:
+    for problem in results.problems:
         print(f"PROBLEM {problem}", file=sys.stderr)
-    sys.exit(0 if figures.is_clean else 1)
+    sys.exit(0 if results.is_clean else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Transactions: how many of a job's six a second the books take, on a file and on a server, by one caller or many."""
+"""Transactions: how many the database takes per second, on a file and on a server, by one caller or many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from benchmarks.figures import Figure
+from benchmarks.results import Result
 from bot.domain.database_url import Location
 from bot.domain.jobs import Delivery, ResultImage
 from bot.domain.quota import Member, Period, Quota
@@ -26,37 +26,37 @@ PLENTY = Quota(amount_usd_micros=10**12, period=Period.DAY)
 _numbers = count(1)
 
 
-async def transactions() -> list[Figure]:
-    """Whole lives of jobs, one after the other and many at a time; on the server also by two writers in turn."""
+async def transactions() -> list[Result]:
+    """Measure whole jobs, one after the other and many at a time; on the server also with two writers."""
     with TemporaryDirectory() as folder:
-        figures = await _on("SQLite", Path(folder) / "bot.sqlite3")
+        results = await _on("SQLite", Path(folder) / "bot.sqlite3")
     server = durable_server()
     if server is None:
-        return figures
+        return results
     try:
-        figures += await _on("PostgreSQL", server.fresh())
-        figures.append(await _measured("PostgreSQL, two writers", server.fresh(), callers=CALLERS, stores=2))
+        results += await _on("PostgreSQL", server.fresh())
+        results.append(await _measured("PostgreSQL, two writers", server.fresh(), callers=CALLERS, stores=2))
     finally:
         server.close()
-    return figures
+    return results
 
 
 def durable_server() -> PostgresServer | None:
-    """One that syncs to its disk, as in earnest; None where there is no PostgreSQL."""
+    """Return a server that syncs to its disk, as in production, or None where there is no PostgreSQL."""
     try:
         return PostgresServer(is_durable=True)
     except pytest.skip.Exception:
         return None
 
 
-async def _on(engine: str, location: Location) -> list[Figure]:
+async def _on(engine: str, location: Location) -> list[Result]:
     return [
         await _measured(f"{engine}, one caller", location, callers=1),
         await _measured(f"{engine}, {CALLERS} callers", location, callers=CALLERS),
     ]
 
 
-async def _measured(name: str, location: Location, *, callers: int, stores: int = 1) -> Figure:
+async def _measured(name: str, location: Location, *, callers: int, stores: int = 1) -> Result:
     opened = [await Store.open(location) for _ in range(stores)]
     try:
         each = max(20, 1_000 // callers)
@@ -67,11 +67,11 @@ async def _measured(name: str, location: Location, *, callers: int, stores: int 
     finally:
         for store in opened:
             await store.close()
-    return Figure(name=f"transactions on {name}", value=callers * each * PER_JOB / seconds, unit="/s")
+    return Result(name=f"transactions on {name}", value=callers * each * PER_JOB / seconds, unit="/s")
 
 
 async def _lives(store: Store, jobs: int) -> None:
-    """So many jobs of one member, one after the other, from the admission to the card that shows the picture."""
+    """Write `jobs` jobs of one member, one after the other, from the admission to the card that shows the image."""
     number = next(_numbers)
     member = Member(guild_id=number % 10 + 1, user_id=number)
     bounds = limits(default=PLENTY)

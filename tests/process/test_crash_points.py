@@ -109,7 +109,7 @@ async def test_f33_killed_while_the_order_is_on_its_way(here: World, accepted: b
     found = audit(here)
     assert found.outcomes == ({"succeeded": 1} if accepted else {"outcome_unknown": 1})
     assert len(here.provider.orders) == 1
-    assert found.house_overestimate_usd_micros == 0
+    assert found.operator_overestimate_usd_micros == 0
 
 
 # -- the long way: every call of every story, and every statement ---------------------------------------------

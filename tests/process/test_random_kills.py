@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.torture import Figures, torture
+from benchmarks.torture import TortureResults, torture
 from tests.support.crashes import Nursery
 
 SURE = {
@@ -19,15 +19,15 @@ SURE = {
 }
 
 
-async def torn(folder: Path, *, kills: int, seed: int, webhooks: bool = False) -> Figures:
+async def torn(folder: Path, *, kills: int, seed: int, webhooks: bool = False) -> TortureResults:
     with Nursery() as nursery:
         return await torture(nursery, folder, kills=kills, seed=seed, webhooks=webhooks)
 
 
 @pytest.mark.parametrize(("seed", "webhooks"), [(11, False), (12, True)])
 async def test_f33_nothing_is_lost_in_thirty_random_kills(tmp_path: Path, seed: int, webhooks: bool) -> None:
-    figures = await torn(tmp_path, kills=15, seed=seed, webhooks=webhooks)
-    assert figures.problems == []
-    assert {name: getattr(figures, name) for name in SURE} == SURE
-    assert figures.outcomes["succeeded"] > 0
-    assert figures.recover_seconds_p99 < 60
+    results = await torn(tmp_path, kills=15, seed=seed, webhooks=webhooks)
+    assert results.problems == []
+    assert {name: getattr(results, name) for name in SURE} == SURE
+    assert results.outcomes["succeeded"] > 0
+    assert results.recover_seconds_p99 < 60

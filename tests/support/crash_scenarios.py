@@ -303,7 +303,7 @@ async def end_well(here: World, story: Story) -> None:
     assert not found.problems, "\n".join([*found.problems, here.last_words()])
     story.holds(here)
     # Only where there is no way to find out may the house put aside more than was billed.
-    assert found.house_overestimate_usd_micros == 0 or found.outcomes["outcome_unknown"]
+    assert found.operator_overestimate_usd_micros == 0 or found.outcomes["outcome_unknown"]
 
 
 async def die_or_pass(here: World, story: Story, *, at: str, when: str, nth: int) -> None:

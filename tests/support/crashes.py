@@ -312,7 +312,7 @@ class Audit:
         return [*self.books, *self.sent_twice, *self.shown_twice, *self.lost, *self.stuck, *self.overspent]
 
     @property
-    def house_overestimate_usd_micros(self) -> int:
+    def operator_overestimate_usd_micros(self) -> int:
         """What the house put aside for orders of which nobody knows whether they were accepted."""
         return self.charged_usd_micros + self.operator_cost_usd_micros - self.bill_usd_micros
 
@@ -387,8 +387,8 @@ def audit(world: Audited) -> Audit:
         map(tuple, world.query("SELECT kind, CAST(sum(amount_usd_micros) AS BIGINT) FROM ledger GROUP BY kind"))
     )
     found.charged_usd_micros, found.operator_cost_usd_micros = sums.get("settle", 0), sums.get("house", 0)
-    if found.house_overestimate_usd_micros < 0:
-        found.overspent.append(f"{-found.house_overestimate_usd_micros} micro-dollars billed that no account bears")
+    if found.operator_overestimate_usd_micros < 0:
+        found.overspent.append(f"{-found.operator_overestimate_usd_micros} micro-dollars billed that no account bears")
     billed = {job.id: job.billed_usd_micros for job in world.provider.jobs.values()}
     for job in jobs:
         if (job["charged_usd_micros"] or 0) > billed.get(job["remote_id"], 0):

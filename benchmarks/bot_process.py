@@ -1,4 +1,4 @@
-"""The subject: a bot in a process of its own, with its processor time and its memory."""
+"""The process under test: a bot or a baseline as a child process, with its processor time and its memory."""
 
 from __future__ import annotations
 
@@ -16,29 +16,31 @@ from typing import Self
 
 import psutil
 
-from benchmarks.outside import Outside
+from benchmarks.load_generator import LoadGenerator
 
 PROJECT = Path(__file__).resolve().parents[1]
-BOT, BARE, CAREFUL = "bot", "benchmarks.bare", "benchmarks.careful"
+BOT, NAIVE, CAREFUL = "bot", "benchmarks.naive_baseline", "benchmarks.careful_baseline"
 READY_SECONDS = 30.0
 
 
-class Subject:
-    """`async with Subject(BOT, outside, folder) as bot:` starts it and waits until it is connected."""
+class BotProcess:
+    """`async with BotProcess(BOT, load, folder) as bot:` starts it and waits until it is connected."""
 
-    def __init__(self, module: str, outside: Outside, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, module: str, load: LoadGenerator, folder: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
         self.ready_seconds = 0.0
         self._module = module
-        self._outside = outside
+        self._load = load
         self._folder = folder
         port = _free_port()
-        outside.hooks_at = f"http://127.0.0.1:{port}"
-        self._environment = dict(outside.environment(str(folder / "bot.sqlite3"))) | {"HTTP_PORT": str(port)}
+        load.hooks_at = f"http://127.0.0.1:{port}"
+        self._environment = dict(load.environment(str(folder / "bot.sqlite3"))) | {"HTTP_PORT": str(port)}
         self._environment |= settings or {}
         self._process: psutil.Popen | None = None
 
     async def __aenter__(self) -> Self:
-        self._outside.ready.clear()
+        self._load.ready.clear()
         begun_at = time.monotonic()
         with (self._folder / "bot.runtime.logs").open("ab") as log:
             self._process = psutil.Popen(
@@ -50,7 +52,7 @@ class Subject:
                 stderr=subprocess.STDOUT,
             )
         async with asyncio.timeout(READY_SECONDS):
-            await self._outside.ready.wait()
+            await self._load.ready.wait()
         self.ready_seconds = time.monotonic() - begun_at
         return self
 
@@ -63,7 +65,7 @@ class Subject:
 
     @property
     def cpu_seconds(self) -> float:
-        """Of the process and everything it started, so far."""
+        """Seconds of processor time of the process and its children since the start."""
         assert self._process is not None
         times = [self._process.cpu_times()]
         times += [child.cpu_times() for child in self._process.children(recursive=True)]
@@ -71,14 +73,14 @@ class Subject:
 
     @property
     def main_cpu_seconds(self) -> float:
-        """Of the process alone: what stands in the way of the event loop."""
+        """Seconds of processor time of the process alone: what delays its event loop."""
         assert self._process is not None
         times = self._process.cpu_times()
         return times.user + times.system
 
     @property
     def memory_mb(self) -> float:
-        """Resident, without the picture workers, which come and go."""
+        """Resident memory in MiB, without the image workers, which come and go."""
         assert self._process is not None
         return self._process.memory_info().rss / 2**20
 
@@ -95,5 +97,5 @@ def _free_port() -> int:
 
 
 def processors() -> int:
-    """How many this process may use."""
+    """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,6 +1,6 @@
-"""The outside: Discord and Krea on loopback, as lean as they can be, with a stopwatch on every command.
+"""The load generator: Discord and Krea on loopback, as lean as possible, with the times of every command.
 
-It answers what a well-behaved client asks and checks nothing, so that its own work does not hide what is measured; it
+It answers what a well-behaved client asks and checks nothing, so that its own work does not hide what is measured. It
 runs in the benchmark's process, the bot in another one.
 """
 
@@ -27,36 +27,36 @@ HELLO, IDENTIFY, HEARTBEAT, HEARTBEAT_ACK, RESUME, DISPATCH = 10, 2, 1, 11, 6, 0
 BOT_ID, OWNER_ID, SERVER_ID, FIRST_ID = 100, 101, 200, 10_000
 EVERY_PERMISSION = str(2**53 - 1)
 _FILENAME = re.compile(rb'name="files\[\d+\]"; filename="([^"]+)"')
-_SENT_AT_A_TIME_BYTES = 256 * 1024
-_NUMBER = re.compile(r"picture (\d+)")
+_CHUNK_BYTES = 256 * 1024
+_NUMBER = re.compile(r"image (\d+)")
 _EPOCH_MILLISECONDS = 1_420_070_400_000
 
 
 @dataclass(kw_only=True, slots=True)
 class Command:
-    """One order as it is seen from outside. Times are of the monotonic clock."""
+    """One order as Discord and the provider see it. Times are of the monotonic clock."""
 
     number: int
     sent_at: float
     answered_at: float | None = None
     ordered_at: float | None = None
     done_at: float | None = None
-    """When the provider had the picture."""
-    told_at: float | None = None
-    """When the bot first heard of that."""
+    """When the provider had the image."""
+    reported_at: float | None = None
+    """When the bot was first told so."""
     shown_at: float | None = None
-    """When Discord had taken the message with the picture."""
+    """When Discord had the message with the image."""
     discord_calls: int = 0
     reads: int = 0
-    """How often the provider was asked after the job."""
+    """How many times the job was polled."""
     same_edits: int = 0
-    """Edits that said what the message said already."""
+    """Edits that changed nothing."""
     last_body: bytes = b""
     shown: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-class Outside:
-    """Both ends of every wire of a bot."""
+class LoadGenerator:
+    """Both servers that a bot talks to: Discord and Krea."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Outside:
         webhooks: bool = False,
         network_seconds: float = 0.0,
     ) -> None:
-        """`job_seconds` says how long the n-th order takes. Every answer comes `network_seconds` late."""
+        """Order number n takes `job_seconds(n)` seconds. Every response is delayed by `network_seconds`."""
         self.commands: dict[int, Command] = {}
         self.heartbeats_at: list[float] = []
         self.heartbeat_seconds = 41.25
@@ -75,7 +75,7 @@ class Outside:
         self.calls = 0
         self.ready = asyncio.Event()
         self.url = ""
-        self._picture = image
+        self._image = image
         self._job_seconds = job_seconds
         self._members = members
         self._webhooks = webhooks
@@ -106,7 +106,7 @@ class Outside:
                 web.get(hook, self._original),
                 web.post("/generate/image/{vendor}/{model}", self._order),
                 web.get("/jobs/{id}", self._read_job),
-                web.get("/pictures/{name}", self._read_picture),
+                web.get("/images/{name}", self._read_image),
             ]
         )
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -127,7 +127,7 @@ class Outside:
             await self._runner.cleanup()
 
     def environment(self, database: str) -> Mapping[str, str]:
-        """Settings with which a bot finds this outside."""
+        """Return the settings with which a bot connects to these servers."""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
         return kept | {
             "DISCORD_TOKEN": "MTAw.benchmark.token",
@@ -147,15 +147,15 @@ class Outside:
     # -- members ------------------------------------------------------------------------------------------
 
     async def send(self, *, prompt: str = "a quiet harbour at dawn, long exposure") -> Command:
-        """One member types /imagine."""
+        """Send one /imagine of one member."""
         number = len(self.commands)
         command = Command(number=number, sent_at=time.monotonic())
         self.commands[number] = command
-        await self._dispatch("INTERACTION_CREATE", self._interaction(number, f"picture {number}: {prompt}"))
+        await self._dispatch("INTERACTION_CREATE", self._interaction(number, f"image {number}: {prompt}"))
         return command
 
     async def invite(self, number: int, *, channels: int, roles: int) -> None:
-        """Somebody adds the bot to one more server."""
+        """Add the bot to one more server."""
         await self._dispatch("GUILD_CREATE", _another_server(number, channels=channels, roles=roles))
 
     def _interaction(self, number: int, prompt: str) -> Json:
@@ -217,10 +217,10 @@ class Outside:
                 self.heartbeats_at.append(time.monotonic())
                 await socket.send_json({"op": HEARTBEAT_ACK})
             elif packet["op"] in (IDENTIFY, RESUME):
-                await self._greet()
+                await self._send_ready()
         return socket
 
-    async def _greet(self) -> None:
+    async def _send_ready(self) -> None:
         ready: Json = {
             "v": 10,
             "user": _user(BOT_ID, bot=True),
@@ -318,14 +318,14 @@ class Outside:
             await response.read()
 
     hooks_at: str = ""
-    """Where the bot's own server listens."""
+    """Base URL of the bot's own HTTP server."""
 
     async def _read_job(self, request: web.Request) -> web.StreamResponse:
         command = self.commands[int(request.match_info["id"].removeprefix("job-"))]
         command.reads += 1
         job = self._job(command)
-        if job["result"] is not None and command.told_at is None:
-            command.told_at = time.monotonic()
+        if job["result"] is not None and command.reported_at is None:
+            command.reported_at = time.monotonic()
         return _json(job)
 
     def _job(self, command: Command) -> Json:
@@ -337,18 +337,18 @@ class Outside:
             "status": "completed" if is_done else "processing",
             "created_at": created_at,
             "completed_at": created_at if is_done else None,
-            "result": {"urls": [f"{self.url}/pictures/{command.number}.png"]} if is_done else None,
+            "result": {"urls": [f"{self.url}/images/{command.number}.png"]} if is_done else None,
         }
 
-    async def _read_picture(self, request: web.Request) -> web.StreamResponse:
+    async def _read_image(self, request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         response.content_type = "image/png"
-        response.content_length = len(self._picture)
+        response.content_length = len(self._image)
         await response.prepare(request)
-        body = memoryview(self._picture)
-        with suppress(ConnectionError):  # who has no room for it now hangs up and comes again
-            for start in range(0, len(body), _SENT_AT_A_TIME_BYTES):  # in one go, 20 MB would be copied for each reader
-                await response.write(body[start : start + _SENT_AT_A_TIME_BYTES])
+        body = memoryview(self._image)
+        with suppress(ConnectionError):  # a client whose downloads are at their limit hangs up and retries
+            for start in range(0, len(body), _CHUNK_BYTES):  # written whole, 20 MB would be copied for each reader
+                await response.write(body[start : start + _CHUNK_BYTES])
         return response
 
 
@@ -357,7 +357,7 @@ def _json(data: Any) -> web.Response:
 
 
 def _limited(data: Any) -> web.Response:
-    """With the headers that tell a client of its rate limit, as Discord sends them."""
+    """Return a response with rate limit headers as Discord sends them."""
     response = _json(data)
     response.headers.update(
         {

@@ -1,9 +1,9 @@
-"""The large drill: two gateways and three workers on one PostgreSQL, jobs in flight, and everything dies in turn.
+"""The cluster drill: two gateways and three workers on one PostgreSQL, jobs in flight, and one fault at a time.
 
-    python -m benchmarks.cluster --jobs 2000
+    python -m benchmarks.cluster_drill --jobs 2000
 
-After each blow every job must be final, sent once, charged once and shown, and what a dead worker followed must be in
-other hands within 40 seconds. Prints a table and ends with 1 when anything is wrong.
+After each fault every job must be final, sent once, charged once and shown, and another worker must run the replies of
+a dead one within 40 seconds. Prints a table and ends with status 1 when anything is wrong.
 """
 
 from __future__ import annotations
@@ -25,46 +25,43 @@ from tests.support.crashes import audit
 from tests.support.fakes import until
 from tests.support.postgres_server import stop_the_server, the_server
 
-PICTURES_PER_ORDER = 4
+IMAGES_PER_ORDER = 4
 GATEWAYS = ("gateway-0", "gateway-1")
 WORKERS = ("worker-1", "worker-2", "worker-3")
 SETTLE_SECONDS = 300.0
 MAX_HANDOVER_SECONDS = 40.0
 UNREACHABLE_SECONDS = 20.0
 
-Blow = Callable[[Cluster], Awaitable[list[float]]]
-"""What happens; returns the seconds after which each reply of a dead worker was in other hands."""
+Fault = Callable[[Cluster], Awaitable[list[float]]]
+"""Injects a fault; returns the seconds after which each reply of a dead worker ran on another one."""
 
 
 @dataclass(kw_only=True)
-class Line:
-    """What came of one blow."""
+class FaultResult:
+    """The outcome of one fault."""
 
-    blow: str
+    fault: str
     jobs: int
-    hand_overs: list[float]
+    handover_seconds: list[float]
     settled_seconds: float
     problems: list[str]
 
     @property
     def is_clean(self) -> bool:
-        return not self.problems and max(self.hand_overs, default=0.0) <= MAX_HANDOVER_SECONDS
+        return not self.problems and max(self.handover_seconds, default=0.0) <= MAX_HANDOVER_SECONDS
 
     def __str__(self) -> str:
-        handed = (
-            ""
-            if not self.hand_overs
-            else (f"{len(self.hand_overs):>6} {median(self.hand_overs):>7.1f} {max(self.hand_overs):>7.1f}")
-        )
-        return f"{self.blow:<34} {self.jobs:>6} {handed:<22} {self.settled_seconds:>8.1f} {len(self.problems):>9}"
+        seconds = self.handover_seconds
+        handed = f"{len(seconds):>6} {median(seconds):>7.1f} {max(seconds):>7.1f}" if seconds else ""
+        return f"{self.fault:<34} {self.jobs:>6} {handed:<22} {self.settled_seconds:>8.1f} {len(self.problems):>9}"
 
 
 async def kill_a_worker(here: Cluster) -> list[float]:
-    return await _hand_overs(here, here.processes["worker-1"], lambda process: process.kill())
+    return await _handover_seconds(here, here.processes["worker-1"], lambda process: process.kill())
 
 
 async def stop_a_worker(here: Cluster) -> list[float]:
-    return await _hand_overs(here, here.processes["worker-2"], lambda process: process.inner.terminate())
+    return await _handover_seconds(here, here.processes["worker-2"], lambda process: process.inner.terminate())
 
 
 async def kill_a_gateway(here: Cluster) -> list[float]:
@@ -100,7 +97,7 @@ async def freeze_the_server(here: Cluster) -> list[float]:
     return []
 
 
-BLOWS: dict[str, Blow] = {
+FAULTS: dict[str, Fault] = {
     "SIGKILL a worker": kill_a_worker,
     "SIGTERM a worker": stop_a_worker,
     "SIGKILL a gateway": kill_a_gateway,
@@ -110,7 +107,7 @@ BLOWS: dict[str, Blow] = {
 }
 
 
-async def _hand_overs(here: Cluster, process: Process, end: Callable[[Process], None]) -> list[float]:
+async def _handover_seconds(here: Cluster, process: Process, end: Callable[[Process], None]) -> list[float]:
     found = re.findall(r"gateways accept, as ([0-9a-f-]{36})", process.log.read_text())
     mine = f"SELECT id FROM pgqueuer WHERE status = 'picked' AND queue_manager_id = '{found[-1]}'"
     end(process)
@@ -126,27 +123,27 @@ async def _hand_overs(here: Cluster, process: Process, end: Callable[[Process], 
     return seconds + [float("inf")] * len(left)
 
 
-async def drill(folder: Path, *, jobs: int, part: str = "") -> list[Line]:
-    """Every blow in turn, each in a cluster of its own with as many jobs in flight."""
-    lines: list[Line] = []
-    for blow, happen in BLOWS.items():
-        if part.lower() not in blow.lower():
+async def drill(folder: Path, *, jobs: int, part: str = "") -> list[FaultResult]:
+    """Inject every fault in turn, each into a cluster of its own with `jobs` jobs in flight."""
+    lines: list[FaultResult] = []
+    for fault, happen in FAULTS.items():
+        if part.lower() not in fault.lower():
             continue
-        own = folder / re.sub(r"\W+", "-", blow)
+        own = folder / re.sub(r"\W+", "-", fault)
         own.mkdir()
-        places = str(max(8, jobs // 4))
-        async with a_cluster(own, *GATEWAYS, *WORKERS, concurrency=100_000, KREA_MAX_CONCURRENCY=places) as here:
-            lines.append(await _strike(here, blow, happen, orders=jobs // PICTURES_PER_ORDER))
+        slots = str(max(8, jobs // 4))
+        async with a_cluster(own, *GATEWAYS, *WORKERS, concurrency=100_000, KREA_MAX_CONCURRENCY=slots) as here:
+            lines.append(await _inject(here, fault, happen, orders=jobs // IMAGES_PER_ORDER))
         print(lines[-1], flush=True)
         for problem in lines[-1].problems[:5]:
             print(f"    {problem}", flush=True)
     return lines
 
 
-async def _strike(here: Cluster, blow: str, happen: Blow, *, orders: int) -> Line:
+async def _inject(here: Cluster, fault: str, happen: Fault, *, orders: int) -> FaultResult:
     here.provider.default_plan = Plan(seconds_factor=150)
     for number in range(orders):
-        await here.send(f"a storm {number}", server=number % 2, count=PICTURES_PER_ORDER)
+        await here.send(f"a storm {number}", server=number % 2, count=IMAGES_PER_ORDER)
     accepted, running = (
         "SELECT count(*) FROM replies WHERE accepted",
         "SELECT count(*) FROM jobs WHERE status = 'running'",
@@ -154,22 +151,28 @@ async def _strike(here: Cluster, blow: str, happen: Blow, *, orders: int) -> Lin
     await until(lambda: here.count(accepted) == orders, seconds=180, what=here.last_words)
     await until(lambda: here.count(running) >= orders / 2, seconds=60, what=here.last_words)
     here.provider.default_plan = Plan()
-    hand_overs = await happen(here)
+    handover_seconds = await happen(here)
     settled_seconds = await here.settled(seconds=SETTLE_SECONDS)
     found = audit(here)
     problems = [*found.problems, *here.logged_failures()]
-    return Line(blow=blow, jobs=found.jobs, hand_overs=hand_overs, settled_seconds=settled_seconds, problems=problems)
+    return FaultResult(
+        fault=fault,
+        jobs=found.jobs,
+        handover_seconds=handover_seconds,
+        settled_seconds=settled_seconds,
+        problems=problems,
+    )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--jobs", type=int, default=2000)
-    parser.add_argument("--blow", default="", help="only those whose name has this in it")
+    parser.add_argument("--fault", default="", help="only those whose name has this in it")
     arguments = parser.parse_args()
-    print(f"{'blow':<34} {'jobs':>6} {'handed median    last':<22} {'settled':>8} {'problems':>9}")
+    print(f"{'fault':<34} {'jobs':>6} {'handed median    last':<22} {'settled':>8} {'problems':>9}")
     try:
         with TemporaryDirectory(prefix="cluster-") as folder:
-            lines = asyncio.run(drill(Path(folder), jobs=arguments.jobs, part=arguments.blow))
+            lines = asyncio.run(drill(Path(folder), jobs=arguments.jobs, part=arguments.fault))
     finally:
         stop_the_server()
     return 0 if all(line.is_clean for line in lines) else 1

@@ -1,4 +1,4 @@
-"""Figures: what was measured, what was aimed at, and the table and the file they go into."""
+"""Results: what was measured, its aims, and the table and the file they are written to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median, quantiles
 
-from benchmarks.subject import processors
+from benchmarks.bot_process import processors
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
-    """One measured value of one run. With `at_most` or `at_least` there is an aim to hold it against."""
+class Result:
+    """One measured value of one run. `at_most` or `at_least` is its aim."""
 
     name: str
     value: float
@@ -34,41 +34,41 @@ class Figure:
 
 @dataclass(kw_only=True)
 class Row:
-    """The same figure of several runs."""
+    """The same result of several runs."""
 
-    figures: list[Figure] = field(default_factory=list[Figure])
+    results: list[Result] = field(default_factory=list[Result])
 
     @property
     def name(self) -> str:
-        return self.figures[0].name
+        return self.results[0].name
 
     @property
     def values(self) -> list[float]:
-        return [figure.value for figure in self.figures]
+        return [result.value for result in self.results]
 
     @property
     def reached(self) -> bool | None:
         """Whether the median keeps to the aim; None where there is none."""
-        first, middle = self.figures[0], median(self.values)
+        first, middle = self.results[0], median(self.values)
         if first.at_most is not None:
             return middle <= first.at_most
         return None if first.at_least is None else middle >= first.at_least
 
 
-def rows_of(runs: Sequence[Sequence[Figure]]) -> list[Row]:
-    """Figures of several runs, brought together by name."""
+def rows_of(runs: Sequence[Sequence[Result]]) -> list[Row]:
+    """Group the results of several runs by name."""
     rows: dict[str, Row] = {}
     for run in runs:
-        for figure in run:
-            rows.setdefault(figure.name, Row()).figures.append(figure)
+        for result in run:
+            rows.setdefault(result.name, Row()).results.append(result)
     return list(rows.values())
 
 
 def table(rows: Sequence[Row]) -> str:
-    """In Markdown: median, lowest and highest, aim, and whether it is reached."""
+    """Format a Markdown table: median, lowest and highest, aim, and whether it is reached."""
     lines = ["| figure | median | lowest to highest | aim | reached |", "| --- | --- | --- | --- | --- |"]
     for row in rows:
-        first, reached = row.figures[0], row.reached
+        first, reached = row.results[0], row.reached
         spread = f"{_number(min(row.values))} to {_number(max(row.values))}" if len(row.values) > 1 else ""
         verdict = "" if reached is None else "yes" if reached else "**no**"
         lines.append(
@@ -78,7 +78,7 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def write_json(rows: Sequence[Row], path: Path) -> None:
-    """Everything, for machines."""
+    """Write all values to a JSON file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     facts = {
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -89,10 +89,10 @@ def write_json(rows: Sequence[Row], path: Path) -> None:
         "figures": [
             {
                 "name": row.name,
-                "unit": row.figures[0].unit,
+                "unit": row.results[0].unit,
                 "values": row.values,
-                "at_most": row.figures[0].at_most,
-                "at_least": row.figures[0].at_least,
+                "at_most": row.results[0].at_most,
+                "at_least": row.results[0].at_least,
                 "reached": row.reached,
             }
             for row in rows
@@ -102,12 +102,12 @@ def write_json(rows: Sequence[Row], path: Path) -> None:
 
 
 def percentile(values: Sequence[float], percent: int) -> float:
-    """The value that so many percent do not exceed."""
+    """Return the value that `percent` percent of the values do not exceed."""
     return quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def say(text: str) -> None:
-    """Where things stand, for whoever waits."""
+    """Print progress to the standard error."""
     print(text, file=sys.stderr, flush=True)
 
 

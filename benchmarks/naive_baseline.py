@@ -1,9 +1,9 @@
-"""The bare minimum: one job's unavoidable calls with the same libraries, and nothing else. No ledger, no recovery.
+"""The naive baseline: one job's unavoidable calls with the same libraries. No ledger, no recovery.
 
-    python -m benchmarks.bare        (settings as for the bot)
+    python -m benchmarks.naive_baseline        (settings as for the bot)
 
-Answer, submit, ask as often as a loop with a fixed pause does, download, upload. What the bot costs more than this is
-the price of everything it keeps safe.
+It answers, submits, polls with a fixed pause, downloads and uploads. What the bot costs more than this is the price of
+everything it keeps safe.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ KREA = os.environ["KREA_API_BASE"]
 HEADERS = {"Authorization": f"Bearer {os.environ['KREA_API_KEY']}"}
 
 
-class Bare(discord.Client):
+class NaiveBaseline(discord.Client):
     """A client with one command."""
 
     def __init__(self, imagine: Callable[..., Coroutine[Any, Any, None]]) -> None:
@@ -37,7 +37,7 @@ class Bare(discord.Client):
             chunk_guilds_at_startup=False,
         )
         self.tree = app_commands.CommandTree(self)
-        self.tree.add_command(app_commands.Command(name="imagine", description="Make a picture", callback=imagine))
+        self.tree.add_command(app_commands.Command(name="imagine", description="Make an image", callback=imagine))
         self.providers: aiohttp.ClientSession | None = None
 
     async def setup_hook(self) -> None:
@@ -46,25 +46,25 @@ class Bare(discord.Client):
         self.providers = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), headers=HEADERS)
 
 
-async def imagine(interaction: discord.Interaction[Bare], prompt: str, model: str) -> None:
-    """Everything that has to happen for one picture."""
+async def imagine(interaction: discord.Interaction[NaiveBaseline], prompt: str, model: str) -> None:
+    """Do everything that one image needs."""
     session = interaction.client.providers
     assert session is not None
     await interaction.response.send_message(f"Queued: {prompt}")
     image = await made(session, await ordered(session, prompt, model))
-    file = discord.File(io.BytesIO(image), filename="picture.png")
+    file = discord.File(io.BytesIO(image), filename="image.png")
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
 
 
 async def ordered(session: aiohttp.ClientSession, prompt: str, model: str) -> dict[str, Any]:
-    """The job as the provider took it."""
+    """Submit the order and return the job as the provider accepted it."""
     order = {"prompt": prompt, "width": 1024, "height": 1024}
     async with session.post(f"{KREA}/generate/image/{model.removeprefix('krea/')}", json=order) as response:
         return await response.json()
 
 
 async def made(session: aiohttp.ClientSession, job: dict[str, Any]) -> bytes:
-    """Its picture, once it is done."""
+    """Poll until the job is done and return its image."""
     while job["status"] != "completed":
         await asyncio.sleep(POLL_SECONDS)
         async with session.get(f"{KREA}/jobs/{job['job_id']}") as response:
@@ -73,11 +73,11 @@ async def made(session: aiohttp.ClientSession, job: dict[str, Any]) -> bytes:
         return await response.read()
 
 
-def start(client: Bare) -> None:
-    """Run it until the process is ended."""
+def start(client: NaiveBaseline) -> None:
+    """Run the client until the process is ended."""
     Route.BASE = os.environ["DISCORD_API_BASE"]
     client.run(os.environ["DISCORD_TOKEN"], log_handler=None)
 
 
 if __name__ == "__main__":
-    start(Bare(imagine))
+    start(NaiveBaseline(imagine))

@@ -1,9 +1,9 @@
-"""The bare minimum, careful: the same script with what nobody should leave out who spends other people's money.
+"""The careful minimum: the naive baseline with the durable steps that spending other people's money requires.
 
-    python -m benchmarks.careful        (settings as for the bot)
+    python -m benchmarks.careful_baseline        (settings as for the bot)
 
-Each step is on disk before the next one that relies on it, the picture is kept until Discord has it, and the message
-says so when the job runs. No quotas, no recovery, no cards, no checks: what the bot costs more than this is theirs.
+Each step is on disk before the next one that relies on it, the image is kept until Discord has it, and the message
+says when the job runs. No quotas, recovery, cards or checks: they are what the bot costs more than this.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from pathlib import Path
 import aiosqlite
 import discord
 
-from benchmarks.bare import Bare, made, ordered, start
+from benchmarks.naive_baseline import NaiveBaseline, made, ordered, start
 
 FOLDER = Path(os.environ["DATABASE_URL"].removeprefix("sqlite:///")).parent
 TABLE = "CREATE TABLE steps (number INTEGER PRIMARY KEY, step TEXT NOT NULL, detail TEXT NOT NULL) STRICT"
 NOTE = "INSERT INTO steps (step, detail) VALUES (?, ?)"
 
 
-class Careful(Bare):
-    """A client with one command and a file of what it has done."""
+class CarefulBaseline(NaiveBaseline):
+    """A client with one command and a file of the steps it has done."""
 
     notes: aiosqlite.Connection
 
@@ -36,12 +36,12 @@ class Careful(Bare):
             await self.notes.execute(statement)
 
     async def note(self, step: str, detail: str) -> None:
-        """On disk when this returns."""
+        """Write one step. It is on disk when this returns."""
         await self.notes.execute(NOTE, (step, detail))
 
 
-async def imagine(interaction: discord.Interaction[Careful], prompt: str, model: str) -> None:
-    """Everything that has to happen for one picture, and a note of each step."""
+async def imagine(interaction: discord.Interaction[CarefulBaseline], prompt: str, model: str) -> None:
+    """Do everything that one image needs, and write down each step."""
     client, session = interaction.client, interaction.client.providers
     assert session is not None
     await client.note("ordered", prompt)
@@ -52,13 +52,13 @@ async def imagine(interaction: discord.Interaction[Careful], prompt: str, model:
     await interaction.edit_original_response(content=f"Processing: {prompt}")
     image = await made(session, job)
     await client.note("charged", await asyncio.to_thread(keep, image))
-    file = discord.File(io.BytesIO(image), filename="picture.png")
+    file = discord.File(io.BytesIO(image), filename="image.png")
     await interaction.edit_original_response(content=f"Completed: {prompt}", attachments=[file])
     await client.note("delivered", job["job_id"])
 
 
 def keep(image: bytes) -> str:
-    """Under its hash, once."""
+    """Keep the image under its hash, once, and return the hash."""
     name = hashlib.sha256(image).hexdigest()
     path = FOLDER / name
     if not path.exists() or path.read_bytes() != image:
@@ -70,4 +70,4 @@ def keep(image: bytes) -> str:
 
 
 if __name__ == "__main__":
-    start(Careful(imagine))
+    start(CarefulBaseline(imagine))

@@ -1,4 +1,4 @@
-"""The books: how quickly orders are admitted, and whether a million old ones make that any slower."""
+"""Admissions: how quickly orders are admitted, and whether a million old ones make that any slower."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.figures import Figure
+from benchmarks.results import Result
 from bot.domain.quota import LimitSubject, Member, Period, Quota
 from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
@@ -24,8 +24,8 @@ _NUMBERS = "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHER
 _AT = f"({FIRST_AT_MICROS} + i * {APART_MICROS})"
 
 
-async def admissions() -> list[Figure]:
-    """1,000 callers who wait for a durable answer: on an empty file; in turns beside 1,000 and a million old jobs."""
+async def admissions() -> list[Result]:
+    """Measure 1,000 callers that wait for a commit: on an empty file, and beside 1,000 and 1,000,000 old jobs."""
     with TemporaryDirectory() as folder:
         async with await Store.open(Path(folder) / "empty.sqlite3") as store:
             empty = min([await _admitted(store, 0, attempt) for attempt in range(3)])
@@ -34,15 +34,17 @@ async def admissions() -> list[Figure]:
         ready_seconds = await _ready(many)
         ratio = await _slower_beside(few=(few, 1_000), many=(many, 1_000_000))
     return [
-        Figure(name="durable admissions, 1,000 callers", value=1 / empty, unit="/s", at_least=2_000),
-        Figure(name="admission beside 1,000,000 old jobs / 1,000", value=ratio, unit="×", at_most=1.2),
-        Figure(name="store ready with 1,000,000 old jobs", value=ready_seconds, unit="s", at_most=2),
+        Result(name="durable admissions, 1,000 callers", value=1 / empty, unit="/s", at_least=2_000),
+        Result(name="admission beside 1,000,000 old jobs / 1,000", value=ratio, unit="×", at_most=1.2),
+        Result(name="store ready with 1,000,000 old jobs", value=ready_seconds, unit="s", at_most=2),
     ]
 
 
 async def _slower_beside(*, few: tuple[Path, int], many: tuple[Path, int]) -> float:
-    """How many times as long an admission takes beside many old jobs. The median of pairs, each of which begins with
-    the other one: a machine that is faster or slower for a while is so for both."""
+    """Return how many times as long an admission takes beside many old jobs as beside few.
+
+    It is the median of pairs, and each pair begins with the other file: a slow phase of the machine hits both.
+    """
     async with AsyncExitStack() as stack:
         stores: list[tuple[Store, int]] = []
         for path, old_jobs in (few, many):
@@ -56,7 +58,7 @@ async def _slower_beside(*, few: tuple[Path, int], many: tuple[Path, int]) -> fl
 
 
 async def _admitted(store: Store, old_jobs: int, attempt: int) -> float:
-    """Seconds per admission, with a monthly quota and a monthly cap over everything that is there."""
+    """Return the seconds per admission, with a monthly quota and a monthly cap that count everything in the file."""
     now = datetime.fromtimestamp((FIRST_AT_MICROS + old_jobs * APART_MICROS) / 1_000_000, UTC)
     plenty = Quota(amount_usd_micros=10**12, period=Period.MONTH)
     await store.set_limit(SERVER_ID, LimitSubject.SERVER, None, plenty, actor_id=1, reason=None, now=now)
@@ -84,7 +86,7 @@ async def _filled(path: Path, old_jobs: int) -> Path:
 
 
 async def _ready(path: Path) -> float:
-    """Seconds until everything that a start reads has been read."""
+    """Return the seconds until everything that a start reads has been read."""
     begun_at = time.perf_counter()
     async with await Store.open(path) as store:
         await store.recent_durations(25)
@@ -93,7 +95,7 @@ async def _ready(path: Path) -> float:
 
 
 def _fill(path: Path, jobs: int) -> None:
-    """So many settled jobs of 1,000 members of one server, one every 2.4 seconds: a million of them are a month."""
+    """Insert settled jobs of 1,000 members of one server, one every 2.4 seconds: a million of them are a month."""
     numbers = _NUMBERS.format(last=jobs - 1)
     connection = connect(path)
     connection.execute("PRAGMA synchronous = OFF")
@@ -141,4 +143,4 @@ _FILLING = (
     "UPDATE jobs SET status = 'running', remote_id = id",
     "UPDATE jobs SET status = 'succeeded', charged_usd_micros = 80000, finished_at = created_at + 30000000",
 )
-"""One file, as if a month had passed. The moves are made one after the other, as the schema wants them."""
+"""Statements that fill a file like a month of use. Each status is set in turn: the schema checks the order."""
