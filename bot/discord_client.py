@@ -116,13 +116,16 @@ class Bot(BotClient, commands.Bot):
         self.service = service
         self.messages = messages = MessageApi(self)
         self.click_debouncer = ClickDebouncer()
-        self.operator = OperatorAlerts(messages=messages, supervisor=supervisor)
-        self.server_log = LogChannel(client=self, service=service, messages=messages, supervisor=supervisor)
+        self.operator_alerts = OperatorAlerts(messages=messages, supervisor=supervisor)
+        self.log_channel = LogChannel(client=self, service=service, messages=messages, supervisor=supervisor)
         self.order_flow = OrderFlow(
             service=service,
             messages=messages,
             spending_alerts=SpendingAlerts(
-                service=service, server_log=self.server_log, operator=self.operator, supervisor=supervisor
+                service=service,
+                log_channel=self.log_channel,
+                operator_alerts=self.operator_alerts,
+                supervisor=supervisor,
             ),
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
@@ -135,8 +138,8 @@ class Bot(BotClient, commands.Bot):
             service=service,
             messages=messages,
             supervisor=supervisor,
-            operator=self.operator,
-            server_log=self.server_log,
+            operator_alerts=self.operator_alerts,
+            log_channel=self.log_channel,
             upscale_prices=UpscalePrices(client=self, service=service),
         )
         service.set_presenter(replies)
@@ -144,7 +147,7 @@ class Bot(BotClient, commands.Bot):
     async def setup_hook(self) -> None:
         """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""
         if self.application is not None:
-            self.operator.set_owner(self.application)
+            self.operator_alerts.set_owner(self.application)
         if self.service.role is Role.WORKER:  # nobody asks it anything
             await self.service.resume()
             return
@@ -160,7 +163,7 @@ class Bot(BotClient, commands.Bot):
             except (discord.HTTPException, app_commands.AppCommandError) as error:
                 # Members still have the commands registered last time, and jobs are on their way.
                 _log.exception("commands could not be registered")
-                self.operator.send("commands", f"Slash commands could not be registered: {error}")
+                self.operator_alerts.send("commands", f"Slash commands could not be registered: {error}")
 
     async def _add_commands(self) -> None:
         order_flow, service, default_model = self.order_flow, self.service, self._settings.default_model
@@ -174,7 +177,7 @@ class Bot(BotClient, commands.Bot):
         )
         moderators = (
             QuotaCommands(self.order_flow, self.reports),
-            SettingsCommands(self.order_flow, self.server_log),
+            SettingsCommands(self.order_flow, self.log_channel),
             Jobs(self.order_flow),
         )
         for cog in (*cogs, *moderators, Help(self.order_flow, self.tree)):

@@ -6,12 +6,16 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 NOBODY = 0
 """The user id of whoever asked to be forgotten."""
+
+
+TOKEN_EXPIRY_MARGIN = timedelta(minutes=2)
+"""Time before the expiry of an interaction token from which on the bot no longer relies on it."""
 
 
 class JobStatus(StrEnum):
@@ -210,6 +214,10 @@ class ReplyAddress:
     """What the member's Discord speaks."""
     language: str = "en"
     """What the message speaks: a tag of two letters or a few more. A private one speaks the member's language."""
+
+    def token_is_usable(self, now: datetime) -> bool:
+        """Return whether the message can still be edited through the interaction token."""
+        return self.token is not None and now < self.token_expires_at - TOKEN_EXPIRY_MARGIN
 
 
 class Delivery(StrEnum):

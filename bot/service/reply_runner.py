@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
 
@@ -27,9 +27,6 @@ _log = logging.getLogger(__name__)
 
 REREAD_SECONDS = 60.0
 """So often a reply that is awaited is looked at although nobody said that there is news."""
-
-TOKEN_EXPIRY_MARGIN = timedelta(minutes=3)
-"""So long before a command's token dies nobody relies on it any more."""
 
 
 class Abandon(Protocol):
@@ -160,9 +157,7 @@ class ReplyRunner:
             message_id = await self._presenter.find_message(reply) if self._presenter else None
             if message_id is None:
                 # A private card cannot be looked for once its token is dead, so it may be there all the same.
-                could_look = (
-                    not reply.address.private or reply.address.token_expires_at - self._clock() > TOKEN_EXPIRY_MARGIN
-                )
+                could_look = not reply.address.private or reply.address.token_is_usable(self._clock())
                 await self._abandon(reply, surely_unseen=could_look)
                 return
             await written(partial(self._store.accept, reply.id, message_id=message_id))

@@ -1,4 +1,4 @@
-"""Server log: what became of every order, posted in the channel that the moderators chose. It notifies nobody."""
+"""Log channel: the final state of every order, posted in the channel that the moderators chose, without a ping."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cogs.ui.message_api import MessageApi, is_too_large
 _log = logging.getLogger(__name__)
 
 MAX_ENTRIES_WITH_IMAGES = 20
-"""A channel takes about one post a second. What a busy server makes beyond that is logged with a link instead."""
+"""Discord takes about one post a second in a channel; in a busy server further entries get a link and no images."""
 
 Files = Callable[[], list[discord.File]]
 
 
 class LogChannel:
-    """Posts for moderators; never in the way of a member's own card."""
+    """Posts for moderators, in the background so that no member's card waits for them."""
 
     def __init__(
         self, *, client: discord.Client, service: JobService, messages: MessageApi, supervisor: Supervisor
@@ -36,59 +36,65 @@ class LogChannel:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
-        self._with_pictures = 0
-        """Posts with pictures that Discord has not taken yet."""
+        self._entries_with_images = 0
+        """Entries with images that Discord has not accepted yet."""
 
     def finished(
         self, view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage], files: Files
     ) -> None:
-        """Log a command whose final state was shown in `message_id`, or (None) could not be shown."""
-        self._supervisor.start(f"log of {view.reply.id}", self._finished(view, message_id, images, files))
+        """Log a command whose final state is shown in `message_id`; None if it could not be shown."""
+        self._supervisor.start(f"log of {view.reply.id}", self._post_entry(view, message_id, images, files))
 
-    async def _finished(
+    async def _post_entry(
         self, view: ReplyView, message_id: int | None, images: Sequence[card.ShownImage], files: Files
     ) -> None:
         policy = await self._service.store.policy(view.reply.address.guild_id)
         if policy.log_channel_id is None:
             return
         nonce = f"log{view.reply.id}"
-        # What is private was promised to the member alone; the moderators still see who ordered what for how much.
-        if view.reply.address.private or self._with_pictures >= MAX_ENTRIES_WITH_IMAGES:
+        # Only the member may see a private image; the moderators still see who ordered which model for how much.
+        if view.reply.address.private or self._entries_with_images >= MAX_ENTRIES_WITH_IMAGES:
             images = ()
         set_locale(self.language(policy, view.reply.address.guild_id))
         layout = entry(view, message_id=message_id, images=images)
         attached = files() if images else []
-        del files  # it holds the pictures, and this may wait long
-        self._with_pictures += bool(attached)
+        del files  # it holds the images in memory, and posting may wait long
+        self._entries_with_images += bool(attached)
         try:
             await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
             if is_too_large(error):
                 await self.post(policy.log_channel_id, entry(view, message_id=message_id, images=()), nonce=nonce)
             else:
-                _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
+                _log_not_posted(view, error)
         except (aiohttp.ClientError, OSError) as error:
-            _log.warning("reply %s was not logged in the server: %s", view.reply.id, error)
+            _log_not_posted(view, error)
         finally:
-            self._with_pictures -= bool(attached)
+            self._entries_with_images -= bool(attached)
 
     def language(self, policy: Policy, guild_id: int) -> str:
-        """What is said in the log of a server."""
+        """Return the language of a server's log channel."""
         guild = self._client.get_guild(guild_id)
         return language_of_server(policy, None if guild is None else guild.preferred_locale)
 
     async def post(self, channel_id: int, layout: Layout, *, nonce: str) -> bool:
-        """Post a notice; False when Discord does not take it."""
+        """Post a notice; False if Discord does not accept it."""
         try:
             await self._messages.post(channel_id, layout, nonce=nonce)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            _log.warning("a notice was not posted in the server's log: %s", error)
+            _log.warning("a notice was not posted in log channel %d: %s", channel_id, error)
             return False
         return True
 
 
-def lacking(guild: discord.Guild | None, channel_id: int) -> list[str] | None:
-    """Names of the permissions the bot lacks for posting pictures there; None when it does not know the channel."""
+def _log_not_posted(view: ReplyView, error: Exception) -> None:
+    _log.warning(
+        "reply %s was not posted in the log of server %d: %s", view.reply.id, view.reply.address.guild_id, error
+    )
+
+
+def missing_permissions(guild: discord.Guild | None, channel_id: int) -> list[str] | None:
+    """Name the permissions that the bot lacks to post images in the channel; None if it does not know the channel."""
     channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
     if guild is None or channel is None:
         return None
@@ -98,24 +104,24 @@ def lacking(guild: discord.Guild | None, channel_id: int) -> list[str] | None:
     return [moderation.PERMISSIONS[name]() for name in names]
 
 
-def trouble(guild: discord.Guild | None, policy: Policy) -> str:
-    """What is in the way of the log, in a few words; '' when nothing is."""
+def permission_warning(guild: discord.Guild | None, policy: Policy) -> str:
+    """Say which permissions the bot lacks in the log channel; '' if none or without a log channel."""
     if policy.log_channel_id is None:
         return ""
-    missing = lacking(guild, policy.log_channel_id)
+    missing = missing_permissions(guild, policy.log_channel_id)
     if missing is None:
         missing = [moderation.PERMISSIONS["view_channel"]()]
     return moderation.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
 
 
 def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage]) -> Layout:
-    """Who and where, then what their card says."""
+    """Lay out an entry: who ordered in which channel, then what their card says."""
     address = view.reply.address
-    who = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
+    heading = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
     if address.private:
-        who.append(moderation.LOG_PRIVATE())
+        heading.append(moderation.LOG_PRIVATE())
     elif message_id is not None:
-        who.append(formatting.link_to_message(address.guild_id, address.channel_id, message_id))
+        heading.append(formatting.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
     parts = card.body(view, status, images=images, hide_prompt=address.private)
-    return components.container([components.text_display(" · ".join(who)), *parts], accent=card.accent(status))
+    return components.container([components.text_display(" · ".join(heading)), *parts], accent=card.accent(status))

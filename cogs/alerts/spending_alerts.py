@@ -1,6 +1,6 @@
-"""Warnings before the wall: who may spend is told once in a window when little of it is left.
+"""Spending alerts: one warning in each window when most of a limit is used.
 
-A member privately at the answer to their order, moderators in the log channel, the operator by direct message.
+A member is warned privately after an order, moderators in the log channel, the operator by direct message.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from datetime import UTC, datetime
-from typing import Any
 
 import aiohttp
 import discord
@@ -24,41 +23,52 @@ from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.text import limit_warnings
 from cogs.text.locale import use_locale
 from cogs.ui import card
+from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
 _log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+OPERATOR_CHECK_DELAY_SECONDS = 1.0
+"""Delay that lets one check of the operator's cap serve all orders of a second."""
 
 
 class SpendingAlerts:
-    """Looks at the three limits after each order. The books remember who was told, this object only spares asking."""
+    """Checks three limits after each order. The database records who was warned; this object caches it."""
 
     def __init__(
-        self, *, service: JobService, server_log: LogChannel, operator: OperatorAlerts, supervisor: Supervisor
+        self,
+        *,
+        service: JobService,
+        log_channel: LogChannel,
+        operator_alerts: OperatorAlerts,
+        supervisor: Supervisor,
     ) -> None:
         self._service = service
         self._supervisor = supervisor
         self._store = service.store
-        self._server_log = server_log
-        self._operator = operator
-        self._told: dict[tuple[int | None, int | None], datetime] = {}
-        """Ends of windows by server and member, those that are still to come."""
-        self._about_to_look = False
+        self._log_channel = log_channel
+        self._operator_alerts = operator_alerts
+        self._warned: dict[tuple[int | None, int | None], datetime] = {}
+        """End of the window in which a warning was sent, by server and member; past windows are dropped."""
+        self._operator_check_is_due = False
 
-    async def after(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
-        """An order was accepted and its card is shown: whatever goes wrong in here must not say otherwise."""
+    async def check(self, interaction: Interaction, view: ReplyView) -> None:
+        """Warn after an accepted order. Failures are only logged, since the member's card is shown already."""
         now = datetime.now(UTC)
         try:
             await self._warn_member(interaction, view)
             await self._warn_server(view.reply.address.guild_id, now)
         except StoreError:
-            _log.exception("nobody could be told what is left")
-        if not self._about_to_look:
-            self._about_to_look = True
+            _log.exception(
+                "spending alerts for member %d in server %d failed: the database is unavailable",
+                view.reply.user_id,
+                view.reply.address.guild_id,
+            )
+        if not self._operator_check_is_due:
+            self._operator_check_is_due = True
             self._supervisor.start("operator's daily cap", self._warn_operator())
 
-    async def _warn_member(self, interaction: discord.Interaction[Any], view: ReplyView) -> None:
+    async def _warn_member(self, interaction: Interaction, view: ReplyView) -> None:
         balance = view.balance
         if not nearly_used(balance.used_usd_micros, balance.limit_usd_micros):
             return
@@ -66,7 +76,12 @@ class SpendingAlerts:
             try:
                 await respond_privately(interaction, card.note(limit_warnings.member_warning(balance)))
             except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-                _log.info("a member could not be told that little is left: %s", error)
+                _log.info(
+                    "could not warn member %d in server %d that little of the quota is left: %s",
+                    view.reply.user_id,
+                    view.reply.address.guild_id,
+                    error,
+                )
 
     async def _warn_server(self, guild_id: int, now: datetime) -> None:
         policy = await self._store.policy(guild_id)
@@ -74,54 +89,56 @@ class SpendingAlerts:
         cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
         if channel_id is None or cap is None:
             return
-        if not _is_nearly_used(cap) or self._was_told(guild_id, None, cap.window):
+        if not _is_nearly_used(cap) or self._was_warned(guild_id, None, cap.window):
             return
-        self._remember(guild_id, None, cap.window)  # at once: others may order before this one is posted
-        know = False
+        self._remember(guild_id, None, cap.window)  # at once: others may order before the warning is posted
+        was_warned = False
         try:
-            know = await self._tell_moderators(guild_id, channel_id, policy, cap)
+            was_warned = await self._warn_moderators(guild_id, channel_id, policy, cap)
         finally:
-            if not know:  # the next order tries again
-                self._told.pop((guild_id, None), None)
+            if not was_warned:  # the next order tries again
+                self._warned.pop((guild_id, None), None)
 
-    async def _tell_moderators(self, guild_id: int, channel_id: int, policy: Policy, cap: Cap) -> bool:
-        """True when they know by now. Discord has it before the books do: who dies in between posts it again, which the
-        nonce makes harmless for minutes.
+    async def _warn_moderators(self, guild_id: int, channel_id: int, policy: Policy, cap: Cap) -> bool:
+        """Post the warning unless it was posted before; True if it is posted by now.
+
+        It is posted before it is recorded: after a crash in between it is posted again, and the nonce prevents a second
+        message for some minutes.
         """
         if await self._store.server_was_warned(guild_id, cap.window):
             return True
-        with use_locale(self._server_log.language(policy, guild_id)):
+        with use_locale(self._log_channel.language(policy, guild_id)):
             layout = card.refused(limit_warnings.server_warning(cap))
-        if not await self._server_log.post(channel_id, layout, nonce=f"cap{guild_id}"):
+        if not await self._log_channel.post(channel_id, layout, nonce=f"cap{guild_id}"):
             return False
         await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
         return True
 
     async def _warn_operator(self) -> None:
-        """One look for all orders of a second: this cap is the same for all of them."""
-        await asyncio.sleep(LOOK_SECONDS)
-        self._about_to_look = False
+        """Warn the operator if most of the daily cap is used."""
+        await asyncio.sleep(OPERATOR_CHECK_DELAY_SECONDS)
+        self._operator_check_is_due = False
         try:
             cap = await self._store.operator_cap(self._service.limits, now=datetime.now(UTC))
             if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
-                self._operator.send("daily cap", limit_warnings.operator_warning(cap))
+                self._operator_alerts.send("daily cap", limit_warnings.operator_warning(cap))
         except StoreError:
-            _log.exception("the operator could not be told what is left")
+            _log.exception("the operator's daily cap could not be checked: the database is unavailable")
 
     async def _is_first(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-        if self._was_told(guild_id, user_id, window):
+        if self._was_warned(guild_id, user_id, window):
             return False
         is_first = await self._store.first_warning(guild_id=guild_id, user_id=user_id, window=window)
         self._remember(guild_id, user_id, window)
         return is_first
 
-    def _was_told(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-        return self._told.get((guild_id, user_id)) == window.end
+    def _was_warned(self, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+        return self._warned.get((guild_id, user_id)) == window.end
 
     def _remember(self, guild_id: int | None, user_id: int | None, window: Window) -> None:
         now = datetime.now(UTC)
-        self._told = {owner: until for owner, until in self._told.items() if until > now}
-        self._told[guild_id, user_id] = window.end
+        self._warned = {owner: until for owner, until in self._warned.items() if until > now}
+        self._warned[guild_id, user_id] = window.end
 
 
 def _is_nearly_used(cap: Cap) -> bool:

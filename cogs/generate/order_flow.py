@@ -125,7 +125,7 @@ class OrderFlow:
             self._service.metrics.order("accepted")
             self._service.metrics.answered(time.perf_counter() - started_at)
             await self._service.accept(view.reply, message_id=posted.message_id)
-            await self._spending_alerts.after(interaction, view)
+            await self._spending_alerts.check(interaction, view)
 
     async def _admit(
         self, interaction: Interaction, request: JobRequest, attachments: Attachments, *, count: int, private: bool

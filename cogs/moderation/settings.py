@@ -17,7 +17,7 @@ from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
 from bot.domain.policy import Policy, PolicyEdit
 from bot.domain.quota import LimitSubject, Window
-from cogs.alerts import log_channel as server_log
+from cogs.alerts import log_channel
 from cogs.alerts.log_channel import LogChannel
 from cogs.generate import autocomplete as suggestions
 from cogs.generate.order_flow import OrderFlow
@@ -112,7 +112,7 @@ class SettingsCommands(commands.Cog):
             server_default=server_default,
             bot_default=bot_default,
             cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
-            log_trouble=server_log.trouble(interaction.guild, policy),
+            log_trouble=log_channel.permission_warning(interaction.guild, policy),
             locale=interaction.guild_locale,
         )
         case = settings_page.case_lines(permissions, member=who.mention, model=asked)
@@ -309,7 +309,7 @@ class SettingsCommands(commands.Cog):
             await self._change(interaction, partial(replace, log_channel_id=None), reason, settings_page.log_channel)
         else:
             mention = f"<#{channel.id}>"
-            missing = server_log.lacking(interaction.guild, channel.id)
+            missing = log_channel.missing_permissions(interaction.guild, channel.id)
             if missing is None:
                 await respond_privately(interaction, card.refused(moderation.LOG_UNKNOWN_CHANNEL(channel=mention)))
             elif missing:

@@ -14,7 +14,6 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import aiohttp
@@ -27,9 +26,6 @@ from cogs.ui.attachments import PostedFile, files_of, ids_of
 from cogs.ui.components import Layout
 
 _log = logging.getLogger(__name__)
-
-TOKEN_MARGIN = timedelta(minutes=2)
-"""The token dies 15 minutes after the command; from the 13th on we no longer rely on it."""
 
 NOBODY = discord.AllowedMentions.none()
 _NOTIFY_NOBODY: Mapping[str, Any] = NOBODY.to_dict()
@@ -191,14 +187,16 @@ class MessageApi:
         return await self._client.http.request(route, json=message)
 
 
+def is_transient(error: Exception) -> bool:
+    """Return whether a later retry may succeed."""
+    if isinstance(error, discord.HTTPException):
+        return error.status >= 500 or error.status == 429
+    return isinstance(error, (aiohttp.ClientError, OSError, asyncio.TimeoutError, discord.RateLimited))
+
+
 def is_too_large(error: discord.HTTPException) -> bool:
     """Whether it was the size of the files that Discord did not take."""
     return error.code == _FILE_TOO_LARGE or error.status == 413
-
-
-def token_is_alive(address: ReplyAddress) -> bool:
-    """Whether edits through the command's token can be relied on."""
-    return address.token is not None and datetime.now(UTC) < address.token_expires_at - TOKEN_MARGIN
 
 
 def _message(

@@ -65,8 +65,8 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a Line may come in between
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
-    # And so is a second between two looks at what the operator's day came to, for many orders at once.
-    monkeypatch.setattr(spending_alerts, "LOOK_SECONDS", 0.01)
+    # So is the second before one check of the operator's cap for many orders.
+    monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
     stage = Stage(core, simcord_env)
     yield stage
     for path, body in stage.outgoing():

@@ -297,7 +297,7 @@ async def test_the_operator_is_told_in_english_whoever_ordered(
     stage: Stage, locales: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(stage.core.bot.operator, "send", lambda matter, text: told.append(text))
+    monkeypatch.setattr(stage.core.bot.operator_alerts, "send", lambda matter, text: told.append(text))
     capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=90_000)
     monkeypatch.setattr(stage.core.service, "limits", capped)
     locales[stage.ada.id] = "de"

@@ -20,7 +20,7 @@ def owner(stage: Stage) -> Any:
     application: Any = stage.core.bot.application
     application.team = None
     application.owner = discord.Object(person.id)
-    stage.core.bot.operator.set_owner(application)
+    stage.core.bot.operator_alerts.set_owner(application)
     stage.env.backend.get_dm_channel(person.id)
     return person
 
@@ -42,19 +42,19 @@ async def test_a_refused_key_is_told_once_and_never_shown_to_members(stage: Stag
 async def test_another_matter_is_told_as_well_and_the_same_one_again_after_an_hour(
     stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = stage.core.bot.operator
+    line = stage.core.bot.operator_alerts
     for matter in ("disk", "disk", "key"):
         line.send(matter, f"the {matter}")
         await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 2
-    monkeypatch.setattr(operator_alerts, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr(operator_alerts, "REPEAT_SECONDS", 0.0)
     line.send("disk", "the disk")
     await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 3
 
 
 async def test_the_longest_notice_fits(stage: Stage, owner: Any) -> None:
-    stage.core.bot.operator.send("long", "word " * 5_000)
+    stage.core.bot.operator_alerts.send("long", "word " * 5_000)
     await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 1
 
@@ -63,8 +63,8 @@ async def test_a_team_is_told_through_its_owner(stage: Stage) -> None:
     person = stage.env.create_user("tea")
     application: Any = stage.core.bot.application
     application.team = type("Team", (), {"owner_id": person.id})()
-    stage.core.bot.operator.set_owner(application)
-    stage.core.bot.operator.send("disk", "the disk is full")
+    stage.core.bot.operator_alerts.set_owner(application)
+    stage.core.bot.operator_alerts.send("disk", "the disk is full")
     await stage.quiet()
     assert "the disk is full" in stage.cards(person.dm_channel)[0].text
 
@@ -77,7 +77,7 @@ async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, own
             raise refused(403, 50007)
 
     line.on_call = closed
-    stage.core.bot.operator.send("disk", "the disk is full")
+    stage.core.bot.operator_alerts.send("disk", "the disk is full")
     await stage.quiet()
     assert line.count("POST", POSTED) == 1
     await stage.until_says(await stage.imagine(), "Completed")

@@ -14,7 +14,6 @@ from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
 from bot.domain.policy import MAX_ENTRIES, Policy
 from bot.domain.quota import Cap, Limits, Period, Window
-from cogs.alerts import log_channel as server_log
 from cogs.moderation import time_zones
 from cogs.text import member_pages, moderation, refusals
 from cogs.text.audit_entries import change
@@ -401,7 +400,7 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
 
 
 async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_log, "MAX_ENTRIES_WITH_IMAGES", 1)
+    monkeypatch.setattr("cogs.alerts.log_channel.MAX_ENTRIES_WITH_IMAGES", 1)
     log = await log_channel(stage)
     line, gate = Line(stage.core.bot), asyncio.Event()
 
@@ -589,7 +588,7 @@ async def test_moderators_are_told_with_the_next_order_what_discord_did_not_take
 ) -> None:
     log = await log_channel(stage)
     await stage.quota("server", amount="0.20", period="month")
-    server_log = stage.core.bot.server_log
+    server_log = stage.core.bot.log_channel
     taken, post = iter([False]), server_log.post
 
     async def refused_at_first(*args: Any, **kwargs: Any) -> bool:
@@ -609,7 +608,7 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
-    monkeypatch.setattr(stage.core.bot.operator, "send", lambda matter, text: told.append(text))
+    monkeypatch.setattr(stage.core.bot.operator_alerts, "send", lambda matter, text: told.append(text))
     capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=190_000)
     monkeypatch.setattr(stage.core.service, "limits", capped)
     await stage.quota("default", amount="unlimited")

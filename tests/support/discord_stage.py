@@ -172,7 +172,7 @@ class Stage:
     async def quiet_editors(self) -> None:
         """Until every message shows what is known now."""
         presenter: Any = self.core.service._presenter
-        await self.until(lambda: not any(editor.at_work for editor in presenter._editors.values()))
+        await self.until(lambda: not any(editor.is_running for editor in presenter._editors.values()))
 
     async def channel_chatter(self, messages: int) -> None:
         for number in range(messages):
