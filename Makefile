@@ -67,7 +67,7 @@ format: $(INSTALLED) ## put the source into shape
 	$(BIN)/ruff check --fix .
 
 languages: $(INSTALLED) ## renew the catalogues in cogs/text/locales after words changed; says what is missing
-	@$(BIN)/python .ci/languages.py
+	@PYTHONPATH=. $(BIN)/python .ci/languages.py
 
 audit: $(INSTALLED) ## known vulnerabilities in the lock: 'Error 1' means found, 'Error 3' means could not ask
 	@$(BIN)/python .ci/audit.py requirements-dev.lock

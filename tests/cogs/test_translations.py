@@ -5,8 +5,8 @@ For one language alone: `pytest tests/cogs/test_translations.py -k '[de]'`.
 
 from __future__ import annotations
 
-import io
-import json
+import re
+import shutil
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass
@@ -16,18 +16,50 @@ from typing import Any
 
 import languages
 import pytest
+from babel.messages.catalog import Message
+from babel.messages.pofile import read_po
 from discord import Locale
-from phrases import Entry, Key, entries
-from wording import complaints, filled, names
 
 from bot.media.image_pool import ImagePool
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
 from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, use_locale
 from sandbox.discord.rules import ApiError, check_command
 from tests.support.discord_core import opened_core
+from tests.support.translation_rules import Entry, Key, complaints, filled, names
 
 TAGS = [tag for tag in LANGUAGES if tag != ENGLISH]
-SAID = {entry.key: entry for entry in entries()}
+TEXTS = list(languages.texts())
+TEMPLATE = languages.template()
+
+
+def read(path: Path) -> dict[Key, Message]:
+    with path.open("rb") as file:
+        return {entry_of(text).key: text for text in read_po(file, abort_invalid=True) if text.id}
+
+
+def forms_of(message: Message | None) -> list[str]:
+    """What is said, in each plural form; nothing unless all of it is there and nobody marked it as unsure."""
+    if message is None or message.fuzzy or not message.string:
+        return []
+    found = [message.string] if isinstance(message.string, str) else list(message.string)
+    return found if all(found) else []
+
+
+def option_names(there: dict[Key, Message]) -> dict[str, str]:
+    """What the options are called in a language, where that is known."""
+    options = [(str(id_), forms_of(message)) for (context, id_), message in there.items() if context == OPTION]
+    return {name: said[0] for name, said in options if said}
+
+
+def entry_of(message: Message) -> Entry:
+    """A text as translators see it. Of the limits in its comments, the tightest counts."""
+    text, plural = (message.id, None) if isinstance(message.id, str) else (message.id[0], message.id[1])
+    limits = re.findall(r"^At most (\d+) characters$", "\n".join(message.auto_comments), re.MULTILINE)
+    limit = min(map(int, limits), default=None)
+    return Entry(text=text, plural=plural, context=message.context, limit=limit)
+
+
+SAID = {entry.key: entry for entry in map(entry_of, (message for message in TEMPLATE if message.id))}
 """Everything the source says."""
 
 SUBCOMMAND, GROUP, MESSAGE_MENU = 1, 2, 3
@@ -43,7 +75,7 @@ def shown(found: dict[str, list[str]]) -> str:
 
 
 def forms(tag: str) -> dict[Key, list[str]]:
-    return {key: languages.forms(message) for key, message in languages.read(tag).items()}
+    return {key: forms_of(message) for key, message in read(FOLDER / f"{tag}.po").items()}
 
 
 # -- completeness ------------------------------------------------------------------------------------------------
@@ -57,13 +89,13 @@ def test_no_phrase_is_missing(tag: str) -> None:
 
 @every_language
 def test_nothing_is_translated_that_nobody_says(tag: str) -> None:
-    assert [text for context, text in languages.read(tag).keys() - SAID.keys()] == []
+    assert [text for context, text in read(FOLDER / f"{tag}.po").keys() - SAID.keys()] == []
 
 
 @every_language
 def test_every_form_of_a_number_is_there(tag: str) -> None:
     with (FOLDER / f"{tag}.po").open("rb") as file:
-        count = languages.read_po(file).num_plurals
+        count = read_po(file).num_plurals
     assert count == (1 if tag == "ja" else 2)
     found = {key: said for key, said in forms(tag).items() if isinstance(key[1], tuple)}
     assert [key for key, said in found.items() if said and len(said) != count] == []
@@ -78,17 +110,23 @@ def test_numbers_take_the_form_of_the_language(tag: str, one: list[int]) -> None
     assert [count for count in (0, 1, 2, 5, 1_000_000) if words.plural(count) == 0] == one  # type: ignore[attr-defined]
 
 
+def test_no_text_is_both_counted_and_not_counted_which_gettext_cannot_tell_apart() -> None:
+    ids = {(context, text) for text, context, *_ in TEXTS}
+    firsts = Counter((context, text if isinstance(text, str) else text[0]) for context, text in ids)
+    assert [text for (_, text), count in firsts.items() if count > 1] == []
+
+
 # -- faithfulness ------------------------------------------------------------------------------------------------
 
 
 @every_language
 def test_facts_code_links_commands_emoji_and_lengths_are_right(tag: str) -> None:
-    translated = languages.read(tag)
-    options = languages.option_names(translated)
+    translated = read(FOLDER / f"{tag}.po")
+    options = option_names(translated)
     found = {
         str(key[1]): complaints(entry, said, options)
         for key, entry in SAID.items()
-        if (said := languages.forms(translated.get(key)))
+        if (said := forms_of(translated.get(key)))
     }
     wrong = {text: wrong for text, wrong in found.items() if wrong}
     assert not wrong, shown(wrong)
@@ -99,7 +137,7 @@ def test_the_english_fits_as_well() -> None:
     assert tight
     for entry in tight:
         assert len(filled(entry.text)) <= (entry.limit or 0), (
-            f"{entry.text!r} does not fit, or needs FACTS in wording.py"
+            f"{entry.text!r} does not fit, or needs FACTS in translation_rules.py"
         )
 
 
@@ -169,111 +207,116 @@ def test_a_translation_may_say_it_its_own_way(entry: Entry, said: list[str]) -> 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Catalogues of a small bot, in which nothing is translated yet."""
-    said = [
-        an_entry("Queued", files=("cogs/text/job_card.py",)),
-        an_entry("{count} picture", plural="{count} pictures", files=("cogs/text/job_card.py",)),
-        an_entry("Name the `model`.", options=("model",), files=("cogs/text/job_card.py",)),
-        an_entry("model", context=OPTION, limit=32, files=("cogs/generate/imagine.py",)),
-    ]
+    say(
+        monkeypatch,
+        ("Queued", None, "cogs/text/job_card.py", ["QUEUED"], 80),
+        (("{count} picture", "{count} pictures"), None, "cogs/text/job_card.py", [], None),
+        ("Name the `model`.", None, "cogs/text/job_card.py", [], None),
+        ("`/models model:` helps", None, "cogs/text/job_card.py", [], None),
+        ("model", OPTION, "cogs/generate/imagine.py", [], 32),
+    )
     monkeypatch.setattr(languages, "FOLDER", tmp_path)
-    monkeypatch.setattr(languages, "TEMPLATE", tmp_path / "words.pot")
-    monkeypatch.setattr(languages, "entries", lambda: said)
-    languages.renew()
+    for tag in TAGS:
+        (tmp_path / f"{tag}.po").touch()
+    languages.main()
     return tmp_path
 
 
-def filled_in(folder: Path, *msgstr: Any) -> Path:
-    """The work that `missing` gave, with this done."""
-    file = folder / "work.json"
-    work = json.loads(file.read_text())
-    file.write_text(json.dumps([item | {"msgstr": string} for item, string in zip(work, msgstr, strict=True)]))
-    return file
+def say(monkeypatch: pytest.MonkeyPatch, *texts: languages.Text) -> None:
+    monkeypatch.setattr(languages, "texts", lambda: texts)
 
 
-def given_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    capsys.readouterr()
-    assert languages.missing("de") == 0
-    out = capsys.readouterr().out
-    (folder / "work.json").write_text(out)
-    return json.loads(out)
+def translate(folder: Path, text: str, *said: str, fuzzy: bool = False) -> None:
+    """Write a translation into the catalogue, as an editor would."""
+    path = folder / "de.po"
+    forms = [f'msgstr "{said[0]}"'] if len(said) == 1 else [f'msgstr[{n}] "{form}"' for n, form in enumerate(said)]
+    blank = r'msgstr ""' if len(said) == 1 else r'msgstr\[0\] ""\nmsgstr\[1\] ""'
+    mark = "#, fuzzy\n" if fuzzy else ""
+    found, count = re.subn(
+        rf'^(msgid "{re.escape(text)}"\n(?:msgid_plural .*\n)?){blank}$',
+        lambda match: mark + match[1] + "\n".join(forms),
+        path.read_text(),
+        flags=re.MULTILINE,
+    )
+    assert count == 1
+    path.write_text(found)
 
 
-def test_a_translator_is_given_what_is_missing_and_gives_it_back(
+def test_a_translator_reads_what_to_mind(folder: Path) -> None:
+    comments = {key[1]: text.auto_comments for key, text in read(folder / "de.po").items()}
+    assert comments == {
+        "Queued": ["QUEUED", "At most 80 characters"],
+        ("{count} picture", "{count} pictures"): [],
+        "Name the `model`.": ["`model` is an option: call it as you translate its name"],
+        "`/models model:` helps": ["`model` is an option: call it as you translate its name"],
+        "model": ["At most 32 characters"],
+    }
+
+
+def test_what_a_translator_writes_is_compiled_and_the_rest_is_said_to_be_missing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    work = given_work(folder, capsys)
-    assert work[1]["msgstr"] == ["", ""]
-    assert work[2]["comment"] == "`model` is an option: call it as you translate its name"
-    assert work[3] == {
-        "msgctxt": "option",
-        "msgid": "model",
-        "plural": None,
-        "limit": 32,
-        "comment": "At most 32 characters",
-        "msgstr": "",
-    }
-    file = filled_in(folder, "Wartet", ["{count} Bild", "{count} Bilder"], "Nenne das `modell`.", "modell")
-    assert languages.fill("de", file) == 0
-    assert given_work(folder, capsys) == []
-    words = GNUTranslations(io.BytesIO((folder / "de.mo").read_bytes()))
+    languages.main()
+    assert "de: 5 of 5 missing" in capsys.readouterr().out
+    translate(folder, "Queued", "Wartet")
+    translate(folder, "{count} picture", "{count} Bild", "{count} Bilder")
+    translate(folder, "model", "modell")
+    languages.main()
+    assert "de: 2 of 5 missing" in capsys.readouterr().out
+    with (folder / "de.mo").open("rb") as file:
+        words = GNUTranslations(file)
     assert words.gettext("Queued") == "Wartet"
     assert words.ngettext("{count} picture", "{count} pictures", 2) == "{count} Bilder"
     assert words.pgettext(OPTION, "model") == "modell"
-
-
-def test_what_is_wrong_is_left_out_with_a_reason_and_the_rest_is_kept(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    given_work(folder, capsys)
-    file = filled_in(folder, "Wartet", ["{count} Bilder"], "Nenne das `model`.", "modell")
-    assert languages.fill("de", file) == 1
-    out = capsys.readouterr().out
-    assert "needs a list of texts, one for each of 2 plural forms" in out
-    assert "lacks `modell`" in out
-    assert "de: 2 taken in, 2 refused" in out
-    assert [item["msgid"] for item in given_work(folder, capsys)] == ["{count} picture", "Name the `model`."]
+    translate(folder, "Name the `model`.", "Nenne das `modell`.")
+    translate(folder, "`/models model:` helps", "`/models modell:` hilft")
+    languages.main()
+    assert "de: all 5 there" in capsys.readouterr().out
 
 
 def test_what_changed_in_the_source_is_missing_again_and_nothing_is_guessed(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_work(folder, capsys)
-    languages.fill("de", filled_in(folder, "Wartet", ["{count} Bild", "{count} Bilder"], "", "modell"))
-    said = [
-        an_entry("Queued up"),
-        an_entry("{count} picture", plural="{count} images"),
-        an_entry("model", context=OPTION),
-    ]
-    monkeypatch.setattr(languages, "entries", lambda: said)
-    languages.renew()
-    assert {key: languages.forms(message) for key, message in languages.read("de").items()} == {
+    translate(folder, "Queued", "Wartet")
+    translate(folder, "{count} picture", "{count} Bild", "{count} Bilder")
+    translate(folder, "model", "modell")
+    say(
+        monkeypatch,
+        ("Queued up", None, "a.py", [], None),
+        (("{count} picture", "{count} images"), None, "a.py", [], None),
+        ("model", OPTION, "a.py", [], None),
+    )
+    languages.main()
+    assert {key: forms_of(message) for key, message in read(folder / "de.po").items()} == {
         (None, "Queued up"): [],
         (None, ("{count} picture", "{count} images")): [],
         (OPTION, "model"): ["modell"],
     }
 
 
-def test_what_somebody_marked_as_unsure_is_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = folder / "de.po"
-    text = path.read_text().replace('msgid "Queued"\nmsgstr ""', '#, fuzzy\nmsgid "Queued"\nmsgstr "Wartet"')
-    path.write_text(text)
-    languages.renew()
-    assert given_work(folder, capsys)[0]["msgid"] == "Queued"
-    assert "#, fuzzy" in path.read_text(), "what somebody wrote is not thrown away"
+def test_a_translation_marked_as_unsure_is_kept_but_missing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    translate(folder, "Queued", "Wartet", fuzzy=True)
+    capsys.readouterr()
+    languages.main()
+    assert "de: 5 of 5 missing" in capsys.readouterr().out
+    assert '#, fuzzy\nmsgid "Queued"\nmsgstr "Wartet"' in (folder / "de.po").read_text()
+    with (folder / "de.mo").open("rb") as file:
+        assert GNUTranslations(file).gettext("Queued") == "Queued"
 
 
 # -- the files ------------------------------------------------------------------------------------------------
 
 
-def test_the_template_is_what_the_source_says() -> None:
-    assert languages.TEMPLATE.read_bytes() == languages.written(languages.template(SAID.values())), "make languages"
-
-
-@every_language
-def test_the_catalogue_is_what_is_written_and_compiled(tag: str) -> None:
-    made = languages.merged(tag, SAID.values(), languages.read(tag))
-    assert (FOLDER / f"{tag}.po").read_bytes() == languages.written(made), "make languages"
-    assert (FOLDER / f"{tag}.mo").read_bytes() == languages.compiled(made), "make languages"
+def test_the_catalogues_are_what_the_source_says_and_what_is_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    monkeypatch.setattr(languages, "FOLDER", tmp_path)
+    languages.main()
+    changed = [
+        file.name for file in sorted(FOLDER.iterdir()) if file.read_bytes() != (tmp_path / file.name).read_bytes()
+    ]
+    assert changed == [], "make languages"
 
 
 # -- commands ------------------------------------------------------------------------------------------------
@@ -399,7 +442,7 @@ def test_the_local_discord_refuses_what_discord_would_refuse(localized: dict[str
 
 @every_language
 def test_help_describes_commands_as_the_menu_of_commands_does(tag: str) -> None:
-    said = languages.forms(languages.read(tag).get((None, "Make a picture from text")))
+    said = forms_of(read(FOLDER / f"{tag}.po").get((None, "Make a picture from text")))
     with use_locale(tag):
         assert [described("Make a picture from text")] == (said or ["Make a picture from text"])
 

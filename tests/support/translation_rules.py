@@ -1,4 +1,4 @@
-"""Wording: what a translation must keep of the English, and what Discord takes.
+"""Rules of translations: what must stay of the English, and what Discord accepts.
 
 Facts, code, links, commands, emoji and the shape of the lines stay; the words around them are the translator's.
 """
@@ -9,9 +9,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from string import Formatter
-
-from phrases import CODE, OPTION_IN_CODE, Entry
 
 from cogs.text.locale import OPTION
 
@@ -23,6 +22,10 @@ FACTS = {
 }
 """How long the facts get in places where room is tight."""
 
+CODE = re.compile(r"`[^`]*`")
+OPTION_IN_CODE = re.compile(r"(?<=^`)\w+(?=`$)|\w+(?=:)")
+"""`count`, and the `model` of `/models model:`."""
+
 OPTION_NAME = re.compile(r"[-_'\w]{1,32}")
 KEPT = re.compile(r"\]\([^)]*\)|(?<![\w/])/[a-z][-a-z]*|<[^<>]+>|\*\*|__")
 """Where a link goes, commands, what Discord replaces, bold and underlined."""
@@ -30,7 +33,25 @@ KEPT = re.compile(r"\]\([^)]*\)|(?<![\w/])/[a-z][-a-z]*|<[^<>]+>|\*\*|__")
 LINE_START = re.compile(r"^(?:#{1,3} |-# |\d+\. |[-*] |> )?", re.MULTILINE)
 WORD = re.compile(r"[^\W\d_]+")
 FEW_WORDS = 3
-"""So many words may be the same in another language."""
+"""At most this many words may be the same in another language."""
+
+
+Key = tuple[str | None, str | tuple[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One text in English."""
+
+    text: str
+    plural: str | None = None
+    context: str | None = None
+    limit: int | None = None
+
+    @property
+    def key(self) -> Key:
+        """Texts with the same key have the same translation."""
+        return self.context, self.text if self.plural is None else (self.text, self.plural)
 
 
 def complaints(entry: Entry, forms: Sequence[str], options: Mapping[str, str]) -> list[str]:
@@ -82,7 +103,7 @@ def names(text: str) -> set[str]:
 
 
 def filled(text: str) -> str:
-    """The phrase with facts as long as they get. Raises KeyError where nobody said how long."""
+    """The phrase with facts as long as they get. Raises KeyError for a fact that is not in FACTS."""
     return text.format_map(FACTS) if names(text) else text
 
 
