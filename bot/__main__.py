@@ -1,4 +1,4 @@
-"""`python -m bot`: the bot. `python -m bot check | backup | restore | ledger verify | catalogue`: see cli.py."""
+"""Entry point of `python -m bot`: the bot, or one of the sub-commands in `cli.py`."""
 
 from __future__ import annotations
 

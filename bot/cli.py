@@ -1,6 +1,7 @@
-"""The command line: `python -m bot`, alone for the bot itself, or with one of the calls that `--help` lists.
+"""The command line: `python -m bot` runs the bot, or one of the sub-commands that `--help` lists.
 
-Exit codes: 0 all is well, 1 something does not work (the output says what), 2 a setting or an argument is wrong.
+Each sub-command is one function that returns the exit code: 0 success, 1 a failure (the output says which), 2 an
+invalid setting or argument.
 """
 
 from __future__ import annotations
@@ -8,45 +9,44 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import logging
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import discord
 
 from bot import app
 from bot.catalogue.catalogue import DATA_FILE, data_text
-from bot.catalogue.refresh import fetch_openapi, refreshed, write
+from bot.catalogue.refresh import fetch_openapi, refresh, write
 from bot.discord_client import aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import format_usd
+from bot.providers.base import Provider
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.admin.readonly import exists, open_readonly
 from bot.store.admin.verify import verify_location
-from bot.store.sqlite.backup import copy_database, restore
+from bot.store.sqlite.backup import copy_database
+from bot.store.sqlite.backup import restore as restore_database
 from bot.store.tables.ledger import operator_cost_lines
-
-_log = logging.getLogger(__name__)
 
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True, send_messages=True, send_messages_in_threads=True, attach_files=True, read_message_history=True
 )
-"""The least the bot needs: to edit its own answers after 15 minutes and to post a picture whose answer is gone."""
+"""The minimum: to edit replies after 15 minutes, and to post an image whose reply was deleted."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run one call of the program; returns its exit code."""
+    """Run one command and return its exit code."""
     parsed = _parser().parse_args(arguments)
-    work: Callable[[argparse.Namespace], int] = parsed.work
     try:
-        return work(parsed)
+        return _run(parsed)
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,9 +57,30 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
 
+def _run(parsed: argparse.Namespace) -> int:
+    match parsed.command:
+        case "check":
+            return check()
+        case "backup":
+            return backup(parsed.file)
+        case "migrate-to":
+            return migrate_to(parsed.address)
+        case "restore":
+            return restore(parsed.file)
+        case "ledger" if parsed.question == "verify":
+            return ledger_verify()
+        case "ledger":
+            return ledger_house()
+        case "catalogue" if parsed.refresh:
+            return catalogue_refresh(write_file=parsed.write)
+        case "catalogue":
+            return catalogue()
+        case _:
+            return run_bot(role=parsed.role, shards=parsed.shards)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits pictures.")
-    parser.set_defaults(work=_run)
     parser.add_argument(
         "--role",
         type=Role,
@@ -70,28 +91,25 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--shards", type=_shards, help="with --role gateway: those it serves, such as 0-3/16; all unless told"
     )
-    calls = parser.add_subparsers(title="calls", metavar="")
-    check = calls.add_parser("check", help="read the settings, open the database, ask Discord and each provider")
-    check.set_defaults(work=_check)
-    backup = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
-    backup.add_argument("file", type=Path)
-    backup.set_defaults(work=_backup)
-    migration = calls.add_parser("migrate-to", help="move the books from their file into an empty PostgreSQL database")
-    migration.add_argument("address", metavar="postgresql://…")
-    migration.set_defaults(work=_migrate_to)
-    restoring = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
-    restoring.add_argument("file", type=Path)
-    restoring.set_defaults(work=_restore)
-    ledger = calls.add_parser("ledger", help="look into the books")
-    questions = ledger.add_subparsers(title="questions", metavar="question", required=True)
-    proof = questions.add_parser("verify", help="prove every invariant over the whole database")
-    proof.set_defaults(work=_verify)
-    house = questions.add_parser("house", help="list the jobs whose cost no member bore, and what they come to")
-    house.set_defaults(work=_house)
-    catalogue = calls.add_parser("catalogue", help="list the models and their prices")
-    catalogue.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
-    catalogue.add_argument("--write", action="store_true", help="with --refresh: write what changed into the data file")
-    catalogue.set_defaults(work=_catalogue)
+    calls = parser.add_subparsers(title="calls", metavar="", dest="command")
+    calls.add_parser("check", help="read the settings, open the database, ask Discord and each provider")
+    backup_parser = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
+    backup_parser.add_argument("file", type=Path)
+    migrate_parser = calls.add_parser(
+        "migrate-to", help="move the books from their file into an empty PostgreSQL database"
+    )
+    migrate_parser.add_argument("address", metavar="postgresql://…")
+    restore_parser = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
+    restore_parser.add_argument("file", type=Path)
+    ledger_parser = calls.add_parser("ledger", help="look into the books")
+    questions = ledger_parser.add_subparsers(title="questions", metavar="question", dest="question", required=True)
+    questions.add_parser("verify", help="prove every invariant over the whole database")
+    questions.add_parser("house", help="list the jobs whose cost no member bore, and what they come to")
+    catalogue_parser = calls.add_parser("catalogue", help="list the models and their prices")
+    catalogue_parser.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
+    catalogue_parser.add_argument(
+        "--write", action="store_true", help="with --refresh: write what changed into the data file"
+    )
     return parser
 
 
@@ -102,13 +120,14 @@ def _shards(text: str) -> Shards:
         raise argparse.ArgumentTypeError("must be of the form 0-3/16 or 5/16, counted from 0") from None
 
 
-def _run(parsed: argparse.Namespace) -> int:
-    if parsed.shards is not None and parsed.role is not Role.GATEWAY:
+def run_bot(*, role: Role, shards: Shards | None) -> int:
+    """Run the bot until it is stopped."""
+    if shards is not None and role is not Role.GATEWAY:
         raise SettingsError("--shards goes with --role gateway: only gateways are connected for shards")
     settings = load_settings()
     set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
     try:
-        asyncio.run(app.run(settings, role=parsed.role, shards=parsed.shards))
+        asyncio.run(app.run(settings, role=role, shards=shards))
     except discord.LoginFailure:
         raise SettingsError("DISCORD_TOKEN is not accepted by Discord: copy the bot's token again") from None
     return 0
@@ -117,35 +136,33 @@ def _run(parsed: argparse.Namespace) -> int:
 # -- check ------------------------------------------------------------------------------------------------
 
 
-def _check(_: argparse.Namespace) -> int:
+def check() -> int:
+    """Check settings, catalogue, database, Discord and providers; print one line for each."""
     settings = load_settings()
     set_up_logging(level="ERROR", style=settings.log_format, secrets=settings.secret_values)
-    rows = [("settings", True, "complete"), *asyncio.run(_ask_everybody(settings))]
+    rows = [("settings", True, "complete"), *asyncio.run(_check_all(settings))]
     width = max(len(name) for name, _, _ in rows)
     for name, works, what in rows:
         print(f"{'ok  ' if works else 'FAIL'}  {name:<{width}}  {what}")
     return 0 if all(works for _, works, _ in rows) else 1
 
 
-async def _ask_everybody(settings: Settings) -> list[tuple[str, bool, str]]:
-    rows = [await _try("catalogue", lambda: _ask_catalogue(settings))]
-    rows.append(await _try("database", lambda: _ask_database(settings)))
-    rows.append(await _try("processes", lambda: _ask_processes(settings)))
-    rows.append(await _try("discord", lambda: _ask_discord(settings)))
+async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
+    rows = [
+        await _row("catalogue", _check_catalogue(settings)),
+        await _row("database", _check_database(settings)),
+        await _row("processes", _check_processes(settings)),
+        await _row("discord", _check_discord(settings)),
+    ]
     async with aiohttp.ClientSession() as session:
-        for provider, _, places in app.providers_of(settings, session):
-
-            async def probe(provider: app.Provider = provider, places: int = places) -> str:
-                await provider.probe()
-                return f"answers and takes the key; up to {places} jobs at a time"
-
-            rows.append(await _try(provider.name, probe))
+        for provider, _, slots in app.providers_of(settings, session):
+            rows.append(await _row(provider.name, _check_provider(provider, slots)))
     return rows
 
 
-async def _try(name: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool, str]:
+async def _row(name: str, result: Awaitable[str]) -> tuple[str, bool, str]:
     try:
-        return name, True, await ask()
+        return name, True, await result
     except BotError as error:
         return name, False, str(error)
     except discord.LoginFailure:
@@ -154,13 +171,18 @@ async def _try(name: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool,
         return name, False, f"cannot be reached: {error}"
 
 
-async def _ask_catalogue(settings: Settings) -> str:
-    catalogue = app.load_catalogue(settings)
-    offered = [model for model in catalogue.models if model.orderable]
+async def _check_provider(provider: Provider, slots: int) -> str:
+    await provider.probe()
+    return f"answers and takes the key; up to {slots} jobs at a time"
+
+
+async def _check_catalogue(settings: Settings) -> str:
+    loaded = app.load_catalogue(settings)
+    offered = [model for model in loaded.models if model.orderable]
     return f"{len(offered)} models can be ordered; the default is {settings.default_model}"
 
 
-async def _ask_database(settings: Settings) -> str:
+async def _check_database(settings: Settings) -> str:
     location = settings.database_url
     if not await asyncio.to_thread(exists, location):
         missing = "does not exist" if isinstance(location, Path) else "is empty"
@@ -171,22 +193,20 @@ async def _ask_database(settings: Settings) -> str:
     return f"{location} is sound"
 
 
-async def _ask_processes(settings: Settings) -> str:
+async def _check_processes(settings: Settings) -> str:
     location = settings.database_url
     if not isinstance(location, PostgresAddress):
         return "one, since the books are in a file; several need a server: python -m bot migrate-to postgresql://…"
     if not await asyncio.to_thread(exists, location):
         return "any, once the books are there"
     found = await asyncio.to_thread(readiness, location)
-    room = (
-        f"{found.processes} at work, room for {found.room} more: {found.used} of {found.allowed} connections are used"
-    )
+    use = f"{found.processes} at work, room for {found.room} more: {found.used} of {found.allowed} connections are used"
     if found.room == 0:
-        raise StoreError(f"{room}, and each process takes up to {CONNECTIONS_PER_PROCESS}; raise max_connections")
-    return room
+        raise StoreError(f"{use}, and each process takes up to {CONNECTIONS_PER_PROCESS}; raise max_connections")
+    return use
 
 
-async def _ask_discord(settings: Settings) -> str:
+async def _check_discord(settings: Settings) -> str:
     assert settings.discord_token is not None
     aim_at(settings.discord_api_base)
     async with discord.Client(intents=discord.Intents.none()) as client:
@@ -195,25 +215,29 @@ async def _ask_discord(settings: Settings) -> str:
         return f"logged in as {client.user}; invite: {invite}"
 
 
-# -- the books ------------------------------------------------------------------------------------------------
+# -- the database ---------------------------------------------------------------------------------------------
 
 
-def _backup(parsed: argparse.Namespace) -> int:
-    source = _file(load_settings(credentials=False), "pg_dump --format=custom --file=COPY ADDRESS")
-    copy_database(source, parsed.file)
-    print(f"written: {parsed.file}")
+def backup(file: Path) -> int:
+    """Write a consistent copy of the database file."""
+    source = _database_file(load_settings(credentials=False), "pg_dump --format=custom --file=COPY ADDRESS")
+    copy_database(source, file)
+    print(f"written: {file}")
     return 0
 
 
-def _restore(parsed: argparse.Namespace) -> int:
-    target = _file(load_settings(credentials=False), "pg_restore --dbname=ADDRESS COPY, into an empty database")
-    restore(parsed.file, target)
+def restore(file: Path) -> int:
+    """Replace the database file by a backup."""
+    target = _database_file(
+        load_settings(credentials=False), "pg_restore --dbname=ADDRESS COPY, into an empty database"
+    )
+    restore_database(file, target)
     print(f"restored: {target}")
     return 0
 
 
-def _file(settings: Settings, instead: str) -> Path:
-    """The file of the books. Raises StoreError when they are on a server, with what to do there."""
+def _database_file(settings: Settings, instead: str) -> Path:
+    """Return the database file. Raises StoreError for one on a server, with the command to use instead."""
     if isinstance(settings.database_url, Path):
         return settings.database_url
     raise StoreError(
@@ -221,14 +245,15 @@ def _file(settings: Settings, instead: str) -> Path:
     )
 
 
-def _migrate_to(parsed: argparse.Namespace) -> int:
-    source = _file(load_settings(credentials=False), "pg_dump and pg_restore")
+def migrate_to(address: str) -> int:
+    """Copy the database file into an empty PostgreSQL database."""
+    source = _database_file(load_settings(credentials=False), "pg_dump and pg_restore")
     try:
-        target = parse_location(parsed.address)
+        target = parse_location(address)
     except ValueError:
         target = None
     if not isinstance(target, PostgresAddress):
-        # Not the argument itself: there is a password in it.
+        # Without the argument itself, which contains a password.
         raise SettingsError("The argument must be an address such as postgresql://user:password@host/database")
     rows = migrate(source, target)
     for table, count in rows.items():
@@ -239,7 +264,8 @@ def _migrate_to(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _verify(_: argparse.Namespace) -> int:
+def ledger_verify() -> int:
+    """Check every invariant of the database and print what violates one."""
     settings = load_settings(credentials=False)
     findings = _findings(settings.database_url)
     for finding in findings:
@@ -252,7 +278,8 @@ def _findings(location: Location) -> list[str]:
     return [f"{finding.rule}: {finding.detail}" for finding in verify_location(location)]
 
 
-def _house(_: argparse.Namespace) -> int:
+def ledger_house() -> int:
+    """List the jobs whose cost the operator bore, and their total."""
     settings = load_settings(credentials=False)
     with open_readonly(settings.database_url) as connection:
         lines = operator_cost_lines(connection)
@@ -270,10 +297,9 @@ def _house(_: argparse.Namespace) -> int:
 # -- the catalogue --------------------------------------------------------------------------------------------
 
 
-def _catalogue(parsed: argparse.Namespace) -> int:
+def catalogue() -> int:
+    """List the models and their prices."""
     settings = load_settings(credentials=False)
-    if parsed.refresh:
-        return asyncio.run(_refresh(settings, write_file=parsed.write))
     for model in app.load_catalogue(settings).models:
         price = "not orderable: no price"
         if model.orderable and model.price_range is not None:
@@ -283,11 +309,11 @@ def _catalogue(parsed: argparse.Namespace) -> int:
     return 0
 
 
-async def _refresh(settings: Settings, *, write_file: bool) -> int:
-    async with aiohttp.ClientSession() as session:
-        document = await fetch_openapi(session, settings.krea_api_base)
+def catalogue_refresh(*, write_file: bool) -> int:
+    """Compare the catalogue with the provider's description; write the changes only when asked to."""
+    document = asyncio.run(_fetch_description(load_settings(credentials=False)))
     try:
-        result = refreshed(json.loads(data_text()), document)
+        result = refresh(json.loads(data_text()), document)
     except ValueError as error:
         raise StoreError(f"the description cannot be used: {error}") from error
     for change in result.changes:
@@ -298,3 +324,8 @@ async def _refresh(settings: Settings, *, write_file: bool) -> int:
         write(result.data, DATA_FILE)
         print(f"written: {DATA_FILE}")
     return 0
+
+
+async def _fetch_description(settings: Settings) -> dict[str, Any]:
+    async with aiohttp.ClientSession() as session:
+        return await fetch_openapi(session, settings.krea_api_base)

@@ -1,4 +1,4 @@
-"""Settings: everything the operator decides, read once from the environment or `.env` as one frozen value."""
+"""Settings of the operator, read once from the environment or `.env` as one frozen value."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def _base_url(value: str) -> str:
     parts = urlsplit(value.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
         raise ValueError("not a base address")
-    # Reading the port checks it; blanks would end up in a request line.
+    # `port` raises ValueError for an invalid one; spaces would end up in a request line.
     if parts.port == 0 or any(character.isspace() for character in value.strip()):
         raise ValueError("not a base address")
     return value.strip().rstrip("/")
@@ -41,7 +41,7 @@ def _hosts(value: Any) -> Any:
 
 def _secret(value: SecretStr) -> SecretStr | None:
     text = value.get_secret_value().strip()
-    # It travels in a header: a line break or a pasted sentence must not get that far.
+    # It is sent in a header, which must not contain a line break or a pasted sentence.
     if not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError("not a key")
     return SecretStr(text) if text else None
@@ -84,7 +84,7 @@ _Switch = Annotated[bool, Field(description="true or false")]
 
 
 class Settings(BaseSettings):
-    """One frozen value. Names in the environment are these names in upper case; `.env.example` explains each.
+    """All settings. Names in the environment are these names in upper case; `.env.example` explains each.
 
     Amounts are given in dollars and held in micro-dollars. An empty variable counts as not set.
     """
@@ -147,28 +147,28 @@ class Settings(BaseSettings):
 
     @property
     def data_folder(self) -> Path:
-        """Where the pictures and the operator's prices lie: beside the file, or in `data` when there is none."""
+        """The folder of images and of the operator's prices: that of the database file, or `data` without one."""
         return self.database_url.parent if isinstance(self.database_url, Path) else Path("data")
 
     @property
     def secret_values(self) -> tuple[str, ...]:
-        """What must never appear in a log."""
+        """Secrets, which must never appear in a log."""
         keys = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
         passwords = self.database_url.secrets if isinstance(self.database_url, PostgresAddress) else ()
         return (*(key.get_secret_value() for key in keys if key is not None), *passwords)
 
 
 def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) -> Settings:
-    """The settings from the environment, and below it from `env_file` where that exists.
+    """Read the settings from the environment, then from `env_file` if it exists.
 
-    With `credentials` the Discord token and at least one provider key must be there; a command that only looks at the
-    books does without. Raises SettingsError: one line, naming the variables and what they accept, never a value.
+    With `credentials`, the Discord token and at least one provider key are required; commands that only use the
+    database do without. Raises SettingsError: one line with the variables and what they accept, never a value.
     """
     _check_names(Path(env_file))
     try:
         settings = Settings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
-        raise SettingsError(_sentence(error)) from None
+        raise SettingsError(_describe(error)) from None
     if credentials and settings.discord_token is None:
         raise SettingsError("DISCORD_TOKEN is missing: it must be the bot's token from Discord's developer portal")
     if credentials and settings.krea_api_key is None and settings.pixazo_api_key is None:
@@ -176,8 +176,8 @@ def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) ->
     return settings
 
 
-def _sentence(error: ValidationError) -> str:
-    """Every bad variable once, with what it accepts. The value stays out: it may be a key in the wrong place."""
+def _describe(error: ValidationError) -> str:
+    """List each invalid variable once, with what it accepts, without its value, which may be a misplaced key."""
     names = dict.fromkeys(
         str(problem["loc"][0]) for problem in error.errors(include_input=False, include_context=False)
     )
@@ -185,7 +185,7 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _check_names(env_file: Path) -> None:
-    """Refuse a line of `env_file` that sets nothing, so that a typo does not quietly leave a default in force."""
+    """Refuse lines of `env_file` that set nothing, so that a typo does not silently leave a default in force."""
     if not env_file.exists():
         return
     known = [name.upper() for name in Settings.model_fields]
@@ -195,12 +195,12 @@ def _check_names(env_file: Path) -> None:
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{env_file} cannot be read as a text file ({type(error).__name__})") from None
     for binding in bindings:
-        place = f"{env_file} line {binding.original.line}"
+        location = f"{env_file} line {binding.original.line}"
         if binding.error or (binding.key is not None and binding.value is None):
-            raise SettingsError(f"{place} is not of the form NAME=value")
+            raise SettingsError(f"{location} is not of the form NAME=value")
         if binding.key is None or binding.key.upper() in known:
             continue
-        # A key pasted without its name looks like a name to a parser: show only what looks like one to a person.
+        # A key pasted without its name is parsed as a name, so only plausible names are shown.
         name = binding.key if _NAME.match(binding.key) else "the name"
         close = difflib.get_close_matches(binding.key.upper(), known, n=1)
-        raise SettingsError(f"{place}: {name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+        raise SettingsError(f"{location}: {name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))

@@ -1,6 +1,6 @@
-"""Models: what one image model takes, field by field, and what it costs. Values read from data, no I/O.
+"""Image models: the fields of each model's request body and its prices. Values read from data, no I/O.
 
-The words of the data are explained at the top of `catalogue.json`.
+The keys of the data are explained at the top of `catalogue.json`.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from typing import Any, NoReturn, cast
 from uuid import UUID
 
 from bot.catalogue import aspect_ratio
-from bot.domain.constraints import Accepted, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
+from bot.domain.constraints import Constraint, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
 from bot.domain.jobs import ImageRole, JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
-"""What a member can choose in a command, in the order in which it is told."""
+"""The options of commands, in the order in which they are listed."""
 
 PICTURES = "pictures"
-"""In a price condition: how many input pictures the order carries."""
+"""Key of a price condition on the number of input images."""
 PRESENT, ABSENT = "present", "absent"
-"""In a price condition: whether the order carries that field at all."""
+"""Values of a price condition on whether the body contains a field."""
 
 _MAX_ID_CHARACTERS = 200
 _DEFAULT_SIDE_PIXELS = 1024
 _MODES: Mapping[JobKind, frozenset[str]] = {
-    # a model that only works from references still makes a new picture from a prompt
+    # A model that needs reference images still makes a new image from a prompt.
     JobKind.IMAGINE: frozenset({"generate", "reference"}),
     JobKind.EDIT: frozenset({"edit"}),
     JobKind.UPSCALE: frozenset({"upscale"}),
@@ -37,10 +37,10 @@ _MODES: Mapping[JobKind, frozenset[str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Field:
-    """One field of an order's body.
+    """One field of a request body.
 
-    `purposes` are the options or pictures that go in here (none: never sent), `use` is what we send when nobody chose,
-    `default` what the provider assumes, `item` the shape of one element, with `$value` where the value goes.
+    `purposes` are the options or image roles that the field is for (none: it is never sent). `use` is our default,
+    `default` the provider's. `item` is the shape of one list element, with `$value` in place of the value.
     """
 
     name: str
@@ -85,17 +85,17 @@ class Field:
 
     @property
     def capacity(self) -> int | None:
-        """How many pictures (or ids) fit; None when no limit is stated."""
+        """Most images or ids that the field holds; None when no limit is stated."""
         return self.max_items if self.type == "array" else 1
 
     @property
-    def unchosen(self) -> Any:
-        """What is sent when nobody chose: our choice, else the provider's default, else the first legal value."""
+    def effective_default(self) -> Any:
+        """The value when the request has none: our default, else the provider's, else the first allowed value."""
         return next((value for value in (self.use, self.default, *self.enum[:1]) if value is not None), None)
 
     @property
-    def accepted(self) -> Accepted:
-        """What would be right."""
+    def constraint(self) -> Constraint:
+        """What a value of this field has to be."""
         if self.enum:
             return OneOf(values=self.enum)
         match self.type:
@@ -106,12 +106,12 @@ class Field:
             case _ if self.format == "uuid":
                 return Uuid()
             case "array":
-                return Identifier(longest=_MAX_ID_CHARACTERS)
+                return Identifier(max_characters=_MAX_ID_CHARACTERS)
             case _:
-                return Text(shortest=self.min_length or 1, longest=self.max_length)
+                return Text(min_characters=self.min_length or 1, max_characters=self.max_length)
 
     def check(self, value: object) -> Any:
-        """The value as it is sent. Raises ValueError when it is not one of those accepted."""
+        """Return the value as it is sent. Raises ValueError when it violates the constraint."""
         if self.enum:
             wanted = str(value).strip().casefold()
             return next((choice for choice in self.enum if choice.casefold() == wanted), None) or self._refuse()
@@ -126,7 +126,7 @@ class Field:
                 return self._check_text(value)
 
     def element(self, value: object, number: int) -> Any:
-        """One element of a list: the value in the shape the model wants. `number` counts from 1."""
+        """Return one list element: the value in the shape that the model expects. `number` counts from 1."""
         return _fill(self.item, value, number)
 
     def _check_number(self, value: object) -> int | float:
@@ -156,21 +156,21 @@ class Field:
         return value
 
     def _refuse(self) -> NoReturn:
-        raise ValueError(f"{self.name} takes {self.accepted}")
+        raise ValueError(f"{self.name} must be {self.constraint}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PricePoint:
-    """What an order costs when it meets every condition in `when`: a field's value, presence, or number of pictures."""
+    """The price of orders that meet all conditions in `when`: on field values, presence or the number of images."""
 
     when: Mapping[str, Any]
     usd_micros: int
 
-    def fits(self, body: Mapping[str, Any], *, images: int) -> bool:
-        return all(self._holds(name, wanted, body, images) for name, wanted in self.when.items())
+    def applies_to(self, body: Mapping[str, Any], *, images: int) -> bool:
+        return all(self._is_met(name, wanted, body, images) for name, wanted in self.when.items())
 
     @staticmethod
-    def _holds(name: str, wanted: object, body: Mapping[str, Any], images: int) -> bool:
+    def _is_met(name: str, wanted: object, body: Mapping[str, Any], images: int) -> bool:
         if name == PICTURES:
             return images == wanted
         if wanted in (PRESENT, ABSENT):
@@ -180,9 +180,9 @@ class PricePoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PriceCondition:
-    """What makes an order cost what it costs: the option has that value, or (PRESENT) is given at all.
+    """A condition of a price, for display: the option has that value, or (PRESENT) any value.
 
-    `option` is PICTURES where the number of pictures decides.
+    `option` is PICTURES for a condition on the number of input images.
     """
 
     option: str
@@ -191,7 +191,7 @@ class PriceCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One thing that can be ordered. `hosted` is 'krea' or 'external' where known; `hidden` is the operator's wish."""
+    """One image model. `hosted` is 'krea' or 'external' where known; `hidden` is set by the operator."""
 
     id: str
     label: str
@@ -207,7 +207,7 @@ class Model:
     retired: bool = False
     hidden: bool = False
     style_families: tuple[str, ...] = ()
-    """What the provider's list of styles calls this model."""
+    """Names of this model in the provider's list of styles."""
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Model:
@@ -229,85 +229,85 @@ class Model:
         )
 
     def priced(self, points: tuple[PricePoint, ...]) -> Model:
-        """This model at the operator's prices."""
+        """Return this model with the operator's prices."""
         return replace(self, prices=points, price_complete=True)
 
-    # -- what it takes ----------------------------------------------------------------------------------
+    # -- options and images -----------------------------------------------------------------------------
 
-    def fits(self, kind: JobKind) -> bool:
-        """True when that command can use this model."""
+    def supports(self, kind: JobKind) -> bool:
+        """Return whether that command can use this model."""
         return not _MODES[kind].isdisjoint(self.modes)
 
     def field_for(self, option: str) -> Field | None:
-        """The field an option or a picture goes into; None when the model has none for it."""
-        # a field made for the option comes before one that only happens to have its name
+        """Return the field for an option or an image role; None when the model has none."""
+        # A field with this purpose comes before one that only has the name.
         named = [field for field in self.fields.values() if option in field.purposes]
         return max(named, key=lambda field: field.name != option, default=None)
 
     @cached_property
-    def takes_any_shape(self) -> bool:
-        """True when an aspect ratio has to be said as width and height."""
+    def uses_width_and_height(self) -> bool:
+        """True when an aspect ratio is sent as width and height."""
         sides = self.field_for("width") and self.field_for("height")
         return bool(sides) and self.field_for("aspect_ratio") is None and "upscale" not in self.modes
 
     @cached_property
-    def takes(self) -> tuple[str, ...]:
-        """The options of our commands that make sense here, from `OPTIONS`."""
-        return tuple(option for option in OPTIONS if self.accepts(option))
+    def supported_options(self) -> tuple[str, ...]:
+        """The options of commands that this model supports, from `OPTIONS`."""
+        return tuple(option for option in OPTIONS if self.supports_option(option))
 
-    def accepts(self, option: str) -> bool:
-        """True when the option has somewhere to go."""
-        return self.field_for(option) is not None or (option == "aspect_ratio" and self.takes_any_shape)
+    def supports_option(self, option: str) -> bool:
+        """Return whether the model has a field for the option."""
+        return self.field_for(option) is not None or (option == "aspect_ratio" and self.uses_width_and_height)
 
-    def takes_images(self, count: int) -> bool:
-        """True when so many pictures can be changed in one order."""
+    def supports_images(self, count: int) -> bool:
+        """Return whether one order can change that many images."""
         field = self.field_for(ImageRole.SOURCE)
         return field is not None and (field.capacity is None or count <= field.capacity)
 
     def choices(self, option: str) -> tuple[str, ...]:
-        """The values to choose from; empty where the value is free or the model lacks the option."""
-        if option == "aspect_ratio" and self.takes_any_shape:
+        """Return the allowed values; empty where any value is allowed or the model lacks the option."""
+        if option == "aspect_ratio" and self.uses_width_and_height:
             return tuple(text for text in aspect_ratio.COMMON if self.size(text))
         field = self.field_for(option)
         return field.enum if field else ()
 
     def size(self, ratio: str) -> tuple[int, int] | None:
-        """Width and height for an aspect ratio, inside this model's bounds and near its usual area."""
+        """Return width and height for an aspect ratio, within the model's bounds and near its default area."""
         width, height = self.fields["width"], self.fields["height"]
         usual = (width.use or _DEFAULT_SIDE_PIXELS) * (height.use or _DEFAULT_SIDE_PIXELS)
         return aspect_ratio.size(
             ratio,
-            area=usual,
-            shortest=int(max(width.minimum or 1, height.minimum or 1)),
-            longest=int(min(width.maximum or usual, height.maximum or usual)),
+            area_pixels=usual,
+            min_side_pixels=int(max(width.minimum or 1, height.minimum or 1)),
+            max_side_pixels=int(min(width.maximum or usual, height.maximum or usual)),
         )
 
     @cached_property
     def always_sent(self) -> tuple[str, ...]:
-        """Fields that every order carries, chosen or not: what must be there, and whatever decides the price."""
+        """Fields that every body contains: required ones, those with our default, and those that decide the price."""
         conditions = [condition for point in self.prices for condition in point.when.items()]
-        deciding = {name for name, wanted in conditions if wanted not in (PRESENT, ABSENT)}
+        price_fields = {name for name, wanted in conditions if wanted not in (PRESENT, ABSENT)}
         return tuple(
             field.name
             for field in self.fields.values()
             if field.purposes and not field.is_for_images
-            if field.use is not None or field.required or field.name in deciding
+            if field.use is not None or field.required or field.name in price_fields
         )
 
-    # -- what it costs ------------------------------------------------------------------------------------
+    # -- prices -------------------------------------------------------------------------------------------
 
     def price_of(self, body: Mapping[str, Any], *, images: int) -> int | None:
-        """The published price of exactly that order in micro-dollars, or None when there is none.
+        """Return the published price of exactly that body in micro-dollars, or None when there is none.
 
-        Where an operator wrote a general price and a special one, the more special counts.
+        Where several prices apply, the one with most conditions wins.
         """
-        fitting = [point for point in self.prices if point.fits(body, images=images)]
-        return max(fitting, key=lambda point: (len(point.when), point.usd_micros)).usd_micros if fitting else None
+        applicable = [point for point in self.prices if point.applies_to(body, images=images)]
+        return max(applicable, key=lambda point: (len(point.when), point.usd_micros)).usd_micros if applicable else None
 
     @cached_property
     def starting_usd_micros(self) -> int | None:
-        """The price of the plainest order: nothing chosen, and no picture where it can do without."""
-        body: dict[str, Any] = {name: self.fields[name].unchosen for name in self.always_sent}
+        """The price of an order with defaults only, without images where none is required; None when there is none."""
+        body: dict[str, Any] = {name: self.fields[name].effective_default for name in self.always_sent}
         fields = [field for field in self.fields.values() if field.is_for_images and field.purposes]
         needed = [field for field in fields if field.required]
         body |= {field.name: True for field in needed}
@@ -315,21 +315,21 @@ class Model:
 
     @property
     def price_range(self) -> tuple[int, int] | None:
-        """The lowest and the highest price of what can be ordered."""
+        """The lowest and the highest price, or None when the model cannot be ordered."""
         amounts = [amount for _, amount in self.price_table()]
         return (min(amounts), max(amounts)) if self.orderable else None
 
     @property
     def orderable(self) -> bool:
-        """True when it is offered and its plainest order has a price."""
+        """True when the model is offered and an order with defaults only has a price."""
         return not (self.hidden or self.retired) and self.starting_usd_micros is not None
 
     def price_table(self) -> list[tuple[tuple[PriceCondition, ...], int]]:
-        """Each listed price in micro-dollars after what has to be so for it; nothing, where it is the plain price."""
-        return [(self._conditions(point), point.usd_micros) for point in self.prices if self._can_meet(point)]
+        """Return each price in micro-dollars with its conditions (none for a general price)."""
+        return [(self._conditions(point), point.usd_micros) for point in self.prices if self._is_reachable(point)]
 
-    def _can_meet(self, point: PricePoint) -> bool:
-        """False for a price that no order of ours has, such as one for a field that is never sent."""
+    def _is_reachable(self, point: PricePoint) -> bool:
+        """Return False for a price that no order can have, such as one for a field that is never sent."""
         needs_image = any(field.required and field.is_for_images for field in self.fields.values())
         for name, wanted in point.when.items():
             field = self.fields.get(name)
@@ -348,7 +348,7 @@ class Model:
         )
 
     def _option_of(self, name: str) -> str:
-        """What members call a field."""
+        """Return the name of the option that a field is for."""
         field = self.fields.get(name)
         return field.purposes[0] if field and field.purposes else name
 

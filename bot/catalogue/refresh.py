@@ -1,7 +1,7 @@
-"""Refreshing the catalogue: the provider's own description read into our data, and what would change, in words.
+"""Refreshing the catalogue from the provider's OpenAPI description, and a list of the changes.
 
-What the description lacks stays as somebody decided it: labels, what each picture field is for, what is sent when
-nobody chose, and the models of other providers. Nothing here is used while orders are made.
+What the description lacks is kept from the catalogue: labels, what each image field is for, our defaults, and the
+models of other providers. Only the command line uses this.
 """
 
 from __future__ import annotations
@@ -37,26 +37,26 @@ _ATTRIBUTES = {
 _DESCRIBED = ("type", "required", "enum", "min", "max", "min_length", "max_length", "min_items", "max_items", "default")
 _DECIDED = ("for", "use", "item", "format")
 
-# How the provider tends to name things: only a first guess for models nobody has looked at yet.
+# Names that the provider uses: a first guess for new models.
 _SOURCE_NAMES = ("image_url", "image_urls")
 _REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
 _PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
-_DEEPEST = 8  # more references in a row are a loop
+_MAX_REFERENCES = 8  # a longer chain is a loop
 _NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refresh:
-    """The catalogue as it would be, and each difference in a line."""
+    """The refreshed catalogue, and one line for each change."""
 
     data: Json
     changes: tuple[str, ...]
 
 
-def refreshed(current: Mapping[str, Any], document: Mapping[str, Any]) -> Refresh:
-    """`current` (the content of `catalogue.json`) brought up to `document` (the content of `GET /openapi.json`).
+def refresh(current: Mapping[str, Any], document: Mapping[str, Any]) -> Refresh:
+    """Update `current` (the content of `catalogue.json`) to `document` (the content of `GET /openapi.json`).
 
-    Raises ValueError when the document describes no image model at all, which would retire everything.
+    Raises ValueError when the document describes no image model, which would retire all of them.
     """
     operations = dict(_operations(document))
     if not operations:
@@ -87,20 +87,20 @@ def refreshed(current: Mapping[str, Any], document: Mapping[str, Any]) -> Refres
 
 
 def dump(data: Mapping[str, Any]) -> str:
-    """The text of `catalogue.json`: a line for each field and each price, so that differences read well."""
+    """Return the text of `catalogue.json`, with one line for each field and price for readable diffs."""
     head = {key: value for key, value in data.items() if key != "models"}
     models = ",\n".join(_dump_model(model) for model in data["models"])
     return f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "models": [\n{models}\n ]\n}}\n'
 
 
 def write(data: Mapping[str, Any], path: Path) -> None:
-    """Replace the file in one step: a reader sees the old or the new catalogue, never half of one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    """Replace the file atomically."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        beside.write_text(dump(data), encoding="utf-8")
-        beside.replace(path)
+        temporary.write_text(dump(data), encoding="utf-8")
+        temporary.replace(path)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _dump_model(model: Mapping[str, Any]) -> str:
@@ -158,7 +158,7 @@ async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _object(value: object) -> Json:
-    """The value if it is a JSON object, else an empty one: what is not described as expected says nothing."""
+    """Return the value if it is a JSON object, else an empty one."""
     return cast("Json", value) if isinstance(value, dict) else {}
 
 
@@ -174,9 +174,9 @@ def _operations(document: Mapping[str, Any]) -> Iterable[tuple[str, Json]]:
 
 
 def _resolved(schema: object, document: Mapping[str, Any]) -> Json:
-    """The schema itself: references followed, and 'this or null' reduced to this."""
+    """Return the schema with references followed, and 'X or null' reduced to X."""
     here = _object(schema)
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_REFERENCES):
         alternatives = _list(here.get("anyOf")) or _list(here.get("oneOf"))
         if isinstance(reference := here.get("$ref"), str):
             target: object = document
@@ -205,7 +205,7 @@ def _type_of(schema: Json) -> str:
 
 
 def _described(schema: Json, items: Json, *, required: bool) -> Json:
-    """What the description says about a field, in our words."""
+    """Convert the schema of a field to catalogue data."""
     field: Json = {"type": _type_of(schema)}
     if required:
         field["required"] = True
@@ -231,7 +231,7 @@ def _property(items: Json, name: str) -> Json:
 def _read_fields(
     operation: Json, document: Mapping[str, Any], known: Mapping[str, Json]
 ) -> tuple[dict[str, Json], dict[str, Json]]:
-    """The described fields, and for each list the schema of its elements. What was decided about a field is kept."""
+    """Read the fields, and the schema of the elements of each list. Decisions about known fields are kept."""
     schema = _body_schema(operation, document)
     required = set(_list(schema.get("required")))
     renamed = _renamed(operation, known)
@@ -246,19 +246,19 @@ def _read_fields(
         if "use" in decided and fields[name].get("enum") and decided["use"] not in fields[name]["enum"]:
             del fields[name]["use"]
         if fields[name].get("format") == "uri":
-            # their limit on the length of an address is not one on anything a member wrote
+            # Limits on the length of a URL are no limits for members.
             fields[name] = {k: v for k, v in fields[name].items() if k not in ("min_length", "max_length", "default")}
     return fields, items
 
 
 def _renamed(operation: Json, known: Mapping[str, Json]) -> dict[str, str]:
-    """New names of fields that we know under the old one."""
+    """Return the old name of each renamed field that is known, by its new name."""
     aliases = [_object(alias) for alias in _list(operation.get("x-krea-deprecated-field-aliases"))]
     return {alias["to"]: alias["from"] for alias in aliases if alias.get("from") in known and "to" in alias}
 
 
 def _decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str]) -> None:
-    """A first guess at what each new field is for and what is sent when nobody chooses."""
+    """Guess what each new field is for, and its default."""
     sources = [name for name in _SOURCE_NAMES if name in fields]
     references = [name for name in _REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
     for name in new:
@@ -271,7 +271,7 @@ def _decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[st
         elif field["type"] == "array":
             field["for"] = _PURPOSES.get(name, [])
         elif field["type"] == "object" or (name in ("width", "height") and "aspect_ratio" in fields):
-            # two ways to say the size: which one wins is not documented, so only one is ever sent
+            # There are two ways to set the size, and which one wins is not documented, so only one is sent.
             field["for"] = []
         if holder and field.get("for"):
             field["item"] = {holder: "$value"} | {
@@ -307,9 +307,9 @@ def _read_price(operation: Json, fields: Mapping[str, Json], current: Mapping[st
 def _conditions(
     dimensions: Mapping[str, Any], fields: Mapping[str, Json], dictionary: Mapping[str, Any]
 ) -> tuple[Json, bool]:
-    """Their price dimensions as our conditions, and whether all were understood.
+    """Convert price dimensions to conditions; also return whether all were understood.
 
-    One that was not stays in, never holds, and so keeps that price from being used.
+    An unknown dimension becomes a condition that is never met, so that its price is not used.
     """
     when: Json = {}
     understood = True
@@ -321,7 +321,7 @@ def _conditions(
             words = cast("Json", meaning)
             found = next((words[word] for word in words if str(value).casefold().startswith(word)), None)
             conditions = found if found is not None else {name: value}
-            # a condition on a field that the model lacks says nothing
+            # A condition on a field that the model lacks is always met.
             when |= {key: wanted for key, wanted in conditions.items() if key in fields or wanted != ABSENT}
             understood = understood and found is not None
         elif meaning == PICTURES and isinstance(value, int):
@@ -345,14 +345,14 @@ def _updated(
     _decide(fields, items, new)
     for name in new:
         if fields[name].get("format") == "uri":
-            fields[name]["for"] = []  # a new kind of picture is not sent before somebody decided what it is for
+            fields[name]["for"] = []  # Not sent until its purpose is entered in the catalogue.
     updated = {key: value for key, value in model.items() if key not in ("retired", "deprecated")}
     if operation.get("deprecated"):
         updated["deprecated"] = True
     price = model["price"] if keep_price else _read_price(operation, fields, current)
     if price["points"] == model["price"]["points"]:
         price = model["price"]
-    # `fields` and `price` stay last, where the eye looks for them
+    # `fields` and `price` are last, because they are long.
     return {k: v for k, v in updated.items() if k not in ("fields", "price")} | {"fields": fields, "price": price}
 
 
@@ -389,7 +389,7 @@ def _free_label(wanted: str, name: str, taken: set[str]) -> str:
     return wanted if wanted not in taken else f"{wanted} ({name})"
 
 
-# -- the difference, in words -------------------------------------------------------------------------------
+# -- the list of changes -----------------------------------------------------------------------------------
 
 
 def _differences(old: Json, new: Json) -> list[str]:

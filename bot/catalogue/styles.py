@@ -1,4 +1,4 @@
-"""Styles: the looks a provider has ready for its models, kept in memory and searched there. No I/O."""
+"""Styles: the public styles of a provider, kept in memory and searched there. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, cast
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
-    """One public style. `families` are the models it was trained for, in the provider's words."""
+    """One public style. `families` are the models it was trained for, by the provider's names."""
 
     id: str
     title: str
@@ -21,7 +21,7 @@ class Style:
 
 
 class Styles:
-    """All styles known at the moment. Empty until somebody fills it, and always right to ask."""
+    """All known styles. Empty until `replace` or `load`."""
 
     def __init__(self) -> None:
         self._entries: tuple[_Entry, ...] = ()
@@ -31,36 +31,36 @@ class Styles:
         return len(self._entries)
 
     def replace(self, styles: Iterable[Style]) -> None:
-        """From now on these, and no others."""
-        # Best liked first, once and for all: sorting by rank keeps that order among equals.
+        """Replace all styles."""
+        # Most liked first: sorting by rank keeps this order among equals.
         ordered = sorted(styles, key=lambda style: (-style.likes, style.title, style.id))
         self._entries = tuple(_Entry(style) for style in ordered)
         self._by_title = {entry.squashed: entry.style.id for entry in reversed(self._entries) if entry.squashed}
 
     def search(self, text: str, *, families: Collection[str]) -> list[Style]:
-        """Those for one of the families whose title has every word typed, or a part of it; best match first.
+        """Return the styles of the families whose title contains every typed word or part of one, best match first.
 
-        Nothing typed finds all of them, best liked first.
+        An empty text finds all of them, most liked first.
         """
         wanted = frozenset(map(_squash, families))
-        fitting = [entry for entry in self._entries if not wanted.isdisjoint(entry.families)]
+        candidates = [entry for entry in self._entries if not wanted.isdisjoint(entry.families)]
         parts = _words(text)
         if not parts:
-            return [entry.style for entry in fitting]
-        ranked = [(rank, entry.style) for entry in fitting if (rank := entry.rank(parts)) is not None]
+            return [entry.style for entry in candidates]
+        ranked = [(rank, entry.style) for entry in candidates if (rank := entry.rank(parts)) is not None]
         return [style for _, style in sorted(ranked, key=lambda pair: pair[0])]
 
     def id_of(self, text: str) -> str:
-        """The id of the style with exactly that title, else the text itself: the provider may know it as an id."""
+        """Return the id of the style with exactly that title, else the text itself, which may be an id."""
         return self._by_title.get(_squash(text), text)
 
     def dump(self) -> str:
-        """All of it as a text to keep."""
+        """Return all styles as a text for `load`."""
         rows = [[style.id, style.title, style.families, style.likes] for style in (e.style for e in self._entries)]
         return json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
 
     def load(self, text: str) -> None:
-        """Take back what `dump` gave. What is no such text changes nothing."""
+        """Replace all styles by those of `dump`. An invalid text changes nothing."""
         try:
             rows = cast("list[Any]", json.loads(text))
             styles = [Style(id=key, title=title, families=tuple(names), likes=n) for key, title, names, n in rows]
@@ -70,7 +70,7 @@ class Styles:
 
 
 class _Entry:
-    """A style and its title made ready for searching."""
+    """A style, and its title prepared for searching."""
 
     __slots__ = ("_words", "families", "squashed", "style")
 
@@ -81,7 +81,7 @@ class _Entry:
         self._words = _words(style.title)
 
     def rank(self, parts: list[str]) -> int | None:
-        """0 for the beginning of the title, then beginnings of words, then anywhere; None for no match."""
+        """Return 0 for the start of the title, 1 for starts of words, 2 for other parts, None for no match."""
         if not all(part in self.squashed for part in parts):
             return None
         if self.squashed.startswith("".join(parts)):
@@ -90,7 +90,7 @@ class _Entry:
 
 
 def _words(text: str) -> list[str]:
-    """Lower-case words without accents: 'Élan-vital' is 'elan', 'vital'."""
+    """Return lower-case words without accents: 'Élan-vital' becomes 'elan', 'vital'."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return re.findall(r"[^\W_]+", "".join(character for character in plain if not unicodedata.combining(character)))
 

@@ -1,4 +1,4 @@
-"""The record of changes: what a moderator changed, from what to what, as facts. Words for them are chosen when shown.
+"""The audit log: changes by moderators, with old and new values, as facts that are put into words when shown.
 
 Values only, no I/O.
 """
@@ -13,7 +13,7 @@ from bot.domain.quota import Period, Quota
 
 
 class Standing(StrEnum):
-    """How something stands that has no value of its own."""
+    """The state of a setting that has no other value."""
 
     NOT_SET = "not_set"
     LISTED = "listed"
@@ -26,7 +26,7 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limit:
-    """A limit of spending; None is unlimited."""
+    """A spending limit; None is unlimited."""
 
     amount_usd_micros: int | None
     period: Period
@@ -34,7 +34,7 @@ class Limit:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Amount:
-    """A sum of money: what was granted, or what was spent until a reset."""
+    """An amount of money: a grant, or what was spent before a reset."""
 
     amount_usd_micros: int
 
@@ -48,7 +48,7 @@ class Channel:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
-    """The models that fit the pattern, for members with the role or (None) for everybody."""
+    """The models that match the pattern, for members with the role or (None) for everyone."""
 
     pattern: str
     role_id: int | None = None
@@ -56,7 +56,7 @@ class Models:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
-    """Something that is called the same in every language: a model, a time zone, a word on the list."""
+    """A name that is the same in every language: a model, a time zone, a word on the word list."""
 
     name: str
 
@@ -69,18 +69,18 @@ class Language:
 
 
 Topic = Channel | Models | Name
-"""Which one it is about, where a setting holds several."""
+"""Which element was changed, where a setting has several."""
 
 Fact = Standing | Limit | Amount | Topic | Language
-"""What something was before, or is now."""
+"""An old or new value."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AuditEntry:
     """One recorded change by a moderator: `action` with `topic` for `subject`.
 
-    `actor_id`, and the `subject_id` of a member, are None once that person asked to be forgotten. `old_value` is None
-    where nothing was replaced.
+    `actor_id`, and the `subject_id` of a member, are None once that person had their data deleted. `old_value`
+    is None where nothing was replaced.
     """
 
     id: int
@@ -97,22 +97,22 @@ class AuditEntry:
 
 
 def as_limit(quota: Quota | None) -> Fact:
-    """A limit that somebody set, or that there is none."""
+    """Convert a quota, or its absence, to a fact."""
     if quota is None:
         return Standing.NOT_SET
     return Limit(amount_usd_micros=quota.amount_usd_micros, period=quota.period)
 
 
 def as_name(name: str | None) -> Fact:
-    """What somebody chose by name, or that nobody did."""
+    """Convert a name, or its absence, to a fact."""
     return Standing.NOT_SET if name is None else Name(name=name)
 
 
 def as_channel(channel_id: int | None) -> Fact:
-    """A channel that somebody chose, or that nobody did."""
+    """Convert a channel, or its absence, to a fact."""
     return Standing.NOT_SET if channel_id is None else Channel(channel_id=channel_id)
 
 
 def as_language(tag: str | None) -> Fact:
-    """A language that somebody chose, or that nobody did."""
+    """Convert a language, or its absence, to a fact."""
     return Standing.NOT_SET if tag is None else Language(tag=tag)

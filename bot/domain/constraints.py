@@ -1,4 +1,4 @@
-"""Accepted: what an option would have taken, as facts for whoever has to say it. Values only, no I/O."""
+"""Constraints on the value of an option, as facts for error messages. Values only, no I/O."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class TrueOrFalse:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Number:
-    """A number between the bounds, which belong to it; None where there is no bound."""
+    """A number within inclusive bounds; None where there is no bound."""
 
     whole: bool
     minimum: float | None = None
@@ -28,17 +28,17 @@ class Number:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Text:
-    """A text of so many characters; `longest` is None where no limit is stated."""
+    """A text whose length is within inclusive bounds; `max_characters` is None where no limit is stated."""
 
-    shortest: int = 1
-    longest: int | None = None
+    min_characters: int = 1
+    max_characters: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Identifier:
-    """An id without blanks."""
+    """An id without spaces."""
 
-    longest: int
+    max_characters: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,16 +48,16 @@ class Uuid:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtLeastImages:
-    """That many pictures or more."""
+    """At least `count` images."""
 
     count: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtMostImages:
-    """That many pictures or fewer."""
+    """At most `count` images."""
 
     count: int
 
 
-Accepted = OneOf | TrueOrFalse | Number | Text | Identifier | Uuid | AtLeastImages | AtMostImages
+Constraint = OneOf | TrueOrFalse | Number | Text | Identifier | Uuid | AtLeastImages | AtMostImages

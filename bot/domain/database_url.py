@@ -1,4 +1,4 @@
-"""Location: where the books lie, a file or a PostgreSQL server, as the setting DATABASE_URL says."""
+"""The setting DATABASE_URL: a SQLite file, or a database on a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _POSTGRESQL = ("postgresql", "postgres")
 
 @dataclass(frozen=True, slots=True)
 class PostgresAddress:
-    """A database on a PostgreSQL server. `str()` names it without its password; only `url` has that."""
+    """A database on a PostgreSQL server. `str()` omits the password; only `url` contains it."""
 
     url: str = field(repr=False)
 
     def __str__(self) -> str:
         parts = urlsplit(self.url)
-        # Not the query: a password may stand there as well.
+        # Without the query, which may contain a password as well.
         return f"postgresql://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What must never appear in a log or an error."""
+        """Passwords, which must never appear in a log or an error."""
         parts = urlsplit(self.url)
         given = [parts.password or "", *parse_qs(parts.query).get("password", ())]
         found = {secret for text in given if text for secret in (text, unquote(text))}
         return tuple(sorted(found, key=len, reverse=True))
 
     def hide(self, text: str) -> str:
-        """`text` without the password."""
+        """Return `text` without the password."""
         for secret in self.secrets:
             text = text.replace(secret, "…")
         return text
@@ -39,12 +39,15 @@ Location = Path | PostgresAddress
 
 
 def parse_location(text: str) -> Location:
-    """`sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` absolute. Raises ValueError."""
+    """Parse DATABASE_URL. Raises ValueError.
+
+    `sqlite:///data/x` is relative to the working directory, `sqlite:////data/x` is absolute.
+    """
     text = text.strip()
     if text.partition("://")[0] in _POSTGRESQL:
         return _parse_postgres(text)
     path = text.removeprefix("sqlite:///")
-    # An in-memory database would forget the books.
+    # An in-memory database would lose the ledger.
     if path == text or not path or path.startswith(":") or "?" in path or path.endswith("/"):
         raise ValueError("not a database address")
     return Path(path)
@@ -54,9 +57,9 @@ def _parse_postgres(text: str) -> PostgresAddress:
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("not a database address")
     parts = urlsplit(text)
-    for host in parts.netloc.rpartition("@")[2].split(","):  # there may be several, of which one answers
-        _ = urlsplit(f"//{host}").port  # reading it checks it
-    # A server that is named in neither place would be whatever the machine has; a name that is not given, the user's.
+    for host in parts.netloc.rpartition("@")[2].split(","):  # a list of hosts is allowed
+        _ = urlsplit(f"//{host}").port  # raises ValueError for an invalid port
+    # Without a host, libpq would use a local server; without a database name, the user's name.
     if (
         not (parts.netloc.rpartition("@")[2] or "host" in parse_qs(parts.query))
         or len(parts.path) < 2

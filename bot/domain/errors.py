@@ -12,23 +12,23 @@ BotError
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
 │   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
-│   ├── BadOption                    an option the model does not take, or a value out of range
-│   ├── UnusableImage                not a picture, too big, broken, animated …
+│   ├── BadOption                    an option the model does not support, or a value out of range
+│   ├── UnusableImage                not an image, too big, broken, animated …
 │   ├── ProviderPaused               the provider is stopped or failing; try later
 │   ├── NotAllowedHere               the server's moderators do not allow it: channel, model, word …
-│   ├── ListFull                     a list of settings takes no more entries
-│   ├── StillUnderWay                nothing can be forgotten about a member while a command is under way
-│   └── DuplicateCommand             this very command was accepted before; say nothing
-├── ProviderError                    decides what happens to the money, see service.py
+│   ├── ListFull                     a list of settings is full
+│   ├── StillUnderWay                a member's data cannot be deleted while a command is running
+│   └── DuplicateCommand             the same command was accepted before; show nothing
+├── ProviderError                    its class decides what happens to the money, see job_runner.py
 │   ├── ProviderRejected             release: refused or failed, known not to be charged
-│   │   └── ProviderDenied           release, stop the provider and tell the operator (401, 402, 403)
+│   │   └── ProviderDenied           release, stop the provider and alert the operator (401, 402, 403)
 │   ├── ProviderUnavailable          nothing was accepted: may be sent again
-│   └── OutcomeUncertain             keep the reservation: maybe accepted, maybe charged. Look again, never guess
-├── MediaError                       a picture could not be fetched or is not what it claims
-└── StoreError                       the books cannot be read or written: nothing is bought
-    ├── LedgerError                  an impossible move of money was asked for: stop and shout
+│   └── OutcomeUncertain             keep the reservation: maybe accepted, maybe charged. Reconcile
+├── MediaError                       an image could not be fetched or is not what it claims
+└── StoreError                       the database cannot be read or written: nothing is bought
+    ├── LedgerError                  an impossible ledger entry was requested: a defect
     ├── DatabaseBusy                 another process holds the database
-    └── DatabaseUnusable             damaged, newer than the program, or not ours
+    └── DatabaseUnusable             damaged, newer than the program, or of another program
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 
-from bot.domain.constraints import Accepted
+from bot.domain.constraints import Constraint
 
 
 class BotError(Exception):
-    """Root of everything this program raises on purpose."""
+    """Base class of all errors that this program raises."""
 
 
 class SettingsError(BotError):
@@ -97,7 +97,7 @@ class ServerBusy(RequestRefused):
 
 @dataclass(eq=False)
 class TooFast(RequestRefused):
-    """Too many orders within a minute, by the member or by the whole server; more are taken from `free_at` on."""
+    """Too many orders within a minute, by the member or by the whole server; more are allowed from `free_at` on."""
 
     free_at: datetime
 
@@ -108,7 +108,7 @@ class MemberBlocked(RequestRefused):
 
 @dataclass(eq=False)
 class UnknownModel(RequestRefused):
-    """No model of that id is in the catalogue. `suggestions` are ids that look alike."""
+    """No model of that id is in the catalogue. `suggestions` are similar ids."""
 
     model_id: str
     suggestions: tuple[str, ...] = ()
@@ -127,28 +127,28 @@ class ModelUnavailable(RequestRefused):
 
 @dataclass(eq=False)
 class BadOption(RequestRefused):
-    """An option the model does not take, lacks or cannot use.
+    """An option is not supported, missing or has an invalid value.
 
     `reason` is one of: 'unknown', 'missing', 'invalid', 'wrong_length' (`length` is the one of what was given, in
-    characters). `accepted` is what would be right, None for what the model does not take; `takes` are the option names
-    that it does take.
+    characters). `constraint` is what the value has to be, None for an option that the model does not support;
+    `supported_options` are the options that it does.
     """
 
     option: str
     model_label: str
     reason: str
-    accepted: Accepted | None = None
+    constraint: Constraint | None = None
     length: int | None = None
-    takes: tuple[str, ...] = ()
+    supported_options: tuple[str, ...] = ()
 
 
 @dataclass(eq=False)
 class UnusableImage(RequestRefused):
-    """An attached file is not a picture we can use.
+    """An attached file is not a usable image.
 
     `reason` is one of: 'not_an_image', 'unsupported_type', 'broken', 'animated', 'too_many_bytes', 'too_many_pixels',
-    'too_small', 'unreachable', 'foreign_host', 'location_data'. Reasons that speak of size come with the bound in
-    question: the most it may have, or (`side_pixels`) the least that each side has to measure.
+    'too_small', 'unreachable', 'foreign_host', 'location_data'. Reasons about size come with the limit: a maximum, or
+    (`side_pixels`) the minimum of each side.
     """
 
     filename: str
@@ -167,9 +167,9 @@ class ProviderPaused(RequestRefused):
 
 @dataclass(eq=False)
 class NotAllowedHere(RequestRefused):
-    """The policy of the server is in the way.
+    """The policy of the server forbids the request.
 
-    `reason` is one of: 'channel' (`channel_ids` are allowed, if any are named), 'model', 'other_roles' (`role_ids` may
+    `reason` is one of: 'channel' (`channel_ids` are the allowed ones, if any), 'model', 'other_roles' (`role_ids` may
     use the model), 'age_restricted' (the model works only in age-restricted channels), 'word' (on the word list).
     """
 
@@ -182,17 +182,16 @@ class NotAllowedHere(RequestRefused):
 
 @dataclass(eq=False)
 class ListFull(RequestRefused):
-    """The moderators' list has `limit` entries and takes no more."""
+    """A list of settings has `limit` entries already."""
 
     limit: int
 
 
 @dataclass(eq=False)
 class StillUnderWay(RequestRefused):
-    """What a member asked for cannot be forgotten while the end of `commands` of theirs is not shown yet.
+    """A member's data cannot be deleted while `commands` of theirs have not ended.
 
-    Where the answer to one of them was lost and is looked for, which nobody can cancel, `checked_until` is when that
-    ends at the latest.
+    `checked_until` is when the last reconciliation of a lost order ends, which cannot be cancelled; None without one.
     """
 
     commands: int
@@ -200,14 +199,14 @@ class StillUnderWay(RequestRefused):
 
 
 class DuplicateCommand(RequestRefused):
-    """The same command event was already accepted: there is one job and one reply, and this is not them."""
+    """The same command event was already accepted and has its job and reply."""
 
 
 # -- providers: the class decides what happens to the money ---------------------------------------
 
 
 class ProviderError(BotError):
-    """Something went wrong at an image API. `detail` is for the log and the operator, never shown as it is."""
+    """A request to an image API failed. `detail` is for the log and the operator, never shown to members."""
 
     def __init__(self, detail: str, *, status: int | None = None) -> None:
         super().__init__(detail)
@@ -232,7 +231,7 @@ class ProviderDenied(ProviderRejected):
 
 
 class ProviderUnavailable(ProviderError):
-    """Never accepted (connection refused, 429): the very same order may be sent again, after `retry_after_seconds`."""
+    """Never accepted (connection refused, 429): the same order may be sent again, after `retry_after_seconds`."""
 
     def __init__(self, detail: str, *, status: int | None = None, retry_after_seconds: float | None = None) -> None:
         super().__init__(detail, status=status)
@@ -240,16 +239,16 @@ class ProviderUnavailable(ProviderError):
 
 
 class OutcomeUncertain(ProviderError):
-    """The order may have been accepted and may be charged. Never sent again; looked up, or closed at the deadline."""
+    """The order may have been accepted and charged. It is never sent again, but reconciled until its deadline."""
 
 
 # -- the rest -----------------------------------------------------------------------------------------
 
 
 class MediaError(BotError):
-    """A result could not be fetched or is not a picture. `transient` says whether fetching again may help.
+    """An image could not be fetched or is not an image. `transient` says whether fetching it again may help.
 
-    `reason` is one of the words of UnusableImage, so that a member's own attachment can be refused with it.
+    `reason` is one of those of UnusableImage, because members' attachments are fetched as well.
     """
 
     def __init__(self, detail: str, *, transient: bool, reason: str = "unreachable") -> None:
@@ -259,16 +258,16 @@ class MediaError(BotError):
 
 
 class StoreError(BotError):
-    """The books could not be read or written. Nothing may be bought on the strength of what was asked."""
+    """The database could not be read or written. Nothing may be bought then."""
 
 
 class LedgerError(StoreError):
-    """An impossible move of money was asked for, such as settling a reservation twice."""
+    """An impossible ledger entry was requested, such as settling a reservation twice."""
 
 
 class DatabaseBusy(StoreError):
-    """Another process works with the database."""
+    """Another process uses the database."""
 
 
 class DatabaseUnusable(StoreError):
-    """The file is damaged, newer than this program, or not a database of ours. `str()` says what to do."""
+    """The file is damaged, newer than this program, or not a database of this program. `str()` says what to do."""

@@ -1,4 +1,4 @@
-"""Jobs: what was asked, where it stands, and which moves between states are legal. Values only, no I/O."""
+"""Jobs: requests, states and the legal moves between them, replies. Values only, no I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 NOBODY = 0
-"""The user id of whoever asked to be forgotten."""
+"""The user id in rows of members who had their data deleted."""
 
 
 TOKEN_EXPIRY_MARGIN = timedelta(minutes=2)
@@ -19,23 +19,23 @@ TOKEN_EXPIRY_MARGIN = timedelta(minutes=2)
 
 
 class JobStatus(StrEnum):
-    """Where a job stands. Written to disk before each outside effect, so that a crash is visible."""
+    """State of a job. It is stored before each external effect, so that a crash is visible."""
 
     QUEUED = "queued"
-    """Admitted and paid for out of the quota; nothing was sent to a provider."""
+    """Admitted, with its price reserved; nothing was sent to a provider."""
     SUBMITTING = "submitting"
-    """The order is about to be sent, or was just sent: a crash here means 'uncertain'."""
+    """The order is about to be sent, or was just sent: after a crash the outcome is uncertain."""
     RUNNING = "running"
-    """The provider has it and told us its id."""
+    """Accepted by the provider; its remote id is known."""
     UNCERTAIN = "uncertain"
-    """Sent, but no usable answer came back. Never sent again."""
+    """Sent, but there was no usable response. Never sent again."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
 
     @property
     def is_final(self) -> bool:
-        """True when neither the provider nor we will change the job any more."""
+        """True when the job will not change any more."""
         return self in _FINAL
 
 
@@ -44,7 +44,7 @@ _FINAL = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 LEGAL_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.SUBMITTING, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.SUBMITTING: frozenset(
-        # back to queued: the provider never accepted it (429, connection refused before a byte was sent)
+        # Back to queued: the provider never accepted it (429, or no connection).
         {JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.FAILED, JobStatus.UNCERTAIN}
     ),
     JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}),
@@ -56,18 +56,18 @@ LEGAL_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
 
 
 class Progress(StrEnum):
-    """What the provider says about a running job, in one vocabulary for all providers."""
+    """Progress of a running job, with the same values for all providers."""
 
     WAITING = "waiting"
-    """Accepted by the provider and in its own line (backlogged, queued, scheduled)."""
+    """Accepted by the provider and in its own queue (backlogged, queued, scheduled)."""
     PROCESSING = "processing"
     SAMPLING = "sampling"
     PREVIEW = "preview"
-    """An intermediate picture exists. Never final."""
+    """An intermediate image exists. Never final."""
 
 
 class FailureReason(StrEnum):
-    """Why a job has no picture. The renderer has a sentence for each."""
+    """Why a job has no image. There is a sentence for users for each."""
 
     REJECTED = "rejected"
     """The provider refused the request as it is (4xx); `hint` may say what to change."""
@@ -77,21 +77,21 @@ class FailureReason(StrEnum):
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     """Could not be reached, or our key or balance was refused."""
     INPUT_GONE = "input_gone"
-    """A picture the order was to start from is no longer kept."""
+    """An input image is no longer stored."""
     MODEL_RETIRED = "model_retired"
     NO_USABLE_RESULT = "no_usable_result"
-    """Said to be completed, but no picture could be had. The house pays."""
+    """Completed, but no image could be fetched. The operator bears the cost."""
     TIMED_OUT = "timed_out"
-    """The deadline passed. The house pays if the provider does charge."""
+    """The deadline passed. The operator bears the cost if the provider charges."""
     OUTCOME_UNKNOWN = "outcome_unknown"
-    """Sent, never confirmed, not found again. Not charged to the member; the house pays if the provider does charge."""
+    """Sent, never confirmed, not found again. The operator bears the cost if the provider charges."""
     NOT_SHOWN = "not_shown"
     """Discord did not accept the reply, so nothing was bought."""
     INTERNAL = "internal"
 
 
 class JobKind(StrEnum):
-    """Which command a job came from; decides which models fit."""
+    """The command of a job; it decides which models are supported."""
 
     IMAGINE = "imagine"
     EDIT = "edit"
@@ -99,19 +99,19 @@ class JobKind(StrEnum):
 
 
 class ImageRole(StrEnum):
-    """What an input picture is for."""
+    """What an input image is for."""
 
     SOURCE = "source"
-    """To be changed."""
+    """To be edited."""
     REFERENCE = "reference"
-    """To be imitated."""
+    """To be used as a style or content reference."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """A checked, cleaned input picture, kept in the picture store under its SHA-256.
+    """A checked input image, kept in the blob store under its SHA-256.
 
-    `public_url` is the attachment's own address, for providers that can only fetch.
+    `public_url` is the URL of the attachment, for providers without uploads.
     """
 
     sha256: str
@@ -124,7 +124,7 @@ class ImageInput:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class JobRequest:
-    """What a member asked for: one picture. Ids are Discord snowflakes but mean nothing in here.
+    """What a member requests: one image. Ids are Discord snowflakes.
 
     `options` holds only what the member gave (aspect_ratio, resolution, creativity, style, moodboard, seed …).
     """
@@ -140,10 +140,9 @@ class JobRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Failure:
-    """Why a job ended without a picture.
+    """Why a job ended without an image.
 
-    `hint` is what the provider says about it, safe to show, or for MODEL_RETIRED the model it names instead; it is ''
-    when there is nothing helpful to add.
+    `hint` is the provider's explanation, safe to show, or for MODEL_RETIRED the model to use instead; '' for none.
     """
 
     reason: FailureReason
@@ -152,7 +151,7 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ResultImage:
-    """A result: its bytes lie in the picture store under `sha256` until delivered; afterwards Discord has them."""
+    """A result: its bytes are in the blob store under `sha256` until they are delivered to Discord."""
 
     sha256: str
     content_type: str
@@ -165,10 +164,10 @@ class ResultImage:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
-    """One image order and its life. Amounts in micro-dollars, times aware UTC.
+    """One image order and its state. Amounts in micro-dollars, times aware UTC.
 
-    `body` is what the provider will be sent, priced at `reserved_usd_micros`, with `{"$picture": n}` in place of the
-    address of input picture n, which is known only after upload. `seed` is None where the model takes none.
+    `body` is the request body, priced at `reserved_usd_micros`, with `{"$picture": n}` in place of the URL of input
+    image n, which is known only after its upload. `seed` is None for a model without seeds.
     """
 
     id: str
@@ -191,14 +190,14 @@ class Job:
     failure: Failure | None = None
     images: tuple[ResultImage, ...] = ()
     erased_at: datetime | None = None
-    """When prompt and options were forgotten: they are empty since then."""
+    """When prompt and options were deleted; they are empty from then on."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReplyAddress:
-    """Where the one Discord message of a command lives, as plain values.
+    """The Discord message of a command, as plain values.
 
-    `token` dies 15 minutes after the command (Discord: receiving-and-responding); it is None once erased.
+    `token` expires 15 minutes after the command (Discord: receiving-and-responding); it is None once erased.
     """
 
     application_id: int
@@ -211,9 +210,9 @@ class ReplyAddress:
     private: bool
     file_limit_bytes: int
     locale: str
-    """What the member's Discord speaks."""
+    """The locale of the member's Discord client."""
     language: str = "en"
-    """What the message speaks: a tag of two letters or a few more. A private one speaks the member's language."""
+    """Language tag of the message: the member's language for a private one, else the server's."""
 
     def token_is_usable(self, now: datetime) -> bool:
         """Return whether the message can still be edited through the interaction token."""
@@ -226,7 +225,7 @@ class Delivery(StrEnum):
     PENDING = "pending"
     DELIVERED = "delivered"
     IMPOSSIBLE = "impossible"
-    """Message, channel or permission is gone for good. The picture can still be had through a command."""
+    """Message, channel or permission is permanently gone. A command can still show the image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -236,36 +235,36 @@ class Reply:
     id: str
     user_id: int
     role_ids: tuple[int, ...]
-    """The member's roles when the command came: they decide the quota that its card speaks of."""
+    """The member's roles at the time of the command: they decide the quota that its card shows."""
     address: ReplyAddress
     created_at: datetime
     accepted: bool
     delivery: Delivery
     jobs: tuple[Job, ...]
     cancel_reason: str | None = None
-    """What the moderator wrote who wanted it cancelled."""
+    """The reason given by the moderator who cancelled it."""
 
     @property
     def is_final(self) -> bool:
-        """True when no job of the command will change any more."""
+        """True when all jobs of the command are final."""
         return all(job.status.is_final for job in self.jobs)
 
     @property
     def is_over(self) -> bool:
-        """True when nothing is left to be done: its final state was shown, or never can be."""
+        """True when its final state was shown, or cannot be shown."""
         return self.is_final and self.delivery is not Delivery.PENDING
 
     @property
     def is_forgotten(self) -> bool:
-        """True when the member asked to be forgotten: nobody owns the command any more."""
+        """True when the member had their data deleted."""
         return self.user_id == NOBODY
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryPage:
-    """One command of a member that brought pictures: number `number` of `total`, the newest being 1.
+    """One command of a member with images: number `number` of `total`, the newest being 1.
 
-    `newer_id` and `older_id` are the replies on the pages beside it.
+    `newer_id` and `older_id` are the replies on the neighbouring pages.
     """
 
     reply: Reply
@@ -276,5 +275,5 @@ class GalleryPage:
 
 
 def new_id() -> str:
-    """A fresh id: 12 hex digits of time in milliseconds, then 12 random ones. Sorts by age, fits a custom id."""
+    """Return a new id: 12 hex digits of time in milliseconds, then 12 random ones. Ids sort by age."""
     return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"

@@ -1,4 +1,4 @@
-"""Roles: what a process of the bot does, and which share of the servers a gateway answers."""
+"""Process roles: what a process of the bot does, and which shards a gateway serves."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ _SHARDS = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?/(\d{1,5})")
 
 
 class Role(StrEnum):
-    """Beside each other run any number of gateways and workers on one PostgreSQL, or one process that does it all."""
+    """Role of a process: one process does everything, or any number of gateways and workers share a PostgreSQL."""
 
     ALL = "all"
     GATEWAY = "gateway"
-    """Answers commands, admits orders and takes webhooks."""
+    """Answers commands, admits orders and receives webhooks."""
     WORKER = "worker"
-    """Sends orders, follows them and shows what became of them; logs in without a gateway connection."""
+    """Runs jobs and shows their replies; logs in without a gateway connection."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shards:
-    """Those that one gateway serves, of so many in all."""
+    """The shards that one gateway serves, and the number of all shards."""
 
     ids: tuple[int, ...]
     count: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """`0-3/16` or `5/16`. Raises ValueError."""
+        """Parse `0-3/16` or `5/16`. Raises ValueError."""
         match = _SHARDS.fullmatch(text.strip())
         if match is None:
             raise ValueError("not shards")

@@ -1,4 +1,4 @@
-"""Money words: quotas, windows and balances in integer micro-dollars. Pure arithmetic, no I/O.
+"""Quotas, windows and balances in integer micro-dollars. Pure arithmetic, no I/O.
 
 One US dollar is 1,000,000 micro-dollars, so every published price ($0.0175, $0.065) is exact.
 """
@@ -18,7 +18,7 @@ from bot.domain.jobs import FailureReason
 
 MICROS_PER_USD = 1_000_000
 SERVER_RUNS = 1_000
-"""A server may have so many times the running jobs of one member: one setting for the operator, not two."""
+"""Limit of running jobs per server, as a multiple of the limit per member: one setting instead of two."""
 
 _AMOUNT = re.compile(r"^\$?(\d{1,7})(?:\.(\d{1,6}))?$")
 
@@ -40,9 +40,9 @@ class Window:
 
     @classmethod
     def containing(cls, moment: datetime, period: Period, time_zone: ZoneInfo) -> Window:
-        """The calendar period around `moment`: local midnight to local midnight, so a day may have 23 or 25 hours."""
+        """Return the calendar period around `moment`, in local time: a day may have 23 or 25 hours."""
         local = moment.astimezone(time_zone)
-        # Where the clock goes back over midnight, the day begins at the first of its two midnights (fold=0).
+        # When the clock is set back over midnight, the day begins at the first of its two midnights (fold=0).
         midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None, fold=0)
         match period:
             case Period.DAY:
@@ -58,11 +58,11 @@ class Window:
         return cls(start=_local_to_utc(first, time_zone), end=_local_to_utc(following, time_zone))
 
     def before(self, period: Period, time_zone: ZoneInfo) -> Window:
-        """The calendar period that ended where this one starts."""
+        """Return the calendar period that ends where this one starts."""
         return Window.containing(self.start - timedelta(microseconds=1), period, time_zone)
 
     def days(self, time_zone: ZoneInfo) -> tuple[Window, ...]:
-        """The calendar days that begin in it, which fill it when it is a calendar period of that zone."""
+        """Return the calendar days that begin in this window."""
         days: list[Window] = []
         start = self.start
         while start < self.end:
@@ -71,7 +71,7 @@ class Window:
         return tuple(days)
 
     def hours(self) -> tuple[Window, ...]:
-        """Its hours one after the other; the last is shorter where the clocks change by half an hour."""
+        """Split the window into hours; the last is shorter where the clocks change by half an hour."""
         hours: list[Window] = []
         start = self.start
         while start < self.end:
@@ -81,7 +81,7 @@ class Window:
 
 
 def _local_to_utc(naive: datetime, time_zone: ZoneInfo) -> datetime:
-    """The instant of a local wall time. A midnight that a clock change skips is the first instant after the gap."""
+    """Convert local time to UTC. A midnight skipped by a clock change becomes the first instant after the gap."""
     return naive.replace(tzinfo=time_zone).astimezone(UTC)
 
 
@@ -104,7 +104,7 @@ class Quota:
     role_id: int | None = None
 
     def generosity(self) -> Decimal:
-        """For choosing among roles with different periods: the amount a month of 30 days would allow."""
+        """Return the amount for 30 days, to compare quotas of different periods."""
         if self.amount_usd_micros is None:
             return Decimal("Infinity")
         times = {Period.DAY: Decimal(30), Period.WEEK: Decimal(30) / Decimal(7), Period.MONTH: Decimal(1)}
@@ -112,27 +112,27 @@ class Quota:
 
 
 def effective_quota(*, own: Quota | None, roles: Iterable[Quota], default: Quota) -> Quota:
-    """The limit that counts: a member's own beats roles, the most generous role beats the default."""
+    """Return the quota that applies: the member's own, else the most generous of the roles, else the default."""
     if own is not None:
         return own
     return max(roles, key=Quota.generosity, default=default)
 
 
 WARNING_PERCENT = 80
-"""Of a limit: when so much of it is used, its owner is told once."""
+"""Share of a limit at which a spending alert is sent once."""
 
 
 def nearly_used(used_usd_micros: int, limit_usd_micros: int | None) -> bool:
-    """Whether little is left of a limit. Where there is none, or nothing was ever allowed, there is nothing to tell."""
+    """Return whether a spending alert is due. Never for no limit or a limit of 0."""
     return bool(limit_usd_micros) and used_usd_micros * 100 >= limit_usd_micros * WARNING_PERCENT
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Balance:
-    """What a member may still spend in a window, as the ledger says it. All amounts in micro-dollars.
+    """What a member may still spend in a window, according to the ledger. All amounts in micro-dollars.
 
-    spent: settled in the window, less what a moderator's reset forgave; set_aside: reserved by open jobs;
-    granted: one-off extras of the window.
+    spent: settled in the window, less what a moderator's reset deducted; set_aside: reserved by unfinished jobs;
+    granted: additional amounts for this window.
     """
 
     quota: Quota
@@ -160,7 +160,7 @@ class Balance:
 
 
 def parse_usd(text: str) -> int:
-    """Micro-dollars of `12`, `12.5` or `$0.065`. Raises ValueError for anything else.
+    """Parse `12`, `12.5` or `$0.065` to micro-dollars. Raises ValueError for anything else.
 
     At most seven digits before and six after the point: `^\\d{1,7}(\\.\\d{1,6})?$`, with an optional dollar sign.
     """
@@ -172,7 +172,7 @@ def parse_usd(text: str) -> int:
 
 
 def format_usd(amount_usd_micros: int) -> str:
-    """`$0.08`, `$0.065`, `$1.00`: two decimals, more only where the price has them."""
+    """Format as `$0.08`, `$0.065` or `$1.00`: at least two decimals, more only where they are not 0."""
     sign = "-" if amount_usd_micros < 0 else ""
     whole, fraction = divmod(abs(amount_usd_micros), MICROS_PER_USD)
     decimals = f"{fraction:06d}".rstrip("0").ljust(2, "0")
@@ -181,7 +181,7 @@ def format_usd(amount_usd_micros: int) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """The limits one admission is held against, besides what the server's moderators set (that is in the store)."""
+    """The operator's limits for an admission. Those of the server's moderators are in the store."""
 
     default_quota: Quota
     operator_daily_cap_usd_micros: int
@@ -190,13 +190,13 @@ class Limits:
 
     @property
     def max_running_jobs_per_server(self) -> int:
-        """Of all members of a server together: far above what people do, far below what would fill a machine."""
+        """Of all members of a server together: far above normal use, far below what one machine can run."""
         return SERVER_RUNS * self.max_running_jobs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """Who asks, as plain values: role ids decide which role limits apply."""
+    """The member who makes a request; the role ids decide which role quotas apply."""
 
     guild_id: int
     user_id: int
@@ -224,7 +224,7 @@ class SpendLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpendPart:
-    """Another one: what all members together spent on one model in one of the parts of the window, counted from 0."""
+    """One row of a report by time: what all members spent on one model in part number `part` (from 0) of the window."""
 
     part: int
     model_id: str
@@ -234,17 +234,17 @@ class SpendPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpendReport:
-    """What a server spent, looked at in two ways that add up to the same."""
+    """What a server spent, by member and by time; both have the same total."""
 
     lines: tuple[SpendLine, ...]
-    """By member and model, dearest first."""
+    """By member and model, highest amount first."""
     parts: tuple[SpendPart, ...]
-    """By part and model, in the order of time; only where something was spent."""
+    """By part of the window and model, in order of time; only where something was spent."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorCostLine:
-    """What one job cost the house: charged by the provider, and by nobody to the member.
+    """What one job cost the operator: charged by the provider, but not to the member.
 
     `failure` is None for a job that succeeded, at a price above the published one.
     """
@@ -259,7 +259,7 @@ class OperatorCostLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cap:
-    """What a server, or (the operator's) all of them together, may spend in a window, and what counts against it."""
+    """The limit of a server, or of all servers together, in a window, and what counts against it."""
 
     quota: Quota
     window: Window

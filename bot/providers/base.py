@@ -1,7 +1,7 @@
-"""What the application expects of a hosted image API, and the values that cross that border.
+"""The interface of a hosted image API, and its values.
 
-Two implementations (`krea.py`, `pixazo.py`) over one aiohttp session. Every failure leaves them as one of the classes
-under `errors.ProviderError`; nothing else may escape, and the class alone decides what happens to the money.
+There are two implementations (`krea.py`, `pixazo.py`). They raise only subclasses of `errors.ProviderError`, and the
+class alone decides what happens to the money.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from bot.domain.jobs import Failure, JobStatus, Progress
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProviderRequest:
-    """One order, ready to be sent: `path` under the provider's base and the JSON `body`, complete with picture URLs."""
+    """One order: `path` below the provider's base URL and the JSON `body`, with the URLs of input images."""
 
     path: str
     body: Mapping[str, Any]
@@ -26,7 +26,7 @@ class ProviderRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteJob:
-    """The provider's name for our job, with the time it says it was created (aware UTC), where it says so."""
+    """The provider's id of a job, and when it was created (aware UTC), where the provider says so."""
 
     remote_id: str
     created_at: datetime | None = None
@@ -35,13 +35,13 @@ class RemoteJob:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Update:
-    """One reading of a remote job.
+    """The state of a remote job, from one poll.
 
-    `status` is RUNNING, SUCCEEDED, FAILED or CANCELLED. `result_urls` are the finished pictures (SUCCEEDED) without
-    previews; `preview_url` an intermediate one. `cost_usd_micros` only if the provider states a price in the job.
-    `provider_word` is its own status word, for logs. A word never seen before reads as RUNNING.
-    `may_be_charged` goes with FAILED: the provider does not say whether this failure is free, so the house may bear it.
-    `took_seconds` goes with SUCCEEDED: how long the provider says it took; from the watcher, as far as can be told.
+    `status` is RUNNING, SUCCEEDED, FAILED or CANCELLED. `provider_status` is the provider's own word, for logs.
+    `result_urls` are the finished images (SUCCEEDED), `preview_url` is an intermediate one. `cost_usd_micros` is None
+    unless the provider states a price. `may_be_charged` (FAILED): the provider does not say whether this failure is
+    free, so the operator may bear the cost. `took_seconds` (SUCCEEDED) is what the provider says; from the poller, an
+    estimate.
     """
 
     remote_id: str
@@ -59,7 +59,7 @@ class Update:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StylePage:
-    """A piece of the list of public styles, and the word that asks for the next one; None at the end."""
+    """One page of the list of public styles, and the cursor of the next one; None at the end."""
 
     styles: tuple[Style, ...]
     next_cursor: str | None
@@ -68,8 +68,8 @@ class StylePage:
 class Provider(Protocol):
     """A hosted image API.
 
-    All methods may raise `ProviderUnavailable` (nothing happened, may be repeated) and `ProviderDenied` (our key or
-    balance is refused). Only `submit` may raise `OutcomeUncertain`; the others raise `ProviderUnavailable` instead.
+    All methods may raise `ProviderUnavailable` (nothing happened, may be repeated) and `ProviderDenied` (key or balance
+    refused). Only `submit` may raise `OutcomeUncertain`; the others raise `ProviderUnavailable` instead.
     """
 
     @property
@@ -79,12 +79,12 @@ class Provider(Protocol):
 
     @property
     def deadline_seconds(self) -> float:
-        """How long a submitted job may take before we stop asking: the provider's own time-out and a margin."""
+        """How long a submitted job is polled: the provider's own time-out and a margin."""
         ...
 
     @property
     def takes_uploads(self) -> bool:
-        """True when input pictures are uploaded first; False when it only fetches public addresses."""
+        """True when input images are uploaded first; False when the provider only fetches public URLs."""
         ...
 
     @property
@@ -92,14 +92,14 @@ class Provider(Protocol):
 
     @property
     def can_list(self) -> bool:
-        """True when `recent` works, so that a lost answer can be looked for."""
+        """True when `recent` works, so that an order without a response can be found."""
         ...
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
-        """Send one order, exactly once: no retry of any kind happens in here.
+        """Send one order, exactly once, without any retry.
 
-        Raises ProviderRejected (known not to be bought), ProviderDenied, ProviderUnavailable (never accepted),
-        OutcomeUncertain (anything else, cancellation excepted, which the caller treats as uncertain).
+        Raises ProviderRejected (known not to be charged), ProviderDenied, ProviderUnavailable (never accepted), or
+        OutcomeUncertain (anything else). The caller treats cancellation as an uncertain outcome.
         """
         ...
 
@@ -108,17 +108,17 @@ class Provider(Protocol):
         ...
 
     async def cancel(self, remote_id: str) -> bool:
-        """Ask for cancellation. True when the provider agreed; it may have raced, so read the job either way."""
+        """Request cancellation and return whether the provider agreed. The job may have ended already: poll it."""
         ...
 
     async def upload(self, data: bytes, content_type: str) -> str:
-        """Give the provider an input picture; returns the address to name in an order. Free, may be repeated."""
+        """Upload an input image; return its URL for an order. Free, may be repeated."""
         ...
 
     async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
-        """Jobs the provider created at or after `since`, newest first. Only where `can_list`."""
+        """Return the jobs that the provider created at or after `since`, newest first. Only where `can_list`."""
         ...
 
     async def probe(self) -> None:
-        """A harmless call that needs the key: returns when the provider answers and takes it."""
+        """Make a free request that needs the key; return when the provider accepts it."""
         ...

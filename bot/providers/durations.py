@@ -1,4 +1,4 @@
-"""Durations: how long jobs of a model took lately, and so when it is worth asking whether the next one is done."""
+"""Durations of recent jobs of a model, and when to poll the next one."""
 
 from __future__ import annotations
 
@@ -8,80 +8,82 @@ from collections import deque
 from itertools import pairwise
 
 KEPT = 50
-"""So many past jobs of a model tell how long its next one will take."""
+"""Number of recent jobs of a model whose durations are kept."""
 
-_ENOUGH = 5
-_SHARES = 100
-"""What is known is laid out in so many equal shares: more than there are jobs, so that rare ones lie less apart."""
+_MIN_OBSERVATIONS = 5
+_QUANTILES = 100
+"""Number of quantiles that the distribution is divided into: more than `KEPT`, so that the tail has smaller gaps."""
 
-_WORTH_SECONDS = 0.15
-"""A look is worth its request when so much waiting has come together for each job that it is asked after."""
-_PATIENCE_SECONDS = 2.0
-"""However rare it is to be done so early: who is, waits hardly longer than this."""
+_EXPECTED_WAIT_SECONDS = 0.15
+"""A poll is due when the expected time that the result has been waiting for it reaches this."""
+_MAX_EARLY_WAIT_SECONDS = 2.0
+"""A job that is done unusually early waits for its poll about this long at most."""
 
 _MAX_GAP_SECONDS = 15.0
-"""A job that fails does so early, and its member should not wait for the hour at which it would have been done."""
+"""Most time between two polls: jobs fail early, and the member should hear of it."""
 
 _LATE_GAP_SHARE, _LATE_GAP_PAUSES = 0.1, 5.0
 
 
 class DurationEstimator:
-    """The last durations of one model, in seconds. `len()` of them are known."""
+    """The recent durations of one model, in seconds. `len()` is their number."""
 
     def __init__(self) -> None:
-        self._lately: deque[float] = deque()
+        self._recent: deque[float] = deque()
         self._ordered: list[float] = []
-        self._likely: list[float] = []
-        """The middles of the shares, worked out when they are asked for."""
+        self._quantiles: list[float] = []
+        """Computed when they are needed, and cleared by an observation."""
 
     def __len__(self) -> int:
-        return len(self._lately)
+        return len(self._recent)
 
     def observe(self, seconds: float) -> None:
-        """One more; the oldest is forgotten once there are more than `KEPT`."""
-        self._lately.append(seconds)
+        """Add a duration; drop the oldest when there are more than `KEPT`."""
+        self._recent.append(seconds)
         bisect.insort(self._ordered, seconds)
-        if len(self._lately) > KEPT:
-            self._ordered.remove(self._lately.popleft())
-        self._likely.clear()
+        if len(self._recent) > KEPT:
+            self._ordered.remove(self._recent.popleft())
+        self._quantiles.clear()
 
     def quantile(self, share: float) -> float:
-        """The duration that this share of the jobs did not exceed. Raises ValueError while none is known."""
+        """Return the duration that this share of the jobs did not exceed. Raises ValueError while none is known."""
         if not self._ordered:
             raise ValueError("no duration is known yet")
-        place = share * (len(self._ordered) - 1)
-        below = int(place)
+        position = share * (len(self._ordered) - 1)
+        below = int(position)
         above = min(below + 1, len(self._ordered) - 1)
-        return self._ordered[below] + (self._ordered[above] - self._ordered[below]) * (place - below)
+        return self._ordered[below] + (self._ordered[above] - self._ordered[below]) * (position - below)
 
     def next_poll_seconds(self, age_seconds: float, *, pause_seconds: float) -> float | None:
-        """The age at which a job should be looked at next, at least a pause from now; None while too little is known.
+        """Return the age at which to poll a job next, at least a pause from now; None while too little is known.
 
-        Those of the past that took longer than this age tell when. As time goes on more and more of them would be done
-        and wait for the look; it is due when together they have waited for as long as it is worth. A job that outlasts
-        all of them is late, and asked after ever less.
+        It is computed from the past durations above this age, each as likely as the others: the longer the poll is
+        delayed, the more of those jobs would be done and waiting. It is due when the sum of their waiting times reaches
+        `_EXPECTED_WAIT_SECONDS` for each. A job that takes longer than all of them is polled more and more slowly.
         """
-        if len(self) < _ENOUGH:
+        if len(self) < _MIN_OBSERVATIONS:
             return None
-        if not self._likely:
-            self._likely = [self.quantile((number + 0.5) / _SHARES) for number in range(_SHARES)]
-        later = self._likely[bisect.bisect_right(self._likely, age_seconds) :]
+        if not self._quantiles:
+            self._quantiles = [self.quantile((number + 0.5) / _QUANTILES) for number in range(_QUANTILES)]
+        later = self._quantiles[bisect.bisect_right(self._quantiles, age_seconds) :]
         soonest = age_seconds + pause_seconds
         if not later:
             return max(soonest, age_seconds + min(age_seconds * _LATE_GAP_SHARE, pause_seconds * _LATE_GAP_PAUSES))
-        latest = min(later[0] + max(_PATIENCE_SECONDS, pause_seconds), age_seconds + _MAX_GAP_SECONDS)
-        return max(soonest, min(latest, _worth_it_at(later, soonest, pause_seconds)))
+        latest = min(later[0] + max(_MAX_EARLY_WAIT_SECONDS, pause_seconds), age_seconds + _MAX_GAP_SECONDS)
+        return max(soonest, min(latest, _due_at(later, soonest, pause_seconds)))
 
 
-def _worth_it_at(later: list[float], soonest: float, pause_seconds: float) -> float:
-    """The first age at which those that are done have waited long enough, and are no fewer than those that will be done
-    within the pause after it: too early a look makes these wait the longest.
+def _due_at(later: list[float], soonest: float, pause_seconds: float) -> float:
+    """Return the first age at which enough jobs are done.
+
+    They have waited long enough, and are at least as many as those that will be done during the next pause: after too
+    early a poll, these would wait longest.
     """
-    at, took_together = soonest, 0.0
+    at, sum_of_durations = soonest, 0.0
     for done, (took_seconds, following) in enumerate(pairwise((*later, math.inf)), start=1):
-        took_together += took_seconds
-        # Until then they have waited `done * at - took_together`.
-        at = max(soonest, took_seconds, (took_together + len(later) * _WORTH_SECONDS) / done)
+        sum_of_durations += took_seconds
+        # Until then they have waited `done * at - sum_of_durations`.
+        at = max(soonest, took_seconds, (sum_of_durations + len(later) * _EXPECTED_WAIT_SECONDS) / done)
         if at <= following and bisect.bisect_right(later, at + pause_seconds) <= 2 * done:
             break
     return at

@@ -1,4 +1,4 @@
-"""Krea: its paths, its JSON, its words turned into ours."""
+"""The Krea API: its paths, its JSON and its status words."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from bot.providers.parsing import (
     read_took_seconds,
 )
 
-_ASSET_MAX_BYTES = 75_000_000
-_ASSET_URL_MAX_CHARACTERS = 1024
+_MAX_ASSET_BYTES = 75_000_000
+_MAX_ASSET_URL_CHARACTERS = 1024
 _PAGE_SIZE = 100
-_PAGES_MAX = 20
+_MAX_PAGES = 20
 _STYLES_PAGE_SIZE = 100
 _READ_ATTEMPTS = 3
 
@@ -93,10 +93,10 @@ class KreaProvider:
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", f"/jobs/{quote(remote_id, safe='')}"))
-        word = job.get("status")
-        if not isinstance(word, str):
+        status_word = job.get("status")
+        if not isinstance(status_word, str):
             raise ProviderUnavailable("krea: a job without a status")
-        return self._update(remote_id, word, job)
+        return self._update(remote_id, status_word, job)
 
     async def cancel(self, remote_id: str) -> bool:
         try:
@@ -106,14 +106,14 @@ class KreaProvider:
         except ProviderDenied:
             raise
         except ProviderRejected:
-            # Too late, already gone, or never ours: the caller reads the job and sees which.
+            # Ended or unknown: the caller polls the job to find out.
             return False
         return True
 
     async def upload(self, data: bytes, content_type: str) -> str:
-        # Krea refuses the common misnomer.
+        # Krea rejects the non-standard name.
         exact = "image/jpeg" if content_type == "image/jpg" else content_type
-        if len(data) > _ASSET_MAX_BYTES:
+        if len(data) > _MAX_ASSET_BYTES:
             raise ProviderRejected("krea: an asset over 75 MB", status=413)
         asset = as_object(
             await self._api.send_file(
@@ -126,14 +126,14 @@ class KreaProvider:
             )
         )
         urls = read_image_urls(asset.get("image_url"))
-        if not urls or len(urls[0]) > _ASSET_URL_MAX_CHARACTERS:
-            raise ProviderUnavailable("krea: an asset without a usable address")
+        if not urls or len(urls[0]) > _MAX_ASSET_URL_CHARACTERS:
+            raise ProviderUnavailable("krea: an asset without a usable URL")
         return urls[0]
 
     async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
         found: dict[str, RemoteJob] = {}
         params = {"limit": str(_PAGE_SIZE)}
-        for _ in range(_PAGES_MAX):
+        for _ in range(_MAX_PAGES):
             page = as_object(await self._api.request("GET", "/jobs", params=params, attempts=_READ_ATTEMPTS))
             jobs = [remote for item in as_list(page.get("items")) if (remote := self._remote_job(as_object(item)))]
             for job in jobs:
@@ -145,8 +145,8 @@ class KreaProvider:
                 break
             params["cursor"] = cursor
         else:
-            # An incomplete list could make one of several candidates look like the only one.
-            raise ProviderUnavailable(f"krea: more than {_PAGE_SIZE * _PAGES_MAX} jobs since {since.isoformat()}")
+            # With an incomplete list, one of several candidates could seem to be the only one.
+            raise ProviderUnavailable(f"krea: more than {_PAGE_SIZE * _MAX_PAGES} jobs since {since.isoformat()}")
         return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
 
     async def probe(self) -> None:
@@ -173,12 +173,12 @@ class KreaProvider:
         return RemoteJob(remote_id=remote_id, created_at=self._created_at(job), progress=progress)
 
     def _created_at(self, job: Mapping[str, Any]) -> datetime | None:
-        """By our own clock, with which it is compared: a lost order is recognised by its time."""
+        """Return the creation time by our own clock: reconciliation compares it with the time of submission."""
         moment = read_time(job.get("created_at"))
         return None if moment is None else moment - self._api.clock_ahead
 
-    def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._status_map.read(word)
+    def _update(self, remote_id: str, status_word: str, job: Mapping[str, Any]) -> Update:
+        status, progress = self._status_map.read(status_word)
         result = as_object(job.get("result"))
         failure = None
         if status is JobStatus.FAILED:
@@ -187,7 +187,7 @@ class KreaProvider:
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=word,
+            provider_status=status_word,
             progress=progress,
             result_urls=read_image_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,

@@ -1,6 +1,6 @@
-"""Reading a provider's JSON: picture addresses, times, costs, styles, and complaints turned into our words.
+"""Parsing of providers' JSON: status words, image URLs, times, costs, styles and error bodies.
 
-Nothing in here raises: what cannot be read is simply not there.
+Nothing here raises: values that cannot be read are treated as missing.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from bot.domain.quota import MICROS_PER_USD
 
 _log = logging.getLogger(__name__)
 
-_HINT_MAX_CHARACTERS = 200
-_ID_MAX_CHARACTERS = 200
-_URL_MAX_CHARACTERS = 4096
-_DEPTH_MAX = 8
-_COST_MAX_USD = 10_000
+_MAX_HINT_CHARACTERS = 200
+_MAX_ID_CHARACTERS = 200
+_MAX_URL_CHARACTERS = 4096
+_MAX_DEPTH = 8
+_MAX_COST_USD = 10_000
 # A provider that sends a new word each time must fill neither the memory nor the log.
 _MAX_LOGGED_STATUSES = 100
 
-_ADDRESS = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
+_URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _USABLE_ID = re.compile(r"[\x21-\x7e]+")
 _DOTS_ONLY = re.compile(r"\.+")
-# No stable code exists, so we go by the words. `\b` keeps field names such as enable_safety_checker out.
+# There are no stable error codes, only texts. `\b` excludes field names such as enable_safety_checker.
 _MODERATION = re.compile(
     r"nsfw|\bip_detected\b|\bviolen(?:ce|t)\b|\bpersonal_info|\bmoderat|\bflagged\b|\b(?:un)?safe(?:ty)?\b"
     r"|\bcontent[ _-]polic|\bpolicy[ _-]violation|\bprohibited[ _-]content|\bsexual|\bsensitive[ _-]content",
     re.IGNORECASE,
 )
 _ABOUT_AN_INPUT = re.compile(r"\b(?:style|lora|moodboard|asset)s?\b", re.IGNORECASE)
-_SAYS_NOTHING = re.compile(
+_UNINFORMATIVE = re.compile(
     r"(?:an? )?(?:internal|unknown|unexpected|server|error|errors|failed|failure|job|task|request|generation|has"
     r"|occurred|provider|something|went|wrong|bad|null|none|n/a|please|try|again|later|http|\d{3}|[\s.,:;!_-])*",
     re.IGNORECASE,
 )
-# Markup, data structures and the operator's own affairs are nothing a member could act on.
+# Members cannot act on markup, data structures, or problems of the operator's account.
 _NOT_FOR_MEMBERS = re.compile(
     r"[{}<>]|Traceback|\b(?:api|subscription)?[ _-]?keys?\b|\btokens?\b|credential|unauthori[sz]ed|account|billing"
     r"|balance",
@@ -53,7 +53,7 @@ _NOT_FOR_MEMBERS = re.compile(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiErrorBody:
-    """What a provider says is wrong: a code where there is one, a sentence where there is one."""
+    """An error reported by a provider: a code and a sentence, where there are any."""
 
     code: str = ""
     text: str = ""
@@ -70,25 +70,25 @@ class ApiErrorBody:
 
     @property
     def is_about_an_input(self) -> bool:
-        """True when it is something the member named that may not be used."""
+        """True when the error is about a style or asset that the member chose."""
         return bool(_ABOUT_AN_INPUT.search(f"{self.code} {self.text}"))
 
     @property
     def hint(self) -> str:
-        """The sentence when it may help a member, else ''."""
-        if not self.text or _SAYS_NOTHING.fullmatch(self.text) or _NOT_FOR_MEMBERS.search(self.text):
+        """The sentence if it may help a member, else ''."""
+        if not self.text or _UNINFORMATIVE.fullmatch(self.text) or _NOT_FOR_MEMBERS.search(self.text):
             return ""
         return self.text
 
     def as_failure(self) -> Failure:
-        """Why a job failed. Refusals for content reasons carry no hint: it may repeat the prompt."""
+        """Convert to the failure of a job. A moderation error has no hint, which might repeat the prompt."""
         if self.is_moderation:
             return Failure(reason=FailureReason.MODERATED)
         return Failure(reason=FailureReason.PROVIDER_FAILED, hint=self.hint)
 
 
 def read_error_body(document: Any, *, secret: str = "") -> ApiErrorBody:
-    """The complaint in an error body or in a job: `error` (text or object), `message`, `detail` (text or list)."""
+    """Read the error in a response or a job: `error` (text or object), `message`, `detail` (text or list)."""
     if isinstance(document, str):
         return ApiErrorBody(text=_clean(document, secret))
     body = as_object(document)
@@ -101,52 +101,52 @@ def read_error_body(document: Any, *, secret: str = "") -> ApiErrorBody:
 
 
 def _detail(value: Any) -> str:
-    """`detail` as a sentence; a list of `{loc, msg}` names the field each message is about."""
+    """Return `detail` as a sentence; for a list of `{loc, msg}`, with the field of each message."""
     if isinstance(value, str):
         return value
     sentences: list[str] = []
     for item in as_list(value):
         entry = as_object(item)
-        place = [part for part in as_list(entry.get("loc")) if isinstance(part, str) and part != "body"]
+        location = [part for part in as_list(entry.get("loc")) if isinstance(part, str) and part != "body"]
         message = entry.get("msg") or (item if isinstance(item, str) else "")
         if isinstance(message, str) and message:
-            sentences.append(f"{'.'.join(place)}: {message}" if place else message)
+            sentences.append(f"{'.'.join(location)}: {message}" if location else message)
     return "; ".join(sentences)
 
 
 def _clean(value: Any, secret: str) -> str:
-    """One printable line without addresses or the key, at most 200 characters."""
+    """Return one printable line without URLs or the key, of at most 200 characters."""
     if not isinstance(value, str):
         return ""
-    text = value[: _HINT_MAX_CHARACTERS * 10]
+    text = value[: _MAX_HINT_CHARACTERS * 10]
     if secret:
         text = text.replace(secret, "[key]")
-    text = _ADDRESS.sub("", text)
-    # C: control, format (among them the bidirectional ones), surrogates, private use.
+    text = _URL.sub("", text)
+    # Category C: control, format (also bidirectional), surrogate and private-use characters.
     text = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text)
     text = " ".join(text.split())
-    return text if len(text) <= _HINT_MAX_CHARACTERS else f"{text[: _HINT_MAX_CHARACTERS - 1].rstrip()}…"
+    return text if len(text) <= _MAX_HINT_CHARACTERS else f"{text[: _MAX_HINT_CHARACTERS - 1].rstrip()}…"
 
 
 def as_object(value: Any) -> Mapping[str, Any]:
-    """The JSON object, or an empty one."""
+    """Return the JSON object, or an empty one."""
     return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def as_list(value: Any) -> list[Any]:
-    """The JSON array, or an empty one."""
+    """Return the JSON array, or an empty one."""
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def read_id(value: Any) -> str | None:
-    """A job id that can be put into a path and a database row, or None."""
-    if not isinstance(value, str) or len(value) > _ID_MAX_CHARACTERS or not _USABLE_ID.fullmatch(value):
+    """Return an id that is safe in a path and a database row, or None."""
+    if not isinstance(value, str) or len(value) > _MAX_ID_CHARACTERS or not _USABLE_ID.fullmatch(value):
         return None
     return None if _DOTS_ONLY.fullmatch(value) else value
 
 
 def read_style(value: Any) -> Style | None:
-    """An entry of a list of styles, or None when it is not public or has nothing to be found by."""
+    """Return an entry of a list of styles, or None when it is not public or has no title."""
     entry = as_object(value)
     style_id, title, likes = read_id(entry.get("id")), _clean(entry.get("title"), ""), entry.get("like_count")
     if style_id is None or not title or entry.get("public") is not True:
@@ -160,7 +160,7 @@ def read_style(value: Any) -> Style | None:
 
 
 def read_time(value: Any) -> datetime | None:
-    """An ISO 8601 time as aware UTC; a time without a zone is taken as UTC."""
+    """Parse an ISO 8601 time to aware UTC; a time without a zone is taken as UTC."""
     if not isinstance(value, str):
         return None
     try:
@@ -171,59 +171,59 @@ def read_time(value: Any) -> datetime | None:
 
 
 def read_took_seconds(job: Mapping[str, Any]) -> float | None:
-    """From creation to completion, by the provider's own clock; None where it does not say both."""
+    """Return the time from creation to completion by the provider's clock; None where one is missing."""
     created_at, completed_at = read_time(job.get("created_at")), read_time(job.get("completed_at"))
     if created_at is None or completed_at is None or completed_at <= created_at:
         return None
     return (completed_at - created_at).total_seconds()
 
 
-def read_cost_usd_micros(*places: Mapping[str, Any]) -> int | None:
-    """The price a provider states in a job: `cost_microdollars`, else `cost_usd`. Rounded up to a micro-dollar."""
-    for place in places:
+def read_cost_usd_micros(*objects: Mapping[str, Any]) -> int | None:
+    """Return the price stated in a job: `cost_microdollars`, else `cost_usd`, rounded up to a micro-dollar."""
+    for item in objects:
         for name, factor in (("cost_microdollars", 1), ("cost_usd", MICROS_PER_USD)):
-            value = place.get(name)
+            value = item.get(name)
             if isinstance(value, bool) or not isinstance(value, int | float | str):
                 continue
             try:
                 amount = Decimal(str(value)) * factor
             except InvalidOperation:
                 continue
-            if amount.is_finite() and 0 <= amount <= _COST_MAX_USD * MICROS_PER_USD:
+            if amount.is_finite() and 0 <= amount <= _MAX_COST_USD * MICROS_PER_USD:
                 return int(amount.to_integral_value(rounding="ROUND_CEILING"))
     return None
 
 
 def read_image_urls(value: Any) -> tuple[str, ...]:
-    """Finished pictures in any documented shape: a string, a list, `{type, url}` entries, name → address."""
-    return tuple(dict.fromkeys(url for kind, url in _addresses(value) if kind != "preview"))
+    """Return the URLs of finished images from any documented shape: string, list, `{type, url}`, name → URL."""
+    return tuple(dict.fromkeys(url for kind, url in _urls(value) if kind != "preview"))
 
 
 def read_preview_url(value: Any) -> str | None:
-    """The newest preview; in a job that is not done, a plain address is one too."""
-    found = list(_addresses(value))
+    """Return the URL of the newest preview; in an unfinished job, any URL is one."""
+    found = list(_urls(value))
     marked = [url for kind, url in found if kind == "preview"]
     return (marked or [url for _, url in found] or [None])[-1]
 
 
-def _addresses(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """(kind, address) pairs, the kind being a word the provider uses, or ''."""
-    if depth > _DEPTH_MAX:
+def _urls(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield (kind, URL) pairs; the kind is the provider's word, or ''."""
+    if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
-        if value.startswith(("https://", "http://")) and len(value) <= _URL_MAX_CHARACTERS:
+        if value.startswith(("https://", "http://")) and len(value) <= _MAX_URL_CHARACTERS:
             yield "", value
     elif isinstance(value, list):
         for item in as_list(value):
-            yield from _addresses(item, depth + 1)
+            yield from _urls(item, depth + 1)
     elif isinstance(value, dict):
         entry = as_object(value)
-        address, kind = entry.get("url"), entry.get("type")
-        if isinstance(address, str) and isinstance(kind, str):
-            yield from ((kind.lower(), url) for _, url in _addresses(address))
+        nested, kind = entry.get("url"), entry.get("type")
+        if isinstance(nested, str) and isinstance(kind, str):
+            yield from ((kind.lower(), url) for _, url in _urls(nested))
         else:
             for name, item in entry.items():
-                yield from ((kind or name.lower(), url) for kind, url in _addresses(item, depth + 1))
+                yield from ((kind or name.lower(), url) for kind, url in _urls(item, depth + 1))
 
 
 StatusMeaning = tuple[JobStatus, Progress | None]

@@ -1,4 +1,4 @@
-"""Pixazo: its paths, its JSON, its words turned into ours."""
+"""The Pixazo API: its paths, its JSON and its status words."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATUSES: Mapping[str, StatusMeaning] = {
     "completed": (JobStatus.SUCCEEDED, None),
     _FAILED: (JobStatus.FAILED, None),
     "error": (JobStatus.FAILED, None),
-    # Not documented, but one client has met it.
+    # Not documented, but seen by one client.
     "cancelled": (JobStatus.CANCELLED, None),
 }
 
@@ -44,7 +44,7 @@ class PixazoProvider:
     """`Provider` over the Pixazo gateway. No upload, no cancelling, no list; ERROR is free, FAILED may not be."""
 
     name = "pixazo"
-    # No time-out is documented: the same span as for Krea, which stands behind it.
+    # No time-out is documented; Pixazo runs its jobs at Krea, so the same one applies.
     deadline_seconds = 2 * 3600.0 + 600.0
     takes_uploads = False
     can_cancel = False
@@ -75,7 +75,7 @@ class PixazoProvider:
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
         accepted = as_object(await self._api.submit(request.path, request.body, headers=headers))
-        # `polling_url` is not read: following it would take the key wherever it points.
+        # `polling_url` is ignored: following it would send the key to any host.
         remote_id = read_id(accepted.get("request_id"))
         if remote_id is None:
             raise OutcomeUncertain("pixazo: accepted without a usable request_id")
@@ -84,16 +84,16 @@ class PixazoProvider:
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", _status_path(remote_id)))
-        word = job.get("status")
-        if not isinstance(word, str):
+        status_word = job.get("status")
+        if not isinstance(status_word, str):
             raise ProviderUnavailable("pixazo: a request without a status")
-        return self._update(remote_id, word, job)
+        return self._update(remote_id, status_word, job)
 
     async def cancel(self, remote_id: str) -> bool:
         return False
 
     async def upload(self, data: bytes, content_type: str) -> str:
-        raise ProviderRejected("pixazo: takes no uploads, only public addresses")
+        raise ProviderRejected("pixazo: no uploads, only public URLs")
 
     async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
         return ()
@@ -104,11 +104,11 @@ class PixazoProvider:
         except ProviderDenied:
             raise
         except ProviderRejected:
-            # 'No such request' can only be said by somebody who let us in.
+            # 'No such request' means that the key was accepted.
             return
 
-    def _update(self, remote_id: str, word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._status_map.read(word)
+    def _update(self, remote_id: str, status_word: str, job: Mapping[str, Any]) -> Update:
+        status, progress = self._status_map.read(status_word)
         output = as_object(job.get("output"))
         failure: Failure | None = None
         if status is JobStatus.FAILED:
@@ -116,11 +116,11 @@ class PixazoProvider:
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=word,
+            provider_status=status_word,
             progress=progress,
             result_urls=read_image_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
             failure=failure,
-            may_be_charged=word.strip().lower() == _FAILED,
+            may_be_charged=status_word.strip().lower() == _FAILED,
             cost_usd_micros=read_cost_usd_micros(job, output),
             created_at=read_time(job.get("created_at")),
             took_seconds=read_took_seconds(job),

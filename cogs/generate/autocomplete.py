@@ -111,7 +111,7 @@ def _over_label(model: Model, left_usd_micros: int) -> str:
 async def styles(service: JobService, interaction: Interaction, text: str, *, default_model: str) -> Choices:
     """List public styles for the model chosen so far, by title; the value is the id."""
     model = await _chosen_model(service, interaction, JobKind.IMAGINE, default_model)
-    if model is None or not model.accepts("style"):
+    if model is None or not model.supports_option("style"):
         return []
     found = service.styles.search(text, families=model.style_families)
     usable = [style for style in found if len(style.id) <= MAX_NAME_CHARACTERS]

@@ -154,7 +154,7 @@ class EditModal(Form):
         if len(files) > MAX_IMAGES:
             await respond_privately(interaction, card.refused(job_card.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
             return
-        model_id = self._model.id if self._model is not None and self._model.takes_images(len(files)) else None
+        model_id = self._model.id if self._model is not None and self._model.supports_images(len(files)) else None
         request = _request(interaction, self._prompt.value, model_id, {})
         await interaction.client.order_flow.submit(
             interaction,

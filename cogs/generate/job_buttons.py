@@ -102,7 +102,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
         model = interaction.client.service.catalogue.find(self._job(reply).request.model_id)
-        if model is not None and not (model.orderable and model.fits(JobKind.EDIT)):
+        if model is not None and not (model.orderable and model.supports(JobKind.EDIT)):
             model = None
         private = reply.address.private
         labelled = {job_card.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}

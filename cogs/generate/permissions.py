@@ -52,7 +52,7 @@ async def permissions_of(
 def default_model(service: JobService, policy: Policy, *, kind: JobKind, fallback: str) -> str:
     """Return the id of the moderators' default model where it can be ordered and fits the command, else `fallback`."""
     chosen = service.catalogue.find(policy.default_model_id or "")
-    if chosen is None or not chosen.orderable or chosen.provider not in service.providers or not chosen.fits(kind):
+    if chosen is None or not chosen.orderable or chosen.provider not in service.providers or not chosen.supports(kind):
         return fallback
     return chosen.id
 

@@ -37,7 +37,7 @@ def model(item: Model) -> Layout:
     """What one model can do and what it costs."""
     can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
-    for option in item.takes:
+    for option in item.supported_options:
         choices = item.choices(option)
         lines.append(f"-# `{option_name(option)}`{': ' + ', '.join(choices) if choices else ''}")
     prices = [

@@ -205,7 +205,9 @@ class SettingsCommands(commands.Cog):
         chosen = None if model is None else self._catalogue.get(model)
         if chosen is not None:
             policy = await self._policy(interaction)
-            if chosen not in self._service.offered() or not (chosen.fits(JobKind.IMAGINE) or chosen.fits(JobKind.EDIT)):
+            if chosen not in self._service.offered() or not (
+                chosen.supports(JobKind.IMAGINE) or chosen.supports(JobKind.EDIT)
+            ):
                 await respond_privately(
                     interaction, card.refused(moderation.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label))
                 )

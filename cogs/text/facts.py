@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from bot.catalogue.models import PICTURES, PRESENT, PriceCondition
 from bot.domain.constraints import (
-    Accepted,
     AtLeastImages,
     AtMostImages,
+    Constraint,
     Identifier,
     Number,
     OneOf,
@@ -45,7 +45,7 @@ PICTURES_AT_MOST = Plural("at most {count} picture", "at most {count} pictures")
 _EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
-def accepted(fact: Accepted) -> str:
+def accepted(fact: Constraint) -> str:
     """What would be right."""
     match fact:
         case OneOf(values=values):
@@ -56,8 +56,8 @@ def accepted(fact: Accepted) -> str:
             return _number(fact)
         case Text():
             return _text(fact)
-        case Identifier(longest=longest):
-            return IDENTIFIER(longest)
+        case Identifier(max_characters=max_characters):
+            return IDENTIFIER(max_characters)
         case Uuid():
             return UUID(example=_EXAMPLE_UUID)
         case AtLeastImages(count=count):
@@ -67,9 +67,9 @@ def accepted(fact: Accepted) -> str:
 
 
 def _text(fact: Text) -> str:
-    if fact.longest is not None:
-        return TEXT_BETWEEN(fact.longest, shortest=f"{fact.shortest:,}")
-    return TEXT() if fact.shortest == 1 else TEXT_AT_LEAST(fact.shortest)
+    if fact.max_characters is not None:
+        return TEXT_BETWEEN(fact.max_characters, shortest=f"{fact.min_characters:,}")
+    return TEXT() if fact.min_characters == 1 else TEXT_AT_LEAST(fact.min_characters)
 
 
 def _number(fact: Number) -> str:

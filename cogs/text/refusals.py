@@ -176,10 +176,10 @@ def _unknown_model(error: UnknownModel) -> str:
 
 def _bad_option(error: BadOption) -> str:
     model, option = error.model_label, option_name(error.option)
-    right = "" if error.accepted is None else accepted(error.accepted)
+    right = "" if error.constraint is None else accepted(error.constraint)
     match error.reason:
         case "unknown":
-            takes = ", ".join(f"`{option_name(name)}`" for name in error.takes)
+            takes = ", ".join(f"`{option_name(name)}`" for name in error.supported_options)
             if not takes:
                 return OPTION_UNKNOWN_NO_OTHER(model=model, option=option)
             return OPTION_UNKNOWN(model=model, option=option, takes=takes)

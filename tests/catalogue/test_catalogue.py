@@ -92,16 +92,16 @@ def test_a_model_is_found_however_it_is_typed(text: str, first: str):
 @given(text=st.text(max_size=30), kind=st.sampled_from(JobKind), providers=st.frozensets(st.sampled_from(list(BOTH))))
 def test_only_what_can_be_ordered_by_that_command_there_is_found(text: str, kind: JobKind, providers: frozenset[str]):
     for model in CATALOGUE.search(text, kind=kind, providers=providers):
-        assert (model.orderable, model.fits(kind), model.provider in providers) == (True, True, True)
+        assert (model.orderable, model.supports(kind), model.provider in providers) == (True, True, True)
 
 
 def test_an_empty_search_lists_everything_in_order():
     found = CATALOGUE.search("", kind=JobKind.IMAGINE, providers=BOTH)
-    assert [m.id for m in found] == [m.id for m in CATALOGUE.models if m.orderable and m.fits(JobKind.IMAGINE)]
+    assert [m.id for m in found] == [m.id for m in CATALOGUE.models if m.orderable and m.supports(JobKind.IMAGINE)]
     assert CATALOGUE.search("zzzzqq", kind=JobKind.IMAGINE, providers=BOTH) == []
 
 
-def test_an_unknown_model_comes_with_ids_that_look_alike():
+def test_an_unknown_model_is_refused_with_similar_ids():
     with pytest.raises(UnknownModel) as caught:
         order("krea/google/nano-bananna-2")
     assert NANO_BANANA_2 in caught.value.suggestions
@@ -116,8 +116,8 @@ def test_a_model_can_be_named_by_its_label():
     assert order("Nano Banana 2").model.id == NANO_BANANA_2
 
 
-def test_what_a_model_takes_is_told_in_the_order_of_the_commands():
-    assert CATALOGUE.get(KREA_LARGE).takes == (
+def test_supported_options_are_in_the_order_of_the_commands():
+    assert CATALOGUE.get(KREA_LARGE).supported_options == (
         "aspect_ratio",
         "resolution",
         "creativity",
@@ -172,7 +172,7 @@ def everything(model: Model) -> bool:
     return True
 
 
-def test_without_prices_nothing_can_enlarge_a_picture():
+def test_without_prices_no_model_can_upscale():
     assert CATALOGUE.cheapest(AN_UPSCALE, permits=everything) is None
 
 
@@ -190,7 +190,7 @@ def test_the_cheapest_model_that_is_permitted_does_it(tmp_path: Path):
     assert catalogue.cheapest(AN_UPSCALE, permits=lambda model: False) is None
 
 
-def test_what_is_hidden_or_has_no_price_for_this_picture_does_not_count(tmp_path: Path):
+def test_hidden_and_unpriced_models_are_not_the_cheapest(tmp_path: Path):
     small_only = [{"when": {"width": 512, "height": 512}, "amount_usd": "0.01"}]
     content = {"prices": {BLOOM: "0.04", TOPAZ: small_only, ENHANCE: "0.07"}, "hidden": [BLOOM]}
     catalogue = overridden(content, tmp_path=tmp_path)

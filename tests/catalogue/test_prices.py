@@ -67,7 +67,7 @@ from tests.support.catalogue_samples import (
         ("krea/ideogram/ideogram-3", {"images": REFERENCE}, 63_000),
     ],
 )
-def test_an_order_costs_what_the_price_list_says(model_id: str, changes: dict[str, Any], usd_micros: int):
+def test_an_order_costs_its_listed_price(model_id: str, changes: dict[str, Any], usd_micros: int):
     assert order(model_id, **changes).amount_usd_micros == usd_micros
 
 
@@ -149,7 +149,7 @@ def test_the_plainest_order_can_be_made_and_costs_the_starting_price(model: Mode
         assert model.price_range[0] <= quote.amount_usd_micros <= model.price_range[1]
 
 
-def test_the_table_of_prices_says_what_each_price_is_for():
+def test_the_price_table_has_the_conditions_of_each_price():
     def condition(option: str, value: Any = PRESENT) -> PriceCondition:
         return PriceCondition(option=option, value=value)
 

@@ -16,9 +16,9 @@ from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import OPTIONS, Field, Model
 from bot.catalogue.quotes import fill_image_urls
 from bot.domain.constraints import (
-    Accepted,
     AtLeastImages,
     AtMostImages,
+    Constraint,
     Identifier,
     Number,
     OneOf,
@@ -57,11 +57,11 @@ def test_an_order_carries_what_was_asked_and_nothing_else():
     assert (quote.provider, quote.path, quote.seed) == ("krea", "/generate/image/google/nano-banana-2", None)
 
 
-def test_what_decides_the_price_is_said_even_when_nobody_chose():
+def test_fields_that_decide_the_price_are_always_sent():
     assert order(NANO_BANANA_2).body == {"prompt": "a red fox", "resolution": "1K"}
 
 
-def test_what_a_model_must_be_told_gets_a_neutral_value_and_the_creativity_is_always_said():
+def test_required_fields_get_a_neutral_default_and_creativity_is_always_sent():
     assert order(KREA_LARGE).body == {
         "prompt": "a red fox",
         "aspect_ratio": "1:1",
@@ -80,8 +80,10 @@ def test_an_aspect_ratio_becomes_width_and_height_where_the_model_wants_those():
     }
 
 
-@pytest.mark.parametrize("model", [param for param in EVERY_MODEL if cast("Model", param.values[0]).takes_any_shape])
-def test_every_offered_shape_fits_the_model_and_is_near_what_it_says(model: Model):
+@pytest.mark.parametrize(
+    "model", [param for param in EVERY_MODEL if cast("Model", param.values[0]).uses_width_and_height]
+)
+def test_every_offered_ratio_is_supported_and_nearly_exact(model: Model):
     assert {"1:1", "16:9", "9:16", "4:3", "3:2"} <= set(model.choices("aspect_ratio"))
     for ratio in model.choices("aspect_ratio"):
         width, height = model.size(ratio) or (0, 0)
@@ -92,7 +94,7 @@ def test_every_offered_shape_fits_the_model_and_is_near_what_it_says(model: Mode
 
 
 @pytest.mark.parametrize(("width", "height", "ratio"), [(4000, 3000, "4:3"), (1080, 1920, "9:16"), (512, 512, "1:1")])
-def test_an_edit_keeps_the_shape_of_its_picture_where_the_order_must_state_one(width: int, height: int, ratio: str):
+def test_an_edit_keeps_the_ratio_of_its_source_where_the_body_must_state_one(width: int, height: int, ratio: str):
     images = (an_image(width=width, height=height),)
     assert order(KREA_LARGE, kind=JobKind.EDIT, images=images).body["aspect_ratio"] == ratio
     flux = order(FLUX, kind=JobKind.EDIT, images=images).body
@@ -100,7 +102,7 @@ def test_an_edit_keeps_the_shape_of_its_picture_where_the_order_must_state_one(w
     assert "aspect_ratio" not in order(NANO_BANANA_2, kind=JobKind.EDIT, images=images).body
 
 
-def test_a_shape_that_was_chosen_wins_over_that_of_the_picture():
+def test_a_chosen_ratio_wins_over_that_of_the_source():
     images = (an_image(width=4000, height=3000),)
     body = order(KREA_LARGE, kind=JobKind.EDIT, images=images, options={"aspect_ratio": "2.35:1"}).body
     assert body["aspect_ratio"] == "2.35:1"
@@ -120,7 +122,7 @@ def test_a_shape_that_was_chosen_wins_over_that_of_the_picture():
         ("krea/meta/muse-image", JobKind.IMAGINE, "r", "style_images", [{"url": {"$picture": 0}, "strength": 1.0}]),
     ],
 )
-def test_a_picture_goes_where_the_model_takes_it(model_id: str, kind: JobKind, roles: str, field: str, value: object):
+def test_an_image_goes_into_the_field_for_its_role(model_id: str, kind: JobKind, roles: str, field: str, value: object):
     words = {"s": ImageRole.SOURCE, "r": ImageRole.REFERENCE}
     images = tuple(an_image(words[letter]) for letter in roles)
     assert order(model_id, kind=kind, images=images).body[field] == value
@@ -152,7 +154,7 @@ def test_addresses_are_put_in_once_they_are_known_and_a_prompt_is_never_touched(
     assert "$picture" in json.dumps(body), "the order itself stays as it was"
 
 
-def test_only_an_object_with_nothing_but_a_picture_is_a_place_for_one():
+def test_only_an_object_with_just_an_image_number_is_replaced_by_a_url():
     body = {"a": {"$picture": 0, "b": 1}, "c": [["x", {"$picture": 1}]], "d": "$picture"}
     assert fill_image_urls(body, ["one", "two"]) == {"a": {"$picture": 0, "b": 1}, "c": [["x", "two"]], "d": "$picture"}
 
@@ -164,7 +166,7 @@ def test_only_an_object_with_nothing_but_a_picture_is_a_place_for_one():
 def test_a_seed_is_always_sent_and_shown_where_the_model_takes_one(source: int, model_id: str):
     model = CATALOGUE.get(model_id)
     quote = CATALOGUE.quote(plainest(model), seed_source=lambda: source)
-    assert (quote.seed is None) == ("seed" not in model.takes)
+    assert (quote.seed is None) == ("seed" not in model.supported_options)
     assert quote.body.get("seed") == quote.seed
     assert quote.seed is None or 0 <= quote.seed <= 2**31 - 1
 
@@ -181,11 +183,11 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
 
 
 @pytest.mark.parametrize(
-    ("model_id", "changes", "option", "reason", "accepted"),
+    ("model_id", "changes", "option", "reason", "constraint"),
     [
-        (FLUX, {"prompt": " \n "}, "prompt", "missing", Text(longest=1800)),
-        (FLUX, {"prompt": "x" * 1801}, "prompt", "wrong_length", Text(longest=1800)),
-        (NANO_BANANA_2, {"prompt": "hi"}, "prompt", "wrong_length", Text(shortest=3)),
+        (FLUX, {"prompt": " \n "}, "prompt", "missing", Text(max_characters=1800)),
+        (FLUX, {"prompt": "x" * 1801}, "prompt", "wrong_length", Text(max_characters=1800)),
+        (NANO_BANANA_2, {"prompt": "hi"}, "prompt", "wrong_length", Text(min_characters=3)),
         (KREA_LARGE, {"prompt": ""}, "prompt", "missing", Text()),
         (NANO_BANANA_2, {"options": {"resolution": "8K"}}, "resolution", "invalid", OneOf(values=("1K", "2K", "4K"))),
         (
@@ -215,8 +217,8 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         (FLUX, {"options": {"seed": -1}}, "seed", "invalid", SEED),
         (FLUX, {"options": {"seed": 2**31}}, "seed", "invalid", SEED),
         (FLUX, {"options": {"seed": True}}, "seed", "invalid", SEED),
-        (FLUX, {"options": {"style": "two words"}}, "style", "invalid", Identifier(longest=200)),
-        (FLUX, {"options": {"style": ""}}, "style", "invalid", Identifier(longest=200)),
+        (FLUX, {"options": {"style": "two words"}}, "style", "invalid", Identifier(max_characters=200)),
+        (FLUX, {"options": {"style": ""}}, "style", "invalid", Identifier(max_characters=200)),
         (KREA_LARGE, {"options": {"moodboard": "sunny"}}, "moodboard", "invalid", Uuid()),
         (KREA_LARGE, {"images": REFERENCE * 11}, "reference", "invalid", AtMostImages(count=10)),
         ("krea/bfl/flux-1.1-pro", {"images": REFERENCE}, "reference", "unknown", None),
@@ -226,14 +228,14 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         ("krea/runway/gen-4-image", {}, "reference", "missing", AtLeastImages(count=1)),
     ],
 )
-def test_a_bad_option_is_named_with_the_model_and_what_would_be_right(
-    model_id: str, changes: dict[str, Any], option: str, reason: str, accepted: Accepted | None
+def test_a_bad_option_is_refused_with_the_model_and_the_constraint(
+    model_id: str, changes: dict[str, Any], option: str, reason: str, constraint: Constraint | None
 ):
     refused = refusal(model_id, **changes)
     assert (refused.option, refused.reason) == (option, reason)
     assert refused.model_label == CATALOGUE.get(model_id).label
-    assert refused.takes == CATALOGUE.get(model_id).takes
-    assert refused.accepted == accepted
+    assert refused.supported_options == CATALOGUE.get(model_id).supported_options
+    assert refused.constraint == constraint
 
 
 @pytest.mark.parametrize(("model_id", "prompt"), [(FLUX, "x" * 1801), (NANO_BANANA_2, "  hi ")])
@@ -241,10 +243,10 @@ def test_a_prompt_of_the_wrong_length_is_refused_with_its_length(model_id: str, 
     assert refusal(model_id, prompt=prompt).length == len(prompt.strip())
 
 
-def test_a_shape_the_model_cannot_draw_is_refused_with_those_it_can():
+def test_an_unsupported_ratio_is_refused_with_the_supported_ones():
     refused = refusal("krea/bfl/flux-1.1-pro", options={"aspect_ratio": "32:9"})
-    assert refused.accepted == OneOf(values=CATALOGUE.get("krea/bfl/flux-1.1-pro").choices("aspect_ratio"))
-    offered = refusal(NANO_BANANA_2, options={"aspect_ratio": "8:1"}).accepted
+    assert refused.constraint == OneOf(values=CATALOGUE.get("krea/bfl/flux-1.1-pro").choices("aspect_ratio"))
+    offered = refusal(NANO_BANANA_2, options={"aspect_ratio": "8:1"}).constraint
     assert isinstance(offered, OneOf)
     assert offered.values[:3] == ("4:1", "21:9", "1:1")
 
@@ -294,14 +296,14 @@ def test_enlarging_asks_for_the_size_that_was_chosen():
     }
 
 
-def test_enlarging_without_a_size_doubles_the_picture_as_far_as_the_model_goes():
+def test_upscaling_without_a_size_doubles_it_up_to_the_limit_of_the_model():
     for width, height, expected in [(1000, 700, (2000, 1400)), (20_000, 10_000, (32_000, 16_000))]:
         images = (an_image(width=width, height=height),)
         body = order(TOPAZ, ALL_PRICED, kind=JobKind.UPSCALE, images=images).body
         assert (body["width"], body["height"]) == expected
 
 
-def test_a_model_that_enlarges_by_a_factor_is_told_one():
+def test_a_model_that_upscales_by_a_factor_gets_one():
     images = (an_image(width=1000, height=500),)
     options = {"width": 4000, "height": 2000}
     body = order(KREA_ENHANCE, ALL_PRICED, kind=JobKind.UPSCALE, images=images, options=options).body
@@ -322,15 +324,15 @@ def test_a_model_that_enlarges_by_a_factor_is_told_one():
         ({"type": "number"}, Number(whole=False), [0.5, -3], ["1", True, float("inf")]),
         ({"type": "number", "min": 0.1}, Number(whole=False, minimum=0.1), [0.1], [0]),
         ({"type": "integer", "max": 4096}, Number(whole=True, maximum=4096), [4096, 12.0], [4097, 1.5]),
-        ({"type": "string", "max_length": 3}, Text(longest=3), ["abc"], ["abcd", 5]),
-        ({"type": "array"}, Identifier(longest=200), ["x" * 200], ["x" * 201, "a\tb"]),
+        ({"type": "string", "max_length": 3}, Text(max_characters=3), ["abc"], ["abcd", 5]),
+        ({"type": "array"}, Identifier(max_characters=200), ["x" * 200], ["x" * 201, "a\tb"]),
     ],
 )
-def test_a_field_accepts_what_it_says(
-    described: dict[str, Any], accepted: Accepted, right: list[Any], wrong: list[Any]
+def test_a_field_accepts_exactly_what_its_constraint_allows(
+    described: dict[str, Any], accepted: Constraint, right: list[Any], wrong: list[Any]
 ):
     field = Field.from_data("field", described)
-    assert field.accepted == accepted
+    assert field.constraint == accepted
     assert [field.check(value) for value in right] == right
     for value in wrong:
         with pytest.raises(ValueError):

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.catalogue import refresh
+from bot.catalogue import refresh as refresh_module
 from bot.catalogue.catalogue import data_text
 from bot.catalogue.models import Model
-from bot.catalogue.refresh import dump, fetch_openapi, refreshed, write
+from bot.catalogue.refresh import dump, fetch_openapi, refresh, write
 from bot.domain.errors import ProviderUnavailable
 from tests.support.catalogue_samples import capacities
 
@@ -104,12 +104,12 @@ def entry(data: dict[str, Any], path: str) -> dict[str, Any]:
 def change(adjust: Callable[[dict[str, Any]], object]) -> tuple[dict[str, Any], list[str]]:
     document = description()
     adjust(document)
-    result = refreshed(CURRENT, document)
+    result = refresh(CURRENT, document)
     return result.data, list(result.changes)
 
 
 def test_an_unchanged_description_changes_nothing():
-    result = refreshed(CURRENT, description())
+    result = refresh(CURRENT, description())
     assert result.changes == ()
     assert result.data == CURRENT
 
@@ -117,7 +117,7 @@ def test_an_unchanged_description_changes_nothing():
 def test_the_file_is_written_the_way_it_was_shipped(tmp_path: Path):
     path = tmp_path / "catalogue.json"
     path.write_text("old")
-    write(refreshed(CURRENT, description()).data, path)
+    write(refresh(CURRENT, description()).data, path)
     assert path.read_text(encoding="utf-8") == data_text() == dump(CURRENT)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -153,7 +153,7 @@ def test_a_description_without_any_prices_leaves_them_alone():
     assert data == CURRENT
 
 
-def test_prices_in_words_that_nobody_understands_are_kept_but_never_used():
+def test_prices_with_unknown_dimensions_are_kept_but_never_used():
     def strange(document: dict[str, Any]) -> None:
         points = [
             {"amount": 0.01, "dimensions": {"moon": "full"}},
@@ -168,7 +168,7 @@ def test_prices_in_words_that_nobody_understands_are_kept_but_never_used():
     assert not Model.from_data(entry(data, FLUX)).orderable
 
 
-def test_a_character_reference_and_a_number_of_pictures_are_understood():
+def test_a_character_reference_and_a_number_of_images_are_understood():
     points = [
         {"amount": 0.063, "dimensions": {"character_reference_images": "absent", "reference_images": 0}},
         {"amount": 0.07, "dimensions": {"character_reference_images": "absent", "reference_images": 1}},
@@ -238,7 +238,7 @@ def test_deprecation_is_announced_and_taken_back():
     data, changes = change(lambda d: operation_of(d, FLUX).update(deprecated=True))
     assert changes == ["! krea/bfl/flux-1-dev: deprecated, the provider will withdraw it"]
     assert Model.from_data(entry(data, FLUX)).deprecated
-    again = refreshed(data, description())
+    again = refresh(data, description())
     assert again.changes == ("~ krea/bfl/flux-1-dev: not deprecated any more",)
     assert again.data == CURRENT
 
@@ -249,8 +249,8 @@ def test_a_model_that_is_gone_is_retired_and_comes_back():
     assert not Model.from_data(entry(data, FLUX)).orderable
     document = description()
     del document["paths"][FLUX]
-    assert refreshed(data, document).changes == ()
-    back = refreshed(data, description())
+    assert refresh(data, document).changes == ()
+    back = refresh(data, description())
     assert back.changes == ("+ krea/bfl/flux-1-dev: described again",)
     assert back.data == CURRENT
 
@@ -265,7 +265,7 @@ def test_the_models_of_other_providers_are_never_touched():
 @pytest.mark.parametrize("document", [{}, {"paths": {}}, {"paths": {"/jobs": {"post": {}}}}, {"paths": []}])
 def test_a_description_of_nothing_does_not_retire_everything(document: dict[str, Any]):
     with pytest.raises(ValueError, match="no image model"):
-        refreshed(CURRENT, document)
+        refresh(CURRENT, document)
 
 
 def test_a_new_model_can_be_ordered_at_once():
@@ -330,7 +330,7 @@ def test_a_new_model_can_be_ordered_at_once():
     model = Model.from_data(entry(data, "/generate/image/acme/vision-2"))
     assert model.deprecated
     assert model.starting_usd_micros == 100_000
-    assert model.takes == ("aspect_ratio", "resolution", "quality", "seed", "style", "reference")
+    assert model.supported_options == ("aspect_ratio", "resolution", "quality", "seed", "style", "reference")
     assert capacities(model) == (1, 4)
     assert model.fields["aspect_ratio"].use == "1:1"
     assert model.fields["resolution"].use == "2K"
@@ -401,7 +401,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 async def test_the_served_description_is_read_and_compared(site: Site, session: aiohttp.ClientSession):
     document = await fetch_openapi(session, f"{site.url}/")
-    assert refreshed(CURRENT, document).changes == ()
+    assert refresh(CURRENT, document).changes == ()
     assert "Authorization" not in site.requests[0].headers
 
 
@@ -432,13 +432,13 @@ async def test_a_description_that_unpacks_to_too_much_is_not_read_to_the_end(
     async def bomb(request: web.Request) -> web.StreamResponse:
         return web.Response(body=gzip.compress(b" " * 1_000_000), headers={"Content-Encoding": "gzip"})
 
-    monkeypatch.setattr(refresh, "_MAX_DESCRIPTION_BYTES", 100_000)
+    monkeypatch.setattr(refresh_module, "_MAX_DESCRIPTION_BYTES", 100_000)
     site.answer = bomb
     with pytest.raises(ProviderUnavailable, match="larger than 100000 bytes"):
         await fetch_openapi(session, site.url)
 
 
-async def test_errors_and_silence_are_told_apart_from_a_description(
+async def test_errors_and_time_outs_are_no_description(
     site: Site, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ):
     async def fail(request: web.Request) -> web.StreamResponse:

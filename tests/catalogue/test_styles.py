@@ -69,11 +69,11 @@ SHELF = shelf(
         ("-_/.", ["Drinking Fountain", "Soft Ink", "Inky Élan", "Ink Wash", "Paper-Cut", "水彩"]),
     ],
 )
-def test_what_begins_so_comes_first_then_what_is_liked_most(text: str, found: list[str]) -> None:
+def test_titles_that_start_with_the_text_come_first_then_the_most_liked(text: str, found: list[str]) -> None:
     assert titles(SHELF, text) == found
 
 
-def test_only_styles_of_the_models_family_are_found_however_it_is_spelt() -> None:
+def test_only_styles_of_the_models_family_are_found_in_any_spelling() -> None:
     styles = shelf(
         a_style("One", families=("Flux Dev",)), a_style("Two", families=("qwen", "z-image")), a_style("Three")
     )
@@ -82,7 +82,7 @@ def test_only_styles_of_the_models_family_are_found_however_it_is_spelt() -> Non
     assert titles(styles, "", ()) == []
 
 
-def test_a_title_stands_for_its_id_and_anything_else_for_itself() -> None:
+def test_a_title_is_replaced_by_its_id_and_other_text_is_kept() -> None:
     styles = shelf(a_style("Ink Wash", likes=1, key="a"), a_style("ink-wash", likes=9, key="b"))
     assert styles.id_of("INK wash") == "b"
     assert styles.id_of("b") == "b"
@@ -94,7 +94,7 @@ texts = st.text(max_size=30)
 
 
 @given(st.lists(st.tuples(texts, texts, st.integers(-5, 5))), texts)
-def test_whatever_is_listed_and_typed_is_searched_and_kept(rows: list[tuple[str, str, int]], typed: str) -> None:
+def test_any_list_can_be_searched_stored_and_loaded(rows: list[tuple[str, str, int]], typed: str) -> None:
     styles = shelf(*(a_style(title, families=(family,), likes=likes) for title, family, likes in rows))
     copy = Styles()
     copy.load(styles.dump())
@@ -181,14 +181,14 @@ async def test_the_public_list_is_read_page_by_page(corner: Corner) -> None:
     assert corner.sandbox.violations == []
 
 
-async def test_the_list_is_read_only_so_far(corner: Corner) -> None:
+async def test_the_list_is_read_up_to_a_limit(corner: Corner) -> None:
     corner.sandbox.styles = [listed(number) for number in range(2_150)]
     await corner.reader.read()
     assert len(corner.styles) == style_reader.MAX_STYLES
     assert corner.asked == style_reader.MAX_PAGES
 
 
-async def test_what_is_private_or_has_no_name_is_left_out_and_titles_are_one_clean_line(corner: Corner) -> None:
+async def test_private_and_unnamed_styles_are_omitted_and_titles_are_one_clean_line(corner: Corner) -> None:
     corner.sandbox.styles = [
         listed(1, title="Ink\n\u202eWash  https://elsewhere.invalid/x"),
         listed(2, public=False),
@@ -203,7 +203,7 @@ async def test_what_is_private_or_has_no_name_is_left_out_and_titles_are_one_cle
     assert len(corner.styles) == 3
 
 
-async def test_a_restart_knows_the_styles_at_once_and_asks_in_the_background(
+async def test_a_restart_loads_the_stored_styles_at_once(
     corner: Corner, sandbox: SandboxProvider, session: aiohttp.ClientSession, store: Store
 ) -> None:
     await corner.reader.read()
@@ -226,7 +226,7 @@ async def test_a_restart_knows_the_styles_at_once_and_asks_in_the_background(
         pytest.param(Trouble(how=How.TOO_BIG), id="too big"),
     ],
 )
-async def test_while_reading_fails_the_old_list_stays_and_it_is_tried_again(corner: Corner, trouble: Trouble) -> None:
+async def test_when_reading_fails_the_old_list_is_kept_and_reading_is_retried(corner: Corner, trouble: Trouble) -> None:
     await corner.reader.read()
     before = corner.styles.dump()
     corner.sandbox.next_answers("styles", trouble)
@@ -238,7 +238,7 @@ async def test_while_reading_fails_the_old_list_stays_and_it_is_tried_again(corn
     assert len(corner.styles) == len(corner.sandbox.styles)
 
 
-async def test_a_refused_key_is_not_tried_again_for_long(corner: Corner) -> None:
+async def test_after_a_refused_key_the_next_attempt_is_much_later(corner: Corner) -> None:
     corner.sandbox.next_answers("styles", *[Trouble(status=403, body={"error": "Forbidden"})] * 3)
     with pytest.raises(ProviderDenied):
         await corner.reader.read()
@@ -246,7 +246,7 @@ async def test_a_refused_key_is_not_tried_again_for_long(corner: Corner) -> None
     assert corner.asked == 2
 
 
-async def test_a_closed_provider_is_left_alone_until_it_is_open_again(corner: Corner) -> None:
+async def test_styles_are_not_read_while_the_circuit_breaker_is_open(corner: Corner) -> None:
     corner.open = False
     task = asyncio.create_task(corner.reader.run())
     await asyncio.sleep(0.05)
@@ -258,7 +258,7 @@ async def test_a_closed_provider_is_left_alone_until_it_is_open_again(corner: Co
     task.cancel()
 
 
-async def test_books_that_cannot_be_read_or_written_are_no_hindrance(corner: Corner, store: Store) -> None:
+async def test_styles_are_read_even_when_the_database_fails(corner: Corner, store: Store) -> None:
     await store.close()
     await corner.reader.recall()
     await corner.reader.read()

@@ -67,7 +67,7 @@ async def test_what_has_no_letters_offers_what_nothing_typed_offers(stage: Stage
 async def test_edit_offers_only_models_that_take_pictures(stage: Stage) -> None:
     offered = await typed(stage, "edit", "model", "")
     assert offered
-    assert all(CATALOGUE.get(value).fits(JobKind.EDIT) for value in offered.values())
+    assert all(CATALOGUE.get(value).supports(JobKind.EDIT) for value in offered.values())
     assert PIXAZO_LARGE not in offered.values()
 
 
@@ -84,7 +84,7 @@ async def test_only_models_of_providers_that_are_set_up_are_offered(
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
 async def test_every_models_choices_fit_into_what_discord_takes(model: Any) -> None:
     assert 1 <= len(suggestions.label(model)) <= 100
-    assert all(1 <= len(value) <= 100 for option in model.takes for value in model.choices(option))
+    assert all(1 <= len(value) <= 100 for option in model.supported_options for value in model.choices(option))
 
 
 VALUES = [

@@ -321,4 +321,4 @@ async def test_no_command_takes_an_upscaling_model(stage: Stage) -> None:
     assert refusal.text != refusals.UNEXPECTED()
     offered = await stage.ada.autocomplete(stage.channel, "imagine", "model", "topaz")
     assert offered == []
-    assert stage.core.service.catalogue.get(KREA_LARGE).fits(JobKind.IMAGINE)
+    assert stage.core.service.catalogue.get(KREA_LARGE).supports(JobKind.IMAGINE)

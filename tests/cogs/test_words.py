@@ -29,9 +29,9 @@ from bot.domain.audit import (
     as_name,
 )
 from bot.domain.constraints import (
-    Accepted,
     AtLeastImages,
     AtMostImages,
+    Constraint,
     Identifier,
     Number,
     OneOf,
@@ -96,11 +96,13 @@ EVERY_REFUSAL = [
         errors.ModelUnavailable("krea/a", reason)
         for reason in ("no_price", "no_key", "retired", "not_for_this_command")
     ),
-    errors.BadOption(option="seed", model_label="Nano", reason="unknown", takes=("resolution",)),
+    errors.BadOption(option="seed", model_label="Nano", reason="unknown", supported_options=("resolution",)),
     errors.BadOption(option="seed", model_label="Nano", reason="unknown"),
-    errors.BadOption(option="prompt", model_label="Nano", reason="missing", accepted=Text()),
-    errors.BadOption(option="seed", model_label="Nano", reason="invalid", accepted=Number(whole=True)),
-    errors.BadOption(option="prompt", model_label="Nano", reason="wrong_length", accepted=Text(longest=3), length=4),
+    errors.BadOption(option="prompt", model_label="Nano", reason="missing", constraint=Text()),
+    errors.BadOption(option="seed", model_label="Nano", reason="invalid", constraint=Number(whole=True)),
+    errors.BadOption(
+        option="prompt", model_label="Nano", reason="wrong_length", constraint=Text(max_characters=3), length=4
+    ),
     *(
         UnusableImage("fox.png", reason)
         for reason in re.findall(r"'(\w+)'", (UnusableImage.__doc__ or "").replace("\n", " "))
@@ -164,15 +166,15 @@ def test_did_you_mean_names_at_most_three() -> None:
         (Number(whole=False, maximum=24), "a number of at most 24"),
         (Number(whole=False, minimum=0, maximum=24), "a number from 0 to 24"),
         (Text(), "a text"),
-        (Text(shortest=3), "at least 3 characters"),
-        (Text(longest=1800), "1 to 1,800 characters"),
-        (Identifier(longest=200), "an id without blanks of at most 200 characters"),
+        (Text(min_characters=3), "at least 3 characters"),
+        (Text(max_characters=1800), "1 to 1,800 characters"),
+        (Identifier(max_characters=200), "an id without blanks of at most 200 characters"),
         (Uuid(), "a UUID such as 123e4567-e89b-12d3-a456-426614174000"),
         (AtLeastImages(count=1), "at least 1 picture"),
         (AtMostImages(count=10), "at most 10 pictures"),
     ],
 )
-def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Accepted, said: str) -> None:
+def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Constraint, said: str) -> None:
     assert facts.accepted(fact) == said
 
 

@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parents[2]
 @pytest.mark.parametrize(
     ("text", "ids", "count"), [("0-3/16", (0, 1, 2, 3), 16), ("5/16", (5,), 16), (" 0/1 ", (0,), 1)]
 )
-def test_shards_are_given_as_a_span_of_so_many(text: str, ids: tuple[int, ...], count: int) -> None:
+def test_shards_are_parsed_from_a_range_and_a_count(text: str, ids: tuple[int, ...], count: int) -> None:
     shards = Shards.parse(text)
     assert (shards.ids, shards.count) == (ids, count)
 
@@ -65,7 +65,7 @@ def test_a_wrong_argument_is_named(arguments: list[str], said: str, capsys: pyte
     assert said in capsys.readouterr().err
 
 
-async def test_a_server_says_how_many_more_processes_it_has_room_for(postgres: PostgresServer) -> None:
+async def test_readiness_counts_how_many_more_processes_a_server_supports(postgres: PostgresServer) -> None:
     address: PostgresAddress = postgres.fresh()
     try:
         async with await Store.open(address) as store:

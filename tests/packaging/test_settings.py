@@ -176,7 +176,7 @@ def test_a_good_value_is_read(environment: pytest.MonkeyPatch, no_file: Path, na
     assert getattr(load_settings(no_file), name.lower()) == value
 
 
-def test_the_token_is_needed_to_run_the_bot_but_not_to_look_at_the_books(
+def test_the_token_is_required_to_run_the_bot_but_not_to_read_the_database(
     monkeypatch: pytest.MonkeyPatch, no_file: Path
 ):
     monkeypatch.setenv("KREA_API_KEY", "a-key")

@@ -155,7 +155,7 @@ def test_an_unknown_default_model_stops_the_start(
 # -- check -----------------------------------------------------------------------------------------------
 
 
-def test_check_says_of_everything_that_it_works(outside: Outside, books: Path, capsys: pytest.CaptureFixture[str]):
+def test_check_reports_each_part_as_working(outside: Outside, books: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["check"]) == 0
     printed = capsys.readouterr()
     rows = rows_of(printed.out)
@@ -187,7 +187,7 @@ def test_check_creates_no_database(outside: Outside, directory: Path, capsys: py
     assert not (directory / "data").exists()
 
 
-def test_check_says_when_discord_cannot_be_reached(
+def test_check_reports_that_discord_cannot_be_reached(
     outside: Outside, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("DISCORD_API_BASE", "http://127.0.0.1:9/api/v10")
@@ -198,12 +198,12 @@ def test_check_says_when_discord_cannot_be_reached(
 # -- the books ---------------------------------------------------------------------------------------------
 
 
-def test_sound_books_balance(books: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_valid_ledger_is_verified(books: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["ledger", "verify"]) == 0
     assert one_line(capsys.readouterr().out) == "the books balance"
 
 
-def test_books_that_were_tampered_with_are_found_out(books: Path, capsys: pytest.CaptureFixture[str]):
+def test_verify_finds_a_manipulated_ledger(books: Path, capsys: pytest.CaptureFixture[str]):
     with closing(sqlite3.connect(books, isolation_level=None)) as connection:
         triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
         for (name,) in triggers:
@@ -216,7 +216,7 @@ def test_books_that_were_tampered_with_are_found_out(books: Path, capsys: pytest
 
 
 @pytest.mark.parametrize("damage", ["missing", "not a database", "cut short"])
-def test_books_that_cannot_be_read_are_one_line_and_exit_code_1(
+def test_an_unreadable_database_is_one_line_and_exit_code_1(
     books: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ):
     match damage:
@@ -230,7 +230,7 @@ def test_books_that_cannot_be_read_are_one_line_and_exit_code_1(
     assert str(books.name) in one_line(capsys.readouterr().err)
 
 
-def test_what_the_house_bore_is_listed_with_its_reason(directory: Path, capsys: pytest.CaptureFixture[str]):
+def test_operator_costs_are_listed_with_their_reasons(directory: Path, capsys: pytest.CaptureFixture[str]):
     path = directory / "data" / "bot.sqlite3"
 
     async def fill() -> None:
@@ -250,7 +250,7 @@ def test_what_the_house_bore_is_listed_with_its_reason(directory: Path, capsys: 
     one_line(capsys.readouterr().err)
 
 
-def test_a_backup_can_be_put_back(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_backup_can_be_restored(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     backup = tmp_path / "backup.sqlite3"
     assert cli.main(["backup", str(backup)]) == 0
     assert one_line(capsys.readouterr().out) == f"written: {backup}"

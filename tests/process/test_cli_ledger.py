@@ -38,7 +38,7 @@ async def some_books(path: Path) -> tuple[str, str]:
     return lost.id, dear.id
 
 
-async def test_house_lists_what_no_member_bore_and_the_sum(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_house_lists_operator_costs_and_their_sum(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lost, dear = await some_books(path)
     assert cli.main(["ledger", "house"]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
@@ -51,21 +51,19 @@ async def test_house_lists_what_no_member_bore_and_the_sum(path: Path, capsys: p
     assert last == "the house bore $0.085 for 2 jobs"
 
 
-async def test_house_of_books_without_a_loss_is_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_house_without_operator_costs_is_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with await Store.open(path):
         assert cli.main(["ledger", "house"]) == 0  # also while the bot runs
     assert capsys.readouterr().out == "the house bore $0.00 for 0 jobs\n"
 
 
-async def test_verify_says_that_the_books_balance(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_verify_reports_a_valid_ledger(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await some_books(path)
     assert cli.main(["ledger", "verify"]) == 0
     assert capsys.readouterr().out == "the books balance\n"
 
 
 @pytest.mark.parametrize("question", ["house", "verify"])
-def test_books_that_are_not_there_are_no_good_books(
-    path: Path, capsys: pytest.CaptureFixture[str], question: str
-) -> None:
+def test_a_missing_database_is_an_error(path: Path, capsys: pytest.CaptureFixture[str], question: str) -> None:
     assert cli.main(["ledger", question]) == 1
     assert "There is no database" in capsys.readouterr().err

@@ -52,7 +52,7 @@ def test_nothing_is_guessed_from_next_to_nothing() -> None:
     st.floats(0, 7200),
     st.floats(0.1, 60),
 )
-def test_the_next_look_keeps_the_pause_and_never_stays_away_for_long(
+def test_the_next_poll_is_after_the_pause_and_within_the_maximum_gap(
     lately: list[float], age_seconds: float, pause_seconds: float
 ) -> None:
     at = known(*lately).next_poll_seconds(age_seconds, pause_seconds=pause_seconds)
@@ -77,13 +77,13 @@ def test_a_model_that_is_either_quick_or_slow_is_hardly_asked_about_in_between()
     assert len(looks) <= 6, "about every fifteen seconds, for it may have failed"
 
 
-def test_where_the_pause_is_long_nobody_asks_for_the_few_just_before_the_many_are_done() -> None:
+def test_with_a_long_pause_no_poll_is_just_before_the_most_likely_end() -> None:
     durations = known(*[10.0] * 5, *[13.0] * 45)
     assert looks_until(durations, 10, pause_seconds=0.5)[0] < 13
     assert 13 <= looks_until(durations, 10, pause_seconds=5)[0] < 13.5
 
 
-def test_however_different_its_jobs_are_none_waits_much_longer_than_for_a_loop_of_two_seconds() -> None:
+def test_with_any_distribution_no_job_waits_much_longer_than_with_a_fixed_interval_of_two_seconds() -> None:
     looks = looks_until(known(*range(20, 120, 2)), 118, pause_seconds=0.5)
     bulk = [later - earlier for earlier, later in pairwise(looks) if earlier > 20]
     assert max(bulk) <= 3.5
@@ -146,7 +146,7 @@ def spread(middle_seconds: float, share: float) -> Callable[[int], float]:
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
 @pytest.mark.parametrize("share", [0.02, 0.15, 0.3])
-def test_asking_when_it_is_likely_takes_far_fewer_requests_than_a_loop_of_two_seconds_and_hardly_longer(
+def test_polling_when_likely_takes_far_fewer_requests_than_a_fixed_interval_of_two_seconds(
     share: float, tells: bool
 ) -> None:
     async def main() -> None:
@@ -160,7 +160,7 @@ def test_asking_when_it_is_likely_takes_far_fewer_requests_than_a_loop_of_two_se
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
 @pytest.mark.parametrize("seconds", [3.0, 12.0, 40.0])
-def test_a_model_that_always_takes_as_long_is_asked_about_twice(seconds: float, tells: bool) -> None:
+def test_a_job_of_constant_duration_is_polled_twice(seconds: float, tells: bool) -> None:
     async def main() -> None:
         lag, looks = await lived(lambda _: seconds, poll_seconds=2, tells=tells)
         assert looks <= (2.2 if seconds < 15 else seconds / 15 + 2)
@@ -171,7 +171,7 @@ def test_a_model_that_always_takes_as_long_is_asked_about_twice(seconds: float, 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
 @pytest.mark.parametrize("later", [4.0, 40.0])
-def test_a_model_that_changes_its_pace_is_learned_anew(later: float, tells: bool) -> None:
+def test_the_estimate_follows_a_model_whose_durations_change(later: float, tells: bool) -> None:
     def seconds_of(number: int) -> float:
         return spread(12 if number < JOBS // 4 else later, 0.1)(number)
 
@@ -183,7 +183,7 @@ def test_a_model_that_changes_its_pace_is_learned_anew(later: float, tells: bool
     in_no_time(main())
 
 
-def test_what_a_webhook_announces_took_until_the_call() -> None:
+def test_a_job_announced_by_a_webhook_took_until_the_call() -> None:
     async def main() -> None:
         fleet = Fleet(lambda _: 7.0, tells=False)
         fleet.begun_at["0"] = 0.0

@@ -145,7 +145,7 @@ async def a_request(reader: asyncio.StreamReader) -> bytes:
 # -- the life of a job ------------------------------------------------------------------------------------
 
 
-async def test_a_krea_job_goes_through_all_documented_words(krea: KreaProvider, sandbox: SandboxProvider) -> None:
+async def test_a_krea_job_goes_through_all_documented_statuses(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     remote = await krea.submit(an_order(seed=7))
     assert remote.progress is Progress.WAITING
     assert remote.created_at is not None
@@ -203,7 +203,7 @@ async def test_every_documented_shape_of_a_result_is_read(
 
 
 @pytest.mark.parametrize("shape", [Shape.EMPTY, Shape.MISSING])
-async def test_completed_without_a_picture_is_said_as_it_is(
+async def test_completed_without_an_image_is_reported_as_such(
     krea: KreaProvider, sandbox: SandboxProvider, shape: Shape
 ) -> None:
     sandbox.next_order(Plan(shape=shape))
@@ -257,7 +257,7 @@ async def test_a_failed_job_tells_why_when_that_helps(
     "message",
     ["Internal server error", "", "unknown error", '{"trace": 1}', "Invalid API key for upstream", "Task failed."],
 )
-async def test_a_message_that_helps_nobody_is_not_shown(
+async def test_an_uninformative_message_is_not_shown(
     krea: KreaProvider, sandbox: SandboxProvider, message: str
 ) -> None:
     sandbox.next_order(Plan(ending=Ending.FAILED, code="x1", message=message, error_form=ErrorForm.TEXT))
@@ -418,7 +418,7 @@ async def test_the_contracts_real_refusals_are_understood(
         ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
     ],
 )
-async def test_429_may_be_sent_again_after_the_time_told(
+async def test_429_may_be_sent_again_after_the_stated_time(
     krea: KreaProvider, sandbox: SandboxProvider, header: str | None, expected: float | None
 ) -> None:
     if header == "in 90 seconds":
@@ -640,7 +640,7 @@ READ_TROUBLES = [
 
 
 @pytest.mark.parametrize("trouble", READ_TROUBLES, ids=lambda trouble: f"{trouble.how}-{trouble.status}")
-async def test_a_reading_that_fails_says_nothing_about_the_job(
+async def test_a_failed_poll_does_not_change_the_job(
     krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider, trouble: Trouble
 ) -> None:
     for provider, order in ((krea, an_order()), (pixazo, a_pixazo_order())):
@@ -674,7 +674,7 @@ async def test_an_id_is_escaped_into_its_path(
 
 
 @pytest.mark.f20
-async def test_ten_faults_in_a_row_and_then_the_picture(krea: KreaProvider, sandbox: SandboxProvider) -> None:
+async def test_ten_faults_in_a_row_and_then_the_image(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     remote = await krea.submit(an_order())
     sandbox.next_answers("read", *[Trouble(status=503), Trouble(how=How.RESET)] * 5)
     poller = Poller(krea, poll_seconds=0.001)
@@ -691,7 +691,7 @@ async def test_ten_faults_in_a_row_and_then_the_picture(krea: KreaProvider, sand
 # -- cancel, upload, recent, probe ------------------------------------------------------------------------
 
 
-async def test_cancelling_says_whether_the_provider_agreed(krea: KreaProvider, sandbox: SandboxProvider) -> None:
+async def test_cancelling_returns_whether_the_provider_agreed(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     remote = await krea.submit(an_order())
     assert await krea.cancel(remote.remote_id)
     assert (await krea.fetch(remote.remote_id)).status is JobStatus.CANCELLED
@@ -714,7 +714,7 @@ async def test_a_cancel_answered_without_a_body_counts(session: aiohttp.ClientSe
         assert await a_krea(session, f"http://{host}").cancel("x")
 
 
-async def test_an_uploaded_picture_can_be_ordered_with(krea: KreaProvider, sandbox: SandboxProvider) -> None:
+async def test_an_uploaded_image_can_be_used_in_an_order(krea: KreaProvider, sandbox: SandboxProvider) -> None:
     sandbox.next_answers("upload", Trouble(status=503), Trouble(how=How.RESET))
     url = await krea.upload(a_png(), "image/png")
     assert url.startswith(sandbox.krea_base)
@@ -724,7 +724,7 @@ async def test_an_uploaded_picture_can_be_ordered_with(krea: KreaProvider, sandb
     assert sandbox.jobs[remote.remote_id].images == (("source", a_png()),)
 
 
-async def test_the_common_misnomer_of_jpeg_is_corrected(krea: KreaProvider) -> None:
+async def test_the_non_standard_name_of_jpeg_is_corrected(krea: KreaProvider) -> None:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 64)).save(buffer, "JPEG")
     assert (await krea.upload(buffer.getvalue(), "image/jpg")).endswith(".jpg")

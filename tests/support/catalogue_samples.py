@@ -58,7 +58,7 @@ def refusal(model_id: str, **changes: Any) -> BadOption:
 
 def plainest(model: Model, **changes: Any) -> JobRequest:
     """The least that can be asked of a model: nothing chosen, only the pictures it cannot do without."""
-    kind = next(kind for kind in (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE) if model.fits(kind))
+    kind = next(kind for kind in (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE) if model.supports(kind))
     needed = [field for field in model.fields.values() if field.required and field.is_for_images]
     images = tuple(an_image(ImageRole(field.purposes[0])) for field in needed)
     return a_request(model.id, **{"kind": kind, "images": images, **changes})
@@ -89,7 +89,7 @@ def options_of(model: Model) -> dict[str, list[Any]]:
     return {
         option: [None, *(model.choices(option) or samples.get(option, []))]
         for option in [*OPTIONS, *sorted(named - set(OPTIONS))]
-        if option != "reference" and model.accepts(option)
+        if option != "reference" and model.supports_option(option)
     }
 
 
@@ -109,7 +109,7 @@ def listed_price(raw: Mapping[str, Any], body: Mapping[str, Any], images: int) -
 
 
 def requests_for(draw: st.DrawFn, model: Model) -> JobRequest:
-    kind = draw(st.sampled_from([kind for kind in JobKind if model.fits(kind)]))
+    kind = draw(st.sampled_from([kind for kind in JobKind if model.supports(kind)]))
     options = {name: draw(st.sampled_from(values)) for name, values in options_of(model).items()}
     sides = st.integers(1, 5000)
     roles = draw(st.lists(st.sampled_from(ImageRole), max_size=5))
