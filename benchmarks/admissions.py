@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.results import Result
 from bot.domain.quota import LimitSubject, Member, Period, Quota
-from bot.store.sqlite.file_lock import connect
+from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from tests.support.store_samples import a_command, limits
 

@@ -41,7 +41,6 @@ from bot.runtime.web_server import HttpServer
 from bot.service.job_service import JobService
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
-from bot.store.postgres.blob_store import PostgresBlobStore
 from bot.store.store import Store
 from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
 
@@ -177,7 +176,11 @@ def _pictures(settings: Settings) -> BlobStore:
     """Beside the books: in a directory, or in the database, so that any process can have them."""
     files = FileBlobStore(settings.data_folder / "pictures")
     location = settings.database_url
-    return PostgresBlobStore(location, earlier=files) if isinstance(location, PostgresAddress) else files
+    if not isinstance(location, PostgresAddress):
+        return files
+    from bot.store.postgres.blob_store import PostgresBlobStore  # imports the driver, which a file does not need
+
+    return PostgresBlobStore(location, earlier=files)
 
 
 @asynccontextmanager

@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -21,7 +20,6 @@ from discord.http import Route
 
 from bot.charts.renderer import ChartRenderer
 from bot.domain.process_role import Role, Shards
-from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
@@ -262,8 +260,8 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         """Wait for this shard's turn among all processes."""
         bucket = (shard_id or 0) % self._starts_at_a_time
         now = datetime.now(UTC)
-        take = partial(self._cluster.acquire_turn, f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
-        await asyncio.sleep((await written(take) - now).total_seconds())
+        starts_at = await self._cluster.acquire_turn(f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
+        await asyncio.sleep((starts_at - now).total_seconds())
 
 
 def _problem_of(socket: DiscordWebSocket) -> str | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import stamina
 
 from bot.domain.errors import LedgerError, StoreError
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 BUDGET_SHARE = 0.1
@@ -61,11 +63,23 @@ async def retrying(
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-async def written(write: Callable[[], Awaitable[_T]]) -> _T:
-    """The outcome of `write`, tried again until the disk takes it. LedgerError, a mistake of ours, passes through."""
-    return await retrying(
-        write, on=_disk_may_recover, first_pause_seconds=0.2, longest_pause_seconds=10, jitter_seconds=0.5
-    )
+def retry_storage_errors(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
+    """Decorate a coroutine function so that it is tried again, without a limit, while the storage does not take it.
+
+    LedgerError, a mistake of ours, passes through, as does everything that is no StoreError.
+    """
+
+    @wraps(call)
+    async def retried(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return await retrying(
+            lambda: call(*args, **kwargs),
+            on=_disk_may_recover,
+            first_pause_seconds=0.2,
+            longest_pause_seconds=10,
+            jitter_seconds=0.5,
+        )
+
+    return retried
 
 
 def _disk_may_recover(error: Exception) -> bool:

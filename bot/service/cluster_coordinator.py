@@ -10,17 +10,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from functools import partial
 
 from bot.dispatch.dispatcher import BreakerState, ProviderDispatcher
 from bot.dispatch.fair_queue import FairQueue
 from bot.domain.errors import StoreError
-from bot.runtime.retry import written
+from bot.runtime.retry import retry_storage_errors
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlightJobs
 from bot.service.reply_runner import ReplyRunner
 from bot.store.cluster_store import ClusterStore
 from bot.store.tables.notifications import Notification, Topic
+from bot.store.tables.shared_state import OpenBreaker
 
 _log = logging.getLogger(__name__)
 
@@ -83,9 +83,10 @@ class ClusterCoordinator:
 
     # -- places and lines ---------------------------------------------------------------------------------
 
+    @retry_storage_errors
     async def slots_in_use(self, provider: str) -> int:
         """The places taken at a provider by all processes."""
-        return await written(partial(self._cluster.slots_in_use, provider))
+        return await self._cluster.slots_in_use(provider)
 
     def queue_of(self, dispatcher: ProviderDispatcher) -> FairQueue:
         """Everybody who waits for a provider, as of the last time somebody looked."""
@@ -122,16 +123,19 @@ class ClusterCoordinator:
 
     async def open_breaker(self, provider: str, reason: BreakerState) -> bool:
         """Nobody sends new jobs there any more. True for the first process that says so."""
-        return await written(partial(self._cluster.open_breaker, provider, reason.value, now=self._clock()))
+        return await self._cluster.open_breaker(provider, reason.value, now=self._clock())
 
     def close_breaker(self, provider: str) -> None:
         """It answers again."""
-        open_provider = partial(self._cluster.close_breaker, provider)
-        self._supervisor.start(f"{provider} is open", written(open_provider))
+        self._supervisor.start(f"{provider} is open", self._cluster.close_breaker(provider))
+
+    @retry_storage_errors
+    async def _open_breakers(self) -> list[OpenBreaker]:
+        return await self._cluster.open_breakers()
 
     async def read_open_breakers(self) -> None:
         """Close and open our lanes as the books say."""
-        closings = {closing.provider: closing for closing in await written(self._cluster.open_breakers)}
+        closings = {closing.provider: closing for closing in await self._open_breakers()}
         for name, dispatcher in self._dispatchers.items():
             closing = closings.get(name)
             if closing is None:
@@ -175,6 +179,5 @@ class ClusterCoordinator:
         """Unless it is followed here: whoever follows it looks at it anew; where nobody does, somebody will."""
         if self._following.is_running(reply_id):
             return False
-        call = partial(self._cluster.enqueue, reply_id)
-        self._supervisor.start(f"call for {reply_id}", written(call))
+        self._supervisor.start(f"call for {reply_id}", self._cluster.enqueue(reply_id))
         return True

@@ -44,7 +44,7 @@ from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
-from bot.runtime.retry import retrying, written
+from bot.runtime.retry import retry_storage_errors, retrying
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlight, InFlightJobs
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
@@ -164,7 +164,7 @@ class JobRunner:
             current = await self._submit(job, dispatcher)
         elif job.status is JobStatus.SUBMITTING:
             # We died, or were stopped, with the order half sent. It is never sent again.
-            current = self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+            current = self._show(await self._store.mark_uncertain(job.id))
         if current is not None and current.webhook_token is not None:
             self._in_flight.register_webhook(current.id, current.webhook_token)
         if current is not None and current.status is JobStatus.UNCERTAIN:
@@ -188,10 +188,9 @@ class JobRunner:
         now = self._clock()
         deadline_at = now + timedelta(seconds=dispatcher.provider.deadline_seconds)
         places = dispatcher.slots if dispatcher.shares_slots else None  # else the lane itself counts them
-        begin = partial(
-            self._store.begin_submission, job.id, now=now, deadline_at=deadline_at, webhook_token=token, slots=places
+        begun = await self._store.begin_submission(
+            job.id, now=now, deadline_at=deadline_at, webhook_token=token, slots=places
         )
-        begun = await written(begin)
         dispatcher.slot_recorded(job.id)
         if begun is None:
             return None  # cancelled while we were uploading
@@ -236,10 +235,10 @@ class JobRunner:
             except OutcomeUncertain as error:
                 _log.warning("no usable answer: %s", error)
                 dispatcher.record_failure(error)
-                return self._show(await written(lambda: self._store.mark_uncertain(job.id)))
+                return self._show(await self._store.mark_uncertain(job.id))
             dispatcher.record_success()
             self._in_flight.get_or_create(job.id).progress = remote.progress
-            running = await written(lambda: self._store.mark_running(job.id, remote_id=remote.remote_id))
+            running = await self._store.mark_running(job.id, remote_id=remote.remote_id)
             _log.info("submitted as %s", remote.remote_id)
             return self._show(running)
 
@@ -265,10 +264,9 @@ class JobRunner:
 
     async def _not_accepted(self, job: Job) -> Job | None:
         """submitting → queued, or cancelled where that was wanted meanwhile."""
-        waiting = await written(lambda: self._store.requeue(job.id))
+        waiting = await self._store.requeue(job.id)
         if waiting is not None and self._in_flight.get_or_create(job.id).cancel_wanted:
-            cancel = partial(self._store.cancel, job.id, expected=JobStatus.QUEUED, now=self._clock())
-            waiting = await written(cancel)
+            waiting = await self._store.mark_cancelled(job.id, expected=JobStatus.QUEUED, now=self._clock())
         return self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
@@ -297,7 +295,7 @@ class JobRunner:
             return False
         in_flight.uploaded_again = True
         hashes = [image.sha256 for image in job.request.images]
-        return await written(partial(self._store.forget_uploads, job.provider, hashes)) > 0
+        return await self._store.forget_uploads(job.provider, hashes) > 0
 
     # -- look up ------------------------------------------------------------------------------------------
 
@@ -313,7 +311,7 @@ class JobRunner:
         except ClaimedElsewhere:
             return await self._store.job(job.id)
         _log.info("found again as %s", remote_id)
-        return self._show(await written(lambda: self._store.mark_running(job.id, remote_id=remote_id)))
+        return self._show(await self._store.mark_running(job.id, remote_id=remote_id))
 
     # -- watch --------------------------------------------------------------------------------------------
 
@@ -352,8 +350,7 @@ class JobRunner:
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
                 await self.fail(job, failure, expected=_RUNNING, at_operator_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
-                cancel = partial(self._store.cancel, job.id, expected=JobStatus.RUNNING, now=self._clock())
-                cancelled = await written(cancel)
+                cancelled = await self._store.mark_cancelled(job.id, expected=JobStatus.RUNNING, now=self._clock())
                 if cancelled is not None:
                     self._metrics.job_ended(cancelled)
                 self._show(cancelled)
@@ -385,17 +382,14 @@ class JobRunner:
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
             _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
-        now = self._clock()
-        succeed = partial(
-            self._store.succeed,
+        succeeded = await self._store.succeed(
             job.id,
             charged_usd_micros=charged,
             operator_cost_usd_micros=cost - charged,
             images=images,
             took_seconds=update.took_seconds,
-            now=now,
+            now=self._clock(),
         )
-        succeeded = await written(succeed)
         if succeeded is not None:
             self._metrics.job_ended(succeeded)
             if update.took_seconds is not None:
@@ -419,13 +413,17 @@ class JobRunner:
         )
         checked = await self._image_pool.check_result(data)
         return ResultImage(
-            sha256=await written(partial(self._blob_store.put, data)),
+            sha256=await self._keep(data),
             content_type=checked.content_type,
             width=checked.width,
             height=checked.height,
             size_bytes=len(data),
             source_url=url,
         )
+
+    @retry_storage_errors
+    async def _keep(self, data: bytes) -> str:
+        return await self._blob_store.put(data)
 
     # -- ends ---------------------------------------------------------------------------------------------
 
@@ -434,15 +432,13 @@ class JobRunner:
     ) -> Job | None:
         """`expected` → failed, the reservation released; what the provider may charge all the same is the house's."""
         operator_cost_usd_micros = job.reserved_usd_micros if at_operator_cost else 0
-        fail = partial(
-            self._store.fail,
+        failed = await self._store.fail(
             job.id,
             failure,
             now=self._clock(),
             operator_cost_usd_micros=operator_cost_usd_micros,
             expected=expected,
         )
-        failed = await written(fail)
         if failed is not None:
             self._metrics.job_ended(failed, operator_cost_usd_micros=operator_cost_usd_micros)
         return self._show(failed)

@@ -20,7 +20,6 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
@@ -53,7 +52,6 @@ from bot.providers.base import Provider
 from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
-from bot.runtime.retry import written
 from bot.runtime.supervisor import Supervisor
 from bot.service.cluster_coordinator import ClusterCoordinator
 from bot.service.in_flight import InFlightJobs
@@ -329,16 +327,16 @@ class JobService:
         is_ours = self.role is Role.ALL
         if is_ours:  # its jobs start in the same transaction as the next line, or wait until that one is through
             self._reply_runner.resume(replace(reply, accepted=True))
-        await written(partial(self.store.accept, reply.id, message_id=message_id, for_others=not is_ours))
+        await self.store.accept(reply.id, message_id=message_id, for_others=not is_ours)
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Discord did not take the card: release everything. If it may be visible after all, correct it."""
         self._priority.end(reply.id)
         for job in reply.jobs:
             failure = Failure(reason=FailureReason.NOT_SHOWN)
-            await written(partial(self.store.fail, job.id, failure, now=self._clock()))
+            await self.store.fail(job.id, failure, now=self._clock())
         if surely_unseen:
-            await written(partial(self.store.set_delivery, reply.id, Delivery.IMPOSSIBLE))
+            await self.store.set_delivery(reply.id, Delivery.IMPOSSIBLE)
         else:
             self._notify(reply.id)
 

@@ -12,12 +12,11 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from functools import partial
 from typing import Any, Protocol
 
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.jobs import Job, JobStatus, Reply
-from bot.runtime.retry import written
+from bot.runtime.retry import retry_storage_errors
 from bot.runtime.supervisor import Supervisor
 from bot.service.in_flight import InFlightJobs
 from bot.service.views import ReplyPresenter
@@ -92,7 +91,7 @@ class ReplyRunner:
             while not self._releasing:
                 had_news = news.is_set()
                 news.clear()  # before the books are read: what comes after that makes it read them again
-                reply = await written(partial(self._store.reply, reply_id))
+                reply = await self._read(reply_id)
                 if reply is None or reply.is_over:
                     return True
                 await self._mark_half_sent_uncertain(reply)
@@ -107,6 +106,10 @@ class ReplyRunner:
         finally:
             if self._running.get(reply_id) is news:
                 del self._running[reply_id]
+
+    @retry_storage_errors
+    async def _read(self, reply_id: str) -> Reply | None:
+        return await self._store.reply(reply_id)
 
     def wake(self, reply_id: str | None) -> None:
         """Something about a followed reply may have changed; None for every one of them."""
@@ -160,7 +163,7 @@ class ReplyRunner:
                 could_look = not reply.address.private or reply.address.token_is_usable(self._clock())
                 await self._abandon(reply, surely_unseen=could_look)
                 return
-            await written(partial(self._store.accept, reply.id, message_id=message_id))
+            await self._store.accept(reply.id, message_id=message_id)
             # It may be final: we died while giving it up, and it is visible after all.
             self.resume(replace(reply, accepted=True))
         finally:
@@ -172,4 +175,4 @@ class ReplyRunner:
         for job in reply.jobs:
             dispatcher = self._dispatchers.get(job.provider)
             if job.status is JobStatus.SUBMITTING and not (dispatcher is not None and dispatcher.has(job.id)):
-                await written(partial(self._store.mark_uncertain, job.id))
+                await self._store.mark_uncertain(job.id)

@@ -1,26 +1,26 @@
-"""Neighbours: what a process asks and tells where others use the same books, on a PostgreSQL server."""
+"""ClusterStore: what processes on one PostgreSQL database tell and ask each other."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 from bot.domain.database_url import Location, PostgresAddress
-from bot.store.database import Database
-from bot.store.postgres.listener import Listener
+from bot.store.database import Database, DatabaseUser, reads, writes, writes_with_retry
 from bot.store.tables import notifications, reply_queue_rows, shared_state, transactions
 from bot.store.tables.guild_settings import PolicyMemory
 from bot.store.tables.notifications import Notification, Topic
-from bot.store.tables.shared_state import OpenBreaker
+
+if TYPE_CHECKING:
+    from bot.store.postgres.listener import Listener
 
 
-class ClusterStore:
-    """Every call is one transaction, as the store's are. Notices come in from `listen` on."""
+class ClusterStore(DatabaseUser):
+    """Every call is one transaction, as the store's are. Notifications arrive from `listen` on."""
 
     def __init__(self, database: Database, policies: PolicyMemory, location: Location | None) -> None:
-        self._write = database.write
-        self._read = database.read
+        super().__init__(database)
         self._policies = policies
         self._location = location
         self._listener: Listener | None = None
@@ -32,12 +32,16 @@ class ClusterStore:
         on_back: Callable[[], None],
         channels: Mapping[str, Callable[[str, str], None]],
     ) -> None:
-        """From now on hear what the others tell.
+        """Receive notifications from now on.
 
-        `on_back` whenever something may have been missed. `channels` are further ones, with whom to tell what comes in.
+        `on_back` is called whenever some may have been missed. `channels` maps the names of further channels to the
+        functions called with what arrives there.
         """
+        from bot.store.postgres.connection import import_queue_library
+        from bot.store.postgres.listener import Listener
+
         assert isinstance(self._location, PostgresAddress), "a file has one process"
-        reply_queue_rows.get_ready()
+        import_queue_library()
 
         def heard(channel: str, payload: str) -> None:
             if channel in channels:
@@ -57,61 +61,37 @@ class ClusterStore:
         self._listener = Listener(self._location, everything, on_notification=heard, on_listening=changed)
 
     async def close(self) -> None:
-        """Hear nothing any more. Safe to call twice."""
+        """Stop receiving notifications. Safe to call twice."""
         if self._listener is not None:
             await self._listener.close()
 
-    # -- replies and those who follow them ----------------------------------------------------------------
+    # -- replies and the processes that run them ----------------------------------------------------------
 
-    async def enqueue(self, reply_id: str) -> None:
-        """Whoever follows the reply looks at it anew; where nobody does, somebody will."""
-        await self._write(partial(transactions.enqueue, reply_id=reply_id))
+    enqueue = writes_with_retry(transactions.enqueue)
+    _orphaned = reads(reply_queue_rows.orphaned)
+    _enqueue_all = writes(reply_queue_rows.enqueue)
+    trim_queue_log = writes(reply_queue_rows.trim_log)
+    forward_webhook = writes(shared_state.forward_webhook)
+    notify_poll = writes(notifications.notify_poll)
 
     async def enqueue_orphaned(self, *, now: datetime) -> int:
-        """Let somebody follow what nobody follows: what its gateway admitted and died, what came from a file, and the
-        like. Returns how many replies that were."""
-        forgotten = await self._read(partial(reply_queue_rows.orphaned, now=now))
-        if forgotten:
-            await self._write(partial(reply_queue_rows.enqueue, reply_ids=forgotten))
-        return len(forgotten)
+        """Enqueue the unfinished replies that no process runs: for example those whose gateway died after admission.
 
-    async def trim_queue_log(self) -> None:
-        """Forget what became of entries of the queue long ago."""
-        await self._write(reply_queue_rows.trim_log)
+        Returns how many there were.
+        """
+        orphaned = await self._orphaned(now=now)
+        if orphaned:
+            await self._enqueue_all(orphaned)
+        return len(orphaned)
 
-    async def forward_webhook(self, token: str, remote_id: str | None) -> bool:
-        """Pass a provider's call on to whoever follows the job of this webhook path; False when there is none."""
-        return await self._write(partial(shared_state.forward_webhook, token=token, remote_id=remote_id))
+    # -- providers ----------------------------------------------------------------------------------------
 
-    async def notify_poll(self, job_id: str, remote_id: str) -> None:
-        """Tell whoever follows the job that there may be news of it at the provider."""
-        work = partial(notifications.notify, matter=Topic.WEBHOOK, subject=job_id, detail=remote_id)
-        await self._write(work)
+    slots_in_use = reads(shared_state.slots_in_use)
+    queued_jobs = reads(shared_state.queued_jobs)
+    open_breaker = writes_with_retry(shared_state.open_breaker)
+    close_breaker = writes_with_retry(shared_state.close_breaker)
+    open_breakers = reads(shared_state.open_breakers)
 
-    # -- providers ------------------------------------------------------------------------------------------
+    # -- what only one process may do at a time -----------------------------------------------------------
 
-    async def slots_in_use(self, provider: str) -> int:
-        """How many jobs are on their way to the provider or there, whoever sent them."""
-        return await self._read(partial(shared_state.slots_in_use, provider=provider))
-
-    async def queued_jobs(self, provider: str) -> Sequence[tuple[str, int]]:
-        """Everybody in line for a provider, with the member, in the order in which they came."""
-        return await self._read(partial(shared_state.queued_jobs, provider=provider))
-
-    async def open_breaker(self, provider: str, reason: str, *, now: datetime) -> bool:
-        """No process sends new jobs there any more. False when that was known."""
-        return await self._write(partial(shared_state.open_breaker, provider=provider, reason=reason, now=now))
-
-    async def close_breaker(self, provider: str) -> None:
-        """It answers again."""
-        await self._write(partial(shared_state.close_breaker, provider=provider))
-
-    async def open_breakers(self) -> list[OpenBreaker]:
-        """The providers that take no new jobs."""
-        return await self._read(shared_state.open_breakers)
-
-    # -- whatever only one may do at a time ---------------------------------------------------------------------
-
-    async def acquire_turn(self, name: str, *, now: datetime, pause: timedelta) -> datetime:
-        """When the caller may do what `name` stands for: nobody else at that time, nor for a `pause` after it."""
-        return await self._write(partial(shared_state.acquire_turn, name=name, now=now, pause=pause))
+    acquire_turn = writes_with_retry(shared_state.acquire_turn)

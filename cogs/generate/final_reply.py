@@ -14,7 +14,7 @@ import discord
 
 from bot.domain.errors import MediaError
 from bot.domain.jobs import Delivery, JobStatus
-from bot.runtime.retry import retrying, written
+from bot.runtime.retry import retrying
 from bot.service.job_service import JobService
 from bot.service.views import JobView, ReplyView
 from cogs.alerts.log_channel import LogChannel
@@ -213,15 +213,13 @@ class FinalReply:
     ) -> bool:
         """Record the delivery; False if another process has already done so."""
         has_moved = posted is not None and posted.message_id != self._address.message_id
-        record = partial(
-            self._service.store.set_delivery,
+        return await self._service.store.set_delivery(
             self._reply.id,
             delivery,
             attachment_ids=attachment_ids,
             message_id=posted.message_id if posted and has_moved else None,
             channel_id=posted.channel_id if posted and has_moved else None,
         )
-        return await written(record)
 
     def _post_to_log_channel(self, message_id: int | None) -> None:
         attachments = self._attachments

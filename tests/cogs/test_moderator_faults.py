@@ -85,7 +85,7 @@ async def everything_written(stage: Stage) -> dict[str, list[tuple[Any, ...]]]:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return {name: sorted(map(tuple, db.execute(f"SELECT * FROM {name}")), key=repr) for name in tables}
 
-    return await stage.core.store._database.read(read)
+    return await stage.core.store.database.read(read)
 
 
 # -- F-51 -----------------------------------------------------------------------------------------------------

@@ -359,7 +359,7 @@ async def test_a_change_whose_caller_was_cancelled_is_seen_by_the_next_order(sto
         task.cancel()
         await asyncio.wait({task})
         await store.problem()  # a transaction of its own, so the one before it has ended
-        on_disk = await store._read(lambda connection: guild_settings.policy(connection, GUILD))
+        on_disk = await store.database.read(lambda connection: guild_settings.policy(connection, GUILD))
         assert await store.policy(GUILD) == on_disk
 
 

@@ -117,7 +117,7 @@ async def test_an_order_that_fits_exactly_into_the_servers_cap_is_refused_by_the
 
 async def test_f04_a_finished_job_has_one_reservation_and_one_charge_in_the_ledger(core: Core):
     job = await core.ended(await core.order())
-    lines = await core.store._database.read(
+    lines = await core.store.database.read(
         lambda db: db.execute("SELECT kind, amount_usd_micros FROM ledger WHERE job_id = ?", (job.id,)).fetchall()
     )
     assert [tuple(line) for line in lines] == [("reserve", PRICE), ("settle", PRICE)]

@@ -11,7 +11,7 @@ from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.store.admin.verify import verify_file
 from bot.store.sqlite import schema
 from bot.store.sqlite.backup import copy_database, restore
-from bot.store.sqlite.file_lock import connect
+from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from tests.support.store_samples import admitted, finished
 

@@ -91,14 +91,14 @@ async def test_settings_are_asked_for_once_while_nobody_changes_them(
 ) -> None:
     _, other = two
     asked = 0
-    read = other.store._read
+    read = other.store.database.read
 
     async def counted(work: Callable[[Connection], Any]) -> Any:
         nonlocal asked
         asked += 1
         return await read(work)
 
-    monkeypatch.setattr(other.store, "_read", counted)
+    monkeypatch.setattr(other.store.database, "read", counted)
     for _ in range(3):
         await other.store.policy(1)
     assert asked == 1

@@ -17,10 +17,11 @@ from bot.store.admin.verify import verify_file
 from bot.store.sqlite import database as sqlite_database
 from bot.store.sqlite import schema
 from bot.store.sqlite.backup import copy_database, restore
-from bot.store.sqlite.file_lock import connect
+from bot.store.sqlite.connection import SqliteConnection, connect
 from bot.store.store import Store
 from sandbox.plans import Plan
 from tests.support.crashes import Nursery, World, audit, seen, world
+from tests.support.retries import one_attempt
 from tests.support.store_calls import CALLS, contents
 from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
@@ -57,7 +58,7 @@ class Disk:
         raise self.error
 
 
-class FaultyConnection(sqlite3.Connection):
+class FaultyConnection(SqliteConnection):
     """A real connection to a real file, on a disk that may fail."""
 
     disk: Disk | None = None
@@ -114,7 +115,7 @@ async def test_f16_a_fault_at_any_statement_refuses_the_whole_change(
         for nth in range(1, MAX_STATEMENTS):
             disk.fail(error, nth=nth, times=times, gives_up_the_transaction=gives_up)
             try:
-                await call.make(store, reply)
+                await call.make(one_attempt(store), reply)
             except StoreError:
                 assert disk.failed
                 assert contents(path) == before

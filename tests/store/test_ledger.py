@@ -255,7 +255,7 @@ async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_membe
     assert await store.operator_cost_usd_micros() == 500_000
     assert await store.operator_cost_usd_micros(since=NOON) == 500_000
     assert await store.operator_cost_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
-    [line] = await store._database.read(ledger.operator_cost_lines)
+    [line] = await store.database.read(ledger.operator_cost_lines)
     assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
         NOON,
         reply.jobs[0].id,
@@ -305,7 +305,7 @@ async def test_a_reservation_is_never_released_twice(store: Store) -> None:
     await store.cancel(reply.jobs[0].id, expected=JobStatus.QUEUED, now=NOON)
 
     with pytest.raises(LedgerError):
-        await store._database.write(
+        await store.database.write(
             lambda connection: ledger.release(connection, reply.jobs[0].id, operator_cost_usd_micros=0, now=NOON)
         )
 
@@ -561,7 +561,7 @@ async def test_in_a_report_who_spent_the_same_stand_in_a_fixed_order(store: Stor
 
 async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(tmp_path: Path) -> None:
     async with await Store.open(tmp_path / "books.sqlite3") as store:
-        plan = await store._database.read(
+        plan = await store.database.read(
             lambda connection: [
                 row["detail"]
                 for row in connection.execute(
@@ -598,4 +598,4 @@ async def test_the_ledger_refuses_every_change_and_deletion(store: Store) -> Non
         if "adjustments" in statement:
             await store.grant(ADA, 5, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
         with pytest.raises(StoreError):
-            await store._database.write(lambda connection, sql=statement: connection.execute(sql))
+            await store.database.write(lambda connection, sql=statement: connection.execute(sql))

@@ -17,11 +17,9 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from bot.domain.errors import OperatorCapReached, QuotaExceeded, ServerCapReached, StillUnderWay, TooManyRunning
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.domain.quota import Limits, LimitSubject, Member, Period, Quota, Window
-from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
 from bot.store.tables import jobs, ledger, privacy, transactions
 from bot.store.tables import limits as limits_table
-from bot.store.tables.audit_log import Change
 from tests.support.databases import new_books
 from tests.support.store_samples import a_command, an_image
 
@@ -191,8 +189,8 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.books.write_now(work)
 
     @property
-    def change(self) -> Change:
-        return Change(actor_id=99, reason=None, now=self.now)
+    def change(self) -> dict[str, Any]:
+        return {"actor_id": 99, "reason": None, "now": self.now}
 
     def terms(self, member: Member) -> limits_table.Terms:
         return limits_table.terms_for(self.connection, member, default=OPERATOR_LIMITS.default_quota)
@@ -212,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(guild_id=st.sampled_from([1, 2]), zone=st.sampled_from(ZONES))
     def set_time_zone(self, guild_id: int, zone: str) -> None:
-        self.write(lambda connection: limits_table.set_time_zone(connection, guild_id, ZoneInfo(zone), self.change))
+        self.write(lambda connection: limits_table.set_time_zone(connection, guild_id, ZoneInfo(zone), **self.change))
         self.model.zones[guild_id] = zone
 
     @rule(
@@ -233,7 +231,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self, guild_id: int, subject: tuple[LimitSubject, int | None], amount: int | None, period: Period, remove: bool
     ) -> None:
         quota = None if remove else Quota(amount_usd_micros=amount, period=period)
-        self.write(lambda connection: limits_table.set_limit(connection, guild_id, *subject, quota, self.change))
+        self.write(lambda connection: limits_table.set_limit(connection, guild_id, *subject, quota, **self.change))
         if quota is None:
             self.model.limits.pop((guild_id, *subject), None)
         else:
@@ -260,7 +258,7 @@ class LedgerMachine(RuleBasedStateMachine):
         try:
             self.write(
                 lambda connection: transactions.admit(
-                    connection, member=member, reply=reply, operator_limits=OPERATOR_LIMITS, now=self.now
+                    connection, member=member, reply=reply, limits=OPERATOR_LIMITS, now=self.now
                 )
             )
         except (TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached) as refusal:
@@ -317,23 +315,20 @@ class LedgerMachine(RuleBasedStateMachine):
         entry.held, entry.open = 0, False
 
     def run(self, job_id: str) -> None:
-        at = to_micros(self.now)
-        for changes in (
-            {"status": JobStatus.SUBMITTING, "submitted_at": at},
-            {"status": JobStatus.RUNNING, "remote_id": job_id},
-        ):
-            assert self.write(lambda connection, changes=changes: transactions.move(connection, job_id, changes))
+        begin = partial(jobs.begin_submission, now=self.now, deadline_at=self.now, webhook_token=None)
+        assert self.write(lambda connection: begin(connection, job_id))
+        assert self.write(lambda connection: jobs.mark_running(connection, job_id, remote_id=job_id))
 
     @rule(member=st.sampled_from(MEMBERS), amount=AMOUNTS)
     def grant(self, member: Member, amount: int) -> None:
-        terms = self.terms(member)
-        self.write(lambda connection: ledger.grant(connection, member, amount, terms=terms, change=self.change))
+        default = OPERATOR_LIMITS.default_quota
+        self.write(lambda connection: ledger.grant(connection, member, amount, default=default, **self.change))
         self.model.grants.append(Grant(member=member, granted_at=self.now, amount=amount))
 
     @rule(member=st.sampled_from(MEMBERS))
     def reset(self, member: Member) -> None:
-        terms = self.terms(member)
-        after = self.write(lambda connection: ledger.reset(connection, member, terms=terms, change=self.change))
+        default = OPERATOR_LIMITS.default_quota
+        after = self.write(lambda connection: ledger.reset(connection, member, default=default, **self.change))
         assert after.spent_usd_micros == 0
         for entry in self.model.of_member(member, self.now):
             entry.forgiven = entry.forgiven or not entry.open
@@ -360,7 +355,7 @@ class LedgerMachine(RuleBasedStateMachine):
         for member in MEMBERS:
             terms = self.terms(member)
             window = ledger.window_of(terms, terms.quota, self.now)
-            balance = ledger.balance(self.connection, member, terms.quota, window)
+            balance = ledger.balance_in(self.connection, member, terms.quota, window)
             figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
             assert figures == self.model.figures(member, self.now)
             assert balance.available_usd_micros == self.model.left(member, self.now)

@@ -27,6 +27,7 @@ from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, admitted, finished, limits
 
 PLENTY = Quota(amount_usd_micros=None, period=Period.DAY)
+END_OWN_SESSION = "SELECT pg_terminate_backend(pg_backend_pid())"
 NOTES = "SELECT key FROM notes ORDER BY key"
 
 
@@ -69,7 +70,7 @@ async def test_a_connection_that_breaks_at_commit_leaves_the_change_once(
         for number in range(5):
             proxy.cut_at = moment
             # Twice would break the table's key.
-            changes = (store._write(add_line(f"{number}{place}")) for place in range(3))
+            changes = (store.database.write(add_line(f"{number}{place}")) for place in range(3))
             await asyncio.gather(*changes)
     assert proxy.cuts == 5
     assert len(rows(address, "SELECT * FROM blocks")) == 15
@@ -94,11 +95,11 @@ async def test_while_an_outcome_is_not_known_its_caller_waits_and_others_are_ref
     monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
     async with await Store.open(through(proxy, address)) as store:
         proxy.cut_at, proxy.closes_when_cutting = moment, True
-        in_doubt = asyncio.create_task(store._write(add_line("1")))
+        in_doubt = asyncio.create_task(store.database.write(add_line("1")))
         while proxy.cuts == 0:
             await asyncio.sleep(0.01)
         with pytest.raises(StoreError, match="cannot be reached"):
-            await store._write(add_line("2"))
+            await store.database.write(add_line("2"))
         assert not in_doubt.done()
         await proxy.open()
         await in_doubt
@@ -112,7 +113,7 @@ async def test_closing_while_an_outcome_is_not_known_says_so(
     monkeypatch.setattr("bot.store.postgres.database._CLOSE_TIMEOUT_SECONDS", 0.3)
     store = await Store.open(through(proxy, address))
     proxy.cut_at, proxy.closes_when_cutting = "after COMMIT took place", True
-    in_doubt = asyncio.create_task(store._write(add_line("1")))
+    in_doubt = asyncio.create_task(store.database.write(add_line("1")))
     while proxy.cuts == 0:
         await asyncio.sleep(0.01)
     await store.close()
@@ -321,7 +322,7 @@ async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_
         return work
 
     async with await Store.open(address) as store:
-        tasks = [asyncio.create_task(store._write(pair(number))) for number in range(500)]
+        tasks = [asyncio.create_task(store.database.write(pair(number))) for number in range(500)]
         for task in random.Random(3).sample(tasks, 250):
             await asyncio.sleep(0)
             task.cancel()
@@ -340,9 +341,9 @@ async def test_one_callers_error_is_his_alone(address: PostgresAddress) -> None:
     async with await Store.open(address) as store:
         told = await asyncio.gather(
             store.set_value("before", "x"),
-            store._write(fails),
-            store._write(lambda connection: connection.execute("INSERT INTO notes VALUES ('before', 'again')")),
-            store._write(lambda connection: connection.execute("nonsense")),
+            store.database.write(fails),
+            store.database.write(lambda connection: connection.execute("INSERT INTO notes VALUES ('before', 'again')")),
+            store.database.write(lambda connection: connection.execute("nonsense")),
             store.set_value("after", "x"),
             return_exceptions=True,
         )
@@ -360,20 +361,24 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(address: Po
         return first, connection.execute("SELECT count(*) FROM notes").fetchone()[0]
 
     async with await Store.open(address) as store:
-        counting = [asyncio.create_task(store._read(twice)) for _ in range(5)]
+        counting = [asyncio.create_task(store.database.read(twice)) for _ in range(5)]
         for number in range(50):
             await store.set_value(str(number), "x")
         for first, second in await asyncio.gather(*counting):
             assert first == second
         with pytest.raises(StoreError, match="read-only"):
-            await store._read(lambda connection: connection.execute("DELETE FROM notes"))
+            await store.database.read(lambda connection: connection.execute("DELETE FROM notes"))
 
 
 async def test_work_that_loses_its_connection_every_time_is_given_up_and_stops_nobody(address: PostgresAddress) -> None:
     async with await Store.open(address) as store:
         with pytest.raises(StoreError, match="terminating connection"):
-            await store._write(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+            await store.database.write(
+                lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            )
         with pytest.raises(StoreError, match="terminating connection"):
-            await store._read(lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())"))
+            await store.database.read(
+                lambda connection: connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+            )
         await store.set_value("a", "b")
         assert await store.get_value("a") == "b"

@@ -378,7 +378,6 @@ async def test_after_thirty_days_prompts_options_and_inputs_are_gone_and_the_res
 
 async def test_a_backlog_is_forgotten_a_batch_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(privacy, "BATCH_JOBS", 2)
-    monkeypatch.setattr("bot.store.store.BATCH_JOBS", 2)
     for _ in range(5):
         await delivered(store, 1_000)
     assert await store.forget_old(now=NOON + timedelta(days=31)) == 5
@@ -513,7 +512,7 @@ async def test_one_members_commands_are_found_without_looking_through_everybodys
 ) -> None:
     who = {"user_id": ADA.user_id, "now": 1, "dead_before": 1}
     async with await Store.open(tmp_path / "books.sqlite3") as store:
-        plan = await store._database.read(
+        plan = await store.database.read(
             lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", who)]
         )
     assert any("USING INDEX replies_by_member (user_id=?" in step for step in plan)

@@ -20,8 +20,8 @@ from bot.store.admin.verify import verify_file
 from bot.store.core.connection import Connection
 from bot.store.core.write_queue import MAX_BATCH_SIZE
 from bot.store.sqlite import schema
+from bot.store.sqlite.connection import SqliteConnection, connect
 from bot.store.sqlite.database import MAX_BATCHES_PER_TURN, SqliteDatabase, commit_batch
-from bot.store.sqlite.file_lock import connect
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
@@ -277,7 +277,7 @@ def refuse_after_writing(connection: Connection) -> None:
 def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrote_and_then_refused(
     refusal: Callable[[Connection], None], makes_savepoints: bool
 ) -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
     statements: list[str] = []
     connection.set_trace_callback(statements.append)
@@ -292,7 +292,7 @@ def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrot
 
 @pytest.mark.parametrize("position", [0, 1, 2])
 def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position: int) -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
 
     def abort_everything(connection: Connection) -> None:
@@ -309,7 +309,7 @@ def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position:
 
 
 def test_a_transaction_left_open_by_a_failed_rollback_does_not_stop_the_next() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     connection.execute("CREATE TABLE words (word TEXT)")
     connection.execute("BEGIN")
     connection.execute("INSERT INTO words VALUES ('left over')")
@@ -435,7 +435,7 @@ async def test_a_defect_in_the_writer_reaches_the_callers_and_stops_nobody(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("bot.store.sqlite.database.commit_group", lambda *_, **__: 1 / 0)
+        patch.setattr("bot.store.sqlite.database.commit_batch", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             await database.write(note("a"))
     await database.write(note("b"))

@@ -8,7 +8,14 @@ from collections import deque
 import pytest
 
 from bot.domain.errors import StoreError
-from bot.store.core.write_queue import BATCH_DELAY_SECONDS, MAX_BATCH_SIZE, PendingWrite, WriteQueue, WriteResult
+from bot.store.core.write_queue import (
+    BATCH_DELAY_SECONDS,
+    MAX_BATCH_SIZE,
+    PendingWrite,
+    Priority,
+    WriteQueue,
+    WriteResult,
+)
 from tests.providers.test_poller import in_no_time
 
 
@@ -20,8 +27,8 @@ def work(name: str):
 
 
 def enter(queue: WriteQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
-    run = queue.run_soon if soon else queue.run
-    return [asyncio.ensure_future(run(work(name))) for name in names]
+    priority = Priority.INTERACTIVE if soon else Priority.NORMAL
+    return [asyncio.ensure_future(queue.run(work(name), priority)) for name in names]
 
 
 def names(group: list[PendingWrite] | None) -> list[str]:
@@ -140,7 +147,7 @@ async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None
 
 async def test_what_nobody_waits_for_goes_ahead_of_the_next_that_is_written_anyway() -> None:
     queue = WriteQueue()
-    along = [asyncio.ensure_future(queue.run_along(work(name))) for name in ("accepted", "delivered")]
+    along = [asyncio.ensure_future(queue.run(work(name), Priority.LOW)) for name in ("accepted", "delivered")]
     await asyncio.sleep(0)
     group = asyncio.ensure_future(queue.next_batch())
     await asyncio.sleep(0)
@@ -158,10 +165,10 @@ def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is
         queue = WriteQueue()
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
-        along = asyncio.ensure_future(queue.run_along(work("accepted")))
+        along = asyncio.ensure_future(queue.run(work("accepted"), Priority.LOW))
         assert names(await queue.next_batch()) == ["accepted"]
         assert loop.time() == pytest.approx(begun_at + BATCH_DELAY_SECONDS)
-        later = asyncio.ensure_future(queue.run_along(work("delivered")))
+        later = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
         assert names(await queue.next_batch()) == ["delivered"]
         assert loop.time() == pytest.approx(begun_at + 2 * BATCH_DELAY_SECONDS), "each has its own moment"
         for caller in (along, later):
@@ -172,7 +179,7 @@ def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is
 
 async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() -> None:
     queue = WriteQueue()
-    along = asyncio.ensure_future(queue.run_along(work("delivered")))
+    along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)
     queue.close()
     assert names(await queue.next_batch()) == ["delivered"]
@@ -182,7 +189,7 @@ async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() 
 
 async def test_when_nothing_can_be_written_whoever_came_along_is_told_as_well() -> None:
     queue = WriteQueue()
-    along = asyncio.ensure_future(queue.run_along(work("delivered")))
+    along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)
     queue.refuse(StoreError("gone"))
     with pytest.raises(StoreError, match="gone"):

@@ -26,7 +26,7 @@ from PIL import Image
 
 from bot.domain.jobs import Delivery, JobStatus
 from bot.store.admin.verify import Finding, verify_file
-from bot.store.sqlite.file_lock import connect_for_reading
+from bot.store.sqlite.connection import connect_for_reading
 from cogs.text import job_card
 from sandbox import shelf
 from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member, Message, Server, Upload

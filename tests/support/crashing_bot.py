@@ -27,7 +27,8 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from types import FunctionType
+from typing import Any, NoReturn, cast
 
 import time_machine
 
@@ -37,6 +38,7 @@ from bot.media.blob_store import FileBlobStore
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.service import reconciliation
+from bot.store.database import writes, writes_with_retry
 from bot.store.sqlite import database
 from bot.store.store import Store
 from bot.store.tables import reply_queue_rows
@@ -65,8 +67,16 @@ def _coroutines(owner: type) -> list[str]:
 
 
 def _writes(method: Callable[..., Any]) -> bool:
-    source = inspect.getsource(method)
-    return any(call in source for call in ("self._write(", "self._write_soon(", "self._write_along(", "self._move("))
+    """Whether this method of the store was made by `writes`, or calls one that was."""
+    if method.__code__ in (_WRITES, _WRITES_WITH_RETRY):
+        return True
+    called = [getattr(Store, name, None) for name in method.__code__.co_names if name.startswith("_")]
+    return any(_writes(found) for found in called if inspect.iscoroutinefunction(found))
+
+
+_WRITES, _WRITES_WITH_RETRY = (
+    cast("FunctionType", make(lambda connection: None)).__code__ for make in (writes, writes_with_retry)
+)
 
 
 def _arm(environment: dict[str, str]) -> None:

@@ -11,11 +11,12 @@ from typing import Any, Protocol, TypeVar, cast
 from bot.domain.database_url import Location, PostgresAddress
 from bot.store.admin import verify
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import WriteResult
+from bot.store.core.write_queue import Priority, WriteResult
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.writer import PostgresWriter
 from bot.store.sqlite import database, schema
+from bot.store.sqlite.connection import SqliteConnection
 from tests.support.postgres_server import the_server
 
 T = TypeVar("T")
@@ -30,11 +31,7 @@ class Books(Protocol):
 
     connection: Connection
 
-    async def write(self, work: Callable[[Connection], T]) -> T: ...
-
-    async def write_soon(self, work: Callable[[Connection], T]) -> T: ...
-
-    async def write_along(self, work: Callable[[Connection], T]) -> T: ...
+    async def write(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T: ...
 
     async def read(self, work: Callable[[Connection], T]) -> T: ...
 
@@ -60,13 +57,7 @@ class _Books:
             raise outcome.error
         return cast("T", outcome.value)
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
-        return self.write_now(work)
-
-    async def write_soon(self, work: Callable[[Connection], T]) -> T:
-        return self.write_now(work)
-
-    async def write_along(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T:
         return self.write_now(work)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
@@ -75,7 +66,7 @@ class _Books:
 
 class _InMemory(_Books):
     def __init__(self) -> None:
-        self.raw = sqlite3.connect(":memory:", isolation_level=None)
+        self.raw = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
         self.raw.row_factory = sqlite3.Row
         self.raw.execute("PRAGMA foreign_keys = ON")
         schema.migrate(self.raw)

@@ -13,7 +13,9 @@ from typing import Any, cast
 
 from bot.domain.errors import StoreError
 from bot.domain.jobs import Reply
+from bot.runtime.retry import retry_storage_errors
 from bot.store.store import Store
+from tests.support.retries import is_retried
 
 
 async def until(holds: Callable[[], object], *, seconds: float = 30, what: Callable[[], object] | None = None) -> None:
@@ -83,7 +85,7 @@ class FullDisk:
         if not callable(found):
             return found
 
-        # Decided at each call: whoever tries again may have been given this function long ago.
+        # Decided at each call, so that one that is tried again may succeed.
         async def call(*arguments: Any, **named: Any) -> Any:
             if self._failures.get(name, 0) > 0:
                 self._failures[name] -= 1
@@ -91,4 +93,4 @@ class FullDisk:
                 raise StoreError("The database did not do what was asked: database or disk is full.")
             return await cast("Any", found(*arguments, **named))
 
-        return call
+        return retry_storage_errors(call) if is_retried(found) else call

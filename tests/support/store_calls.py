@@ -11,7 +11,7 @@ from typing import Any
 
 from bot.domain.jobs import Delivery, Failure, FailureReason, JobStatus, Reply
 from bot.domain.quota import LimitSubject
-from bot.store.sqlite.file_lock import connect_for_reading
+from bot.store.sqlite.connection import connect_for_reading
 from bot.store.store import Store
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,

@@ -96,8 +96,8 @@ def a_command(
 
 def file_of(store: Store) -> SqliteDatabase:
     """What lies under a store whose books are a file."""
-    assert isinstance(store._database, SqliteDatabase)
-    return store._database
+    assert isinstance(store.database, SqliteDatabase)
+    return store.database
 
 
 def an_image(sha256: str = "ab" * 32) -> ResultImage:

@@ -22,7 +22,8 @@ from bot.store.admin import verify
 from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, as_stored, translated_error, unreachable
 from bot.store.sqlite import schema
-from bot.store.sqlite.file_lock import ProcessLock, connect_for_reading
+from bot.store.sqlite.connection import connect_for_reading
+from bot.store.sqlite.file_lock import ProcessLock
 
 # In the order of creation, so that a row is copied after those it refers to.
 _TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"

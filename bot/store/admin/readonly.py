@@ -14,7 +14,7 @@ from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
-from bot.store.sqlite.file_lock import connect_for_reading
+from bot.store.sqlite.connection import connect_for_reading
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from bot.store.core.connection import Connection, Row
 from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.sqlite import schema
-from bot.store.sqlite.file_lock import connect_for_reading
+from bot.store.sqlite.connection import SqliteConnection, connect_for_reading
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -225,7 +225,7 @@ def findings_of_server(connection: PostgresConnection, expected: Mapping[str, st
     return [*findings, *_ledger_findings(connection, connection.stream)]
 
 
-def verify(connection: sqlite3.Connection) -> list[Finding]:
+def verify(connection: SqliteConnection) -> list[Finding]:
     """Check every invariant of a file in one transaction."""
     connection.execute("BEGIN")
     try:

@@ -1,16 +1,19 @@
-"""Engine: what the functions of this package ask of a connection, so that the same ones run on SQLite and PostgreSQL.
+"""What SQL functions ask of a connection, so that the same ones run on SQLite and PostgreSQL.
 
-One text for both wherever both understand it. Parameters are `?` or `:name`, flags are compared as what they are
+One statement for both wherever both understand it. Parameters are `?` or `:name`, flags are compared as what they are
 (`WHERE private`), a sum of BIGINT is cast back to BIGINT, and where nothing else tells PostgreSQL the type of a
 parameter that may be NULL, a CAST does.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any, Protocol
+
+APPLICATION_ID = 0x1A6E_B075
+"""Written into every database of ours, so that one of another program is never used by mistake."""
 
 Parameters = Sequence[Any] | Mapping[str, Any]
 
@@ -40,13 +43,31 @@ class Cursor(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
+class Dialect(StrEnum):
+    """The SQL that a connection understands."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
 class Connection(Protocol):
-    """A connection inside the caller's transaction. `sqlite3.Connection` is one as it is."""
+    """A connection inside the caller's transaction."""
+
+    @property
+    def dialect(self) -> Dialect: ...
 
     @property
     def in_transaction(self) -> bool: ...
 
     def execute(self, sql: str, parameters: Parameters = ..., /) -> Cursor: ...
+
+    def notify(self, channel: str, payload: str) -> None:
+        """Send a notification to the other processes when the transaction commits; on SQLite there are none."""
+        ...
+
+    def enqueue(self, entrypoint: str, keys: Sequence[str]) -> None:
+        """Add an entry for each key to the queue shared by processes, unless it has one. On PostgreSQL alone."""
+        ...
 
 
 Work = Callable[[Connection], Any]
@@ -55,11 +76,11 @@ Work = Callable[[Connection], Any]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DialectSql:
-    """A statement that the engines do not understand in one wording."""
+    """A statement that needs a different text on each engine."""
 
     sqlite: str
     postgresql: str
 
     def on(self, connection: Connection) -> str:
-        """The wording that this connection understands."""
-        return self.sqlite if isinstance(connection, sqlite3.Connection) else self.postgresql
+        """Return the text that this connection understands."""
+        return self.sqlite if connection.dialect is Dialect.SQLITE else self.postgresql

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from typing import Any, TypeVar
 
 from bot.domain.errors import StoreError
@@ -19,6 +20,16 @@ MAX_BATCH_SIZE = 64
 
 BATCH_DELAY_SECONDS = 0.02
 """So long at most a transaction waits for others, when nobody waits for it and it may share their commit."""
+
+
+class Priority(Enum):
+    """How soon a transaction is written."""
+
+    INTERACTIVE = auto()
+    """A member waits for it: ahead of all others, which have to let one batch pass, never two."""
+    NORMAL = auto()
+    LOW = auto()
+    """Nothing waits for it: up to BATCH_DELAY_SECONDS later, to share the commit of a normal one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,25 +76,22 @@ class WriteQueue:
     def is_closed(self) -> bool:
         return self._closed
 
-    async def run(self, work: Callable[[Connection], T]) -> T:
-        """Wait for the outcome of `work`. Raises what it raised, and StoreError when the queue is closed."""
-        return await self._enter(self._others, work)
-
-    async def run_soon(self, work: Callable[[Connection], T]) -> T:
-        """As `run`, ahead of those that wait there; they have to let one group pass, never two."""
-        return await self._enter(self._urgent, work)
-
-    async def run_along(self, work: Callable[[Connection], T]) -> T:
-        """As `run`, ahead of the next that is to be written anyway; alone after `COMPANY_SECONDS` without one."""
-        if not self._unhurried:
-            self._company_until = asyncio.get_running_loop().time() + BATCH_DELAY_SECONDS
-        return await self._enter(self._unhurried, work)
-
-    async def _enter(self, line: deque[PendingWrite], work: Callable[[Connection], T]) -> T:
+    async def run(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T:
+        """Wait for the result of `work`. Raises what it raised, and StoreError when the queue is closed."""
         if self._closed:
             raise StoreError("The database is closed.")
-        answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        line.append(PendingWrite(work=work, answer=answer))
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[T] = loop.create_future()
+        match priority:
+            case Priority.INTERACTIVE:
+                queue = self._urgent
+            case Priority.NORMAL:
+                queue = self._others
+            case Priority.LOW:
+                queue = self._unhurried
+                if not queue:
+                    self._company_until = loop.time() + BATCH_DELAY_SECONDS
+        queue.append(PendingWrite(work=work, answer=answer))
         self._arrived.set()
         return await answer
 

@@ -18,7 +18,7 @@ import psycopg
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.connection import Connection, Work
-from bot.store.core.write_queue import WriteQueue, WriteResult
+from bot.store.core.write_queue import Priority, WriteQueue, WriteResult
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.postgres.pool import ConnectionPool, ConnectionThread
@@ -80,17 +80,9 @@ class PostgresDatabase:
             await asyncio.sleep(_RETRY_PAUSE_SECONDS)
         return taken
 
-    async def write(self, work: Callable[[Connection], T]) -> T:
+    async def write(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T:
         """Implement `Database.write`. When the connection breaks during COMMIT, wait until the outcome is known."""
-        return await self._queue.run(cast("Work", work))
-
-    async def write_soon(self, work: Callable[[Connection], T]) -> T:
-        """Implement `Database.write_soon`."""
-        return await self._queue.run_soon(cast("Work", work))
-
-    async def write_along(self, work: Callable[[Connection], T]) -> T:
-        """Implement `Database.write_along`."""
-        return await self._queue.run_along(cast("Work", work))
+        return await self._queue.run(cast("Work", work), priority)
 
     async def read(self, work: Callable[[Connection], T]) -> T:
         """Implement `Database.read`. A read that lost its connection is repeated on a new one."""

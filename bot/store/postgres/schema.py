@@ -12,8 +12,8 @@ from pathlib import Path
 
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import DatabaseUnusable
+from bot.store.core.connection import APPLICATION_ID
 from bot.store.postgres.connection import PostgresConnection
-from bot.store.sqlite.schema import APPLICATION_ID
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "postgresql"
 _MIN_SERVER_VERSION = 14

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.store.sqlite import schema
-from bot.store.sqlite.file_lock import ProcessLock, connect, connect_for_reading, replace_durably
+from bot.store.sqlite.connection import connect, connect_for_reading
+from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 
 _PROGRESS = {
     # Whatever only ever grows: a copy that is behind in any of them would lose something if it were put back.

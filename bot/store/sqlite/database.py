@@ -20,9 +20,10 @@ import aiosqlite
 
 from bot.domain.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store.core.connection import Work
-from bot.store.core.write_queue import PendingWrite, WriteQueue, WriteResult, in_savepoint
+from bot.store.core.write_queue import PendingWrite, Priority, WriteQueue, WriteResult, in_savepoint
 from bot.store.sqlite import backup, schema
-from bot.store.sqlite.file_lock import ProcessLock, connect, replace_durably
+from bot.store.sqlite.connection import SqliteConnection, connect
+from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ _PRAGMAS = (
 class ThreadConnection(aiosqlite.Connection):
     """A connection that runs a whole function on its own thread: one hop for a transaction, not one per statement."""
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, work: Callable[[SqliteConnection], T]) -> T:
         # `_execute` is aiosqlite's own way to its thread (guarded by a test).
         return cast(T, await self._execute(work, self._conn))  # pyright: ignore[reportUnknownMemberType]
 
@@ -97,23 +98,15 @@ class SqliteDatabase:
         """Refuses: there can be no others."""
         raise DatabaseBusy(f"The database {self.path} is a file, and a file has one process.")
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[SqliteConnection], T], priority: Priority = Priority.NORMAL) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
         `work` may be run up to three times, when a neighbour in its group cost it its transaction, so it must do
         nothing but SQL. What it raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
         """
-        return await self._queue.run(cast("Work", work))
+        return await self._queue.run(cast("Work", work), priority)
 
-    async def write_soon(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `write`, ahead of what waits there."""
-        return await self._queue.run_soon(cast("Work", work))
-
-    async def write_along(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """As `write`, in the commit of the next that only the program waits for."""
-        return await self._queue.run_along(cast("Work", work))
-
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, work: Callable[[SqliteConnection], T]) -> T:
         """Run `work` on the reading connection, all of it on one consistent picture of the file."""
         if self._queue.is_closed:
             raise StoreError("The database is closed.")
@@ -146,7 +139,7 @@ class SqliteDatabase:
             await self._writer.run(partial(self._write_in_a_row, first=group, loop=asyncio.get_running_loop()))
 
     def _write_in_a_row(
-        self, connection: sqlite3.Connection, *, first: list[PendingWrite], loop: asyncio.AbstractEventLoop
+        self, connection: SqliteConnection, *, first: list[PendingWrite], loop: asyncio.AbstractEventLoop
     ) -> None:
         """On the writer's thread: who came in the meantime is next without a turn of the event loop in between."""
         came_since = iter(lambda: self._queue.batch_at(loop.time()), [])
@@ -154,7 +147,7 @@ class SqliteDatabase:
             loop.call_soon_threadsafe(_resolve, group, _outcomes(connection, group))
 
 
-def _outcomes(connection: sqlite3.Connection, group: Sequence[PendingWrite]) -> Sequence[WriteResult]:
+def _outcomes(connection: SqliteConnection, group: Sequence[PendingWrite]) -> Sequence[WriteResult]:
     try:
         return commit_batch(connection, [waiting.work for waiting in group])
     except Exception as error:
@@ -167,7 +160,7 @@ def _resolve(group: Sequence[PendingWrite], outcomes: Sequence[WriteResult]) -> 
         waiting.resolve(_translated_outcome(outcome))
 
 
-def commit_batch(connection: sqlite3.Connection, group: Sequence[Work]) -> list[WriteResult]:
+def commit_batch(connection: SqliteConnection, group: Sequence[Work]) -> list[WriteResult]:
     """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
 
     An error undoes only the work that raised it. Savepoints would see to that, and would be a third of all statements,
@@ -188,7 +181,7 @@ class _SpoiltError(Exception):
 
 
 def _commit_together(
-    connection: sqlite3.Connection, group: Sequence[Work], run: Callable[[sqlite3.Connection, Work], WriteResult]
+    connection: SqliteConnection, group: Sequence[Work], run: Callable[[SqliteConnection, Work], WriteResult]
 ) -> list[WriteResult]:
     """Raises _SpoiltError, and has written nothing then."""
     outcomes: list[WriteResult] = []
@@ -207,7 +200,7 @@ def _commit_together(
     return outcomes
 
 
-def _run_bare(connection: sqlite3.Connection, work: Work) -> WriteResult:
+def _run_bare(connection: SqliteConnection, work: Work) -> WriteResult:
     changes = connection.total_changes
     try:
         return WriteResult(value=work(connection))
@@ -217,7 +210,7 @@ def _run_bare(connection: sqlite3.Connection, work: Work) -> WriteResult:
         return WriteResult(error=error)
 
 
-def _commit_alone(connection: sqlite3.Connection, work: Work) -> WriteResult:
+def _commit_alone(connection: SqliteConnection, work: Work) -> WriteResult:
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -230,14 +223,14 @@ def _commit_alone(connection: sqlite3.Connection, work: Work) -> WriteResult:
     return WriteResult(value=value)
 
 
-def _rollback(connection: sqlite3.Connection) -> None:
+def _rollback(connection: SqliteConnection) -> None:
     # A disk that just failed may fail this too; the next transaction tries again before it begins.
     with contextlib.suppress(sqlite3.Error):
         if connection.in_transaction:
             connection.execute("ROLLBACK")
 
 
-def _empty_log(connection: sqlite3.Connection) -> None:
+def _empty_log(connection: SqliteConnection) -> None:
     # This waits for readers, and a backup may read for minutes: the next try is an hour away, an order is not.
     connection.execute("PRAGMA busy_timeout = 100")
     try:
@@ -260,7 +253,7 @@ def _translated(error: sqlite3.Error) -> StoreError:
     return StoreError(f"The database did not do what was asked: {error}.")
 
 
-def _read_once(connection: sqlite3.Connection, *, work: Callable[[sqlite3.Connection], T]) -> T:
+def _read_once(connection: SqliteConnection, *, work: Callable[[SqliteConnection], T]) -> T:
     if connection.in_transaction:  # a disk that failed at the end of the last reading must not stop the next
         connection.execute("ROLLBACK")
     connection.execute("BEGIN")

@@ -1,10 +1,9 @@
-"""The database file: who may open it, how it is opened, and how a new one takes its place."""
+"""The lock that lets one process use a database file, and the durable replacement of a file."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import sqlite3
 from pathlib import Path
 
 from bot.domain.errors import DatabaseBusy
@@ -26,23 +25,6 @@ class ProcessLock:
     def release(self) -> None:
         """Let the next process in."""
         os.close(self._descriptor)
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A plain connection that begins no transaction by itself and reads columns by name."""
-    connection = sqlite3.connect(path, isolation_level=None, cached_statements=256)
-    connection.row_factory = sqlite3.Row
-    return connection
-
-
-def connect_for_reading(path: Path) -> sqlite3.Connection:
-    """As `connect`, for a file that may be in use and must neither be created nor changed."""
-    # Not mode=ro: SQLite ignores the CHECKs of a file opened like that, and leaves its -shm file behind.
-    connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA busy_timeout = 5000")
-    connection.execute("PRAGMA query_only = ON")
-    return connection
 
 
 def replace_durably(unfinished: Path, target: Path) -> None:

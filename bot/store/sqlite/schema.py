@@ -8,9 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable
-
-APPLICATION_ID = 0x1A6E_B075
-"""Written into the header of our files, so that somebody else's database is never taken for ours."""
+from bot.store.core.connection import APPLICATION_ID
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "sqlite"
 _MAGIC = b"SQLite format 3\0"

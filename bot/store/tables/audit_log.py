@@ -69,7 +69,7 @@ def record(
 
 
 def entries(
-    connection: Connection, guild_id: int, *, user_id: int | None, limit: int, before_id: int | None
+    connection: Connection, guild_id: int, *, user_id: int | None = None, limit: int = 10, before_id: int | None = None
 ) -> list[AuditEntry]:
     """The record of changes, newest first; about one member when `user_id` is given."""
     query = _ENTRIES if user_id is None else _ENTRIES_OF_MEMBER

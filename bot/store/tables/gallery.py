@@ -18,10 +18,10 @@ ORDER BY created_at DESC, id DESC
 """  # noqa: S608 - our own words
 
 
-def page(
-    connection: Connection, guild_id: int, user_id: int, *, model_id: str | None, reply_id: str | None
+def gallery_page(
+    connection: Connection, guild_id: int, user_id: int, *, model_id: str | None = None, reply_id: str | None = None
 ) -> GalleryPage | None:
-    """The page that shows `reply_id`, or the newest one; None when there is none."""
+    """A member's own images, of one model or of all: the page that shows `reply_id`, or the newest; None when none."""
     who = {"guild_id": guild_id, "user_id": user_id, "model_id": model_id}
     # All of them: a few thousand at most, and the page number needs them anyway.
     reply_ids = [row[0] for row in connection.execute(_COMMANDS_WITH_PICTURES, who)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 from bot.domain.policy import ModelRule, Policy, PolicyEdit, policy_changes
@@ -30,8 +31,11 @@ def policy(connection: Connection, guild_id: int) -> Policy:
     return Policy() if row is None else _from_json(row["policy"])
 
 
-def change_policy(connection: Connection, guild_id: int, alter: PolicyEdit, change: Change) -> tuple[Policy, Policy]:
+def change_policy(
+    connection: Connection, guild_id: int, alter: PolicyEdit, *, actor_id: int, reason: str | None, now: datetime
+) -> tuple[Policy, Policy]:
     """Replace the policy by what `alter` makes of it and record every difference. Returns the old and the new one."""
+    change = Change(actor_id=actor_id, reason=reason, now=now)
     old = policy(connection, guild_id)
     new = alter(old)
     found = list(policy_changes(old, new))

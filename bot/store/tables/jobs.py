@@ -29,7 +29,8 @@ from bot.domain.jobs import (
     ResultImage,
 )
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
-from bot.store.core.connection import Connection, DialectSql, Row
+from bot.store.core.connection import Connection, Row
+from bot.store.tables.notifications import notify_slot_free
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
@@ -133,31 +134,6 @@ WHERE took_micros IS NOT NULL ORDER BY id DESC
 """
 DURATIONS_LOOKED_AT = 4000
 _FOR_EVER = 2**63 - 1
-# From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
-_SHA256_IN_USE = DialectSql(
-    sqlite="""
-SELECT sha256 FROM inputs WHERE created_at >= :kept_since
-UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
-UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
-    CROSS JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
--- Discord drops the files of a private answer after a while, so ours are all there is.
-UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
-    CROSS JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.private = 1 AND replies.created_at >= :kept_since
-""",
-    postgresql="""
-SELECT sha256 FROM inputs WHERE created_at >= :kept_since
-UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
-UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
--- Discord drops the files of a private answer after a while, so ours are all there is.
-UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.private AND replies.created_at >= :kept_since
-""",
-)
 _UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
 _REMEMBER_UPLOAD = """
 INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
@@ -252,12 +228,57 @@ def move(
     return _job(connection, moved[0]) if moved else None
 
 
-def begin(connection: Connection, job_id: str, changes: Mapping[str, Any], *, slots: int | None) -> Job | None:
-    """From queued, once Discord has shown the reply; with `places` only while fewer jobs are at the provider."""
+def begin_submission(
+    connection: Connection,
+    job_id: str,
+    *,
+    now: datetime,
+    deadline_at: datetime,
+    webhook_token: str | None,
+    slots: int | None = None,
+) -> Job | None:
+    """queued → submitting, committed before the order leaves. None when the job is not queued any more.
+
+    With `slots` only while fewer jobs than that are at the provider; else the job, still queued, is returned. Nothing
+    is bought before Discord has shown the reply: raises StoreError while that is not recorded.
+    """
     conditions, bounds = _AND_IS_ACCEPTED, list[int]()
     if slots is not None:
         conditions, bounds = conditions + _AND_HAS_PLACE, [slots]
-    return move(connection, job_id, [JobStatus.QUEUED], changes, conditions=conditions, bounds=bounds)
+    changes = {
+        "status": JobStatus.SUBMITTING,
+        "submitted_at": to_micros(now),
+        "deadline_at": to_micros(deadline_at),
+        "webhook_token": webhook_token,
+    }
+    if begun := move(connection, job_id, [JobStatus.QUEUED], changes, conditions=conditions, bounds=bounds):
+        return begun
+    still_queued = job(connection, job_id)
+    if still_queued is None or still_queued.status is not JobStatus.QUEUED:
+        return None
+    if not is_accepted(connection, job_id):
+        raise StoreError(f"it is not recorded yet that Discord shows job {job_id}")
+    return still_queued
+
+
+def requeue(connection: Connection, job_id: str) -> Job | None:
+    """submitting → queued: the provider never accepted it."""
+    changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
+    return notify_slot_free(connection, _move_to(connection, job_id, changes))
+
+
+def mark_running(connection: Connection, job_id: str, *, remote_id: str) -> Job | None:
+    """submitting | uncertain → running."""
+    return _move_to(connection, job_id, {"status": JobStatus.RUNNING, "remote_id": remote_id})
+
+
+def mark_uncertain(connection: Connection, job_id: str) -> Job | None:
+    """submitting → uncertain."""
+    return notify_slot_free(connection, _move_to(connection, job_id, {"status": JobStatus.UNCERTAIN}))
+
+
+def _move_to(connection: Connection, job_id: str, changes: Mapping[str, Any]) -> Job | None:
+    return move(connection, job_id, sources_of(changes["status"]), changes)
 
 
 def is_accepted(connection: Connection, job_id: str) -> bool:
@@ -293,16 +314,20 @@ def set_delivery(
     reply_id: str,
     delivery: Delivery,
     *,
-    attachment_ids: Mapping[str, int],
-    message_id: int | None,
-    channel_id: int | None,
+    attachment_ids: Mapping[str, int] | None = None,
+    message_id: int | None = None,
+    channel_id: int | None = None,
 ) -> bool:
-    """Raises StoreError when there is no such reply. False when it was set before."""
+    """Record that the final state was shown, or never can be. False when that was recorded before.
+
+    `attachment_ids` maps an image's sha256 to Discord's id. `message_id` and `channel_id` replace the address when a
+    new message had to be posted. Raises StoreError when there is no such reply.
+    """
     row = (delivery, message_id, channel_id, reply_id)
     was_pending = connection.execute(_SET_DELIVERY + _IF_PENDING, row).rowcount == 1
     if not was_pending and connection.execute(_SET_DELIVERY, row).rowcount != 1:
         raise StoreError(f"there is no reply {reply_id}")
-    for sha256, attachment_id in attachment_ids.items():
+    for sha256, attachment_id in (attachment_ids or {}).items():
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
     return was_pending
 
@@ -313,11 +338,12 @@ def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None)
 
 
 def remember_upload(connection: Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
+    """Record the address that the provider gave for this content."""
     connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
 
 
 def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str]) -> int:
-    """Ask for a new upload of these contents next time. Returns how many addresses were known."""
+    """Forget the addresses that the provider gave for these contents. Returns how many were known."""
     return sum(connection.execute(_FORGET_UPLOAD, (provider, sha256)).rowcount for sha256 in hashes)
 
 
@@ -325,16 +351,19 @@ def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str])
 
 
 def job(connection: Connection, job_id: str) -> Job | None:
+    """The job of this id."""
     row = connection.execute(_JOB, (job_id,)).fetchone()
     return None if row is None else _job(connection, row)
 
 
 def reply(connection: Connection, reply_id: str) -> Reply | None:
+    """The reply of this id, with its jobs."""
     row = connection.execute(_REPLY, (reply_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
 
 def reply_of_job(connection: Connection, job_id: str) -> Reply | None:
+    """The reply that a job belongs to."""
     row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
@@ -345,6 +374,7 @@ def unfinished(connection: Connection) -> list[Reply]:
 
 
 def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
+    """Those of `remote_ids` that already belong to a job of ours."""
     return {
         remote_id
         for remote_id in remote_ids
@@ -352,17 +382,24 @@ def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence
     }
 
 
-def is_another_lost(connection: Connection, job: Job, earliest: datetime, latest: datetime) -> bool:
+def is_another_lost(connection: Connection, job: Job, *, earliest: datetime, latest: datetime) -> bool:
+    """True when another order to the job's provider left in that span and its answer was lost.
+
+    It counts without a time limit: a remote job may belong to it even after the search for it has ended.
+    """
     span = (to_micros(earliest), to_micros(latest))
     return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
 
 
 def is_another_leaving(connection: Connection, job: Job) -> bool:
+    """True while any process is sending another order to the job's provider."""
     return bool(connection.execute(_IS_ANOTHER_LEAVING, (job.provider, job.id)).fetchone()[0])
 
 
-def recent(connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None) -> list[Job]:
-    """Of one member, newest first."""
+def recent_jobs(
+    connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None = None
+) -> list[Job]:
+    """Jobs of one member in one server, newest first."""
     page = {
         "guild_id": guild_id,
         "user_id": user_id,
@@ -373,9 +410,9 @@ def recent(connection: Connection, *, guild_id: int, user_id: int, limit: int, b
 
 
 def replies_of_server(
-    connection: Connection, *, guild_id: int, finished: bool, limit: int, before: datetime | None
+    connection: Connection, guild_id: int, *, finished: bool, limit: int, before: datetime | None = None
 ) -> list[Reply]:
-    """Commands with a job under way, or without any; newest first."""
+    """Commands of all members, newest first: those that still have a job under way, or those that have none."""
     page = {"guild_id": guild_id, "limit": limit, "before": _FOR_EVER if before is None else to_micros(before)}
     query = _FINISHED_OF_SERVER if finished else _RUNNING_OF_SERVER
     return [_reply(connection, row) for row in connection.execute(query, page).fetchall()]
@@ -393,12 +430,8 @@ def recent_durations(connection: Connection, per_model: int) -> list[tuple[str, 
     return newest[::-1]
 
 
-def sha256_in_use(connection: Connection, *, kept_since: datetime) -> set[str]:
-    """Inputs of unfinished jobs or of jobs created since then; results that Discord does not have, or not for long."""
-    return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}
-
-
 def uploaded_url(connection: Connection, provider: str, sha256: str) -> str | None:
+    """The address that the provider gave for this content before."""
     row = connection.execute(_UPLOADED_URL, (provider, sha256)).fetchone()
     return None if row is None else row["url"]
 

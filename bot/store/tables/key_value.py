@@ -9,9 +9,11 @@ _REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO U
 
 
 def get(connection: Connection, key: str) -> str | None:
+    """The value stored under `key`."""
     row = connection.execute(_RECALL, (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
 def set_(connection: Connection, key: str, value: str) -> None:
+    """Store a small fact about the bot itself under `key`."""
     connection.execute(_REMEMBER, (key, value))

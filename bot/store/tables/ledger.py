@@ -40,7 +40,7 @@ from bot.domain.quota import (
 from bot.store.core.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
 from bot.store.core.connection import Connection, DialectSql, Row
 from bot.store.tables.audit_log import Change, record
-from bot.store.tables.limits import Terms
+from bot.store.tables.limits import Terms, limit, terms_for, time_zone
 
 OPERATOR_ACCOUNT_ID = 1
 
@@ -247,7 +247,7 @@ def _refusal(
     if running >= limits.max_running_jobs:
         return TooManyRunning(running=running, limit=limits.max_running_jobs)
     window = window_of(terms, terms.quota, now)
-    available = balance(connection, member, terms.quota, window).available_usd_micros
+    available = balance_in(connection, member, terms.quota, window).available_usd_micros
     if available is not None and asked_usd_micros > available:
         return QuotaExceeded(asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end)
     if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
@@ -291,7 +291,18 @@ def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
     return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
 
 
-def balance(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
+def balance(
+    connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
+) -> Balance:
+    """The member's balance in the current window of their effective quota, or in the one before."""
+    terms = terms_for(connection, member, default=default)
+    window = window_of(terms, terms.quota, now)
+    if previous:
+        window = window.before(terms.quota.period, terms.time_zone)
+    return balance_in(connection, member, terms.quota, window)
+
+
+def balance_in(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
     """What the member has spent and holds in `window`, and was granted in it."""
     return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
 
@@ -322,50 +333,79 @@ def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[
     return (0, 0) if account is None else _sums(connection, account["id"], window)
 
 
-def operator_cap(connection: Connection, *, limits: Limits, now: datetime) -> Cap:
-    """What all servers together have spent today, what is set aside for them, and the operator's cap."""
+def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
+    """The server's cap and what its members have used of it; None where the moderators have set none."""
+    cap = limit(connection, guild_id, LimitSubject.SERVER, None)
+    if cap is None:
+        return None
+    window = Window.containing(now, cap.period, time_zone(connection, guild_id))
+    spent, held = server_sums(connection, guild_id, window)
+    return Cap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+
+def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
+    """The operator's cap of today (UTC), and what all servers together have used of it."""
     today = Window.containing(now, Period.DAY, _UTC)
     spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
     cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
     return Cap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
 
 
-def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, until: datetime) -> bool:
-    """Note that the owner of the account was warned in the window that ends at `until`; False when noted before."""
+def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+    """Record that a member, a server (no user) or the operator (neither) was told that little is left in `window`.
+
+    True the first time, False when that was recorded before.
+    """
     account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
-    row = {"account_id": account_id, "until": to_micros(until)}
+    row = {"account_id": account_id, "until": to_micros(window.end)}
     return connection.execute(_WARN_ONCE, row).rowcount == 1
 
 
-def server_was_warned(connection: Connection, *, guild_id: int, until: datetime) -> bool:
-    """Whether `first_warning` noted that before."""
-    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(until))).fetchone()[0])
+def server_was_warned(connection: Connection, guild_id: int, window: Window) -> bool:
+    """Whether it is recorded that the server's moderators were told that little is left in `window`."""
+    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(window.end))).fetchone()[0])
 
 
-def grant(connection: Connection, member: Member, amount_usd_micros: int, *, terms: Terms, change: Change) -> Balance:
-    """A one-off extra in the current window, recorded."""
-    window = window_of(terms, terms.quota, change.now)
+def grant(
+    connection: Connection,
+    member: Member,
+    amount_usd_micros: int,
+    *,
+    default: Quota,
+    actor_id: int,
+    reason: str | None,
+    now: datetime,
+) -> Balance:
+    """Grant a one-off extra in the current window, and record it."""
+    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
+    window = window_of(terms, terms.quota, now)
     account_id = _account(connection, member.guild_id, member.user_id)
-    _adjust(connection, account_id, "grant", amount_usd_micros, window, change.now)
+    _adjust(connection, account_id, "grant", amount_usd_micros, window, now)
     new = Amount(amount_usd_micros=amount_usd_micros)
     record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
-    return balance(connection, member, terms.quota, window)
+    return balance_in(connection, member, terms.quota, window)
 
 
-def reset(connection: Connection, member: Member, *, terms: Terms, change: Change) -> Balance:
-    """What was settled so far in the current window stops counting, recorded. The ledger itself does not change."""
-    window = window_of(terms, terms.quota, change.now)
-    spent = balance(connection, member, terms.quota, window).spent_usd_micros
+def reset(
+    connection: Connection, member: Member, *, default: Quota, actor_id: int, reason: str | None, now: datetime
+) -> Balance:
+    """Stop counting what was settled so far in the current window, and record that; open reservations still count.
+
+    The ledger itself does not change.
+    """
+    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
+    window = window_of(terms, terms.quota, now)
+    spent = balance_in(connection, member, terms.quota, window).spent_usd_micros
     for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
         spent_here, _ = _sums(connection, account_id, window)
-        _adjust(connection, account_id, "reset", spent_here, window, change.now)
+        _adjust(connection, account_id, "reset", spent_here, window, now)
     old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
     record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
-    return balance(connection, member, terms.quota, window)
+    return balance_in(connection, member, terms.quota, window)
 
 
 def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
-    """Settled spending in these parts of a window, read once and looked at in two ways."""
+    """Settled spending of a server, by member and model and by part and model. The parts do not overlap."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
     by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
@@ -389,8 +429,8 @@ def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window])
     )
 
 
-def operator_cost_usd_micros(connection: Connection, *, since: datetime | None) -> int:
-    """What the house bore since then, or ever."""
+def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
+    """What the operator bore since then, or in all."""
     return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 

@@ -6,6 +6,7 @@ Synchronous functions inside the caller's transaction.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from bot.domain.audit import Name, Standing, as_limit
@@ -101,7 +102,7 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
 
 
 def limit(connection: Connection, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
-    """The limit set for exactly this subject."""
+    """The limit set for a member, role, the default or the server, or None where none is set."""
     row = connection.execute(_LIMIT, (guild_id, subject, subject_id or 0)).fetchone()
     return None if row is None else _quota(row)
 
@@ -118,9 +119,16 @@ def set_limit(
     subject: LimitSubject,
     subject_id: int | None,
     quota: Quota | None,
-    change: Change,
+    *,
+    actor_id: int,
+    reason: str | None,
+    now: datetime,
 ) -> Quota | None:
-    """Set or (None) remove a limit, and record it. Returns the old one; None also when there was none to remove."""
+    """Set or (None) remove a limit, and record it. Returns the old one; None also when there was none to remove.
+
+    A server has no cap until one is set.
+    """
+    change = Change(actor_id=actor_id, reason=reason, now=now)
     old = limit(connection, guild_id, subject, subject_id)
     if old is None and quota is None:
         return None
@@ -142,10 +150,20 @@ def set_limit(
     return old
 
 
-def set_blocked(connection: Connection, guild_id: int, user_id: int, blocked: bool, change: Change) -> bool:
-    """Returns whether that changed anything; only then there is something to record."""
+def set_blocked(
+    connection: Connection,
+    guild_id: int,
+    user_id: int,
+    blocked: bool,
+    *,
+    actor_id: int,
+    reason: str | None,
+    now: datetime,
+) -> bool:
+    """Block or unblock a member, and record it. Returns whether that changed anything."""
+    change = Change(actor_id=actor_id, reason=reason, now=now)
     if blocked:
-        changed = connection.execute(_BLOCK, (guild_id, user_id, to_micros(change.now))).rowcount > 0
+        changed = connection.execute(_BLOCK, (guild_id, user_id, to_micros(now))).rowcount > 0
     else:
         changed = connection.execute(_UNBLOCK, (guild_id, user_id)).rowcount > 0
     if changed:
@@ -157,17 +175,21 @@ def set_blocked(connection: Connection, guild_id: int, user_id: int, blocked: bo
 
 
 def is_blocked(connection: Connection, guild_id: int, user_id: int) -> bool:
+    """Whether the server's moderators have blocked this member."""
     return bool(connection.execute(_IS_BLOCKED, (guild_id, user_id)).fetchone()[0])
 
 
 def time_zone(connection: Connection, guild_id: int) -> ZoneInfo:
-    """UTC until a moderator sets another."""
+    """The server's time zone; UTC until a moderator sets another."""
     row = connection.execute(_TIME_ZONE, (guild_id,)).fetchone()
     return _UTC if row is None else ZoneInfo(row["time_zone"])
 
 
-def set_time_zone(connection: Connection, guild_id: int, zone: ZoneInfo, change: Change) -> None:
-    """Periods are this zone's calendar periods from now on; what was spent keeps its instant."""
+def set_time_zone(
+    connection: Connection, guild_id: int, zone: ZoneInfo, *, actor_id: int, reason: str | None, now: datetime
+) -> None:
+    """Make periods this zone's calendar periods from now on, and record it; what was spent keeps its instant."""
+    change = Change(actor_id=actor_id, reason=reason, now=now)
     old, new = Name(name=time_zone(connection, guild_id).key), Name(name=zone.key)
     connection.execute(_SET_TIME_ZONE, (guild_id, zone.key))
     record(connection, guild_id, "time_zone", LimitSubject.SERVER, None, old=old, new=new, change=change)

@@ -11,7 +11,6 @@ from enum import StrEnum
 
 from bot.domain.jobs import Job
 from bot.store.core.connection import Connection
-from bot.store.postgres.connection import PostgresConnection
 
 CHANNEL = "image_bot"
 
@@ -40,11 +39,14 @@ class Notification:
     detail: str | None = None
 
 
-def notify(connection: Connection, matter: Topic, subject: str | int, detail: str | None = None) -> None:
-    """Send a notice when the caller's transaction commits, if it does."""
-    if isinstance(connection, PostgresConnection):
-        payload = json.dumps([matter, str(subject), detail])
-        connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, payload))
+def notify(connection: Connection, topic: Topic, subject: str | int, detail: str | None = None) -> None:
+    """Send a notification when the caller's transaction commits, if it does. On SQLite nothing is sent."""
+    connection.notify(CHANNEL, json.dumps([topic, str(subject), detail]))
+
+
+def notify_poll(connection: Connection, job_id: str, remote_id: str) -> None:
+    """Ask the process that runs the job to poll its provider now."""
+    notify(connection, Topic.WEBHOOK, job_id, remote_id)
 
 
 def notify_slot_free(connection: Connection, job: Job | None) -> Job | None:
@@ -55,9 +57,9 @@ def notify_slot_free(connection: Connection, job: Job | None) -> Job | None:
 
 
 def read(payload: str) -> Notification | None:
-    """A notice as it arrives; None for what a newer version may say and we do not know."""
+    """Parse a notification; None for a topic that only a newer version knows."""
     try:
-        matter, subject, detail = json.loads(payload)
-        return Notification(topic=Topic(matter), subject=subject, detail=detail)
+        topic, subject, detail = json.loads(payload)
+        return Notification(topic=Topic(topic), subject=subject, detail=detail)
     except (ValueError, TypeError):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -149,6 +149,31 @@ _BLOCKS = "SELECT * FROM blocks WHERE user_id = :user_id ORDER BY guild_id"
 _AUDIT = """
 SELECT * FROM audit WHERE actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id) ORDER BY id
 """
+# From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
+_SHA256_IN_USE = DialectSql(
+    sqlite="""
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private = 1 AND replies.created_at >= :kept_since
+""",
+    postgresql="""
+SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
+-- Discord drops the files of a private answer after a while, so ours are all there is.
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.private AND replies.created_at >= :kept_since
+""",
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,6 +188,7 @@ class Footprint:
 
 
 def footprint(connection: Connection, user_id: int) -> Footprint:
+    """Count what is kept about a member, over all servers."""
     counts = connection.execute(_COUNTS, {"user_id": user_id}).fetchone()
     return Footprint(**dict(counts), under_way=_under_way(connection, user_id))
 
@@ -393,3 +419,13 @@ def _amount(name: str, micros: int | None) -> dict[str, Any]:
 def _iso(micros: int | None) -> str | None:
     moment = to_moment_or_none(micros)
     return None if moment is None else moment.isoformat()
+
+
+def sha256_in_use(connection: Connection, *, now: datetime | None = None) -> set[str]:
+    """Images that must stay in the blob store.
+
+    Results not yet delivered and inputs of unfinished jobs; for RETENTION also the inputs of all jobs, and the results
+    that could not be shown or were shown privately.
+    """
+    kept_since = (now or datetime.now(UTC)) - RETENTION
+    return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}

@@ -8,18 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
-
-import psycopg
 
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
-from bot.store.postgres.connection import PostgresConnection
-
-if TYPE_CHECKING:
-    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
-    from pgqueuer.adapters.persistence.queries import SyncQueries
 
 ENTRYPOINT = "reply"
 QUEUE_CHANNEL = "ch_pgqueuer"
@@ -42,35 +33,9 @@ _FORGET_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - IN
 
 
 def enqueue(connection: Connection, reply_ids: Sequence[str]) -> None:
-    """Some worker will follow these, if the transaction commits. Those already in the queue stay where they are."""
-    assert isinstance(connection, PostgresConnection), "a file has one process, which needs no queue"
-    count = len(reply_ids)
-    if count:
-        payloads: list[bytes | None] = [reply_id.encode() for reply_id in reply_ids]
-        library = _library()
-        driver = library.driver(cast("psycopg.Connection[Any]", connection.raw))
-        library.queries(driver).enqueue(
-            [ENTRYPOINT] * count, payloads, [0] * count, dedupe_key=list(reply_ids), on_conflict="skip"
-        )
-
-
-class _Library(NamedTuple):
-    driver: type[SyncPsycopgDriver]
-    queries: type[SyncQueries]
-
-
-@cache
-def _library() -> _Library:
-    """Imported when it is needed first: a process that is alone never does."""
-    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
-    from pgqueuer.adapters.persistence.queries import SyncQueries
-
-    return _Library(SyncPsycopgDriver, SyncQueries)
-
-
-def get_ready() -> None:
-    """So that the first order need not wait for an import."""
-    _library()
+    """Have a worker run these replies, if the transaction commits. Those already in the queue stay where they are."""
+    if reply_ids:
+        connection.enqueue(ENTRYPOINT, reply_ids)
 
 
 def orphaned(connection: Connection, *, now: datetime) -> list[str]:

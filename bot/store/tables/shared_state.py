@@ -44,17 +44,17 @@ class OpenBreaker:
 
 
 def slots_in_use(connection: Connection, provider: str) -> int:
-    """How many jobs are on their way to the provider or there."""
+    """How many jobs of all processes are on their way to the provider or there."""
     return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
 
 
 def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
-    """Everybody in line for a provider, with the member, in the order in which they came."""
+    """The ids of the jobs queued for a provider, each with its member, oldest first."""
     return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
 
 
 def forward_webhook(connection: Connection, token: str, remote_id: str | None) -> bool:
-    """Pass a provider's call on to whoever follows the job of this webhook path; False when there is none."""
+    """Pass a webhook call on to the process that runs the job of this path; False when no job has it."""
     row = connection.execute(_JOB_OF_HOOK, (token,)).fetchone()
     if row is not None:
         notify(connection, Topic.WEBHOOK, row[0], remote_id)
@@ -62,7 +62,7 @@ def forward_webhook(connection: Connection, token: str, remote_id: str | None) -
 
 
 def open_breaker(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
-    """No process sends new jobs there any more. False when that was known."""
+    """Keep every process from sending new jobs to the provider. False when that was recorded before."""
     changed = connection.execute(_CLOSE, (provider, reason, to_micros(now))).rowcount == 1
     if changed:
         notify(connection, Topic.BREAKERS, provider)
@@ -70,12 +70,13 @@ def open_breaker(connection: Connection, provider: str, reason: str, *, now: dat
 
 
 def close_breaker(connection: Connection, provider: str) -> None:
-    """It answers again."""
+    """Mark the provider as available."""
     if connection.execute(_OPEN, (provider,)).rowcount:
         notify(connection, Topic.BREAKERS, provider)
 
 
 def open_breakers(connection: Connection) -> list[OpenBreaker]:
+    """The providers that take no new jobs."""
     return [
         OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
         for row in connection.execute(_CLOSINGS).fetchall()
@@ -83,6 +84,6 @@ def open_breakers(connection: Connection) -> list[OpenBreaker]:
 
 
 def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
-    """When the caller may do what `name` stands for: nobody else at that time, nor for a `pause` after it."""
+    """Return when the caller may do what `name` stands for: no other process may then, nor for a `pause` after it."""
     parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
     return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])

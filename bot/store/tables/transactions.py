@@ -1,33 +1,42 @@
-"""Transactions: those that change a job and its money together, or neither. Synchronous, on the writing connection."""
+"""Transactions that change a job and its money together, or neither.
+
+Synchronous functions inside the caller's transaction.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 from bot.domain.audit import Name
-from bot.domain.errors import LedgerError, MemberBlocked, StoreError
+from bot.domain.errors import LedgerError, MemberBlocked
 from bot.domain.jobs import Failure, Job, JobStatus, Reply, ResultImage
-from bot.domain.quota import Balance, Limits, LimitSubject, Member
+from bot.domain.quota import Balance, Limits, LimitSubject, Member, Quota
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
-from bot.store.tables import audit_log, jobs, ledger, limits, reply_queue_rows
+from bot.store.tables import audit_log, jobs, ledger, reply_queue_rows
+from bot.store.tables.limits import terms_for
 from bot.store.tables.notifications import Topic, notify, notify_slot_free
 
 
-def admit(connection: Connection, *, member: Member, reply: Reply, operator_limits: Limits, now: datetime) -> Balance:
-    """Insert the reply with its jobs and reserve each of them, or raise and leave no trace."""
+def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limits, now: datetime) -> Balance:
+    """Reserve every job of `reply` and insert reply, jobs, reservations and ledger entries: all or nothing.
+
+    One guarded INSERT … SELECT per job holds the amount against the member's quota, the server's cap, the operator's
+    daily cap (UTC day) and the number of running jobs (the member, over all servers, must have fewer than
+    `limits.max_running_jobs` unfinished jobs before this command). Returns the balance after the reservation.
+
+    Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
+    OperatorCapReached, StoreError.
+    """
     _require_one_owner(member, reply)
-    terms = limits.terms_for(connection, member, default=operator_limits.default_quota)
+    terms = terms_for(connection, member, default=limits.default_quota)
     if terms.blocked:
         raise MemberBlocked
     jobs.insert_reply(connection, reply)
     orders = [ledger.Hold(job_id=job.id, amount_usd_micros=job.reserved_usd_micros) for job in reply.jobs]
-    return ledger.reserve(
-        connection, orders, reply_id=reply.id, member=member, terms=terms, limits=operator_limits, now=now
-    )
+    return ledger.reserve(connection, orders, reply_id=reply.id, member=member, terms=terms, limits=limits, now=now)
 
 
 def _require_one_owner(member: Member, reply: Reply) -> None:
@@ -37,43 +46,20 @@ def _require_one_owner(member: Member, reply: Reply) -> None:
         raise LedgerError(f"reply {reply.id} is not the one of the member who pays")
 
 
-def accept(connection: Connection, reply_id: str, *, message_id: int | None, for_others: bool) -> None:
-    """Discord has shown the reply; `for_others` when a worker is to follow it, and not this process itself."""
+def accept(connection: Connection, reply_id: str, *, message_id: int | None, for_others: bool = False) -> None:
+    """Record that Discord has shown the reply: from now on its jobs may be submitted.
+
+    `for_others` enqueues it for a worker in the same transaction. Raises StoreError when there is no such reply.
+    """
     jobs.accept(connection, reply_id, message_id=message_id)
     if for_others:
         reply_queue_rows.enqueue(connection, [reply_id])
 
 
 def enqueue(connection: Connection, reply_id: str) -> None:
-    """Whoever follows the reply looks at it anew; where nobody does, somebody will."""
+    """Wake the process that runs this reply, or enqueue the reply for a worker when none does."""
     reply_queue_rows.enqueue(connection, [reply_id])
     notify(connection, Topic.REPLY, reply_id)
-
-
-def move(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
-    """Move the job to `changes["status"]` from wherever that is legal; None when it is not any more."""
-    legal = jobs.sources_of(changes["status"])
-    return jobs.move(connection, job_id, legal, changes)
-
-
-def leave_provider(connection: Connection, job_id: str, changes: dict[str, Any]) -> Job | None:
-    """The same, for a move that leaves a place to others."""
-    return notify_slot_free(connection, move(connection, job_id, changes))
-
-
-def begin_submission(connection: Connection, job_id: str, changes: dict[str, Any], *, slots: int | None) -> Job | None:
-    """queued → submitting, unless all `places` are taken: then the job, still queued. None when it is not any more.
-
-    Nothing is bought before Discord has shown the reply: raises StoreError while that is not written down.
-    """
-    if begun := jobs.begin(connection, job_id, changes, slots=slots):
-        return begun
-    job = jobs.job(connection, job_id)
-    if job is None or job.status is not JobStatus.QUEUED:
-        return None
-    if not jobs.is_accepted(connection, job_id):
-        raise StoreError(f"nobody has written down yet that Discord shows job {job_id}")
-    return job
 
 
 def succeed(
@@ -81,12 +67,16 @@ def succeed(
     job_id: str,
     *,
     charged_usd_micros: int,
-    operator_cost_usd_micros: int,
     images: Sequence[ResultImage],
-    took_seconds: float | None,
     now: datetime,
+    operator_cost_usd_micros: int = 0,
+    took_seconds: float | None = None,
 ) -> Job | None:
-    """The outcome, its pictures and the charge."""
+    """running → succeeded, its images, and the reservation settled at `charged_usd_micros` (at most what was reserved).
+
+    A charge of 0 releases it. The operator bears `operator_cost_usd_micros`, which the provider charges beyond that.
+    `took_seconds` is how long the provider worked on it, as far as can be told.
+    """
     status = JobStatus.SUCCEEDED
     changes = {
         "status": status,
@@ -113,11 +103,14 @@ def fail(
     job_id: str,
     failure: Failure,
     *,
-    operator_cost_usd_micros: int,
     now: datetime,
+    operator_cost_usd_micros: int = 0,
     expected: Collection[JobStatus] | None = None,
 ) -> Job | None:
-    """The outcome and the release; the house bears what the provider charges all the same."""
+    """Move any unfinished job, or only one in a state of `expected`, to failed, and release the reservation.
+
+    The operator bears `operator_cost_usd_micros`, which the provider may charge all the same.
+    """
     changes = {
         "status": JobStatus.FAILED,
         "failure_reason": failure.reason,
@@ -132,12 +125,15 @@ def fail(
     return notify_slot_free(connection, job)
 
 
-def ask_to_cancel(connection: Connection, reply_id: str, change: audit_log.Change) -> Reply | None:
-    """Note a moderator's reason on the reply while something of it is under way, and record it."""
+def ask_to_cancel(
+    connection: Connection, reply_id: str, *, actor_id: int, reason: str | None, now: datetime
+) -> Reply | None:
+    """Store on the reply why a moderator wants it cancelled, and record that; None when all of it has ended."""
     reply = jobs.reply(connection, reply_id)
     if reply is None or reply.is_final:
         return None
-    jobs.set_cancel_reason(connection, reply_id, change.reason)
+    change = audit_log.Change(actor_id=actor_id, reason=reason, now=now)
+    jobs.set_cancel_reason(connection, reply_id, reason)
     what = Name(name=", ".join(dict.fromkeys(job.request.model_id for job in reply.jobs)))
     guild_id, user_id = reply.address.guild_id, reply.user_id
     audit_log.record(connection, guild_id, "cancel", LimitSubject.MEMBER, user_id, old=None, new=what, change=change)
@@ -145,7 +141,8 @@ def ask_to_cancel(connection: Connection, reply_id: str, change: audit_log.Chang
 
 
 def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: datetime) -> Job | None:
-    """The outcome and the release."""
+    """Move the job from `expected` (queued or running) to cancelled and release the reservation; None when it is in
+    another state by now."""
     changes = {"status": JobStatus.CANCELLED, "finished_at": to_micros(now)}
     job = jobs.move(connection, job_id, [expected], changes)
     if job is None:
@@ -154,3 +151,14 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
     if expected is JobStatus.QUEUED:
         notify(connection, Topic.REPLY, job.reply_id)
     return notify_slot_free(connection, job)
+
+
+def reply_and_balance(
+    connection: Connection, reply_id: str, *, default: Quota, now: datetime
+) -> tuple[Reply, Balance] | None:
+    """A reply and the balance of the member who ordered it, both of the same moment."""
+    reply = jobs.reply(connection, reply_id)
+    if reply is None:
+        return None
+    member = Member(guild_id=reply.address.guild_id, user_id=reply.user_id, role_ids=reply.role_ids)
+    return reply, ledger.balance(connection, member, default=default, now=now)
