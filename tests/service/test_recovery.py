@@ -279,7 +279,7 @@ async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(
     [
         ("fail", Plan(trouble=Trouble(status=422, body={"error": "No"}))),
         ("fail", Plan(ending=Ending.FAILED)),
-        ("cancel", Plan(ending=Ending.CANCELLED)),
+        ("mark_cancelled", Plan(ending=Ending.CANCELLED)),
     ],
 )
 async def test_the_end_of_a_job_is_written_down_when_the_disk_has_room_again(core: Core, write: str, plan: Plan):

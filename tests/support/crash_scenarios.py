@@ -215,7 +215,7 @@ STORIES = {
     "imagine": Story(
         act=order_an_image,
         reaches=(
-            "store.remember",
+            "store.set_value",
             "store.admit",
             "answer.show",
             "store.accept",
@@ -238,13 +238,13 @@ STORIES = {
     "pair": Story(act=order_a_pair, reaches=()),
     "edit": Story(act=edit_an_image, reaches=("krea.upload", "store.remember_upload")),
     "edit again": Story(act=edit_what_the_provider_cannot_read_at_first, reaches=("store.forget_uploads",)),
-    "cancel while made": Story(act=cancel_while_it_is_made, reaches=("krea.cancel",)),
+    "cancel while made": Story(act=cancel_while_it_is_made, reaches=("krea.cancel", "store.mark_cancelled")),
     "cancel while waiting": Story(
         act=cancel_while_it_waits, reaches=("store.cancel",), settings={"KREA_MAX_CONCURRENCY": "1"}
     ),
     "refused": Story(act=order_what_is_refused, reaches=("store.fail",)),
     "answer lost": Story(act=order_when_the_answer_gets_lost, reaches=("store.mark_uncertain", "krea.recent")),
-    "busy": Story(act=order_when_the_provider_is_busy, reaches=("store.back_to_line",)),
+    "busy": Story(act=order_when_the_provider_is_busy, reaches=("store.requeue",)),
     "private and late": Story(
         act=order_in_private,
         reaches=("messages.open_direct_channel", "messages.posted", "messages.post"),
