@@ -34,6 +34,7 @@ IN_RECOVERY = {
 NOT_PASSED = {
     "store.problem": "the health check writes nothing",
     "messages.files": "reads what Discord keeps",
+    "messages.files_of_reply": "the same, for a whole reply",
     "krea.styles": "reads a list that no job waits for",
     "krea.probe": "asks whether a closed provider answers again, and changes nothing",
     "pixazo.probe": "the same",
