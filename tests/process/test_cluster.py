@@ -1,4 +1,4 @@
-"""Several processes on one PostgreSQL, as real ones beside a local Discord and a provider, killed and stopped."""
+"""Several real processes on one PostgreSQL with a local Discord and provider: they are killed, stopped and stalled."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from tests.support.fakes import until
 
 pytestmark = pytest.mark.slow
 
-HAND_OVER_SECONDS = 40
-impatient = partial(a_cluster, **IMPATIENT)
+TAKEOVER_TIMEOUT_SECONDS = 40
+short_timeouts_cluster = partial(a_cluster, **IMPATIENT)
 LONG = Plan(words=(("processing", 10_000.0),))
 
 
-async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of_all(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3") as here:
+async def test_workers_share_the_slots_for_orders_from_every_gateway(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(
+        tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3"
+    ) as here:
         orders = [await here.imagine(f"a lighthouse {number}", server=number % 2) for number in range(24)]
         await here.settled()
         assert all("Completed" in order.text for order in orders)
@@ -35,26 +37,26 @@ async def test_gateways_take_orders_and_workers_see_to_them_within_the_places_of
             assert seconds < 10
 
 
-async def test_what_a_killed_worker_followed_others_take_up(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
+async def test_other_workers_claim_the_replies_of_a_killed_worker(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
         here.provider.default_plan = Plan(seconds_factor=30)
         for number in range(16):
             await here.imagine(f"a storm {number}")
-        await at_work(here, 6)
+        await until_running(here, 6)
         here.provider.default_plan = Plan()
         here.processes["worker-1"].kill()
         await here.processes["worker-1"].dead()
-        await here.settled(seconds=HAND_OVER_SECONDS)
+        await here.settled(seconds=TAKEOVER_TIMEOUT_SECONDS)
         here.audit()
         assert here.logged_failures() == []
 
 
-async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
+async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
         here.provider.default_plan = Plan(seconds_factor=20)
         for number in range(8):
             await here.imagine(f"a sail {number}")
-        await at_work(here, 4)
+        await until_running(here, 4)
         here.provider.default_plan = Plan()
         status, seconds = await here.processes["worker-1"].stop()
         assert status == 0, here.last_words()
@@ -66,26 +68,26 @@ async def test_a_worker_that_stops_hands_back_what_it_follows_at_once(tmp_path: 
         here.audit()
 
 
-async def test_a_worker_that_stalled_and_goes_on_does_nothing_twice(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "worker-1") as here:
+async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
         here.provider.default_plan = Plan(seconds_factor=120)
         for number in range(4):
             await here.imagine(f"a slow tide {number}")
-        await at_work(here, 4)
-        ((at_first,),) = here.query("SELECT DISTINCT queue_manager_id FROM pgqueuer")
+        await until_running(here, 4)
+        ((first_worker,),) = here.query("SELECT DISTINCT queue_manager_id FROM pgqueuer")
         await here.start("worker-2")
         stalled = here.processes["worker-1"].inner
         stalled.send_signal(signal.SIGSTOP)
-        taken_over = f"SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND queue_manager_id <> '{at_first}'"
-        await until(lambda: here.count(taken_over) == 4, seconds=HAND_OVER_SECONDS, what=here.last_words)
+        taken_over = f"SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND queue_manager_id <> '{first_worker}'"
+        await until(lambda: here.count(taken_over) == 4, seconds=TAKEOVER_TIMEOUT_SECONDS, what=here.last_words)
         stalled.send_signal(signal.SIGCONT)
         await here.settled(seconds=60)
         here.audit()
 
 
-async def test_what_killed_gateways_admitted_is_given_back_or_seen_to(tmp_path: Path) -> None:
-    """Whether Discord shows the card decides: it is asked."""
-    async with impatient(tmp_path, "worker-1") as here:
+async def test_orders_of_killed_gateways_are_released_or_run(tmp_path: Path) -> None:
+    """The worker asks Discord whether it shows the card: if so the order runs, otherwise it is released."""
+    async with short_timeouts_cluster(tmp_path, "worker-1") as here:
         moments = ("before", "after")
         for shard, moment in enumerate(moments):
             await here.start(f"gateway-{shard}", CRASH_AT="answer.show", CRASH_WHEN=moment)
@@ -93,14 +95,14 @@ async def test_what_killed_gateways_admitted_is_given_back_or_seen_to(tmp_path: 
         for shard in range(len(moments)):
             assert await here.processes[f"gateway-{shard}"].dead() == -signal.SIGKILL
         assert here.unfinished == len(moments)
-        await here.settled(seconds=HAND_OVER_SECONDS)
+        await here.settled(seconds=TAKEOVER_TIMEOUT_SECONDS)
         assert unseen.reply is None
         assert "Completed" in seen.text
         here.audit()
 
 
-async def test_a_wish_to_cancel_reaches_whoever_follows_the_job(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+async def test_a_cancellation_reaches_the_worker_that_runs_the_job(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
         here.provider.next_order(LONG)
         running = await here.imagine("a storm")
         await until(lambda: "Processing" in running.text, what=here.last_words)
@@ -113,13 +115,13 @@ async def test_a_wish_to_cancel_reaches_whoever_follows_the_job(tmp_path: Path) 
         here.audit()
 
 
-async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
-    """Asked once in a while it would take half a minute; the provider calls a gateway, and a worker hears of it."""
+async def test_any_process_accepts_a_webhook(tmp_path: Path) -> None:
+    """The provider calls a gateway, which notifies the worker. Polling alone would take half a minute."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    async with impatient(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
+    async with short_timeouts_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
         await here.start("gateway-0", HTTP_PORT=str(port))
         order = await here.imagine("a ferry")
         assert await here.settled(seconds=15) < 15
@@ -127,8 +129,8 @@ async def test_a_webhook_is_taken_by_any_process(tmp_path: Path) -> None:
         here.audit()
 
 
-async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_path: Path) -> None:
-    async with impatient(tmp_path, "gateway-0", "worker-1", "worker-2") as here:
+async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_operator(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", "worker-2") as here:
         here.provider.balance_usd_micros = 0
         await here.imagine("a reef")
         await until(lambda: here.count("SELECT count(*) FROM closings") == 1, what=here.last_words)
@@ -149,10 +151,10 @@ async def test_one_process_closes_a_provider_for_all_and_tells_the_operator(tmp_
         everywhere = [
             message for channel in here.discord.world.channels.values() for message in channel.messages.values()
         ]
-        notices = [message for message in everywhere if "takes no jobs" in message.text]
-        assert len(notices) == 1
+        alerts = [message for message in everywhere if "takes no jobs" in message.text]
+        assert len(alerts) == 1
 
 
-async def at_work(here: Cluster, count: int) -> None:
+async def until_running(here: Cluster, count: int) -> None:
     running = "SELECT count(*) FROM jobs WHERE status = 'running'"
     await until(lambda: here.count(running) >= count, what=here.last_words)

@@ -1,4 +1,4 @@
-"""`migrate-to`: the books of a file on a server, all of them or nothing, and the file as it was."""
+"""`migrate-to`: copies an SQLite file to a PostgreSQL server, every row or none, and leaves the file unchanged."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def target(postgres: PostgresServer) -> Iterator[PostgresAddress]:
 
 @pytest.fixture
 async def source(tmp_path: Path) -> Path:
-    """Books with something in every table."""
-    path = tmp_path / "books.sqlite3"
+    """A database with rows in every table."""
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         for _ in range(4):
             await finished(store, (await admitted(store, 50_000)).jobs[0].id, charged_usd_micros=40_000)
@@ -65,36 +65,36 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-async def test_everything_is_there_afterwards_and_goes_on_where_it_was(source: Path, target: PostgresAddress) -> None:
+async def test_every_row_is_migrated_and_jobs_go_on_where_they_were(source: Path, target: PostgresAddress) -> None:
     before = digest(source)
     counts = migrate_to_postgres.migrate(source, target)
     assert digest(source) == before
-    assert all(counts.values()), "every table had something in it"
+    assert all(counts.values()), "every table has rows"
     assert verify_location(target) == []
     async with await Store.open(source) as old, await Store.open(target) as new:
         assert await new.unfinished() == await old.unfinished()
         for member in (ADA, BEN):
             ask = {"default": A_DOLLAR_A_DAY, "now": NOON}
             assert await new.balance(member, **ask) == await old.balance(member, **ask)
-            told, expected = await new.kept_about(member.user_id), await old.kept_about(member.user_id)
-            assert str(told).replace("␀", "\\x00") == str(expected)
+            copied, expected = await new.kept_about(member.user_id), await old.kept_about(member.user_id)
+            assert str(copied).replace("␀", "\\x00") == str(expected)
         assert await new.policy(1) == await old.policy(1)
         assert await new.get_value("key") == await old.get_value("key")
         [reply] = [reply for reply in await new.unfinished() if len(reply.jobs) == 2]
         await new.succeed(reply.jobs[0].id, charged_usd_micros=80_000, images=[], now=NOON)
-        await finished(new, (await admitted(new)).jobs[0].id)  # new numbers follow the old ones
+        await finished(new, (await admitted(new)).jobs[0].id)  # new ids follow the migrated ones
         await new.grant(ADA, 1, default=A_DOLLAR_A_DAY, **BY_ADA)
     broken = {finding.rule for finding in verify_location(target)}
-    assert broken == {"a charge needs a picture"}, "ours, above: it came without one"
+    assert broken == {"a charge needs a picture"}, "the job above succeeded without an image"
     ids = [number for (number,) in rows(target, "SELECT id FROM ledger ORDER BY id")]
     assert len(ids) == len(set(ids))
 
 
-@pytest.mark.parametrize("kept", ["books", "somebody else's table"])
+@pytest.mark.parametrize("kept", ["ledger", "another program's table"])
 async def test_a_database_that_is_not_empty_is_refused(
     source: Path, target: PostgresAddress, postgres: PostgresServer, kept: str
 ) -> None:
-    if kept == "books":
+    if kept == "ledger":
         await (await Store.open(target)).close()
     else:
         postgres.execute("CREATE TABLE theirs (x INT)", database=target.url.rpartition("/")[2])
@@ -103,28 +103,28 @@ async def test_a_database_that_is_not_empty_is_refused(
 
 
 @pytest.mark.parametrize("trouble", ["a row is lost", "a row changes", "it does not balance"])
-async def test_a_copy_that_is_not_the_same_is_undone(
+async def test_a_copy_that_differs_is_rolled_back(
     source: Path, target: PostgresAddress, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = digest(source)
-    honest = migrate_to_postgres._Table.rows_of_file
-    count = migrate_to_postgres._send
+    original_rows = migrate_to_postgres._Table.rows_of_file
+    send = migrate_to_postgres._send
 
     def altered(table: migrate_to_postgres._Table, connection: object):
-        found = list(honest(table, connection))  # type: ignore[arg-type]
+        found = list(original_rows(table, connection))  # type: ignore[arg-type]
         if table.name == "ledger" and trouble == "it does not balance":
             found[0] = (*found[0][:-2], found[0][-2] + 1, found[0][-1])
         return iter(found)
 
     def lossy(server: object, table: migrate_to_postgres._Table, every: object):
         copied = list(every)  # type: ignore[call-overload]
-        counted, told = len(copied), hashlib.sha256(b"".join(repr(row).encode() for row in copied)).digest()
+        count, digest_of_rows = len(copied), hashlib.sha256(b"".join(repr(row).encode() for row in copied)).digest()
         if table.name == "totals" and trouble == "a row is lost":
             copied.pop()
         if table.name == "totals" and trouble == "a row changes":
             copied[0] = (*copied[0][:2], copied[0][2] + 1, *copied[0][3:])
-        count(server, table, copied)  # type: ignore[arg-type]
-        return counted, told
+        send(server, table, copied)  # type: ignore[arg-type]
+        return count, digest_of_rows
 
     monkeypatch.setattr(migrate_to_postgres._Table, "rows_of_file", altered)
     monkeypatch.setattr(migrate_to_postgres, "_send", lossy)
@@ -134,7 +134,7 @@ async def test_a_copy_that_is_not_the_same_is_undone(
     assert digest(source) == before
 
 
-async def test_books_that_are_in_use_damaged_or_not_there_are_not_moved(
+async def test_a_database_in_use_damaged_or_missing_is_not_migrated(
     source: Path, target: PostgresAddress, tmp_path: Path
 ) -> None:
     async with await Store.open(source):
@@ -151,22 +151,22 @@ async def test_books_that_are_in_use_damaged_or_not_there_are_not_moved(
 # -- the command line -----------------------------------------------------------------------------------------
 
 
-async def test_the_call_moves_the_books_and_says_how_to_go_on(
+async def test_the_command_migrates_and_says_what_to_do_next(
     source: Path, target: PostgresAddress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(source.parent)
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{source}")
     assert cli.main(["migrate-to", target.url]) == 0
-    told = capsys.readouterr().out
-    assert "the books balance on both sides" in told
-    assert PASSWORD not in told
+    output = capsys.readouterr().out
+    assert "the books balance on both sides" in output
+    assert PASSWORD not in output
     assert cli.main(["migrate-to", target.url]) == 1
     assert "has books in it already" in capsys.readouterr().err
     assert cli.main(["migrate-to", f"postgresql:{PASSWORD}"]) == 2
     assert PASSWORD not in capsys.readouterr().err
 
 
-async def test_the_calls_about_the_books_know_a_server(
+async def test_the_ledger_and_backup_commands_support_a_server(
     source: Path, target: PostgresAddress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(source.parent)

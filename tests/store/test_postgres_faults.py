@@ -1,4 +1,4 @@
-"""PostgreSQL's own faults: whatever breaks, and whenever, each transaction happens once or not at all."""
+"""Faults of PostgreSQL: whatever breaks and at any moment, each transaction is committed once or not at all."""
 
 from __future__ import annotations
 
@@ -50,70 +50,71 @@ def through(proxy: Proxy, address: PostgresAddress) -> PostgresAddress:
     return PostgresAddress(f"postgresql://bot:{PASSWORD}@127.0.0.1:{proxy.port}/{database}")
 
 
-def add_line(word: str) -> Callable[[Connection], None]:
-    """A change that would show if it were made twice."""
+def add_row(number: str) -> Callable[[Connection], None]:
+    """Return a change that breaks the table's key when it is made twice."""
 
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO blocks (guild_id, user_id, created_at) VALUES (1, ?, 0)", (int(word),))
+        connection.execute("INSERT INTO blocks (guild_id, user_id, created_at) VALUES (1, ?, 0)", (int(number),))
 
     return work
 
 
-# -- COMMIT's answer ---------------------------------------------------------------------------------------
+# -- the response to COMMIT ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT took place"])
+@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT was executed"])
 async def test_a_connection_that_breaks_at_commit_leaves_the_change_once(
     address: PostgresAddress, proxy: Proxy, moment: Moment
 ) -> None:
     async with await Store.open(through(proxy, address)) as store:
         for number in range(5):
             proxy.cut_at = moment
-            # Twice would break the table's key.
-            changes = (store.database.write(add_line(f"{number}{place}")) for place in range(3))
+            changes = (store.database.write(add_row(f"{number}{position}")) for position in range(3))
             await asyncio.gather(*changes)
     assert proxy.cuts == 5
     assert len(rows(address, "SELECT * FROM blocks")) == 15
 
 
-async def test_money_is_reserved_once_when_the_answer_to_commit_is_lost(address: PostgresAddress, proxy: Proxy) -> None:
+async def test_money_is_reserved_once_when_the_response_to_commit_is_lost(
+    address: PostgresAddress, proxy: Proxy
+) -> None:
     async with await Store.open(through(proxy, address)) as store:
-        proxy.cut_at = "after COMMIT took place"
+        proxy.cut_at = "after COMMIT was executed"
         reply = a_command(80_000)
         balance = await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
         assert balance.set_aside_usd_micros == 80_000
         await store.accept(reply.id, message_id=9)
-        proxy.cut_at = "after COMMIT took place"
+        proxy.cut_at = "after COMMIT was executed"
         await finished(store, reply.jobs[0].id)
     assert proxy.cuts == 2
 
 
-@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT took place"])
-async def test_while_an_outcome_is_not_known_its_caller_waits_and_others_are_refused(
+@pytest.mark.parametrize("moment", ["before COMMIT arrives", "after COMMIT was executed"])
+async def test_while_a_commit_is_in_doubt_its_caller_waits_and_others_are_refused(
     address: PostgresAddress, proxy: Proxy, moment: Moment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
     async with await Store.open(through(proxy, address)) as store:
         proxy.cut_at, proxy.closes_when_cutting = moment, True
-        in_doubt = asyncio.create_task(store.database.write(add_line("1")))
+        in_doubt = asyncio.create_task(store.database.write(add_row("1")))
         while proxy.cuts == 0:
             await asyncio.sleep(0.01)
         with pytest.raises(StoreError, match="cannot be reached"):
-            await store.database.write(add_line("2"))
+            await store.database.write(add_row("2"))
         assert not in_doubt.done()
         await proxy.open()
         await in_doubt
     assert rows(address, "SELECT user_id FROM blocks") == [(1,)]
 
 
-async def test_closing_while_an_outcome_is_not_known_says_so(
+async def test_closing_while_a_commit_is_in_doubt_says_so(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.1)
     monkeypatch.setattr("bot.store.postgres.database._CLOSE_TIMEOUT_SECONDS", 0.3)
     store = await Store.open(through(proxy, address))
-    proxy.cut_at, proxy.closes_when_cutting = "after COMMIT took place", True
-    in_doubt = asyncio.create_task(store.database.write(add_line("1")))
+    proxy.cut_at, proxy.closes_when_cutting = "after COMMIT was executed", True
+    in_doubt = asyncio.create_task(store.database.write(add_row("1")))
     while proxy.cuts == 0:
         await asyncio.sleep(0.01)
     await store.close()
@@ -124,61 +125,61 @@ async def test_closing_while_an_outcome_is_not_known_says_so(
 # -- the server goes away ------------------------------------------------------------------------------------
 
 
-async def test_a_server_that_is_gone_is_a_sentence_and_when_it_is_back_all_goes_on(
+async def test_an_unreachable_server_is_a_readable_error_and_work_resumes_when_it_is_back(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
     async with await Store.open(through(proxy, address)) as store:
         await admitted(store)
         await proxy.close()
-        for asked in (store.set_value("a", "b"), store.get_value("a"), store.problem()):
-            told = str((await asyncio.gather(asked, return_exceptions=True))[0])
-            assert told.startswith(f"The database postgresql://127.0.0.1:{proxy.port}/")
-            assert "cannot be reached" in told
-            assert PASSWORD not in told
+        for call in (store.set_value("a", "b"), store.get_value("a"), store.problem()):
+            message = str((await asyncio.gather(call, return_exceptions=True))[0])
+            assert message.startswith(f"The database postgresql://127.0.0.1:{proxy.port}/")
+            assert "cannot be reached" in message
+            assert PASSWORD not in message
         await proxy.open()
         await store.set_value("a", "c")
         assert await store.get_value("a") == "c"
         assert await store.problem() is None
 
 
-async def test_a_short_absence_is_waited_out(address: PostgresAddress, proxy: Proxy) -> None:
+async def test_a_short_outage_only_delays_callers(address: PostgresAddress, proxy: Proxy) -> None:
     async with await Store.open(through(proxy, address)) as store:
         await store.get_value("a")
         await proxy.close()
-        asked = asyncio.gather(store.set_value("a", "b"), store.get_value("nothing"))
+        calls = asyncio.gather(store.set_value("a", "b"), store.get_value("nothing"))
         await asyncio.sleep(0.5)
         await proxy.open()
-        assert await asked == [None, None]
+        assert await calls == [None, None]
         assert await store.get_value("a") == "b"
 
 
-async def test_a_server_that_says_nothing_any_more_is_given_up(
+async def test_a_connection_without_a_response_is_cut_and_replaced(
     address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pool, "_RESPONSE_TIMEOUT_SECONDS", 0.3)
     async with await Store.open(through(proxy, address)) as store:
         await asyncio.gather(store.set_value("a", "b"), store.get_value("a"))
         proxy.hold()
-        asked = asyncio.gather(store.set_value("a", "c"), store.get_value("b"))
+        calls = asyncio.gather(store.set_value("a", "c"), store.get_value("b"))
         await asyncio.sleep(0.5)
         proxy.cut()
-        proxy.let_go()
-        assert await asked == [None, None]
+        proxy.resume()
+        assert await calls == [None, None]
         assert await store.get_value("a") == "c"
 
 
 @pytest.mark.slow
-async def test_a_server_killed_in_the_middle_of_work_loses_nothing_and_does_nothing_twice() -> None:
+async def test_a_killed_server_loses_nothing_and_does_nothing_twice() -> None:
     server = PostgresServer(is_durable=True)
     try:
         address = server.fresh()
         done: list[str] = []
         refused: list[str] = []
-        over = asyncio.Event()
+        stop = asyncio.Event()
 
         async def member() -> None:
-            while not over.is_set():
+            while not stop.is_set():
                 reply = a_command(1_000)
                 try:
                     await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
@@ -196,12 +197,12 @@ async def test_a_server_killed_in_the_middle_of_work_loses_nothing_and_does_noth
                 await asyncio.sleep(random.uniform(0, 0.5))
                 await asyncio.to_thread(server.start)
             await asyncio.sleep(0.5)
-            over.set()
+            stop.set()
             await asyncio.gather(*members)
             assert await store.problem() is None
-        there = {reply_id for (reply_id,) in rows(address, "SELECT id FROM replies")}
-        assert there == set(done)
-        assert not there & set(refused)
+        stored = {reply_id for (reply_id,) in rows(address, "SELECT id FROM replies")}
+        assert stored == set(done)
+        assert not stored & set(refused)
         assert len(done) > 50
         assert verify_location(address) == []
     finally:
@@ -246,28 +247,28 @@ async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddr
     assert len(rows(address, "SELECT * FROM reservations")) == 12
 
 
-async def test_a_stalled_process_is_thrown_off_and_writes_nothing_when_it_wakes(
+async def test_a_stalled_process_is_disconnected_and_writes_nothing_when_it_resumes(
     address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    impatient = postgres_connection._SESSION_SETTINGS.replace(
+    short_timeout = postgres_connection._SESSION_SETTINGS.replace(
         "transaction_session_timeout = '5s'", "transaction_session_timeout = '300ms'"
     )
     with monkeypatch.context() as patch:
-        patch.setattr(postgres_connection, "_SESSION_SETTINGS", impatient)
+        patch.setattr(postgres_connection, "_SESSION_SETTINGS", short_timeout)
         stalled = PostgresConnection.open(address)
-    stalled.execute(f"BEGIN; {writer._TAKE_LOCK}; INSERT INTO notes VALUES ('from', 'the stalled one')")
+    stalled.execute(f"BEGIN; {writer._TAKE_LOCK}; INSERT INTO notes VALUES ('from', 'the stalled process')")
     async with await Store.open(address) as store:
-        began = time.monotonic()
-        await store.set_value("from", "the other one")
-        assert time.monotonic() - began < 4
+        started_at = time.monotonic()
+        await store.set_value("from", "the other process")
+        assert time.monotonic() - started_at < 4
         with pytest.raises(psycopg.Error) as error:
             stalled.execute("COMMIT")
         assert stalled.is_broken_by(error.value)
         stalled.close()
-        assert await store.get_value("from") == "the other one"
+        assert await store.get_value("from") == "the other process"
 
 
-async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
+async def test_a_lock_that_is_never_released_is_an_error_for_waiting_writers(
     address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
@@ -285,20 +286,20 @@ async def test_a_lock_that_is_never_given_back_is_an_error_for_those_who_wait(
             await store.set_value("a", "b")
 
 
-async def test_an_operator_who_ends_our_sessions_is_not_noticed(
+async def test_terminated_sessions_are_replaced_without_an_error(
     address: PostgresAddress, postgres: PostgresServer
 ) -> None:
     name = address.url.rpartition("/")[2]
     async with await Store.open(address) as store:
         for number in range(10):
             await asyncio.gather(
-                *(store.set_value(f"{number} {place}", "x") for place in range(3)), store.get_value("0 0")
+                *(store.set_value(f"{number} {position}", "x") for position in range(3)), store.get_value("0 0")
             )
             postgres.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
     assert len(rows(address, NOTES)) == 30
 
 
-async def test_a_server_that_turned_read_only_refuses_and_is_looked_for_anew(
+async def test_a_server_that_turned_read_only_refuses_and_is_connected_to_again(
     address: PostgresAddress, postgres: PostgresServer
 ) -> None:
     name = address.url.rpartition("/")[2]
@@ -326,20 +327,20 @@ async def test_500_callers_cancelled_at_random_moments_leave_whole_transactions_
         for task in random.Random(3).sample(tasks, 250):
             await asyncio.sleep(0)
             task.cancel()
-        told = await asyncio.gather(*tasks, return_exceptions=True)
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert await store.problem() is None
     counts = dict(rows(address, "SELECT user_id, count(*) FROM blocks GROUP BY user_id"))
     assert set(counts.values()) == {2}
-    assert {number for number, outcome in enumerate(told) if outcome is None} <= counts.keys()
+    assert {number for number, outcome in enumerate(outcomes) if outcome is None} <= counts.keys()
 
 
-async def test_one_callers_error_is_his_alone(address: PostgresAddress) -> None:
+async def test_one_callers_error_reaches_no_other_caller(address: PostgresAddress) -> None:
     def fails(connection: Connection) -> None:
         connection.execute("INSERT INTO notes VALUES ('mine', 'x')")
-        raise BotError("mine alone")
+        raise BotError("only for its caller")
 
     async with await Store.open(address) as store:
-        told = await asyncio.gather(
+        outcomes = await asyncio.gather(
             store.set_value("before", "x"),
             store.database.write(fails),
             store.database.write(lambda connection: connection.execute("INSERT INTO notes VALUES ('before', 'again')")),
@@ -347,14 +348,14 @@ async def test_one_callers_error_is_his_alone(address: PostgresAddress) -> None:
             store.set_value("after", "x"),
             return_exceptions=True,
         )
-    assert [type(outcome).__name__ for outcome in told] == [
+    assert [type(outcome).__name__ for outcome in outcomes] == [
         "NoneType", "BotError", "LedgerError", "StoreError", "NoneType",
     ]  # fmt: skip
     assert rows(address, NOTES) == [("after",), ("before",)]
-    assert "again" not in str(told[2])  # what members write does not stand in errors
+    assert "again" not in str(outcomes[2])  # errors quote nothing that members write
 
 
-async def test_a_read_sees_one_consistent_picture_while_others_write(address: PostgresAddress) -> None:
+async def test_a_read_sees_one_consistent_snapshot_while_others_write(address: PostgresAddress) -> None:
     def twice(connection: Connection) -> tuple[int, int]:
         first = connection.execute("SELECT count(*) FROM notes").fetchone()[0]
         time.sleep(0.05)
@@ -370,7 +371,7 @@ async def test_a_read_sees_one_consistent_picture_while_others_write(address: Po
             await store.database.read(lambda connection: connection.execute("DELETE FROM notes"))
 
 
-async def test_work_that_loses_its_connection_every_time_is_given_up_and_stops_nobody(address: PostgresAddress) -> None:
+async def test_work_that_breaks_every_connection_fails_and_blocks_no_other_work(address: PostgresAddress) -> None:
     async with await Store.open(address) as store:
         with pytest.raises(StoreError, match="terminating connection"):
             await store.database.write(

@@ -1,4 +1,4 @@
-"""Opening books on PostgreSQL: an empty database becomes ours, anybody else's is left alone, no password is told."""
+"""Opening a PostgreSQL database: an empty one is set up, another program's is not changed, errors hide the password."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def empty(postgres: PostgresServer) -> Iterator[PostgresAddress]:
     postgres.drop(address)
 
 
-async def test_many_processes_that_start_first_make_the_tables_once(empty: PostgresAddress) -> None:
+async def test_processes_that_start_at_once_create_the_tables_once(empty: PostgresAddress) -> None:
     stores = await asyncio.gather(*(Store.open(empty) for _ in range(6)))
     await asyncio.gather(*(store.set_value(str(number), "x") for number, store in enumerate(stores)))
     for store in stores:
@@ -43,26 +43,26 @@ async def test_many_processes_that_start_first_make_the_tables_once(empty: Postg
     assert verify_location(empty) == []
 
 
-async def test_while_a_newer_version_adds_to_the_tables_older_processes_go_on(
+async def test_older_processes_work_on_while_a_newer_version_adds_columns(
     empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As in a rolling upgrade. What they ask often is prepared by the server, for tables as they were."""
+    """As in a rolling upgrade. The server has prepared frequent statements for the tables as they were."""
     known = postgres_schema.migrations()
     tables = ("replies", "jobs", "accounts", "reservations", "ledger", "limits", "audit", "server_settings", "inputs")
-    newer = "".join(f"ALTER TABLE {table} ADD COLUMN added_later TEXT;\n" for table in tables)
+    migration = "".join(f"ALTER TABLE {table} ADD COLUMN added_later TEXT;\n" for table in tables)
     async with await Store.open(empty) as older:
         for _ in range(8):
-            await a_whole_life(older)
+            await run_one_order(older)
         with monkeypatch.context() as patch:
-            patch.setattr(postgres_schema, "migrations", lambda: {**known, max(known) + 1: newer})
-            async with await Store.open(empty) as younger:
-                await asyncio.gather(*(a_whole_life(store) for store in (older, younger) * 4))
-        await a_whole_life(older)
+            patch.setattr(postgres_schema, "migrations", lambda: {**known, max(known) + 1: migration})
+            async with await Store.open(empty) as newer_store:
+                await asyncio.gather(*(run_one_order(store) for store in (older, newer_store) * 4))
+        await run_one_order(older)
     assert rows(empty, "SELECT count(*) FROM jobs WHERE status = 'succeeded'") == [(17,)]
 
 
-async def a_whole_life(store: Store) -> None:
-    """An order from its admission to its picture, and what is looked at on the way."""
+async def run_one_order(store: Store) -> None:
+    """Run an order from its admission to its image, with the reads on the way."""
     reply = await admitted(store, 10_000)
     await finished(store, reply.jobs[0].id, charged_usd_micros=10_000)
     assert (await store.reply(reply.id)) is not None
@@ -71,7 +71,7 @@ async def a_whole_life(store: Store) -> None:
     await store.set_limit(1, LimitSubject.MEMBER, 8, A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
 
 
-async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
+async def test_a_migration_that_fails_halfway_changes_nothing(
     empty: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with await Store.open(empty) as store:
@@ -96,26 +96,26 @@ async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
 
 
 @pytest.mark.parametrize(
-    ("statement", "told"),
+    ("statement", "message"),
     [
         ("CREATE TABLE theirs (x INT)", "tables of another program"),
         ("CREATE TABLE schema_version (version INT)", "tables of another program"),
         ("DROP SCHEMA public", "has no schema to use"),
     ],
 )
-async def test_what_is_not_ours_is_not_touched(
-    empty: PostgresAddress, postgres: PostgresServer, statement: str, told: str
+async def test_a_database_of_another_program_is_not_changed(
+    empty: PostgresAddress, postgres: PostgresServer, statement: str, message: str
 ) -> None:
     name = empty.url.rpartition("/")[2]
     postgres.execute(statement, database=name)
     before = rows(empty, "SELECT relname FROM pg_class ORDER BY oid")
-    with pytest.raises(DatabaseUnusable, match=told):
+    with pytest.raises(DatabaseUnusable, match=message):
         await Store.open(empty)
     assert rows(empty, "SELECT relname FROM pg_class ORDER BY oid") == before
 
 
 @pytest.mark.parametrize("missing", ["INDEX jobs_by_server", "TRIGGER ledger_rows_stay ON ledger", "TABLE notes"])
-async def test_books_that_lack_something_stop_the_start(
+async def test_a_database_that_lacks_an_object_stops_the_start(
     empty: PostgresAddress, postgres: PostgresServer, missing: str
 ) -> None:
     await (await Store.open(empty)).close()
@@ -124,7 +124,7 @@ async def test_books_that_lack_something_stop_the_start(
         await Store.open(empty)
 
 
-async def test_a_database_that_cannot_hold_every_letter_is_refused(postgres: PostgresServer) -> None:
+async def test_a_database_that_cannot_store_every_character_is_refused(postgres: PostgresServer) -> None:
     postgres.execute("CREATE DATABASE narrow TEMPLATE template0 ENCODING 'SQL_ASCII' LOCALE 'C'")
     with pytest.raises(DatabaseUnusable, match="ENCODING 'UTF8'"):
         await Store.open(postgres.address("narrow"))
@@ -138,7 +138,7 @@ async def test_a_database_that_cannot_hold_every_letter_is_refused(postgres: Pos
         lambda url: f"{url}?password={PASSWORD}&nonsense=1",
     ],
 )
-async def test_an_address_that_does_not_work_is_a_sentence_without_the_password(
+async def test_a_wrong_address_is_a_readable_error_without_the_password(
     empty: PostgresAddress, wrong: Callable[[str], str]
 ) -> None:
     with pytest.raises(StoreError, match=r"^The database postgresql://127\.0\.0\.1") as error:
@@ -146,28 +146,28 @@ async def test_an_address_that_does_not_work_is_a_sentence_without_the_password(
     assert PASSWORD not in str(error.value)
 
 
-async def test_of_several_servers_the_one_that_answers_is_used(postgres: PostgresServer) -> None:
+async def test_the_reachable_one_of_several_servers_is_used(postgres: PostgresServer) -> None:
     url = postgres.fresh().url.replace("127.0.0.1:", "127.0.0.1:1,127.0.0.1:")
     address = parse_location(url)
     async with await Store.open(address) as store:
         assert await store.problem() is None
 
 
-async def test_after_closing_nothing_is_asked_any_more(empty: PostgresAddress) -> None:
+async def test_after_closing_every_call_is_refused(empty: PostgresAddress) -> None:
     store = await Store.open(empty)
-    last = asyncio.create_task(store.set_value("last", "words"))
+    last = asyncio.create_task(store.set_value("last", "value"))
     await asyncio.sleep(0)
     await store.close()
     await store.close()
     assert await last is None
-    for asked in (store.set_value("a", "b"), store.get_value("a")):
+    for call in (store.set_value("a", "b"), store.get_value("a")):
         with pytest.raises(StoreError, match="is closed"):
-            await asked
-    assert rows(empty, "SELECT value FROM notes") == [("words",)]
+            await call
+    assert rows(empty, "SELECT value FROM notes") == [("value",)]
     assert rows(empty, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'image-bot'") == [(1,)]
 
 
-async def test_one_bot_at_a_time_follows_the_jobs_in_the_books(empty: PostgresAddress) -> None:
+async def test_the_exclusive_lock_allows_one_bot_at_a_time(empty: PostgresAddress) -> None:
     async with await Store.open(empty) as first, await Store.open(empty) as second:
         await first.lock_exclusively()
         with pytest.raises(DatabaseBusy, match="Another bot works with the database") as refusal:
@@ -180,7 +180,7 @@ async def test_one_bot_at_a_time_follows_the_jobs_in_the_books(empty: PostgresAd
         await second.lock_exclusively()
 
 
-async def test_many_follow_the_jobs_in_the_books_or_one_does(empty: PostgresAddress) -> None:
+async def test_the_shared_lock_allows_several_processes_and_no_exclusive_one(empty: PostgresAddress) -> None:
     async with await Store.open(empty) as first, await Store.open(empty) as second, await Store.open(empty) as third:
         await first.lock_shared()
         await second.lock_shared()
@@ -188,7 +188,7 @@ async def test_many_follow_the_jobs_in_the_books_or_one_does(empty: PostgresAddr
             await third.lock_exclusively()
 
 
-async def test_a_backup_is_the_servers_to_make(empty: PostgresAddress, tmp_path: Path) -> None:
+async def test_a_backup_is_refused_and_names_pg_dump(empty: PostgresAddress, tmp_path: Path) -> None:
     async with await Store.open(empty) as store:
         with pytest.raises(StoreError, match="pg_dump"):
             await store.backup_to(tmp_path / "copy")
@@ -229,11 +229,11 @@ def test_both_engines_have_the_same_tables_and_columns() -> None:
         server.close()
 
 
-def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
+def test_the_schema_allows_the_legal_transitions_and_no_others() -> None:
     script = postgres_schema.migrations()[1]
     _, _, trigger = script.partition("CREATE TRIGGER jobs_move_legally")
-    words = trigger.partition("EXECUTE")[0].split("'")
-    in_schema = {word for word in words if " to " in word and len(word.split()) == 3}
+    parts = trigger.partition("EXECUTE")[0].split("'")
+    in_schema = {part for part in parts if " to " in part and len(part.split()) == 3}
     assert in_schema == {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
     assert len(schema.migrations()) == len(postgres_schema.migrations())
 
@@ -247,7 +247,7 @@ def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
         ("SELECT 5 % :n", "SELECT 5 %% %(n)s"),
     ],
 )
-def test_marks_for_parameters_become_the_drivers(ours: str, theirs: str) -> None:
+def test_placeholders_become_those_of_the_driver(ours: str, theirs: str) -> None:
     assert _translated_placeholders(ours).decode() == theirs
 
 
@@ -256,22 +256,22 @@ def test_values_come_back_as_they_were_given(postgres: PostgresServer) -> None:
     values = {"a": 2**63 - 1, "b": -(2**63), "c": True, "d": None, "e": "„ö“ 🌊 \\ % ' ?", "f": JobStatus.QUEUED}
     query = "SELECT :a AS a, :b AS b, :c AS c, CAST(:d AS TEXT) AS d, :e AS e, :f AS f"
     row = connection.execute(query, values).fetchone()
-    for _ in range(8):  # from the fifth time on it is prepared
+    for _ in range(8):  # prepared from the fifth execution on
         row = connection.execute(query, values).fetchone()
         assert dict(row) == values
         assert (row[0], row["c"], len(row)) == (2**63 - 1, True, 6)
     first, *_, last = row
     assert (first, last) == (2**63 - 1, "queued")
-    assert connection.execute("SELECT ?", ("a\0b",)).fetchone()[0] == "a␀b"  # it cannot hold that one
+    assert connection.execute("SELECT ?", ("a\0b",)).fetchone()[0] == "a␀b"  # PostgreSQL cannot store NUL
     connection.close()
 
 
-async def test_a_prompt_with_a_nul_does_not_stop_the_books(empty: PostgresAddress) -> None:
+async def test_a_prompt_with_a_nul_is_stored(empty: PostgresAddress) -> None:
     async with await Store.open(empty) as store:
         reply = a_command()
         job = reply.jobs[0]
-        odd = replace(job, request=replace(job.request, prompt="a\0b", options={"x": "\0"}))
-        await store.admit(member=ADA, reply=replace(reply, jobs=(odd,)), limits=limits(), now=NOON)
+        changed = replace(job, request=replace(job.request, prompt="a\0b", options={"x": "\0"}))
+        await store.admit(member=ADA, reply=replace(reply, jobs=(changed,)), limits=limits(), now=NOON)
         found = await store.job(job.id)
         assert found is not None
         assert (found.request.prompt, found.request.options) == ("a␀b", {"x": "\0"})

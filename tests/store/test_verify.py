@@ -1,4 +1,4 @@
-"""Verify: sound books give no finding, and whatever is tampered with is found."""
+"""Verification: a sound database has no finding, and every kind of tampering is found."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, fin
 
 
 @pytest.fixture
-async def books(location: Location) -> Location:
-    """With one job of each sort."""
+async def database(location: Location) -> Location:
+    """A database with a settled, a failed and an open job."""
     async with await Store.open(location) as store:
         settled = await admitted(store, 80_000)
         await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
@@ -70,9 +70,9 @@ async def books(location: Location) -> Location:
         ("UPDATE jobs SET status = 'gone'", verify.SOUND),
     ],
 )
-async def test_what_was_tampered_with_is_found(books: Location, statement: str, rule: str) -> None:
-    tamper(books, statement)
-    assert rule in {finding.rule for finding in verify.verify_location(books)}
+async def test_tampering_is_found(database: Location, statement: str, rule: str) -> None:
+    tamper(database, statement)
+    assert rule in {finding.rule for finding in verify.verify_location(database)}
 
 
 @pytest.mark.parametrize(
@@ -90,29 +90,31 @@ async def test_what_was_tampered_with_is_found(books: Location, statement: str, 
         ("jobs_remote", "UPDATE jobs SET remote_id = 'same'", "a remote job belongs to one job"),
     ],
 )
-async def test_what_a_missing_index_let_in_is_found(books: Location, index: str, statement: str, rule: str) -> None:
-    tamper(books, f"DROP INDEX {index}", statement)
-    assert rule in {finding.rule for finding in verify.verify_location(books)}
+async def test_duplicates_that_a_missing_index_allowed_are_found(
+    database: Location, index: str, statement: str, rule: str
+) -> None:
+    tamper(database, f"DROP INDEX {index}", statement)
+    assert rule in {finding.rule for finding in verify.verify_location(database)}
 
 
-async def test_a_member_who_was_forgotten_leaves_sound_books(books: Location) -> None:
+async def test_a_forgotten_member_leaves_no_finding(database: Location) -> None:
     tamper(
-        books,
+        database,
         "UPDATE accounts SET user_id = NULL",
         "UPDATE jobs SET user_id = NULL",
         "UPDATE replies SET user_id = NULL",
     )
-    assert verify.verify_location(books) == []
+    assert verify.verify_location(database) == []
 
 
-async def test_what_is_no_database_of_ours_cannot_be_verified(tmp_path: Path) -> None:
-    path = tmp_path / "books.sqlite3"
+async def test_a_file_that_is_not_ours_cannot_be_verified(tmp_path: Path) -> None:
+    path = tmp_path / "bot.sqlite3"
     await (await Store.open(path)).close()
     with pytest.raises(StoreError, match="no database"):
         verify.verify_file(tmp_path / "missing")
-    (tmp_path / "rubbish").write_bytes(b"rubbish")
+    (tmp_path / "not-a-database").write_bytes(b"not a database")
     with pytest.raises(DatabaseUnusable):
-        verify.verify_file(tmp_path / "rubbish")
+        verify.verify_file(tmp_path / "not-a-database")
     with path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xff" * 3_000)

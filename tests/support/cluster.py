@@ -1,4 +1,4 @@
-"""The harness for several processes on one PostgreSQL: gateways and workers that come and go, and the audit."""
+"""The harness for several processes on one PostgreSQL: starts and stops gateways and workers, and audits the result."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class Process:
         return words in self.log.read_text(encoding="utf-8", errors="replace")
 
     def kill(self) -> None:
-        """At once, without warning."""
+        """Send SIGKILL."""
         self.inner.kill()
 
     async def stop(self) -> tuple[int, float]:
-        """Ask it to end: its exit status, and the seconds that took."""
-        begun_at = time.monotonic()
+        """Send SIGTERM. Return the exit status and the seconds until the end."""
+        started_at = time.monotonic()
         self.inner.terminate()
-        return await self.dead(), time.monotonic() - begun_at
+        return await self.dead(), time.monotonic() - started_at
 
     async def dead(self) -> int:
         async with asyncio.timeout(20):
@@ -62,7 +62,7 @@ class Process:
 
 @dataclass(kw_only=True, eq=False)
 class Cluster:
-    """One database, a Discord with two servers (one for each shard), providers, and any number of processes."""
+    """One database, a local Discord with one server for each of two shards, a provider, and any number of processes."""
 
     discord: LocalDiscord
     provider: SandboxProvider
@@ -78,7 +78,7 @@ class Cluster:
     # -- processes ----------------------------------------------------------------------------------------
 
     async def start(self, *names: str, **settings: str) -> None:
-        """`gateway-0`, `gateway-1`, `worker-…`: start them and wait until all of them serve."""
+        """Start processes named `gateway-0`, `gateway-1` or `worker-…`, and wait until all of them serve."""
         started = [await self._spawn(name, settings) for name in names]
         for process in started:
             await until(lambda process=process: self._serves(process), seconds=40, what=self.last_words)
@@ -134,7 +134,7 @@ class Cluster:
         if self._connection is not None:
             self._connection.close()
 
-    # -- what is seen -------------------------------------------------------------------------------------
+    # -- observation -------------------------------------------------------------------------------------
 
     @property
     def has_books(self) -> bool:
@@ -144,13 +144,13 @@ class Cluster:
         return verify_location(self.address)
 
     def query(self, sql: str, *parameters: Any) -> list[Any]:
-        """Ask the books, from outside."""
+        """Query the database on a connection of the harness."""
         if self._connection is None:
             self._connection = PostgresConnection.open(self.address)
         return self._connection.execute(sql, parameters).fetchall()
 
     def forget_connection(self) -> None:
-        """The server is about to go away."""
+        """Close the harness's connection, before a test stops the server."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -160,33 +160,33 @@ class Cluster:
 
     @property
     def unfinished(self) -> int:
-        """Commands that are not at their end, or whose end was not shown."""
+        """The number of commands that have not ended, or whose end was not shown."""
         return self.count(UNFINISHED)
 
     async def imagine(self, prompt: str, *, server: int = 0, **options: Any) -> Interaction:
-        """An order, once it was answered."""
+        """Send an order and wait for its response."""
         order = await self.send(prompt, server=server, **options)
         await until(lambda: order.answer is not None or order.failed, what=self.last_words)
         return order
 
     async def send(self, prompt: str, *, server: int = 0, **options: Any) -> Interaction:
-        """An order that is on its way."""
+        """Send an order without waiting for its response."""
         member, channel = self.members[server], self.channels[server]
         return await self.discord.slash(member, channel, "imagine", prompt=prompt, **options)
 
     async def settled(self, *, seconds: float = 30) -> float:
-        """Wait until every command has come to its end and that was shown. Returns the seconds."""
-        begun_at = time.monotonic()
+        """Wait until every command has ended and its end is shown. Return the seconds."""
+        started_at = time.monotonic()
         await until(lambda: not self.unfinished, seconds=seconds, what=self.last_words)
-        return time.monotonic() - begun_at
+        return time.monotonic() - started_at
 
     def last_words(self, lines: int = 15) -> str:
-        """The end of every log, and where the jobs stand."""
-        where = [tuple(row) for row in self.query("SELECT status, count(*) FROM jobs GROUP BY status")]
-        words = [f"jobs: {where}"]
+        """Return the last lines of every log and the number of jobs by status."""
+        by_status = [tuple(row) for row in self.query("SELECT status, count(*) FROM jobs GROUP BY status")]
+        lines_of_logs = [f"jobs: {by_status}"]
         for name, process in self.processes.items():
-            words += [f"-- {name}", *process.log.read_text(errors="replace").splitlines()[-lines:]]
-        return "\n".join(words)
+            lines_of_logs += [f"-- {name}", *process.log.read_text(errors="replace").splitlines()[-lines:]]
+        return "\n".join(lines_of_logs)
 
     def logged_failures(self) -> list[str]:
         return [
@@ -197,7 +197,7 @@ class Cluster:
         ]
 
     def audit(self) -> None:
-        """Every command at its end, sent once, charged once, shown once; the books balance."""
+        """Assert that every command has ended, was sent, charged and shown once, and that the ledger balances."""
         found = audit(self)
         assert found.problems == [], "\n".join([*found.problems, self.last_words()])
 
@@ -206,11 +206,11 @@ class Cluster:
 async def a_cluster(
     folder: Path, *processes: str, seconds_scale: float = 0.02, concurrency: int = 8, **settings: str
 ) -> AsyncGenerator[Cluster]:
-    """A cluster of these processes, ready; whatever is left of it at the end is killed."""
+    """Start a cluster of these processes. Kill those that still run at the end."""
     address = the_server().fresh()
     try:
         async with AsyncExitStack() as stack:
-            # Large ones take more time to draw than everything else together.
+            # Large images take more time to draw than everything else together.
             stack.enter_context(patch.object(shelf, "_drawn", small_image))
             provider = await stack.enter_async_context(
                 SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)

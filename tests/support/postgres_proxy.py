@@ -1,4 +1,4 @@
-"""A line to the PostgreSQL server that can be cut, held and closed, by the byte that a test chooses."""
+"""A TCP proxy before the PostgreSQL server, which can cut, hold and refuse connections at a chosen moment."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 from contextlib import suppress
 from typing import Literal, Self
 
-Moment = Literal["before COMMIT arrives", "after COMMIT took place"]
+Moment = Literal["before COMMIT arrives", "after COMMIT was executed"]
 
 
 class Proxy:
-    """Listens on `port` and passes everything on, until it is told otherwise."""
+    """Listens on `port` and forwards every byte, until a test breaks it."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self._writers: set[asyncio.StreamWriter] = set()
         self._listener: asyncio.Server | None = None
-        self._flowing = asyncio.Event()
-        self._flowing.set()
+        self._is_forwarding = asyncio.Event()
+        self._is_forwarding.set()
         self.port = 0
         self.cut_at: Moment | None = None
         self.cuts = 0
@@ -31,62 +31,64 @@ class Proxy:
         await self.close()
 
     async def open(self) -> None:
-        self._listener = await asyncio.start_server(self._pass_on, "127.0.0.1", self.port)
+        """Accept connections."""
+        self._listener = await asyncio.start_server(self._forward, "127.0.0.1", self.port)
         self.port = self._listener.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
-        """Nobody gets through any more."""
+        """Refuse new connections and break the open ones."""
         if self._listener is not None:
             self._listener.close()
             self._listener = None
         self.cut()
-        self._flowing.set()
+        self._is_forwarding.set()
         await asyncio.sleep(0)
 
     def cut(self) -> None:
-        """Break what is connected."""
+        """Break the open connections."""
         for writer in self._writers:
             writer.transport.abort()
         self._writers.clear()
 
     def hold(self) -> None:
-        """Say nothing more, in either direction, and leave the line open."""
-        self._flowing.clear()
+        """Forward nothing in either direction, and keep the connections open."""
+        self._is_forwarding.clear()
 
-    def let_go(self) -> None:
-        self._flowing.set()
+    def resume(self) -> None:
+        """Forward again, after `hold`."""
+        self._is_forwarding.set()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            back, onwards = await asyncio.open_connection("127.0.0.1", self._server_port)
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, onwards}
-        answers = asyncio.create_task(self._answers(back, writer))
+        self._writers |= {writer, to_server}
+        responses = asyncio.create_task(self._forward_responses(from_server, writer))
         with suppress(ConnectionError):
             while data := await reader.read(65_536):
-                await self._flowing.wait()
+                await self._is_forwarding.wait()
                 if self.cut_at is not None and b"COMMIT\0" in data:
                     moment, self.cut_at = self.cut_at, None
                     self.cuts += 1
-                    answers.cancel()
-                    await asyncio.wait({answers})
-                    if moment == "after COMMIT took place":
-                        onwards.write(data)
-                        await back.read(65_536)
+                    responses.cancel()
+                    await asyncio.wait({responses})
+                    if moment == "after COMMIT was executed":
+                        to_server.write(data)
+                        await from_server.read(65_536)
                     if self.closes_when_cutting:
                         await self.close()
                     break
-                onwards.write(data)
-        answers.cancel()
-        for each in (writer, onwards):
+                to_server.write(data)
+        responses.cancel()
+        for each in (writer, to_server):
             self._writers.discard(each)
             each.transport.abort()
 
-    async def _answers(self, back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward_responses(self, from_server: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError):
-            while data := await back.read(65_536):
-                await self._flowing.wait()
+            while data := await from_server.read(65_536):
+                await self._is_forwarding.wait()
                 writer.write(data)
         writer.transport.abort()

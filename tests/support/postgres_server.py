@@ -1,6 +1,6 @@
 """A PostgreSQL server for the tests: on a loopback port, in a temporary directory, with a fresh database for each test.
 
-It refuses to run as root, so there it runs as the user that Debian's package makes for it, or as nobody.
+PostgreSQL refuses to run as root; then it runs as the user of Debian's package, or as the user `nobody`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PASSWORD = "a-long-password"
 
 @cache
 def _programs() -> Path | None:
-    """The directory of the server's programs, the newest where there are several."""
+    """Return the directory of the newest installed server's programs."""
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     if found:
         return found[-1].parent
@@ -40,7 +40,7 @@ def _programs() -> Path | None:
 
 
 @cache
-def _somebody_else() -> str | None:
+def _unprivileged_user() -> str | None:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name).pw_name
@@ -48,37 +48,37 @@ def _somebody_else() -> str | None:
 
 
 class PostgresServer:
-    """One server; `stop` and `start` as often as a test wants."""
+    """One server, which tests may kill, start, freeze and thaw."""
 
     def __init__(self, *, is_durable: bool = False) -> None:
         programs = _programs()
         if programs is None:
             pytest.skip("there is no PostgreSQL server here: no initdb")
         self._programs = programs
-        self._as_somebody: Sequence[str] = ()
+        self._run_as: Sequence[str] = ()
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if os.geteuid() == 0:
-            user = _somebody_else()
+            user = _unprivileged_user()
             if user is None or not shutil.which("setpriv"):
-                pytest.skip("PostgreSQL does not run as root, and there is nobody else to run it as")
+                pytest.skip("PostgreSQL does not run as root, and there is no other user to run it as")
             entry = pwd.getpwnam(user)
-            self._as_somebody = ("setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups")
+            self._run_as = ("setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups")
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
-        secret = self.folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)
+        password_file = self.folder / "password"
+        password_file.write_text(PASSWORD)
+        password_file.chmod(0o644)
         self._call(
             "initdb",
             f"--pgdata={self.folder}/data",
             "--username=bot",
             "--encoding=UTF8",
             "--no-locale",
-            "--auth=password",  # a hash that is slow on purpose would be most of many a test
-            f"--pwfile={secret}",
+            "--auth=password",  # SCRAM is slow on purpose, and tests connect often
+            f"--pwfile={password_file}",
             "--no-sync",
         )
         (self.folder / "data" / "postgresql.auto.conf").write_text(
@@ -90,17 +90,17 @@ class PostgresServer:
 
     def _call(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [*self._as_somebody, str(self._programs / program), *arguments], cwd="/", capture_output=True, check=False
+            [*self._run_as, str(self._programs / program), *arguments], cwd="/", capture_output=True, check=False
         )
         assert done.returncode == 0, done.stderr.decode()
 
-    # -- life -----------------------------------------------------------------------------------------------
+    # -- start and stop -----------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [*self._as_somebody, str(self._programs / "postgres"), "-D", f"{self.folder}/data"],
+                [*self._run_as, str(self._programs / "postgres"), "-D", f"{self.folder}/data"],
                 cwd="/",
                 stdout=log,
                 stderr=log,
@@ -116,21 +116,21 @@ class PostgresServer:
                 time.sleep(0.02)
 
     def kill(self) -> None:
-        """As if the machine had lost its power: no good-bye, the log is replayed at the next start."""
+        """Stop at once, as in a power failure: the next start replays the log."""
         assert self._process is not None
         self._call("pg_ctl", "stop", f"--pgdata={self.folder}/data", "--mode=immediate", "--wait")
         self._process.wait()
         self._process = None
 
     def freeze(self) -> None:
-        """Nobody gets an answer, and nobody is told why."""
+        """Stop every process of the server, so that connections stay open without a response."""
         self._signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
-        """To the server and every process that it has made."""
+        """Send a signal to the server and to every process that it started."""
         assert self._process is not None
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
         for pid in (*map(int, children), self._process.pid):
@@ -151,18 +151,18 @@ class PostgresServer:
         return PostgresAddress(self.url(database, port=port))
 
     def empty(self) -> PostgresAddress:
-        """A database with nothing in it."""
+        """Create an empty database."""
         return self._create("template0")
 
     def fresh(self) -> PostgresAddress:
-        """A database with empty books."""
+        """Create a database with the newest schema and no rows."""
         self._template()
-        return self._create("books")
+        return self._create("prepared")
 
     @cache  # noqa: B019 - there is one server, and it lives as long as the tests
     def _template(self) -> None:
-        self.execute("CREATE DATABASE books TEMPLATE template0")
-        postgres_database._prepare(self.address("books"))
+        self.execute("CREATE DATABASE prepared TEMPLATE template0")
+        postgres_database._prepare(self.address("prepared"))
 
     def _create(self, template: str) -> PostgresAddress:
         name = f"test_{next(_numbers)}"
@@ -183,13 +183,13 @@ _running: list[PostgresServer] = []
 
 
 def the_server() -> PostgresServer:
-    """The one server of this process, started at the first use; without its programs the test is skipped."""
+    """Return the one server of this process, started at the first call. Skip the test without PostgreSQL's programs."""
     if not _running:
         _running.append(PostgresServer())
     return _running[0]
 
 
 def stop_the_server() -> None:
-    """At the end of all tests."""
+    """Stop the server of `the_server`. Called after the last test."""
     while _running:
         _running.pop().close()
