@@ -392,7 +392,7 @@ before, began = peak(), time.process_time()
 try:
     image_ops.clean(data)
     outcome = "clean"
-except image_ops.Unfit as error:
+except image_ops.UnusableImageError as error:
     outcome = error.reason
 grown = peak() - before
 print(outcome, grown // 1024, time.process_time() - began)
