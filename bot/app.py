@@ -33,7 +33,6 @@ from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.providers.poller import Poller
-from bot.runtime import heap
 from bot.runtime.logs import bind_job
 from bot.runtime.metrics import Metrics
 from bot.runtime.supervisor import Supervisor
@@ -250,7 +249,6 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
         loop.add_signal_handler(name, stopping.set)
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings, role=role, shards=shards) as bot:
-        heap.give_large_blocks_back()
         # What is there now stays for good: the collector need not look through it again and again.
         gc.collect()
         gc.freeze()
