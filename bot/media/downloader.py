@@ -1,12 +1,11 @@
-"""Downloads: the one way pictures are fetched from addresses that somebody else wrote."""
+"""Downloader: the one way images are fetched from addresses that users or providers wrote."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import socket
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,91 +17,66 @@ from bot.domain.errors import MediaError
 from bot.media.ip_policy import AddressScope, address_scope
 
 MAX_REDIRECTS = 3
-_PLAIN = re.compile(r"[!-~]+")
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_WORTH_ANOTHER_TRY = frozenset({404, 408, 425, 429})
-"""Besides 5xx. 404: right after completion a picture may not have reached every corner of the provider's network."""
+_ENCODED_URL = re.compile(r"[!-~]+")
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
+_TRANSIENT_STATUSES = frozenset({404, 408, 425, 429})
+"""Besides 5xx. 404: right after completion an image may not have reached every server of the provider's CDN."""
 
 LARGE_BYTES = 2 * 2**20
-"""A body larger than this needs room, and is put together off the event loop."""
+"""A larger body counts against MAX_LARGE_BODIES_BYTES, and is joined in a thread."""
 
-ROOM_BYTES = 48 * 2**20
-"""So much of large bodies is read at a time: two of the largest pictures, or a dozen of 4 MB. Twenty of the largest at
-once would fill the memory of a small machine, and on one that hands memory out slowly every megabyte may take 30 ms."""
+MAX_LARGE_BODIES_BYTES = 48 * 2**20
+"""Large bodies that are read at a time: two of 20 MB, or a dozen of 4 MB, which a fixed number of two would read at a
+sixth of that rate. Twenty of 20 MB at once would fill the memory of a small machine, and where the system grants memory
+slowly every megabyte may take 30 ms."""
 
-_UNTOLD_BYTES = 4 * 2**20
-"""What a body is taken for whose length nobody tells."""
+_UNANNOUNCED_BYTES = 4 * 2**20
+"""Assumed length of a body without Content-Length."""
 
 _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 
 
 class AddressRefused(OSError):
-    """The name leads to a network that downloads may not reach. No connection was tried."""
+    """The address is on a network that downloads may not reach. Raised before connecting."""
 
 
-class _Room:
-    """Bytes that may be read at a time; who comes first is served first."""
+class _ByteSemaphore:
+    """Limits the bytes held at a time. Callers are served in the order in which they ask, however small the next is."""
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
-        self._taken_bytes = 0
-        self._first_in_line = asyncio.Lock()
-        self._given_back = asyncio.Event()
+    def __init__(self, max_bytes: int) -> None:
+        self._free_bytes = max_bytes
+        self._turn = asyncio.Lock()
+        self._released = asyncio.Event()
 
-    @contextmanager
-    def share(self) -> Generator[_Share]:
-        """Nothing of it at first. Whatever it becomes is given back at the end."""
-        share = _Share(self)
-        try:
-            yield share
-        finally:
-            self._taken_bytes -= share.held_bytes
-            self._given_back.set()
-
-    def take_at_once(self, size_bytes: int) -> bool:
-        """Whether there was so much, and nobody before us who waits for it."""
-        if self._first_in_line.locked() or not self._has(size_bytes):
+    def acquire_now(self, size_bytes: int) -> bool:
+        """Take the bytes if they are free and no caller waits. False when they were not taken."""
+        if self._turn.locked() or self._free_bytes < size_bytes:
             return False
-        self._taken_bytes += size_bytes
+        self._free_bytes -= size_bytes
         return True
 
-    async def take(self, size_bytes: int) -> None:
-        async with self._first_in_line:
-            while not self._has(size_bytes):
-                self._given_back.clear()
-                await self._given_back.wait()
-            self._taken_bytes += size_bytes
+    async def acquire(self, size_bytes: int) -> None:
+        """Wait until the bytes are free, and take them."""
+        async with self._turn:
+            while self._free_bytes < size_bytes:
+                self._released.clear()
+                await self._released.wait()
+            self._free_bytes -= size_bytes
 
-    def _has(self, size_bytes: int) -> bool:
-        return self._taken_bytes + size_bytes <= self._most_bytes or self._taken_bytes == 0
-
-
-class _Share:
-    """One download's part of the room."""
-
-    def __init__(self, room: _Room) -> None:
-        self._room = room
-        self.held_bytes = 0
-
-    def is_enough_for(self, size_bytes: int) -> bool:
-        """Whether the body may be read now. Who has waited once does not wait again, whatever is announced by then."""
-        if size_bytes > LARGE_BYTES and not self.held_bytes and self._room.take_at_once(size_bytes):
-            self.held_bytes = size_bytes
-        return size_bytes <= LARGE_BYTES or self.held_bytes > 0
-
-    async def wait_for(self, size_bytes: int) -> None:
-        """Until there is so much room."""
-        await self._room.take(size_bytes)
-        self.held_bytes = size_bytes
+    def release(self, size_bytes: int) -> None:
+        """Return the bytes."""
+        self._free_bytes += size_bytes
+        self._released.set()
 
 
 class Downloader:
-    """Fetches a picture into memory, with a cap on its size and its time, from public networks only.
+    """Fetches an image into memory, with a limit on its size and its time, from public networks only.
 
-    The address is judged when the socket is made, so names, numbers in any spelling and redirects are all held against
-    it, and no second look-up can change it. Proxies, cookies and credentials of the environment are never used.
+    The IP address is checked when the socket is opened, so the check covers names, numbers in any notation and
+    redirects, and a second DNS look-up cannot change its result. Proxies, cookies and credentials of the environment
+    are never used.
 
-    https only, except where the operator said otherwise: `allow_private_addresses`, or an allowed host that was listed
+    https only, except where the operator allows more: `allow_private_addresses`, or an allowed host that was listed
     with its port. Even these do not reach link-local, metadata or multicast addresses.
     """
 
@@ -120,7 +94,7 @@ class Downloader:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=idle_seconds)
         self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._room = _Room(ROOM_BYTES)
+        self._large_bodies = _ByteSemaphore(MAX_LARGE_BODIES_BYTES)
 
     async def __aenter__(self) -> Self:
         return self
@@ -143,54 +117,66 @@ class Downloader:
         allowed_hosts: tuple[str, ...] | None = None,
         yield_if_busy: Callable[[], Awaitable[None]] | None = None,
     ) -> bytes:
-        """The body at `url`, at most `max_bytes` after unpacking. At most three redirects, each judged like the first.
+        """Return the body at `url`, at most `max_bytes` after decompression, over at most three redirects.
 
-        `allowed_hosts` are `host` (its usual port) or `host:port` (exactly that one); None allows any public host.
-        `give_way` is awaited after each piece: many large files at once would take the processor from everybody else.
-        Raises MediaError: `transient` when another try may help; reason 'too_many_bytes', 'foreign_host' (not allowed,
-        or not a public address) or 'unreachable'. Never tries again by itself.
+        Each redirect is checked like the first address. `allowed_hosts` are `host` (its default port) or `host:port`
+        (exactly that port); None allows any public host. `yield_if_busy` is awaited after each piece: many large files
+        at once would take the processor from interactive work. Raises MediaError: `transient` when another try may
+        help; reason 'too_many_bytes', 'foreign_host' (not allowed, or not a public address) or 'unreachable'. Does not
+        retry.
         """
         try:
-            async with asyncio.timeout(self._total_seconds) as clock:
-                return await self._follow(_parsed(url), max_bytes, allowed_hosts, yield_if_busy, clock)
+            async with asyncio.timeout(self._total_seconds) as deadline:
+                return await self._follow_redirects(_parse(url), max_bytes, allowed_hosts, yield_if_busy, deadline)
         except TimeoutError as error:
             raise MediaError("the download took too long", transient=True) from error
         except aiohttp.ClientError as error:
-            raise _translated(error) from error
+            raise _media_error(error) from error
         except (OSError, ValueError) as error:  # ValueError: names that cannot be encoded, headers that make no sense
             raise MediaError(
                 f"{type(error).__name__} while downloading", transient=isinstance(error, OSError)
             ) from error
 
-    async def _follow(
+    async def _follow_redirects(
         self,
         url: URL,
         max_bytes: int,
         allowed_hosts: tuple[str, ...] | None,
         yield_if_busy: Callable[[], Awaitable[None]] | None,
-        clock: asyncio.Timeout,
+        deadline: asyncio.Timeout,
     ) -> bytes:
-        redirects = 0
-        with self._room.share() as share:
+        redirects, held_bytes = 0, 0
+        try:
             while redirects <= MAX_REDIRECTS:
                 session = self._session_for(url, allowed_hosts)
                 async with session.get(url, allow_redirects=False) as response:
-                    if response.status in _REDIRECTS:
-                        url = _parsed(response.headers.get("Location", ""), base=url)
+                    if response.status in _REDIRECT_STATUSES:
+                        url = _parse(response.headers.get("Location", ""), base=url)
                         redirects += 1
                         continue
-                    size_bytes = _announced_bytes(response, max_bytes)
-                    if share.is_enough_for(size_bytes):
-                        return await _body(response, max_bytes, yield_if_busy)
-                # Without the connection: others need one, and a server hangs up on whoever does not read for a minute.
-                # That it is late is not the server's fault either: its time begins when there is room.
-                clock.reschedule(None)
-                await share.wait_for(size_bytes)
-                clock.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
+                    announced_bytes = _announced_bytes(response, max_bytes)
+                    needed_bytes = min(announced_bytes, MAX_LARGE_BODIES_BYTES)
+                    if (
+                        announced_bytes > LARGE_BYTES
+                        and not held_bytes
+                        and self._large_bodies.acquire_now(needed_bytes)
+                    ):
+                        held_bytes = needed_bytes
+                    # A request that has waited once does not wait again, whatever length is announced the second time.
+                    if announced_bytes <= LARGE_BYTES or held_bytes:
+                        return await _read_body(response, max_bytes, yield_if_busy)
+                # Wait without the connection: other downloads need one, and servers drop clients that do not read for a
+                # minute. The server is not to blame for the wait, so its time begins after it.
+                deadline.reschedule(None)
+                await self._large_bodies.acquire(needed_bytes)
+                held_bytes = needed_bytes
+                deadline.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
+        finally:
+            self._large_bodies.release(held_bytes)
         raise MediaError("too many redirects", transient=False)
 
     def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:
-        """The session that may fetch from there. Raises MediaError when none may."""
+        """Return the session that may fetch `url`. Raises MediaError when none may."""
         host, port = (url.host or "").lower(), url.port
         named = allowed_hosts is not None and _with_port(host, port) in allowed_hosts
         if allowed_hosts is not None and not named and not (host in allowed_hosts and url.is_default_port()):
@@ -206,8 +192,11 @@ class Downloader:
         reachable = frozenset({AddressScope.PUBLIC, AddressScope.PRIVATE} if trusted else {AddressScope.PUBLIC})
 
         def open_socket(address: tuple[Any, Any, Any, Any, tuple[Any, ...]]) -> socket.socket:
-            family, kind, protocol, _, where = address
-            if family not in (socket.AF_INET, socket.AF_INET6) or address_scope(str(where[0])) not in reachable:
+            family, kind, protocol, _, socket_address = address
+            if (
+                family not in (socket.AF_INET, socket.AF_INET6)
+                or address_scope(str(socket_address[0])) not in reachable
+            ):
                 raise AddressRefused("the address is not on a public network")
             return socket.socket(family=family, type=kind, proto=protocol)
 
@@ -220,11 +209,11 @@ class Downloader:
         )
 
 
-def _parsed(text: str, *, base: URL | None = None) -> URL:
-    """An absolute http(s) address without credentials, or MediaError."""
+def _parse(text: str, *, base: URL | None = None) -> URL:
+    """Parse an absolute http(s) address. Raises MediaError, also for one with credentials."""
     try:
-        # A signed address must arrive letter for letter; only one that is no proper address yet is made into one.
-        url = URL(text, encoded=_PLAIN.fullmatch(text) is not None)
+        # A signed address must be sent unchanged, so only one with characters that URLs do not have is encoded.
+        url = URL(text, encoded=_ENCODED_URL.fullmatch(text) is not None)
         url = url if base is None else base.join(url)
         complete = url.scheme in ("http", "https") and bool(url.host) and bool(text) and url.port is not None
     except ValueError:
@@ -241,24 +230,27 @@ def _with_port(host: str, port: int | None) -> str:
 
 
 def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
-    """How long the body of a good answer will be. An early word: it is that of the packed body, and may be a guess or a
-    lie."""
+    """Return the announced length of the body, which is that of the compressed body, assumed where there is none.
+
+    Raises MediaError for a status other than 200 and for a length above `max_bytes`. The server may announce less than
+    it sends.
+    """
     if response.status != 200:
-        transient = response.status >= 500 or response.status in _WORTH_ANOTHER_TRY
+        transient = response.status >= 500 or response.status in _TRANSIENT_STATUSES
         raise MediaError(f"the server answered {response.status}", transient=transient)
     announced = response.content_length
     if announced is None:
-        return min(_UNTOLD_BYTES, max_bytes)
+        return min(_UNANNOUNCED_BYTES, max_bytes)
     if announced > max_bytes:
         raise _too_many_bytes(max_bytes)
     return announced
 
 
-async def _body(
+async def _read_body(
     response: aiohttp.ClientResponse, max_bytes: int, yield_if_busy: Callable[[], Awaitable[None]] | None
 ) -> bytes:
     pieces, size_bytes = list[bytes](), 0
-    async for piece in response.content.iter_any():  # whatever is there: put together once, at the end
+    async for piece in response.content.iter_any():  # as received: joined once, at the end
         pieces.append(piece)
         size_bytes += len(piece)
         if size_bytes > max_bytes:
@@ -267,15 +259,15 @@ async def _body(
             await yield_if_busy()
     if size_bytes <= LARGE_BYTES:
         return b"".join(pieces)
-    return await asyncio.to_thread(b"".join, pieces)  # which lets go of the interpreter while it copies
+    return await asyncio.to_thread(b"".join, pieces)  # releases the interpreter lock while it copies
 
 
 def _too_many_bytes(max_bytes: int) -> MediaError:
     return MediaError(f"more than {max_bytes} bytes", transient=False, reason="too_many_bytes")
 
 
-def _translated(error: aiohttp.ClientError) -> MediaError:
-    """What the client says, as ours. Its own text may hold the whole address, which is nobody's business in a log."""
+def _media_error(error: aiohttp.ClientError) -> MediaError:
+    """Translate an error of aiohttp. Its text is dropped: it may hold the whole address, which must not be logged."""
     if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused):
         return MediaError("not on a public network", transient=False, reason="foreign_host")
     if isinstance(error, aiohttp.ClientConnectorCertificateError):

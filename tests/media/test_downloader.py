@@ -1,4 +1,4 @@
-"""Downloads over real HTTP on this machine: what arrives, what is refused, and that refused places stay untouched."""
+"""Downloads over real HTTP on this machine: what arrives, what is refused, and that refused hosts are not contacted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.support.fakes import until
 
 BODY = bytes(range(256)) * 40
 
-# -- who was contacted --------------------------------------------------------------------------------
+# -- which hosts were contacted -------------------------------------------------------------------------
 
 _attempts: list[tuple[object, ...]] = []
 
@@ -36,13 +36,13 @@ sys.addaudithook(_watch)
 
 @pytest.fixture
 def attempts() -> list[tuple[object, ...]]:
-    """Every connection this process tries, as the interpreter itself reports it."""
+    """Return every connection that this process tries, as the interpreter reports it."""
     _attempts.clear()
     return _attempts
 
 
 class FixedNames(AbstractResolver):
-    """Names for this test: everything leads to the given addresses."""
+    """A resolver that returns the given addresses for every name."""
 
     def __init__(self, *addresses: str) -> None:
         self._addresses = addresses
@@ -63,7 +63,7 @@ class FixedNames(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing was opened."""
+        """Do nothing: no resource was opened."""
 
 
 # -- a server to fetch from ---------------------------------------------------------------------------
@@ -72,7 +72,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class ImageServer:
-    """A server on loopback whose paths a test makes up."""
+    """An HTTP server on loopback with the paths that a test adds."""
 
     def __init__(self) -> None:
         self.requests: list[web.Request] = []
@@ -84,14 +84,16 @@ class ImageServer:
         self._handlers[path] = handler
         return f"http://{self.host}{path}"
 
-    def answers(self, path: str, body: bytes = b"", *, status: int = 200, headers: dict[str, str] | None = None) -> str:
-        async def answer(_: web.Request) -> web.Response:
+    def responds(
+        self, path: str, body: bytes = b"", *, status: int = 200, headers: dict[str, str] | None = None
+    ) -> str:
+        async def respond(_: web.Request) -> web.Response:
             return web.Response(body=body, status=status, headers=headers)
 
-        return self.on(path, answer)
+        return self.on(path, respond)
 
     def redirects(self, path: str, location: str, *, status: int = 302) -> str:
-        return self.answers(path, status=status, headers={"Location": location})
+        return self.responds(path, status=status, headers={"Location": location})
 
     async def start(self) -> None:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
@@ -120,19 +122,19 @@ async def server() -> AsyncIterator[ImageServer]:
 
 @pytest.fixture
 async def raw_server() -> AsyncIterator[Callable[[list[bytes]], Awaitable[str]]]:
-    """A server that says exactly these bytes and hangs up."""
+    """Start a server that sends exactly these bytes and closes the connection."""
     servers: list[asyncio.Server] = []
 
     async def start(pieces: list[bytes]) -> str:
-        async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.writelines(pieces)
             await writer.drain()
             writer.close()
 
-        server = await asyncio.start_server(speak, "127.0.0.1", 0)
+        server = await asyncio.start_server(send, "127.0.0.1", 0)
         servers.append(server)
-        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/picture.png"
+        return f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/image.png"
 
     yield start
     for server in servers:
@@ -142,14 +144,14 @@ async def raw_server() -> AsyncIterator[Callable[[list[bytes]], Awaitable[str]]]
 
 @pytest.fixture
 async def local() -> AsyncIterator[Downloader]:
-    """As in local development: private addresses and plain http are fine."""
-    async with Downloader(allow_private_addresses=True, total_seconds=5) as downloader:
+    """Open a downloader as in local development: private addresses and plain http are allowed."""
+    async with Downloader(allow_private_addresses=True) as downloader:
         yield downloader
 
 
 @pytest.fixture
 async def strict() -> AsyncIterator[Downloader]:
-    async with Downloader(allow_private_addresses=False, total_seconds=5) as downloader:
+    async with Downloader(allow_private_addresses=False) as downloader:
         yield downloader
 
 
@@ -162,13 +164,13 @@ async def refusal(fetch: Awaitable[bytes]) -> MediaError:
 # -- what arrives -------------------------------------------------------------------------------------
 
 
-async def test_a_picture_arrives_byte_for_byte(local: Downloader, server: ImageServer) -> None:
-    url = server.answers("/picture.png", BODY)
+async def test_an_image_arrives_byte_for_byte(local: Downloader, server: ImageServer) -> None:
+    url = server.responds("/image.png", BODY)
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
 
-async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, server: ImageServer) -> None:
-    url = server.answers("/picture.png", BODY, headers={"Set-Cookie": "who=you"})
+async def test_nothing_but_the_address_is_sent_to_the_server(local: Downloader, server: ImageServer) -> None:
+    url = server.responds("/image.png", BODY, headers={"Set-Cookie": "who=you"})
     for _ in range(2):
         await local.download(f"{url}#fragment", max_bytes=len(BODY))
     headers = server.requests[1].headers
@@ -177,11 +179,11 @@ async def test_nothing_but_the_address_is_told_to_the_server(local: Downloader, 
         assert name not in headers
 
 
-async def test_a_signed_address_arrives_letter_for_letter(local: Downloader, server: ImageServer) -> None:
-    url = server.answers("/a b/picture.png", BODY)
+async def test_a_signed_address_is_sent_unchanged(local: Downloader, server: ImageServer) -> None:
+    url = server.responds("/a b/image.png", BODY)
     query = "?ex=6a&path=%2Fa%2f&sig=a+b%2B%3D%3D~'()"
     await local.download(f"{url.replace('a b', 'a%20b')}{query}", max_bytes=len(BODY))
-    assert server.requests[0].raw_path == f"/a%20b/picture.png{query}"
+    assert server.requests[0].raw_path == f"/a%20b/image.png{query}"
 
 
 async def test_proxies_of_the_environment_are_not_used(
@@ -189,34 +191,34 @@ async def test_proxies_of_the_environment_are_not_used(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
-    url = server.answers("/picture.png", BODY)
+    url = server.responds("/image.png", BODY)
     async with Downloader(allow_private_addresses=True) as downloader:
         assert await downloader.download(url, max_bytes=len(BODY)) == BODY
     assert [address for _, address in attempts if address[1] == 9] == []  # type: ignore[index]
 
 
-async def test_a_large_picture_gives_way_between_its_pieces(local: Downloader, server: ImageServer) -> None:
-    body, ways_given = bytes(1_000_000), 0
+async def test_a_large_download_yields_after_each_piece(local: Downloader, server: ImageServer) -> None:
+    body, yields = bytes(1_000_000), 0
 
     async def yield_if_busy() -> None:
-        nonlocal ways_given
-        ways_given += 1
+        nonlocal yields
+        yields += 1
 
-    url = server.answers("/picture.png", body)
+    url = server.responds("/image.png", body)
     assert await local.download(url, max_bytes=len(body), yield_if_busy=yield_if_busy) == body
-    assert ways_given >= len(body) // (256 * 1024), "so much is read from a socket at once"
+    assert yields >= len(body) // (256 * 1024), "at most 256 KiB are read from a socket at once"
 
 
 @pytest.fixture
-def little_room(monkeypatch: pytest.MonkeyPatch) -> bytes:
-    """Room for two large bodies at a time, and such a body."""
+def large_body(monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """Set the limit to two large bodies at a time, and return such a body."""
     body = random.Random(1).randbytes(LARGE_BYTES + 1)
-    monkeypatch.setattr(downloader, "ROOM_BYTES", 2 * len(body))
+    monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_BYTES", 2 * len(body))
     return body
 
 
-async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_small_ones_beside_them(
-    little_room: bytes, server: ImageServer
+async def test_large_bodies_are_read_up_to_the_limit_and_small_ones_beside_them(
+    large_body: bytes, server: ImageServer
 ) -> None:
     begun, go_on = list[str](), asyncio.Event()
 
@@ -226,8 +228,8 @@ async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_
                 begun.append(name)
             await go_on.wait()
 
-        url = server.answers(f"/{name}.png", little_room)
-        return await downloader.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy)
+        url = server.responds(f"/{name}.png", large_body)
+        return await downloader.download(url, max_bytes=len(large_body), yield_if_busy=yield_if_busy)
 
     names = [f"{number}" for number in range(5)]
     async with Downloader(allow_private_addresses=True) as downloader, asyncio.TaskGroup() as together:
@@ -235,78 +237,74 @@ async def test_as_many_large_bodies_are_read_at_a_time_as_there_is_room_for_and_
         for name in names:
             downloads.append(together.create_task(download(name)))
             await until(lambda name=name: f"/{name}.png" in [request.path for request in server.requests])
-        assert await downloader.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert await downloader.download(server.responds("/small.png", BODY), max_bytes=len(BODY)) == BODY
         await until(lambda: len(begun) == 2)
-        assert await downloader.download(server.answers("/small.png", BODY), max_bytes=len(BODY)) == BODY
+        assert await downloader.download(server.responds("/small.png", BODY), max_bytes=len(BODY)) == BODY
         assert len(begun) == 2
         go_on.set()
-    assert [download.result() for download in downloads] == [little_room] * len(names)
+    assert [download.result() for download in downloads] == [large_body] * len(names)
     assert sorted(begun) == names
 
 
-async def test_whoever_waits_for_room_keeps_no_connection_from_others_and_no_server_waiting(
-    little_room: bytes, server: ImageServer
-) -> None:
-    url, small_url = server.answers("/picture.png", little_room), server.answers("/small.png", BODY)
+async def test_a_waiting_download_holds_no_connection(large_body: bytes, server: ImageServer) -> None:
+    url, small_url = server.responds("/image.png", large_body), server.responds("/small.png", BODY)
     go_on = asyncio.Event()
 
     async def yield_if_busy() -> None:
         await go_on.wait()
 
-    many = 40
+    count = 40
     async with (
         Downloader(allow_private_addresses=True, connect_seconds=5) as downloader,
         asyncio.TaskGroup() as together,
     ):
         downloads = [
-            together.create_task(downloader.download(url, max_bytes=len(little_room), yield_if_busy=yield_if_busy))
-            for _ in range(many)
+            together.create_task(downloader.download(url, max_bytes=len(large_body), yield_if_busy=yield_if_busy))
+            for _ in range(count)
         ]
-        await until(lambda: len(server.requests) == many)
+        await until(lambda: len(server.requests) == count)
         assert await downloader.download(small_url, max_bytes=len(BODY)) == BODY
         go_on.set()
-    assert [download.result() for download in downloads] == [little_room] * many
-    assert many + 1 < len(server.requests) <= 1 + 2 + 2 * (many - 2), "those that had to wait asked once more"
+    assert [download.result() for download in downloads] == [large_body] * count
+    assert count + 1 < len(server.requests) <= 1 + 2 + 2 * (count - 2), "those that had to wait asked once more"
 
 
-async def test_the_time_of_a_large_body_begins_when_there_is_room_for_it(
-    little_room: bytes, server: ImageServer
-) -> None:
-    async def for_ever() -> None:
+async def test_the_time_limit_of_a_large_body_begins_after_its_wait(large_body: bytes, server: ImageServer) -> None:
+    async def never_returns() -> None:
         await asyncio.Event().wait()
 
     async with (
-        Downloader(allow_private_addresses=True, total_seconds=0.4) as downloader,
+        Downloader(allow_private_addresses=True, total_seconds=3) as downloader,
         asyncio.TaskGroup() as together,
     ):
-        url = server.answers("/picture.png", little_room)
+        url = server.responds("/image.png", large_body)
         stuck = [
-            refusal(downloader.download(url, max_bytes=len(little_room), yield_if_busy=for_ever)) for _ in range(2)
+            refusal(downloader.download(url, max_bytes=len(large_body), yield_if_busy=never_returns)) for _ in range(2)
         ]
         refusals = [together.create_task(each) for each in stuck]
         await until(lambda: len(server.requests) == 2)
-        assert await downloader.download(url, max_bytes=len(little_room)) == little_room
+        assert await downloader.download(url, max_bytes=len(large_body)) == large_body
     assert all(refused.result().transient for refused in refusals)
 
 
-async def test_a_body_larger_than_all_the_room_is_read_alone(
+async def test_a_body_larger_than_the_limit_is_read_alone(
     local: Downloader, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloader, "ROOM_BYTES", 1)
+    monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_BYTES", 1)
     body = bytes(LARGE_BYTES + 1)
     async with Downloader(allow_private_addresses=True) as opened:
-        url = server.answers("/picture.png", body)
+        url = server.responds("/image.png", body)
         assert await asyncio.gather(*(opened.download(url, max_bytes=len(body)) for _ in range(3))) == [body] * 3
 
 
 async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Downloader) -> None:
     pieces = 250_000
     body = bytes(4 * pieces)
-    answer = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4\r\n\0\0\0\0\r\n" * pieces + b"0\r\n\r\n"
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"4\r\n\0\0\0\0\r\n" * pieces + b"0\r\n\r\n"
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        writer.write(answer)
+        writer.write(response)
         await writer.drain()
         writer.close()
 
@@ -315,28 +313,28 @@ async def test_a_body_in_tiny_pieces_takes_no_more_memory_than_another(local: Do
         host, port = listening.sockets[0].getsockname()
         tracemalloc.start()
         try:
-            assert await local.download(f"http://{host}:{port}/picture.png", max_bytes=len(body)) == body
+            assert await local.download(f"http://{host}:{port}/image.png", max_bytes=len(body)) == body
             _, peak_bytes = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
     assert peak_bytes < 12 * len(body)
 
 
-# -- how much, how long -------------------------------------------------------------------------------
+# -- limits of size and time ----------------------------------------------------------------------------
 
 
 @pytest.mark.f54
-@pytest.mark.parametrize("told", [True, False])
+@pytest.mark.parametrize("announced", [True, False])
 async def test_a_body_may_have_as_many_bytes_as_allowed_and_not_one_more(
-    local: Downloader, server: ImageServer, *, told: bool
+    local: Downloader, server: ImageServer, *, announced: bool
 ) -> None:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Length": str(len(BODY))} if told else {})
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(BODY))} if announced else {})
         await response.prepare(request)
         await response.write(BODY)
         return response
 
-    url = server.on("/picture.png", answer)
+    url = server.on("/image.png", respond)
     assert await local.download(url, max_bytes=len(BODY)) == BODY
     error = await refusal(local.download(url, max_bytes=len(BODY) - 1))
     assert (error.reason, error.transient) == ("too_many_bytes", False)
@@ -353,17 +351,17 @@ async def test_an_endless_body_is_cut_off(local: Downloader, server: ImageServer
             await response.write(b"x" * 100_000)
             sent += 100_000
 
-    error = await refusal(local.download(server.on("/picture.png", endless), max_bytes=1_000_000))
+    error = await refusal(local.download(server.on("/image.png", endless), max_bytes=1_000_000))
     assert error.reason == "too_many_bytes"
     assert sent < 20_000_000
 
 
 @pytest.mark.f54
-async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downloader, server: ImageServer) -> None:
+async def test_a_gzip_bomb_is_counted_decompressed_and_takes_no_memory(local: Downloader, server: ImageServer) -> None:
     bomb = gzip.compress(gzip.compress(bytes(500_000_000), 1), 9)  # twice, so that making it here stays cheap
     bomb = gzip.decompress(bomb)
     assert len(bomb) < 3_000_000
-    url = server.answers("/picture.png", bomb, headers={"Content-Encoding": "gzip"})
+    url = server.responds("/image.png", bomb, headers={"Content-Encoding": "gzip"})
     tracemalloc.start()
     try:
         error = await refusal(local.download(url, max_bytes=5_000_000))
@@ -374,12 +372,12 @@ async def test_a_gzip_bomb_is_counted_unpacked_and_takes_no_memory(local: Downlo
     assert peak_bytes < 30_000_000
 
 
-async def test_a_packed_picture_is_unpacked(local: Downloader, server: ImageServer) -> None:
-    url = server.answers("/picture.png", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
+async def test_a_compressed_body_is_decompressed(local: Downloader, server: ImageServer) -> None:
+    url = server.responds("/image.png", gzip.compress(BODY), headers={"Content-Encoding": "gzip"})
     assert await local.download(url, max_bytes=len(BODY)) == BODY
 
 
-async def test_a_server_that_falls_silent_is_given_up(server: ImageServer) -> None:
+async def test_a_server_that_stops_sending_is_given_up(server: ImageServer) -> None:
     async def silent(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": "1000"})
         await response.prepare(request)
@@ -388,11 +386,11 @@ async def test_a_server_that_falls_silent_is_given_up(server: ImageServer) -> No
         return response
 
     async with Downloader(allow_private_addresses=True, idle_seconds=0.2) as downloader:
-        error = await refusal(downloader.download(server.on("/picture.png", silent), max_bytes=1000))
+        error = await refusal(downloader.download(server.on("/image.png", silent), max_bytes=1000))
     assert error.transient
 
 
-async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: ImageServer) -> None:
+async def test_a_slow_server_is_given_up_at_the_time_limit(server: ImageServer) -> None:
     async def dripping(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -401,7 +399,7 @@ async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: Ima
             await asyncio.sleep(0.02)
 
     async with Downloader(allow_private_addresses=True, total_seconds=0.4) as downloader:
-        error = await refusal(downloader.download(server.on("/picture.png", dripping), max_bytes=1000))
+        error = await refusal(downloader.download(server.on("/image.png", dripping), max_bytes=1000))
     assert error.transient
 
 
@@ -415,20 +413,20 @@ async def test_a_server_that_drips_is_given_up_when_the_time_is_over(server: Ima
     ],
     ids=["short body", "missing last chunk", "short header", "nothing"],
 )
-async def test_an_answer_that_ends_too_early_is_an_error_worth_another_try(
+async def test_a_response_that_ends_too_early_is_a_transient_error(
     local: Downloader, raw_server: Callable[[list[bytes]], Awaitable[str]], pieces: list[bytes]
 ) -> None:
     error = await refusal(local.download(await raw_server(pieces), max_bytes=1000))
     assert (error.reason, error.transient) == ("unreachable", True)
 
 
-async def test_an_answer_that_is_no_http_is_an_error(
+async def test_a_response_that_is_not_http_is_an_error(
     local: Downloader, raw_server: Callable[[list[bytes]], Awaitable[str]]
 ) -> None:
     await refusal(local.download(await raw_server([b"\x89PNG\r\n\x1a\n" * 10]), max_bytes=1000))
 
 
-async def test_nobody_listening_is_worth_another_try(local: Downloader) -> None:
+async def test_a_refused_connection_is_a_transient_error(local: Downloader) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
@@ -440,14 +438,14 @@ async def test_nobody_listening_is_worth_another_try(local: Downloader) -> None:
     [(404, True), (408, True), (425, True), (429, True), (500, True), (502, True), (503, True), (599, True),
      (400, False), (401, False), (403, False), (410, False), (451, False), (204, False), (206, False), (304, False)],
 )  # fmt: skip
-async def test_whether_another_try_may_help_depends_on_the_status(
+async def test_the_status_decides_whether_an_error_is_transient(
     local: Downloader, server: ImageServer, status: int, *, transient: bool
 ) -> None:
-    url = server.answers("/picture.png", b"", status=status)
+    url = server.responds("/image.png", b"", status=status)
     assert (await refusal(local.download(url, max_bytes=1000))).transient is transient
 
 
-# -- where to -----------------------------------------------------------------------------------------
+# -- which addresses may be reached ----------------------------------------------------------------------
 
 FORBIDDEN_URLS = [
     "https://127.0.0.1/", "https://127.0.0.1:8443/", "https://localhost/", "https://[::1]/", "https://0.0.0.0/",
@@ -457,7 +455,7 @@ FORBIDDEN_URLS = [
     "https://[64:ff9b::7f00:1]/", "https://[64:ff9b:1::7f00:1]/", "https://[2002:7f00:1::]/", "https://[2001::7f00:1]/",
     "https://2130706433/", "https://0x7f000001/", "https://0177.0.0.1/", "https://127.1/", "https://[::]/",
     "https://LOCALHOST/", "https://localhost./",
-    "http://127.0.0.1/", "http://1.1.1.1/", "http://example.com/picture.png",
+    "http://127.0.0.1/", "http://1.1.1.1/", "http://example.com/image.png",
     "ftp://1.1.1.1/", "file:///etc/passwd", "data:image/png;base64,AAAA", "//1.1.1.1/", "/etc/passwd", "", "https://",
     "https:///x", "https://user:pass@1.1.1.1/", "https://user@1.1.1.1/", "https://1.1.1.1:99999/", "https://a b/",
     "https://[::1/", "https://1.1.1.1\r\nHost: x/", "https://" + "a" * 300 + "/", "https://..../", "https://\u2488/",
@@ -481,11 +479,11 @@ async def test_a_forbidden_address_is_never_contacted(
     [["127.0.0.1"], ["10.1.2.3"], ["169.254.169.254"], ["::1"], ["::ffff:127.0.0.1"], ["127.0.0.1", "::1", "10.0.0.1"]],
     ids=",".join,
 )
-async def test_a_name_that_leads_to_a_private_address_is_never_contacted(
+async def test_a_name_of_a_private_address_is_never_contacted(
     addresses: list[str], attempts: list[tuple[object, ...]]
 ) -> None:
     async with Downloader(allow_private_addresses=False, resolver=FixedNames(*addresses)) as downloader:
-        error = await refusal(downloader.download("https://pictures.example/a.png", max_bytes=1000))
+        error = await refusal(downloader.download("https://images.example/a.png", max_bytes=1000))
     assert (error.reason, error.transient) == ("foreign_host", False)
     assert attempts == []
 
@@ -496,16 +494,16 @@ async def test_even_local_development_never_reaches_metadata_services(
     address: str, attempts: list[tuple[object, ...]]
 ) -> None:
     async with Downloader(allow_private_addresses=True, resolver=FixedNames(address)) as downloader:
-        error = await refusal(downloader.download("http://pictures.example/a.png", max_bytes=1000))
+        error = await refusal(downloader.download("http://images.example/a.png", max_bytes=1000))
     assert error.reason == "foreign_host"
     assert attempts == []
 
 
-async def test_a_name_on_loopback_is_fine_in_local_development(server: ImageServer) -> None:
-    server.answers("/picture.png", BODY)
+async def test_a_name_of_a_loopback_address_is_allowed_in_local_development(server: ImageServer) -> None:
+    server.responds("/image.png", BODY)
     port = server.host.partition(":")[2]
     async with Downloader(allow_private_addresses=True, resolver=FixedNames("127.0.0.1")) as downloader:
-        assert await downloader.download(f"http://pictures.example:{port}/picture.png", max_bytes=len(BODY)) == BODY
+        assert await downloader.download(f"http://images.example:{port}/image.png", max_bytes=len(BODY)) == BODY
 
 
 # -- redirects ----------------------------------------------------------------------------------------
@@ -513,8 +511,8 @@ async def test_a_name_on_loopback_is_fine_in_local_development(server: ImageServ
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_up_to_three_redirects_are_followed(local: Downloader, server: ImageServer, status: int) -> None:
-    server.answers("/picture.png", BODY)
-    server.redirects("/3", "picture.png", status=status)
+    server.responds("/image.png", BODY)
+    server.redirects("/3", "image.png", status=status)
     server.redirects("/2", "/3", status=status)
     url = server.redirects("/1", f"http://{server.host}/2", status=status)
     assert await local.download(url, max_bytes=len(BODY)) == BODY
@@ -533,10 +531,10 @@ async def test_a_redirect_loop_ends(local: Downloader, server: ImageServer) -> N
     ["https://127.0.0.1:1/", "https://[::1]:1/", "https://169.254.169.254/", "http://1.1.1.1/", "file:///etc/passwd",
      "https://user:pass@1.1.1.1/", "ftp://1.1.1.1/", "", "//127.0.0.1:1/x", "https://other.example/"],
 )  # fmt: skip
-async def test_a_redirect_is_judged_like_the_first_address(
+async def test_a_redirect_is_checked_like_the_first_address(
     server: ImageServer, location: str, attempts: list[tuple[object, ...]]
 ) -> None:
-    url = server.redirects("/picture.png", location)
+    url = server.redirects("/image.png", location)
     async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
         error = await refusal(downloader.download(url, max_bytes=1000, allowed_hosts=(server.host,)))
     assert not error.transient
@@ -550,7 +548,7 @@ async def test_a_redirect_is_judged_like_the_first_address(
 async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(
     strict: Downloader, server: ImageServer
 ) -> None:
-    url = server.answers("/picture.png", BODY)
+    url = server.responds("/image.png", BODY)
     assert await strict.download(url, max_bytes=len(BODY), allowed_hosts=("cdn.example", server.host)) == BODY
 
 
@@ -571,7 +569,7 @@ async def test_a_host_that_the_operator_listed_with_its_port_is_trusted(
         ("https://cdn.example/a.png", "cdn.example"),  # listed, but its name leads to this machine
     ],
 )
-async def test_what_is_not_on_the_list_is_never_contacted(
+async def test_a_host_that_is_not_listed_is_never_contacted(
     url: str, allowed: str, attempts: list[tuple[object, ...]]
 ) -> None:
     async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
@@ -581,15 +579,15 @@ async def test_what_is_not_on_the_list_is_never_contacted(
 
 
 async def test_the_case_of_a_host_does_not_matter(server: ImageServer) -> None:
-    server.answers("/picture.png", BODY)
+    server.responds("/image.png", BODY)
     port = server.host.partition(":")[2]
     async with Downloader(allow_private_addresses=False, resolver=FixedNames("127.0.0.1")) as downloader:
         body = await downloader.download(
-            f"http://CDN.Example:{port}/picture.png", max_bytes=len(BODY), allowed_hosts=(f"cdn.example:{port}",)
+            f"http://CDN.Example:{port}/image.png", max_bytes=len(BODY), allowed_hosts=(f"cdn.example:{port}",)
         )
     assert body == BODY
 
 
-async def test_no_address_appears_in_what_is_said_about_a_failure(local: Downloader, server: ImageServer) -> None:
-    url = server.answers("/secret-path", status=500)
+async def test_no_address_appears_in_the_text_of_an_error(local: Downloader, server: ImageServer) -> None:
+    url = server.responds("/secret-path", status=500)
     assert "secret" not in str(await refusal(local.download(f"{url}?token=secret", max_bytes=10)))
