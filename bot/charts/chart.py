@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from dataclasses import dataclass
+from functools import cache
+
+from pydantic import TypeAdapter
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,21 +60,15 @@ class Chart:
         return sum(stack.total_usd_micros for stack in self.stacks)
 
     def to_json(self) -> bytes:
-        """For the process that draws it."""
-        return json.dumps(asdict(self)).encode()
+        """Serialize the chart for the process that draws it."""
+        return _adapter().dump_json(self)
 
-    @classmethod
-    def from_json(cls, data: bytes) -> Self:
-        """The opposite."""
-        values: dict[str, Any] = json.loads(data)
-        return cls(
-            **{name: Label(**values[name]) for name in ("title", "subtitle", "count", "over_time", "ranking")},
-            ticks=tuple(Label(**tick) for tick in values["ticks"]),
-            stacks=tuple(
-                Stack(label=Label(**stack["label"]), amounts_usd_micros=tuple(stack["amounts_usd_micros"]))
-                for stack in values["stacks"]
-            ),
-            rows=tuple(
-                Row(label=Label(**row["label"]), amount_usd_micros=row["amount_usd_micros"]) for row in values["rows"]
-            ),
-        )
+    @staticmethod
+    def from_json(data: bytes) -> Chart:
+        """Parse a chart from the JSON written by `to_json`."""
+        return _adapter().validate_json(data)
+
+
+@cache
+def _adapter() -> TypeAdapter[Chart]:
+    return TypeAdapter(Chart)

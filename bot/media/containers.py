@@ -9,6 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 
+CONTENT_TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
+EXTENSIONS = {"PNG": "png", "JPEG": "jpg", "WEBP": "webp"}
+MAX_RESULT_PIXELS = 100_000_000
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_TEXT = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _PNG_HEADER = struct.Struct(">IIBBBBB")
@@ -112,7 +116,7 @@ def without_metadata(data: bytes) -> bytes:
     return b"RIFF" + len(body).to_bytes(4, "little") + bytes(body)
 
 
-def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
+def size_if_whole(data: bytes, *, max_pixels: int) -> tuple[int, int] | None:
     """Width and height of a picture that plainly arrived whole; None where only decoding it could tell, and for more
     pixels than that.
 
@@ -125,7 +129,7 @@ def whole_size(data: bytes, *, most_pixels: int) -> tuple[int, int] | None:
         return None
     readers = {"PNG": _whole_png, "JPEG": _whole_jpeg, "WEBP": _webp_size}
     size = readers[format_of(data) or ""](data, every)
-    return size if size is not None and 0 < size[0] * size[1] <= most_pixels else None
+    return size if size is not None and 0 < size[0] * size[1] <= max_pixels else None
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 from PIL import Image, ImageCms
 
 from bot.media import containers
-from bot.media.formats import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
+from bot.media.containers import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
 
 MAX_INPUT_BYTES = 25_000_000
 MAX_INPUT_PIXELS = 50_000_000

@@ -125,7 +125,7 @@ class JobService:
             orders_per_minute=SERVER_TURNOVERS_PER_MINUTE * limits.max_running_jobs, clock=clock
         )
         self._priority = InteractivePriority()
-        self._too_large = asyncio.Semaphore(image_pool.workers)
+        self._too_large = asyncio.Semaphore(image_pool.max_processes)
         self._presenter: ReplyPresenter | None = None
         self._reply_runner = ReplyRunner(
             store=store,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,12 @@ from tests.support.discord_core import Core, opened_core
 from tests.support.discord_stage import RunningClock, Stage
 
 
-@pytest.fixture(scope="session")
-def image_pool() -> Generator[ImagePool]:
-    """Shared by all tests: its processes take a while to start."""
+@pytest.fixture
+async def image_pool() -> AsyncGenerator[ImagePool]:
+    """A pool for this test's event loop, which starts a process only when one is needed."""
     image_pool = ImagePool()
     yield image_pool
-    asyncio.run(image_pool.close())
+    await image_pool.close()
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from tests.support import image_samples as samples
 FORMATS = ["PNG", "JPEG", "WEBP"]
 
 
-def whole_size(data: bytes) -> tuple[int, int] | None:
-    return containers.whole_size(data, most_pixels=4_000_000)
+def size_if_whole(data: bytes) -> tuple[int, int] | None:
+    return containers.size_if_whole(data, max_pixels=4_000_000)
 
 
 @pytest.mark.f56
@@ -116,21 +116,21 @@ def test_damaged_files_are_read_or_called_broken_and_nothing_else(image_format: 
 @pytest.mark.parametrize("width", [60, 3000])
 def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
     packed = zlib.compress(bytes((width + 1) * 1000))
-    assert whole_size(samples.png_of_rows(width, 1000, packed + b"more")) == (width, 1000)
-    assert whole_size(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
+    assert size_if_whole(samples.png_of_rows(width, 1000, packed + b"more")) == (width, 1000)
+    assert size_if_whole(samples.png_of_rows(width, 1000, packed, b"more", b"")) == (width, 1000)
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
 def test_a_picture_of_too_many_pixels_is_not_called_whole(image_format: str) -> None:
     data = samples.encode(samples.noise(300, 200), image_format)
-    assert containers.whole_size(data, most_pixels=60_000) == (300, 200)
-    assert containers.whole_size(data, most_pixels=59_999) is None
+    assert containers.size_if_whole(data, max_pixels=60_000) == (300, 200)
+    assert containers.size_if_whole(data, max_pixels=59_999) is None
 
 
 def test_a_png_that_promises_more_than_its_rows_can_hold_is_not_called_whole() -> None:
     packed = zlib.compress(bytes(201 * 100), 9)
-    assert whole_size(samples.png_of_rows(200, 100, packed)) == (200, 100)
-    assert whole_size(samples.png_of_rows(2000, 1000, packed)) is None
+    assert size_if_whole(samples.png_of_rows(200, 100, packed)) == (200, 100)
+    assert size_if_whole(samples.png_of_rows(2000, 1000, packed)) is None
 
 
 @pytest.mark.parametrize("lost", ["nothing", "a byte", "a chunk", "the end"])
@@ -143,4 +143,4 @@ def test_whatever_a_png_lost_on_its_way_is_missed(lost: str) -> None:
         "a chunk": data[:last_chunk],
         "the end": data[:-12],
     }[lost]
-    assert (whole_size(arrived) is None) is (lost != "nothing")
+    assert (size_if_whole(arrived) is None) is (lost != "nothing")

@@ -1,0 +1,17 @@
+"""The child processes of this process, as the system lists them."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import psutil
+
+
+def child_processes(module: str) -> list[psutil.Process]:
+    """Return the running children that were started with `python -m module`."""
+    found: list[psutil.Process] = []
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):  # it has ended since it was listed
+            if child.status() != psutil.STATUS_ZOMBIE and module in child.cmdline():
+                found.append(child)
+    return found
