@@ -1,4 +1,4 @@
-"""The chart of a report as plain values: how long the bars are, and the words beside them, which are said already."""
+"""The chart of a report as plain values: the lengths of the bars and the translated words beside them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Label:
-    """Words to write, and what to write instead where no font at hand has the letters of `text`."""
+    """A text, and what to draw instead when no installed font has the letters of `text`."""
 
     text: str
     plain: str
@@ -18,14 +18,14 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stack:
-    """One colour of the bars: an amount for each part of the time that the chart shows."""
+    """One colour of the bars: an amount for each interval of the chart."""
 
     label: Label
     amounts_usd_micros: tuple[int, ...]
 
     @property
     def total_usd_micros(self) -> int:
-        """What this colour adds up to."""
+        """Sum of the amounts of this colour."""
         return sum(self.amounts_usd_micros)
 
 
@@ -39,15 +39,15 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
-    """Spending over time in stacked bars, and who spent most.
+    """Spending over time in stacked bars, and the members who spent most.
 
-    `ticks` names the parts of the time, as many as each stack has amounts.
+    `ticks` names the intervals, as many as each stack has amounts.
     """
 
     title: Label
     subtitle: Label
     count: Label
-    """Under the total: how many pictures that was."""
+    """The number of images, drawn under the total."""
     over_time: Label
     ticks: tuple[Label, ...]
     stacks: tuple[Stack, ...]
@@ -56,7 +56,7 @@ class Chart:
 
     @property
     def total_usd_micros(self) -> int:
-        """What all bars add up to."""
+        """Sum of all bars."""
         return sum(stack.total_usd_micros for stack in self.stacks)
 
     def to_json(self) -> bytes:

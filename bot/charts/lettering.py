@@ -1,4 +1,4 @@
-"""Lettering: what of a text can be written with the fonts at hand. Only for the process that draws charts."""
+"""Chooses what of a text can be drawn with the installed fonts. Only for the process that draws charts."""
 
 # matplotlib's own types leave much open.
 # pyright: reportUnknownMemberType=false
@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache
 
 from matplotlib import font_manager
@@ -23,55 +23,49 @@ FONTS = (
     "Hiragino Sans",  # macOS
     "Yu Gothic",  # Windows
 )
-"""The first of them that has a character writes it."""
+"""Each character is drawn in the first of these that has it."""
 
-_MARKS = 2
-"""So many marks may stand over one letter; whoever piles up more wants to spoil the page."""
+MAX_COMBINING_MARKS = 2
+"""Per letter. More of them (Zalgo text) would cover the lines above and below."""
 
 
 @cache
-def families() -> list[str]:
-    """Those of FONTS that are installed here."""
+def installed_fonts() -> list[str]:
+    """Return those of FONTS that are installed."""
     installed = {font.name for font in font_manager.fontManager.ttflist}
     return [name for name in FONTS if name in installed]
 
 
 @cache
-def _fonts() -> list[FT2Font]:
-    return [FT2Font(font_manager.findfont(name, fallback_to_default=False)) for name in families()]
+def _faces() -> list[FT2Font]:
+    return [FT2Font(font_manager.findfont(name, fallback_to_default=False)) for name in installed_fonts()]
 
 
 @cache
 def _has_glyph(character: str) -> bool:
-    return any(font.get_char_index(ord(character)) for font in _fonts())
+    return any(face.get_char_index(ord(character)) for face in _faces())
 
 
-def written(label: Label, *, has_glyph: Callable[[str], bool] = _has_glyph) -> str:
-    """The label without what cannot or must not be drawn; `plain` where letters of it would be missing.
+def drawable(label: Label, *, has_glyph: Callable[[str], bool] = _has_glyph) -> str:
+    """Return the label without what cannot or must not be drawn; its `plain` form where letters would be missing.
 
-    A missing emoji is left out of a name, a missing letter would make it another name.
+    An emoji without a glyph is left out of a name; a letter left out would make it another name.
     """
     for text in (label.text, unicodedata.normalize("NFKC", label.text)):
-        shown = _tidy(text, has_glyph)
+        shown = _clean(text, has_glyph)
         if shown and all(character == " " or has_glyph(character) for character in shown):
             return shown
-    plain = (character for character in _tidy(label.plain, has_glyph) if has_glyph(character))
-    return "".join(plain).strip() or "?"
+    return "".join(filter(has_glyph, _clean(label.plain, has_glyph))).strip() or "?"
 
 
-def _tidy(text: str, has_glyph: Callable[[str], bool]) -> str:
-    return " ".join("".join(_shown(unicodedata.normalize("NFC", text), has_glyph)).split())
-
-
-def _shown(text: str, has_glyph: Callable[[str], bool]) -> Iterator[str]:
-    """Without control characters, which also turn the direction of writing; without piles of marks and lost emoji."""
-    marks = 0
-    for character in text:
+def _clean(text: str, has_glyph: Callable[[str], bool]) -> str:
+    """Remove control characters (also those that change the direction), piled marks and symbols without a glyph."""
+    shown, marks = "", 0
+    for character in unicodedata.normalize("NFC", text):
         category = unicodedata.category(character)
         marks = marks + 1 if category in ("Mn", "Me") else 0
         if category[0] == "Z" or character in "\t\n\r":
-            yield " "
-        elif category[0] == "C" or marks > _MARKS:
-            continue
-        elif has_glyph(character) or category[0] not in "SM":
-            yield character
+            shown += " "
+        elif category[0] != "C" and marks <= MAX_COMBINING_MARKS:
+            shown += character if has_glyph(character) or category[0] not in "SM" else ""
+    return " ".join(shown.split())

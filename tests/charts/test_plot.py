@@ -1,4 +1,4 @@
-"""The plot: whatever was spent and whatever people are called, a picture in which everything can be read."""
+"""The plot: for all amounts and names, an image in which everything can be read."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image
 
 from bot.charts import plot
 from bot.charts.chart import Chart, Label, Row
-from bot.charts.lettering import written
+from bot.charts.lettering import drawable
 from tests.support.chart_samples import DAYS_OF_A_WEEK, MODELS, PEOPLE, a_chart, a_label
 
 HOURS = tuple(f"{hour:02}:00" for hour in range(24))
@@ -41,16 +41,16 @@ CHARTS = {
     "hardly anything": a_chart(most_usd_micros=7),
     "$0.007": a_chart(models=1, most_usd_micros=7_000, people=PEOPLE[:1]),
     "$12,345": a_chart(models=6, most_usd_micros=12_345_000_000, people=PEOPLE),
-    "more than all the money": a_chart(models=6, most_usd_micros=10**13, people=AWKWARD),
+    "ten million dollars": a_chart(models=6, most_usd_micros=10**13, people=AWKWARD),
     "awkward names": a_chart(
         models=6, people=AWKWARD, title="A title that goes on for longer than the page is wide, and more"
     ),
-    "nobody to name": a_chart(people=()),
+    "no members": a_chart(people=()),
 }
 
 
 @pytest.mark.parametrize("chart", CHARTS.values(), ids=CHARTS)
-def test_every_chart_is_a_small_picture_of_one_size_with_everything_in_its_place(chart: Chart) -> None:
+def test_every_chart_is_a_small_png_of_one_size_in_which_no_texts_overlap(chart: Chart) -> None:
     assert Chart.from_json(chart.to_json()) == chart
     png = plot.draw(chart)
     with Image.open(io.BytesIO(png)) as image:
@@ -61,18 +61,19 @@ def test_every_chart_is_a_small_picture_of_one_size_with_everything_in_its_place
 
 
 def assert_legible(chart: Chart) -> None:
-    """No line of text leaves the page or touches another."""
-    sheet = plot._laid_out(chart)
-    places = [(text.get_text(), box_of(text, sheet)) for text in sheet._figure.texts]
-    for text, box in places:
+    """Assert that no line of text leaves the page or touches another."""
+    (axes,) = plot.lay_out(chart).axes
+    boxes = [(text.get_text(), box_of(text)) for text in axes.texts if text.get_text()]
+    assert len(boxes) > 5
+    for text, box in boxes:
         assert 0 <= box.x0 < box.x1 <= plot.WIDTH, text
         assert 0 <= box.y0 < box.y1 <= plot.HEIGHT, text
-    for (one, its_box), (other, other_box) in itertools.combinations(places, 2):
+    for (one, its_box), (other, other_box) in itertools.combinations(boxes, 2):
         assert Bbox.intersection(its_box, other_box) is None, (one, other)
 
 
-def box_of(text: Text, sheet: plot._Sheet) -> Bbox:
-    box = text.get_window_extent(sheet._canvas.get_renderer())
+def box_of(text: Text) -> Bbox:
+    box = text.get_window_extent()
     return Bbox.from_extents(box.x0, box.y0 + 2, box.x1, box.y1 - 2)  # its lines may touch; its letters may not
 
 
@@ -84,7 +85,7 @@ def box_of(text: Text, sheet: plot._Sheet) -> Bbox:
     bars=st.integers(min_value=1, max_value=31),
     models=st.integers(min_value=1, max_value=6),
 )
-def test_whatever_people_are_called_the_picture_is_drawn_without_a_word(
+def test_charts_with_all_names_and_amounts_are_drawn_without_a_warning(
     names: list[str], shares: list[int], most: int, bars: int, models: int
 ) -> None:
     rows = tuple(Row(label=a_label(name), amount_usd_micros=share) for name, share in zip(names, shares, strict=False))
@@ -94,7 +95,7 @@ def test_whatever_people_are_called_the_picture_is_drawn_without_a_word(
         assert plot.draw(replace(chart, rows=rows))
 
 
-def test_the_colours_of_a_bar_share_its_height() -> None:
+def test_the_height_of_each_colour_is_proportional_to_its_amount() -> None:
     chart = a_chart(ticks=("1",), models=2, people=())
     colours = [tuple(bytes.fromhex(colour.removeprefix("#"))) for colour in plot.COLOURS[:2]]
     with Image.open(io.BytesIO(plot.draw(chart))) as image:
@@ -113,12 +114,12 @@ def test_the_colours_of_a_bar_share_its_height() -> None:
         ([0, 0.0025, 0.005], ["$0", "$0.0025", "$0.0050"]),
     ],
 )
-def test_the_steps_of_the_axis_are_written_alike(dollars: list[float], labels: list[str]) -> None:
+def test_the_labels_of_the_axis_have_equal_decimals(dollars: list[float], labels: list[str]) -> None:
     assert plot._axis_labels(dollars) == labels
 
 
-def test_sums_from_a_dollar_on_are_written_in_cents() -> None:
-    assert [plot._sum(amount) for amount in (7_000, 999_999, 1_000_000, 25_868_839)] == [
+def test_amounts_from_a_dollar_on_are_rounded_to_cents() -> None:
+    assert [plot._amount(amount) for amount in (7_000, 999_999, 1_000_000, 25_868_839)] == [
         "$0.007",
         "$0.999999",
         "$1.00",
@@ -145,16 +146,16 @@ def test_sums_from_a_dollar_on_are_written_in_cents() -> None:
         ("\u2800\u3164", "plain"),
     ],
 )
-def test_a_name_is_written_as_it_is_or_by_its_plain_form(text: str, expected: str) -> None:
+def test_a_name_is_drawn_as_it_is_or_by_its_plain_form(text: str, expected: str) -> None:
     latin = {*map(chr, range(0x21, 0x250)), "\u0301"}
-    assert written(Label(text=text, plain="plain"), has_glyph=latin.__contains__) == expected
+    assert drawable(Label(text=text, plain="plain"), has_glyph=latin.__contains__) == expected
 
 
-def test_where_not_even_the_plain_form_can_be_written_something_stands_there() -> None:
-    assert written(Label(text="狐", plain="狐x狐 狐"), has_glyph="x".__contains__) == "x"
-    assert written(Label(text="狐", plain="狐 狐"), has_glyph="x".__contains__) == "?"
+def test_a_name_without_any_drawable_character_is_a_question_mark() -> None:
+    assert drawable(Label(text="狐", plain="狐x狐 狐"), has_glyph="x".__contains__) == "x"
+    assert drawable(Label(text="狐", plain="狐 狐"), has_glyph="x".__contains__) == "?"
 
 
-def test_the_font_that_comes_with_the_library_is_always_there() -> None:
-    assert written(a_label("Ünïcödé Ελλάδα Україна")) == "Ünïcödé Ελλάδα Україна"
-    assert all(written(a_label(model)) == model for model in MODELS)
+def test_the_font_of_the_library_is_always_available() -> None:
+    assert drawable(a_label("Ünïcödé Ελλάδα Україна")) == "Ünïcödé Ελλάδα Україна"
+    assert all(drawable(a_label(model)) == model for model in MODELS)
