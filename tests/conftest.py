@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import hypothesis
 import pytest
 
+from bot.runtime.logs import Handler
 from bot.settings import Settings
 from tests.support.rows import RowMarks
 
@@ -103,10 +104,12 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locatio
 
 
 @pytest.fixture(autouse=True)
-def _log_levels() -> Iterator[None]:
-    """A test that sets up logging, as the program does, must not silence the tests after it."""
+def _logging_as_before() -> Iterator[None]:
+    """Undo what a test sets up as the program does: levels, and the handler whose stream ends with the test."""
     loggers = [logging.getLogger(name) for name in (None, "bot", "cogs", "sandbox")]
     levels = [logger.level for logger in loggers]
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+    for handler in [handler for handler in loggers[0].handlers if isinstance(handler, Handler)]:
+        loggers[0].removeHandler(handler)

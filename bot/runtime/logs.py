@@ -1,4 +1,4 @@
-"""The log: one pipeline for every line of this program and its libraries, with no secret in any of them."""
+"""Logging: one pipeline for every line of this program and its libraries, which removes secrets."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ _log = logging.getLogger(__name__)
 
 HIDDEN = "[hidden]"
 
-# No real key is shorter, and hiding every "k" would tear ordinary lines, and JSON, apart.
-_SHORTEST = 6
+# No real key is shorter, and replacing every "k" would destroy ordinary lines and JSON.
+_MIN_SECRET_CHARACTERS = 6
 
 _OURS = ("bot", "cogs", "sandbox")
 _PATTERNS = (
-    # Headers, however they are written: `Authorization: Bearer x`, `'Ocp-Apim-Subscription-Key': 'x'`.
+    # Headers in every notation: `Authorization: Bearer x`, `'Ocp-Apim-Subscription-Key': 'x'`.
     re.compile(
         r"(?i)((?:authorization|ocp-apim-subscription-key)\\?[\"']?\s*[:=,]\s*"
         r"(?:b(?=[\"']))?\\?[\"']?(?:(?:bearer|bot|basic)\s+)?)"
         r"[^\s\"'\\,;}\])>]+"
     ),
-    # Whoever knows the path of a webhook of ours can call it.
+    # Anyone who knows the path of a webhook of ours can call it.
     re.compile(r"(/hooks/)[^/\s\"'\\?#)>]+"),
-    # An interaction's token lets anyone answer in our name for 15 minutes.
+    # The token of an interaction lets anyone answer as the bot for 15 minutes.
     re.compile(r"(/webhooks/\d+/)[^/\s\"'\\?#)>]+"),
     re.compile(r"(/interactions/\d+/)[^/\s\"'\\?#)>]+"),
     re.compile(r"()aW50ZXJhY3Rpb246[A-Za-z0-9+/=_-]+"),  # 'interaction:' in base64, as such tokens begin
@@ -45,7 +45,7 @@ def set_up_logging(
 ) -> None:
     """Send every log line of the process through one pipeline to `stream` (standard error), without `secrets`.
 
-    Call it once at the start, before anything that knows a secret runs; a later call replaces the earlier one.
+    Call it once at the start, before code that knows a secret; a later call replaces the earlier one.
     """
     own_level = logging.getLevelNamesMapping()[level]
     shared: list[Processor] = [
@@ -55,10 +55,10 @@ def set_up_logging(
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        # Plain text on purpose: richer tracebacks show local variables, and those hold keys.
+        # Plain text: richer tracebacks show local variables, and those hold keys.
         structlog.processors.format_exc_info,
     ]
-    handler = _Handler(stream or sys.stderr)
+    handler = Handler(stream or sys.stderr)
     handler.setFormatter(_Formatter(shared, style=style, secrets=secrets, colors=(stream or sys.stderr).isatty()))
 
     structlog.configure(
@@ -72,7 +72,7 @@ def set_up_logging(
         cache_logger_on_first_use=False,
     )
     root = logging.getLogger()
-    for old in [old for old in root.handlers if isinstance(old, _Handler)]:
+    for old in [old for old in root.handlers if isinstance(old, Handler)]:
         root.removeHandler(old)
     root.addHandler(handler)
     # Libraries at DEBUG write prompts, tokens and SQL values into the log, so that level is for our own names only.
@@ -81,15 +81,15 @@ def set_up_logging(
         logging.getLogger(name).setLevel(own_level)
     logging.captureWarnings(True)
     stamina.instrumentation.set_on_retry_hooks((_log_retry,))
-    # What nobody caught would otherwise be printed by the interpreter, around this pipeline.
+    # The interpreter would print uncaught errors itself, without this pipeline.
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
 
 
 @contextmanager
 def bind_job(job_id: str) -> Generator[None]:
-    """Every line logged inside carries the job's id, whichever file logs it."""
-    # Not bound_contextvars, which looks through everything else that is bound; a job does this several times.
+    """Add the job's id to every line that is logged inside, also by other modules."""
+    # Not bound_contextvars, which goes through all other bound values; a job does this several times.
     tokens = structlog.contextvars.bind_contextvars(job_id=job_id)
     try:
         yield
@@ -98,16 +98,20 @@ def bind_job(job_id: str) -> Generator[None]:
 
 
 class Redactor:
-    """Replaces known secrets, and what looks like a credential, in finished text."""
+    """Replaces known secrets, and text that looks like a credential, in finished lines."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # Longest first: a secret may contain another one.
-        longest_first = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
-        forms = [form for secret in longest_first for form in (_escaped_or_not(secret), re.escape(quote(secret, "")))]
+        longest_first = sorted(
+            {secret for secret in secrets if len(secret) >= _MIN_SECRET_CHARACTERS}, key=len, reverse=True
+        )
+        forms = [
+            form for secret in longest_first for form in (_pattern_with_escapes(secret), re.escape(quote(secret, "")))
+        ]
         self._known = re.compile("|".join(forms)) if forms else None
 
     def __call__(self, text: str) -> str:
-        """The same text, safe to keep."""
+        """Return the text without secrets."""
         if self._known is not None:
             text = self._known.sub(HIDDEN, text)
         for pattern in _PATTERNS:
@@ -115,14 +119,14 @@ class Redactor:
         return text
 
 
-def _escaped_or_not(secret: str) -> str:
-    """A pattern for `secret` as it is, or inside any nesting of JSON and Python literals, which add backslashes."""
+def _pattern_with_escapes(secret: str) -> str:
+    """Return a pattern for `secret` as it is and inside nested JSON and Python literals, which add backslashes."""
     escaped = {'"': r'\\*"', "'": r"\\*'", "\\": r"\\+"}
     return "".join(escaped.get(character) or re.escape(character) for character in secret)
 
 
 class _Formatter(structlog.stdlib.ProcessorFormatter):
-    """Renders, then redacts the finished line: no field, nesting or traceback can get around that."""
+    """Renders a line and redacts the result, so that no field, nesting or traceback is left out."""
 
     def __init__(
         self, shared: list[Processor], *, style: Literal["console", "json"], secrets: Iterable[str], colors: bool
@@ -142,9 +146,11 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
         return self._redact(super().format(record))
 
 
-class _Handler(logging.StreamHandler[TextIO]):
+class Handler(logging.StreamHandler[TextIO]):
+    """Writes the lines of `set_up_logging`."""
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
-        """Say that a line was lost without saying what was in it, as the standard handler would."""
+        """Print that a line was lost, without its content, which the standard handler would print."""
         kind = sys.exc_info()[0]
         print(
             f"a log line from {record.name} could not be written ({kind.__name__ if kind else 'unknown error'})",
@@ -159,9 +165,9 @@ def _log_retry(details: stamina.instrumentation.RetryDetails) -> None:
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
         return
-    logging.getLogger("bot").critical("stopped by an error nobody expected", exc_info=(kind, error, trace))
+    logging.getLogger("bot").critical("stopped by an unexpected error", exc_info=(kind, error, trace))
 
 
 def _log_uncaught_in_thread(arguments: threading.ExceptHookArgs) -> None:
-    name = arguments.thread.name if arguments.thread else "a thread"
-    logging.getLogger("bot").critical("%s stopped by an error nobody expected", name, exc_info=arguments.exc_value)
+    name = arguments.thread.name if arguments.thread else "a thread without a name"
+    logging.getLogger("bot").critical("%s stopped by an unexpected error", name, exc_info=arguments.exc_value)

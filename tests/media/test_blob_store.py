@@ -54,27 +54,27 @@ def test_any_contents_come_back_as_they_were(tmp_path: Path, contents: list[byte
     asyncio.run(put_and_get())
 
 
-async def test_the_same_picture_put_by_many_at_once_is_kept_once(store: FileBlobStore, tmp_path: Path) -> None:
+async def test_the_same_image_put_by_many_at_once_is_stored_once(store: FileBlobStore, tmp_path: Path) -> None:
     names = await asyncio.gather(*(store.put(b"the same" * 1000) for _ in range(20)))
     assert len(set(names)) == 1
     assert len(files_in(tmp_path)) == 1
 
 
-async def test_a_picture_that_was_never_put_is_missing_and_removing_it_is_no_error(store: FileBlobStore) -> None:
+async def test_an_image_that_was_never_put_is_missing_and_removing_it_is_no_error(store: FileBlobStore) -> None:
     unknown = "0" * 64
     assert await store.get(unknown) is None
     await store.remove(unknown)
     assert await store.sweep(set(), older_than_seconds=0) == 0
 
 
-async def test_a_removed_picture_is_gone(store: FileBlobStore) -> None:
+async def test_a_removed_image_is_gone(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     await store.remove(sha256)
     assert await store.get(sha256) is None
 
 
 @pytest.mark.parametrize("damage", [b"", b"a pictur", b"b picture", b"a picture and more"])
-async def test_a_damaged_file_reads_as_missing_and_putting_the_picture_again_heals_it(
+async def test_a_damaged_file_reads_as_missing_and_putting_the_image_again_repairs_it(
     store: FileBlobStore, tmp_path: Path, damage: bytes
 ) -> None:
     sha256 = await store.put(b"a picture")
@@ -86,14 +86,14 @@ async def test_a_damaged_file_reads_as_missing_and_putting_the_picture_again_hea
     await after_a_restart.close()
 
 
-async def test_what_was_just_put_is_at_hand_once_and_read_from_disk_from_then_on(store: FileBlobStore) -> None:
+async def test_a_new_image_is_read_from_the_cache_once_and_from_disk_afterwards(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     store.path(sha256).write_bytes(b"overwritten")
     assert await store.get(sha256) == b"a picture"
     assert await store.get(sha256) is None
 
 
-async def test_only_so_much_is_kept_at_hand(store: FileBlobStore) -> None:
+async def test_the_cache_has_a_limit(store: FileBlobStore) -> None:
     hashes = [await store.put(bytes([number]) * (FRESH_BYTES // 3)) for number in range(4)]
     store.path(hashes[0]).unlink()
     store.path(hashes[3]).unlink()
@@ -111,7 +111,7 @@ async def test_a_name_that_is_no_hash_never_becomes_a_path(store: FileBlobStore,
         await store.remove(name)
 
 
-async def test_sweeping_removes_only_what_is_old_and_not_wanted(store: FileBlobStore) -> None:
+async def test_sweeping_removes_only_what_is_old_and_not_kept(store: FileBlobStore) -> None:
     wanted, unwanted, young = [await store.put(data) for data in (b"wanted", b"unwanted", b"young")]
     for sha256 in (wanted, unwanted):
         make_old(store.path(sha256), seconds=7200)
@@ -121,16 +121,14 @@ async def test_sweeping_removes_only_what_is_old_and_not_wanted(store: FileBlobS
     assert await store.get(young) == b"young"
 
 
-async def test_putting_an_old_picture_again_protects_it_from_the_next_sweep(store: FileBlobStore) -> None:
+async def test_putting_an_old_image_again_protects_it_from_the_next_sweep(store: FileBlobStore) -> None:
     sha256 = await store.put(b"a picture")
     make_old(store.path(sha256), seconds=7200)
     await store.put(b"a picture")
     assert await store.sweep(set()) == 0
 
 
-async def test_sweeping_clears_away_what_a_crash_left_and_nothing_that_is_not_ours(
-    store: FileBlobStore, tmp_path: Path
-) -> None:
+async def test_sweeping_removes_what_a_crash_left_and_no_foreign_files(store: FileBlobStore, tmp_path: Path) -> None:
     folder = store.path(await store.put(b"a picture")).parent
     left, young_left, foreign = folder / ".unfinished-0011", folder / ".unfinished-2233", folder / "notes.txt"
     for path in (left, young_left, foreign):
@@ -154,9 +152,7 @@ def files_of_at_most(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_a_disk_that_fills_up_is_a_store_error_and_leaves_no_half_picture(
-    store: FileBlobStore, tmp_path: Path
-) -> None:
+async def test_a_full_disk_is_a_store_error_and_leaves_no_partial_image(store: FileBlobStore, tmp_path: Path) -> None:
     with files_of_at_most(10_000), pytest.raises(StoreError):
         await store.put(b"x" * 50_000)
     assert files_in(tmp_path) == []
@@ -164,7 +160,7 @@ async def test_a_disk_that_fills_up_is_a_store_error_and_leaves_no_half_picture(
     assert await store.get(sha256) == b"x" * 50_000
 
 
-async def test_a_place_where_nothing_can_be_written_is_a_store_error(tmp_path: Path) -> None:
+async def test_a_directory_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "pictures").write_text("a file where the directory should be")
     store = FileBlobStore(tmp_path / "pictures")
     with pytest.raises(StoreError):
@@ -174,9 +170,7 @@ async def test_a_place_where_nothing_can_be_written_is_a_store_error(tmp_path: P
     await store.close()
 
 
-async def test_a_caller_who_is_cancelled_leaves_the_picture_whole_or_absent(
-    store: FileBlobStore, tmp_path: Path
-) -> None:
+async def test_a_cancelled_caller_leaves_the_image_whole_or_absent(store: FileBlobStore, tmp_path: Path) -> None:
     data = os.urandom(3_000_000)
     for _ in range(20):
         task = asyncio.create_task(store.put(data))

@@ -22,7 +22,7 @@ def size_if_whole(data: bytes) -> tuple[int, int] | None:
 
 @pytest.mark.f56
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(image_format: str) -> None:
+def test_an_image_with_metadata_loses_its_metadata_and_keeps_every_pixel(image_format: str) -> None:
     laden = samples.laden(image_format)
     plain = containers.without_metadata(laden)
     assert samples.SECRET in laden
@@ -35,7 +35,7 @@ def test_a_laden_picture_loses_its_metadata_and_keeps_every_pixel(image_format: 
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_a_picture_without_metadata_stays_the_very_same_bytes(image_format: str) -> None:
+def test_an_image_without_metadata_stays_the_same_object(image_format: str) -> None:
     plain = samples.image(image_format)
     assert containers.without_metadata(plain) is plain
     cleaned = containers.without_metadata(samples.laden(image_format))
@@ -55,7 +55,7 @@ def test_a_progressive_jpeg_and_bytes_between_its_parts_are_understood() -> None
     assert containers.without_metadata(dirty) == data
 
 
-def test_the_second_picture_in_a_phones_jpeg_goes_away() -> None:
+def test_the_second_image_in_a_phone_photo_is_removed() -> None:
     photo = samples.photo()
     data = samples.encode(photo, "MPO", save_all=True, append_images=[photo.rotate(90)])
     plain = containers.without_metadata(data)
@@ -92,13 +92,15 @@ def test_other_metadata_is_no_location(image_format: str) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"GIF89a", b"<html>", samples.PNG_SIGNATURE, b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP"]
 )
-def test_what_cannot_be_read_has_no_location(data: bytes) -> None:
+def test_unreadable_data_has_no_location(data: bytes) -> None:
     assert not has_location(data)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's opinion of damaged EXIF
 @given(st.sampled_from(FORMATS), st.data())
-def test_damaged_files_are_read_or_called_broken_and_nothing_else(image_format: str, data: st.DataObject) -> None:
+def test_damaged_files_are_read_or_raise_broken_container_and_nothing_else(
+    image_format: str, data: st.DataObject
+) -> None:
     whole = bytearray(samples.laden(image_format))
     for _ in range(data.draw(st.integers(0, 8))):
         whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
@@ -121,7 +123,7 @@ def test_bytes_behind_the_last_row_do_no_harm(width: int) -> None:
 
 
 @pytest.mark.parametrize("image_format", FORMATS)
-def test_a_picture_of_too_many_pixels_is_not_called_whole(image_format: str) -> None:
+def test_an_image_of_too_many_pixels_is_not_called_whole(image_format: str) -> None:
     data = samples.encode(samples.noise(300, 200), image_format)
     assert containers.size_if_whole(data, max_pixels=60_000) == (300, 200)
     assert containers.size_if_whole(data, max_pixels=59_999) is None
@@ -134,7 +136,7 @@ def test_a_png_that_promises_more_than_its_rows_can_hold_is_not_called_whole() -
 
 
 @pytest.mark.parametrize("lost", ["nothing", "a byte", "a chunk", "the end"])
-def test_whatever_a_png_lost_on_its_way_is_missed(lost: str) -> None:
+def test_a_png_with_missing_bytes_is_not_called_whole(lost: str) -> None:
     data = samples.encode(samples.noise(300, 200), "PNG")
     middle, last_chunk = len(data) // 2, data.rindex(b"IDAT") - 4
     arrived = {

@@ -1,4 +1,4 @@
-"""Which addresses a download may reach: a table of every kind there is."""
+"""Which addresses a download may scope: a table of every kind there is."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ TABLE = (
 
 
 @pytest.mark.f55
-@pytest.mark.parametrize(("address", "reach"), TABLE)
-def test_the_reach_of_an_address(address: str, reach: AddressScope) -> None:
-    assert address_scope(address) is reach
+@pytest.mark.parametrize(("address", "scope"), TABLE)
+def test_the_scope_of_an_address(address: str, scope: AddressScope) -> None:
+    assert address_scope(address) is scope
 
 
 @pytest.mark.f55
 @given(st.ip_addresses(v=4))
 @pytest.mark.f55
-def test_an_ipv4_address_reaches_no_further_in_ipv6_clothes(address: IPv4Address) -> None:
+def test_an_ipv4_address_has_the_same_scope_embedded_in_ipv6(address: IPv4Address) -> None:
     number = int(address)
     assert address_scope(f"::ffff:{address}") is address_scope(str(address))
     assert address_scope(f"64:ff9b::{address}") is address_scope(str(address))

@@ -25,23 +25,23 @@ from bot.runtime.logs import HIDDEN, Redactor, bind_job, set_up_logging
 
 CANARY = "canary-5f1c0e7a9b/+\"'=="
 STYLES: tuple[Literal["console", "json"], ...] = ("console", "json")
-Say = Callable[..., io.StringIO]
+SetUp = Callable[..., io.StringIO]
 
 
 @pytest.fixture
-def say() -> Iterator[Say]:
-    """Sets up the log into a string, and puts the process's own logging back afterwards."""
+def set_up() -> Iterator[SetUp]:
+    """Set up the log into a string, and restore the logging of the process afterwards."""
     root = logging.getLogger()
     before = (root.level, list(root.handlers), sys.excepthook, threading.excepthook)
 
-    def set_up(style: Literal["console", "json"] = "json", level: str = "INFO") -> io.StringIO:
+    def start(style: Literal["console", "json"] = "json", level: str = "INFO") -> io.StringIO:
         stream = io.StringIO()
         for handler in before[1]:
             root.removeHandler(handler)  # the test runner's raise where a program's must not
         set_up_logging(level=level, style=style, secrets=[CANARY], stream=stream)
         return stream
 
-    yield set_up
+    yield start
     logging.captureWarnings(False)
     structlog.reset_defaults()
     root.setLevel(before[0])
@@ -51,8 +51,8 @@ def say() -> Iterator[Say]:
         logging.getLogger(name).setLevel(logging.NOTSET)
 
 
-def test_json_lines_carry_time_level_logger_and_the_values(say: Say):
-    out = say()
+def test_json_lines_carry_time_level_logger_and_the_values(set_up: SetUp):
+    out = set_up()
     logging.getLogger("bot.service.job_service").warning("%s is slow", "krea")
     structlog.get_logger("bot.dispatch.dispatcher").info("submitted", provider="krea", attempts=2)
     first, second = map(json.loads, out.getvalue().splitlines())
@@ -62,8 +62,8 @@ def test_json_lines_carry_time_level_logger_and_the_values(say: Say):
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_every_line_of_a_job_carries_its_id(say: Say, style: Literal["console", "json"]):
-    out = say(style)
+async def test_every_line_of_a_job_carries_its_id(set_up: SetUp, style: Literal["console", "json"]):
+    out = set_up(style)
 
     async def elsewhere() -> None:
         logging.getLogger("aiohttp.client").warning("retrying")
@@ -78,8 +78,8 @@ async def test_every_line_of_a_job_carries_its_id(say: Say, style: Literal["cons
     assert "018f00000001abcd" not in outside
 
 
-async def test_jobs_side_by_side_keep_their_own_ids(say: Say):
-    out = say()
+async def test_concurrent_jobs_keep_their_own_ids(set_up: SetUp):
+    out = set_up()
 
     async def run(job_id: str) -> None:
         with bind_job(job_id):
@@ -91,8 +91,8 @@ async def test_jobs_side_by_side_keep_their_own_ids(say: Say):
         assert line["event"] == f"line of {line['job_id']}"
 
 
-def test_libraries_stay_at_info_when_we_debug(say: Say):
-    out = say(level="DEBUG")
+def test_libraries_stay_at_info_when_our_level_is_debug(set_up: SetUp):
+    out = set_up(level="DEBUG")
     logging.getLogger("discord.http").debug("payload with a prompt")
     logging.getLogger("aiosqlite").debug("values of a row")
     logging.getLogger("bot.dispatch.dispatcher").debug("our own step")
@@ -100,8 +100,8 @@ def test_libraries_stay_at_info_when_we_debug(say: Say):
     assert [json.loads(line)["event"] for line in out.getvalue().splitlines()] == ["our own step", "also ours"]
 
 
-def test_a_later_set_up_replaces_the_earlier_one(say: Say):
-    first, second = say(), say()
+def test_a_later_set_up_replaces_the_earlier_one(set_up: SetUp):
+    first, second = set_up(), say()
     logging.getLogger("bot").info("once")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
@@ -141,7 +141,7 @@ def _fail_in_a_thread() -> None:
     thread.join()
 
 
-def _fail_in_a_task_nobody_awaits() -> None:
+def _fail_in_a_task_without_awaiting_it() -> None:
     async def fail() -> None:
         _raise_with_the_key_in_a_chain()
 
@@ -172,7 +172,7 @@ LEAKS: dict[str, Callable[[], object]] = {
     "with the stack": lambda: structlog.get_logger("bot").info(CANARY, stack_info=True),
     "in a warning": _warn,
     "in a thread": _fail_in_a_thread,
-    "in a forgotten task": _fail_in_a_task_nobody_awaits,
+    "in a forgotten task": _fail_in_a_task_without_awaiting_it,
     "uncaught": _fail_uncaught,
 }
 
@@ -184,24 +184,24 @@ def _canary(_: object) -> str:
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS.keys())
 def test_a_key_never_appears(
-    say: Say, capfd: pytest.CaptureFixture[str], style: Literal["console", "json"], leak: Callable[[], object]
+    set_up: SetUp, capfd: pytest.CaptureFixture[str], style: Literal["console", "json"], leak: Callable[[], object]
 ):
-    out = say(style)
+    out = set_up(style)
     leak()
     assert HIDDEN in out.getvalue()
     printed = capfd.readouterr()
     assert "5f1c0e7a9b" not in out.getvalue() + printed.out + printed.err
 
 
-def test_a_line_that_cannot_be_written_is_mentioned_but_not_shown(say: Say, capfd: pytest.CaptureFixture[str]):
-    say()
+def test_a_line_that_cannot_be_written_is_mentioned_but_not_shown(set_up: SetUp, capfd: pytest.CaptureFixture[str]):
+    set_up()
     logging.getLogger("bot").info("%d jobs of %s", "many", CANARY)
     message = capfd.readouterr().err
     assert message == "a log line from bot could not be written (TypeError)\n"
 
 
-async def test_headers_of_a_failed_request_never_appear(say: Say):
-    out = say()
+async def test_headers_of_a_failed_request_never_appear(set_up: SetUp):
+    out = set_up()
 
     async def refuse(_: aiohttp.web.Request) -> aiohttp.web.Response:
         return aiohttp.web.Response(status=403)
@@ -212,7 +212,7 @@ async def test_headers_of_a_failed_request_never_appear(say: Say):
     await runner.setup()
     site = aiohttp.web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    # Keys the log was never told of: only the names of the headers give them away.
+    # Keys that the log does not know: only the names of the headers show that they are secret.
     headers = {"Authorization": "Bearer unknown-7c2", "Ocp-Apim-Subscription-Key": "unknown-8d3"}
     with pytest.raises(aiohttp.ClientResponseError) as caught:
         async with (
@@ -244,7 +244,7 @@ async def test_headers_of_a_failed_request_never_appear(say: Say):
         ("PATCH /channels/1/messages/2 took 3 s", "PATCH /channels/1/messages/2 took 3 s"),
     ],
 )
-def test_what_looks_like_a_credential_is_hidden_without_being_known(text: str, safe: str):
+def test_text_that_looks_like_a_credential_is_hidden_without_being_known(text: str, safe: str):
     assert Redactor([])(text) == safe
 
 
@@ -252,18 +252,18 @@ def test_what_looks_like_a_credential_is_hidden_without_being_known(text: str, s
     secret=st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=8),
     around=st.text(max_size=20),
 )
-def test_a_known_secret_is_hidden_however_it_is_written(secret: str, around: str):
+def test_a_known_secret_is_hidden_in_every_notation(secret: str, around: str):
     redact = Redactor([secret, secret[:6]])
     for written in (secret, json.dumps({"k": secret}), repr([secret]), f"{around}{secret}{around}"):
         assert secret not in redact(written).replace(HIDDEN, "\0")
 
 
-def test_a_made_up_key_of_a_few_letters_does_not_tear_lines_apart():
-    assert Redactor(["k", ""])("kept books") == "kept books"
+def test_a_key_of_a_few_letters_is_not_replaced():
+    assert Redactor(["k", ""])("kept keys") == "kept keys"
 
 
-def test_an_interrupt_from_the_keyboard_is_no_error(say: Say):
-    out = say()
+def test_an_interrupt_from_the_keyboard_is_no_error(set_up: SetUp):
+    out = set_up()
     sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
     assert out.getvalue() == ""
 

@@ -46,7 +46,7 @@ def test_a_finished_job_is_counted_with_its_price_and_its_time() -> None:
     assert value(metrics, "job_seconds_sum", **of_model) == 7
 
 
-def test_what_the_house_bears_is_counted_apart() -> None:
+def test_the_operators_costs_are_counted_separately() -> None:
     metrics = Metrics()
     failure = Failure(reason=FailureReason.TIMED_OUT)
     failed = replace(JOB, status=JobStatus.FAILED, failure=failure, charged_usd_micros=None)
@@ -57,7 +57,7 @@ def test_what_the_house_bears_is_counted_apart() -> None:
     assert value(metrics, "jobs_total", status="failed", reason="timed_out", **of_model) == 1
 
 
-def test_gauges_tell_the_newest_state_when_they_are_asked() -> None:
+def test_gauges_are_read_when_they_are_collected() -> None:
     metrics, lengths = Metrics(), {"krea": 2.0}
     metrics.watch("line_length", "Jobs that wait", "provider", lambda: lengths)
     lengths["krea"] = 5.0
