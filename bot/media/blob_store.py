@@ -1,4 +1,4 @@
-"""The picture store: pictures on disk under the SHA-256 of their bytes, so that none is kept twice or half written."""
+"""Blob store: images under the SHA-256 of their bytes, so that none is stored twice or half written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def require_sha256(text: str) -> str:
-    """`text` itself. Raises ValueError when it is no SHA-256."""
+    """Return `text`. Raises ValueError when it is no SHA-256."""
     if _SHA256.fullmatch(text) is None:
         raise ValueError(f"not a SHA-256: {text[:80]!r}")
     return text
@@ -32,97 +32,97 @@ def require_sha256(text: str) -> str:
 
 _UNFINISHED_PREFIX = ".unfinished-"
 
-FRESH_BYTES = 32 * 2**20
-"""So much of what was just put is kept at hand until it is first asked for."""
+MAX_CACHED_BYTES = 32 * 2**20
+"""New images that are cached in memory until they are first read."""
 
 
 class BlobStore(Protocol):
-    """Pictures by content. Every method raises StoreError when what keeps them fails, and ValueError for no SHA-256."""
+    """Images by content. Every method raises StoreError when the storage fails, and ValueError for no SHA-256."""
 
     async def put(self, data: bytes) -> str:
-        """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""
+        """Store `data` and return its SHA-256. After the return the image survives a power cut."""
         ...
 
     async def get(self, sha256: str) -> bytes | None:
-        """The picture, or None when it is not here or damaged."""
+        """Return the image, or None when it is missing or damaged."""
         ...
 
     async def remove(self, sha256: str) -> None:
-        """Forget a picture. One that is not here is no error."""
+        """Remove an image. A missing one is no error."""
         ...
 
     async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
-        """Remove what is neither in `keep` nor younger than that. Returns how many.
+        """Remove images that are neither in `keep` nor younger than that. Returns how many.
 
-        The age matters because a picture is put first and named in the books afterwards.
+        The age matters because an image is put first and recorded in the database afterwards.
         """
         ...
 
     async def close(self) -> None:
-        """Wait for what was begun. Of no use afterwards."""
+        """Wait for operations in progress. The store cannot be used afterwards."""
         ...
 
 
 class FileBlobStore:
-    """Pictures by content, in a directory: `<first two hex digits>/<all 64>`.
+    """Images by content, in a directory: `<first two hex digits>/<all 64>`.
 
-    A file appears whole or not at all (written beside its place, synced, renamed), and one whose bytes do not match its
-    name reads as missing. All disk work happens in threads of its own; a caller that is cancelled leaves nothing half
-    done. Every method raises StoreError when the disk is full or fails, and ValueError for what is no SHA-256.
+    A file appears whole or not at all (written under another name, synced, renamed), and one whose bytes do not match
+    its name reads as missing. All disk work runs in threads of its own; a cancelled caller leaves no partial file.
+    Every method raises StoreError when the disk is full or fails, and ValueError for no SHA-256.
     """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        # Not the loop's default pool: a slow disk there would also hold up every name lookup.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="pictures")
-        # Between looking at a file's age and removing it, nobody may decide to keep it.
+        # Not the loop's default threads: a slow disk there would also delay every name look-up.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="images")
+        # Held from the check of a file's age to its removal, so that `put` cannot rely on the file in between.
         self._removing = threading.Lock()
-        self._fresh: OrderedDict[str, bytes] = OrderedDict()
-        """What was put just now, oldest first: it is about to be shown, and need not be read back for that."""
+        self._cache: OrderedDict[str, bytes] = OrderedDict()
+        """New images, oldest first: they are about to be shown, and need not be read from disk for that."""
 
     def path(self, sha256: str) -> Path:
-        """Where a picture lies or would lie."""
+        """Return the path of an image, whether or not it is stored."""
         return self._directory / require_sha256(sha256)[:2] / sha256
 
     async def put(self, data: bytes) -> str:
-        """Keep `data` and return its SHA-256. Once this returns, the picture survives a power cut."""
+        """Store `data` and return its SHA-256. After the return the image survives a power cut."""
         sha256 = await self._run(lambda: self._put(data))
-        self._fresh[sha256] = data
-        while sum(map(len, self._fresh.values())) > FRESH_BYTES:
-            self._fresh.popitem(last=False)
+        self._cache[sha256] = data
+        while sum(map(len, self._cache.values())) > MAX_CACHED_BYTES:
+            self._cache.popitem(last=False)
         return sha256
 
     async def get(self, sha256: str) -> bytes | None:
-        """The picture, or None when it is not here or its file is damaged."""
+        """Return the image, or None when it is missing or its file is damaged."""
         path = self.path(sha256)
-        fresh = self._fresh.pop(sha256, None)
-        return fresh if fresh is not None else await self._run(lambda: _read_intact(path))
+        cached = self._cache.pop(sha256, None)
+        return cached if cached is not None else await self._run(lambda: _read_intact(path))
 
     async def remove(self, sha256: str) -> None:
-        """Forget a picture. One that is not here is no error."""
+        """Remove an image. A missing one is no error."""
         path = self.path(sha256)
-        self._fresh.pop(sha256, None)
+        self._cache.pop(sha256, None)
         await self._run(lambda: path.unlink(missing_ok=True))
 
     async def sweep(self, keep: Collection[str], older_than_seconds: float = 3600) -> int:
-        """Remove what is neither in `keep` nor younger than that, and what a crash left unfinished. Returns how many.
+        """Remove images that are neither in `keep` nor younger than that, and unfinished files. Returns how many.
 
-        The age matters because a picture is put first and named in the books afterwards.
+        The age matters because an image is put first and recorded in the database afterwards.
         """
         names = frozenset(keep)
-        for sha256 in self._fresh.keys() - names:
-            del self._fresh[sha256]
+        for sha256 in self._cache.keys() - names:
+            del self._cache[sha256]
         return await self._run(lambda: self._sweep(names, before=time.time() - older_than_seconds))
 
     async def close(self) -> None:
-        """Wait for what was begun. The store is of no use afterwards."""
+        """Wait for operations in progress. The store cannot be used afterwards."""
         await asyncio.to_thread(self._threads.shutdown)
 
     async def _run(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except OSError as error:
-            raise StoreError(f"picture store: {error}") from error
+            raise StoreError(f"image store: {error}") from error
 
     def _put(self, data: bytes) -> str:
         sha256 = hashlib.sha256(data).hexdigest()
@@ -145,7 +145,7 @@ class FileBlobStore:
         return sha256
 
     def _renew(self, path: Path, data: bytes) -> bool:
-        """Make a picture that is already here young again. False when it is not here, or damaged."""
+        """Set the age of a stored image to zero. False when it is missing or damaged."""
         with self._removing, suppress(FileNotFoundError):
             if path.read_bytes() == data:
                 os.utime(path)
@@ -164,7 +164,7 @@ class FileBlobStore:
         return removed
 
     def _files(self) -> Iterator[Path]:
-        """Every file that is ours: pictures and unfinished ones, nothing else that may lie here."""
+        """Yield images and unfinished files, and no foreign files."""
         for file in self._directory.glob("[0-9a-f][0-9a-f]/*"):
             if _SHA256.fullmatch(file.name) or file.name.startswith(_UNFINISHED_PREFIX):
                 yield file
@@ -179,7 +179,7 @@ def _read_intact(path: Path) -> bytes | None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Without this the file's bytes are safe but its name may be lost with the power."""
+    """Sync a directory: otherwise a power cut may lose the name of a file whose bytes are safe."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

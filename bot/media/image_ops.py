@@ -1,6 +1,6 @@
-"""Pixels: what a picture is, whether it can be used, and the same picture smaller or without its metadata. Pillow only.
+"""Image operations: check an image, shrink it, or re-encode it without metadata. Pillow only.
 
-Everything here takes bytes from strangers, blocks, and needs memory: it runs in the workshop's own processes.
+All functions take bytes from strangers, block, and need memory: they run in the processes of ImagePool.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_INPUT_PIXELS = 50_000_000
 MIN_INPUT_SIDE = 16
 MAX_INPUT_SIDE = 4096
 
-_OTHER_PICTURES = (
+_OTHER_IMAGE_SIGNATURES = (
     b"GIF8",
     b"BM",
     b"II*\0",
@@ -31,9 +31,9 @@ _OTHER_PICTURES = (
     b"\0\0\0\x0cjP  ",
     b"\0\0\1\0",
 )
-_FASTER: dict[str, dict[str, int]] = {"WEBP": {"method": 2}, "PNG": {"compress_level": 3}}
-"""Twice as fast as Pillow's own choice, for a few per cent more bytes."""
-_TURNS = {
+_FAST_OPTIONS: dict[str, dict[str, int]] = {"WEBP": {"method": 2}, "PNG": {"compress_level": 3}}
+"""Twice as fast as Pillow's defaults, for a few per cent more bytes."""
+_TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -42,13 +42,13 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What makes a picture with that orientation tag upright."""
+"""How an image with each orientation tag is made upright."""
 _ORIENTATION_TAG, _GPS_DIRECTORY = 0x0112, 0x8825
 _WEBP_QUALITIES, _JPEG_QUALITIES = (92, 85, 75, 60), (80, 65)
 
 
 class UnusableImageError(Exception):
-    """The picture cannot be used. `reason` and `limits` (by name) as in UnusableImage."""
+    """The image cannot be used. `reason` and `limits` (by name) are those of UnusableImage."""
 
     def __init__(self, reason: str, **limits: int) -> None:
         super().__init__(reason)
@@ -57,16 +57,19 @@ class UnusableImageError(Exception):
 
 
 def check(data: bytes) -> tuple[str, int, int]:
-    """Content type, width and height of a result that is a whole PNG, JPEG or WebP picture."""
+    """Return content type, width and height of a result.
+
+    Raises UnusableImageError when it is no whole PNG, JPEG or WebP image.
+    """
     image = _open(data, max_pixels=MAX_RESULT_PIXELS)
     _load(image)
     return CONTENT_TYPES[_format(data)], image.width, image.height
 
 
 def shrink_to(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
-    """The picture in at most that many bytes and without metadata; its type, extension, and whether it looks different.
+    """Return the image in at most `limit_bytes` and without metadata; its type, extension, and whether it was changed.
 
-    A picture that fits keeps every bit of its pixels.
+    An image that fits keeps every bit of its pixels.
     """
     encoded, image_format = _without_metadata(data), _format(data)
     orientation = _orientation(data)
@@ -74,13 +77,13 @@ def shrink_to(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
         return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], False
     image = _open(data, max_pixels=MAX_RESULT_PIXELS)
     _load(image)
-    attempts = _ever_smaller(_upright_srgb(image, orientation))
+    attempts = _encode_smaller_and_smaller(_upright_srgb(image, orientation))
     encoded, image_format = next(attempt for attempt in attempts if len(attempt[0]) <= limit_bytes)
     return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], True
 
 
 def clean(data: bytes) -> tuple[bytes, str, int, int]:
-    """An input picture made anew from its pixels alone: upright, sRGB, at most 4096 on its longer side.
+    """Re-encode an input image from its pixels alone: upright, sRGB, at most 4096 on its longer side.
 
     JPEG stays JPEG; what has transparency or was lossless stays lossless. Returns bytes, type, width and height.
     """
@@ -88,12 +91,12 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
         raise UnusableImageError("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
     image_format, orientation = _format(data), _orientation(data)
     image = _open(data, max_pixels=MAX_INPUT_PIXELS)
-    # APNG and animated WebP. A JPEG with several pictures is a phone's photo with its preview or depth map.
+    # APNG and animated WebP. A JPEG with several images is a phone photo with its preview or depth map.
     if image_format != "JPEG" and getattr(image, "is_animated", False):
         raise UnusableImageError("animated")
     if min(image.size) < MIN_INPUT_SIDE:
         raise UnusableImageError("too_small", side_pixels=MIN_INPUT_SIDE)
-    # Lets a JPEG be decoded at a half, quarter or eighth, as long as that is not below what we keep.
+    # Lets a JPEG be decoded at a half, quarter or eighth of its size, if that is not below the final size.
     image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
     image = _upright_srgb(image, orientation, longest_side=MAX_INPUT_SIDE)
@@ -110,7 +113,7 @@ def clean(data: bytes) -> tuple[bytes, str, int, int]:
 
 
 def has_location(data: bytes) -> bool:
-    """True when EXIF or XMP say where the picture was taken. False for what cannot be read."""
+    """Tell whether EXIF or XMP say where the image was taken. False for unreadable data."""
     if containers.format_of(data) is None:
         return False
     try:
@@ -125,13 +128,13 @@ def has_location(data: bytes) -> bool:
 
 
 def _format(data: bytes) -> str:
-    """The format by content, or Unfit with the most helpful reason."""
+    """Return the format by content. Raises UnusableImageError with the most specific reason."""
     image_format = containers.format_of(data)
     if image_format is not None:
         return image_format
     beginning = data[:512].lstrip().lower()
     if (
-        data.startswith(_OTHER_PICTURES)
+        data.startswith(_OTHER_IMAGE_SIGNATURES)
         or data[4:8] == b"ftyp"
         or beginning.startswith(b"<svg")
         or b"<svg " in beginning
@@ -141,19 +144,19 @@ def _format(data: bytes) -> str:
 
 
 def _open(data: bytes, *, max_pixels: int) -> Image.Image:
-    """The picture with its header read and nothing decoded. Its size is held against `max_pixels` first of all."""
+    """Read the header of the image and decode nothing. Its size is compared to `max_pixels` first."""
     image_format = _format(data)
-    # Ours is stricter and comes before any pixel is decoded; Pillow's own only warns below twice its limit.
+    # Our limit is checked before any pixel is decoded; Pillow only warns below twice its own limit.
     Image.MAX_IMAGE_PIXELS = None
     if image_format == "WEBP":
-        # Pillow's reader sets memory aside for the whole canvas while it opens the file.
+        # Pillow allocates memory for the whole canvas while it opens the file.
         _check_pixels(_webp_size(data), max_pixels)
-    plain = _without_metadata(data)  # compressed texts can be bombs too
+    stripped = _without_metadata(data)  # compressed texts can be bombs too
     try:
-        image = Image.open(io.BytesIO(plain), formats=(image_format,))
+        image = Image.open(io.BytesIO(stripped), formats=(image_format,))
     except MemoryError:
         raise
-    except Exception as error:  # Pillow lets many kinds out of a damaged file; to us they are one
+    except Exception as error:  # Pillow raises many classes for a damaged file
         raise UnusableImageError("broken") from error
     _check_pixels(image.size, max_pixels)
     return image
@@ -184,10 +187,10 @@ def _webp_size(data: bytes) -> tuple[int, int]:
 
 
 def _is_lossless_webp(data: bytes) -> bool:
-    return any(block.name == b"VP8L" for block in _blocks(data))
+    return any(chunk.name == b"VP8L" for chunk in _chunks(data))
 
 
-def _blocks(data: bytes) -> list[containers.Chunk]:
+def _chunks(data: bytes) -> list[containers.Chunk]:
     try:
         return containers.chunks(data)
     except containers.BrokenContainer as error:
@@ -202,16 +205,16 @@ def _without_metadata(data: bytes) -> bytes:
 
 
 def _orientation(data: bytes) -> int:
-    """The orientation tag; 1 (upright) when there is none or it makes no sense."""
+    """Return the orientation tag; 1 (upright) when there is none or it is invalid."""
     try:
         values = [_read_exif(payload)[0] for payload in containers.exif_payloads(data)]
     except containers.BrokenContainer as error:
         raise UnusableImageError("broken") from error
-    return next((value for value in values if isinstance(value, int) and value in _TURNS), 1)
+    return next((value for value in values if isinstance(value, int) and value in _TRANSPOSITIONS), 1)
 
 
 def _read_exif(payload: bytes) -> tuple[object, bool]:
-    """The orientation tag, if any, and whether there is a location. A damaged block says as much as can be read."""
+    """Return the orientation tag, if any, and whether there is a location, as far as the EXIF data can be read."""
     orientation: object = None
     try:
         exif = Image.Exif()
@@ -220,25 +223,25 @@ def _read_exif(payload: bytes) -> tuple[object, bool]:
         return orientation, bool(exif.get_ifd(_GPS_DIRECTORY))
     except MemoryError:
         raise
-    except Exception:  # as many kinds as in _open
+    except Exception:  # as in _open
         return orientation, False
 
 
-# -- making anew --------------------------------------------------------------------------------------
+# -- re-encoding --------------------------------------------------------------------------------------
 
 
 def _upright_srgb(image: Image.Image, orientation: int, *, longest_side: int | None = None) -> Image.Image:
-    """RGB, or RGBA where anything is transparent: upright, in sRGB, and nothing else attached."""
+    """Convert to RGB, or RGBA where a pixel is transparent: upright, in sRGB, without metadata."""
     profile = image.info.get("icc_profile")
     if image.mode.startswith("I"):
-        # 16 bits of grey: Pillow's own conversion would cut everything above 255 to white.
+        # 16 bits of grey: Pillow's own conversion would turn everything above 255 into white.
         image = image.point(_high_byte).convert("L")
     image = image.convert("RGBA" if image.has_transparency_data else "CMYK" if image.mode == "CMYK" else "RGB")
     if longest_side is not None and max(image.size) > longest_side:
         image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=3)
     image = _in_srgb(image, profile)
-    if orientation in _TURNS:
-        image = image.transpose(_TURNS[orientation])
+    if orientation in _TRANSPOSITIONS:
+        image = image.transpose(_TRANSPOSITIONS[orientation])
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255):
         image = image.convert("RGB")
     image.info.clear()
@@ -250,11 +253,11 @@ def _srgb_profile() -> ImageCms.ImageCmsProfile:
 
 
 def _high_byte(value: Any) -> Any:
-    return value * (1 / 256)  # a product with a constant is the one thing Pillow can do to 16-bit pixels
+    return value * (1 / 256)  # Pillow supports no other operation on 16-bit pixels than a product with a constant
 
 
 def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
-    """Colours as the profile means them. A profile that is damaged or of another kind is left aside."""
+    """Convert the colours from the profile to sRGB. A profile that is damaged or of another kind is ignored."""
     target = "RGBA" if image.mode == "RGBA" else "RGB"
     if isinstance(profile, bytes) and profile:
         try:
@@ -266,8 +269,8 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
     return image.convert(target)
 
 
-def _ever_smaller(image: Image.Image) -> Iterator[tuple[bytes, str]]:
-    """The picture encoded smaller and smaller, down to a single pixel: WebP first, then JPEG, then fewer pixels."""
+def _encode_smaller_and_smaller(image: Image.Image) -> Iterator[tuple[bytes, str]]:
+    """Encode the image smaller and smaller, down to a single pixel: WebP first, then JPEG, then fewer pixels."""
     opaque = image
     if image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
@@ -287,12 +290,12 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 def _attempts(image: Image.Image, image_format: str, qualities: tuple[int, ...]) -> Iterator[tuple[bytes, str]]:
     for quality in qualities:
-        # WebP has a longest side, and its encoder gives up on some very noisy pictures; the others go on.
+        # WebP has a maximum side, and its encoder fails for some very noisy images; other attempts follow.
         with suppress(ValueError, OSError):
             yield _encode(image, image_format, quality=quality), image_format
 
 
 def _encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, image_format, **(_FASTER.get(image_format, {}) | options))
+    image.save(buffer, image_format, **(_FAST_OPTIONS.get(image_format, {}) | options))
     return buffer.getvalue()

@@ -1,22 +1,22 @@
-"""Addresses: which IP addresses a download may reach, judged by the address itself and whatever it embeds."""
+"""IP policy: which addresses a download may reach, by the address itself and by an IPv4 address embedded in it."""
 
 from __future__ import annotations
 
 from enum import Enum
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
-# Tables of our own: what `ipaddress` calls private or global differs between Python versions, and it takes embedded
-# IPv4 addresses (NAT64, 6to4) for global ones. From the IANA special-purpose registries.
+# Own tables: what `ipaddress` calls private or global differs between Python versions, and it treats embedded IPv4
+# addresses (NAT64, 6to4) as global. From the IANA special-purpose registries.
 
 
 class AddressScope(Enum):
-    """What kind of network an address is on."""
+    """The kind of network of an address."""
 
     PUBLIC = "public"
     PRIVATE = "private"
-    """This machine or its own network: fine for local development, never for a stranger's picture."""
+    """This machine or its own network: allowed in local development, never for addresses that users send."""
     FORBIDDEN = "forbidden"
-    """Never a place pictures come from: cloud metadata, link-local, multicast, reserved, tunnels."""
+    """Never the source of an image: cloud metadata, link-local, multicast, reserved, tunnels."""
 
 
 _FORBIDDEN_HOSTS = frozenset(
@@ -45,24 +45,24 @@ _FORBIDDEN = tuple(
 )  # fmt: skip
 
 _GLOBAL_IPV6 = IPv6Network("2000::/3")
-"""All that was ever given out. Outside lie unspecified, translated, link-local, multicast and unused addresses."""
+"""All allocated addresses. Others are unspecified, translated, link-local, multicast or unused."""
 
 _EMBEDS_IPV4 = (IPv6Network("::ffff:0:0/96"), IPv6Network("64:ff9b::/96"))
 """Mapped addresses connect to the IPv4 address; the well-known NAT64 prefix is how an IPv6-only host reaches one."""
 
 
 def address_scope(address: str) -> AddressScope:
-    """The kind of network of an address as sockets write it (a zone such as `%eth0` is ignored)."""
+    """Return the kind of network of an address in the notation of sockets (a zone such as `%eth0` is ignored)."""
     try:
         parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return AddressScope.FORBIDDEN
-    return _reach(parsed)
+    return _scope(parsed)
 
 
-def _reach(address: IPv4Address | IPv6Address) -> AddressScope:
+def _scope(address: IPv4Address | IPv6Address) -> AddressScope:
     if isinstance(address, IPv6Address) and any(address in network for network in _EMBEDS_IPV4):
-        return _reach(IPv4Address(int(address) & 0xFFFF_FFFF))
+        return _scope(IPv4Address(int(address) & 0xFFFF_FFFF))
     if address in _FORBIDDEN_HOSTS or any(address in network for network in _FORBIDDEN):
         return AddressScope.FORBIDDEN
     if any(address in network for network in _PRIVATE):

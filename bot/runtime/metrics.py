@@ -1,6 +1,6 @@
-"""Metrics: what an operator wants on a dashboard, under names that begin with `image_bot_`. Amounts are micro-dollars.
+"""Metrics for the operator's dashboard, under names that begin with `image_bot_`. Amounts are micro-dollars.
 
-Nothing in here names a member, a server or a prompt.
+No label names a member, a server or a prompt.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _Metric = TypeVar("_Metric", Counter, Histogram)
 JOB_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 7200)
 
 
-class _Begun(SimpleNamespace):
-    """When a request began: aiohttp makes one of these for each."""
+class _RequestStart(SimpleNamespace):
+    """The start time of a request; aiohttp creates one for each."""
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
@@ -35,13 +35,13 @@ class _Begun(SimpleNamespace):
 
 
 class Metrics:
-    """One registry and everything that is counted in it."""
+    """One registry and the metrics in it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        self._orders = self._counter("orders", "Commands that ordered pictures, by what became of them", "outcome")
+        self._orders = self._counter("orders", "Commands that ordered images, by outcome", "outcome")
         self._answer_seconds = Histogram(
             "image_bot_answer_seconds",
             "From the command to Discord's acceptance of the card",
@@ -57,7 +57,7 @@ class Metrics:
             buckets=JOB_BUCKETS,
         )
         self._charged = self._counter("charged_usd_micros", "Charged to members", "provider", "model")
-        self._house = self._counter("house_usd_micros", "Borne by the house", "provider", "model")
+        self._operator_cost = self._counter("house_usd_micros", "Borne by the operator", "provider", "model")
         self._requests = self._counter("requests", "Requests sent", "to", "method", "status")
         self._request_seconds = Histogram(
             "image_bot_request_seconds", "Duration of requests", ["to", "method"], registry=self.registry
@@ -68,28 +68,28 @@ class Metrics:
             registry=self.registry,
             buckets=DELIVERY_BUCKETS,
         )
-        self._found: dict[tuple[object, ...], Any] = {}
+        self._with_labels: dict[tuple[object, ...], Any] = {}
         self._deliveries = self._counter("deliveries", "Final states shown, or not to be shown any more", "outcome")
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"image_bot_{name}", what, labels, registry=self.registry)
 
     def watch(self, name: str, what: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
-        """A gauge per key of what `read` says when it is asked, such as the length of each provider's line."""
+        """Add a gauge for each key that `read` returns, such as the queue length of each provider."""
         gauge = Gauge(f"image_bot_{name}", what, [label], registry=self.registry)
         for key in read():
             gauge.labels(key).set_function(lambda key=key: read().get(key, 0))
 
     def order(self, outcome: str) -> None:
-        """A command was accepted ('accepted') or refused (the refusal's class)."""
+        """Count a command that was accepted ('accepted') or refused (the class of the refusal)."""
         self._of(self._orders, outcome).inc()
 
     def answered(self, seconds: float) -> None:
-        """Discord accepted a card this long after the command."""
+        """Record the seconds from a command to Discord's acceptance of its card."""
         self._answer_seconds.observe(seconds)
 
     def job_ended(self, job: Job, *, operator_cost_usd_micros: int = 0) -> None:
-        """A job reached its final state."""
+        """Count a job that reached its final state."""
         model = (job.provider, job.request.model_id)
         reason = job.failure.reason.value if job.failure else ""
         self._of(self._jobs, *model, job.status.value, reason).inc()
@@ -99,44 +99,47 @@ class Metrics:
                 seconds = (job.finished_at - job.submitted_at).total_seconds()
                 self._of(self._job_seconds, *model).observe(seconds)
         if operator_cost_usd_micros:
-            self._of(self._house, *model).inc(operator_cost_usd_micros)
+            self._of(self._operator_cost, *model).inc(operator_cost_usd_micros)
 
     def delivered(self, outcome: str, seconds: float | None = None) -> None:
-        """A final state was shown, or never can be."""
+        """Count a final state that was shown, or that can never be shown."""
         self._of(self._deliveries, outcome).inc()
         if seconds is not None:
             self._delivery_seconds.observe(max(0.0, seconds))
 
     def trace(self, to: str | Callable[[str], str]) -> aiohttp.TraceConfig:
-        """Counts every request of a session. `to` names the other side, or tells it from the host."""
-        trace = aiohttp.TraceConfig(_Begun)
+        """Return a configuration that counts every request of a session.
+
+        `to` is the name of the peer, or derives it from the host.
+        """
+        trace = aiohttp.TraceConfig(_RequestStart)
 
         async def end(_: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestEndParams) -> None:
-            self._note(to, done, str(done.response.status), context)
+            self._count_request(to, done, str(done.response.status), context)
 
         async def fail(
             _: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestExceptionParams
         ) -> None:
-            self._note(to, done, type(done.exception).__name__, context)
+            self._count_request(to, done, type(done.exception).__name__, context)
 
         trace.on_request_end.append(end)
         trace.on_request_exception.append(fail)
         return trace
 
-    def _note(
+    def _count_request(
         self,
         to: str | Callable[[str], str],
         done: aiohttp.TraceRequestEndParams | aiohttp.TraceRequestExceptionParams,
         status: str,
         context: SimpleNamespace,
     ) -> None:
-        side = to if isinstance(to, str) else to(done.url.authority)
-        self._of(self._requests, side, done.method, status).inc()
-        self._of(self._request_seconds, side, done.method).observe(time.perf_counter() - context.at)
+        peer = to if isinstance(to, str) else to(done.url.authority)
+        self._of(self._requests, peer, done.method, status).inc()
+        self._of(self._request_seconds, peer, done.method).observe(time.perf_counter() - context.at)
 
     def _of(self, metric: _Metric, *labels: str) -> _Metric:
-        """Looking a metric up by its labels takes longer than counting."""
-        found: _Metric | None = self._found.get((metric, *labels))
+        """Return the metric with these labels, cached because a look-up takes longer than counting."""
+        found: _Metric | None = self._with_labels.get((metric, *labels))
         if found is None:
-            found = self._found[metric, *labels] = metric.labels(*labels)
+            found = self._with_labels[metric, *labels] = metric.labels(*labels)
         return found

@@ -1,4 +1,4 @@
-"""HttpServer: the small web server for machines: health, readiness, metrics, and the webhooks of providers."""
+"""HttpServer: health, readiness, metrics, and the webhooks of providers."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ _CHECK_SECONDS = 2.0
 _MAX_ID_CHARACTERS = 200
 
 Check = Callable[[], "str | Awaitable[str | None] | None"]
-"""Says None when all is well, otherwise in a few words what is not."""
+"""Returns None when the part is ready, otherwise a few words on why it is not."""
 
 OnHook = Callable[[str, "str | None"], None]
-"""Takes the token of the path and the id that the body names, if any. Both come from a stranger: a hint, no more."""
+"""Receives the token of the path and the id that the body names, if any. Both are unauthenticated."""
 
 
 class HttpServer:
     """Serves `/healthz`, `/readyz`, `/metrics` and `POST /hooks/{token}`.
 
-    A webhook gets the same empty answer whatever it says and whether or not its token is known, so that nothing can be
-    learned by trying. `on_hook` must return at once.
+    Every webhook gets the same empty response, whether or not its token is known, so that callers cannot find out valid
+    tokens. `on_hook` must return at once.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class HttpServer:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._host = host
-        self._wanted_port = port
+        self._requested_port = port
         self._port: int | None = None
         self._checks = dict(checks)
         self._on_hook = on_hook
@@ -73,27 +73,27 @@ class HttpServer:
 
     @property
     def port(self) -> int:
-        """The port it listens on, also where any free one was asked for."""
+        """The port it listens on, also when the setting is 0 (any free port)."""
         if self._port is None:
             raise RuntimeError("the server has not started")
         return self._port
 
     async def start(self) -> None:
-        """Listen. Raises SettingsError, naming the variable, when the address cannot be had."""
+        """Listen. Raises SettingsError, naming the variable, when the address cannot be used."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._wanted_port).start()
+            await web.TCPSite(self._runner, self._host, self._requested_port).start()
         except OSError as error:
             await self._runner.cleanup()
-            raise SettingsError(_why_not(error, self._host, self._wanted_port)) from error
+            raise SettingsError(_explain(error, self._host, self._requested_port)) from error
         self._port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
-        """Stop listening and let answers under way finish. May be repeated."""
+        """Stop listening after the requests in progress. May be repeated."""
         await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        # Whoever reads this knows that the process lives and its event loop turns; more is asked of /readyz.
+        # A response shows that the process lives and its event loop runs; everything else is part of /readyz.
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
@@ -111,7 +111,7 @@ class HttpServer:
             return f"no answer within {_CHECK_SECONDS:.0f} s"
         except Exception as error:
             _log.warning("the readiness check of %s failed", name, exc_info=True)
-            # What the error says may hold an address or a key; its kind is enough for whoever is asked to look.
+            # The text of the error may hold an address or a key; its class tells the operator where to look.
             return type(error).__name__
 
     async def _metrics(self, _: web.Request) -> web.Response:
@@ -122,16 +122,16 @@ class HttpServer:
         answer = web.Response(status=204)
         body = await _read(request)
         if body is None:
-            answer.force_close()  # what is left of the body would be read as the next request
+            answer.force_close()  # otherwise the rest of the body would be read as the next request
         try:
             self._on_hook(request.match_info["token"], _id_in(body or b""))
         except Exception:
-            _log.exception("a webhook could not be handed on")
+            _log.exception("a webhook could not be handled")
         return answer
 
 
 async def _read(request: web.Request) -> bytes | None:
-    """The body, or None where it is too long, too slow or breaks off."""
+    """Read the body. None when it is too long, too slow or incomplete."""
     body = bytearray()
     try:
         async with asyncio.timeout(_HOOK_READ_SECONDS):
@@ -145,7 +145,7 @@ async def _read(request: web.Request) -> bytes | None:
 
 
 def _id_in(body: bytes) -> str | None:
-    """The job id that a webhook's body names: `job_id` or `request_id`."""
+    """Return the job id that the body of a webhook names: `job_id` or `request_id`."""
     try:
         parsed: Any = json.loads(body)
     except (ValueError, RecursionError):
@@ -160,7 +160,7 @@ def _id_in(body: bytes) -> str | None:
     return None
 
 
-def _why_not(error: OSError, host: str, port: int) -> str:
+def _explain(error: OSError, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"HTTP_PORT {port} is taken by another program on {host}: choose another one, or 0 for any free one"
     if error.errno == errno.EACCES:

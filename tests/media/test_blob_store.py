@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.errors import StoreError
-from bot.media.blob_store import FRESH_BYTES, FileBlobStore
+from bot.media.blob_store import MAX_CACHED_BYTES, FileBlobStore
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_a_new_image_is_read_from_the_cache_once_and_from_disk_afterwards(
 
 
 async def test_the_cache_has_a_limit(store: FileBlobStore) -> None:
-    hashes = [await store.put(bytes([number]) * (FRESH_BYTES // 3)) for number in range(4)]
+    hashes = [await store.put(bytes([number]) * (MAX_CACHED_BYTES // 3)) for number in range(4)]
     store.path(hashes[0]).unlink()
     store.path(hashes[3]).unlink()
     assert await store.get(hashes[0]) is None

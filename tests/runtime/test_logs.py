@@ -101,7 +101,7 @@ def test_libraries_stay_at_info_when_our_level_is_debug(set_up: SetUp):
 
 
 def test_a_later_set_up_replaces_the_earlier_one(set_up: SetUp):
-    first, second = set_up(), say()
+    first, second = set_up(), set_up()
     logging.getLogger("bot").info("once")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1

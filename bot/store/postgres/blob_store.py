@@ -13,7 +13,7 @@ from collections.abc import Collection
 from functools import partial
 
 from bot.domain.database_url import PostgresAddress
-from bot.media.blob_store import FRESH_BYTES, BlobStore, require_sha256
+from bot.media.blob_store import MAX_CACHED_BYTES, BlobStore, require_sha256
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionPool
 
@@ -45,7 +45,7 @@ class PostgresBlobStore:
         sha256 = await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
         await self._pool.run(partial(_put, sha256=sha256, data=data))
         self._fresh[sha256] = data
-        while sum(map(len, self._fresh.values())) > FRESH_BYTES:
+        while sum(map(len, self._fresh.values())) > MAX_CACHED_BYTES:
             self._fresh.popitem(last=False)
         return sha256
 
