@@ -48,7 +48,7 @@ from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler
 from cogs.ui.checks import ClickDebouncer
 from cogs.ui.client import BotClient
-from cogs.ui.message_api import NOBODY, MessageApi
+from cogs.ui.message_api import NO_MENTIONS, MessageApi
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
@@ -101,7 +101,7 @@ class Bot(BotClient, commands.Bot):
             help_command=None,
             tree_cls=Tree,
             intents=discord.Intents(guilds=True),
-            allowed_mentions=NOBODY,
+            allowed_mentions=NO_MENTIONS,
             max_messages=None,
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,

@@ -17,8 +17,9 @@ from bot.domain.errors import RequestRefused
 from bot.domain.jobs import Job, JobKind, JobRequest, Reply
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import EditModal
+from cogs.generate.recipe import recipe_of
 from cogs.text import job_card
-from cogs.ui import card
+from cogs.ui import card, card_buttons
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
 from cogs.ui.client import Interaction
@@ -28,14 +29,14 @@ from cogs.ui.initial_response import respond_privately
 FETCH_TIMEOUT_SECONDS = 1.5
 """Discord wants a modal within 3 seconds of the click."""
 
-_ACTIONS_WITH_PROMPT = frozenset({card.AGAIN, card.VARY, "recipe"})
+_ACTIONS_WITH_PROMPT = frozenset({card_buttons.AGAIN, card_buttons.VARY, "recipe"})
 
 
-class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.CUSTOM_ID):
+class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.CUSTOM_ID):
     """Any button of a card."""
 
     def __init__(self, action: str, job_id: str, amount_usd_micros: int | None) -> None:
-        super().__init__(ui.Button(custom_id=card.custom_id(action, job_id, amount_usd_micros)))
+        super().__init__(ui.Button(custom_id=card_buttons.custom_id(action, job_id, amount_usd_micros)))
         self._action = action
         self._job_id = job_id
         self._amount_usd_micros = amount_usd_micros or 0
@@ -57,13 +58,13 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
         match self._action:
             case "cancel":
                 await self._cancel(interaction, reply)
-            case card.AGAIN | card.VARY:
+            case card_buttons.AGAIN | card_buttons.VARY:
                 await self._order(interaction, reply)
             case "edit":
                 await self._edit(interaction, reply)
             case "recipe":
                 label = interaction.client.service.model_label(self._job(reply).request.model_id)
-                await respond_privately(interaction, card.recipe(reply.jobs, label))
+                await respond_privately(interaction, recipe_of(reply.jobs, label))
             case "delete":
                 await self._delete(interaction, reply)
             case _:
@@ -83,12 +84,12 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.
             await interaction.response.defer()
             return
         ordered, count = self._job(reply).request, len(reply.jobs)
-        left_out = {"seed"} if self._action == card.VARY else set[str]()
+        left_out = {"seed"} if self._action == card_buttons.VARY else set[str]()
         options = {name: value for name, value in ordered.options.items() if name not in left_out}
         request = replace(ordered, user_id=interaction.user.id, options=options)
         price = _price_now(interaction.client.service, request) * count
         if price > self._amount_usd_micros:
-            button = card.order_button(self._action, self._job_id, price)
+            button = card_buttons.order_button(self._action, self._job_id, price)
             await respond_privately(interaction, card.question(job_card.DEARER(), button))
         else:
             await interaction.client.order_flow.submit(interaction, request, count=count, private=reply.address.private)

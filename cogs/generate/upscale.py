@@ -22,7 +22,7 @@ from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_TIMEOUT_SECONDS, clicked_reply
 from cogs.generate.permissions import channel_context, permissions_of
 from cogs.text import job_card, member_pages
-from cogs.ui import card, components
+from cogs.ui import card, card_buttons, components
 from cogs.ui.attachments import PostedFile, files_of
 from cogs.ui.checks import require_server
 from cogs.ui.client import Interaction
@@ -81,11 +81,11 @@ class UpscalePrices:
         return least_usd_micros(offers(self._service, reply, permits))
 
 
-class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card.UPSCALE_ID):
+class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.UPSCALE_ID):
     """The upscale button: one on a card, and one for each image in the question which image to upscale."""
 
     def __init__(self, job_id: str, number: int, amount_usd_micros: int) -> None:
-        super().__init__(ui.Button(custom_id=card.upscale_id(job_id, number, amount_usd_micros)))
+        super().__init__(ui.Button(custom_id=card_buttons.upscale_id(job_id, number, amount_usd_micros)))
         self._job_id = job_id
         self._number = number
         self._amount_usd_micros = amount_usd_micros
@@ -107,7 +107,7 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
             return
         permissions = await permissions_of(interaction.client.service, interaction)
         found = offers(interaction.client.service, reply, permissions.permits)
-        wanted = [offer for offer in found if self._number in (card.ANY_PICTURE, offer.number)]
+        wanted = [offer for offer in found if self._number in (card_buttons.ANY_IMAGE, offer.number)]
         if not wanted:
             await respond_privately(interaction, card.refused(job_card.UPSCALE_NOT_POSSIBLE()))
         elif len(wanted) > 1:
@@ -147,7 +147,7 @@ def _question(text: str, reply: Reply, wanted: list[Offer]) -> Layout:
         amount = format_usd(price)
         several = job_card.PICTURE_PRICE(number=offer.number, amount=amount)
         label = several if len(wanted) > 1 else job_card.UPSCALE_PRICE(amount=amount)
-        buttons.append(components.button(label, card.upscale_id(reply.jobs[0].id, offer.number, price)))
+        buttons.append(components.button(label, card_buttons.upscale_id(reply.jobs[0].id, offer.number, price)))
     return card.question(text, *buttons)
 
 

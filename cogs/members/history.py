@@ -27,7 +27,7 @@ from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NOBODY
+from cogs.ui.message_api import NO_MENTIONS
 
 FETCH_SECONDS = 5.0
 
@@ -137,7 +137,7 @@ class _Page:
 
     async def _edit(self, layout: Layout) -> None:
         await self._interaction.edit_original_response(
-            view=View(layout), attachments=self._files, allowed_mentions=NOBODY
+            view=View(layout), attachments=self._files, allowed_mentions=NO_MENTIONS
         )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from bot.domain.jobs import GalleryPage
 from bot.domain.quota import format_usd
+from cogs.generate.recipe import recipe_line
 from cogs.text import formatting, job_card, member_pages
-from cogs.ui import card, components
+from cogs.ui import card, card_buttons, components
 from cogs.ui.components import Component, Layout
 
 
@@ -41,12 +42,12 @@ def page_of(
     if missing := list(dict.fromkeys(image.missing for image in images if image.missing)):
         parts.append(components.text_display("\n".join(missing)))
     if first.erased_at is None:
-        recipe = card.recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
+        recipe = recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label))))
     actions = [
         button
-        for button in card.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
+        for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
         if (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
     if actions:

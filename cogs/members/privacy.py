@@ -25,7 +25,7 @@ from cogs.ui.attachments import upload
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.message_api import NOBODY
+from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
 
 
 async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: discord.File) -> None:
-    await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NOBODY)
+    await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NO_MENTIONS)
 
 
 def install(client: discord.Client, order_flow: OrderFlow) -> None:

@@ -27,7 +27,7 @@ from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NOBODY
+from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Reports:
         spending = await self._spending(guild_id, period, moment)
         with use_locale(language_of_server(policy, interaction.guild_locale)):
             layout, files = await self._made(interaction.guild, spending)
-        await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NOBODY)
+        await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NO_MENTIONS)
 
     async def _spending(self, guild_id: int, period: Period, moment: datetime) -> Spending:
         zone = await self._service.store.time_zone(guild_id)

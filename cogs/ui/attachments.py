@@ -1,7 +1,7 @@
-"""Files: those we send, and the files of a posted message, wherever Discord lists them.
+"""Attachments: the files that the bot sends, and the files of a posted message.
 
-A file that a component shows is left out of the message's attachments on purpose (discord-api-docs, issue 8277); the
-component itself then names the file and its address.
+Discord leaves a file that a component shows out of the message's attachments (discord-api-docs, issue 8277); the
+component then contains the id and URL of the file.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from aiohttp import Payload, payload_type
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Order
 
-SENT_AT_A_TIME_BYTES = 256 * 1024
-"""Then others have their turn."""
+CHUNK_BYTES = 256 * 1024
+"""Bytes written before other tasks may run."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedFile:
-    """A file as Discord keeps it, under an address that is good for a day. `size` is 0 where Discord does not say."""
+    """A file at Discord, under a URL that is valid for a day. `size` in bytes, 0 if Discord does not say."""
 
     id: int
     filename: str
@@ -35,10 +35,10 @@ class PostedFile:
 
 
 class _Stream(io.BytesIO):
-    """A stream that nobody closes, and that still knows the bytes it was made of.
+    """A stream that ignores `close` and keeps the bytes it was made of.
 
-    discord.File swaps the `close` of its stream for a stub and back, which leaves a plain BytesIO tied to itself: a
-    picture of megabytes would stay in memory until the garbage collector happens to come by.
+    discord.File replaces the `close` of its stream and later restores it, which leaves a plain BytesIO in a reference
+    cycle: megabytes of an image would stay in memory until the garbage collector runs.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -47,22 +47,22 @@ class _Stream(io.BytesIO):
 
     @property
     def close(self) -> Callable[[], None]:
-        return _nothing
+        return _do_nothing
 
     @close.setter
     def close(self, _: Callable[[], None]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         pass
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 @payload_type(_Stream, order=Order.try_first)
 class _Upload(Payload):
-    """How such a stream is sent: as it lies in memory.
+    """Sends a `_Stream` without copying it.
 
-    aiohttp's own way copies all of it to learn its length, and then again piece by piece, 64 KiB to a turn of the loop.
+    aiohttp's own payload copies the whole stream to learn its length, and again in chunks of 64 KiB to send it.
     """
 
     _value: _Stream
@@ -70,29 +70,29 @@ class _Upload(Payload):
 
     @property
     def size(self) -> int:
-        """In bytes."""
+        """The size in bytes."""
         return len(self._value.data)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """As text; asked for by nobody who sends pictures."""
+        """Decode the data as text; only here because aiohttp's base class requires it."""
         return self._value.data.decode(encoding, errors)
 
     async def write(self, writer: AbstractStreamWriter) -> None:
-        """From the start, as often as it is asked for."""
+        """Write all data; a second call starts at the beginning again."""
         data = memoryview(self._value.data)
-        for start in range(0, len(data), SENT_AT_A_TIME_BYTES):
+        for start in range(0, len(data), CHUNK_BYTES):
             if start:
                 await asyncio.sleep(0)
-            await writer.write(data[start : start + SENT_AT_A_TIME_BYTES])
+            await writer.write(data[start : start + CHUNK_BYTES])
 
 
 def upload(data: bytes, filename: str, description: str | None = None) -> discord.File:
-    """A file to send."""
+    """Return a file to send."""
     return discord.File(_Stream(data), filename=filename, description=description)
 
 
 def files_of(message: discord.Message) -> list[PostedFile]:
-    """Attached files first, then those that only components show; each once."""
+    """List the files of a message: attached ones first, then those that only components show, each once."""
     found = {
         attachment.id: PostedFile(
             id=attachment.id,
@@ -120,12 +120,12 @@ def files_of(message: discord.Message) -> list[PostedFile]:
 
 
 def images_of(message: discord.Message) -> list[PostedFile]:
-    """Files of a message that look like pictures."""
+    """List the files of a message that are images."""
     return [file for file in files_of(message) if file.is_image]
 
 
 def ids_of(message: dict[str, Any]) -> dict[str, int]:
-    """Ids of the files of a message by file name, from the message's JSON."""
+    """Map filenames to attachment ids, from a message's JSON."""
     ids = {str(file["filename"]): int(file["id"]) for file in message.get("attachments", ())}
     for media in _media_of(message.get("components", ())):
         ids[_filename(str(media["url"]))] = int(media["attachment_id"])
@@ -148,7 +148,7 @@ def _media_in(component: discord.components.Component) -> Iterator[discord.Unfur
 
 
 def _media_of(part: object) -> Iterator[dict[str, Any]]:
-    """Every uploaded file that this part of a message's JSON shows."""
+    """Yield every uploaded file that this part of a message's JSON shows."""
     if isinstance(part, list | tuple):
         for item in cast("list[object]", part):
             yield from _media_of(item)

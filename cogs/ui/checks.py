@@ -1,4 +1,4 @@
-"""Guards: who may do what, checked by the bot itself (what Discord hides or shows is only a hint)."""
+"""Checks: who may do what. The bot checks itself: what Discord hides can be changed in the server's settings."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from discord import app_commands
 from bot.domain.quota import Member
 from cogs.text import refusals
 
-DOUBLE_PRESS_SECONDS = 2.0
-"""Nobody looks at what came of a press and decides to press again in so short a time."""
+DOUBLE_CLICK_SECONDS = 2.0
+"""Interval in which a second click on the same button is taken for an accident."""
 
 
 class NotAllowed(app_commands.CheckFailure):
@@ -20,25 +20,25 @@ class NotAllowed(app_commands.CheckFailure):
 
 
 class ClickDebouncer:
-    """Tells a double press on a button that costs money from two orders."""
+    """Recognises a double click on a button that costs money."""
 
     def __init__(self) -> None:
         self._latest: dict[tuple[int, int, str], tuple[int, float]] = {}
-        """Interaction and time of the latest press, by person, message and button."""
+        """Interaction and time of the first recent click, by user, message and button."""
 
     def is_double(self, interaction: discord.Interaction[Any]) -> bool:
-        """Whether the same person pressed the same button a moment ago. Either way this press is remembered."""
+        """Return whether the same user clicked the same button a moment ago, and remember this click."""
         now = time.monotonic()
-        self._latest = {key: press for key, press in self._latest.items() if now - press[1] < DOUBLE_PRESS_SECONDS}
+        self._latest = {key: click for key, click in self._latest.items() if now - click[1] < DOUBLE_CLICK_SECONDS}
         message_id = interaction.message.id if interaction.message else 0
         key = (interaction.user.id, message_id, str((interaction.data or {}).get("custom_id")))
         before = self._latest.setdefault(key, (interaction.id, now))
-        # The same event delivered twice is told apart where orders are written down.
+        # An interaction that Discord delivers twice is refused when its order is admitted.
         return before[0] != interaction.id
 
 
 def is_moderator(interaction: discord.Interaction[Any]) -> bool:
-    """Manage Server, as Discord computed it for this very interaction."""
+    """Return whether the user has Manage Server, as Discord computed it for this interaction."""
     if interaction.guild_id is None:
         return False
     permissions = interaction.permissions
@@ -46,14 +46,14 @@ def is_moderator(interaction: discord.Interaction[Any]) -> bool:
 
 
 def require_server(interaction: discord.Interaction[Any]) -> int:
-    """The server's id. Raises NotAllowed in a direct message."""
+    """Return the server's id. Raises NotAllowed in a direct message."""
     if interaction.guild_id is None:
         raise NotAllowed(refusals.SERVER_ONLY())
     return interaction.guild_id
 
 
 def require_moderator(interaction: discord.Interaction[Any]) -> int:
-    """The server's id. Raises NotAllowed for anybody else than a moderator of it."""
+    """Return the server's id. Raises NotAllowed unless the user is a moderator of it."""
     guild_id = require_server(interaction)
     if not is_moderator(interaction):
         raise NotAllowed(refusals.MODERATORS_ONLY())
@@ -61,7 +61,7 @@ def require_moderator(interaction: discord.Interaction[Any]) -> int:
 
 
 def require_own_role(interaction: discord.Interaction[Any], role: discord.Role) -> None:
-    """Raises NotAllowed for a role of another server, which only a tampered client can name."""
+    """Raise NotAllowed for a role of another server, which only a modified client can send."""
     if interaction.guild is None or interaction.guild.get_role(role.id) is None:
         raise NotAllowed(refusals.MEMBER_UNKNOWN())
 
@@ -69,18 +69,21 @@ def require_own_role(interaction: discord.Interaction[Any], role: discord.Role) 
 def require_own_channel(
     interaction: discord.Interaction[Any], channel: app_commands.AppCommandChannel | app_commands.AppCommandThread
 ) -> None:
-    """The same for a channel, or a thread in one; Discord tells the bot of every channel, also of hidden ones."""
+    """Raise NotAllowed for a channel, or a thread in a channel, of another server.
+
+    Discord tells the bot of every channel, also of those that the bot cannot see.
+    """
     channel_id = channel.parent_id if isinstance(channel, app_commands.AppCommandThread) else channel.id
     if interaction.guild is None or interaction.guild.get_channel(channel_id) is None:
         raise NotAllowed(refusals.CHANNEL_UNKNOWN())
 
 
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
-    """The member as plain values; role ids are known only for members of this server."""
-    who = user or interaction.user
-    return Member(guild_id=require_server(interaction), user_id=who.id, role_ids=role_ids_of(who))
+    """Return the user of the interaction, or another one, as a member of the server. Raises NotAllowed."""
+    user = user or interaction.user
+    return Member(guild_id=require_server(interaction), user_id=user.id, role_ids=role_ids_of(user))
 
 
 def role_ids_of(user: discord.abc.User) -> tuple[int, ...]:
-    """None for somebody who is not, or no longer, a member of the server."""
+    """Return the role ids of a member; () for a user who is not, or no longer, in the server."""
     return tuple(role.id for role in user.roles) if isinstance(user, discord.Member) else ()

@@ -7,7 +7,7 @@ every message ever sent in a reference cycle until the garbage collector runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import discord
@@ -22,52 +22,58 @@ RED = discord.ButtonStyle.danger.value
 
 
 def container(parts: Iterable[Component], *, accent: int) -> Layout:
-    """A message whose parts stand in one frame of this colour."""
+    """Return a message with all parts in one container of this accent colour."""
     return [{"type": 17, "accent_color": accent, "spoiler": False, "components": list(parts)}]
 
 
 def text_display(content: str) -> Component:
-    """Markdown."""
+    """Return a text in Markdown."""
     return {"type": 10, "content": content}
 
 
 def separator() -> Component:
-    """A line between two parts."""
+    """Return a line between two parts."""
     return {"type": 14, "divider": True, "spacing": 1}
 
 
 def file(filename: str) -> Component:
-    """A file of this message to download."""
+    """Return a file of the message to download."""
     return {"type": 13, "file": {"url": attached(filename)}, "spoiler": False}
 
 
 def media_gallery(*images: Component) -> Component:
-    """Up to ten pictures beside each other."""
+    """Return a gallery of up to ten images."""
     return {"type": 12, "items": list(images)}
 
 
 def media_item(url: str, description: str) -> Component:
-    """One picture of a gallery, with its words for people who cannot see it."""
+    """Return one image of a gallery, with an alt text."""
     return {"media": {"url": url}, "spoiler": False, "description": description}
 
 
 def attached(filename: str) -> str:
-    """The address of a file that comes with the message."""
+    """Return the URL of a file that is attached to the message."""
     return f"attachment://{filename}"
 
 
 def action_row(*controls: Component) -> Component:
-    """Up to five buttons beside each other, or one choice."""
+    """Return a row of up to five buttons, or of one select."""
     return {"type": 1, "components": list(controls)}
 
 
+def action_rows(buttons: Sequence[Component]) -> list[Component]:
+    """Arrange buttons in rows of up to five, or of three if there are more than five."""
+    length = 5 if len(buttons) <= 5 else 3
+    return [action_row(*buttons[start : start + length]) for start in range(0, len(buttons), length)]
+
+
 def button(label: str, custom_id: str, *, style: int = GREY, disabled: bool = False) -> Component:
-    """Something to press."""
+    """Return a button."""
     return {"type": 2, "style": style, "disabled": disabled, "label": label, "custom_id": custom_id}
 
 
 def string_select(custom_id: str, *, placeholder: str, options: Iterable[tuple[str, str]]) -> Component:
-    """One out of up to 25: (label, value)."""
+    """Return a select of one out of up to 25 options, each (label, value)."""
     return {
         "type": 3,
         "custom_id": custom_id,
@@ -81,18 +87,18 @@ def string_select(custom_id: str, *, placeholder: str, options: Iterable[tuple[s
 
 
 class View(ui.LayoutView):
-    """A layout for the calls of discord.py that take nothing plainer. It listens to nobody."""
+    """A layout for those methods of discord.py that require a view. It has no callbacks."""
 
     def __init__(self, layout: Layout) -> None:
         super().__init__(timeout=None)
         self._layout = layout
-        # Nothing dispatches to this object, so discord.py need not remember it for every message ever sent.
+        # Without this, discord.py would keep the view of every message in memory to dispatch interactions to it.
         self.stop()
 
     def to_components(self) -> list[dict[str, Any]]:
-        """The layout as it is."""
+        """Return the layout unchanged."""
         return self._layout
 
     def has_components_v2(self) -> bool:
-        """The layout is made of nothing else."""
+        """Return True: a layout contains nothing but Components V2."""
         return True

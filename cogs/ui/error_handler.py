@@ -20,11 +20,11 @@ from cogs.ui.initial_response import respond_privately
 
 _log = logging.getLogger(__name__)
 
-_SOMEBODY = frozenset({discord.AppCommandOptionType.user, discord.AppCommandOptionType.role})
+_USER_OR_ROLE = frozenset({discord.AppCommandOptionType.user, discord.AppCommandOptionType.role})
 
 
 async def report(interaction: discord.Interaction[Any], error: Exception) -> None:
-    """Answer privately with what went wrong; log what only the operator can mend."""
+    """Answer privately with what went wrong, and log what only the operator can repair."""
     cause = error.original if isinstance(error, app_commands.CommandInvokeError) else error
     match cause:
         case NotAllowed():
@@ -32,21 +32,27 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
         case RequestRefused():
             text = refusals.refusal(cause)
         case StoreError():
-            _log.error("the books are unavailable", exc_info=cause)
+            _log.error("the database is unavailable: %s", _origin(interaction), exc_info=cause)
             text = refusals.BOOKS_UNAVAILABLE()
-        case app_commands.TransformerError() if cause.type in _SOMEBODY:
+        case app_commands.TransformerError() if cause.type in _USER_OR_ROLE:
             text = refusals.MEMBER_UNKNOWN()
         case app_commands.NoPrivateMessage():
             text = refusals.SERVER_ONLY()
         case app_commands.CommandNotFound() | app_commands.CommandSignatureMismatch() | app_commands.TransformerError():
             text = refusals.COMMAND_CHANGED()
         case _:
-            _log.error("a command failed", exc_info=cause)
+            _log.error("unexpected error: %s", _origin(interaction), exc_info=cause)
             text = refusals.UNEXPECTED()
     try:
         await respond_privately(interaction, card.refused(text))
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:
-        _log.info("a failure could not be told: %s", problem)
+        _log.info("could not answer with an error message: %s: %s", _origin(interaction), problem)
+
+
+def _origin(interaction: discord.Interaction[Any]) -> str:
+    """Say who used which command or component where, for the log."""
+    name = interaction.command.qualified_name if interaction.command else (interaction.data or {}).get("custom_id")
+    return f"{name} of member {interaction.user.id} in server {interaction.guild_id}"
 
 
 class DynamicComponent(ABC):

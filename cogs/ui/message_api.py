@@ -1,10 +1,10 @@
-"""Messages: showing and editing one message in Discord through whichever door is still open.
+"""Message API: sends, edits and reads single messages, by interaction token while it is valid, else by bot token.
 
-There are two roads for an edit through a command's token. discord.py's webhook adapter holds one lock per token, for as
-long as a rate limit asks for, so an edit that is under way there would hold up a finished picture (measured); the
-picture then overtakes on the other road, the client's own HTTP machinery, which handles buckets, retries and 429s all
-the same. That one is not taken for everything because it keeps a bucket for each token, for five minutes, and looks
-through all of them whenever a new one comes: beside thousands of running jobs that is most of the work (measured).
+An edit by interaction token can be sent in two ways. discord.py's webhook adapter holds one lock for each token while a
+rate limit lasts, so a status edit in progress would delay a finished image (measured). The final edit then uses the
+client's own HTTP machinery instead, which also handles buckets, retries and 429s. It is not used for every edit because
+it keeps a bucket for each token for five minutes and scans all of them for every new one: with thousands of running
+jobs that takes most of the processor time (measured).
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from cogs.ui.components import Layout
 
 _log = logging.getLogger(__name__)
 
-NOBODY = discord.AllowedMentions.none()
-_NOTIFY_NOBODY: Mapping[str, Any] = NOBODY.to_dict()
+NO_MENTIONS = discord.AllowedMentions.none()
+_NO_MENTIONS_JSON: Mapping[str, Any] = NO_MENTIONS.to_dict()
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _COMPONENTS_V2 = 1 << 15
-"""The flag of a message that is nothing but components."""
+"""The flag of a message that consists of components only."""
 
 _FILE_TOO_LARGE = 40005
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedMessage:
-    """A message as Discord has it now: attachment ids by file name."""
+    """A message at Discord; `attachment_ids` by filename."""
 
     message_id: int
     channel_id: int
@@ -46,10 +46,10 @@ class PostedMessage:
 
 
 class MessageApi:
-    """Calls on single messages. All raise discord.HTTPException, aiohttp.ClientError or OSError when they fail."""
+    """Calls for single messages. They raise discord.HTTPException, aiohttp.ClientError or OSError unless noted."""
 
     def __init__(self, client: discord.Client) -> None:
-        # Not its `http` itself: that may be exchanged until the client logs in.
+        # Not `client.http`: it may be replaced until the client has logged in.
         self._client = client
 
     async def edit(
@@ -61,12 +61,12 @@ class MessageApi:
         by_token: bool,
         overtake: bool = False,
     ) -> PostedMessage:
-        """Replace the layout of a reply and add `files`. Attachments already there stay unless new files come.
+        """Replace the layout of a reply. `files` replace its attachments; without files they stay.
 
-        `overtake` when an edit through the token may be under way that this one must not wait for.
+        `overtake`: do not wait for another edit by the same token that may be under way.
         """
         if by_token and not overtake:
-            return _shown(await self._edit_by_webhook(address, _message(layout, files), files))
+            return _posted(await self._edit_by_webhook(address, _message(layout, files), files))
         if by_token:
             route = Route(
                 "PATCH",
@@ -81,15 +81,15 @@ class MessageApi:
                 channel_id=address.channel_id,
                 message_id=address.message_id,
             )
-        return _shown(await self._send(route, _message(layout, files), files))
+        return _posted(await self._send(route, _message(layout, files), files))
 
     async def _edit_by_webhook(
         self, address: ReplyAddress, message: dict[str, Any], files: Sequence[discord.File]
     ) -> dict[str, Any]:
-        assert address.token is not None, "whoever edits through a token has one"
+        assert address.token is not None, "only a reply with a token is edited by it"
         webhook = discord.Webhook.partial(address.application_id, address.token, client=self._client)
-        # What Webhook.edit_message does, without making the answer into a message that nobody wants.
-        answer = await async_context.get().edit_original_interaction_response(
+        # As Webhook.edit_message does, but without building a message object.
+        response = await async_context.get().edit_original_interaction_response(
             address.application_id,
             address.token,
             session=webhook.session,
@@ -99,7 +99,7 @@ class MessageApi:
             multipart=_form(message, files) if files else None,
             files=files,
         )
-        return cast("dict[str, Any]", answer)
+        return cast("dict[str, Any]", response)
 
     async def post(
         self,
@@ -110,31 +110,31 @@ class MessageApi:
         nonce: str,
         notify: int | None = None,
     ) -> PostedMessage:
-        """A new message that notifies `notify` and nobody else. The same `nonce` within minutes posts only once."""
+        """Post a new message that pings only user `notify`. Discord posts a `nonce` only once within some minutes."""
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
-        only_them = {"parse": [], "users": [] if notify is None else [notify]}
-        message = _message(layout, files, notify=only_them) | {"nonce": nonce[:25], "enforce_nonce": True}
-        return _shown(await self._send(route, message, files))
+        mentions = {"parse": [], "users": [] if notify is None else [notify]}
+        message = _message(layout, files, mentions=mentions) | {"nonce": nonce[:25], "enforce_nonce": True}
+        return _posted(await self._send(route, message, files))
 
     async def open_direct_channel(self, user_id: int) -> int:
-        """The channel for direct messages to a user."""
+        """Open the channel for direct messages to a user and return its id."""
         data: dict[str, Any] = await self._client.http.request(
             Route("POST", "/users/@me/channels"), json={"recipient_id": user_id}
         )
         return int(data["id"])
 
     async def original(self, address: ReplyAddress) -> PostedMessage:
-        """The reply itself, read through its token."""
+        """Read a reply by its token."""
         route = Route(
             "GET",
             "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
             webhook_id=address.application_id,
             webhook_token=address.token,
         )
-        return _shown(await self._client.http.request(route))
+        return _posted(await self._client.http.request(route))
 
     async def search(self, address: ReplyAddress) -> PostedMessage | None:
-        """Look for the reply to a command among the messages that came right after it."""
+        """Find the reply to a command among the messages that follow the command; None if it is not there."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.channel_id)
         found: list[dict[str, Any]] = await self._client.http.request(
             route, params={"after": address.interaction_id, "limit": 100}
@@ -142,19 +142,19 @@ class MessageApi:
         for message in found:
             interaction: dict[str, Any] = message.get("interaction_metadata") or {}
             if interaction.get("id") == str(address.interaction_id):
-                return _shown(message)
+                return _posted(message)
         return None
 
     async def posted(self, channel_id: int, *, job_id: str, after: int) -> PostedMessage | None:
-        """Our own message about a job, among those that came right after the message or command `after`."""
+        """Find our own message about a job among those that follow the message or command `after`."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=channel_id)
         found: list[dict[str, Any]] = await self._client.http.request(route, params={"after": after, "limit": 100})
-        assert self._client.user is not None, "whoever shows a reply is logged in"
+        assert self._client.user is not None, "replies are shown only after the login"
         ours = [message for message in found if message["author"]["id"] == str(self._client.user.id)]
-        return next((_shown(message) for message in ours if job_id in str(message["components"])), None)
+        return next((_posted(message) for message in ours if job_id in str(message["components"])), None)
 
     async def files(self, channel_id: int, message_id: int) -> list[PostedFile]:
-        """The files of a posted message, under addresses that are good for a day."""
+        """Read the files of a posted message, under URLs that are valid for a day."""
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
         return files_of(message)
 
@@ -195,22 +195,22 @@ def is_transient(error: Exception) -> bool:
 
 
 def is_too_large(error: discord.HTTPException) -> bool:
-    """Whether it was the size of the files that Discord did not take."""
+    """Return whether Discord refused the size of the files."""
     return error.code == _FILE_TOO_LARGE or error.status == 413
 
 
 def _message(
-    layout: Layout, files: Sequence[discord.File], *, notify: Mapping[str, Any] = _NOTIFY_NOBODY
+    layout: Layout, files: Sequence[discord.File], *, mentions: Mapping[str, Any] = _NO_MENTIONS_JSON
 ) -> dict[str, Any]:
-    """A message as Discord takes it. What it had attached is replaced by `files`, or stays where there are none."""
-    message = {"components": layout, "flags": _COMPONENTS_V2, "tts": False, "allowed_mentions": notify}
+    """Return a message as Discord's JSON. `files` replace its attachments; without files they stay."""
+    message = {"components": layout, "flags": _COMPONENTS_V2, "tts": False, "allowed_mentions": mentions}
     if files:
         message["attachments"] = [file.to_dict(index) for index, file in enumerate(files)]
     return message
 
 
 def _form(message: dict[str, Any], files: Sequence[discord.File]) -> list[dict[str, Any]]:
-    """The same with its files, field by field."""
+    """Return the multipart form of a message with files."""
     parts = [
         {
             "name": f"files[{index}]",
@@ -223,7 +223,7 @@ def _form(message: dict[str, Any], files: Sequence[discord.File]) -> list[dict[s
     return [{"name": "payload_json", "value": _to_json(message)}, *parts]
 
 
-def _shown(message: dict[str, Any]) -> PostedMessage:
+def _posted(message: dict[str, Any]) -> PostedMessage:
     return PostedMessage(
         message_id=int(message["id"]),
         channel_id=int(message["channel_id"]),

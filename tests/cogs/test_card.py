@@ -28,11 +28,12 @@ from bot.domain.jobs import (
 )
 from bot.domain.quota import Balance, Period, Quota, QuotaSource, SpendLine, Window
 from bot.service.views import JobView, ReplyView
+from cogs.generate.recipe import RECIPE_CHARACTERS, recipe_line, recipe_of
 from cogs.members import models_page, usage_page
 from cogs.moderation import quota_page, report_page
 from cogs.text import audit_entries, formatting, job_card
 from cogs.text.spending import FORMER_MEMBER
-from cogs.ui import card as render
+from cogs.ui import card
 from tests.support.catalogue_samples import CATALOGUE
 from tests.support.layouts import assert_fits, text_of
 from tests.support.spending_samples import a_spending
@@ -137,14 +138,14 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     view: ReplyView, images: int, mentioned: bool, hidden: bool
 ) -> None:
     shown = [
-        render.ShownImage(
-            filename=render.filename(view.jobs[0].job, index, "png"),
+        card.ShownImage(
+            filename=card.filename(view.jobs[0].job, index, "png"),
             alt_text=formatting.shorten("a fox " * 300, 1_000),
             original_url=f"https://provider.invalid/{'x' * 200}" if index % 2 else None,
         )
         for index in range(images)
     ]
-    layout = render.card(view, images=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
+    layout = card.card(view, images=shown, mention="<@2>" if mentioned else None, hide_prompt=hidden)
     assert_fits(layout)
     text = text_of(layout)
     states = (
@@ -173,29 +174,29 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     ],
 )
 def test_one_state_stands_for_all_pictures_of_a_command(statuses: list[JobStatus], shown: JobStatus) -> None:
-    assert render.status_of(a_view(*map(a_job, statuses)).reply) is shown
+    assert card.status_of(a_view(*map(a_job, statuses)).reply) is shown
 
 
 def test_a_single_picture_says_nothing_of_how_many_are_done() -> None:
-    assert "of 1" not in text_of(render.card(a_view(a_job(JobStatus.SUCCEEDED))))
+    assert "of 1" not in text_of(card.card(a_view(a_job(JobStatus.SUCCEEDED))))
 
 
 def test_what_a_card_was_made_from_is_told() -> None:
     image = ImageInput(sha256="a", role=ImageRole.SOURCE, content_type="image/png", width=1, height=1)
     job = a_job()
     job = replace(job, request=replace(job.request, images=(image,) * 3, options={"creativity": "raw"}))
-    assert "**Flux 1 Dev** · 16:9 · raw · 3 pictures given · seed 7" in text_of(render.card(a_view(job)))
+    assert "**Flux 1 Dev** · 16:9 · raw · 3 pictures given · seed 7" in text_of(card.card(a_view(job)))
 
 
 @given(st.text(max_size=300), st.integers(0, 3))
 def test_a_file_name_is_short_plain_and_tells_pictures_apart(prompt: str, index: int) -> None:
     job = a_job(prompt=prompt)
-    name = render.filename(job, index, "webp")
+    name = card.filename(job, index, "webp")
     assert name.isascii()
     assert len(name) < 80
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-.")
     assert name.endswith(".webp")
-    assert name != render.filename(job, index + 1, "webp")
+    assert name != card.filename(job, index + 1, "webp")
 
 
 @given(st.none() | AMOUNTS, AMOUNTS, AMOUNTS)
@@ -265,13 +266,13 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
 def test_any_recipe_fits(prompt: str) -> None:
     for count in (1, 4):
         jobs = [replace(a_job(prompt=prompt), seed=number) for number in range(count)]
-        assert_fits(render.recipe(jobs, "Flux 1 Dev"))
+        assert_fits(recipe_of(jobs, "Flux 1 Dev"))
 
 
 def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:
     job = a_job(prompt="word " * 800)
-    for limit in (render.RECIPE_CHARACTERS, render.PROMPT_SHOWN_CHARACTERS):
-        line = render.recipe_line(job, limit)
+    for limit in (RECIPE_CHARACTERS, card.PROMPT_SHOWN_CHARACTERS):
+        line = recipe_line(job, limit)
         assert len(line) <= limit
         assert f"… model: {job.request.model_id}" in line
 

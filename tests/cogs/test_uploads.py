@@ -11,7 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from discord.http import handle_message_parameters
 
-from cogs.ui.attachments import SENT_AT_A_TIME_BYTES, upload
+from cogs.ui.attachments import CHUNK_BYTES, upload
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_a_file_can_be_read_again_when_it_has_to_be_sent_again() -> None:
         file.fp.close()
 
 
-@pytest.mark.parametrize("size", [0, 1, SENT_AT_A_TIME_BYTES, 2 * SENT_AT_A_TIME_BYTES + 1])
+@pytest.mark.parametrize("size", [0, 1, CHUNK_BYTES, 2 * CHUNK_BYTES + 1])
 async def test_every_attempt_sends_the_whole_file(size: int) -> None:
     data, received = bytes(range(256)) * (size // 256 + 1), list[bytes]()
 

@@ -1,0 +1,77 @@
+"""Card buttons: the buttons under a card and their custom ids. cogs/generate answers them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from bot.domain.jobs import Job, JobStatus
+from bot.domain.quota import format_usd
+from bot.service.views import ReplyView
+from cogs.text import job_card
+from cogs.ui import components
+from cogs.ui.components import Component
+
+
+def custom_id(action: str, job_id: str, amount_usd_micros: int | None = None) -> str:
+    """Return `job:<action>:<job id>[:<price on the button>]`. State is in the database, so the button never expires."""
+    return f"job:{action}:{job_id}" if amount_usd_micros is None else f"job:{action}:{job_id}:{amount_usd_micros}"
+
+
+CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})(?::(?P<amount>\d{1,15}))?")
+
+AGAIN, VARY = "again", "vary"
+_PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE}
+
+ANY_IMAGE = 0
+"""Image number of the upscale button on a card: the only image, or the question which of several."""
+
+
+def upscale_id(job_id: str, number: int, amount_usd_micros: int) -> str:
+    """Return `upscale:<first job of the card>:<number of the image, from 1>:<price on the button>`."""
+    return f"upscale:{job_id}:{number}:{amount_usd_micros}"
+
+
+UPSCALE_ID = re.compile(r"upscale:(?P<job_id>[0-9a-f]{24}):(?P<number>\d{1,2}):(?P<amount>\d{1,15})")
+
+
+def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
+    """Return the buttons of a card in this state."""
+    first = view.jobs[0].job
+    if not view.reply.is_final:
+        if status is JobStatus.UNCERTAIN:
+            return []
+        return [_button("cancel", job_card.CANCEL(), first)]
+    if status is not JobStatus.SUCCEEDED:
+        return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
+    buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
+    buttons.append(_button("delete", job_card.DELETE(), first, style=components.RED))
+    return buttons
+
+
+def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[Component]:
+    """Return the buttons of a result; those that cost money come first and say how much."""
+    first, price = jobs[0], _price_of(jobs)
+    succeeded = next(job for job in jobs if job.status is JobStatus.SUCCEEDED)
+    # Both do the same for a model that takes no seed.
+    buttons = [order_button(action, first.id, price) for action in (AGAIN, VARY)]
+    if upscale_usd_micros is not None:
+        label = job_card.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
+        buttons.append(components.button(label, upscale_id(first.id, ANY_IMAGE, upscale_usd_micros)))
+    buttons.append(_button("edit", job_card.EDIT(), succeeded))
+    buttons.append(_button("recipe", job_card.RECIPE(), first))
+    return buttons
+
+
+def order_button(action: str, job_id: str, amount_usd_micros: int) -> Component:
+    """Return a button that repeats an order at this price: AGAIN with the same seed, VARY with a new one."""
+    label = _PRICED[action](amount=format_usd(amount_usd_micros))
+    return components.button(label, custom_id(action, job_id, amount_usd_micros))
+
+
+def _price_of(jobs: Sequence[Job]) -> int:
+    return sum(job.reserved_usd_micros for job in jobs)
+
+
+def _button(action: str, label: str, job: Job, *, style: int = components.GREY) -> Component:
+    return components.button(label, custom_id(action, job.id), style=style)
