@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from bot.catalogue import quotes
-from bot.catalogue.models import ABSENT, PICTURES, PRESENT, Field, Model, PricePoint
+from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT, Field, Model, PricePoint
 from bot.catalogue.quotes import Quote
 from bot.domain.errors import BadOption, ModelUnavailable, SettingsError, UnknownModel
 from bot.domain.jobs import JobKind, JobRequest
@@ -207,7 +207,7 @@ def _points(model: Model, price: Any) -> tuple[PricePoint, ...]:
 
 
 def _condition(model: Model, name: str, wanted: Any) -> Any:
-    if name == PICTURES:
+    if name == IMAGE_COUNT:
         if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
             raise _InvalidOverride(f"'pictures' in a price of {model.id} is a whole number")
         return wanted

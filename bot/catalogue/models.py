@@ -20,7 +20,7 @@ from bot.domain.jobs import ImageRole, JobKind
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
 """The options of commands, in the order in which they are listed."""
 
-PICTURES = "pictures"
+IMAGE_COUNT = "pictures"
 """Key of a price condition on the number of input images."""
 PRESENT, ABSENT = "present", "absent"
 """Values of a price condition on whether the body contains a field."""
@@ -171,7 +171,7 @@ class PricePoint:
 
     @staticmethod
     def _is_met(name: str, wanted: object, body: Mapping[str, Any], images: int) -> bool:
-        if name == PICTURES:
+        if name == IMAGE_COUNT:
             return images == wanted
         if wanted in (PRESENT, ABSENT):
             return (name in body) == (wanted == PRESENT)
@@ -182,7 +182,7 @@ class PricePoint:
 class PriceCondition:
     """A condition of a price, for display: the option has that value, or (PRESENT) any value.
 
-    `option` is PICTURES for a condition on the number of input images.
+    `option` is IMAGE_COUNT for a condition on the number of input images.
     """
 
     option: str
@@ -333,7 +333,7 @@ class Model:
         needs_image = any(field.required and field.is_for_images for field in self.fields.values())
         for name, wanted in point.when.items():
             field = self.fields.get(name)
-            if name == PICTURES:
+            if name == IMAGE_COUNT:
                 if wanted == 0 and needs_image:
                     return False
             elif wanted != ABSENT and not (field and field.purposes):

@@ -16,7 +16,7 @@ from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 SEED_MAX = 2**31 - 1
 """The largest seed, also for models that state no range: they may store it in 32 bits."""
 
-_PICTURE = "$picture"
+_IMAGE_KEY = "$picture"
 _DEFAULT_FACTOR = 2
 
 
@@ -70,8 +70,8 @@ def fill_image_urls(body: Mapping[str, Any], urls: Sequence[str]) -> dict[str, A
 def _filled(value: Any, urls: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         inner = cast("Mapping[str, Any]", value)
-        if set(inner) == {_PICTURE}:
-            return urls[inner[_PICTURE]]
+        if set(inner) == {_IMAGE_KEY}:
+            return urls[inner[_IMAGE_KEY]]
         return fill_image_urls(inner, urls)
     if isinstance(value, list | tuple):
         return [_filled(element, urls) for element in cast("Sequence[Any]", value)]
@@ -125,7 +125,7 @@ class _BodyBuilder:
         if len(indexes) < min_count:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
             raise self._bad(option, "missing", AtLeastImages(count=min_count))
-        elements = [field.element({_PICTURE: index}, number) for number, index in enumerate(indexes, start=1)]
+        elements = [field.element({_IMAGE_KEY: index}, number) for number, index in enumerate(indexes, start=1)]
         if elements:
             self.body[field.name] = elements if field.type == "array" else elements[0]
 

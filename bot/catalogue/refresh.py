@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import aiohttp
 
-from bot.catalogue.models import ABSENT, PICTURES, PRESENT
+from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT
 from bot.domain.errors import ProviderUnavailable
 from bot.domain.quota import MICROS_PER_USD, format_usd
 
@@ -324,8 +324,8 @@ def _conditions(
             # A condition on a field that the model lacks is always met.
             when |= {key: wanted for key, wanted in conditions.items() if key in fields or wanted != ABSENT}
             understood = understood and found is not None
-        elif meaning == PICTURES and isinstance(value, int):
-            when[PICTURES] = value
+        elif meaning == IMAGE_COUNT and isinstance(value, int):
+            when[IMAGE_COUNT] = value
         else:
             when[name] = value
             understood = False

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-NOBODY = 0
+ERASED_USER_ID = 0
 """The user id in rows of members who had their data deleted."""
 
 
@@ -257,7 +257,7 @@ class Reply:
     @property
     def is_forgotten(self) -> bool:
         """True when the member had their data deleted."""
-        return self.user_id == NOBODY
+        return self.user_id == ERASED_USER_ID
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bot.catalogue.models import PICTURES, PRESENT, PriceCondition
+from bot.catalogue.models import IMAGE_COUNT, PRESENT, PriceCondition
 from bot.domain.constraints import (
     AtLeastImages,
     AtMostImages,
@@ -101,7 +101,7 @@ def price_for(conditions: Iterable[PriceCondition]) -> str:
 
 def _condition(condition: PriceCondition) -> str:
     option = option_name(condition.option).replace("_", " ")
-    if condition.option == PICTURES:
+    if condition.option == IMAGE_COUNT:
         return formatting.PICTURES(condition.value) if condition.value else NO_PICTURE()
     if condition.value == PRESENT:
         return WITH_OPTION(option=option)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.catalogue.models import PICTURES, PRESENT, Model, PriceCondition
+from bot.catalogue.models import IMAGE_COUNT, PRESENT, Model, PriceCondition
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import JobKind, JobRequest
 from tests.support.catalogue_samples import (
@@ -115,7 +115,7 @@ def test_every_order_keeps_the_rules_of_its_model(data: st.DataObject):
 
 
 def chosen_body(model: Model, chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Enough of a body to look its price up: what was chosen under the name of its field, else what is sent instead."""
+    """Return enough of a body to find its price: chosen values by the name of their field, else the defaults."""
     fields = RAW[model.id]["fields"]
     sent = {name: field["use"] for name, field in fields.items() if "use" in field}
     places = {place: name for name, field in fields.items() for place in field.get("for", [name])}
@@ -164,7 +164,7 @@ def test_the_price_table_has_the_conditions_of_each_price():
         ((condition("reference"),), 65_000),
         ((condition("moodboard"),), 70_000),
     ]
-    cheapest = (condition("quality", "low"), condition("resolution", "1K"), condition(PICTURES, 1))
+    cheapest = (condition("quality", "low"), condition("resolution", "1K"), condition(IMAGE_COUNT, 1))
     assert (cheapest, 52_500) in CATALOGUE.get("krea/xai/grok-imagine-2-edit").price_table()
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.catalogue.models import PICTURES, PRESENT, PriceCondition
+from bot.catalogue.models import IMAGE_COUNT, PRESENT, PriceCondition
 from bot.domain import errors
 from bot.domain.audit import (
     Amount,
@@ -182,9 +182,9 @@ def test_what_a_price_is_for_is_said_of_every_kind_of_condition() -> None:
     said = [
         ("quality", "very_low"),
         ("resolution", "1K"),
-        (PICTURES, 0),
-        (PICTURES, 1),
-        (PICTURES, 3),
+        (IMAGE_COUNT, 0),
+        (IMAGE_COUNT, 1),
+        (IMAGE_COUNT, 3),
         ("aspect_ratio", PRESENT),
     ]
     conditions = [PriceCondition(option=option, value=value) for option, value in said]

@@ -24,8 +24,9 @@ from bot.domain.quota import Member
 from bot.providers.poller import Poller
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.supervisor import Supervisor
-from tests.providers.test_poller import ScriptedProvider, in_no_time
+from tests.providers.test_poller import ScriptedProvider
 from tests.support.store_samples import ADA, a_command
+from tests.support.virtual_time import run_in_virtual_time
 
 LOST = OutcomeUncertain("no answer")
 REFUSED = ProviderDenied("krea: 402", status=402)
@@ -117,7 +118,7 @@ def test_only_a_job_that_starts_at_once_is_handed_on_whole_and_who_waited_is_rea
             await scene.end("b")
             assert scene.told_of == {"a": True, "b": False, "c": False}
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f30
@@ -134,7 +135,7 @@ def test_there_are_never_more_jobs_than_places_and_members_take_turns():
             assert scene.begun == ["a1", "b1", "c1", "a2", "a3"]
             assert scene.peak == 2
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
@@ -151,7 +152,7 @@ def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
             await scene.end("adopted 1")
             assert "new" in scene.begun
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFixture):
@@ -166,7 +167,7 @@ def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFix
     async def broken(dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         raise ValueError("a defect")
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
@@ -181,7 +182,7 @@ def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
             assert scene.dispatcher.position_for(1) == 2
             assert scene.dispatcher.position_for(2) == 2, "behind the first of the other member, who is asked next"
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_afterwards():
@@ -195,7 +196,7 @@ def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_after
             await asyncio.sleep(0.2)
             assert scene.begun_at == {"a": pytest.approx(7.0, abs=0.01)}
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f19
@@ -207,7 +208,7 @@ def test_a_silly_pause_is_honoured_only_up_to_a_minute():
             await asyncio.sleep(MAX_PAUSE_SECONDS + 0.1)
             assert scene.begun == ["a"]
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
@@ -223,7 +224,7 @@ def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
             assert scene.begun == ["a"]
             assert len(scene.dispatcher.queue) == 2
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_submissions_under_way_can_be_waited_for():
@@ -236,7 +237,7 @@ def test_submissions_under_way_can_be_waited_for():
                 assert not waiting.done()
             await waiting
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_submission_that_fails_is_settled_too():
@@ -246,7 +247,7 @@ def test_a_submission_that_fails_is_settled_too():
                 raise ValueError("defect")
             await scene.dispatcher.submissions_settled()
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 # -- weather ----------------------------------------------------------------------------------------------
@@ -267,7 +268,7 @@ def test_faults_in_a_row_close_the_lane_and_the_operator_hears_it_once():
             assert scene.begun == []
             assert scene.dispatcher.position_for(2) == 2
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_success_in_between_starts_the_count_again():
@@ -279,7 +280,7 @@ def test_a_success_in_between_starts_the_count_again():
                 scene.dispatcher.record_success()
             assert scene.dispatcher.closed is None
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f29
@@ -298,7 +299,7 @@ def test_a_probe_reopens_the_lane_and_the_line_moves_again():
                 scene.dispatcher.record_failure(LOST)
             assert scene.dispatcher.closed is None, "old faults are forgotten"
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_probes_become_rare_but_never_stop():
@@ -311,7 +312,7 @@ def test_probes_become_rare_but_never_stop():
             assert times[-1] - times[-2] == pytest.approx(MAX_PROBE_SECONDS, abs=0.1)
             assert 10 < len(times) < 20
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
@@ -324,7 +325,7 @@ def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
             assert scene.dispatcher.closed is None
             assert scene.closings == [("scripted", BreakerState.DENIED)]
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
@@ -336,7 +337,7 @@ def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
             assert scene.closings == [("scripted", BreakerState.DOWN), ("scripted", BreakerState.DENIED)]
             assert scene.dispatcher.closed is None
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
@@ -347,7 +348,7 @@ def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest
             assert scene.dispatcher.closed is None
             assert "probe failed and is started again" in caplog.text
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f21
@@ -363,7 +364,7 @@ def test_nobody_waits_for_a_provider_that_refuses_our_key():
             await scene.end("a", "b", "c")
             assert scene.begun == ["a", "b", "c"], "each finds that it is hopeless here, and gives up"
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_those_in_line_wait_through_an_outage_but_not_for_ever():
@@ -378,7 +379,7 @@ def test_those_in_line_wait_through_an_outage_but_not_for_ever():
             assert scene.begun == ["a"]
             assert scene.dispatcher.gave_up
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_lane_can_close_again_after_it_was_reopened():
@@ -390,4 +391,4 @@ def test_a_lane_can_close_again_after_it_was_reopened():
                 assert scene.dispatcher.closed is None
             assert scene.closings == [("scripted", BreakerState.DENIED)] * 2
 
-    in_no_time(main())
+    run_in_virtual_time(main())

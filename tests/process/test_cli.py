@@ -195,7 +195,7 @@ def test_check_reports_that_discord_cannot_be_reached(
     assert rows_of(capsys.readouterr().out)["discord"][1].startswith("cannot be reached")
 
 
-# -- the books ---------------------------------------------------------------------------------------------
+# -- the ledger --------------------------------------------------------------------------------------------
 
 
 def test_a_valid_ledger_is_verified(books: Path, capsys: pytest.CaptureFixture[str]):

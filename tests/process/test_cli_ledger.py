@@ -1,4 +1,4 @@
-"""`python -m bot ledger`: what the operator can ask the books."""
+"""`python -m bot ledger`: what the operator can read from the ledger."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 async def some_books(path: Path) -> tuple[str, str]:
-    """One job that a member paid, two that cost the house something: these two."""
+    """Store one job charged to a member and two with operator costs; return these two."""
     async with await Store.open(path) as store:
         await finished(store, (await admitted(store)).jobs[0].id)
         lost, dear = (await admitted(store, 80_000, 65_000)).jobs

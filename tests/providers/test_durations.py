@@ -17,7 +17,8 @@ from bot.domain.jobs import JobStatus
 from bot.providers.base import Update
 from bot.providers.durations import KEPT, DurationEstimator
 from bot.providers.poller import Poller
-from tests.providers.test_poller import DONE, ScriptedProvider, a_poller, in_no_time, now, running
+from tests.providers.test_poller import DONE, ScriptedProvider, a_poller, now, running
+from tests.support.virtual_time import run_in_virtual_time
 
 JOBS = 240
 """Half of them teach, the others are measured."""
@@ -60,37 +61,37 @@ def test_the_next_poll_is_after_the_pause_and_within_the_maximum_gap(
     assert age_seconds + pause_seconds <= at <= age_seconds + max(15, 5 * pause_seconds) + 1e-6
 
 
-def looks_until(durations: DurationEstimator, end_seconds: float, *, pause_seconds: float) -> list[float]:
-    looks: list[float] = []
+def polls_until(durations: DurationEstimator, end_seconds: float, *, pause_seconds: float) -> list[float]:
+    polls: list[float] = []
     age_seconds = 0.0
     while age_seconds < end_seconds:
         at = durations.next_poll_seconds(age_seconds, pause_seconds=pause_seconds)
         assert at is not None
-        looks.append(age_seconds := at)
-    return looks
+        polls.append(age_seconds := at)
+    return polls
 
 
 def test_a_model_that_is_either_quick_or_slow_is_hardly_asked_about_in_between() -> None:
-    looks = looks_until(known(*[6.0] * 25, *[60.0] * 25), 60, pause_seconds=0.5)
-    assert 6 <= looks[0] <= 6.5
-    assert 60 <= looks[-1] <= 60.5
-    assert len(looks) <= 6, "about every fifteen seconds, for it may have failed"
+    polls = polls_until(known(*[6.0] * 25, *[60.0] * 25), 60, pause_seconds=0.5)
+    assert 6 <= polls[0] <= 6.5
+    assert 60 <= polls[-1] <= 60.5
+    assert len(polls) <= 6, "about every fifteen seconds, for it may have failed"
 
 
 def test_with_a_long_pause_no_poll_is_just_before_the_most_likely_end() -> None:
     durations = known(*[10.0] * 5, *[13.0] * 45)
-    assert looks_until(durations, 10, pause_seconds=0.5)[0] < 13
-    assert 13 <= looks_until(durations, 10, pause_seconds=5)[0] < 13.5
+    assert polls_until(durations, 10, pause_seconds=0.5)[0] < 13
+    assert 13 <= polls_until(durations, 10, pause_seconds=5)[0] < 13.5
 
 
 def test_with_any_distribution_no_job_waits_much_longer_than_with_a_fixed_interval_of_two_seconds() -> None:
-    looks = looks_until(known(*range(20, 120, 2)), 118, pause_seconds=0.5)
-    bulk = [later - earlier for earlier, later in pairwise(looks) if earlier > 20]
+    polls = polls_until(known(*range(20, 120, 2)), 118, pause_seconds=0.5)
+    bulk = [later - earlier for earlier, later in pairwise(polls) if earlier > 20]
     assert max(bulk) <= 3.5
-    assert len(looks) <= 45, "a loop asks 59 times"
+    assert len(polls) <= 45, "a fixed interval polls 59 times"
 
 
-# -- a model's days, as its watcher lives them --------------------------------------------------------------------
+# -- many jobs of one model, polled in turn -------------------------------------------------------------------------
 
 
 class Fleet(ScriptedProvider):
@@ -102,7 +103,7 @@ class Fleet(ScriptedProvider):
         self.tells = tells
         self.begun_at: dict[str, float] = {}
         self.lags: list[float] = []
-        self.looks: list[int] = []
+        self.polls: list[int] = []
 
     async def fetch(self, remote_id: str) -> Update:
         moment = asyncio.get_running_loop().time()
@@ -112,7 +113,7 @@ class Fleet(ScriptedProvider):
         if age < took:
             return running()
         self.lags.append(age - took)
-        self.looks.append(len(self.polled_at[remote_id]))
+        self.polls.append(len(self.polled_at[remote_id]))
         return Update(
             remote_id=remote_id,
             status=JobStatus.SUCCEEDED,
@@ -123,13 +124,13 @@ class Fleet(ScriptedProvider):
 
 
 async def lived(seconds_of: Callable[[int], float], *, poll_seconds: float, tells: bool) -> tuple[float, float]:
-    """Median seconds between done and noticed, and looks per job, once the watcher has learned."""
+    """Return the median seconds between end and poll, and polls per job, after the durations are known."""
     fleet = Fleet(seconds_of, tells=tells)
     usual = DurationEstimator()
     poller = a_poller(fleet, poll_seconds=poll_seconds, random_source=random.Random(1).random)
     for number in range(JOBS):
         await _one(poller, fleet, str(number), usual)
-    return median(fleet.lags[JOBS // 2 :]), mean(fleet.looks[JOBS // 2 :])
+    return median(fleet.lags[JOBS // 2 :]), mean(fleet.polls[JOBS // 2 :])
 
 
 async def _one(poller: Poller, fleet: Fleet, remote_id: str, usual: DurationEstimator) -> None:
@@ -150,23 +151,23 @@ def test_polling_when_likely_takes_far_fewer_requests_than_a_fixed_interval_of_t
     share: float, tells: bool
 ) -> None:
     async def main() -> None:
-        lag, looks = await lived(spread(12, share), poll_seconds=0.5, tells=tells)
+        lag, polls = await lived(spread(12, share), poll_seconds=0.5, tells=tells)
         # A loop that asks every two seconds is one second late in the middle, and asks 6.5 times.
-        assert looks <= (0.55 if share < 0.2 else 0.7) * 6.5
+        assert polls <= (0.55 if share < 0.2 else 0.7) * 6.5
         assert lag <= (0.55 if share < 0.2 else 0.9)
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
 @pytest.mark.parametrize("seconds", [3.0, 12.0, 40.0])
 def test_a_job_of_constant_duration_is_polled_twice(seconds: float, tells: bool) -> None:
     async def main() -> None:
-        lag, looks = await lived(lambda _: seconds, poll_seconds=2, tells=tells)
-        assert looks <= (2.2 if seconds < 15 else seconds / 15 + 2)
+        lag, polls = await lived(lambda _: seconds, poll_seconds=2, tells=tells)
+        assert polls <= (2.2 if seconds < 15 else seconds / 15 + 2)
         assert lag <= 1.4
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("tells", [True, False], ids=["it tells when", "it says just now"])
@@ -176,11 +177,11 @@ def test_the_estimate_follows_a_model_whose_durations_change(later: float, tells
         return spread(12 if number < JOBS // 4 else later, 0.1)(number)
 
     async def main() -> None:
-        lag, looks = await lived(seconds_of, poll_seconds=0.5, tells=tells)
+        lag, polls = await lived(seconds_of, poll_seconds=0.5, tells=tells)
         assert lag <= max(0.5, later / 40)
-        assert looks <= 7.5
+        assert polls <= 7.5
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_job_announced_by_a_webhook_took_until_the_call() -> None:
@@ -193,4 +194,4 @@ def test_a_job_announced_by_a_webhook_took_until_the_call() -> None:
         updates = [update async for update in watching]
         assert updates[-1].took_seconds == pytest.approx(7.25)
 
-    in_no_time(main())
+    run_in_virtual_time(main())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import selectors
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,35 +15,9 @@ from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected, P
 from bot.domain.jobs import JobStatus, Progress
 from bot.providers.base import ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached, Poller
+from tests.support.virtual_time import run_in_virtual_time
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
-
-
-class _JumpingSelector(selectors.DefaultSelector):
-    """Never waits: when nothing is ready, time moves to the next timer."""
-
-    now = 0.0
-
-    def select(self, timeout: float | None = None) -> list[Any]:
-        ready = super().select(0)
-        if not ready and timeout:
-            self.now += timeout
-        return ready
-
-
-class _JumpingLoop(asyncio.SelectorEventLoop):
-    def __init__(self) -> None:
-        self._jumping = _JumpingSelector()
-        super().__init__(self._jumping)
-
-    def time(self) -> float:
-        return self._jumping.now
-
-
-def in_no_time(main: Coroutine[Any, Any, None]) -> None:
-    """Run on a loop that skips all waiting."""
-    with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
-        runner.run(main)
 
 
 def now() -> datetime:
@@ -136,7 +109,7 @@ def test_each_change_is_yielded_once_and_the_final_one_ends_the_watch() -> None:
         await asyncio.sleep(600)
         assert len(provider.polled_at["r"]) == len(script), "a finished job is never polled again"
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("random_value", [0.0, 0.5, 1.0])
@@ -149,7 +122,7 @@ def test_polls_are_never_closer_than_the_setting_and_jitter_only_delays_them(ran
         assert all(gap >= 2.0 for gap in provider.gaps())
         assert all(gap <= 2.4001 for gap in provider.gaps())
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_two_jobs_started_together_drift_apart() -> None:
@@ -160,7 +133,7 @@ def test_two_jobs_started_together_drift_apart() -> None:
         firsts = {round(times[3], 3) for times in provider.polled_at.values()}
         assert len(firsts) > 40
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_an_old_job_is_polled_more_slowly_but_at_most_five_times_as_slowly() -> None:
@@ -173,7 +146,7 @@ def test_an_old_job_is_polled_more_slowly_but_at_most_five_times_as_slowly() -> 
         assert gaps == sorted(gaps)
         assert max(gaps) == pytest.approx(10.0)
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f20
@@ -190,7 +163,7 @@ def test_ten_faults_in_a_row_then_success() -> None:
         assert all(gap <= 60.001 for gap in gaps)
         assert gaps[-1] == pytest.approx(60)
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_retry_after_is_honoured_for_every_job_up_to_a_minute() -> None:
@@ -206,7 +179,7 @@ def test_retry_after_is_honoured_for_every_job_up_to_a_minute() -> None:
         await collect(poller, "silly")
         assert provider.gaps("silly")[0] <= 61
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f28
@@ -221,7 +194,7 @@ def test_the_deadline_ends_the_watch_after_one_last_poll() -> None:
         await asyncio.sleep(600)
         assert len(provider.polled_at["r"]) == polls
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_job_that_finished_while_it_was_not_watched_is_found_after_its_deadline() -> None:
@@ -231,7 +204,7 @@ def test_a_job_that_finished_while_it_was_not_watched_is_found_after_its_deadlin
         updates = await collect(poller, seconds=-3 * 3600, age=5 * 3600)
         assert updates == [DONE]
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("stated_seconds", [None, 7.5])
@@ -247,7 +220,7 @@ def test_only_the_provider_knows_how_long_a_job_took_that_ended_while_it_was_not
         [update] = await collect(poller, age=3600)
         assert update.took_seconds == stated_seconds
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_provider_that_is_down_at_the_deadline_is_polled_three_times() -> None:
@@ -258,7 +231,7 @@ def test_a_provider_that_is_down_at_the_deadline_is_polled_three_times() -> None
             await collect(poller, seconds=-1)
         assert len(provider.polled_at["r"]) == 3
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_poll_soon_polls_at_once_and_a_flood_of_calls_costs_one_poll_per_interval() -> None:
@@ -275,10 +248,10 @@ def test_poll_soon_polls_at_once_and_a_flood_of_calls_costs_one_poll_per_interva
             await asyncio.sleep(0.1)
         polls = [at for at in provider.polled_at["r"] if at <= 53]
         assert len(polls) <= 11, "five intervals: one regular and one early poll each, and the first"
-        poller.poll_soon("nobody knows this job")
+        poller.poll_soon("unknown job")
         task.cancel()
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_poll_soon_during_a_poll_leads_to_another_one() -> None:
@@ -291,7 +264,7 @@ def test_poll_soon_during_a_poll_leads_to_another_one() -> None:
         await task
         assert asyncio.get_running_loop().time() < 13
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_few_404s_are_tolerated_then_the_job_counts_as_failed() -> None:
@@ -307,7 +280,7 @@ def test_a_few_404s_are_tolerated_then_the_job_counts_as_failed() -> None:
         assert updates[0].may_be_charged
         assert len(failing.polled_at["r"]) == 5
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_denied_key_is_reported_and_the_job_is_still_polled_slowly() -> None:
@@ -319,7 +292,7 @@ def test_a_denied_key_is_reported_and_the_job_is_still_polled_slowly() -> None:
         assert len(denials) == 2
         assert all(gap >= 60 for gap in provider.gaps())
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.f41
@@ -331,7 +304,7 @@ def test_an_unexpected_error_in_one_job_stops_no_other(caplog: pytest.LogCapture
         results = await asyncio.gather(collect(poller, "odd"), collect(poller, "fine"))
         assert results == [[DONE], [DONE]]
 
-    in_no_time(main())
+    run_in_virtual_time(main())
     assert "odd" in caplog.text
 
 
@@ -349,7 +322,7 @@ def test_cancelling_the_consumer_ends_the_watch() -> None:
         await asyncio.sleep(60)
         assert provider.polled_at == {}
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_a_job_whose_watch_was_stopped_during_a_poll_can_be_watched_again() -> None:
@@ -363,7 +336,7 @@ def test_a_job_whose_watch_was_stopped_during_a_poll_can_be_watched_again() -> N
         assert len(poller) == 0
         assert (await collect(poller))[-1] == DONE
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_stopping_during_the_last_poll_is_no_verdict() -> None:
@@ -377,7 +350,7 @@ def test_stopping_during_the_last_poll_is_no_verdict() -> None:
         await asyncio.wait({task})
         assert task.cancelled()
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_the_second_watch_of_a_job_replaces_the_first() -> None:
@@ -392,7 +365,7 @@ def test_the_second_watch_of_a_job_replaces_the_first() -> None:
         assert (await new)[-1] == DONE
         assert all(gap >= 2 for gap in provider.gaps())
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_nothing_is_kept_of_a_job_whose_consumer_stops_at_the_final_update() -> None:
@@ -403,7 +376,7 @@ def test_nothing_is_kept_of_a_job_whose_consumer_stops_at_the_final_update() -> 
         assert len(poller) == 0
         await watching.aclose()
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_polls_in_flight_are_limited() -> None:
@@ -413,7 +386,7 @@ def test_polls_in_flight_are_limited() -> None:
         await asyncio.gather(*(collect(poller, f"job {n}") for n in range(100)))
         assert provider.peak_in_flight == 4
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 def test_ten_thousand_jobs_need_no_tasks_besides_their_own() -> None:
@@ -431,4 +404,4 @@ def test_ten_thousand_jobs_need_no_tasks_besides_their_own() -> None:
             task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
 
-    in_no_time(main())
+    run_in_virtual_time(main())

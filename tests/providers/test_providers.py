@@ -432,7 +432,7 @@ async def test_429_may_be_sent_again_after_the_stated_time(
     assert len(sandbox.orders) == 1
 
 
-# -- lost answers: sent once, and nobody guesses ----------------------------------------------------------
+# -- lost responses: sent once, outcome uncertain ---------------------------------------------------------
 
 
 LOST = [
@@ -552,7 +552,7 @@ async def test_a_refused_connection_means_never_accepted(session: aiohttp.Client
 @pytest.mark.f18
 async def test_an_unknown_name_means_never_accepted(session: aiohttp.ClientSession) -> None:
     with pytest.raises(ProviderUnavailable):
-        await a_krea(session, "http://nobody.invalid").submit(an_order())
+        await a_krea(session, "http://unknown.invalid").submit(an_order())
 
 
 async def test_a_connection_that_is_never_made_means_never_accepted(session: aiohttp.ClientSession) -> None:
@@ -650,7 +650,7 @@ async def test_a_failed_poll_does_not_change_the_job(
         with pytest.raises(ProviderUnavailable) as caught:
             await provider.fetch(remote.remote_id)
         assert CANARY not in everything_about(caught.value)
-        assert len(sandbox.seen("read")) == before + 1, "the scheduler decides when to look again"
+        assert len(sandbox.seen("read")) == before + 1, "the poller decides when to poll again"
         assert (await the_end(provider, remote.remote_id)).status is JobStatus.SUCCEEDED
 
 

@@ -22,9 +22,9 @@ from bot.runtime.retry import RetryBudget
 from bot.service import job_runner
 from bot.service.job_runner import SUBMIT_ATTEMPTS, JobRunner
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.providers.test_poller import in_no_time
 from tests.support.core import PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until
+from tests.support.virtual_time import run_in_virtual_time
 
 BUSY = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}, headers={"Retry-After": "0.6"}))
 BUSY_WITHOUT_HINT = Plan(trouble=Trouble(status=429, body={"error": "Too many concurrent jobs"}))
@@ -88,7 +88,7 @@ def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
             assert 2.0 <= third <= 3.0
         assert len({provider.pauses[0] for provider in providers}) == 5
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 # -- overloaded ---------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from bot.store.core.write_queue import (
     WriteQueue,
     WriteResult,
 )
-from tests.providers.test_poller import in_no_time
+from tests.support.virtual_time import run_in_virtual_time
 
 
 def work(name: str):
@@ -174,7 +174,7 @@ def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is
         for caller in (along, later):
             caller.cancel()
 
-    in_no_time(main())
+    run_in_virtual_time(main())
 
 
 async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() -> None:

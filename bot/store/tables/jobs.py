@@ -13,8 +13,8 @@ from typing import Any
 
 from bot.domain.errors import DuplicateCommand, StoreError
 from bot.domain.jobs import (
+    ERASED_USER_ID,
     LEGAL_MOVES,
-    NOBODY,
     Delivery,
     Failure,
     FailureReason,
@@ -440,7 +440,7 @@ def _reply(connection: Connection, row: Row) -> Reply:
     jobs = connection.execute(_JOBS_OF_REPLY, (row["id"],)).fetchall()
     return Reply(
         id=row["id"],
-        user_id=row["user_id"] or NOBODY,
+        user_id=row["user_id"] or ERASED_USER_ID,
         role_ids=tuple(json.loads(row["role_ids"])),
         address=_address(row),
         created_at=to_moment(row["created_at"]),
@@ -471,7 +471,7 @@ def _job(connection: Connection, row: Row) -> Job:
     request = JobRequest(
         kind=JobKind(row["kind"]),
         guild_id=row["guild_id"],
-        user_id=row["user_id"] or NOBODY,
+        user_id=row["user_id"] or ERASED_USER_ID,
         model_id=row["model_id"],
         prompt=row["prompt"],
         options=json.loads(row["options"]),
