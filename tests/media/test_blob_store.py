@@ -1,4 +1,4 @@
-"""The picture store: whole, intact and kept once, or not there at all."""
+"""The blob store: images are stored whole and once, or not at all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bot.media.blob_store import MAX_CACHED_BYTES, FileBlobStore
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[FileBlobStore]:
-    store = FileBlobStore(tmp_path / "pictures")
+    store = FileBlobStore(tmp_path / "images")
     yield store
     await store.close()
 
@@ -36,10 +36,10 @@ def make_old(path: Path, *, seconds: float) -> None:
 
 
 async def test_what_was_put_can_be_got_under_the_hash_of_its_bytes(store: FileBlobStore) -> None:
-    sha256 = await store.put(b"a picture")
-    assert sha256 == hashlib.sha256(b"a picture").hexdigest()
-    assert await store.get(sha256) == b"a picture"
-    assert store.path(sha256).read_bytes() == b"a picture"
+    sha256 = await store.put(b"an image")
+    assert sha256 == hashlib.sha256(b"an image").hexdigest()
+    assert await store.get(sha256) == b"an image"
+    assert store.path(sha256).read_bytes() == b"an image"
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -68,28 +68,28 @@ async def test_an_image_that_was_never_put_is_missing_and_removing_it_is_no_erro
 
 
 async def test_a_removed_image_is_gone(store: FileBlobStore) -> None:
-    sha256 = await store.put(b"a picture")
+    sha256 = await store.put(b"an image")
     await store.remove(sha256)
     assert await store.get(sha256) is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"a pictur", b"b picture", b"a picture and more"])
+@pytest.mark.parametrize("damage", [b"", b"an imag", b"bn image", b"an image and more"])
 async def test_a_damaged_file_reads_as_missing_and_putting_the_image_again_repairs_it(
     store: FileBlobStore, tmp_path: Path, damage: bytes
 ) -> None:
-    sha256 = await store.put(b"a picture")
+    sha256 = await store.put(b"an image")
     store.path(sha256).write_bytes(damage)
-    after_a_restart = FileBlobStore(tmp_path / "pictures")
+    after_a_restart = FileBlobStore(tmp_path / "images")
     assert await after_a_restart.get(sha256) is None
-    await store.put(b"a picture")
-    assert await after_a_restart.get(sha256) == b"a picture"
+    await store.put(b"an image")
+    assert await after_a_restart.get(sha256) == b"an image"
     await after_a_restart.close()
 
 
 async def test_a_new_image_is_read_from_the_cache_once_and_from_disk_afterwards(store: FileBlobStore) -> None:
-    sha256 = await store.put(b"a picture")
+    sha256 = await store.put(b"an image")
     store.path(sha256).write_bytes(b"overwritten")
-    assert await store.get(sha256) == b"a picture"
+    assert await store.get(sha256) == b"an image"
     assert await store.get(sha256) is None
 
 
@@ -122,14 +122,14 @@ async def test_sweeping_removes_only_what_is_old_and_not_kept(store: FileBlobSto
 
 
 async def test_putting_an_old_image_again_protects_it_from_the_next_sweep(store: FileBlobStore) -> None:
-    sha256 = await store.put(b"a picture")
+    sha256 = await store.put(b"an image")
     make_old(store.path(sha256), seconds=7200)
-    await store.put(b"a picture")
+    await store.put(b"an image")
     assert await store.sweep(set()) == 0
 
 
 async def test_sweeping_removes_what_a_crash_left_and_no_foreign_files(store: FileBlobStore, tmp_path: Path) -> None:
-    folder = store.path(await store.put(b"a picture")).parent
+    folder = store.path(await store.put(b"an image")).parent
     left, young_left, foreign = folder / ".unfinished-0011", folder / ".unfinished-2233", folder / "notes.txt"
     for path in (left, young_left, foreign):
         path.write_bytes(b"half a pict")
@@ -143,7 +143,7 @@ async def test_sweeping_removes_what_a_crash_left_and_no_foreign_files(store: Fi
 
 @contextmanager
 def files_of_at_most(size_bytes: int) -> Iterator[None]:
-    """The disk ends after so many bytes: a write past it fails just as on a full one."""
+    """Limit the size of files: a larger write fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -161,10 +161,10 @@ async def test_a_full_disk_is_a_store_error_and_leaves_no_partial_image(store: F
 
 
 async def test_a_directory_that_cannot_be_written_is_a_store_error(tmp_path: Path) -> None:
-    (tmp_path / "pictures").write_text("a file where the directory should be")
-    store = FileBlobStore(tmp_path / "pictures")
+    (tmp_path / "images").write_text("a file where the directory should be")
+    store = FileBlobStore(tmp_path / "images")
     with pytest.raises(StoreError):
-        await store.put(b"a picture")
+        await store.put(b"an image")
     with pytest.raises(StoreError):
         await store.get("0" * 64)
     await store.close()

@@ -1,4 +1,4 @@
-"""Sample pictures of every good and bad kind, built here so that no binary is ever stored."""
+"""Sample images of every good and bad kind, built here so that no binary files are stored."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def open_image(data: bytes) -> Image.Image:
 
 
 def photo(width: int = 96, height: int = 64, mode: str = "RGB") -> Image.Image:
-    """Smooth colours, with a red patch in the top left corner so that a turned picture shows."""
+    """Return smooth colours with a red patch in the top left corner that shows whether the image was rotated."""
     image = Image.linear_gradient("L").resize((width, height)).convert("RGB")
     image.paste((220, 10, 10), (0, 0, width // 3, height // 3))
     return image.convert(mode)
 
 
 def noise(width: int, height: int, *, seed: int = 1) -> Image.Image:
-    """As hard to compress as can be."""
+    """Return an image that cannot be compressed."""
     return Image.frombytes("RGB", (width, height), random.Random(seed).randbytes(width * height * 3))
 
 
@@ -85,7 +85,7 @@ def raw_profile(content: bytes) -> bytes:
 
 
 def laden(image_format: str) -> bytes:
-    """A picture with a location and a secret in every place its format has for them, and more behind its end."""
+    """Return an image with a location and a secret in every place of its format, and more behind its end."""
     exif = exif_with_location()
     match image_format:
         case "PNG":
@@ -113,7 +113,7 @@ def png_header(width: int, height: int, *, depth: int = 8, colour: int = 2) -> b
 
 
 def png_of_zeros(width: int, height: int, *, extra_bytes: int = 0) -> bytes:
-    """A real black picture, however large, in a file of a few kilobytes."""
+    """Return a real black image of any size in a file of a few kilobytes."""
     packer = zlib.compressobj(9)
     row = bytes(1 + (width + 7) // 8)
     packed = b"".join(packer.compress(row) for _ in range(height))
@@ -131,7 +131,7 @@ def png_of_rows(width: int, height: int, *pieces: bytes) -> bytes:
 
 
 def apng_of_many_frames(frames: int) -> bytes:
-    """A small picture that says it has that many frames, each of them there."""
+    """Return a small image with that number of frames."""
     data = png_of_zeros(64, 64)
     parts = [data[: len(PNG_SIGNATURE) + 25], png_chunk(b"acTL", struct.pack(">II", frames, 0))]
     body = data[len(PNG_SIGNATURE) + 25 :]
@@ -154,7 +154,7 @@ def png_with_packed_profile(*, megabytes: int) -> bytes:
 
 
 def webp_that_claims(width: int, height: int) -> bytes:
-    """A WebP whose canvas is said to be huge, around a picture that is not."""
+    """Return a small WebP that states a huge canvas."""
     inner = image("WEBP")[12:]
     canvas = struct.pack("<I", 0) + (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
     body = b"WEBPVP8X" + struct.pack("<I", 10) + canvas + inner
@@ -168,7 +168,7 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 
 
 def jpeg_of_many_scans(scans: int) -> bytes:
-    """A progressive picture whose last scan is said again and again: each costs a pass over all pixels."""
+    """Return a progressive image whose last scan is repeated: each costs a pass over all pixels."""
     data = encode(photo(2048, 2048), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * scans + b"\xff\xd9"
