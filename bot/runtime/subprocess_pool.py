@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
@@ -108,12 +109,14 @@ class SubprocessPool:
     async def close(self) -> None:
         """Kill all processes and wait for their end. Requests that are not finished raise PoolClosed."""
         self._closed = True
-        await asyncio.gather(*(self._end(process) for process in [*self._children]))
-        # A request may be starting a process, which it then ends itself.
+        for process in self._children:
+            _kill(process)
+        # Each request ends its own process, also one that it is starting.
         for _ in range(self._max_processes):
             await self._slots.acquire()
         for _ in range(self._max_processes):
             self._slots.release()
+        await asyncio.gather(*map(self._end, self._idle))
 
     def _idle_process(self) -> Process | None:
         while self._idle:
@@ -137,9 +140,17 @@ class SubprocessPool:
 
     async def _end(self, process: Process) -> None:
         self._children.discard(process)
-        with suppress(ProcessLookupError):
-            process.kill()
+        _kill(process)
         await process.wait()
+        if process.stdout is not None:
+            await process.stdout.read()  # until its end, so that asyncio closes the pipes
+
+
+def _kill(process: Process) -> None:
+    # Not process.kill(): that collects the exit code of a dead process, which asyncio then reports as 255.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
 
 
 async def _exchange(process: Process, head: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
