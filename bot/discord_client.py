@@ -33,15 +33,13 @@ from cogs.generate.job_buttons import JobButton
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.reply_updater import ReplyUpdater
 from cogs.generate.upscale import UpscaleButton, UpscalePrices
-from cogs.members import history, privacy
 from cogs.members.help import Help
-from cogs.members.history import History
-from cogs.members.privacy import Privacy
+from cogs.members.history import History, HistoryButton
+from cogs.members.privacy import EraseButton, Privacy
 from cogs.members.usage import Usage
-from cogs.moderation import jobs, quota, report
-from cogs.moderation.jobs import Jobs
-from cogs.moderation.quota import QuotaCommands
-from cogs.moderation.report import Reports
+from cogs.moderation.jobs import CancelChoice, Jobs, JobsButton
+from cogs.moderation.quota import AuditButton, QuotaCommands
+from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
@@ -169,22 +167,21 @@ class Bot(BotClient, commands.Bot):
         cogs = (
             Imagine(order_flow=order_flow, service=service, default_model=default_model),
             edit,
-            Usage(self.order_flow),
-            History(self.order_flow),
-            Privacy(self.order_flow),
+            Usage(service),
+            History(service=service, messages=self.messages),
+            Privacy(service),
         )
         moderators = (
-            QuotaCommands(self.order_flow, self.reports),
-            SettingsCommands(self.order_flow, self.log_channel),
-            Jobs(self.order_flow),
+            QuotaCommands(service, self.reports),
+            SettingsCommands(service=service, default_model=default_model, log=self.log_channel),
+            Jobs(service),
         )
-        for cog in (*cogs, *moderators, Help(self.order_flow, self.tree)):
+        for cog in (*cogs, *moderators, Help(service, self.tree)):
             await self.add_cog(cog)
         edit.add_menu(self.tree)
-        self.add_dynamic_items(JobButton, UpscaleButton)
-        for module in (quota, history, jobs, privacy):
-            module.install(self, self.order_flow)
-        report.install(self, self.reports)
+        self.add_dynamic_items(
+            JobButton, UpscaleButton, HistoryButton, EraseButton, AuditButton, PostButton, JobsButton, CancelChoice
+        )
 
     async def _sync_commands(self) -> None:
         """Register commands only when they or their translations changed: Discord allows 200 registrations a day."""

@@ -8,7 +8,7 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from cogs.generate.order_flow import OrderFlow
+from bot.service.job_service import JobService
 from cogs.generate.permissions import permissions_of
 from cogs.text import formatting, member_pages
 from cogs.text.command_translations import described, menu_name
@@ -21,8 +21,8 @@ Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 class Help(commands.Cog):
     """Reads the commands themselves, so that it is never out of date."""
 
-    def __init__(self, order_flow: OrderFlow, tree: app_commands.CommandTree[Any]) -> None:
-        self._order_flow = order_flow
+    def __init__(self, service: JobService, tree: app_commands.CommandTree[Any]) -> None:
+        self._service = service
         self._tree = tree
 
     @app_commands.command(description="What this bot can do for you")
@@ -48,7 +48,7 @@ class Help(commands.Cog):
         """Says so where nothing can be ordered."""
         if interaction.guild_id is None:
             return member_pages.HELP_DIRECT()
-        permissions = await permissions_of(self._order_flow.service, interaction)
+        permissions = await permissions_of(self._service, interaction)
         if permissions.policy.channel_verdict(permissions.channel).allowed:
             return ""
         allowed = [f"<#{channel_id}>" for channel_id, allows in permissions.policy.channels.items() if allows]

@@ -14,9 +14,9 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.jobs import Job, Reply, ResultImage
+from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
 from cogs.generate import upscale
-from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import permissions_of
 from cogs.members import history_page
 from cogs.text import formatting, member_pages
@@ -27,7 +27,7 @@ from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS
+from cogs.ui.message_api import NO_MENTIONS, MessageApi
 
 FETCH_SECONDS = 5.0
 
@@ -35,8 +35,9 @@ FETCH_SECONDS = 5.0
 class History(commands.Cog):
     """Looking at one's own pictures; costs nothing."""
 
-    def __init__(self, order_flow: OrderFlow) -> None:
-        self._order_flow = order_flow
+    def __init__(self, *, service: JobService, messages: MessageApi) -> None:
+        self._service = service
+        self._messages = messages
 
     @app_commands.command(description="See the pictures you have made here")
     @app_commands.describe(model="Only pictures made with this model")
@@ -45,17 +46,15 @@ class History(commands.Cog):
         """The newest page; private."""
         require_server(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        await _Page(self._order_flow, interaction).show(model_id=model)
+        await _Page(self._service, self._messages, interaction).show(model_id=model)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._order_flow.service, text)
+        return suggestions.any_models(self._service, text)
 
 
 class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
     """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
-
-    order_flow: OrderFlow
 
     def __init__(self, reply_id: str, user_id: int, *, one_model: bool) -> None:
         super().__init__(ui.Button(custom_id=history_page.custom_id(reply_id, user_id, one_model=one_model)))
@@ -76,18 +75,18 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
         if interaction.user.id != self._user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return
-        model_id = None
-        if self._one_model and (reply := await self.order_flow.service.store.reply(self._reply_id)) is not None:
+        client, model_id = interaction.client, None
+        if self._one_model and (reply := await client.service.store.reply(self._reply_id)) is not None:
             model_id = reply.jobs[0].request.model_id
-        await _Page(self.order_flow, interaction).show(model_id=model_id, reply_id=self._reply_id)
+        await _Page(client.service, client.messages, interaction).show(model_id=model_id, reply_id=self._reply_id)
 
 
 class _Page:
     """One page, in the place of the answer that was deferred."""
 
-    def __init__(self, order_flow: OrderFlow, interaction: discord.Interaction[Any]) -> None:
-        self._order_flow = order_flow
-        self._service = order_flow.service
+    def __init__(self, service: JobService, messages: MessageApi, interaction: discord.Interaction[Any]) -> None:
+        self._service = service
+        self._messages = messages
         self._interaction = interaction
         self._files: list[discord.File] = []
 
@@ -114,7 +113,7 @@ class _Page:
 
     async def _pictures(self, reply: Reply) -> list[history_page.GalleryImage]:
         """Each picture from wherever it can be had."""
-        files = await self._order_flow.messages.files_of_reply(reply, timeout_seconds=FETCH_SECONDS)
+        files = await self._messages.files_of_reply(reply, timeout_seconds=FETCH_SECONDS)
         links = {file.id: file.url for file in files or ()}
         found: list[history_page.GalleryImage] = []
         for job in reply.jobs:
@@ -149,9 +148,3 @@ def _nothing(model_id: str | None, reply_id: str | None) -> str:
         if model_id is None
         else member_pages.HISTORY_NONE_OF_MODEL(model=formatting.inline(model_id))
     )
-
-
-def install(client: discord.Client, order_flow: OrderFlow) -> None:
-    """Answer these buttons from now on."""
-    HistoryButton.order_flow = order_flow
-    client.add_dynamic_items(HistoryButton)

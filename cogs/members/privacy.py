@@ -16,11 +16,10 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.errors import StillUnderWay, StoreError
-from cogs.generate.order_flow import OrderFlow
-from cogs.members import privacy_page
+from bot.service.job_service import JobService
 from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
-from cogs.ui import card
+from cogs.ui import card, components
 from cogs.ui.attachments import upload
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
@@ -33,36 +32,39 @@ EXPORT_FILE = "privacy-export.json"
 CONFIRM_SECONDS = 600
 """So long the question stands: what it says about one's data is true when it is answered."""
 
+CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")
+"""`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
+
 
 class Privacy(commands.Cog):
     """Works in every server and in direct messages: the data belong to the person, not to the server."""
 
     group = app_commands.Group(name="privacy", description="Your own data: get a copy, or erase it")
 
-    def __init__(self, order_flow: OrderFlow) -> None:
-        self._order_flow = order_flow
+    def __init__(self, service: JobService) -> None:
+        self._service = service
 
     @group.command(name="export", description="Get everything kept about you as a file")
     async def export(self, interaction: discord.Interaction[Any]) -> None:
         """A JSON file that only its member sees."""
         await interaction.response.defer(ephemeral=True, thinking=True)
-        kept = await self._order_flow.service.store.kept_about(interaction.user.id)
+        kept = await self._service.store.kept_about(interaction.user.id)
         # A long history makes a long text; nobody else should wait for it.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
             await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
             return
-        await _edit(interaction, privacy_page.export(name), upload(data, name))
+        await _edit(interaction, export_page(name), upload(data, name))
 
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
         """Says what goes and what stays, then waits for a button."""
         await interaction.response.defer(ephemeral=True, thinking=True)
-        footprint = await self._order_flow.service.store.footprint(interaction.user.id)
+        footprint = await self._service.store.footprint(interaction.user.id)
         if footprint.under_way is not None:
             await _edit(interaction, card.refused(refusal(footprint.under_way)))
             return
-        question = privacy_page.ask_to_erase(
+        question = ask_to_erase(
             commands=footprint.commands,
             images=footprint.images,
             servers=footprint.servers,
@@ -72,13 +74,11 @@ class Privacy(commands.Cog):
         await _edit(interaction, question)
 
 
-class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=privacy_page.CUSTOM_ID):
+class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUSTOM_ID):
     """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
 
-    order_flow: OrderFlow
-
     def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
-        super().__init__(ui.Button(custom_id=privacy_page.custom_id(choice, user_id, asked_at)))
+        super().__init__(ui.Button(custom_id=custom_id(choice, user_id, asked_at)))
         self._choice = choice
         self._user_id = user_id
         self._asked_at = asked_at
@@ -94,18 +94,18 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=pri
         await interaction.response.defer()
         await _edit(interaction, await self._answer(interaction))
 
-    async def _answer(self, interaction: discord.Interaction[Any]) -> Layout:
+    async def _answer(self, interaction: Interaction) -> Layout:
         if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
             return card.refused(member_pages.ERASE_STALE())
         if self._choice != "erase":
             return card.note(member_pages.ERASE_KEPT())
         try:
-            unneeded = await self.order_flow.service.store.forget_member(self._user_id, now=datetime.now(UTC))
+            unneeded = await interaction.client.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
             return card.refused(refusal(error))
         for sha256 in unneeded:
             try:
-                await self.order_flow.service.blob_store.remove(sha256)
+                await interaction.client.service.blob_store.remove(sha256)
             except StoreError:
                 _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
         _log.info("a member was forgotten on request")
@@ -130,7 +130,23 @@ async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: d
     await interaction.edit_original_response(view=View(layout), attachments=files, allowed_mentions=NO_MENTIONS)
 
 
-def install(client: discord.Client, order_flow: OrderFlow) -> None:
-    """Answer these buttons from now on."""
-    EraseButton.order_flow = order_flow
-    client.add_dynamic_items(EraseButton)
+def export_page(filename: str) -> Layout:
+    """The file with a member's data."""
+    parts = [components.text_display(member_pages.EXPORT_READY()), components.file(filename)]
+    return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
+    """What goes, what stays, and two buttons."""
+    text = member_pages.ERASE_ASK(
+        commands=formatting.COMMANDS(commands), pictures=formatting.PICTURES(images), servers=formatting.SERVERS(servers)
+    )
+    erase = components.button(member_pages.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
+    keep = components.button(member_pages.ERASE_NOT(), custom_id("keep", user_id, asked_at))
+    parts = [components.text_display(text), components.action_row(erase, keep)]
+    return components.container(parts, accent=card.REFUSAL_ACCENT)
+
+
+def custom_id(choice: str, user_id: int, asked_at: int) -> str:
+    """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
+    return f"privacy:{choice}:{user_id}:{asked_at}"

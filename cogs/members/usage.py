@@ -9,9 +9,9 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import OrderFlow
-from cogs.members import models_page, usage_page
+from cogs.members import usage_page
 from cogs.ui.checks import member_of
 from cogs.ui.initial_response import respond_privately
 
@@ -26,8 +26,8 @@ PERIODS = [
 class Usage(commands.Cog):
     """Looking things up; costs nothing."""
 
-    def __init__(self, order_flow: OrderFlow) -> None:
-        self._order_flow = order_flow
+    def __init__(self, service: JobService) -> None:
+        self._service = service
 
     @app_commands.command(description="See what you have spent and what is left")
     @app_commands.describe(period="Which period to show")
@@ -37,7 +37,7 @@ class Usage(commands.Cog):
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
         """Quota, spent, set aside, left, next reset and the last jobs; private."""
-        service, now = self._order_flow.service, datetime.now(UTC)
+        service, now = self._service, datetime.now(UTC)
         member = member_of(interaction)
         previous = period is not None and period.value == "previous"
         balance = await service.store.balance(member, default=service.limits.default_quota, now=now, previous=previous)
@@ -53,12 +53,12 @@ class Usage(commands.Cog):
     @app_commands.describe(model="Tell more about this one")
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """The catalogue, or one model of it; private."""
-        service = self._order_flow.service
+        service = self._service
         if model is None:
-            await respond_privately(interaction, models_page.models(service.offered()))
+            await respond_privately(interaction, usage_page.models(service.offered()))
         else:
-            await respond_privately(interaction, models_page.model(service.catalogue.get(model)))
+            await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))
 
     @models.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return suggestions.any_models(self._order_flow.service, text)
+        return suggestions.any_models(self._service, text)

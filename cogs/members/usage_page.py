@@ -1,17 +1,19 @@
-"""The page of /usage: a balance as people read it, and a member's last jobs. Pure functions."""
+"""The pages of /usage and /models. Pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason, Job
 from bot.domain.quota import Balance, format_usd
-from cogs.text import formatting, spending
-from cogs.text.locale import Phrase
+from cogs.text import facts, formatting, spending
+from cogs.text.locale import Phrase, option_name
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 
 BAR_CELLS = 20
+MAX_MODELS_CHARACTERS = 3_600
 
 
 def bar(balance: Balance) -> str:
@@ -69,3 +71,37 @@ def _job_line(job: Job, model_label: str) -> str:
         "" if moderated or job.erased_at else f"\n-# `{formatting.inline(formatting.shorten(job.request.prompt, 60))}`"
     )
     return f"{card.state(job.status)} · {model_label} · {price} · {formatting.moment(job.created_at)}{prompt}"
+
+
+def models(offered: Sequence[Model]) -> Layout:
+    """Everything that can be ordered here, a line each, cheapest first."""
+    lines: list[str] = []
+    for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
+        low, high = item.price_range or (0, 0)
+        price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
+        lines.append(f"**{item.label}** · {price}\n-# `{item.id}`")
+    text = "\n".join(lines)
+    while len(text) > MAX_MODELS_CHARACTERS:
+        lines.pop()
+        text = "\n".join([*lines, "…"])
+    parts = [
+        components.text_display(f"### {spending.MODELS_TITLE()}"),
+        components.text_display(text),
+        components.text_display(f"-# {spending.MODELS_HINT()}"),
+    ]
+    return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def model(item: Model) -> Layout:
+    """What one model can do and what it costs."""
+    can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
+    lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
+    for option in item.supported_options:
+        choices = item.choices(option)
+        lines.append(f"-# `{option_name(option)}`{': ' + ', '.join(choices) if choices else ''}")
+    prices = [
+        " · ".join(filter(None, (format_usd(amount), facts.price_for(conditions))))
+        for conditions, amount in item.price_table()
+    ]
+    lines.append("\n".join(prices) if item.orderable and prices else spending.MODEL_NO_PRICE())
+    return card.note(formatting.shorten("\n".join(lines), 3_900))

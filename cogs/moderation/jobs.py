@@ -10,9 +10,8 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.service.job_service import CancelOutcome
+from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all
-from cogs.generate.order_flow import OrderFlow
 from cogs.moderation import jobs_page
 from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import formatting, job_card, moderation
@@ -30,8 +29,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class Jobs(commands.Cog):
     """Looking at the jobs of a server."""
 
-    def __init__(self, order_flow: OrderFlow) -> None:
-        self._order_flow = order_flow
+    def __init__(self, service: JobService) -> None:
+        self._service = service
 
     @app_commands.command(description="See what is under way in this server, and cancel it")
     @app_commands.default_permissions(manage_guild=True)
@@ -39,13 +38,11 @@ class Jobs(commands.Cog):
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:
         """The first page; private."""
         guild_id = require_moderator(interaction)
-        await respond_privately(interaction, await _first_page(self._order_flow, guild_id))
+        await respond_privately(interaction, await _first_page(self._service, guild_id))
 
 
 class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
     """Turns a page. Always about the server it is pressed in."""
-
-    order_flow: OrderFlow
 
     def __init__(self, part: str, before: datetime | None) -> None:
         super().__init__(ui.Button(custom_id=jobs_page.custom_id(part, before)))
@@ -62,25 +59,23 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
     async def handle(self, interaction: Interaction) -> None:
         """Only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        await interaction.response.edit_message(view=View(await self._page(guild_id)))
+        await interaction.response.edit_message(view=View(await self._page(interaction.client.service, guild_id)))
 
-    async def _page(self, guild_id: int) -> Layout:
+    async def _page(self, service: JobService, guild_id: int) -> Layout:
         if self._before is None:
-            return await _first_page(self.order_flow, guild_id)
+            return await _first_page(service, guild_id)
         is_recent = self._part == jobs_page.RECENT
-        part = await _part(self.order_flow, guild_id, finished=is_recent, before=self._before)
+        part = await _part(service, guild_id, finished=is_recent, before=self._before)
         return jobs_page.page(
             running=None if is_recent else part,
             recent=part if is_recent else None,
             first=False,
-            label=self.order_flow.service.model_label,
+            label=service.model_label,
         )
 
 
 class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
     """Picks what is to be cancelled; the reason is asked next."""
-
-    order_flow: OrderFlow
 
     @classmethod
     async def from_custom_id(
@@ -92,15 +87,15 @@ class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jo
     async def handle(self, interaction: Interaction) -> None:
         """Open the form."""
         require_moderator(interaction)
-        await interaction.response.send_modal(CancelModal(self.order_flow, self.item.values[0]))
+        await interaction.response.send_modal(CancelModal(interaction.client.service, self.item.values[0]))
 
 
 class CancelModal(Form):
     """Asks why, then cancels."""
 
-    def __init__(self, order_flow: OrderFlow, reply_id: str) -> None:
+    def __init__(self, service: JobService, reply_id: str) -> None:
         super().__init__(title=moderation.CANCEL_TITLE(), timeout=15 * 60)
-        self._order_flow = order_flow
+        self._service = service
         self._reply_id = reply_id
         self._reason: ui.TextInput[CancelModal] = ui.TextInput(custom_id="reason", max_length=REASON_CHARACTERS)
         self.add_item(ui.Label(text=moderation.CANCEL_REASON(), component=self._reason))
@@ -109,7 +104,7 @@ class CancelModal(Form):
         """The reason is written down first: the card says it as soon as the job is cancelled."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        store = self._order_flow.service.store
+        store = self._service.store
         reply = await store.reply(self._reply_id)
         if reply is None or reply.address.guild_id != guild_id:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
@@ -122,7 +117,7 @@ class CancelModal(Form):
         if noted is None:
             await respond_privately(interaction, card.refused(moderation.CANCEL_GONE()))
             return
-        outcome = await cancel_all(self._order_flow.service, noted)
+        outcome = await cancel_all(self._service, noted)
         await respond_privately(interaction, card.note(_OUTCOMES.get(outcome, CANCEL_WORDS[outcome])()))
 
 
@@ -132,24 +127,15 @@ _OUTCOMES = {
 }
 
 
-async def _first_page(order_flow: OrderFlow, guild_id: int) -> Layout:
+async def _first_page(service: JobService, guild_id: int) -> Layout:
     return jobs_page.page(
-        running=await _part(order_flow, guild_id, finished=False, before=None),
-        recent=await _part(order_flow, guild_id, finished=True, before=None),
+        running=await _part(service, guild_id, finished=False, before=None),
+        recent=await _part(service, guild_id, finished=True, before=None),
         first=True,
-        label=order_flow.service.model_label,
+        label=service.model_label,
     )
 
 
-async def _part(order_flow: OrderFlow, guild_id: int, *, finished: bool, before: datetime | None) -> jobs_page.Part:
-    found = await order_flow.service.store.replies_of_server(
-        guild_id, finished=finished, limit=jobs_page.PAGE + 1, before=before
-    )
+async def _part(service: JobService, guild_id: int, *, finished: bool, before: datetime | None) -> jobs_page.Part:
+    found = await service.store.replies_of_server(guild_id, finished=finished, limit=jobs_page.PAGE + 1, before=before)
     return jobs_page.Part.of(found)
-
-
-def install(client: discord.Client, order_flow: OrderFlow) -> None:
-    """Answer these from now on, whatever message they sit under."""
-    JobsButton.order_flow = order_flow
-    CancelChoice.order_flow = order_flow
-    client.add_dynamic_items(JobsButton, CancelChoice)

@@ -11,7 +11,7 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.domain.quota import LimitSubject, Period, Quota, format_usd, parse_usd
-from cogs.generate.order_flow import OrderFlow
+from bot.service.job_service import JobService
 from cogs.moderation import quota_page
 from cogs.moderation.report import Reports
 from cogs.text import formatting, spending
@@ -50,11 +50,11 @@ class QuotaCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, order_flow: OrderFlow, reports: Reports) -> None:
-        self._order_flow = order_flow
+    def __init__(self, service: JobService, reports: Reports) -> None:
+        self._service = service
         self._reports = reports
-        self._store = order_flow.service.store
-        self._default = order_flow.service.limits.default_quota
+        self._store = service.store
+        self._default = service.limits.default_quota
 
     async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
         """Our own check: what Discord shows to whom can be changed in a server's settings."""
@@ -301,13 +301,11 @@ class QuotaCommands(commands.Cog):
         """Newest first, a page at a time."""
         guild_id = require_moderator(interaction)
         user_id = member.id if member else None
-        await respond_privately(interaction, await _audit_page(self._order_flow, guild_id, user_id))
+        await respond_privately(interaction, await _audit_page(self._service, guild_id, user_id))
 
 
 class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quota_page.AUDIT_CUSTOM_ID):
     """'Older' under a page of the record of changes."""
-
-    order_flow: OrderFlow
 
     def __init__(self, before_id: int, user_id: int) -> None:
         super().__init__(ui.Button(custom_id=quota_page.audit_custom_id(before_id, user_id)))
@@ -323,18 +321,12 @@ class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quo
     async def handle(self, interaction: Interaction) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        page = await _audit_page(self.order_flow, guild_id, self._user_id, before_id=self._before_id)
+        page = await _audit_page(interaction.client.service, guild_id, self._user_id, before_id=self._before_id)
         await interaction.response.edit_message(view=View(page))
 
 
 async def _audit_page(
-    order_flow: OrderFlow, guild_id: int, user_id: int | None, *, before_id: int | None = None
+    service: JobService, guild_id: int, user_id: int | None, *, before_id: int | None = None
 ) -> Layout:
-    entries = await order_flow.service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
+    entries = await service.store.audit(guild_id, user_id=user_id, limit=AUDIT_PAGE + 1, before_id=before_id)
     return quota_page.audit(entries[:AUDIT_PAGE], user_id=user_id, more=len(entries) > AUDIT_PAGE)
-
-
-def install(client: discord.Client, order_flow: OrderFlow) -> None:
-    """Answer these buttons from now on."""
-    AuditButton.order_flow = order_flow
-    client.add_dynamic_items(AuditButton)

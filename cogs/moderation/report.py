@@ -110,8 +110,6 @@ async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, L
 class PostButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=report_page.POST_CUSTOM_ID):
     """'Post here' under a report."""
 
-    reports: Reports
-
     def __init__(self, period: Period, start: datetime) -> None:
         super().__init__(ui.Button(custom_id=report_page.post_custom_id(period, start)))
         self._period = period
@@ -125,10 +123,4 @@ class PostButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=repo
 
     async def handle(self, interaction: Interaction) -> None:
         """Post the report; only for moderators of this server."""
-        await self.reports.post(interaction, self._period, self._start)
-
-
-def install(client: discord.Client, reports: Reports) -> None:
-    """Answer these buttons from now on."""
-    PostButton.reports = reports
-    client.add_dynamic_items(PostButton)
+        await interaction.client.reports.post(interaction, self._period, self._start)

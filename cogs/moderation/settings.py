@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -13,16 +14,17 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.catalogue.catalogue import Catalogue
 from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
-from bot.domain.policy import Policy, PolicyEdit
+from bot.domain.policy import Policy, PolicyEdit, is_pattern, matches
 from bot.domain.quota import LimitSubject, Window
+from bot.service.job_service import JobService
 from cogs.alerts import log_channel
 from cogs.alerts.log_channel import LogChannel
 from cogs.generate import autocomplete as suggestions
-from cogs.generate.order_flow import OrderFlow
 from cogs.generate.permissions import Permissions, channel_context, default_model
-from cogs.moderation import patterns, settings_page, time_zones
+from cogs.moderation import settings_page, time_zones
 from cogs.moderation.quota import Reason
 from cogs.text import formatting, moderation
 from cogs.text.locale import LANGUAGES, use_locale
@@ -44,10 +46,26 @@ LIST_ACTIONS = [
     app_commands.Choice(name="List", value=LIST),
 ]
 LANGUAGE_CHOICES = [app_commands.Choice(name=name, value=tag) for tag, name in LANGUAGES.items()]
+_MODEL_PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 _VERDICTS = {ALLOW: True, DENY: False, CLEAR: None}
 
 Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
 Action = app_commands.Choice[str]
+
+
+def model_pattern(text: str, catalogue: Catalogue, known: Collection[str]) -> str | None:
+    """The id of the model, or the pattern when it fits any model or is `known`; None when it fits nothing.
+
+    Raises UnknownModel.
+    """
+    typed = text.strip().casefold()
+    if typed in known:
+        return typed
+    if not is_pattern(typed):
+        return catalogue.get(text).id
+    if not _MODEL_PATTERN.fullmatch(typed):
+        return None
+    return typed if any(matches(typed, model.id) for model in catalogue.models) else None
 
 
 class SettingsCommands(commands.Cog):
@@ -60,11 +78,11 @@ class SettingsCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, order_flow: OrderFlow, log: LogChannel) -> None:
-        self._order_flow = order_flow
-        self._service = order_flow.service
-        self._store = order_flow.service.store
-        self._catalogue = order_flow.service.catalogue
+    def __init__(self, *, service: JobService, default_model: str, log: LogChannel) -> None:
+        self._service = service
+        self._default_model = default_model
+        self._store = service.store
+        self._catalogue = service.catalogue
         self._server_log = log
 
     async def cog_load(self) -> None:
@@ -139,10 +157,14 @@ class SettingsCommands(commands.Cog):
         elif channel is not None:
             if what != CLEAR:
                 require_own_channel(interaction, channel)
-            alter = partial(Policy.with_channel, channel_id=channel.id, allowed=_VERDICTS[what])
-            await self._change(interaction, alter, reason, settings_page.channels)
+            await self._change(
+                interaction,
+                lambda policy: policy.with_channel(channel.id, _VERDICTS[what]),
+                reason,
+                settings_page.channels,
+            )
         elif what == CLEAR:
-            await self._change(interaction, partial(replace, channels={}), reason, settings_page.channels)
+            await self._change(interaction, lambda policy: replace(policy, channels={}), reason, settings_page.channels)
         else:
             await respond_privately(interaction, card.refused(moderation.NAME_CHANNEL()))
 
@@ -172,17 +194,23 @@ class SettingsCommands(commands.Cog):
             if role is not None and what != CLEAR:
                 require_own_role(interaction, role)
             known = [rule.pattern for rule in (await self._policy(interaction)).model_rules]
-            pattern = patterns.read(model, self._catalogue, known)
+            pattern = model_pattern(model, self._catalogue, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
                 await respond_privately(
                     interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
                 )
                 return
-            alter = partial(Policy.with_model_rule, pattern=pattern, role_id=role_id, allowed=_VERDICTS[what])
-            await self._change(interaction, alter, reason, settings_page.models)
+            await self._change(
+                interaction,
+                lambda policy: policy.with_model_rule(pattern, role_id, _VERDICTS[what]),
+                reason,
+                settings_page.models,
+            )
         elif what == CLEAR and role is None:
-            await self._change(interaction, partial(replace, model_rules=()), reason, settings_page.models)
+            await self._change(
+                interaction, lambda policy: replace(policy, model_rules=()), reason, settings_page.models
+            )
         else:
             await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
 
@@ -217,8 +245,10 @@ class SettingsCommands(commands.Cog):
                     interaction, card.refused(moderation.DEFAULT_MODEL_FORBIDDEN(model=chosen.label))
                 )
                 return
-        alter = partial(replace, default_model_id=None if chosen is None else chosen.id)
-        await self._change(interaction, alter, reason, self._default_model_line)
+        chosen_id = None if chosen is None else chosen.id
+        await self._change(
+            interaction, lambda policy: replace(policy, default_model_id=chosen_id), reason, self._default_model_line
+        )
 
     @group.command(name="age-restricted", description="Models that work only in age-restricted channels")
     @app_commands.describe(
@@ -237,18 +267,24 @@ class SettingsCommands(commands.Cog):
         if what == LIST:
             await self._list(interaction, settings_page.age_restricted, meant_more=action is None and model is not None)
         elif what == CLEAR:
-            await self._change(interaction, partial(replace, age_restricted=()), reason, settings_page.age_restricted)
+            await self._change(
+                interaction, lambda policy: replace(policy, age_restricted=()), reason, settings_page.age_restricted
+            )
         elif model is None:
             await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
         else:
-            pattern = patterns.read(model, self._catalogue, (await self._policy(interaction)).age_restricted)
+            pattern = model_pattern(model, self._catalogue, (await self._policy(interaction)).age_restricted)
             if pattern is None:
                 await respond_privately(
                     interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
                 )
                 return
-            alter = partial(Policy.with_age_restricted, pattern=pattern, restricted=what == ADD)
-            await self._change(interaction, alter, reason, settings_page.age_restricted)
+            await self._change(
+                interaction,
+                lambda policy: policy.with_age_restricted(pattern, what == ADD),
+                reason,
+                settings_page.age_restricted,
+            )
 
     # -- words ----------------------------------------------------------------------------------------
 
@@ -273,7 +309,7 @@ class SettingsCommands(commands.Cog):
             await self._list(interaction, settings_page.word_list, meant_more=action is None and entries is not None)
             return
         if what == CLEAR:
-            await self._change(interaction, partial(replace, words=()), reason, settings_page.word_list)
+            await self._change(interaction, lambda policy: replace(policy, words=()), reason, settings_page.word_list)
             return
         found: list[str] = []
         for entry in (entries or "").split(","):
@@ -288,8 +324,9 @@ class SettingsCommands(commands.Cog):
         if not found:
             await respond_privately(interaction, card.refused(moderation.NAME_WORDS()))
             return
-        alter = partial(Policy.with_words, entries=found, listed=what == ADD)
-        await self._change(interaction, alter, reason, settings_page.word_list)
+        await self._change(
+            interaction, lambda policy: policy.with_words(found, what == ADD), reason, settings_page.word_list
+        )
 
     # -- log, language and clock --------------------------------------------------------------------------------
 
@@ -308,7 +345,9 @@ class SettingsCommands(commands.Cog):
         elif channel is None and not clear:
             await self._list(interaction, settings_page.log_channel)
         elif channel is None:
-            await self._change(interaction, partial(replace, log_channel_id=None), reason, settings_page.log_channel)
+            await self._change(
+                interaction, lambda policy: replace(policy, log_channel_id=None), reason, settings_page.log_channel
+            )
         else:
             mention = f"<#{channel.id}>"
             missing = log_channel.missing_permissions(interaction.guild, channel.id)
@@ -321,7 +360,10 @@ class SettingsCommands(commands.Cog):
                 await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=mention)))
             else:
                 await self._change(
-                    interaction, partial(replace, log_channel_id=channel.id), reason, settings_page.log_channel
+                    interaction,
+                    lambda policy: replace(policy, log_channel_id=channel.id),
+                    reason,
+                    settings_page.log_channel,
                 )
 
     @group.command(name="language", description="What public cards and the log are written in")
@@ -344,7 +386,7 @@ class SettingsCommands(commands.Cog):
             await self._list(interaction, page)
         else:
             tag = None if language is None else language.value
-            await self._change(interaction, partial(replace, language=tag), reason, page)
+            await self._change(interaction, lambda policy: replace(policy, language=tag), reason, page)
 
     @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
     @app_commands.describe(zone="A city of that zone, such as Berlin", reason="For the record")
@@ -453,7 +495,7 @@ class SettingsCommands(commands.Cog):
         )
 
     def _default_of(self, policy: Policy) -> str:
-        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._order_flow.default_model)
+        return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._default_model)
 
     def _default_model_line(self, policy: Policy) -> str:
         default_id = self._default_of(policy)

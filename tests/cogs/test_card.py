@@ -29,7 +29,7 @@ from bot.domain.jobs import (
 from bot.domain.quota import Balance, Period, Quota, QuotaSource, SpendLine, Window
 from bot.service.views import JobView, ReplyView
 from cogs.generate.recipe import RECIPE_CHARACTERS, recipe_line, recipe_of
-from cogs.members import models_page, usage_page
+from cogs.members import usage_page
 from cogs.moderation import quota_page, report_page
 from cogs.text import audit_entries, formatting, job_card
 from cogs.text.spending import FORMER_MEMBER
@@ -279,6 +279,6 @@ def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> 
 
 def test_a_catalogue_of_any_size_fits_and_says_that_it_goes_on() -> None:
     many = [model for model in CATALOGUE.models if model.orderable] * 20
-    layout = models_page.models(many)
+    layout = usage_page.models(many)
     assert_fits(layout)
     assert "…" in text_of(layout)

@@ -11,7 +11,7 @@ import pytest
 
 from bot.domain.errors import OutcomeUncertain
 from bot.domain.jobs import Delivery
-from cogs.members import privacy, privacy_page
+from cogs.members import privacy
 from cogs.text import formatting, job_card, member_pages
 from tests.support.discord_stage import Card, Stage
 
@@ -171,9 +171,9 @@ async def test_a_prompt_past_its_age_cannot_be_ordered_again_and_is_not_shown(st
 
 
 def test_the_question_fits_into_a_button_whatever_the_ids() -> None:
-    custom_id = privacy_page.custom_id("erase", 2**64 - 1, 99_999_999_999)
+    custom_id = privacy.custom_id("erase", 2**64 - 1, 99_999_999_999)
     assert len(custom_id) <= 100
-    assert privacy_page.CUSTOM_ID.fullmatch(custom_id)
+    assert privacy.CUSTOM_ID.fullmatch(custom_id)
 
 
 async def test_a_picture_that_cannot_be_removed_now_stops_nothing(

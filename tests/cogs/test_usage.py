@@ -10,7 +10,7 @@ import time_machine
 from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason
 from bot.domain.quota import parse_usd
-from cogs.members import models_page
+from cogs.members import usage_page
 from cogs.text import spending
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2
 from tests.support.discord_stage import Card, Stage
@@ -150,7 +150,7 @@ async def test_everything_that_can_be_ordered_is_listed_cheapest_first(stage: St
 
 @pytest.mark.parametrize("model", CATALOGUE.models, ids=lambda model: model.id)
 async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(model: Model) -> None:
-    layout = models_page.model(model)
+    layout = usage_page.model(model)
     assert_fits(layout)
 
 
