@@ -139,7 +139,9 @@ def export_page(filename: str) -> Layout:
 def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
     """What goes, what stays, and two buttons."""
     text = member_pages.ERASE_ASK(
-        commands=formatting.COMMANDS(commands), pictures=formatting.PICTURES(images), servers=formatting.SERVERS(servers)
+        commands=formatting.COMMANDS(commands),
+        pictures=formatting.PICTURES(images),
+        servers=formatting.SERVERS(servers),
     )
     erase = components.button(member_pages.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)
     keep = components.button(member_pages.ERASE_NOT(), custom_id("keep", user_id, asked_at))

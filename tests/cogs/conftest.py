@@ -51,6 +51,7 @@ def simcord_bot(core: Core) -> Bot:
 async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Stage]:
     clock = RunningClock()
     monkeypatch.setattr(simcord_env.backend, "clock", clock)
+    simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts takes long to start
     # Attachments get addresses that can be fetched for real.
     monkeypatch.setattr(cdn, "CDN_BASE", core.server.base)
     core.server.attachments = simcord_env.backend.cdn.get
