@@ -1,4 +1,4 @@
-"""The composition root: opens everything in order, closes it in reverse. Only this and client.py know Discord."""
+"""The composition root: opens everything in order, closes it in reverse, and runs the bot until it is told to stop."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -21,6 +19,7 @@ import yarl
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
 from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
+from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import SettingsError, UnknownModel
 from bot.domain.process_role import Role, Shards
@@ -32,12 +31,13 @@ from bot.providers.api_client import open_session
 from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Poller
-from bot.runtime.logs import bind_job
 from bot.runtime.metrics import Metrics
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_server import HttpServer
+from bot.service.composition import ServiceParts
+from bot.service.context import ServiceContext, utc_now
 from bot.service.job_service import JobService
+from bot.service.notifications import NotificationHandler, WebhookHandler
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
 from bot.store.store import Store
@@ -49,15 +49,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 3600.0
+"""Interval at which a process deletes what has reached its age."""
+
 ORPHAN_SCAN_SECONDS = 5.0
-"""So often a worker looks for replies that nobody follows."""
+"""Interval at which a worker searches for replies that no process runs."""
 
 SETTLE_SECONDS = 5.0
-"""So long a polite stop waits for orders that are half sent; everything else goes on at the next start."""
+"""How long a stop waits for orders that are half sent; everything else continues at the next start."""
 
 
 def providers_of(settings: Settings, session: aiohttp.ClientSession) -> list[tuple[Provider, float, int]]:
-    """The providers we have a key for, with their poll interval in seconds and their number of places."""
+    """Return the providers we have a key for, with their poll interval in seconds and their number of slots."""
     found: list[tuple[Provider, float, int]] = []
     if settings.krea_api_key is not None:
         krea = KreaProvider(session, base_url=settings.krea_api_base, api_key=settings.krea_api_key.get_secret_value())
@@ -71,7 +73,7 @@ def providers_of(settings: Settings, session: aiohttp.ClientSession) -> list[tup
 
 
 def _provider_names(settings: Settings) -> Callable[[str], str]:
-    """Which provider a host belongs to, for the metrics."""
+    """Return a function that names the provider of a host, for the metrics."""
     names = {
         yarl.URL(settings.krea_api_base).authority: "krea",
         yarl.URL(settings.pixazo_api_base).authority: "pixazo",
@@ -80,7 +82,7 @@ def _provider_names(settings: Settings) -> Callable[[str], str]:
 
 
 def load_catalogue(settings: Settings) -> Catalogue:
-    """The catalogue with the operator's own prices, if there is such a file beside the database."""
+    """Load the catalogue, with the operator's own prices if there is such a file beside the database."""
     overrides = settings.data_folder / OVERRIDE_FILE
     catalogue = Catalogue.load(overrides if overrides.exists() else None)
     try:
@@ -93,7 +95,7 @@ def load_catalogue(settings: Settings) -> Catalogue:
 
 
 def limits_of(settings: Settings) -> Limits:
-    """What binds where a server's moderators set nothing, and what always binds."""
+    """Return the limits that hold where a server's moderators set none, and those that always hold."""
     return Limits(
         default_quota=Quota(
             amount_usd_micros=settings.default_quota_usd,
@@ -107,72 +109,98 @@ def limits_of(settings: Settings) -> Limits:
 
 @asynccontextmanager
 async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> AsyncGenerator[Bot]:
-    """The whole application, ready to log in; closed in reverse order."""
+    """Open the whole application, ready to log in; close it in reverse order."""
     aim_at(settings.discord_api_base)
     catalogue = load_catalogue(settings)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
-        images = _pictures(settings)
-        stack.push_async_callback(images.close)
+        blob_store = _blob_store(settings)
+        stack.push_async_callback(blob_store.close)
         image_pool = ImagePool()
         stack.push_async_callback(image_pool.close)
         charts = ChartRenderer()
         stack.push_async_callback(charts.close)
-        # Two, because large bodies share the room of one: who sends an attachment need not wait for a provider.
+        # Two, because large bodies share the memory limit of one: attachments need not wait for results.
         result_downloader, attachment_downloader = [
             await stack.enter_async_context(Downloader(allow_private_addresses=settings.media_allow_private_addresses))
             for _ in range(2)
         ]
-        # Lanes and watchers bound what is under way; waiting for a connection would only use up an order's time.
+        # Slots and pollers limit what is under way; waiting for a connection would only use up an order's time.
         session = await stack.enter_async_context(
             open_session(max_connections=0, traces=[metrics.trace(_provider_names(settings))])
         )
         supervisor = await stack.enter_async_context(Supervisor())
-        service = JobService(
+
+        context = ServiceContext(
             store=store,
+            blob_store=blob_store,
+            image_pool=image_pool,
+            coordinator=_coordinator(store, role, supervisor),
+            supervisor=supervisor,
+            metrics=metrics,
+        )
+        parts = ServiceParts.build(
+            context,
             catalogue=catalogue,
-            blob_store=images,
+            limits=limits_of(settings),
             result_downloader=result_downloader,
             attachment_downloader=attachment_downloader,
-            image_pool=image_pool,
-            supervisor=supervisor,
-            limits=limits_of(settings),
             public_url=settings.public_url,
-            job_log=bind_job,
-            metrics=metrics,
-            role=role,
         )
-        for provider, poll_seconds, places in providers_of(settings, session):
-            on_denied = partial(service.provider_denied, provider.name)
-            poller = Poller(provider, poll_seconds=poll_seconds, on_denied=on_denied)
-            service.add_provider(provider, poller, max_concurrency=places)
+        service = parts.service
+        for provider, poll_seconds, slots in providers_of(settings, session):
+            dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
             if isinstance(provider, KreaProvider) and role is not Role.WORKER:
-                reader = StyleReader(service.styles, provider, store, is_open=partial(service.is_open, provider.name))
+                reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
                 supervisor.start_forever("styles", reader.run)
-        parts: dict[str, Any] = {"settings": settings, "service": service, "charts": charts, "supervisor": supervisor}
-        bot = ShardedBot(store=store, shards=shards, **parts) if role is Role.GATEWAY else Bot(store=store, **parts)
-        queue: ReplyQueue | None = None
+
+        bot_parts: dict[str, Any] = {
+            "settings": settings,
+            "store": store,
+            "service": service,
+            "charts": charts,
+            "supervisor": supervisor,
+        }
+        bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
         if role is Role.WORKER:
-            bot.queue = queue = await stack.enter_async_context(_queue(settings, service))
-        if service.cluster is not None:
-            store.cluster.listen(
-                service.cluster.handle_notification,
-                on_back=service.cluster.catch_up,
-                channels={} if queue is None else {QUEUE_CHANNEL: queue.handle_notification},
-            )
-        await stack.enter_async_context(_http_server(settings, bot, store, supervisor))
+            bot.queue = await stack.enter_async_context(_reply_queue(settings, service))
+        if role is not Role.ALL:
+            _listen(store, parts, bot.queue)
+        await stack.enter_async_context(_http_server(settings, bot, store, supervisor, parts.webhooks))
         if role is not Role.GATEWAY:
-            supervisor.start_forever("places in line", service.queue_positions.run)
-            supervisor.start_forever("hourly sweep", lambda: _sweep(store, images))
+            supervisor.start_forever("queue positions", parts.queue_positions.run)
+            supervisor.start_forever("hourly sweep", lambda: _sweep(store, blob_store))
         if role is Role.WORKER:
-            supervisor.start_forever("forgotten replies", lambda: _enqueue_orphaned(store))
+            supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store))
         yield bot
 
 
-def _pictures(settings: Settings) -> BlobStore:
-    """Beside the books: in a directory, or in the database, so that any process can have them."""
+def _coordinator(store: Store, role: Role, supervisor: Supervisor) -> Coordinator:
+    if role is Role.ALL:
+        return LocalCoordinator()
+    return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=utc_now)
+
+
+def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None) -> None:
+    """Act on the notifications of other processes from now on."""
+    handler = NotificationHandler(
+        parts.context,
+        cluster=store.cluster,
+        dispatchers=parts.dispatchers,
+        reply_runner=parts.reply_runner,
+        webhooks=parts.webhooks,
+    )
+    store.cluster.listen(
+        handler.handle,
+        on_back=handler.catch_up,
+        channels={} if queue is None else {QUEUE_CHANNEL: queue.handle_notification},
+    )
+
+
+def _blob_store(settings: Settings) -> BlobStore:
+    """Return where images are kept: beside a database file, or in PostgreSQL, where every process reaches them."""
     files = FileBlobStore(settings.data_folder / "pictures")
     location = settings.database_url
     if not isinstance(location, PostgresAddress):
@@ -183,10 +211,10 @@ def _pictures(settings: Settings) -> BlobStore:
 
 
 @asynccontextmanager
-async def _queue(settings: Settings, service: JobService) -> AsyncGenerator[ReplyQueue]:
+async def _reply_queue(settings: Settings, service: JobService) -> AsyncGenerator[ReplyQueue]:
     from bot.store.postgres.reply_queue import ReplyQueue
 
-    assert isinstance(settings.database_url, PostgresAddress), "workers have their books on a server"
+    assert isinstance(settings.database_url, PostgresAddress), "workers share a PostgreSQL database"
     queue = ReplyQueue(settings.database_url, service.run_reply)
     try:
         yield queue
@@ -194,8 +222,10 @@ async def _queue(settings: Settings, service: JobService) -> AsyncGenerator[Repl
         await queue.close()
 
 
-def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervisor) -> HttpServer:
-    """What machines are told: whether all is well, and the numbers."""
+def _http_server(
+    settings: Settings, bot: Bot, store: Store, supervisor: Supervisor, webhooks: WebhookHandler
+) -> HttpServer:
+    """Return the server for health checks, metrics and the webhook calls of providers."""
     service = bot.service
     metrics = service.metrics
     metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
@@ -210,38 +240,38 @@ def _http_server(settings: Settings, bot: Bot, store: Store, supervisor: Supervi
             "workers": lambda: ", ".join(supervisor.down()) or None,
             **({} if bot.queue is None else {"queue": bot.queue.problem}),
         },
-        on_hook=service.handle_webhook,
+        on_hook=webhooks.handle,
         registry=metrics.registry,
     )
 
 
-async def _sweep(store: Store, images: BlobStore) -> None:
-    """Forget what has reached its age and drop pictures nobody needs any more: at the start, then once an hour."""
+async def _sweep(store: Store, blob_store: BlobStore) -> None:
+    """Forget old prompts and delete images that no row refers to any more: at the start, then once an hour."""
     while True:
-        forgotten = await store.forget_old(now=datetime.now(UTC))
+        forgotten = await store.forget_old(now=utc_now())
         if store.is_shared:
             await store.cluster.trim_queue_log()
-        dropped = await images.sweep(await store.sha256_in_use())
-        if forgotten or dropped:
-            _log.info("forgot %d old prompts, dropped %d pictures that are no longer needed", forgotten, dropped)
+        deleted = await blob_store.sweep(await store.sha256_in_use())
+        if forgotten or deleted:
+            _log.info("forgot %d old prompts, deleted %d images that are no longer needed", forgotten, deleted)
         await asyncio.sleep(SWEEP_SECONDS)
 
 
 async def _enqueue_orphaned(store: Store) -> None:
-    """Whatever became of the process that should have seen to it: no reply stays where it is."""
+    """Enqueue replies that no process runs, such as those of a process that died, until cancelled."""
     while True:
-        found = await store.cluster.enqueue_orphaned(now=datetime.now(UTC))
+        found = await store.cluster.enqueue_orphaned(now=utc_now())
         if found:
-            _log.info("found %d replies that nobody followed", found)
+            _log.info("enqueued %d replies that no process ran", found)
         await asyncio.sleep(ORPHAN_SCAN_SECONDS)
 
 
 async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> None:
-    """Run until SIGTERM, Ctrl-C or a failure that no retry can mend. Raises BotError, discord.LoginFailure."""
+    """Run until SIGTERM, Ctrl-C or a failure that retrying cannot solve. Raises BotError, discord.LoginFailure."""
     if role is not Role.ALL and not isinstance(settings.database_url, PostgresAddress):
         raise SettingsError(
             f"DATABASE_URL must be postgresql://… for --role {role}: several processes cannot share a file "
-            f"(python -m bot migrate-to moves the books)"
+            f"(python -m bot migrate-to moves the database)"
         )
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -249,7 +279,7 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
         loop.add_signal_handler(name, stopping.set)
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings, role=role, shards=shards) as bot:
-        # What is there now stays for good: the collector need not look through it again and again.
+        # What exists now stays until the end, so the garbage collector need not examine it again.
         gc.collect()
         gc.freeze()
         client = asyncio.create_task(_connect(bot, settings.discord_token.get_secret_value()), name="discord")
@@ -264,7 +294,7 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
 
 
 async def _connect(bot: Bot, token: str) -> None:
-    """Log in, however long that takes, and stay connected. Raises discord.LoginFailure when the token is refused."""
+    """Log in, retrying without a limit, and stay connected. Raises discord.LoginFailure when the token is refused."""
     async for attempt in stamina.retry_context(
         on=(aiohttp.ClientError, OSError, discord.DiscordServerError),
         attempts=None,
@@ -281,28 +311,28 @@ async def _connect(bot: Bot, token: str) -> None:
                 bot.http.connector = discord.utils.MISSING
                 raise
     if bot.queue is not None:
-        _log.info("ready to follow what gateways accept, as %s", bot.queue.name)
+        _log.info("ready to run what gateways accept, as %s", bot.queue.name)
         await bot.queue.run()
     else:
         await bot.connect()
 
 
 async def _close(bot: Bot, client: asyncio.Task[None]) -> None:
-    """No new commands, nobody without an answer, no half-sent orders, then goodbye."""
+    """Take no more commands, answer those under way, wait for half-sent orders, then log out."""
     _log.info("stopping")
     bot.order_flow.close()
     bot.service.stop()
     if bot.queue is not None:
         bot.queue.stop_claiming()
-    await bot.charts.close()  # better a report without its picture than none
+    await bot.charts.close()  # a report without its chart is better than none
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(SETTLE_SECONDS):
             await bot.order_flow.drain()
             await bot.service.settle_submissions()
     await bot.close()
     if bot.queue is not None:
-        bot.service.release_all()  # nothing is at work on them here any more
+        bot.service.release_all()  # no job is at work on them any more
         await bot.queue.return_unfinished(client)
     client.cancel()
     await asyncio.wait({client})
-    _log.info("stopped; unfinished jobs go on at the next start")
+    _log.info("stopped; unfinished jobs continue at the next start")

@@ -1,4 +1,4 @@
-"""The Discord client: the bot as discord.py knows it, alone, as a gateway for some shards, or as a worker for none."""
+"""The Discord client: alone, as a gateway for some shards, or as a worker without a gateway connection."""
 
 from __future__ import annotations
 
@@ -55,26 +55,26 @@ _log = logging.getLogger(__name__)
 
 OFFICIAL_API_BASE = "https://discord.com/api/v10"
 HEARTBEAT_LATE_SECONDS = 12.0
-"""So long after its time an unanswered heartbeat counts as none: with Discord's 41 seconds that is within a minute."""
+"""How late the answer to a heartbeat may be: with Discord's interval of 41 seconds, a failure shows within a minute."""
 
-LET_GO_SECONDS = 2.0
-"""So long background tasks have to end once they were told to."""
+TASKS_END_TIMEOUT_SECONDS = 2.0
+"""How long background tasks have to end once they were cancelled."""
 
 IDENTIFY_PAUSE = timedelta(seconds=5)
-"""Discord lets that many shards at a time begin a session as it says in `max_concurrency`, and the next after this."""
+"""Pause between groups of shards that begin a session; Discord says in `max_concurrency` how large a group may be."""
 
 
 class Tree(app_commands.CommandTree["Bot"]):
-    """The command tree; it answers in the language of whoever asks, and failures become sentences."""
+    """The command tree: answers in the language of the member who asks, and turns failures into sentences."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        """Before every command, menu and autocomplete."""
+        """Run before every command, menu and autocomplete."""
         set_locale_of(interaction)
         self.client.order_flow.track_current_task()
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
-        """Whatever escapes a command ends here."""
+        """Handle what a command raised."""
         if interaction.type is discord.InteractionType.autocomplete:
             _log.warning("autocomplete failed", exc_info=error)
             return
@@ -82,7 +82,7 @@ class Tree(app_commands.CommandTree["Bot"]):
 
 
 class Bot(BotClient, commands.Bot):
-    """The Discord client. It caches next to nothing: commands bring all they need with them."""
+    """The Discord client. It caches next to nothing: commands carry everything they need."""
 
     def __init__(
         self,
@@ -128,7 +128,7 @@ class Bot(BotClient, commands.Bot):
         )
         self.charts = charts
         self.queue: ReplyQueue | None = None
-        """A worker's; set before it logs in."""
+        """Set for a worker before it logs in; None for others."""
         self.reports = Reports(service=service, charts=charts)
         replies = ReplyUpdater(
             service=service,
@@ -138,13 +138,13 @@ class Bot(BotClient, commands.Bot):
             log_channel=self.log_channel,
             upscale_prices=UpscalePrices(client=self, service=service),
         )
-        service.set_presenter(replies)
+        service.presenter.set(replies)
 
     async def setup_hook(self) -> None:
-        """Logged in, not yet connected: commands, buttons and old jobs are in place before anybody asks."""
+        """Set up commands and buttons and resume old jobs, after the login and before the first interaction."""
         if self.application is not None:
             self.operator_alerts.set_owner(self.application)
-        if self.service.role is Role.WORKER:  # nobody asks it anything
+        if self.service.role is Role.WORKER:  # it receives no interactions
             await self.service.resume()
             return
         if self._settings.discord_api_base != OFFICIAL_API_BASE:
@@ -157,7 +157,7 @@ class Bot(BotClient, commands.Bot):
             try:
                 await self._sync_commands()
             except (discord.HTTPException, app_commands.AppCommandError) as error:
-                # Members still have the commands registered last time, and jobs are on their way.
+                # Members still have the commands registered last time, and jobs continue.
                 _log.exception("commands could not be registered")
                 self.operator_alerts.send("commands", f"Slash commands could not be registered: {error}")
 
@@ -198,8 +198,8 @@ class Bot(BotClient, commands.Bot):
         _log.info("commands registered")
 
     async def close(self) -> None:
-        """End what speaks to Discord before the connection goes, or it would fail loudly instead."""
-        await self._supervisor.close(timeout_seconds=LET_GO_SECONDS)
+        """End what uses the connection to Discord before it is closed, so that it does not fail."""
+        await self._supervisor.close(timeout_seconds=TASKS_END_TIMEOUT_SECONDS)
         await super().close()
 
     @property
@@ -207,14 +207,14 @@ class Bot(BotClient, commands.Bot):
         return True
 
     def _sockets(self) -> Iterable[DiscordWebSocket]:
-        """The connections there should be, as far as there are any."""
+        """Return the gateway connections that should exist."""
         return [self.ws]
 
     def problem(self) -> str | None:
-        """None while the gateway delivers: ready, connected, and heartbeats are answered.
+        """Return None while the gateway works: ready, connected, and heartbeats are answered.
 
-        The client's own latency is that of the last answer, however long ago it came, and a client that cannot connect
-        again calls itself ready.
+        discord.py alone does not tell: its latency is that of the last answer, which may be old, and a client that
+        cannot reconnect calls itself ready.
         """
         if self.service.role is Role.WORKER:
             return None if self.user is not None and not self.is_closed() else "not logged in"
@@ -223,12 +223,12 @@ class Bot(BotClient, commands.Bot):
         return next((problem for socket in self._sockets() if (problem := _problem_of(socket)) is not None), None)
 
     async def on_ready(self) -> None:
-        """A line for the operator."""
+        """Log that the bot is ready."""
         _log.info("ready in %d servers", len(self.guilds))
 
 
 class ShardedBot(Bot, commands.AutoShardedBot):
-    """A gateway: the same, for some of the shards or for as many as Discord recommends."""
+    """The client of a gateway: for some of the shards, or for as many as Discord recommends."""
 
     def __init__(self, *, store: Store, shards: Shards | None, **options: Any) -> None:
         if shards is not None:
@@ -239,14 +239,14 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         self._starts_at_a_time = 1
 
     async def setup_hook(self) -> None:
-        """As every bot, and Discord says how many shards may begin at a time."""
+        """Set up as every bot does, and ask Discord how many shards may begin a session at a time."""
         gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
         self._starts_at_a_time = max(1, int(gateway["session_start_limit"]["max_concurrency"]))
         await super().setup_hook()
 
     @property
     def _registers_commands(self) -> bool:
-        """Commands are the same everywhere, so one process registers them."""
+        """Whether this process registers the commands, which are the same in all: the one with shard 0 does."""
         return self._shards_served is None or 0 in self._shards_served.ids
 
     def _sockets(self) -> Iterable[DiscordWebSocket]:
@@ -254,7 +254,7 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         return [info._parent.ws for info in infos]  # pyright: ignore[reportPrivateUsage]
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
-        """Wait for this shard's turn among all processes."""
+        """Wait for the turn of this shard among all processes."""
         bucket = (shard_id or 0) % self._starts_at_a_time
         now = datetime.now(UTC)
         starts_at = await self._cluster.acquire_turn(f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
@@ -262,16 +262,16 @@ class ShardedBot(Bot, commands.AutoShardedBot):
 
 
 def _problem_of(socket: DiscordWebSocket) -> str | None:
-    heart: KeepAliveHandler | None = socket._keep_alive  # pyright: ignore[reportPrivateUsage]
-    if not socket.open or heart is None or heart.interval is None:
+    keep_alive: KeepAliveHandler | None = socket._keep_alive  # pyright: ignore[reportPrivateUsage]
+    if not socket.open or keep_alive is None or keep_alive.interval is None:
         return "not connected"
-    silent_seconds = time.perf_counter() - heart._last_ack  # pyright: ignore[reportPrivateUsage]
-    return "heartbeats are not answered" if silent_seconds > heart.interval + HEARTBEAT_LATE_SECONDS else None
+    silent_seconds = time.perf_counter() - keep_alive._last_ack  # pyright: ignore[reportPrivateUsage]
+    return "heartbeats are not answered" if silent_seconds > keep_alive.interval + HEARTBEAT_LATE_SECONDS else None
 
 
 def aim_at(api_base: str) -> None:
     """Point discord.py at this REST base. One assignment covers interactions and webhooks too."""
     Route.BASE = api_base
-    # This bot never speaks; no need to be warned at every start that it could not.
+    # This bot does not use voice, so the warnings about missing voice libraries are of no use.
     discord.VoiceClient.warn_nacl = False
     discord.VoiceClient.warn_dave = False

@@ -35,17 +35,17 @@ async def retrying(
     *,
     on: Callable[[Exception], bool],
     first_pause_seconds: float,
-    longest_pause_seconds: float,
+    max_pause_seconds: float,
     jitter_seconds: float = 1.0,
     attempts: int | None = None,
     within_seconds: float | None = None,
 ) -> _T:
-    """The outcome of `work`, tried again after ever longer pauses while `on` calls its error a passing one.
+    """Return what `work()` returns; call it again after growing pauses while `on` says of its error that this may help.
 
-    Raises the last error. `on` is asked once about each, so it may keep count.
+    Raises the last error. `on` is called once for each error, so it may keep count.
     """
     try:
-        return await work()  # nearly always; the machinery below costs more than many a request
+        return await work()  # nearly always; the machinery below costs more than many requests
     except Exception as error:
         already_failed = [error]
     async for attempt in stamina.retry_context(
@@ -53,7 +53,7 @@ async def retrying(
         attempts=attempts,
         timeout=within_seconds,
         wait_initial=first_pause_seconds,
-        wait_max=longest_pause_seconds,
+        wait_max=max_pause_seconds,
         wait_jitter=jitter_seconds,
     ):
         with attempt:
@@ -64,9 +64,9 @@ async def retrying(
 
 
 def retry_storage_errors(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coroutine[Any, Any, _T]]:
-    """Decorate a coroutine function so that it is tried again, without a limit, while the storage does not take it.
+    """Decorate a coroutine function so that it is called again, without a limit, while it raises StoreError.
 
-    LedgerError, a mistake of ours, passes through, as does everything that is no StoreError.
+    LedgerError, which means a defect, is raised, as is every other error.
     """
 
     @wraps(call)
@@ -75,7 +75,7 @@ def retry_storage_errors(call: Callable[_P, Awaitable[_T]]) -> Callable[_P, Coro
             lambda: call(*args, **kwargs),
             on=_disk_may_recover,
             first_pause_seconds=0.2,
-            longest_pause_seconds=10,
+            max_pause_seconds=10,
             jitter_seconds=0.5,
         )
 

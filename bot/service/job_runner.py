@@ -1,19 +1,19 @@
-"""The worker: sees one job through, from its place at the provider to the settled charge.
+"""JobRunner: runs one job from its slot at the provider to the settled charge.
 
-    follow      restartable at any point: every step first looks where the job stands
-      submit    queued → submitting → running          the order is sent at most once
-      look up   uncertain → running                    when the answer was lost
-      watch     running → succeeded | failed | cancelled
-      collect   the pictures first, then the charge
+    run         restartable at any point: every step first checks where the job stands
+    submit      queued → submitting → running          the order is sent at most once
+    reconcile   uncertain → running                    when the answer to the order was lost
+    watch       running → succeeded | failed | cancelled
+    collect     download the images first, then settle the charge
 
-Another process may follow the same job, having taken this one for dead. Every step is one guarded move in the books,
-from the states that whoever takes it has reason to expect, so the second of two changes nothing.
+Another process may run the same job, because it took this one for dead. Every step is one guarded move in the database,
+from the states that the step may expect, so the second of two changes nothing.
 
-What an error does to the money is decided by its class, in `_send` and `_watch` and nowhere else:
+What an error does to the money is decided by its class, in `_send` and `_watch`, here and nowhere else:
 
     ProviderRejected, ProviderDenied   release
-    ProviderUnavailable                429: back in line; else release when it keeps failing
-    OutcomeUncertain                   keep the reservation, look again, never send again
+    ProviderUnavailable                429: back into the queue; else release when it keeps failing
+    OutcomeUncertain                   keep the reservation, search for the order, never send it again
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Collection
-from contextlib import AbstractContextManager, aclosing
-from datetime import datetime, timedelta
-from functools import partial
+from collections.abc import Collection
+from contextlib import aclosing
+from datetime import timedelta
 
 from bot.catalogue.quotes import fill_image_urls
 from bot.dispatch.dispatcher import ProviderDispatcher
@@ -37,40 +36,37 @@ from bot.domain.errors import (
     ProviderUnavailable,
 )
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
-from bot.media.blob_store import BlobStore
+from bot.domain.quota import format_usd
 from bot.media.downloader import Downloader
-from bot.media.image_pool import ImagePool
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
-from bot.runtime.interactive_priority import InteractivePriority
-from bot.runtime.metrics import Metrics
-from bot.runtime.retry import retry_storage_errors, retrying
-from bot.runtime.supervisor import Supervisor
-from bot.service.in_flight import InFlight, InFlightJobs
+from bot.runtime.logs import bind_job
+from bot.runtime.retry import backoff_seconds, retry_storage_errors, retrying
+from bot.service.context import ServiceContext
+from bot.service.in_flight import InFlight
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
-from bot.service.views import ReplyPresenter
-from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
 SUBMIT_ATTEMPTS = 4
-"""Only for orders that never left: connection refused, name not found."""
+"""Attempts to send an order that never left: connection refused, name not found."""
 
-ENOUGH_SECONDS = 5.0
-"""The pause after a 429 that names none (the provider's own advice)."""
+DEFAULT_RETRY_AFTER_SECONDS = 5.0
+"""Pause after a 429 without Retry-After, as the provider advises."""
 
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 60.0
-QUEUED_FAILURES = 5
-"""So often a job that was not yet sent is taken up again after an unexpected error."""
+"""Pauses before a job is run again after an unexpected error."""
 
-UNUSABLE_INPUT = 422
-"""Krea's answer when it cannot read an input picture; documented as worth one new upload."""
+MAX_QUEUED_FAILURES = 5
+"""Unexpected errors after which a job that was not sent yet is run again; one more fails it."""
+
+UNUSABLE_INPUT_STATUS = 422
+"""Krea's status when it cannot read an input image; its documentation advises one new upload."""
 
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
-RESULT_SECONDS = 300.0
-
+RESULT_TIMEOUT_SECONDS = 300.0
 
 _NOT_SENT = frozenset({JobStatus.QUEUED})
 _NOT_CONFIRMED = frozenset({JobStatus.SUBMITTING, JobStatus.UNCERTAIN})
@@ -80,44 +76,39 @@ _SENT = _NOT_CONFIRMED | _RUNNING
 
 
 class JobRunner:
-    """Follows jobs. One task per job that holds a place; none for those that wait in line."""
+    """Runs jobs: one task per job that holds a slot, none for those that are queued."""
 
-    def __init__(
-        self,
-        *,
-        store: Store,
-        in_flight: InFlightJobs,
-        blob_store: BlobStore,
-        downloader: Downloader,
-        priority: InteractivePriority,
-        image_pool: ImagePool,
-        supervisor: Supervisor,
-        job_log: Callable[[str], AbstractContextManager[object]],
-        public_url: str | None,
-        metrics: Metrics,
-        clock: Callable[[], datetime],
-    ) -> None:
-        self._store = store
-        self._in_flight = in_flight
-        self._blob_store = blob_store
+    def __init__(self, context: ServiceContext, *, downloader: Downloader, public_url: str | None = None) -> None:
+        self._store = context.store
+        self._blob_store = context.blob_store
+        self._image_pool = context.image_pool
+        self._presenter = context.presenter
+        self._in_flight = context.in_flight
+        self._supervisor = context.supervisor
+        self._metrics = context.metrics
+        self._priority = context.priority
+        self._clock = context.clock
         self._downloader = downloader
-        self._priority = priority
-        self._image_pool = image_pool
-        self._supervisor = supervisor
-        self._job_log = job_log
         self._public_url = public_url
-        self._metrics = metrics
-        self._clock = clock
-        self._lost = SubmissionReconciler(store=store, clock=clock)
-        self._presenter: ReplyPresenter | None = None
+        self._reconciler = SubmissionReconciler(store=context.store, clock=context.clock)
 
-    def set_presenter(self, presenter: ReplyPresenter) -> None:
-        """Set who is told of changes. Before the first job."""
-        self._presenter = presenter
+    async def run_queued(self, dispatcher: ProviderDispatcher) -> None:
+        """Start queued jobs of a provider as slots become free, until the dispatcher is stopped."""
+        while (next_job := await dispatcher.next_job()) is not None:
+            self._start(dispatcher, next_job.id, next_job.job)
+            await self._priority.yield_if_busy()
+
+    def adopt(self, dispatcher: ProviderDispatcher, job_id: str) -> None:
+        """Run a job that is already at the provider (after a restart): it takes a slot without waiting."""
+        dispatcher.adopt(job_id)
+        self._start(dispatcher, job_id, None)
+
+    def _start(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
+        self._supervisor.start(f"job {job_id}", self.run(dispatcher, job_id, job))
 
     async def run(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:
-        """See one job through from where it stands, which is as in `job` if that was read just now."""
-        with self._job_log(job_id):
+        """Run a job that holds a slot from where it stands; `job` is given if it was read just now."""
+        with dispatcher.slot_held(job_id), bind_job(job_id):
             try:
                 await self._run_with_retries(dispatcher, job_id, job)
             finally:
@@ -125,7 +116,7 @@ class JobRunner:
                     self._in_flight.remove(job_id)
 
     async def _run_with_retries(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
-        """A defect or a failing disk must not leave a job where it stands: it is taken up again from the books."""
+        """Run a job again, from what the database says, after a defect or a storage failure interrupted it."""
         failures = 0
         while True:
             try:
@@ -137,19 +128,21 @@ class JobRunner:
                 await self._run_once(job, dispatcher)
             except Exception:
                 job = None
-                pause_seconds = min(FIRST_PAUSE_SECONDS * 2**failures, MAX_PAUSE_SECONDS)
                 failures += 1
-                _log.exception("following failed and is taken up again in %.1f s", pause_seconds)
+                pause_seconds = backoff_seconds(
+                    failures, first_seconds=FIRST_PAUSE_SECONDS, max_seconds=MAX_PAUSE_SECONDS
+                )
+                _log.exception("job %s failed unexpectedly and is run again in %.1f s", job_id, pause_seconds)
                 await asyncio.sleep(pause_seconds)
             else:
                 return
 
     async def _ends(self, job: Job, failures: int) -> bool:
-        """After a failure: whether the job is at its end all the same, or has to be brought to one."""
+        """Return whether a job is at its end after an unexpected error; fail it if it cannot be run again."""
         if job.status.is_final:
-            self._show(job)  # perhaps it was this that failed
+            self._show(job)  # the error may have come before this
             return True
-        if job.status is JobStatus.QUEUED and failures > QUEUED_FAILURES:
+        if job.status is JobStatus.QUEUED and failures > MAX_QUEUED_FAILURES:
             # Nothing was sent, so nothing can be owed.
             await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
             return True
@@ -163,7 +156,7 @@ class JobRunner:
         if job.status is JobStatus.QUEUED:
             current = await self._submit(job, dispatcher)
         elif job.status is JobStatus.SUBMITTING:
-            # We died, or were stopped, with the order half sent. It is never sent again.
+            # The process ended with the order half sent. It is never sent again.
             current = self._show(await self._store.mark_uncertain(job.id))
         if current is not None and current.webhook_token is not None:
             self._in_flight.register_webhook(current.id, current.webhook_token)
@@ -175,27 +168,28 @@ class JobRunner:
     # -- submit -------------------------------------------------------------------------------------------
 
     async def _submit(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
-        """queued → running | uncertain | failed, or back in line. None when there is nothing more to do here."""
-        if dispatcher.gave_up:
+        """Move queued → running | uncertain | failed, or back into the queue. Return None when nothing is left."""
+        if dispatcher.breaker.gave_up:
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
             urls = await self._input_urls(job, dispatcher.provider)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
-                dispatcher.record_failure(error)
+                dispatcher.breaker.record_failure(error)
             return await self.fail(job, failure_of(error), expected=_NOT_SENT)
         token = secrets.token_urlsafe(32) if self._public_url else None
         now = self._clock()
         deadline_at = now + timedelta(seconds=dispatcher.provider.deadline_seconds)
-        places = dispatcher.slots if dispatcher.shares_slots else None  # else the lane itself counts them
+        # Where other processes order too, the database counts the slots; else the dispatcher has counted them.
+        slots = dispatcher.slots if dispatcher.shares_slots else None
         begun = await self._store.begin_submission(
-            job.id, now=now, deadline_at=deadline_at, webhook_token=token, slots=places
+            job.id, now=now, deadline_at=deadline_at, webhook_token=token, slots=slots
         )
         dispatcher.slot_recorded(job.id)
         if begun is None:
-            return None  # cancelled while we were uploading
+            return None  # cancelled while input images were uploaded
         if begun.status is JobStatus.QUEUED:
-            dispatcher.push(begun, at_front=True)  # another process was faster
+            dispatcher.push(begun, at_front=True)  # another process took the last slot
             return begun
         if token is not None:
             self._in_flight.register_webhook(job.id, token)
@@ -204,58 +198,54 @@ class JobRunner:
             body=fill_image_urls(job.body, urls),
             webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
         )
-        # A task of its own: stopping this one must not cut the sending and the writing down in two.
+        # In a task of its own: cancelling this one must not separate sending the order from recording its answer.
         return await asyncio.shield(
             self._supervisor.start(f"submission {job.id}", self._send(begun, dispatcher, order))
         )
 
     async def _send(self, job: Job, dispatcher: ProviderDispatcher, order: ProviderRequest) -> Job | None:
-        """Send the order and write down what came of it."""
-        with self._job_log(job.id), dispatcher.submission():
+        """Send the order and record what came of it."""
+        with bind_job(job.id), dispatcher.submission():
             try:
-                remote = await self._send_once(dispatcher, order)
+                remote = await send_once(dispatcher, order)
             except ProviderRejected as error:
-                _log.warning("refused: %s", error)
+                _log.warning("job %s (%s) was refused: %s", job.id, _who(job), error)
                 if isinstance(error, ProviderDenied):
-                    dispatcher.record_failure(error)
+                    dispatcher.breaker.record_failure(error)
                 else:
-                    dispatcher.record_success()
-                if error.status == UNUSABLE_INPUT and await self._forget_uploads(job):
+                    dispatcher.breaker.record_success()
+                if error.status == UNUSABLE_INPUT_STATUS and await self._forget_uploads(job):
                     again = await self._not_accepted(job)
                     return (
                         await self._submit(again, dispatcher) if again and again.status is JobStatus.QUEUED else again
                     )
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except ProviderUnavailable as error:
-                _log.warning("not accepted: %s", error)
+                _log.warning("job %s (%s) was not accepted: %s", job.id, _who(job), error)
                 if error.status == 429:
-                    return await self._requeue(job, dispatcher, error.retry_after_seconds or ENOUGH_SECONDS)
-                dispatcher.record_failure(error)
+                    return await self._requeue(
+                        job, dispatcher, error.retry_after_seconds or DEFAULT_RETRY_AFTER_SECONDS
+                    )
+                dispatcher.breaker.record_failure(error)
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except OutcomeUncertain as error:
-                _log.warning("no usable answer: %s", error)
-                dispatcher.record_failure(error)
+                _log.warning("job %s (%s) got no usable answer: %s", job.id, _who(job), error)
+                dispatcher.breaker.record_failure(error)
                 return self._show(await self._store.mark_uncertain(job.id))
-            dispatcher.record_success()
+            dispatcher.breaker.record_success()
             self._in_flight.get_or_create(job.id).progress = remote.progress
             running = await self._store.mark_running(job.id, remote_id=remote.remote_id)
-            _log.info("submitted as %s", remote.remote_id)
+            _log.info(
+                "job %s (%s) was submitted as %s for at most %s",
+                job.id,
+                _who(job),
+                remote.remote_id,
+                format_usd(job.reserved_usd_micros),
+            )
             return self._show(running)
 
-    async def _send_once(self, dispatcher: ProviderDispatcher, order: ProviderRequest) -> RemoteJob:
-        """At most one order leaves. Only a connection that could not be made is tried again, and that not too often."""
-        dispatcher.retries.earn()
-        return await retrying(
-            lambda: dispatcher.provider.submit(order),
-            on=lambda error: _never_left(error) and dispatcher.retries.spend(),
-            attempts=SUBMIT_ATTEMPTS,
-            within_seconds=30,
-            first_pause_seconds=0.5,
-            longest_pause_seconds=8,
-        )
-
     async def _requeue(self, job: Job, dispatcher: ProviderDispatcher, seconds: float) -> Job | None:
-        """The provider has enough for now: nobody starts for a while, and this job is the next of its member."""
+        """Pause the provider after a 429 and queue the job again, as the next one of its member."""
         dispatcher.pause(seconds)
         waiting = await self._not_accepted(job)
         if waiting is not None and waiting.status is JobStatus.QUEUED:
@@ -263,33 +253,33 @@ class JobRunner:
         return waiting
 
     async def _not_accepted(self, job: Job) -> Job | None:
-        """submitting → queued, or cancelled where that was wanted meanwhile."""
+        """Move submitting → queued, or cancelled where that was asked for meanwhile."""
         waiting = await self._store.requeue(job.id)
         if waiting is not None and self._in_flight.get_or_create(job.id).cancel_wanted:
             waiting = await self._store.mark_cancelled(job.id, expected=JobStatus.QUEUED, now=self._clock())
         return self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
-        """Where the provider finds each input picture: uploaded once per content, or its public address."""
+        """Return where the provider finds each input image: uploaded once per content, or its public address."""
         urls: list[str] = []
         for image in job.request.images:
             if not provider.takes_uploads:
                 if image.public_url is None:
-                    raise ProviderRejected("no public address for an input picture")
+                    raise ProviderRejected("no public address for an input image")
                 urls.append(image.public_url)
                 continue
             url = await self._store.uploaded_url(provider.name, image.sha256)
             if url is None:
                 data = await self._blob_store.get(image.sha256)
                 if data is None:
-                    raise ProviderRejected("an input picture is no longer kept", reason=FailureReason.INPUT_GONE)
+                    raise ProviderRejected("an input image is no longer kept", reason=FailureReason.INPUT_GONE)
                 url = await provider.upload(data, image.content_type)
                 await self._store.remember_upload(provider.name, image.sha256, url, now=self._clock())
             urls.append(url)
         return urls
 
     async def _forget_uploads(self, job: Job) -> bool:
-        """Whether an input picture can be uploaded once more: the address the provider gave may have expired."""
+        """Return whether input images can be uploaded once more: the address the provider gave may have expired."""
         in_flight = self._in_flight.get_or_create(job.id)
         if in_flight.uploaded_again:
             return False
@@ -297,29 +287,29 @@ class JobRunner:
         hashes = [image.sha256 for image in job.request.images]
         return await self._store.forget_uploads(job.provider, hashes) > 0
 
-    # -- look up ------------------------------------------------------------------------------------------
+    # -- reconcile ----------------------------------------------------------------------------------------
 
     async def _reconcile(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
-        """uncertain → running when the order is found beyond doubt, → failed when it cannot be known any more."""
+        """Move uncertain → running when the order is found beyond doubt, → failed when that is no longer possible."""
         try:
             with dispatcher.slot_released():
-                remote_id = await self._lost.find(job, dispatcher, self._in_flight.get_or_create(job.id))
+                remote_id = await self._reconciler.find(job, dispatcher, self._in_flight.get_or_create(job.id))
         except SubmissionLost as error:
-            _log.error("the order was not found again")
+            _log.error("job %s (%s) was not found at the provider", job.id, _who(job))
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
             return await self.fail(job, failure, expected=_LOST, at_operator_cost=error.in_doubt)
         except ClaimedElsewhere:
             return await self._store.job(job.id)
-        _log.info("found again as %s", remote_id)
+        _log.info("job %s (%s) was found at the provider as %s", job.id, _who(job), remote_id)
         return self._show(await self._store.mark_running(job.id, remote_id=remote_id))
 
     # -- watch --------------------------------------------------------------------------------------------
 
     async def _watch(self, job: Job, dispatcher: ProviderDispatcher) -> None:
-        """running → succeeded | failed | cancelled."""
-        assert job.remote_id is not None, "a running job has a name at the provider"
-        assert job.submitted_at is not None, "and was submitted"
-        assert job.deadline_at is not None, "with a deadline"
+        """Move running → succeeded | failed | cancelled."""
+        assert job.remote_id is not None, "a running job has an id at the provider"
+        assert job.submitted_at is not None, "a running job was submitted"
+        assert job.deadline_at is not None, "a running job has a deadline"
         in_flight = self._in_flight.get_or_create(job.id)
         if in_flight.cancel_wanted:
             await cancel_at_provider(dispatcher, job.remote_id)
@@ -336,17 +326,20 @@ class JobRunner:
                     if await self._advance(job, update, in_flight):
                         return
         except DeadlineReached:
-            _log.error("no end by the deadline; the house pays if the provider charges")
+            _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
 
     async def _advance(self, job: Job, update: Update, in_flight: InFlight) -> bool:
-        """Act on one reading; True when the job has ended."""
+        """Act on one update from the provider; True when the job has ended."""
         match update.status:
             case JobStatus.SUCCEEDED:
                 await self._collect(job, update)
             case JobStatus.FAILED:
-                _log.warning("the provider failed it (%s): %s", update.provider_status, update.failure)
+                reason = update.failure.reason if update.failure else "no reason given"
+                _log.warning(
+                    "job %s (%s) failed at the provider (%s): %s", job.id, _who(job), update.provider_status, reason
+                )
                 failure = update.failure or Failure(reason=FailureReason.PROVIDER_FAILED)
                 await self.fail(job, failure, expected=_RUNNING, at_operator_cost=update.may_be_charged)
             case JobStatus.CANCELLED:
@@ -365,23 +358,28 @@ class JobRunner:
     # -- collect ------------------------------------------------------------------------------------------
 
     async def _collect(self, job: Job, update: Update) -> None:
-        """Fetch the pictures of a completed job, then charge. A picture that cannot be had costs the member nothing."""
+        """Download the images of a completed job, then charge. Without a usable image the member pays nothing."""
         try:
             if not update.result_urls:
                 raise MediaError("completed without a result", transient=False)
             images = [await self._download_image(url) for url in update.result_urls]
         except MediaError as error:
-            _log.error("completed, but no usable picture: %s", error)
-            if self._presenter is not None:
-                notice = f"Job {job.id} was completed without a usable picture: {error}"
-                self._presenter.operator_notice("no usable picture", notice)
+            _log.error("job %s (%s) was completed without a usable image: %s", job.id, _who(job), error)
+            notice = f"Job {job.id} was completed without a usable picture: {error}"
+            self._presenter.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
             return
         cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
-            _log.error("the provider charged %d micro-dollars, %d were reserved", cost, charged)
+            _log.error(
+                "job %s (%s) cost %s, only %s was reserved: the operator bears the rest",
+                job.id,
+                _who(job),
+                format_usd(cost),
+                format_usd(charged),
+            )
         succeeded = await self._store.succeed(
             job.id,
             charged_usd_micros=charged,
@@ -395,16 +393,16 @@ class JobRunner:
             if update.took_seconds is not None:
                 self._in_flight.observe_durations([(job.request.model_id, update.took_seconds)])
         self._show(succeeded)
-        _log.info("completed for %d micro-dollars", charged)
+        _log.info("job %s (%s) was completed for %s", job.id, _who(job), format_usd(charged))
 
     async def _download_image(self, url: str) -> ResultImage:
         return await retrying(
-            partial(self._download_image_once, url),
+            lambda: self._download_image_once(url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
-            within_seconds=RESULT_SECONDS,
+            within_seconds=RESULT_TIMEOUT_SECONDS,
             first_pause_seconds=0.5,
-            longest_pause_seconds=30,
+            max_pause_seconds=30,
         )
 
     async def _download_image_once(self, url: str) -> ResultImage:
@@ -430,7 +428,7 @@ class JobRunner:
     async def fail(
         self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_operator_cost: bool = False
     ) -> Job | None:
-        """`expected` → failed, the reservation released; what the provider may charge all the same is the house's."""
+        """Move `expected` → failed and release the reservation; the operator may bear what the provider charges."""
         operator_cost_usd_micros = job.reserved_usd_micros if at_operator_cost else 0
         failed = await self._store.fail(
             job.id,
@@ -444,25 +442,43 @@ class JobRunner:
         return self._show(failed)
 
     def _show(self, job: Job | None) -> Job | None:
-        """Tell the observer that a job changed; None (the move was not legal any more) changes nothing."""
-        if job is not None and self._presenter is not None:
+        """Have a changed job shown and return it; None stands for a move that was not legal any more."""
+        if job is not None:
             self._presenter.reply_changed(job.reply_id)
         return job
 
 
+async def send_once(dispatcher: ProviderDispatcher, order: ProviderRequest) -> RemoteJob:
+    """Send at most one order. Only a connection that could not be made is tried again, within the retry budget."""
+    dispatcher.retries.earn()
+    return await retrying(
+        lambda: dispatcher.provider.submit(order),
+        on=lambda error: _never_left(error) and dispatcher.retries.spend(),
+        attempts=SUBMIT_ATTEMPTS,
+        within_seconds=30,
+        first_pause_seconds=0.5,
+        max_pause_seconds=8,
+    )
+
+
 async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> bool:
-    """Ask the provider to stop a job and look at once what it says. True when it agreed."""
+    """Ask the provider to stop a job and poll it at once. True when the provider agreed."""
     try:
         agreed = await dispatcher.provider.cancel(remote_id)
     except ProviderError as error:
-        _log.info("cancelling failed: %s", error)
+        _log.info("%s could not be asked to cancel %s: %s", dispatcher.provider.name, remote_id, error)
         agreed = False
     dispatcher.poller.poll_soon(remote_id)
     return agreed
 
 
+def _who(job: Job) -> str:
+    """Describe a job in log lines."""
+    return f"{job.request.model_id} for member {job.request.user_id} in server {job.request.guild_id}"
+
+
 def failure_of(error: ProviderError) -> Failure:
-    """What the member is told about an order that was not accepted."""
+    """Return what the member is told about an order that was not accepted."""
     if isinstance(error, ProviderRejected) and not isinstance(error, ProviderDenied):
         return Failure(reason=FailureReason(error.reason), hint=error.hint)
     return Failure(reason=FailureReason.PROVIDER_UNAVAILABLE)
@@ -473,5 +489,5 @@ def _never_left(error: Exception) -> bool:
 
 
 def _worth_another_try(error: Exception) -> bool:
-    # What stands in for a picture right after the end, such as a page of the CDN's own, may be one a moment later.
+    # Right after the end, the CDN may serve a page of its own; a moment later it serves the image.
     return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")

@@ -1,4 +1,4 @@
-"""Lost orders: sent, but no usable answer came back. Found again beyond doubt, or given up; never sent again."""
+"""SubmissionReconciler: finds orders whose answer was lost, beyond doubt, or gives them up; never sends them again."""
 
 from __future__ import annotations
 
@@ -10,27 +10,31 @@ from datetime import datetime, timedelta
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected
 from bot.domain.jobs import Job, JobStatus
+from bot.runtime.retry import backoff_seconds
 from bot.service.in_flight import InFlight
 from bot.store.store import Store
 
 _log = logging.getLogger(__name__)
 
 RECONCILIATION_SECONDS = 60.0
-"""So long after it left an order is looked for in a provider's list. Not there by then: it was never accepted."""
+"""How long after it left an order is searched in a provider's list. Not there by then: it was never accepted."""
 
 MIN_RECONCILIATION_SECONDS = 20.0
-"""And at least so long after a restart."""
+"""The shortest search, also when it begins late, after a restart."""
 
 SUBMISSION_SPAN = timedelta(seconds=90)
 """A lost order was created at the provider within this after it left: longer than any submission may take."""
 
 CLOCK_SKEW = timedelta(seconds=5)
+"""How far the provider's clock may be behind or ahead of ours."""
+
 FIRST_PAUSE_SECONDS = 1.0
 MAX_PAUSE_SECONDS = 30.0
+"""Pauses between two searches, unless a webhook call comes first."""
 
 
 class SubmissionLost(Exception):
-    """The search is over. `in_doubt` when the provider may have made the picture all the same, so the house may pay."""
+    """Raised when the search is over. `in_doubt`: the provider may have made the image, so the operator may pay."""
 
     def __init__(self, *, in_doubt: bool) -> None:
         super().__init__("the order was not found again")
@@ -38,31 +42,31 @@ class SubmissionLost(Exception):
 
 
 class ClaimedElsewhere(Exception):
-    """The order is not lost any more: whoever sent it was only slow, or another process has found it."""
+    """Raised when the order is not lost any more: its sender was only slow, or another process has found it."""
 
 
 class SubmissionReconciler:
-    """Looks for orders whose answer was lost."""
+    """Searches orders whose answer was lost."""
 
     def __init__(self, *, store: Store, clock: Callable[[], datetime]) -> None:
         self._store = store
         self._clock = clock
 
     async def find(self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight) -> str:
-        """The remote id of a lost order. Two ways lead there, and both end with the provider's own word:
+        """Return the remote id of a lost order. There are two ways to it, and both end with the provider's own word.
 
-        a call on the job's own secret webhook path names it, or it is the only job in the provider's list that was
-        created at that time and belongs to nobody. Where more than one would fit, none is taken.
+        Either a call on the job's secret webhook path names it, or it is the only job in the provider's list that was
+        created at that time and is not known to us. Where more than one job would fit, none is taken.
 
-        Raises NotFoundAgain, and FoundByAnother.
+        Raises SubmissionLost and ClaimedElsewhere.
         """
         give_up_at = _required(job.deadline_at)
         if dispatcher.provider.can_list:
-            look_up_until = _required(job.submitted_at) + timedelta(seconds=RECONCILIATION_SECONDS)
+            search_until = _required(job.submitted_at) + timedelta(seconds=RECONCILIATION_SECONDS)
             at_least_until = self._clock() + timedelta(seconds=MIN_RECONCILIATION_SECONDS)
-            give_up_at = min(give_up_at, max(look_up_until, at_least_until))
+            give_up_at = min(give_up_at, max(search_until, at_least_until))
         called = in_flight.claimed = asyncio.Event()
-        pause, in_doubt = FIRST_PAUSE_SECONDS, True
+        searches, in_doubt = 1, True
         while True:
             if dispatcher.shares_slots and not await self._is_lost(job):
                 raise ClaimedElsewhere
@@ -72,7 +76,7 @@ class SubmissionReconciler:
                 try:
                     candidates, rivals = await self._candidates(job, dispatcher)
                 except ProviderError as error:
-                    _log.info("cannot look for the order: %s", error)
+                    _log.info("job %s cannot be searched at %s now: %s", job.id, dispatcher.provider.name, error)
                     in_doubt = True
                 else:
                     in_doubt = bool(candidates)
@@ -81,10 +85,11 @@ class SubmissionReconciler:
             left = (give_up_at - self._clock()).total_seconds()
             if left <= 0:
                 raise SubmissionLost(in_doubt=in_doubt)
+            pause = backoff_seconds(searches, first_seconds=FIRST_PAUSE_SECONDS, max_seconds=MAX_PAUSE_SECONDS)
             try:
                 await asyncio.wait_for(called.wait(), min(pause, left))
             except TimeoutError:
-                pause = min(pause * 2, MAX_PAUSE_SECONDS)
+                searches += 1
             called.clear()
 
     async def _is_lost(self, job: Job) -> bool:
@@ -92,12 +97,12 @@ class SubmissionReconciler:
         return found is not None and found.status is JobStatus.UNCERTAIN
 
     async def _claimed(self, job: Job, dispatcher: ProviderDispatcher, in_flight: InFlight) -> str | None:
-        """A remote id named on the job's webhook path, once the provider confirms that it is a job of that time."""
+        """Return a remote id named on the job's webhook path, if the provider confirms it as a job of that time."""
         for remote_id in tuple(in_flight.claims):
             try:
                 update = await dispatcher.provider.fetch(remote_id)
             except ProviderDenied:
-                continue  # it is our key that is refused, which says nothing about the job
+                continue  # our key was refused, which says nothing about the job
             except ProviderRejected:
                 in_flight.claims.remove(remote_id)
                 continue
@@ -110,16 +115,16 @@ class SubmissionReconciler:
         return None
 
     async def _candidates(self, job: Job, dispatcher: ProviderDispatcher) -> tuple[list[str], bool]:
-        """Jobs at the provider that nobody of ours owns and that were created when this order left.
+        """Return the jobs at the provider that are unknown to us and were created when this order left.
 
-        And whether some of them may belong to orders that other processes are sending now.
+        Also return whether some of them may belong to orders that other processes are sending now.
         """
         earliest = _required(job.submitted_at) - CLOCK_SKEW
         latest = _required(job.submitted_at) + SUBMISSION_SPAN
         listed = await dispatcher.provider.recent(since=earliest)
         # Orders under way now may own some of these; their answers are on disk once they settled.
         await dispatcher.submissions_settled()
-        # Other processes' orders as well. Asked before who owns what: one that ends in between is known by then.
+        # So may orders of other processes. Checked before the known ids: one that ends in between is known by then.
         rivals = dispatcher.shares_slots and await self._store.is_another_leaving(job)
         ids = [
             remote.remote_id
@@ -130,7 +135,7 @@ class SubmissionReconciler:
         return [remote_id for remote_id in ids if remote_id not in known], rivals
 
     async def _has_rivals(self, job: Job) -> bool:
-        """True when another order to the same provider was lost at about the same time, be it given up by now."""
+        """Return whether another order to the provider was lost at about the same time, even if it was given up."""
         submitted_at, span = _required(job.submitted_at), SUBMISSION_SPAN + CLOCK_SKEW
         return await self._store.is_another_lost(job, earliest=submitted_at - span, latest=submitted_at + span)
 

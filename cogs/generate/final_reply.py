@@ -125,7 +125,7 @@ class FinalReply:
                 on=is_transient,
                 within_seconds=DELIVERY_TIMEOUT.total_seconds(),
                 first_pause_seconds=1,
-                longest_pause_seconds=300,
+                max_pause_seconds=300,
                 jitter_seconds=2,
             )
         except (discord.DiscordException, aiohttp.ClientError, OSError) as error:
@@ -201,7 +201,7 @@ class FinalReply:
         edit = partial(self._messages.edit, address, self._layout(), by_token=self._token_is_usable())
         try:
             await retrying(
-                edit, on=is_transient, attempts=5, within_seconds=60, first_pause_seconds=0.1, longest_pause_seconds=5
+                edit, on=is_transient, attempts=5, within_seconds=60, first_pause_seconds=0.1, max_pause_seconds=5
             )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning(

@@ -74,7 +74,7 @@ class ReplyUpdater:
     async def _run(self, editor: _Editor) -> None:
         succeeded = False
         try:
-            await retrying(editor.run, on=_is_own_failure, first_pause_seconds=1, longest_pause_seconds=60)
+            await retrying(editor.run, on=_is_own_failure, first_pause_seconds=1, max_pause_seconds=60)
             succeeded = True
         finally:
             editor.is_running = False
@@ -92,7 +92,7 @@ class ReplyUpdater:
     async def find_message(self, reply: Reply) -> int | None:
         """Find the message of a reply whose acceptance was not recorded; None if Discord never showed it."""
         find = partial(self._find, reply.address)
-        return await retrying(find, on=is_transient, first_pause_seconds=1, longest_pause_seconds=60)
+        return await retrying(find, on=is_transient, first_pause_seconds=1, max_pause_seconds=60)
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:

@@ -13,9 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.catalogue.styles import Style, Styles
+from bot.dispatch.circuit_breaker import BreakerState, CircuitBreaker
+from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.errors import ProviderDenied, ProviderUnavailable
+from bot.domain.presenter import DeferredPresenter
 from bot.providers.api_client import open_session
 from bot.providers.krea import KreaProvider
+from bot.runtime.supervisor import Supervisor
 from bot.service import style_reader
 from bot.service.style_reader import StyleReader
 from bot.store.store import Store
@@ -131,19 +135,22 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 class Corner:
-    """A reader, what it fills, and the switch that says whether the provider may be asked."""
+    """A reader, what it fills, and the breaker that says whether the provider may be asked."""
 
     def __init__(self, sandbox: SandboxProvider, session: aiohttp.ClientSession, store: Store) -> None:
         self.sandbox = sandbox
-        self.open = True
         self.styles = Styles()
+        provider = KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key)
+        self.breaker = CircuitBreaker(
+            provider, coordinator=LocalCoordinator(), presenter=DeferredPresenter(), supervisor=Supervisor()
+        )
         self.reader = StyleReader(
             self.styles,
-            KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key),
+            provider,
             store,
-            is_open=lambda: self.open,
+            breaker=self.breaker,
             first_pause_seconds=0.01,
-            between_pages_seconds=0,
+            page_pause_seconds=0,
         )
 
     @property
@@ -208,7 +215,7 @@ async def test_a_restart_loads_the_stored_styles_at_once(
 ) -> None:
     await corner.reader.read()
     after = Corner(sandbox, session, store)
-    after.open = False
+    after.breaker.set_state(BreakerState.DOWN)
     await after.reader.recall()
     assert after.styles.dump() == corner.styles.dump()
     assert len(after.styles) == len(sandbox.styles)
@@ -247,11 +254,11 @@ async def test_after_a_refused_key_the_next_attempt_is_much_later(corner: Corner
 
 
 async def test_styles_are_not_read_while_the_circuit_breaker_is_open(corner: Corner) -> None:
-    corner.open = False
+    corner.breaker.set_state(BreakerState.DOWN)
     task = asyncio.create_task(corner.reader.run())
     await asyncio.sleep(0.05)
     assert corner.asked == 0
-    corner.open = True
+    corner.breaker.set_state(BreakerState.CLOSED)
     async with asyncio.timeout(60):
         while not len(corner.styles):
             await asyncio.sleep(0.005)

@@ -48,7 +48,7 @@ async def test_f07_the_same_last_news_again_and_again_is_one_charge_and_one_last
     reply = await stage.core.store.reply(reply_id)
     assert reply is not None
     stage.core.krea.finishes()
-    presenter: Any = stage.core.service._presenter
+    presenter: Any = stage.core.service.presenter.current
     for _ in range(20):
         stage.core.krea.finishes(stage.core.krea._jobs[stage.core.krea.remote_id()].result_urls[0])
         presenter.reply_changed(reply_id)

@@ -11,7 +11,6 @@ import pytest
 
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Poller
 from bot.service.style_reader import StyleReader
 from cogs.text import job_card
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
@@ -33,7 +32,7 @@ async def sandbox(stage: Stage) -> AsyncGenerator[SandboxProvider]:
             PixazoProvider(session, base_url=sandbox.pixazo_base, api_key=sandbox.pixazo_key),
         )
         for provider in providers:
-            stage.core.service.add_provider(provider, Poller(provider, poll_seconds=0.02), max_concurrency=4)
+            stage.core.parts.add_provider(provider, poll_seconds=0.02, max_concurrency=4)
         yield sandbox
         await stage.quiet()
         assert sandbox.violations == []
@@ -83,9 +82,10 @@ async def test_a_moodboard_is_named_by_its_id(stage: Stage, sandbox: SandboxProv
 
 @pytest.mark.parametrize("named", ["style-paper-cut", "Paper Cut", " paper-CUT"])
 async def test_a_style_is_named_by_its_id_or_its_title(stage: Stage, sandbox: SandboxProvider, named: str) -> None:
-    provider: Any = stage.core.service._dispatchers["krea"].provider
+    dispatcher = stage.core.parts.dispatchers["krea"]
+    provider: Any = dispatcher.provider
     styles = stage.core.service.styles
-    await StyleReader(styles, provider, stage.core.store, is_open=lambda: True).read()
+    await StyleReader(styles, provider, stage.core.store, breaker=dispatcher.breaker).read()
     assert len(styles) == len(sandbox.styles)
     card = await stage.imagine(model=FLUX, style=named)
     await stage.until_says(card, "Completed", seconds=20)

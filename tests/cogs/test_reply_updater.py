@@ -44,7 +44,7 @@ async def delivery(stage: Stage) -> Delivery:
 
 
 def editors_kept(stage: Stage) -> object:
-    presenter: Any = stage.core.service._presenter
+    presenter: Any = stage.core.service.presenter.current
     return presenter._editors
 
 
@@ -90,7 +90,7 @@ async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, line:
     before = len(line.calls)
     for _ in range(3):
         job = (await stage.jobs())[0]
-        presenter: Any = stage.core.service._presenter
+        presenter: Any = stage.core.service.presenter.current
         presenter.reply_changed(job.reply_id)
         await stage.quiet_editors()
     assert len(line.calls) == before

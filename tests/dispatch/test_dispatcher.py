@@ -1,4 +1,4 @@
-"""A lane: limited places in fair order, a pause when the provider asks for one, closed while it cannot be used."""
+"""A dispatcher: limited slots in fair order, a pause when the provider asks for one; and its circuit breaker."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from dataclasses import replace
 
 import pytest
 
-from bot.dispatch.dispatcher import (
+from bot.dispatch.circuit_breaker import (
     FAILURES_BEFORE_OPENING,
     FIRST_PROBE_SECONDS,
     MAX_OUTAGE_SECONDS,
-    MAX_PAUSE_SECONDS,
     MAX_PROBE_SECONDS,
     BreakerState,
-    ProviderDispatcher,
+    CircuitBreaker,
 )
-from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderUnavailable
-from bot.domain.jobs import Job
+from bot.dispatch.coordinator import LocalCoordinator
+from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, NextJob, ProviderDispatcher
+from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
 from bot.domain.quota import Member
 from bot.providers.poller import Poller
-from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.supervisor import Supervisor
 from tests.providers.test_poller import ScriptedProvider
+from tests.support.fakes import FakePresenter
 from tests.support.store_samples import ADA, a_command
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -33,7 +33,7 @@ REFUSED = ProviderDenied("krea: 402", status=402)
 
 
 class ProbedProvider(ScriptedProvider):
-    """Answers probes from a script, the last answer for ever."""
+    """Answers probes from a script; the last answer is repeated."""
 
     def __init__(self, *answers: Exception | None) -> None:
         super().__init__()
@@ -48,44 +48,67 @@ class ProbedProvider(ScriptedProvider):
 
 
 class Scene:
-    """A lane whose jobs last until they are told to end."""
+    """A dispatcher whose jobs run until they are told to end."""
 
-    def __init__(self, provider: ProbedProvider, supervisor: Supervisor, *, places: int = 2) -> None:
+    def __init__(self, provider: ProbedProvider, supervisor: Supervisor, *, slots: int = 2) -> None:
         self.provider = provider
         self.supervisor = supervisor
-        self.begun: list[str] = []
-        self.begun_at: dict[str, float] = {}
-        self.told_of: dict[str, bool] = {}
+        self.started: list[str] = []
+        self.started_at: dict[str, float] = {}
+        self.was_given: dict[str, bool] = {}
         self.peak = 0
-        self.closings: list[tuple[str, BreakerState]] = []
+        self.defect: Exception | None = None
+        self.presenter = FakePresenter()
         self._ends: dict[str, asyncio.Event] = {}
-        self.priority = InteractivePriority()
+        coordinator = LocalCoordinator()
+        self.breaker = CircuitBreaker(
+            provider, coordinator=coordinator, presenter=self.presenter, supervisor=supervisor
+        )
         self.dispatcher = ProviderDispatcher(
             provider,
             Poller(provider, poll_seconds=2.0),
-            max_concurrency=places,
-            follow=self._follow,
-            start=supervisor.start,
-            on_closed=self._closed,
-            priority=self.priority,
+            breaker=self.breaker,
+            coordinator=coordinator,
+            max_concurrency=slots,
         )
-        supervisor.start_forever("line", self.dispatcher.run)
-        supervisor.start_forever("probe", self.dispatcher.run_probes)
+        supervisor.start_forever("dispatcher", self._run_queued)
+        supervisor.start_forever("probe", self.breaker.run_probes)
 
-    def enter(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+    @property
+    def openings(self) -> list[tuple[str, str]]:
+        """What the operator was told of: (provider, reason)."""
+        found: list[tuple[str, str]] = []
+        for matter, text in self.presenter.notices:
+            name = matter.removesuffix(" closed")
+            [reason] = [state for state in BreakerState if text.startswith(f"{name} takes no jobs ({state}): ")]
+            found.append((name, reason))
+        return found
+
+    def push(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
         member = Member(guild_id=ADA.guild_id, user_id=user_id)
         [job] = a_command(member=member).jobs
         self.dispatcher.push(replace(job, id=job_id), at_front=at_front)
 
-    async def _follow(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
-        self.begun.append(job_id)
-        self.told_of[job_id] = job is not None
-        self.begun_at[job_id] = asyncio.get_running_loop().time()
-        self.peak = max(self.peak, dispatcher.slots_in_use)
-        await self._end_of(job_id).wait()
+    def adopt(self, job_id: str) -> None:
+        self.dispatcher.adopt(job_id)
+        self._start(NextJob(job_id, None))
 
-    def _closed(self, provider: str, reason: BreakerState, error: ProviderError) -> None:
-        self.closings.append((provider, reason))
+    async def _run_queued(self) -> None:
+        while (next_job := await self.dispatcher.next_job()) is not None:
+            self._start(next_job)
+
+    def _start(self, next_job: NextJob) -> None:
+        self.supervisor.start(f"job {next_job.id}", self._run(next_job))
+
+    async def _run(self, next_job: NextJob) -> None:
+        with self.dispatcher.slot_held(next_job.id):
+            if self.defect is not None:
+                raise self.defect
+            self.started.append(next_job.id)
+            self.was_given[next_job.id] = next_job.job is not None
+            self.started_at[next_job.id] = asyncio.get_running_loop().time()
+            self.peak = max(self.peak, self.dispatcher.slots_in_use)
+            await self._end_of(next_job.id).wait()
 
     def _end_of(self, job_id: str) -> asyncio.Event:
         return self._ends.setdefault(job_id, asyncio.Event())
@@ -102,126 +125,125 @@ async def settled() -> None:
 
 
 @asynccontextmanager
-async def a_scene(*answers: Exception | None, places: int = 2) -> AsyncIterator[Scene]:
+async def a_scene(*answers: Exception | None, slots: int = 2) -> AsyncIterator[Scene]:
     async with Supervisor() as supervisor:
-        yield Scene(ProbedProvider(*answers), supervisor, places=places)
+        yield Scene(ProbedProvider(*answers), supervisor, slots=slots)
 
 
-def test_only_a_job_that_starts_at_once_is_handed_on_whole_and_who_waited_is_read_anew():
+def test_only_a_job_that_starts_at_once_is_handed_on_whole_and_one_that_waited_is_read_again():
     async def main() -> None:
-        async with a_scene(places=1) as scene:
-            scene.enter("a", 1)
-            scene.enter("b", 1)
+        async with a_scene(slots=1) as scene:
+            scene.push("a", 1)
+            scene.push("b", 1)
             await settled()
             await scene.end("a")
-            scene.enter("c", 1)
+            scene.push("c", 1)
             await scene.end("b")
-            assert scene.told_of == {"a": True, "b": False, "c": False}
+            assert scene.was_given == {"a": True, "b": False, "c": False}
 
     run_in_virtual_time(main())
 
 
 @pytest.mark.f30
-def test_there_are_never_more_jobs_than_places_and_members_take_turns():
+def test_there_are_never_more_jobs_than_slots_and_members_take_turns():
     async def main() -> None:
         async with a_scene() as scene:
             for job_id, member in (("a1", 1), ("a2", 1), ("a3", 1), ("b1", 2), ("c1", 3)):
-                scene.enter(job_id, member)
+                scene.push(job_id, member)
             await settled()
-            assert scene.begun == ["a1", "b1"]
+            assert scene.started == ["a1", "b1"]
             await scene.end("a1")
-            assert scene.begun == ["a1", "b1", "c1"]
+            assert scene.started == ["a1", "b1", "c1"]
             await scene.end("b1", "c1")
-            assert scene.begun == ["a1", "b1", "c1", "a2", "a3"]
+            assert scene.started == ["a1", "b1", "c1", "a2", "a3"]
             assert scene.peak == 2
 
     run_in_virtual_time(main())
 
 
-def test_a_job_that_is_already_at_the_provider_takes_a_place_without_waiting():
+def test_a_job_that_is_already_at_the_provider_takes_a_slot_without_waiting():
     async def main() -> None:
         async with a_scene() as scene:
             for number in range(3):
-                scene.dispatcher.adopt(f"adopted {number}")
-            scene.enter("new", 1)
+                scene.adopt(f"adopted {number}")
+            scene.push("new", 1)
             await settled()
-            assert scene.begun == ["adopted 0", "adopted 1", "adopted 2"]
+            assert scene.started == ["adopted 0", "adopted 1", "adopted 2"]
             assert scene.dispatcher.slots_in_use == 3
             await scene.end("adopted 0")
-            assert "new" not in scene.begun, "still two for two places"
+            assert "new" not in scene.started, "still two jobs for two slots"
             await scene.end("adopted 1")
-            assert "new" in scene.begun
+            assert "new" in scene.started
 
     run_in_virtual_time(main())
 
 
-def test_a_place_is_free_again_when_following_fails(caplog: pytest.LogCaptureFixture):
+def test_a_slot_is_free_again_when_its_job_fails(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
-        async with a_scene(places=1) as scene:
-            scene.dispatcher._follow = broken
-            scene.enter("a", 1)
+        async with a_scene(slots=1) as scene:
+            scene.defect = ValueError("a defect")
+            scene.push("a", 1)
             await settled()
             assert scene.dispatcher.slots_in_use == 0
             assert "job a failed" in caplog.text
 
-    async def broken(dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
-        raise ValueError("a defect")
-
     run_in_virtual_time(main())
 
 
-def test_the_place_told_beforehand_is_none_while_a_job_would_start_at_once():
+def test_the_position_for_a_new_job_is_none_while_it_would_start_at_once():
     async def main() -> None:
-        async with a_scene(places=1) as scene:
-            assert scene.dispatcher.position_for(1) is None
-            scene.enter("a", 1)
+        async with a_scene(slots=1) as scene:
+            assert await scene.dispatcher.position_for(1) is None
+            scene.push("a", 1)
             await settled()
-            assert scene.dispatcher.position_for(1) == 1
-            scene.enter("b", 1)
+            assert await scene.dispatcher.position_for(1) == 1
+            scene.push("b", 1)
             await settled()
-            assert scene.dispatcher.position_for(1) == 2
-            assert scene.dispatcher.position_for(2) == 2, "behind the first of the other member, who is asked next"
+            assert await scene.dispatcher.position_for(1) == 2
+            assert await scene.dispatcher.position_for(2) == 2, (
+                "behind the first job of the other member, whose turn is next"
+            )
 
     run_in_virtual_time(main())
 
 
-def test_nobody_starts_while_the_provider_has_enough_and_everybody_goes_on_afterwards():
+def test_no_job_starts_during_a_pause_and_all_start_afterwards():
     async def main() -> None:
         async with a_scene() as scene:
             scene.dispatcher.pause(7)
             scene.dispatcher.pause(3)
-            scene.enter("a", 1)
+            scene.push("a", 1)
             await asyncio.sleep(6.9)
-            assert scene.begun == []
+            assert scene.started == []
             await asyncio.sleep(0.2)
-            assert scene.begun_at == {"a": pytest.approx(7.0, abs=0.01)}
+            assert scene.started_at == {"a": pytest.approx(7.0, abs=0.01)}
 
     run_in_virtual_time(main())
 
 
 @pytest.mark.f19
-def test_a_silly_pause_is_honoured_only_up_to_a_minute():
+def test_a_pause_is_honoured_only_up_to_a_minute():
     async def main() -> None:
         async with a_scene() as scene:
             scene.dispatcher.pause(10**9)
-            scene.enter("a", 1)
+            scene.push("a", 1)
             await asyncio.sleep(MAX_PAUSE_SECONDS + 0.1)
-            assert scene.begun == ["a"]
+            assert scene.started == ["a"]
 
     run_in_virtual_time(main())
 
 
-def test_a_stopped_lane_starts_nothing_more_and_keeps_its_line():
+def test_a_stopped_dispatcher_starts_no_more_jobs_and_keeps_its_queue():
     async def main() -> None:
-        async with a_scene(places=1) as scene:
-            scene.enter("a", 1)
-            scene.enter("b", 1)
+        async with a_scene(slots=1) as scene:
+            scene.push("a", 1)
+            scene.push("b", 1)
             await settled()
             scene.dispatcher.stop()
             await scene.end("a")
-            scene.enter("c", 1)
+            scene.push("c", 1)
             await settled()
-            assert scene.begun == ["a"]
+            assert scene.started == ["a"]
             assert len(scene.dispatcher.queue) == 2
 
     run_in_virtual_time(main())
@@ -250,23 +272,24 @@ def test_a_submission_that_fails_is_settled_too():
     run_in_virtual_time(main())
 
 
-# -- weather ----------------------------------------------------------------------------------------------
+# -- circuit breaker ----------------------------------------------------------------------------------------------
 
 
-def test_faults_in_a_row_close_the_lane_and_the_operator_hears_it_once():
+def test_failures_in_a_row_open_the_breaker_and_the_operator_is_told_once():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
             for _ in range(FAILURES_BEFORE_OPENING - 1):
-                scene.dispatcher.record_failure(LOST)
-            assert scene.dispatcher.closed is None
+                scene.breaker.record_failure(LOST)
+            assert scene.breaker.state is BreakerState.CLOSED
             for _ in range(10):
-                scene.dispatcher.record_failure(LOST)
-            assert scene.dispatcher.closed is BreakerState.DOWN
-            assert scene.closings == [("scripted", BreakerState.DOWN)]
-            scene.enter("a", 1)
+                scene.breaker.record_failure(LOST)
+            assert scene.breaker.state is BreakerState.DOWN
+            await settled()
+            assert scene.openings == [("scripted", BreakerState.DOWN)]
+            scene.push("a", 1)
             await asyncio.sleep(60)
-            assert scene.begun == []
-            assert scene.dispatcher.position_for(2) == 2
+            assert scene.started == []
+            assert await scene.dispatcher.position_for(2) == 2
 
     run_in_virtual_time(main())
 
@@ -276,28 +299,28 @@ def test_a_success_in_between_starts_the_count_again():
         async with a_scene() as scene:
             for _ in range(3):
                 for _ in range(FAILURES_BEFORE_OPENING - 1):
-                    scene.dispatcher.record_failure(LOST)
-                scene.dispatcher.record_success()
-            assert scene.dispatcher.closed is None
+                    scene.breaker.record_failure(LOST)
+                scene.breaker.record_success()
+            assert scene.breaker.state is BreakerState.CLOSED
 
     run_in_virtual_time(main())
 
 
 @pytest.mark.f29
-def test_a_probe_reopens_the_lane_and_the_line_moves_again():
+def test_a_probe_closes_the_breaker_and_queued_jobs_start_again():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
             for _ in range(FAILURES_BEFORE_OPENING):
-                scene.dispatcher.record_failure(LOST)
-            scene.enter("a", 1)
+                scene.breaker.record_failure(LOST)
+            scene.push("a", 1)
             await asyncio.sleep(1000)
             first = FIRST_PROBE_SECONDS
             assert scene.provider.probed_at == pytest.approx([first, first * 3, first * 7], abs=0.1)
-            assert scene.dispatcher.closed is None
-            assert scene.begun == ["a"]
+            assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.started == ["a"]
             for _ in range(FAILURES_BEFORE_OPENING - 1):
-                scene.dispatcher.record_failure(LOST)
-            assert scene.dispatcher.closed is None, "old faults are forgotten"
+                scene.breaker.record_failure(LOST)
+            assert scene.breaker.state is BreakerState.CLOSED, "old failures are forgotten"
 
     run_in_virtual_time(main())
 
@@ -306,7 +329,7 @@ def test_probes_become_rare_but_never_stop():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
             for _ in range(FAILURES_BEFORE_OPENING):
-                scene.dispatcher.record_failure(LOST)
+                scene.breaker.record_failure(LOST)
             await asyncio.sleep(3600)
             times = scene.provider.probed_at
             assert times[-1] - times[-2] == pytest.approx(MAX_PROBE_SECONDS, abs=0.1)
@@ -315,80 +338,80 @@ def test_probes_become_rare_but_never_stop():
     run_in_virtual_time(main())
 
 
-def test_a_refused_key_closes_the_lane_at_once_until_a_probe_is_let_in():
+def test_a_refused_key_opens_the_breaker_at_once_until_a_probe_succeeds():
     async def main() -> None:
         async with a_scene(REFUSED, None) as scene:
-            scene.dispatcher.record_failure(REFUSED)
-            scene.dispatcher.record_failure(REFUSED)
-            assert scene.dispatcher.closed is BreakerState.DENIED
+            scene.breaker.record_failure(REFUSED)
+            scene.breaker.record_failure(REFUSED)
+            assert scene.breaker.state is BreakerState.DENIED
             await asyncio.sleep(1000)
-            assert scene.dispatcher.closed is None
-            assert scene.closings == [("scripted", BreakerState.DENIED)]
+            assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.openings == [("scripted", BreakerState.DENIED)]
 
     run_in_virtual_time(main())
 
 
-def test_a_lane_that_is_down_says_so_again_when_the_reason_is_our_key():
+def test_a_provider_that_is_down_is_announced_again_when_it_refuses_our_key():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), REFUSED, REFUSED, None) as scene:
             for _ in range(FAILURES_BEFORE_OPENING):
-                scene.dispatcher.record_failure(LOST)
+                scene.breaker.record_failure(LOST)
             await asyncio.sleep(1000)
-            assert scene.closings == [("scripted", BreakerState.DOWN), ("scripted", BreakerState.DENIED)]
-            assert scene.dispatcher.closed is None
+            assert scene.openings == [("scripted", BreakerState.DOWN), ("scripted", BreakerState.DENIED)]
+            assert scene.breaker.state is BreakerState.CLOSED
 
     run_in_virtual_time(main())
 
 
-def test_a_lane_is_reopened_also_when_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
+def test_a_breaker_closes_also_after_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
         async with a_scene(ValueError("a defect"), None) as scene:
-            scene.dispatcher.record_failure(REFUSED)
+            scene.breaker.record_failure(REFUSED)
             await asyncio.sleep(1000)
-            assert scene.dispatcher.closed is None
+            assert scene.breaker.state is BreakerState.CLOSED
             assert "probe failed and is started again" in caplog.text
 
     run_in_virtual_time(main())
 
 
 @pytest.mark.f21
-def test_nobody_waits_for_a_provider_that_refuses_our_key():
+def test_no_job_waits_for_a_provider_that_refuses_our_key():
     async def main() -> None:
-        async with a_scene(REFUSED, places=1) as scene:
+        async with a_scene(REFUSED, slots=1) as scene:
             for job_id in ("a", "b", "c"):
-                scene.enter(job_id, 1)
+                scene.push(job_id, 1)
             await settled()
-            assert not scene.dispatcher.gave_up
-            scene.dispatcher.record_failure(REFUSED)
-            assert scene.dispatcher.gave_up
+            assert not scene.breaker.gave_up
+            scene.breaker.record_failure(REFUSED)
+            assert scene.breaker.gave_up
             await scene.end("a", "b", "c")
-            assert scene.begun == ["a", "b", "c"], "each finds that it is hopeless here, and gives up"
+            assert scene.started == ["a", "b", "c"], "each finds that the provider cannot be used, and gives up"
 
     run_in_virtual_time(main())
 
 
-def test_those_in_line_wait_through_an_outage_but_not_for_ever():
+def test_queued_jobs_wait_through_an_outage_up_to_a_limit():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
             for _ in range(FAILURES_BEFORE_OPENING):
-                scene.dispatcher.record_failure(LOST)
-            scene.enter("a", 1)
+                scene.breaker.record_failure(LOST)
+            scene.push("a", 1)
             await asyncio.sleep(MAX_OUTAGE_SECONDS - 1)
-            assert scene.begun == []
+            assert scene.started == []
             await asyncio.sleep(MAX_PROBE_SECONDS + 1)
-            assert scene.begun == ["a"]
-            assert scene.dispatcher.gave_up
+            assert scene.started == ["a"]
+            assert scene.breaker.gave_up
 
     run_in_virtual_time(main())
 
 
-def test_a_lane_can_close_again_after_it_was_reopened():
+def test_a_breaker_can_open_again_after_it_was_closed():
     async def main() -> None:
         async with a_scene() as scene:
             for _ in range(2):
-                scene.dispatcher.record_failure(REFUSED)
+                scene.breaker.record_failure(REFUSED)
                 await asyncio.sleep(FIRST_PROBE_SECONDS + 0.1)
-                assert scene.dispatcher.closed is None
-            assert scene.closings == [("scripted", BreakerState.DENIED)] * 2
+                assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.openings == [("scripted", BreakerState.DENIED)] * 2
 
     run_in_virtual_time(main())

@@ -34,11 +34,11 @@ from tests.support.image_samples import encode, noise
 
 FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 WORKERS = (
-    "krea line",
+    "krea dispatcher",
     "krea probe",
-    "pixazo line",
+    "pixazo dispatcher",
     "pixazo probe",
-    "places in line",
+    "queue positions",
     "hourly sweep",
     "styles",
 )
@@ -310,7 +310,7 @@ async def test_f43_a_database_that_takes_no_writes_is_noticed_and_its_return_too
     await scene.until_ready(seconds=15)
 
 
-@pytest.mark.parametrize("name", ["krea line", "hourly sweep"])
+@pytest.mark.parametrize("name", ["krea dispatcher", "hourly sweep"])
 async def test_f43_a_worker_that_does_not_work_is_named(scene: Scene, name: str):
     await scene.until_ready()
     Fragile.latest.hammers[name].set()

@@ -1,4 +1,4 @@
-"""Cancelling: money follows what really happened, not what was asked."""
+"""Cancelling: the charge follows what the provider did, not what was asked."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SAMPLING = Plan(words=(("sampling", 0.01),), ending=Ending.NEVER)
 
 
 @pytest.mark.f31
-async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_place(tmp_path: Path):
+async def test_a_queued_job_is_cancelled_at_once_and_frees_its_money_and_its_position(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         await core.reached(await core.order("in front"), JobStatus.RUNNING)
@@ -36,7 +36,7 @@ async def test_a_job_in_line_is_cancelled_at_once_and_frees_its_money_and_its_pl
 
 
 @pytest.mark.f31
-async def test_nothing_is_remembered_of_a_job_that_is_cancelled_while_the_provider_has_enough(core: Core):
+async def test_nothing_is_remembered_of_a_job_that_is_cancelled_while_the_provider_is_overloaded(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(status=429, headers={"Retry-After": "30"})))
     job = await core.order()
     await until(lambda: job.id in core.service._dispatchers[job.provider].queue and core.submissions == 1)
@@ -72,7 +72,7 @@ async def test_a_job_that_was_finished_first_is_delivered_and_charged(core: Core
 
 
 @pytest.mark.f31
-async def test_a_provider_that_agreed_and_finished_all_the_same_is_paid_for_its_picture(core: Core):
+async def test_a_provider_that_agreed_and_finished_all_the_same_is_paid_for_its_image(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     core.sandbox.next_answers("cancel", Trouble(status=200, body={"success": True}))
@@ -82,7 +82,7 @@ async def test_a_provider_that_agreed_and_finished_all_the_same_is_paid_for_its_
     assert await core.money() == (PRICE, 0, 0)
 
 
-async def test_a_wish_made_while_the_order_is_leaving_is_passed_on_as_soon_as_it_can_be(core: Core):
+async def test_a_cancellation_during_the_submission_is_sent_as_soon_as_possible(core: Core):
     core.sandbox.next_order(FOREVER)
     core.disk.fill("mark_running")  # the answer is here but not yet written down
     job = await core.reached(await core.order(), JobStatus.SUBMITTING)
@@ -95,7 +95,7 @@ async def test_a_wish_made_while_the_order_is_leaving_is_passed_on_as_soon_as_it
     assert await core.money() == (0, 0, 0)
 
 
-async def test_a_wish_that_crosses_the_answer_is_not_lost(core: Core):
+async def test_a_cancellation_that_crosses_the_providers_answer_is_not_lost(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.order()
     running = await core.reached(job, JobStatus.RUNNING)
@@ -107,7 +107,7 @@ async def test_a_wish_that_crosses_the_answer_is_not_lost(core: Core):
     assert (await core.ended(job)).status is JobStatus.CANCELLED
 
 
-async def test_a_wish_for_an_order_that_the_provider_sent_back_is_carried_out_here(core: Core):
+async def test_a_cancellation_of_an_order_that_the_provider_sent_back_needs_no_provider(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.2"})), FOREVER)
     core.disk.fill("requeue")
     job = await core.order()
@@ -119,7 +119,7 @@ async def test_a_wish_for_an_order_that_the_provider_sent_back_is_carried_out_he
     assert await core.money() == (0, 0, 0)
 
 
-async def test_a_job_that_left_the_line_meanwhile_is_cancelled_where_it_is(core: Core):
+async def test_a_job_that_left_the_queue_meanwhile_is_cancelled_at_the_provider(core: Core):
     core.sandbox.next_order(FOREVER)
     queued = await core.order()
     await core.reached(queued, JobStatus.RUNNING)
@@ -146,7 +146,7 @@ async def test_it_is_too_late_for_a_job_that_has_ended(core: Core):
     job = await core.order()
     await core.ended(job)
     assert await core.service.cancel(await core.now(job)) is CancelOutcome.TOO_LATE
-    assert await core.service.cancel(job) is CancelOutcome.TOO_LATE, "also when it was seen in line"
+    assert await core.service.cancel(job) is CancelOutcome.TOO_LATE, "also when it was last seen queued"
     just_sent = replace(job, status=JobStatus.SUBMITTING)
     assert await core.service.cancel(just_sent) is CancelOutcome.TOO_LATE, "also when it was seen on its way"
     assert core.service._in_flight.get(job.id) is None
@@ -171,7 +171,7 @@ async def test_a_provider_that_cannot_be_asked_to_cancel_goes_on(core: Core):
     assert (await core.now(job)).status is JobStatus.RUNNING
 
 
-async def test_a_job_whose_provider_has_no_key_any_more_can_be_cancelled_only_in_line(tmp_path: Path):
+async def test_a_job_whose_provider_has_no_key_any_more_can_be_cancelled_only_while_queued(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.default_plan = FOREVER
         running = await core.reached(await core.order(), JobStatus.RUNNING)

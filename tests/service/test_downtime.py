@@ -128,7 +128,7 @@ async def test_f23_an_order_that_was_half_sent_when_the_bot_died_is_found_again_
 
 
 @DOWNTIMES
-async def test_a_card_whose_acceptance_was_never_written_down_is_found_again(here: World, down_seconds: float) -> None:
+async def test_a_card_whose_acceptance_was_never_recorded_is_found_again(here: World, down_seconds: float) -> None:
     await here.start(CRASH_AT="answer.show", CRASH_WHEN="after")
     order = await here.discord.slash(here.member, here.channel, "imagine", prompt="a pier")
     await here.dead()
@@ -144,7 +144,7 @@ async def test_a_card_whose_acceptance_was_never_written_down_is_found_again(her
 
 @pytest.mark.f44
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_private_card_that_nobody_can_find_again_costs_nothing_and_its_member_is_told(
+async def test_a_private_card_that_cannot_be_found_again_costs_nothing_and_its_member_is_told(
     here: World, when: str
 ) -> None:
     await here.start(CRASH_AT="answer.show", CRASH_WHEN=when)
@@ -164,7 +164,7 @@ async def test_a_private_card_that_nobody_can_find_again_costs_nothing_and_its_m
 
 @pytest.mark.f28
 @pytest.mark.f35
-async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_the_cost_of_the_house(
+async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_the_operators_cost(
     here: World,
 ) -> None:
     here.provider.next_order(Plan(words=(("processing", 10_000.0),)))
@@ -184,7 +184,7 @@ async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_th
     assert "not charged" in order.text
 
 
-async def test_f34_a_stop_while_a_card_is_being_shown_writes_down_that_it_was(here: World) -> None:
+async def test_f34_a_stop_while_a_card_is_being_shown_records_that_it_was(here: World) -> None:
     await here.start()
     here.discord.world.feed.hooks.append(
         lambda kind, _: os.kill(here.pid, signal.SIGTERM) if kind == "answered" and here.pid else None

@@ -27,7 +27,7 @@ def test_a_job_has_one_entry_until_it_is_forgotten():
     assert in_flight.get("a") is None
 
 
-def test_a_call_on_a_jobs_own_path_names_its_remote_job_and_rouses_whoever_waits():
+def test_a_call_on_a_jobs_own_path_names_its_remote_job_and_wakes_the_search():
     in_flight = InFlightJobs()
     in_flight.register_webhook("a", "secret")
     in_flight.get_or_create("a").claimed = waiting = asyncio.Event()

@@ -17,7 +17,7 @@ NOTHING = (0, 0, 0)
 
 
 async def ended_badly(core: Core, plan: Plan, **how: Any) -> tuple[FailureReason, str]:
-    """Order one picture under this plan; the reason and the hint of its failure."""
+    """Order one image under this plan; return the reason and the hint of its failure."""
     core.sandbox.next_order(plan)
     job = await core.ended(await core.order(**how))
     assert job.status is JobStatus.FAILED
@@ -97,11 +97,13 @@ async def test_a_job_cancelled_by_the_provider_gives_the_reservation_back(core: 
     assert await core.money() == NOTHING
 
 
-@pytest.mark.parametrize(("ending", "house"), [(Ending.ERROR, 0), (Ending.FAILED, PRICES[PIXAZO_LARGE])])
-async def test_where_a_failure_may_be_charged_the_house_pays_and_not_the_member(core: Core, ending: Ending, house: int):
+@pytest.mark.parametrize(("ending", "operator_cost"), [(Ending.ERROR, 0), (Ending.FAILED, PRICES[PIXAZO_LARGE])])
+async def test_where_a_failure_may_be_charged_the_operator_pays_and_not_the_member(
+    core: Core, ending: Ending, operator_cost: int
+):
     """Pixazo says that ERROR is free, and nothing about FAILED."""
     await ended_badly(core, Plan(ending=ending), model_id=PIXAZO_LARGE)
-    assert await core.money() == (0, 0, house)
+    assert await core.money() == (0, 0, operator_cost)
 
 
 async def test_a_job_the_provider_does_not_know_any_more_costs_the_member_nothing(core: Core):
@@ -127,12 +129,12 @@ async def test_the_member_pays_what_the_provider_states_and_never_more_than_was_
     remote = core.sandbox.jobs[job.remote_id or ""]
     remote.price_usd_micros, remote.word = stated, "completed"
     assert (await core.ended(job)).charged_usd_micros == charged
-    spent, set_aside, house = await core.money()
+    spent, set_aside, operator_cost = await core.money()
     assert (spent, set_aside) == (charged, 0)
-    assert house == stated - charged, "what goes beyond is the house's"
+    assert operator_cost == stated - charged, "the operator bears the rest"
 
 
-async def test_a_picture_that_is_free_is_delivered_and_charges_nothing(core: Core):
+async def test_an_image_that_is_free_is_delivered_and_charges_nothing(core: Core):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER, states_cost=True))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     remote = core.sandbox.jobs[job.remote_id or ""]
@@ -146,7 +148,7 @@ async def test_a_picture_that_is_free_is_delivered_and_charges_nothing(core: Cor
 
 
 @pytest.mark.f25
-async def test_words_never_seen_before_mean_still_running(core: Core):
+async def test_unknown_status_words_mean_still_running(core: Core):
     words = (("sleeping", 1.0), ("COMPLETED?", 1.0), ("", 1.0), ("succeeded", 1.0))
     core.sandbox.next_order(Plan(words=words))
     assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
@@ -154,7 +156,7 @@ async def test_words_never_seen_before_mean_still_running(core: Core):
 
 
 @pytest.mark.f25
-async def test_a_word_never_seen_before_still_meets_the_deadline(core: Core):
+async def test_a_job_with_an_unknown_status_word_still_ends_at_its_deadline(core: Core):
     core.sandbox.next_order(Plan(words=(("dreaming", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     core.clock.move(hours=3)
@@ -167,7 +169,7 @@ async def test_a_word_never_seen_before_still_meets_the_deadline(core: Core):
 
 
 @pytest.mark.f28
-async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_house_pays(core: Core):
+async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_operator_pays(core: Core):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     core.clock.move(hours=2)
@@ -188,7 +190,7 @@ async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_house_p
 
 
 @pytest.mark.f20
-async def test_ten_faults_in_a_row_while_polling_fail_nothing(tmp_path: Path):
+async def test_ten_failures_in_a_row_while_polling_fail_no_job(tmp_path: Path):
     async with a_core(tmp_path, poll_seconds=0.002) as core:
         faults = [Trouble(status=status) for status in (500, 502, 503, 504, 500)]
         faults += [Trouble(how=how) for how in (How.RESET, How.NOT_JSON, How.CUT_SHORT, How.BAD_ENCODING, How.RESET)]
@@ -198,7 +200,7 @@ async def test_ten_faults_in_a_row_while_polling_fail_nothing(tmp_path: Path):
         assert await core.money() == (PRICE, 0, 0)
 
 
-# -- input pictures -----------------------------------------------------------------------------------
+# -- input images -------------------------------------------------------------------------------------
 
 
 async def test_an_upload_that_fails_for_a_moment_is_tried_again(core: Core):
@@ -216,7 +218,7 @@ async def test_an_upload_that_fails_for_a_moment_is_tried_again(core: Core):
         ([Trouble(status=401)], FailureReason.PROVIDER_UNAVAILABLE),
     ],
 )
-async def test_an_order_whose_picture_cannot_be_uploaded_is_never_sent(
+async def test_an_order_whose_image_cannot_be_uploaded_is_never_sent(
     core: Core, troubles: list[Trouble], reason: FailureReason
 ):
     core.sandbox.next_answers("upload", *troubles)
@@ -227,7 +229,7 @@ async def test_an_order_whose_picture_cannot_be_uploaded_is_never_sent(
     assert await core.money() == NOTHING
 
 
-async def test_an_order_whose_picture_is_gone_is_never_sent(core: Core):
+async def test_an_order_whose_image_is_gone_is_never_sent(core: Core):
     image = await core.an_input()
     await core.images.remove(image.sha256)
     job = await core.ended(await core.order(images=(image,)))
@@ -264,7 +266,7 @@ async def test_a_provider_that_only_fetches_gets_no_order_without_a_public_addre
     assert await core.money() == NOTHING
 
 
-async def test_a_job_cancelled_while_its_picture_is_uploaded_is_not_sent(core: Core):
+async def test_a_job_cancelled_while_its_image_is_uploaded_is_not_sent(core: Core):
     core.sandbox.next_answers("upload", Trouble(how=How.RESET), Trouble(how=How.RESET))
     job = await core.order(images=(await core.an_input(),))
     await until(lambda: core.sandbox.seen("upload"))
@@ -288,7 +290,7 @@ async def test_an_input_whose_address_the_provider_no_longer_takes_is_uploaded_o
     assert core.submissions == 3
 
 
-async def test_an_input_the_provider_cannot_use_at_all_is_not_uploaded_for_ever(core: Core):
+async def test_an_input_the_provider_cannot_use_at_all_is_uploaded_twice_at_most(core: Core):
     image = await core.an_input()
     core.sandbox.next_order(Plan(trouble=UNREADABLE), Plan(trouble=UNREADABLE))
     job = await core.ended(await core.order(kind=JobKind.EDIT, images=(image,)))

@@ -1,4 +1,4 @@
-"""Collecting: the picture first, then the charge; a picture that cannot be had costs the member nothing."""
+"""Collecting: the image first, then the charge; without a usable image the member pays nothing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
 
 @pytest.mark.parametrize("shape", [Shape.LIST, Shape.STRING, Shape.TYPED, Shape.NAMED])
-async def test_every_documented_shape_of_a_result_leads_to_the_finished_picture(core: Core, shape: Shape):
+async def test_every_documented_shape_of_a_result_leads_to_the_finished_image(core: Core, shape: Shape):
     core.sandbox.next_order(Plan(shape=shape))
     job = await core.ended(await core.order())
     assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{job.remote_id}.png"]
@@ -40,7 +40,7 @@ async def test_every_documented_shape_of_a_result_leads_to_the_finished_picture(
     ],
     ids=lambda plan: f"{plan.shape}, {plan.file_trouble} {plan.redirect_to}",
 )
-async def test_completed_without_a_usable_picture_is_paid_by_the_house_and_the_operator_is_told(core: Core, plan: Plan):
+async def test_completed_without_a_usable_image_is_paid_by_the_operator_who_is_told(core: Core, plan: Plan):
     core.sandbox.next_order(plan)
     job = await core.ended(await core.order())
     assert job.failure is not None
@@ -50,14 +50,14 @@ async def test_completed_without_a_usable_picture_is_paid_by_the_house_and_the_o
     assert core.submissions == 1
 
 
-async def test_a_picture_that_is_not_there_at_once_is_fetched_again(core: Core):
+async def test_an_image_that_is_not_there_at_once_is_downloaded_again(core: Core):
     core.sandbox.next_answers("picture", Trouble(status=404), Trouble(status=503), Trouble(how=How.RESET))
     assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
     assert len(core.sandbox.seen("picture")) == 4
     assert await core.money() == (PRICE, 0, 0)
 
 
-async def test_a_picture_with_a_long_tail_is_kept_as_it_is(core: Core):
+async def test_an_image_with_a_long_tail_is_kept_as_it_is(core: Core):
     core.sandbox.next_order(Plan(file_trouble=FileTrouble.HUGE))
     job = await core.ended(await core.order())
     assert job.images[0].size_bytes > 30_000_000
@@ -85,7 +85,7 @@ async def test_polls_and_repeated_callbacks_lead_to_one_charge(tmp_path: Path):
         assert core.sandbox.bill_usd_micros == PRICES[PIXAZO_LARGE]
 
 
-async def test_a_callback_brings_the_picture_without_waiting_for_the_next_poll(tmp_path: Path):
+async def test_a_callback_brings_the_image_without_waiting_for_the_next_poll(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True, poll_seconds=30.0) as core:
         job = await core.ended(await core.order(), seconds=5)
         assert job.status is JobStatus.SUCCEEDED
@@ -112,7 +112,7 @@ async def test_a_callback_that_lies_changes_nothing(tmp_path: Path):
 @settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(calls=st.lists(st.sampled_from(["callback", "hint", "word"]), min_size=1, max_size=6))
 @pytest.mark.f07
-def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls: list[str]):
+def test_any_interleaving_of_the_same_updates_is_one_charge(tmp_path: Path, calls: list[str]):
     async def main() -> None:
         directory = tmp_path / str(len(list(tmp_path.iterdir())))
         async with a_core(directory, with_webhooks=True) as core:
@@ -126,12 +126,12 @@ def test_any_interleaving_of_the_same_news_is_one_capture(tmp_path: Path, calls:
                     case "callback":
                         await _call(core, remote.webhook_url, remote.as_document() | {"status": "completed"})
                     case "hint":
-                        core.service.handle_webhook(token, remote.id)
+                        core.parts.webhooks.handle(token, remote.id)
                     case _:
                         remote.word = "completed"
             remote.word = "completed"
             await core.ended(job)
-            core.service.handle_webhook(token, remote.id)
+            core.parts.webhooks.handle(token, remote.id)
             assert await core.money() == (PRICE, 0, 0)
 
     asyncio.run(main())
@@ -160,4 +160,4 @@ async def test_every_end_of_a_job_is_counted_once_with_what_it_cost(core: Core):
         ("cancelled", ""): 1,
         ("failed", "no_usable_result"): 1,
     }
-    assert sorted(sums.values()) == [PRICE, PRICE], "one for the member, one for the house"
+    assert sorted(sums.values()) == [PRICE, PRICE], "one for the member, one for the operator"

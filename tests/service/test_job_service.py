@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from bot.dispatch import queue_positions
 from bot.domain.errors import (
     BadOption,
     DuplicateCommand,
@@ -23,7 +22,7 @@ from bot.domain.errors import (
 from bot.domain.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress, Reply, ResultImage
 from bot.domain.quota import Member
 from bot.media.image_pool import ShrunkImage
-from bot.service import job_service
+from bot.service import job_service, queue_positions
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import ADA, BEN, FLUX, NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
@@ -37,7 +36,7 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
 @pytest.mark.f04
 @pytest.mark.parametrize("model_id", [FLUX, NANO_BANANA_2, PIXAZO_LARGE])
-async def test_a_picture_costs_the_member_its_listed_price_and_the_provider_bills_the_same(core: Core, model_id: str):
+async def test_an_image_costs_the_member_its_listed_price_and_the_provider_bills_the_same(core: Core, model_id: str):
     job = await core.ended(await core.order("a red fox", model_id=model_id))
     assert job.status is JobStatus.SUCCEEDED
     assert job.charged_usd_micros == PRICES[model_id]
@@ -64,7 +63,7 @@ async def test_nothing_leaves_the_process_before_the_reply_is_shown(core: Core):
     assert reply.address.message_id == 99
 
 
-async def test_several_pictures_of_one_command_are_separate_orders_under_one_reply(core: Core):
+async def test_several_images_of_one_command_are_separate_orders_under_one_reply(core: Core):
     jobs = await core.orders("one", "two", "three", "four")
     await core.ended(*jobs)
     assert len({job.reply_id for job in jobs}) == 1
@@ -110,7 +109,7 @@ async def test_the_same_command_is_accepted_once(core: Core):
 
 
 @pytest.mark.f58
-async def test_a_member_has_only_so_many_jobs_running(tmp_path: Path):
+async def test_the_jobs_a_member_has_running_are_limited(tmp_path: Path):
     async with a_core(tmp_path, max_running_jobs=1) as core:
         core.sandbox.default_plan = FOREVER
         await core.order("a fox")
@@ -177,8 +176,8 @@ async def test_what_was_given_up_is_not_ordered_when_discord_shows_it_later(core
     view = await core.ask("a fox")
     await core.service.abandon(view.reply)
     await core.service.accept(view.reply, message_id=99)
-    follower = await core.order("another fox")
-    await core.ended(follower)
+    next_job = await core.order("another fox")
+    await core.ended(next_job)
     assert [order.body["prompt"] for order in core.sandbox.orders] == ["another fox"]
 
 
@@ -196,10 +195,10 @@ async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Pat
         assert core.service.queue_lengths() == {"krea": 2, "pixazo": 0}
         assert core.service.slots_in_use() == {"krea": 1, "pixazo": 0}
         assert core.service.open_breakers() == {"krea": 0, "pixazo": 0}
-        for waiting, place in ((job, 1), (other, 2)):
+        for waiting, position in ((job, 1), (other, 2)):
             view = await core.service.view(waiting.reply_id)
             assert view is not None
-            assert view.jobs[0].queue_position == place
+            assert view.jobs[0].queue_position == position
             assert view.jobs[0].model_label == "Flux 1 Dev"
             assert view.balance.set_aside_usd_micros == 2 * PRICE
         assert (await core.ask("four", member=BEN)).jobs[0].queue_position == 2
@@ -234,7 +233,7 @@ async def _equal(look: Callable[[], Awaitable[object]], wanted: object) -> bool:
     return await look() == wanted
 
 
-async def test_after_a_first_picture_the_next_ones_end_is_expected(core: Core):
+async def test_after_a_first_image_the_end_of_the_next_is_expected(core: Core):
     await core.ended(await core.order("a fox"))
     core.sandbox.default_plan = FOREVER
     job = await core.reached(await core.order("another fox"), JobStatus.RUNNING)
@@ -263,7 +262,7 @@ async def test_models_and_providers_are_known_by_name(tmp_path: Path):
 
 
 @pytest.mark.f16
-async def test_nothing_is_bought_while_the_books_cannot_be_written_and_all_is_well_when_they_can(core: Core):
+async def test_nothing_is_bought_while_the_database_cannot_be_written_and_orders_work_when_it_can(core: Core):
     core.disk.fill("admit")
     with pytest.raises(StoreError):
         await core.ask("a fox")
@@ -274,7 +273,7 @@ async def test_nothing_is_bought_while_the_books_cannot_be_written_and_all_is_we
 
 
 @pytest.mark.parametrize(("call", "status"), [("accept", JobStatus.SUCCEEDED), ("fail", JobStatus.FAILED)])
-async def test_what_discord_did_is_written_down_however_long_the_disk_takes(core: Core, call: str, status: JobStatus):
+async def test_what_discord_did_is_recorded_however_long_the_disk_is_full(core: Core, call: str, status: JobStatus):
     view = await core.ask("a fox")
     core.disk.fill(call, times=3)
     if call == "accept":
@@ -313,7 +312,7 @@ async def test_jobs_for_a_closed_provider_are_refused_at_once_and_other_provider
     assert job.status is JobStatus.SUCCEEDED
 
 
-async def test_input_pictures_are_uploaded_once_and_named_in_the_order(core: Core):
+async def test_input_images_are_uploaded_once_and_named_in_the_order(core: Core):
     image = await core.an_input()
     await core.ended(await core.order("brighter", images=(image,)))
     await core.ended(await core.order("darker", images=(image,), member=ADA))
@@ -323,15 +322,15 @@ async def test_input_pictures_are_uploaded_once_and_named_in_the_order(core: Cor
     assert image.role is ImageRole.SOURCE
 
 
-async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
+async def test_the_first_queued_jobs_are_shown_their_new_position_when_the_queue_moves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(queue_positions, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(queue_positions, "UPDATE_SECONDS", 0.01)
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         running = await core.reached(await core.order(), JobStatus.RUNNING)
         first, second = await core.order("first"), await core.order("second")
-        showing = asyncio.create_task(core.service.queue_positions.run())
+        showing = asyncio.create_task(core.parts.queue_positions.run())
         try:
             assert await core.service.cancel(first) is job_service.CancelOutcome.CANCELLED
             await until(lambda: second.reply_id in core.presenter.changed)
@@ -344,7 +343,7 @@ async def test_the_first_in_line_are_shown_their_new_place_when_the_line_moves(
             await core.service.cancel(await core.now(running))
 
 
-async def test_an_order_that_has_to_be_found_again_leaves_its_place_to_others(tmp_path: Path):
+async def test_an_order_that_has_to_be_found_again_frees_its_slot(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(Plan(trouble=Trouble(how=How.RESET)))
         lost = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.UNCERTAIN)
@@ -352,10 +351,10 @@ async def test_an_order_that_has_to_be_found_again_leaves_its_place_to_others(tm
         assert (await core.now(lost)).status is JobStatus.UNCERTAIN
 
 
-# -- followed by one of several processes -----------------------------------------------------------------------
+# -- run by one of several processes ----------------------------------------------------------------------------
 
 
-async def test_a_reply_is_handed_back_also_when_its_worker_stops_while_it_is_read(
+async def test_a_reply_is_released_also_when_its_worker_stops_while_it_is_read(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
@@ -371,9 +370,7 @@ async def test_a_reply_is_handed_back_also_when_its_worker_stops_while_it_is_rea
         assert not await core.service.run_reply(job.reply_id)
 
 
-async def test_news_that_comes_while_a_reply_is_read_makes_its_worker_read_it_again(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_wake_while_a_reply_is_read_makes_its_worker_read_it_again(core: Core, monkeypatch: pytest.MonkeyPatch):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     readings = 0
@@ -392,10 +389,10 @@ async def test_news_that_comes_while_a_reply_is_read_makes_its_worker_read_it_ag
         assert await core.service.run_reply(job.reply_id)
 
 
-# -- pictures to be posted -------------------------------------------------------------------------------------
+# -- images to be posted ---------------------------------------------------------------------------------------
 
 
-async def test_pictures_that_are_too_large_wait_on_disk_until_they_can_be_made_smaller(
+async def test_images_that_are_too_large_wait_on_disk_until_they_can_be_made_smaller(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     read, go_on = list[str](), asyncio.Event()
@@ -438,5 +435,5 @@ async def kept(core: Core, data: bytes) -> ResultImage:
         width=size[0],
         height=size[1],
         size_bytes=len(data),
-        source_url="https://pictures.example/1.png",
+        source_url="https://images.example/1.png",
     )

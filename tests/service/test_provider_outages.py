@@ -6,10 +6,9 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Sequence
-from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -20,7 +19,7 @@ from bot.domain.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
 from bot.runtime.retry import RetryBudget
 from bot.service import job_runner
-from bot.service.job_runner import SUBMIT_ATTEMPTS, JobRunner
+from bot.service.job_runner import SUBMIT_ATTEMPTS, send_once
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until
@@ -48,9 +47,9 @@ def reason_of(job: Job) -> FailureReason | None:
 
 @pytest.mark.f18
 async def test_a_provider_that_cannot_be_reached_is_tried_four_times_and_the_money_given_back(tmp_path: Path):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # bound, but nobody listens: connections are refused
-        async with a_core(tmp_path, krea_base=f"http://127.0.0.1:{nobody.getsockname()[1]}") as core:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
+        async with a_core(tmp_path, krea_base=f"http://127.0.0.1:{unused.getsockname()[1]}") as core:
             job = await core.ended(await core.order())
             assert reason_of(job) is FailureReason.PROVIDER_UNAVAILABLE
             assert core.submissions == SUBMIT_ATTEMPTS == 4
@@ -73,15 +72,13 @@ class Unreachable:
 
 
 @pytest.mark.f18
-def test_the_pauses_between_attempts_grow_and_no_two_jobs_keep_step():
+def test_the_pauses_between_attempts_grow_and_differ_between_jobs():
     async def main() -> None:
-        nothing: Any = dict.fromkeys(signature(JobRunner).parameters)  # sending needs none of it
-        someone = JobRunner(**nothing)
         providers = [Unreachable() for _ in range(5)]
         for provider in providers:
             dispatcher = SimpleNamespace(provider=provider, retries=RetryBudget())
             with pytest.raises(ProviderUnavailable):
-                await someone._send_once(cast("ProviderDispatcher", dispatcher), ProviderRequest(path="/", body={}))
+                await send_once(cast("ProviderDispatcher", dispatcher), ProviderRequest(path="/", body={}))
             first, second, third = provider.pauses
             assert 0.5 <= first <= 1.5
             assert 1.0 <= second <= 2.0
@@ -139,7 +136,7 @@ async def test_the_job_that_was_sent_back_is_the_next_of_its_member(tmp_path: Pa
 @pytest.mark.f21
 @pytest.mark.f22
 @pytest.mark.parametrize("status", [401, 402, 403])
-async def test_a_refused_key_stops_the_provider_clears_its_line_and_tells_the_operator_once(
+async def test_a_refused_key_stops_the_provider_clears_its_queue_and_tells_the_operator_once(
     tmp_path: Path, status: int
 ):
     async with a_core(tmp_path, max_concurrency=1) as core:
@@ -176,7 +173,7 @@ async def test_an_empty_balance_is_noticed_and_recovers_by_itself_when_it_is_fil
 
 
 @pytest.mark.f21
-async def test_a_job_admitted_just_before_the_provider_closed_does_not_wait_for_ever(core: Core):
+async def test_a_job_admitted_just_before_the_breaker_opened_ends(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=401)] * 10_000)
     view = await core.ask("admitted in time")
     core.sandbox.next_order(Plan(trouble=Trouble(status=401)))
@@ -187,7 +184,7 @@ async def test_a_job_admitted_just_before_the_provider_closed_does_not_wait_for_
     assert await core.money() == (0, 0, 0)
 
 
-async def test_a_key_refused_while_a_job_is_watched_stops_new_jobs_and_not_the_one_that_runs(core: Core):
+async def test_a_key_refused_while_a_job_is_polled_stops_new_jobs_and_not_the_one_that_runs(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=401)] * 10_000)
     core.sandbox.next_order(FOREVER)
     await core.reached(await core.order(), JobStatus.RUNNING)
@@ -201,7 +198,7 @@ async def test_a_key_refused_while_a_job_is_watched_stops_new_jobs_and_not_the_o
 
 
 @pytest.mark.f29
-async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core: Core):
+async def test_five_failures_in_a_row_open_the_breaker_and_a_probe_closes_it(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
     core.sandbox.next_order(*[Plan(trouble=Trouble(status=502))] * 5)
     jobs = [await core.order(f"fox {number}") for number in range(5)]
@@ -228,8 +225,10 @@ async def test_five_faults_in_a_row_close_a_provider_and_a_probe_reopens_it(core
 
 
 @pytest.mark.f29
-async def test_those_in_line_when_a_provider_goes_down_are_served_when_it_is_back(tmp_path: Path):
-    async with a_core(tmp_path, max_concurrency=1) as core:  # one after the other, so the last one closes the lane
+async def test_jobs_queued_when_a_provider_goes_down_run_when_it_is_back(tmp_path: Path):
+    async with a_core(
+        tmp_path, max_concurrency=1
+    ) as core:  # one after the other, so that the last one opens the breaker
         core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
         core.sandbox.next_order(*[Plan(trouble=Trouble(how=How.RESET))] * 5)
         lost = [await core.order(f"fox {number}") for number in range(5)]
@@ -242,7 +241,7 @@ async def test_those_in_line_when_a_provider_goes_down_are_served_when_it_is_bac
         assert (await core.ended(waiting)).status is JobStatus.SUCCEEDED
 
 
-# -- more jobs than places ----------------------------------------------------------------------------
+# -- more jobs than slots -----------------------------------------------------------------------------
 
 
 @pytest.mark.f30
@@ -257,13 +256,13 @@ async def test_never_more_jobs_in_flight_than_allowed_and_no_member_starves(tmp_
         await core.ended(*greedy, *modest, seconds=20)
         assert core.sandbox.peak_in_flight == 3
         prompts = [order.body["prompt"] for order in core.sandbox.orders]
-        # Three ran already; then everybody has a turn before the greedy one has a second.
+        # Three ran already; then every member has a turn before the greedy one has a second.
         assert {f"modest {number}" for number in range(4)} < set(prompts[3:10])
         assert {prompt for prompt in prompts if prompt.startswith("greedy")} == {f"greedy {n}" for n in range(20)}
 
 
 @pytest.mark.f34
-async def test_a_stopped_service_starts_nothing_more_and_finishes_what_is_half_sent(tmp_path: Path):
+async def test_a_stopped_service_starts_no_more_jobs_and_finishes_what_is_half_sent(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         core.disk.fill("mark_running")
@@ -284,4 +283,4 @@ async def test_a_stopped_service_starts_nothing_more_and_finishes_what_is_half_s
 
 
 def test_an_overloaded_provider_without_a_hint_is_given_five_seconds():
-    assert job_runner.ENOUGH_SECONDS == 5.0
+    assert job_runner.DEFAULT_RETRY_AFTER_SECONDS == 5.0

@@ -67,7 +67,7 @@ async def test_a_server_error_after_the_order_was_taken_is_a_lost_answer(core: C
 
 
 @pytest.mark.f23
-async def test_while_it_is_looked_for_the_money_stays_set_aside(core: Core):
+async def test_the_money_stays_reserved_during_the_search(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, _ = await lost_order(core)
     await until(lambda: len(core.sandbox.seen("list")) > 3)
@@ -76,7 +76,7 @@ async def test_while_it_is_looked_for_the_money_stays_set_aside(core: Core):
 
 
 @pytest.mark.f23
-async def test_an_order_that_is_in_no_list_was_never_taken_and_costs_nobody_anything(core: Core):
+async def test_an_order_that_is_in_no_list_was_never_accepted_and_costs_nothing(core: Core):
     core.sandbox.next_order(NEVER_TAKEN)
     job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
     await until(lambda: len(core.sandbox.seen("list")) > 3)
@@ -88,14 +88,14 @@ async def test_an_order_that_is_in_no_list_was_never_taken_and_costs_nobody_anyt
 
 
 @pytest.mark.f23
-async def test_an_order_that_cannot_be_looked_for_is_given_up_at_the_houses_risk(core: Core):
+async def test_an_order_that_cannot_be_searched_is_given_up_at_the_operators_risk(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
     core.clock.move(**AFTER_THE_SEARCH)
     assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
     assert await core.money() == (0, 0, PRICE)
     await until(lambda: remote.is_final)
-    assert core.sandbox.bill_usd_micros == PRICE, "as it turns out, the house was right"
+    assert core.sandbox.bill_usd_micros == PRICE, "the provider did charge it"
 
 
 @pytest.mark.f23
@@ -130,10 +130,10 @@ async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
     assert remote.id in core.sandbox.jobs
-    assert (await core.now(second)).status is JobStatus.UNCERTAIN, "it may be the picture of the first"
+    assert (await core.now(second)).status is JobStatus.UNCERTAIN, "it may be the image of the first"
 
 
-async def test_one_of_two_lost_orders_that_was_never_taken_is_not_given_the_others_picture(core: Core):
+async def test_one_of_two_lost_orders_that_was_never_accepted_is_not_given_the_others_image(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     taken, _ = await lost_order(core)
     core.sandbox.next_order(NEVER_TAKEN)
@@ -145,7 +145,7 @@ async def test_one_of_two_lost_orders_that_was_never_taken_is_not_given_the_othe
     assert (await core.now(not_taken)).status is JobStatus.UNCERTAIN
 
 
-async def test_a_job_that_somebody_else_ordered_at_the_same_time_makes_it_ambiguous(core: Core):
+async def test_a_job_ordered_with_the_same_key_elsewhere_at_the_same_time_makes_it_ambiguous(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
     a_job_at_the_provider(core, job.path, remote.created_at + timedelta(seconds=1))
@@ -190,7 +190,7 @@ async def test_an_order_under_way_is_not_taken_for_a_lost_one(core: Core):
     assert await core.money() == (2 * PRICE, 0, 0)
 
 
-async def test_an_answer_that_is_still_being_written_down_owns_its_job(core: Core):
+async def test_an_answer_that_is_still_being_recorded_owns_its_job(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     core.sandbox.next_order(NEVER_TAKEN)
     lost = await core.reached(await core.order("lost"), JobStatus.UNCERTAIN)
@@ -222,14 +222,14 @@ async def test_without_a_list_a_call_on_the_jobs_own_path_finds_the_order(tmp_pa
 @pytest.mark.f57
 async def test_a_forged_claim_is_ignored_and_the_true_one_still_counts(tmp_path: Path):
     async with a_core(tmp_path, with_webhooks=True) as core:
-        somebody_elses = await core.ended(await core.order("somebody else's", model_id=PIXAZO_LARGE))
+        other_job = await core.ended(await core.order("another order", model_id=PIXAZO_LARGE))
         plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
         job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
         assert remote.webhook_url is not None
         reads = len(core.sandbox.seen("read"))
         await calls(core, remote.webhook_url, "krea-2-large_no-such-request")
         await until(lambda: len(core.sandbox.seen("read")) > reads)
-        await calls(core, remote.webhook_url, somebody_elses.remote_id or "")
+        await calls(core, remote.webhook_url, other_job.remote_id or "")
         await until(lambda: len(core.sandbox.seen("read")) > reads + 1)
         await calls(core, remote.webhook_url[:-1] + "x", remote.id)  # not the job's path
         assert (await core.now(job)).status is JobStatus.UNCERTAIN
@@ -261,7 +261,7 @@ async def test_a_claim_that_cannot_be_checked_now_is_checked_later(tmp_path: Pat
 
 
 @pytest.mark.f23
-async def test_without_a_list_and_without_a_call_the_search_ends_at_the_deadline_at_the_houses_risk(core: Core):
+async def test_without_a_list_and_without_a_call_the_search_ends_at_the_deadline_at_the_operators_risk(core: Core):
     job, _ = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
     core.clock.move(hours=2)
     assert (await core.now(job)).status is JobStatus.UNCERTAIN

@@ -29,7 +29,7 @@ def reason_of(job: Job) -> FailureReason | None:
 # -- resume, state by state ---------------------------------------------------------------------------
 
 
-async def test_jobs_in_line_are_sent_after_the_restart(tmp_path: Path):
+async def test_queued_jobs_are_sent_after_the_restart(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         await core.reached(await core.order("in front"), JobStatus.RUNNING)
@@ -42,7 +42,7 @@ async def test_jobs_in_line_are_sent_after_the_restart(tmp_path: Path):
         assert await core.money() == (4 * PRICE, 0, 0)
 
 
-async def test_a_running_job_is_watched_again_and_delivered(core: Core):
+async def test_a_running_job_is_polled_again_and_delivered(core: Core):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     await core.kill()
@@ -57,7 +57,7 @@ async def test_a_running_job_is_watched_again_and_delivered(core: Core):
 
 @pytest.mark.f35
 @pytest.mark.parametrize("away", [{"minutes": 1}, {"minutes": 20}, {"hours": 3}])
-async def test_a_picture_that_was_finished_while_we_were_away_is_delivered(core: Core, away: dict[str, float]):
+async def test_an_image_that_was_finished_while_the_bot_was_away_is_delivered(core: Core, away: dict[str, float]):
     core.sandbox.next_order(FOREVER)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     await core.kill()
@@ -70,7 +70,7 @@ async def test_a_picture_that_was_finished_while_we_were_away_is_delivered(core:
 
 
 @pytest.mark.f33
-async def test_killed_while_the_order_was_on_its_way_it_is_looked_up_and_not_sent_again(core: Core):
+async def test_killed_while_the_order_was_on_its_way_it_is_searched_and_not_sent_again(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True)))
     job = await core.reached(await core.order(), JobStatus.SUBMITTING)
     await until(lambda: core.sandbox.jobs)
@@ -128,7 +128,7 @@ async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp
         await until(lambda: core.service._in_flight.get(job.id) is not None)
         assert job.webhook_token is not None
         await finish_at_provider(core)
-        core.service.handle_webhook(job.webhook_token, job.remote_id)
+        core.parts.webhooks.handle(job.webhook_token, job.remote_id)
         assert (await core.ended(job, seconds=5)).status is JobStatus.SUCCEEDED
 
 
@@ -142,7 +142,7 @@ async def test_a_final_state_that_was_not_shown_is_shown_after_the_restart(core:
     assert core.presenter.changed == [job.reply_id]
 
 
-async def test_a_reply_that_discord_had_shown_after_all_goes_on(core: Core):
+async def test_a_reply_that_discord_had_shown_after_all_continues(core: Core):
     view = await core.ask("a fox")
     core.presenter.messages[view.reply.id] = 77
     await core.restart()
@@ -190,7 +190,7 @@ async def test_a_job_of_a_provider_without_a_key_waits_for_the_key(core: Core, c
 @pytest.mark.f31
 @pytest.mark.f33
 @pytest.mark.parametrize("stage", [JobStatus.QUEUED, JobStatus.UNCERTAIN, JobStatus.RUNNING])
-async def test_what_a_moderator_wanted_stopped_is_stopped_after_the_restart(core: Core, stage: JobStatus):
+async def test_what_a_moderator_cancelled_is_cancelled_after_the_restart(core: Core, stage: JobStatus):
     lost = LOST_ANSWER if stage is JobStatus.UNCERTAIN else None
     core.sandbox.next_order(replace(FOREVER, trouble=lost))
     if lost:
@@ -282,7 +282,7 @@ async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(
         ("mark_cancelled", Plan(ending=Ending.CANCELLED)),
     ],
 )
-async def test_the_end_of_a_job_is_written_down_when_the_disk_has_room_again(core: Core, write: str, plan: Plan):
+async def test_the_end_of_a_job_is_recorded_when_the_disk_has_room_again(core: Core, write: str, plan: Plan):
     core.sandbox.next_order(plan)
     core.disk.fill(write)
     job = await core.order()
@@ -293,7 +293,7 @@ async def test_the_end_of_a_job_is_written_down_when_the_disk_has_room_again(cor
     assert await core.money() == (0, 0, 0)
 
 
-async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and_not_the_order(core: Core):
+async def test_the_upload_of_an_image_that_cannot_be_remembered_is_repeated_and_not_the_order(core: Core):
     core.disk.fill("remember_upload", times=2)
     core.expected_failures = 2
     job = await core.ended(await core.order(images=(await core.an_input(),)))
@@ -302,7 +302,7 @@ async def test_the_upload_of_a_picture_that_cannot_be_remembered_is_repeated_and
 
 
 @pytest.mark.parametrize("read", ["known_remote_ids", "is_another_lost", "uploaded_url"])
-async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
+async def test_a_table_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
     core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
     core.disk.fill(read, times=2)
     job = await core.order(images=(await core.an_input(),))
@@ -314,7 +314,7 @@ async def test_a_book_that_cannot_be_read_for_a_while_strands_no_job(core: Core,
     assert await core.money() == (PRICE, 0, 0)
 
 
-async def test_a_job_that_waited_in_line_and_cannot_be_read_for_a_while_is_read_again(tmp_path: Path):
+async def test_a_queued_job_that_cannot_be_read_for_a_while_is_read_again(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(FOREVER)
         await core.reached(await core.order("first"), JobStatus.RUNNING)
@@ -349,7 +349,7 @@ async def test_a_final_state_whose_announcement_failed_is_announced_again(core: 
 # -- defects of our own -------------------------------------------------------------------------------
 
 
-async def test_a_job_that_fails_us_before_it_is_sent_is_given_back_after_a_few_tries(
+async def test_a_job_that_keeps_failing_unexpectedly_before_it_is_sent_is_released_after_a_few_tries(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*_: object) -> None:
@@ -365,7 +365,7 @@ async def test_a_job_that_fails_us_before_it_is_sent_is_given_back_after_a_few_t
 
 
 @pytest.mark.f41
-async def test_a_job_that_fails_us_while_it_runs_is_taken_up_until_its_deadline(
+async def test_a_job_that_keeps_failing_unexpectedly_while_it_runs_is_run_again_until_its_deadline(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ):
     def broken(*_: object, **__: object) -> None:
@@ -383,7 +383,7 @@ async def test_a_job_that_fails_us_while_it_runs_is_taken_up_until_its_deadline(
     core.expected_failures = len(core.failures.lines)
 
 
-async def test_a_provider_that_names_one_job_twice_leads_to_one_picture_and_no_endless_writing(core: Core):
+async def test_a_provider_that_names_one_job_twice_leads_to_one_image_and_no_endless_retries(core: Core):
     first = await core.ended(await core.order())
     remote = core.sandbox.jobs[first.remote_id or ""]
     core.sandbox.next_order(Plan(trouble=Trouble(status=200, body=remote.as_accepted())))

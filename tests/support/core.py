@@ -14,10 +14,9 @@ import io
 import logging
 import zlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, cast
@@ -28,7 +27,8 @@ import stamina
 from PIL import Image
 
 from bot.catalogue.catalogue import Catalogue
-from bot.dispatch import dispatcher
+from bot.dispatch import circuit_breaker
+from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, ReplyAddress
 from bot.domain.quota import Balance, Limits, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import FileBlobStore
@@ -37,11 +37,11 @@ from bot.media.image_pool import ImagePool
 from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_server import HttpServer
 from bot.service import job_runner, reconciliation
-from bot.service.job_service import JobService
+from bot.service.composition import ServiceParts
+from bot.service.context import ServiceContext
 from bot.service.views import ReplyView
 from bot.store.admin.verify import verify_file
 from bot.store.store import Store
@@ -127,28 +127,26 @@ class Core:
             server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=self._hook)
             await stack.enter_async_context(server)
             public_url = f"http://127.0.0.1:{server.port}"
-        self.service = JobService(
+        context = ServiceContext(
             store=cast("Store", self.disk),
-            catalogue=Catalogue.load(),
             blob_store=self.images,
-            result_downloader=downloader,
-            attachment_downloader=downloader,
             image_pool=image_pool,
+            coordinator=LocalCoordinator(),
             supervisor=self.supervisor,
-            limits=self.limits,
-            job_log=lambda job_id: nullcontext(),
-            public_url=public_url,
             clock=self.clock,
         )
-        self.service.set_presenter(self.presenter)
+        self.parts = ServiceParts.build(
+            context,
+            catalogue=Catalogue.load(),
+            limits=self.limits,
+            result_downloader=downloader,
+            attachment_downloader=downloader,
+            public_url=public_url,
+        )
+        self.service = self.parts.service
+        self.service.presenter.set(self.presenter)
         for provider in self._providers(session):
-            poller = Poller(
-                provider,
-                poll_seconds=self.poll_seconds,
-                clock=self.clock,
-                on_denied=partial(self.service.provider_denied, provider.name),
-            )
-            self.service.add_provider(provider, poller, max_concurrency=self.max_concurrency)
+            self.parts.add_provider(provider, poll_seconds=self.poll_seconds, max_concurrency=self.max_concurrency)
         if resume:
             await self.service.resume()
 
@@ -162,7 +160,7 @@ class Core:
 
     def _hook(self, token: str, remote_id: str | None) -> None:
         # The service is made after the server: it has to know the server's address.
-        self.service.handle_webhook(token, remote_id)
+        self.parts.webhooks.handle(token, remote_id)
 
     def _trace(self) -> aiohttp.TraceConfig:
         trace = aiohttp.TraceConfig()
@@ -311,12 +309,12 @@ async def a_core(
 def brisk() -> Iterator[None]:
     """Seconds become milliseconds, and pictures small: what is tested is what happens, not how long it takes."""
     with (
-        patch.object(dispatcher, "FIRST_PROBE_SECONDS", 0.05),
-        patch.object(dispatcher, "MAX_PROBE_SECONDS", 0.1),
+        patch.object(circuit_breaker, "FIRST_PROBE_SECONDS", 0.05),
+        patch.object(circuit_breaker, "MAX_PROBE_SECONDS", 0.1),
         patch.object(reconciliation, "FIRST_PAUSE_SECONDS", 0.02),
         patch.object(reconciliation, "MAX_PAUSE_SECONDS", 0.05),
         patch.object(reconciliation, "MIN_RECONCILIATION_SECONDS", 0.0),
-        patch.object(job_runner, "ENOUGH_SECONDS", 0.5),
+        patch.object(job_runner, "DEFAULT_RETRY_AFTER_SECONDS", 0.5),
         patch.object(job_runner, "FIRST_PAUSE_SECONDS", 0.01),
         patch.object(job_runner, "MAX_PAUSE_SECONDS", 0.05),
         patch.object(shelf, "_drawn", small_image),

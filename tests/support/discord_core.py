@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Coroutine, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bot.app import Bot, limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
+from bot.dispatch.coordinator import LocalCoordinator
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
-from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
-from bot.service.job_service import JobService
+from bot.service.composition import ServiceParts
+from bot.service.context import ServiceContext
 from bot.settings import Settings
 from bot.store.store import Store
 from tests.support.discord_fakes import FakeProvider, ImageServer
@@ -52,19 +53,23 @@ class Core:
     def begin(self) -> None:
         """A fresh service and bot."""
         self.supervisor = OutsideSupervisor()
-        self.service = JobService(
+        context = ServiceContext(
             store=self.store,
-            catalogue=CATALOGUE,
             blob_store=self._tools.images,
+            image_pool=self._tools.image_pool,
+            coordinator=LocalCoordinator(),
+            supervisor=self.supervisor,
+        )
+        self.parts = ServiceParts.build(
+            context,
+            catalogue=CATALOGUE,
+            limits=limits_of(self.settings),
             result_downloader=self._tools.downloader,
             attachment_downloader=self._tools.downloader,
-            image_pool=self._tools.image_pool,
-            supervisor=self.supervisor,
-            limits=limits_of(self.settings),
-            job_log=lambda job_id: nullcontext(),
         )
+        self.service = self.parts.service
         for provider in (self.krea, self.pixazo):
-            self.service.add_provider(provider, Poller(provider, poll_seconds=0.01), max_concurrency=self._places)
+            self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._places)
         self.bot = Bot(
             settings=self.settings,
             store=self.store,

@@ -171,7 +171,7 @@ class Stage:
 
     async def quiet_editors(self) -> None:
         """Until every message shows what is known now."""
-        presenter: Any = self.core.service._presenter
+        presenter: Any = self.core.service.presenter.current
         await self.until(lambda: not any(editor.is_running for editor in presenter._editors.values()))
 
     async def channel_chatter(self, messages: int) -> None:

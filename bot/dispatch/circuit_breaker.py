@@ -1,0 +1,142 @@
+"""The circuit breaker of a provider: it opens when orders fail or our key is refused, and closes when a probe succeeds.
+
+While it is open, new jobs are refused and queued jobs wait. When it has been open for too long, or our key is refused,
+it gives up: queued jobs are started all the same, find this, and release their reservations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from enum import StrEnum
+
+from bot.dispatch.coordinator import Coordinator
+from bot.domain.errors import ProviderDenied, ProviderError
+from bot.domain.presenter import ReplyPresenter
+from bot.providers.base import Provider
+from bot.runtime.retry import backoff_seconds
+from bot.runtime.supervisor import Supervisor
+
+_log = logging.getLogger(__name__)
+
+FAILURES_BEFORE_OPENING = 5
+"""Submissions in a row without a usable answer that open the breaker."""
+
+FIRST_PROBE_SECONDS = 10.0
+MAX_PROBE_SECONDS = 300.0
+"""Pauses before the first probe and, after doubling, between later ones."""
+
+MAX_OUTAGE_SECONDS = 1800.0
+"""How long queued jobs wait for a provider that is down before their reservations are released."""
+
+
+class BreakerState(StrEnum):
+    """Whether the provider takes new jobs, and if not, why."""
+
+    CLOSED = "closed"
+    """It takes new jobs."""
+    DENIED = "denied"
+    """Our key or balance was refused: the operator has to act."""
+    DOWN = "down"
+    """Too many failures in a row."""
+
+
+class CircuitBreaker:
+    """Counts failures of one provider, refuses new jobs while it cannot be used, and probes it until it can."""
+
+    def __init__(
+        self, provider: Provider, *, coordinator: Coordinator, presenter: ReplyPresenter, supervisor: Supervisor
+    ) -> None:
+        self.state = BreakerState.CLOSED
+        self.changed = asyncio.Event()
+        """Set when queued jobs may have become free to start; the dispatcher waits for it and clears it."""
+        self._provider = provider
+        self._coordinator = coordinator
+        self._presenter = presenter
+        self._supervisor = supervisor
+        self._failures_in_a_row = 0
+        self._opened_at = 0.0
+        self._opened = asyncio.Event()
+        """Set while the breaker is open."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether new jobs are refused."""
+        return self.state is not BreakerState.CLOSED
+
+    @property
+    def gave_up(self) -> bool:
+        """Whether no job should wait here: our key is refused, or the provider has been down for too long.
+
+        Queued jobs are started all the same, so that each of them finds this and releases its reservation.
+        """
+        if self.state is BreakerState.DOWN:
+            return asyncio.get_running_loop().time() - self._opened_at >= MAX_OUTAGE_SECONDS
+        return self.state is BreakerState.DENIED
+
+    def record_success(self) -> None:
+        """Count an order that the provider answered: it took it, or said what is wrong with it."""
+        self._failures_in_a_row = 0
+
+    def record_failure(self, error: ProviderError) -> None:
+        """Count an order without a usable answer; ProviderDenied (our key or balance was refused) opens at once."""
+        if isinstance(error, ProviderDenied):
+            self._open(BreakerState.DENIED, error)
+            return
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row >= FAILURES_BEFORE_OPENING:
+            self._open(BreakerState.DOWN, error)
+
+    def set_state(self, state: BreakerState, *, seconds_ago: float = 0.0) -> None:
+        """Open or close the breaker, as found out here or, `seconds_ago`, by another process."""
+        if state is self.state:
+            return
+        self.state = state
+        if state is BreakerState.CLOSED:
+            self._failures_in_a_row = 0
+            self._opened.clear()
+        else:
+            self._opened_at = asyncio.get_running_loop().time() - seconds_ago
+            self._opened.set()
+        self.changed.set()
+
+    async def run_probes(self) -> None:
+        """Probe the provider with growing pauses while the breaker is open; close it when a probe succeeds."""
+        while True:
+            await self._opened.wait()
+            probes = 0
+            while self.is_open:
+                probes += 1
+                await asyncio.sleep(
+                    backoff_seconds(probes, first_seconds=FIRST_PROBE_SECONDS, max_seconds=MAX_PROBE_SECONDS)
+                )
+                await self._probe()
+                self.changed.set()  # also when it is still open: it may have given up meanwhile
+
+    async def _probe(self) -> None:
+        name = self._provider.name
+        try:
+            await self._provider.probe()
+        except ProviderError as error:
+            _log.info("%s still takes no jobs (%s): %s", name, self.state, error)
+            if isinstance(error, ProviderDenied):
+                self.record_failure(error)
+        else:
+            _log.warning("%s answers again: it takes new jobs", name)
+            self.set_state(BreakerState.CLOSED)
+            self._coordinator.close_breaker(name)
+
+    def _open(self, reason: BreakerState, error: ProviderError) -> None:
+        # One reason may follow the other: a provider that is down may turn out to refuse our key.
+        if self.state in (reason, BreakerState.DENIED):
+            return
+        self.set_state(reason)
+        name = self._provider.name
+        _log.error("%s takes no jobs (%s): %s", name, reason, error)
+        self._supervisor.start(f"{name} closed", self._announce(reason, f"{name} takes no jobs ({reason}): {error}"))
+
+    async def _announce(self, reason: BreakerState, notice: str) -> None:
+        """Tell the other processes; the first process that opens the breaker tells the operator."""
+        name = self._provider.name
+        if await self._coordinator.open_breaker(name, reason.value):
+            self._presenter.operator_notice(f"{name} closed", notice)

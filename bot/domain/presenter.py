@@ -1,0 +1,55 @@
+"""The port to Discord: what shows replies and reaches the operator."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from bot.domain.jobs import Reply
+
+
+class ReplyPresenter(Protocol):
+    """Shows replies and reaches the operator. Calls return at once: showing never delays a job."""
+
+    def reply_changed(self, reply_id: str) -> None:
+        """Show the reply as it is now; ask the service for its view when you show it."""
+        ...
+
+    def operator_notice(self, matter: str, text: str) -> None:
+        """Send the operator a message; at most one for a while about the same matter."""
+        ...
+
+    async def find_message(self, reply: Reply) -> int | None:
+        """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it.
+
+        Raises nothing: while Discord cannot be asked, this waits and asks again.
+        """
+        ...
+
+
+class DeferredPresenter:
+    """Passes calls on to the presenter that is set later; until then nothing is shown.
+
+    The Discord client needs the service, and the service needs what the Discord client shows: this is the one place
+    where the circle is closed.
+    """
+
+    def __init__(self) -> None:
+        self.current: ReplyPresenter | None = None
+
+    def set(self, presenter: ReplyPresenter) -> None:
+        """Show replies with `presenter` from now on. Call it before the first job."""
+        self.current = presenter
+
+    def reply_changed(self, reply_id: str) -> None:
+        """Show the reply as it is now."""
+        if self.current is not None:
+            self.current.reply_changed(reply_id)
+
+    def operator_notice(self, matter: str, text: str) -> None:
+        """Send the operator a message; at most one for a while about the same matter."""
+        if self.current is not None:
+            self.current.operator_notice(matter, text)
+
+    async def find_message(self, reply: Reply) -> int | None:
+        """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it."""
+        return None if self.current is None else await self.current.find_message(reply)

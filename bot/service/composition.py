@@ -1,0 +1,86 @@
+"""Builds the parts of the service in one process: `ServiceParts.build`, then `add_provider` for each provider."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from bot.catalogue.catalogue import Catalogue
+from bot.dispatch.circuit_breaker import CircuitBreaker
+from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.domain.process_role import Role
+from bot.domain.quota import Limits
+from bot.media.downloader import Downloader
+from bot.providers.base import Provider
+from bot.providers.poller import Poller
+from bot.service.context import ServiceContext
+from bot.service.job_runner import JobRunner
+from bot.service.job_service import JobService
+from bot.service.notifications import WebhookHandler
+from bot.service.queue_positions import QueuePositions
+from bot.service.reply_runner import ReplyRunner
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServiceParts:
+    """The parts of the service, connected with each other."""
+
+    context: ServiceContext
+    service: JobService
+    job_runner: JobRunner
+    reply_runner: ReplyRunner
+    queue_positions: QueuePositions
+    webhooks: WebhookHandler
+    dispatchers: dict[str, ProviderDispatcher]
+    """By the name of the provider; empty until `add_provider`."""
+
+    @classmethod
+    def build(
+        cls,
+        context: ServiceContext,
+        *,
+        catalogue: Catalogue,
+        limits: Limits,
+        result_downloader: Downloader,
+        attachment_downloader: Downloader,
+        public_url: str | None = None,
+    ) -> Self:
+        """Build the parts on top of what the composition root opened. `public_url` is where webhooks arrive."""
+        dispatchers: dict[str, ProviderDispatcher] = {}
+        job_runner = JobRunner(context, downloader=result_downloader, public_url=public_url)
+        reply_runner = ReplyRunner(context, dispatchers=dispatchers, job_runner=job_runner)
+        queue_positions = QueuePositions(context, dispatchers=dispatchers, reply_runner=reply_runner)
+        service = JobService(
+            context,
+            catalogue=catalogue,
+            limits=limits,
+            attachment_downloader=attachment_downloader,
+            dispatchers=dispatchers,
+            reply_runner=reply_runner,
+            queue_positions=queue_positions,
+        )
+        return cls(
+            context=context,
+            service=service,
+            job_runner=job_runner,
+            reply_runner=reply_runner,
+            queue_positions=queue_positions,
+            webhooks=WebhookHandler(context, dispatchers=dispatchers),
+            dispatchers=dispatchers,
+        )
+
+    def add_provider(self, provider: Provider, *, poll_seconds: float, max_concurrency: int) -> ProviderDispatcher:
+        """Take jobs for a provider, and run them unless this process is a gateway."""
+        context = self.context
+        breaker = CircuitBreaker(
+            provider, coordinator=context.coordinator, presenter=context.presenter, supervisor=context.supervisor
+        )
+        poller = Poller(provider, poll_seconds=poll_seconds, clock=context.clock, on_denied=breaker.record_failure)
+        dispatcher = self.dispatchers[provider.name] = ProviderDispatcher(
+            provider, poller, breaker=breaker, coordinator=context.coordinator, max_concurrency=max_concurrency
+        )
+        if context.coordinator.role is not Role.GATEWAY:
+            start_forever = context.supervisor.start_forever
+            start_forever(f"{provider.name} dispatcher", lambda: self.job_runner.run_queued(dispatcher))
+            start_forever(f"{provider.name} probe", breaker.run_probes)
+        return dispatcher

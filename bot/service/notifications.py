@@ -1,0 +1,102 @@
+"""NotificationHandler: acts on webhook calls of providers and on notifications from other processes.
+
+They only make things faster. Nothing relies on them: jobs are polled, and replies are read again, without them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from bot.dispatch.circuit_breaker import BreakerState
+from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.runtime.retry import retry_storage_errors
+from bot.service.context import ServiceContext
+from bot.service.reply_runner import ReplyRunner
+from bot.store.cluster_store import ClusterStore
+from bot.store.tables.notifications import Notification, Topic
+from bot.store.tables.shared_state import OpenBreaker
+
+
+class WebhookHandler:
+    """Polls a job soon after its provider called the job's webhook path.
+
+    Calls are not signed, so they are only hints: nothing changes before the provider itself was asked.
+    """
+
+    def __init__(self, context: ServiceContext, *, dispatchers: Mapping[str, ProviderDispatcher]) -> None:
+        self._coordinator = context.coordinator
+        self._in_flight = context.in_flight
+        self._dispatchers = dispatchers
+
+    def handle(self, token: str, remote_id: str | None) -> None:
+        """Act on a call on the webhook path of `token` that arrived in this process."""
+        claims = self._in_flight.webhook_claims(token, remote_id)
+        if not claims:
+            self._coordinator.forward_webhook(token, remote_id)
+        self._poll_soon(claims)
+
+    def handle_forwarded(self, job_id: str, remote_id: str | None) -> None:
+        """Act on a call that arrived in another process; does nothing unless the job runs here."""
+        self._poll_soon(self._in_flight.webhook_claims_for(job_id, remote_id))
+
+    def _poll_soon(self, remote_ids: Iterable[str]) -> None:
+        for remote_id in remote_ids:
+            for dispatcher in self._dispatchers.values():
+                dispatcher.poller.poll_soon(remote_id)
+
+
+class NotificationHandler:
+    """Acts on what other processes (and this one) notify through the database."""
+
+    def __init__(
+        self,
+        context: ServiceContext,
+        *,
+        cluster: ClusterStore,
+        dispatchers: Mapping[str, ProviderDispatcher],
+        reply_runner: ReplyRunner,
+        webhooks: WebhookHandler,
+    ) -> None:
+        self._supervisor = context.supervisor
+        self._clock = context.clock
+        self._cluster = cluster
+        self._dispatchers = dispatchers
+        self._reply_runner = reply_runner
+        self._webhooks = webhooks
+
+    def handle(self, notification: Notification) -> None:
+        """Act on one notification."""
+        match notification.topic:
+            case Topic.REPLY:
+                self._reply_runner.wake(notification.subject)
+            case Topic.SLOT:
+                if (dispatcher := self._dispatchers.get(notification.subject)) is not None:
+                    dispatcher.wake()
+            case Topic.BREAKERS:
+                self._supervisor.start("read open breakers", self.read_open_breakers())
+            case Topic.WEBHOOK:
+                self._webhooks.handle_forwarded(notification.subject, notification.detail)
+            case Topic.POLICY:
+                pass  # the store acts on it
+
+    def catch_up(self) -> None:
+        """Check everything that a notification could have been about: some may have been missed."""
+        self._supervisor.start("read open breakers", self.read_open_breakers())
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake()
+        self._reply_runner.wake(None)
+
+    async def read_open_breakers(self) -> None:
+        """Open and close the breakers of this process as the database says."""
+        open_breakers = {found.provider: found for found in await self._open_breakers()}
+        for name, dispatcher in self._dispatchers.items():
+            found = open_breakers.get(name)
+            if found is None:
+                dispatcher.breaker.set_state(BreakerState.CLOSED)
+            else:
+                seconds_ago = max(0.0, (self._clock() - found.closed_at).total_seconds())
+                dispatcher.breaker.set_state(BreakerState(found.reason), seconds_ago=seconds_ago)
+
+    @retry_storage_errors
+    async def _open_breakers(self) -> list[OpenBreaker]:
+        return await self._cluster.open_breakers()
