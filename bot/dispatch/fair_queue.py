@@ -1,4 +1,4 @@
-"""The waiting line: jobs wait here for a free place at a provider, and every member's turn comes equally often."""
+"""FairQueue: jobs that wait for a slot at a provider; members take turns, however many jobs each of them queued."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections import OrderedDict, deque
 
 
 class FairQueue:
-    """Round-robin by member: one job of each member in turn, each member's own jobs in the order they came.
+    """A round-robin queue: one job of each member in turn, each member's own jobs in the order they came.
 
-    Taking and entering cost O(1); a job's place costs O(members waiting). Only ids are kept, so a waiting job is cheap.
+    `push` and `pop` cost O(1), a position O(members waiting). Only ids are kept, so a queued job is cheap.
     """
 
     def __init__(self) -> None:
@@ -22,7 +22,7 @@ class FairQueue:
         return job_id in self._member_of
 
     def push(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
-        """Wait behind the member's other jobs; `at_front` for a job that had its turn and was sent back."""
+        """Queue a job behind the member's other jobs; `at_front` for a job that had its turn and was sent back."""
         if job_id in self._member_of:
             return
         waiting = self._turns.setdefault(user_id, deque())
@@ -34,7 +34,7 @@ class FairQueue:
         self._member_of[job_id] = user_id
 
     def pop(self) -> str | None:
-        """The job whose turn it is; its member goes to the end of the round."""
+        """Remove and return the next job, or None; its member goes to the end of the round."""
         if not self._turns:
             return None
         user_id, waiting = next(iter(self._turns.items()))
@@ -47,7 +47,7 @@ class FairQueue:
         return job_id
 
     def remove(self, job_id: str) -> bool:
-        """Give up waiting. False when the job was not in line."""
+        """Remove a job. False when it was not queued."""
         user_id = self._member_of.pop(job_id, None)
         if user_id is None:
             return False
@@ -58,18 +58,18 @@ class FairQueue:
         return True
 
     def position(self, job_id: str) -> int | None:
-        """How many jobs are taken up to and including this one (1 = next), if nobody joins or leaves."""
+        """Return how many pops it takes to get this job (1 = next) if the queue does not change; None if not queued."""
         user_id = self._member_of.get(job_id)
         if user_id is None:
             return None
         return self._count_until(user_id, self._turns[user_id].index(job_id))
 
     def position_of_next(self, user_id: int) -> int:
-        """The place the member's next job would get."""
+        """Return the position the member's next job would get."""
         return self._count_until(user_id, len(self._turns.get(user_id, ())))
 
     def upcoming(self, count: int) -> list[str]:
-        """The next jobs in the order of their turns, if nobody joins or leaves."""
+        """Return the next jobs in the order of their turns, if the queue does not change."""
         found: list[str] = []
         for rounds in range(count):
             in_this_round = [waiting[rounds] for waiting in self._turns.values() if len(waiting) > rounds]
@@ -79,12 +79,12 @@ class FairQueue:
         return found[:count]
 
     def _count_until(self, user_id: int, own_before: int) -> int:
-        """How many are taken up to the member's job that has `own_before` of their own before it."""
-        place, passed_own_turn = own_before + 1, False
+        """Count the pops up to the member's job that has `own_before` jobs of the same member before it."""
+        position, passed_own_turn = own_before + 1, False
         for member, waiting in self._turns.items():
             if member == user_id:
                 passed_own_turn = True
                 continue
-            # members ahead in the round take one turn more than those behind before that job's turn comes
-            place += min(own_before if passed_own_turn else own_before + 1, len(waiting))
-        return place
+            # Members ahead in the round take one turn more than those behind before the turn of that job comes.
+            position += min(own_before if passed_own_turn else own_before + 1, len(waiting))
+        return position

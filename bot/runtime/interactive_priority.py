@@ -1,7 +1,7 @@
-"""Rush: who waits for an answer goes first.
+"""InteractivePriority: background work pauses for a moment while commands wait for their answer.
 
-Discord gives a command 3 seconds; a provider gives a job minutes. When many order at once, what is not urgent gives way
-for a moment, so that the answers do not wait behind it for the processor.
+Discord gives a command 3 seconds; a provider gives a job minutes. When many members order at once, background work
+would otherwise take the processor time that the answers need.
 """
 
 from __future__ import annotations
@@ -10,36 +10,36 @@ import asyncio
 from contextlib import suppress
 
 MAX_PENDING_SECONDS = 0.02
-"""However many are waiting, everything else still gets on: fifty times a second."""
+"""Longest pause of background work: even while commands keep coming, it gets on fifty times a second."""
 
 ANSWERED_WITHIN_SECONDS = 4.0
-"""After that nobody waits any more, whatever became of it."""
+"""A command that was not answered within this time does not count any more."""
 
 
 class InteractivePriority:
-    """Commands between being asked and being answered, by any key."""
+    """Commands that wait for their answer, by any key."""
 
     def __init__(self) -> None:
-        self._asked_at: dict[str, float] = {}  # oldest first
-        self._calm = asyncio.Event()
+        self._started_at: dict[str, float] = {}  # oldest first
+        self._idle = asyncio.Event()
 
     def begin(self, key: str) -> None:
-        """Somebody waits for an answer."""
-        self._asked_at[key] = asyncio.get_running_loop().time()
-        self._calm.clear()
+        """Mark a command as waiting for its answer."""
+        self._started_at[key] = asyncio.get_running_loop().time()
+        self._idle.clear()
 
     def end(self, key: str) -> None:
-        """They have it, or will not get one."""
-        self._asked_at.pop(key, None)
-        if not self._asked_at:
-            self._calm.set()
+        """Mark a command as answered, or as one that gets no answer."""
+        self._started_at.pop(key, None)
+        if not self._started_at:
+            self._idle.set()
 
     async def yield_if_busy(self) -> None:
-        """Until nobody waits for an answer, but only for a moment."""
+        """Wait until no command waits for its answer, at most `MAX_PENDING_SECONDS`."""
         overdue = asyncio.get_running_loop().time() - ANSWERED_WITHIN_SECONDS
-        while self._asked_at and next(iter(self._asked_at.values())) < overdue:
-            self.end(next(iter(self._asked_at)))
-        if self._asked_at:
+        while self._started_at and next(iter(self._started_at.values())) < overdue:
+            self.end(next(iter(self._started_at)))
+        if self._started_at:
             with suppress(TimeoutError):
                 async with asyncio.timeout(MAX_PENDING_SECONDS):
-                    await self._calm.wait()
+                    await self._idle.wait()

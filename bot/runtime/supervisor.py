@@ -1,4 +1,4 @@
-"""Supervisor: background tasks, each with a name and an owner. Failures reach the log; nothing outlives `close`."""
+"""Supervisor: owns the background tasks. Each has a name, its failure reaches the log, and none outlives `close`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ RESTART_JITTER = 0.2
 
 
 @dataclass(slots=True)
-class _Worker:
-    """How a restarted task is doing."""
+class _Restarting:
+    """The state of a task that is restarted when it fails."""
 
     failures_in_a_row: int = 0
     started_at: float | None = None
@@ -30,22 +30,22 @@ class _Worker:
 class Supervisor:
     """Owns every background task: keeps a reference, logs its failure under its name, ends it on `close`.
 
-    Two kinds: `start` runs a coroutine once, `start_forever` keeps a worker going.
+    There are two kinds: `start` runs a coroutine once, `start_forever` restarts it when it fails.
     """
 
     def __init__(
         self,
         *,
         first_pause_seconds: float = 1.0,
-        longest_pause_seconds: float = 60.0,
+        max_pause_seconds: float = 60.0,
         steady_after_seconds: float = 10.0,
     ) -> None:
         self._first_pause_seconds = first_pause_seconds
-        self._longest_pause_seconds = longest_pause_seconds
+        self._max_pause_seconds = max_pause_seconds
         self._steady_after_seconds = steady_after_seconds
         self._tasks: set[asyncio.Task[Any]] = set()
         self._forever: set[asyncio.Task[Any]] = set()
-        self._workers: dict[str, _Worker] = {}
+        self._restarting: dict[str, _Restarting] = {}
         self._closed = False
 
     async def __aenter__(self) -> Self:
@@ -58,11 +58,11 @@ class Supervisor:
 
     @property
     def closed(self) -> bool:
-        """Whether nothing is started any more: the program ends."""
+        """Whether no task is started any more, because the program ends."""
         return self._closed
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Run `coroutine` in the background. Its failure is logged once; whoever awaits the task gets it as well."""
+        """Run `coroutine` in the background. Its failure is logged once, and also raised where the task is awaited."""
         if self._closed:
             coroutine.close()  # or Python complains that it was never awaited
             raise RuntimeError(f"{name} was not started: the supervisor is closed")
@@ -72,9 +72,9 @@ class Supervisor:
         return task
 
     def start_forever(self, name: str, factory: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-        """Keep a worker going: when it fails it is started again, after a pause that doubles while it keeps failing.
+        """Run `factory()` again whenever it fails, after a pause that doubles while it keeps failing.
 
-        A worker that returns has decided to end and is left alone.
+        When it returns, it has decided to end and is left alone.
         """
         task = self.start(name, self._keep_going(name, factory))
         self._forever.add(task)
@@ -82,21 +82,21 @@ class Supervisor:
         return task
 
     def down(self) -> dict[str, str]:
-        """Workers that do not work now, with their last error: waiting for a restart, or only just restarted."""
+        """Return the `start_forever` tasks that wait for a restart or were just restarted, with their last error."""
         now = asyncio.get_running_loop().time()
-        return {name: worker.last_error for name, worker in self._workers.items() if not self._is_steady(worker, now)}
+        return {name: state.last_error for name, state in self._restarting.items() if not self._is_steady(state, now)}
 
     async def drain(self, *, timeout_seconds: float) -> tuple[str, ...]:
-        """Wait until everything begun with `start` has ended. Returns the names of what has not, in time."""
+        """Wait until all tasks of `start` have ended; return the names of those that did not end in time."""
         loop = asyncio.get_running_loop()
         end = loop.time() + timeout_seconds
-        # Work that ends may start more work, so look again until there is none.
+        # A task that ends may have started others, so repeat until there are none.
         while (waiting := self._once()) and (left := end - loop.time()) > 0:
             await asyncio.wait(waiting, timeout=left)
         return tuple(sorted(task.get_name() for task in self._once()))
 
     async def close(self, *, timeout_seconds: float = 5.0) -> None:
-        """Cancel what still runs and wait for it; name in the log what does not let go in time. May be repeated."""
+        """Cancel all tasks and wait for them; log the names of those that do not end in time. May be called again."""
         self._closed = True
         current = asyncio.current_task()
         tasks = {task for task in self._tasks if task is not current}
@@ -115,32 +115,32 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("%s failed", task.get_name(), exc_info=error)
 
-    def _is_steady(self, worker: _Worker, now: float) -> bool:
-        if worker.failures_in_a_row == 0:
+    def _is_steady(self, state: _Restarting, now: float) -> bool:
+        if state.failures_in_a_row == 0:
             return True
-        return worker.started_at is not None and now - worker.started_at >= self._steady_after_seconds
+        return state.started_at is not None and now - state.started_at >= self._steady_after_seconds
 
     async def _keep_going(self, name: str, factory: Callable[[], Awaitable[None]]) -> None:
         loop = asyncio.get_running_loop()
-        worker = self._workers[name] = _Worker()
+        state = self._restarting[name] = _Restarting()
         try:
             while True:
-                worker.started_at = loop.time()
+                state.started_at = loop.time()
                 try:
                     return await factory()
                 except Exception as error:
-                    if self._is_steady(worker, loop.time()):
-                        worker.failures_in_a_row = 0
-                    worker.failures_in_a_row += 1
-                    worker.started_at = None
-                    worker.last_error = type(error).__name__
+                    if self._is_steady(state, loop.time()):
+                        state.failures_in_a_row = 0
+                    state.failures_in_a_row += 1
+                    state.started_at = None
+                    state.last_error = type(error).__name__
                     pause_seconds = backoff_seconds(
-                        worker.failures_in_a_row,
+                        state.failures_in_a_row,
                         first_seconds=self._first_pause_seconds,
-                        max_seconds=self._longest_pause_seconds,
+                        max_seconds=self._max_pause_seconds,
                         jitter=RESTART_JITTER,
                     )
                     _log.exception("%s failed and is started again in %.1f s", name, pause_seconds)
                 await asyncio.sleep(pause_seconds)
         finally:
-            self._workers.pop(name, None)
+            self._restarting.pop(name, None)

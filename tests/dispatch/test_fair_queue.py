@@ -1,4 +1,4 @@
-"""The waiting line: every member's turn comes equally often, and what is said about places is what happens."""
+"""The fair queue: members take turns, and positions say what happens."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ MEMBERS = st.integers(1, 5)
 ENTRIES = st.lists(st.tuples(MEMBERS, st.booleans()), max_size=30)
 
 
-def a_line(entries: list[tuple[int, bool]]) -> FairQueue:
-    """A line that these members joined one after the other, some of them at the front."""
-    line = FairQueue()
+def a_queue(entries: list[tuple[int, bool]]) -> FairQueue:
+    """Return a queue that these members joined one after the other, some of them at the front."""
+    queue = FairQueue()
     for number, (member, at_front) in enumerate(entries):
-        line.push(f"{member}.{number}", member, at_front=at_front)
-    return line
+        queue.push(f"{member}.{number}", member, at_front=at_front)
+    return queue
 
 
-def drained(line: FairQueue) -> list[str]:
-    """Everybody, in order of turns."""
-    return list(iter(line.pop, None))
+def drained(queue: FairQueue) -> list[str]:
+    """Return all jobs, in order of turns."""
+    return list(iter(queue.pop, None))
 
 
 def plain(*members: int) -> FairQueue:
-    return a_line([(member, False) for member in members])
+    return a_queue([(member, False) for member in members])
 
 
 @pytest.mark.f30
@@ -38,67 +38,67 @@ def test_members_take_turns_and_each_members_jobs_stay_in_order():
 
 
 def test_a_job_sent_back_is_the_very_next():
-    line = plain(1, 2, 2)
-    sent_back = line.pop()
+    queue = plain(1, 2, 2)
+    sent_back = queue.pop()
     assert sent_back == "1.0"
-    line.push(sent_back, 1, at_front=True)
-    assert drained(line) == ["1.0", "2.1", "2.2"]
+    queue.push(sent_back, 1, at_front=True)
+    assert drained(queue) == ["1.0", "2.1", "2.2"]
 
 
-def test_entering_twice_is_waiting_once():
-    line = plain(1)
-    line.push("1.0", 1)
-    line.push("1.0", 1, at_front=True)
-    assert len(line) == 1
-    assert drained(line) == ["1.0"]
+def test_a_job_pushed_twice_is_queued_once():
+    queue = plain(1)
+    queue.push("1.0", 1)
+    queue.push("1.0", 1, at_front=True)
+    assert len(queue) == 1
+    assert drained(queue) == ["1.0"]
 
 
-def test_an_empty_line_has_nobody_and_a_place_for_anybody():
-    line = FairQueue()
-    assert line.pop() is None
-    assert drained(line) == []
-    assert len(line) == 0
-    assert line.position("nobody") is None
-    assert line.position_of_next(1) == 1
+def test_an_empty_queue_pops_nothing_and_its_next_position_is_the_first():
+    queue = FairQueue()
+    assert queue.pop() is None
+    assert drained(queue) == []
+    assert len(queue) == 0
+    assert queue.position("unknown") is None
+    assert queue.position_of_next(1) == 1
 
 
-def test_who_leaves_is_not_taken_and_can_leave_only_once():
-    line = plain(1, 1, 2)
-    assert "1.0" in line
-    assert line.remove("1.0")
-    assert not line.remove("1.0")
-    assert line.remove("2.2")
-    assert "1.0" not in line
-    assert drained(line) == ["1.1"]
+def test_a_removed_job_is_not_popped_and_can_be_removed_only_once():
+    queue = plain(1, 1, 2)
+    assert "1.0" in queue
+    assert queue.remove("1.0")
+    assert not queue.remove("1.0")
+    assert queue.remove("2.2")
+    assert "1.0" not in queue
+    assert drained(queue) == ["1.1"]
 
 
 @pytest.mark.f30
 @given(ENTRIES, st.data())
-def test_the_place_told_is_the_place_taken(entries: list[tuple[int, bool]], data: st.DataObject):
-    line = a_line(entries)
+def test_a_position_is_how_many_pops_it_takes(entries: list[tuple[int, bool]], data: st.DataObject):
+    queue = a_queue(entries)
     for _ in range(data.draw(st.integers(0, len(entries)))):
-        line.pop()
-    places = {
-        job_id: line.position(job_id) for job_id in (f"{m}.{n}" for n, (m, _) in enumerate(entries)) if job_id in line
+        queue.pop()
+    positions = {
+        job_id: queue.position(job_id) for job_id in (f"{m}.{n}" for n, (m, _) in enumerate(entries)) if job_id in queue
     }
-    order = drained(line)
-    assert places == {job_id: place for place, job_id in enumerate(order, start=1)}
+    order = drained(queue)
+    assert positions == {job_id: position for position, job_id in enumerate(order, start=1)}
 
 
 @given(ENTRIES, MEMBERS)
-def test_the_place_promised_to_the_next_job_is_the_one_it_gets(entries: list[tuple[int, bool]], member: int):
-    line = a_line(entries)
-    promised = line.position_of_next(member)
-    line.push("new", member)
-    assert line.position("new") == promised
+def test_the_position_of_the_next_job_is_the_one_it_gets(entries: list[tuple[int, bool]], member: int):
+    queue = a_queue(entries)
+    promised = queue.position_of_next(member)
+    queue.push("new", member)
+    assert queue.position("new") == promised
 
 
 @given(st.lists(MEMBERS, min_size=1, max_size=40))
-def test_nobody_is_taken_twice_while_somebody_waits_for_a_first_turn(members: list[int]):
-    line = plain(*members)
+def test_no_member_is_served_twice_while_another_waits_for_a_first_turn(members: list[int]):
+    queue = plain(*members)
     waiting = Counter(members)
     taken: Counter[int] = Counter()
-    while (job_id := line.pop()) is not None:
+    while (job_id := queue.pop()) is not None:
         member = int(job_id.split(".")[0])
         taken[member] += 1
         for other in waiting:
@@ -107,17 +107,17 @@ def test_nobody_is_taken_twice_while_somebody_waits_for_a_first_turn(members: li
 
 
 @given(ENTRIES, st.sets(st.integers(0, 29)))
-def test_everybody_is_taken_once_unless_they_left(entries: list[tuple[int, bool]], leaving: set[int]):
-    line = a_line(entries)
+def test_every_job_is_popped_once_unless_it_was_removed(entries: list[tuple[int, bool]], leaving: set[int]):
+    queue = a_queue(entries)
     ids = [f"{member}.{number}" for number, (member, _) in enumerate(entries)]
     left = {ids[number] for number in leaving if number < len(ids)}
     for job_id in left:
-        assert line.remove(job_id)
-    assert sorted(drained(line)) == sorted(set(ids) - left)
+        assert queue.remove(job_id)
+    assert sorted(drained(queue)) == sorted(set(ids) - left)
 
 
 @given(ENTRIES, st.integers(0, 40))
-def test_the_upcoming_jobs_are_those_that_are_taken_next(entries: list[tuple[int, bool]], count: int):
-    line = a_line(entries)
-    promised = line.upcoming(count)
-    assert promised == drained(line)[:count]
+def test_the_upcoming_jobs_are_those_that_are_popped_next(entries: list[tuple[int, bool]], count: int):
+    queue = a_queue(entries)
+    promised = queue.upcoming(count)
+    assert promised == drained(queue)[:count]

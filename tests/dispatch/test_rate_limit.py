@@ -1,4 +1,4 @@
-"""Pace: a sliding minute per member and per server."""
+"""The rate limiter: a sliding minute per member and per server."""
 
 from __future__ import annotations
 
@@ -25,50 +25,52 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def pace(clock: Clock) -> SlidingWindowLimiter:
+def limiter(clock: Clock) -> SlidingWindowLimiter:
     return SlidingWindowLimiter(orders_per_minute=3, clock=clock)
 
 
 @pytest.mark.f58
-def test_as_many_orders_as_allowed_fit_into_a_minute(pace: SlidingWindowLimiter) -> None:
+def test_as_many_orders_as_allowed_fit_into_a_minute(limiter: SlidingWindowLimiter) -> None:
     for _ in range(3):
-        assert pace.free_at("ada") is None
-        pace.note("ada")
-    assert pace.free_at("ada") == NOON + timedelta(minutes=1)
+        assert limiter.free_at("ada") is None
+        limiter.note("ada")
+    assert limiter.free_at("ada") == NOON + timedelta(minutes=1)
 
 
-def test_each_order_makes_room_a_minute_after_it_was_placed(pace: SlidingWindowLimiter, clock: Clock) -> None:
+def test_each_order_stops_counting_a_minute_after_it_was_placed(limiter: SlidingWindowLimiter, clock: Clock) -> None:
     for _ in range(3):
-        pace.note("ada")
+        limiter.note("ada")
         clock.now += timedelta(seconds=10)
-    assert pace.free_at("ada") == NOON + timedelta(seconds=60)
-    assert pace.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
+    assert limiter.free_at("ada") == NOON + timedelta(seconds=60)
+    assert limiter.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
     clock.now = NOON + timedelta(seconds=60)
-    assert pace.free_at("ada") is None
-    assert pace.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
+    assert limiter.free_at("ada") is None
+    assert limiter.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
 
 
 @pytest.mark.f58
-def test_one_member_does_not_slow_another(pace: SlidingWindowLimiter) -> None:
-    pace.note("ada", orders=3)
-    assert pace.free_at("ben") is None
+def test_one_member_does_not_slow_another(limiter: SlidingWindowLimiter) -> None:
+    limiter.note("ada", orders=3)
+    assert limiter.free_at("ben") is None
 
 
-def test_more_at_once_than_a_minute_allows_never_fits(pace: SlidingWindowLimiter) -> None:
-    assert pace.free_at("ada", orders=4) == NOON + timedelta(minutes=1)
+def test_more_at_once_than_a_minute_allows_never_fits(limiter: SlidingWindowLimiter) -> None:
+    assert limiter.free_at("ada", orders=4) == NOON + timedelta(minutes=1)
 
 
-def test_those_who_ordered_long_ago_are_forgotten(pace: SlidingWindowLimiter, clock: Clock) -> None:
+def test_members_who_ordered_long_ago_are_forgotten(limiter: SlidingWindowLimiter, clock: Clock) -> None:
     for member in range(1_000):
-        pace.note(member)
+        limiter.note(member)
     clock.now += timedelta(minutes=2)
-    pace.note("ada")
-    assert len(pace._orders) == 1
+    limiter.note("ada")
+    assert len(limiter._orders) == 1
 
 
-def test_somebody_who_was_refused_after_a_pause_is_in_nobodys_way(pace: SlidingWindowLimiter, clock: Clock) -> None:
-    pace.note("ada")
+def test_a_member_refused_after_a_pause_does_not_keep_others_in_memory(
+    limiter: SlidingWindowLimiter, clock: Clock
+) -> None:
+    limiter.note("ada")
     clock.now += timedelta(seconds=61)
-    assert pace.free_at("ada") is None
-    pace.note("ben")
-    assert len(pace._orders) == 1
+    assert limiter.free_at("ada") is None
+    limiter.note("ben")
+    assert len(limiter._orders) == 1

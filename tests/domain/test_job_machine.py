@@ -1,7 +1,7 @@
-"""The life of jobs against a small pure model: whatever news comes in whatever order, both agree on every job.
+"""Jobs in the store against a small pure model: whatever updates arrive in whatever order, both agree on every job.
 
-News may be repeated, late or impossible. What is not legal changes nothing; what is legal happens once, and its money
-with it.
+Updates may be repeated, late or impossible. What is not legal changes nothing; what is legal happens once, and its
+money with it.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 PRICE = 100
 FEW_JOBS = 3
-"""So few that much happens to each of them."""
+"""Few, so that much happens to each of them."""
 
 UNFINISHED = (JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNCERTAIN, JobStatus.RUNNING)
 REMOTE_IDS = st.sampled_from(["fox", "owl", "elk", "bee", "cod"])
-"""So few that one provider's job is often named twice."""
+"""Few, so that one remote job is often named twice."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Life:
     submitted_at: datetime | None = None
     finished_at: datetime | None = None
     charged: int | None = None
-    house: int = 0
+    operator_cost: int = 0
     images: int = 0
 
     @property
@@ -83,14 +83,14 @@ class JobMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.books = new_books(self.engine)
-        self.store = Store(cast("Database", self.books))
+        self.database = new_books(self.engine)
+        self.store = Store(cast("Database", self.database))
         self.now = NOON
         self.orders: dict[str, Order] = {}
         self.lives: dict[str, Life] = {}
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """To its end: nothing in here waits."""
+        """Run a coroutine to its end; nothing in here waits."""
         try:
             work.send(None)
         except StopIteration as done:
@@ -98,7 +98,7 @@ class JobMachine(RuleBasedStateMachine):
         raise AssertionError("it waits for something")
 
     def moves(self, job_id: str, work: Coroutine[Any, Any, Job | None], *sources: JobStatus) -> Life | None:
-        """Try a move; its life when the model says that it is legal from where the job stands."""
+        """Try a move; return the job's model when the move is legal from where the job stands."""
         life = self.lives[job_id]
         is_legal = life.status in sources
         moved = self.run(work)
@@ -151,7 +151,7 @@ class JobMachine(RuleBasedStateMachine):
             assert noted.cancel_reason == reason
             order.reason = reason
 
-    # -- news of a job ------------------------------------------------------------------------------------
+    # -- updates of a job ---------------------------------------------------------------------------------
 
     @rule(job_id=jobs, with_token=st.booleans())
     def begin_submission(self, job_id: str, with_token: bool) -> None:
@@ -166,7 +166,7 @@ class JobMachine(RuleBasedStateMachine):
             life.status, life.submitted_at, life.token = JobStatus.SUBMITTING, self.now, token
 
     @rule(job_id=jobs)
-    def back_to_line(self, job_id: str) -> None:
+    def requeue(self, job_id: str) -> None:
         if life := self.moves(job_id, self.store.requeue(job_id), JobStatus.SUBMITTING):
             life.status, life.submitted_at, life.token = JobStatus.QUEUED, None, None
 
@@ -180,28 +180,32 @@ class JobMachine(RuleBasedStateMachine):
         sources = (JobStatus.SUBMITTING, JobStatus.UNCERTAIN)
         work = self.store.mark_running(job_id, remote_id=remote_id)
         if self.lives[job_id].status in sources and any(life.remote_id == remote_id for life in self.lives.values()):
-            with pytest.raises((sqlite3.IntegrityError, LedgerError)):  # one picture is never two members'
+            with pytest.raises((sqlite3.IntegrityError, LedgerError)):  # one image never belongs to two members
                 self.run(work)
         elif life := self.moves(job_id, work, *sources):
             life.status, life.remote_id = JobStatus.RUNNING, remote_id
 
-    @rule(job_id=jobs, charged=st.sampled_from([0, 1, 99, PRICE, PRICE + 1]), house=st.sampled_from([0, 7]))
-    def succeed(self, job_id: str, charged: int, house: int) -> None:
+    @rule(job_id=jobs, charged=st.sampled_from([0, 1, 99, PRICE, PRICE + 1]), operator_cost=st.sampled_from([0, 7]))
+    def succeed(self, job_id: str, charged: int, operator_cost: int) -> None:
         work = self.store.succeed(
-            job_id, charged_usd_micros=charged, operator_cost_usd_micros=house, images=[an_image()], now=self.now
+            job_id,
+            charged_usd_micros=charged,
+            operator_cost_usd_micros=operator_cost,
+            images=[an_image()],
+            now=self.now,
         )
         if self.lives[job_id].status is JobStatus.RUNNING and charged > PRICE:
             with pytest.raises(LedgerError):  # never more than was reserved
                 self.run(work)
         elif life := self.moves(job_id, work, JobStatus.RUNNING):
             life.status, life.finished_at, life.charged = JobStatus.SUCCEEDED, self.now, charged
-            life.house, life.images = house, 1
+            life.operator_cost, life.images = operator_cost, 1
 
-    @rule(job_id=jobs, reason=st.sampled_from(FailureReason), house=st.sampled_from([0, PRICE]))
-    def fail(self, job_id: str, reason: FailureReason, house: int) -> None:
-        work = self.store.fail(job_id, Failure(reason=reason), operator_cost_usd_micros=house, now=self.now)
+    @rule(job_id=jobs, reason=st.sampled_from(FailureReason), operator_cost=st.sampled_from([0, PRICE]))
+    def fail(self, job_id: str, reason: FailureReason, operator_cost: int) -> None:
+        work = self.store.fail(job_id, Failure(reason=reason), operator_cost_usd_micros=operator_cost, now=self.now)
         if life := self.moves(job_id, work, *UNFINISHED):
-            life.status, life.finished_at, life.house = JobStatus.FAILED, self.now, house
+            life.status, life.finished_at, life.operator_cost = JobStatus.FAILED, self.now, operator_cost
 
     @rule(job_id=jobs, expected=st.sampled_from([JobStatus.QUEUED, JobStatus.RUNNING]))
     def cancel(self, job_id: str, expected: JobStatus) -> None:
@@ -209,15 +213,15 @@ class JobMachine(RuleBasedStateMachine):
         if life := self.moves(job_id, work, expected):
             life.status, life.finished_at = JobStatus.CANCELLED, self.now
 
-    # -- the world ----------------------------------------------------------------------------------------
+    # -- time and money -----------------------------------------------------------------------------------
 
     @rule(seconds=st.sampled_from([0.5, 60, 900]))
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     @invariant()
-    def the_books_are_the_models(self) -> None:
-        """Every amount, and every fact of every job that anything can still happen to."""
+    def the_store_agrees_with_the_model(self) -> None:
+        """Compare every amount, and every fact of every job that can still change."""
         unfinished = self.run(self.store.unfinished())
         expected = {
             reply_id
@@ -231,7 +235,7 @@ class JobMachine(RuleBasedStateMachine):
         balance = self.run(self.store.balance(ADA, default=A_DOLLAR_A_DAY, now=NOON))
         assert balance.set_aside_usd_micros == sum(PRICE for life in lives if life.finished_at is None)
         assert balance.spent_usd_micros == sum(life.charged or 0 for life in lives)
-        assert self.run(self.store.operator_cost_usd_micros()) == sum(life.house for life in lives)
+        assert self.run(self.store.operator_cost_usd_micros()) == sum(life.operator_cost for life in lives)
 
     def agree_on(self, reply: Reply) -> None:
         order = self.orders[reply.id]
@@ -247,9 +251,9 @@ class JobMachine(RuleBasedStateMachine):
                 reply = self.run(self.store.reply(reply_id))
                 assert reply is not None
                 self.agree_on(reply)
-            assert self.books.findings() == []
+            assert self.database.findings() == []
         finally:
-            self.books.close()
+            self.database.close()
 
 
 TestJobs = JobMachine.TestCase

@@ -18,7 +18,7 @@ async def gave_way_at_once(priority: InteractivePriority) -> bool:
     return at_once
 
 
-async def test_while_nobody_waits_nobody_is_held_up() -> None:
+async def test_without_waiting_commands_background_work_is_not_held_up() -> None:
     quiet = InteractivePriority()
     assert await gave_way_at_once(quiet)
     quiet.begin("a")
@@ -27,7 +27,7 @@ async def test_while_nobody_waits_nobody_is_held_up() -> None:
     assert await gave_way_at_once(quiet)
 
 
-async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_background_work_goes_on_when_the_last_command_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interactive_priority, "MAX_PENDING_SECONDS", 60.0)
     busy = InteractivePriority()
     busy.begin("a")
@@ -41,14 +41,14 @@ async def test_who_gives_way_goes_on_when_the_last_one_is_answered(monkeypatch: 
         await waiting
 
 
-async def test_however_many_wait_everything_else_gets_on() -> None:
+async def test_background_work_gets_on_however_many_commands_wait() -> None:
     busy = InteractivePriority()
     busy.begin("a")
     async with asyncio.timeout(5):
         await busy.yield_if_busy()
 
 
-async def test_somebody_who_was_never_answered_holds_up_nobody_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_command_that_was_never_answered_stops_counting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interactive_priority, "ANSWERED_WITHIN_SECONDS", 0.0)
     forgotten = InteractivePriority()
     forgotten.begin("a")

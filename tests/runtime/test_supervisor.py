@@ -13,10 +13,10 @@ from bot.runtime.supervisor import Supervisor
 
 
 def quick() -> Supervisor:
-    return Supervisor(first_pause_seconds=0.001, longest_pause_seconds=0.004, steady_after_seconds=0.05)
+    return Supervisor(first_pause_seconds=0.001, max_pause_seconds=0.004, steady_after_seconds=0.05)
 
 
-async def test_a_task_gives_its_result_to_whoever_awaits_it():
+async def test_a_task_gives_its_result_to_its_awaiter():
     async with quick() as supervisor:
 
         async def answer() -> int:
@@ -38,7 +38,7 @@ async def test_a_failure_is_logged_once_with_the_name_and_still_reaches_the_awai
     assert "ValueError: boom" in caplog.text
 
 
-async def test_a_failure_nobody_awaits_is_logged_and_not_lost(caplog: pytest.LogCaptureFixture):
+async def test_a_failure_that_is_not_awaited_is_logged_and_not_lost(caplog: pytest.LogCaptureFixture):
     async def fail() -> None:
         raise ValueError("boom")
 
@@ -57,7 +57,7 @@ async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture):
     assert not caplog.records
 
 
-async def test_a_task_survives_garbage_collection_while_nobody_holds_it():
+async def test_a_task_without_a_reference_survives_garbage_collection():
     done = asyncio.Event()
 
     async def work() -> None:
@@ -72,7 +72,7 @@ async def test_a_task_survives_garbage_collection_while_nobody_holds_it():
 
 
 @pytest.mark.f41
-async def test_a_worker_that_fails_is_started_again_and_each_failure_is_logged(caplog: pytest.LogCaptureFixture):
+async def test_a_task_that_fails_is_started_again_and_each_failure_is_logged(caplog: pytest.LogCaptureFixture):
     runs = 0
     third = asyncio.Event()
 
@@ -97,14 +97,14 @@ async def test_a_worker_that_fails_is_started_again_and_each_failure_is_logged(c
 
 @pytest.mark.f41
 @pytest.mark.f43
-async def test_a_worker_that_keeps_failing_is_reported_down_and_pauses_longer_and_longer():
+async def test_a_task_that_keeps_failing_is_reported_down_and_its_pauses_grow():
     times: list[float] = []
 
     async def worker() -> None:
         times.append(asyncio.get_running_loop().time())
         raise OSError
 
-    supervisor = Supervisor(first_pause_seconds=0.01, longest_pause_seconds=0.04, steady_after_seconds=5)
+    supervisor = Supervisor(first_pause_seconds=0.01, max_pause_seconds=0.04, steady_after_seconds=5)
     async with supervisor:
         supervisor.start_forever("poller", worker)
         while len(times) < 6:
@@ -115,8 +115,8 @@ async def test_a_worker_that_keeps_failing_is_reported_down_and_pauses_longer_an
     assert all(pause >= 0.8 * 0.04 for pause in pauses[2:])
 
 
-async def test_a_worker_that_ran_well_for_a_while_starts_again_soon_after_its_next_failure():
-    supervisor = Supervisor(first_pause_seconds=0.001, longest_pause_seconds=60, steady_after_seconds=0.02)
+async def test_a_task_that_ran_well_for_a_while_starts_again_soon_after_its_next_failure():
+    supervisor = Supervisor(first_pause_seconds=0.001, max_pause_seconds=60, steady_after_seconds=0.02)
     runs = 0
     reached = asyncio.Event()
 
@@ -134,7 +134,7 @@ async def test_a_worker_that_ran_well_for_a_while_starts_again_soon_after_its_ne
         await asyncio.wait_for(reached.wait(), 2)
 
 
-async def test_a_worker_that_returns_is_left_alone():
+async def test_a_task_that_returns_is_left_alone():
     runs = 0
 
     async def worker() -> None:
@@ -199,7 +199,7 @@ async def test_close_cancels_everything_and_lets_it_clean_up():
     await supervisor.close()
 
 
-async def test_close_does_not_wait_for_ever_for_a_task_that_will_not_end(caplog: pytest.LogCaptureFixture):
+async def test_close_does_not_wait_without_a_limit_for_a_task_that_will_not_end(caplog: pytest.LogCaptureFixture):
     release = asyncio.Event()
 
     async def stubborn() -> None:
