@@ -82,7 +82,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
 
 
 class _Page:
-    """One page, in the place of the answer that was deferred."""
+    """One page, which replaces the deferred answer."""
 
     def __init__(self, service: JobService, messages: MessageApi, interaction: discord.Interaction[Any]) -> None:
         self._service = service

@@ -70,7 +70,7 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
 
 
 def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
-    """Both ways, so that each keeps its place while somebody leafs through; the one that leads nowhere is grey."""
+    """Build both buttons, so that each keeps its position while paging; the one without a page is disabled."""
     if page.newer_id is None and page.older_id is None:
         return []
     return [

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 EXPORT_FILE = "privacy-export.json"
 CONFIRM_SECONDS = 600
-"""So long the question stands: what it says about one's data is true when it is answered."""
+"""Expiry of the question: what it says about the data has to be true when it is answered."""
 
 CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")
 """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
@@ -49,7 +49,7 @@ class Privacy(commands.Cog):
         """A JSON file that only its member sees."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         kept = await self._service.store.kept_about(interaction.user.id)
-        # A long history makes a long text; nobody else should wait for it.
+        # A long history makes a long text: in a thread, so that it blocks no other command.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
             await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
@@ -90,7 +90,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
         return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
 
     async def handle(self, interaction: Interaction) -> None:
-        """The answer takes the place of the question."""
+        """Replace the question by the answer."""
         await interaction.response.defer()
         await _edit(interaction, await self._answer(interaction))
 

@@ -42,7 +42,7 @@ class Reports:
         self._charts = charts
 
     async def show(self, interaction: discord.Interaction[Any], period: Period) -> None:
-        """The period that is now, for the moderator's eyes, with a button to post it."""
+        """Show the current period to the moderator alone, with a button to post it."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         spending = await self._spending(guild_id, period, datetime.now(UTC))
@@ -52,7 +52,7 @@ class Reports:
         await respond_privately(interaction, layout, files=files)
 
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
-        """The period around that moment, for everybody, as the books are now."""
+        """Post the period around that moment for everybody, with the amounts as they are now."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(thinking=True)
         policy = await self._service.store.policy(guild_id)
@@ -76,7 +76,7 @@ class Reports:
         )
 
     async def _made(self, guild: discord.Guild | None, spending: Spending) -> tuple[Layout, list[discord.File]]:
-        """The page and its files; none when nothing was spent."""
+        """Build the page and its files; no files when nothing was spent."""
         files = report_page.tables(spending) if spending.report.lines else {}
         if files:
             dearest = [user_id for user_id, _ in spending.by_member()[: report_page.CHART_ROWS] if user_id]
@@ -89,7 +89,7 @@ class Reports:
 
 
 async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, Label]:
-    """What these members are called, as far as Discord says so in time. The bot itself keeps no members."""
+    """Ask Discord for the names of members, within a few seconds. The bot itself stores no members."""
     names: dict[int, Label] = {}
 
     async def look_up(user_id: int) -> None:

@@ -86,7 +86,7 @@ class SettingsCommands(commands.Cog):
         self._server_log = log
 
     async def cog_load(self) -> None:
-        """Names of time zones are read before anybody types one."""
+        """Read the names of time zones before the first member types one."""
         await asyncio.to_thread(time_zones.load)
 
     async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
@@ -94,7 +94,7 @@ class SettingsCommands(commands.Cog):
         require_moderator(interaction)
         return True
 
-    # -- everything at a glance -----------------------------------------------------------------------
+    # -- overview -----------------------------------------------------------------------
 
     @group.command(name="show", description="What is in force here, and which rule decides")
     @app_commands.describe(
@@ -460,7 +460,7 @@ class SettingsCommands(commands.Cog):
     async def _known(
         self, interaction: discord.Interaction[Any], text: str, entries: Callable[[Policy], Iterable[str]]
     ) -> suggestions.Choices:
-        """What is on a list of this server: nobody's business but the moderators'."""
+        """Suggest entries of a list of this server, to moderators alone."""
         if not is_moderator(interaction):
             return []
         found = dict.fromkeys(entries(await self._policy(interaction)))

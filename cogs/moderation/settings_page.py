@@ -45,7 +45,10 @@ class Overview:
 
 
 def overview(seen: Overview, case: Sequence[str]) -> Layout:
-    """What is in force and which layer decided; at first, what to decide. `case` is about one member in one place."""
+    """Build the overview: what is in force and which layer decided; at first, what to decide.
+
+    `case` is about one member in one channel.
+    """
     parts = [components.text_display(f"### {moderation.TITLE()}")]
     if first := _decide_first(seen):
         parts.extend((components.text_display(first), components.separator()))
@@ -117,14 +120,14 @@ def _models_in_short(seen: Overview) -> str:
 
 
 def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
-    """What one member may do in one place, and which layer says so."""
-    place = permissions.channel
-    lines = [moderation.ASKED_FOR(member=member, channel=f"<#{place.channel_ids[0]}>")]
-    verdict = permissions.policy.channel_verdict(place)
+    """Say what one member may do in one channel, and which layer decides it."""
+    channel = permissions.channel
+    lines = [moderation.ASKED_FOR(member=member, channel=f"<#{channel.channel_ids[0]}>")]
+    verdict = permissions.policy.channel_verdict(channel)
     may_order = moderation.MAY_ORDER if verdict.allowed else moderation.MAY_NOT_ORDER
     lines.append(may_order(why=moderation.channel_layer(verdict)))
     verdict = permissions.policy.model_verdict(model.id, permissions.role_ids)
-    if verdict.allowed and permissions.policy.is_age_restricted(model.id) and not place.age_restricted:
+    if verdict.allowed and permissions.policy.is_age_restricted(model.id) and not channel.age_restricted:
         lines.append(moderation.NEEDS_AGE_RESTRICTED(model=model.label))
     else:
         may_use = moderation.MAY_USE if verdict.allowed else moderation.MAY_NOT_USE
@@ -208,7 +211,7 @@ def _language_name(policy: Policy, locale: discord.Locale | None) -> str:
 
 
 def _decide_first(seen: Overview) -> str:
-    """Only while nobody has decided anything."""
+    """List the first decisions, as long as none has been made."""
     if seen.policy != Policy() or seen.server_default or seen.cap or seen.zone != "UTC":
         return ""
     return "\n".join(phrase() for phrase in (moderation.FIRST_TITLE, moderation.FIRST_NOTE, *moderation.FIRST_STEPS))

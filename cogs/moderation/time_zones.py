@@ -20,7 +20,7 @@ def _zones() -> dict[str, str]:
 
 
 def load() -> None:
-    """Read the names now rather than while somebody waits."""
+    """Read the names in advance, because the first time takes a while."""
     _zones()
 
 

@@ -1,8 +1,8 @@
-"""Language: which one is spoken at this moment, and how a phrase is said in it.
+"""Locale: the language in use and the translation of phrases.
 
-Phrases stand in English in the source and are looked up when they are said, in gettext catalogues that are read once
-(`languages/<tag>.mo`, made from the `.po` beside them by `make languages`). What is spoken is set where something
-begins: an interaction, a card, a post. Tasks started there speak the same.
+Phrases are written in English in the source and translated when they are called, with gettext catalogues that are read
+once (`locales/<tag>.mo`, compiled from the `.po` beside them by `make languages`). The language is set where an
+interaction, a card or a post begins; tasks started there inherit it.
 """
 
 from __future__ import annotations
@@ -46,24 +46,24 @@ _spoken: ContextVar[str] = ContextVar("language", default=ENGLISH)
 
 
 def language_for(locale: str | None) -> str:
-    """The tag of the language to speak to somebody with this Discord locale ('de', 'es-419', 'pt-BR', 'en-GB')."""
+    """Return the tag of our language for a Discord locale ('de', 'es-419', 'pt-BR', 'en-GB'); else English."""
     tag = (locale or ENGLISH).split("-")[0]
     return tag if tag in LANGUAGES else ENGLISH
 
 
 def get_locale() -> str:
-    """The tag of the language that is spoken now."""
+    """Return the tag of the current language."""
     return _spoken.get()
 
 
 def set_locale(tag: str) -> None:
-    """Speak this language until this task ends or somebody says otherwise."""
+    """Use this language until this task ends or another one is set."""
     _spoken.set(language_for(tag))
 
 
 @contextmanager
 def use_locale(tag: str) -> Generator[None]:
-    """Speak this language for a while."""
+    """Use this language inside the `with` block."""
     before = _spoken.set(language_for(tag))
     try:
         yield
@@ -72,7 +72,7 @@ def use_locale(tag: str) -> Generator[None]:
 
 
 def set_locale_of(interaction: discord.Interaction[Any]) -> None:
-    """Speak the language of the member who acts, until this task ends or another one is set."""
+    """Use the language of the member who acts, until this task ends or another one is set."""
     set_locale(language_for(str(interaction.locale)))
 
 
@@ -92,9 +92,9 @@ def language_of_answer(interaction: discord.Interaction[Any], policy: Policy, *,
 
 
 class Phrase:
-    """Something to say, in English, with `{names}` for the facts. Call it with the facts to say it.
+    """A text in English with `{names}` for its facts. Call it with the facts to get the translation.
 
-    `longest` is the number of characters Discord takes in that place, where it is a tight one.
+    `longest` is the number of characters that Discord accepts, where that is few.
     """
 
     __slots__ = ("longest", "text")
@@ -110,7 +110,7 @@ class Phrase:
     def __repr__(self) -> str:
         return f"Phrase({self.text!r})"
 
-    # A phrase that somebody forgot to say would show up as its English text, or worse.
+    # A phrase that was not called would be shown in English, or as its repr.
     def __str__(self) -> str:
         raise TypeError(f"{self!r} was not said: call it")
 
@@ -119,7 +119,7 @@ class Phrase:
 
 
 class Plural:
-    """The same for something that is counted: the form of the words follows `count`, as the language has it."""
+    """A counted text: its form follows `count` by the plural rules of the language."""
 
     __slots__ = ("plural", "singular")
 
@@ -142,13 +142,13 @@ class Plural:
 
 
 def option_name(name: str) -> str:
-    """An option as it is called in the language spoken: what the member sees in the command."""
+    """Return the name of an option in the current language, as the member sees it in the command."""
     return catalogue(_spoken.get()).pgettext(OPTION, name)
 
 
 @cache
 def catalogue(tag: str) -> gettext.NullTranslations:
-    """What is said in a language. English is what stands in the source."""
+    """Read the catalogue of a language, once. English is the source itself and has none."""
     if tag == ENGLISH:
         return gettext.NullTranslations()
     with (FOLDER / f"{tag}.mo").open("rb") as file:
