@@ -50,9 +50,6 @@ class OrderFlow:
         cdn_hosts: tuple[str, ...],
         default_model: str,
     ) -> None:
-        self.service = service
-        self.messages = messages
-        self.default_model = default_model
         self._service = service
         self._messages = messages
         self._spending_alerts = spending_alerts
