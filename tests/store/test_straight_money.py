@@ -23,10 +23,12 @@ from bot.service.job_runner import JobRunner
 from bot.service.job_service import JobService
 from bot.service.reply_runner import ReplyRunner
 from bot.store.store import Store
-from bot.store.tables import jobs, ledger
+from bot.store.tables import jobs, ledger, transactions
+from cogs.generate.imagine import Imagine
+from cogs.generate.order_flow import OrderFlow
 
 WRAPPERS = {"reads", "writes", "writes_with_retry"}
-PARTS = {"store": Store, "_store": Store}
+PARTS: dict[str, type] = {"store": Store, "_store": Store, "_service": JobService, "_order_flow": OrderFlow}
 """The type of a part of `self`, by its name. What is not in here is followed nowhere."""
 
 
@@ -66,20 +68,26 @@ def resolved(node: ast.expr, names: Mapping[str, Any]) -> Callable[..., Any] | N
     return cast("FunctionType", found) if inspect.isfunction(found) else None
 
 
+def method_of(owner: type, name: str) -> tuple[Callable[..., Any], type] | None:
+    """The method of a class, and the class."""
+    method = inspect.unwrap(getattr(owner, name)) if hasattr(owner, name) else None
+    return (method, owner) if inspect.isfunction(method) else None
+
+
 def target_of(
     call: ast.Call, function: Callable[..., Any], owner: type | None
 ) -> tuple[Callable[..., Any], type | None] | None:
     """Where "go to definition" on a call ends, and the class it is a method of."""
     match call.func:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="self"), attr=part), attr=name) if part in PARTS:
-            found = definition_of_wrapper(name)
-            return None if found is None else (found, None)
+            if (of := PARTS[part]) is Store and (found := definition_of_wrapper(name)) is not None:
+                return found, None
+            return method_of(of, name)
         case ast.Attribute(value=ast.Name(id="self"), attr=name) if owner is not None:
-            method = inspect.unwrap(getattr(owner, name)) if hasattr(owner, name) else None
-            return (method, owner) if inspect.isfunction(method) else None
+            return method_of(owner, name)
         case _:
             found = resolved(call.func, inspect.unwrap(function).__globals__)
-            return None if found is None or not found.__module__.startswith("bot.") else (found, None)
+            return None if found is None or not found.__module__.startswith(("bot.", "cogs.")) else (found, None)
 
 
 def reachable(start: Callable[..., Any], owner: type | None) -> list[Callable[..., Any]]:
@@ -123,6 +131,13 @@ def test_a_reservation_is_a_straight_line_from_the_service_to_the_sql() -> None:
     assert {(ledger.__name__, "_RESERVE"), (jobs.__name__, "_INSERT_REPLY"), (jobs.__name__, "_INSERT_JOB")} <= found
     assert "INSERT INTO reservations" in ledger._RESERVE
     assert "SELECT" in ledger._RESERVE
+
+
+def test_an_order_is_a_straight_line_from_the_command_to_the_sql() -> None:
+    handler = cast("Callable[..., Any]", Imagine.imagine.callback)
+    path = reachable(handler, Imagine)
+    assert [JobService.admit, transactions.admit] == [step for step in path if step.__name__ == "admit"]
+    assert (ledger.__name__, "_RESERVE") in statements(handler, Imagine)
 
 
 @pytest.mark.parametrize("owner", [JobRunner, JobService, ReplyRunner])
