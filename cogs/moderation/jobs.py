@@ -1,4 +1,4 @@
-"""/jobs: moderators see what is made in their server, and may cancel it with a reason that the member reads."""
+"""/jobs: moderators list the jobs of their server and cancel them, with a reason that is shown to the member."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Jobs(commands.Cog):
-    """Looking at the jobs of a server."""
+    """The command /jobs, which lists the jobs of a server."""
 
     def __init__(self, service: JobService) -> None:
         self._service = service
@@ -36,13 +36,13 @@ class Jobs(commands.Cog):
     @app_commands.default_permissions(manage_guild=True)
     @app_commands.guild_only()
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:
-        """The first page; private."""
+        """Show the first page, privately."""
         guild_id = require_moderator(interaction)
         await respond_privately(interaction, await _first_page(self._service, guild_id))
 
 
 class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs_page.CUSTOM_ID):
-    """Turns a page. Always about the server it is pressed in."""
+    """Turns a page of the list. The page shows the jobs of the server in which the button is pressed."""
 
     def __init__(self, part: str, before: datetime | None) -> None:
         super().__init__(ui.Button(custom_id=jobs_page.custom_id(part, before)))
@@ -57,7 +57,7 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
         return cls(match["part"], _EPOCH + timedelta(microseconds=micros) if micros else None)
 
     async def handle(self, interaction: Interaction) -> None:
-        """Only for moderators of this server."""
+        """Show another page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
         await interaction.response.edit_message(view=View(await self._page(interaction.client.service, guild_id)))
 
@@ -75,7 +75,7 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
 
 
 class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.CANCEL_CUSTOM_ID):
-    """Picks what is to be cancelled; the reason is asked next."""
+    """Selects the command to cancel and opens the form for the reason."""
 
     @classmethod
     async def from_custom_id(
@@ -85,13 +85,13 @@ class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jo
         return cls(item)
 
     async def handle(self, interaction: Interaction) -> None:
-        """Open the form."""
+        """Open the form for the reason."""
         require_moderator(interaction)
         await interaction.response.send_modal(CancelModal(interaction.client.service, self.item.values[0]))
 
 
 class CancelModal(Form):
-    """Asks why, then cancels."""
+    """Form that asks for a reason and then cancels the jobs of a command."""
 
     def __init__(self, service: JobService, reply_id: str) -> None:
         super().__init__(title=moderation.CANCEL_TITLE(), timeout=15 * 60)
@@ -101,7 +101,7 @@ class CancelModal(Form):
         self.add_item(ui.Label(text=moderation.CANCEL_REASON(), component=self._reason))
 
     async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
-        """The reason is written down first: the card says it as soon as the job is cancelled."""
+        """Cancel the jobs; the reason is stored first, because the card shows it as soon as a job is cancelled."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         store = self._service.store
@@ -110,7 +110,7 @@ class CancelModal(Form):
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         reason = self._reason.value.strip()
-        if not formatting.inline(reason).strip():  # what cannot be seen is no reason, whatever characters it is made of
+        if not formatting.inline(reason).strip():  # only invisible characters: same as no reason
             with use_locale(reply.address.language):
                 reason = moderation.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))

@@ -1,4 +1,4 @@
-"""The pages of /jobs: what members of a server have under way and what came of the rest. Pure functions."""
+"""The pages of /jobs: unfinished and finished jobs of a server. Pure functions."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Part:
 
     @classmethod
     def of(cls, found: Sequence[Reply]) -> Part:
-        """Of `PAGE + 1` commands that were asked for."""
+        """Make a part of up to `PAGE + 1` commands; the last of these only shows that there are more."""
         return cls(replies=found[:PAGE], more=len(found) > PAGE)
 
 
 def page(*, running: Part | None, recent: Part | None, first: bool, label: Label) -> Layout:
-    """What is under way, each with a choice to cancel it, and what has ended."""
+    """Lay out a page: unfinished commands, with a menu to cancel one, and finished commands."""
     parts = [components.text_display(f"### {moderation.JOBS_TITLE()}")]
     buttons: list[Component] = []
     if not first:
@@ -69,7 +69,7 @@ CANCEL_CUSTOM_ID = re.compile(r"jobs:cancel")
 
 
 def custom_id(part: str, before: datetime | None) -> str:
-    """`jobs:<part>:<commands before this microsecond since 1970, or 0 for the first page>`."""
+    """Return `jobs:<part>:<commands before this microsecond since 1970, or 0 for the first page>`."""
     return f"jobs:{part}:{0 if before is None else round(before.timestamp() * 1_000_000)}"
 
 

@@ -41,7 +41,7 @@ Reason = app_commands.Range[str, 0, REASON_CHARACTERS]
 
 
 class QuotaCommands(commands.Cog):
-    """The moderators' side of the money."""
+    """The commands /quota, with which moderators set limits and read reports."""
 
     group = app_commands.Group(
         name="quota",
@@ -57,7 +57,7 @@ class QuotaCommands(commands.Cog):
         self._default = service.limits.default_quota
 
     async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
-        """Our own check: what Discord shows to whom can be changed in a server's settings."""
+        """Refuse members who are no moderators: a server's settings in Discord may show them the commands."""
         require_moderator(interaction)
         return True
 
@@ -66,7 +66,7 @@ class QuotaCommands(commands.Cog):
     @group.command(name="show", description="A member's limit, where it comes from, and what is left of it")
     @app_commands.describe(member="Whose")
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
-        """Limit and source, spent, set aside, left, next reset, extras."""
+        """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
         now = datetime.now(UTC)
         who = member_of(interaction, member)
         balance = await self._store.balance(who, default=self._default, now=now)
@@ -90,7 +90,7 @@ class QuotaCommands(commands.Cog):
         period: app_commands.Choice[str] | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """A member's own limit beats roles and default."""
+        """Set a member's own limit, which takes precedence over limits of roles and the default."""
         if member.bot:
             await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
             return
@@ -112,7 +112,7 @@ class QuotaCommands(commands.Cog):
         period: app_commands.Choice[str] | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """A role's limit."""
+        """Set the limit of members with a role."""
         require_own_role(interaction, role)
         await self._set(interaction, LimitSubject.ROLE, role.id, role.mention, amount, period, reason)
 
@@ -128,7 +128,7 @@ class QuotaCommands(commands.Cog):
         period: app_commands.Choice[str] | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """The limit for everybody else."""
+        """Set the limit of members without a limit of their own or of a role."""
         await self._set(interaction, LimitSubject.DEFAULT, None, spending.THE_DEFAULT(), amount, period, reason)
 
     @group.command(name="server", description="A cap for the whole server; it always binds")
@@ -143,7 +143,7 @@ class QuotaCommands(commands.Cog):
         period: app_commands.Choice[str] | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """The server's cap."""
+        """Set the cap of the whole server."""
         await self._set(interaction, LimitSubject.SERVER, None, spending.THE_SERVER(), amount, period, reason)
 
     async def _set(
@@ -180,7 +180,7 @@ class QuotaCommands(commands.Cog):
         role: discord.Role | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Back to roles and default."""
+        """Remove the limit of a member or a role, so that limits of roles or the default apply."""
         guild_id = require_moderator(interaction)
         if (member is None) == (role is None):
             await respond_privately(interaction, card.refused(spending.CLEAR_ONE()))
@@ -207,7 +207,7 @@ class QuotaCommands(commands.Cog):
     async def grant(
         self, interaction: discord.Interaction[Any], member: discord.Member, amount: str, reason: Reason | None = None
     ) -> None:
-        """Counts until the period ends."""
+        """Grant an extra amount that counts until the current period ends."""
         require_moderator(interaction)
         if member.bot:
             await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
@@ -241,7 +241,7 @@ class QuotaCommands(commands.Cog):
     async def reset(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
-        """The ledger keeps the history."""
+        """Count a member's spending from zero in this period; the ledger keeps its entries."""
         require_moderator(interaction)
         balance = await self._store.reset(
             member_of(interaction, member),
@@ -260,7 +260,7 @@ class QuotaCommands(commands.Cog):
     async def block(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
-        """Running jobs finish."""
+        """Refuse new jobs of a member; running jobs finish."""
         await self._set_blocked(interaction, member, reason, blocked=True)
 
     @group.command(name="unblock", description="Let a member order again")
@@ -268,7 +268,7 @@ class QuotaCommands(commands.Cog):
     async def unblock(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
-        """The opposite of block."""
+        """Allow new jobs of a blocked member."""
         await self._set_blocked(interaction, member, reason, blocked=False)
 
     async def _set_blocked(
@@ -292,13 +292,13 @@ class QuotaCommands(commands.Cog):
     async def report(
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
-        """A chart, a table, and everything as CSV files."""
+        """Show spending in a period as a chart, rankings and CSV files."""
         await self._reports.show(interaction, Period(period.value) if period else Period.MONTH)
 
     @group.command(name="audit", description="The record of changes to limits")
     @app_commands.describe(member="Only changes about this member")
     async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
-        """Newest first, a page at a time."""
+        """Show the record of changes, newest first, one page at a time."""
         guild_id = require_moderator(interaction)
         user_id = member.id if member else None
         await respond_privately(interaction, await _audit_page(self._service, guild_id, user_id))

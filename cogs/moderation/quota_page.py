@@ -1,4 +1,4 @@
-"""The pages of /quota: a member's limit and the record of changes; the report has a page of its own. Pure functions."""
+"""The pages of /quota except the report: a member's limit and the record of changes. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cogs.ui.components import Layout
 
 
 def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> Layout:
-    """A member's limit as a moderator sees it."""
+    """Lay out a member's limit for a moderator."""
     lines = [f"### {spending.QUOTA_OF(subject=mention)}", balance_lines(balance, spending.SOURCES_FOR_MODERATORS)]
     if blocked:
         lines.append(spending.BLOCKED(subject=mention))
@@ -26,7 +26,7 @@ def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) 
 
 
 def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
-    """A page of the record of changes; the button leads to older ones."""
+    """Lay out a page of the record of changes, with a button for older ones."""
     lines = [f"### {audit_entries.AUDIT_TITLE()}"]
     lines.extend(_audit_line(entry) for entry in entries)
     if not entries:
@@ -39,7 +39,7 @@ def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> 
 
 
 def audit_custom_id(before_id: int, user_id: int | None) -> str:
-    """`audit:<entries before this id>:<about this user, or 0>`."""
+    """Return `audit:<entries before this id>:<about this user, or 0>`."""
     return f"audit:{before_id}:{user_id or 0}"
 
 

@@ -1,4 +1,4 @@
-"""Reports: what a server spent, gathered and shown to a moderator, who may then show it to everybody in the channel."""
+"""Reports: what a server spent, shown to a moderator, who may then post it in the channel."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ NAMES_SECONDS = 3.0
 
 
 class Reports:
-    """Answers with reports. Gathering one may take longer than Discord waits, so every answer is deferred first."""
+    """Responds with reports. Every response is deferred first, because a report may outlast Discord's timeout."""
 
     def __init__(self, *, service: JobService, charts: ChartRenderer) -> None:
         self._service = service
@@ -52,7 +52,7 @@ class Reports:
         await respond_privately(interaction, layout, files=files)
 
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
-        """Post the period around that moment for everybody, with the amounts as they are now."""
+        """Post the period that contains `moment` in the channel, with the current amounts."""
         guild_id = require_moderator(interaction)
         await interaction.response.defer(thinking=True)
         policy = await self._service.store.policy(guild_id)
@@ -98,7 +98,7 @@ async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, L
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("no name for member %s: %s", user_id, error)
         else:
-            # Everybody's user name is of plain letters, whatever they call themselves.
+            # A user name has only plain letters; a display name may have any.
             names[user_id] = Label(text=member.display_name, plain=member.name)
 
     with suppress(TimeoutError):

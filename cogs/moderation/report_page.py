@@ -1,4 +1,4 @@
-"""The page of /quota report: its words, its chart and its tables. Pure functions."""
+"""The page of /quota report: its text, its chart and its tables. Pure functions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ TABLE_FILE = "spending.csv"
 ROWS = 10
 CHART_ROWS = 8
 CHART_MODELS = 5
-"""With a colour of their own; the rest share one, unless it is a single one."""
+"""Models with their own colour in the chart. The others share one colour, unless there is only one other model."""
 
 POST_CUSTOM_ID = re.compile(r"report:(?P<period>day|week|month):(?P<start>\d{1,12})")
 
@@ -37,22 +37,22 @@ class Spending:
     zone: ZoneInfo
     window: Window
     parts: tuple[Window, ...]
-    """The days of the period; of a day its hours."""
+    """The days of the period, or the hours if the period is a day."""
     report: SpendReport
     model_labels: Mapping[str, str]
 
     @property
     def total_usd_micros(self) -> int:
-        """What all members spent together."""
+        """Return what all members spent together."""
         return sum(line.spent_usd_micros for line in self.report.lines)
 
     @property
     def jobs(self) -> int:
-        """How many pictures that was."""
+        """Return the number of images."""
         return sum(line.jobs for line in self.report.lines)
 
     def by_member(self) -> list[tuple[int | None, int]]:
-        """Who spent how much, dearest first."""
+        """Return each member and the amount spent, highest first."""
         spent = Counter[int | None]()
         for line in self.report.lines:
             spent[line.user_id] += line.spent_usd_micros
@@ -63,7 +63,7 @@ class Spending:
 
 
 def page(spending: Spending, files: Iterable[str]) -> Layout:
-    """Totals by member and by model, with those of the chart and the tables that are there."""
+    """Lay out totals by member and by model, with the chart and the tables that are among `files`."""
     title = f"### {spending_report.REPORT_TITLES[spending.period]()}"
     if not spending.report.lines:
         return card.note(f"{title}\n{spending_report.REPORT_EMPTY()}")
@@ -95,13 +95,13 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
 
 
 def post_row(spending: Spending) -> Component:
-    """The button that shows everybody in the channel what only a moderator sees."""
+    """Build the button that posts the report in the channel."""
     custom_id = post_custom_id(spending.period, spending.window.start)
     return components.action_row(components.button(spending_report.REPORT_POST(), custom_id))
 
 
 def post_custom_id(period: Period, start: datetime) -> str:
-    """`report:<period>:<its beginning in seconds>`."""
+    """Return `report:<period>:<its beginning in seconds since 1970>`."""
     return f"report:{period}:{int(start.timestamp())}"
 
 
@@ -122,7 +122,7 @@ def _ranking(table: dict[str, tuple[int, int]]) -> str:
 
 
 def tables(spending: Spending) -> dict[str, bytes]:
-    """The CSV files by name: one by member and model, one by time and model."""
+    """Return the CSV files by name: one by member and model, one by time and model."""
     by_time = "spending-by-hour.csv" if spending.period is Period.DAY else "spending-by-day.csv"
     first = spending_report.REPORT_HOUR if spending.period is Period.DAY else spending_report.REPORT_DAY
     member, *columns = (title() for title in spending_report.REPORT_COLUMNS)
@@ -157,7 +157,7 @@ def _usd(amount_usd_micros: int) -> str:
 
 
 def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
-    """Bars for every part of the time, and the members who spent most. `names` need not know all of them."""
+    """Describe the chart: a bar for each part of the period, and a ranking of members; `names` may lack some."""
     return Chart(
         title=_label(spending_report.REPORT_TITLES[spending.period]),
         subtitle=_as_it_is(_dates(spending)),
@@ -174,7 +174,7 @@ def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
 
 
 def _label(said: Callable[[], str]) -> Label:
-    """In the language spoken; in English where its letters cannot be drawn."""
+    """Return a label in the current language, and in English in case its letters cannot be drawn."""
     with use_locale(ENGLISH):
         plain = said()
     return Label(text=said(), plain=plain)
@@ -185,7 +185,7 @@ def _as_it_is(text: str) -> Label:
 
 
 def _dates(spending: Spending) -> str:
-    """As everybody reads them, wherever the picture is shown: Discord's timestamps only live in messages."""
+    """Return the dates as plain text, because Discord's timestamps do not work in an image."""
     first, last = (part.start.astimezone(spending.zone) for part in (spending.parts[0], spending.parts[-1]))
     days = dict.fromkeys(f"{day:%Y-%m-%d}" for day in (first, last))
     return f"{' – '.join(days)} · {spending.zone.key}"
@@ -203,7 +203,7 @@ def _tick(spending: Spending, part: Window) -> Label:
 
 
 def _stacks(spending: Spending) -> tuple[Stack, ...]:
-    """The models that cost most, each with a colour of its own, then all others together."""
+    """Return the models that cost most, each with its own colour, then all others together."""
     spent = Counter[str]()
     for part in spending.report.parts:
         spent[part.model_id] += part.spent_usd_micros

@@ -1,4 +1,4 @@
-"""/settings: moderators decide where, with which models and about what pictures are made. Every change is recorded."""
+"""/settings: moderators decide where, with which models and what prompts images are made; changes are recorded."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ Action = app_commands.Choice[str]
 
 
 def model_pattern(text: str, catalogue: Catalogue, known: Collection[str]) -> str | None:
-    """The id of the model, or the pattern when it fits any model or is `known`; None when it fits nothing.
+    """Return the id of a model, or the pattern if it matches a model or is `known`; None if it matches nothing.
 
     Raises UnknownModel.
     """
@@ -69,7 +69,7 @@ def model_pattern(text: str, catalogue: Catalogue, known: Collection[str]) -> st
 
 
 class SettingsCommands(commands.Cog):
-    """The moderators' side of everything but money."""
+    """The commands /settings, with which moderators change the policy of their server."""
 
     group = app_commands.Group(
         name="settings",
@@ -90,7 +90,7 @@ class SettingsCommands(commands.Cog):
         await asyncio.to_thread(time_zones.load)
 
     async def interaction_check(self, interaction: discord.Interaction[Any]) -> bool:
-        """Our own check: what Discord shows to whom can be changed in a server's settings."""
+        """Refuse members who are no moderators: a server's settings in Discord may show them the commands."""
         require_moderator(interaction)
         return True
 
@@ -109,7 +109,7 @@ class SettingsCommands(commands.Cog):
         member: discord.Member | None = None,
         model: str | None = None,
     ) -> None:
-        """The effective settings; at first, what to decide."""
+        """Show the effective settings; before the first decision, list what to decide."""
         guild_id = require_moderator(interaction)
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
@@ -150,7 +150,7 @@ class SettingsCommands(commands.Cog):
         channel: Channel | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Allow, deny or forget a channel."""
+        """Allow or deny a channel, or remove its rule."""
         what = action.value if action else LIST
         if what == LIST:
             await self._list(interaction, settings_page.channels, meant_more=action is None and channel is not None)
@@ -186,7 +186,7 @@ class SettingsCommands(commands.Cog):
         role: discord.Role | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Allow, deny or forget models."""
+        """Allow or deny models, or remove their rules."""
         what = action.value if action else LIST
         if what == LIST:
             await self._list(interaction, settings_page.models, meant_more=action is None and model is not None)
@@ -223,7 +223,7 @@ class SettingsCommands(commands.Cog):
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
-        """Must be one that everybody may use."""
+        """Set or clear the default model, which must be one that all members may use."""
         if model is not None and clear:
             await respond_privately(interaction, card.refused(moderation.EITHER()))
             return
@@ -262,7 +262,7 @@ class SettingsCommands(commands.Cog):
         model: str | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Add or remove models."""
+        """Add models to the age-restricted ones, or remove them."""
         what = action.value if action else LIST
         if what == LIST:
             await self._list(interaction, settings_page.age_restricted, meant_more=action is None and model is not None)
@@ -303,7 +303,7 @@ class SettingsCommands(commands.Cog):
         entries: str | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Add or remove words."""
+        """Add words that may not be in a prompt, or remove them."""
         what = action.value if action else LIST
         if what == LIST:
             await self._list(interaction, settings_page.word_list, meant_more=action is None and entries is not None)
@@ -339,7 +339,7 @@ class SettingsCommands(commands.Cog):
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
-        """Only where the bot may post, which is tried at once."""
+        """Set or clear the log channel, after a first post in it shows that the bot may post there."""
         if channel is not None and clear:
             await respond_privately(interaction, card.refused(moderation.EITHER()))
         elif channel is None and not clear:
@@ -378,7 +378,7 @@ class SettingsCommands(commands.Cog):
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
-        """Cards that exist keep theirs; members are answered privately in their own."""
+        """Set the language of public cards and of the log. Existing cards and private responses keep their own."""
         page = partial(settings_page.language, locale=interaction.guild_locale)
         if language is not None and clear:
             await respond_privately(interaction, card.refused(moderation.EITHER()))
@@ -393,7 +393,7 @@ class SettingsCommands(commands.Cog):
     async def time_zone(
         self, interaction: discord.Interaction[Any], zone: str | None = None, reason: Reason | None = None
     ) -> None:
-        """Shows when the next period begins."""
+        """Set the time zone, and show when the next period begins."""
         guild_id = require_moderator(interaction)
         now = datetime.now(UTC)
         current = await self._store.time_zone(guild_id)
@@ -417,7 +417,7 @@ class SettingsCommands(commands.Cog):
         await respond_privately(interaction, card.note(text))
 
     async def _greet(self, interaction: discord.Interaction[Any], channel_id: int) -> bool:
-        """The first post of the log, in the language of all that follow; False when Discord does not take it."""
+        """Post the first entry of the log, in the language of the log; False if Discord does not accept it."""
         policy = await self._policy(interaction)
         with use_locale(self._server_log.language(policy, require_moderator(interaction))):
             hello = card.note(moderation.LOG_HELLO())
@@ -466,7 +466,7 @@ class SettingsCommands(commands.Cog):
         found = dict.fromkeys(entries(await self._policy(interaction)))
         return suggestions.plain([entry for entry in found if text.strip().casefold() in entry])
 
-    # -- what they share ------------------------------------------------------------------------------
+    # -- shared by commands ------------------------------------------------------------------------------
 
     async def _policy(self, interaction: discord.Interaction[Any]) -> Policy:
         return await self._store.policy(require_moderator(interaction))
@@ -474,14 +474,14 @@ class SettingsCommands(commands.Cog):
     async def _list(
         self, interaction: discord.Interaction[Any], page: settings_page.Page, *, meant_more: bool = False
     ) -> None:
-        """Show a list; `meant_more` when something was named but not what to do with it."""
+        """Show a list; `meant_more` if the member named an entry but no action."""
         text = page(await self._policy(interaction))
         await respond_privately(interaction, card.note(f"{moderation.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
         self, interaction: discord.Interaction[Any], alter: PolicyEdit, reason: str | None, page: settings_page.Page
     ) -> None:
-        """Change the policy and show what it is now."""
+        """Change the policy and show the changed part."""
         old, new = await self._store.change_policy(
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )

@@ -1,4 +1,4 @@
-"""The pages of /settings: a server's policy as people read it. Pure functions."""
+"""The pages of /settings: a server's policy as text. Pure functions."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from cogs.ui.components import Layout
 LINES_SHOWN = 25
 NAMES_IN_A_LINE = 5
 TEXT_CHARACTERS = 3_900
-"""Discord: 4,000 in a message."""
+"""Limit of a text, below the 4,000 characters that Discord allows in a message."""
 
 Page = Callable[[Policy], str]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """Everything `/settings show` speaks of. `server_default` and `cap` are None where the moderators set none."""
+    """Everything that `/settings show` shows. `server_default` and `cap` are None where the moderators set none."""
 
     policy: Policy
     zone: str
     next_reset: datetime
     default_model: str
     default_is_ours: bool
-    """The bot's own default model counts."""
+    """Whether the default model is the bot's own, not one that moderators chose."""
     models: Sequence[Model]
     server_default: Quota | None
     bot_default: Quota
     cap: Quota | None
     locale: discord.Locale | None
-    """What the server speaks in Discord."""
+    """The language of the server in Discord."""
     log_trouble: str = ""
 
 
@@ -111,7 +111,7 @@ def _entries(seen: Overview) -> list[_Entry]:
 
 
 def _models_in_short(seen: Overview) -> str:
-    """'all 21', or how many of them everybody may use."""
+    """Return 'all 21', or how many of them all members may use."""
     rules = seen.policy.model_rules
     if not rules:
         return moderation.ALL_MODELS(total=len(seen.models))
@@ -120,7 +120,7 @@ def _models_in_short(seen: Overview) -> str:
 
 
 def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
-    """Say what one member may do in one channel, and which layer decides it."""
+    """Describe what one member may do in one channel, and which layer decides it."""
     channel = permissions.channel
     lines = [moderation.ASKED_FOR(member=member, channel=f"<#{channel.channel_ids[0]}>")]
     verdict = permissions.policy.channel_verdict(channel)
@@ -136,7 +136,7 @@ def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[s
 
 
 def channels(policy: Policy) -> str:
-    """The rules about channels."""
+    """Return the rules about channels."""
     if not policy.channels:
         return moderation.CHANNELS_EMPTY()
     lines = [_rule(f"<#{channel_id}>", allowed) for channel_id, allowed in policy.channels.items()]
@@ -145,7 +145,7 @@ def channels(policy: Policy) -> str:
 
 
 def models(policy: Policy) -> str:
-    """The rules about models."""
+    """Return the rules about models."""
     if not policy.model_rules:
         return moderation.MODELS_EMPTY()
     lines: list[str] = []
@@ -158,21 +158,21 @@ def models(policy: Policy) -> str:
 
 
 def age_restricted(policy: Policy) -> str:
-    """The models that need an age-restricted channel."""
+    """Return the models that need an age-restricted channel."""
     if not policy.age_restricted:
         return moderation.AGE_EMPTY()
     return _listed(moderation.AGE_RESTRICTED(), [f"`{pattern}`" for pattern in policy.age_restricted], "")
 
 
 def word_list(policy: Policy) -> str:
-    """The words that are not welcome."""
+    """Return the words that may not be in a prompt."""
     if not policy.words:
         return f"{moderation.WORDS_EMPTY()}\n{moderation.WORDS_HINT()}"
     return _listed(moderation.WORDS(), [", ".join(f"`{word}`" for word in policy.words)], moderation.WORDS_HINT())
 
 
 def channels_in_short(policy: Policy) -> str:
-    """'everywhere', 'only in #a, #b' or 'not in #c'."""
+    """Return 'everywhere', 'only in #a, #b' or 'not in #c'."""
     return (
         _where(policy, moderation.ONLY_IN, moderation.NOT_IN, moderation.ONLY_IN_NOT_IN)
         if policy.channels
@@ -181,7 +181,7 @@ def channels_in_short(policy: Policy) -> str:
 
 
 def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str:
-    """Where pictures are made, in one of three phrases."""
+    """Return where images are made, in one of three phrases."""
     allowed = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if allows]
     denied = [f"<#{channel_id}>" for channel_id, allows in policy.channels.items() if not allows]
     said = both if allowed and denied else only_in if allowed else not_in
@@ -189,14 +189,14 @@ def _where(policy: Policy, only_in: Phrase, not_in: Phrase, both: Phrase) -> str
 
 
 def log_channel(policy: Policy) -> str:
-    """Where finished orders are posted."""
+    """Return where finished orders are posted."""
     if policy.log_channel_id is None:
         return moderation.LOG_IS_OFF()
     return moderation.LOG_IS(channel=f"<#{policy.log_channel_id}>")
 
 
 def language(policy: Policy, *, locale: discord.Locale | None) -> str:
-    """What everybody is told in, and who decided that."""
+    """Return the language of public messages, and who chose it."""
     said = moderation.LANGUAGE_SET if policy.language else moderation.LANGUAGE_OF_DISCORD
     return f"{said(language=_language_name(policy, locale))}\n{moderation.LANGUAGE_HINT()}"
 

@@ -14,24 +14,24 @@ _OLD_FAMILIES = ("Etc/", "SystemV/", "US/", "posix/", "right/", "Factory")
 
 @cache
 def _zones() -> dict[str, str]:
-    """Names by their words. Reads some hundred files the first time."""
+    """Map normalised names to names. The first call reads several hundred files."""
     names = sorted(name for name in available_timezones() if not name.startswith(_OLD_FAMILIES) and "/" in name)
     return {_squash(name): name for name in ("UTC", *names)}
 
 
 def load() -> None:
-    """Read the names in advance, because the first time takes a while."""
+    """Read the names in advance, because the first call is slow."""
     _zones()
 
 
 def find(text: str) -> ZoneInfo | None:
-    """The zone of exactly that name, however it is written; None when there is none."""
+    """Return the zone of that name, ignoring case, blanks and punctuation; None if there is none."""
     name = _zones().get(_squash(text))
     return None if name is None else ZoneInfo(name)
 
 
 def search(text: str, *, limit: int) -> list[str]:
-    """Names that contain what was typed, those of which the city begins so first."""
+    """Return names that contain `text`, first those whose city begins with it."""
     wanted = _squash(text)
     found = [(squashed, name) for squashed, name in _zones().items() if wanted in squashed]
     found.sort(key=lambda pair: not _squash(pair[1].rpartition("/")[2]).startswith(wanted))
@@ -39,7 +39,7 @@ def search(text: str, *, limit: int) -> list[str]:
 
 
 def described(name: str, now: datetime) -> str:
-    """`Europe/Berlin · 14:05 now`."""
+    """Return `Europe/Berlin · 14:05 now`."""
     return ZONE_NOW(zone=name.replace("_", " "), time=f"{now.astimezone(ZoneInfo(name)):%H:%M}")
 
 
