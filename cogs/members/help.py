@@ -19,7 +19,7 @@ Command = app_commands.Command[Any, ..., Any] | app_commands.Group
 
 
 class Help(commands.Cog):
-    """Reads the commands themselves, so that it is never out of date."""
+    """The command /help. It reads the registered commands, so that it is never out of date."""
 
     def __init__(self, service: JobService, tree: app_commands.CommandTree[Any]) -> None:
         self._service = service
@@ -27,7 +27,7 @@ class Help(commands.Cog):
 
     @app_commands.command(description="What this bot can do for you")
     async def help(self, interaction: discord.Interaction[Any]) -> None:
-        """Private and short."""
+        """Show privately which commands the member may use here."""
         members: list[str] = []
         moderators: list[str] = []
         for command in self._tree.get_commands():
@@ -45,7 +45,7 @@ class Help(commands.Cog):
         await respond_privately(interaction, card.note(*parts))
 
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
-        """Says so where nothing can be ordered."""
+        """Return a sentence about where images can be made; '' if they can be made here."""
         if interaction.guild_id is None:
             return member_pages.HELP_DIRECT()
         permissions = await permissions_of(self._service, interaction)

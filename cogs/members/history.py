@@ -1,7 +1,7 @@
-"""/history: a member's own pictures in this server, one command to a page, with links fetched afresh.
+"""/history: a member's own images in this server, one command on each page, with newly fetched links.
 
-Discord's links to files die after a day, so none is kept: the posted message is asked for its files each time. Where it
-does not answer (deleted, no permission, a private reply), the picture store may still have the picture.
+Discord's links to files expire after a day, so none is stored: the files of the posted message are fetched each time.
+If that fails (deleted, no permission, a private reply), the blob store may still have the image.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FETCH_SECONDS = 5.0
 
 
 class History(commands.Cog):
-    """Looking at one's own pictures; costs nothing."""
+    """The command /history, which shows a member's own images without cost."""
 
     def __init__(self, *, service: JobService, messages: MessageApi) -> None:
         self._service = service
@@ -43,7 +43,7 @@ class History(commands.Cog):
     @app_commands.describe(model="Only pictures made with this model")
     @app_commands.guild_only()
     async def history(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
-        """The newest page; private."""
+        """Show the newest page, privately."""
         require_server(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
         await _Page(self._service, self._messages, interaction).show(model_id=model)
@@ -54,7 +54,7 @@ class History(commands.Cog):
 
 
 class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
-    """'Newer' and 'Older': the custom id names the page to go to, whose it is, and whether one model only is shown."""
+    """'Newer' and 'Older': the custom id has the page to show, its member, and whether only one model is shown."""
 
     def __init__(self, reply_id: str, user_id: int, *, one_model: bool) -> None:
         super().__init__(ui.Button(custom_id=history_page.custom_id(reply_id, user_id, one_model=one_model)))
@@ -69,7 +69,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
         return cls(match["reply_id"], int(match["user_id"]), one_model=match["one_model"] == "1")
 
     async def handle(self, interaction: Interaction) -> None:
-        """Turn the page."""
+        """Show the page that the custom id names."""
         require_server(interaction)
         await interaction.response.defer()
         if interaction.user.id != self._user_id:
@@ -82,7 +82,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
 
 
 class _Page:
-    """One page, which replaces the deferred answer."""
+    """One page, which replaces the deferred response."""
 
     def __init__(self, service: JobService, messages: MessageApi, interaction: discord.Interaction[Any]) -> None:
         self._service = service
@@ -112,7 +112,7 @@ class _Page:
         )
 
     async def _pictures(self, reply: Reply) -> list[history_page.GalleryImage]:
-        """Each picture from wherever it can be had."""
+        """Return each image, from Discord or from our own copy."""
         files = await self._messages.files_of_reply(reply, timeout_seconds=FETCH_SECONDS)
         links = {file.id: file.url for file in files or ()}
         found: list[history_page.GalleryImage] = []
@@ -126,7 +126,7 @@ class _Page:
         return found
 
     async def _attach(self, job: Job, index: int, image: ResultImage) -> str | None:
-        """Attach our own copy and return its address in the message, or None when there is no copy."""
+        """Attach our own copy and return its URL in the message, or None if there is no copy."""
         fitted = await self._service.image_for_upload(image, self._interaction.filesize_limit)
         if fitted is None:
             return None

@@ -1,4 +1,4 @@
-"""The gallery page: pure functions, a page of a member's own pictures in, a layout out."""
+"""The page of /history: the layout of a page of a member's own images. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cogs.ui.components import Component, Layout
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryImage:
-    """A picture of a page: an address, or a sentence about why there is none."""
+    """An image of a page: its URL, or a sentence that says why there is none."""
 
     url: str | None
     alt_text: str
@@ -31,7 +31,7 @@ def page_of(
     one_model: bool,
     upscale_usd_micros: int | None = None,
 ) -> Layout:
-    """A page of a member's own pictures."""
+    """Lay out a page of a member's own images."""
     jobs = page.reply.jobs
     first = jobs[0]
     title = member_pages.HISTORY_TITLE(number=page.number, total=page.total)
@@ -61,7 +61,7 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
     facts = [f"**{model_label}**", *card.option_facts(jobs[0]), job_card.COST(amount=cost)]
-    if len(jobs) > 1 and jobs[0].seed is not None:  # of a single picture the recipe tells it
+    if len(jobs) > 1 and jobs[0].seed is not None:  # for a single image the recipe shows it
         facts.insert(-1, card.seeds(jobs))
     where = [formatting.day(page.reply.created_at)]
     if address.message_id is not None and not address.private:
@@ -82,7 +82,7 @@ def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
 
 
 def custom_id(reply_id: str, user_id: int, *, one_model: bool) -> str:
-    """`history:<the page's reply>:<whose pictures>:<1 when only its model is shown>`."""
+    """Return `history:<the page's reply>:<user id>:<1 if only its model is shown>`."""
     return f"history:{reply_id}:{user_id}:{int(one_model)}"
 
 

@@ -1,4 +1,4 @@
-"""/privacy: a member's own data, to have and to erase."""
+"""/privacy: a member exports or erases their own data."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ _log = logging.getLogger(__name__)
 
 EXPORT_FILE = "privacy-export.json"
 CONFIRM_SECONDS = 600
-"""Expiry of the question: what it says about the data has to be true when it is answered."""
+"""Expiry of the question, because the amounts of data in it become outdated."""
 
 CUSTOM_ID = re.compile(r"privacy:(?P<choice>erase|keep):(?P<user_id>\d{1,20}):(?P<asked_at>\d{1,12})")
 """`privacy:<erase or keep>:<who was asked>:<when, in seconds since 1970>`."""
 
 
 class Privacy(commands.Cog):
-    """Works in every server and in direct messages: the data belong to the person, not to the server."""
+    """The commands /privacy, in servers and in direct messages, because data belong to a person, not to a server."""
 
     group = app_commands.Group(name="privacy", description="Your own data: get a copy, or erase it")
 
@@ -46,10 +46,10 @@ class Privacy(commands.Cog):
 
     @group.command(name="export", description="Get everything kept about you as a file")
     async def export(self, interaction: discord.Interaction[Any]) -> None:
-        """A JSON file that only its member sees."""
+        """Send the member's data as a JSON file that only they see."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         kept = await self._service.store.kept_about(interaction.user.id)
-        # A long history makes a long text: in a thread, so that it blocks no other command.
+        # A long history makes a long text. A thread builds it, so that the event loop is not blocked.
         name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
         if len(data) > interaction.filesize_limit:
             await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
@@ -58,7 +58,7 @@ class Privacy(commands.Cog):
 
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
-        """Says what goes and what stays, then waits for a button."""
+        """Show what is erased and what is kept, with buttons to confirm or to keep the data."""
         await interaction.response.defer(ephemeral=True, thinking=True)
         footprint = await self._service.store.footprint(interaction.user.id)
         if footprint.under_way is not None:
@@ -75,7 +75,7 @@ class Privacy(commands.Cog):
 
 
 class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUSTOM_ID):
-    """'Erase' and 'Keep' under the question. Who was asked and when is in the custom id."""
+    """'Erase' and 'Keep' below the question. The custom id says who was asked and when."""
 
     def __init__(self, choice: str, user_id: int, asked_at: int) -> None:
         super().__init__(ui.Button(custom_id=custom_id(choice, user_id, asked_at)))
@@ -90,7 +90,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
         return cls(match["choice"], int(match["user_id"]), int(match["asked_at"]))
 
     async def handle(self, interaction: Interaction) -> None:
-        """Replace the question by the answer."""
+        """Replace the question by the result."""
         await interaction.response.defer()
         await _edit(interaction, await self._answer(interaction))
 
@@ -113,7 +113,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
 
 
 def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
-    """Name and content of the export, packed only where it would not fit otherwise."""
+    """Return name and content of the export file, compressed only if it is too large otherwise."""
     for command in kept["commands"]:
         if command["message_id"] is not None and not command["private"]:
             command["message_link"] = formatting.message_link(
@@ -131,13 +131,13 @@ async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: d
 
 
 def export_page(filename: str) -> Layout:
-    """The file with a member's data."""
+    """Lay out the message with the export file."""
     parts = [components.text_display(member_pages.EXPORT_READY()), components.file(filename)]
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
 def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, asked_at: int) -> Layout:
-    """What goes, what stays, and two buttons."""
+    """Lay out the question: what is erased, what is kept, and two buttons."""
     text = member_pages.ERASE_ASK(
         commands=formatting.COMMANDS(commands),
         pictures=formatting.PICTURES(images),

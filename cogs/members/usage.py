@@ -24,7 +24,7 @@ PERIODS = [
 
 
 class Usage(commands.Cog):
-    """Looking things up; costs nothing."""
+    """The commands /usage and /models, which cost nothing."""
 
     def __init__(self, service: JobService) -> None:
         self._service = service
@@ -36,7 +36,7 @@ class Usage(commands.Cog):
     async def usage(
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
-        """Quota, spent, set aside, left, next reset and the last jobs; private."""
+        """Show privately the quota, the amounts spent, reserved and left, the next reset and the last jobs."""
         service, now = self._service, datetime.now(UTC)
         member = member_of(interaction)
         previous = period is not None and period.value == "previous"
@@ -52,7 +52,7 @@ class Usage(commands.Cog):
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="Tell more about this one")
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
-        """The catalogue, or one model of it; private."""
+        """Show the catalogue, or one model of it, privately."""
         service = self._service
         if model is None:
             await respond_privately(interaction, usage_page.models(service.offered()))

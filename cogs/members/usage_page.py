@@ -17,7 +17,7 @@ MAX_MODELS_CHARACTERS = 3_600
 
 
 def bar(balance: Balance) -> str:
-    """Spent, set aside and left as twenty cells of text."""
+    """Return the amounts spent, reserved and left as twenty cells of text."""
     limit = balance.limit_usd_micros
     if not limit:
         return "░" * BAR_CELLS
@@ -27,7 +27,7 @@ def bar(balance: Balance) -> str:
 
 
 def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
-    """A member's own balance and the last jobs of the period."""
+    """Lay out a member's own balance and the last jobs of the period."""
     title = spending.PREVIOUS_TITLE() if previous else spending.TITLE()
     parts = [components.text_display(f"### {title}\n{balance_lines(balance, spending.SOURCES)}")]
     ends = spending.ENDED if previous else spending.RESETS
@@ -45,7 +45,7 @@ def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -
 
 
 def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:
-    """The bar, the amounts and the quota; `sources` are the words for where that comes from."""
+    """Return the bar, the amounts and the quota; `sources` has the words for the source of the quota."""
     role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
     source = sources[balance.quota.source.value](role=role)
     lines = [
@@ -74,7 +74,7 @@ def _job_line(job: Job, model_label: str) -> str:
 
 
 def models(offered: Sequence[Model]) -> Layout:
-    """Everything that can be ordered here, a line each, cheapest first."""
+    """Lay out every model that can be ordered here, cheapest first."""
     lines: list[str] = []
     for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
         low, high = item.price_range or (0, 0)
@@ -93,7 +93,7 @@ def models(offered: Sequence[Model]) -> Layout:
 
 
 def model(item: Model) -> Layout:
-    """What one model can do and what it costs."""
+    """Lay out what one model can do and what it costs."""
     can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
     for option in item.supported_options:
