@@ -1,1 +1,1 @@
-"""Every word that users read, one file per subject, and its translations."""
+"""All texts that users read, one file per subject, and their translations."""

@@ -43,13 +43,13 @@ STANDINGS = {
 
 
 def change(entry: AuditEntry) -> str:
-    """From what to what: `$1.00 per day → unlimited`, `<#11> not listed → denied`."""
+    """Return the old and the new value: `$1.00 per day → unlimited`, `<#11> not listed → denied`."""
     values = " → ".join(_value(fact) for fact in (entry.old_value, entry.new_value) if fact is not None)
     return values if entry.topic is None else f"{_value(entry.topic)} {values}"
 
 
 def _value(fact: Fact) -> str:
-    """One thing that something was or is."""
+    """Return the text of an old or a new value."""
     match fact:
         case Standing():
             return STANDINGS[fact]()

@@ -1,6 +1,6 @@
-"""The translator: what our commands say of themselves, in the languages of our catalogues.
+"""Translations of the commands: descriptions, options, choices and the message menu.
 
-Commands keep their names: people tell each other `/imagine`, whatever their Discord speaks. Descriptions, options,
+The names of commands are not translated, so that members with different languages can refer to the same command.
 choices and the message menu are said in the reader's language.
 """
 
@@ -21,10 +21,10 @@ NAMES = {Location.parameter_name: OPTION, Location.choice_name: CHOICE}
 
 
 class CommandTranslator(app_commands.Translator):
-    """Answers discord.py from the catalogues when it registers commands."""
+    """Translates the texts of commands from the catalogues when discord.py registers them."""
 
     async def translate(self, string: locale_str, locale: Locale, context: TranslationContextTypes) -> str | None:
-        """None where the reader gets the English: for what we do not speak, and for names of commands."""
+        """Return the translation; None, which means English, for other languages and for names of commands."""
         words = catalogue(language_for(locale.value))
         text = string.message
         if context.location in DESCRIPTIONS:
@@ -39,10 +39,10 @@ class CommandTranslator(app_commands.Translator):
 
 
 def described(description: str) -> str:
-    """The description of a command or option in the language spoken: what the member sees beside its name."""
+    """Return the description of a command or option in the current language, as the member sees it."""
     return catalogue(get_locale()).gettext(description)
 
 
 def menu_name(name: str) -> str:
-    """The message menu as it is called in the language spoken."""
+    """Return the name of the message menu in the current language."""
     return catalogue(get_locale()).pgettext(MENU, name)

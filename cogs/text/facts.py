@@ -46,7 +46,7 @@ _EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
 
 
 def accepted(fact: Constraint) -> str:
-    """What would be right."""
+    """Return the text for what an option accepts."""
     match fact:
         case OneOf(values=values):
             return ", ".join(values)
@@ -95,7 +95,7 @@ OPTION_IS = Phrase("{option} {value}")
 
 
 def price_for(conditions: Iterable[PriceCondition]) -> str:
-    """What has to be so for a price."""
+    """Return the text for the conditions of a price."""
     return ", ".join(_condition(condition) for condition in conditions)
 
 
@@ -105,7 +105,7 @@ def _condition(condition: PriceCondition) -> str:
         return formatting.PICTURES(condition.value) if condition.value else NO_PICTURE()
     if condition.value == PRESENT:
         return WITH_OPTION(option=option)
-    # 1K, 2K and 4K speak for themselves
+    # 1K, 2K and 4K need no name of the option
     return str(condition.value) if condition.option == "resolution" else OPTION_IS(option=option, value=condition.value)
 
 
@@ -132,7 +132,7 @@ SIDES_AT_LEAST = Phrase("`{file}` is too small: at least {pixels} × {pixels} pi
 
 
 def unusable(error: UnusableImage) -> str:
-    """What is wrong with an attached file, and what would do."""
+    """Return what is wrong with an attached file, and what would be accepted."""
     file = formatting.inline(error.filename)
     match error:
         case UnusableImage(limit_bytes=int(limit)):
@@ -151,7 +151,7 @@ SUGGESTED_MODEL = Phrase("The image service suggests `{model}` instead.")
 
 
 def hint(failure: Failure) -> str:
-    """A small line under the reason."""
+    """Return the provider's hint as a small line below the reason."""
     said = formatting.inline(failure.hint)
     if failure.reason is FailureReason.MODEL_RETIRED:
         return f"-# {SUGGESTED_MODEL(model=said)}"

@@ -27,38 +27,38 @@ MAX_MENTIONS = 3
 
 
 def moment(when: datetime) -> str:
-    """A Discord timestamp that counts by itself: 'in 3 hours', '2 minutes ago'."""
+    """Return a Discord timestamp relative to now, kept current by the client: 'in 3 hours', '2 minutes ago'."""
     return discord.utils.format_dt(when, "R")
 
 
 def day(when: datetime) -> str:
-    """A Discord timestamp with date and time in the reader's own zone."""
+    """Return a Discord timestamp with date and time in the reader's own zone."""
     return discord.utils.format_dt(when, "f")
 
 
 def message_link(guild_id: object, channel_id: object, message_id: object) -> str:
-    """Where a message can be looked at."""
+    """Return the URL of a message."""
     return f"https://discord.com/channels/{guild_id}/{channel_id}/{message_id}"
 
 
 def link_to_message(guild_id: object, channel_id: object, message_id: object) -> str:
-    """The same to click on: '[message](…)'."""
+    """Return a link to a message: '[message](…)'."""
     return f"[{MESSAGE()}]({message_link(guild_id, channel_id, message_id)})"
 
 
 def amount_left(available_usd_micros: int | None) -> str:
-    """'$0.92 left', or 'no limit'."""
+    """Return '$0.92 left', or 'no limit'."""
     return left(available_usd_micros, LEFT, NO_LIMIT)
 
 
 def left(available_usd_micros: int | None, some: Phrase, unlimited: Phrase, **facts: object) -> str:
-    """What is left of a limit, as a sentence: `some` says the amount, `unlimited` that there is no end to it."""
+    """Return a sentence about what is left of a limit: `some` with the amount, or `unlimited` if there is no limit."""
     if available_usd_micros is None:
         return unlimited(**facts)
     return some(left=format_usd(available_usd_micros), **facts)
 
 
-# Controls other than tab and line break, soft hyphen, and the marks that change direction or take no room.
+# Controls other than tab and line break, soft hyphen, direction marks and characters of no width.
 _INVISIBLE = dict.fromkeys(
     [
         *range(0x09),
@@ -73,12 +73,12 @@ _INVISIBLE = dict.fromkeys(
 
 
 def inline(text: str, limit: int = 100) -> str:
-    """User text for the inside of `code`: no backticks, no line breaks, no controls, at most `limit` characters."""
+    """Return user text for the inside of `code`: no backticks, line breaks or controls, at most `limit` characters."""
     return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), limit) or " "
 
 
 def block(text: str, limit: int) -> str:
-    """User text as a code block: markdown, links, mentions and timestamps in it stay plain text.
+    """Return user text as a code block: markdown, links, mentions and timestamps in it stay plain text.
 
     Backticks are replaced, direction marks and other invisible controls removed (they could disguise the text).
     """

@@ -22,7 +22,7 @@ OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
 
 
 def member_warning(balance: Balance) -> str:
-    """For a member, once in a window."""
+    """Return the warning for a member, sent once in a window."""
     limit = balance.limit_usd_micros or 0
     return MEMBER_WARNING(
         percent=_percent(balance.used_usd_micros, limit),
@@ -33,7 +33,7 @@ def member_warning(balance: Balance) -> str:
 
 
 def server_warning(cap: Cap) -> str:
-    """For the moderators' log, once in a window."""
+    """Return the warning for the moderators' log channel, sent once in a window."""
     return SERVER_WARNING(
         percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
         left=format_usd(cap.available_usd_micros or 0),
@@ -43,7 +43,7 @@ def server_warning(cap: Cap) -> str:
 
 
 def operator_warning(cap: Cap) -> str:
-    """For the operator, once a day. Plain text, and English like the log."""
+    """Return the warning for the operator, sent once a day: plain text, in English like the log."""
     limit = cap.quota.amount_usd_micros or 0
     return _OPERATOR_WARNING.format(percent=_percent(cap.used_usd_micros, limit), limit=format_usd(limit))
 

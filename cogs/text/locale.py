@@ -29,7 +29,7 @@ LANGUAGES = {
     "pt": "Português",
     "ja": "日本語",
 }
-"""Tag to the language's own name."""
+"""The name of each language in that language, by tag."""
 
 OPTION = "option"
 """The context (gettext: msgctxt) of the names of options, which follow rules of their own."""
@@ -77,7 +77,7 @@ def set_locale_of(interaction: discord.Interaction[Any]) -> None:
 
 
 def language_of_server(policy: Policy, locale: discord.Locale | None) -> str:
-    """The language of what everybody in a server reads: the moderators' choice, else the server's own in Discord.
+    """Return the language of public messages in a server: the moderators' choice, else the server's own in Discord.
 
     `locale` is None when Discord does not say it.
     """
@@ -85,7 +85,7 @@ def language_of_server(policy: Policy, locale: discord.Locale | None) -> str:
 
 
 def language_of_answer(interaction: discord.Interaction[Any], policy: Policy, *, private: bool) -> str:
-    """The language of the answer to a command, kept until its last update."""
+    """Return the language of the response to a command, kept until its last update."""
     if private:
         return language_for(str(interaction.locale))
     return language_of_server(policy, interaction.guild_locale)

@@ -185,12 +185,12 @@ CANCEL_UNDER_WAY = Phrase(
 
 
 def channel_layer(verdict: Verdict) -> str:
-    """Why a channel is allowed or not."""
+    """Return why a channel is allowed or not."""
     return CHANNEL_LAYERS[verdict.layer](channel=f"<#{verdict.channel_id}>")
 
 
 def model_layer(verdict: Verdict) -> str:
-    """Why a model is allowed or not."""
+    """Return why a model is allowed or not."""
     rule = verdict.rule
     pattern = formatting.inline(rule.pattern) if rule else ""
     return MODEL_LAYERS[verdict.layer](pattern=pattern, role=f"<@&{rule.role_id}>" if rule else "")

@@ -27,7 +27,7 @@ from cogs.text.formatting import MAX_MENTIONS, inline, moment
 from cogs.text.job_card import CHECKING
 from cogs.text.locale import Phrase, Plural, option_name
 
-# -- whatever was asked -----------------------------------------------------------------------------------------
+# -- any request -----------------------------------------------------------------------------------------
 
 SERVER_ONLY = Phrase("This works in a server, not in a direct message.")
 MODERATORS_ONLY = Phrase("You need the Manage Server permission for this.")
@@ -111,7 +111,7 @@ DECIDED_BY_MODERATOR = Phrase("A moderator decided that: `{command}`.")
 
 
 def refusal(error: RequestRefused) -> str:
-    """What is wrong, what it would have cost, and what would work."""
+    """Return what is wrong, what it would have cost, and what would work."""
     match error:
         case QuotaExceeded():
             return _quota_exceeded(error)

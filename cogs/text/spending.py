@@ -17,7 +17,7 @@ NOT_SET = Phrase("not set")
 
 
 def quota(value: Quota | None) -> str:
-    """'$5.00 per day', 'unlimited', 'not set'."""
+    """Return '$5.00 per day', 'unlimited' or 'not set'."""
     if value is None:
         return NOT_SET()
     if value.amount_usd_micros is None:

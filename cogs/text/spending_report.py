@@ -27,7 +27,7 @@ REPORT_NO_CHART = Phrase("The chart could not be drawn this time. Try again in a
 REPORT_CHART = Phrase("Chart: {amount} by time and by model, and the members who spent most.")
 """For who cannot see it."""
 
-# What stands in the chart has little room.
+# Texts in the chart, where space is small.
 CHART_HOURS = Phrase("By hour")
 CHART_DAYS = Phrase("By day")
 CHART_MEMBERS = Phrase("Top members")
