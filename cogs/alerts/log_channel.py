@@ -58,7 +58,7 @@ class LogChannel:
         set_locale(self.language(policy, view.reply.address.guild_id))
         layout = entry(view, message_id=message_id, images=images)
         attached = files() if images else []
-        del files  # it holds the images in memory, and posting may wait long
+        del files  # frees the images, because posting may wait long
         self._entries_with_images += bool(attached)
         try:
             await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
