@@ -1,4 +1,4 @@
-"""Ask for known vulnerabilities in a lock file, and tell 'found some' from 'could not ask'.
+"""Ask for known vulnerabilities in a lock file; separate exit codes for 'found some' and 'could not ask'.
 
 Exit code 0: asked, none known. 1: asked, some known. 3: the advisory service could not be asked, so nothing is known.
 """
@@ -11,7 +11,7 @@ import sys
 
 
 def main(lock: str) -> int:
-    """Run pip-audit over `lock` without installing anything, and say in a sentence what came of it."""
+    """Run pip-audit over `lock` without installing anything, and print the result in one sentence."""
     command = f"-m pip_audit --requirement {lock} --disable-pip --require-hashes --format json --timeout 10".split()
     audit = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     try:

@@ -36,7 +36,7 @@ class Catalogue(Catalog):
 
 
 def texts() -> Iterator[Text]:
-    """Yield every text of the source, in its order. One that stands in two places is yielded twice."""
+    """Yield every text of the source, in its order. A text in two places is yielded twice."""
     files = [file.relative_to(ROOT).as_posix() for file in sorted((ROOT / "cogs").rglob("*.py"))]
     modules = {file: vars(importlib.import_module(file[:-3].replace("/", "."))) for file in files}
     for file, module in modules.items():
@@ -66,7 +66,7 @@ def _phrases(file: str, module: dict[str, Any]) -> Iterator[Text]:
 
 
 def _of_command(file: str, command: app_commands.Command[Any, ..., Any] | app_commands.Group) -> Iterator[Text]:
-    """Read what a command says of itself and its options; its name is the same in every language."""
+    """Read the texts of a command and its options; its name is the same in every language."""
     name = f"/{command.qualified_name}"
     yield command.description, None, file, [f"Describes {name}"], 100
     for option in command.parameters if isinstance(command, app_commands.Command) else ():
