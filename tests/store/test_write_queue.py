@@ -1,4 +1,4 @@
-"""The line before the writer: who is waited for goes first, and nobody waits for ever."""
+"""The queue before the writer: interactive transactions first, and a share of each batch for all others."""
 
 from __future__ import annotations
 
@@ -41,22 +41,19 @@ async def entered(queue: WriteQueue, *waiting: str, soon: bool = False) -> list[
     return callers
 
 
-async def test_what_somebody_waits_for_goes_ahead_of_the_rest_but_never_twice_in_a_row() -> None:
+async def test_interactive_transactions_go_first_and_the_rest_shares_their_batch() -> None:
     queue = WriteQueue()
     callers = await entered(queue, "a", "b")
     callers += await entered(queue, "first", "second", soon=True)
-    assert names(await queue.next_batch()) == ["first", "second"]
-    callers += await entered(queue, "third", soon=True)
-    assert names(await queue.next_batch()) == ["third", "a", "b"]
-    callers += await entered(queue, "fourth", soon=True)
+    assert names(await queue.next_batch()) == ["first", "second", "a", "b"]
     callers += await entered(queue, "c")
-    assert names(await queue.next_batch()) == ["fourth"]
-    assert names(await queue.next_batch()) == ["c"]
+    callers += await entered(queue, "third", soon=True)
+    assert names(await queue.next_batch()) == ["third", "c"]
     for caller in callers:
         caller.cancel()
 
 
-async def test_a_group_has_a_size_and_the_order_in_which_they_came() -> None:
+async def test_a_batch_has_a_maximum_size_and_the_order_of_arrival() -> None:
     queue = WriteQueue()
     callers = await entered(queue, *(str(number) for number in range(MAX_BATCH_SIZE + 2)))
     assert names(await queue.next_batch()) == [str(number) for number in range(MAX_BATCH_SIZE)]
@@ -65,17 +62,17 @@ async def test_a_group_has_a_size_and_the_order_in_which_they_came() -> None:
         caller.cancel()
 
 
-async def test_however_many_are_waited_for_the_rest_has_half_of_every_second_group() -> None:
+async def test_however_many_are_interactive_the_rest_has_half_of_every_batch() -> None:
     queue = WriteQueue()
     callers = await entered(queue, "a", "b")
     callers += await entered(queue, *(str(number) for number in range(3 * MAX_BATCH_SIZE)), soon=True)
-    assert "a" not in names(await queue.next_batch())
     assert names(await queue.next_batch())[MAX_BATCH_SIZE // 2 :] == ["a", "b"]
+    assert len(names(await queue.next_batch())) == MAX_BATCH_SIZE
     for caller in callers:
         caller.cancel()
 
 
-async def test_a_line_of_cancelled_callers_hides_nobody() -> None:
+async def test_cancelled_callers_hide_no_transaction_behind_them() -> None:
     queue = WriteQueue()
     for soon in (True, False):
         gone = await entered(queue, *(str(number) for number in range(2 * MAX_BATCH_SIZE)), soon=soon)
@@ -86,28 +83,28 @@ async def test_a_line_of_cancelled_callers_hides_nobody() -> None:
         caller.cancel()
 
 
-async def test_who_comes_while_the_writer_asks_is_never_taken_without_the_one_before() -> None:
+async def test_a_transaction_that_arrives_during_pop_is_never_taken_without_the_one_before() -> None:
     queue = WriteQueue()
     callers = await entered(queue, "a")
 
     class Interrupted(deque[PendingWrite]):
-        """Others come when the writer has just seen that nobody is here."""
+        """Adds others when the writer has just counted none."""
 
         def __len__(self) -> int:
             length = super().__len__()
             if not length:
                 self.append(PendingWrite(work=work("accepted"), answer=callers[0]))
-                queue._others.append(PendingWrite(work=work("begun, once accepted"), answer=callers[0]))
+                queue._normal.append(PendingWrite(work=work("begun, once accepted"), answer=callers[0]))
             return length
 
-    queue._unhurried = Interrupted()
-    assert names(queue.batch_at(0.0)) == ["a"]
-    queue._unhurried = deque(queue._unhurried)
-    assert names(queue.batch_at(0.0)) == ["accepted", "begun, once accepted"]
+    queue._low = Interrupted()
+    assert names(queue.pop_batch(0.0)) == ["a"]
+    queue._low = deque(queue._low)
+    assert names(queue.pop_batch(0.0)) == ["accepted", "begun, once accepted"]
     callers[0].cancel()
 
 
-async def test_whoever_was_cancelled_is_left_out_and_whoever_comes_later_is_waited_for() -> None:
+async def test_a_cancelled_caller_is_left_out_and_the_next_one_is_waited_for() -> None:
     queue = WriteQueue()
     [gone] = await entered(queue, "gone", soon=True)
     gone.cancel()
@@ -121,20 +118,19 @@ async def test_whoever_was_cancelled_is_left_out_and_whoever_comes_later_is_wait
     assert await caller == "done"
 
 
-async def test_what_waits_when_it_is_closed_is_still_handed_out_and_nothing_more_is_taken() -> None:
+async def test_what_waits_when_the_queue_is_closed_is_still_handed_out_and_nothing_more_is_taken() -> None:
     queue = WriteQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.close()
     with pytest.raises(StoreError, match="closed"):
         await queue.run(work("too late"))
-    assert names(await queue.next_batch()) == ["b"]
-    assert names(await queue.next_batch()) == ["a"]
+    assert names(await queue.next_batch()) == ["b", "a"]
     assert await queue.next_batch() is None
     for caller in callers:
         caller.cancel()
 
 
-async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None:
+async def test_refuse_fails_every_waiting_transaction() -> None:
     queue = WriteQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.refuse(StoreError("gone"))
@@ -145,7 +141,7 @@ async def test_when_nothing_can_be_written_everybody_who_waits_is_told() -> None
     assert await queue.next_batch() is None
 
 
-async def test_what_nobody_waits_for_goes_ahead_of_the_next_that_is_written_anyway() -> None:
+async def test_low_priority_shares_the_batch_of_the_next_normal_transaction() -> None:
     queue = WriteQueue()
     along = [asyncio.ensure_future(queue.run(work(name), Priority.LOW)) for name in ("accepted", "delivered")]
     await asyncio.sleep(0)
@@ -160,7 +156,7 @@ async def test_what_nobody_waits_for_goes_ahead_of_the_next_that_is_written_anyw
         caller.cancel()
 
 
-def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is() -> None:
+def test_low_priority_is_written_after_a_delay_even_if_nothing_else_is() -> None:
     async def main() -> None:
         queue = WriteQueue()
         loop = asyncio.get_running_loop()
@@ -170,14 +166,14 @@ def test_what_nobody_waits_for_is_written_after_a_moment_even_if_nothing_else_is
         assert loop.time() == pytest.approx(begun_at + BATCH_DELAY_SECONDS)
         later = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
         assert names(await queue.next_batch()) == ["delivered"]
-        assert loop.time() == pytest.approx(begun_at + 2 * BATCH_DELAY_SECONDS), "each has its own moment"
+        assert loop.time() == pytest.approx(begun_at + 2 * BATCH_DELAY_SECONDS), "each has its own delay"
         for caller in (along, later):
             caller.cancel()
 
     run_in_virtual_time(main())
 
 
-async def test_what_nobody_waits_for_is_still_written_when_the_line_is_closed() -> None:
+async def test_low_priority_is_still_written_when_the_queue_is_closed() -> None:
     queue = WriteQueue()
     along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Groups: several callers' transactions in one commit, each of them still all or nothing on its own."""
+"""Group commit: several callers' transactions in one commit, each of them still all or nothing on its own."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from bot.store.core.connection import Connection, Work
 T = TypeVar("T")
 
 MAX_BATCH_SIZE = 64
-"""How many transactions share a commit at most: enough to hide the sync to disk, few enough that nobody waits long."""
+"""Most transactions in one commit: enough to hide the sync to disk, few enough to keep the wait short."""
 
 BATCH_DELAY_SECONDS = 0.02
-"""So long at most a transaction waits for others, when nobody waits for it and it may share their commit."""
+"""Longest delay of a low-priority transaction that waits to share the commit of a normal one."""
 
 
 class Priority(Enum):
     """How soon a transaction is written."""
 
     INTERACTIVE = auto()
-    """A member waits for it: ahead of all others, which have to let one batch pass, never two."""
+    """A member waits for it: first in the next batch, of which it leaves half to the others."""
     NORMAL = auto()
     LOW = auto()
     """Nothing waits for it: up to BATCH_DELAY_SECONDS later, to share the commit of a normal one."""
@@ -42,38 +42,35 @@ class WriteResult:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingWrite:
-    """One caller's transaction and where its caller waits for the outcome."""
+    """One caller's transaction, and the future that its caller awaits."""
 
     work: Work
     answer: asyncio.Future[Any]
 
-    def resolve(self, outcome: WriteResult) -> None:
-        """Give the caller the outcome, if they still wait."""
+    def resolve(self, result: WriteResult) -> None:
+        """Give the caller the result, unless it was cancelled."""
         if self.answer.done():
             return
-        if outcome.error is not None:
-            self.answer.set_exception(outcome.error)
+        if result.error is not None:
+            self.answer.set_exception(result.error)
         else:
-            self.answer.set_result(outcome.value)
+            self.answer.set_result(result.value)
 
 
 class WriteQueue:
-    """Transactions that wait for the writer: those that somebody waits for with a time limit, those that nobody waits
-    for, and all others.
-    """
+    """Transactions that wait for the writer, first in, first out within each priority."""
 
     def __init__(self) -> None:
-        self._urgent: deque[PendingWrite] = deque()
-        self._unhurried: deque[PendingWrite] = deque()
-        self._company_until = 0.0
-        """So long those that nobody waits for wait for others."""
-        self._others: deque[PendingWrite] = deque()
-        self._others_are_next = False
+        self._interactive: deque[PendingWrite] = deque()
+        self._normal: deque[PendingWrite] = deque()
+        self._low: deque[PendingWrite] = deque()
+        self._low_due_at = 0.0
         self._arrived = asyncio.Event()
         self._closed = False
 
     @property
     def is_closed(self) -> bool:
+        """Whether no more transactions are taken."""
         return self._closed
 
     async def run(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T:
@@ -82,79 +79,70 @@ class WriteQueue:
             raise StoreError("The database is closed.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
+        pending = PendingWrite(work=work, answer=answer)
         match priority:
             case Priority.INTERACTIVE:
-                queue = self._urgent
+                self._interactive.append(pending)
             case Priority.NORMAL:
-                queue = self._others
+                self._normal.append(pending)
             case Priority.LOW:
-                queue = self._unhurried
-                if not queue:
-                    self._company_until = loop.time() + BATCH_DELAY_SECONDS
-        queue.append(PendingWrite(work=work, answer=answer))
+                if not self._low:
+                    self._low_due_at = loop.time() + BATCH_DELAY_SECONDS
+                self._low.append(pending)
         self._arrived.set()
         return await answer
 
     def close(self) -> None:
-        """Take nothing more; what waits is still handed out."""
+        """Take no more transactions; those that wait are still handed out."""
         self._closed = True
         self._arrived.set()
 
     def refuse(self, error: StoreError) -> None:
-        """Nothing can be written now: tell those who wait."""
-        for line in (self._urgent, self._unhurried, self._others):
-            while line:
-                line.popleft().resolve(WriteResult(error=error))
+        """Fail every transaction that waits with `error`."""
+        for queue in (self._interactive, self._low, self._normal):
+            while queue:
+                queue.popleft().resolve(WriteResult(error=error))
 
     async def next_batch(self) -> list[PendingWrite] | None:
-        """At least one waiting transaction, and those that wait behind it; None at the end."""
-        while True:
-            if group := self.batch_at(asyncio.get_running_loop().time()):
-                return group
+        """Wait for transactions and return those to commit together; None when the queue is closed and empty."""
+        loop = asyncio.get_running_loop()
+        while not (batch := self.pop_batch(loop.time())):
             if self._closed:
                 return None
             self._arrived.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(self._company_until if self._unhurried else None):
+                async with asyncio.timeout_at(self._low_due_at if self._low else None):
                     await self._arrived.wait()
+        return batch
 
-    def batch_at(self, now: float) -> list[PendingWrite]:
-        """Those whose turn it is, without waiting for any; `now` is the event loop's time.
+    def pop_batch(self, now: float) -> list[PendingWrite]:
+        """Return the transactions to commit together at `now`, the event loop's time; none when none is due.
 
-        The writer's own thread may ask while no task does, for others only ever add to the lines then. What comes while
-        it asks waits for the next time: one that goes along may be what the one after it relies on.
+        The writer's thread may call this while no task waits in `next_batch`.
         """
-        others = len(self._others)
-        group = _taken(
-            self._urgent, MAX_BATCH_SIZE // 2 if self._others_are_next else MAX_BATCH_SIZE, of=len(self._urgent)
-        )
-        others_wait = others > 0 or self._closed or self._unhurried_are_due(now)
-        if group and not self._others_are_next:
-            self._others_are_next = others_wait
-            return group
-        self._others_are_next = False
-        if others_wait:
-            group += _taken(self._unhurried, MAX_BATCH_SIZE - len(group), of=len(self._unhurried))
-            group += _taken(self._others, MAX_BATCH_SIZE - len(group), of=others)
-        return group
-
-    def _unhurried_are_due(self, now: float) -> bool:
-        return bool(self._unhurried) and now >= self._company_until
+        # Counted first, normal before low: the event loop may add both an acceptance (low) and the start of its job
+        # (normal) meanwhile, and the start must not be written without the acceptance.
+        normal, low = len(self._normal), len(self._low)
+        if not normal and not (low and (self._closed or now >= self._low_due_at)):
+            return _pop(self._interactive, len(self._interactive), MAX_BATCH_SIZE)
+        batch = _pop(self._interactive, len(self._interactive), MAX_BATCH_SIZE // 2)
+        batch += _pop(self._low, low, MAX_BATCH_SIZE - len(batch))
+        return batch + _pop(self._normal, normal, MAX_BATCH_SIZE - len(batch))
 
 
-def _taken(line: deque[PendingWrite], most: int, *, of: int) -> list[PendingWrite]:
-    """The first of so many in a line, without those whose caller was cancelled."""
-    taken: list[PendingWrite] = []
-    for _ in range(of):
-        if len(taken) == most:
+def _pop(queue: deque[PendingWrite], count: int, limit: int) -> list[PendingWrite]:
+    """Remove and return up to `limit` of the first `count` transactions, without those whose caller was cancelled."""
+    popped: list[PendingWrite] = []
+    for _ in range(count):
+        if len(popped) == limit:
             break
-        if not (waiting := line.popleft()).answer.done():
-            taken.append(waiting)
-    return taken
+        if not (pending := queue.popleft()).answer.done():
+            popped.append(pending)
+    return popped
 
 
 def in_savepoint(connection: Connection, work: Work) -> WriteResult:
-    """Run one work of a group. An error undoes what it did, and nothing else, unless the whole transaction is gone."""
+    """Run one work of a batch. An error undoes what it did, and nothing else, unless the whole transaction is gone."""
     connection.execute("SAVEPOINT work")
     try:
         value = work(connection)

@@ -1,4 +1,4 @@
-"""SQLite: one open file, one connection that writes and one that reads, each in its own thread.
+"""SqliteDatabase: one open file, one connection that writes and one that reads, each in its own thread.
 
 All writing goes through one connection, because tasks that share a connection share its transaction. A caller hands
 over its whole transaction as a function and waits; cancelling the caller can therefore never leave a transaction open.
@@ -12,7 +12,6 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import chain, islice
 from pathlib import Path
 from typing import Self, TypeVar, cast
 
@@ -28,7 +27,7 @@ from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 T = TypeVar("T")
 
 MAX_BATCHES_PER_TURN = 16
-"""So many at most before whoever else needs the writer's thread gets it, to empty the log."""
+"""Most batches in a row before the writer's thread is free for other work, such as emptying the write-ahead log."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
 _PRAGMAS = (
@@ -63,7 +62,7 @@ class SqliteDatabase:
         self._writer = writer
         self._reader = reader
         self._queue = WriteQueue()
-        self._writing = asyncio.create_task(self._write_groups(), name="database writer")
+        self._writing = asyncio.create_task(self._write_batches(), name="database writer")
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -92,22 +91,22 @@ class SqliteDatabase:
         return cls(path, lock, writer, reader)
 
     async def lock_exclusively(self) -> None:
-        """Nothing to do: whoever has the file open is."""
+        """Do nothing: the process that has the file open is the only one."""
 
     async def lock_shared(self) -> None:
-        """Refuses: there can be no others."""
+        """Raise DatabaseBusy: a file has one process."""
         raise DatabaseBusy(f"The database {self.path} is a file, and a file has one process.")
 
     async def write(self, work: Callable[[SqliteConnection], T], priority: Priority = Priority.NORMAL) -> T:
         """Run `work` as one transaction: all of it is on disk when this returns, or nothing when it raises.
 
-        `work` may be run up to three times, when a neighbour in its group cost it its transaction, so it must do
+        `work` may be run up to three times, when another one of its batch undid their transaction, so it must do
         nothing but SQL. What it raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
         """
         return await self._queue.run(cast("Work", work), priority)
 
     async def read(self, work: Callable[[SqliteConnection], T]) -> T:
-        """Run `work` on the reading connection, all of it on one consistent picture of the file."""
+        """Run `work` on the reading connection, all of it on one consistent snapshot."""
         if self._queue.is_closed:
             raise StoreError("The database is closed.")
         try:
@@ -116,12 +115,12 @@ class SqliteDatabase:
             raise _translated(error) from error
 
     async def overwrite_forgotten(self) -> None:
-        """Empty the write-ahead log, where what was forgotten still stands; not now if somebody is reading."""
-        with contextlib.suppress(sqlite3.Error):  # it is forgotten all the same, and an hour later this comes again
+        """Empty the write-ahead log, which still holds deleted data; not while another connection reads."""
+        with contextlib.suppress(sqlite3.Error):  # the data is deleted all the same, and this is repeated in an hour
             await self._writer.run(_empty_log)
 
     async def backup_to(self, target: Path) -> None:
-        """A consistent copy of everything committed so far, made while the work goes on. Replaces `target`."""
+        """Write a consistent copy of everything committed so far, without stopping writes. Replaces `target`."""
         await asyncio.to_thread(backup.copy_database, self.path, target)
 
     async def close(self) -> None:
@@ -134,70 +133,73 @@ class SqliteDatabase:
         await self._writer.close()  # last, so that it folds the write-ahead log back into the file
         self._lock.release()
 
-    async def _write_groups(self) -> None:
-        while (group := await self._queue.next_batch()) is not None:
-            await self._writer.run(partial(self._write_in_a_row, first=group, loop=asyncio.get_running_loop()))
+    async def _write_batches(self) -> None:
+        loop = asyncio.get_running_loop()
+        while (batch := await self._queue.next_batch()) is not None:
+            await self._writer.run(partial(self._write_in_a_row, batch=batch, loop=loop))
 
     def _write_in_a_row(
-        self, connection: SqliteConnection, *, first: list[PendingWrite], loop: asyncio.AbstractEventLoop
+        self, connection: SqliteConnection, *, batch: list[PendingWrite], loop: asyncio.AbstractEventLoop
     ) -> None:
-        """On the writer's thread: who came in the meantime is next without a turn of the event loop in between."""
-        came_since = iter(lambda: self._queue.batch_at(loop.time()), [])
-        for group in islice(chain([first], came_since), MAX_BATCHES_PER_TURN):
-            loop.call_soon_threadsafe(_resolve, group, _outcomes(connection, group))
+        """Commit on the writer's thread, and what arrived meanwhile: a busy event loop delays the results alone."""
+        for _ in range(MAX_BATCHES_PER_TURN - 1):
+            loop.call_soon_threadsafe(_resolve, batch, _results(connection, batch))
+            if not (batch := self._queue.pop_batch(loop.time())):
+                return
+        loop.call_soon_threadsafe(_resolve, batch, _results(connection, batch))
 
 
-def _outcomes(connection: SqliteConnection, group: Sequence[PendingWrite]) -> Sequence[WriteResult]:
+def _results(connection: SqliteConnection, batch: Sequence[PendingWrite]) -> Sequence[WriteResult]:
     try:
-        return commit_batch(connection, [waiting.work for waiting in group])
+        return commit_batch(connection, [pending.work for pending in batch])
     except Exception as error:
-        # A defect of ours, not of one caller's work; the callers must not wait for ever.
-        return [WriteResult(error=error)] * len(group)
+        # A defect of ours, not of one caller's work; the callers must get an answer.
+        return [WriteResult(error=error)] * len(batch)
 
 
-def _resolve(group: Sequence[PendingWrite], outcomes: Sequence[WriteResult]) -> None:
-    for waiting, outcome in zip(group, outcomes, strict=True):
-        waiting.resolve(_translated_outcome(outcome))
+def _resolve(batch: Sequence[PendingWrite], results: Sequence[WriteResult]) -> None:
+    for pending, result in zip(batch, results, strict=True):
+        pending.resolve(_translated_result(result))
 
 
-def commit_batch(connection: SqliteConnection, group: Sequence[Work]) -> list[WriteResult]:
-    """Run every work of the group and commit them together. Returns one outcome each; leaves no transaction open.
+def commit_batch(connection: SqliteConnection, batch: Sequence[Work]) -> list[WriteResult]:
+    """Run every work of the batch and commit them together. Returns one result each; leaves no transaction open.
 
-    An error undoes only the work that raised it. Savepoints would see to that, and would be a third of all statements,
-    each of which has to get the interpreter back from the event loop. So they are made only when a work has raised
-    after it wrote something: then all are run again. An error that made SQLite give up the whole transaction (a full
-    disk does) must not hit the neighbours: then each is run again in a transaction of its own. When BEGIN or COMMIT
-    fails nothing was written, and all of them get that error.
+    An error undoes only the work that raised it. Savepoints ensure that, but are a third of all statements, each of
+    which has to get the interpreter back from the event loop. So the batch is run without them first, and again with
+    them only when a work has raised after it wrote something. An error that makes SQLite give up the whole transaction
+    (a full disk does) must not fail the rest of the batch: then each work is run again in a transaction of its own.
+    When BEGIN or COMMIT fails nothing was written, and all of them get that error.
     """
-    if len(group) > 1:
+    if len(batch) > 1:
         for run in (_run_bare, in_savepoint):
-            with contextlib.suppress(_SpoiltError):
-                return _commit_together(connection, group, run)
-    return [_commit_alone(connection, work) for work in group]
+            with contextlib.suppress(_TransactionLostError):
+                return _commit_together(connection, batch, run)
+    return [_commit_alone(connection, work) for work in batch]
 
 
-class _SpoiltError(Exception):
-    """One work's error cost the others of the group their transaction."""
+class _TransactionLostError(Exception):
+    """The error of one work undoes the transaction that it shares with others."""
 
 
 def _commit_together(
-    connection: SqliteConnection, group: Sequence[Work], run: Callable[[SqliteConnection, Work], WriteResult]
+    connection: SqliteConnection, batch: Sequence[Work], run: Callable[[SqliteConnection, Work], WriteResult]
 ) -> list[WriteResult]:
-    """Raises _SpoiltError, and has written nothing then."""
-    outcomes: list[WriteResult] = []
+    """Commit all of the batch. Raises _TransactionLostError, and has written nothing then."""
+    results: list[WriteResult] = []
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
-        for work in group:
-            outcomes.append(run(connection, work))
+        for work in batch:
+            results.append(run(connection, work))
             if not connection.in_transaction:
-                raise _SpoiltError
+                raise _TransactionLostError
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        return [WriteResult(error=error)] * len(group)
+        return [WriteResult(error=error)] * len(batch)
     finally:
         _rollback(connection)
-    return outcomes
+    return results
 
 
 def _run_bare(connection: SqliteConnection, work: Work) -> WriteResult:
@@ -206,7 +208,7 @@ def _run_bare(connection: SqliteConnection, work: Work) -> WriteResult:
         return WriteResult(value=work(connection))
     except Exception as error:  # whatever it is, it belongs to the caller, who gets it
         if connection.total_changes != changes:
-            raise _SpoiltError from error
+            raise _TransactionLostError from error
         return WriteResult(error=error)
 
 
@@ -216,7 +218,7 @@ def _commit_alone(connection: SqliteConnection, work: Work) -> WriteResult:
         connection.execute("BEGIN IMMEDIATE")
         value = work(connection)
         connection.execute("COMMIT")
-    except Exception as error:  # as above
+    except Exception as error:  # whatever it is, it belongs to the caller, who gets it
         return WriteResult(error=error)
     finally:
         _rollback(connection)
@@ -239,11 +241,11 @@ def _empty_log(connection: SqliteConnection) -> None:
         connection.execute(_BUSY_TIMEOUT)
 
 
-def _translated_outcome(outcome: WriteResult) -> WriteResult:
-    if not isinstance(outcome.error, sqlite3.Error):
-        return outcome
-    error = _translated(outcome.error)
-    error.__cause__ = outcome.error
+def _translated_result(result: WriteResult) -> WriteResult:
+    if not isinstance(result.error, sqlite3.Error):
+        return result
+    error = _translated(result.error)
+    error.__cause__ = result.error
     return WriteResult(error=error)
 
 
