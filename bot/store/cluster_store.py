@@ -46,15 +46,15 @@ class ClusterStore(DatabaseUser):
         def heard(channel: str, payload: str) -> None:
             if channel in channels:
                 channels[channel](channel, payload)
-            elif (notice := notifications.read(payload)) is not None:
-                if notice.topic is Topic.POLICY:
+            elif (notification := notifications.read(payload)) is not None:
+                if notification.topic is Topic.POLICY:
                     self._policies.forget()
-                on_notice(notice)
+                on_notice(notification)
 
-        def changed(hears: bool) -> None:
+        def changed(is_connected: bool) -> None:
             self._policies.forget()
-            self._policies.remembers = hears
-            if hears:
+            self._policies.remembers = is_connected
+            if is_connected:
                 on_back()
 
         everything = (notifications.CHANNEL, *channels)

@@ -37,7 +37,7 @@ def copy_database(source: Path, target: Path) -> None:
         with closing(connect_for_reading(source)) as connection:
             connection.execute("PRAGMA query_only = OFF")  # it would forbid writing the copy, too
             connection.execute("VACUUM INTO ?", (str(unfinished),))
-        unfinished.chmod(0o600)  # tokens and prompts are nobody else's
+        unfinished.chmod(0o600)  # tokens and prompts are private
         replace_durably(unfinished, target)
     except (sqlite3.Error, OSError) as error:
         unfinished.unlink(missing_ok=True)

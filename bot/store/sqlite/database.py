@@ -36,7 +36,7 @@ _PRAGMAS = (
     "PRAGMA foreign_keys = ON",
     _BUSY_TIMEOUT,
     "PRAGMA trusted_schema = OFF",
-    "PRAGMA secure_delete = ON",  # what is forgotten is overwritten in the file, not only unlisted
+    "PRAGMA secure_delete = ON",  # deleted data is overwritten in the file, not only unlisted
     "PRAGMA journal_size_limit = 67108864",
     "PRAGMA cache_size = -3072",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
 )
@@ -306,7 +306,7 @@ def _create(path: Path) -> None:
         raise schema.unusable(path, "is missing, but its -wal file is there, so there were books")
     unfinished = Path(f"{path}.new")
     unfinished.unlink(missing_ok=True)
-    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # tokens and prompts are nobody else's
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # tokens and prompts are private
     connection = connect(unfinished)
     try:
         schema.migrate(connection)

@@ -93,7 +93,7 @@ def check_ours(connection: sqlite3.Connection, path: Path) -> None:
 def check_sound(connection: sqlite3.Connection, path: Path, *, thoroughly: bool) -> None:
     """Raise DatabaseUnusable when the file is damaged.
 
-    A big file is not read as a whole at every start: there, its length (SQLite looks at that itself) and both ends of
+    A big file is not read as a whole at every start: there, its length (which SQLite checks itself) and both ends of
     the tables have to be right, and damage further inside shows on the statement that meets it, which writes nothing.
     """
     if thoroughly or path.stat().st_size < _SMALL_FILE_BYTES:

@@ -58,43 +58,45 @@ def change_policy(
 
 
 class PolicyMemory:
-    """Policies as they stand in the books. Of a file this process is the only writer, so nothing here gets old; of a
-    database that other processes change as well it `remembers` only while it hears of every change.
+    """Cache of the policies in the database.
 
-    While a change is under way its server is not remembered. A caller that is cancelled in the middle never says how
-    it ended: then that server is read from the books from now on, which is slower and always right.
+    This process is the only writer of a file, so nothing in here becomes stale. Of a database that other processes
+    change as well, policies are cached (`remembers`) only while every notification arrives.
+
+    While a change is under way its server is not cached. A caller that is cancelled in the middle never reports how
+    the change ended: from then on that server is read from the database, which is slower and always right.
     """
 
     def __init__(self, *, remembers: bool) -> None:
         self.remembers = remembers
         self.age = 0
-        """Grows whenever everything is forgotten: what was read before that may be older than the reason."""
+        """Grows whenever the cache is emptied: what was read before that may be stale."""
         self._known: dict[int, Policy] = {}
         self._changing: Counter[int] = Counter()
 
     def get(self, guild_id: int) -> Policy | None:
-        """The policy, if it is remembered."""
+        """Return the policy, if it is cached."""
         return self._known.get(guild_id)
 
     def read(self, guild_id: int, value: Policy, asked_at: int = 0) -> None:
-        """It was asked for at that `age` and read; worth nothing when there was a change in the meantime."""
+        """Cache a policy that was asked for at that `age`, unless there was a change in the meantime."""
         if not self._changing[guild_id] and self.remembers and asked_at == self.age:
             self._known.setdefault(guild_id, value)
 
     def forget(self) -> None:
-        """Another process changed something. That is rare, and reading is cheap, so everything is read again."""
+        """Empty the cache: another process changed a policy, which is rare, and reading is cheap."""
         self.age += 1
         self._known.clear()
 
     def changing(self, guild_id: int) -> None:
-        """A change begins."""
+        """Record that a change begins."""
         self._changing[guild_id] += 1
         self._known.pop(guild_id, None)
 
     def changed(self, guild_id: int, value: Policy | None) -> None:
-        """The change is in the books, or (None) it failed and they are as they were."""
+        """Record that the change is in the database, or (None) that it failed and nothing changed."""
         self._changing[guild_id] -= 1
-        # Once something was forgotten there are others, who may have changed it again before we got here.
+        # Once the cache was emptied other processes exist, which may have changed the policy again meanwhile.
         if value is not None and not self._changing[guild_id] and self.remembers and not self.age:
             self._known[guild_id] = value
 

@@ -49,7 +49,7 @@ _INSERT_INPUT = """
 INSERT INTO inputs (job_id, ordinal, sha256, role, content_type, width, height, public_url, created_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
-_INSERT_PICTURE = """
+_INSERT_IMAGE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
@@ -135,7 +135,7 @@ WHERE took_micros IS NOT NULL ORDER BY id DESC
 DURATIONS_LOOKED_AT = 4000
 _FOR_EVER = 2**63 - 1
 _UPLOADED_URL = "SELECT url FROM uploads WHERE provider = ? AND sha256 = ?"
-_REMEMBER_UPLOAD = """
+_SET_UPLOAD = """
 INSERT INTO uploads (provider, sha256, url, created_at) VALUES (?, ?, ?, ?)
 ON CONFLICT (provider, sha256) DO UPDATE SET url = excluded.url, created_at = excluded.created_at
 """
@@ -290,7 +290,7 @@ def insert_images(connection: Connection, job_id: str, images: Sequence[ResultIm
     for ordinal, image in enumerate(images):
         size = (image.width, image.height, image.size_bytes)
         connection.execute(
-            _INSERT_PICTURE,
+            _INSERT_IMAGE,
             (
                 job_id,
                 ordinal,
@@ -339,7 +339,7 @@ def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None)
 
 def remember_upload(connection: Connection, provider: str, sha256: str, url: str, *, now: datetime) -> None:
     """Record the address that the provider gave for this content."""
-    connection.execute(_REMEMBER_UPLOAD, (provider, sha256, url, to_micros(now)))
+    connection.execute(_SET_UPLOAD, (provider, sha256, url, to_micros(now)))
 
 
 def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str]) -> int:

@@ -1,19 +1,19 @@
-"""Notes: small facts the bot keeps about itself from one start to the next, by key."""
+"""Key-value pairs: small facts that the bot keeps about itself from one start to the next."""
 
 from __future__ import annotations
 
 from bot.store.core.connection import Connection
 
-_RECALL = "SELECT value FROM notes WHERE key = ?"
-_REMEMBER = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_GET = "SELECT value FROM notes WHERE key = ?"
+_SET = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
 
 
 def get(connection: Connection, key: str) -> str | None:
     """The value stored under `key`."""
-    row = connection.execute(_RECALL, (key,)).fetchone()
+    row = connection.execute(_GET, (key,)).fetchone()
     return None if row is None else str(row[0])
 
 
 def set_(connection: Connection, key: str, value: str) -> None:
     """Store a small fact about the bot itself under `key`."""
-    connection.execute(_REMEMBER, (key, value))
+    connection.execute(_SET, (key, value))

@@ -72,7 +72,7 @@ SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
 FROM {_totals("= :account_id", "window")}
 """  # noqa: S608
-# A job whose answer was lost may be looked for for hours, and nobody can cancel it: its money stays set aside, but it
+# A job whose answer was lost may be searched for for hours, and cannot be cancelled: its money stays set aside, but it
 # does not keep its member from ordering.
 _RUNNING = """
 SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
@@ -277,7 +277,7 @@ def settle(
 
 
 def release(connection: Connection, job_id: str, *, operator_cost_usd_micros: int, now: datetime) -> None:
-    """Give a reservation back unspent; the house bears what the provider charges all the same.
+    """Give a reservation back unspent; the operator bears what the provider charges all the same.
 
     Raises LedgerError when there is no open reservation.
     """
@@ -435,7 +435,7 @@ def operator_cost_usd_micros(connection: Connection, *, since: datetime | None =
 
 
 def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
-    """Every job that cost the house something, oldest first."""
+    """Every job that cost the operator something, oldest first."""
     return [
         OperatorCostLine(
             at=to_moment(row["created_at"]),

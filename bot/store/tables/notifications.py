@@ -1,6 +1,6 @@
-"""Notices: a few words to the other processes on the same database, sent by the commit of what they are about.
+"""Notifications to the other processes on the same database, sent by the commit of what they are about.
 
-A file has one process, so there nobody is told. What is missed while a process is cut off it looks up afterwards.
+A file has one process, so nothing is sent there. A process that was disconnected reads afterwards what it missed.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ CHANNEL = "image_bot"
 
 
 class Topic(StrEnum):
-    """What a notice is about, and what its subject is."""
+    """What a notification is about, and what its subject is."""
 
     POLICY = "policy"
     """A server: its moderators changed what is allowed."""
     REPLY = "reply"
-    """A reply: somebody else than its follower changed it, or wants it shown."""
+    """A reply: another process than the one that runs it changed it, or wants it shown."""
     SLOT = "place"
-    """A provider: a place became free there."""
+    """A provider: a slot became free there."""
     BREAKERS = "closings"
     """A provider takes no new jobs, or takes them again."""
     WEBHOOK = "called"

@@ -1,7 +1,7 @@
 """Privacy: what is kept about a member in one readable value, and how it is forgotten, on request and by age.
 
-Synchronous functions inside the caller's transaction. Amounts, times and models stay: the books must balance. What a
-member spent keeps its name until every window that counts it has ended, so that no quota starts anew by forgetting.
+Synchronous functions inside the caller's transaction. Amounts, times and models stay: the ledger must balance. What a
+member spent keeps its name until every window that counts it has ended, so that erasing data resets no quota.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ RETENTION = timedelta(days=30)
 """How long prompts, options and stored pictures are kept for their members."""
 
 TOKEN_DEAD_AFTER = timedelta(minutes=15)
-"""So long past its end an interaction token is erased; nothing uses it any more by then."""
+"""Time after which an expired interaction token is erased; nothing uses it any more by then."""
 
 REMOTE_ID_KEPT = timedelta(days=1)
 """A provider's name for a job is needed this long to tell an order that was lost from those that were not."""
@@ -98,8 +98,8 @@ UPDATE jobs SET prompt = '', options = '{}', body = '{}', seed = NULL, failure_h
 WHERE id = ?
 """
 _FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
-# The name of a command event only serves to accept it once; any other number that is nobody's does as well. Whoever was
-# forgotten had nothing pending; said here, the index by member answers this, and not all replies there ever were.
+# The name of a command event only serves to accept it once; any other unused number does as well. A member who was
+# erased had nothing pending; stated here, the index by member answers this, and not all replies there ever were.
 _FORGET_EVENTS = DialectSql(
     sqlite="""
 UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
@@ -184,7 +184,7 @@ class Footprint:
     servers: int
     images: int
     under_way: StillUnderWay | None
-    """Why nothing can be forgotten now."""
+    """Why nothing can be erased now."""
 
 
 def footprint(connection: Connection, user_id: int) -> Footprint:
@@ -201,7 +201,7 @@ def _under_way(connection: Connection, user_id: int) -> StillUnderWay | None:
 
 
 def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set[str]:
-    """Forget what a member asked for and got, and that it was they; returns the pictures nobody needs any more.
+    """Erase what a member asked for and got, and their name; returns the sha256 of the images that nothing needs now.
 
     Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. Raises StillUnderWay.
     """
@@ -253,7 +253,7 @@ def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> dat
 
 
 def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
-    """Everything kept about a member, and nothing about anybody else: no other ids, no credentials.
+    """Everything kept about a member, and nothing about other members: no other ids, no credentials.
 
     Plain values for JSON. Ids are strings because JavaScript rounds numbers of their size.
     """
@@ -389,7 +389,7 @@ def _picture(row: Row) -> dict[str, Any]:
 
 
 def _change(row: Row, user_id: int) -> dict[str, Any]:
-    """An entry of the record of changes; whoever else it names stays unnamed."""
+    """An entry of the record of changes; other members that it names stay unnamed."""
     about = row["subject"]
     if about == "member":
         about = "you" if row["subject_id"] == user_id else "another member"

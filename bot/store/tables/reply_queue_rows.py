@@ -1,4 +1,4 @@
-"""The queue of replies between gateways and workers: the tables of the library pgqueuer, in the books' own database.
+"""The queue of replies between gateways and workers: the tables of the library pgqueuer, in the bot's database.
 
 Synchronous functions inside the caller's transaction, on PostgreSQL alone. A reply is in the queue once at most, from
 its acceptance until it was followed to its end (see reply_queue.py).
@@ -17,19 +17,19 @@ QUEUE_CHANNEL = "ch_pgqueuer"
 """Where the library is told that there is something to claim."""
 
 ORPHANED_AFTER = timedelta(seconds=20)
-"""A reply this old that nobody follows was admitted by a process that died, or lost its place in the queue."""
+"""Age at which a reply that no process runs was admitted by a process that died, or lost its queue entry."""
 
 # As in jobs.py, but for those whom some process follows or will.
-_FORGOTTEN = """
+_ORPHANED = """
 SELECT id FROM replies WHERE created_at < ? AND id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
     UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
 ) AND NOT EXISTS (SELECT 1 FROM pgqueuer WHERE dedupe_key = replies.id AND status IN ('queued', 'picked'))
 ORDER BY created_at, id LIMIT 1000
 """
-# A hand-over takes at most the time of a heartbeat, so older entries tell nobody anything.
-_FORGET_LOG = "DELETE FROM pgqueuer_log WHERE aggregated AND created < now() - INTERVAL '1 day'"
-_FORGET_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - INTERVAL '7 days'"
+# A hand-over takes at most the time of a heartbeat, so older entries have no use.
+_TRIM_LOG = "DELETE FROM pgqueuer_log WHERE aggregated AND created < now() - INTERVAL '1 day'"
+_TRIM_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - INTERVAL '7 days'"
 
 
 def enqueue(connection: Connection, reply_ids: Sequence[str]) -> None:
@@ -39,11 +39,11 @@ def enqueue(connection: Connection, reply_ids: Sequence[str]) -> None:
 
 
 def orphaned(connection: Connection, *, now: datetime) -> list[str]:
-    """Replies that are not at their end, are not new, and are in no queue. Oldest first, so many at a time."""
-    return [row[0] for row in connection.execute(_FORGOTTEN, (to_micros(now - ORPHANED_AFTER),)).fetchall()]
+    """Replies that are unfinished, not new and in no queue; the 1,000 oldest."""
+    return [row[0] for row in connection.execute(_ORPHANED, (to_micros(now - ORPHANED_AFTER),)).fetchall()]
 
 
 def trim_log(connection: Connection) -> None:
-    """The library keeps what became of every entry, for ever."""
-    connection.execute(_FORGET_LOG)
-    connection.execute(_FORGET_STATISTICS)
+    """Delete old entries of the log, which the library keeps without a limit."""
+    connection.execute(_TRIM_LOG)
+    connection.execute(_TRIM_STATISTICS)

@@ -1,4 +1,4 @@
-"""What processes on one database share beside the books: places at providers, closed providers, turns.
+"""What processes on one database share beside jobs and money: slots at providers, open breakers, turns.
 
 Synchronous functions inside the caller's transaction. Closings and turns are there on PostgreSQL alone.
 """
