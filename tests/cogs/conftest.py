@@ -1,4 +1,4 @@
-"""A real bot on a simulated Discord, for every test of what people see and press."""
+"""A real bot on a simulated Discord, for every test of what users see and click."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ async def image_pool() -> AsyncGenerator[ImagePool]:
 
 
 @pytest.fixture
-def places() -> int:
+def slots() -> int:
     """Jobs that a provider works on at a time; a test may ask for fewer."""
     return 8
 
 
 @pytest.fixture
-async def core(tmp_path: Path, image_pool: ImagePool, places: int) -> AsyncGenerator[Core]:
-    async with opened_core(tmp_path, image_pool, places=places) as core:
+async def core(tmp_path: Path, image_pool: ImagePool, slots: int) -> AsyncGenerator[Core]:
+    async with opened_core(tmp_path, image_pool, slots=slots) as core:
         yield core
     assert verify_location(core.settings.database_url) == []
 
@@ -62,7 +62,7 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
         return await webhooks.request(route, session, **more)
 
     monkeypatch.setattr(AsyncWebhookAdapter, "request", request)
-    monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a Line may come in between
+    monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a TransportDouble may replace it
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
     # So is the second before one check of the operator's cap for many orders.

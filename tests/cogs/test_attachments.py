@@ -1,4 +1,4 @@
-"""A picture that a card shows is found, although Discord leaves it out of the message's attachments."""
+"""An image that a card shows is found, although Discord leaves it out of the message's attachments."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def test_an_attached_file_is_known_too() -> None:
     assert ids_of({"attachments": [{"filename": "a.png", "id": "5"}]}) == {"a.png": 5}
 
 
-def test_a_picture_from_elsewhere_is_no_file_of_the_message() -> None:
+def test_an_image_from_elsewhere_is_no_file_of_the_message() -> None:
     assert ids_of({"attachments": [], "components": [gallery({"url": "https://example.com/preview.png"})]}) == {}

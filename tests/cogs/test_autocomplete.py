@@ -64,7 +64,7 @@ async def test_what_has_no_letters_offers_what_nothing_typed_offers(stage: Stage
     assert await typed(stage, "imagine", "model", text) == await typed(stage, "imagine", "model", "")
 
 
-async def test_edit_offers_only_models_that_take_pictures(stage: Stage) -> None:
+async def test_edit_offers_only_models_that_take_images(stage: Stage) -> None:
     offered = await typed(stage, "edit", "model", "")
     assert offered
     assert all(CATALOGUE.get(value).supports(JobKind.EDIT) for value in offered.values())
@@ -185,7 +185,7 @@ async def test_without_a_limit_everything_is_offered(stage: Stage) -> None:
     assert NANO_BANANA_2 in (await typed(stage, "imagine", "model", "")).values()
 
 
-async def test_books_that_are_broken_hold_up_nobody_who_types(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_broken_database_does_not_delay_autocomplete(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def broken(*args: Any, **kwargs: Any) -> None:
         raise StoreError("the disk is gone")
 
@@ -194,7 +194,7 @@ async def test_books_that_are_broken_hold_up_nobody_who_types(stage: Stage, monk
     assert NANO_BANANA_2 in (await typed(stage, "imagine", "model", "")).values()
 
 
-async def test_books_that_are_busy_hold_up_nobody_who_types(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def busy(*args: Any, **kwargs: Any) -> None:
         await asyncio.Event().wait()
 
@@ -214,7 +214,7 @@ async def test_the_mark_fits_behind_every_name(model: Any) -> None:
     assert name.endswith("over your $9,999,999.999999 left")
 
 
-async def test_a_suggestion_that_fails_is_nobodys_error_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failing_autocomplete_shows_no_error_message(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: Any, **kwargs: Any) -> None:
         raise RuntimeError("a defect")
 

@@ -130,7 +130,7 @@ BAD = [
     bad("edit", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
     bad("edit", "seed", 1, "Nano Banana 2 does not take `seed`", "It takes"),
     bad("edit", "seed", -1, "`seed`", "a whole number from 0", model=FLUX),
-    # -- looking things up
+    # -- commands that look something up
     bad("history", "model", "zzzz", "You have no pictures made with `zzzz` here"),
     bad("models", "model", "zzzz", "There is no model `zzzz`", "offered while you type"),
     bad("models", "model", "nano-bananna-2", "There is no model", f"Did you mean `{NANO_BANANA_2}`"),
@@ -187,13 +187,13 @@ ALWAYS_RIGHT = {
     "settings log-channel clear": "yes or no",
     "settings channels channel": "whatever channel is picked",
     "settings show channel": "whatever channel is picked",
-    "settings show member": "whoever is picked",
-    "quota show member": "whoever is picked has a limit",
+    "settings show member": "any member",
+    "quota show member": "any member has a limit",
     "quota role role": "whatever role is picked; one of another server is in test_rows_moderators",
-    "quota block member": "whoever is picked",
-    "quota unblock member": "whoever is picked",
-    "quota reset member": "whoever is picked",
-    "quota audit member": "whoever is picked has a record, if an empty one",
+    "quota block member": "any member",
+    "quota unblock member": "any member",
+    "quota reset member": "any member",
+    "quota audit member": "any member has a record, if an empty one",
 }
 """Options, of one command or of all, for which there is nothing wrong to choose."""
 
@@ -247,7 +247,7 @@ async def test_what_only_a_modified_client_can_send_is_refused_too(
 
 
 @pytest.mark.parametrize(("arrives", "images"), [(0, 1), (-1, 1), (5, 4), (LARGEST_INTEGER, 4)])
-async def test_a_number_of_pictures_that_discord_would_not_let_through_is_brought_within_bounds(
+async def test_a_number_of_images_that_discord_would_not_let_through_is_brought_within_bounds(
     stage: Stage, forge: Callable[[str, Any], None], arrives: int, images: int
 ) -> None:
     forge("count", arrives)

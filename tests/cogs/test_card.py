@@ -173,11 +173,11 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
         ([JobStatus.CANCELLED, JobStatus.CANCELLED], JobStatus.CANCELLED),
     ],
 )
-def test_one_state_stands_for_all_pictures_of_a_command(statuses: list[JobStatus], shown: JobStatus) -> None:
+def test_one_state_stands_for_all_images_of_a_command(statuses: list[JobStatus], shown: JobStatus) -> None:
     assert card.status_of(a_view(*map(a_job, statuses)).reply) is shown
 
 
-def test_a_single_picture_says_nothing_of_how_many_are_done() -> None:
+def test_a_single_image_says_nothing_of_how_many_are_done() -> None:
     assert "of 1" not in text_of(card.card(a_view(a_job(JobStatus.SUCCEEDED))))
 
 
@@ -189,7 +189,7 @@ def test_what_a_card_was_made_from_is_told() -> None:
 
 
 @given(st.text(max_size=300), st.integers(0, 3))
-def test_a_file_name_is_short_plain_and_tells_pictures_apart(prompt: str, index: int) -> None:
+def test_a_file_name_is_short_plain_and_tells_images_apart(prompt: str, index: int) -> None:
     job = a_job(prompt=prompt)
     name = card.filename(job, index, "webp")
     assert name.isascii()

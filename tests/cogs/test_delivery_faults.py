@@ -22,14 +22,14 @@ from tests.cogs.test_usage import amounts, usage
 from tests.support.catalogue_samples import FLUX
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import encode, noise
-from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, TransportDouble, refused
 
 PRICE = 80_000
 
 
 @pytest.fixture
-def line(stage: Stage) -> Line:
-    return Line(stage.core.bot)
+def transport(stage: Stage) -> TransportDouble:
+    return TransportDouble(stage.core.bot)
 
 
 @pytest.fixture
@@ -42,7 +42,9 @@ def _hurried() -> Generator[None]:
 # -- F-07, F-08: twice, or more often ---------------------------------------------------------------------------
 
 
-async def test_f07_the_same_last_news_again_and_again_is_one_charge_and_one_last_edit(stage: Stage, line: Line) -> None:
+async def test_f07_the_same_last_news_again_and_again_is_one_charge_and_one_last_edit(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage)
     reply_id = (await stage.jobs())[0].reply_id
     reply = await stage.core.store.reply(reply_id)
@@ -56,7 +58,7 @@ async def test_f07_the_same_last_news_again_and_again_is_one_charge_and_one_last
     for _ in range(5):
         presenter.reply_changed(reply_id)
     await stage.quiet()
-    assert sum(files for _, _, files in line.calls) == 1
+    assert sum(files for _, _, files in transport.calls) == 1
     assert (await stage.balance()).spent_usd_micros == PRICE
     assert len(card.files) == 1
 
@@ -137,7 +139,9 @@ async def test_f11_below_what_is_spent_nothing_is_left_and_never_less_than_nothi
 
 @pytest.mark.parametrize("private", [False, True], ids=["public", "private"])
 @pytest.mark.parametrize("minutes", [1, 14, 15, 16, 120])
-async def test_f45_the_result_arrives_however_late(stage: Stage, line: Line, minutes: int, private: bool) -> None:
+async def test_f45_the_result_arrives_however_late(
+    stage: Stage, transport: TransportDouble, minutes: int, private: bool
+) -> None:
     card = await waiting(stage, private=private)
     with time_machine.travel(stage.env.now() + timedelta(minutes=minutes)):
         stage.core.krea.finishes()
@@ -151,7 +155,7 @@ async def test_f45_the_result_arrives_however_late(stage: Stage, line: Line, min
     else:
         message = card
         assert len(stage.cards()) == (0 if private else 1)
-        assert line.count("POST", POSTED) == 0
+        assert transport.count("POST", POSTED) == 0
     assert "Completed" in message.text
     assert len(message.files) == 1
     assert (await stage.balance()).spent_usd_micros == PRICE
@@ -178,7 +182,7 @@ REFUSALS = [
 @pytest.mark.parametrize("minutes", [1, 16], ids=["by token", "as the bot"])
 @pytest.mark.parametrize(("status", "code"), REFUSALS)
 async def test_f46_what_can_be_shown_nowhere_is_settled_given_up_and_kept_for_history(
-    stage: Stage, line: Line, status: int, code: int, minutes: int
+    stage: Stage, transport: TransportDouble, status: int, code: int, minutes: int
 ) -> None:
     card = await waiting(stage)
 
@@ -186,16 +190,16 @@ async def test_f46_what_can_be_shown_nowhere_is_settled_given_up_and_kept_for_hi
         if files:
             raise refused(status, code)
 
-    line.on_call = refuse
+    transport.on_call = refuse
     with time_machine.travel(stage.env.now() + timedelta(minutes=minutes)):
         stage.core.krea.finishes()
         assert await delivery(stage) is Delivery.IMPOSSIBLE
     (job,) = await stage.jobs()
     assert job.status is JobStatus.SUCCEEDED
-    assert sum(files for _, _, files in line.calls) <= 3, "it is not tried for ever"
+    assert sum(files for _, _, files in transport.calls) <= 3, "it is not tried for ever"
     balance = await stage.balance()
     assert (balance.spent_usd_micros, balance.set_aside_usd_micros) == (PRICE, 0)
-    line.on_call = Line(stage.core.bot).on_call
+    transport.on_call = TransportDouble(stage.core.bot).on_call
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     page = await history(stage)
     assert len(page.files) == 1
@@ -209,7 +213,7 @@ async def test_f46_what_can_be_shown_nowhere_is_settled_given_up_and_kept_for_hi
 @pytest.mark.parametrize("minutes", [1, 16], ids=["by token", "as the bot"])
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 async def test_f47_the_last_edit_is_repeated_until_taken_in_the_same_message_with_the_same_contents(
-    stage: Stage, line: Line, status: int, minutes: int
+    stage: Stage, transport: TransportDouble, status: int, minutes: int
 ) -> None:
     card = await waiting(stage)
     troubles = [refused(status)] * 3
@@ -218,23 +222,23 @@ async def test_f47_the_last_edit_is_repeated_until_taken_in_the_same_message_wit
         if files and troubles:
             raise troubles.pop()
 
-    line.on_call = refuse_at_first
+    transport.on_call = refuse_at_first
     with time_machine.travel(stage.env.now() + timedelta(minutes=minutes)):
         stage.core.krea.finishes()
         assert await delivery(stage) is Delivery.DELIVERED
-    assert sum(files for _, _, files in line.calls) == 4
-    assert line.count("PATCH", ORIGINAL if minutes == 1 else IN_CHANNEL) >= 4
+    assert sum(files for _, _, files in transport.calls) == 4
+    assert transport.count("PATCH", ORIGINAL if minutes == 1 else IN_CHANNEL) >= 4
     assert len(stage.cards()) == 1
     assert len(card.files) == len(card.gallery) == 1
     assert "Completed" in card.text
-    assert line.count("POST", POSTED) == 0
+    assert transport.count("POST", POSTED) == 0
 
 
 # -- F-48: the last byte -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("spare_bytes", "shrunk"), [(1, False), (0, False), (-1, True)])
-async def test_f48_a_picture_may_have_as_many_bytes_as_discord_takes_and_not_one_more(
+async def test_f48_an_image_may_have_as_many_bytes_as_discord_takes_and_not_one_more(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, spare_bytes: int, shrunk: bool
 ) -> None:
     original = encode(noise(300, 200), "PNG")
@@ -256,11 +260,11 @@ async def test_f48_a_picture_may_have_as_many_bytes_as_discord_takes_and_not_one
     assert (f"[{job_card.ORIGINAL()}]({url})" in text) is shrunk
 
 
-# -- F-49: nobody is notified -----------------------------------------------------------------------------------------
+# -- F-49: no one is notified -----------------------------------------------------------------------------------------
 
 
 def messages_sent(stage: Stage) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body in which Discord looks for mentions, whatever else is in it."""
+    """Return every body that Discord parses for mentions."""
     for request in stage.env.http_requests:
         body = request.json
         if request.method not in ("POST", "PATCH") or not isinstance(body, dict):
@@ -274,7 +278,7 @@ def messages_sent(stage: Stage) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("spelling", ["@everyone", "@here", "<@{ada}> <@!{ada}>", "<@&{role}>"])
-async def test_f49_whatever_a_member_types_notifies_nobody_wherever_it_is_shown(stage: Stage, spelling: str) -> None:
+async def test_f49_text_of_a_member_notifies_no_one_wherever_it_is_shown(stage: Stage, spelling: str) -> None:
     bad = spelling.format(ada=stage.mo.id, role=stage.artists.id)
     krea = stage.core.krea
     log = stage.guild.create_text_channel("log")

@@ -1,4 +1,4 @@
-"""/edit and the message menu: pictures that somebody attached, good ones and all the bad ones."""
+"""/edit and the message menu: images that a member attached, valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PNG = image("PNG")
 MENU = "Edit this image"
 
 
-async def test_an_attached_picture_is_uploaded_and_changed(stage: Stage) -> None:
+async def test_an_attached_image_is_uploaded_and_changed(stage: Stage) -> None:
     card = await stage.edit(image=("fox.png", PNG), prompt="make it blue")
     assert "costs **$0.08** · $0.92 left" in card.text
     assert "1 picture given" in card.text
@@ -38,7 +38,7 @@ async def test_an_attached_picture_is_uploaded_and_changed(stage: Stage) -> None
     assert open_image(stage.core.krea.uploads[0]).size == open_image(PNG).size
 
 
-async def test_up_to_four_pictures_go_along_in_the_order_given(stage: Stage) -> None:
+async def test_up_to_four_images_go_along_in_the_order_given(stage: Stage) -> None:
     sizes = [(40, 30), (50, 30), (60, 30), (70, 30)]
     files = [(f"{width}.png", encode(photo(width, height), "PNG")) for width, height in sizes]
     options = dict(zip(("image", "image2", "image3", "image4"), files, strict=True))
@@ -49,7 +49,7 @@ async def test_up_to_four_pictures_go_along_in_the_order_given(stage: Stage) -> 
     assert any(value == addresses for value in stage.core.krea.orders[0].body.values())
 
 
-async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
+async def test_the_same_image_is_uploaded_only_once(stage: Stage) -> None:
     for _ in range(2):
         await stage.until_says(await stage.edit(image=("fox.png", PNG)), "Completed")
     assert len(stage.core.krea.uploads) == 1
@@ -58,7 +58,7 @@ async def test_the_same_picture_is_uploaded_only_once(stage: Stage) -> None:
 
 @pytest.mark.f56
 @pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
-async def test_nothing_but_the_pixels_of_a_picture_leaves(stage: Stage, image_format: str) -> None:
+async def test_nothing_but_the_pixels_of_an_image_leaves(stage: Stage, image_format: str) -> None:
     await stage.until_says(await stage.edit(image=("any.name", laden(image_format))), "Completed")
     (uploaded,) = stage.core.krea.uploads
     assert b"secret" not in uploaded
@@ -134,7 +134,7 @@ async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
 
 
 @pytest.mark.f56
-async def test_a_picture_with_a_location_never_goes_to_a_provider_that_fetches_it_itself(stage: Stage) -> None:
+async def test_an_image_with_a_location_never_goes_to_a_provider_that_fetches_it_itself(stage: Stage) -> None:
     located = encode(photo(), "JPEG", exif=exif_with_location())
     card = await stage.imagine(model=PIXAZO_LARGE, reference=("home.jpg", located))
     assert "`home.jpg` says where it was taken" in card.text
@@ -159,13 +159,13 @@ async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sen
     await stage.assert_nothing_reserved()
 
 
-async def test_more_pictures_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
+async def test_more_images_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
     card = await stage.edit(image=("a.png", PNG), image2=("b.png", image("JPEG")), model=KREA_LARGE)
     assert "`image2` does not fit Krea 2 Large. It takes: at most 1 picture." in card.text
     await stage.assert_nothing_reserved()
 
 
-async def test_when_the_picture_store_is_full_nothing_is_ordered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_when_the_blob_store_is_full_nothing_is_ordered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def full(data: bytes) -> str:
         raise StoreError("no space left")
 
@@ -183,7 +183,7 @@ async def menu(stage: Stage, *files: tuple[str, bytes], who: Any = None) -> Any:
     return await (who or stage.ada).context_menu(stage.channel, MENU, message)
 
 
-async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: Stage) -> None:
+async def test_the_menu_asks_for_the_prompt_and_edits_the_only_image(stage: Stage) -> None:
     shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
     assert shown.modal is not None
     assert shown.modal["title"] == job_card.EDIT_MODAL_TITLE()
@@ -194,7 +194,7 @@ async def test_the_menu_asks_for_the_prompt_and_edits_the_only_picture(stage: St
     assert len(stage.core.krea.uploads) == 1
 
 
-async def test_of_several_pictures_one_to_four_are_chosen(stage: Stage) -> None:
+async def test_of_several_images_one_to_four_are_chosen(stage: Stage) -> None:
     files = [(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70, 80, 90)]
     shown = await menu(stage, *files)
     select = shown.modal["components"][1]["component"]
@@ -208,7 +208,7 @@ async def test_of_several_pictures_one_to_four_are_chosen(stage: Stage) -> None:
     assert [open_image(data).width for data in stage.core.krea.uploads] == [60, 80]
 
 
-async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
+async def test_other_images_can_be_attached_to_the_form(stage: Stage) -> None:
     shown = await menu(stage, ("fox.png", encode(photo(50, 40), "PNG")))
     upload = shown.modal["components"][1]["component"]
     assert (upload["type"], upload["required"], upload["min_values"], upload["max_values"]) == (19, False, 0, 3)
@@ -218,7 +218,7 @@ async def test_other_pictures_can_be_attached_to_the_form(stage: Stage) -> None:
     assert [open_image(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
 
 
-async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Stage) -> None:
+async def test_chosen_and_attached_images_together_are_at_most_four(stage: Stage) -> None:
     shown = await menu(stage, *[(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70)])
     chosen = [option["value"] for option in shown.modal["components"][1]["component"]["options"]]
     others = [("a.png", PNG), ("b.png", PNG)]
@@ -229,7 +229,7 @@ async def test_chosen_and_attached_pictures_together_are_at_most_four(stage: Sta
     await stage.assert_nothing_reserved()
 
 
-async def test_more_pictures_than_the_cards_model_takes_go_to_the_default_model(stage: Stage) -> None:
+async def test_more_images_than_the_cards_model_takes_go_to_the_default_model(stage: Stage) -> None:
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Completed")
     shown = await stage.press(stage.ada, card, "Edit")
@@ -240,7 +240,7 @@ async def test_more_pictures_than_the_cards_model_takes_go_to_the_default_model(
     await stage.until_says(third, "Completed", "Nano Banana 2", "2 pictures given")
 
 
-async def test_an_attached_file_that_is_no_picture_is_named(stage: Stage) -> None:
+async def test_an_attached_file_that_is_no_image_is_named(stage: Stage) -> None:
     shown = await menu(stage, ("fox.png", PNG))
     values = {"prompt": "x", "uploads": [("notes.txt", b"hello")]}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
@@ -249,7 +249,7 @@ async def test_an_attached_file_that_is_no_picture_is_named(stage: Stage) -> Non
     await stage.assert_nothing_reserved()
 
 
-async def test_of_ones_own_card_with_several_pictures_each_can_be_chosen_by_its_number(stage: Stage) -> None:
+async def test_of_ones_own_card_with_several_images_each_can_be_chosen_by_its_number(stage: Stage) -> None:
     card = await stage.imagine(count=3)
     await stage.until_says(card, "Completed", "3 of 3 done")
     shown = await stage.press(stage.ada, card, "Edit")
@@ -262,7 +262,7 @@ async def test_of_ones_own_card_with_several_pictures_each_can_be_chosen_by_its_
     await stage.until_says(second, "Completed", "1 picture given")
 
 
-async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) -> None:
+async def test_a_message_without_an_image_is_refused_privately(stage: Stage) -> None:
     for files in ([], [("notes.txt", b"hello")]):
         result = await menu(stage, *files)
         assert result.modal is None
@@ -270,7 +270,7 @@ async def test_a_message_without_a_picture_is_refused_privately(stage: Stage) ->
         assert stage.said(result).private
 
 
-async def test_a_picture_that_is_gone_by_the_time_of_the_modal_is_refused(stage: Stage) -> None:
+async def test_an_image_that_is_gone_by_the_time_of_the_modal_is_refused(stage: Stage) -> None:
     shown = await menu(stage, ("fox.png", PNG))
     stage.core.server.attachments = lambda url: None
     refusal = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))

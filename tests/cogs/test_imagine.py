@@ -1,4 +1,4 @@
-"""/imagine: the card in each of its states, several pictures under one command, and everything that is refused."""
+"""/imagine: the card in each of its states, several images of one command, and everything that is refused."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_one_message_goes_from_queued_to_completed_and_says_price_and_rest
 
 
 @pytest.mark.f30
-@pytest.mark.parametrize("places", [1])
+@pytest.mark.parametrize("slots", [1])
 async def test_a_waiting_card_says_its_place_in_line_and_moves_up(stage: Stage) -> None:
     stage.core.krea.waits = True
     first = await stage.imagine()
@@ -138,7 +138,7 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
 
 
 @pytest.mark.f26
-async def test_a_completed_job_without_a_usable_picture_is_not_charged(
+async def test_a_completed_job_without_a_usable_image_is_not_charged(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(job_runner, "RESULT_ATTEMPTS", 1)
@@ -160,10 +160,10 @@ async def test_the_provider_may_charge_less_than_was_reserved_and_never_more(sta
     assert (await stage.balance()).spent_usd_micros == 130_000
 
 
-# -- several pictures ------------------------------------------------------------------------------------
+# -- several images ------------------------------------------------------------------------------------
 
 
-async def test_four_pictures_come_in_one_message_at_four_times_the_price(stage: Stage) -> None:
+async def test_four_images_come_in_one_message_at_four_times_the_price(stage: Stage) -> None:
     card = await stage.imagine(count=4, model=FLUX, seed=7)
     assert "costs **$0.028**" in card.text
     assert "0 of 4 done" in card.text
@@ -175,7 +175,7 @@ async def test_four_pictures_come_in_one_message_at_four_times_the_price(stage: 
     assert (await stage.balance()).spent_usd_micros == 28_000
 
 
-async def test_of_four_pictures_only_those_that_were_made_are_paid(stage: Stage) -> None:
+async def test_of_four_images_only_those_that_were_made_are_paid(stage: Stage) -> None:
     krea = stage.core.krea
     krea.waits = True
     card = await stage.imagine(count=4)
@@ -193,7 +193,7 @@ async def test_of_four_pictures_only_those_that_were_made_are_paid(stage: Stage)
     assert (await stage.balance()).spent_usd_micros == 160_000
 
 
-async def test_four_pictures_are_refused_together_when_only_three_can_be_paid(stage: Stage) -> None:
+async def test_four_images_are_refused_together_when_only_three_can_be_paid(stage: Stage) -> None:
     await stage.quota("default", amount="0.30")
     card = await stage.imagine(count=4)
     assert card.private
@@ -201,7 +201,7 @@ async def test_four_pictures_are_refused_together_when_only_three_can_be_paid(st
     assert stage.core.krea.orders == []
 
 
-async def test_when_all_of_several_pictures_fail_nothing_is_charged(stage: Stage) -> None:
+async def test_when_all_of_several_images_fail_nothing_is_charged(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine(count=2)
     await stage.until(lambda: stage.core.krea.accepted == 2)
@@ -249,7 +249,7 @@ async def test_every_option_reaches_the_provider_at_its_price(
         assert "1 picture given" in text
 
 
-async def test_the_seed_is_shown_so_that_a_picture_can_be_made_again(stage: Stage) -> None:
+async def test_the_seed_is_shown_so_that_an_image_can_be_made_again(stage: Stage) -> None:
     card = await stage.imagine(model=FLUX)
     text = await stage.until_says(card, "Completed")
     assert f"seed {stage.core.krea.orders[0].body['seed']}" in text
@@ -330,7 +330,7 @@ async def test_new_jobs_are_refused_while_a_provider_is_paused(stage: Stage) -> 
 # -- privacy, prompts ------------------------------------------------------------------------------------
 
 
-async def test_a_private_picture_is_seen_by_nobody_else(stage: Stage) -> None:
+async def test_only_the_member_sees_a_private_image(stage: Stage) -> None:
     card = await stage.imagine(private=True)
     assert card.private
     await stage.until_says(card, "Completed")
@@ -350,7 +350,7 @@ async def test_a_private_picture_is_seen_by_nobody_else(stage: Stage) -> None:
         "🏳️‍🌈 naïve 漢字 العربية",
     ],
 )
-async def test_a_prompt_is_shown_as_plain_text_and_notifies_nobody(stage: Stage, prompt: str) -> None:
+async def test_a_prompt_is_shown_as_plain_text_and_notifies_no_one(stage: Stage, prompt: str) -> None:
     card = await stage.imagine(prompt=prompt)
     text = await stage.until_says(card, "Completed")
     before, block, after = text.split("```")
@@ -375,7 +375,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
     assert len(recipe.text) <= 4_000
 
 
-# -- while stopping, with the books closed -----------------------------------------------------------
+# -- while stopping, with the database closed -----------------------------------------------------------
 
 
 @pytest.mark.f34
@@ -388,7 +388,7 @@ async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stag
 
 
 @pytest.mark.f16
-async def test_when_the_books_cannot_be_written_nothing_is_ordered(stage: Stage, core: Any) -> None:
+async def test_when_the_database_cannot_be_written_nothing_is_ordered(stage: Stage, core: Any) -> None:
     await core.store.close()
     card: Card = await stage.imagine()
     assert card.text == refusals.BOOKS_UNAVAILABLE()

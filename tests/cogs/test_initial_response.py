@@ -18,7 +18,7 @@ from cogs.text import job_card
 from cogs.ui import initial_response
 from tests.support.discord_stage import Stage
 from tests.support.image_samples import image
-from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, TransportDouble, refused
 
 PNG = image("PNG")
 
@@ -75,14 +75,14 @@ async def assert_given_up(stage: Stage) -> None:
 async def test_what_discord_surely_did_not_show_is_given_back_and_never_mentioned_again(
     stage: Stage, status: int, code: int
 ) -> None:
-    line = Line(stage.core.bot)
+    transport = TransportDouble(stage.core.bot)
     stage.env.inject_error("POST", "/interactions/*/callback", status=status, code=code)
     await stage.ada.slash(stage.channel, "imagine", prompt="a red fox")
     await assert_given_up(stage)
     reply = await stage.core.store.reply((await stage.jobs())[0].reply_id)
     assert reply is not None
     assert reply.delivery is Delivery.IMPOSSIBLE
-    assert line.calls == []
+    assert transport.calls == []
     assert stage.cards() == []
 
 
@@ -124,19 +124,19 @@ async def test_an_answer_that_failed_and_is_not_there_is_given_up(stage: Stage, 
 async def test_a_card_that_may_be_visible_after_all_is_corrected(
     stage: Stage, answers: Callable[..., None], trouble: Exception
 ) -> None:
-    line = Line(stage.core.bot)
+    transport = TransportDouble(stage.core.bot)
 
     async def unreachable(method: str, path: str, files: bool) -> None:
         if (method, path) == ("GET", ORIGINAL):
             raise trouble
 
-    line.on_call = unreachable
+    transport.on_call = unreachable
     answers(after=raising(refused(500)))
     card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
     await assert_given_up(stage)
     assert job_card.FAILURES[FailureReason.NOT_SHOWN]() in card.text
     assert "not charged" in card.text
-    assert line.count("POST", POSTED) == line.count("PATCH", IN_CHANNEL) == 0
+    assert transport.count("POST", POSTED) == transport.count("PATCH", IN_CHANNEL) == 0
 
 
 async def test_an_answer_without_a_message_id_is_looked_up(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ async def test_a_failure_that_cannot_be_told_breaks_nothing(stage: Stage) -> Non
 
 
 class SlowCommand:
-    """An /edit whose picture arrives only after the answer should have been deferred."""
+    """An /edit whose image arrives only after the response is deferred."""
 
     def __init__(self, stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
         self._stage = stage
@@ -265,14 +265,14 @@ async def test_a_deferral_that_fails_leaves_the_answer_to_come_by_itself(
 async def test_a_deferred_card_that_discord_does_not_take_is_given_up(
     stage: Stage, slow_command: SlowCommand, trouble: Exception, shown: Delivery
 ) -> None:
-    line = Line(stage.core.bot)
+    transport = TransportDouble(stage.core.bot)
     left = [trouble]
 
     async def refuse_once(method: str, path: str, files: bool) -> None:
         if (method, path) == ("PATCH", ORIGINAL) and left:
             raise left.pop()
 
-    line.on_call = refuse_once
+    transport.on_call = refuse_once
     await slow_command.run()
     await assert_given_up(stage)
     reply = await stage.core.store.reply((await stage.jobs())[0].reply_id)

@@ -78,7 +78,7 @@ async def test_a_moderator_may_press_any_button_and_pays_for_what_they_order(sta
 
 
 @pytest.mark.f53
-async def test_somebody_who_was_a_moderator_is_none_any_more(stage: Stage) -> None:
+async def test_a_former_moderator_may_not_use_the_buttons_of_others(stage: Stage) -> None:
     card = await completed(stage)
     stage.env.backend.get_guild(stage.guild.id).members[stage.mo.id].role_ids.clear()
     assert stage.said(await stage.press(stage.mo, card, "Delete")).text == job_card.NOT_YOURS()
@@ -93,7 +93,7 @@ async def test_somebody_who_was_a_moderator_is_none_any_more(stage: Stage) -> No
         pytest.param(f"job:cancel:{'f' * 24}", id="another job"),
     ],
 )
-async def test_a_button_for_a_job_nobody_knows_says_so(stage: Stage, custom_id: str) -> None:
+async def test_a_button_for_an_unknown_job_says_so(stage: Stage, custom_id: str) -> None:
     card = await completed(stage)
     forge(stage.cards()[0], custom_id)
     result = await stage.ada.click(card.message, custom_id=custom_id)
@@ -102,7 +102,7 @@ async def test_a_button_for_a_job_nobody_knows_says_so(stage: Stage, custom_id: 
     assert card.is_there
 
 
-async def test_a_button_with_an_action_nobody_knows_says_so(stage: Stage) -> None:
+async def test_a_button_with_an_unknown_action_says_so(stage: Stage) -> None:
     card = await completed(stage)
     custom_id = f"job:steal:{(await stage.jobs())[0].id}"
     forge(stage.cards()[0], custom_id)
@@ -137,7 +137,7 @@ async def test_a_job_of_another_server_cannot_be_touched_from_here(stage: Stage)
 # -- cancel -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("places", [1])
+@pytest.mark.parametrize("slots", [1])
 async def test_a_waiting_job_is_cancelled_at_once_and_leaves_the_line(stage: Stage) -> None:
     stage.core.krea.waits = True
     first = await stage.imagine()
@@ -220,7 +220,7 @@ async def _old_button(stage: Stage, custom_id: str) -> Any:
     return await stage.ada.click(card.message, custom_id=custom_id)
 
 
-async def test_all_pictures_of_a_command_are_cancelled_together(stage: Stage) -> None:
+async def test_all_images_of_a_command_are_cancelled_together(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine(count=3)
     await stage.until(lambda: stage.core.krea.accepted == 3)
@@ -264,7 +264,7 @@ async def test_a_model_without_a_seed_offers_to_vary_as_well(stage: Stage) -> No
     assert first == second
 
 
-async def test_again_keeps_number_pictures_and_privacy(stage: Stage) -> None:
+async def test_again_keeps_number_images_and_privacy(stage: Stage) -> None:
     card = await stage.edit(image=("fox.png", PNG), private=True)
     await stage.until_says(card, "Completed")
     again = stage.said(await stage.press(stage.ada, card, "Again"))
@@ -343,7 +343,7 @@ async def test_a_failed_job_can_be_tried_again(stage: Stage, reason: FailureReas
     await stage.until_says(again, "Completed")
 
 
-async def test_edit_asks_what_to_change_and_works_on_the_picture_of_the_card(stage: Stage) -> None:
+async def test_edit_asks_what_to_change_and_works_on_the_image_of_the_card(stage: Stage) -> None:
     card = await completed(stage, prompt="a fox")
     shown = await stage.press(stage.ada, card, "Edit")
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
@@ -359,7 +359,7 @@ async def test_edit_of_a_card_made_by_a_model_that_cannot_edit_uses_the_default_
     await stage.until_says(second, "Completed", "Nano Banana 2")
 
 
-async def test_edit_of_a_card_whose_picture_was_removed_says_so(stage: Stage) -> None:
+async def test_edit_of_a_card_whose_image_was_removed_says_so(stage: Stage) -> None:
     card = await completed(stage)
     card.stored.attachments.clear()
     (container,) = card.stored.components
@@ -376,7 +376,7 @@ async def test_the_recipe_is_private_and_holds_all_it_takes(stage: Stage) -> Non
     assert f"/imagine prompt: a ˋredˋ fox @everyone model: {FLUX} aspect_ratio: 16:9 seed: {seed}" in recipe.text
 
 
-async def test_the_recipe_of_several_pictures_has_a_line_for_each_seed(stage: Stage) -> None:
+async def test_the_recipe_of_several_images_has_a_line_for_each_seed(stage: Stage) -> None:
     card = await completed(stage, model=KREA_LARGE, count=3, seed=7, prompt="word " * 700)
     recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
     lines = re.findall(r"/imagine prompt: word .*", recipe.text)
@@ -385,7 +385,7 @@ async def test_the_recipe_of_several_pictures_has_a_line_for_each_seed(stage: St
     assert len(recipe.text) <= 4_000
 
 
-async def test_the_recipe_of_equal_pictures_is_told_once(stage: Stage) -> None:
+async def test_the_recipe_of_equal_images_is_told_once(stage: Stage) -> None:
     card = await completed(stage, count=2)
     recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
     assert recipe.text.count("/imagine prompt:") == 1
@@ -478,7 +478,7 @@ async def test_a_button_that_breaks_says_so_instead_of_nothing(stage: Stage, mon
     assert refusal.private
 
 
-async def test_a_button_while_the_books_are_closed_says_so(stage: Stage) -> None:
+async def test_a_button_while_the_database_is_closed_says_so(stage: Stage) -> None:
     card = await completed(stage)
     await stage.core.store.close()
     assert stage.said(await stage.press(stage.ada, card, "Again")).text == refusals.BOOKS_UNAVAILABLE()

@@ -89,7 +89,7 @@ async def test_pages_lead_to_everything_once(stage: Stage) -> None:
     assert moderation.JOBS_RUNNING() in page.text
 
 
-@pytest.mark.parametrize("places", [1])
+@pytest.mark.parametrize("slots", [1])
 async def test_everything_under_way_can_be_reached(stage: Stage) -> None:
     stage.core.krea.waits = True
     people = [stage.person(f"p{number}") for number in range(jobs_page.PAGE + 2)]
@@ -134,7 +134,7 @@ def _parts(components: Any) -> Any:
 # -- cancelling ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("places", [1])
+@pytest.mark.parametrize("slots", [1])
 async def test_a_waiting_job_is_cancelled_and_the_member_reads_why(stage: Stage) -> None:
     stage.core.krea.waits = True
     await stage.until_says(await stage.imagine(stage.bob), "Processing")

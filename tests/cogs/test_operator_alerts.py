@@ -10,7 +10,7 @@ import pytest
 from bot.domain.errors import ProviderDenied
 from cogs.alerts import operator_alerts
 from tests.support.discord_stage import Stage
-from tests.support.transport_double import POSTED, Line, refused
+from tests.support.transport_double import POSTED, TransportDouble, refused
 
 
 @pytest.fixture
@@ -42,13 +42,13 @@ async def test_a_refused_key_is_told_once_and_never_shown_to_members(stage: Stag
 async def test_another_matter_is_told_as_well_and_the_same_one_again_after_an_hour(
     stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = stage.core.bot.operator_alerts
+    alerts = stage.core.bot.operator_alerts
     for matter in ("disk", "disk", "key"):
-        line.send(matter, f"the {matter}")
+        alerts.send(matter, f"the {matter}")
         await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 2
     monkeypatch.setattr(operator_alerts, "REPEAT_SECONDS", 0.0)
-    line.send("disk", "the disk")
+    alerts.send("disk", "the disk")
     await stage.quiet()
     assert len(stage.cards(owner.dm_channel)) == 3
 
@@ -70,14 +70,14 @@ async def test_a_team_is_told_through_its_owner(stage: Stage) -> None:
 
 
 async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, owner: Any) -> None:
-    line = Line(stage.core.bot)
+    transport = TransportDouble(stage.core.bot)
 
     async def closed(method: str, path: str, files: bool) -> None:
         if path == POSTED:
             raise refused(403, 50007)
 
-    line.on_call = closed
+    transport.on_call = closed
     stage.core.bot.operator_alerts.send("disk", "the disk is full")
     await stage.quiet()
-    assert line.count("POST", POSTED) == 1
+    assert transport.count("POST", POSTED) == 1
     await stage.until_says(await stage.imagine(), "Completed")

@@ -1,4 +1,4 @@
-"""From the command to the picture through both real providers' protocols, over real HTTP, with the bill compared."""
+"""From the command to the image through both real providers' protocols, over real HTTP, with the bill compared."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MOODBOARD = "123E4567-e89b-12d3-a456-426614174000"
 
 @pytest.fixture
 async def sandbox(stage: Stage) -> AsyncGenerator[SandboxProvider]:
-    """In place of the fakes, the simulated APIs behind the real providers."""
+    """Replace the fakes by the simulated APIs behind the real providers."""
     async with SandboxProvider(seconds_scale=0.01) as sandbox, aiohttp.ClientSession() as session:
         providers = (
             KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key),
@@ -50,7 +50,7 @@ ORDERS = [
 
 
 @pytest.mark.parametrize(("command", "options", "price"), ORDERS)
-async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
+async def test_a_command_becomes_an_image_and_the_ledger_agrees_with_the_bill(
     stage: Stage, sandbox: SandboxProvider, command: str, options: dict[str, Any], price: int
 ) -> None:
     card = stage.said(await stage.ada.slash(stage.channel, command, prompt="a lighthouse at night", **options))
@@ -61,7 +61,7 @@ async def test_a_command_becomes_a_picture_and_the_books_agree_with_the_bill(
     assert len(sandbox.orders) == 1
 
 
-async def test_an_upscale_doubles_the_picture(
+async def test_an_upscale_doubles_the_image(
     stage: Stage, sandbox: SandboxProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path))

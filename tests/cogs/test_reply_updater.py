@@ -1,4 +1,4 @@
-"""The one message of a command: newest state wins, and the picture arrives whatever Discord does."""
+"""The one message of a command: the newest state wins, and the image arrives whatever Discord does."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from cogs.generate import reply_updater
 from cogs.text import job_card, refusals
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo
-from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, Line, refused
+from tests.support.transport_double import IN_CHANNEL, ORIGINAL, POSTED, TransportDouble, refused
 
 
 @pytest.fixture
-def line(stage: Stage) -> Line:
-    return Line(stage.core.bot)
+def transport(stage: Stage) -> TransportDouble:
+    return TransportDouble(stage.core.bot)
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def waiting(stage: Stage, **options: Any) -> Card:
 
 
 async def test_status_edits_come_at_most_once_a_second_and_stale_ones_never(
-    stage: Stage, line: Line, monkeypatch: pytest.MonkeyPatch
+    stage: Stage, transport: TransportDouble, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.4)
     card = await waiting(stage)
@@ -70,9 +70,9 @@ async def test_status_edits_come_at_most_once_a_second_and_stale_ones_never(
 
     async def note(method: str, path: str, files: bool) -> None:
         if path == ORIGINAL:
-            seen.append("picture" if files else "status")
+            seen.append("image" if files else "status")
 
-    line.on_call = note
+    transport.on_call = note
     for number in range(30):
         stage.core.krea.goes_on((Progress.PROCESSING, Progress.SAMPLING)[number % 2])
         await asyncio.sleep(0.02)
@@ -80,52 +80,54 @@ async def test_status_edits_come_at_most_once_a_second_and_stale_ones_never(
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
     await stage.quiet()
-    assert seen[-1] == "picture"
-    assert seen.count("picture") == 1
+    assert seen[-1] == "image"
+    assert seen.count("image") == 1
     assert 1 <= seen.count("status") <= 4
 
 
-async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, line: Line) -> None:
+async def test_a_state_that_looks_the_same_is_not_sent_again(stage: Stage, transport: TransportDouble) -> None:
     await waiting(stage)
-    before = len(line.calls)
+    before = len(transport.calls)
     for _ in range(3):
         job = (await stage.jobs())[0]
         presenter: Any = stage.core.service.presenter.current
         presenter.reply_changed(job.reply_id)
         await stage.quiet_editors()
-    assert len(line.calls) == before
+    assert len(transport.calls) == before
 
 
-async def test_a_finished_picture_does_not_wait_behind_a_status_edit_that_hangs(stage: Stage, line: Line) -> None:
+async def test_a_finished_image_does_not_wait_behind_a_status_edit_that_hangs(
+    stage: Stage, transport: TransportDouble
+) -> None:
     hanging = asyncio.Event()
 
     async def hold_status(method: str, path: str, files: bool) -> None:
         if path == ORIGINAL and not files and not hanging.is_set():
             await hanging.wait()
 
-    line.on_call = hold_status
+    transport.on_call = hold_status
     stage.core.krea.waits = True
     card = await stage.imagine()
-    await stage.until(lambda: line.count("PATCH", ORIGINAL) == 1)
+    await stage.until(lambda: transport.count("PATCH", ORIGINAL) == 1)
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
-    hanging.set()  # the old edit arrives after the picture, and is put right
+    hanging.set()  # the old edit arrives after the image, and is replaced
     await stage.quiet()
     assert "Completed" in card.text
     assert len(card.gallery) == len(card.files) == 1
-    assert line.calls[-1] == ("PATCH", ORIGINAL, False)
+    assert transport.calls[-1] == ("PATCH", ORIGINAL, False)
     assert await delivery(stage) is Delivery.DELIVERED
 
 
-async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, line: Line) -> None:
+async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, transport: TransportDouble) -> None:
     async def break_status(method: str, path: str, files: bool) -> None:
         if path == ORIGINAL and not files:
             raise refused(500)
 
-    line.on_call = break_status
+    transport.on_call = break_status
     stage.core.krea.waits = True
     card = await stage.imagine()
-    await stage.until(lambda: line.count("PATCH", ORIGINAL))
+    await stage.until(lambda: transport.count("PATCH", ORIGINAL))
     assert "Queued" in card.text
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
@@ -141,14 +143,16 @@ PASSING = [refused(500), refused(502), refused(503), refused(429), aiohttp.Serve
 @pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("trouble", PASSING, ids=repr)
 @pytest.mark.f47
-async def test_the_picture_is_offered_until_discord_takes_it(stage: Stage, line: Line, trouble: Exception) -> None:
+async def test_the_image_is_offered_until_discord_takes_it(
+    stage: Stage, transport: TransportDouble, trouble: Exception
+) -> None:
     troubles = [trouble] * 4
 
     async def refuse_at_first(method: str, path: str, files: bool) -> None:
         if files and troubles:
             raise troubles.pop()
 
-    line.on_call = refuse_at_first
+    transport.on_call = refuse_at_first
     card = await stage.imagine()
     await stage.until_says(card, "Completed")
     assert len(card.files) == 1
@@ -158,31 +162,35 @@ async def test_the_picture_is_offered_until_discord_takes_it(stage: Stage, line:
 
 
 @pytest.mark.usefixtures("_hurried")
-async def test_what_discord_does_not_take_for_a_day_is_given_up_and_stays_paid(stage: Stage, line: Line) -> None:
+async def test_what_discord_does_not_take_for_a_day_is_given_up_and_stays_paid(
+    stage: Stage, transport: TransportDouble
+) -> None:
     async def refuse(method: str, path: str, files: bool) -> None:
         if files:
             raise refused(503)
 
-    line.on_call = refuse
+    transport.on_call = refuse
     await stage.imagine()
-    await stage.until(lambda: sum(call[2] for call in line.calls) == 30)
+    await stage.until(lambda: sum(call[2] for call in transport.calls) == 30)
     assert await delivery(stage) is Delivery.IMPOSSIBLE
     assert (await stage.balance()).spent_usd_micros == 80_000
     assert await stage.core.store.sha256_in_use()
 
 
 @pytest.mark.f46
-async def test_a_message_that_was_deleted_is_not_posted_again(stage: Stage, line: Line) -> None:
+async def test_a_message_that_was_deleted_is_not_posted_again(stage: Stage, transport: TransportDouble) -> None:
     card = await waiting(stage)
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     stage.core.krea.finishes()
     assert await delivery(stage) is Delivery.IMPOSSIBLE
     assert stage.cards() == []
-    assert line.count("POST", POSTED) == 0
+    assert transport.count("POST", POSTED) == 0
     assert (await stage.balance()).spent_usd_micros == 80_000
 
 
-async def test_a_prompt_that_automod_blocks_is_left_out_and_the_picture_shown(stage: Stage, line: Line) -> None:
+async def test_a_prompt_that_automod_blocks_is_left_out_and_the_image_shown(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage, prompt="a naughty fox")
     blocked = [refused(400, 200000)]
 
@@ -190,31 +198,31 @@ async def test_a_prompt_that_automod_blocks_is_left_out_and_the_picture_shown(st
         if files and blocked:
             raise blocked.pop()
 
-    line.on_call = block_once
+    transport.on_call = block_once
     stage.core.krea.finishes()
     text = await stage.until_says(card, "Completed", job_card.PROMPT_HIDDEN())
     assert "naughty" not in text
     assert len(card.files) == 1
 
 
-async def test_what_automod_blocks_in_any_form_is_given_up(stage: Stage, line: Line) -> None:
+async def test_what_automod_blocks_in_any_form_is_given_up(stage: Stage, transport: TransportDouble) -> None:
     await waiting(stage)
 
     async def block(method: str, path: str, files: bool) -> None:
         if files:
             raise refused(400, 200000)
 
-    line.on_call = block
+    transport.on_call = block
     stage.core.krea.finishes()
     assert await delivery(stage) is Delivery.IMPOSSIBLE
-    assert sum(call[2] for call in line.calls) == 2
+    assert sum(call[2] for call in transport.calls) == 2
 
 
 # -- size -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.f48
-async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the_original(
+async def test_an_image_over_the_file_limit_is_shown_smaller_with_a_link_to_the_original(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     build = interactions.base_payload
@@ -235,7 +243,7 @@ async def test_a_picture_over_the_file_limit_is_shown_smaller_with_a_link_to_the
     assert card.files[0]["filename"].endswith((".webp", ".jpg"))
 
 
-async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage: Stage) -> None:
+async def test_an_image_that_is_only_turned_upright_is_not_called_smaller(stage: Stage) -> None:
     card = await waiting(stage)
     lying = encode(photo(96, 64), "JPEG", exif=exif_with_location(orientation=6))
     stage.core.krea.finishes(stage.core.server.keep("lying.jpg", lying))
@@ -246,7 +254,9 @@ async def test_a_picture_that_is_only_turned_upright_is_not_called_smaller(stage
 
 
 @pytest.mark.f48
-async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_fits(stage: Stage, line: Line) -> None:
+async def test_an_image_that_discord_finds_too_large_is_made_smaller_until_it_fits(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage)
     responses = [refused(413), refused(400, 40005)]
 
@@ -254,7 +264,7 @@ async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_f
         if files and responses:
             raise responses.pop()
 
-    line.on_call = refuse_twice
+    transport.on_call = refuse_twice
     original = encode(noise(500, 400), "PNG")
     stage.core.krea.finishes(stage.core.server.keep("large.png", original))
     await stage.until_says(card, "Completed", "Shown smaller")
@@ -262,20 +272,22 @@ async def test_a_picture_that_discord_finds_too_large_is_made_smaller_until_it_f
     assert open_image(card.file()).size[0] <= 500
 
 
-async def test_a_discord_that_finds_everything_too_large_is_not_asked_for_ever(stage: Stage, line: Line) -> None:
+async def test_a_discord_that_finds_everything_too_large_is_not_asked_for_ever(
+    stage: Stage, transport: TransportDouble
+) -> None:
     await waiting(stage)
 
     async def refuse(method: str, path: str, files: bool) -> None:
         if files:
             raise refused(413)
 
-    line.on_call = refuse
+    transport.on_call = refuse
     stage.core.krea.finishes(stage.core.server.keep("large.png", encode(noise(500, 400), "PNG")))
     assert await delivery(stage) is Delivery.IMPOSSIBLE
-    assert 2 <= sum(call[2] for call in line.calls) <= 6
+    assert 2 <= sum(call[2] for call in transport.calls) <= 6
 
 
-async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
+async def test_an_image_that_vanished_from_the_store_leaves_a_card_without_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def nothing(sha256: str) -> None:
@@ -289,7 +301,7 @@ async def test_a_picture_that_vanished_from_the_store_leaves_a_card_without_it(
 
 @pytest.mark.usefixtures("_hurried")
 @pytest.mark.parametrize("trouble", [StoreError("the disk"), MediaError("no worker", transient=True)])
-async def test_a_picture_that_cannot_be_had_at_once_is_shown_when_it_can(
+async def test_an_image_that_cannot_be_had_at_once_is_shown_when_it_can(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: Exception
 ) -> None:
     images, refused = stage.core.service.blob_store, list[str]()
@@ -323,34 +335,40 @@ async def test_an_editor_that_met_a_defect_is_not_kept(stage: Stage, monkeypatch
 
 
 @pytest.mark.f45
-async def test_after_thirteen_minutes_the_message_is_edited_as_the_bot(stage: Stage, line: Line) -> None:
+async def test_after_thirteen_minutes_the_message_is_edited_as_the_bot(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage)
-    before = line.count("PATCH", ORIGINAL)
+    before = transport.count("PATCH", ORIGINAL)
     with time_machine.travel(stage.env.now() + timedelta(minutes=14)):
         stage.core.krea.goes_on(Progress.SAMPLING)
         await stage.until_says(card, "Sampling")
         stage.core.krea.finishes()
         await stage.until_says(card, "Completed")
         assert await delivery(stage) is Delivery.DELIVERED
-    assert line.count("PATCH", ORIGINAL) == before
-    assert line.count("PATCH", IN_CHANNEL) == 2
+    assert transport.count("PATCH", ORIGINAL) == before
+    assert transport.count("PATCH", IN_CHANNEL) == 2
     assert len(card.files) == 1
     assert len(stage.cards()) == 1
 
 
 @pytest.mark.f45
-async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_bot(stage: Stage, line: Line) -> None:
+async def test_a_token_that_died_early_is_noticed_and_the_message_edited_as_the_bot(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage)
     stage.env.backend.clock.elapsed += 16 * 60  # Discord's clock, not ours
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
     assert await delivery(stage) is Delivery.DELIVERED
-    assert line.count("PATCH", IN_CHANNEL) == 1
+    assert transport.count("PATCH", IN_CHANNEL) == 1
     assert len(stage.cards()) == 1
 
 
 @pytest.mark.f45
-async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died(stage: Stage, line: Line) -> None:
+async def test_a_private_image_goes_to_its_owner_alone_when_the_token_has_died(
+    stage: Stage, transport: TransportDouble
+) -> None:
     card = await waiting(stage, private=True)
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
         stage.core.krea.goes_on(Progress.SAMPLING)
@@ -361,7 +379,7 @@ async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died
     assert "Completed" in message.text
     assert len(message.files) == 1
     assert stage.cards() == []
-    assert line.count("PATCH", IN_CHANNEL) == 0
+    assert transport.count("PATCH", IN_CHANNEL) == 0
     assert "Processing" in card.text
     (body,) = [body for path, body in stage.outgoing() if path.startswith("/channels/")]
     assert body["allowed_mentions"]["users"] == [stage.ada.id]
@@ -369,8 +387,8 @@ async def test_a_private_picture_goes_to_its_owner_alone_when_the_token_has_died
 
 @pytest.mark.f46
 @pytest.mark.parametrize("code", [50001, 50013])
-async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_its_owner(
-    stage: Stage, line: Line, code: int
+async def test_an_image_that_cannot_be_shown_in_its_channel_any_more_goes_to_its_owner(
+    stage: Stage, transport: TransportDouble, code: int
 ) -> None:
     await waiting(stage)
 
@@ -378,7 +396,7 @@ async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_it
         if path == IN_CHANNEL:
             raise refused(403, code)
 
-    line.on_call = locked_out
+    transport.on_call = locked_out
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
         stage.core.krea.finishes()
         assert await delivery(stage) is Delivery.DELIVERED
@@ -386,7 +404,7 @@ async def test_a_picture_that_cannot_be_shown_in_its_channel_any_more_goes_to_it
     assert len(message.files) == 1
 
 
-async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stage: Stage) -> None:
+async def test_buttons_of_an_image_that_moved_are_answered_where_it_is_now(stage: Stage) -> None:
     await waiting(stage, private=True, prompt="a red fox")
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
         stage.core.krea.finishes()
@@ -405,14 +423,16 @@ async def test_buttons_of_a_picture_that_moved_are_answered_where_it_is_now(stag
 
 
 @pytest.mark.f46
-async def test_somebody_who_takes_no_direct_messages_loses_nothing_but_the_message(stage: Stage, line: Line) -> None:
+async def test_a_member_who_takes_no_direct_messages_loses_only_the_message(
+    stage: Stage, transport: TransportDouble
+) -> None:
     await waiting(stage, private=True)
 
     async def closed(method: str, path: str, files: bool) -> None:
         if path == POSTED:
             raise refused(403, 50007)
 
-    line.on_call = closed
+    transport.on_call = closed
     with time_machine.travel(stage.env.now() + timedelta(minutes=16)):
         stage.core.krea.finishes()
         assert await delivery(stage) is Delivery.IMPOSSIBLE
@@ -422,15 +442,17 @@ async def test_somebody_who_takes_no_direct_messages_loses_nothing_but_the_messa
 # -- restarts -----------------------------------------------------------------------------------------------
 
 
-async def test_a_picture_that_was_not_shown_before_the_restart_is_shown_after_it(stage: Stage, line: Line) -> None:
+async def test_an_image_that_was_not_shown_before_the_restart_is_shown_after_it(
+    stage: Stage, transport: TransportDouble
+) -> None:
     async def dead(method: str, path: str, files: bool) -> None:
         if files:
             await asyncio.Event().wait()
 
-    before, line.on_call = line.on_call, dead
+    before, transport.on_call = transport.on_call, dead
     card = await stage.imagine()
-    await stage.until(lambda: any(call[2] for call in line.calls))
-    line.on_call = before
+    await stage.until(lambda: any(call[2] for call in transport.calls))
+    transport.on_call = before
     await stage.restart()
     await stage.until_says(card, "Completed")
     assert len(card.files) == 1

@@ -20,7 +20,7 @@ from cogs.text.audit_entries import change
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
-from tests.support.transport_double import POSTED, Line
+from tests.support.transport_double import POSTED, TransportDouble
 
 PNG = image("PNG")
 
@@ -402,16 +402,16 @@ async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage
 async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cogs.alerts.log_channel.MAX_ENTRIES_WITH_IMAGES", 1)
     log = await log_channel(stage)
-    line, gate = Line(stage.core.bot), asyncio.Event()
+    transport, gate = TransportDouble(stage.core.bot), asyncio.Event()
 
     async def hold(method: str, path: str, with_files: bool) -> None:
         if (method, path) == ("POST", POSTED):
             await gate.wait()
 
-    line.on_call = hold
+    transport.on_call = hold
     for _ in range(3):
         await stage.until_says(await stage.imagine(), "Completed")
-    await stage.until(lambda: line.count("POST", POSTED) == 3)
+    await stage.until(lambda: transport.count("POST", POSTED) == 3)
     gate.set()
     await stage.until(lambda: len(stage.cards(log)) == 4)
     entries = stage.cards(log)[1:]

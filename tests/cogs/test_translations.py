@@ -326,7 +326,7 @@ def test_the_catalogues_are_what_the_source_says_and_what_is_compiled(
 async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
     """All commands of the real bot, as Discord gets them."""
     image_pool = ImagePool()
-    async with opened_core(tmp_path, image_pool, places=1) as core:
+    async with opened_core(tmp_path, image_pool, slots=1) as core:
         tree = core.bot.tree
         await core.bot._add_commands()
         yield [await command.get_translated_payload(tree, CommandTranslator()) for command in tree.get_commands()]

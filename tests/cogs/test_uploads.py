@@ -1,4 +1,4 @@
-"""Files that are sent: their bytes go when nobody needs them any more, not when the garbage collector comes by."""
+"""Files that are sent: their bytes are freed with the last reference, without the garbage collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Upscale: who is offered it, at what price, for which picture, and what becomes of a press."""
+"""Upscale: who is offered it, at what price, for which image, and what a click does."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def set_prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, catalogue: Catalog
 async def completed(stage: Stage, **options: Any) -> Card:
     card = await stage.imagine(**{"model": FLUX, **options})
     await stage.until_says(card, "Completed")
-    await stage.quiet()  # until it is written down which file is which picture
+    await stage.quiet()  # until it is recorded which file is which image
     return card
 
 
@@ -46,7 +46,7 @@ def sizes_ordered(stage: Stage) -> list[tuple[int, int]]:
 # -- the button ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_finished_picture_is_made_twice_as_large_at_the_price_on_the_button(stage: Stage) -> None:
+async def test_a_finished_image_is_made_twice_as_large_at_the_price_on_the_button(stage: Stage) -> None:
     card = await completed(stage, prompt="a red fox")
     width, height = open_image(card.file()).size
     assert list(card.buttons)[:3] == ["Again · $0.007", "Vary · $0.007", "Upscale · $0.10"]
@@ -80,7 +80,7 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
     assert f"Upscale prompt: a red fox model: {TOPAZ} seed: " in recipe
 
 
-async def test_an_edited_picture_and_a_private_one_can_be_enlarged_too(stage: Stage) -> None:
+async def test_an_edited_image_and_a_private_one_can_be_enlarged_too(stage: Stage) -> None:
     edited = await stage.edit(image=("fox.png", encode(photo(64, 48), "PNG")), private=True)
     await stage.until_says(edited, "Completed")
     larger = stage.said(await stage.press(stage.ada, edited, "Upscale · $0.10"))
@@ -109,7 +109,7 @@ async def test_the_price_of_this_very_size_counts(
     assert "Upscale · $0.25" in (await completed(stage)).buttons
 
 
-async def test_a_picture_that_is_large_already_is_not_offered_to_grow(
+async def test_an_image_that_is_already_large_is_not_offered_for_upscaling(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upscale, "MAX_SIDE_PIXELS", 8)
@@ -208,7 +208,7 @@ async def test_two_people_and_two_moments_are_two_orders(stage: Stage) -> None:
     assert len(sizes_ordered(stage)) == 3
 
 
-# -- for ever ----------------------------------------------------------------------------------------------------------
+# -- after a long time -------------------------------------------------------------------------------------------------
 
 
 async def test_it_works_after_a_restart_and_from_the_gallery(stage: Stage) -> None:
@@ -249,11 +249,11 @@ async def test_the_copy_in_discord_serves_when_we_have_none(stage: Stage) -> Non
     await stage.until_says(larger, "Completed")
 
 
-# -- several pictures ----------------------------------------------------------------------------------------
+# -- several images ----------------------------------------------------------------------------------------
 
 
 def results(stage: Stage, *sides: int) -> None:
-    """The next pictures, each of a size of its own."""
+    """Serve the next images, each with its own size."""
     names = iter(sides)
 
     def result() -> str:
@@ -263,7 +263,7 @@ def results(stage: Stage, *sides: int) -> None:
     stage.core.krea._image_url = result
 
 
-async def test_of_several_pictures_one_is_chosen(stage: Stage) -> None:
+async def test_of_several_images_one_is_chosen(stage: Stage) -> None:
     results(stage, 80, 90, 100)
     card = await completed(stage, count=3)
     question = stage.said(await stage.press(stage.ada, card, "Upscale · $0.10"))
@@ -279,7 +279,7 @@ async def test_of_several_pictures_one_is_chosen(stage: Stage) -> None:
     assert len(stage.core.krea.uploads) == 1
 
 
-async def test_the_question_is_answered_even_when_only_discord_has_the_pictures(stage: Stage) -> None:
+async def test_the_question_is_answered_even_when_only_discord_has_the_images(stage: Stage) -> None:
     card = await completed(stage, count=2)
     question = stage.said(await stage.press(stage.ada, card, "Upscale"))
     for job in await stage.jobs():

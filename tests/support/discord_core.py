@@ -30,7 +30,7 @@ CATALOGUE = Catalogue.load()
 
 
 class OutsideSupervisor(Supervisor):
-    """Its tasks belong to nobody else: the simulated Discord neither waits for them nor moves their clock."""
+    """A supervisor whose tasks run in a context of their own, so that the simulated Discord does not wait for them."""
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
         return contextvars.Context().run(super().start, name, coroutine)
@@ -39,14 +39,14 @@ class OutsideSupervisor(Supervisor):
 class Core:
     """Store, service, supervisor and bot. `restarted` gives a new process's worth of them over the same file."""
 
-    def __init__(self, *, store: Store, settings: Settings, server: ImageServer, tools: _Tools, places: int) -> None:
+    def __init__(self, *, store: Store, settings: Settings, server: ImageServer, tools: _Tools, slots: int) -> None:
         self.store = store
         self.settings = settings
         self.server = server
         self.krea = FakeProvider("krea", image_url=self._a_result)
         self.pixazo = FakeProvider("pixazo", image_url=self._a_result, takes_uploads=False, can_cancel=False)
         self._tools = tools
-        self._places = places
+        self._slots = slots
         self._results = 0
         self.begin()
 
@@ -69,7 +69,7 @@ class Core:
         )
         self.service = self.parts.service
         for provider in (self.krea, self.pixazo):
-            self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._places)
+            self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._slots)
         self.bot = Bot(
             settings=self.settings,
             store=self.store,
@@ -80,7 +80,7 @@ class Core:
 
     @contextmanager
     def providers_wait(self) -> Generator[None]:
-        """No provider takes an order meanwhile, so what follows one comes after what is looked at now."""
+        """Let no provider accept an order in the meantime, so that a job's next state comes after the assertions."""
         shut = [provider.door for provider in (self.krea, self.pixazo) if provider.door.is_set()]
         for door in shut:
             door.clear()
@@ -100,7 +100,7 @@ class Core:
 
 
 class _Tools:
-    """What a process opens besides the books."""
+    """What a process opens besides the database."""
 
     def __init__(
         self, *, images: FileBlobStore, downloader: Downloader, image_pool: ImagePool, charts: ChartRenderer
@@ -112,7 +112,7 @@ class _Tools:
 
 
 @asynccontextmanager
-async def opened_core(directory: Path, image_pool: ImagePool, *, places: int) -> AsyncGenerator[Core]:
+async def opened_core(directory: Path, image_pool: ImagePool, *, slots: int) -> AsyncGenerator[Core]:
     """Opens in the order of the real composition root, closes in reverse."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ImageServer())
@@ -124,7 +124,7 @@ async def opened_core(directory: Path, image_pool: ImagePool, *, places: int) ->
         charts = ChartRenderer()
         stack.push_async_callback(charts.close)
         tools = _Tools(images=images, downloader=downloader, image_pool=image_pool, charts=charts)
-        core = Core(store=store, settings=settings, server=server, tools=tools, places=places)
+        core = Core(store=store, settings=settings, server=server, tools=tools, slots=slots)
         try:
             yield core
         finally:

@@ -1,4 +1,4 @@
-"""What stands in for the outside: an image API that does what the test says, and a place where pictures lie."""
+"""Fakes of the outside: an image API that a test controls, and a server of images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bot.providers.base import ProviderRequest, RemoteJob, Update
 
 
 class FakeProvider:
-    """An image API of our own. Its jobs are finished at the first look, unless `waits` is set: then the test decides.
+    """An image API of our own. Its jobs are finished at the first poll, unless `waits` is set: then the test decides.
 
     Jobs are numbered in the order in which they were accepted, from 0; -1 is the latest.
     """
@@ -113,7 +113,7 @@ class FakeProvider:
 
 
 class ImageServer:
-    """Serves pictures on 127.0.0.1: finished ones as a provider would, and what Discord's content network holds."""
+    """Serves images on 127.0.0.1: finished ones as a provider would, and what Discord's content network holds."""
 
     def __init__(self) -> None:
         self.results: dict[str, bytes] = {}
@@ -144,7 +144,7 @@ class ImageServer:
         return self.base.removeprefix("http://")
 
     def keep(self, name: str, data: bytes) -> str:
-        """Put a finished picture at an address."""
+        """Serve a finished image and return its URL."""
         self.results[name] = data
         return f"{self.base}/results/{name}"
 

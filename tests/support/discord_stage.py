@@ -36,7 +36,7 @@ class RunningClock:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """A message of the bot as it looks at the moment of asking."""
+    """A message of the bot, read from the simulated Discord at each access."""
 
     env: simcord.Env
     message: ResponseMessage | discord.Message
@@ -145,12 +145,12 @@ class Stage:
         return Card(self.env, message)
 
     async def restart(self) -> None:
-        """Another process over the same books, in the same Discord."""
+        """Start another process with the same database and Discord."""
         await self.core.end()
         self.core.begin()
         await self.env.restart_bot(self.core.bot)
 
-    # -- looking ----------------------------------------------------------------------------------------
+    # -- reading ----------------------------------------------------------------------------------------
 
     async def until(self, holds: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for the background to get there."""
@@ -166,7 +166,7 @@ class Stage:
         return card.text
 
     async def quiet(self) -> None:
-        """Until nothing is under way any more but the workers that go on for ever."""
+        """Wait until only the permanent tasks still run."""
         await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
 
     async def quiet_editors(self) -> None:

@@ -1,4 +1,4 @@
-"""Layouts as tests look at them: their parts, their text, and whether Discord takes them."""
+"""Helpers for layouts: their parts, their text, and whether they keep Discord's limits."""
 
 from __future__ import annotations
 
