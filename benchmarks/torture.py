@@ -120,7 +120,7 @@ async def torture(
         here.pass_time(A_NIGHT_SECONDS)
         unfinished = here.unfinished
         await here.start()
-        settle_seconds = await here.settled(timeout_seconds=120)
+        settle_seconds = await here.settled(timeout_seconds=300)
         status = await here.stop(politely=True)
         results = _results(audit(here), kills, recovered)
         if status != 0:

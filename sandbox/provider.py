@@ -27,7 +27,7 @@ from aiohttp import web
 from sandbox.contracts import Contract, as_openapi, contracts, gone
 from sandbox.form import fields_of
 from sandbox.plans import FileTrouble, How, Plan, Trouble, plan_in
-from sandbox.remote_job import ImagePool, RemoteJob
+from sandbox.remote_job import JobQueue, RemoteJob
 from sandbox.shelf import Shelf, UnusableResult
 
 _log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class SandboxProvider:
         self._plans: deque[Plan] = deque()
         self._troubles: defaultdict[str, deque[Trouble]] = defaultdict(deque)
         self._shelf = Shelf()
-        self._image_pool = ImagePool(
+        self._queue = JobQueue(
             seconds_scale=seconds_scale,
             steps_by_reads=steps_by_reads,
             concurrency=concurrency,
@@ -139,7 +139,7 @@ class SandboxProvider:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._image_pool.close()
+        await self._queue.close()
         if self._session is not None:
             await self._session.close()
         if self._runner is not None:
@@ -179,17 +179,22 @@ class SandboxProvider:
     @property
     def jobs(self) -> Mapping[str, RemoteJob]:
         """Every accepted job by its id."""
-        return self._image_pool.jobs
+        return self._queue.jobs
 
     @property
     def peak_in_flight(self) -> int:
         """The most jobs that were accepted and unfinished at one moment."""
-        return self._image_pool.peak_in_flight
+        return self._queue.peak_in_flight
 
     @property
     def bill_usd_micros(self) -> int:
         """What the operator owes."""
         return sum(job.billed_usd_micros for job in self.jobs.values())
+
+    def complete_all(self) -> None:
+        """Complete and bill every job that is not at its end yet, whatever its plan."""
+        for job in list(self.jobs.values()):
+            self._queue.complete(job)
 
     # -- the door -------------------------------------------------------------------------------------
 
@@ -300,7 +305,7 @@ class SandboxProvider:
             images = [(role, await self._shelf.fetch(url)) for role, url in contract.image_urls(order) if url]
         except UnusableResult as error:
             return _says(422 if krea else 400, {"error": str(error)})
-        job = self._image_pool.accept(
+        job = self._queue.accept(
             RemoteJob(
                 id=str(uuid.uuid4()) if krea else f"{contract.path.split('/')[1]}_{uuid.uuid4()}",
                 contract=contract,
@@ -403,7 +408,7 @@ class SandboxProvider:
         job = self.jobs.get(request.match_info["id"])
         if job is None or job.word not in ("backlogged", "queued", "processing"):
             return _says(404, {"error": "Job not found or not cancellable"})
-        self._image_pool.cancel(job)
+        self._queue.cancel(job)
         return web.json_response({"success": True})
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""RemoteJob: one accepted order at the simulated provider, and the Workshop in which accepted orders are worked off."""
+"""RemoteJob: one accepted order at the simulated provider, and the queue that works accepted orders off."""
 
 from __future__ import annotations
 
@@ -187,8 +187,8 @@ class RemoteJob:
         return self.plan.message
 
 
-class ImagePool:
-    """Works off accepted jobs: so many at a time, the others wait in a backlog, first in, first out."""
+class JobQueue:
+    """Works off accepted jobs: at most `concurrency` at a time; the others wait in a backlog, first in, first out."""
 
     def __init__(
         self,
@@ -204,7 +204,7 @@ class ImagePool:
         self._seconds_scale = seconds_scale
         self._steps_by_reads = steps_by_reads
         self._capacity = concurrency + backlog
-        self._benches = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
         self._on_end = on_end
         self._in_flight = 0
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -224,20 +224,29 @@ class ImagePool:
         self.jobs[job.id] = job
         self._in_flight += 1
         self.peak_in_flight = max(self.peak_in_flight, self._in_flight)
-        if self._benches.locked() and job.contract.provider == "krea":
+        if self._slots.locked() and job.contract.provider == "krea":
             job.word = "backlogged"
         self._tasks[job.id] = asyncio.create_task(self._work(job), name=f"simulated job {job.id}")
         return job
 
     def cancel(self, job: RemoteJob) -> None:
         """End the job as cancelled; nothing is billed."""
+        self._cut_short(job, "cancelled")
+
+    def complete(self, job: RemoteJob) -> None:
+        """End the job as completed, however long its plan is, and bill it."""
+        if not job.is_final:
+            job.billed_usd_micros = job.price_usd_micros
+            self._cut_short(job, "completed")
+
+    def _cut_short(self, job: RemoteJob, word: str) -> None:
         task = self._tasks.get(job.id)
         if task is not None:
             task.cancel()
-        self._end(job, "cancelled")
+        self._end(job, word)
 
     async def _work(self, job: RemoteJob) -> None:
-        async with self._benches:
+        async with self._slots:
             for word, seconds in job.words:
                 job.word = word
                 await self._pause(job, seconds)

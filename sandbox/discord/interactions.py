@@ -44,7 +44,7 @@ class Interaction:
         """All words of the reply as it stands now."""
         return self.reply.text if self.reply is not None else ""
 
-    async def wait(self, *, timeout_seconds: float = 5.0) -> Interaction:
+    async def wait(self, *, timeout_seconds: float = 20.0) -> Interaction:
         """Wait for the first answer, or for the moment Discord gives up on it (`failed`)."""
         await self.feed.until(
             lambda: self.answer is not None or self.failed,
@@ -53,7 +53,7 @@ class Interaction:
         )
         return self
 
-    async def wait_for(self, text: str, *, timeout_seconds: float = 10.0) -> Message:
+    async def wait_for(self, text: str, *, timeout_seconds: float = 60.0) -> Message:
         """Wait until the reply shows these words."""
         await self.feed.until(
             lambda: text in self.text or self.failed,
@@ -129,7 +129,7 @@ class Interaction:
         return payload
 
 
-class OrderFlow:
+class InteractionRegistry:
     """Takes interactions from members and answers from the bot, and holds both to the clock."""
 
     def __init__(self, world: World, messages: Messages, limits: Limits) -> None:

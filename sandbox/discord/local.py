@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sandbox.discord.files import Json, Upload
 from sandbox.discord.gateway import Gateway
-from sandbox.discord.interactions import AUTOCOMPLETE, COMMAND, COMPONENT, MODAL, Interaction, OrderFlow
+from sandbox.discord.interactions import AUTOCOMPLETE, COMMAND, COMPONENT, MODAL, Interaction, InteractionRegistry
 from sandbox.discord.messages import Messages
 from sandbox.discord.options import NotOffered, Options, find_command, is_offered
 from sandbox.discord.rest import PREFIX, Rest, Trouble
@@ -35,9 +35,9 @@ class LocalDiscord:
         self.world.bot.name = bot_name
         self._port = port
         self._messages = Messages(self.world, self.limits)
-        self._order_flow = OrderFlow(self.world, self._messages, self.limits)
+        self._interactions = InteractionRegistry(self.world, self._messages, self.limits)
         self.gateway = Gateway(self.world, self.limits, token=self.token)
-        self.rest = Rest(self.world, self._messages, self._order_flow, self.limits, token=self.token)
+        self.rest = Rest(self.world, self._messages, self._interactions, self.limits, token=self.token)
         self.app = web.Application(client_max_size=BODY_BYTES)
         self.app.router.add_get("/gateway/", self.gateway.connect)
         self._runner = web.AppRunner(self.app, access_log=None, shutdown_timeout=0.5)
@@ -56,7 +56,7 @@ class LocalDiscord:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._order_flow.close()
+        self._interactions.close()
         await self.gateway.disconnect(code=1001)
         await self._runner.cleanup()
 
@@ -70,7 +70,7 @@ class LocalDiscord:
     def cdn_host(self) -> str:
         return self.base.removeprefix("http://")
 
-    async def bot_ready(self, *, timeout_seconds: float = 20.0) -> None:
+    async def bot_ready(self, *, timeout_seconds: float = 120.0) -> None:
         """Wait until a bot is connected and has registered its commands."""
         await self.world.feed.until(
             lambda: self.gateway.connected and bool(self.commands()),
@@ -82,7 +82,7 @@ class LocalDiscord:
 
     @property
     def interactions(self) -> list[Interaction]:
-        return self._order_flow.all
+        return self._interactions.all
 
     @property
     def unknown_routes(self) -> list[str]:
@@ -165,14 +165,14 @@ class LocalDiscord:
         Discord would not offer by its default permissions, as a server's owner can allow in the settings.
         """
         data = self._command_data(member, channel, command, options, overridden=overridden)
-        return self._order_flow.open(kind=COMMAND, user=_user(member), channel=channel, data=data)
+        return self._interactions.open(kind=COMMAND, user=_user(member), channel=channel, data=data)
 
     async def autocomplete(
         self, member: Member | User, channel: Channel, command: str, /, *, focused: str, **options: Any
     ) -> list[Json]:
         """The choices offered while typing the option `focused`, with the other options as they stand."""
         data = self._command_data(member, channel, command, options, overridden=True, focused=focused)
-        interaction = self._order_flow.open(kind=AUTOCOMPLETE, user=_user(member), channel=channel, data=data)
+        interaction = self._interactions.open(kind=AUTOCOMPLETE, user=_user(member), channel=channel, data=data)
         await interaction.wait(timeout_seconds=self.limits.acknowledge_seconds + 1)
         return interaction.choices or []
 
@@ -183,7 +183,7 @@ class LocalDiscord:
         shown = message.payload()
         data: Json = {"id": command["id"], "name": command["name"], "type": 3, "target_id": str(message.id)}
         data["resolved"] = {"messages": {str(message.id): shown}}
-        return self._order_flow.open(kind=COMMAND, user=_user(member), channel=channel, data=data)
+        return self._interactions.open(kind=COMMAND, user=_user(member), channel=channel, data=data)
 
     async def click(self, member: Member | User, message: Message, button: str) -> Interaction:
         """Press the button with this label or custom id."""
@@ -213,7 +213,7 @@ class LocalDiscord:
         components = [_filled(part, values, options) for part in modal["components"] if part["type"] in (1, LABEL)]
         data: Json = {"custom_id": modal["custom_id"], "components": components}
         data |= {"resolved": options.resolved} if options.resolved else {}
-        return self._order_flow.open(
+        return self._interactions.open(
             kind=MODAL,
             user=opened.user,
             channel=opened.channel,
@@ -230,7 +230,7 @@ class LocalDiscord:
     def _on_message(self, member: Member | User, message: Message, data: Json) -> Interaction:
         if message.visible_to not in (None, _user(member)):
             raise NotOffered("somebody else's private message cannot be pressed")
-        return self._order_flow.open(
+        return self._interactions.open(
             kind=COMPONENT, user=_user(member), channel=message.channel, data=data, message=message
         )
 

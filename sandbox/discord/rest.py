@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from sandbox.discord.files import Json, Upload
-from sandbox.discord.interactions import COMMAND, COMPONENT, MODAL, OrderFlow
+from sandbox.discord.interactions import COMMAND, COMPONENT, MODAL, InteractionRegistry
 from sandbox.discord.messages import Messages, Uploads
 from sandbox.discord.rules import ApiError, Limits, check_command, require
 from sandbox.discord.world import Channel, Message, Permission, World, fields, rows
@@ -89,10 +89,12 @@ class Buckets:
 class Rest:
     """The handlers, each a few lines: look up, check, change, answer."""
 
-    def __init__(self, world: World, messages: Messages, order_flow: OrderFlow, limits: Limits, *, token: str) -> None:
+    def __init__(
+        self, world: World, messages: Messages, interactions: InteractionRegistry, limits: Limits, *, token: str
+    ) -> None:
         self._world = world
         self._messages = messages
-        self._order_flow = order_flow
+        self._interactions = interactions
         self._limits = limits
         self._token = token
         self._buckets = Buckets(limits)
@@ -337,27 +339,27 @@ class Rest:
 
     async def _answer_interaction(self, request: web.Request) -> web.StreamResponse:
         body, uploads = await self._body(request)
-        said = self._order_flow.answer(_number(request, "interaction"), request.match_info["token"], body, uploads)
+        said = self._interactions.answer(_number(request, "interaction"), request.match_info["token"], body, uploads)
         if request.query.get("with_response", "").lower() in ("true", "1"):
             return answer(said)
         return web.Response(status=204)
 
     async def _follow_up(self, request: web.Request) -> web.StreamResponse:
-        interaction = self._order_flow.by_token(request.match_info["token"])
+        interaction = self._interactions.by_token(request.match_info["token"])
         require(interaction.kind in (COMMAND, COMPONENT, MODAL), "no messages follow autocomplete")
         body, uploads = await self._body(request)
-        return answer(self._order_flow.follow_up(interaction, body, uploads).payload())
+        return answer(self._interactions.follow_up(interaction, body, uploads).payload())
 
     def _reply(self, request: web.Request) -> Message:
-        return self._order_flow.message_of(
-            self._order_flow.by_token(request.match_info["token"]), request.match_info["message"]
+        return self._interactions.message_of(
+            self._interactions.by_token(request.match_info["token"]), request.match_info["message"]
         )
 
     async def _get_reply(self, request: web.Request) -> web.StreamResponse:
         return answer(self._reply(request).payload())
 
     async def _edit_reply(self, request: web.Request) -> web.StreamResponse:
-        self._order_flow.by_token(request.match_info["token"])
+        self._interactions.by_token(request.match_info["token"])
         body, uploads = await self._body(request)
         return answer(self._messages.edit(self._reply(request), body, uploads).payload())
 

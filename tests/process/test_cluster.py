@@ -16,7 +16,9 @@ from tests.support.fakes import until
 
 pytestmark = pytest.mark.slow
 
-TAKEOVER_TIMEOUT_SECONDS = 40
+TAKEOVER_TIMEOUT_SECONDS = 120
+"""Limit for a busy machine. `benchmarks.cluster_drill` holds the product to 40 s."""
+
 short_timeouts_cluster = partial(a_cluster, **IMPATIENT)
 LONG = Plan(words=(("processing", 10_000.0),))
 
@@ -39,13 +41,14 @@ async def test_workers_share_the_slots_for_orders_from_every_gateway(tmp_path: P
 
 async def test_other_workers_claim_the_replies_of_a_killed_worker(tmp_path: Path) -> None:
     async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="6") as here:
-        here.provider.default_plan = Plan(seconds_factor=30)
+        here.provider.default_plan = LONG
         for number in range(16):
             await here.imagine(f"a storm {number}")
         await until_running(here, 6)
         here.provider.default_plan = Plan()
         here.processes["worker-1"].kill()
         await here.processes["worker-1"].dead()
+        here.provider.complete_all()
         await here.settled(seconds=TAKEOVER_TIMEOUT_SECONDS)
         here.audit()
         assert here.logged_failures() == []
@@ -53,7 +56,7 @@ async def test_other_workers_claim_the_replies_of_a_killed_worker(tmp_path: Path
 
 async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -> None:
     async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="4") as here:
-        here.provider.default_plan = Plan(seconds_factor=20)
+        here.provider.default_plan = LONG
         for number in range(8):
             await here.imagine(f"a sail {number}")
         await until_running(here, 4)
@@ -63,6 +66,7 @@ async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -
         assert seconds < 10
         assert here.count("SELECT count(*) FROM pgqueuer WHERE status = 'queued'") == 8, "all of them"
         assert here.count("SELECT count(*) FROM jobs WHERE status IN ('submitting', 'uncertain')") == 0
+        here.provider.complete_all()
         await here.start("worker-2")
         await here.settled()
         here.audit()
@@ -70,7 +74,7 @@ async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -
 
 async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Path) -> None:
     async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
-        here.provider.default_plan = Plan(seconds_factor=120)
+        here.provider.default_plan = LONG
         for number in range(4):
             await here.imagine(f"a slow tide {number}")
         await until_running(here, 4)
@@ -80,8 +84,9 @@ async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Pa
         stalled.send_signal(signal.SIGSTOP)
         taken_over = f"SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND queue_manager_id <> '{first_worker}'"
         await until(lambda: here.count(taken_over) == 4, seconds=TAKEOVER_TIMEOUT_SECONDS, what=here.last_words)
+        here.provider.complete_all()
         stalled.send_signal(signal.SIGCONT)
-        await here.settled(seconds=60)
+        await here.settled()
         here.audit()
 
 
@@ -121,10 +126,10 @@ async def test_any_process_accepts_a_webhook(tmp_path: Path) -> None:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     address = f"http://127.0.0.1:{port}"
-    async with short_timeouts_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="30") as here:
+    async with short_timeouts_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="600") as here:
         await here.start("gateway-0", HTTP_PORT=str(port))
         order = await here.imagine("a ferry")
-        assert await here.settled(seconds=15) < 15
+        assert await here.settled() < 300, "sooner than the first poll"
         assert "Completed" in order.text
         here.audit()
 
@@ -138,14 +143,14 @@ async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_oper
         async def is_refused() -> bool:
             return "Queued" not in (await here.imagine("another reef")).text
 
-        await until(is_refused, seconds=5, what=here.last_words)
+        await until(is_refused, what=here.last_words)
         here.provider.balance_usd_micros = None
-        await until(lambda: here.count("SELECT count(*) FROM closings") == 0, seconds=30, what=here.last_words)
+        await until(lambda: here.count("SELECT count(*) FROM closings") == 0, what=here.last_words)
 
         async def is_taken() -> bool:
             return "unavailable" not in (await here.imagine("a lagoon")).text
 
-        await until(is_taken, seconds=5, what=here.last_words)
+        await until(is_taken, what=here.last_words)
         await here.settled()
         assert here.count("SELECT count(*) FROM jobs WHERE status = 'succeeded'") == 1
         everywhere = [

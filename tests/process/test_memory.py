@@ -1,4 +1,4 @@
-"""Memory: what ends leaves nothing behind. One small thing kept per job would matter over months."""
+"""Memory: a job that ended leaves nothing behind. One small object kept per job would matter over months."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import a_core
 
 KEPT_WHILE_UNDER_WAY = (Job, Reply, InFlight, JobView, Update, _Watched)
-EVERY_WEATHER = (
+EVERY_OUTCOME = (
     Plan(),
     Plan(ending=Ending.FAILED),
     Plan(trouble=Trouble(status=429, headers={"Retry-After": "0.01"})),
@@ -30,25 +30,25 @@ JOBS_OF_EACH = 3
 
 @pytest.fixture(autouse=True)
 def _no_log() -> Generator[None]:
-    """Whoever collects a test's log keeps every error in it, and an error keeps what it was raised over."""
+    """Switch logging off: a captured log keeps every error, and an error keeps the objects it was raised over."""
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
 
 
-async def test_jobs_that_ended_leave_nothing_behind_whatever_became_of_them(tmp_path: Path):
+async def test_jobs_that_ended_leave_nothing_behind_whatever_their_outcome(tmp_path: Path):
     async with a_core(tmp_path, quota_usd_micros=10**9, with_webhooks=True) as core:
 
         async def still_kept_after_a_day() -> int:
-            plans = EVERY_WEATHER * JOBS_OF_EACH
+            plans = EVERY_OUTCOME * JOBS_OF_EACH
             core.sandbox.next_order(*plans)
-            await core.ended(*[await core.order() for _ in plans], seconds=30)
-            await core.supervisor.drain(timeout_seconds=10)
+            await core.ended(*[await core.order() for _ in plans], seconds=120)
+            await core.supervisor.drain(timeout_seconds=60)
             gc.collect()
             return sum(isinstance(found, KEPT_WHILE_UNDER_WAY) for found in gc.get_objects())
 
         first, second, third = [await still_kept_after_a_day() for _ in range(3)]
-        # The last thing that was done may still be in somebody's hands; two days' worth of one weather may not.
+        # The job that ended last may still be referenced by the event loop; two days' worth of one outcome may not.
         assert max(second, third) - first < JOBS_OF_EACH
         assert not core.service._in_flight._jobs
         assert not core.service._in_flight._webhooks

@@ -18,10 +18,10 @@ from bot.domain.database_url import PostgresAddress
 from bot.store.admin.verify import Finding, verify_location
 from bot.store.postgres.connection import PostgresConnection
 from sandbox import shelf
-from sandbox.discord import Channel, Interaction, Limits, LocalDiscord, Member
+from sandbox.discord import Channel, Interaction, LocalDiscord, Member
 from sandbox.provider import SandboxProvider
 from tests.support.core import small_image
-from tests.support.crashes import UNFINISHED, audit
+from tests.support.crashes import PATIENT, UNFINISHED, audit
 from tests.support.fakes import until
 from tests.support.postgres_server import the_server
 
@@ -56,7 +56,7 @@ class Process:
         return await self.dead(), time.monotonic() - started_at
 
     async def dead(self) -> int:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             return await self.inner.wait()
 
 
@@ -81,7 +81,7 @@ class Cluster:
         """Start processes named `gateway-0`, `gateway-1` or `worker-…`, and wait until all of them serve."""
         started = [await self._spawn(name, settings) for name in names]
         for process in started:
-            await until(lambda process=process: self._serves(process), seconds=40, what=self.last_words)
+            await until(lambda process=process: self._serves(process), seconds=120, what=self.last_words)
 
     async def _spawn(self, name: str, settings: Mapping[str, str]) -> Process:
         kind, _, number = name.partition("-")
@@ -174,7 +174,7 @@ class Cluster:
         member, channel = self.members[server], self.channels[server]
         return await self.discord.slash(member, channel, "imagine", prompt=prompt, **options)
 
-    async def settled(self, *, seconds: float = 30) -> float:
+    async def settled(self, *, seconds: float = 120) -> float:
         """Wait until every command has ended and its end is shown. Return the seconds."""
         started_at = time.monotonic()
         await until(lambda: not self.unfinished, seconds=seconds, what=self.last_words)
@@ -215,7 +215,7 @@ async def a_cluster(
             provider = await stack.enter_async_context(
                 SandboxProvider(seconds_scale=seconds_scale, concurrency=concurrency)
             )
-            discord = await stack.enter_async_context(LocalDiscord(limits=Limits(channel_requests=50)))
+            discord = await stack.enter_async_context(LocalDiscord(limits=PATIENT))
             servers = [discord.server("Atelier")]
             while len(servers) < SHARDS:
                 another = discord.server("Bureau")

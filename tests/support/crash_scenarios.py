@@ -312,7 +312,7 @@ async def die_or_pass(here: World, story: Story, *, at: str, when: str, nth: int
     await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth))
     if not here.is_dead:
         await told(here, story)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while not here.is_dead and (here.unfinished or not here.discord.interactions):
                 await asyncio.sleep(0.02)
         here.kill()
