@@ -121,7 +121,7 @@ async def test_a_cancellation_reaches_the_worker_that_runs_the_job(tmp_path: Pat
 
 
 async def test_any_process_accepts_a_webhook(tmp_path: Path) -> None:
-    """The provider calls a gateway, which notifies the worker. Polling alone would take half a minute."""
+    """The provider calls a gateway, which notifies the worker. Polling alone would take ten minutes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -10,6 +10,7 @@ import logging
 import pytest
 
 from bot.runtime.supervisor import Supervisor
+from tests.support.virtual_time import in_virtual_time
 
 
 def quick() -> Supervisor:
@@ -26,6 +27,7 @@ async def test_a_task_gives_its_result_to_its_awaiter():
 
 
 @pytest.mark.f41
+@in_virtual_time
 async def test_a_failure_is_logged_once_with_the_name_and_still_reaches_the_awaiter(caplog: pytest.LogCaptureFixture):
     async def fail() -> None:
         raise ValueError("boom")
@@ -38,6 +40,7 @@ async def test_a_failure_is_logged_once_with_the_name_and_still_reaches_the_awai
     assert "ValueError: boom" in caplog.text
 
 
+@in_virtual_time
 async def test_a_failure_that_is_not_awaited_is_logged_and_not_lost(caplog: pytest.LogCaptureFixture):
     async def fail() -> None:
         raise ValueError("boom")
@@ -49,6 +52,7 @@ async def test_a_failure_that_is_not_awaited_is_logged_and_not_lost(caplog: pyte
     assert [record.getMessage() for record in caplog.records] == ["job 8 failed"]
 
 
+@in_virtual_time
 async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture):
     async with quick() as supervisor:
         task = supervisor.start("wait", asyncio.Event().wait())
@@ -57,6 +61,7 @@ async def test_a_cancelled_task_is_no_failure(caplog: pytest.LogCaptureFixture):
     assert not caplog.records
 
 
+@in_virtual_time
 async def test_a_task_without_a_reference_survives_garbage_collection():
     done = asyncio.Event()
 
@@ -72,6 +77,7 @@ async def test_a_task_without_a_reference_survives_garbage_collection():
 
 
 @pytest.mark.f41
+@in_virtual_time
 async def test_a_task_that_fails_is_started_again_and_each_failure_is_logged(caplog: pytest.LogCaptureFixture):
     runs = 0
     third = asyncio.Event()
@@ -97,6 +103,7 @@ async def test_a_task_that_fails_is_started_again_and_each_failure_is_logged(cap
 
 @pytest.mark.f41
 @pytest.mark.f43
+@in_virtual_time
 async def test_a_task_that_keeps_failing_is_reported_down_and_its_pauses_grow():
     times: list[float] = []
 
@@ -115,6 +122,7 @@ async def test_a_task_that_keeps_failing_is_reported_down_and_its_pauses_grow():
     assert all(pause >= 0.8 * 0.04 for pause in pauses[2:])
 
 
+@in_virtual_time
 async def test_a_task_that_ran_well_for_a_while_starts_again_soon_after_its_next_failure():
     supervisor = Supervisor(first_pause_seconds=0.001, max_pause_seconds=60, steady_after_seconds=0.02)
     runs = 0
@@ -147,6 +155,7 @@ async def test_a_task_that_returns_is_left_alone():
         assert supervisor.down() == {}
 
 
+@in_virtual_time
 async def test_drain_waits_for_work_and_for_the_work_that_work_starts():
     finished: list[str] = []
 
@@ -167,6 +176,7 @@ async def test_drain_waits_for_work_and_for_the_work_that_work_starts():
     assert finished == ["first", "second"]
 
 
+@in_virtual_time
 async def test_drain_names_what_did_not_end_in_time():
     async with quick() as supervisor:
         supervisor.start("job b", asyncio.sleep(60))
@@ -174,12 +184,14 @@ async def test_drain_names_what_did_not_end_in_time():
         assert await supervisor.drain(timeout_seconds=0.01) == ("job a", "job b")
 
 
+@in_virtual_time
 async def test_drain_called_by_a_task_of_its_own_does_not_wait_for_itself():
     async with quick() as supervisor:
         task = supervisor.start("closing", supervisor.drain(timeout_seconds=5))
         assert await asyncio.wait_for(task, 1) == ()
 
 
+@in_virtual_time
 async def test_close_cancels_everything_and_lets_it_clean_up():
     cleaned: list[str] = []
 
@@ -199,6 +211,7 @@ async def test_close_cancels_everything_and_lets_it_clean_up():
     await supervisor.close()
 
 
+@in_virtual_time
 async def test_close_does_not_wait_without_a_limit_for_a_task_that_will_not_end(caplog: pytest.LogCaptureFixture):
     release = asyncio.Event()
 

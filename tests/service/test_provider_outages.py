@@ -252,7 +252,7 @@ async def test_never_more_jobs_in_flight_than_allowed_and_no_member_starves(tmp_
         modest = [await core.order(f"modest {n}", member=Member(guild_id=1, user_id=100 + n)) for n in range(4)]
         await until(lambda: len(core.sandbox.jobs) == 3)
         for remote in list(core.sandbox.jobs.values()):
-            core.sandbox._image_pool.cancel(remote)
+            core.sandbox._queue.cancel(remote)
         await core.ended(*greedy, *modest, seconds=20)
         assert core.sandbox.peak_in_flight == 3
         prompts = [order.body["prompt"] for order in core.sandbox.orders]

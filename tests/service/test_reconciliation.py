@@ -174,7 +174,7 @@ def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> Remote
         id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
         price_usd_micros=0, webhook_url=None, images=(), base=core.sandbox.krea_base, created_at=created_at,
     )  # fmt: skip
-    core.sandbox._image_pool.jobs[job.id] = job
+    core.sandbox._queue.jobs[job.id] = job
     return job
 
 

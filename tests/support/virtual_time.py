@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import selectors
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+P = ParamSpec("P")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -33,3 +36,13 @@ def run_in_virtual_time(main: Coroutine[Any, Any, None]) -> None:
     """Run on an event loop in virtual time."""
     with asyncio.Runner(loop_factory=_JumpingLoop) as runner:
         runner.run(main)
+
+
+def in_virtual_time(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Turn a coroutine function into a plain test that runs in virtual time."""
+
+    @functools.wraps(test)
+    def run(*arguments: P.args, **named: P.kwargs) -> None:
+        run_in_virtual_time(test(*arguments, **named))
+
+    return run
