@@ -23,7 +23,7 @@ from tests.support.discord_stage import RunningClock, Stage
 
 @pytest.fixture
 async def image_pool() -> AsyncGenerator[ImagePool]:
-    """A pool for this test's event loop, which starts a process only when one is needed."""
+    """Provide a pool for this test's event loop; it starts a process only when one is needed."""
     image_pool = ImagePool()
     yield image_pool
     await image_pool.close()
@@ -51,11 +51,11 @@ def simcord_bot(core: Core) -> Bot:
 async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Stage]:
     clock = RunningClock()
     monkeypatch.setattr(simcord_env.backend, "clock", clock)
-    simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts takes long to start
-    # Attachments get addresses that can be fetched for real.
+    simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts starts slowly
+    # Attachments get URLs that can be fetched over HTTP.
     monkeypatch.setattr(cdn, "CDN_BASE", core.server.base)
     core.server.attachments = simcord_env.backend.cdn.get
-    # What the bot does in the background reaches this Discord also through webhooks.
+    # Background tasks of the bot reach the simulated Discord through webhooks too.
     webhooks = FakeWebhookAdapter(simcord_env.backend)
 
     async def request(self: Any, route: Any, session: Any, **more: Any) -> Any:
@@ -65,7 +65,7 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a TransportDouble may replace it
     # A second between two status edits is for Discord's limits; a test says so where it matters.
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
-    # So is the second before one check of the operator's cap for many orders.
+    # The same for the delay before a check of the operator's cap.
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
     stage = Stage(core, simcord_env)
     yield stage

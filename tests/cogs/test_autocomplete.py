@@ -1,4 +1,4 @@
-"""Autocomplete: what fits, at most 25, labelled with a price, however carelessly it is typed."""
+"""Autocomplete: at most 25 matches, labelled with a price, for inexact input too."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.discord_stage import Stage
 
 
 async def typed(stage: Stage, command: str, option: str, text: str, **filled: Any) -> dict[str, str]:
-    """Values by label."""
+    """Return values by label."""
     choices = await stage.ada.autocomplete(stage.channel, command, option, text, **filled)
     assert len(choices) <= 25
     assert all(1 <= len(choice["name"]) <= 100 and 1 <= len(choice["value"]) <= 100 for choice in choices)
@@ -144,7 +144,7 @@ async def test_a_value_that_decides_the_price_says_it(stage: Stage) -> None:
 
 
 async def leave(stage: Stage, amount: str) -> None:
-    """Ada's own quota."""
+    """Set Ada's own quota."""
     await stage.quota("set", member=stage.ada, amount=amount)
 
 
@@ -201,7 +201,7 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
     monkeypatch.setattr(stage.core.store, "balance", busy)
     typing: Any = SimpleNamespace(guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1))
     service = stage.core.service
-    # In real time, which the simulated Discord would not let pass.
+    # In real time, because the simulated Discord does not advance its clock.
     offer = stage.core.supervisor.start("typing", suggestions.models(service, typing, "", kind=JobKind.IMAGINE))
     async with asyncio.timeout(5):
         assert NANO_BANANA_2 in [choice.value for choice in await offer]

@@ -49,7 +49,7 @@ def bad(command: str, option: str, value: Any, *says: str, **others: Any) -> Cas
 
 
 def filled(stage: Stage, command: str, options: dict[str, Any]) -> dict[str, Any]:
-    """With what the command cannot do without, and people and roles for the words that stand for them."""
+    """Add the required options, and replace placeholders by members and roles."""
     cast = {
         "@ada": stage.ada,
         "@artists": stage.artists,
@@ -66,7 +66,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "quota grant": {"member": "@ada"},
     "quota role": {"role": "@artists"},
 }
-"""What a command cannot do without."""
+"""The required options of each command."""
 
 A_MODEL = [
     (
@@ -202,7 +202,7 @@ ALWAYS_RIGHT = {
 
 
 def options_of(stage: Stage) -> Iterator[tuple[str, str]]:
-    """Every option of every command, as Discord knows them."""
+    """Yield every option of every command, as registered at Discord."""
     for command in stage.core.bot.tree.walk_commands():
         if isinstance(command, app_commands.Command):
             for parameter in command.parameters:
@@ -261,7 +261,7 @@ async def assert_it_did_nothing(stage: Stage, card: Card) -> None:
     assert len(card.text) < 700
     assert card.text.count("`") % 2 == 0
     assert card.text != refusals.UNEXPECTED()
-    assert len(stage.env.errors) <= 1  # what a command raised itself has become that sentence
+    assert len(stage.env.errors) <= 1  # the error that the command raised, shown as that sentence
     assert stage.cards() == []
     await stage.assert_nothing_reserved()
     assert stage.core.krea.uploads == []
@@ -272,7 +272,7 @@ async def assert_it_did_nothing(stage: Stage, card: Card) -> None:
 
 @pytest.fixture
 def forge(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any], None]:
-    """Let the next command arrive with another value than its client's own checks let through."""
+    """Replace a value of the next command by one that the checks of a client would reject."""
     emit: Callable[[str, dict[str, Any]], Any] = stage.env.backend.emit
     lies: dict[str, Any] = {}
 

@@ -1,4 +1,4 @@
-"""Commands in the languages of their readers, as Discord has them registered."""
+"""Commands in the languages of members, as registered at Discord."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.discord_stage import Stage
 
 
 class Loud(gettext.NullTranslations):
-    """A language that everybody can read."""
+    """A made-up language: English in upper case."""
 
     def gettext(self, message: str) -> str:
         return message.upper()

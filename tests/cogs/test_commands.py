@@ -1,4 +1,4 @@
-"""The commands as Discord knows them: names, options, who sees them, and what happens where they do not belong."""
+"""The commands as registered at Discord: names, options, who sees them, and refusals in direct messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What messages are made of: the same JSON that discord.py makes of its own objects."""
+"""Components of messages: the same JSON that discord.py makes of its own objects."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def transport(stage: Stage) -> TransportDouble:
 
 @pytest.fixture
 def _hurried() -> Generator[None]:
-    """Pauses between attempts take no time."""
+    """Remove the pauses between attempts."""
     with stamina.set_testing(True, attempts=30):
         yield
 

@@ -1,4 +1,4 @@
-"""/history: own pictures of this server, wherever they can still be had."""
+"""/history: a member's own images of this server, from Discord or from our own copies."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(sta
 
 
 @pytest.mark.f53
-async def test_nobody_turns_the_pages_of_somebody_else(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_member_cannot_turn_the_pages_of_another_member(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     await completed(stage, prompt="first")
     await completed(stage, prompt="second")
     assert (await history(stage, stage.bob)).text == member_pages.HISTORY_EMPTY()

@@ -1,4 +1,4 @@
-"""The first response: at once, deferred when it takes long, and nothing bought when Discord did not take it."""
+"""The initial response: immediate or deferred, and nothing is ordered unless Discord accepts it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def nothing(_: str) -> None:
 
 @pytest.fixture
 def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """`answers(before=…, after=…)`: what happens to the bot's answers to interactions, before or after Discord acts."""
+    """Return a function that sets hooks to run before or after Discord handles a response to an interaction."""
     through = FakeWebhookAdapter.request
 
     def install(*, before: Hook = nothing, after: Hook = nothing) -> None:
@@ -57,7 +57,7 @@ def raising(error: Exception, *, at: str = "/callback", times: int = 1) -> Hook:
 
 
 async def assert_given_up(stage: Stage) -> None:
-    """Reserved, then given back; nothing was ordered, and nothing is said any more."""
+    """Check that the reservation was released and nothing was ordered."""
     await stage.quiet()
     (job,) = await stage.jobs()
     assert job.status is JobStatus.FAILED

@@ -1,4 +1,4 @@
-"""Buttons: who may press them, what they do, for how long they work."""
+"""Buttons: who may press them, what they do, and when they stop working."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ async def completed(stage: Stage, **options: Any) -> Card:
 
 
 def forge(card: Card, custom_id: str) -> None:
-    """What a modified client would send: a press on a button we never made."""
+    """Replace the custom id of a button by one that the bot never made, as a modified client could."""
     button = next(part for part in card.components if part["type"] == 2)
     stored = card.stored
     _replace(stored.components, button["custom_id"], custom_id)
@@ -214,7 +214,7 @@ async def test_a_lost_order_is_not_said_to_be_cancelled(stage: Stage) -> None:
 
 
 async def _old_button(stage: Stage, custom_id: str) -> Any:
-    """The card has no such button any more, but a client that was asleep may still show one."""
+    """Press a button that the card no longer has, as a client with an outdated view can."""
     card = await completed(stage)
     forge(Card(stage.env, stage.cards()[-1].message), custom_id)
     return await stage.ada.click(card.message, custom_id=custom_id)

@@ -1,4 +1,4 @@
-"""/jobs: moderators see what is made in their server, and cancel it with a reason that the member reads."""
+"""/jobs: moderators list the jobs of their server and cancel them, with a reason that is shown to the member."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def jobs(stage: Stage) -> Card:
 
 
 def choices(card: Card) -> dict[str, str]:
-    """Values by label."""
+    """Return values by label."""
     found = [part for part in card.components if part["type"] == 3]
     return {option["label"]: option["value"] for part in found for option in part["options"]}
 
@@ -115,7 +115,7 @@ async def test_another_servers_jobs_are_never_shown_or_cancelled(stage: Stage) -
     page = stage.said(await eve.slash(elsewhere, "jobs"))
     assert stage.ada.mention not in page.text
     assert len(choices(page)) == 1
-    # What a modified client would choose: a job of somebody else's server.
+    # A modified client can choose a job of another server.
     foreign = (await stage.jobs())[0].reply_id
     select = next(part for part in _parts(page.stored.components) if part.get("custom_id") == "jobs:cancel")
     select["options"][0]["value"] = foreign
@@ -214,7 +214,7 @@ async def test_a_job_that_ended_while_the_reason_was_typed_says_so(stage: Stage)
 
 
 @pytest.mark.f51
-async def test_somebody_who_was_a_moderator_turns_no_page_and_cancels_nothing(stage: Stage) -> None:
+async def test_a_former_moderator_turns_no_page_and_cancels_nothing(stage: Stage) -> None:
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until_says(card, "Processing")

@@ -1,4 +1,4 @@
-"""Who hears which language. The catalogues here are tiny, so that no translation decides what is tested."""
+"""The language of each message. The tests use small catalogues, so that they do not depend on real translations."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ SAID: dict[str, dict[Phrase | Plural, str | tuple[str, ...]]] = {
 
 @pytest.fixture(autouse=True)
 def catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """These phrases are all that is translated."""
+    """Replace the catalogues by ones with only these phrases."""
     folder = tmp_path / "languages"
     folder.mkdir()
     for tag, phrases in SAID.items():
@@ -73,7 +73,7 @@ def catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Non
 
 @pytest.fixture(autouse=True)
 def locales(monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    """What the members' own Discord speaks, by their ids; English unless said otherwise."""
+    """Return the members' locales at Discord by user id, which a test may change; English by default."""
     found: dict[int, str] = {}
     base_payload = interactions.base_payload
 
@@ -203,7 +203,7 @@ async def test_a_form_asks_and_answers_in_the_language_of_who_opened_it(
         reason=None,
         now=datetime.now(UTC),
     )
-    locales[paris.zoe.id] = "ja"  # who changes it in the meantime is answered in the new one
+    locales[paris.zoe.id] = "ja"  # a locale changed in between applies to the response
     refused = stage.said(await paris.zoe.submit_modal(form, {"prompt": "make it blue"}))
     assert refused.text.startswith("`blue`は使えません。")
 
@@ -233,7 +233,7 @@ async def test_a_card_speaks_the_servers_language_also_after_a_restart(
     stage.core.krea.waits = True
     card = await paris.imagine()
     await stage.until_says(card, "En cours")
-    await paris.said_to(paris.max, "settings language", language="ja")  # cards that exist keep theirs
+    await paris.said_to(paris.max, "settings language", language="ja")  # existing cards keep their language
     await stage.restart()
     stage.core.krea.finishes()
     await stage.until_says(card, "Terminé")
@@ -277,9 +277,7 @@ async def test_the_log_and_its_warnings_speak_the_servers_language(
     assert "Fertig" in stage.cards(log)[-1].text
 
 
-async def test_the_record_of_changes_is_read_in_any_language_whoever_wrote_it(
-    stage: Stage, locales: dict[int, str]
-) -> None:
+async def test_the_record_of_changes_is_shown_in_the_readers_language(stage: Stage, locales: dict[int, str]) -> None:
     await stage.quota("set", member=stage.ada, amount="5", period="week")
     await stage.settings("words", action="add", words="not listed")
     await stage.settings("models", action="deny", model="krea/google/*", role=stage.artists)
@@ -293,7 +291,7 @@ async def test_the_record_of_changes_is_read_in_any_language_whoever_wrote_it(
     assert (await stage.quota("audit")).text == english
 
 
-async def test_the_operator_is_told_in_english_whoever_ordered(
+async def test_alerts_to_the_operator_are_in_english_for_orders_in_any_language(
     stage: Stage, locales: dict[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[str] = []
@@ -309,7 +307,7 @@ async def test_the_operator_is_told_in_english_whoever_ordered(
 # -- phrases ---------------------------------------------------------------------------------------------------
 
 
-def test_a_phrase_that_nobody_said_is_no_text() -> None:
+def test_a_phrase_that_was_not_called_is_no_text() -> None:
     for phrase in (job_card.QUEUED, formatting.PICTURES):
         with pytest.raises(TypeError, match="was not said"):
             str(phrase)

@@ -1,4 +1,4 @@
-"""Who may do what: every command of moderators as Discord has it registered, so that a new one is tried by itself."""
+"""Permissions: all commands of moderators as registered at Discord, so that new ones are tested automatically."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ SUBCOMMAND, SUBCOMMAND_GROUP, STRING, INTEGER, BOOLEAN, USER, CHANNEL, ROLE = ra
 MANAGE_GUILD = discord.Permissions(manage_guild=True).value
 ONLY_LOOK = {"quota show", "quota report", "quota audit"}
 NOT_BY_ITSELF = {"quota clear", "quota unblock"}
-"""They undo something, so there must be something first."""
+"""Commands that undo something, so it must be done first."""
 
 TYPED = {"amount": "5", "zone": "Europe/Berlin", "reason": "a trial", "words": "gore", "model": FLUX}
-"""What a member would type where Discord offers no choices; else any text."""
+"""Values for options without choices; other options get any text."""
 
 
 def leaves(command: dict[str, Any], path: str = "") -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Every way to call a command, with its options."""
+    """Yield every way to call a command, with its options."""
     path = f"{path} {command['name']}".strip()
     below = [option for option in command.get("options", []) if option["type"] in (SUBCOMMAND, SUBCOMMAND_GROUP)]
     if not below:
@@ -38,7 +38,7 @@ def leaves(command: dict[str, Any], path: str = "") -> Iterator[tuple[str, list[
 
 
 def moderators_commands(stage: Stage) -> list[tuple[str, dict[str, Any]]]:
-    """Every command that Discord shows to moderators alone, with every option filled in."""
+    """Return every command that Discord shows only to moderators, with every option filled in."""
     found: list[tuple[str, dict[str, Any]]] = []
     for (_, kind), command in stage.env.backend.commands[None].items():
         if kind == 1 and int(command.get("default_member_permissions") or 0) == MANAGE_GUILD:
@@ -59,27 +59,27 @@ def filled_in(stage: Stage, path: str, options: list[dict[str, Any]]) -> dict[st
         else:
             raise AssertionError(f"say here how to fill in {option} of /{path}")
     if path == "quota clear":
-        del filled["role"]  # one of the two
+        del filled["role"]  # either role or member
     if path in ("settings default-model", "settings log-channel", "settings language"):
-        del filled["clear"]  # either or
+        del filled["clear"]  # either a value or clear
     return filled
 
 
 def required_only(stage: Stage, path: str, filled: dict[str, Any]) -> dict[str, Any]:
-    """The least with which the command can be called."""
+    """Return only the required options of a command."""
     everything = [leaf for command in stage.env.backend.commands[None].values() for leaf in leaves(command)]
     required = {option["name"] for option in dict(everything)[path] if option.get("required")}
     return {name: value for name, value in filled.items() if name in required}
 
 
 def shown_to_everybody(stage: Stage) -> None:
-    """As a server's owner can have it in Discord's settings: also in direct messages, as far as Discord goes."""
+    """Show every command to all members and in direct messages, as the settings of a server can."""
     for command in stage.env.backend.commands[None].values():
         command |= {"dm_permission": True, "contexts": None, "default_member_permissions": None}
 
 
 async def everything_written(stage: Stage) -> dict[str, list[tuple[Any, ...]]]:
-    """All rows of all tables."""
+    """Return all rows of all tables."""
 
     def read(db: Connection) -> dict[str, list[tuple[Any, ...]]]:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
@@ -167,7 +167,7 @@ async def test_f52_a_moderator_of_another_server_learns_and_changes_nothing_here
     calls = moderators_commands(stage)
     before = await everything_written(stage)
     for path, options in calls:
-        # As a tampered client can: members, roles and channels of the other server by their ids.
+        # A modified client can send members, roles and channels of the other server by their ids.
         result = await answered(eve, elsewhere, path, options)
         if result is None:
             continue
@@ -195,7 +195,7 @@ async def test_f52_no_rule_is_made_about_a_channel_or_role_of_another_server(sta
 
 
 async def answered(who: MemberActor, channel: Any, path: str, options: dict[str, Any]) -> Card | None:
-    """What was said; None when Discord itself would not let the call through."""
+    """Return the response; None if Discord itself rejects the call."""
     try:
         result = await who.slash(channel, path, **options)
     except simcord.SetupError:
@@ -211,7 +211,7 @@ async def test_f52_no_moderators_command_works_in_a_direct_message(stage: Stage)
     before = await everything_written(stage)
     for path, options in calls:
         if any(not isinstance(value, str | bool | int) for value in options.values()):
-            continue  # there is nobody to be named in a direct message
+            continue  # a direct message has no members to select
         said = stage.said(await stage.mo.user.slash(path, **options))
         assert said.text == refusals.SERVER_ONLY(), path
     assert await everything_written(stage) == before
@@ -222,7 +222,7 @@ async def test_f52_no_moderators_command_works_in_a_direct_message(stage: Stage)
 
 
 @pytest.mark.parametrize("state", ["waiting", "running", "completed", "failed", "cancelled"])
-async def test_f53_no_button_of_a_card_does_anything_for_somebody_else(stage: Stage, state: str) -> None:
+async def test_f53_no_button_of_a_card_does_anything_for_another_member(stage: Stage, state: str) -> None:
     krea = stage.core.krea
     krea.waits = state != "completed"
     if state == "waiting":

@@ -1,4 +1,4 @@
-"""How many files of ours run for one `/imagine`: the number in docs/architecture.md, which may not grow unnoticed."""
+"""The number of our files that run for one `/imagine`, as in docs/architecture.md; an increase fails the test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_FILES = 60
 
 
 class Recorder:
-    """Notes the files of bot/ and cogs/ in which a function runs, in every thread that starts after it."""
+    """Records the files of bot/ and cogs/ in which a function runs, in every thread that starts afterwards."""
 
     def __init__(self) -> None:
         self.is_on = False
@@ -39,7 +39,7 @@ class Recorder:
 
 @pytest.fixture(autouse=True)
 def recorder() -> Iterator[Recorder]:
-    """Comes before every other fixture, so that the database's threads are seen as well."""
+    """Start a recorder before every other fixture, so that it records the database's threads too."""
     recorder = Recorder()
     threading.setprofile(recorder)
     sys.setprofile(recorder)

@@ -1,4 +1,4 @@
-"""What only the operator can mend reaches them in a direct message, once per matter."""
+"""Operator alerts: a direct message about each problem that only the operator can repair."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.transport_double import POSTED, TransportDouble, refused
 
 @pytest.fixture
 def owner(stage: Stage) -> Any:
-    """The person the application belongs to."""
+    """Return the owner of the application."""
     person = stage.env.create_user("olga")
     application: Any = stage.core.bot.application
     application.team = None

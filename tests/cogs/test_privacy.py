@@ -1,4 +1,4 @@
-"""/privacy: one's own data as a file, and erasing them after a question."""
+"""/privacy: a member exports their own data as a file, and erases them after a confirmation."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage
     assert question.buttons == {}
     assert await stage.jobs(stage.ada) == []
     assert len(await stage.jobs(stage.bob)) == 1
-    assert (await stage.balance()).spent_usd_micros == spent  # the quota does not start anew
+    assert (await stage.balance()).spent_usd_micros == spent  # the quota does not start again
     assert card.is_there
     for label in ("Again", "Edit", "Recipe", "Delete"):
         assert stage.said(await stage.press(stage.ada, card, label)).text == job_card.JOB_GONE()

@@ -1,4 +1,4 @@
-"""/quota: moderators set limits, everything is recorded, and nobody else may."""
+"""/quota: only moderators set limits, and every change is recorded."""
 
 from __future__ import annotations
 
@@ -267,7 +267,7 @@ async def test_every_subcommand_answers_a_moderator_privately(stage: Stage, comm
 
 @pytest.mark.f52
 @pytest.mark.parametrize("command", [command for command in CALLS if MEMBER in CALLS[command]])
-async def test_somebody_who_is_not_in_the_server_is_not_found(stage: Stage, command: str) -> None:
+async def test_a_user_who_is_not_in_the_server_is_not_found(stage: Stage, command: str) -> None:
     options = arguments(stage, command) | {MEMBER: stage.env.create_user("stranger")}
     card = await stage.quota(command, None, **options)
     assert card.text == refusals.MEMBER_UNKNOWN()
@@ -301,7 +301,7 @@ async def test_an_administrator_counts_as_a_moderator(stage: Stage) -> None:
     assert (await stage.quota("report", owner)).text.startswith("### Spending")
 
 
-async def test_when_the_books_are_closed_a_moderator_is_told_so(stage: Stage) -> None:
+async def test_when_the_database_is_closed_a_moderator_is_told_so(stage: Stage) -> None:
     await stage.core.store.close()
     assert (await stage.quota("default", amount="5")).text == refusals.BOOKS_UNAVAILABLE()
     assert len(stage.env.errors) == 1

@@ -30,7 +30,7 @@ def transport(stage: Stage) -> TransportDouble:
 
 @pytest.fixture
 def _hurried() -> Generator[None]:
-    """Pauses between attempts take no time."""
+    """Remove the pauses between attempts."""
     with stamina.set_testing(True, attempts=30):
         yield
 
@@ -49,7 +49,7 @@ def editors_kept(stage: Stage) -> object:
 
 
 async def waiting(stage: Stage, **options: Any) -> Card:
-    """A command whose job is at the provider and shown so."""
+    """Order an image and return its card once it shows the job as processing."""
     stage.core.krea.waits = True
     stage.core.krea.deadline_seconds = 7_200
     card = await stage.imagine(**options)

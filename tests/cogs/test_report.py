@@ -1,4 +1,4 @@
-"""/quota report: a chart, a table and CSV files for a moderator, who may post them; never late, never without table."""
+"""/quota report: a chart, tables and CSV files for a moderator, who may post them; on time even without a chart."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table_named(card: Card, name: str) -> list[dict[str, str]]:
 
 @pytest.fixture
 def drawn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Chart]:
-    """Every chart that was asked for; none is drawn."""
+    """Return every chart requested so far; none is drawn."""
     charts: list[Chart] = []
 
     async def remember(chart: Chart) -> None:
@@ -80,7 +80,7 @@ async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_chart_an
     assert {row["day"] for row in by_day} == {f"{datetime.now(UTC):%Y-%m-%d}"}
 
 
-async def test_discord_hears_of_it_before_anything_is_gathered(stage: Stage) -> None:
+async def test_the_response_is_deferred_before_anything_is_gathered(stage: Stage) -> None:
     await stage.until_says(await stage.imagine(), "Completed")
     await stage.quota("report")
     paths = [request.path for request in stage.env.http_requests]
@@ -121,7 +121,7 @@ async def test_the_chart_calls_members_by_their_names_and_who_left_by_the_end_of
 
 
 class SlowGuild:
-    """It knows members 1 and 2, has never heard of 3, and does not answer in time about anybody else."""
+    """A server with members 1 and 2. A request for member 3 fails, and for others it never ends."""
 
     async def fetch_member(self, user_id: int) -> Any:
         if user_id == 3:
@@ -218,7 +218,7 @@ def test_the_eight_who_spent_most_are_shown_and_who_was_forgotten_counts_once() 
 
 
 class Japanese(NullTranslations):
-    """As if every phrase were translated, each to the same."""
+    """A language in which every phrase has the same translation."""
 
     def gettext(self, message: str) -> str:
         return "支出"

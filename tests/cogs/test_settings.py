@@ -1,4 +1,4 @@
-"""/settings, /help and the warnings: what moderators decide, and how members notice."""
+"""/settings, /help and the warnings: what moderators decide, and what it changes for members."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def policy(stage: Stage) -> Policy:
 
 
 async def record(stage: Stage) -> list[tuple[str, str, str | None]]:
-    """What was changed, from what to what, and why. Oldest first."""
+    """Return the old value, the new value and the reason of each change, oldest first."""
     entries = await stage.core.store.audit(stage.guild.id, limit=100)
     return [(entry.action, change(entry), entry.reason) for entry in entries[::-1]]
 
@@ -90,7 +90,7 @@ async def test_another_servers_settings_are_another_matter(stage: Stage) -> None
     await stage.until_says(card, "Completed")
 
 
-# -- at a glance -----------------------------------------------------------------------------------------------
+# -- the overview ----------------------------------------------------------------------------------------------
 
 
 async def test_at_first_it_says_what_to_decide_and_what_is_in_force(stage: Stage) -> None:
@@ -434,7 +434,7 @@ async def test_a_log_channel_where_the_bot_may_not_post_is_refused_by_name(stage
     assert stage.cards(closed) == []
 
 
-async def test_a_log_channel_that_went_away_is_seen_in_the_overview_and_in_nobodys_way(stage: Stage) -> None:
+async def test_a_deleted_log_channel_is_shown_in_the_overview_and_stops_nothing(stage: Stage) -> None:
     log = await log_channel(stage)
     stage.env.backend.delete_channel(log.id)
     await stage.until_says(await stage.imagine(), "Completed")
@@ -538,7 +538,7 @@ async def test_a_command_without_options_shows_what_is_set(stage: Stage, command
 
 
 async def warnings_of(stage: Stage, who: Any, **options: Any) -> list[str]:
-    """What followed the card."""
+    """Order an image and return the messages that followed the card."""
     result = await who.slash(stage.channel, "imagine", prompt="a red fox", **options)
     card = stage.ordered(result)
     await stage.until_says(card, "Completed")
@@ -627,7 +627,7 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     assert "have used 84 % of today's cap of $0.19" in told[0]
 
 
-async def test_an_order_stands_when_the_books_fail_right_after_it(
+async def test_an_order_stands_when_the_database_fails_right_after_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fails(*args: Any, **kwargs: Any) -> None:

@@ -1,4 +1,4 @@
-"""The languages: nothing is missing, nothing is lost on the way, and everything fits where Discord shows it.
+"""The translations: complete, with every fact of the English text, and within Discord's limits.
 
 For one language alone: `pytest tests/cogs/test_translations.py -k '[de]'`.
 """
@@ -38,7 +38,7 @@ def read(path: Path) -> dict[Key, Message]:
 
 
 def forms_of(message: Message | None) -> list[str]:
-    """What is said, in each plural form; nothing unless all of it is there and nobody marked it as unsure."""
+    """Return the translation in each plural form; nothing if a form is missing or marked as fuzzy."""
     if message is None or message.fuzzy or not message.string:
         return []
     found = [message.string] if isinstance(message.string, str) else list(message.string)
@@ -46,13 +46,13 @@ def forms_of(message: Message | None) -> list[str]:
 
 
 def option_names(there: dict[Key, Message]) -> dict[str, str]:
-    """What the options are called in a language, where that is known."""
+    """Return the translated names of options by their English names, where there are any."""
     options = [(str(id_), forms_of(message)) for (context, id_), message in there.items() if context == OPTION]
     return {name: said[0] for name, said in options if said}
 
 
 def entry_of(message: Message) -> Entry:
-    """A text as translators see it. Of the limits in its comments, the tightest counts."""
+    """Return a text as translators see it, with the lowest limit of those in its comments."""
     text, plural = (message.id, None) if isinstance(message.id, str) else (message.id[0], message.id[1])
     limits = re.findall(r"^At most (\d+) characters$", "\n".join(message.auto_comments), re.MULTILINE)
     limit = min(map(int, limits), default=None)
@@ -60,17 +60,17 @@ def entry_of(message: Message) -> Entry:
 
 
 SAID = {entry.key: entry for entry in map(entry_of, (message for message in TEMPLATE if message.id))}
-"""Everything the source says."""
+"""Every text of the source."""
 
 SUBCOMMAND, GROUP, MESSAGE_MENU = 1, 2, 3
 LOCALES = {"de": ["de"], "fr": ["fr"], "es": ["es-ES", "es-419"], "pt": ["pt-BR"], "ja": ["ja"]}
-"""Who reads which of our languages."""
+"""Discord's locales for each of our languages."""
 
 every_language = pytest.mark.parametrize("tag", TAGS)
 
 
 def shown(found: dict[str, list[str]]) -> str:
-    """For a failure that can be read."""
+    """Format findings for the message of a failed assertion."""
     return "".join(f"\n{text!r}: {'; '.join(wrong)}" for text, wrong in found.items())
 
 
@@ -88,7 +88,7 @@ def test_no_phrase_is_missing(tag: str) -> None:
 
 
 @every_language
-def test_nothing_is_translated_that_nobody_says(tag: str) -> None:
+def test_every_translated_text_is_in_the_source(tag: str) -> None:
     assert [text for context, text in read(FOLDER / f"{tag}.po").keys() - SAID.keys()] == []
 
 
@@ -206,7 +206,7 @@ def test_a_translation_may_say_it_its_own_way(entry: Entry, said: list[str]) -> 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Catalogues of a small bot, in which nothing is translated yet."""
+    """Replace the catalogues by empty ones of a small bot."""
     say(
         monkeypatch,
         ("Queued", None, "cogs/text/job_card.py", ["QUEUED"], 80),
@@ -227,7 +227,7 @@ def say(monkeypatch: pytest.MonkeyPatch, *texts: languages.Text) -> None:
 
 
 def translate(folder: Path, text: str, *said: str, fuzzy: bool = False) -> None:
-    """Write a translation into the catalogue, as an editor would."""
+    """Write a translation into the catalogue, as an editor does."""
     path = folder / "de.po"
     forms = [f'msgstr "{said[0]}"'] if len(said) == 1 else [f'msgstr[{n}] "{form}"' for n, form in enumerate(said)]
     blank = r'msgstr ""' if len(said) == 1 else r'msgstr\[0\] ""\nmsgstr\[1\] ""'
@@ -324,7 +324,7 @@ def test_the_catalogues_are_what_the_source_says_and_what_is_compiled(
 
 @pytest.fixture
 async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
-    """All commands of the real bot, as Discord gets them."""
+    """Return all commands of the real bot, as sent to Discord."""
     image_pool = ImagePool()
     async with opened_core(tmp_path, image_pool, slots=1) as core:
         tree = core.bot.tree
@@ -335,7 +335,7 @@ async def registered(tmp_path: Path) -> AsyncGenerator[list[dict[str, Any]]]:
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """One text of a command: where it is, the English, and what people with other locales see."""
+    """One text of a command: its place, the English text, and the translations by locale."""
 
     where: str
     context: str | None
@@ -344,7 +344,7 @@ class Shown:
 
 
 def texts(command: dict[str, Any], where: str = "") -> Iterator[Shown]:
-    """Everything of a command that people read."""
+    """Yield every text of a command that users read."""
     kind = command.get("type", 1)
     context = (OPTION if kind > GROUP else None) if where else MENU if kind == MESSAGE_MENU else None
     where = f"{where} {command['name']}".strip()
@@ -447,6 +447,6 @@ def test_help_describes_commands_as_the_menu_of_commands_does(tag: str) -> None:
         assert [described("Make a picture from text")] == (said or ["Make a picture from text"])
 
 
-def test_whoever_has_a_locale_of_ours_is_spoken_to_in_it() -> None:
+def test_each_locale_of_our_languages_gets_its_language() -> None:
     found = {tag: {locale.value for locale in Locale if language_for(locale.value) == tag} for tag in TAGS}
     assert found == {tag: set(locales) for tag, locales in LOCALES.items()}

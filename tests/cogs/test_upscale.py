@@ -21,7 +21,7 @@ BLOOM = "krea/enhance/topaz/bloom-enhance"
 
 @pytest.fixture(autouse=True)
 def prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The operator has set prices for two of the models."""
+    """Set prices for two of the models, as the operator can."""
     set_prices(stage, monkeypatch, overridden({"prices": {TOPAZ: "0.10", BLOOM: "0.25"}}, tmp_path=tmp_path))
 
 
@@ -38,7 +38,7 @@ async def completed(stage: Stage, **options: Any) -> Card:
 
 
 def sizes_ordered(stage: Stage) -> list[tuple[int, int]]:
-    """Of the upscales that the provider got."""
+    """Return the sizes of the upscales ordered at the provider."""
     bodies = [order.body for order in stage.core.krea.orders if "/enhance/" in order.path]
     return [(body["width"], body["height"]) for body in bodies]
 
@@ -192,7 +192,7 @@ async def test_a_double_press_orders_once(stage: Stage, label: str) -> None:
     await stage.press(stage.ada, card, label)
     second = await stage.press(stage.ada, card, label)
     assert second.acknowledged
-    assert second.deferred  # taken, and nothing said or changed
+    assert second.deferred  # acknowledged, without a message or a change
     assert second.followups == []
     await stage.quiet()
     assert len(stage.cards()) == len(stage.core.krea.orders) == 2
@@ -202,7 +202,7 @@ async def test_two_people_and_two_moments_are_two_orders(stage: Stage) -> None:
     card = await completed(stage)
     await stage.press(stage.ada, card, "Upscale")
     await stage.press(stage.mo, card, "Upscale")
-    stage.core.bot.click_debouncer._latest.clear()  # as if a while had passed
+    stage.core.bot.click_debouncer._latest.clear()  # as after the interval of the debouncer
     await stage.press(stage.ada, card, "Upscale")
     await stage.quiet()
     assert len(sizes_ordered(stage)) == 3

@@ -24,13 +24,13 @@ async def usage(stage: Stage, **options: str) -> Card:
 
 
 def amounts(card: Card) -> tuple[int, int, int]:
-    """Spent, set aside, left."""
+    """Return the amounts spent, reserved and left."""
     line = next(line for line in card.text.splitlines() if "set aside" in line)
     spent, set_aside, left = (parse_usd(part.split("**")[1]) for part in line.split(" · "))
     return spent, set_aside, left
 
 
-async def test_somebody_who_ordered_nothing_has_everything_left(stage: Stage) -> None:
+async def test_a_member_who_ordered_nothing_has_everything_left(stage: Stage) -> None:
     card = await usage(stage)
     assert amounts(card) == (0, 0, 1_000_000)
     assert "Quota: **$1.00 per day** (the bot's default)" in card.text
@@ -170,7 +170,7 @@ async def test_a_model_without_a_price_says_so(stage: Stage) -> None:
     assert spending.MODEL_NO_PRICE() in text
 
 
-async def test_a_model_nobody_knows_is_refused_with_what_was_meant(stage: Stage) -> None:
+async def test_an_unknown_model_is_refused_with_suggestions(stage: Stage) -> None:
     card = stage.said(await stage.ada.slash(stage.channel, "models", model="nano-banan"))
     assert "There is no model `nano-banan`. Did you mean `krea/google/nano-banana" in card.text
     assert card.private

@@ -1,4 +1,4 @@
-"""What strangers type stays inside its code marks, whatever it is; every error has its sentence."""
+"""Text of users stays inside its code marks; every error has its sentence."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_every_kind_of_refusal_has_words() -> None:
     assert {kind.__name__ for kind in own} <= handled
 
 
-def test_a_refusal_nobody_has_words_for_is_still_answered() -> None:
+def test_a_refusal_without_words_of_its_own_is_still_answered() -> None:
     class NewRefusal(RequestRefused):
         pass
 
