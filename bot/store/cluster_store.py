@@ -1,4 +1,4 @@
-"""ClusterStore: what processes on one PostgreSQL database tell and ask each other."""
+"""ClusterStore: state and notifications shared by the processes on one PostgreSQL database."""
 
 from __future__ import annotations
 

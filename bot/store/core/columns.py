@@ -16,12 +16,12 @@ QUARTERS_PER_DAY = 96
 
 
 def to_micros(moment: datetime) -> int:
-    """An aware time as it is stored: exact, no float in between."""
+    """Return an aware time as the integer that is stored, computed without floats."""
     return (moment - _EPOCH) // _MICROSECOND
 
 
 def to_moment(micros: int) -> datetime:
-    """A stored time as aware UTC."""
+    """Return a stored time as aware UTC."""
     return _EPOCH + timedelta(microseconds=micros)
 
 
@@ -30,7 +30,7 @@ def to_moment_or_none(micros: int | None) -> datetime | None:
 
 
 def to_quarter(moment: datetime) -> int:
-    """The quarter of an hour, counted from 1970, that contains `moment`."""
+    """Return the number, counted from 1970, of the quarter of an hour that contains `moment`."""
     return to_micros(moment) // QUARTER_MICROS
 
 

@@ -1,4 +1,4 @@
-"""What SQL functions ask of a connection, so that the same ones run on SQLite and PostgreSQL.
+"""Connection protocols: what SQL functions need, so that the same ones run on SQLite and PostgreSQL.
 
 One statement for both wherever both understand it. Parameters are `?` or `:name`, flags are compared as what they are
 (`WHERE private`), a sum of BIGINT is cast back to BIGINT, and where nothing else tells PostgreSQL the type of a
@@ -31,7 +31,7 @@ class Row(Protocol):
 
 
 class Cursor(Protocol):
-    """The answer to one statement. `rowcount` counts the rows that a change has hit."""
+    """The result of one statement. `rowcount` counts the rows that a change has hit."""
 
     @property
     def rowcount(self) -> int: ...

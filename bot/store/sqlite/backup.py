@@ -1,4 +1,4 @@
-"""Backup and restore: consistent copies of a database, and putting one back without losing anything newer."""
+"""Backup and restore: consistent copies of a database, and restoring one without losing newer data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bot.store.sqlite.connection import connect, connect_for_reading
 from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 
 _PROGRESS = {
-    # Whatever only ever grows: a copy that is behind in any of them would lose something if it were put back.
+    # Counts that only ever grow: restoring a copy with a smaller one would lose data.
     "accepted commands": "SELECT count(*) FROM replies WHERE accepted",
     "jobs": "SELECT count(*) FROM jobs",
     "orders sent": "SELECT coalesce(max(submitted_at), 0) FROM jobs",
@@ -45,7 +45,7 @@ def copy_database(source: Path, target: Path) -> None:
 
 
 def restore(source: Path, target: Path) -> None:
-    """Put the backup `source` in the place of `target`. What was there is kept as `<target>.replaced`.
+    """Replace `target` by the backup `source`. The old file is kept as `<target>.replaced`.
 
     Raises DatabaseBusy when a process uses `target`, DatabaseUnusable when the backup is damaged, not ours or newer
     than the program, or when `target` can be read and has anything that the backup lacks, and StoreError.
@@ -60,7 +60,7 @@ def restore(source: Path, target: Path) -> None:
         if target.exists():
             _refuse_to_lose(copy, target)
             _keep(target)
-        # A log of the old file would be applied to the new one: out of the way first.
+        # A log of the old file would be applied to the new one, so it is moved first.
         for leftover in (f"{target}-wal", f"{target}-shm"):
             Path(leftover).unlink(missing_ok=True)
         replace_durably(copy, target)
@@ -89,10 +89,10 @@ def _checked_backup(source: Path) -> Path:
 
 
 def _refuse_to_lose(backup: Path, target: Path) -> None:
-    """Raise DatabaseUnusable when `target` has something that the backup lacks. A damaged target has nothing to say."""
+    """Raise DatabaseUnusable when `target` has something that the backup lacks. A damaged target is not compared."""
     try:
         schema.check_header(target)
-        with closing(connect(target)) as connection:  # also folds a log left by a crash back into the file
+        with closing(connect(target)) as connection:  # also writes a log left by a crash back into the file
             in_target = _progress(connection)
             version = schema.version_of(connection)
     except (sqlite3.DatabaseError, DatabaseUnusable):

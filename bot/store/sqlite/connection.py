@@ -10,7 +10,7 @@ from bot.store.core.connection import Dialect
 
 
 class SqliteConnection(sqlite3.Connection):
-    """A `sqlite3.Connection` with what the SQL functions ask of every engine."""
+    """A `sqlite3.Connection` with the methods that the SQL functions need on every engine."""
 
     dialect = Dialect.SQLITE
 

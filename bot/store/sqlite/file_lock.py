@@ -10,10 +10,10 @@ from bot.domain.errors import DatabaseBusy
 
 
 class ProcessLock:
-    """One process per database: an advisory lock on `<file>.lock`, gone with the process however that ends."""
+    """An advisory lock on `<file>.lock`, held by one process; the kernel releases it when the process ends."""
 
     def __init__(self, database: Path) -> None:
-        """Take the lock, making the file's directory where there is none. Raises DatabaseBusy, or OSError."""
+        """Acquire the lock; create the file's directory if it is missing. Raises DatabaseBusy, or OSError."""
         database.parent.mkdir(parents=True, exist_ok=True)
         self._descriptor = os.open(f"{database}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
@@ -23,7 +23,7 @@ class ProcessLock:
             raise DatabaseBusy(f"Another process uses the database {database}. Stop it first.") from error
 
     def release(self) -> None:
-        """Let the next process in."""
+        """Release the lock."""
         os.close(self._descriptor)
 
 

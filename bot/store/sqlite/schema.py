@@ -17,7 +17,7 @@ _SMALL_FILE_BYTES = 64 * 1024 * 1024
 
 @cache
 def migrations() -> dict[int, str]:
-    """The SQL of every migration by its number: `0001_initial.sql` is 1."""
+    """Return the SQL of every migration by its number: `0001_initial.sql` is 1."""
     return {int(file.name[:4]): file.read_text(encoding="utf-8") for file in sorted(_MIGRATIONS.glob("[0-9]*.sql"))}
 
 
@@ -26,12 +26,12 @@ def newest_version() -> int:
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """The number of the last migration that was applied."""
+    """Return the number of the last migration that was applied."""
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def migrate(connection: sqlite3.Connection) -> None:
-    """Apply what is missing, each migration in one transaction of its own: an interrupted one leaves no trace."""
+    """Apply the missing migrations, each in its own transaction, so that an interrupted one changes nothing."""
     for version, script in migrations().items():
         if version > version_of(connection):
             _apply(connection, version, script)
@@ -61,7 +61,7 @@ def _statements(script: str) -> Iterator[str]:
 
 
 def unusable(path: Path, what: str) -> DatabaseUnusable:
-    """The error for a file that must not be used, with the steps to take."""
+    """Return the error for a file that must not be used, with the steps to take."""
     return DatabaseUnusable(
         f"The database {path} {what}. Nothing was changed. Restore the newest backup with "
         f"`python -m bot restore BACKUP_FILE` (those made before an upgrade lie beside it, {path.name}.before-*.bak); "
@@ -107,13 +107,13 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, thoroughly: bool)
 
 
 def schema_objects(connection: sqlite3.Connection) -> dict[str, str]:
-    """Every table, index and trigger by name, with its SQL."""
+    """Return every table, index and trigger by name, with its SQL."""
     rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql IS NOT NULL")
     return {row[0]: row[1] for row in rows}
 
 
 def expected_objects() -> dict[str, str]:
-    """What `schema_objects` has to be in a database of the newest version."""
+    """Return what `schema_objects` has to return for a database of the newest version."""
     connection = sqlite3.connect(":memory:", isolation_level=None)
     try:
         migrate(connection)

@@ -71,7 +71,7 @@ def record(
 def entries(
     connection: Connection, guild_id: int, *, user_id: int | None = None, limit: int = 10, before_id: int | None = None
 ) -> list[AuditEntry]:
-    """The record of changes, newest first; about one member when `user_id` is given."""
+    """Return the record of changes, newest first; only about one member when `user_id` is given."""
     query = _ENTRIES if user_id is None else _ENTRIES_OF_MEMBER
     before = _NEWEST if before_id is None else before_id
     page = {"guild_id": guild_id, "user_id": user_id, "before_id": before, "limit": limit}

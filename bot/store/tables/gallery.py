@@ -1,4 +1,4 @@
-"""The gallery: a member's own pictures in one server, one command to a page, newest first.
+"""The gallery: a member's own images in one server, one command per page, newest first.
 
 Synchronous functions inside the caller's transaction.
 """
@@ -21,7 +21,7 @@ ORDER BY created_at DESC, id DESC
 def gallery_page(
     connection: Connection, guild_id: int, user_id: int, *, model_id: str | None = None, reply_id: str | None = None
 ) -> GalleryPage | None:
-    """A member's own images, of one model or of all: the page that shows `reply_id`, or the newest; None when none."""
+    """Return the page of a member's images (of one model, or all) with `reply_id`, or the newest; None if empty."""
     who = {"guild_id": guild_id, "user_id": user_id, "model_id": model_id}
     # All of them: a few thousand at most, and the page number needs them anyway.
     reply_ids = [row[0] for row in connection.execute(_COMMANDS_WITH_PICTURES, who)]

@@ -26,7 +26,7 @@ ON CONFLICT (guild_id) DO UPDATE SET policy = excluded.policy
 
 
 def policy(connection: Connection, guild_id: int) -> Policy:
-    """What the server's moderators decided; everything is allowed until they do."""
+    """Return the policy that the server's moderators set; everything is allowed until they set one."""
     row = connection.execute(_POLICY, (guild_id,)).fetchone()
     return Policy() if row is None else _from_json(row["policy"])
 

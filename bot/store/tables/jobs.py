@@ -124,8 +124,8 @@ SELECT EXISTS (
         AND (status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal'))
 )
 """
-# Backwards from the newest row: a few steps, however many there are.
-# However few of them say how long they took: a start does not read all jobs there ever were. Ids grow with time.
+# Backwards from the newest row, so a few rows are read from a table of any size.
+# The number of rows read is limited even when few have a duration, so a start never reads all jobs. Ids grow with time.
 _RECENT_DURATIONS = """
 SELECT model_id, took_micros FROM (
     SELECT id, model_id, took_micros FROM jobs ORDER BY id DESC LIMIT ?
@@ -143,7 +143,7 @@ _FORGET_UPLOAD = "DELETE FROM uploads WHERE provider = ? AND sha256 = ?"
 
 
 def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
-    """The states from which a job may move to `status`."""
+    """Return the states from which a job may move to `status`."""
     return tuple(source for source, targets in LEGAL_MOVES.items() if status in targets)
 
 
@@ -151,7 +151,7 @@ def sources_of(status: JobStatus) -> tuple[JobStatus, ...]:
 
 
 def insert_reply(connection: Connection, reply: Reply) -> None:
-    """The reply and its jobs. Raises DuplicateCommand when this command event was accepted before."""
+    """Insert the reply and its jobs. Raises DuplicateCommand when this command event was accepted before."""
     address = reply.address
     row: dict[str, Any] = {
         "id": reply.id,
@@ -262,18 +262,18 @@ def begin_submission(
 
 
 def requeue(connection: Connection, job_id: str) -> Job | None:
-    """submitting → queued: the provider never accepted it."""
+    """Move the job from submitting back to queued: the provider never accepted it."""
     changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
     return notify_slot_free(connection, _move_to(connection, job_id, changes))
 
 
 def mark_running(connection: Connection, job_id: str, *, remote_id: str) -> Job | None:
-    """submitting | uncertain → running."""
+    """Move the job from submitting or uncertain to running."""
     return _move_to(connection, job_id, {"status": JobStatus.RUNNING, "remote_id": remote_id})
 
 
 def mark_uncertain(connection: Connection, job_id: str) -> Job | None:
-    """submitting → uncertain."""
+    """Move the job from submitting to uncertain."""
     return notify_slot_free(connection, _move_to(connection, job_id, {"status": JobStatus.UNCERTAIN}))
 
 
@@ -282,7 +282,7 @@ def _move_to(connection: Connection, job_id: str, changes: Mapping[str, Any]) ->
 
 
 def is_accepted(connection: Connection, job_id: str) -> bool:
-    """True when Discord has shown the reply of this job."""
+    """Return whether Discord has shown the reply of this job."""
     return bool(connection.execute(_IS_ACCEPTED, (job_id,)).fetchone()[0])
 
 
@@ -304,7 +304,7 @@ def insert_images(connection: Connection, job_id: str, images: Sequence[ResultIm
 
 
 def accept(connection: Connection, reply_id: str, *, message_id: int | None) -> None:
-    """Raises StoreError when there is no such reply."""
+    """Record that Discord has shown the reply. Raises StoreError when there is no such reply."""
     if connection.execute(_ACCEPT, (message_id, reply_id)).rowcount != 1:
         raise StoreError(f"there is no reply {reply_id}")
 
@@ -333,7 +333,7 @@ def set_delivery(
 
 
 def set_cancel_reason(connection: Connection, reply_id: str, reason: str | None) -> None:
-    """What the moderator wrote who cancelled it."""
+    """Return the reason that the moderator gave for cancelling the job."""
     connection.execute(_SET_CANCEL_REASON, (reason, reply_id))
 
 
@@ -351,30 +351,30 @@ def forget_uploads(connection: Connection, provider: str, hashes: Sequence[str])
 
 
 def job(connection: Connection, job_id: str) -> Job | None:
-    """The job of this id."""
+    """Return the job of this id."""
     row = connection.execute(_JOB, (job_id,)).fetchone()
     return None if row is None else _job(connection, row)
 
 
 def reply(connection: Connection, reply_id: str) -> Reply | None:
-    """The reply of this id, with its jobs."""
+    """Return the reply of this id, with its jobs."""
     row = connection.execute(_REPLY, (reply_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
 
 def reply_of_job(connection: Connection, job_id: str) -> Reply | None:
-    """The reply that a job belongs to."""
+    """Return the reply that a job belongs to."""
     row = connection.execute(_REPLY_OF_JOB, (job_id,)).fetchone()
     return None if row is None else _reply(connection, row)
 
 
 def unfinished(connection: Connection) -> list[Reply]:
-    """Replies that still need something: a job is unfinished, or the final state was never shown. Oldest first."""
+    """Return the replies with an unfinished job, or whose final state was never shown. Oldest first."""
     return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
 
 
 def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
-    """Those of `remote_ids` that already belong to a job of ours."""
+    """Return those of `remote_ids` that already belong to a job of ours."""
     return {
         remote_id
         for remote_id in remote_ids
@@ -383,7 +383,7 @@ def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence
 
 
 def is_another_lost(connection: Connection, job: Job, *, earliest: datetime, latest: datetime) -> bool:
-    """True when another order to the job's provider left in that span and its answer was lost.
+    """Return whether another order was sent to the job's provider in that span and its answer was lost.
 
     It counts without a time limit: a remote job may belong to it even after the search for it has ended.
     """
@@ -392,14 +392,14 @@ def is_another_lost(connection: Connection, job: Job, *, earliest: datetime, lat
 
 
 def is_another_leaving(connection: Connection, job: Job) -> bool:
-    """True while any process is sending another order to the job's provider."""
+    """Return whether any process is sending another order to the job's provider."""
     return bool(connection.execute(_IS_ANOTHER_LEAVING, (job.provider, job.id)).fetchone()[0])
 
 
 def recent_jobs(
     connection: Connection, *, guild_id: int, user_id: int, limit: int, before: datetime | None = None
 ) -> list[Job]:
-    """Jobs of one member in one server, newest first."""
+    """Return the jobs of one member in one server, newest first."""
     page = {
         "guild_id": guild_id,
         "user_id": user_id,
@@ -412,7 +412,7 @@ def recent_jobs(
 def replies_of_server(
     connection: Connection, guild_id: int, *, finished: bool, limit: int, before: datetime | None = None
 ) -> list[Reply]:
-    """Commands of all members, newest first: those that still have a job under way, or those that have none."""
+    """Return the commands of all members with an unfinished job, or those without one. Newest first."""
     page = {"guild_id": guild_id, "limit": limit, "before": _FOR_EVER if before is None else to_micros(before)}
     query = _FINISHED_OF_SERVER if finished else _RUNNING_OF_SERVER
     return [_reply(connection, row) for row in connection.execute(query, page).fetchall()]
@@ -431,7 +431,7 @@ def recent_durations(connection: Connection, per_model: int) -> list[tuple[str, 
 
 
 def uploaded_url(connection: Connection, provider: str, sha256: str) -> str | None:
-    """The address that the provider gave for this content before."""
+    """Return the address that the provider gave for this content before."""
     row = connection.execute(_UPLOADED_URL, (provider, sha256)).fetchone()
     return None if row is None else row["url"]
 

@@ -9,7 +9,7 @@ _SET = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE
 
 
 def get(connection: Connection, key: str) -> str | None:
-    """The value stored under `key`."""
+    """Return the value stored under `key`."""
     row = connection.execute(_GET, (key,)).fetchone()
     return None if row is None else str(row[0])
 

@@ -56,7 +56,7 @@ _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?)
 
 
 def _totals(accounts: str, window: str) -> str:
-    """SQL: the totals of these accounts in a window (see `_bounds`): its whole days, and the quarters at both ends."""
+    """Return SQL for the totals of accounts in a window (see `_bounds`): whole days, and the quarters at both ends."""
     return f"""(
         SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
         WHERE account_id {accounts} AND quarter >= :{window}_from AND quarter < :{window}_head_until
@@ -191,7 +191,7 @@ def reserve(
     limits: Limits,
     now: datetime,
 ) -> Balance:
-    """Hold every order of one command against the four limits, or raise the refusal that says which one is in the way.
+    """Reserve every order of one command within the four limits, or raise the error for the limit that is exceeded.
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
@@ -227,7 +227,7 @@ def reserve(
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
         if connection.execute(_RESERVE, row).rowcount != 1:
             raise _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
-    # One writer: nothing else has changed it since, and what was held now lies in this window.
+    # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
     held = sum(order.amount_usd_micros for order in orders)
     return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + held)
 
@@ -242,7 +242,7 @@ def _refusal(
     limits: Limits,
     now: datetime,
 ) -> TooManyRunning | QuotaExceeded | ServerCapReached | OperatorCapReached:
-    """Which limit is in the way. Asked before any order of the command was reserved: what stops one stops the first."""
+    """Return the error for the limit that is exceeded. If any order of a command exceeds one, the first order does."""
     running = connection.execute(_RUNNING, (member.user_id, reply_id)).fetchone()[0]
     if running >= limits.max_running_jobs:
         return TooManyRunning(running=running, limit=limits.max_running_jobs)
@@ -287,14 +287,14 @@ def release(connection: Connection, job_id: str, *, operator_cost_usd_micros: in
 
 
 def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
-    """The window a quota counts in; where there is none, today's."""
+    """Return the window that a quota counts in; without a quota, today's."""
     return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
 
 
 def balance(
     connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
 ) -> Balance:
-    """The member's balance in the current window of their effective quota, or in the one before."""
+    """Return the member's balance in the current window of their effective quota, or in the one before."""
     terms = terms_for(connection, member, default=default)
     window = window_of(terms, terms.quota, now)
     if previous:
@@ -303,7 +303,7 @@ def balance(
 
 
 def balance_in(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
-    """What the member has spent and holds in `window`, and was granted in it."""
+    """Return what the member has spent, reserved and been granted in `window`."""
     return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
 
 
@@ -328,13 +328,13 @@ def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
 
 
 def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
-    """What all members of the server together have spent, and what is set aside for them."""
+    """Return what all members of the server together have spent and reserved."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     return (0, 0) if account is None else _sums(connection, account["id"], window)
 
 
 def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
-    """The server's cap and what its members have used of it; None where the moderators have set none."""
+    """Return the server's cap and what its members have used of it; None where no cap is set."""
     cap = limit(connection, guild_id, LimitSubject.SERVER, None)
     if cap is None:
         return None
@@ -344,7 +344,7 @@ def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap |
 
 
 def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
-    """The operator's cap of today (UTC), and what all servers together have used of it."""
+    """Return the operator's cap of today (UTC), and what all servers together have used of it."""
     today = Window.containing(now, Period.DAY, _UTC)
     spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
     cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
@@ -354,7 +354,7 @@ def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Ca
 def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
     """Record that a member, a server (no user) or the operator (neither) was told that little is left in `window`.
 
-    True the first time, False when that was recorded before.
+    Returns True the first time, False when that was recorded before.
     """
     account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
     row = {"account_id": account_id, "until": to_micros(window.end)}
@@ -362,7 +362,7 @@ def first_warning(connection: Connection, *, guild_id: int | None, user_id: int 
 
 
 def server_was_warned(connection: Connection, guild_id: int, window: Window) -> bool:
-    """Whether it is recorded that the server's moderators were told that little is left in `window`."""
+    """Return whether it is recorded that the server's moderators were told that little is left in `window`."""
     return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(window.end))).fetchone()[0])
 
 
@@ -405,7 +405,7 @@ def reset(
 
 
 def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
-    """Settled spending of a server, by member and model and by part and model. The parts do not overlap."""
+    """Return the settled spending of a server, by member and model and by part and model. The parts do not overlap."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
     by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
@@ -430,7 +430,7 @@ def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window])
 
 
 def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
-    """What the operator bore since then, or in all."""
+    """Return what the operator paid since then, or in all."""
     return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
 
 
@@ -464,13 +464,13 @@ def _adjust(
 
 
 def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
-    """Spent and set aside."""
+    """Return the amounts spent and reserved."""
     row = connection.execute(_SUMS, {"account_id": account_id, **_bounds("window", window)}).fetchone()
     return row["spent"], row["held"]
 
 
 def _bounds(name: str, window: Window) -> dict[str, int]:
-    """The quarters and days of a window, as `_totals` wants them. Days are those of UTC, whatever the window's zone."""
+    """Return the quarters and days of a window as parameters for `_totals`. Days are in UTC, in any time zone."""
     start, end = to_quarter(window.start), to_quarter(window.end)
     first_day, end_day = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
     if first_day >= end_day:  # no whole day in it
@@ -489,7 +489,7 @@ def _bounds(name: str, window: Window) -> dict[str, int]:
 
 
 def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
-    """The account of a member, or of a server when no member is named; opened at the first use."""
+    """Return the account of a member, or of the server without `user_id`; open it at the first use."""
     if user_id is None:
         account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     else:

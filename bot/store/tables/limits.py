@@ -1,4 +1,4 @@
-"""Limits: what moderators decide about spending, each decision recorded.
+"""Limits: what moderators allow members to spend, each change recorded.
 
 Synchronous functions inside the caller's transaction.
 """
@@ -64,7 +64,7 @@ _SOURCES = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """What the moderators' decisions come to for one member: quota, server cap, and whether they may at all."""
+    """Return what applies to one member: quota, server cap, and whether the member is blocked."""
 
     quota: Quota
     server_cap: Quota | None
@@ -102,13 +102,13 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
 
 
 def limit(connection: Connection, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
-    """The limit set for a member, role, the default or the server, or None where none is set."""
+    """Return the limit set for a member, role, the default or the server, or None where none is set."""
     row = connection.execute(_LIMIT, (guild_id, subject, subject_id or 0)).fetchone()
     return None if row is None else _quota(row)
 
 
 def limits_of(connection: Connection, guild_id: int) -> list[tuple[LimitSubject, int | None, Quota]]:
-    """Every limit the server's moderators have set."""
+    """Return every limit that the server's moderators have set."""
     rows = connection.execute(_LIMITS_OF_SERVER, (guild_id,))
     return [(LimitSubject(row["subject"]), row["subject_id"] or None, _quota(row)) for row in rows]
 
@@ -175,12 +175,12 @@ def set_blocked(
 
 
 def is_blocked(connection: Connection, guild_id: int, user_id: int) -> bool:
-    """Whether the server's moderators have blocked this member."""
+    """Return whether the server's moderators have blocked this member."""
     return bool(connection.execute(_IS_BLOCKED, (guild_id, user_id)).fetchone()[0])
 
 
 def time_zone(connection: Connection, guild_id: int) -> ZoneInfo:
-    """The server's time zone; UTC until a moderator sets another."""
+    """Return the server's time zone; UTC until a moderator sets another."""
     row = connection.execute(_TIME_ZONE, (guild_id,)).fetchone()
     return _UTC if row is None else ZoneInfo(row["time_zone"])
 

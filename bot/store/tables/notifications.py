@@ -32,7 +32,7 @@ class Topic(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Notification:
-    """What happened, and to whom."""
+    """What changed, and the id of what it concerns."""
 
     topic: Topic
     subject: str
@@ -50,7 +50,7 @@ def notify_poll(connection: Connection, job_id: str, remote_id: str) -> None:
 
 
 def notify_slot_free(connection: Connection, job: Job | None) -> Job | None:
-    """The job has left its provider, or (None) has not; returned as it came."""
+    """Announce a free slot if the job has left its provider (not None). Return `job` unchanged."""
     if job is not None:
         notify(connection, Topic.SLOT, job.provider)
     return job

@@ -21,7 +21,7 @@ from bot.store.tables import limits
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
 RETENTION = timedelta(days=30)
-"""How long prompts, options and stored pictures are kept for their members."""
+"""How long prompts, options and stored images are kept for their members."""
 
 TOKEN_DEAD_AFTER = timedelta(minutes=15)
 """Time after which an expired interaction token is erased; nothing uses it any more by then."""
@@ -178,7 +178,7 @@ UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Footprint:
-    """How much is kept about a member, over all servers."""
+    """The amount of data kept about a member, over all servers."""
 
     commands: int
     servers: int
@@ -239,7 +239,7 @@ def forget_old(connection: Connection, *, now: datetime) -> int:
 
 
 def _forget_names(connection: Connection, now: datetime) -> None:
-    """Tokens that are dead, and what names a forgotten command to Discord and to the provider."""
+    """Erase expired tokens, and the ids by which Discord and the provider know an erased command."""
     dead = {"dead_before": to_micros(now - TOKEN_DEAD_AFTER)}
     connection.execute(_FORGET_TOKENS, dead)
     connection.execute(_FORGET_EVENTS.on(connection), dead)
@@ -247,7 +247,7 @@ def _forget_names(connection: Connection, now: datetime) -> None:
 
 
 def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
-    """Where the longest of the windows that count now begins: a week may begin before its month does."""
+    """Return when the earliest of the current windows begins: a week may begin before its month does."""
     zone = limits.time_zone(connection, guild_id)
     return min(Window.containing(now, period, zone).start for period in Period)
 
@@ -389,7 +389,7 @@ def _picture(row: Row) -> dict[str, Any]:
 
 
 def _change(row: Row, user_id: int) -> dict[str, Any]:
-    """An entry of the record of changes; other members that it names stay unnamed."""
+    """Return an entry of the record of changes without the ids of other members."""
     about = row["subject"]
     if about == "member":
         about = "you" if row["subject_id"] == user_id else "another member"
@@ -412,7 +412,7 @@ def _facts(text: str | None) -> dict[str, Any] | None:
 
 
 def _amount(name: str, micros: int | None) -> dict[str, Any]:
-    """An amount twice: exactly, and in dollars. None is unlimited."""
+    """Return an amount in micro-dollars and in dollars. None is unlimited."""
     return {f"{name}_usd_micros": micros, f"{name}_usd": "unlimited" if micros is None else format_usd(micros)}
 
 

@@ -1,7 +1,7 @@
 """The queue of replies between gateways and workers: the tables of the library pgqueuer, in the bot's database.
 
 Synchronous functions inside the caller's transaction, on PostgreSQL alone. A reply is in the queue once at most, from
-its acceptance until it was followed to its end (see reply_queue.py).
+its acceptance until it is finished (see reply_queue.py).
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from bot.store.core.connection import Connection
 
 ENTRYPOINT = "reply"
 QUEUE_CHANNEL = "ch_pgqueuer"
-"""Where the library is told that there is something to claim."""
+"""The channel on which the library is notified that there is something to claim."""
 
 ORPHANED_AFTER = timedelta(seconds=20)
 """Age at which a reply that no process runs was admitted by a process that died, or lost its queue entry."""
 
-# As in jobs.py, but for those whom some process follows or will.
+# As in jobs.py, without the replies that are in the queue.
 _ORPHANED = """
 SELECT id FROM replies WHERE created_at < ? AND id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
@@ -39,7 +39,7 @@ def enqueue(connection: Connection, reply_ids: Sequence[str]) -> None:
 
 
 def orphaned(connection: Connection, *, now: datetime) -> list[str]:
-    """Replies that are unfinished, not new and in no queue; the 1,000 oldest."""
+    """Return the replies that are unfinished, not new and in no queue; the 1,000 oldest."""
     return [row[0] for row in connection.execute(_ORPHANED, (to_micros(now - ORPHANED_AFTER),)).fetchall()]
 
 

@@ -44,12 +44,12 @@ class OpenBreaker:
 
 
 def slots_in_use(connection: Connection, provider: str) -> int:
-    """How many jobs of all processes are on their way to the provider or there."""
+    """Return how many jobs of all processes are being sent to the provider or are there."""
     return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
 
 
 def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
-    """The ids of the jobs queued for a provider, each with its member, oldest first."""
+    """Return the ids of the jobs queued for a provider, each with its member, oldest first."""
     return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
 
 
@@ -76,7 +76,7 @@ def close_breaker(connection: Connection, provider: str) -> None:
 
 
 def open_breakers(connection: Connection) -> list[OpenBreaker]:
-    """The providers that take no new jobs."""
+    """Return the providers that take no new jobs."""
     return [
         OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
         for row in connection.execute(_CLOSINGS).fetchall()
@@ -84,6 +84,6 @@ def open_breakers(connection: Connection) -> list[OpenBreaker]:
 
 
 def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
-    """Return when the caller may do what `name` stands for: no other process may then, nor for a `pause` after it."""
+    """Reserve and return the time for the caller to do `name`; no other process gets one within `pause` after it."""
     parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
     return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])

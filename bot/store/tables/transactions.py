@@ -72,10 +72,10 @@ def succeed(
     operator_cost_usd_micros: int = 0,
     took_seconds: float | None = None,
 ) -> Job | None:
-    """running → succeeded, its images, and the reservation settled at `charged_usd_micros` (at most what was reserved).
+    """Move the job from running to succeeded, store its images, settle `charged_usd_micros` (at most the reservation).
 
     A charge of 0 releases it. The operator bears `operator_cost_usd_micros`, which the provider charges beyond that.
-    `took_seconds` is how long the provider worked on it, as far as can be told.
+    `took_seconds` is how long the provider worked on it, as far as that is known.
     """
     status = JobStatus.SUCCEEDED
     changes = {
@@ -156,7 +156,7 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
 def reply_and_balance(
     connection: Connection, reply_id: str, *, default: Quota, now: datetime
 ) -> tuple[Reply, Balance] | None:
-    """A reply and the balance of the member who ordered it, both of the same moment."""
+    """Return a reply and the balance of the member who ordered it, both of the same moment."""
     reply = jobs.reply(connection, reply_id)
     if reply is None:
         return None
