@@ -34,7 +34,7 @@ def file_of(module: str) -> Path:
 
 
 def package_rows(graph: grimp.ImportGraph) -> Iterator[str]:
-    """One row per package: files, lines, and how many modules of other packages it imports and is imported by."""
+    """Return one row per package: files, lines, and the numbers of outside modules it imports and is imported by."""
     modules = sorted(graph.modules)
     for package in sorted({package_of(module) for module in modules}):
         own = [module for module in modules if package_of(module) == package]
@@ -47,7 +47,7 @@ def package_rows(graph: grimp.ImportGraph) -> Iterator[str]:
 
 
 def longest_chain(graph: grimp.ImportGraph) -> list[str]:
-    """The longest path of imports from module to module."""
+    """Return the longest path of imports from module to module."""
     known: dict[str, list[str]] = {}
 
     def chain(module: str) -> list[str]:
@@ -61,13 +61,13 @@ def longest_chain(graph: grimp.ImportGraph) -> list[str]:
 
 
 def partials() -> int:
-    """How often product code says `partial(`."""
+    """Return how often product code contains `partial(`."""
     files = [file for folder in ("bot", "cogs") for file in (ROOT / folder).rglob("*.py")]
     return sum(file.read_text(encoding="utf-8").count("partial(") for file in files)
 
 
 def files_of_one_imagine() -> list[str]:
-    """The files of bot/ and cogs/ of which a function runs between the command and the finished image."""
+    """Return the files of bot/ and cogs/ with a function that runs between the command and the finished image."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "files.json"
         command = (sys.executable, "-m", "pytest", "-q", "tests/cogs/test_one_imagine.py")
@@ -76,7 +76,7 @@ def files_of_one_imagine() -> list[str]:
 
 
 def table() -> str:
-    """All figures as Markdown."""
+    """Return all figures as Markdown."""
     sys.path.insert(0, str(ROOT))
     graph = grimp.build_graph("bot", "cogs", exclude_type_checking_imports=True)
     chain = longest_chain(graph)
