@@ -1,4 +1,4 @@
-"""Backup and restore: nothing committed is missing from a copy, and nothing newer is lost by putting one back."""
+"""Backup and restore: a copy contains everything committed, and restoring one loses nothing newer."""
 
 from __future__ import annotations
 

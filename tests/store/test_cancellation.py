@@ -1,4 +1,4 @@
-"""Cancelled anywhere: a caller who gives up leaves the whole change or none of it, and stands in nobody's way."""
+"""Cancellation: a caller cancelled at any point leaves the whole change or none of it, and blocks no other caller."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.store_calls import CALLS, Call, contents
 from tests.support.store_samples import ADA, NOON, a_command, file_of, limits
 
 MOMENTS = [*((count, False) for count in range(8)), *((count, True) for count in range(200))]
-"""Steps of the event loop before the caller leaves: first while the database's thread has hardly begun, then any."""
+"""Steps of the event loop before the cancellation, and whether the database's thread gets time between them."""
 
 
 async def prepared(folder: Path, call: Call) -> tuple[Path, Reply]:
@@ -31,7 +31,7 @@ def copied(path: Path, name: str) -> Path:
 
 
 async def steps(count: int, *, with_time: bool) -> None:
-    """Let the event loop go round so many times; `with_time` the database's own thread gets on meanwhile."""
+    """Run `count` iterations of the event loop; `with_time` lets the database's own thread continue meanwhile."""
     for _ in range(count):
         await asyncio.sleep(0)
         if with_time:
@@ -73,7 +73,7 @@ async def test_a_change_cancelled_at_any_step_is_whole_or_absent(tmp_path: Path,
 
 
 async def test_a_crowd_cancelled_at_every_step_leaves_no_half_command(tmp_path: Path) -> None:
-    """Many callers share a commit; whoever leaves takes only their own work along."""
+    """Many callers share a commit; a cancelled caller removes only its own work."""
     for count in range(0, 24, 2):
         path = tmp_path / f"{count}.sqlite3"
         async with await Store.open(path) as store:

@@ -1,4 +1,4 @@
-"""Processes on one database: what they tell each other, and what holds for all of them together."""
+"""Processes on one database: the notifications between them, and the limits that hold for all of them together."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def store(location: Location) -> AsyncIterator[Store]:
 
 
 class Neighbour:
-    """A process's store, and what it heard."""
+    """A process's store, and the notifications it received."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -86,7 +86,7 @@ async def test_settings_changed_anywhere_are_seen_everywhere_within_a_second(two
         await until(is_seen, seconds=1)
 
 
-async def test_settings_are_asked_for_once_while_nobody_changes_them(
+async def test_settings_are_read_once_while_no_process_changes_them(
     two: tuple[Neighbour, Neighbour], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, other = two
@@ -104,7 +104,7 @@ async def test_settings_are_asked_for_once_while_nobody_changes_them(
     assert asked == 1
 
 
-async def test_nothing_is_remembered_while_notices_cannot_be_heard(
+async def test_nothing_is_cached_while_notifications_cannot_arrive(
     two: tuple[Neighbour, Neighbour], address: PostgresAddress
 ) -> None:
     one, other = two
@@ -136,10 +136,10 @@ async def test_a_reply_is_in_the_queue_once_it_is_accepted_and_only_once(
     await until(lambda: other.has_heard(Topic.REPLY, reply.id), seconds=1)
 
 
-async def test_what_nobody_follows_is_put_into_the_queue(
+async def test_a_reply_that_no_process_runs_is_put_into_the_queue(
     two: tuple[Neighbour, Neighbour], address: PostgresAddress
 ) -> None:
-    """Admitted by a gateway that died, accepted by a process that needed no queue, ended and never shown."""
+    """The replies: admitted by a gateway that died; accepted by a process without a queue; ended and never shown."""
     one, _ = two
     never_accepted = a_command()
     await one.store.admit(member=ADA, reply=never_accepted, limits=limits(), now=NOON)
@@ -160,24 +160,24 @@ def test_the_queues_tables_are_those_that_the_library_asks_for() -> None:
 # -- providers --------------------------------------------------------------------------------------------
 
 
-async def test_no_job_is_sent_while_all_places_are_taken(store: Store) -> None:
-    """On either engine."""
+async def test_no_job_is_sent_while_all_slots_are_in_use(store: Store) -> None:
+    """Check this on both engines."""
     first, second, third = [await admitted(store) for _ in range(3)]
 
-    async def begin(job_id: str, places: int | None) -> JobStatus | None:
-        job = await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token=None, slots=places)
+    async def begin(job_id: str, slots: int | None) -> JobStatus | None:
+        job = await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token=None, slots=slots)
         return None if job is None else job.status
 
     await running(store, first.jobs[0].id)
-    assert await begin(second.jobs[0].id, places=1) is JobStatus.QUEUED
-    assert await begin(second.jobs[0].id, places=2) is JobStatus.SUBMITTING
-    assert await begin(third.jobs[0].id, places=2) is JobStatus.QUEUED
+    assert await begin(second.jobs[0].id, slots=1) is JobStatus.QUEUED
+    assert await begin(second.jobs[0].id, slots=2) is JobStatus.SUBMITTING
+    assert await begin(third.jobs[0].id, slots=2) is JobStatus.QUEUED
     await store.mark_uncertain(second.jobs[0].id)
-    assert await begin(third.jobs[0].id, places=2) is JobStatus.SUBMITTING, "a lost order waits without a place"
-    assert await begin(third.jobs[0].id, places=2) is None, "it is on its way already"
+    assert await begin(third.jobs[0].id, slots=2) is JobStatus.SUBMITTING, "a lost order waits without a place"
+    assert await begin(third.jobs[0].id, slots=2) is None, "it is on its way already"
 
 
-async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_places(
+async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_slots(
     two: tuple[Neighbour, Neighbour],
 ) -> None:
     one, _ = two
@@ -193,7 +193,7 @@ async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_
     assert await one.store.cluster.slots_in_use("krea") == 5
 
 
-async def test_a_place_that_becomes_free_is_told(two: tuple[Neighbour, Neighbour]) -> None:
+async def test_a_slot_that_becomes_free_is_announced(two: tuple[Neighbour, Neighbour]) -> None:
     one, other = two
     reply = await admitted(one.store)
     await running(one.store, reply.jobs[0].id)
@@ -227,7 +227,7 @@ async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours
     assert [notice.detail for notice in other.heard if notice.topic is Topic.WEBHOOK] == ["remote"]
 
 
-async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neighbour, Neighbour]) -> None:
+async def test_turns_of_all_processes_come_one_after_the_other(two: tuple[Neighbour, Neighbour]) -> None:
     pause = timedelta(seconds=5)
     turns = await asyncio.gather(
         *(process.store.cluster.acquire_turn("identify 0", now=NOON, pause=pause) for process in two for _ in range(3))
@@ -237,21 +237,21 @@ async def test_turns_are_taken_one_after_the_other_by_everybody(two: tuple[Neigh
     assert elsewhere == NOON
 
 
-# -- pictures ---------------------------------------------------------------------------------------------
+# -- images -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 async def images(
     address: PostgresAddress, tmp_path: Path
 ) -> AsyncIterator[tuple[PostgresBlobStore, PostgresBlobStore]]:
-    """Of two processes."""
+    """Yield the blob stores of two processes."""
     two = [PostgresBlobStore(address, earlier=FileBlobStore(tmp_path / "pictures")) for _ in range(2)]
     yield two[0], two[1]
     for store in two:
         await store.close()
 
 
-async def test_a_picture_put_by_one_process_can_be_got_by_another(
+async def test_an_image_put_by_one_process_can_be_got_by_another(
     images: tuple[PostgresBlobStore, PostgresBlobStore],
 ) -> None:
     one, other = images
@@ -275,7 +275,7 @@ async def test_what_was_kept_in_files_before_can_still_be_had(
     assert await images[0].get(sha256) == b"from before"
 
 
-async def test_a_damaged_picture_reads_as_missing(
+async def test_a_damaged_image_reads_as_missing(
     images: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
     sha256 = await images[0].put(b"a picture")
@@ -283,7 +283,7 @@ async def test_a_damaged_picture_reads_as_missing(
     assert await images[1].get(sha256) is None
 
 
-async def test_pictures_are_swept_by_use_and_age(
+async def test_images_are_swept_by_use_and_age(
     images: tuple[PostgresBlobStore, PostgresBlobStore], address: PostgresAddress
 ) -> None:
     one, _ = images

@@ -1,4 +1,4 @@
-"""Disks that fail: at any statement the change is refused as a whole, and works again by itself when the disk does."""
+"""Disk faults: at any statement the whole change is refused, and works again without a restart when the disk does."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def give(store: Store, disk: Disk, *, reader: bool = False) -> None:
-    """From now on the store's writing (or reading) connection lies on this disk."""
+    """Put the store's writing (or reading) connection on this disk from now on."""
     chosen = file_of(store)._reader if reader else file_of(store)._writer
 
     def lay(connection: sqlite3.Connection) -> None:
@@ -156,7 +156,7 @@ async def test_f16_a_fault_while_reading_is_an_error_and_passes(tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("faulty")
-async def test_f16_neighbours_in_one_commit_all_hear_of_its_failure_and_nothing_is_written(tmp_path: Path) -> None:
+async def test_f16_all_callers_of_one_commit_get_its_error_and_nothing_is_written(tmp_path: Path) -> None:
     path, disk = tmp_path / "books.sqlite3", Disk()
     error, _ = ERRORS["I/O error"]
     async with await Store.open(path) as store:
@@ -184,7 +184,7 @@ async def test_f16_neighbours_in_one_commit_all_hear_of_its_failure_and_nothing_
 
 
 class FaultyFromTheStart(FaultyConnection):
-    """Every connection that is opened lies on the faulty disk."""
+    """Put every connection that is opened on the faulty disk."""
 
     disk = Disk()
 
@@ -202,7 +202,7 @@ def faulty_from_the_start(monkeypatch: pytest.MonkeyPatch) -> Disk:
 
 
 async def opened_at_last(path: Path, disk: Disk, error: sqlite3.Error, check: Callable[[], object]) -> int:
-    """Open with a fault at the first statement, the second, and so on until it works: how many faults that were."""
+    """Open with a fault at the first statement, the second, and so on until it works. Return the number of faults."""
     for nth in range(1, MAX_STATEMENTS):
         disk.fail(error, nth=nth, times=UNTIL_HEALED, gives_up_the_transaction=False)
         try:
@@ -280,7 +280,7 @@ async def test_f37_an_upgrade_that_fails_at_any_step_leaves_the_old_file_and_a_b
 
 
 def same(path: Path, expected: str) -> bool:
-    """A backup holds the same in an order of its own."""
+    """Return whether the rows are equal in any order, because a backup holds them in a different one."""
     return sorted(contents(path).splitlines()) == sorted(expected.splitlines())
 
 
@@ -292,12 +292,12 @@ def version(path: Path) -> int:
         connection.close()
 
 
-# -- a real disk that takes no more ---------------------------------------------------------------------------
+# -- a real disk that is full ----------------------------------------------------------------------------------
 
 
 @contextmanager
 def no_file_longer_than(size_bytes: int, *, pid: int = 0) -> Iterator[None]:
-    """The kernel itself refuses to make files longer, in this process or another."""
+    """Make the kernel refuse to lengthen files, in this process or another."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:

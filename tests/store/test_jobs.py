@@ -1,4 +1,4 @@
-"""Replies and jobs in the store: what goes in comes out, and only legal moves happen."""
+"""Replies and jobs in the store: rows are read back as inserted, and only legal transitions happen."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ async def test_nothing_is_submitted_before_discord_accepted_the_reply(store: Sto
     assert shown.address.message_id == 77
 
 
-async def test_an_order_the_provider_never_accepted_goes_back_to_the_line_as_new(store: Store) -> None:
+async def test_an_order_the_provider_never_accepted_goes_back_to_the_queue_as_new(store: Store) -> None:
     reply = await admitted(store)
     job_id = reply.jobs[0].id
     await store.begin_submission(job_id, now=NOON, deadline_at=NOON, webhook_token="w")
@@ -117,7 +117,7 @@ async def test_an_order_the_provider_never_accepted_goes_back_to_the_line_as_new
     assert job == reply.jobs[0]
 
 
-async def test_a_finished_job_shows_its_picture_its_charge_and_its_time(store: Store) -> None:
+async def test_a_finished_job_shows_its_image_its_charge_and_its_time(store: Store) -> None:
     reply = await admitted(store)
     later = NOON + timedelta(seconds=30, microseconds=1)
     job = await finished(store, reply.jobs[0].id, charged_usd_micros=70_000, now=later)
@@ -255,7 +255,7 @@ async def test_durations_of_the_last_jobs_of_each_model_oldest_first(store: Stor
     assert await store.recent_durations(2) == [(model, 20.5), (model, 30.0)]
 
 
-async def test_a_start_does_not_look_for_durations_among_all_jobs_there_ever_were(
+async def test_a_start_does_not_search_all_jobs_there_ever_were_for_durations(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "DURATIONS_LOOKED_AT", 2)
@@ -266,7 +266,7 @@ async def test_a_start_does_not_look_for_durations_among_all_jobs_there_ever_wer
     assert await store.recent_durations(25) == [("krea/google/nano-banana-2", 20.5)]
 
 
-async def test_pictures_are_kept_while_anybody_may_need_them(store: Store) -> None:
+async def test_images_are_kept_while_they_may_be_needed(store: Store) -> None:
     reply = a_command(1, images=(SOURCE,))
     await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
     await store.accept(reply.id, message_id=1)
@@ -281,7 +281,7 @@ async def test_pictures_are_kept_while_anybody_may_need_them(store: Store) -> No
     assert await store.sha256_in_use(now=NOON) == {SOURCE.sha256}
 
 
-async def test_an_uploaded_picture_has_an_address_per_provider(store: Store) -> None:
+async def test_an_uploaded_image_has_an_address_per_provider(store: Store) -> None:
     assert await store.uploaded_url("krea", "ab") is None
     for url in ("http://127.0.0.1/1", "http://127.0.0.1/2"):
         await store.remember_upload("krea", "ab", url, now=NOON)

@@ -1,4 +1,4 @@
-"""The ledger: who may spend what, told by real transactions on a real file."""
+"""The ledger: which member may spend how much, with real transactions on a real file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FAILED = Failure(reason=FailureReason.PROVIDER_FAILED, hint="try again")
 
 @pytest.fixture
 async def store(location: Location) -> AsyncIterator[Store]:
-    """An open store whose books are proved when the test is over."""
+    """Yield an open store, and verify its ledger after the test."""
     async with await Store.open(location) as store:
         yield store
     assert verify_location(location) == []
@@ -179,7 +179,7 @@ async def test_a_server_has_a_bound_of_its_own_that_leaves_other_servers_alone(
     await admit(store, 1, limits=one, member=Member(guild_id=2, user_id=77))
 
 
-async def test_a_job_that_is_looked_for_does_not_keep_its_member_from_ordering(store: Store) -> None:
+async def test_a_job_that_is_searched_for_does_not_keep_its_member_from_ordering(store: Store) -> None:
     one = limits(max_running_jobs=1)
     reply = await admitted(store)
     await store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None)
@@ -231,7 +231,7 @@ async def test_the_operators_cap_binds_where_the_servers_cap_has_room(store: Sto
         await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
-async def test_the_operators_cap_tells_what_all_servers_together_have_used_of_it_today(store: Store) -> None:
+async def test_the_operators_cap_includes_what_all_servers_together_have_used_of_it_today(store: Store) -> None:
     elsewhere = Member(guild_id=2, user_id=9)
     await admit(store, 300_000, now=NOON - timedelta(days=1))
     await admit(store, 200_000)
@@ -248,7 +248,7 @@ async def test_the_operators_cap_binds_where_the_members_quota_is_just_enough(st
         await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
-async def test_what_the_house_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:
+async def test_what_the_operator_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:
     reply = await admitted(store, 500_000)
     await store.fail(reply.jobs[0].id, FAILED, now=NOON, operator_cost_usd_micros=500_000)
     assert (await balance(store)).available_usd_micros == 1_000_000
@@ -288,7 +288,7 @@ async def test_a_charge_that_was_not_reserved_is_an_impossible_move_and_changes_
     assert unchanged.jobs[0].status is JobStatus.RUNNING
 
 
-async def test_a_charge_of_nothing_is_a_release_and_the_house_may_pay(store: Store) -> None:
+async def test_a_charge_of_nothing_is_a_release_and_the_operator_may_pay(store: Store) -> None:
     reply = await admitted(store, 80_000)
     await running(store, reply.jobs[0].id)
     job = await store.succeed(
@@ -317,7 +317,7 @@ async def test_a_free_job_is_admitted_even_when_nothing_is_left(store: Store) ->
     assert (await balance(store)).available_usd_micros == 0
 
 
-async def test_somebody_elses_reply_is_never_admitted(store: Store) -> None:
+async def test_the_reply_of_another_member_is_never_admitted(store: Store) -> None:
     with pytest.raises(LedgerError):
         await store.admit(member=BOB, reply=a_command(member=ADA), limits=limits(), now=NOON)
 
@@ -406,7 +406,7 @@ async def test_after_a_reset_the_whole_quota_can_be_spent_again_and_not_a_micro_
 
 
 async def test_the_first_quarter_of_an_hour_of_a_window_counts_in_it_and_not_in_the_one_before(store: Store) -> None:
-    """Also for a clock that is set back over midnight: what was ordered after it belongs to the day after."""
+    """Check this, also for a clock set back over midnight: what was ordered after it belongs to the day after."""
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
     evening = midnight - timedelta(microseconds=1)
     await set_limit(store, LimitSubject.SERVER, 1_200_000)
@@ -479,12 +479,12 @@ async def test_what_a_reset_forgave_stays_forgiven_when_the_period_changes(store
         await admit(store, 1_000_001)
 
 
-async def test_a_reset_and_a_grant_for_somebody_who_never_ordered_anything(store: Store) -> None:
+async def test_a_reset_and_a_grant_for_a_member_who_never_ordered_anything(store: Store) -> None:
     after = await store.reset(BOB, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
     assert after.available_usd_micros == 1_000_000
 
 
-async def test_a_cap_of_a_server_where_nobody_ordered_yet_is_all_there(store: Store) -> None:
+async def test_the_cap_of_a_server_without_an_order_is_unused(store: Store) -> None:
     await set_limit(store, LimitSubject.SERVER, 1_000_000)
     cap = await store.server_cap(1, now=NOON)
     assert cap is not None

@@ -1,4 +1,4 @@
-"""The ledger against a small pure model: whatever happens in whatever order, both agree on every figure and refusal."""
+"""The ledger against a small pure model: after any steps in any order both agree on every amount and refusal."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class Farewell:
 
 @dataclass
 class Model:
-    """Who spent what, with nothing but lists and calendar dates."""
+    """A model of the ledger made of lists and calendar dates."""
 
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     grants: list[Grant] = field(default_factory=list[Grant])
@@ -119,7 +119,7 @@ class Model:
         ]
 
     def figures(self, member: Member, now: datetime) -> tuple[int, int, int]:
-        """Granted, spent, set aside."""
+        """Return the amounts granted, spent and reserved."""
         period, mine = self.quota_of(member).period, self.of_member(member, now)
         granted = sum(
             grant.amount
@@ -289,7 +289,7 @@ class LedgerMachine(RuleBasedStateMachine):
             now=self.now,
         )
         assert self.write(work) is not None
-        assert self.write(work) is None  # the same news again
+        assert self.write(work) is None  # the same update again
         entry.spent, entry.house, entry.held, entry.open = charged, house, 0, False
 
     @rule(job_id=consumes(open_jobs), house=st.sampled_from([0, 80]))

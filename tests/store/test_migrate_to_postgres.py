@@ -35,7 +35,7 @@ def target(postgres: PostgresServer) -> Iterator[PostgresAddress]:
 
 @pytest.fixture
 async def source(tmp_path: Path) -> Path:
-    """A database with rows in every table."""
+    """Return the path of a database with rows in every table."""
     path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         for _ in range(4):

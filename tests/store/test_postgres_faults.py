@@ -1,4 +1,4 @@
-"""Faults of PostgreSQL: whatever breaks and at any moment, each transaction is committed once or not at all."""
+"""Faults of PostgreSQL: after a fault at any moment each transaction is committed once or not at all."""
 
 from __future__ import annotations
 

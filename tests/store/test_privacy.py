@@ -1,4 +1,4 @@
-"""Privacy in the books: the export is complete and about one person; what is forgotten is gone, the books balance."""
+"""Privacy: the export is complete and about one person; erased data is gone, and the ledger still balances."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def store(location: Location) -> AsyncIterator[Store]:
-    """An open store whose books are proved when the test is over."""
+    """Yield an open store, and verify its ledger after the test."""
     async with await Store.open(location) as store:
         yield store
     assert verify_location(location) == []
@@ -72,7 +72,7 @@ async def delivered(
     private: bool = False,
     monthly_usd_micros: int = 10**9,
 ) -> Reply:
-    """A command whose pictures were made and shown."""
+    """Run a command until its images were made and shown."""
     reply = a_command(*amounts, member=member, now=now, images=images)
     reply = replace(reply, address=replace(reply.address, private=private))
     monthly = Quota(amount_usd_micros=monthly_usd_micros, period=Period.MONTH, source=QuotaSource.SETTINGS)
@@ -139,7 +139,7 @@ async def test_f59_the_export_has_everything_about_one_member_from_all_servers(s
     assert json.loads(json.dumps(kept)) == kept
 
 
-async def test_f59_the_export_names_nobody_else_and_no_credential(store: Store) -> None:
+async def test_f59_the_export_contains_no_other_member_and_no_credential(store: Store) -> None:
     reply = a_command(member=ADA)
     await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
     await store.accept(reply.id, message_id=1)
@@ -182,7 +182,7 @@ async def test_the_export_of_a_stranger_is_empty(store: Store) -> None:
 # -- forgetting on request -------------------------------------------------------------------------------
 
 
-async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_books(store: Store, location: Location) -> None:
+async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_database(store: Store, location: Location) -> None:
     member = Member(guild_id=1, user_id=777_000_777, role_ids=(555_000_555,))
     await delivered(store, member=member, images=(SOURCE,))
     await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
@@ -229,7 +229,7 @@ async def test_f59_what_was_forgotten_is_overwritten_in_the_file_itself(path: Pa
         assert verify_location(path) == []
 
 
-async def test_somebody_who_reads_for_long_holds_up_no_forgetting(path: Path) -> None:
+async def test_a_long_read_does_not_delay_forgetting(path: Path) -> None:
     async with await Store.open(path) as store:
         await delivered(store)
         with closing(sqlite3.connect(path)) as reader:
@@ -244,7 +244,7 @@ async def test_forgetting_one_member_leaves_the_others_alone(store: Store) -> No
     hers = await delivered(store, images=(SOURCE,))
     his = await delivered(store, member=BOB, images=(SOURCE,))
     await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
-    assert await store.forget_member(ADA.user_id, now=NOON) == set()  # the same pictures are his, too
+    assert await store.forget_member(ADA.user_id, now=NOON) == set()  # the same images are his, too
     assert await store.reply(his.id) == his
     assert await store.uploaded_url("krea", SOURCE.sha256) is not None
     forgotten = await store.reply(hers.id)
@@ -265,13 +265,13 @@ async def test_nothing_is_forgotten_while_a_command_is_under_way(store: Store) -
     assert under_way is not None
     assert under_way.commands == 1
     await finished(store, reply.jobs[0].id)
-    with pytest.raises(StillUnderWay):  # its picture is not shown yet
+    with pytest.raises(StillUnderWay):  # its image is not shown yet
         await store.forget_member(ADA.user_id, now=NOON)
     await store.set_delivery(reply.id, Delivery.DELIVERED)
     await store.forget_member(ADA.user_id, now=NOON)
 
 
-async def test_who_may_not_be_forgotten_yet_is_told_until_when_a_lost_order_is_looked_for(store: Store) -> None:
+async def test_the_refusal_to_forget_states_until_when_a_lost_order_is_searched_for(store: Store) -> None:
     deadlines = [NOON + timedelta(minutes=minutes) for minutes in (10, 30, 20)]
     for deadline_at in deadlines:
         reply = await admitted(store, 20_000)
@@ -289,7 +289,7 @@ async def test_forgetting_twice_is_the_same_as_once(store: Store) -> None:
     assert await store.forget_member(ADA.user_id, now=NOON) == set()
 
 
-async def test_f59_forgetting_does_not_start_a_quota_anew(store: Store) -> None:
+async def test_f59_forgetting_does_not_reset_a_quota(store: Store) -> None:
     monthly = Quota(amount_usd_micros=100_000, period=Period.MONTH, source=QuotaSource.SETTINGS)
     await delivered(store, 80_000, monthly_usd_micros=100_000)
     await store.grant(ADA, 10_000, default=monthly, actor_id=MODERATOR_ID, reason=None, now=NOON)
@@ -348,7 +348,7 @@ async def test_the_name_on_an_account_goes_when_the_last_window_that_counts_it_h
     await store.set_time_zone(1, ZoneInfo(zone), actor_id=MODERATOR_ID, reason=None, now=at(asked_at))
     await delivered(store, now=at(asked_at))
     await store.forget_member(ADA.user_id, now=at(asked_at))
-    await delivered(store, now=at(last_kept))  # somebody who stays: their new account is open
+    await delivered(store, now=at(last_kept))  # a member who stays: the new account is open
     await store.forget_old(now=at(last_kept))
     assert holders() == [(7, False), (7, True)]
     await store.forget_old(now=at(first_gone))
@@ -459,7 +459,7 @@ async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
 # -- the gallery -----------------------------------------------------------------------------------------
 
 
-async def test_the_gallery_shows_own_pictures_of_this_server_newest_first(store: Store) -> None:
+async def test_the_gallery_shows_own_images_of_this_server_newest_first(store: Store) -> None:
     first, second, third = [await delivered(store, now=NOON + timedelta(minutes=n)) for n in range(3)]
     await delivered(store, member=BOB)
     await delivered(store, member=ADA_ELSEWHERE)
@@ -486,7 +486,7 @@ async def test_the_gallery_can_show_one_model_only(store: Store) -> None:
     assert await store.gallery_page(1, ADA.user_id, model_id="krea/other") is None
 
 
-async def test_nobody_sees_a_page_of_somebody_else_or_of_what_was_forgotten(store: Store) -> None:
+async def test_no_member_sees_a_page_of_another_member_or_of_what_was_forgotten(store: Store) -> None:
     reply = await delivered(store)
     assert await store.gallery_page(1, BOB.user_id, reply_id=reply.id) is None
     assert await store.gallery_page(2, ADA.user_id, reply_id=reply.id) is None
@@ -507,7 +507,7 @@ async def test_nobody_sees_a_page_of_somebody_else_or_of_what_was_forgotten(stor
         privacy._JOBS,
     ],
 )
-async def test_one_members_commands_are_found_without_looking_through_everybodys(
+async def test_one_members_commands_are_found_without_reading_those_of_all_members(
     tmp_path: Path, statement: str
 ) -> None:
     who = {"user_id": ADA.user_id, "now": 1, "dead_before": 1}

@@ -1,4 +1,4 @@
-"""The database: one process, one writer, transactions whole or not at all, and faults that pass by themselves."""
+"""The SQLite database: one process, one writer, atomic transactions, and recovery from temporary faults."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def test_a_missing_file_is_made_with_its_directory_and_private_to_the_owne
     assert verify_file(path) == []
 
 
-async def test_the_pragmas_that_keep_the_books_safe_are_set(database: SqliteDatabase) -> None:
+async def test_the_pragmas_that_keep_the_database_safe_are_set(database: SqliteDatabase) -> None:
     def pragmas(connection: sqlite3.Connection) -> list[Any]:
         names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "trusted_schema", "application_id")
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
@@ -107,7 +107,7 @@ async def test_after_closing_the_next_one_may_open_and_the_closed_one_refuses(pa
     await (await SqliteDatabase.open(path)).close()
 
 
-async def test_a_place_where_no_file_can_be_is_a_sentence(tmp_path: Path) -> None:
+async def test_a_path_where_no_file_can_be_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened"):
         await SqliteDatabase.open(tmp_path / "file" / "books.sqlite3")
@@ -274,7 +274,7 @@ def refuse_after_writing(connection: Connection) -> None:
 @pytest.mark.parametrize(
     ("refusal", "makes_savepoints"), [(note(None), False), (refuse, False), (refuse_after_writing, True)]
 )
-def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrote_and_then_refused(
+def test_a_batch_shares_one_commit_and_makes_savepoints_only_when_one_work_wrote_and_then_failed(
     refusal: Callable[[Connection], None], makes_savepoints: bool
 ) -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
@@ -291,7 +291,7 @@ def test_neighbours_share_one_commit_and_make_savepoints_only_when_somebody_wrot
 
 
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_neighbours_survive_when_an_error_aborts_the_whole_transaction(position: int) -> None:
+def test_the_rest_of_a_batch_is_written_when_an_error_aborts_the_whole_transaction(position: int) -> None:
     connection = sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection)
     connection.execute("CREATE TABLE words (word TEXT UNIQUE NOT NULL)")
 
@@ -369,7 +369,7 @@ async def test_closing_finishes_what_waits(path: Path) -> None:
     connection.close()
 
 
-async def test_a_read_sees_one_consistent_picture_while_others_write(database: SqliteDatabase) -> None:
+async def test_a_read_sees_one_consistent_snapshot_while_others_write(database: SqliteDatabase) -> None:
     def count_twice(connection: sqlite3.Connection) -> tuple[int, int]:
         first = connection.execute("SELECT count(*) FROM words").fetchone()[0]
         for _ in range(2_000):
@@ -417,7 +417,7 @@ async def test_a_read_only_database_refuses_and_recovers(database: SqliteDatabas
 
 
 @pytest.mark.f16
-async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(
+async def test_a_locked_database_refuses_every_caller_of_the_batch_and_recovers(
     database: SqliteDatabase, path: Path
 ) -> None:
     await database._writer.run(lambda c: c.execute("PRAGMA busy_timeout = 10").fetchone())
@@ -431,7 +431,7 @@ async def test_a_locked_database_refuses_everybody_in_the_group_and_recovers(
     assert await words(database) == {"b"}
 
 
-async def test_a_defect_in_the_writer_reaches_the_callers_and_stops_nobody(
+async def test_a_defect_in_the_writer_reaches_the_callers_and_does_not_stop_the_queue(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -486,7 +486,7 @@ async def test_an_endless_row_of_transactions_lets_others_have_the_writer_now_an
 
 
 async def test_aiosqlite_still_runs_a_function_on_its_own_thread_and_hands_back_what_it_raises(path: Path) -> None:
-    """`Worker.run` stands on a protected method of aiosqlite; this is what it relies on."""
+    """Check the protected method of aiosqlite that `Worker.run` uses."""
     database = await SqliteDatabase.open(path)
     thread = await database._writer.run(lambda _: threading.current_thread())
     assert thread is database._writer._thread

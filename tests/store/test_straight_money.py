@@ -29,11 +29,11 @@ from cogs.generate.order_flow import OrderFlow
 
 WRAPPERS = {"reads", "writes", "writes_with_retry"}
 PARTS: dict[str, type] = {"store": Store, "_store": Store, "_service": JobService, "_order_flow": OrderFlow}
-"""The type of a part of `self`, by its name. What is not in here is followed nowhere."""
+"""The type of an attribute of `self`, by its name. Attributes not listed are not followed."""
 
 
 def calls_in(function: Callable[..., Any]) -> Iterator[ast.Call]:
-    """Calls in the body of a function, but not those that a lambda or an inner function makes later."""
+    """Return the calls in the body of a function, but not those that a lambda or an inner function makes later."""
     waiting: list[ast.AST] = list(ast.parse(textwrap.dedent(inspect.getsource(function))).body[0].body)  # type: ignore[attr-defined]
     while waiting:
         node = waiting.pop()
@@ -45,7 +45,7 @@ def calls_in(function: Callable[..., Any]) -> Iterator[ast.Call]:
 
 
 def definition_of_wrapper(name: str) -> Callable[..., Any] | None:
-    """The SQL function that `name = writes(module.function)` in the class Store is made of."""
+    """Return the SQL function in `name = writes(module.function)` of the class Store."""
     for node in ast.parse(textwrap.dedent(inspect.getsource(Store))).body[0].body:  # type: ignore[attr-defined]
         match node:
             case ast.Assign(
@@ -57,7 +57,7 @@ def definition_of_wrapper(name: str) -> Callable[..., Any] | None:
 
 
 def resolved(node: ast.expr, names: Mapping[str, Any]) -> Callable[..., Any] | None:
-    """The function that a plain name, or a name in a module, stands for."""
+    """Return the function that a plain name, or a name in a module, refers to."""
     match node:
         case ast.Name(id=name):
             found = names.get(name)
@@ -69,7 +69,7 @@ def resolved(node: ast.expr, names: Mapping[str, Any]) -> Callable[..., Any] | N
 
 
 def method_of(owner: type, name: str) -> tuple[Callable[..., Any], type] | None:
-    """The method of a class, and the class."""
+    """Return the method of a class, and the class."""
     method = inspect.unwrap(getattr(owner, name)) if hasattr(owner, name) else None
     return (method, owner) if inspect.isfunction(method) else None
 
@@ -77,7 +77,7 @@ def method_of(owner: type, name: str) -> tuple[Callable[..., Any], type] | None:
 def target_of(
     call: ast.Call, function: Callable[..., Any], owner: type | None
 ) -> tuple[Callable[..., Any], type | None] | None:
-    """Where "go to definition" on a call ends, and the class it is a method of."""
+    """Return where "go to definition" on a call ends, and the class it is a method of."""
     match call.func:
         case ast.Attribute(value=ast.Attribute(value=ast.Name(id="self"), attr=part), attr=name) if part in PARTS:
             if (of := PARTS[part]) is Store and (found := definition_of_wrapper(name)) is not None:
@@ -91,7 +91,7 @@ def target_of(
 
 
 def reachable(start: Callable[..., Any], owner: type | None) -> list[Callable[..., Any]]:
-    """Every function that direct calls lead to, and `start`."""
+    """Return every function that direct calls lead to, and `start`."""
     found: list[tuple[Callable[..., Any], type | None]] = [(inspect.unwrap(start), owner)]
     for function, of in found:
         for call in calls_in(function):
@@ -101,7 +101,7 @@ def reachable(start: Callable[..., Any], owner: type | None) -> list[Callable[..
 
 
 def executed_by(function: Callable[..., Any]) -> set[str]:
-    """The constants of its module that a function hands to `connection.execute`, by name."""
+    """Return the names of the module's constants that a function passes to `connection.execute`."""
     return {
         call.args[0].id
         for call in calls_in(function)
@@ -110,7 +110,7 @@ def executed_by(function: Callable[..., Any]) -> set[str]:
 
 
 def statements(start: Callable[..., Any], owner: type) -> set[tuple[str, str]]:
-    """The SQL constants that direct calls lead to, each with its module."""
+    """Return the SQL constants that direct calls lead to, each with its module."""
     return {(function.__module__, name) for function in reachable(start, owner) for name in executed_by(function)}
 
 
@@ -142,7 +142,7 @@ def test_an_order_is_a_straight_line_from_the_command_to_the_sql() -> None:
 
 @pytest.mark.parametrize("owner", [JobRunner, JobService, ReplyRunner])
 def test_every_call_of_the_store_is_direct(owner: type) -> None:
-    """Each mention of a method of the store is called where it stands: none is handed on to be called later."""
+    """Check that each mention of a method of the store is a call: none is passed on to be called later."""
     tree = ast.parse(Path(inspect.getfile(owner)).read_text(encoding="utf-8"))
     called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     in_lambda = {id(inner) for node in ast.walk(tree) if isinstance(node, ast.Lambda) for inner in ast.walk(node)}

@@ -18,7 +18,7 @@ from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, fin
 
 @pytest.fixture
 async def database(location: Location) -> Location:
-    """A database with a settled, a failed and an open job."""
+    """Return the location of a database with a settled, a failed and an open job."""
     async with await Store.open(location) as store:
         settled = await admitted(store, 80_000)
         await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
