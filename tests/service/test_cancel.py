@@ -84,7 +84,7 @@ async def test_a_provider_that_agreed_and_finished_all_the_same_is_paid_for_its_
 
 async def test_a_cancellation_during_the_submission_is_sent_as_soon_as_possible(core: Core):
     core.sandbox.next_order(FOREVER)
-    core.disk.fill("mark_running")  # the answer is here but not yet written down
+    core.disk.fill("mark_running")  # the answer has arrived but is not stored yet
     job = await core.reached(await core.order(), JobStatus.SUBMITTING)
     await until(lambda: core.disk.refused)
     (remote,) = core.sandbox.jobs.values()

@@ -1,4 +1,4 @@
-"""Downtime: what finished while the bot was away is delivered when it is back, by whichever door is still open."""
+"""Downtime: what finished while the bot was away is delivered when it is back, by any route that still works."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def here(nursery: Nursery, tmp_path: Path) -> AsyncIterator[World]:
 async def finished_while_away(
     here: World, down_seconds: float, *, politely: bool, private: bool = False
 ) -> Interaction:
-    """Order, lose the bot while the provider works, wait for the provider, grow older, start again."""
+    """Order, stop the bot while the provider works, wait for the provider, let time pass, start the bot again."""
     here.provider.next_order(Plan(seconds_factor=8))
     await here.start()
     order = await here.discord.slash(here.member, here.channel, "imagine", prompt="a lighthouse", private=private)
@@ -56,14 +56,14 @@ async def finished_while_away(
 
 
 async def seen_at_provider(here: World) -> None:
-    """Until the provider has finished everything."""
+    """Wait until the provider has finished every job."""
     async with asyncio.timeout(20):
         while not all(job.is_final for job in here.provider.jobs.values()):
             await asyncio.sleep(0.02)
 
 
 def calls(here: World, method: str, part: str) -> int:
-    """Successful requests of the bot."""
+    """Return the successful requests of the bot."""
     return sum(call.method == method and part in call.route and call.status < 300 for call in here.discord.rest.calls)
 
 
@@ -113,7 +113,7 @@ async def test_f23_an_order_that_was_half_sent_when_the_bot_died_is_found_again_
     here.pass_time(down_seconds)
     await here.start()
     if down_seconds == ONE_MINUTE and not listed:
-        # It may still turn up: the member reads so, and the money stays set aside.
+        # It may still be found: the reply says so, and the money stays reserved.
         assert await seen(here, lambda: "Checking" in order.text)
         await here.stop()
         here.pass_time(TWENTY_MINUTES)

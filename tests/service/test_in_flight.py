@@ -1,4 +1,4 @@
-"""What is known about jobs in flight: who may speak on a webhook path, and how long models take lately."""
+"""Jobs in flight: which callers a webhook path accepts, and how long models have taken recently."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ async def test_a_provider_that_only_fetches_is_given_the_public_address(core: Co
 
 
 async def _uploaded(core: Core, image: ImageInput) -> str:
-    """An address at which the picture can be fetched."""
+    """Upload the image and return the address at which it can be fetched."""
     source = replace(image, role=ImageRole.SOURCE)
     await core.ended(await core.order(images=(source,), model_id=NANO_BANANA_2))
     address = await core.store.uploaded_url("krea", image.sha256)

@@ -1,4 +1,4 @@
-"""What a command can ask for: admission, acceptance, giving up, and how its reply looks meanwhile."""
+"""What a command can ask for: admission, acceptance, giving up, and what its reply shows meanwhile."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ async def test_what_was_given_up_is_not_ordered_when_discord_shows_it_later(core
     assert [order.body["prompt"] for order in core.sandbox.orders] == ["another fox"]
 
 
-# -- looking ------------------------------------------------------------------------------------------
+# -- views --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.f30
@@ -258,7 +258,7 @@ async def test_models_and_providers_are_known_by_name(tmp_path: Path):
             core.service.takes_uploads(PIXAZO_LARGE)
 
 
-# -- a full disk at the door --------------------------------------------------------------------------
+# -- a full disk at admission --------------------------------------------------------------------------
 
 
 @pytest.mark.f16

@@ -57,7 +57,7 @@ async def test_a_provider_that_cannot_be_reached_is_tried_four_times_and_the_mon
 
 
 class Unreachable:
-    """Cannot be reached, and notes when it was tried."""
+    """Refuses every connection, and records when one was tried."""
 
     def __init__(self) -> None:
         self.tried_at: list[float] = []

@@ -1,4 +1,4 @@
-"""Lost answers: an order whose answer never came is found again beyond doubt or given up, and never sent again."""
+"""Lost answers: an order whose answer never came is found with certainty or given up, and never sent again."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ AFTER_THE_SEARCH = {"minutes": 6}
 
 
 async def calls(core: Core, url: str, remote_id: str) -> None:
-    """A stranger, or the provider, calls a webhook path."""
+    """Call a webhook path, as a stranger or the provider would."""
     body = {"request_id": remote_id, "status": "COMPLETED"}
     async with aiohttp.ClientSession() as session, session.post(url, json=body):
         pass
 
 
 async def lost_order(core: Core, plan: Plan = LOST, **how: str) -> tuple[Job, RemoteJob]:
-    """An order that was taken while its answer was lost."""
+    """Send an order that the provider accepts, but whose answer is lost."""
     core.sandbox.next_order(plan)
     before = set(core.sandbox.jobs)
     job = await core.reached(await core.order(**how), JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED)
@@ -169,7 +169,7 @@ async def test_jobs_of_another_time_and_jobs_of_ours_are_no_candidates(core: Cor
 
 
 def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> RemoteJob:
-    """A job in the provider's list of which we have heard nothing."""
+    """Add a job that the bot did not order to the provider's list."""
     job = RemoteJob(
         id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
         price_usd_micros=0, webhook_url=None, images=(), base=core.sandbox.krea_base, created_at=created_at,

@@ -219,7 +219,7 @@ async def test_killed_again_and_again_there_is_one_order_and_one_charge_at_most(
     for _ in range(5):
         await core.reached(job, *STAGES[STAGES.index(stage) :])
         await core.restart()
-    core.clock.move(minutes=6)  # in case the order never left and is looked for
+    core.clock.move(minutes=6)  # in case the order was never sent and is searched for
     done = await core.ended(job)
     assert core.submissions <= 1
     if done.status is JobStatus.SUCCEEDED:
@@ -264,7 +264,7 @@ async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(
     await until(lambda: len(core.disk.refused) > 3)
     await core.restart()
     if write == "requeue":
-        # We knew that it was refused, but could not write it down: now it has to be looked for.
+        # The refusal was received but could not be stored, so the order has to be searched for.
         core.clock.move(minutes=6)
         assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
         assert await core.money() == (0, 0, 0)
