@@ -48,7 +48,7 @@ class ProbedProvider(ScriptedProvider):
 
 
 class Scene:
-    """A dispatcher whose jobs run until they are told to end."""
+    """A dispatcher whose jobs run until the test ends them."""
 
     def __init__(self, provider: ProbedProvider, supervisor: Supervisor, *, slots: int = 2) -> None:
         self.provider = provider
@@ -76,7 +76,7 @@ class Scene:
 
     @property
     def openings(self) -> list[tuple[str, str]]:
-        """What the operator was told of: (provider, reason)."""
+        """The alerts to the operator: (provider, reason)."""
         found: list[tuple[str, str]] = []
         for matter, text in self.presenter.notices:
             name = matter.removesuffix(" closed")
@@ -120,7 +120,7 @@ class Scene:
 
 
 async def settled() -> None:
-    """Let everything that can go on go on."""
+    """Run the event loop until no task can continue."""
     await asyncio.sleep(0.001)
 
 
