@@ -1,4 +1,4 @@
-"""Refreshing the catalogue: a served description read, compared in words, and written without losing our decisions."""
+"""Catalogue refresh: a served description read, compared in words, and written without losing our own settings."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LIST_WORDS = {"min_items": "minItems", "max_items": "maxItems"}
 
 
 def schema_of(field: dict[str, Any]) -> dict[str, Any]:
-    """A field of ours as the provider describes it."""
+    """Return one of our fields as the provider describes it."""
     words = {"type": "type", "enum": "enum", "default": "default", **_SCHEMA_WORDS, **_LIST_WORDS}
     schema: dict[str, Any] = {theirs: field[ours] for ours, theirs in words.items() if ours in field}
     if field.get("format") == "uri" and field["type"] == "string":
@@ -50,7 +50,7 @@ def schema_of(field: dict[str, Any]) -> dict[str, Any]:
 
 
 def dimensions_of(when: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """A price condition of ours in the provider's words."""
+    """Return one of our price conditions as the provider writes it."""
     if "moodboards" in names and when:
         tier = {"absent": "text-to-image", "present": "style references"}[when.get("image_style_references", "absent")]
         return {"tier": "moodboards (also with style references)" if when["moodboards"] == "present" else tier}
@@ -58,7 +58,7 @@ def dimensions_of(when: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def description() -> dict[str, Any]:
-    """The description that the catalogue was made from, in the shape in which it is served."""
+    """Return the description that the catalogue was made from, in the form in which it is served."""
     paths: dict[str, Any] = {"/jobs": {"get": {}}, "/generate/video/some/model": {"post": {"summary": "Video"}}}
     for model in CURRENT["models"]:
         if model["provider"] != "krea":

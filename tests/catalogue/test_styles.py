@@ -1,4 +1,4 @@
-"""Styles: found by what people type, read in the background, known at once after a restart, never in the way."""
+"""Styles: found by what people type, read in the background, known right after a restart, never blocking a command."""
 
 from __future__ import annotations
 
