@@ -1,4 +1,4 @@
-"""Durations: what is known of a model's past, and whether asking by it is rarer than asking all the time."""
+"""Durations: what is known of a model's past jobs, and whether it saves polls compared with a fixed interval."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.providers.test_poller import DONE, ScriptedProvider, a_poller, now, r
 from tests.support.virtual_time import run_in_virtual_time
 
 JOBS = 240
-"""Half of them teach, the others are measured."""
+"""Half of them are the history, the others are measured."""
 
 
 def known(*seconds: float) -> DurationEstimator:
@@ -95,7 +95,7 @@ def test_with_any_distribution_no_job_waits_much_longer_than_with_a_fixed_interv
 
 
 class Fleet(ScriptedProvider):
-    """Jobs that take as long as `seconds_of` says. It tells when each was done, or says 'just now' when asked."""
+    """Jobs that take as long as `seconds_of` says. The end time is exact, or else the time of the poll."""
 
     def __init__(self, seconds_of: Callable[[int], float], *, tells: bool) -> None:
         super().__init__()

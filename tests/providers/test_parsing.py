@@ -1,4 +1,4 @@
-"""Whatever a provider writes, reading it never fails and never shows what it must not."""
+"""Parsing: no answer of a provider makes it fail, and none makes it show what must stay private."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def a_png(size: tuple[int, int] = (64, 64)) -> bytes:
 
 
 async def life_of(provider: Provider, remote_id: str) -> list[Update]:
-    """Every different reading until the job is final."""
+    """Return every different reading until the job is final."""
     updates: list[Update] = []
     for _ in range(50):
         update = await provider.fetch(remote_id)
@@ -105,7 +105,7 @@ async def the_end(provider: Provider, remote_id: str) -> Update:
 
 
 def everything_about(error: BaseException) -> str:
-    """What any log or traceback could show of an error: texts, reprs and attributes, through all causes."""
+    """Return what a log or traceback could show of an error: texts, reprs and attributes, of all causes."""
     told = "".join(traceback.format_exception(error))
     seen: BaseException | None = error
     while seen is not None:
@@ -119,7 +119,7 @@ Speak = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def a_server(speak: Speak) -> AsyncIterator[str]:
-    """A server that says exactly these bytes."""
+    """Start a server that answers exactly these bytes."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -559,7 +559,7 @@ async def test_a_connection_that_is_never_made_means_never_accepted(session: aio
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
         full.listen(0)
-        # Two unanswered visitors fill the queue; the next one waits for an answer to its first packet.
+        # Two unaccepted connections fill the backlog; the next one waits for an answer to its first packet.
         visitors = [socket.socket() for _ in range(4)]
         for visitor in visitors:
             visitor.setblocking(False)
