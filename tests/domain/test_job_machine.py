@@ -1,4 +1,4 @@
-"""Jobs in the store against a small pure model: whatever updates arrive in whatever order, both agree on every job.
+"""Jobs in the store against a small pure model: after any updates in any order both agree on every job.
 
 Updates may be repeated, late or impossible. What is not legal changes nothing; what is legal happens once, and its
 money with it.
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 PRICE = 100
 FEW_JOBS = 3
-"""Few, so that much happens to each of them."""
+"""A small number, so that many updates concern each of them."""
 
 UNFINISHED = (JobStatus.QUEUED, JobStatus.SUBMITTING, JobStatus.UNCERTAIN, JobStatus.RUNNING)
 REMOTE_IDS = st.sampled_from(["fox", "owl", "elk", "bee", "cod"])
-"""Few, so that one remote job is often named twice."""
+"""A small number, so that one remote job is often named twice."""
 
 
 @dataclass

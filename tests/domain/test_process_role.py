@@ -1,4 +1,4 @@
-"""Roles: what a process may be told to be, and what is said when that cannot be."""
+"""Process roles: which settings each accepts, and the message for those it refuses."""
 
 from __future__ import annotations
 

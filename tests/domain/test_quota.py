@@ -1,4 +1,4 @@
-"""Money words: amounts, calendar windows, and which limit counts."""
+"""Quotas: amounts, calendar windows, and which limit counts."""
 
 from __future__ import annotations
 
