@@ -18,7 +18,7 @@ def text(name: str) -> str:
 
 
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """Its instructions in order, continued lines joined."""
+    """Return the instructions of the Dockerfile in order, continued lines joined."""
     lines = re.sub(r"\\\n\s*", " ", dockerfile).splitlines()
     return [(word, rest) for word, _, rest in (line.partition(" ") for line in lines) if word.isupper()]
 

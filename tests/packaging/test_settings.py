@@ -1,4 +1,4 @@
-"""Settings: what the operator writes, what comes of it, and the one line that says what is wrong."""
+"""Settings: what the operator writes, the values read from it, and the one line that names an error."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ BAD_VALUES: dict[str, list[str]] = {
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment in which the bot would start."""
+    """Return an environment in which the bot would start."""
     monkeypatch.setenv("DISCORD_TOKEN", "a-token")
     monkeypatch.setenv("KREA_API_KEY", "a-key")
     return monkeypatch
