@@ -63,7 +63,7 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(AsyncWebhookAdapter, "request", request)
     monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a TransportDouble may replace it
-    # A second between two status edits is for Discord's limits; a test says so where it matters.
+    # No pause between status edits, which is for Discord's rate limits; tests of the pause set it.
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
     # The same for the delay before a check of the operator's cap.
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)

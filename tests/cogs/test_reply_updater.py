@@ -272,9 +272,7 @@ async def test_an_image_that_discord_finds_too_large_is_made_smaller_until_it_fi
     assert open_image(card.file()).size[0] <= 500
 
 
-async def test_a_discord_that_finds_everything_too_large_is_not_asked_for_ever(
-    stage: Stage, transport: TransportDouble
-) -> None:
+async def test_attempts_end_when_discord_finds_every_size_too_large(stage: Stage, transport: TransportDouble) -> None:
     await waiting(stage)
 
     async def refuse(method: str, path: str, files: bool) -> None:
