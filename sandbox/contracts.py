@@ -1,6 +1,6 @@
-"""Contracts: what each simulated route accepts and what it charges, from `contracts.json`, told apart to the letter.
+"""Contracts: what each simulated route accepts and what it charges, from `contracts.json`.
 
-Written from the providers' published schemas and independent of the bot's own catalogue, so that it catches its errors.
+Written from the providers' published schemas, independently of the bot's catalogue, so that errors in it are found.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HTTP_URL = re.compile(r"https?://[^\s/]+/\S*")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Contract:
-    """One route: its fields, which of them take pictures, its prices by condition."""
+    """One route: its fields, which of them take images, and its prices by condition."""
 
     provider: str
     path: str
@@ -45,7 +45,7 @@ class Contract:
     aliases: Mapping[str, str]
 
     def problems(self, body: Mapping[str, Any]) -> list[str]:
-        """Everything the provider would refuse about this body; empty when it is right."""
+        """Return everything that the provider would refuse in this body; empty when it is valid."""
         found: list[str] = []
         for name in body:
             if name in self.aliases:
@@ -60,7 +60,7 @@ class Contract:
         return found
 
     def price_usd_micros(self, body: Mapping[str, Any]) -> int | None:
-        """The published price of exactly this body, or None where none is published."""
+        """Return the published price of exactly this body, or None where none is published."""
         for point in self.prices:
             if all(self._holds(name, wanted, body) for name, wanted in point["when"].items()):
                 return point["usd_micros"]
@@ -73,7 +73,7 @@ class Contract:
         return bool(value) is wanted if isinstance(wanted, bool) else value == wanted
 
     def image_urls(self, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """(role, address) of each input picture; a role is 'source' or 'reference'."""
+        """Yield (role, address) of each input image; a role is 'source' or 'reference'."""
         for name, role in self.images.items():
             value = body.get(name)
             items = cast("list[Any]", value) if isinstance(value, list) else [value]
@@ -84,7 +84,7 @@ class Contract:
                     yield role, address
 
     def size(self, body: Mapping[str, Any]) -> tuple[int, int]:
-        """Width and height of what this body orders."""
+        """Return the width and height of what this body orders."""
         width, height = body.get("width"), body.get("height")
         if isinstance(width, int | float) and isinstance(height, int | float):
             factor = min(1.0, _SIDE_MAX_PX / max(width, height))
@@ -180,18 +180,18 @@ def _data() -> dict[str, Any]:
 
 @cache
 def contracts() -> Mapping[str, Contract]:
-    """Every route by its path."""
+    """Return every route by its path."""
     entries: list[Any] = _data()["contracts"]
     return {entry["path"]: Contract(**entry) for entry in entries}
 
 
 def gone() -> Mapping[str, Mapping[str, str]]:
-    """Routes that were shut: what to use instead, and since when."""
+    """Return the routes that were removed: what to use instead, and since when."""
     return _data()["gone"]
 
 
 def as_openapi() -> dict[str, Any]:
-    """The Krea routes as the public description shows them: schema, prices, deprecated names."""
+    """Return the Krea routes as the public description shows them: schema, prices, deprecated names."""
     paths: dict[str, Any] = {}
     for contract in contracts().values():
         if contract.provider != "krea":

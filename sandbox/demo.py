@@ -28,7 +28,7 @@ from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parent.parent
 PRICES = {"krea/enhance/topaz/standard-enhance": "0.05"}
-"""As an operator sets them: without one there is no Upscale."""
+"""A price that an operator sets: without one for upscaling there is no Upscale button."""
 
 STOP_SECONDS = 12.0
 START_SECONDS = 60.0
@@ -77,7 +77,7 @@ async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
 
 
 def _furnish(discord: LocalDiscord) -> Server:
-    """A server with two channels, two members and a moderator, who can be acted for in the page."""
+    """Create a server with two channels, and two members and a moderator for whom one can act in the page."""
     server = discord.server("The Atelier", owner="Olga")
     moderators = discord.role(
         server, "Moderator", permissions=Permission.MANAGE_SERVER | Permission.MANAGE_MESSAGES, colour=0x5EE0C0
@@ -93,7 +93,7 @@ def _furnish(discord: LocalDiscord) -> Server:
 
 
 async def _begin_talk(discord: LocalDiscord, server: Server) -> None:
-    """A word of welcome, and a picture that somebody would like changed."""
+    """Post a welcome message, and a member's image with the request to change it."""
     studio = server.channels[0]
     people = {member.name: member for member in server.members.values()}
     box: Json = {"type": 17, "accent_color": 0x8B9BFF}
@@ -110,7 +110,7 @@ async def _begin_talk(discord: LocalDiscord, server: Server) -> None:
 async def _the_bot(
     discord: LocalDiscord, provider: SandboxProvider, folder: Path, log: Path
 ) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """`python -m bot`, told by its ordinary settings where Discord and the providers are."""
+    """Run `python -m bot` with settings that point to the simulated Discord and providers."""
     settings = {
         "DISCORD_TOKEN": discord.token,
         "DISCORD_API_BASE": discord.api_base,

@@ -1,7 +1,7 @@
-"""Forms as they come in over HTTP: every field and file of one, read into memory.
+"""Multipart forms received over HTTP: every field and file of one, read into memory.
 
-aiohttp's `request.post()` keeps files in temporary ones, which nobody closes when the client dies in the middle of an
-upload; and clients that die are what the sandbox is for.
+aiohttp's `request.post()` keeps files in temporary ones, which stay open when the client dies in the middle of an
+upload; tests with the sandbox kill clients at any moment.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Field:
 
 
 async def fields_of(request: web.Request) -> AsyncIterator[Field]:
-    """The parts of a multipart form, in order. Refuses what is no form, or longer than the application takes."""
+    """Yield the parts of a multipart form, in order. Refuses other bodies, and any over the application's limit."""
     if not request.content_type.startswith("multipart/"):
         raise web.HTTPUnsupportedMediaType
     left_bytes = request.client_max_size

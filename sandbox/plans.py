@@ -1,4 +1,4 @@
-"""Plans: what becomes of an order at the simulated provider, decided beforehand by a test or by words in the prompt."""
+"""Plans: what happens to an order at the simulated provider, set by a test or by words in the prompt."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import Any
 
 
 class How(StrEnum):
-    """In which way an answer goes wrong."""
+    """In which way an answer is wrong."""
 
     STATUS = "status"
-    """A proper answer with this status and body."""
+    """A complete answer with this status and body."""
     RESET = "reset"
     """The connection breaks before a byte of the answer."""
     HANG = "hang"
-    """No answer ever comes."""
+    """No answer is sent."""
     NOT_JSON = "not_json"
     CUT_SHORT = "cut_short"
-    """The announced length is not sent."""
+    """Fewer bytes than announced are sent."""
     NO_ID = "no_id"
     """JSON, but without the id of the job."""
     TOO_BIG = "too_big"
     BAD_ENCODING = "bad_encoding"
-    """Says gzip, is not."""
+    """Declared as gzip, but not compressed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trouble:
-    """An answer that is not the usual one. `accepted` says whether the order was taken all the same."""
+    """An answer that is not the usual one. `accepted` says whether the order was accepted nevertheless."""
 
     how: How = How.STATUS
     status: int = 500
@@ -46,7 +46,7 @@ class Ending(StrEnum):
     FAILED = "failed"
     MODERATED = "moderated"
     ERROR = "error"
-    """A fault of the system itself; only Pixazo tells it from a failure."""
+    """A fault of the system itself; only Pixazo distinguishes it from a failure."""
     CANCELLED = "cancelled"
     NEVER = "never"
 
@@ -64,7 +64,7 @@ class Shape(StrEnum):
 
 
 class ErrorForm(StrEnum):
-    """Where and how a failed job says why."""
+    """Where and in which form a failed job states its reason."""
 
     OBJECT = "object"
     TEXT = "text"
@@ -86,7 +86,7 @@ class FileTrouble(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The life of one order. `words` are (status word, seconds) after 'queued'; None means the usual ones."""
+    """The course of one order. `words` are (status word, seconds) after 'queued'; None means the usual ones."""
 
     trouble: Trouble | None = None
     words: tuple[tuple[str, float], ...] | None = None
@@ -105,7 +105,7 @@ class Plan:
     webhook_copies: int = 1
 
 
-# What someone trying the demo can write into a prompt.
+# What a user of the demo can write into a prompt.
 _WORDS_IN_PROMPTS: Mapping[str, Plan] = {
     "[fail]": Plan(ending=Ending.FAILED),
     "[nsfw]": Plan(ending=Ending.MODERATED),
@@ -122,5 +122,5 @@ _WORDS_IN_PROMPTS: Mapping[str, Plan] = {
 
 
 def plan_in(prompt: str) -> Plan | None:
-    """The plan a prompt asks for by one of the words in brackets."""
+    """Return the plan that a prompt asks for by one of the words in brackets."""
     return next((plan for word, plan in _WORDS_IN_PROMPTS.items() if word in prompt.lower()), None)

@@ -1,10 +1,10 @@
-"""SandboxProvider: a simulated Krea and Pixazo over real HTTP on loopback, strict about what their documents say.
+"""SandboxProvider: a simulated Krea and Pixazo over real HTTP on loopback, as strict as their documentation.
 
     async with SandboxProvider() as sandbox:
         KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key)
 
-What becomes of an order is decided by `next_order(Plan(...))`, by words in the prompt (plans.py), or by nothing: then
-it succeeds within a few seconds. Everything that was asked and billed is kept for inspection.
+What happens to an order is set by `next_order(Plan(...))` or by words in the prompt (plans.py). Without either
+it succeeds within a few seconds. Every request and bill is kept for inspection.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Seen:
 
 
 class SandboxProvider:
-    """Both simulated APIs, their pictures and their bills, on one port of 127.0.0.1."""
+    """Both simulated APIs, their images and their bills, on one port of 127.0.0.1."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class SandboxProvider:
         krea_key: str | None = None,
         pixazo_key: str | None = None,
     ) -> None:
-        """With `steps_by_reads` a job goes on one step each time somebody reads it, and the clock plays no part."""
+        """With `steps_by_reads` a job advances one step at each poll, whatever the time."""
         self.krea_key = krea_key or f"krea:{secrets.token_hex(16)}"
         self.pixazo_key = pixazo_key or secrets.token_hex(16)
         self.balance_usd_micros = balance_usd_micros
         self.requests: list[Seen] = []
         self.violations: list[str] = []
-        """Things no well-behaved client does, such as a key sent where it does not belong."""
+        """Errors of the client, such as a key sent to another host."""
         self.default_plan = Plan()
         self.styles = list(_STYLES)
         """What is listed and may be ordered."""
@@ -157,20 +157,20 @@ class SandboxProvider:
 
     @property
     def cdn_host(self) -> str:
-        """Where finished pictures lie, as `host:port`."""
+        """Return where finished images are served, as `host:port`."""
         return self._base.removeprefix("http://")
 
     def next_order(self, *plans: Plan) -> None:
-        """What becomes of the next orders, one plan each."""
+        """Set the plans of the next orders, one plan each."""
         self._plans.extend(plans)
 
     def next_answers(self, operation: str, *troubles: Trouble) -> None:
-        """What is answered to the next requests of a kind: 'read', 'list', 'cancel', 'upload', 'styles', 'openapi'."""
+        """Set the answers to the next requests of a kind: 'read', 'list', 'cancel', 'upload', 'styles', 'openapi'."""
         self._troubles[operation].extend(troubles)
 
     @property
     def orders(self) -> list[Seen]:
-        """Every order that arrived, accepted or not."""
+        """Return every order that arrived, accepted or not."""
         return self.seen("order")
 
     def seen(self, operation: str) -> list[Seen]:
@@ -178,17 +178,17 @@ class SandboxProvider:
 
     @property
     def jobs(self) -> Mapping[str, RemoteJob]:
-        """Every accepted job by its id."""
+        """Return every accepted job by its id."""
         return self._queue.jobs
 
     @property
     def peak_in_flight(self) -> int:
-        """The most jobs that were accepted and unfinished at one moment."""
+        """Return the highest number of jobs that were accepted and unfinished at one moment."""
         return self._queue.peak_in_flight
 
     @property
     def bill_usd_micros(self) -> int:
-        """What the operator owes."""
+        """Return what the operator owes."""
         return sum(job.billed_usd_micros for job in self.jobs.values())
 
     def complete_all(self) -> None:
@@ -196,7 +196,7 @@ class SandboxProvider:
         for job in list(self.jobs.values()):
             self._queue.complete(job)
 
-    # -- the door -------------------------------------------------------------------------------------
+    # -- every request --------------------------------------------------------------------------------
 
     def _krea(self, operation: str, handler: _Handler) -> _Handler:
         def refusal(request: web.Request) -> web.Response | None:
@@ -254,7 +254,7 @@ class SandboxProvider:
         )
 
     async def _troubled(self, request: web.Request, trouble: Trouble) -> web.StreamResponse:
-        """Answer as badly as asked."""
+        """Send the faulty answer that was requested."""
         match trouble.how:
             case How.STATUS:
                 return web.json_response(trouble.body, status=trouble.status, headers=dict(trouble.headers))
@@ -359,7 +359,7 @@ class SandboxProvider:
         return self._unpublished_price_usd_micros if published is None else published
 
     async def _ended(self, job: RemoteJob) -> None:
-        """Send the bill and, where one was asked for, the callback."""
+        """Record the bill and, where a callback was requested, send it."""
         if job.billed_usd_micros and self.balance_usd_micros is not None:
             self.balance_usd_micros -= job.billed_usd_micros
         if job.webhook_url is None or self._session is None:
@@ -473,7 +473,7 @@ class SandboxProvider:
                     request.transport.close()
                 return response
             case FileTrouble.HUGE:
-                # A valid picture with a long tail that viewers ignore.
+                # A valid image followed by many bytes that viewers ignore.
                 data += bytes(30_000_000)
             case FileTrouble.NONE:
                 pass

@@ -54,14 +54,14 @@ class RemoteJob:
 
     @property
     def words(self) -> tuple[tuple[str, float], ...]:
-        """The states it goes through before its ending, each with its seconds."""
+        """Return the states it passes through before its ending, each with its seconds."""
         usual = _KREA_WORDS if self.contract.provider == "krea" else _PIXAZO_WORDS
         own_pace = 0.75 + zlib.crc32(self.id.encode()) % 1000 / 1000 * 0.55
         return tuple(
             (word, seconds * own_pace * self.plan.seconds_factor) for word, seconds in self.plan.words or usual
         )
 
-    # -- the picture ----------------------------------------------------------------------------------
+    # -- the image ------------------------------------------------------------------------------------
 
     @property
     def image_format(self) -> str:
@@ -73,7 +73,7 @@ class RemoteJob:
         return _CONTENT_TYPES.get(self.image_format, "image/png")
 
     def sketch(self) -> Sketch:
-        """What to draw. Without a seed the provider takes one of its own."""
+        """Return what to draw. Without a seed in the order the provider chooses one."""
         width, height = self._size()
         seed = self.body.get("seed")
         return Sketch(
@@ -107,7 +107,7 @@ class RemoteJob:
     # -- JSON -----------------------------------------------------------------------------------------
 
     def as_accepted(self) -> dict[str, Any]:
-        """The answer to the order."""
+        """Return the answer to the order."""
         if self.contract.provider == "krea":
             return self.as_document() | {"result": None, "type": "externalImage"}
         return {
@@ -117,7 +117,7 @@ class RemoteJob:
         }
 
     def as_document(self) -> dict[str, Any]:
-        """The job as a read (or a callback) shows it."""
+        """Return the job as a poll (or a callback) shows it."""
         return self._as_krea() if self.contract.provider == "krea" else self._as_pixazo()
 
     def _as_krea(self) -> dict[str, Any]:
@@ -211,14 +211,14 @@ class JobQueue:
         self._callbacks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Stop everything; unfinished jobs stay as they are."""
+        """Stop all jobs; unfinished ones keep their state."""
         tasks = [*self._tasks.values(), *self._callbacks]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def accept(self, job: RemoteJob) -> RemoteJob | None:
-        """Take the job, or None when the backlog is full."""
+        """Accept the job; return None when the backlog is full."""
         if self._in_flight >= self._capacity:
             return None
         self.jobs[job.id] = job

@@ -1,4 +1,4 @@
-"""The pictures in the README, taken from the running demo: `make screenshots`. Needs Chromium."""
+"""The images in the README, taken from the running demo: `make screenshots`. Needs Chromium."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BUSY = Trouble(status=429, headers={"Retry-After": "6"})
 
 
 async def main() -> int:
-    """Play through the demo and keep a picture of each scene."""
+    """Run through the demo and save a screenshot of each scene."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if chromium is None:
         print("There is no Chromium here. On Debian and Ubuntu: apt-get install chromium", file=sys.stderr)
@@ -71,7 +71,7 @@ async def _play(demo: Demo, page: Page) -> None:
     await expect(private).to_contain_text("Settings of this server")
     await _keep(private, "settings")
     await private.get_by_text("Dismiss message").click()
-    await page.locator("#composer .line textarea").fill("/quota r")  # a few, so that they leave the picture free
+    await page.locator("#composer .line textarea").fill("/quota r")  # a few, so that they do not cover the image
     await expect(page.locator("#picker button").first).to_be_visible()
     await _settled(card)
     await page.screenshot(path=IMAGES / "demo.png", animations="disabled")
@@ -86,12 +86,12 @@ async def _command(page: Page, name: str, prompt: str = "") -> None:
 
 
 async def _settled(card: Locator) -> None:
-    """Until the picture itself is drawn."""
+    """Wait until the image itself is drawn."""
     await expect(card.locator(".picture img.here").first).to_be_visible(timeout=20_000)
 
 
 async def _keep(scene: Locator, name: str) -> None:
-    # The page draws a message anew whenever it changes, so the picture is cut out of the page; new ones slide in.
+    # The page redraws a message at each change, so the screenshot is cut out of the page; new messages slide in.
     await scene.evaluate("node => Promise.allSettled(node.getAnimations().map(animation => animation.finished))")
     box = await scene.bounding_box()
     assert box is not None

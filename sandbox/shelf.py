@@ -1,4 +1,4 @@
-"""Shelf: the simulated provider's pictures: what was uploaded, what orders point to, what was drawn."""
+"""Shelf: the simulated provider's images: what was uploaded, what orders refer to, what was drawn."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _EXTENSIONS = {"image/jpeg": "jpg", "image/png": "png", "image/webp": "webp"}
 
 
 class UnusableResult(Exception):
-    """The provider cannot use this picture; `str()` is what it says."""
+    """The provider cannot use this image; `str()` is its message."""
 
 
 class Shelf:
-    """Keeps uploads, fetches inputs, draws results when somebody asks for them."""
+    """Keeps uploads, fetches inputs, draws results when they are requested."""
 
     def __init__(self) -> None:
         self._uploads: dict[str, tuple[bytes, str]] = {}
@@ -36,12 +36,12 @@ class Shelf:
         self._session: aiohttp.ClientSession | None = None
 
     def open(self, base: str, session: aiohttp.ClientSession) -> None:
-        """Tell where the shelf is served and how to reach other hosts."""
+        """Set the address at which the shelf is served and the session that reaches other hosts."""
         self._base = base
         self._session = session
 
     async def keep(self, data: bytes, content_type: str) -> dict[str, Any]:
-        """Take an upload; returns the asset as the provider describes it."""
+        """Store an upload; return the asset as the provider describes it."""
         width, height = await asyncio.to_thread(_check, data, "Unsupported or broken file")
         name = f"{uuid.uuid4()}.{_EXTENSIONS.get(content_type, 'bin')}"
         self._uploads[name] = (data, content_type)
@@ -61,7 +61,7 @@ class Shelf:
         return self._uploads.get(name)
 
     async def fetch(self, url: str) -> bytes:
-        """The picture an order points to: an upload, or something out there."""
+        """Return the image that an order refers to: an upload, or a file on another host."""
         found = self._uploads.get(urlsplit(url).path.rpartition("/")[2]) if url.startswith(self._base) else None
         data = found[0] if found else await self._from_elsewhere(url)
         await asyncio.to_thread(_check, data, "Input file rejected")
@@ -82,7 +82,7 @@ class Shelf:
             raise UnusableResult("Invalid asset URL") from error
 
     async def picture_of(self, job: RemoteJob, *, preview: bool) -> bytes:
-        """The drawn picture, or the unfinished one. Drawn off the event loop, two at a time."""
+        """Return the drawn image, or its unfinished state. Drawn off the event loop, two at a time."""
         name = f"{'preview-' if preview else ''}{job.id}"
         async with self._drawing:
             if name not in self._drawn:

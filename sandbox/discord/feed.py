@@ -1,4 +1,4 @@
-"""The feed: news of everything that changes in the local Discord, for whoever listens."""
+"""The feed: an event for everything that changes in the local Discord, for each listener."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Feed:
-    """News of the world. Whoever listens gets every event from that moment on; hooks are called at once."""
+    """The events of a world. A listener gets every event from its start on; hooks are called immediately."""
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Queue[tuple[str, Any]]] = set()
@@ -31,7 +31,7 @@ class Feed:
             self._listeners.discard(listener)
 
     async def until(self, happened: Callable[[], bool], *, timeout_seconds: float, what: Callable[[], str]) -> None:
-        """Wait until `happened()` is true, looking again after each event. `what` says what was last seen."""
+        """Wait until `happened()` is true; it is checked after each event. `what` describes what was last seen."""
         with self.listen() as news:
             try:
                 async with asyncio.timeout(timeout_seconds):

@@ -16,7 +16,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A file as somebody sends it."""
+    """A file as a member uploads it."""
 
     filename: str
     data: bytes
@@ -29,7 +29,7 @@ class Upload:
 
 @dataclass(kw_only=True, eq=False)
 class Attachment:
-    """A file that Discord keeps. Its address is signed and dies after `lives_seconds`; asking again gives a new one."""
+    """A file that Discord keeps. Its address is signed and expires after `lives_seconds`; later it gets a new one."""
 
     id: int
     channel_id: int
@@ -47,7 +47,7 @@ class Attachment:
     @property
     def url(self) -> str:
         now = time.time()
-        if now > self._issued + self.lives_seconds / 2:  # the same address for a while, so that it can be cached
+        if now > self._issued + self.lives_seconds / 2:  # the same address for some time, so that it can be cached
             self._issued = now
         issued, expires = int(self._issued), int(self._issued + self.lives_seconds)
         path = f"{self.cdn_base}/attachments/{self.channel_id}/{self.id}/{self.upload.filename}"

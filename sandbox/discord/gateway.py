@@ -1,4 +1,4 @@
-"""The gateway: the websocket on which the bot hears what happens. Sessions survive a dropped connection and resume."""
+"""The gateway: the websocket on which the bot receives events. Sessions survive a dropped connection and resume."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Session:
 
 
 class Gateway:
-    """Accepts connections and tells every session what it asked to hear.
+    """Accepts connections and sends every session the events that it subscribed to.
 
     discord.py asks for a compressed stream but takes text frames as they are; text keeps the traffic readable.
     """
@@ -62,7 +62,7 @@ class Gateway:
         self._sessions: dict[str, Session] = {}
         self.url = ""
         self.is_silent = False
-        """Connections stay open and nothing comes any more, not even the answer to a heartbeat."""
+        """While it is set, connections stay open and nothing is sent, not even the response to a heartbeat."""
         world.feed.hooks.append(self._on_news)
 
     @property
@@ -71,12 +71,12 @@ class Gateway:
 
     @property
     def shards(self) -> list[tuple[int, int]]:
-        """Number and count of every shard that is connected."""
+        """Return (number, count) of every connected shard."""
         connected = [session.shard for session in self._sessions.values() if session.socket is not None]
         return sorted((number, count) for number, count in connected)
 
     async def disconnect(self, *, code: int = 4000, forget: bool = False) -> None:
-        """Drop every connection, as Discord does now and then; with `forget` the sessions cannot be resumed."""
+        """Drop every connection, as Discord does occasionally; with `forget` the sessions cannot be resumed."""
         for session in list(self._sessions.values()):
             if session.socket is not None:
                 await session.socket.close(code=code)
@@ -89,7 +89,7 @@ class Gateway:
             if session.intents & intent == intent:
                 session.dispatch(event, data)
 
-    # -- what happens in the world, in the gateway's words --
+    # -- changes of the world, as gateway events --
 
     def _on_news(self, kind: str, subject: Any) -> None:
         if isinstance(subject, Interaction):
@@ -104,7 +104,7 @@ class Gateway:
             self.tell("CHANNEL_UPDATE", subject.payload(), intent=GUILDS)
 
     def _to_one(self, event: str, data: Json) -> None:
-        """Interactions go to a single session: the newest that is connected for the server's shard."""
+        """Send an interaction to a single session: the newest that is connected for the server's shard."""
         server_id = int(data.get("guild_id") or 0)
         for session in reversed(self._sessions.values()):
             if session.socket is not None and session.serves(server_id):
@@ -136,7 +136,7 @@ class Gateway:
     # -- one connection --
 
     async def connect(self, request: web.Request) -> web.WebSocketResponse:
-        """The websocket handler: hello, identify or resume, then packets both ways until it closes."""
+        """Handle one websocket: hello, identify or resume, then packets both ways until it closes."""
         socket = web.WebSocketResponse(max_msg_size=1 << 20, autoping=True)
         await socket.prepare(request)
         await socket.send_json({"op": HELLO, "d": {"heartbeat_interval": int(self._limits.heartbeat_seconds * 1000)}})
@@ -152,7 +152,7 @@ class Gateway:
                 if self.is_silent:
                     continue
                 if operation == HEARTBEAT:
-                    # discord.py notes when it sent one only afterwards; an answer that comes sooner seems to be late.
+                    # discord.py records the time of a heartbeat after sending it; an earlier response would look late.
                     await asyncio.sleep(NETWORK_SECONDS)
                     await socket.send_json({"op": HEARTBEAT_ACK})
                 elif operation in (IDENTIFY, RESUME):
@@ -180,7 +180,7 @@ class Gateway:
         return socket
 
     async def _write(self, session: Session, socket: web.WebSocketResponse) -> None:
-        with contextlib.suppress(ConnectionError):  # the reading side notices and ends the connection
+        with contextlib.suppress(ConnectionError):  # the task that reads detects this and ends the connection
             while not socket.closed:
                 packet = await session.outbox.get()
                 if not self.is_silent:
@@ -188,7 +188,7 @@ class Gateway:
 
     def _identified(self, data: Json) -> Session:
         session = Session(id=secrets.token_hex(16), intents=int(data["intents"]), shard=data.get("shard") or [0, 1])
-        # A bot has one session per shard; a new one takes the place of what a killed process left behind.
+        # A bot has one session per shard; a new one replaces the session of a killed process.
         self._sessions = {key: old for key, old in self._sessions.items() if old.socket is not None}
         self._sessions[session.id] = session
         return session

@@ -1,4 +1,4 @@
-"""Interactions: what a member asked of the bot, the clocks that run on it, and what the bot answered."""
+"""Interactions: what a member asked of the bot, the time limits that apply, and what the bot answered."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ class Interaction:
 
     @property
     def text(self) -> str:
-        """All words of the reply as it stands now."""
+        """Return all text of the reply in its present state."""
         return self.reply.text if self.reply is not None else ""
 
     async def wait(self, *, timeout_seconds: float = 20.0) -> Interaction:
-        """Wait for the first answer, or for the moment Discord gives up on it (`failed`)."""
+        """Wait for the first answer, or until Discord's time limit for it ends (`failed`)."""
         await self.feed.until(
             lambda: self.answer is not None or self.failed,
             timeout_seconds=timeout_seconds,
@@ -54,7 +54,7 @@ class Interaction:
         return self
 
     async def wait_for(self, text: str, *, timeout_seconds: float = 60.0) -> Message:
-        """Wait until the reply shows these words."""
+        """Wait until the reply contains these words."""
         await self.feed.until(
             lambda: text in self.text or self.failed,
             timeout_seconds=timeout_seconds,
@@ -66,7 +66,7 @@ class Interaction:
 
     @property
     def command_path(self) -> str | None:
-        """The command as people write it, with its subcommand; None for what is no command."""
+        """Return the command with its subcommand as members type it; None for other interactions."""
         if self.kind != COMMAND:
             return None
         words, options = [str(self.data["name"])], rows(self.data, "options")
@@ -77,7 +77,7 @@ class Interaction:
 
     @property
     def metadata(self) -> Json:
-        """What a message made by this interaction says about where it came from."""
+        """Return the field of a message that names the interaction which created it."""
         metadata: Json = {
             "id": str(self.id),
             "type": self.kind,
@@ -97,7 +97,7 @@ class Interaction:
         return {"0": str(self.channel.server.id) if self.channel.server else "0"}
 
     def payload(self, *, world: World, limits: Limits) -> Json:
-        """The interaction as the gateway hands it to the bot."""
+        """Return the interaction as the gateway sends it to the bot."""
         server = self.channel.server
         payload: Json = {
             "id": str(self.id),
@@ -130,7 +130,7 @@ class Interaction:
 
 
 class InteractionRegistry:
-    """Takes interactions from members and answers from the bot, and holds both to the clock."""
+    """Accepts interactions from members and answers from the bot, and applies the time limits to both."""
 
     def __init__(self, world: World, messages: Messages, limits: Limits) -> None:
         self._world = world
@@ -141,7 +141,7 @@ class InteractionRegistry:
 
     @property
     def all(self) -> list[Interaction]:
-        """Every interaction so far, oldest first."""
+        """Return every interaction so far, oldest first."""
         return list(self._by_token.values())
 
     def open(
@@ -154,7 +154,7 @@ class InteractionRegistry:
         message: Message | None = None,
         opened_by: Interaction | None = None,
     ) -> Interaction:
-        """Hand the interaction to the bot and start its clock."""
+        """Send the interaction to the bot and start its time limit."""
         interaction = Interaction(
             id=self._world.new_id(),
             token=secrets.token_urlsafe(48),
@@ -183,7 +183,7 @@ class InteractionRegistry:
             self._world.feed.publish("failed", interaction)
 
     def by_token(self, token: str) -> Interaction:
-        """The interaction of a token that is still good and was answered."""
+        """Return the interaction of a token that is valid and was answered."""
         interaction = self._by_token.get(token)
         if interaction is None or interaction.answer is None:
             raise ApiError(404, 10015, "Unknown Webhook")
@@ -192,7 +192,7 @@ class InteractionRegistry:
         return interaction
 
     def answer(self, interaction_id: int, token: str, body: Json, uploads: Uploads) -> Json:
-        """The bot's first answer. There is one, and it comes in time or not at all."""
+        """Record the bot's first answer. A second one, or one after the time limit, is refused."""
         interaction = self._by_token.get(token)
         if interaction is None or interaction.id != interaction_id or interaction.failed:
             raise ApiError(404, 10062, "Unknown interaction")
@@ -241,7 +241,7 @@ class InteractionRegistry:
         return answer | {"resource": resource}
 
     def follow_up(self, interaction: Interaction, body: Json, uploads: Uploads) -> Message:
-        """A further message; the first one after a deferral takes the place of the waiting reply."""
+        """Post a further message; the first one after a deferral replaces the deferred reply."""
         if interaction.reply is not None and interaction.reply.flags & LOADING:
             return self._messages.edit(interaction.reply, {k: v for k, v in body.items() if k != "nonce"}, uploads)
         message = self._write(interaction, body, uploads, ephemeral=_is_ephemeral(body))
@@ -249,7 +249,7 @@ class InteractionRegistry:
         return message
 
     def message_of(self, interaction: Interaction, name: str) -> Message:
-        """The message that `@original` or an id names; only messages of this interaction can be reached so."""
+        """Return the message that `@original` or an id names, if it belongs to this interaction."""
         own = [*([interaction.reply] if interaction.reply else []), *interaction.follow_ups]
         for message in own:
             wanted = message is interaction.reply if name == "@original" else str(message.id) == name

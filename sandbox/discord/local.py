@@ -1,4 +1,4 @@
-"""LocalDiscord: the whole thing on one port of 127.0.0.1, and what people in it can do."""
+"""LocalDiscord: the simulated Discord on one port of 127.0.0.1, and what people in it can do."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ BODY_BYTES = 120 * 1024 * 1024
 
 
 class LocalDiscord:
-    """Start it, put people in it, start a bot with `token` and `api_base`, and act for the people.
+    """A simulated Discord: start it, add people, start a bot with `token` and `api_base`, act for the people.
 
-    Everything lives in memory for as long as the context is open; a bot may be killed and started again meanwhile.
+    Everything is in memory while the context is open; a bot may be killed and started again meanwhile.
     """
 
     def __init__(self, *, limits: Limits | None = None, bot_name: str = "Image Bot", port: int = 0) -> None:
@@ -78,7 +78,7 @@ class LocalDiscord:
             what=lambda: f"connected: {self.gateway.connected}, commands: {len(self.commands())}",
         )
 
-    # -- what was seen --
+    # -- observation --
 
     @property
     def interactions(self) -> list[Interaction]:
@@ -89,12 +89,12 @@ class LocalDiscord:
         return self.rest.unknown_routes
 
     def commands(self, server: Server | None = None) -> list[Json]:
-        """The registered commands: global ones and those of the server."""
+        """Return the registered commands: global ones and those of the server."""
         of_server = self.rest.commands.get(server.id, []) if server else []
         return [*(self.rest.commands.get(None) or []), *of_server]
 
     def offered(self, member: Member | User, channel: Channel) -> list[Json]:
-        """The commands that Discord would list for this person in this channel."""
+        """Return the commands that Discord would list for this person in this channel."""
         may = self.world.may(_user(member), channel)
         return [command for command in self.commands(channel.server) if is_offered(command, channel, may)]
 
@@ -129,12 +129,12 @@ class LocalDiscord:
         self.world.feed.publish("member_changed", member)
 
     def set_locale(self, member: Member, locale: str) -> None:
-        """Set the language of somebody's own Discord, such as 'de' or 'pt-BR'."""
+        """Set the language of a person's own Discord, such as 'de' or 'pt-BR'."""
         member.user.locale = locale
-        self.world.feed.publish("locale_changed", member)  # no bot is told
+        self.world.feed.publish("locale_changed", member)  # Discord sends no event for this
 
     def direct(self, member: Member | User) -> Channel:
-        """The direct messages between somebody and the bot."""
+        """Return the channel of direct messages between a person and the bot."""
         return self.world.direct_channel(_user(member))
 
     def trouble(self, method: str, part: str, **how: Any) -> Trouble:
@@ -152,7 +152,7 @@ class LocalDiscord:
         return self._messages.post(channel=channel, author=_user(author), body=body, uploads=dict(enumerate(files)))
 
     async def bot_says(self, channel: Channel, body: Json, *, files: Sequence[Upload] = ()) -> Message:
-        """A message by the bot that no bot process wrote, such as a welcome that was there before."""
+        """Post a message as the bot without a bot process, such as an earlier welcome message."""
         uploads = dict(enumerate(files))
         return self._messages.post(channel=channel, author=self.world.bot, body=body, uploads=uploads)
 
@@ -170,7 +170,7 @@ class LocalDiscord:
     async def autocomplete(
         self, member: Member | User, channel: Channel, command: str, /, *, focused: str, **options: Any
     ) -> list[Json]:
-        """The choices offered while typing the option `focused`, with the other options as they stand."""
+        """Return the choices offered while the option `focused` is typed, with the present values of the others."""
         data = self._command_data(member, channel, command, options, overridden=True, focused=focused)
         interaction = self._interactions.open(kind=AUTOCOMPLETE, user=_user(member), channel=channel, data=data)
         await interaction.wait(timeout_seconds=self.limits.acknowledge_seconds + 1)
@@ -205,7 +205,7 @@ class LocalDiscord:
         return self._on_message(member, message, data)
 
     async def submit(self, opened: Interaction, values: Mapping[str, Any]) -> Interaction:
-        """Fill in the form that `opened` brought up: custom ids to texts, lists of values or lists of `Upload`s."""
+        """Fill in the form that `opened` showed: custom ids to texts, lists of values or lists of `Upload`s."""
         modal = opened.modal
         if modal is None:
             raise NotOffered("no form was opened")
@@ -223,7 +223,7 @@ class LocalDiscord:
         )
 
     def dismiss(self, message: Message) -> None:
-        """Put away a message that only its reader sees. The bot is not told."""
+        """Dismiss a message that only its reader sees. The bot receives no event."""
         if message.visible_to is not None:
             self._messages.delete(message)
 
@@ -259,7 +259,7 @@ def _user(somebody: Member | User) -> User:
 
 
 def _filled(part: Json, values: Mapping[str, Any], options: Options) -> Json:
-    """One part of a form as it is sent in: what was entered, else what it held before."""
+    """Return one part of a form as submitted: the value entered, else its default."""
     inner: Json = part["component"] if part["type"] == LABEL else part["components"][0]
     custom_id, kind = inner["custom_id"], inner["type"]
     if kind not in IN_LABEL:

@@ -32,7 +32,7 @@ Uploads = dict[int, Upload]
 
 
 class Messages:
-    """The one place that changes messages. Everything is checked before anything is changed."""
+    """Creates, edits and deletes messages. Everything is checked before anything is changed."""
 
     def __init__(self, world: World, limits: Limits) -> None:
         self._world = world
@@ -52,7 +52,7 @@ class Messages:
         reference: Message | None = None,
         loading: bool = False,
     ) -> Message:
-        """Write a new message. One with a `nonce` that was used a moment ago is returned as it stands, not repeated."""
+        """Write a new message. If its `nonce` was used a few minutes ago, the existing message is returned."""
         nonce = str(body["nonce"]) if body.get("nonce") is not None else None
         if nonce is not None and body.get("enforce_nonce"):
             require(len(nonce) <= 25, "nonce: 25 characters at most")
@@ -105,7 +105,7 @@ class Messages:
         self._world.feed.publish("message_deleted", message)
 
     def _fill(self, message: Message, body: Json, uploads: Uploads) -> None:
-        """Check the message as it would stand, then let it stand so."""
+        """Check the message as it would be, then store it."""
         for upload in uploads.values():
             if len(upload.data) > self._limits.file_bytes:
                 raise ApiError(413, 40005, "Request entity too large")
@@ -154,7 +154,7 @@ class Messages:
         return [*files, *left.values()]
 
     def _mention(self, message: Message) -> None:
-        """Who would be pinged. An answer to a command or a webhook pings users at most, unless it says otherwise."""
+        """Record who is pinged. An answer to a command or a webhook pings users at most, unless it says otherwise."""
         words = "\n".join(
             [message.content, *(p.get("content") or "" for p in walk(message.components) if p.get("type") == 10)]
         )

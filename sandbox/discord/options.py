@@ -1,4 +1,4 @@
-"""Options: turning what somebody typed or picked into the option values Discord sends, checked as its client does."""
+"""Options: converts what a person typed or chose into the values that Discord sends, checked as its client does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SUBCOMMAND, GROUP, TEXT, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, NUM
 
 
 class NotOffered(Exception):
-    """Discord's own client would not have let anybody do that."""
+    """Discord's own client would not have offered this action."""
 
 
 def find_command(commands: list[Json], name: str, *, kind: int = 1) -> Json:
@@ -23,7 +23,7 @@ def find_command(commands: list[Json], name: str, *, kind: int = 1) -> Json:
 
 
 def is_offered(command: Json, channel: Channel, may: Permission) -> bool:
-    """Whether Discord lists the command here for somebody with these permissions."""
+    """Return whether Discord lists the command here for a person with these permissions."""
     if channel.server is None:
         contexts = command.get("contexts")
         return 1 in contexts if contexts is not None else command.get("dm_permission", True)
@@ -40,7 +40,7 @@ def is_offered(command: Json, channel: Channel, may: Permission) -> bool:
 
 
 class Options:
-    """Builds one interaction's options; what they refer to is gathered in `resolved`."""
+    """Builds one interaction's options; the objects they refer to are collected in `resolved`."""
 
     def __init__(self, world: World, channel: Channel) -> None:
         self._world = world
@@ -50,7 +50,7 @@ class Options:
     def nested(
         self, command: Json, path: list[str], values: Mapping[str, Any], *, focused: str | None = None
     ) -> list[Json]:
-        """The options of the command, or of the subcommand that `path` leads to, in Discord's nesting."""
+        """Return the options of the command, or of the subcommand that `path` names, in Discord's nesting."""
         declared: list[Json] = rows(command, "options")
         if path:
             for option in declared:
@@ -77,7 +77,7 @@ class Options:
         return given
 
     def _value(self, option: Json, value: Any, *, partial: bool) -> Any:
-        """The value as sent. While typing (`partial`) nothing is checked."""
+        """Return the value as sent. While it is typed (`partial`) nothing is checked."""
         kind, name = option["type"], option["name"]
         choices: list[Json] = rows(option, "choices")
         if choices and not partial and value not in [choice["value"] for choice in choices]:
@@ -100,7 +100,7 @@ class Options:
         return self.plain(value)
 
     def plain(self, value: Any) -> str:
-        """The id that stands for a person, role, channel or file, or the text itself."""
+        """Return the id of a person, role, channel or file, or the text itself."""
         server = self._channel.server
         if isinstance(value, Upload):
             attachment = self._world.keep(value, self._channel)

@@ -1,4 +1,4 @@
-"""REST: version 10 of the routes that a bot of slash commands uses, and the CDN. What is not here is answered 404."""
+"""REST: version 10 of the routes that a bot of slash commands uses, and the CDN. Other routes are answered 404."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Call:
 
 @dataclass(kw_only=True, eq=False)
 class Trouble:
-    """The next `times` requests of this method whose path contains `part` go wrong.
+    """A fault: the next `times` requests of this method whose path contains `part` fail.
 
     With a status they are refused; without one the connection breaks, `after` the request has taken effect or before.
     """
@@ -50,19 +50,19 @@ class Trouble:
 
 
 def answer(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
-    """JSON with the bare content type: discord.py parses nothing else."""
+    """Return JSON with a content type without parameters: discord.py parses no other."""
     return web.Response(body=json.dumps(data).encode(), status=status, content_type="application/json", headers=headers)
 
 
 class Buckets:
-    """Rate limits per route and place, told in the headers that clients read."""
+    """Rate limits per route and channel, in the headers that clients read."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._windows: dict[str, tuple[float, int]] = {}
 
     def take(self, kind: str, key: str) -> tuple[dict[str, str], float]:
-        """The headers to answer with, and how long to wait if this request is one too many (else 0)."""
+        """Return the response headers, and the seconds to wait if this request exceeds the limit (else 0)."""
         webhook = kind == "webhook"
         allowed = self._limits.webhook_requests if webhook else self._limits.channel_requests
         window = self._limits.webhook_window_seconds if webhook else self._limits.channel_window_seconds
@@ -87,7 +87,7 @@ class Buckets:
 
 
 class Rest:
-    """The handlers, each a few lines: look up, check, change, answer."""
+    """The handlers of all routes: each finds its objects, checks, changes and answers."""
 
     def __init__(
         self, world: World, messages: Messages, interactions: InteractionRegistry, limits: Limits, *, token: str
@@ -146,7 +146,7 @@ class Rest:
     # -- around every route --
 
     def _guarded(self, route: str, handler: Handler) -> Handler:
-        """Record the call, make trouble if asked to, check the token and the rate limit, turn errors into JSON."""
+        """Record the call, apply a requested fault, check the token and the rate limit, turn errors into JSON."""
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             trouble = self._trouble_for(request)
@@ -247,7 +247,7 @@ class Rest:
             raise ApiError(404, 10008, "Unknown Message")
         return message
 
-    # -- who and where --
+    # -- users and channels --
 
     async def _gateway(self, request: web.Request) -> web.StreamResponse:
         start: Json = {"total": 1000, "remaining": 1000, "reset_after": 0, "max_concurrency": 1}
@@ -428,7 +428,7 @@ class Rest:
             return web.Response(status=404, text="This content is no longer available.")
         safe = {"X-Content-Type-Options": "nosniff", "Cache-Control": "private, max-age=3600"}
         if attachment.upload.content_type in ("image/svg+xml", "text/html"):
-            safe["Content-Disposition"] = "attachment"  # somebody's upload must not run in the page's origin
+            safe["Content-Disposition"] = "attachment"  # an uploaded file must not run in the page's origin
         return web.Response(body=attachment.upload.data, content_type=attachment.upload.content_type, headers=safe)
 
 

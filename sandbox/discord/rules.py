@@ -26,7 +26,7 @@ LOCALE = re.compile(
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The numbers a test may want to turn. The defaults are Discord's, or what people have measured of it."""
+    """The limits that a test can change. The defaults are Discord's, documented or measured."""
 
     acknowledge_seconds: float = 3.0
     token_seconds: float = 900.0
@@ -64,7 +64,7 @@ def require(condition: Any, where: str) -> None:
 
 
 def check_message(body: Json, *, filenames: list[str], flags: int) -> None:
-    """The message as it would stand. `flags` are the message's own, `filenames` all files it would have."""
+    """Check the message as it would be. `flags` are the message's own, `filenames` all files it would have."""
     components: list[Json] = rows(body, "components")
     if flags & COMPONENTS_V2:
         require(not body.get("content") and not body.get("embeds"), "content and embeds do not go with components v2")

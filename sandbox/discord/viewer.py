@@ -1,4 +1,4 @@
-"""The viewer: serves the page in which people act in the local Discord, and tells it what they see, as it happens."""
+"""The viewer: serves the page in which people act in the local Discord, and sends it each change."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Act = Callable[[Member, Json, Files], Awaitable[Json]]
 
 
 class Viewer:
-    """Adds its routes to a LocalDiscord that has not been started yet. Whoever opens the page acts as `people`."""
+    """Adds its routes to a LocalDiscord that has not been started yet. The page acts as any of `people`."""
 
     def __init__(self, discord: LocalDiscord, server: Server, people: list[Member]) -> None:
         self._discord = discord
@@ -69,10 +69,10 @@ class Viewer:
             headers={"Cache-Control": "no-store", "Content-Security-Policy": POLICY},
         )
 
-    # -- what somebody sees --
+    # -- what a person sees --
 
     async def _in_flight(self, request: web.Request) -> web.StreamResponse:
-        """Server-sent events: everything there is at first, then what changes."""
+        """Send server-sent events: first the complete state, then each change."""
         viewer = self._viewer(request, request.query.get("as", ""))
         headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
         response = web.StreamResponse(headers=headers)
@@ -157,7 +157,7 @@ class Viewer:
             shown["reply_to"] = {"id": str(about.id), "author": str(about.author.id), "text": about.text[:120]}
         return shown
 
-    # -- what somebody does --
+    # -- what a person does --
 
     async def _act(self, request: web.Request) -> web.StreamResponse:
         body: Json = {}
@@ -179,7 +179,7 @@ class Viewer:
             return answer({"error": error.where or error.message}, status=error.status)
 
     def _viewer(self, request: web.Request, name: str) -> Member:
-        """Who acts. Pages of other origins in the same browser may neither look nor act."""
+        """Return who acts. Pages of other origins in the same browser may neither read nor act."""
         ours = self._discord.base
         origin = request.headers.get("Origin", ours)
         if request.host != self._discord.cdn_host or origin != ours:
@@ -262,7 +262,7 @@ class Viewer:
         self._discord.dismiss(self._message(viewer, body))
         return {}
 
-    # -- from the page's ids to what they stand for --
+    # -- from the page's ids to objects --
 
     def _values(self, channel: Channel, body: Json, files: Files) -> dict[str, Any]:
         name, *path = str(body["command"]).split(" ")
@@ -282,7 +282,7 @@ class Viewer:
         return self._subject(select, value) if select else value
 
     def _subject(self, select_type: int, value: Any) -> Any:
-        """The person, role or channel that an id from a menu of this type stands for; else the value itself."""
+        """Return the person, role or channel that an id from a menu of this type names; else the value itself."""
         if not str(value).isdigit() or select_type == 3:
             return value
         wanted = int(value)
@@ -296,7 +296,7 @@ class Viewer:
 
 
 def _shown_in(locale: str, item: Json) -> Json:
-    """A command, option or choice as the client shows it: `label` for its name, and descriptions translated."""
+    """Return a command, option or choice as the client shows it: `label` for its name, and texts translated."""
     shown = item | {"label": fields(item, "name_localizations").get(locale, item["name"])}
     if "description" in item:
         shown["description"] = fields(item, "description_localizations").get(locale, item["description"])

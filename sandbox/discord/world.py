@@ -18,7 +18,7 @@ EPHEMERAL, LOADING, COMPONENTS_V2 = 1 << 6, 1 << 7, 1 << 15
 
 
 class Permission(IntFlag):
-    """The permissions that matter to a bot that posts pictures."""
+    """The permissions that matter to a bot that posts images."""
 
     ADMINISTRATOR = 1 << 3
     MANAGE_CHANNELS = 1 << 4
@@ -38,7 +38,7 @@ class Permission(IntFlag):
 
     @classmethod
     def usual(cls) -> Permission:
-        """What @everyone may do in an ordinary server."""
+        """Return what @everyone may do in an ordinary server."""
         return (
             cls.VIEW_CHANNEL
             | cls.SEND_MESSAGES
@@ -116,7 +116,7 @@ class Member:
         return self.user.name
 
     def permissions_in(self, channel: Channel | None) -> Permission:
-        """What the member may do in a channel of the server, or in general."""
+        """Return what the member may do in a channel of the server, or in general."""
         if self.server.owner_id == self.id:
             return Permission.every()
         granted = self.server.everyone.permissions
@@ -218,7 +218,7 @@ class Server:
         }
 
     def created_payload(self) -> Json:
-        """The server as the gateway announces it: with its channels and members."""
+        """Return the server as the gateway announces it: with its channels and members."""
         return self.payload() | {
             "joined_at": datetime.now(UTC).isoformat(),
             "large": False,
@@ -236,7 +236,7 @@ class Server:
 
 @dataclass(kw_only=True, eq=False)
 class Message:
-    """One message. `components` is as the bot sent it; addresses of files are filled in when it is read."""
+    """One message. `components` is as the bot sent it; addresses of files are filled in for each reader."""
 
     id: int
     channel: Channel
@@ -262,7 +262,7 @@ class Message:
 
     @property
     def text(self) -> str:
-        """All the words a reader sees, in order: content, embeds, text displays and labels of buttons."""
+        """Return all the text that a reader sees, in order: content, embeds, text displays and labels of buttons."""
         parts = [self.content]
         for embed in self.embeds:
             parts += [embed.get("title") or "", embed.get("description") or ""]
@@ -272,7 +272,7 @@ class Message:
         return "\n".join(part for part in parts if part)
 
     def component(self, wanted: str) -> Json:
-        """The button or menu with this custom id or this label."""
+        """Return the button or menu with this custom id or this label."""
         for part in walk(self.components):
             if wanted in (part.get("custom_id"), part.get("label")) and "custom_id" in part:
                 return part
@@ -319,17 +319,17 @@ class Message:
 
 
 def rows(item: Json, key: str) -> list[Any]:
-    """The list under a key; what is missing or null is empty."""
+    """Return the list under a key; empty where it is missing or null."""
     return item.get(key) or []
 
 
 def fields(item: Json, key: str) -> Json:
-    """The object under a key; what is missing or null is empty."""
+    """Return the object under a key; empty where it is missing or null."""
     return item.get(key) or {}
 
 
 def walk(components: list[Json]) -> Iterator[Json]:
-    """Every component of a message or a modal, parents before children."""
+    """Yield every component of a message or a modal, parents before children."""
     for component in components:
         yield component
         yield from walk(rows(component, "components"))
@@ -337,7 +337,7 @@ def walk(components: list[Json]) -> Iterator[Json]:
 
 
 def numbered(components: list[Json]) -> list[Json]:
-    """A copy in which every component has a number of its own, as Discord hands them out."""
+    """Return a copy in which every component has an id of its own, as Discord assigns them."""
     copies = deepcopy(components)
     taken = {part["id"] for part in walk(copies) if part.get("id")}
     following = 1
@@ -351,7 +351,7 @@ def numbered(components: list[Json]) -> list[Json]:
 
 
 def _with_files(component: Json, files: dict[str, Attachment]) -> Json:
-    """A copy in which `attachment://name` has become the address of that file."""
+    """Return a copy in which `attachment://name` is replaced by the address of that file."""
 
     def resolved(media: Json) -> Json:
         file = files.get(str(media.get("url", "")).removeprefix("attachment://"))
@@ -377,7 +377,7 @@ def _with_files(component: Json, files: dict[str, Attachment]) -> Json:
 
 
 def _files_in(components: list[Json]) -> set[str]:
-    """Ids of the uploaded files that components show."""
+    """Return the ids of the uploaded files that components show."""
     holders = [holder for part in walk(components) for holder in (part, *rows(part, "items"))]
     shown = [fields(holder, slot).get("attachment_id") for holder in holders for slot in ("media", "file")]
     return {file_id for file_id in shown if file_id}
@@ -401,7 +401,7 @@ class World:
         self.bot = self.add_user("Image Bot", bot=True)
 
     def new_id(self) -> int:
-        """A snowflake: later ones are greater, and the time can be read back from it."""
+        """Return a new snowflake: later ones are greater, and the time can be read from it."""
         now = (int(time.time() * 1000) - DISCORD_EPOCH_MILLISECONDS) << 22
         self._last_id = max(now, self._last_id + 1)
         return self._last_id
@@ -447,7 +447,7 @@ class World:
         return attachment
 
     def may(self, user: User, channel: Channel) -> Permission:
-        """What somebody may do in a channel. In direct messages both may do everything that concerns themselves."""
+        """Return what a person may do in a channel. In direct messages both may do everything of their own."""
         if channel.server is None:
             return Permission.usual() if user in (channel.recipient, self.bot) else Permission.none()
         member = channel.server.members.get(user.id)

@@ -1,4 +1,4 @@
-"""The demo as somebody meets it: the whole bot, started by the demo, used through the page in a real browser."""
+"""The demo as a user sees it: the whole bot, started by the demo, used through the page in a real browser."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ async def choose(page: Page, command: str) -> None:
     await page.keyboard.press("Enter")
 
 
-# The first states pass in a blink, so the page itself notes every one it showed.
+# The first states are too short for polling, so the page itself records every state it showed.
 NOTE_STATES = """() => {
   window.shown = [];
   new MutationObserver(() => {
@@ -90,7 +90,7 @@ async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> No
     await expect(image).to_have_count(1)
     assert await image.evaluate("image => image.naturalWidth") > 256
     await expect(image).to_have_attribute("alt", "a lighthouse at dusk")
-    await expect(page.locator(".message", has_text="/imagine")).to_have_count(2)  # the card, and the word of welcome
+    await expect(page.locator(".message", has_text="/imagine")).to_have_count(2)  # the card, and the welcome message
 
     await choose(page, "history")
     await page.locator(".run").click()
@@ -141,7 +141,7 @@ async def test_the_model_is_completed_and_the_form_of_the_message_menu_is_filled
     await expect(page.locator(".message").last).to_contain_text("Completed", timeout=60_000)
 
 
-async def test_whoever_sets_another_language_is_spoken_to_in_it_and_shown_commands_in_it(page: Page) -> None:
+async def test_a_member_who_sets_another_language_gets_answers_and_commands_in_it(page: Page) -> None:
     await page.get_by_label("Language").select_option("de")
     await expect(page.locator(".message time").first).to_have_text(re.compile(r"^\d\d:\d\d$"))  # no AM, no PM
     await choose(page, "imagine")
@@ -178,7 +178,9 @@ async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page)
 
 
 async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) -> None:
-    demo.provider.next_order(Plan(words=(("processing", 600.0),)))  # the provider stops no job that it samples already
+    demo.provider.next_order(
+        Plan(words=(("processing", 600.0),))
+    )  # the provider does not stop a job in the state "sampling"
     await choose(page, "imagine")
     await page.keyboard.type("a knight in the fog")
     await page.keyboard.press("Enter")
@@ -205,7 +207,7 @@ async def test_the_page_fits_a_narrow_window(page: Page) -> None:
     await expect(page.locator("#channel-name")).to_have_text("#gallery")
 
 
-async def test_a_page_of_another_origin_can_neither_look_nor_act(demo: Demo, page: Page) -> None:
+async def test_a_page_of_another_origin_can_neither_read_nor_act(demo: Demo, page: Page) -> None:
     answer = await page.request.get(demo.url + "live", headers={"Origin": "http://evil.example"})
     assert answer.status == 403
     answer = await page.request.post(

@@ -1,4 +1,4 @@
-"""The local Discord, held against the real discord.py running as a process of its own over real sockets."""
+"""The local Discord, tested with the real discord.py in a process of its own over real sockets."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ async def test_a_dropped_connection_is_resumed_and_nothing_is_missed(scene: Scen
 
 
 class Caller:
-    """Speaks to the local Discord as a bot would, without a library in between."""
+    """Sends requests to the local Discord as a bot would, without a library."""
 
     def __init__(self, discord: LocalDiscord, session: aiohttp.ClientSession) -> None:
         self._discord = discord

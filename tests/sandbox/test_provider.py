@@ -1,4 +1,4 @@
-"""The simulated provider keeps the documented contracts, bills what it should and draws what it was asked for."""
+"""The simulated provider keeps the documented contracts, bills the documented prices and draws what was ordered."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PIXAZO = "/krea-2-large-text-to-image/v1/krea-2-large-text-to-image-request"
 
 
 class Client:
-    """Speaks to the simulated APIs without any of the bot's code."""
+    """Sends requests to the simulated APIs without any of the bot's code."""
 
     def __init__(self, sandbox: SandboxProvider, session: aiohttp.ClientSession) -> None:
         self.sandbox, self.session = sandbox, session
@@ -209,7 +209,7 @@ async def test_uploads_are_checked(client: Client) -> None:
 
 
 async def test_a_client_that_dies_in_the_middle_of_an_upload_leaves_nothing_open(client: Client) -> None:
-    """An open file that nobody holds any more fails this test: warnings are errors here."""
+    """Check that no file stays open: an unreferenced open file is a warning, and warnings are errors here."""
     place = URL(client.sandbox.krea_base) / "assets"
     _, writer = await asyncio.open_connection(place.host, place.port)
     head = f"POST {place.path} HTTP/1.1\r\nHost: here\r\nAuthorization: Bearer {client.sandbox.krea_key}\r\n"
@@ -267,7 +267,7 @@ async def test_the_end_is_called_back_where_asked(client: Client) -> None:
     await runner.cleanup()
 
 
-async def test_words_in_a_prompt_choose_the_fate(client: Client) -> None:
+async def test_words_in_a_prompt_choose_the_plan(client: Client) -> None:
     assert (await client.finish(FLUX, {"prompt": "a fox [fail]"}))["status"] == "failed"
     moderated = await client.finish(FLUX, {"prompt": "a fox [NSFW]"})
     assert moderated["error"]["code"] == "nsfw"
@@ -281,7 +281,7 @@ async def test_words_in_a_prompt_choose_the_fate(client: Client) -> None:
 async def test_troubles_are_answered_once_each(client: Client) -> None:
     client.sandbox.next_answers("list", Trouble(status=503), Trouble(how=How.RESET))
     assert (await client.get("/jobs"))[0] == 503
-    # aiohttp repeats a GET on a connection that died by itself, so the second trouble goes unnoticed or is seen.
+    # aiohttp repeats a GET on a broken connection by itself, so the second fault may or may not be visible.
     with contextlib.suppress(aiohttp.ClientError):
         await client.get("/jobs")
     assert (await client.get("/jobs"))[0] == 200
@@ -322,11 +322,11 @@ async def test_styles_and_the_public_description_are_served(client: Client) -> N
     assert operation["x-krea-pricing"]["price_points"][2] == {"amount": 0.16, "dimensions": {"resolution": "4K"}}
 
 
-# -- pictures ---------------------------------------------------------------------------------------------
+# -- images -----------------------------------------------------------------------------------------------
 
 
 def difference(first: Image.Image, second: Image.Image) -> float:
-    """Mean difference of two pictures, 0 to 255."""
+    """Return the mean difference of two images, 0 to 255."""
     other = second.convert("RGB").resize(first.size)
     return sum(ImageStat.Stat(ImageChops.difference(first.convert("RGB"), other)).mean) / 3
 
