@@ -1,4 +1,4 @@
-"""What every test gets: no settings from the machine it runs on, no way to the internet, one Hypothesis profile."""
+"""What every test gets: no settings from the machine, no access to the internet, one Hypothesis profile."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _is_here(host: Any) -> bool:
 
 
 def _stay_here(event: str, arguments: tuple[Any, ...]) -> None:
-    """Refuse every connection and every look-up that would leave this machine. An audit hook sees them all."""
+    """Refuse every connection and every name resolution that would leave this machine, in an audit hook."""
     if event == "socket.connect":
         address = arguments[1]
         if isinstance(address, tuple) and not _is_here(address[0]):
@@ -56,7 +56,7 @@ sys.addaudithook(_stay_here)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Which test shows which row of the fault matrix."""
+    """Register the plugin that records which test shows which row of the fault matrix."""
     config.pluginmanager.register(RowMarks(), "rows of the fault matrix")
 
 
@@ -69,7 +69,7 @@ def _no_settings_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
-    """A running core; when the test is over, its books must balance."""
+    """Start a core; when the test is over, its ledger must balance."""
     from tests.support.core import a_core
 
     async with a_core(tmp_path) as core:
@@ -77,7 +77,7 @@ async def core(tmp_path: Path) -> AsyncIterator[Core]:
 
 
 def pytest_unconfigure() -> None:
-    """Whatever was started for the tests ends with them."""
+    """Stop the PostgreSQL server that was started for the tests."""
     from tests.support.postgres_server import stop_the_server
 
     stop_the_server()
@@ -85,7 +85,7 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture
 def postgres() -> PostgresServer:
-    """The PostgreSQL server of this process; where there is none to start the test is skipped."""
+    """Return the PostgreSQL server of this process; skip the test where it cannot be started."""
     from tests.support.postgres_server import the_server
 
     return the_server()
@@ -93,7 +93,7 @@ def postgres() -> PostgresServer:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
-    """Where the books of a test lie: what holds on one engine holds on the other."""
+    """Yield the location of an empty database on each engine; what holds on one holds on the other."""
     if request.param == "sqlite":
         yield tmp_path / "books.sqlite3"
         return

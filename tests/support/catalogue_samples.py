@@ -1,4 +1,4 @@
-"""Models, requests and a second opinion on orders, for the tests of the catalogue."""
+"""Models, requests and an independent check of orders, for the tests of the catalogue."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def an_image(role: ImageRole = ImageRole.SOURCE, *, width: int = 1000, height: i
 
 
 def capacities(model: Model) -> tuple[int | None, int | None]:
-    """How many pictures it can change, and imitate, at once; 0 for none, None where no limit is stated."""
+    """Return the most source and reference images at once; 0 for none, None where no limit is stated."""
     source, reference = model.field_for(ImageRole.SOURCE), model.field_for(ImageRole.REFERENCE)
     return source.capacity if source else 0, reference.capacity if reference else 0
 
@@ -57,7 +57,7 @@ def refusal(model_id: str, **changes: Any) -> BadOption:
 
 
 def plainest(model: Model, **changes: Any) -> JobRequest:
-    """The least that can be asked of a model: nothing chosen, only the pictures it cannot do without."""
+    """Return the smallest request to a model: no options, only the images that it requires."""
     kind = next(kind for kind in (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE) if model.supports(kind))
     needed = [field for field in model.fields.values() if field.required and field.is_for_images]
     images = tuple(an_image(ImageRole(field.purposes[0])) for field in needed)
@@ -83,7 +83,7 @@ REFERENCE = (an_image(ImageRole.REFERENCE),)
 
 
 def options_of(model: Model) -> dict[str, list[Any]]:
-    """For each option a few values that the model accepts, None for 'not chosen'."""
+    """Return a few accepted values for each option of the model, None for 'not chosen'."""
     samples: dict[str, list[Any]] = {"seed": [0], "style": ["style-ink"], "moodboard": [MOODBOARD], "creativity": [3]}
     named = {name for name, field in model.fields.items() if field.enum and name in field.purposes}
     return {
@@ -94,7 +94,7 @@ def options_of(model: Model) -> dict[str, list[Any]]:
 
 
 def listed_price(raw: Mapping[str, Any], body: Mapping[str, Any], images: int) -> set[int]:
-    """The prices that fit, read off the data in the plainest way."""
+    """Return the prices that match, read from the data without the code under test."""
     fitting: set[int] = set()
     for point in raw["price"]["points"]:
         for name, wanted in point["when"].items():
@@ -119,7 +119,7 @@ def requests_for(draw: st.DrawFn, model: Model) -> JobRequest:
 
 
 def broken_rules(raw: Mapping[str, Any], body: Mapping[str, Any]) -> list[str]:
-    """What the provider would refuse, by its own description of each field; written without the code under test."""
+    """Return what the provider would refuse, by its own description of each field, without the code under test."""
     fields = cast("dict[str, dict[str, Any]]", raw["fields"])
     problems = [f"{name} is missing" for name, field in fields.items() if field.get("required") and name not in body]
     for name, value in body.items():

@@ -1,4 +1,4 @@
-"""Charts of every kind for the tests: many bars and few, dear and cheap, and names as people have them."""
+"""Charts of every kind for the tests: many bars and few, high and low amounts, and real people's names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def a_chart(
     most_usd_micros: int = 1_500_000,
     title: str = "Spending this month",
 ) -> Chart:
-    """Bars of at most `most_usd_micros` for each model, and people who share the sum."""
+    """Return a chart with bars of at most `most_usd_micros` for each model, and people who share the sum."""
     chance = random.Random(len(ticks) + models)
     stacks = tuple(
         Stack(label=a_label(model), amounts_usd_micros=tuple(chance.randint(0, most_usd_micros) for _ in ticks))

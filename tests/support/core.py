@@ -1,10 +1,10 @@
-"""The core as tests run it: real books and a real provider over HTTP on loopback.
+"""The core as tests run it: a real database and a simulated provider over HTTP on loopback.
 
     async with a_core(tmp_path) as core:
         job = await core.order("a red fox")
         assert (await core.ended(job)).status is JobStatus.SUCCEEDED
 
-Pauses that last seconds in earnest are milliseconds here. Whatever a test does, the books balance at its end.
+Pauses that last seconds in production are milliseconds here. At the end of every test the ledger must balance.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ NANO_BANANA_2 = "krea/google/nano-banana-2"
 PIXAZO_LARGE = "pixazo/krea-2-large"
 PRICES = {FLUX: 7_000, NANO_BANANA_2: 80_000, PIXAZO_LARGE: 60_000}
 PRICE = PRICES[FLUX]
-"""Of what is ordered when a test does not say otherwise, in micro-dollars."""
+"""The price of the default order of a test, in micro-dollars."""
 
 _QUICK = Timeouts(connect_seconds=2, silence_seconds=1.5, total_seconds=5)
 _interaction_ids = count(1)
@@ -66,7 +66,7 @@ _interaction_ids = count(1)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sent:
-    """One HTTP request of ours, also one that reached nobody."""
+    """One HTTP request of the core, whether or not it arrived."""
 
     method: str
     path: str
@@ -87,7 +87,7 @@ class _Failures(logging.Handler):
 
 @dataclass(kw_only=True)
 class Core:
-    """The core with everything around it. `kill` and `start` make a restart; the sandbox does not notice."""
+    """The core with everything around it. `kill` and `start` make a restart; the sandbox keeps running."""
 
     directory: Path
     sandbox: SandboxProvider
@@ -108,10 +108,10 @@ class Core:
     def path(self) -> Path:
         return self.directory / "bot.sqlite3"
 
-    # -- life ---------------------------------------------------------------------------------------------
+    # -- start and end ------------------------------------------------------------------------------------
 
     async def start(self, *, resume: bool = True) -> None:
-        """Open everything, as app.py does, and take up what an earlier life left."""
+        """Open everything, as app.py does, and resume the replies of an earlier process."""
         self._stack = stack = AsyncExitStack()
         self.store = await stack.enter_async_context(await Store.open(self.path))
         self.disk = FullDisk(self.store)
@@ -173,7 +173,7 @@ class Core:
         return trace
 
     async def kill(self) -> None:
-        """End this life in the middle of whatever is under way. Only what is on disk is left."""
+        """End this process in the middle of its work. Only what is on disk is left."""
         await self._stack.aclose()
 
     async def restart(self) -> None:
@@ -192,7 +192,7 @@ class Core:
         kind: JobKind | None = None,
         interaction_id: int | None = None,
     ) -> ReplyView:
-        """A command for one picture of each prompt, admitted and not yet shown."""
+        """Admit a command for one image of each prompt, which is not yet shown."""
         requests = [
             JobRequest(
                 kind=kind or (JobKind.EDIT if images else JobKind.IMAGINE),
@@ -209,18 +209,18 @@ class Core:
         return await self.service.admit(requests, member=member, address=address)
 
     async def order(self, prompt: str = "a red fox", **how: Any) -> Job:
-        """A command for one picture that Discord has shown."""
+        """Admit a command for one image and mark it as shown by Discord."""
         (job,) = await self.orders(prompt, **how)
         return job
 
     async def orders(self, *prompts: str, **how: Any) -> tuple[Job, ...]:
-        """The same with several pictures under one reply."""
+        """Admit and show a command for several images under one reply."""
         view = await self.ask(*prompts, **how)
         await self.service.accept(view.reply, message_id=99)
         return view.reply.jobs
 
     async def an_input(self, *, role: ImageRole = ImageRole.SOURCE) -> ImageInput:
-        """An attached picture, kept in the picture store."""
+        """Store an attached image in the blob store."""
         data = a_png("input")
         return ImageInput(
             sha256=await self.images.put(data),
@@ -231,16 +231,16 @@ class Core:
             public_url=f"{self.sandbox.krea_base}/uploads/unknown.png",
         )
 
-    # -- what is to be seen -----------------------------------------------------------------------------------
+    # -- observation ------------------------------------------------------------------------------------------
 
     async def now(self, job: Job) -> Job:
-        """The job as the books have it."""
+        """Return the job as it is stored."""
         found = await self.store.job(job.id)
         assert found is not None
         return found
 
     async def reached(self, job: Job, *statuses: JobStatus, seconds: float = 10) -> Job:
-        """The job once it stands at one of these."""
+        """Wait until the job has one of these statuses and return it."""
 
         async def there() -> bool:
             return (await self.now(job)).status in statuses
@@ -266,13 +266,13 @@ class Core:
         return (await self.balance(member)).set_aside_usd_micros
 
     async def money(self, member: Member = ADA) -> tuple[int, int, int]:
-        """(spent, set aside, borne by the house), in micro-dollars."""
+        """Return (spent, set aside, operator cost), in micro-dollars."""
         balance = await self.balance(member)
         return balance.spent_usd_micros, balance.set_aside_usd_micros, await self.store.operator_cost_usd_micros()
 
     @property
     def submissions(self) -> int:
-        """Orders that left us, whether or not they arrived."""
+        """Return the orders that were sent, whether or not they arrived."""
         return sum(request.path.startswith("/generate/") or request.path.endswith("-request") for request in self.sent)
 
 
@@ -285,7 +285,7 @@ async def a_core(
     sandbox: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> AsyncIterator[Core]:
-    """A running core and its provider. At the end the books must balance and nothing may have failed unexpectedly."""
+    """Start a core and its provider. At the end the ledger must balance and no unexpected error may be logged."""
     quota = Quota(amount_usd_micros=quota_usd_micros, period=Period.DAY, source=QuotaSource.SETTINGS)
     limits = Limits(default_quota=quota, operator_daily_cap_usd_micros=10**12, max_running_jobs=max_running_jobs)
     with brisk():
@@ -307,7 +307,7 @@ async def a_core(
 
 @contextmanager
 def brisk() -> Iterator[None]:
-    """Seconds become milliseconds, and pictures small: what is tested is what happens, not how long it takes."""
+    """Turn seconds into milliseconds and make images small: the tests are about results, not durations."""
     with (
         patch.object(circuit_breaker, "FIRST_PROBE_SECONDS", 0.05),
         patch.object(circuit_breaker, "MAX_PROBE_SECONDS", 0.1),
@@ -325,7 +325,7 @@ def brisk() -> Iterator[None]:
 
 
 def a_png(name: str) -> bytes:
-    """A small picture, a different one for each name."""
+    """Return a small image, a different one for each name."""
     data = io.BytesIO()
     Image.new("RGB", (32, 24), zlib.crc32(name.encode()) & 0xFFFFFF).save(data, "PNG")
     return data.getvalue()
@@ -336,7 +336,7 @@ def small_image(job: RemoteJob, unfinished: bool) -> bytes:
 
 
 def an_address(now: datetime, member: Member, interaction_id: int) -> ReplyAddress:
-    """Where the reply to a command would be."""
+    """Return the address at which the reply to a command would be."""
     return ReplyAddress(
         application_id=5,
         interaction_id=interaction_id,

@@ -1,4 +1,4 @@
-"""Stories: what members do while their bot dies at a given point, and how it comes back to end them all."""
+"""Stories: what members do while their bot dies at a given point, and the restart that completes them all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.crashes import SIX_MINUTES, World, a_file, audit, is_warning,
 KILLED = -9
 TWENTY_MINUTES = 1200.0
 SECRET = "a map to the treasure of Skull Cove"
-"""What nobody may read any more once its member had it erased."""
+"""A prompt that must be gone from all files once its member was erased."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Story:
 
 
 async def told(here: World, story: Story) -> None:
-    """Let it happen, until the bot has answered or died."""
+    """Run the story until the bot has answered or died."""
     await story.act(here)
     await seen(here, lambda: all(one.answer is not None or one.failed for one in here.discord.interactions))
 
@@ -95,14 +95,14 @@ async def order_when_the_provider_is_busy(here: World) -> None:
 
 
 async def order_in_private(here: World) -> None:
-    """The token dies at once, so the picture goes as a direct message."""
+    """Order with a token that expires immediately, so that the image is sent as a direct message."""
     order = await imagine(here, "a secret cove", private=True)
     if await seen(here, lambda: order.answer is not None):
         order.opened_at -= TWENTY_MINUTES
 
 
 async def decide(here: World, *commands: tuple[str, dict[str, Any]]) -> None:
-    """A moderator's commands, one after the other."""
+    """Run a moderator's commands, one after the other."""
     for command, options in commands:
         decision = await here.discord.slash(
             here.moderator, here.channel, command, overridden=True, reason="storm", **options
@@ -130,7 +130,7 @@ async def change_settings(here: World) -> None:
 
 
 def what_is_in_force_is_recorded_once(here: World) -> None:
-    """And nothing else is."""
+    """Check that each setting in force has one audit row, and nothing else has one."""
     (recorded,) = here.query("SELECT count(*) FROM audit")[0]
     zones = here.query("SELECT count(*) FROM server_settings WHERE time_zone = 'Europe/Berlin'")[0][0]
     words = here.query("SELECT count(*) FROM server_settings WHERE policy LIKE '%kraken%'")[0][0]
@@ -138,8 +138,8 @@ def what_is_in_force_is_recorded_once(here: World) -> None:
 
 
 async def cancel_for_a_member(here: World) -> None:
-    """From the list of /jobs: a moderator chooses the card, then says why."""
-    here.provider.default_plan = Plan(seconds_factor=1000)  # so that it is still under way, however slow the moderator
+    """Cancel a member's job as a moderator: choose it in the list of /jobs, then give a reason."""
+    here.provider.default_plan = Plan(seconds_factor=1000)  # so that it is still running when the moderator cancels
     order = await imagine(here, "a spy balloon")
     if not await seen(here, lambda: "Processing" in order.text):
         return
@@ -153,7 +153,7 @@ async def cancel_for_a_member(here: World) -> None:
 
 
 def what_a_moderator_stopped_stays_stopped(here: World) -> None:
-    """And says why; without a word in the record it goes on."""
+    """Check that a recorded cancellation is shown with its reason, and that without one the job is completed."""
     (card,) = [one.text for one in here.discord.interactions if one.command_path == "imagine"]
     recorded = wishes_on_record(here)
     assert recorded <= 1
@@ -161,7 +161,7 @@ def what_a_moderator_stopped_stays_stopped(here: World) -> None:
 
 
 def without_a_wish_it_is_finished(here: World) -> None:
-    """Nothing but the moderator's wish ends the job, if that is on record; else it need not be waited for."""
+    """Finish the job at the provider, unless its cancellation is recorded: then only that may end it."""
     if not wishes_on_record(here):
         here.provider.default_plan = Plan()
         for remote in here.provider.jobs.values():
@@ -202,7 +202,7 @@ def who_is_forgotten_left_no_word(here: World) -> None:
 
 
 def still_written(here: World) -> bool:
-    """Whether the prompt of `have_oneself_erased` stands anywhere in the files of the books."""
+    """Return whether the prompt of `have_oneself_erased` is anywhere in the database files."""
     return any(SECRET.encode() in file.read_bytes() for file in here.folder.glob("bot.sqlite3*"))
 
 
@@ -230,7 +230,7 @@ STORIES = {
         ),
     ),
     "pixazo": Story(
-        # It has no list: an order that nobody confirms is given up at its deadline, at the cost of the house.
+        # It has no list: an order without confirmation ends at its deadline, as an operator cost.
         act=order_from_pixazo,
         reaches=("pixazo.submit", "pixazo.fetch"),
         down_seconds=3 * 3600,
@@ -273,11 +273,11 @@ STORIES = {
 }
 
 
-# -- dying and coming back ------------------------------------------------------------------------------------
+# -- kill and restart -----------------------------------------------------------------------------------------
 
 
 async def die(here: World, story: Story, *, at: str, when: str, nth: int = 1) -> None:
-    """The first life: as far as the point."""
+    """Start the bot and run the story until it is killed at the point."""
     here.settings |= story.settings
     await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth))
     if not here.is_dead:
@@ -286,28 +286,28 @@ async def die(here: World, story: Story, *, at: str, when: str, nth: int = 1) ->
 
 
 async def come_back(here: World, story: Story) -> None:
-    """The next life: everything comes to its end, once."""
+    """Restart the bot after the story's pause and check that everything ends, once."""
     here.pass_time(story.down_seconds)
     story.meanwhile(here)
     await here.start()
-    if not here.discord.interactions:  # it died before anybody asked for anything
+    if not here.discord.interactions:  # it died before the first interaction
         await told(here, story)
     await end_well(here, story)
 
 
 async def end_well(here: World, story: Story) -> None:
-    """Everything at its end, the bot stopped, and the books, the members and the providers agree."""
+    """Wait for the end of everything, stop the bot, and check that ledger, members and providers agree."""
     await here.settled()
     assert await here.stop(politely=True) == 0
     found = audit(here)
     assert not found.problems, "\n".join([*found.problems, here.last_words()])
     story.holds(here)
-    # Only where there is no way to find out may the house put aside more than was billed.
+    # Only where the outcome cannot be known may the operator cost exceed the bill.
     assert found.operator_overestimate_usd_micros == 0 or found.outcomes["outcome_unknown"]
 
 
 async def die_or_pass(here: World, story: Story, *, at: str, when: str, nth: int) -> None:
-    """As `die`, but a story told again may pass a point less often: then the bot is killed at its end."""
+    """Do as `die`, but kill the bot at the end of the story if it passes the point fewer times than before."""
     here.settings |= story.settings
     await here.start(CRASH_AT=at, CRASH_WHEN=when, CRASH_NTH=str(nth))
     if not here.is_dead:

@@ -1,4 +1,4 @@
-"""The harness for bots that die: a Discord and providers that live on, a process that comes and goes, and the audit."""
+"""The harness for crash tests: a Discord and providers that keep running, a bot that is restarted, and the audit."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from tests.support.core import small_image
 
 PROJECT = Path(__file__).resolve().parents[2]
 SIX_MINUTES = 360.0
-"""So long a bot stays down unless told: a lost order that is not found by then was never accepted."""
+"""The default pause between two starts: a lost order that is not found by then was never accepted."""
 
 IMPATIENT = {"IMPATIENT": "1"}
-"""A setting of the crashing bot, for tests that lose nothing by it. Torture has patience."""
+"""A setting of the crashing bot, for tests that it does not weaken. Torture runs without it."""
 
 PATIENT = Limits(channel_requests=50, acknowledge_seconds=30.0)
 """Limits of the local Discord for tests that are not about answering within three seconds: a machine may be busy."""
@@ -56,7 +56,7 @@ _WORD_OF = {
 
 
 class Nursery:
-    """A warm process that forks bots: a start costs what the bot does, not what Python imports."""
+    """A process that has imported everything and forks bots, so that a start does not include Python's imports."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -79,14 +79,14 @@ class Nursery:
         self._process.wait(timeout=90)
 
     async def start(self, environment: Mapping[str, str], log: Path) -> int:
-        """The process id of a new bot. One at a time."""
+        """Start a bot and return its process id. At most one runs at a time."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"environment": dict(environment), "log": str(log)}) + "\n")
         self._process.stdin.flush()
         return await self._number()
 
     async def ended(self) -> int:
-        """The exit status of the bot, once it has ended: -9 when it was killed."""
+        """Wait for the end of the bot and return its exit status: -9 when it was killed."""
         return await self._number()
 
     async def _number(self) -> int:
@@ -141,7 +141,7 @@ class World:
         return time.monotonic() - begun_at
 
     async def dead(self, *, timeout_seconds: float = 90.0) -> int:
-        """Wait for the end of the bot: its exit status."""
+        """Wait for the end of the bot and return its exit status."""
         assert self._ending is not None, "no bot was started"
         async with asyncio.timeout(timeout_seconds):
             status = await asyncio.shield(self._ending)
@@ -156,13 +156,13 @@ class World:
         return self._ending is None or self._ending.done()
 
     def kill(self) -> None:
-        """At once, without warning."""
+        """Send SIGKILL."""
         if self.pid is not None and not self.is_dead:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGKILL)
 
     async def stop(self, *, politely: bool = False) -> int:
-        """Kill the bot, or ask it to end; its exit status."""
+        """Kill the bot, or ask it to end; return its exit status."""
         if politely and self.pid is not None:
             os.kill(self.pid, signal.SIGTERM)
         else:
@@ -170,7 +170,7 @@ class World:
         return await self.dead()
 
     def pass_time(self, seconds: float) -> None:
-        """Let the world grow older at once: clocks, and the tokens of commands. Only while no bot runs."""
+        """Move the time ahead: the clocks, and the age of command tokens. Only while no bot runs."""
         assert self.pid is None, "a running bot would not notice"
         self.ahead_seconds += seconds
         self.clock.shift(seconds)
@@ -200,10 +200,10 @@ class World:
             **self.settings,
         }
 
-    # -- what is seen -------------------------------------------------------------------------------------
+    # -- observation --------------------------------------------------------------------------------------
 
     def query(self, sql: str, *parameters: Any) -> list[sqlite3.Row]:
-        """Ask the books, from outside."""
+        """Query the database on a connection of its own."""
         with closing(connect_for_reading(self.database)) as connection:
             return connection.execute(sql, parameters).fetchall()
 
@@ -216,13 +216,13 @@ class World:
 
     @property
     def unfinished(self) -> int:
-        """Commands that are not at their end, or whose end was not shown."""
+        """Return the number of commands that have not ended, or whose end was not shown."""
         if not self.database.exists():
             return 0
         return self.query(UNFINISHED)[0][0]
 
     async def settled(self, *, timeout_seconds: float = 120.0) -> float:
-        """Wait until every command has come to its end and that was shown. Returns the seconds."""
+        """Wait until every command has ended and its end is shown. Return the seconds."""
         begun_at = time.monotonic()
         while self.unfinished:
             if time.monotonic() - begun_at > timeout_seconds or self.is_dead:
@@ -232,7 +232,7 @@ class World:
         return time.monotonic() - begun_at
 
     def last_words(self, lines: int = 40) -> str:
-        """The end of the bot's log."""
+        """Return the end of the bot's log."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
@@ -240,11 +240,11 @@ class World:
 async def world(
     nursery: Nursery, folder: Path, *, seconds_scale: float = 0.02, limits: Limits | None = None
 ) -> AsyncGenerator[World]:
-    """A fresh world without a bot; whatever bot is left at the end is killed."""
+    """Create a new world without a bot; a bot that still runs at the end is killed."""
     async with AsyncExitStack() as stack:
-        # Both ends of every wire must agree on the time.
+        # The bot and the simulated servers must use the same clock.
         clock = stack.enter_context(time_machine.travel(datetime.now(UTC), tick=True))
-        # Large ones take more time to draw than everything else together.
+        # Large images take more time to draw than everything else together.
         stack.enter_context(patch.object(shelf, "_drawn", small_image))
         provider = await stack.enter_async_context(SandboxProvider(seconds_scale=seconds_scale))
         discord = await stack.enter_async_context(LocalDiscord(limits=limits or PATIENT))
@@ -269,7 +269,7 @@ async def world(
 
 
 async def seen(here: World, happened: Callable[[], bool]) -> bool:
-    """Wait until something is seen; False when the bot died first."""
+    """Wait until a condition holds; return False when the bot died first."""
     async with asyncio.timeout(90):
         while not happened():
             if here.is_dead:
@@ -279,7 +279,7 @@ async def seen(here: World, happened: Callable[[], bool]) -> bool:
 
 
 def a_file() -> Upload:
-    """A small picture to be edited."""
+    """Return a small image to be edited."""
     data = io.BytesIO()
     Image.new("RGB", (96, 64), "teal").save(data, "PNG")
     return Upload(filename="in.png", data=data.getvalue())
@@ -290,18 +290,18 @@ def a_file() -> Upload:
 
 @dataclass(kw_only=True)
 class Audit:
-    """What a look at the books, at Discord and at the providers' bill found. All lists must be empty."""
+    """The findings of an audit of the ledger, Discord and the providers' bill. All lists must be empty."""
 
     books: list[str] = field(default_factory=list[str])
     """Rules that the file breaks."""
     sent_twice: list[str] = field(default_factory=list[str])
     shown_twice: list[str] = field(default_factory=list[str])
     lost: list[str] = field(default_factory=list[str])
-    """Accepted commands without a final state that the member can see, and pictures that were not handed over."""
+    """Accepted commands without a final state that the member can see, and images that were not delivered."""
     stuck: list[str] = field(default_factory=list[str])
     """Reservations that are still open."""
     overspent: list[str] = field(default_factory=list[str])
-    """Charges above what the provider asks, and bills that nobody's account bears."""
+    """Charges above the provider's price, and bills that no account bears."""
     outcomes: Counter[str] = field(default_factory=Counter[str])
     commands: int = 0
     jobs: int = 0
@@ -316,12 +316,12 @@ class Audit:
 
     @property
     def operator_overestimate_usd_micros(self) -> int:
-        """What the house put aside for orders of which nobody knows whether they were accepted."""
+        """Return the operator cost of orders of which it is unknown whether they were accepted."""
         return self.charged_usd_micros + self.operator_cost_usd_micros - self.bill_usd_micros
 
 
 class Audited(Protocol):
-    """What an audit looks at."""
+    """What an audit reads."""
 
     @property
     def discord(self) -> LocalDiscord: ...
@@ -338,7 +338,7 @@ class Audited(Protocol):
 
 
 def audit(world: Audited) -> Audit:
-    """Compare what the members see, the books and the provider's bill. Each command has a prompt of its own."""
+    """Compare what the members see, the ledger and the provider's bill. Each command has a prompt of its own."""
     found = Audit()
     if not world.has_books:
         return found
@@ -400,24 +400,24 @@ def audit(world: Audited) -> Audit:
 
 
 def is_warning(message: Message) -> bool:
-    """What a member reads beside their card when little of their quota is left."""
+    """Return whether this is the warning that little of a member's quota is left."""
     return bool(message.flags & EPHEMERAL) and "of your quota" in message.text
 
 
 def _prompt_of(world: Audited, job: sqlite3.Row) -> str:
-    """What was asked for. Of a job that was forgotten only the provider knows."""
+    """Return the prompt of a job; that of an erased job is known only to the provider."""
     remote = world.provider.jobs.get(job["remote_id"] or "")
     return job["prompt"] if remote is None else remote.body["prompt"]
 
 
 def _job_ids(message: Message) -> set[str]:
-    """The jobs whose buttons a message carries."""
+    """Return the ids of the jobs whose buttons a message has."""
     custom_ids = [str(part.get("custom_id", "")).split(":") for part in walk(message.components)]
     return {parts[2] for parts in custom_ids if parts[0] == "job"}
 
 
 def _audit_unwritten(found: Audit, interaction: Interaction, prompt: str, sent: Counter[str]) -> None:
-    """A command that is not in the books: nothing was bought, and no card says otherwise."""
+    """Check a command that is not in the database: nothing was bought, and no card is shown."""
     found.outcomes["not taken"] += 1
     if sent[prompt]:
         found.lost.append(f"{prompt!r} was ordered and is not in the books")
@@ -434,7 +434,7 @@ def _audit_written(
     jobs: list[sqlite3.Row],
     messages: Mapping[int, Message],
 ) -> None:
-    """A command in the books: at its end, and the member sees how it ended."""
+    """Check a command in the database: it has ended, and the member sees how."""
     name = f"{jobs[0]['prompt']!r}"
     statuses = [JobStatus(job["status"]) for job in jobs]
     found.outcomes.update(job["failure_reason"] or job["status"] for job in jobs)

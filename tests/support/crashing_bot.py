@@ -7,10 +7,10 @@
     CRASH_NTH             at which of its calls, 1 unless told
     CRASH_RECORD          a file to which every point is written as it is passed
     CLOCK_AHEAD_SECONDS   how far this process is in the future
-    IMPATIENT             anything: what only takes long so that it fits the real world takes seconds (see `_hurry`)
+    IMPATIENT             anything: time limits made for real providers are seconds (see `_hurry`)
 
 With `--warm` it imports everything once, then forks a bot for each line of JSON on its standard input
-(`{"environment": {…}, "log": "…"}`), saying `<pid>` when it begins and `<exit status>` when it has ended.
+(`{"environment": {…}, "log": "…"}`), printing `<pid>` when it begins and `<exit status>` when it has ended.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any, NoReturn, cast
 
 import time_machine
 
-import bot.app  # all of it, so that forked bots begin at once
+import bot.app  # all of it, so that forked bots start without importing
 from bot.cli import main as run_bot
 from bot.media.blob_store import FileBlobStore
 from bot.providers.krea import KreaProvider
@@ -49,7 +49,7 @@ SQL = "sql"
 
 
 def crash_points() -> dict[str, tuple[type, str]]:
-    """Every crossing of a border, by name: writes of the store, calls to providers and to Discord, pictures kept."""
+    """Return the names of all crash points: writes of the store, calls to providers and Discord, images stored."""
     found: dict[str, tuple[type, str]] = {}
     found |= {f"store.{name}": (Store, name) for name in _coroutines(Store) if _writes(getattr(Store, name))}
     for provider in (KreaProvider, PixazoProvider):
@@ -67,7 +67,7 @@ def _coroutines(owner: type) -> list[str]:
 
 
 def _writes(method: Callable[..., Any]) -> bool:
-    """Whether this method of the store was made by `writes`, or calls one that was."""
+    """Return whether this method of the store was made by `writes`, or calls one that was."""
     if method.__code__ in (_WRITES, _WRITES_WITH_RETRY):
         return True
     called = [getattr(Store, name, None) for name in method.__code__.co_names if name.startswith("_")]
@@ -80,7 +80,7 @@ _WRITES, _WRITES_WITH_RETRY = (
 
 
 def _arm(environment: dict[str, str]) -> None:
-    """Put the named point into the classes of this process."""
+    """Insert the named crash point into the classes of this process."""
     wanted, when = environment.get("CRASH_AT"), environment.get("CRASH_WHEN", "before")
     nth = int(environment.get("CRASH_NTH", "1"))
     record = environment.get("CRASH_RECORD")
@@ -115,7 +115,7 @@ def _with_point(
 
 
 def _trace_statements(passing: Callable[[str, str], None]) -> None:
-    """SQLite tells of each statement before it runs it: in the middle of a transaction as well as around it."""
+    """Report each SQL statement before it runs, within a transaction as well as around it."""
     connect = database.connect
 
     def traced(path: Path) -> sqlite3.Connection:
@@ -132,7 +132,7 @@ def _die() -> NoReturn:
 
 
 def _hurry() -> None:
-    """Lost orders are given up, dead workers missed and forgotten replies found sooner. All in the same order."""
+    """Shorten the time limits of lost orders, dead workers and orphaned replies. Their order stays the same."""
     from bot.store.postgres import reply_queue
 
     reconciliation.MIN_RECONCILIATION_SECONDS = 2.0
@@ -151,7 +151,7 @@ def _run(environment: dict[str, str], arguments: Sequence[str] = ()) -> int:
 
 
 def _become_the_bot(order: dict[str, Any]) -> NoReturn:
-    """In the forked process: its own environment, output and place, then the program."""
+    """Set up the forked process (environment, output, working directory) and run the program."""
     log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for descriptor, target in ((nothing, 0), (log, 1), (log, 2)):

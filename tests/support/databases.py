@@ -1,4 +1,4 @@
-"""Books for the tests that hold for every engine: a connection without threads, and a look behind the store's back."""
+"""Databases for the tests of every engine: a connection without threads, and direct access besides the store."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENGINES = ("sqlite", "postgresql")
 
 
 class Books(Protocol):
-    """A database without its threads: every transaction at once. It takes the location of one under a store."""
+    """A database without threads: each transaction runs in the call. It replaces the database of a store."""
 
     is_shared: bool
 
@@ -114,15 +114,15 @@ class _OnServer(_Books):
 
 
 def new_books(engine: str) -> Books:
-    """Empty books of this engine."""
+    """Create an empty database of this engine."""
     return _InMemory() if engine == "sqlite" else _OnServer()
 
 
-# -- behind the store's back ------------------------------------------------------------------------------
+# -- direct access, besides the store ---------------------------------------------------------------------
 
 
 def rows(location: Location, query: str) -> list[tuple[Any, ...]]:
-    """What stands there, also while a store has it open."""
+    """Return the rows of a query, also while a store has the database open."""
     if isinstance(location, PostgresAddress):
         with closing(PostgresConnection.open(location)) as connection:
             return [tuple(row) for row in connection.execute(query)]
@@ -131,7 +131,7 @@ def rows(location: Location, query: str) -> list[tuple[Any, ...]]:
 
 
 def everything_in(location: Location) -> str:
-    """Every value of every row."""
+    """Return every value of every row as text."""
     tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"
     if isinstance(location, PostgresAddress):
         tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'schema_version'"
@@ -140,7 +140,7 @@ def everything_in(location: Location) -> str:
 
 
 def tamper(location: Location, *statements: str) -> None:
-    """Change the books as nobody can through the store: without triggers, checks and foreign keys."""
+    """Change the database in ways that the store prevents: without triggers, checks and foreign keys."""
     change = _tamper_with_file if isinstance(location, Path) else _tamper_with_server
     change(cast("Any", location), statements)
 
@@ -171,5 +171,5 @@ def _tamper_with_server(address: PostgresAddress, statements: Sequence[str]) -> 
             connection.execute(statement)
         for table, name, definition in dropped:
             connection.execute(f"ALTER TABLE {table} ADD CONSTRAINT {name} {definition} NOT VALID")
-            # As if it had held all the time.
+            # Mark it as validated although the rows violate it.
             connection.execute(f"UPDATE pg_constraint SET convalidated = TRUE WHERE conname = '{name}'")

@@ -37,7 +37,7 @@ class OutsideSupervisor(Supervisor):
 
 
 class Core:
-    """Store, service, supervisor and bot. `restarted` gives a new process's worth of them over the same file."""
+    """Store, service, supervisor and bot. `restarted` makes new ones, as a new process would, over the same file."""
 
     def __init__(self, *, store: Store, settings: Settings, server: ImageServer, tools: _Tools, slots: int) -> None:
         self.store = store
@@ -51,7 +51,7 @@ class Core:
         self.begin()
 
     def begin(self) -> None:
-        """A fresh service and bot."""
+        """Create a new service and bot."""
         self.supervisor = OutsideSupervisor()
         context = ServiceContext(
             store=self.store,
@@ -91,7 +91,7 @@ class Core:
                 door.set()
 
     async def end(self) -> None:
-        """As if the process had died."""
+        """Stop all tasks, as if the process had died."""
         await self.supervisor.close()
 
     def _a_result(self) -> str:
@@ -113,7 +113,7 @@ class _Tools:
 
 @asynccontextmanager
 async def opened_core(directory: Path, image_pool: ImagePool, *, slots: int) -> AsyncGenerator[Core]:
-    """Opens in the order of the real composition root, closes in reverse."""
+    """Open in the order of the real composition root, and close in reverse."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ImageServer())
         settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)

@@ -39,9 +39,9 @@ class FakeProvider:
         self.cancelled: list[str] = []
         self.listed: list[RemoteJob] = []
         self.troubles: deque[Exception | None] = deque()
-        """What the next orders meet, one each; None lets one through."""
+        """The errors of the next orders, one each; None accepts one."""
         self.door = asyncio.Event()
-        """Orders are answered while it is set."""
+        """Orders are answered only while it is set."""
         self.door.set()
         self._jobs: dict[str, Update] = {}
         self._image_url = image_url
@@ -118,7 +118,7 @@ class ImageServer:
     def __init__(self) -> None:
         self.results: dict[str, bytes] = {}
         self.attachments: Callable[[str], bytes | None] = lambda url: None
-        """What Discord holds at an address."""
+        """Returns the file on Discord's CDN at an address."""
         self.delay_seconds = 0.0
         self.base = ""
         self._runner: web.AppRunner | None = None
@@ -140,7 +140,7 @@ class ImageServer:
 
     @property
     def host(self) -> str:
-        """As `host:port`."""
+        """Return the address as `host:port`."""
         return self.base.removeprefix("http://")
 
     def keep(self, name: str, data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""The stage: a server with people in it, the real bot among them, and everything that was said."""
+"""The stage: a simulated server with members and the real bot, and everything that was posted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 8.0
 
 
 class RunningClock:
-    """The simulated Discord lives in our time, plus what the test lets pass."""
+    """The clock of the simulated Discord: the real time, plus what the test adds."""
 
     def __init__(self) -> None:
         self.elapsed = 0.0
@@ -60,7 +60,7 @@ class Card:
 
     @property
     def buttons(self) -> dict[str, str]:
-        """Custom ids by label, of those that can be pressed."""
+        """Return the custom ids of the enabled buttons, by label."""
         return {p["label"]: p["custom_id"] for p in self.components if p["type"] == 2 and not p.get("disabled")}
 
     @property
@@ -106,15 +106,15 @@ class Stage:
         return self.guild.add_member(self.env.create_user(name), roles=roles)
 
     def elsewhere(self) -> tuple[MemberActor, Any]:
-        """A moderator of another server, and a channel there."""
+        """Create another server; return its moderator and a channel there."""
         guild = self.env.create_guild("Elsewhere")
         role = guild.create_role("Keepers", permissions=discord.Permissions(manage_guild=True))
         return guild.add_member(self.env.create_user("eve"), roles=[role]), guild.create_text_channel("general")
 
-    # -- doing ------------------------------------------------------------------------------------------
+    # -- actions ----------------------------------------------------------------------------------------
 
     async def imagine(self, who: MemberActor | None = None, prompt: str = "a red fox", **options: Any) -> Card:
-        """/imagine, and the message that came of it: the card, or a refusal."""
+        """Run /imagine and return the resulting message: the card, or a refusal."""
         with self.core.providers_wait():
             return self.ordered(await (who or self.ada).slash(self.channel, "imagine", prompt=prompt, **options))
 
@@ -126,7 +126,7 @@ class Stage:
         return self.said(await (who or self.mo).slash(self.channel, f"quota {command}", **options))
 
     async def press(self, who: MemberActor, card: Card, label: str) -> InteractionResult:
-        """Press the button whose label begins so."""
+        """Press the button whose label begins with this text."""
         custom_id = next(value for name, value in card.buttons.items() if name.startswith(label))
         with self.core.providers_wait():
             return await who.click(card.message, custom_id=custom_id)
@@ -135,11 +135,11 @@ class Stage:
         return self.said(await (who or self.mo).slash(self.channel, f"settings {command}", **options))
 
     def ordered(self, result: InteractionResult) -> Card:
-        """What became of an order; a warning about the quota may have followed."""
+        """Return the card or refusal of an order; a warning about the quota may have followed it."""
         return Card(self.env, result.response) if result.response else self.said(result)
 
     def said(self, result: InteractionResult) -> Card:
-        """The last thing said in answer to an interaction."""
+        """Return the last message sent in answer to an interaction."""
         message = result.followups[-1] if result.followups else result.response
         assert message is not None, f"nothing was said: {result}"
         return Card(self.env, message)
@@ -153,7 +153,7 @@ class Stage:
     # -- reading ----------------------------------------------------------------------------------------
 
     async def until(self, holds: Callable[[], object], *, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait for the background to get there."""
+        """Wait until a condition holds, while background tasks run."""
         async with asyncio.timeout(seconds):
             while not holds():
                 await asyncio.sleep(0.005)
@@ -170,7 +170,7 @@ class Stage:
         await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
 
     async def quiet_editors(self) -> None:
-        """Until every message shows what is known now."""
+        """Wait until every message shows the newest state."""
         presenter: Any = self.core.service.presenter.current
         await self.until(lambda: not any(editor.is_running for editor in presenter._editors.values()))
 
@@ -179,7 +179,7 @@ class Stage:
             await self.bob.send(self.channel, f"chat {number}")
 
     def cards(self, channel: Any = None) -> list[Card]:
-        """Everything the bot has publicly said in a channel, oldest first."""
+        """Return every public message of the bot in a channel, oldest first."""
         channel_id = (channel or self.channel).id
         stored = self.env.backend.messages.get(channel_id, {}).values()
         bot_id = self.env.backend.bot_user.id
@@ -195,7 +195,7 @@ class Stage:
         return await self.core.store.balance(member, default=default, now=datetime.now(UTC))
 
     async def jobs(self, who: MemberActor | None = None) -> list[Job]:
-        """Newest first."""
+        """Return the jobs of a member, or of all, newest first."""
         store = self.core.store
         pages = [await store.replies_of_server(self.guild.id, finished=ended, limit=100) for ended in (True, False)]
         jobs = [job for page in pages for reply in page for job in reply.jobs if who is None or reply.user_id == who.id]
@@ -208,7 +208,7 @@ class Stage:
         assert self.core.krea.orders == self.core.pixazo.orders == []
 
     def outgoing(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every message or edit that left, with its path."""
+        """Yield the body of every message or edit that was sent, with its path."""
         for request in self.env.http_requests:
             if request.method not in ("POST", "PATCH") or not isinstance(request.json, dict):
                 continue

@@ -1,6 +1,6 @@
-"""Hand-written fakes for what lies outside the core: the time of day, whoever shows replies, a disk that fills up.
+"""Hand-written fakes for what is outside the core: the time of day, the presenter of replies, a full disk.
 
-And `until`: tests wait on conditions, with a deadline, never for a while.
+And `until`: tests wait for conditions with a deadline, never for a fixed time.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class FakeClock:
         return datetime.now(UTC) + self._ahead
 
     def move(self, **span: float) -> None:
-        """As if that much time had passed: `clock.move(hours=3)`."""
+        """Move the time ahead: `clock.move(hours=3)`."""
         self._ahead += timedelta(**span)
 
 
 class FakePresenter:
-    """Remembers what it is told. `messages` are the replies that Discord shows, by reply id."""
+    """Records what it is called with. `messages` are the replies that Discord shows, by reply id."""
 
     def __init__(self) -> None:
         self.changed: list[str] = []
@@ -66,7 +66,7 @@ class FakePresenter:
 
 
 class FullDisk:
-    """Stands before a Store and lets chosen calls fail as a full disk does, so many times or until there is room."""
+    """Wraps a Store and makes chosen calls fail as on a full disk, a number of times or until it is emptied."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -74,7 +74,7 @@ class FullDisk:
         self.refused: list[str] = []
 
     def fill(self, *calls: str, times: int = 10**9) -> None:
-        """The next `times` calls of each of these methods fail."""
+        """Make the next `times` calls of each of these methods fail."""
         self._failures.update(dict.fromkeys(calls, times))
 
     def make_room(self) -> None:
@@ -85,7 +85,7 @@ class FullDisk:
         if not callable(found):
             return found
 
-        # Decided at each call, so that one that is tried again may succeed.
+        # Decided at each call, so that a retry may succeed.
         async def call(*arguments: Any, **named: Any) -> Any:
             if self._failures.get(name, 0) > 0:
                 self._failures[name] -= 1

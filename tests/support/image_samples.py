@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SECRET = b"secret-51.5007"
-"""Stands in every piece of metadata of the samples: it must be in none of what we make of them."""
+"""Part of every piece of metadata of the samples; no image made from them may contain it."""
 
 
 def encode(image: Image.Image, image_format: str, **options: Any) -> bytes:
@@ -70,7 +70,7 @@ def png_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def with_png_chunks(data: bytes, *chunks: bytes) -> bytes:
-    """The chunks right behind the header."""
+    """Return the file with these chunks inserted directly behind the header."""
     after_header = len(PNG_SIGNATURE) + 25
     return data[:after_header] + b"".join(chunks) + data[after_header:]
 
@@ -80,7 +80,7 @@ def with_jpeg_segment(data: bytes, marker: int, content: bytes) -> bytes:
 
 
 def raw_profile(content: bytes) -> bytes:
-    """As ImageMagick writes EXIF into a PNG text."""
+    """Return EXIF data as ImageMagick writes it into a PNG text chunk."""
     return b"\nexif\n%8d\n" % len(content) + content.hex().encode() + b"\n"
 
 
@@ -125,7 +125,7 @@ def png_of_zeros(width: int, height: int, *, extra_bytes: int = 0) -> bytes:
 
 
 def png_of_rows(width: int, height: int, *pieces: bytes) -> bytes:
-    """Grey, a byte for each pixel; the pieces of its packed rows as they are handed in."""
+    """Return a grey PNG, a byte for each pixel; its compressed rows are the given pieces."""
     rows = [png_chunk(b"IDAT", piece) for piece in pieces]
     return b"".join([png_header(width, height, colour=0), *rows, png_chunk(b"IEND", b"")])
 
@@ -175,7 +175,7 @@ def jpeg_of_many_scans(scans: int) -> bytes:
 
 
 def profile_with_red_and_green_swapped() -> bytes:
-    """Not sRGB, and easy to see: who applies it shows red as green."""
+    """Return a profile that is not sRGB and easy to detect: applying it shows red as green."""
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     profile = profile.replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))
     # The first occurrences are those in the table of tags.
@@ -197,10 +197,10 @@ BOMBS = {
     "many scans": lambda: jpeg_of_many_scans(2_000),
     "a packed profile": lambda: png_with_packed_profile(megabytes=200),
 }
-"""Refused, whatever they claim to be."""
+"""Files that are refused, whatever type they claim."""
 
 HARMLESS_BOMBS = {
     "packed texts": lambda: png_with_packed_texts(60, megabytes=50),
     "pixels after the last": lambda: png_of_zeros(64, 64, extra_bytes=200 << 20),
 }
-"""Refused or cleaned, but cheaply either way."""
+"""Files that are refused or cleaned, both at a low cost."""

@@ -12,7 +12,7 @@ ROW, BUTTON, TEXT, GALLERY = 1, 2, 10, 12
 
 
 def parts_of(layout: Layout, kind: int) -> list[dict[str, Any]]:
-    """All components of a kind, in order."""
+    """Return all components of a kind, in order."""
     return [part for part in walk_components(layout) if part["type"] == kind]
 
 

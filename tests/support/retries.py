@@ -1,4 +1,4 @@
-"""Methods of the store that are tried again until the disk takes them: which these are, and one attempt of them."""
+"""Methods of the store that are retried until the disk accepts them: which these are, and one attempt of them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _RETRIED = cast("FunctionType", retry_storage_errors(_nothing)).__code__
 
 
 def is_retried(method: Callable[..., Any]) -> bool:
-    """Whether this bound method was made by `writes_with_retry`."""
+    """Return whether this bound method was made by `writes_with_retry`."""
     return getattr(method, "__code__", None) is _RETRIED
 
 
 class OneAttempt:
-    """Stands before a Store: every method is tried once, and its error comes back at once."""
+    """Wraps a Store: every method is tried once, and its error is raised immediately."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -33,5 +33,5 @@ class OneAttempt:
 
 
 def one_attempt(store: Store) -> Store:
-    """The same store, without trying again."""
+    """Return the same store without retries."""
     return cast("Store", OneAttempt(store))

@@ -1,7 +1,7 @@
 """The rows of the fault matrix: what must happen when things go wrong, and which tests show that it does.
 
 A test belongs to a row by its mark (`@pytest.mark.f23`) or by its name (`test_f23_…`), so `pytest -k f23` runs all that
-show row F-23. docs/fault-matrix.md is made of these words and of the last run: `make matrix`.
+show row F-23. docs/fault-matrix.md is generated from these texts and the last run: `make matrix`.
 """
 
 from __future__ import annotations
@@ -95,22 +95,22 @@ _NAMED = re.compile(r"test_(f\d\d)_")
 
 
 def title(row: str) -> str:
-    """'F-23' for 'f23'."""
+    """Return 'F-23' for 'f23'."""
     return f"F-{row[1:]}"
 
 
 class RowMarks:
-    """The pytest plugin: declares a mark for each row, and notes on every test which rows it shows."""
+    """The pytest plugin: declares a mark for each row, and records for every test which rows it shows."""
 
     def pytest_configure(self, config: pytest.Config) -> None:
-        """Strict marks must be declared."""
+        """Declare a mark for each row, because pytest is strict about marks."""
         config.addinivalue_line("markers", "row: shows a row of the fault matrix (given by itself to those who do)")
         for row, words in ROWS.items():
             config.addinivalue_line("markers", f"{row}: {words}")
 
     @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """A name says as much as a mark; the report reads the rows from the properties."""
+        """Mark tests by the rows in their names, and store the rows in the properties that the report reads."""
         for item in items:
             rows = {mark.name for mark in item.iter_markers()} & ROWS.keys()
             if (named := _NAMED.match(item.name)) is not None and named[1] in ROWS and named[1] not in rows:

@@ -1,4 +1,4 @@
-"""A small bot, run as a program of its own, that uses of Discord what an image bot uses."""
+"""A small bot, run as a program of its own, that uses the same parts of Discord as an image bot."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def an_image(colour: str, size: tuple[int, int] = (320, 240)) -> io.BytesIO:
 
 
 class Again(discord.ui.DynamicItem[discord.ui.Button[Any]], template=r"again:(?P<colour>\w+)"):
-    """A button that any process of the bot understands: what to do is in its custom id."""
+    """A button that any process of the bot can handle: its custom id holds the action."""
 
     def __init__(self, colour: str) -> None:
         super().__init__(discord.ui.Button(label="Again", custom_id=f"again:{colour}"))

@@ -1,4 +1,4 @@
-"""What a server spent in a period, made up for the tests of reports."""
+"""Invented spending of a server in a period, for the tests of reports."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def a_spending(
     lines: Sequence[SpendLine] = (),
     parts: Sequence[SpendPart] | None = None,
 ) -> Spending:
-    """The period around `now`; unless told otherwise everything was spent in its first part."""
+    """Return the spending in the period around `now`; by default everything was spent in its first part."""
     time_zone = ZoneInfo(zone)
     window = Window.containing(now, period, time_zone)
     if parts is None:

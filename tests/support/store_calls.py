@@ -1,4 +1,4 @@
-"""Every change that moves a job or money, ready to be made: how the books stand before it, and the call itself."""
+"""Every change of a job or of money: the preparation of the database, and the call itself."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MODERATOR: dict[str, Any] = {"actor_id": 1, "reason": "because", "now": NOON}
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One change: `prepare` makes the books what they are before it, `make` changes them."""
+    """One change: `prepare` brings the database into the state before it, `make` applies it."""
 
     prepare: Callable[[Store], Awaitable[Reply]]
     make: Callable[[Store, Reply], Awaitable[Any]]
@@ -127,6 +127,6 @@ CALLS = {
 
 
 def contents(path: Path) -> str:
-    """All rows of the file, as text: two files that hold the same look the same."""
+    """Return all rows of the file as text: equal for files with equal contents."""
     with closing(connect_for_reading(path)) as connection:
         return "\n".join(connection.iterdump())

@@ -1,4 +1,4 @@
-"""Plain values for the tests of the store: a command with its jobs, a member, limits, a picture."""
+"""Plain values for the tests of the store: a command with its jobs, a member, limits, an image."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def a_command(
     model_id: str = "krea/google/nano-banana-2",
     images: tuple[ImageInput, ...] = (),
 ) -> Reply:
-    """A command of one job at $0.08, or of one job per amount."""
+    """Return a command of one job at $0.08, or of one job per amount."""
     reply_id = new_id()
     jobs = tuple(
         Job(
@@ -95,7 +95,7 @@ def a_command(
 
 
 def file_of(store: Store) -> SqliteDatabase:
-    """What lies under a store whose books are a file."""
+    """Return the SQLite database of a store."""
     assert isinstance(store.database, SqliteDatabase)
     return store.database
 
@@ -112,7 +112,7 @@ def an_image(sha256: str = "ab" * 32) -> ResultImage:
 
 
 async def admitted(store: Store, *amounts_usd_micros: int, member: Member = ADA, now: datetime = NOON) -> Reply:
-    """A command that was admitted and whose reply Discord has shown."""
+    """Admit a command and mark its reply as shown by Discord."""
     reply = a_command(*amounts_usd_micros, member=member, now=now)
     await store.admit(member=member, reply=reply, limits=limits(), now=now)
     await store.accept(reply.id, message_id=99)
@@ -120,14 +120,14 @@ async def admitted(store: Store, *amounts_usd_micros: int, member: Member = ADA,
 
 
 async def running(store: Store, job_id: str, *, now: datetime = NOON) -> None:
-    """Take a queued job to where the provider has it."""
+    """Move a queued job to the state in which the provider runs it."""
     begun = await store.begin_submission(job_id, now=now, deadline_at=now + timedelta(minutes=10), webhook_token=None)
     assert begun is not None
     assert await store.mark_running(job_id, remote_id=f"remote of {job_id}") is not None
 
 
 async def finished(store: Store, job_id: str, *, charged_usd_micros: int = 80_000, now: datetime = NOON) -> Job:
-    """Take a queued job to its picture."""
+    """Move a queued job to the state in which its image is finished."""
     await running(store, job_id, now=now)
     job = await store.succeed(job_id, charged_usd_micros=charged_usd_micros, images=[an_image()], now=now)
     assert job is not None

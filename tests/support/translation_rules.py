@@ -1,6 +1,6 @@
-"""Rules of translations: what must stay of the English, and what Discord accepts.
+"""Rules of translations: what must be kept of the English text, and what Discord accepts.
 
-Facts, code, links, commands, emoji and the shape of the lines stay; the words around them are the translator's.
+Facts, code, links, commands, emoji and the structure of lines are kept; all other words are translated.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FACTS = {
     "zone": "America/Argentina/ComodRivadavia",
     "time": "23:59",
 }
-"""How long the facts get in places where room is tight."""
+"""The longest values of facts, for texts with a maximum length."""
 
 CODE = re.compile(r"`[^`]*`")
 OPTION_IN_CODE = re.compile(r"(?<=^`)\w+(?=`$)|\w+(?=:)")
@@ -28,7 +28,7 @@ OPTION_IN_CODE = re.compile(r"(?<=^`)\w+(?=`$)|\w+(?=:)")
 
 OPTION_NAME = re.compile(r"[-_'\w]{1,32}")
 KEPT = re.compile(r"\]\([^)]*\)|(?<![\w/])/[a-z][-a-z]*|<[^<>]+>|\*\*|__")
-"""Where a link goes, commands, what Discord replaces, bold and underlined."""
+"""Link targets, commands, text that Discord replaces, bold and underlined text."""
 
 LINE_START = re.compile(r"^(?:#{1,3} |-# |\d+\. |[-*] |> )?", re.MULTILINE)
 WORD = re.compile(r"[^\W\d_]+")
@@ -55,11 +55,11 @@ class Entry:
 
 
 def complaints(entry: Entry, forms: Sequence[str], options: Mapping[str, str]) -> list[str]:
-    """What is wrong with saying `entry` so. `options` are the names of options in that language."""
+    """Return what is wrong with a translation of `entry`. `options` are the names of options in that language."""
     models = [entry.text] if entry.plural is None else [entry.text, entry.plural]
     found: list[str] = []
     for number, form in enumerate(forms):
-        # The first form may be for one alone, like the English one; wherever it is not, it needs the count.
+        # The first form may be for exactly one, as in English; if it is for more numbers, it needs the count.
         alone = number == 0 and names(form) == names(models[0])
         found += _complaints(entry, form, models[0] if alone else models[-1], options)
     return found
@@ -92,7 +92,7 @@ def _complaints(entry: Entry, form: str, model: str, options: Mapping[str, str])
 
 
 def names(text: str) -> set[str]:
-    """The facts of a phrase, with how each is written."""
+    """Return the facts of a phrase, with how each is written."""
     try:
         parts = [(name, turned, how) for _, name, how, turned in Formatter().parse(text) if name is not None]
     except ValueError:
@@ -103,7 +103,7 @@ def names(text: str) -> set[str]:
 
 
 def filled(text: str) -> str:
-    """The phrase with facts as long as they get. Raises KeyError for a fact that is not in FACTS."""
+    """Return the phrase with the longest facts. Raises KeyError for a fact that is not in FACTS."""
     return text.format_map(FACTS) if names(text) else text
 
 
@@ -116,7 +116,7 @@ def _edges(text: str) -> tuple[bool, bool]:
 
 
 def _kept(text: str, options: Mapping[str, str]) -> Counter[str]:
-    """What has to be there in every language. Options are called what the reader's Discord calls them."""
+    """Return what must be present in every language. Options have the names of the reader's language."""
     kept = Counter(OPTION_IN_CODE.sub(lambda name: options.get(name[0], name[0]), code) for code in CODE.findall(text))
     plain = CODE.sub("", text)
     kept.update(KEPT.findall(plain))

@@ -12,7 +12,7 @@ P = ParamSpec("P")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
-    """Never blocks: when nothing is ready, the time is set to that of the next timer."""
+    """A selector that never blocks: when nothing is ready, it sets the time to that of the next timer."""
 
     now = 0.0
 
