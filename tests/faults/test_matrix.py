@@ -1,4 +1,4 @@
-"""The fault matrix itself: every row is shown by a test, and no mark names a row that is not there."""
+"""The fault matrix itself: every row is shown by a test, and every mark names an existing row."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWS = re.compile(r"@pytest\.mark\.(f\d\d)\b|def test_(f\d\d)_")
 
 
 def rows_shown() -> set[str]:
-    """Rows named by a mark or by the name of a test."""
+    """Return the rows named by a mark or by the name of a test."""
     files = [path.read_text(encoding="utf-8") for path in TESTS.rglob("test_*.py")]
     return {mark or name for source in files for mark, name in _SHOWS.findall(source)}
 

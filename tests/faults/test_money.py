@@ -1,4 +1,4 @@
-"""Rows of the fault matrix about money that need a table of their own: every price, every crowd, every clock."""
+"""Rows of the fault matrix about money that need a table of cases: prices, concurrent orders, clock changes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FOREVER = Plan(words=(("processing", 0.01),), ending=Ending.NEVER)
 
 @pytest.fixture
 async def store(location: Location) -> AsyncIterator[Store]:
-    """An open store whose books are proved when the test is over."""
+    """Open a store whose ledger is verified when the test is over."""
     async with await Store.open(location) as store:
         yield store
     assert verify_location(location) == []
@@ -79,7 +79,7 @@ async def test_f03_in_shuffled_crowds_of_two_hundred_exactly_twelve_get_in(store
 @pytest.mark.f01
 @pytest.mark.parametrize("what", ["member", "server", "operator"])
 async def test_what_is_spent_hours_apart_adds_up_in_every_limit(store: Store, what: str):
-    """The sums are kept by the quarter of an hour; a limit counts all of them."""
+    """Check that a limit counts every sum: they are stored per quarter of an hour."""
     dollar = Quota(amount_usd_micros=DOLLAR, period=Period.DAY)
     unlimited = Quota(amount_usd_micros=None, period=Period.DAY)
     for subject in (LimitSubject.DEFAULT, LimitSubject.SERVER):
@@ -123,7 +123,7 @@ async def test_f04_a_finished_job_has_one_reservation_and_one_charge_in_the_ledg
     assert [tuple(line) for line in lines] == [("reserve", PRICE), ("settle", PRICE)]
 
 
-# -- F-09: nobody was there when the period ended -----------------------------------------------------------
+# -- F-09: the bot was not running when the period ended ----------------------------------------------------
 
 
 def next_start(now: datetime, period: Period) -> datetime:
@@ -218,7 +218,7 @@ async def test_f11_a_quota_set_below_what_is_spent_lets_running_jobs_settle_and_
 # -- F-15 -------------------------------------------------------------------------------------------------
 
 
-async def test_f15_an_order_without_a_known_price_is_told_to_the_operator_and_reaches_nobody(core: Core):
+async def test_f15_an_order_without_a_known_price_is_reported_to_the_operator_and_sent_to_no_provider(core: Core):
     unpriced = next(model for model in CATALOGUE.models if not model.orderable and not model.retired)
     with pytest.raises(ModelUnavailable) as caught:
         await core.ask("a fox", model_id=unpriced.id, kind=plainest(unpriced).kind)

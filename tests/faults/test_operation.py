@@ -1,6 +1,6 @@
 """Rows of the fault matrix about operation, shown on the whole bot beside a local Discord and a provider over HTTP.
 
-The bot runs in this process, so that its workers can be broken and its clocks shortened; every wire is real.
+The bot runs in this process, so that its workers can be broken and its time limits shortened; every connection is real.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ WORKERS = (
 
 
 class Fragile(Supervisor):
-    """Workers that a test can break, and that come back soon."""
+    """Workers that a test can break, and that are restarted soon."""
 
     latest: Fragile
 
@@ -75,7 +75,7 @@ class Fragile(Supervisor):
 
 @dataclass(kw_only=True)
 class Scene:
-    """The bot, what surrounds it, and people."""
+    """The bot, the simulated Discord and provider, and members."""
 
     discord: LocalDiscord
     provider: SandboxProvider
@@ -87,7 +87,7 @@ class Scene:
     client: asyncio.Task[None]
 
     async def ready(self) -> tuple[int, dict[str, str]]:
-        """The answer of /readyz: its status and what is failing."""
+        """Return the answer of /readyz: its status and what is failing."""
         url = f"http://127.0.0.1:{self.port}/readyz"
         async with aiohttp.ClientSession() as session, session.get(url) as response:
             return response.status, (await response.json())["failing"]
@@ -111,7 +111,7 @@ class Scene:
 
 @pytest.fixture
 def limits() -> Limits:
-    """Those of the local Discord; a test may ask for others."""
+    """Return the limits of the local Discord; a test may override them."""
     return Limits(channel_requests=1_000)
 
 
@@ -119,7 +119,7 @@ def limits() -> Limits:
 async def scene(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unused_tcp_port: int, limits: Limits
 ) -> AsyncIterator[Scene]:
-    # `aim_at` and the client point discord.py elsewhere for good; other tests want it where it was.
+    # `aim_at` and the client change the addresses of discord.py permanently; other tests need the old ones.
     monkeypatch.setattr(Route, "BASE", Route.BASE)
     monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", DiscordWebSocket.DEFAULT_GATEWAY)
     monkeypatch.setattr(app, "Supervisor", Fragile)
@@ -166,7 +166,7 @@ async def opened_scene(directory: Path, port: int, limits: Limits) -> AsyncItera
                 await app._close(bot, client)
 
 
-# -- F-34: told to stop in the middle of everything ----------------------------------------------------------------
+# -- F-34: asked to stop under load --------------------------------------------------------------------------------
 
 
 async def test_f34_told_to_stop_under_load_it_ends_within_ten_seconds_and_everything_goes_on(tmp_path: Path):
@@ -175,7 +175,9 @@ async def test_f34_told_to_stop_under_load_it_ends_within_ten_seconds_and_everyt
             here.settings |= IMPATIENT
             await here.start()
             people = [here.discord.member(here.server, f"Member {number}") for number in range(8)]
-            here.provider.next_order(*[Plan(trouble=Trouble(how=How.HANG, accepted=True))] * 3)  # answers that are due
+            here.provider.next_order(
+                *[Plan(trouble=Trouble(how=How.HANG, accepted=True))] * 3
+            )  # answers that must still arrive
             orders = [
                 await here.discord.slash(who, here.channel, "imagine", prompt=f"{who.name} {number}")
                 for number in range(3)
@@ -223,7 +225,7 @@ async def test_f41_every_worker_that_breaks_is_started_again_and_logged_once_whi
 # -- F-42: slow pictures, slow disk ------------------------------------------------------------------------------
 
 
-@pytest.mark.torture  # as many large pictures as this one checks need the machine for themselves
+@pytest.mark.torture  # as many large images as this one checks need the whole machine
 async def test_f42_while_large_pictures_are_checked_everybody_is_answered_at_once(scene: Scene):
     large = Upload(filename="large.png", data=encode(noise(1800, 1400), "PNG"))
     assert len(large.data) > 7_000_000
@@ -252,7 +254,7 @@ async def test_f42_while_large_pictures_are_checked_everybody_is_answered_at_onc
 async def test_f42_a_disk_that_stands_still_for_four_seconds_costs_nobody_an_answer(scene: Scene):
     await scene.until_ready()
     with closing(sqlite3.connect(scene.database, isolation_level=None, timeout=5)) as slow:
-        slow.execute("BEGIN IMMEDIATE")  # nobody else can write while this lasts
+        slow.execute("BEGIN IMMEDIATE")  # no other connection can write meanwhile
         orders = [await scene.imagine(who, "a slow fox") for who in (scene.ada, scene.ben) * 2]
         looked = [await scene.discord.slash(scene.ben, scene.studio, "usage") for _ in range(5)]
         for one in (*orders, *looked):
@@ -267,7 +269,7 @@ async def test_f42_a_disk_that_stands_still_for_four_seconds_costs_nobody_an_ans
     assert scene.discord.gateway.connected
 
 
-# -- F-43: each part in turn -----------------------------------------------------------------------------------------
+# -- F-43: each component in turn ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("limits", [Limits(heartbeat_seconds=0.3)])
@@ -323,7 +325,7 @@ async def test_f43_a_worker_that_does_not_work_is_named(scene: Scene, name: str)
 
 async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene: Scene):
     async def answers_to_ben() -> float:
-        """The median of how long Ben waits for an answer, in seconds."""
+        """Return the median of how long Ben waits for an answer, in seconds."""
         waits: list[float] = []
         for number in range(8):
             order = await scene.imagine(scene.ben, f"modest {number}")
@@ -353,7 +355,7 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
         await order.wait_for("3 at a time is the limit")
     assert len(flood) > 30
     assert len(scene.provider.jobs) == 3 + 16
-    # Twice as long at most; what is below 50 ms nobody can tell apart, nor can a busy machine.
+    # Twice as long at most; times below 50 ms count as equal, because a busy machine cannot measure them.
     assert under_flood <= 2 * max(usually, 0.05), (usually, under_flood)
     assert job_card.FAILED() not in flood[-1].text
     for remote in scene.provider.jobs.values():

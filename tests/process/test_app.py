@@ -1,6 +1,6 @@
-"""The bot as a process: `python -m bot` beside a local Discord and a provider, killed unasked and stopped politely.
+"""The bot as a process: `python -m bot` beside a local Discord and a provider, ended by SIGKILL and by SIGTERM.
 
-Real sockets all the way. What counts is what the member sees, what the provider bills, and that the books agree.
+Every connection is real. Asserts what the member sees, what the provider bills, and that the ledger agrees.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Scene:
         return "\n".join(path.read_text() for path in sorted(self.directory.glob("bot.*.log")))
 
     def settings(self) -> Mapping[str, str]:
-        # The bot is measured together with the tests, where they are.
+        # The coverage of the bot is measured together with that of the tests, in their folder.
         measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
         return measuring | {
             "DISCORD_TOKEN": self.discord.token,
@@ -89,8 +89,8 @@ class Scene:
         self.bot.kill()
         await self.bot.wait()
 
-    def books(self) -> tuple[int, int]:
-        """What members were charged, and how many reservations are open."""
+    def charged_and_open(self) -> tuple[int, int]:
+        """Return what members were charged, and how many reservations are open."""
         with closing(sqlite3.connect(self.database)) as connection:
             charged = connection.execute("SELECT coalesce(sum(charged_usd_micros), 0) FROM jobs").fetchone()[0]
             return charged, connection.execute("SELECT count(*) FROM jobs WHERE finished_at IS NULL").fetchone()[0]
@@ -105,7 +105,7 @@ async def scene(tmp_path: Path) -> AsyncIterator[Scene]:
 
 @asynccontextmanager
 async def a_scene(directory: Path) -> AsyncIterator[Scene]:
-    """Everything but the bot. At the end the books balance and no secret was logged."""
+    """Start everything but the bot. At the end the ledger balances and no secret was logged."""
     async with SandboxProvider(seconds_scale=0.05) as provider, LocalDiscord() as discord:
         server = discord.server("Atelier")
         scene = Scene(
@@ -141,7 +141,7 @@ async def test_killed_while_the_provider_works_the_picture_still_arrives_and_is_
     assert list(scene.studio.messages.values()) == [message]
     assert len(scene.provider.orders) == 1
     assert scene.provider.bill_usd_micros == PRICE
-    assert scene.books() == (PRICE, 0)
+    assert scene.charged_and_open() == (PRICE, 0)
 
 
 @pytest.mark.f23
@@ -154,7 +154,7 @@ async def test_killed_right_after_the_order_left_it_is_found_again_and_not_sent_
     await scene.start()
     await interaction.wait_for("Completed")
     assert len(scene.provider.orders) == 1
-    assert scene.books() == (PRICE, 0)
+    assert scene.charged_and_open() == (PRICE, 0)
 
 
 @pytest.mark.f34
@@ -167,11 +167,11 @@ async def test_a_polite_stop_is_quick_and_work_goes_on_at_the_next_start(scene: 
     scene.bot.send_signal(signal.SIGTERM)
     assert await scene.bot.wait() == 0
     assert time.monotonic() - started < 10
-    assert scene.books() == (0, 1), "stopping releases nothing"
+    assert scene.charged_and_open() == (0, 1), "stopping releases nothing"
     scene.provider.complete_all()
     await scene.start()
     await interaction.wait_for("Completed")
-    assert scene.books() == (PRICE, 0)
+    assert scene.charged_and_open() == (PRICE, 0)
 
 
 async def test_a_report_that_is_being_drawn_at_a_polite_stop_comes_without_its_chart(scene: Scene):

@@ -30,7 +30,7 @@ TOKEN = "a-token-that-looks-right"
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the calls run: no `.env`, its own database."""
+    """Return the directory where the calls run, without an `.env` and with its own database."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DATABASE_URL", "sqlite:///data/bot.sqlite3")
     return tmp_path
@@ -79,8 +79,8 @@ def outside(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outsid
 
 
 @pytest.fixture
-def books(directory: Path) -> Path:
-    """A database with one finished job."""
+def ledger_file(directory: Path) -> Path:
+    """Create a database with one finished job."""
 
     async def fill() -> None:
         async with await Store.open(directory / "data" / "bot.sqlite3") as store:
@@ -91,7 +91,7 @@ def books(directory: Path) -> Path:
 
 
 def rows_of(output: str) -> dict[str, tuple[bool, str]]:
-    """The table of `check`: name → (works, what it says)."""
+    """Return the table of `check`: name → (works, message)."""
     rows = [line.split(maxsplit=2) for line in output.splitlines()]
     return {name: (word == "ok", what) for word, name, what in rows}
 
@@ -155,7 +155,7 @@ def test_an_unknown_default_model_stops_the_start(
 # -- check -----------------------------------------------------------------------------------------------
 
 
-def test_check_reports_each_part_as_working(outside: Outside, books: Path, capsys: pytest.CaptureFixture[str]):
+def test_check_reports_each_part_as_working(outside: Outside, ledger_file: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["check"]) == 0
     printed = capsys.readouterr()
     rows = rows_of(printed.out)
@@ -168,12 +168,12 @@ def test_check_reports_each_part_as_working(outside: Outside, books: Path, capsy
 
 
 def test_check_names_each_thing_that_does_not_work(
-    outside: Outside, books: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     monkeypatch.setenv("DISCORD_TOKEN", "not.the.token")
     monkeypatch.setenv("KREA_API_KEY", "not-the-key")
     outside.provider.next_answers("read", *[Trouble(status=503)] * 3)
-    books.write_bytes(books.read_bytes()[:5000])
+    ledger_file.write_bytes(ledger_file.read_bytes()[:5000])
     assert cli.main(["check"]) == 1
     rows = rows_of(capsys.readouterr().out)
     assert {name for name, (works, _) in rows.items() if not works} == {"database", "discord", "krea", "pixazo"}
@@ -198,13 +198,13 @@ def test_check_reports_that_discord_cannot_be_reached(
 # -- the ledger --------------------------------------------------------------------------------------------
 
 
-def test_a_valid_ledger_is_verified(books: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_valid_ledger_is_verified(ledger_file: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["ledger", "verify"]) == 0
     assert one_line(capsys.readouterr().out) == "the books balance"
 
 
-def test_verify_finds_a_manipulated_ledger(books: Path, capsys: pytest.CaptureFixture[str]):
-    with closing(sqlite3.connect(books, isolation_level=None)) as connection:
+def test_verify_finds_a_manipulated_ledger(ledger_file: Path, capsys: pytest.CaptureFixture[str]):
+    with closing(sqlite3.connect(ledger_file, isolation_level=None)) as connection:
         triggers = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
         for (name,) in triggers:
             connection.execute(f"DROP TRIGGER {name}")
@@ -217,17 +217,17 @@ def test_verify_finds_a_manipulated_ledger(books: Path, capsys: pytest.CaptureFi
 
 @pytest.mark.parametrize("damage", ["missing", "not a database", "cut short"])
 def test_an_unreadable_database_is_one_line_and_exit_code_1(
-    books: Path, damage: str, capsys: pytest.CaptureFixture[str]
+    ledger_file: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ):
     match damage:
         case "missing":
-            books.unlink()
+            ledger_file.unlink()
         case "not a database":
-            books.write_text("Dear diary" * 1000)
+            ledger_file.write_text("Dear diary" * 1000)
         case _:
-            books.write_bytes(books.read_bytes()[:5000])
+            ledger_file.write_bytes(ledger_file.read_bytes()[:5000])
     assert cli.main(["ledger", "verify"]) == 1
-    assert str(books.name) in one_line(capsys.readouterr().err)
+    assert str(ledger_file.name) in one_line(capsys.readouterr().err)
 
 
 def test_operator_costs_are_listed_with_their_reasons(directory: Path, capsys: pytest.CaptureFixture[str]):
@@ -250,34 +250,34 @@ def test_operator_costs_are_listed_with_their_reasons(directory: Path, capsys: p
     one_line(capsys.readouterr().err)
 
 
-def test_a_backup_can_be_restored(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_backup_can_be_restored(ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     backup = tmp_path / "backup.sqlite3"
     assert cli.main(["backup", str(backup)]) == 0
     assert one_line(capsys.readouterr().out) == f"written: {backup}"
-    books.write_text("overwritten by accident")
+    ledger_file.write_text("overwritten by accident")
     assert cli.main(["restore", str(backup)]) == 0
     capsys.readouterr()
     assert cli.main(["ledger", "verify"]) == 0
 
 
 def test_what_cannot_be_backed_up_or_restored_is_one_line_and_exit_code_1(
-    books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     assert cli.main(["restore", str(tmp_path / "no-such-backup")]) == 1
     assert "no-such-backup" in one_line(capsys.readouterr().err)
-    books.unlink()
+    ledger_file.unlink()
     assert cli.main(["backup", str(tmp_path / "backup")]) == 1
     one_line(capsys.readouterr().err)
     assert not (tmp_path / "backup").exists()
 
 
-def test_nothing_is_restored_while_the_bot_runs(books: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_nothing_is_restored_while_the_bot_runs(ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     backup = tmp_path / "backup.sqlite3"
     cli.main(["backup", str(backup)])
     capsys.readouterr()
 
     async def meanwhile() -> int:
-        async with await Store.open(books):
+        async with await Store.open(ledger_file):
             return await asyncio.to_thread(cli.main, ["restore", str(backup)])
 
     assert asyncio.run(meanwhile()) == 1

@@ -20,7 +20,7 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "bot.sqlite3"
 
 
-async def some_books(path: Path) -> tuple[str, str]:
+async def sample_ledger(path: Path) -> tuple[str, str]:
     """Store one job charged to a member and two with operator costs; return these two."""
     async with await Store.open(path) as store:
         await finished(store, (await admitted(store)).jobs[0].id)
@@ -39,7 +39,7 @@ async def some_books(path: Path) -> tuple[str, str]:
 
 
 async def test_house_lists_operator_costs_and_their_sum(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lost, dear = await some_books(path)
+    lost, dear = await sample_ledger(path)
     assert cli.main(["ledger", "house"]) == 0
     first, second, last = capsys.readouterr().out.splitlines()
     assert first.split() == [
@@ -58,7 +58,7 @@ async def test_house_without_operator_costs_is_one_line(path: Path, capsys: pyte
 
 
 async def test_verify_reports_a_valid_ledger(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    await some_books(path)
+    await sample_ledger(path)
     assert cli.main(["ledger", "verify"]) == 0
     assert capsys.readouterr().out == "the books balance\n"
 

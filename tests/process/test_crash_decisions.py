@@ -1,4 +1,4 @@
-"""Killed while a decision is written down: the next life knows all of it or nothing, and deciding again is harmless."""
+"""Killed while a decision is stored: after the restart it is stored whole or not at all, and may be repeated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.crash_scenarios import (
 )
 from tests.support.crashes import SIX_MINUTES, Nursery, World, audit, seen, world
 
-pytestmark = pytest.mark.torture  # a minute and a half of kills and restarts; what members order is killed in every run
+pytestmark = pytest.mark.torture  # a minute and a half of kills and restarts; orders of members are tested in every run
 
 HOURS = 3600.0
 A_MONTH = 31 * 24 * HOURS
@@ -50,14 +50,14 @@ async def die_and_start(here: World, name: str, *, at: str, when: str) -> None:
 
 
 async def said(here: World, command: str) -> str:
-    """What a command answers that changes nothing; the moderator is a member as well."""
+    """Return the answer to a command that changes nothing; the moderator is a member as well."""
     answer = await here.discord.slash(here.moderator, here.channel, command, overridden=True)
     assert await answered(here, answer)
     return answer.text
 
 
 async def is_taken(here: World, prompt: str) -> bool:
-    """Whether this may be ordered."""
+    """Return whether this prompt is accepted."""
     order = await imagine(here, prompt)
     assert await seen(here, lambda: "Completed" in order.text or "word" in order.text)
     return "Completed" in order.text
@@ -87,7 +87,7 @@ async def test_f33_killed_while_a_word_is_forbidden_it_is_allowed_or_forbidden(h
 
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_f33_killed_at_a_warning_it_is_said_once_at_most(here: World, when: str) -> None:
-    """One that was written down and not said any more stays unsaid: to hear it with every order would be worse."""
+    """Check that a warning that was stored and not sent stays unsent; repeating it with every order would be worse."""
     await die_and_start(here, "little is left", at="store.first_warning", when=when)
     for prompt in ("a shell", "another shell"):
         order = await imagine(here, prompt, model="krea/bfl/flux-1-dev")
@@ -111,7 +111,7 @@ LITTLE_OF_THE_CAP = Story(act=order_until_little_of_the_cap_is_left, reaches=())
 @pytest.mark.parametrize(
     ("at", "when", "nth", "said"),
     [
-        ("messages.post", "before", 2, 0),  # the first says that the log is here now
+        ("messages.post", "before", 2, 0),  # the first post says that the log is in this channel
         ("messages.post", "after", 2, 1),
         ("store.first_warning", "before", 1, 1),
         ("store.first_warning", "after", 1, 1),
@@ -144,7 +144,7 @@ async def test_f33_killed_while_a_moderator_cancels_the_job_goes_on_or_costs_not
 
 @pytest.mark.f59
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_f33_killed_while_somebody_is_erased_they_are_known_or_forgotten(here: World, when: str) -> None:
+async def test_f33_killed_while_a_member_is_erased_they_are_known_or_forgotten(here: World, when: str) -> None:
     await die_and_start(here, "erased", at="store.forget_member", when=when)
     assert still_written(here) is (when == "before")
     await erase(here)
@@ -153,7 +153,7 @@ async def test_f33_killed_while_somebody_is_erased_they_are_known_or_forgotten(h
     await end_well(here, STORIES["erased"])
     assert not still_written(here)
     assert audit(here).charged_usd_micros > 0, "the books keep their amounts"
-    # Whoever died before it could remove the picture as well leaves that to a later sweep.
+    # A process that died before it removed the image leaves that to a later sweep.
     here.pass_time(2 * HOURS)
     await here.start()
     assert await seen(here, lambda: images_kept(here) == 0)

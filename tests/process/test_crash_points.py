@@ -1,4 +1,4 @@
-"""Killed everywhere: before and after every crossing of a border, and the next start brings each command to its end."""
+"""Killed at every point: before and after every external call, and the next start completes each command."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.crashes import IMPATIENT, SIX_MINUTES, Nursery, World, audit,
 from tests.support.crashing_bot import SQL, crash_points
 
 IN_RECOVERY = {
-    # the point at which the first life ends, and how long the bot is down
+    # the point at which the first process ends, and how long the bot is down
     "messages.original": ("answer.show", SIX_MINUTES),
     "messages.search": ("answer.show", TWENTY_MINUTES),
     "store.forget_old": ("answer.show", SIX_MINUTES),
 }
-"""Points that only a restart passes."""
+"""Points that are reached only after a restart."""
 
 NOT_PASSED = {
     "store.problem": "the health check writes nothing",
@@ -46,7 +46,7 @@ NOT_PASSED = {
 FIRST = {point: name for name, story in STORIES.items() for point in story.reaches}
 
 
-# -- dying and coming back ------------------------------------------------------------------------------------
+# -- kill and restart -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ async def test_f33_killed_again_while_recovering(here: World, point: str, when: 
 
 
 @pytest.mark.parametrize("event", ["answered", "message_edited"])
-async def test_f33_killed_the_moment_discord_has_it_and_before_the_bot_hears(here: World, event: str) -> None:
+async def test_f33_killed_the_moment_discord_has_it_and_before_the_bot_knows(here: World, event: str) -> None:
     here.discord.world.feed.hooks.append(lambda kind, _: here.kill() if kind == event else None)
     await here.start()
     await order_an_image(here)
@@ -113,7 +113,7 @@ async def test_f33_killed_while_the_order_is_on_its_way(here: World, accepted: b
     assert found.operator_overestimate_usd_micros == 0
 
 
-# -- the long way: every call of every story, and every statement ---------------------------------------------
+# -- slow: every call of every story, and every statement -----------------------------------------------------
 
 
 @pytest.mark.torture
@@ -145,7 +145,7 @@ async def test_f33_killed_at_every_statement(nursery: Nursery, tmp_path: Path) -
 
 
 async def passed_in(nursery: Nursery, folder: Path, story: Story) -> Counter[str]:
-    """How often a story that nothing disturbs passes each point."""
+    """Return the number of times that an undisturbed story passes each point."""
     async with world(nursery, folder) as here:
         here.settings |= story.settings
         record = folder / "passed"

@@ -1,4 +1,4 @@
-"""Killed at random: whatever the moment, nothing is lost, bought twice, shown twice or left open."""
+"""Killed at random moments: nothing is lost, bought twice, shown twice or left open."""
 
 from __future__ import annotations
 
