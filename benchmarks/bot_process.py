@@ -65,7 +65,7 @@ class BotProcess:
 
     @property
     def cpu_seconds(self) -> float:
-        """Seconds of processor time of the process and its children since the start."""
+        """Return the seconds of processor time of the process and its children since the start."""
         assert self._process is not None
         times = [self._process.cpu_times()]
         times += [child.cpu_times() for child in self._process.children(recursive=True)]
@@ -73,14 +73,14 @@ class BotProcess:
 
     @property
     def main_cpu_seconds(self) -> float:
-        """Seconds of processor time of the process alone: what delays its event loop."""
+        """Return the seconds of processor time of the process alone: what delays its event loop."""
         assert self._process is not None
         times = self._process.cpu_times()
         return times.user + times.system
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory in MiB, without the image workers, which come and go."""
+        """Return the resident memory in MiB, without the image workers, which are started on demand."""
         assert self._process is not None
         return self._process.memory_info().rss / 2**20
 

@@ -1,6 +1,6 @@
 """The load generator: Discord and Krea on loopback, as lean as possible, with the times of every command.
 
-It answers what a well-behaved client asks and checks nothing, so that its own work does not hide what is measured. It
+It answers the requests of a correct client and checks nothing, so that its own work does not affect the results. It
 runs in the benchmark's process, the bot in another one.
 """
 
@@ -43,7 +43,7 @@ class Command:
     done_at: float | None = None
     """When the provider had the image."""
     reported_at: float | None = None
-    """When the bot was first told so."""
+    """When the bot was first informed of that."""
     shown_at: float | None = None
     """When Discord had the message with the image."""
     discord_calls: int = 0
@@ -67,7 +67,7 @@ class LoadGenerator:
         webhooks: bool = False,
         network_seconds: float = 0.0,
     ) -> None:
-        """Order number n takes `job_seconds(n)` seconds. Every response is delayed by `network_seconds`."""
+        """Make order number n take `job_seconds(n)` seconds, and delay every response by `network_seconds`."""
         self.commands: dict[int, Command] = {}
         self.heartbeats_at: list[float] = []
         self.heartbeat_seconds = 41.25

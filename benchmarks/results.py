@@ -1,4 +1,4 @@
-"""Results: what was measured, its aims, and the table and the file they are written to."""
+"""Results: the measured values, their aims, and the table and the file they are written to."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Row:
 
     @property
     def reached(self) -> bool | None:
-        """Whether the median keeps to the aim; None where there is none."""
+        """Return whether the median meets the aim; None where there is none."""
         first, middle = self.results[0], median(self.values)
         if first.at_most is not None:
             return middle <= first.at_most

@@ -189,7 +189,7 @@ def lags_ms(commands: Sequence[Command]) -> list[float]:
 
 
 def transfers_ms(commands: Sequence[Command]) -> list[float]:
-    """Return the milliseconds from the bot hearing of the image to Discord having it: the download and the upload."""
+    """Return the milliseconds from the bot's notice of the image to Discord having it: download and upload."""
     return [((command.shown_at or 0.0) - (command.reported_at or 0.0)) * 1000 for command in commands]
 
 
@@ -217,7 +217,7 @@ async def delivery() -> list[Result]:
 async def _delivered(
     module: str, settings: dict[str, str], *, webhooks: bool = False, count: int = 120
 ) -> tuple[LoadGenerator, list[Command]]:
-    """Run jobs of about 12 seconds with the spread of one model. The first 40 teach the bot and do not count."""
+    """Run jobs of about 12 seconds with the spread of one model. The first 40 prepare the bot and do not count."""
     chance = random.Random(7)
     seconds = [12.0 * chance.lognormvariate(0.0, 0.15) for _ in range(2 * count)]
     with TemporaryDirectory() as folder:
