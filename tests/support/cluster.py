@@ -99,7 +99,7 @@ class Cluster:
         assert not process.is_dead, self.last_words()
         kind, _, number = process.name.partition("-")
         if kind == "worker":
-            return process.said("ready to follow")
+            return process.said("ready to run")
         return (int(number), SHARDS) in self.discord.gateway.shards and bool(self.discord.commands())
 
     def _environment(self) -> dict[str, str]:
