@@ -61,7 +61,7 @@ async def test_a_change_cancelled_at_any_step_is_whole_or_absent(tmp_path: Path,
             found = contents(trial)
             await store.set_value("the next change", name)
         assert found in (before, after)
-        assert was_cancelled or found == after, "whoever was told that it is done can rely on it"
+        assert was_cancelled or found == after, "a caller that was told so can rely on it"
         assert verify_file(trial) == []
         outcomes.add("whole" if found == after else "absent")
         if not was_cancelled:

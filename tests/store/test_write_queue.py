@@ -183,7 +183,7 @@ async def test_low_priority_is_still_written_when_the_queue_is_closed() -> None:
     along.cancel()
 
 
-async def test_when_nothing_can_be_written_whoever_came_along_is_told_as_well() -> None:
+async def test_when_nothing_can_be_written_low_priority_callers_are_told_as_well() -> None:
     queue = WriteQueue()
     along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)
