@@ -42,7 +42,7 @@ class BotProcess:
     async def __aenter__(self) -> Self:
         self._load.ready.clear()
         begun_at = time.monotonic()
-        with (self._folder / "bot.runtime.logs").open("ab") as log:
+        with (self._folder / "bot.log").open("ab") as log:
             self._process = psutil.Popen(
                 [sys.executable, "-m", self._module],
                 cwd=PROJECT,

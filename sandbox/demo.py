@@ -70,7 +70,7 @@ async def running_demo(*, port: int = 0) -> AsyncGenerator[Demo]:
         await stack.enter_async_context(discord)
         await _begin_talk(discord, server)
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="image-bot-demo-")))
-        log = folder / "bot.runtime.logs"
+        log = folder / "bot.log"
         bot = await stack.enter_async_context(_the_bot(discord, provider, folder, log))
         await _until_ready(discord, bot, log)
         yield Demo(url=f"{discord.base}/", discord=discord, provider=provider, bot=bot, log=log)

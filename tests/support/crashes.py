@@ -118,7 +118,7 @@ class World:
 
     @property
     def log(self) -> Path:
-        return self.folder / "bot.runtime.logs"
+        return self.folder / "bot.log"
 
     # -- the bot ------------------------------------------------------------------------------------------
 
