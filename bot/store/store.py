@@ -90,6 +90,7 @@ class Store(DatabaseUser):
     ask_to_cancel = writes(transactions.ask_to_cancel)
     set_delivery = writes_with_retry(jobs.set_delivery, Priority.LOW)
 
+    check_admission = reads(transactions.check_admission)
     job = reads(jobs.job)
     reply = reads(jobs.reply)
     reply_of_job = reads(jobs.reply_of_job)

@@ -19,6 +19,7 @@ from bot.domain.errors import (
     MemberBlocked,
     OperatorCapReached,
     QuotaExceeded,
+    RequestRefused,
     ServerBusy,
     ServerCapReached,
     StoreError,
@@ -30,6 +31,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import ledger
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
+from tests.support.databases import everything_in
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,
     ADA,
@@ -61,7 +63,21 @@ async def admit(
     now: datetime = NOON,
     limits: Limits = limits(),  # noqa: B008 - frozen
 ) -> Balance:
-    return await store.admit(member=member, reply=a_command(*amounts, member=member, now=now), limits=limits, now=now)
+    """Admit a command, and see that the question whether it would be admitted is answered with the same refusal."""
+    reply = a_command(*amounts, member=member, now=now)
+    prices = [job.reserved_usd_micros for job in reply.jobs]
+    foreseen = None
+    try:
+        await store.check_admission(member=member, amounts_usd_micros=prices, limits=limits, now=now)
+    except RequestRefused as refusal:
+        foreseen = (type(refusal), vars(refusal))
+    try:
+        after = await store.admit(member=member, reply=reply, limits=limits, now=now)
+    except RequestRefused as refusal:
+        assert (type(refusal), vars(refusal)) == foreseen  # noqa: PT017 - both outcomes are right, each at its time
+        raise
+    assert foreseen is None
+    return after
 
 
 async def balance(store: Store, member: Member = ADA, *, now: datetime = NOON, previous: bool = False) -> Balance:
@@ -79,6 +95,17 @@ async def test_a_reservation_is_set_aside_and_nothing_is_spent(store: Store) -> 
     after = await admit(store, 80_000)
     assert (after.spent_usd_micros, after.set_aside_usd_micros, after.available_usd_micros) == (0, 80_000, 920_000)
     assert after == await balance(store)
+
+
+async def test_asking_whether_a_command_would_be_admitted_writes_nothing(store: Store, location: Location) -> None:
+    await admit(store, 80_000)
+    before = everything_in(location)
+    question = {"member": BOB, "limits": limits(), "now": NOON}
+    await store.check_admission(amounts_usd_micros=[500_000, 500_000], **question)
+    with pytest.raises(QuotaExceeded) as refusal:
+        await store.check_admission(amounts_usd_micros=[500_000, 500_001], **question)
+    assert (refusal.value.asked_usd_micros, refusal.value.available_usd_micros) == (1_000_001, 1_000_000)
+    assert everything_in(location) == before
 
 
 @pytest.mark.f02

@@ -14,7 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from bot.domain.errors import OperatorCapReached, QuotaExceeded, ServerCapReached, StillUnderWay, TooManyRunning
+from bot.domain.errors import (
+    OperatorCapReached,
+    QuotaExceeded,
+    RequestRefused,
+    ServerCapReached,
+    StillUnderWay,
+    TooManyRunning,
+)
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.domain.quota import Limits, LimitSubject, Member, Period, Quota, Window
 from bot.store.core.connection import Connection
@@ -255,6 +262,7 @@ class LedgerMachine(RuleBasedStateMachine):
         reply = a_command(*amounts, member=member, now=self.now)
         expected = self.model.refusal(member, sum(amounts), self.now)
         left, left_in_server = self.model.left(member, self.now), self.model.left_in_server(member.guild_id, self.now)
+        foreseen = self.foreseen(member, amounts)
         try:
             self.write(
                 lambda connection: transactions.admit(
@@ -263,16 +271,27 @@ class LedgerMachine(RuleBasedStateMachine):
             )
         except (TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached) as refusal:
             assert type(refusal) is expected  # noqa: PT017 - both outcomes are right, each at its time
+            assert (type(refusal), vars(refusal)) == foreseen  # noqa: PT017
             if isinstance(refusal, QuotaExceeded | ServerCapReached):
                 available = left if isinstance(refusal, QuotaExceeded) else left_in_server
                 assert (refusal.asked_usd_micros, refusal.available_usd_micros) == (sum(amounts), available)  # noqa: PT017
                 assert refusal.resets_at > self.now  # noqa: PT017
             return multiple()
-        assert expected is None
+        assert expected is foreseen is None
         for job in reply.jobs:
             self.model.entries[job.id] = Entry(member=member, reserved_at=self.now, held=job.reserved_usd_micros)
         self.write(lambda connection: jobs.accept(connection, reply.id, message_id=None))
         return multiple(*(job.id for job in reply.jobs))
+
+    def foreseen(self, member: Member, amounts: list[int]) -> tuple[type[Exception], dict[str, Any]] | None:
+        """Return the refusal that a command would meet, asked without ordering."""
+        try:
+            transactions.check_admission(
+                self.connection, member=member, amounts_usd_micros=amounts, limits=OPERATOR_LIMITS, now=self.now
+            )
+        except RequestRefused as refusal:
+            return type(refusal), vars(refusal)
+        return None
 
     @rule(job_id=consumes(open_jobs), part=st.sampled_from([0, 0.3, 1]), house=st.sampled_from([0, 7]))
     def succeed(self, job_id: str, part: float, house: int) -> None:

@@ -17,6 +17,7 @@ from bot.domain.errors import (
     LedgerError,
     OperatorCapReached,
     QuotaExceeded,
+    RequestRefused,
     ServerBusy,
     ServerCapReached,
     TooManyRunning,
@@ -77,6 +78,9 @@ FROM {_totals("= :account_id", "window")}
 _RUNNING = """
 SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
 """
+_RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
+_NO_REPLY = ""
+"""The reply id of a command whose jobs are not inserted."""
 
 _ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
 
@@ -197,9 +201,7 @@ def reserve(
     """
     window = window_of(terms, terms.quota, now)
     found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
-    running = found["running_in_server"] - len(orders)
-    if running >= limits.max_running_jobs_per_server:
-        raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
+    _check_server_is_free(found["running_in_server"] - len(orders), limits)
     before = _balance_in(found, terms.quota, window)
     server_window = window_of(terms, terms.server_cap, now)
     today = Window.containing(now, Period.DAY, _UTC)
@@ -226,10 +228,33 @@ def reserve(
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
         if connection.execute(_RESERVE, row).rowcount != 1:
-            raise _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
+            refusal = _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
+            raise refusal or LedgerError(f"job {order.job_id} was refused, but no limit is exceeded")
     # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
     held = sum(order.amount_usd_micros for order in orders)
     return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + held)
+
+
+def check_reservation(
+    connection: Connection,
+    amounts_usd_micros: Sequence[int],
+    *,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> None:
+    """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
+    _check_server_is_free(connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0], limits)
+    asked = sum(amounts_usd_micros)
+    refusal = _refusal(connection, asked, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now)
+    if refusal is not None:
+        raise refusal
+
+
+def _check_server_is_free(running: int, limits: Limits) -> None:
+    if running >= limits.max_running_jobs_per_server:
+        raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
 
 
 def _refusal(
@@ -241,8 +266,11 @@ def _refusal(
     terms: Terms,
     limits: Limits,
     now: datetime,
-) -> TooManyRunning | QuotaExceeded | ServerCapReached | OperatorCapReached:
-    """Return the error for the limit that is exceeded. If any order of a command exceeds one, the first order does."""
+) -> RequestRefused | None:
+    """Return the error for the limit of `_RESERVE` that is exceeded, in the same order; None when none is.
+
+    If any order of a command exceeds one, the first order does: `asked_usd_micros` is what all of them cost.
+    """
     running = connection.execute(_RUNNING, (member.user_id, reply_id)).fetchone()[0]
     if running >= limits.max_running_jobs:
         return TooManyRunning(running=running, limit=limits.max_running_jobs)
@@ -258,7 +286,10 @@ def _refusal(
             return ServerCapReached(
                 asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end
             )
-    return OperatorCapReached(resets_at=Window.containing(now, Period.DAY, _UTC).end)
+    operator = operator_cap(connection, limits, now=now)
+    if asked_usd_micros > limits.operator_daily_cap_usd_micros - operator.used_usd_micros and asked_usd_micros > 0:
+        return OperatorCapReached(resets_at=operator.window.end)
+    return None
 
 
 def settle(

@@ -39,6 +39,19 @@ def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limit
     return ledger.reserve(connection, orders, reply_id=reply.id, member=member, terms=terms, limits=limits, now=now)
 
 
+def check_admission(
+    connection: Connection, *, member: Member, amounts_usd_micros: Sequence[int], limits: Limits, now: datetime
+) -> None:
+    """Raise what `admit` would raise now for a command of `member` with jobs at these amounts. Writes nothing.
+
+    Raises MemberBlocked, ServerBusy, TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached.
+    """
+    terms = terms_for(connection, member, default=limits.default_quota)
+    if terms.blocked:
+        raise MemberBlocked
+    ledger.check_reservation(connection, amounts_usd_micros, member=member, terms=terms, limits=limits, now=now)
+
+
 def _require_one_owner(member: Member, reply: Reply) -> None:
     owners = {(job.request.guild_id, job.request.user_id) for job in reply.jobs}
     owners.add((reply.address.guild_id, reply.user_id))
