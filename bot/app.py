@@ -103,6 +103,9 @@ def limits_of(settings: Settings) -> Limits:
             source=QuotaSource.SETTINGS,
         ),
         operator_daily_cap_usd_micros=settings.operator_daily_cap_usd,
+        operator_server_cap_usd_micros=settings.server_cap_usd_micros,
+        operator_cost_per_member_usd_micros=settings.operator_cost_per_member_usd,
+        operator_cost_daily_cap_usd_micros=settings.cost_daily_cap_usd_micros,
         max_running_jobs=settings.max_running_jobs_per_user,
     )
 

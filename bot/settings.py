@@ -17,7 +17,11 @@ from bot.domain.errors import SettingsError
 from bot.domain.quota import Period, parse_usd
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
+_ID = re.compile(r"^[1-9][0-9]{0,19}$")
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]{2,39}$")
+
+SHARES_OF_THE_CAP = 5
+"""The caps for one server and for uncharged costs are this part of OPERATOR_DAILY_CAP_USD unless they are set."""
 
 
 def _base_url(value: str) -> str:
@@ -37,6 +41,15 @@ def _hosts(value: Any) -> Any:
     if not hosts or not all(_HOST.match(host) for host in hosts):
         raise ValueError("not a list of hosts")
     return hosts
+
+
+def _server_ids(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    ids = [part.strip() for part in value.split(",") if part.strip()]
+    if not ids or not all(_ID.match(server_id) for server_id in ids):
+        raise ValueError("not a list of ids")
+    return frozenset(int(server_id) for server_id in ids)
 
 
 def _secret(value: SecretStr) -> SecretStr | None:
@@ -71,6 +84,14 @@ _UsdMicros = Annotated[
     int,
     BeforeValidator(lambda value: parse_usd(str(value))),
     Field(description="an amount in dollars such as 1.00, up to 7 digits before the point and 6 after it"),
+]
+_UsdMicrosOrShare = Annotated[
+    int | None,
+    BeforeValidator(lambda value: parse_usd(str(value))),
+    Field(
+        description="an amount in dollars such as 1.00, up to 7 digits before the point and 6 after it, or empty for "
+        "its share of OPERATOR_DAILY_CAP_USD"
+    ),
 ]
 _Secret = Annotated[
     SecretStr | None,
@@ -124,6 +145,15 @@ class Settings(BaseSettings):
         Period.DAY
     )
     operator_daily_cap_usd: _UsdMicros = 25_000_000
+    operator_server_cap_usd: _UsdMicrosOrShare = None
+    operator_cost_per_member_usd: _UsdMicros = 250_000
+    operator_cost_daily_cap_usd: _UsdMicrosOrShare = None
+    allowed_servers: Annotated[
+        frozenset[int],
+        NoDecode,
+        BeforeValidator(_server_ids),
+        Field(description="ids of servers with commas between them, such as 81384788765712384,613425648685547541"),
+    ] = frozenset()
     max_running_jobs_per_user: Annotated[int, _whole(1, 10_000)] = 3
     krea_max_concurrency: Annotated[int, _whole(1, 100_000)] = 8
     pixazo_max_concurrency: Annotated[int, _whole(1, 100_000)] = 4
@@ -144,6 +174,20 @@ class Settings(BaseSettings):
         "console"
     )
     sync_commands: _Switch = True
+
+    @property
+    def server_cap_usd_micros(self) -> int:
+        """OPERATOR_SERVER_CAP_USD; unless set, a fifth of the daily cap, and all of it for servers that were chosen."""
+        if self.operator_server_cap_usd is not None:
+            return self.operator_server_cap_usd
+        return self.operator_daily_cap_usd if self.allowed_servers else self.operator_daily_cap_usd // SHARES_OF_THE_CAP
+
+    @property
+    def cost_daily_cap_usd_micros(self) -> int:
+        """OPERATOR_COST_DAILY_CAP_USD; unless set, a fifth of the daily cap."""
+        if self.operator_cost_daily_cap_usd is not None:
+            return self.operator_cost_daily_cap_usd
+        return self.operator_daily_cap_usd // SHARES_OF_THE_CAP
 
     @property
     def data_folder(self) -> Path:

@@ -103,6 +103,18 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locatio
     server.drop(address)
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location_without_tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
+    """Yield where a database can be created on each engine, at a version that the test chooses."""
+    if request.param == "sqlite":
+        yield tmp_path / "books.sqlite3"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    address = server.empty()
+    yield address
+    server.drop(address)
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """Undo what a test sets up as the program does: levels, and the handler whose stream ends with the test."""

@@ -6,6 +6,10 @@ BotError
 │   ├── QuotaExceeded                the member's own quota
 │   ├── ServerCapReached             the server's cap
 │   ├── OperatorCapReached           the operator's daily cap over all servers
+│   ├── OperatorServerCapReached     the operator's daily cap for one server
+│   ├── MemberCostReached            the member cost the operator, uncharged, as much as one member may in a day
+│   ├── OperatorCostCapReached       all members together did, and this one among them
+│   ├── TooMuchAtRisk                it could get there, with what the member has running
 │   ├── TooManyRunning               the member has enough jobs running
 │   ├── ServerBusy                   the server has as many unfinished jobs as it may
 │   ├── TooFast                      the member or the server ordered too much within a minute
@@ -75,6 +79,39 @@ class ServerCapReached(RequestRefused):
 @dataclass(eq=False)
 class OperatorCapReached(RequestRefused):
     """The operator's cap for all servers together does not allow the request today (UTC)."""
+
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class OperatorServerCapReached(RequestRefused):
+    """The request costs more than the operator lets this server spend today (UTC)."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class MemberCostReached(RequestRefused):
+    """The member's uncharged jobs cost the operator as much as they may today (UTC), over all servers."""
+
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class OperatorCostCapReached(RequestRefused):
+    """The uncharged jobs of all members cost the operator as much as they may today (UTC), some of this member's."""
+
+    resets_at: datetime
+
+
+@dataclass(eq=False)
+class TooMuchAtRisk(RequestRefused):
+    """Some of the member's jobs cost the operator money today (UTC) or are in doubt, and others are not done yet.
+
+    If those failed as well, the request could exceed what the member may cost the operator until `resets_at`.
+    """
 
     resets_at: datetime
 

@@ -185,6 +185,13 @@ class Limits:
 
     default_quota: Quota
     operator_daily_cap_usd_micros: int
+    """What all members together may reserve in a UTC day."""
+    operator_server_cap_usd_micros: int
+    """What one server may reserve and cost in a UTC day, whatever its moderators allow."""
+    operator_cost_per_member_usd_micros: int
+    """What one member may cost the operator without being charged, over all servers, in a UTC day."""
+    operator_cost_daily_cap_usd_micros: int
+    """The same over all members."""
     max_running_jobs: int
     """Of one member, over all servers."""
 
@@ -242,14 +249,29 @@ class SpendReport:
     """By part of the window and model, in order of time; only where something was spent."""
 
 
+class CostLimit(StrEnum):
+    """A limit that the operator is told about when it is reached."""
+
+    MEMBER = "member"
+    """What one member may cost the operator without being charged."""
+    ALL_MEMBERS = "all members"
+    """The same over all members."""
+    SERVER = "server"
+    """What one server may reserve and cost."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OperatorCostLine:
     """What one job cost the operator: charged by the provider, but not to the member.
 
+    `ordered_at` decides the day whose limits it counts for. `user_id` is None once the member asked to be forgotten.
     `failure` is None for a job that succeeded, at a price above the published one.
     """
 
     at: datetime
+    ordered_at: datetime
+    guild_id: int
+    user_id: int | None
     job_id: str
     provider: str
     model_id: str

@@ -7,9 +7,12 @@ from bot.domain.errors import (
     DuplicateCommand,
     ListFull,
     MemberBlocked,
+    MemberCostReached,
     ModelUnavailable,
     NotAllowedHere,
     OperatorCapReached,
+    OperatorCostCapReached,
+    OperatorServerCapReached,
     ProviderPaused,
     QuotaExceeded,
     RequestRefused,
@@ -18,6 +21,7 @@ from bot.domain.errors import (
     StillUnderWay,
     TooFast,
     TooManyRunning,
+    TooMuchAtRisk,
     UnknownModel,
     UnusableImage,
 )
@@ -30,6 +34,7 @@ from cogs.text.locale import Phrase, Plural, option_name
 # -- any request -----------------------------------------------------------------------------------------
 
 SERVER_ONLY = Phrase("This works in a server, not in a direct message.")
+PRIVATE_BOT = Phrase("This bot is private: it only works in the servers that its operator chose.")
 MODERATORS_ONLY = Phrase("You need the Manage Server permission for this.")
 BOOKS_UNAVAILABLE = Phrase("I cannot write to my books right now, so I ordered nothing. Please try again in a minute.")
 UNEXPECTED = Phrase("Something went wrong here. Nothing was ordered. The operator has been told.")
@@ -54,6 +59,20 @@ QUOTA_EXCEEDED = Phrase("This costs {asked} and you have {left} left. Your quota
 CHEAPER = Phrase("A cheaper model may still fit: `/models` lists them by price.")
 SERVER_CAP_REACHED = Phrase("This costs {asked} and this server has {left} left for everybody. Its cap resets {when}.")
 OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today. Please try again {when}.")
+OPERATOR_SERVER_CAP_REACHED = Phrase(
+    "This costs {asked} and the bot has {left} left for this server today. More can be ordered {when}."
+)
+MEMBER_COST_REACHED = Phrase(
+    "Orders of yours failed today, and the bot's operator paid for them instead of you. You can order again {when}."
+)
+OPERATOR_COST_CAP_REACHED = Phrase(
+    "Failed orders, some of them yours, have cost the bot's operator as much as they may today. "
+    "You can order again {when}."
+)
+TOO_MUCH_AT_RISK = Phrase(
+    "Some of your orders failed today or are still being checked, so fewer of your images may be under way at a time. "
+    "Wait until one of them is done, or order fewer at once. This ends {when}."
+)
 TOO_MANY_RUNNING = Phrase(
     "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
 )
@@ -123,6 +142,18 @@ def refusal(error: RequestRefused) -> str:
             )
         case OperatorCapReached():
             return OPERATOR_CAP_REACHED(when=moment(error.resets_at))
+        case OperatorServerCapReached():
+            return OPERATOR_SERVER_CAP_REACHED(
+                asked=format_usd(error.asked_usd_micros),
+                left=format_usd(error.available_usd_micros),
+                when=moment(error.resets_at),
+            )
+        case MemberCostReached():
+            return MEMBER_COST_REACHED(when=moment(error.resets_at))
+        case OperatorCostCapReached():
+            return OPERATOR_COST_CAP_REACHED(when=moment(error.resets_at))
+        case TooMuchAtRisk():
+            return TOO_MUCH_AT_RISK(when=moment(error.resets_at))
         case TooManyRunning():
             return TOO_MANY_RUNNING(running=error.running, limit=error.limit)
         case ServerBusy():

@@ -87,6 +87,10 @@ EVERY_REFUSAL = [
     errors.QuotaExceeded(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
     errors.ServerCapReached(asked_usd_micros=80_000, available_usd_micros=0, resets_at=NOON),
     errors.OperatorCapReached(resets_at=NOON),
+    errors.OperatorServerCapReached(asked_usd_micros=80_000, available_usd_micros=20_000, resets_at=NOON),
+    errors.MemberCostReached(resets_at=NOON),
+    errors.OperatorCostCapReached(resets_at=NOON),
+    errors.TooMuchAtRisk(resets_at=NOON),
     errors.TooManyRunning(running=3, limit=3),
     errors.TooFast(free_at=NOON),
     errors.MemberBlocked(),
@@ -145,6 +149,14 @@ def test_a_refusal_without_words_of_its_own_is_still_answered() -> None:
 @pytest.mark.parametrize("reason", FailureReason)
 def test_every_reason_to_fail_has_its_sentence(reason: FailureReason) -> None:
     assert job_card.FAILURES[reason]().endswith(".")
+
+
+@pytest.mark.hostile("G-02")
+@pytest.mark.parametrize("reason", FailureReason)
+def test_a_cause_invites_no_other_try(reason: FailureReason) -> None:
+    cause = job_card.CAUSES[reason]()
+    assert cause.endswith(".")
+    assert not re.search(r"\b(try|again|pick|change|attach)", cause, re.IGNORECASE)
 
 
 def test_did_you_mean_names_at_most_three() -> None:

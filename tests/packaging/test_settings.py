@@ -45,6 +45,10 @@ BAD_VALUES: dict[str, list[str]] = {
     "DEFAULT_QUOTA_USD": ["-1", "1,5", "12345678", "1.1234567", "unlimited", "NaN", "1e3", CANARY],
     "DEFAULT_QUOTA_PERIOD": ["year", "2 days", CANARY],
     "OPERATOR_DAILY_CAP_USD": ["-0.01", "ten", "$", "99999999", CANARY],
+    "OPERATOR_SERVER_CAP_USD": ["-1", "five", "$", "99999999", CANARY],
+    "OPERATOR_COST_PER_MEMBER_USD": ["-0.25", "unlimited", "1e-1", CANARY],
+    "OPERATOR_COST_DAILY_CAP_USD": ["-1", "20%", "12345678", CANARY],
+    "ALLOWED_SERVERS": [",", " ", "1;2", "1,0", "all", "81384788765712384 613425648685547541", "-1", "1.0", CANARY],
     "MAX_RUNNING_JOBS_PER_USER": ["0", "-1", "1.5", "10001", "three", CANARY],
     "KREA_MAX_CONCURRENCY": ["0", "-8", "100001", "8.5", CANARY],
     "PIXAZO_MAX_CONCURRENCY": ["0", "-4", "100001", "four", CANARY],
@@ -82,7 +86,7 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
     for name, field in Settings.model_fields.items():
         default: Any = field.default
         match name:
-            case "default_quota_usd" | "operator_daily_cap_usd":
+            case "default_quota_usd" | "operator_daily_cap_usd" | "operator_cost_per_member_usd":
                 expected = format_usd(default).removeprefix("$")
             case "discord_cdn_hosts":
                 expected = ",".join(default)
@@ -90,6 +94,8 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
                 expected = f"sqlite:///{default}"
             case "krea_poll_seconds" | "pixazo_poll_seconds":
                 expected = f"{default:g}"
+            case "allowed_servers":
+                expected = ",".join(default)
             case _:
                 expected = {None: "", True: "true", False: "false"}.get(default, str(default))
         assert written[name.upper()] == expected
@@ -108,9 +114,34 @@ def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_
     assert settings.default_quota_usd == 1_000_000
     assert settings.default_quota_period is Period.DAY
     assert settings.operator_daily_cap_usd == 25_000_000
+    assert settings.operator_cost_per_member_usd == 250_000
+    assert settings.server_cap_usd_micros == settings.cost_daily_cap_usd_micros == 5_000_000
+    assert settings.allowed_servers == frozenset()
     assert settings.database_url == Path("data/bot.sqlite3")
     assert settings.public_url is None
     assert settings.secret_values == ("a-token", "a-key")
+
+
+@pytest.mark.hostile("G-03")
+def test_one_server_gets_a_fifth_of_the_daily_cap_and_chosen_servers_all_of_it(
+    environment: pytest.MonkeyPatch, no_file: Path
+):
+    environment.setenv("OPERATOR_DAILY_CAP_USD", "12")
+    assert load_settings(no_file).server_cap_usd_micros == 2_400_000
+    environment.setenv("ALLOWED_SERVERS", "81384788765712384")
+    assert load_settings(no_file).server_cap_usd_micros == 12_000_000
+    environment.setenv("OPERATOR_SERVER_CAP_USD", "0")
+    assert load_settings(no_file).server_cap_usd_micros == 0
+
+
+@pytest.mark.hostile("G-02")
+def test_the_cap_on_uncharged_costs_is_a_fifth_of_the_daily_cap_unless_it_is_set(
+    environment: pytest.MonkeyPatch, no_file: Path
+):
+    environment.setenv("OPERATOR_DAILY_CAP_USD", "12")
+    assert load_settings(no_file).cost_daily_cap_usd_micros == 2_400_000
+    environment.setenv("OPERATOR_COST_DAILY_CAP_USD", "0.5")
+    assert load_settings(no_file).cost_daily_cap_usd_micros == 500_000
 
 
 def test_the_table_of_bad_values_covers_every_setting():
@@ -161,6 +192,8 @@ def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch, no
         ("DISCORD_CDN_HOSTS", " CDN.example.com , 127.0.0.1:9001", ("cdn.example.com", "127.0.0.1:9001")),
         ("DEFAULT_QUOTA_USD", "$0.065", 65_000),
         ("OPERATOR_DAILY_CAP_USD", "0", 0),
+        ("OPERATOR_SERVER_CAP_USD", "$3", 3_000_000),
+        ("ALLOWED_SERVERS", " 81384788765712384, 7 ,", frozenset({81384788765712384, 7})),
         ("DEFAULT_QUOTA_PERIOD", "Week", Period.WEEK),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("HTTP_PORT", "0", 0),

@@ -206,16 +206,6 @@ async def test_a_server_has_a_bound_of_its_own_that_leaves_other_servers_alone(
     await admit(store, 1, limits=one, member=Member(guild_id=2, user_id=77))
 
 
-async def test_a_job_that_is_searched_for_does_not_keep_its_member_from_ordering(store: Store) -> None:
-    one = limits(max_running_jobs=1)
-    reply = await admitted(store)
-    await store.begin_submission(reply.jobs[0].id, now=NOON, deadline_at=NOON, webhook_token=None)
-    with pytest.raises(TooManyRunning):
-        await admit(store, limits=one)
-    await store.mark_uncertain(reply.jobs[0].id)
-    await admit(store, limits=one)
-
-
 async def test_a_finished_job_makes_room_for_another(store: Store) -> None:
     reply = await admitted(store)
     one = limits(max_running_jobs=1)
@@ -275,7 +265,9 @@ async def test_the_operators_cap_binds_where_the_members_quota_is_just_enough(st
         await admit(store, 100_000, limits=limits(operator_usd_micros=99_999))
 
 
-async def test_what_the_operator_pays_counts_for_the_operators_cap_and_for_no_member(store: Store) -> None:
+async def test_what_the_operator_pays_beyond_its_own_cap_counts_for_the_operators_cap_and_for_no_member(
+    store: Store,
+) -> None:
     reply = await admitted(store, 500_000)
     await store.fail(reply.jobs[0].id, FAILED, now=NOON, operator_cost_usd_micros=500_000)
     assert (await balance(store)).available_usd_micros == 1_000_000
@@ -290,7 +282,7 @@ async def test_what_the_operator_pays_counts_for_the_operators_cap_and_for_no_me
         FailureReason.PROVIDER_FAILED,
     )
     with pytest.raises(OperatorCapReached):
-        await admit(store, 600_000, limits=limits(operator_usd_micros=1_000_000))
+        await admit(store, 600_000, member=BOB, limits=limits(operator_usd_micros=1_000_000, cost_cap_usd_micros=0))
 
 
 async def test_a_charge_is_spent_and_the_rest_becomes_available(store: Store) -> None:

@@ -15,12 +15,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from bot.domain.errors import (
+    MemberCostReached,
     OperatorCapReached,
+    OperatorCostCapReached,
+    OperatorServerCapReached,
     QuotaExceeded,
     RequestRefused,
     ServerCapReached,
     StillUnderWay,
     TooManyRunning,
+    TooMuchAtRisk,
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.domain.quota import Limits, LimitSubject, Member, Period, Quota, Window
@@ -42,8 +46,13 @@ STARTS = [
 OPERATOR_LIMITS = Limits(
     default_quota=Quota(amount_usd_micros=500, period=Period.DAY),
     operator_daily_cap_usd_micros=2_500,
+    operator_server_cap_usd_micros=1_900,
+    operator_cost_per_member_usd_micros=250,
+    operator_cost_daily_cap_usd_micros=400,
     max_running_jobs=7,
 )
+SURCHARGE = 7
+"""What a provider charges above the price now and then."""
 AMOUNTS = st.sampled_from([0, 1, 80, 99, 100, 250, 499, 500, 501])
 PRICES = st.sampled_from([80, 100, 120, 0, 1, 250, 499, 500, 501])
 
@@ -64,6 +73,8 @@ class Entry:
     house: int = 0
     forgiven: bool = False
     open: bool = True
+    lost_at: datetime | None = None
+    surcharge: int = 0
     nameless: bool = False
 
 
@@ -164,26 +175,59 @@ class Model:
         )
         return max(0, cap.amount_usd_micros - used)
 
+    def of_today(self, now: datetime) -> list[Entry]:
+        return [e for e in self.entries.values() if e.reserved_at.date() == now.date()]
+
     def left_for_operator(self, now: datetime) -> int:
-        today = [e for e in self.entries.values() if e.reserved_at.date() == now.date()]
-        used = sum(e.held + e.spent + e.house for e in today)
+        today = self.of_today(now)
+        excess = sum(e.house for e in today) - OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
+        used = sum(e.held + e.spent for e in today) + max(0, excess)
         return max(0, OPERATOR_LIMITS.operator_daily_cap_usd_micros - used)
 
-    def refusal(self, member: Member, asked: int, now: datetime) -> type[Exception] | None:
-        running = sum(e.open and e.member.user_id == member.user_id for e in self.entries.values())
+    def left_for_server(self, guild_id: int, now: datetime) -> int:
+        today = [e for e in self.of_today(now) if e.member.guild_id == guild_id]
+        used = sum(e.held + e.spent + e.house for e in today)
+        return max(0, OPERATOR_LIMITS.operator_server_cap_usd_micros - used)
+
+    def cost_of(self, user_id: int, now: datetime) -> int:
+        return sum(e.house for e in self.of_today(now) if e.member.user_id == user_id)
+
+    def cost_refusal(self, user_id: int, now: datetime) -> type[Exception] | None:
+        """Return why a member gets nothing more today, however little of theirs is running."""
+        cost = self.cost_of(user_id, now)
+        if cost and cost >= OPERATOR_LIMITS.operator_cost_per_member_usd_micros:
+            return MemberCostReached
+        cost_of_all = sum(e.house for e in self.of_today(now))
+        if cost and cost_of_all >= OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros:
+            return OperatorCostCapReached
+        return None
+
+    def refusal(self, member: Member, amounts: list[int], now: datetime) -> type[Exception] | None:
+        asked, cost = sum(amounts), self.cost_of(member.user_id, now)
+        at_work = [e for e in self.entries.values() if e.open and e.member.user_id == member.user_id]
+        running = sum(e.lost_at is None or now - e.lost_at <= timedelta(minutes=15) for e in at_work)
         left, left_in_server = self.left(member, now), self.left_in_server(member.guild_id, now)
+        if reached := self.cost_refusal(member.user_id, now):
+            return reached
         if running >= OPERATOR_LIMITS.max_running_jobs:
             return TooManyRunning
+        if cost or any(e.lost_at for e in at_work):
+            at_risk = cost + sum(e.held for e in at_work) + sum(amounts[:-1])
+            if at_risk >= OPERATOR_LIMITS.operator_cost_per_member_usd_micros:
+                return TooMuchAtRisk
         if left is not None and asked > left:
             return QuotaExceeded
         if left_in_server is not None and asked > left_in_server:
             return ServerCapReached
+        if asked > self.left_for_server(member.guild_id, now):
+            return OperatorServerCapReached
         return OperatorCapReached if asked > self.left_for_operator(now) else None
 
 
 class LedgerMachine(RuleBasedStateMachine):
     engine = "sqlite"
     open_jobs = Bundle("open_jobs")
+    lost_jobs = Bundle("lost_jobs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -260,8 +304,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def order(self, member: Member, amounts: list[int]) -> Any:
         reply = a_command(*amounts, member=member, now=self.now)
-        expected = self.model.refusal(member, sum(amounts), self.now)
-        left, left_in_server = self.model.left(member, self.now), self.model.left_in_server(member.guild_id, self.now)
+        expected = self.model.refusal(member, amounts, self.now)
+        available = {
+            QuotaExceeded: self.model.left(member, self.now),
+            ServerCapReached: self.model.left_in_server(member.guild_id, self.now),
+            OperatorServerCapReached: self.model.left_for_server(member.guild_id, self.now),
+        }
         foreseen = self.foreseen(member, amounts)
         try:
             self.write(
@@ -269,13 +317,14 @@ class LedgerMachine(RuleBasedStateMachine):
                     connection, member=member, reply=reply, limits=OPERATOR_LIMITS, now=self.now
                 )
             )
-        except (TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached) as refusal:
+        except RequestRefused as refusal:
+            facts = vars(refusal)
             assert type(refusal) is expected  # noqa: PT017 - both outcomes are right, each at its time
-            assert (type(refusal), vars(refusal)) == foreseen  # noqa: PT017
-            if isinstance(refusal, QuotaExceeded | ServerCapReached):
-                available = left if isinstance(refusal, QuotaExceeded) else left_in_server
-                assert (refusal.asked_usd_micros, refusal.available_usd_micros) == (sum(amounts), available)  # noqa: PT017
-                assert refusal.resets_at > self.now  # noqa: PT017
+            assert (type(refusal), facts) == foreseen  # noqa: PT017
+            if type(refusal) in available:
+                assert facts["asked_usd_micros"] == sum(amounts)
+                assert facts["available_usd_micros"] == available[type(refusal)]  # noqa: PT017
+            assert facts.get("resets_at", datetime.max.replace(tzinfo=UTC)) > self.now
             return multiple()
         assert expected is foreseen is None
         for job in reply.jobs:
@@ -293,7 +342,7 @@ class LedgerMachine(RuleBasedStateMachine):
             return type(refusal), vars(refusal)
         return None
 
-    @rule(job_id=consumes(open_jobs), part=st.sampled_from([0, 0.3, 1]), house=st.sampled_from([0, 7]))
+    @rule(job_id=consumes(open_jobs), part=st.sampled_from([0, 0.3, 1]), house=st.sampled_from([0, SURCHARGE]))
     def succeed(self, job_id: str, part: float, house: int) -> None:
         self.run(job_id)
         entry = self.model.entries[job_id]
@@ -310,9 +359,19 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.write(work) is not None
         assert self.write(work) is None  # the same update again
         entry.spent, entry.house, entry.held, entry.open = charged, house, 0, False
+        entry.surcharge = house
 
-    @rule(job_id=consumes(open_jobs), house=st.sampled_from([0, 80]))
-    def fail(self, job_id: str, house: int) -> None:
+    @rule(target=lost_jobs, job_id=consumes(open_jobs))
+    def lose(self, job_id: str) -> str:
+        """Lose the answer to an order: it is in doubt from now on."""
+        self.submit(job_id)
+        assert self.write(lambda connection: jobs.mark_uncertain(connection, job_id))
+        self.model.entries[job_id].lost_at = self.now
+        return job_id
+
+    @rule(job_id=consumes(open_jobs) | consumes(lost_jobs), is_costly=st.booleans())
+    def fail(self, job_id: str, is_costly: bool) -> None:
+        house = self.model.entries[job_id].held if is_costly else 0
         failure = Failure(reason=FailureReason.TIMED_OUT)
         work = lambda connection: transactions.fail(  # noqa: E731
             connection, job_id, failure, operator_cost_usd_micros=house, now=self.now
@@ -334,9 +393,12 @@ class LedgerMachine(RuleBasedStateMachine):
         entry.held, entry.open = 0, False
 
     def run(self, job_id: str) -> None:
+        self.submit(job_id)
+        assert self.write(lambda connection: jobs.mark_running(connection, job_id, remote_id=job_id))
+
+    def submit(self, job_id: str) -> None:
         begin = partial(jobs.begin_submission, now=self.now, deadline_at=self.now, webhook_token=None)
         assert self.write(lambda connection: begin(connection, job_id))
-        assert self.write(lambda connection: jobs.mark_running(connection, job_id, remote_id=job_id))
 
     @rule(member=st.sampled_from(MEMBERS), amount=AMOUNTS)
     def grant(self, member: Member, amount: int) -> None:
@@ -378,9 +440,21 @@ class LedgerMachine(RuleBasedStateMachine):
             figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
             assert figures == self.model.figures(member, self.now)
             assert balance.available_usd_micros == self.model.left(member, self.now)
+            until = ledger.cost_limit_ends_at(self.connection, member.user_id, limits=OPERATOR_LIMITS, now=self.now)
+            assert (until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
+            cap = ledger.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
+            assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
+        cap = ledger.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)
+        assert cap.available_usd_micros == self.model.left_for_operator(self.now)
         house = sum(entry.house for entry in self.model.entries.values())
         assert ledger.operator_cost_usd_micros(self.connection, since=None) == house
         assert not self.connection.in_transaction
+
+    @invariant()
+    def the_bill_of_a_day_is_at_most_both_caps(self) -> None:
+        today = self.model.of_today(self.now)
+        both = OPERATOR_LIMITS.operator_daily_cap_usd_micros + OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
+        assert sum(e.spent + e.house - e.surcharge for e in today) <= both
 
     def teardown(self) -> None:
         try:

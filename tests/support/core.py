@@ -48,6 +48,7 @@ from bot.store.store import Store
 from sandbox import shelf
 from sandbox.provider import SandboxProvider
 from sandbox.remote_job import RemoteJob
+from tests.support import store_samples
 from tests.support.fakes import FakeClock, FakePresenter, FullDisk, until
 
 ADA = Member(guild_id=1, user_id=7)
@@ -287,7 +288,7 @@ async def a_core(
 ) -> AsyncIterator[Core]:
     """Start a core and its provider. At the end the ledger must balance and no unexpected error may be logged."""
     quota = Quota(amount_usd_micros=quota_usd_micros, period=Period.DAY, source=QuotaSource.SETTINGS)
-    limits = Limits(default_quota=quota, operator_daily_cap_usd_micros=10**12, max_running_jobs=max_running_jobs)
+    limits = store_samples.limits(default=quota, max_running_jobs=max_running_jobs)
     with brisk():
         async with SandboxProvider(**{"seconds_scale": 0.01, **(sandbox or {})}) as provider:
             core = Core(directory=directory, sandbox=provider, limits=limits, **how)

@@ -130,6 +130,18 @@ def rows(location: Location, query: str) -> list[tuple[Any, ...]]:
         return [tuple(row) for row in connection.execute(query)]
 
 
+def execute(location: Location, *statements: str) -> None:
+    """Run statements as any program could: triggers, checks and foreign keys hold."""
+    if isinstance(location, PostgresAddress):
+        with closing(PostgresConnection.open(location)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+        return
+    with closing(sqlite3.connect(location, isolation_level=None)) as connection:
+        for statement in statements:
+            connection.execute(statement)
+
+
 def everything_in(location: Location) -> str:
     """Return every value of every row as text."""
     tables = "SELECT name FROM sqlite_schema WHERE type = 'table'"

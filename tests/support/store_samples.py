@@ -29,10 +29,22 @@ _interaction_ids = count(1_000)
 
 
 def limits(
-    *, default: Quota = A_DOLLAR_A_DAY, operator_usd_micros: int = 10**13, max_running_jobs: int = 10_000
+    *,
+    default: Quota = A_DOLLAR_A_DAY,
+    operator_usd_micros: int = 10**13,
+    server_usd_micros: int = 10**13,
+    cost_per_member_usd_micros: int = 10**13,
+    cost_cap_usd_micros: int = 10**13,
+    max_running_jobs: int = 10_000,
 ) -> Limits:
+    """Return limits of which none binds but the member's quota."""
     return Limits(
-        default_quota=default, operator_daily_cap_usd_micros=operator_usd_micros, max_running_jobs=max_running_jobs
+        default_quota=default,
+        operator_daily_cap_usd_micros=operator_usd_micros,
+        operator_server_cap_usd_micros=server_usd_micros,
+        operator_cost_per_member_usd_micros=cost_per_member_usd_micros,
+        operator_cost_daily_cap_usd_micros=cost_cap_usd_micros,
+        max_running_jobs=max_running_jobs,
     )
 
 

@@ -136,26 +136,30 @@ WHERE job_id NOT IN (SELECT job_id FROM reservations)
 """
 _TOTALS_EQUAL_THE_RESERVATIONS = """
 WITH parts AS (
-    SELECT member_account_id AS account_id, quarter, held_usd_micros AS held, settled_usd_micros AS settled
+    SELECT member_account_id AS account_id, quarter, held_usd_micros AS held, settled_usd_micros AS settled,
+        house_usd_micros AS cost
     FROM reservations
-    UNION ALL SELECT server_account_id, quarter, held_usd_micros, settled_usd_micros FROM reservations
-    UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros + house_usd_micros FROM reservations
-    UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros FROM totals
+    UNION ALL SELECT server_account_id, quarter, held_usd_micros, settled_usd_micros, house_usd_micros FROM reservations
+    UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros, house_usd_micros FROM reservations
+    UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros, -operator_cost_usd_micros FROM totals
 )
 SELECT 'account ' || account_id || ', quarter ' || quarter || ': held off by ' || sum(held)
-    || ', settled by ' || sum(settled)
-FROM parts GROUP BY account_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0
+    || ', settled by ' || sum(settled) || ', operator''s cost by ' || sum(cost)
+FROM parts GROUP BY account_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(cost) <> 0
 """
 _DAYS_EQUAL_THEIR_QUARTERS = """
 WITH parts AS (
     SELECT account_id, quarter / 96 AS day, held_usd_micros AS held, settled_usd_micros AS settled,
-        forgiven_usd_micros AS forgiven
+        forgiven_usd_micros AS forgiven, operator_cost_usd_micros AS cost
     FROM totals
-    UNION ALL SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros FROM daily_totals
+    UNION ALL
+    SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros, -operator_cost_usd_micros
+    FROM daily_totals
 )
 SELECT 'account ' || account_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
-    || ', forgiven by ' || sum(forgiven)
-FROM parts GROUP BY account_id, day HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0
+    || ', forgiven by ' || sum(forgiven) || ', operator''s cost by ' || sum(cost)
+FROM parts GROUP BY account_id, day
+HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0 OR sum(cost) <> 0
 """
 
 _RULES = {
@@ -205,6 +209,8 @@ def verify_file(path: Path) -> list[Finding]:
     try:
         with closing(connect_for_reading(path)) as connection:
             schema.check_ours(connection, path)
+            if schema.version_of(connection) < schema.newest_version():
+                raise _older(path)
             return verify(connection)
     except sqlite3.DatabaseError as error:
         raise schema.unusable(path, f"is damaged ({error})") from error
@@ -213,9 +219,15 @@ def verify_file(path: Path) -> list[Finding]:
 def verify_server(address: PostgresAddress) -> list[Finding]:
     """Check a database on a server, as `verify_file` does a file."""
     with open_server_readonly(address) as connection:
+        if postgres_schema.version_of(connection) < postgres_schema.newest_version():
+            raise _older(address)
         expected = postgres_schema.expected_objects(connection)
         connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         return findings_of_server(connection, expected)
+
+
+def _older(location: Location) -> StoreError:
+    return StoreError(f"{location} is of an older version. Start the bot on it once, which makes a backup of a file.")
 
 
 def findings_of_server(connection: PostgresConnection, expected: Mapping[str, str]) -> list[Finding]:

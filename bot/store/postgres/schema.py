@@ -162,6 +162,8 @@ def _migrate(connection: PostgresConnection, address: PostgresAddress) -> None:
     for version, script in migrations().items():
         connection.execute("BEGIN")
         with migration_lock(connection):
+            # No other process writes between what a migration reads and what it writes.
+            connection.execute(f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})")
             apply_migration(connection, address, version, script)
             connection.execute("COMMIT")
 

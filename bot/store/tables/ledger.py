@@ -8,24 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from bot.domain.audit import Amount
 from bot.domain.errors import (
     LedgerError,
+    MemberCostReached,
     OperatorCapReached,
+    OperatorCostCapReached,
+    OperatorServerCapReached,
     QuotaExceeded,
     RequestRefused,
     ServerBusy,
     ServerCapReached,
     TooManyRunning,
+    TooMuchAtRisk,
 )
 from bot.domain.jobs import FailureReason
 from bot.domain.quota import (
     Balance,
     Cap,
+    CostLimit,
     Limits,
     LimitSubject,
     Member,
@@ -44,6 +49,10 @@ from bot.store.tables.audit_log import Change, record
 from bot.store.tables.limits import Terms, limit, terms_for, time_zone
 
 OPERATOR_ACCOUNT_ID = 1
+
+MAX_RUNNING_IN_DOUBT = timedelta(minutes=15)
+"""How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
+cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
 
 _UTC = ZoneInfo("UTC")
 
@@ -73,11 +82,30 @@ SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
 FROM {_totals("= :account_id", "window")}
 """  # noqa: S608
-# A job whose answer was lost may be searched for for hours, and cannot be cancelled: its money stays set aside, but it
-# does not keep its member from ordering.
 _RUNNING = """
-SELECT count(*) FROM jobs WHERE user_id = ? AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> ?
+SELECT count(*) FROM jobs
+WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    AND (status <> 'uncertain' OR submitted_at >= :in_doubt_since)
 """
+# What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
+# done cost something as well. An account that was closed by `/privacy delete` counts until the day is over.
+_AT_RISK = f"""
+SELECT (
+        SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
+        WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
+    ) AS cost,
+    (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    ) AS unfinished,
+    (
+        SELECT count(*) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND status = 'uncertain' AND reply_id <> :reply_id
+    ) AS in_doubt,
+    coalesce((
+        SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+    ), 0) AS cost_of_all
+"""  # noqa: S608 - our own words
 _RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
 _NO_REPLY = ""
 """The reply id of a command whose jobs are not inserted."""
@@ -104,16 +132,31 @@ SELECT {_BALANCE_COLUMNS}, (
 FROM {_totals(_ALL_OF_MEMBER, "window")}
 """  # noqa: S608
 
-# All four limits and the writing in one statement. `asked` is this job and those of the same command still to come, so
-# that the first one is refused where a later one would be. A limit that is NULL does not bind.
+_USED_BY_SERVER = """
+SELECT held_usd_micros + settled_usd_micros + operator_cost_usd_micros FROM daily_totals
+WHERE account_id = :server AND day = :today
+"""
+# Uncharged costs count here only beyond their own cap, so that they use up nothing of what paying members may spend,
+# and yet the bill of a day is at most both caps together.
+_USED_BY_ALL = f"""
+SELECT held_usd_micros + settled_usd_micros
+    + CASE WHEN operator_cost_usd_micros > :cost_cap THEN operator_cost_usd_micros - :cost_cap ELSE 0 END
+FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+"""  # noqa: S608
+
+# All limits and the writing in one statement. `asked` is this job and those of the same command still to come, so that
+# the first one is refused where a later one would be; `others` are all of the command but one. A limit that is NULL
+# does not bind.
 _RESERVE = f"""
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
     window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
 SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
     :amount, :now
-WHERE :max_running > (
-        SELECT count(*) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND status <> 'uncertain' AND reply_id <> :reply_id
+WHERE :max_running > ({_RUNNING})
+    AND NOT EXISTS (
+        SELECT 1 FROM ({_AT_RISK}) AS at_risk
+        WHERE (cost > 0 AND cost_of_all >= :cost_cap)
+            OR ((cost > 0 OR in_doubt > 0) AND cost + unfinished + :others >= :cost_per_member)
     )
     AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0)
@@ -122,9 +165,8 @@ WHERE :max_running > (
     AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :server", "server")}
     ))
-    AND (:asked <= 0 OR :asked <= :operator_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :operator", "operator")}
-    ))
+    AND (:asked <= 0 OR :asked <= :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0))
+    AND (:asked <= 0 OR :asked <= :operator_limit - coalesce(({_USED_BY_ALL}), 0))
 """  # noqa: S608
 _SETTLE = """
 UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
@@ -162,8 +204,20 @@ GROUP BY parts.number, jobs.user_id, jobs.model_id
 """,
 )
 _OPERATOR_COST_LINES = """
-SELECT ledger.created_at, jobs.id, jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
-FROM ledger JOIN jobs ON jobs.id = ledger.job_id WHERE ledger.kind = 'house' ORDER BY ledger.id
+SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
+    jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
+FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
+    JOIN accounts ON accounts.id = reservations.member_account_id
+WHERE ledger.kind = 'house' ORDER BY ledger.id
+"""
+_DAY_OF_ACCOUNT = """
+SELECT settled_usd_micros, held_usd_micros, operator_cost_usd_micros FROM daily_totals
+WHERE account_id = ? AND day = ?
+"""
+# Once per limit and day over all processes. Days are dates, which are in the order of their text.
+_TOLD_ONCE = """
+INSERT INTO notes (key, value) VALUES (?, ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE notes.value < excluded.value
 """
 _SERVER_WAS_WARNED = """
 SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
@@ -195,7 +249,7 @@ def reserve(
     limits: Limits,
     now: datetime,
 ) -> Balance:
-    """Reserve every order of one command within the four limits, or raise the error for the limit that is exceeded.
+    """Reserve every order of one command within all limits, or raise the error for the limit that is exceeded.
 
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
@@ -204,31 +258,34 @@ def reserve(
     _check_server_is_free(found["running_in_server"] - len(orders), limits)
     before = _balance_in(found, terms.quota, window)
     server_window = window_of(terms, terms.server_cap, now)
-    today = Window.containing(now, Period.DAY, _UTC)
+    prices = [order.amount_usd_micros for order in orders]
     parameters = {
-        "user_id": member.user_id,
+        **_risk_question(member, reply_id, now),
         "guild_id": member.guild_id,
-        "reply_id": reply_id,
         "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
         "server": found["server_account_id"] or _open_account(connection, member.guild_id),
-        "operator": OPERATOR_ACCOUNT_ID,
         "quarter": to_quarter(now),
         "now": to_micros(now),
         "max_running": limits.max_running_jobs,
         "member_limit": before.limit_usd_micros,
         "server_limit": terms.server_cap.amount_usd_micros if terms.server_cap else None,
+        "others": sum(prices) - prices[-1],
+        "cost_per_member": limits.operator_cost_per_member_usd_micros,
+        "cost_cap": limits.operator_cost_daily_cap_usd_micros,
+        "operator_server_limit": limits.operator_server_cap_usd_micros,
         "operator_limit": limits.operator_daily_cap_usd_micros,
         "window_start_at": to_micros(window.start),
         "window_end_at": to_micros(window.end),
         **_bounds("member", window),
         **_bounds("server", server_window),
-        **_bounds("operator", today),
     }
-    still_to_come = list(accumulate(order.amount_usd_micros for order in reversed(orders)))
+    still_to_come = list(accumulate(reversed(prices)))
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
         if connection.execute(_RESERVE, row).rowcount != 1:
-            refusal = _refusal(connection, asked, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now)
+            refusal = _refusal(
+                connection, prices, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now
+            )
             raise refusal or LedgerError(f"job {order.job_id} was refused, but no limit is exceeded")
     # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
     held = sum(order.amount_usd_micros for order in orders)
@@ -246,8 +303,9 @@ def check_reservation(
 ) -> None:
     """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
     _check_server_is_free(connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0], limits)
-    asked = sum(amounts_usd_micros)
-    refusal = _refusal(connection, asked, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now)
+    refusal = _refusal(
+        connection, amounts_usd_micros, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now
+    )
     if refusal is not None:
         raise refusal
 
@@ -259,7 +317,7 @@ def _check_server_is_free(running: int, limits: Limits) -> None:
 
 def _refusal(
     connection: Connection,
-    asked_usd_micros: int,
+    amounts_usd_micros: Sequence[int],
     *,
     reply_id: str,
     member: Member,
@@ -267,29 +325,85 @@ def _refusal(
     limits: Limits,
     now: datetime,
 ) -> RequestRefused | None:
-    """Return the error for the limit of `_RESERVE` that is exceeded, in the same order; None when none is.
+    """Return the error for the limit of `_RESERVE` that a command exceeds, None when it exceeds none.
 
-    If any order of a command exceeds one, the first order does: `asked_usd_micros` is what all of them cost.
+    If any order of a command exceeds one, the first order does. Where several limits are exceeded, the one that ends
+    last is named first.
     """
-    running = connection.execute(_RUNNING, (member.user_id, reply_id)).fetchone()[0]
+    question, asked = _risk_question(member, reply_id, now), sum(amounts_usd_micros)
+    today = Window.containing(now, Period.DAY, _UTC)
+    risk = connection.execute(_AT_RISK, question).fetchone()
+    if (reached := _cost_reached(risk, limits, today)) is not None:
+        return reached
+    running = connection.execute(_RUNNING, question).fetchone()[0]
     if running >= limits.max_running_jobs:
         return TooManyRunning(running=running, limit=limits.max_running_jobs)
+    at_risk = risk["cost"] + risk["unfinished"] + asked - amounts_usd_micros[-1]
+    if (risk["cost"] or risk["in_doubt"]) and at_risk >= limits.operator_cost_per_member_usd_micros:
+        return TooMuchAtRisk(resets_at=today.end)
     window = window_of(terms, terms.quota, now)
     available = balance_in(connection, member, terms.quota, window).available_usd_micros
-    if available is not None and asked_usd_micros > available:
-        return QuotaExceeded(asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end)
+    if available is not None and asked > available:
+        return QuotaExceeded(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
     if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
         window = window_of(terms, terms.server_cap, now)
         spent, held = server_sums(connection, member.guild_id, window)
         available = max(0, terms.server_cap.amount_usd_micros - spent - held)
-        if asked_usd_micros > available:
-            return ServerCapReached(
-                asked_usd_micros=asked_usd_micros, available_usd_micros=available, resets_at=window.end
-            )
-    operator = operator_cap(connection, limits, now=now)
-    if asked_usd_micros > limits.operator_daily_cap_usd_micros - operator.used_usd_micros and asked_usd_micros > 0:
-        return OperatorCapReached(resets_at=operator.window.end)
+        if asked > available:
+            return ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+    cap = operator_server_cap(connection, member.guild_id, limits, now=now)
+    if asked > (available := cap.available_usd_micros or 0):
+        return OperatorServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end)
+    if asked > (operator_cap(connection, limits, now=now).available_usd_micros or 0):
+        return OperatorCapReached(resets_at=today.end)
     return None
+
+
+def _risk_question(member: Member, reply_id: str, now: datetime) -> dict[str, int | str]:
+    return {
+        "user_id": member.user_id,
+        "reply_id": reply_id,
+        "today": _day_of(now),
+        "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
+    }
+
+
+def _cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached | OperatorCostCapReached | None:
+    """Return why a member whose uncharged jobs cost something today gets no new ones until the day is over."""
+    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
+        return MemberCostReached(resets_at=today.end)
+    if risk["cost"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
+        return OperatorCostCapReached(resets_at=today.end)
+    return None
+
+
+def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
+    """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
+    member, today = Member(guild_id=0, user_id=user_id), Window.containing(now, Period.DAY, _UTC)
+    risk = connection.execute(_AT_RISK, _risk_question(member, _NO_REPLY, now)).fetchone()
+    reached = _cost_reached(risk, limits, today)
+    return None if reached is None else reached.resets_at
+
+
+def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> list[CostLimit]:
+    """Return the limits on uncharged costs that are reached today and that the operator was not told of yet.
+
+    What is returned counts as told, for the rest of the UTC day and in every process.
+    """
+    question = _risk_question(Member(guild_id=0, user_id=user_id), _NO_REPLY, now)
+    risk = connection.execute(_AT_RISK, question).fetchone()
+    reached: list[CostLimit] = []
+    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
+        reached.append(CostLimit.MEMBER)
+    if risk["cost_of_all"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
+        reached.append(CostLimit.ALL_MEMBERS)
+    return [limit for limit in reached if first_telling(connection, limit, now=now)]
+
+
+def first_telling(connection: Connection, reached: CostLimit, *, now: datetime) -> bool:
+    """Record that the operator is told today (UTC) that a limit is reached; False when that was recorded before."""
+    row = (f"told of {reached}", f"{now.astimezone(_UTC):%Y-%m-%d}")
+    return connection.execute(_TOLD_ONCE, row).rowcount == 1
 
 
 def settle(
@@ -375,11 +489,40 @@ def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap |
 
 
 def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
-    """Return the operator's cap of today (UTC), and what all servers together have used of it."""
-    today = Window.containing(now, Period.DAY, _UTC)
-    spent, held = _sums(connection, OPERATOR_ACCOUNT_ID, today)
-    cap = Quota(amount_usd_micros=limits.operator_daily_cap_usd_micros, period=Period.DAY)
-    return Cap(quota=cap, window=today, spent_usd_micros=spent, set_aside_usd_micros=held)
+    """Return the operator's cap of today (UTC), and what all servers together have used of it.
+
+    Uncharged costs have a cap of their own; only what exceeds that one counts here.
+    """
+    settled, held, cost = _day_of_account(connection, OPERATOR_ACCOUNT_ID, now)
+    excess = max(0, cost - limits.operator_cost_daily_cap_usd_micros)
+    return _cap_of_today(limits.operator_daily_cap_usd_micros, settled + excess, held, now)
+
+
+def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
+    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
+    return _cap_of_today(limits.operator_server_cap_usd_micros, settled + cost, held, now)
+
+
+def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
+    """Return the amounts settled, reserved and borne by the operator today."""
+    row = connection.execute(_DAY_OF_ACCOUNT, (account_id, _day_of(now))).fetchone()
+    return (0, 0, 0) if row is None else tuple(row)
+
+
+def _cap_of_today(amount_usd_micros: int, spent_usd_micros: int, held_usd_micros: int, now: datetime) -> Cap:
+    return Cap(
+        quota=Quota(amount_usd_micros=amount_usd_micros, period=Period.DAY),
+        window=Window.containing(now, Period.DAY, _UTC),
+        spent_usd_micros=spent_usd_micros,
+        set_aside_usd_micros=held_usd_micros,
+    )
+
+
+def _day_of(moment: datetime) -> int:
+    """Return the number of the UTC day, counted from 1970."""
+    return to_quarter(moment) // QUARTERS_PER_DAY
 
 
 def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
@@ -470,6 +613,9 @@ def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
     return [
         OperatorCostLine(
             at=to_moment(row["created_at"]),
+            ordered_at=to_moment(row["reserved_at"]),
+            guild_id=row["guild_id"],
+            user_id=row["user_id"],
             job_id=row["id"],
             provider=row["provider"],
             model_id=row["model_id"],

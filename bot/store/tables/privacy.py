@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from bot.domain.errors import StillUnderWay
 from bot.domain.quota import Period, Window, format_usd
@@ -249,7 +250,8 @@ def _forget_names(connection: Connection, now: datetime) -> None:
 def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
     """Return when the earliest of the current windows begins: a week may begin before its month does."""
     zone = limits.time_zone(connection, guild_id)
-    return min(Window.containing(now, period, zone).start for period in Period)
+    today_in_utc = Window.containing(now, Period.DAY, ZoneInfo("UTC"))  # in which costs to the operator are limited
+    return min(today_in_utc.start, *(Window.containing(now, period, zone).start for period in Period))
 
 
 def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:

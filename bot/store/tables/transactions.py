@@ -24,11 +24,11 @@ def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limit
     """Reserve every job of `reply` and insert reply, jobs, reservations and ledger entries: all or nothing.
 
     One guarded INSERT … SELECT per job holds the amount against the member's quota, the server's cap, the operator's
-    daily cap (UTC day) and the number of running jobs (the member, over all servers, must have fewer than
-    `limits.max_running_jobs` unfinished jobs before this command). Returns the balance after the reservation.
+    caps for the server and for all servers (UTC day), the number of running jobs (the member, over all servers, must
+    have fewer than `limits.max_running_jobs` unfinished jobs before this command), and what uncharged jobs of the
+    member and of all members may cost the operator. Returns the balance after the reservation.
 
-    Raises DuplicateCommand (same interaction id), MemberBlocked, TooManyRunning, QuotaExceeded, ServerCapReached,
-    OperatorCapReached, StoreError.
+    Raises DuplicateCommand (same interaction id), and what `check_admission` raises, and StoreError.
     """
     _require_one_owner(member, reply)
     terms = terms_for(connection, member, default=limits.default_quota)
@@ -44,7 +44,8 @@ def check_admission(
 ) -> None:
     """Raise what `admit` would raise now for a command of `member` with jobs at these amounts. Writes nothing.
 
-    Raises MemberBlocked, ServerBusy, TooManyRunning, QuotaExceeded, ServerCapReached, OperatorCapReached.
+    Raises MemberBlocked, ServerBusy, MemberCostReached, OperatorCostCapReached, TooManyRunning, TooMuchAtRisk,
+    QuotaExceeded, ServerCapReached, OperatorServerCapReached, OperatorCapReached.
     """
     terms = terms_for(connection, member, default=limits.default_quota)
     if terms.blocked:
