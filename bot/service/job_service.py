@@ -225,14 +225,23 @@ class JobService:
 
     async def view(self, reply_id: str) -> ReplyView | None:
         """Return how the reply should look now; None when it is not known (any more)."""
-        found = await self.store.reply_and_balance(reply_id, default=self.limits.default_quota, now=self._clock())
+        now = self._clock()
+        found = await self.store.reply_and_balance(reply_id, default=self.limits.default_quota, now=now)
         if found is None:
             return None
         reply, balance = found
+        no_orders_until = None
+        if any(job.status is JobStatus.FAILED for job in reply.jobs):
+            no_orders_until = await self.store.cost_limit_ends_at(reply.user_id, limits=self.limits, now=now)
         for dispatcher in {self._dispatchers.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
             if dispatcher is not None:
                 await dispatcher.refresh_queue()
-        return ReplyView(reply=reply, jobs=tuple(self._job_view(job) for job in reply.jobs), balance=balance)
+        return ReplyView(
+            reply=reply,
+            jobs=tuple(self._job_view(job) for job in reply.jobs),
+            balance=balance,
+            no_orders_until=no_orders_until,
+        )
 
     def _job_view(self, job: Job) -> JobView:
         in_flight = self._in_flight.get(job.id)

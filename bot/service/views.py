@@ -31,5 +31,7 @@ class ReplyView:
     reply: Reply
     jobs: tuple[JobView, ...]
     balance: Balance
+    no_orders_until: datetime | None = None
+    """When the member can order again; None unless what their failed jobs cost the operator prevents it today."""
     upscale_usd_micros: int | None = None
     """The lowest price of an upscale of one of its images; None where there is no upscale."""

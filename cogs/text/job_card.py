@@ -62,6 +62,23 @@ FAILURES: dict[FailureReason, Phrase] = {
     FailureReason.INTERNAL: Phrase("Something went wrong here. The operator has been told."),
 }
 
+CAUSES: dict[FailureReason, Phrase] = {
+    FailureReason.REJECTED: Phrase("The image service could not take this request."),
+    FailureReason.MODERATED: Phrase("The image service declined this request under its content rules."),
+    FailureReason.PROVIDER_FAILED: Phrase("The image service ran into a problem."),
+    FailureReason.PROVIDER_UNAVAILABLE: Phrase("The image service is temporarily unavailable."),
+    FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here."),
+    FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
+    FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
+    FailureReason.TIMED_OUT: Phrase("The image service did not finish in time."),
+    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image could not be found."),
+    FailureReason.NOT_SHOWN: FAILURES[FailureReason.NOT_SHOWN],
+    FailureReason.INTERNAL: FAILURES[FailureReason.INTERNAL],
+}
+"""The same without an invitation to try again, for a member who can order nothing until the day is over."""
+
+NO_ORDERS_UNTIL = Phrase("Because of failed orders, you can only order again {when}.")
+
 # -- buttons ------------------------------------------------------------------------------------------------
 
 CANCEL = Phrase("Cancel", longest=MAX_BUTTON_CHARACTERS)

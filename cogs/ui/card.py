@@ -165,13 +165,17 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
     cancelled = sum(job.job.status is JobStatus.CANCELLED for job in view.jobs)
     if cancelled and status is JobStatus.SUCCEEDED:
         lines.append(f"**{job_card.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs))}**")
-    lines.extend(job_card.FAILURES[reason]() for reason in reasons)
+    words = job_card.FAILURES if view.no_orders_until is None else job_card.CAUSES
+    lines.extend(words[reason]() for reason in reasons)
     if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
         lines.append(job_card.CANCEL_WANTED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
         lines.append(job_card.CANCELLED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
-    lines.extend(facts.hint(failure) for failure in hints)
+    if view.no_orders_until is None:
+        lines.extend(facts.hint(failure) for failure in hints)
+    elif failed:
+        lines.append(job_card.NO_ORDERS_UNTIL(when=formatting.moment(view.no_orders_until)))
     return [components.text_display("\n".join(lines))] if lines else []
 
 

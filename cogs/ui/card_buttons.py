@@ -43,6 +43,8 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
             return []
         return [_button("cancel", job_card.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
+        if view.no_orders_until is not None:
+            return []
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     buttons.append(_button("delete", job_card.DELETE(), first, style=components.RED))

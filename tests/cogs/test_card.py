@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -159,6 +160,21 @@ def test_any_card_fits_and_says_its_state_price_and_rest(
     assert any(f" {state()}" in text.splitlines()[1 if mentioned else 0] for state in states)
     assert "$" in text
     assert "left" in text or "no limit" in text
+
+
+@pytest.mark.hostile("G-02")
+@pytest.mark.parametrize("reason", FailureReason)
+def test_a_failed_card_invites_no_other_try_while_its_member_cannot_order(reason: FailureReason) -> None:
+    failed = a_job(JobStatus.FAILED, failure=Failure(reason=reason, hint="please try again"))
+    may_order = card.card(a_view(failed))
+    assert "Again" in str(may_order)
+    layout = card.card(replace(a_view(failed), no_orders_until=NOON))
+    shown = str(layout)
+    assert "Again" not in shown
+    assert not re.search(r"\btry", shown, re.IGNORECASE)
+    assert job_card.CAUSES[reason]() in text_of(layout)
+    assert job_card.NO_ORDERS_UNTIL(when=formatting.moment(NOON)) in text_of(layout)
+    assert "not charged" in shown
 
 
 @pytest.mark.parametrize(
