@@ -10,7 +10,9 @@ import argparse
 import asyncio
 import json
 import sys
-from collections.abc import Awaitable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Awaitable, Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from bot.discord_client import aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
-from bot.domain.quota import format_usd
+from bot.domain.quota import OperatorCostLine, format_usd
 from bot.providers.base import Provider
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
@@ -104,7 +106,7 @@ def _parser() -> argparse.ArgumentParser:
     ledger_parser = calls.add_parser("ledger", help="look into the books")
     questions = ledger_parser.add_subparsers(title="questions", metavar="question", dest="question", required=True)
     questions.add_parser("verify", help="prove every invariant over the whole database")
-    questions.add_parser("house", help="list the jobs whose cost no member bore, and what they come to")
+    questions.add_parser("house", help="list the jobs whose cost no member bore: who, why, and their sums")
     catalogue_parser = calls.add_parser("catalogue", help="list the models and their prices")
     catalogue_parser.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
     catalogue_parser.add_argument(
@@ -279,7 +281,7 @@ def _findings(location: Location) -> list[str]:
 
 
 def ledger_house() -> int:
-    """List the jobs whose cost the operator bore, and their total."""
+    """List the jobs whose cost the operator bore: who caused it and why, the sums of each day, and their total."""
     settings = load_settings(credentials=False)
     with open_readonly(settings.database_url) as connection:
         lines = operator_cost_lines(connection)
@@ -287,11 +289,29 @@ def ledger_house() -> int:
         reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
         amount = format_usd(line.amount_usd_micros)
         print(
-            f"{line.at:%Y-%m-%d %H:%M}  {line.job_id}  {line.provider:<6}  {line.model_id:<38}  {amount:>9}  {reason}"
+            f"{line.at:%Y-%m-%d %H:%M}  {line.job_id}  {line.provider:<6}  {line.model_id:<38}  "
+            f"{_who(line.user_id):<27} in server {line.guild_id:<20}  {amount:>9}  {reason}"
         )
+    for sums in _sums_by_day(lines):
+        print(sums)
     total = format_usd(sum(line.amount_usd_micros for line in lines))
     print(f"the house bore {total} for {len(lines)} {'job' if len(lines) == 1 else 'jobs'}")
     return 0
+
+
+def _sums_by_day(lines: Sequence[OperatorCostLine]) -> Iterator[str]:
+    """Yield what each member cost on each UTC day, by which the limits are held: the day of the order."""
+    sums: defaultdict[date, Counter[int | None]] = defaultdict(Counter)
+    for line in lines:
+        sums[line.ordered_at.date()][line.user_id] += line.amount_usd_micros
+    for day, by_member in sorted(sums.items()):
+        yield f"{day}  {'all members':<27}  {format_usd(by_member.total()):>9}"
+        for user_id, amount in by_member.most_common():
+            yield f"{day}  {_who(user_id):<27}  {format_usd(amount):>9}"
+
+
+def _who(user_id: int | None) -> str:
+    return "former members" if user_id is None else f"member {user_id}"
 
 
 # -- the catalogue --------------------------------------------------------------------------------------------

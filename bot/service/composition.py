@@ -14,6 +14,7 @@ from bot.media.downloader import Downloader
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
 from bot.service.context import ServiceContext
+from bot.service.cost_alerts import CostAlerts
 from bot.service.job_runner import JobRunner
 from bot.service.job_service import JobService
 from bot.service.notifications import WebhookHandler
@@ -47,13 +48,15 @@ class ServiceParts:
     ) -> Self:
         """Build the parts on top of what the composition root opened. `public_url` is where webhooks arrive."""
         dispatchers: dict[str, ProviderDispatcher] = {}
-        job_runner = JobRunner(context, downloader=result_downloader, public_url=public_url)
+        cost_alerts = CostAlerts(context, limits=limits)
+        job_runner = JobRunner(context, downloader=result_downloader, cost_alerts=cost_alerts, public_url=public_url)
         reply_runner = ReplyRunner(context, dispatchers=dispatchers, job_runner=job_runner)
         queue_positions = QueuePositions(context, dispatchers=dispatchers, reply_runner=reply_runner)
         service = JobService(
             context,
             catalogue=catalogue,
             limits=limits,
+            cost_alerts=cost_alerts,
             attachment_downloader=attachment_downloader,
             dispatchers=dispatchers,
             reply_runner=reply_runner,

@@ -43,6 +43,7 @@ from bot.providers.poller import DeadlineReached
 from bot.runtime.logs import bind_job
 from bot.runtime.retry import backoff_seconds, retry_storage_errors, retrying
 from bot.service.context import ServiceContext
+from bot.service.cost_alerts import CostAlerts
 from bot.service.in_flight import InFlight
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 
@@ -78,7 +79,14 @@ _SENT = _NOT_CONFIRMED | _RUNNING
 class JobRunner:
     """Runs jobs: one task per job that holds a slot, none for those that are queued."""
 
-    def __init__(self, context: ServiceContext, *, downloader: Downloader, public_url: str | None = None) -> None:
+    def __init__(
+        self,
+        context: ServiceContext,
+        *,
+        downloader: Downloader,
+        cost_alerts: CostAlerts,
+        public_url: str | None = None,
+    ) -> None:
         self._store = context.store
         self._blob_store = context.blob_store
         self._image_pool = context.image_pool
@@ -89,6 +97,7 @@ class JobRunner:
         self._priority = context.priority
         self._clock = context.clock
         self._downloader = downloader
+        self._cost_alerts = cost_alerts
         self._public_url = public_url
         self._reconciler = SubmissionReconciler(store=context.store, clock=context.clock)
 
@@ -389,7 +398,9 @@ class JobRunner:
             now=self._clock(),
         )
         if succeeded is not None:
-            self._metrics.job_ended(succeeded)
+            self._metrics.job_ended(succeeded, operator_cost_usd_micros=cost - charged)
+            if cost > charged:
+                self._cost_alerts.job_cost_something(succeeded)
             if update.took_seconds is not None:
                 self._in_flight.observe_durations([(job.request.model_id, update.took_seconds)])
         self._show(succeeded)
@@ -439,6 +450,8 @@ class JobRunner:
         )
         if failed is not None:
             self._metrics.job_ended(failed, operator_cost_usd_micros=operator_cost_usd_micros)
+            if operator_cost_usd_micros:
+                self._cost_alerts.job_cost_something(failed)
         return self._show(failed)
 
     def _show(self, job: Job | None) -> Job | None:

@@ -35,6 +35,7 @@ from bot.media.downloader import Downloader
 from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
 from bot.service.context import ServiceContext
+from bot.service.cost_alerts import CostAlerts
 from bot.service.queue_positions import QueuePositions
 from bot.service.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.views import JobView, ReplyView
@@ -55,6 +56,7 @@ class JobService:
         *,
         catalogue: Catalogue,
         limits: Limits,
+        cost_alerts: CostAlerts,
         attachment_downloader: Downloader,
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
@@ -68,6 +70,7 @@ class JobService:
         self.role = context.coordinator.role
         self.catalogue = catalogue
         self.limits = limits
+        self.cost_alerts = cost_alerts
         self.attachment_downloader = attachment_downloader
         self.styles = Styles()
         self._in_flight = context.in_flight

@@ -100,6 +100,7 @@ class OrderFlow:
                 return
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
+                self._service.cost_alerts.order_refused(interaction.guild_id or 0, error)
                 await response.refuse(refusals.refusal(error))
                 return
             except StoreError:

@@ -9,8 +9,9 @@ import pytest
 
 from bot import cli
 from bot.domain.jobs import Failure, FailureReason
+from bot.domain.quota import Member
 from bot.store.store import Store
-from tests.support.store_samples import NOON, admitted, an_image, finished, running
+from tests.support.store_samples import ADA, NOON, admitted, an_image, finished, running
 
 
 @pytest.fixture
@@ -41,14 +42,40 @@ async def sample_ledger(path: Path) -> tuple[str, str]:
 async def test_house_lists_operator_costs_and_their_sum(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lost, dear = await sample_ledger(path)
     assert cli.main(["ledger", "house"]) == 0
-    first, second, last = capsys.readouterr().out.splitlines()
-    assert first.split() == [
-        *("2026-11-21", "14:00", lost, "krea", "krea/google/nano-banana-2", "$0.08", "outcome", "unknown")
-    ]
-    assert second.split()[2:] == [
-        *(dear, "krea", "krea/google/nano-banana-2", "$0.005", "charged", "above", "the", "price")
+    first, second, *sums, last = capsys.readouterr().out.splitlines()
+    who = ("krea", "krea/google/nano-banana-2", "member", "7", "in", "server", "1")
+    assert first.split() == [*("2026-11-21", "14:00", lost), *who, *("$0.08", "outcome", "unknown")]
+    assert second.split()[2:] == [dear, *who, *("$0.005", "charged", "above", "the", "price")]
+    assert [line.split() for line in sums] == [
+        ["2026-11-21", "all", "members", "$0.085"],
+        ["2026-11-21", "member", "7", "$0.085"],
     ]
     assert last == "the house bore $0.085 for 2 jobs"
+
+
+@pytest.mark.hostile("G-02")
+async def test_house_sums_up_who_cost_what_on_the_day_of_the_order(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bob = Member(guild_id=2, user_id=8)
+    async with await Store.open(path) as store:
+        for member, now, amount in [(ADA, NOON, 10_000), (bob, NOON, 30_000), (bob, NOON + timedelta(days=1), 5_000)]:
+            [job] = (await admitted(store, amount, member=member, now=now)).jobs
+            await store.fail(
+                job.id,
+                Failure(reason=FailureReason.TIMED_OUT),
+                now=now + timedelta(hours=13),
+                operator_cost_usd_micros=amount,
+            )
+    assert cli.main(["ledger", "house"]) == 0
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[3:]] == [
+        "2026-11-21 all members $0.04",
+        "2026-11-21 member 8 $0.03",
+        "2026-11-21 member 7 $0.01",
+        "2026-11-22 all members $0.005",
+        "2026-11-22 member 8 $0.005",
+        "the house bore $0.045 for 3 jobs",
+    ]
 
 
 async def test_house_without_operator_costs_is_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

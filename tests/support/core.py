@@ -283,12 +283,13 @@ async def a_core(
     *,
     quota_usd_micros: int = 1_000_000,
     max_running_jobs: int = 100,
+    limits: Limits | None = None,
     sandbox: Mapping[str, Any] | None = None,
     **how: Any,
 ) -> AsyncIterator[Core]:
     """Start a core and its provider. At the end the ledger must balance and no unexpected error may be logged."""
     quota = Quota(amount_usd_micros=quota_usd_micros, period=Period.DAY, source=QuotaSource.SETTINGS)
-    limits = store_samples.limits(default=quota, max_running_jobs=max_running_jobs)
+    limits = limits or store_samples.limits(default=quota, max_running_jobs=max_running_jobs)
     with brisk():
         async with SandboxProvider(**{"seconds_scale": 0.01, **(sandbox or {})}) as provider:
             core = Core(directory=directory, sandbox=provider, limits=limits, **how)
