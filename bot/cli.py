@@ -22,7 +22,7 @@ import discord
 from bot import app
 from bot.catalogue.catalogue import DATA_FILE, data_text
 from bot.catalogue.refresh import fetch_openapi, refresh, write
-from bot.discord_client import aim_at
+from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
@@ -214,7 +214,8 @@ async def _check_discord(settings: Settings) -> str:
     async with discord.Client(intents=discord.Intents.none()) as client:
         await client.login(settings.discord_token.get_secret_value())
         invite = discord.utils.oauth_url(client.application_id or 0, permissions=INVITE_PERMISSIONS)
-        return f"logged in as {client.user}; invite: {invite}"
+        public = client.application is not None and client.application.bot_public and not settings.allowed_servers
+        return f"logged in as {client.user}; invite: {invite}" + (f"; WARNING: {PUBLIC_BOT}" if public else "")
 
 
 # -- the database ---------------------------------------------------------------------------------------------

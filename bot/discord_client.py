@@ -19,6 +19,7 @@ from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
 from bot.charts.renderer import ChartRenderer
+from bot.domain.errors import StoreError
 from bot.domain.process_role import Role, Shards
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
@@ -44,7 +45,7 @@ from cogs.moderation.settings import SettingsCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler
-from cogs.ui.checks import ClickDebouncer
+from cogs.ui.checks import ClickDebouncer, is_server_allowed, require_allowed_server
 from cogs.ui.client import BotClient
 from cogs.ui.message_api import NO_MENTIONS, MessageApi
 
@@ -64,6 +65,13 @@ IDENTIFY_PAUSE = timedelta(seconds=5)
 """Pause between groups of shards that begin a session; Discord says in `max_concurrency` how large a group may be."""
 
 
+PUBLIC_BOT = (
+    "Public Bot is on and ALLOWED_SERVERS is empty: anybody can add this bot to a server of their own and order images "
+    "there at your cost, up to OPERATOR_SERVER_CAP_USD a day in each. Switch Public Bot off in Discord's developer "
+    "portal, or set ALLOWED_SERVERS."
+)
+
+
 class Tree(app_commands.CommandTree["Bot"]):
     """The command tree: answers in the language of the member who asks, and turns failures into sentences."""
 
@@ -71,6 +79,12 @@ class Tree(app_commands.CommandTree["Bot"]):
         """Run before every command, menu and autocomplete."""
         set_locale_of(interaction)
         self.client.order_flow.track_current_task()
+        if interaction.type is discord.InteractionType.autocomplete:
+            if not is_server_allowed(interaction):
+                await interaction.response.autocomplete([])
+                return False
+            return True
+        require_allowed_server(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
@@ -107,6 +121,7 @@ class Bot(BotClient, commands.Bot):
             **options,
         )
         self._settings = settings
+        self.allowed_servers = settings.allowed_servers
         self._store = store
         self._supervisor = supervisor
         self.service = service
@@ -144,6 +159,7 @@ class Bot(BotClient, commands.Bot):
         """Set up commands and buttons and resume old jobs, after the login and before the first interaction."""
         if self.application is not None:
             self.operator_alerts.set_owner(self.application)
+            await self._warn_if_public(self.application)
         if self.service.role is Role.WORKER:  # it receives no interactions
             await self.service.resume()
             return
@@ -160,6 +176,19 @@ class Bot(BotClient, commands.Bot):
                 # Members still have the commands registered last time, and jobs continue.
                 _log.exception("commands could not be registered")
                 self.operator_alerts.send("commands", f"Slash commands could not be registered: {error}")
+
+    async def _warn_if_public(self, application: discord.AppInfo) -> None:
+        """Tell the operator, once a day, if anybody may add the bot to a server and order there."""
+        if self.allowed_servers or not application.bot_public:
+            return
+        _log.warning("%s", PUBLIC_BOT)
+        try:
+            is_first = await self._store.first_telling("public bot", now=datetime.now(UTC))
+        except StoreError:
+            _log.exception("it could not be recorded that the operator was warned")
+            return
+        if is_first:
+            self.operator_alerts.send("public bot", PUBLIC_BOT)
 
     async def _add_commands(self) -> None:
         order_flow, service, default_model = self.order_flow, self.service, self._settings.default_model

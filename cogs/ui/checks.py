@@ -10,6 +10,7 @@ from discord import app_commands
 
 from bot.domain.quota import Member
 from cogs.text import refusals
+from cogs.ui.client import BotClient
 
 DOUBLE_CLICK_SECONDS = 2.0
 """Interval in which a second click on the same button is taken for an accident."""
@@ -43,6 +44,19 @@ def is_moderator(interaction: discord.Interaction[Any]) -> bool:
         return False
     permissions = interaction.permissions
     return permissions.manage_guild or permissions.administrator
+
+
+def is_server_allowed(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether the bot may be used where the interaction comes from; direct messages are no server."""
+    client: BotClient = interaction.client
+    allowed = client.allowed_servers
+    return not allowed or interaction.guild_id is None or interaction.guild_id in allowed
+
+
+def require_allowed_server(interaction: discord.Interaction[Any]) -> None:
+    """Raise NotAllowed in a server that the operator did not choose. Call it before anything is read or written."""
+    if not is_server_allowed(interaction):
+        raise NotAllowed(refusals.PRIVATE_BOT())
 
 
 def require_server(interaction: discord.Interaction[Any]) -> int:

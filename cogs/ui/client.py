@@ -22,6 +22,8 @@ class BotClient(discord.Client):
     order_flow: OrderFlow
     click_debouncer: ClickDebouncer
     reports: Reports
+    allowed_servers: frozenset[int] = frozenset()
+    """Ids of the servers that may use the bot; empty means all."""
 
 
 Interaction = discord.Interaction[BotClient]

@@ -14,7 +14,7 @@ from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
 from cogs.ui import card
-from cogs.ui.checks import NotAllowed
+from cogs.ui.checks import NotAllowed, require_allowed_server
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -65,6 +65,7 @@ class DynamicComponent(ABC):
         """Handle a click or a choice."""
         set_locale_of(interaction)
         try:
+            require_allowed_server(interaction)
             await self.handle(interaction)
         except Exception as error:
             await report(interaction, error)
@@ -78,8 +79,9 @@ class Form(ui.Modal):
     """Base of modals: answers in the language of the user, and reports every error."""
 
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
-        """Set the language before `on_submit`."""
+        """Set the language and check the server before `on_submit`."""
         set_locale_of(interaction)
+        require_allowed_server(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:

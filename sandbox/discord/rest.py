@@ -266,7 +266,7 @@ class Rest:
         bot = self._world.bot
         owner = next((s.members[s.owner_id].user for s in self._world.servers.values()), bot)
         facts: Json = {"id": str(bot.id), "name": bot.name, "description": "", "icon": None, "verify_key": "0" * 64}
-        flags: Json = {"bot_public": True, "bot_require_code_grant": False, "flags": 0}
+        flags: Json = {"bot_public": self._world.bot_is_public, "bot_require_code_grant": False, "flags": 0}
         return answer(facts | flags | {"owner": owner.payload(), "team": None, "bot": bot.payload()})
 
     async def _get_server(self, request: web.Request) -> web.StreamResponse:

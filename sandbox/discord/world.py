@@ -397,6 +397,7 @@ class World:
         self.attachments: dict[int, Attachment] = {}
         self.cdn_base = ""
         self.link_seconds = 86_400.0
+        self.bot_is_public = False
         self._last_id = 0
         self.bot = self.add_user("Image Bot", bot=True)
 

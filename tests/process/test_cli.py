@@ -167,6 +167,26 @@ def test_check_reports_each_part_as_working(outside: Outside, ledger_file: Path,
     assert outside.provider.orders == [], "nothing is bought by checking"
 
 
+@pytest.mark.hostile("G-03")
+@pytest.mark.parametrize(
+    ("is_public", "allowed", "is_warned"), [(True, "", True), (True, "81384788765712384", False), (False, "", False)]
+)
+def test_check_warns_of_a_bot_that_anybody_can_add(
+    outside: Outside,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_public: bool,
+    allowed: str,
+    is_warned: bool,
+):
+    monkeypatch.setattr(outside.discord.world, "bot_is_public", is_public)
+    monkeypatch.setenv("ALLOWED_SERVERS", allowed)
+    assert cli.main(["check"]) == 0
+    works, what = rows_of(capsys.readouterr().out)["discord"]
+    assert works
+    assert ("Public Bot is on and ALLOWED_SERVERS is empty" in what) is is_warned
+
+
 def test_check_names_each_thing_that_does_not_work(
     outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -244,7 +264,7 @@ def test_operator_costs_are_listed_with_their_reasons(directory: Path, capsys: p
     assert cli.main(["ledger", "house"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.rpartition("  ")[2] for line in lines[:2]] == ["timed out", "outcome unknown"]
-    assert lines[2] == "the house bore $0.16 for 2 jobs"
+    assert lines[-1] == "the house bore $0.16 for 2 jobs"
     path.write_bytes(b"")
     assert cli.main(["ledger", "house"]) == 1
     one_line(capsys.readouterr().err)

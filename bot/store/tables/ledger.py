@@ -214,7 +214,7 @@ _DAY_OF_ACCOUNT = """
 SELECT settled_usd_micros, held_usd_micros, operator_cost_usd_micros FROM daily_totals
 WHERE account_id = ? AND day = ?
 """
-# Once per limit and day over all processes. Days are dates, which are in the order of their text.
+# Once per matter and day over all processes. Days are dates, which are in the order of their text.
 _TOLD_ONCE = """
 INSERT INTO notes (key, value) VALUES (?, ?)
 ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE notes.value < excluded.value
@@ -400,9 +400,9 @@ def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits,
     return [limit for limit in reached if first_telling(connection, limit, now=now)]
 
 
-def first_telling(connection: Connection, reached: CostLimit, *, now: datetime) -> bool:
-    """Record that the operator is told today (UTC) that a limit is reached; False when that was recorded before."""
-    row = (f"told of {reached}", f"{now.astimezone(_UTC):%Y-%m-%d}")
+def first_telling(connection: Connection, matter: str, *, now: datetime) -> bool:
+    """Record that the operator is told of a matter today (UTC), such as a `CostLimit`; False when it was before."""
+    row = (f"told of {matter}", f"{now.astimezone(_UTC):%Y-%m-%d}")
     return connection.execute(_TOLD_ONCE, row).rowcount == 1
 
 
