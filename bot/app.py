@@ -32,6 +32,7 @@ from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.metrics import Metrics
+from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_server import HttpServer
 from bot.service.composition import ServiceParts
@@ -175,6 +176,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         if role is not Role.GATEWAY:
             supervisor.start_forever("queue positions", parts.queue_positions.run)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, blob_store))
+            supervisor.start_forever("record of changes", lambda: _forget_names_on_record(store, bot.observed_clock))
         if role is Role.WORKER:
             supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store))
         yield bot
@@ -257,6 +259,18 @@ async def _sweep(store: Store, blob_store: BlobStore) -> None:
         deleted = await blob_store.sweep(await store.sha256_in_use())
         if forgotten or deleted:
             _log.info("forgot %d old prompts, deleted %d images that are no longer needed", forgotten, deleted)
+        await asyncio.sleep(SWEEP_SECONDS)
+
+
+async def _forget_names_on_record(store: Store, clock: ObservedClock) -> None:
+    """Forget the names in old entries of the record of changes, once an hour.
+
+    Discord's clock has to agree that they are old: this machine's may be wrong for a while, and names do not come back.
+    """
+    while True:
+        forgotten = await store.forget_names_on_record(now=min(utc_now(), await clock.now()))
+        if forgotten:
+            _log.info("forgot the names in %d entries of the record of changes", forgotten)
         await asyncio.sleep(SWEEP_SECONDS)
 
 

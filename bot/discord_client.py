@@ -21,6 +21,7 @@ from discord.http import Route
 from bot.charts.renderer import ChartRenderer
 from bot.domain.errors import StoreError
 from bot.domain.process_role import Role, Shards
+from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.settings import Settings
@@ -34,11 +35,12 @@ from cogs.generate.job_buttons import JobButton
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.reply_updater import ReplyUpdater
 from cogs.generate.upscale import UpscaleButton, UpscalePrices
+from cogs.members.deletion import DeleteButton
 from cogs.members.help import Help
 from cogs.members.history import History, HistoryButton
 from cogs.members.privacy import EraseButton, Privacy
 from cogs.members.usage import Usage
-from cogs.moderation.jobs import CancelChoice, Jobs, JobsButton
+from cogs.moderation.jobs import CancelChoice, DeleteChoice, Jobs, JobsButton
 from cogs.moderation.quota import AuditButton, QuotaCommands
 from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
@@ -48,6 +50,7 @@ from cogs.ui import error_handler
 from cogs.ui.checks import ClickDebouncer, is_server_allowed, require_allowed_server
 from cogs.ui.client import BotClient
 from cogs.ui.message_api import NO_MENTIONS, MessageApi
+from cogs.ui.message_deletions import MessageDeletions
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
@@ -108,6 +111,9 @@ class Bot(BotClient, commands.Bot):
         supervisor: Supervisor,
         **options: Any,
     ) -> None:
+        trace = service.metrics.trace("discord")
+        self.observed_clock = ObservedClock()
+        self.observed_clock.attach(trace)
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -117,7 +123,7 @@ class Bot(BotClient, commands.Bot):
             max_messages=None,
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
-            http_trace=service.metrics.trace("discord"),
+            http_trace=trace,
             **options,
         )
         self._settings = settings
@@ -126,6 +132,7 @@ class Bot(BotClient, commands.Bot):
         self._supervisor = supervisor
         self.service = service
         self.messages = messages = MessageApi(self)
+        self.message_deletions = MessageDeletions(service=service, messages=messages)
         self.click_debouncer = ClickDebouncer()
         self.operator_alerts = OperatorAlerts(messages=messages, supervisor=supervisor)
         self.log_channel = LogChannel(client=self, service=service, messages=messages, supervisor=supervisor)
@@ -160,6 +167,8 @@ class Bot(BotClient, commands.Bot):
         if self.application is not None:
             self.operator_alerts.set_owner(self.application)
             await self._warn_if_public(self.application)
+        if self.service.role is not Role.GATEWAY:
+            self._supervisor.start_forever("message deletions", self.message_deletions.run)
         if self.service.role is Role.WORKER:  # it receives no interactions
             await self.service.resume()
             return
@@ -209,7 +218,16 @@ class Bot(BotClient, commands.Bot):
             await self.add_cog(cog)
         edit.add_menu(self.tree)
         self.add_dynamic_items(
-            JobButton, UpscaleButton, HistoryButton, EraseButton, AuditButton, PostButton, JobsButton, CancelChoice
+            JobButton,
+            UpscaleButton,
+            DeleteButton,
+            HistoryButton,
+            EraseButton,
+            AuditButton,
+            PostButton,
+            JobsButton,
+            CancelChoice,
+            DeleteChoice,
         )
 
     async def _sync_commands(self) -> None:

@@ -243,6 +243,8 @@ class Reply:
     jobs: tuple[Job, ...]
     cancel_reason: str | None = None
     """The reason given by the moderator who cancelled it."""
+    deleted_at: datetime | None = None
+    """When its member or a moderator deleted it: only amounts, models and times are left."""
 
     @property
     def is_final(self) -> bool:

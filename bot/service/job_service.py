@@ -16,7 +16,8 @@ reply goes into the reply queue in the same transaction, and a worker awaits `ru
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
@@ -27,7 +28,8 @@ from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.dispatch.rate_limit import SlidingWindowLimiter
-from bot.domain.errors import ModelUnavailable, ProviderPaused, TooFast
+from bot.domain.deletion import DeletedOrder
+from bot.domain.errors import ModelUnavailable, ProviderPaused, StoreError, TooFast
 from bot.domain.jobs import Delivery, Job, JobRequest, JobStatus, Reply, ReplyAddress, ResultImage, new_id
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
@@ -41,6 +43,8 @@ from bot.service.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.views import JobView, ReplyView
 
 __all__ = ["CancelOutcome", "JobService"]
+
+_log = logging.getLogger(__name__)
 
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
@@ -129,6 +133,24 @@ class JobService:
         async with self._shrinking if image.size_bytes > limit_bytes else nullcontext():
             data = await self.blob_store.get(image.sha256)
             return None if data is None else await self.image_pool.shrink_to(data, limit_bytes)
+
+    async def delete_order(self, reply_id: str, *, actor_id: int) -> DeletedOrder | None:
+        """Erase one finished order and its stored images; None if there is none, or it was deleted before.
+
+        The messages at Discord are scheduled for deletion. Raises StoreError when the database cannot be written.
+        """
+        deleted = await self.store.delete_reply(reply_id, actor_id=actor_id, now=self._clock())
+        if deleted is not None:
+            await self.remove_images(deleted.unneeded_sha256)
+        return deleted
+
+    async def remove_images(self, contents: Collection[str]) -> None:
+        """Remove stored images that nothing needs any more. What fails is left to the hourly sweep."""
+        for sha256 in contents:
+            try:
+                await self.blob_store.remove(sha256)
+            except StoreError:
+                _log.warning("an image could not be removed yet; the hourly sweep tries again", exc_info=True)
 
     def _dispatcher_for(self, provider: str, model_id: str) -> ProviderDispatcher:
         dispatcher = self._dispatchers.get(provider)

@@ -12,12 +12,25 @@ from pathlib import Path
 from typing import Self
 
 from bot.domain.database_url import Location
+from bot.domain.deletion import DeletedOrder
 from bot.domain.errors import BotError, StoreError
 from bot.domain.policy import Policy, PolicyEdit
 from bot.store.cluster_store import ClusterStore
 from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
-from bot.store.tables import audit_log, gallery, guild_settings, jobs, key_value, ledger, limits, privacy, transactions
+from bot.store.tables import (
+    audit_log,
+    deletion,
+    gallery,
+    guild_settings,
+    jobs,
+    key_value,
+    ledger,
+    limits,
+    posted_messages,
+    privacy,
+    transactions,
+)
 from bot.store.tables.guild_settings import PolicyMemory
 
 
@@ -170,7 +183,22 @@ class Store(DatabaseUser):
     kept_about = reads(privacy.kept_about)
     sha256_in_use = reads(privacy.sha256_in_use)
     _write_forget_member = writes(privacy.forget_member)
+    _write_forget_names_on_record = writes(privacy.forget_names_on_record)
     _write_forget_old = writes(privacy.forget_old)
+
+    # Discord has posted a copy already, so its id must be recorded.
+    record_copy = writes_with_retry(posted_messages.record_copy, Priority.LOW)
+    due_deletions = reads(posted_messages.due_deletions)
+    finish_deletion = writes_with_retry(posted_messages.finish_deletion, Priority.LOW)
+    postpone_deletion = writes_with_retry(posted_messages.postpone_deletion, Priority.LOW)
+    _write_delete_reply = writes(deletion.delete_reply)
+
+    async def delete_reply(self, reply_id: str, *, actor_id: int, now: datetime) -> DeletedOrder | None:
+        """Erase one finished order; the ledger keeps its amounts. None if there is none, or it was deleted before."""
+        deleted = await self._write_delete_reply(reply_id, actor_id=actor_id, now=now)
+        if deleted is not None:
+            await self.database.overwrite_forgotten()
+        return deleted
 
     async def forget_member(self, user_id: int, *, now: datetime) -> set[str]:
         """Erase what a member asked for and got, everywhere; the ledger keeps its amounts, without a name.
@@ -187,6 +215,15 @@ class Store(DatabaseUser):
         while (count := await self._write_forget_old(now=now)) == privacy.BATCH_JOBS:
             forgotten += count
         await self.database.overwrite_forgotten()
+        return forgotten + count
+
+    async def forget_names_on_record(self, *, now: datetime) -> int:
+        """Forget who changed what and why where that is old enough (see privacy.py); returns how many entries."""
+        forgotten = 0
+        while (count := await self._write_forget_names_on_record(now=now)) == privacy.BATCH_JOBS:
+            forgotten += count
+        if forgotten + count:
+            await self.database.overwrite_forgotten()
         return forgotten + count
 
     # -- key-value pairs of the bot itself ----------------------------------------------------------------

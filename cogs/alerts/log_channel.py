@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 
 import aiohttp
 import discord
 
+from bot.domain.deletion import MessageKind
 from bot.domain.policy import Policy
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
@@ -16,7 +18,7 @@ from cogs.text import formatting, moderation
 from cogs.text.locale import language_of_server, set_locale
 from cogs.ui import card, components
 from cogs.ui.components import Layout
-from cogs.ui.message_api import MessageApi, is_too_large
+from cogs.ui.message_api import MessageApi, PostedMessage, is_too_large
 
 _log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ class LogChannel:
         self, view: ReplyView, message_id: int | None, images: Sequence[card.ShownImage], files: Files
     ) -> None:
         policy = await self._service.store.policy(view.reply.address.guild_id)
-        if policy.log_channel_id is None:
+        if policy.log_channel_id is None or await self._is_erased(view.reply.id):
             return
         nonce = f"log{view.reply.id}"
         # Only the member may see a private image; the moderators still see who ordered which model for how much.
@@ -61,16 +63,30 @@ class LogChannel:
         del files  # frees the images, because posting may wait long
         self._entries_with_images += bool(attached)
         try:
-            await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
+            posted = await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
-            if is_too_large(error):
-                await self.post(policy.log_channel_id, entry(view, message_id=message_id, images=()), nonce=nonce)
-            else:
+            if not is_too_large(error):
                 _log_not_posted(view, error)
+                return
+            posted = await self._post(policy.log_channel_id, entry(view, message_id=message_id, images=()), nonce=nonce)
         except (aiohttp.ClientError, OSError) as error:
             _log_not_posted(view, error)
+            return
         finally:
             self._entries_with_images -= bool(attached)
+        if posted is not None:  # its id is needed to delete it with the order
+            await self._service.store.record_copy(
+                view.reply.id,
+                kind=MessageKind.LOG,
+                channel_id=posted.channel_id,
+                message_id=posted.message_id,
+                now=datetime.now(UTC),
+            )
+
+    async def _is_erased(self, reply_id: str) -> bool:
+        """Whether the order was deleted, or its member's data, before it could be logged."""
+        reply = await self._service.store.reply(reply_id)
+        return reply is None or reply.is_forgotten or reply.deleted_at is not None
 
     def language(self, policy: Policy, guild_id: int) -> str:
         """Return the language of a server's log channel."""
@@ -79,12 +95,14 @@ class LogChannel:
 
     async def post(self, channel_id: int, layout: Layout, *, nonce: str) -> bool:
         """Post a notice; False if Discord does not accept it."""
+        return await self._post(channel_id, layout, nonce=nonce) is not None
+
+    async def _post(self, channel_id: int, layout: Layout, *, nonce: str) -> PostedMessage | None:
         try:
-            await self._messages.post(channel_id, layout, nonce=nonce)
+            return await self._messages.post(channel_id, layout, nonce=nonce)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning("a notice was not posted in log channel %d: %s", channel_id, error)
-            return False
-        return True
+            return None
 
 
 def _log_not_posted(view: ReplyView, error: Exception) -> None:
@@ -115,7 +133,7 @@ def permission_warning(guild: discord.Guild | None, policy: Policy) -> str:
 
 
 def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage]) -> Layout:
-    """Lay out an entry: who ordered in which channel, then what their card says."""
+    """Lay out an entry: who ordered in which channel, then what their card says, or less if the order is private."""
     address = view.reply.address
     heading = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
     if address.private:
@@ -123,5 +141,5 @@ def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.Show
     elif message_id is not None:
         heading.append(formatting.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
-    parts = card.body(view, status, images=images, hide_prompt=address.private)
+    parts = card.body_without_contents(view, status) if address.private else card.body(view, status, images=images)
     return components.container([components.text_display(" · ".join(heading)), *parts], accent=card.accent(status))

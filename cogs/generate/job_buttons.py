@@ -6,7 +6,6 @@ A button that costs money says how much. A click agrees to that price; if the pr
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Self
 
@@ -19,7 +18,7 @@ from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import EditModal
 from cogs.generate.recipe import recipe_of
 from cogs.text import job_card
-from cogs.ui import card, card_buttons
+from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_server
 from cogs.ui.client import Interaction
@@ -28,6 +27,9 @@ from cogs.ui.initial_response import respond_privately
 
 FETCH_TIMEOUT_SECONDS = 1.5
 """Discord wants a modal within 3 seconds of the click."""
+
+_OF_MODERATORS_ON_PRIVATE = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
+"""What a moderator may do with the private order of a member, whose contents are the member's own."""
 
 _ACTIONS_WITH_PROMPT = frozenset({card_buttons.AGAIN, card_buttons.VARY, "recipe"})
 
@@ -49,14 +51,17 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
 
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then act."""
-        reply = await clicked_reply(interaction, self._job_id)
+        reply = await clicked_reply(interaction, self._job_id, action=self._action)
         if reply is None:
+            return
+        if reply.deleted_at is not None:
+            await self._of_deleted(interaction)
             return
         if self._action in _ACTIONS_WITH_PROMPT and self._job(reply).erased_at is not None:
             await respond_privately(interaction, card.refused(job_card.PROMPT_ERASED()))
             return
         match self._action:
-            case "cancel":
+            case card_buttons.CANCEL:
                 await self._cancel(interaction, reply)
             case card_buttons.AGAIN | card_buttons.VARY:
                 await self._order(interaction, reply)
@@ -65,7 +70,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             case "recipe":
                 label = interaction.client.service.model_label(self._job(reply).request.model_id)
                 await respond_privately(interaction, recipe_of(reply.jobs, label))
-            case "delete":
+            case card_buttons.DELETE:
                 await self._delete(interaction, reply)
             case _:
                 await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
@@ -110,12 +115,26 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         await interaction.response.send_modal(EditModal(labelled, model=model, private=private))
 
     async def _delete(self, interaction: Interaction, reply: Reply) -> None:
+        """Ask once; cogs/members/deletion.py has the answer."""
         if not reply.is_final:
             await respond_privately(interaction, card.refused(job_card.DELETE_NOT_YET()))
             return
+        # For some minutes the token of this click can delete the card, also a private one or one in a channel that the
+        # bot cannot see, but only if the question is not the response to the click.
         await interaction.response.defer()
-        with suppress(discord.NotFound):  # clicked twice
+        interaction.client.message_deletions.remember_click(self._job_id, interaction)
+        await respond_privately(interaction, delete_question.question(self._job_id))
+
+    async def _of_deleted(self, interaction: Interaction) -> None:
+        """Answer a button of a card that outlived its order: Delete removes the card, by the token of the click."""
+        if self._action != card_buttons.DELETE:
+            await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
+            return
+        await interaction.response.defer()
+        try:
             await interaction.delete_original_response()
+        except discord.NotFound:
+            return  # clicked twice
 
 
 def _price_now(service: JobService, request: JobRequest) -> int:
@@ -126,14 +145,20 @@ def _price_now(service: JobService, request: JobRequest) -> int:
         return 0
 
 
-async def clicked_reply(interaction: Interaction, job_id: str) -> Reply | None:
-    """Return the reply whose button was clicked; or say why this member may not use it and return None."""
+async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -> Reply | None:
+    """Return the reply whose button was clicked; or say why this member may not use it and return None.
+
+    An order that was deleted is returned to those who might delete it, and unknown to all others.
+    """
     reply = await interaction.client.service.store.reply_of_job(job_id)
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
         await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
         return None
     if interaction.user.id != reply.user_id and not is_moderator(interaction):
         await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
+        return None
+    if interaction.user.id != reply.user_id and reply.address.private and action not in _OF_MODERATORS_ON_PRIVATE:
+        await respond_privately(interaction, card.refused(job_card.PRIVATE_ORDER()))
         return None
     return reply
 

@@ -98,8 +98,11 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
 
     async def handle(self, interaction: Interaction) -> None:
         """Order the upscale, ask which image, or say why it is not possible."""
-        reply = await clicked_reply(interaction, self._job_id)
+        reply = await clicked_reply(interaction, self._job_id, action="upscale")
         if reply is None:
+            return
+        if reply.deleted_at is not None:
+            await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         require_server(interaction)
         if interaction.client.click_debouncer.is_double(interaction):

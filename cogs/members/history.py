@@ -46,7 +46,7 @@ class History(commands.Cog):
         """Show the newest page, privately."""
         require_server(interaction)
         await interaction.response.defer(ephemeral=True, thinking=True)
-        await _Page(self._service, self._messages, interaction).show(model_id=model)
+        await HistoryPage(self._service, self._messages, interaction).show(model_id=model)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
@@ -78,10 +78,10 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
         client, model_id = interaction.client, None
         if self._one_model and (reply := await client.service.store.reply(self._reply_id)) is not None:
             model_id = reply.jobs[0].request.model_id
-        await _Page(client.service, client.messages, interaction).show(model_id=model_id, reply_id=self._reply_id)
+        await HistoryPage(client.service, client.messages, interaction).show(model_id=model_id, reply_id=self._reply_id)
 
 
-class _Page:
+class HistoryPage:
     """One page, which replaces the deferred response."""
 
     def __init__(self, service: JobService, messages: MessageApi, interaction: discord.Interaction[Any]) -> None:

@@ -10,7 +10,7 @@ from bot.domain.jobs import GalleryPage
 from bot.domain.quota import format_usd
 from cogs.generate.recipe import recipe_line
 from cogs.text import formatting, job_card, member_pages
-from cogs.ui import card, card_buttons, components
+from cogs.ui import card, card_buttons, components, delete_question
 from cogs.ui.components import Component, Layout
 
 
@@ -50,8 +50,8 @@ def page_of(
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
         if (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
-    if actions:
-        parts.append(components.action_row(*actions))
+    actions.append(delete_question.ask_button(first.id, one_model=one_model))
+    parts.extend(components.action_rows(actions))
     if turns := _turns(page, one_model=one_model):
         parts.append(components.action_row(*turns))
     return components.container(parts, accent=card.NOTE_ACCENT)

@@ -15,7 +15,7 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.errors import StillUnderWay, StoreError
+from bot.domain.errors import StillUnderWay
 from bot.service.job_service import JobService
 from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
@@ -103,11 +103,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
             unneeded = await interaction.client.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
             return card.refused(refusal(error))
-        for sha256 in unneeded:
-            try:
-                await interaction.client.service.blob_store.remove(sha256)
-            except StoreError:
-                _log.warning("a picture could not be removed yet; the hourly sweep tries again", exc_info=True)
+        await interaction.client.service.remove_images(unneeded)
         _log.info("a member was forgotten on request")
         return card.note(member_pages.ERASE_DONE())
 

@@ -11,12 +11,12 @@ from discord import app_commands, ui
 from discord.ext import commands
 
 from bot.service.job_service import CancelOutcome, JobService
-from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all
+from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all, clicked_reply
 from cogs.moderation import jobs_page
 from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import formatting, job_card, moderation
 from cogs.text.locale import use_locale
-from cogs.ui import card
+from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
@@ -88,6 +88,24 @@ class CancelChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jo
         """Open the form for the reason."""
         require_moderator(interaction)
         await interaction.response.send_modal(CancelModal(interaction.client.service, self.item.values[0]))
+
+
+class DeleteChoice(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=jobs_page.DELETE_CUSTOM_ID):
+    """Selects the finished order to delete, and asks once."""
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        assert isinstance(item, ui.Select), "the custom id belongs to a choice"
+        return cls(item)
+
+    async def handle(self, interaction: Interaction) -> None:
+        """Ask; the value is the first job of the order."""
+        require_moderator(interaction)
+        reply = await clicked_reply(interaction, self.item.values[0], action=card_buttons.DELETE)
+        if reply is not None:
+            await respond_privately(interaction, delete_question.question(reply.jobs[0].id))
 
 
 class CancelModal(Form):

@@ -53,10 +53,13 @@ def page(*, running: Part | None, recent: Part | None, first: bool, label: Label
             oldest = running.replies[-1].created_at
             buttons.append(components.button(moderation.JOBS_MORE_RUNNING(), custom_id(RUNNING, oldest)))
     if recent is not None:
-        lines = [_line(reply, label) for reply in recent.replies]
+        lines = [f"{number}. {_line(reply, label)}" for number, reply in enumerate(recent.replies, start=1)]
         parts.append(
             components.text_display("\n".join([moderation.JOBS_RECENT(), *(lines or [moderation.JOBS_NONE()])]))
         )
+        if deletable := _deletable(recent.replies, label):
+            select = components.string_select("jobs:delete", placeholder=moderation.DELETE_CHOICE(), options=deletable)
+            parts.append(components.action_row(select))
         if recent.more:
             buttons.append(components.button(job_card.OLDER(), custom_id(RECENT, recent.replies[-1].created_at)))
     if buttons:
@@ -66,6 +69,7 @@ def page(*, running: Part | None, recent: Part | None, first: bool, label: Label
 
 CUSTOM_ID = re.compile(r"jobs:(?P<part>running|recent):(?P<before>\d{1,16})")
 CANCEL_CUSTOM_ID = re.compile(r"jobs:cancel")
+DELETE_CUSTOM_ID = re.compile(r"jobs:delete")
 
 
 def custom_id(part: str, before: datetime | None) -> str:
@@ -80,7 +84,11 @@ def _line(reply: Reply, label: Label) -> str:
         link = formatting.message_link(address.guild_id, address.channel_id, address.message_id)
         state = f"[{state}]({link})"
     facts = [state, card.person(reply.user_id), _what(reply, label), _price(reply), formatting.moment(reply.created_at)]
-    return " · ".join([*facts, moderation.JOBS_PRIVATE()] if address.private else facts)
+    if address.private:
+        facts.append(moderation.JOBS_PRIVATE())
+    if reply.deleted_at is not None:
+        facts.append(moderation.JOBS_DELETED())
+    return " · ".join(facts)
 
 
 def _what(reply: Reply, label: Label) -> str:
@@ -101,3 +109,12 @@ def _choice(replies: Sequence[Reply], label: Label) -> Component:
         for number, reply in enumerate(replies, start=1)
     ]
     return components.string_select("jobs:cancel", placeholder=moderation.CANCEL_CHOICE(), options=options)
+
+
+def _deletable(replies: Sequence[Reply], label: Label) -> list[tuple[str, str]]:
+    """Return a choice for each order that can be deleted, with the number of its line."""
+    return [
+        (formatting.shorten(f"{number}. {_what(reply, label)} · {_price(reply)}", 100), reply.jobs[0].id)
+        for number, reply in enumerate(replies, start=1)
+        if reply.is_over and reply.deleted_at is None and not reply.is_forgotten
+    ]

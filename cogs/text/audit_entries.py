@@ -21,6 +21,7 @@ AUDIT_ACTIONS = {
     "block": Phrase("{who} blocked {subject}"),
     "unblock": Phrase("{who} unblocked {subject}"),
     "cancel": Phrase("{who} wanted a picture of {subject} cancelled"),
+    "delete": Phrase("{who} deleted an image of {subject}"),
     "time_zone": Phrase("{who} changed the time zone"),
     "channels": Phrase("{who} changed where pictures are made"),
     "models": Phrase("{who} changed which models may be used"),

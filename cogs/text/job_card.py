@@ -100,6 +100,30 @@ CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop a job once it has s
 NOT_YOURS = Phrase("Only the person who asked for this picture, or a moderator, can do that.")
 JOB_GONE = Phrase("I no longer know this job.")
 DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
+DELETE_POSTING = Phrase("This image is still being posted. Try again in a minute.")
+DELETE_ASK = Phrase(
+    "### Delete this for good?\n"
+    "The message, the images and the prompt go: also from `/history`, from what is stored here and from the log "
+    "channel of this server. **This cannot be undone.** What it cost still counts."
+)
+DELETE_DONE = Phrase("Deleted. The images and the prompt are gone. What it cost still counts.")
+DELETE_KEPT = Phrase("Nothing was deleted.")
+DELETE_ALREADY = Phrase("This is deleted already.")
+DELETE_CARD_REFUSED = Phrase(
+    "⚠️ Discord does not let me remove the message in {channel}: I cannot see that channel. Press Delete under the "
+    "message once more, or let me see the channel: I try again for four days."
+)
+DELETE_LOG_REFUSED = Phrase(
+    "⚠️ Discord does not let me remove the copy in the log channel {channel}: I cannot see that channel. A "
+    "moderator can delete it there, or let me see the channel: I try again for four days."
+)
+DELETE_LATER = Phrase("⚠️ Discord did not remove the message in {channel} yet. I try again for four days.")
+DELETE_LOG_UNKNOWN = Phrase(
+    "-# I know of no copy in a log channel. Copies posted before this bot could delete them stay in {channel} until a "
+    "moderator deletes them."
+)
+DELETE_PRIVATE_CARD = Phrase("-# The card that only you see goes when you dismiss it or reload Discord.")
+PRIVATE_ORDER = Phrase("This was ordered privately: a moderator may cancel or delete it, and nothing else.")
 PROMPT_ERASED = Phrase(
     "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )

@@ -36,21 +36,22 @@ EXPORT_READY = Phrase("### Your data\nEverything kept about you, from all server
 EXPORT_TOO_LARGE = Phrase("Your data do not fit into one file here. Ask the operator of this bot for them.")
 ERASE_ASK = Phrase(
     "### Erase your data?\n"
-    "**This goes**, from all servers and for good: your prompts and options, the pictures kept for you, and that it "
-    "was you who asked ({commands}, {pictures}, {servers}).\n"
+    "**This goes**, from all servers and for good: your prompts and options, the images kept for you, the copies "
+    "in log channels, and that it was you who asked ({commands}, {pictures}, {servers}).\n"
     "**This stays:**\n"
-    "- What is already posted in Discord. If a picture should go, press Delete under it first; afterwards its "
-    "buttons do not know it any more.\n"
+    "- Your messages in Discord. If an image should go, press Delete under it first; afterwards its buttons do not "
+    "know it any more.\n"
     "- The amounts in the books, without your name. What you spent stays linked to you until the month is over, so "
     "that your quota does not start anew.\n"
     "- Limits and blocks that moderators set for you.\n"
+    "- Who changed what and why, where you acted as a moderator or it was about you, until it is 90 days old.\n"
     "-# `/privacy export` gives you a copy first."
 )
 ERASE = Phrase("Erase my data", longest=MAX_BUTTON_CHARACTERS)
 ERASE_NOT = Phrase("Keep it", longest=MAX_BUTTON_CHARACTERS)
 ERASE_KEPT = Phrase("Nothing was erased.")
 ERASE_DONE = Phrase(
-    "Your data are erased. What is posted in Discord is still there; the amounts in the books lose their last link to "
-    "you when the month is over."
+    "Your data are erased. Your messages in Discord are still there, their copies in log channels are being deleted; "
+    "the amounts in the books lose their last link to you when the month is over."
 )
 ERASE_STALE = Phrase("This question is too old. Nothing was erased; use `/privacy delete` again.")

@@ -123,6 +123,18 @@ def body(
     return parts
 
 
+def body_without_contents(view: ReplyView, status: JobStatus) -> list[Component]:
+    """Lay out what moderators may see of a private order: its state, model and price; no prompt, option or hint."""
+    style = _STYLES[status]
+    title = f"### {style.emoji} {' · '.join([style.word(), *_title_details(view, status)])}"
+    facts = [f"**{view.jobs[0].model_label}**", _price(view, status)]
+    return [
+        components.text_display(title),
+        components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"),
+        components.text_display(f"-# {' · '.join(facts)}"),
+    ]
+
+
 def status_of(reply: Reply) -> JobStatus:
     """Return the one state that a card shows for all its jobs."""
     present = {job.status for job in reply.jobs}

@@ -20,7 +20,7 @@ def custom_id(action: str, job_id: str, amount_usd_micros: int | None = None) ->
 
 CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})(?::(?P<amount>\d{1,15}))?")
 
-AGAIN, VARY = "again", "vary"
+AGAIN, VARY, CANCEL, DELETE = "again", "vary", "cancel", "delete"
 _PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE}
 
 ANY_IMAGE = 0
@@ -41,13 +41,13 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
     if not view.reply.is_final:
         if status is JobStatus.UNCERTAIN:
             return []
-        return [_button("cancel", job_card.CANCEL(), first)]
+        return [_button(CANCEL, job_card.CANCEL(), first)]
     if status is not JobStatus.SUCCEEDED:
         if view.no_orders_until is not None:
             return []
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
-    buttons.append(_button("delete", job_card.DELETE(), first, style=components.RED))
+    buttons.append(_button(DELETE, job_card.DELETE(), first, style=components.RED))
     return buttons
 
 

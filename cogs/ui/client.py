@@ -12,6 +12,7 @@ if TYPE_CHECKING:  # packages above this one; only their types are needed here
     from cogs.moderation.report import Reports
     from cogs.ui.checks import ClickDebouncer
     from cogs.ui.message_api import MessageApi
+    from cogs.ui.message_deletions import MessageDeletions
 
 
 class BotClient(discord.Client):
@@ -19,6 +20,7 @@ class BotClient(discord.Client):
 
     service: JobService
     messages: MessageApi
+    message_deletions: MessageDeletions
     order_flow: OrderFlow
     click_debouncer: ClickDebouncer
     reports: Reports

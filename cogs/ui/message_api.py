@@ -116,6 +116,13 @@ class MessageApi:
         message = _message(layout, files, mentions=mentions) | {"nonce": nonce[:25], "enforce_nonce": True}
         return _posted(await self._send(route, message, files))
 
+    async def delete(self, channel_id: int, message_id: int) -> None:
+        """Delete a message of the bot."""
+        route = Route(
+            "DELETE", "/channels/{channel_id}/messages/{message_id}", channel_id=channel_id, message_id=message_id
+        )
+        await self._client.http.request(route)
+
     async def open_direct_channel(self, user_id: int) -> int:
         """Open the channel for direct messages to a user and return its id."""
         data: dict[str, Any] = await self._client.http.request(

@@ -47,7 +47,7 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     assert image["description"] == "a blue whale"
     assert image["media"]["url"].startswith(card.files[0]["url"].partition("?")[0])
     assert answer.files == []
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Edit", "Recipe", "Older"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Edit", "Recipe", "Delete", "Older"]
 
 
 async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(stage: Stage) -> None:
@@ -138,7 +138,7 @@ async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> 
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
     assert member_pages.HISTORY_PICTURE_GONE() in answer.text
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Recipe"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Recipe", "Delete"]
 
 
 async def test_while_discord_does_not_answer_the_page_says_to_try_again(
@@ -179,7 +179,7 @@ async def test_a_prompt_past_its_age_leaves_the_picture(stage: Stage) -> None:
     answer = await history(stage)
     assert "fox" not in answer.text
     assert len(answer.gallery) == 1
-    assert list(answer.buttons) == ["Edit"]
+    assert list(answer.buttons) == ["Edit", "Delete"]
 
 
 async def test_a_page_that_was_erased_meanwhile_is_gone(stage: Stage) -> None:

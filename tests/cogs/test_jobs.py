@@ -19,8 +19,8 @@ async def jobs(stage: Stage) -> Card:
 
 
 def choices(card: Card) -> dict[str, str]:
-    """Return values by label."""
-    found = [part for part in card.components if part["type"] == 3]
+    """Return values by label of what can be cancelled."""
+    found = [part for part in card.components if part["type"] == 3 and part["custom_id"] == "jobs:cancel"]
     return {option["label"]: option["value"] for part in found for option in part["options"]}
 
 
@@ -57,9 +57,9 @@ async def test_what_is_under_way_and_what_has_ended_are_shown_with_member_model_
     first, second = recent.strip().splitlines()
     channel = f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}"
     failure = f"[⚠️ Failed]({channel}/{failed.message.id})"
-    assert first.startswith(f"{failure} · {stage.bob.mention} · Nano Banana 2 · not charged · <t:")
+    assert first.startswith(f"1. {failure} · {stage.bob.mention} · Nano Banana 2 · not charged · <t:")
     result = f"[✅ Completed]({channel}/{done.message.id})"
-    assert second.startswith(f"{result} · {stage.ada.mention} · Flux 1 Dev · $0.007 · <t:")
+    assert second.startswith(f"2. {result} · {stage.ada.mention} · Flux 1 Dev · $0.007 · <t:")
     assert "a red fox" not in card.text
     assert list(choices(card)) == ["1. 2 × Nano Banana 2 · $0.16"]
 

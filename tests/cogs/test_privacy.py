@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.errors import OutcomeUncertain
+from bot.domain.errors import OutcomeUncertain, StoreError
 from bot.domain.jobs import Delivery
 from cogs.members import privacy
 from cogs.text import formatting, job_card, member_pages
@@ -149,12 +149,17 @@ async def test_a_question_is_still_answered_after_a_restart(stage: Stage) -> Non
     assert question.text == member_pages.ERASE_DONE()
 
 
-async def test_moderators_read_of_a_former_member_in_the_record_and_the_report(stage: Stage) -> None:
+@pytest.mark.hostile("G-52")
+async def test_the_record_keeps_a_former_member_for_ninety_days_and_the_report_does_not(stage: Stage) -> None:
     await completed(stage)
     await stage.quota("set", member=stage.ada, amount="5", reason="a fan of foxes")
     await stage.press(stage.ada, await ask(stage, "delete"), member_pages.ERASE())
+    change = "not set → $5.00 per day"
     record = await stage.quota("audit")
-    assert "set the limit of a former member: not set → $5.00 per day" in record.text
+    assert f"{stage.mo.mention} set the limit of {stage.ada.mention}: {change} · `a fan of foxes`" in record.text
+    await stage.core.store.forget_names_on_record(now=datetime.now(UTC) + timedelta(days=91))
+    record = await stage.quota("audit")
+    assert f"a former member set the limit of a former member: {change}" in record.text
     assert "foxes" not in record.text
     assert "a former member" in (await stage.quota("report")).text
     assert "$5.00" in (await stage.quota("show", member=stage.ada)).text  # what a moderator decided stays
@@ -186,7 +191,7 @@ async def test_a_picture_that_cannot_be_removed_now_stops_nothing(
     assert reply.delivery is Delivery.DELIVERED
 
     async def broken(sha256: str) -> None:
-        raise privacy.StoreError("disk")
+        raise StoreError("disk")
 
     monkeypatch.setattr(stage.core.service.blob_store, "remove", broken)
     question = await ask(stage, "delete")

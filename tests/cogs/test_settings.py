@@ -17,7 +17,7 @@ from bot.domain.quota import Cap, Limits, Period, Window
 from cogs.moderation import time_zones
 from cogs.text import member_pages, moderation, refusals
 from cogs.text.audit_entries import change
-from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, PIXAZO_LARGE
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
 from tests.support.transport_double import POSTED, TransportDouble
@@ -388,14 +388,17 @@ async def test_every_finished_order_is_logged_with_picture_member_prompt_and_pri
     assert "Cancelled" in stage.cards(log)[-1].text
 
 
-async def test_a_private_order_is_logged_without_prompt_and_picture(stage: Stage) -> None:
+@pytest.mark.hostile("G-55")
+async def test_a_private_order_is_logged_without_prompt_image_and_options(stage: Stage) -> None:
     log = await log_channel(stage)
-    await stage.until_says(await stage.imagine(prompt="a secret", private=True), "Completed")
+    secrets = {"prompt": "a secret", "model": KREA_LARGE, "seed": 918273, "aspect_ratio": "2.35:1", "creativity": "raw"}
+    await stage.until_says(await stage.imagine(private=True, **secrets), "Completed")
     await stage.until(lambda: len(stage.cards(log)) == 2)
     entry = stage.cards(log)[-1]
     assert moderation.LOG_PRIVATE() in entry.text
-    assert "a secret" not in entry.text
-    assert "cost **$0.08**" in entry.text
+    assert "Krea 2 Large" in entry.text
+    assert not [word for word in ("secret", "918273", "2.35:1", "raw", "seed") if word in entry.text]
+    assert "cost **$0.06**" in entry.text
     assert entry.files == entry.gallery == []
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from bot import cli
 from bot.domain.database_url import PostgresAddress
+from bot.domain.deletion import MessageKind
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole
 from bot.domain.quota import LimitSubject, Member
@@ -50,6 +51,14 @@ async def source(tmp_path: Path) -> Path:
         gone = await admitted(store, member=BEN)
         await finished(store, gone.jobs[0].id)
         await store.set_delivery(gone.id, Delivery.DELIVERED)
+        card = await admitted(store)
+        await finished(store, card.jobs[0].id)
+        for reply_id, message_id in ((card.id, 2**61), (gone.id, 2**61 + 1)):
+            await store.record_copy(reply_id, kind=MessageKind.LOG, channel_id=8, message_id=message_id, now=NOON)
+        deleted = await admitted(store)
+        await finished(store, deleted.jobs[0].id)
+        await store.set_delivery(deleted.id, Delivery.DELIVERED)
+        assert await store.delete_reply(deleted.id, actor_id=ADA.user_id, now=NOON) is not None
         await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
         await store.set_limit(1, LimitSubject.ROLE, 5, A_DOLLAR_A_DAY, **BY_ADA)
         await store.set_blocked(1, 99, True, **BY_ADA)

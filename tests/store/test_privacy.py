@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -25,6 +26,7 @@ from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
 from bot.domain.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import FileBlobStore
+from bot.runtime.observed_clock import ObservedClock
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import privacy
@@ -210,9 +212,15 @@ async def test_f59_forgetting_leaves_no_word_and_no_name_in_the_database(store: 
     assert await store.forget_member(member.user_id, now=NOON) == {"ab" * 32, SOURCE.sha256}
 
     left = everything_in(location)
-    assert [word for word in personal if word in left] == ["777000777"]  # the holder of the account, for this month
+    # The holder of the account, for this month; and reasons of moderators' acts by and about them, for 90 days.
+    assert [word for word in personal if word in left] == ["lighthouse", "777000777", "as a moderator"]
+    assert PROMPT not in left
     await store.forget_old(now=later)
-    assert "777000777" not in everything_in(location)
+    assert "777000777" in everything_in(location)
+    await store.forget_names_on_record(now=NOON + privacy.ACTS_KEPT + timedelta(seconds=1))
+    left = everything_in(location)
+    assert [word for word in personal if word in left] == []
+    assert await store.forget_names_on_record(now=NOON + privacy.ACTS_KEPT * 2) == 0
     assert (await store.footprint(member.user_id)).commands == 0
     assert await store.operator_cost_usd_micros() == 80_000
 
@@ -353,6 +361,64 @@ async def test_the_name_on_an_account_goes_when_the_last_window_that_counts_it_h
     assert holders() == [(7, False), (7, True)]
     await store.forget_old(now=at(first_gone))
     assert holders() == [(None, False), (7, True)]
+
+
+@pytest.mark.hostile("G-52")
+async def test_a_moderator_cannot_erase_their_own_traces(store: Store) -> None:
+    await store.set_blocked(1, ADA.user_id, True, actor_id=MODERATOR_ID, reason="a grudge", now=NOON)
+    await store.forget_member(MODERATOR_ID, now=NOON)
+    await store.forget_member(ADA.user_id, now=NOON)
+    await store.forget_old(now=NOON + timedelta(days=60))
+    assert await store.forget_names_on_record(now=NOON + privacy.ACTS_KEPT) == 0
+    (entry,) = await store.audit(1)
+    assert (entry.actor_id, entry.subject_id, entry.reason) == (MODERATOR_ID, ADA.user_id, "a grudge")
+    for user_id in (MODERATOR_ID, ADA.user_id):
+        (change,) = (await store.kept_about(user_id))["changes_by_or_about_you"]
+        assert change["reason"] == "a grudge"
+
+    assert await store.forget_names_on_record(now=NOON + privacy.ACTS_KEPT + timedelta(seconds=1)) == 1
+    (entry,) = await store.audit(1)
+    assert (entry.actor_id, entry.subject_id, entry.reason) == (None, None, None)
+    assert (entry.action, entry.created_at) == ("block", NOON)
+    assert (await store.kept_about(MODERATOR_ID))["changes_by_or_about_you"] == []
+
+
+@pytest.mark.hostile("G-52")
+async def test_the_role_of_an_old_change_stays_and_many_are_forgotten_in_batches(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(privacy, "BATCH_JOBS", 2)
+    for role_id in range(5):
+        change = {"actor_id": MODERATOR_ID, "reason": None, "now": NOON}
+        await store.set_limit(1, LimitSubject.ROLE, 10 + role_id, A_DOLLAR_A_DAY, **change)
+    assert await store.forget_names_on_record(now=NOON + timedelta(days=91)) == 5
+    assert sorted(entry.subject_id or 0 for entry in await store.audit(1)) == [10, 11, 12, 13, 14]
+    assert {entry.actor_id for entry in await store.audit(1)} == {None}
+
+
+@pytest.mark.hostile("G-52")
+@pytest.mark.parametrize(("wall_ahead", "discord_ahead"), [(0, 0), (91, 0), (0, 91), (91, 91)])
+async def test_names_go_only_when_discords_clock_agrees(
+    store: Store, monkeypatch: pytest.MonkeyPatch, wall_ahead: int, discord_ahead: int
+) -> None:
+    await store.set_blocked(1, ADA.user_id, True, actor_id=MODERATOR_ID, reason=None, now=NOON)
+    swept = asyncio.Event()
+
+    async def until_told(seconds: float) -> None:
+        swept.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(app.asyncio, "sleep", until_told)
+    clock = ObservedClock()
+    with time_machine.travel(NOON + timedelta(days=wall_ahead), tick=False):
+        sweep = asyncio.create_task(app._forget_names_on_record(store, clock))
+        clock.observe("not a date")
+        clock.observe(format_datetime(NOON + timedelta(days=discord_ahead)))
+        await swept.wait()
+    sweep.cancel()
+    await asyncio.wait([sweep])
+    (entry,) = await store.audit(1)
+    assert (entry.actor_id is None) == (wall_ahead == discord_ahead == 91)
 
 
 # -- forgetting by age -----------------------------------------------------------------------------------

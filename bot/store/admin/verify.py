@@ -65,8 +65,10 @@ FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micro
 _CHARGED_ONLY_FOR_IMAGES = """
 SELECT job_id || ' was charged without a picture' FROM reservations
 WHERE settled_usd_micros > 0 AND NOT EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = reservations.job_id)
-    AND NOT EXISTS (  -- unless the member asked to be forgotten
-        SELECT 1 FROM jobs WHERE jobs.id = reservations.job_id AND user_id IS NULL AND erased_at IS NOT NULL
+    AND NOT EXISTS (  -- unless the member asked to be forgotten, or the order was deleted
+        SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id
+        WHERE jobs.id = reservations.job_id AND erased_at IS NOT NULL
+            AND (jobs.user_id IS NULL OR deleted_at IS NOT NULL)
     )
 """
 _ERASED_IS_GONE = """
@@ -74,6 +76,13 @@ SELECT id || ' was erased, but something of it is left' FROM jobs
 WHERE erased_at IS NOT NULL AND (
     prompt <> '' OR options <> '{}' OR body <> '{}' OR seed IS NOT NULL OR failure_hint <> ''
     OR EXISTS (SELECT 1 FROM inputs WHERE inputs.job_id = jobs.id)
+)
+UNION ALL
+SELECT replies.id || ' was deleted, but something of it is left' FROM replies JOIN jobs ON jobs.reply_id = replies.id
+WHERE deleted_at IS NOT NULL AND (
+    erased_at IS NULL OR message_id IS NOT NULL OR token IS NOT NULL
+    OR EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = jobs.id)
+    OR EXISTS (SELECT 1 FROM reply_copies WHERE reply_copies.reply_id = replies.id)
 )
 """
 _NEVER_MORE_THAN_RESERVED = """

@@ -61,8 +61,17 @@ _AND_HAS_PLACE = """ AND ? > (
 _ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
 _IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
 _SET_DELIVERY = """
-UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id) WHERE id = ?
+UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id)
+WHERE id = ? AND deleted_at IS NULL
 """
+# A public card that was replaced by a message elsewhere stays where it is, with the prompt.
+_REMEMBER_REPLACED_CARD = """
+INSERT INTO reply_copies (channel_id, message_id, reply_id, kind)
+SELECT channel_id, message_id, id, 'card' FROM replies
+WHERE id = ? AND message_id IS NOT NULL AND message_id <> ? AND NOT private
+ON CONFLICT DO NOTHING
+"""
+_IS_DELETED = "SELECT EXISTS (SELECT 1 FROM replies WHERE id = ? AND deleted_at IS NOT NULL)"
 _IF_PENDING = " AND delivery = 'pending'"
 _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
@@ -324,8 +333,12 @@ def set_delivery(
     new message had to be posted. Raises StoreError when there is no such reply.
     """
     row = (delivery, message_id, channel_id, reply_id)
+    if message_id is not None:
+        connection.execute(_REMEMBER_REPLACED_CARD, (reply_id, message_id))
     was_pending = connection.execute(_SET_DELIVERY + _IF_PENDING, row).rowcount == 1
     if not was_pending and connection.execute(_SET_DELIVERY, row).rowcount != 1:
+        if connection.execute(_IS_DELETED, (reply_id,)).fetchone()[0]:
+            return False  # another process delivered it before, and it was deleted since
         raise StoreError(f"there is no reply {reply_id}")
     for sha256, attachment_id in (attachment_ids or {}).items():
         connection.execute(_SET_ATTACHMENT, (attachment_id, sha256, reply_id))
@@ -447,6 +460,7 @@ def _reply(connection: Connection, row: Row) -> Reply:
         accepted=bool(row["accepted"]),
         delivery=Delivery(row["delivery"]),
         cancel_reason=row["cancel_reason"],
+        deleted_at=to_moment_or_none(row["deleted_at"]),
         jobs=tuple(_job(connection, job) for job in jobs),
     )
 

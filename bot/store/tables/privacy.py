@@ -18,11 +18,15 @@ from bot.domain.errors import StillUnderWay
 from bot.domain.quota import Period, Window, format_usd
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables import limits
+from bot.store.tables import limits, posted_messages
+from bot.store.tables.deletion import not_in_use
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
 RETENTION = timedelta(days=30)
 """How long prompts, options and stored images are kept for their members."""
+
+ACTS_KEPT = timedelta(days=90)
+"""How long the record of changes says who changed something, about whom and why, whatever they have erased."""
 
 TOKEN_DEAD_AFTER = timedelta(minutes=15)
 """Time after which an expired interaction token is erased; nothing uses it any more by then."""
@@ -65,23 +69,9 @@ UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0
     language = 'en', cancel_reason = NULL
 WHERE id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608
-_FORGET_AS_ACTOR = "UPDATE audit SET actor_id = NULL, reason = NULL WHERE actor_id = :user_id"
-_FORGET_AS_SUBJECT = """
-UPDATE audit SET subject_id = NULL, reason = NULL WHERE subject = 'member' AND subject_id = :user_id
-"""
 _CLOSE_ACCOUNTS = """
 UPDATE accounts SET closed_at = :now WHERE kind = 'member' AND user_id = :user_id AND closed_at IS NULL
 """
-_STILL_IN_USE = DialectSql(
-    sqlite="""
-SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
-UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
-""",
-    postgresql="""
-SELECT sha256 FROM inputs WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
-UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
-""",
-)
 _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 NOT IN (SELECT sha256 FROM inputs)"
 
 # -- by age -----------------------------------------------------------------------------------------------
@@ -97,6 +87,14 @@ _FORGET_OLD_JOB = """
 UPDATE jobs SET prompt = '', options = '{}', body = '{}', seed = NULL, failure_hint = '', webhook_token = NULL,
     erased_at = ?
 WHERE id = ?
+"""
+_FORGET_NAMES_ON_RECORD = """
+UPDATE audit SET actor_id = NULL, reason = NULL, subject_id = CASE subject WHEN 'member' THEN NULL ELSE subject_id END
+WHERE id IN (
+    SELECT id FROM audit WHERE created_at < :acted_before
+        AND (actor_id IS NOT NULL OR reason IS NOT NULL OR (subject = 'member' AND subject_id IS NOT NULL))
+    ORDER BY created_at LIMIT :limit
+)
 """
 _FORGET_TOKENS = "UPDATE replies SET token = NULL WHERE token IS NOT NULL AND token_expires_at < :dead_before"
 # The name of a command event only serves to accept it once; any other unused number does as well. A member who was
@@ -116,6 +114,23 @@ _FORGET_REMOTE_IDS = """
 UPDATE jobs SET remote_id = 'erased ' || id
 WHERE user_id IS NULL AND remote_id NOT LIKE 'erased %' AND finished_at < :finished_before
 """
+# The same for orders that were deleted one by one, whose member is still known.
+_FORGET_REMOTE_IDS_OF_DELETED = """
+UPDATE jobs SET remote_id = 'erased ' || id WHERE remote_id NOT LIKE 'erased %' AND reply_id IN (
+    SELECT id FROM replies WHERE deleted_at IS NOT NULL AND interaction_id > 0 AND deleted_at < :deleted_before
+)
+"""
+_FORGET_EVENTS_OF_DELETED = DialectSql(
+    sqlite="""
+UPDATE replies SET interaction_id = -1 - (random() & 0x3fffffffffffffff)
+WHERE deleted_at IS NOT NULL AND interaction_id > 0 AND deleted_at < :deleted_before
+""",
+    postgresql="""
+UPDATE replies SET
+    interaction_id = -1 - (hashtextextended(CAST(gen_random_uuid() AS TEXT), 0) & 4611686018427387903)
+WHERE deleted_at IS NOT NULL AND interaction_id > 0 AND deleted_at < :deleted_before
+""",
+)
 _CLOSED_ACCOUNTS = """
 SELECT id, guild_id, closed_at FROM accounts WHERE kind = 'member' AND user_id IS NOT NULL AND closed_at IS NOT NULL
 """
@@ -204,19 +219,19 @@ def _under_way(connection: Connection, user_id: int) -> StillUnderWay | None:
 def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set[str]:
     """Erase what a member asked for and got, and their name; returns the sha256 of the images that nothing needs now.
 
-    Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. Raises StillUnderWay.
+    Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. So does the record of
+    changes, for ACTS_KEPT: a moderator must not be able to erase their own traces. Raises StillUnderWay.
     """
     who = {"user_id": user_id, "now": to_micros(now)}
     if (under_way := _under_way(connection, user_id)) is not None:
         raise under_way
     contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
+    posted_messages.delete_log_copies_of(connection, user_id, now=now)
     for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
-    for statement in (_FORGET_AS_ACTOR, _FORGET_AS_SUBJECT, _CLOSE_ACCOUNTS):
-        connection.execute(statement, who)
+    connection.execute(_CLOSE_ACCOUNTS, who)
     _forget_names(connection, now)
-    still_in_use = connection.execute(_STILL_IN_USE.on(connection), {"contents": json.dumps(sorted(contents))})
-    return contents - {row[0] for row in still_in_use}
+    return not_in_use(connection, contents)
 
 
 def forget_old(connection: Connection, *, now: datetime) -> int:
@@ -239,12 +254,24 @@ def forget_old(connection: Connection, *, now: datetime) -> int:
     return len(job_ids)
 
 
+def forget_names_on_record(connection: Connection, *, now: datetime) -> int:
+    """Forget who changed what about whom and why where that is older than ACTS_KEPT, up to `BATCH_JOBS` entries.
+
+    What was changed stays, without names. Returns how many entries it was.
+    """
+    old = {"acted_before": to_micros(now - ACTS_KEPT), "limit": BATCH_JOBS}
+    return connection.execute(_FORGET_NAMES_ON_RECORD, old).rowcount
+
+
 def _forget_names(connection: Connection, now: datetime) -> None:
     """Erase expired tokens, and the ids by which Discord and the provider know an erased command."""
     dead = {"dead_before": to_micros(now - TOKEN_DEAD_AFTER)}
     connection.execute(_FORGET_TOKENS, dead)
     connection.execute(_FORGET_EVENTS.on(connection), dead)
     connection.execute(_FORGET_REMOTE_IDS, {"finished_before": to_micros(now - REMOTE_ID_KEPT)})
+    deleted = {"deleted_before": to_micros(now - REMOTE_ID_KEPT)}
+    connection.execute(_FORGET_REMOTE_IDS_OF_DELETED, deleted)
+    connection.execute(_FORGET_EVENTS_OF_DELETED.on(connection), deleted)
 
 
 def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> datetime:
@@ -335,6 +362,7 @@ def _command(row: Row) -> dict[str, Any]:
         "your_file_limit_bytes": row["file_limit_bytes"],
         "delivery": row["delivery"],
         "cancelled_by_a_moderator_because": row["cancel_reason"],
+        "deleted_at": _iso(row["deleted_at"]),
     }
 
 
