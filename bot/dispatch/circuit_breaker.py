@@ -1,5 +1,7 @@
 """The circuit breaker of a provider: it opens when orders fail or our key is refused, and closes when a probe succeeds.
 
+Orders that fail for a few members alone do not open it: it may be what they ask for. The provider is probed first.
+
 While it is open, new jobs are refused and queued jobs wait. When it has been open for too long, or our key is refused,
 it gives up: queued jobs are started all the same, find this, and release their reservations.
 """
@@ -21,6 +23,9 @@ _log = logging.getLogger(__name__)
 
 FAILURES_BEFORE_OPENING = 5
 """Submissions in a row without a usable answer that open the breaker."""
+
+MEMBERS_BEFORE_OPENING = 3
+"""Members whose submissions these have to be; for fewer, the breaker opens only if a probe fails as well."""
 
 FIRST_PROBE_SECONDS = 10.0
 MAX_PROBE_SECONDS = 300.0
@@ -55,6 +60,10 @@ class CircuitBreaker:
         self._presenter = presenter
         self._supervisor = supervisor
         self._failures_in_a_row = 0
+        self._failing_members: set[int] = set()
+        """Whose submissions the failures in a row were."""
+        self._is_asking = False
+        """Whether the provider is being probed because of the failures of a few members."""
         self._opened_at = 0.0
         self._opened = asyncio.Event()
         """Set while the breaker is open."""
@@ -76,16 +85,46 @@ class CircuitBreaker:
 
     def record_success(self) -> None:
         """Count an order that the provider answered: it took it, or said what is wrong with it."""
-        self._failures_in_a_row = 0
+        self._forget_failures()
 
-    def record_failure(self, error: ProviderError) -> None:
-        """Count an order without a usable answer; ProviderDenied (our key or balance was refused) opens at once."""
-        if isinstance(error, ProviderDenied):
-            self._open(BreakerState.DENIED, error)
-            return
+    def record_failure(self, error: ProviderError, user_id: int) -> None:
+        """Count a member's order without a usable answer."""
         self._failures_in_a_row += 1
-        if self._failures_in_a_row >= FAILURES_BEFORE_OPENING:
+        self._failing_members.add(user_id)
+        if self._failures_in_a_row < FAILURES_BEFORE_OPENING:
+            return
+        if len(self._failing_members) >= MEMBERS_BEFORE_OPENING:
             self._open(BreakerState.DOWN, error)
+        elif not self._is_asking and not self.is_open:
+            self._is_asking = True
+            self._supervisor.start(f"{self._provider.name} asked", self._open_unless_it_answers(error))
+
+    def record_denial(self, error: ProviderDenied) -> None:
+        """Open because our key or balance was refused, whoever asked: no order can succeed."""
+        self._open(BreakerState.DENIED, error)
+
+    async def _open_unless_it_answers(self, error: ProviderError) -> None:
+        """Probe the provider after failures of a few members; open only if it does not answer us either."""
+        name = self._provider.name
+        try:
+            await self._provider.probe()
+        except ProviderDenied as denied:
+            self.record_denial(denied)
+        except ProviderError:
+            if self._failures_in_a_row >= FAILURES_BEFORE_OPENING:  # no order was answered meanwhile
+                self._open(BreakerState.DOWN, error)
+        else:
+            _log.warning(
+                "%s answers, so it stays open for orders although %d in a row failed, of %d members: %s",
+                *(name, self._failures_in_a_row, len(self._failing_members), error),
+            )
+            self._forget_failures()
+        finally:
+            self._is_asking = False
+
+    def _forget_failures(self) -> None:
+        self._failures_in_a_row = 0
+        self._failing_members.clear()
 
     def set_state(self, state: BreakerState, *, seconds_ago: float = 0.0) -> None:
         """Open or close the breaker, as found out here or, `seconds_ago`, by another process."""
@@ -93,7 +132,7 @@ class CircuitBreaker:
             return
         self.state = state
         if state is BreakerState.CLOSED:
-            self._failures_in_a_row = 0
+            self._forget_failures()
             self._opened.clear()
         else:
             self._opened_at = asyncio.get_running_loop().time() - seconds_ago
@@ -120,7 +159,7 @@ class CircuitBreaker:
         except ProviderError as error:
             _log.info("%s still takes no jobs (%s): %s", name, self.state, error)
             if isinstance(error, ProviderDenied):
-                self.record_failure(error)
+                self.record_denial(error)
         else:
             _log.warning("%s answers again: it takes new jobs", name)
             self.set_state(BreakerState.CLOSED)

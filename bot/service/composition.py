@@ -78,7 +78,7 @@ class ServiceParts:
         breaker = CircuitBreaker(
             provider, coordinator=context.coordinator, presenter=context.presenter, supervisor=context.supervisor
         )
-        poller = Poller(provider, poll_seconds=poll_seconds, clock=context.clock, on_denied=breaker.record_failure)
+        poller = Poller(provider, poll_seconds=poll_seconds, clock=context.clock, on_denied=breaker.record_denial)
         dispatcher = self.dispatchers[provider.name] = ProviderDispatcher(
             provider, poller, breaker=breaker, coordinator=context.coordinator, max_concurrency=max_concurrency
         )

@@ -184,7 +184,7 @@ class JobRunner:
             urls = await self._input_urls(job, dispatcher.provider)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
-                dispatcher.breaker.record_failure(error)
+                dispatcher.breaker.record_denial(error)
             return await self.fail(job, failure_of(error), expected=_NOT_SENT)
         token = secrets.token_urlsafe(32) if self._public_url else None
         now = self._clock()
@@ -220,7 +220,7 @@ class JobRunner:
             except ProviderRejected as error:
                 _log.warning("job %s (%s) was refused: %s", job.id, _who(job), error)
                 if isinstance(error, ProviderDenied):
-                    dispatcher.breaker.record_failure(error)
+                    dispatcher.breaker.record_denial(error)
                 else:
                     dispatcher.breaker.record_success()
                 if error.status == UNUSABLE_INPUT_STATUS and await self._forget_uploads(job):
@@ -235,11 +235,11 @@ class JobRunner:
                     return await self._requeue(
                         job, dispatcher, error.retry_after_seconds or DEFAULT_RETRY_AFTER_SECONDS
                     )
-                dispatcher.breaker.record_failure(error)
+                dispatcher.breaker.record_failure(error, job.request.user_id)
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except OutcomeUncertain as error:
                 _log.warning("job %s (%s) got no usable answer: %s", job.id, _who(job), error)
-                dispatcher.breaker.record_failure(error)
+                dispatcher.breaker.record_failure(error, job.request.user_id)
                 return self._show(await self._store.mark_uncertain(job.id))
             dispatcher.breaker.record_success()
             self._in_flight.get_or_create(job.id).progress = remote.progress

@@ -14,6 +14,7 @@ from bot.dispatch.circuit_breaker import (
     FIRST_PROBE_SECONDS,
     MAX_OUTAGE_SECONDS,
     MAX_PROBE_SECONDS,
+    MEMBERS_BEFORE_OPENING,
     BreakerState,
     CircuitBreaker,
 )
@@ -275,14 +276,18 @@ def test_a_submission_that_fails_is_settled_too():
 # -- circuit breaker ----------------------------------------------------------------------------------------------
 
 
+def lose(breaker: CircuitBreaker, orders: int, *, members: int = MEMBERS_BEFORE_OPENING) -> None:
+    """Record that so many orders in a row, of members in turn, got no usable answer."""
+    for number in range(orders):
+        breaker.record_failure(LOST, user_id=number % members)
+
+
 def test_failures_in_a_row_open_the_breaker_and_the_operator_is_told_once():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAILURES_BEFORE_OPENING - 1):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING - 1)
             assert scene.breaker.state is BreakerState.CLOSED
-            for _ in range(10):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, 10)
             assert scene.breaker.state is BreakerState.DOWN
             await settled()
             assert scene.openings == [("scripted", BreakerState.DOWN)]
@@ -298,9 +303,62 @@ def test_a_success_in_between_starts_the_count_again():
     async def main() -> None:
         async with a_scene() as scene:
             for _ in range(3):
-                for _ in range(FAILURES_BEFORE_OPENING - 1):
-                    scene.breaker.record_failure(LOST)
+                lose(scene.breaker, FAILURES_BEFORE_OPENING - 1)
                 scene.breaker.record_success()
+            assert scene.breaker.state is BreakerState.CLOSED
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+@pytest.mark.parametrize("members", range(1, MEMBERS_BEFORE_OPENING))
+def test_failures_of_a_few_members_close_nothing_for_others_while_the_provider_answers(members: int):
+    async def main() -> None:
+        async with a_scene(None) as scene:
+            for _ in range(4):
+                lose(scene.breaker, 3 * FAILURES_BEFORE_OPENING, members=members)
+                await settled()
+                assert scene.breaker.state is BreakerState.CLOSED
+            assert len(scene.provider.probed_at) == 4, "one probe at a time"
+            scene.push("a", 100)
+            await settled()
+            assert scene.started == ["a"]
+            assert scene.openings == []
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+def test_a_bot_with_one_member_notices_that_its_provider_is_down():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("down")) as scene:
+            lose(scene.breaker, FAILURES_BEFORE_OPENING, members=1)
+            await settled()
+            assert scene.breaker.state is BreakerState.DOWN
+            assert scene.openings == [("scripted", BreakerState.DOWN)]
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+def test_the_probe_for_a_few_members_may_find_that_our_key_is_refused():
+    async def main() -> None:
+        async with a_scene(REFUSED) as scene:
+            lose(scene.breaker, FAILURES_BEFORE_OPENING, members=1)
+            await settled()
+            assert scene.breaker.state is BreakerState.DENIED
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+def test_an_order_that_is_answered_while_the_probe_fails_keeps_the_provider_open():
+    async def main() -> None:
+        async with a_scene(ProviderUnavailable("a hiccup")) as scene:
+            lose(scene.breaker, FAILURES_BEFORE_OPENING, members=1)
+            scene.breaker.record_success()
+            await settled()
+            assert len(scene.provider.probed_at) == 1
             assert scene.breaker.state is BreakerState.CLOSED
 
     run_in_virtual_time(main())
@@ -310,16 +368,14 @@ def test_a_success_in_between_starts_the_count_again():
 def test_a_probe_closes_the_breaker_and_queued_jobs_start_again():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), ProviderUnavailable("down"), None) as scene:
-            for _ in range(FAILURES_BEFORE_OPENING):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
             scene.push("a", 1)
             await asyncio.sleep(1000)
             first = FIRST_PROBE_SECONDS
             assert scene.provider.probed_at == pytest.approx([first, first * 3, first * 7], abs=0.1)
             assert scene.breaker.state is BreakerState.CLOSED
             assert scene.started == ["a"]
-            for _ in range(FAILURES_BEFORE_OPENING - 1):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING - 1)
             assert scene.breaker.state is BreakerState.CLOSED, "old failures are forgotten"
 
     run_in_virtual_time(main())
@@ -328,8 +384,7 @@ def test_a_probe_closes_the_breaker_and_queued_jobs_start_again():
 def test_probes_become_rare_but_never_stop():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAILURES_BEFORE_OPENING):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
             await asyncio.sleep(3600)
             times = scene.provider.probed_at
             assert times[-1] - times[-2] == pytest.approx(MAX_PROBE_SECONDS, abs=0.1)
@@ -341,8 +396,8 @@ def test_probes_become_rare_but_never_stop():
 def test_a_refused_key_opens_the_breaker_at_once_until_a_probe_succeeds():
     async def main() -> None:
         async with a_scene(REFUSED, None) as scene:
-            scene.breaker.record_failure(REFUSED)
-            scene.breaker.record_failure(REFUSED)
+            scene.breaker.record_denial(REFUSED)
+            scene.breaker.record_denial(REFUSED)
             assert scene.breaker.state is BreakerState.DENIED
             await asyncio.sleep(1000)
             assert scene.breaker.state is BreakerState.CLOSED
@@ -354,8 +409,7 @@ def test_a_refused_key_opens_the_breaker_at_once_until_a_probe_succeeds():
 def test_a_provider_that_is_down_is_announced_again_when_it_refuses_our_key():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down"), REFUSED, REFUSED, None) as scene:
-            for _ in range(FAILURES_BEFORE_OPENING):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
             await asyncio.sleep(1000)
             assert scene.openings == [("scripted", BreakerState.DOWN), ("scripted", BreakerState.DENIED)]
             assert scene.breaker.state is BreakerState.CLOSED
@@ -366,7 +420,7 @@ def test_a_provider_that_is_down_is_announced_again_when_it_refuses_our_key():
 def test_a_breaker_closes_also_after_a_probe_failed_unexpectedly(caplog: pytest.LogCaptureFixture):
     async def main() -> None:
         async with a_scene(ValueError("a defect"), None) as scene:
-            scene.breaker.record_failure(REFUSED)
+            scene.breaker.record_denial(REFUSED)
             await asyncio.sleep(1000)
             assert scene.breaker.state is BreakerState.CLOSED
             assert "probe failed and is started again" in caplog.text
@@ -382,7 +436,7 @@ def test_no_job_waits_for_a_provider_that_refuses_our_key():
                 scene.push(job_id, 1)
             await settled()
             assert not scene.breaker.gave_up
-            scene.breaker.record_failure(REFUSED)
+            scene.breaker.record_denial(REFUSED)
             assert scene.breaker.gave_up
             await scene.end("a", "b", "c")
             assert scene.started == ["a", "b", "c"], "each finds that the provider cannot be used, and gives up"
@@ -393,8 +447,7 @@ def test_no_job_waits_for_a_provider_that_refuses_our_key():
 def test_queued_jobs_wait_through_an_outage_up_to_a_limit():
     async def main() -> None:
         async with a_scene(ProviderUnavailable("down")) as scene:
-            for _ in range(FAILURES_BEFORE_OPENING):
-                scene.breaker.record_failure(LOST)
+            lose(scene.breaker, FAILURES_BEFORE_OPENING)
             scene.push("a", 1)
             await asyncio.sleep(MAX_OUTAGE_SECONDS - 1)
             assert scene.started == []
@@ -409,7 +462,7 @@ def test_a_breaker_can_open_again_after_it_was_closed():
     async def main() -> None:
         async with a_scene() as scene:
             for _ in range(2):
-                scene.breaker.record_failure(REFUSED)
+                scene.breaker.record_denial(REFUSED)
                 await asyncio.sleep(FIRST_PROBE_SECONDS + 0.1)
                 assert scene.breaker.state is BreakerState.CLOSED
             assert scene.openings == [("scripted", BreakerState.DENIED)] * 2

@@ -21,7 +21,7 @@ from bot.runtime.retry import RetryBudget
 from bot.service import job_runner
 from bot.service.job_runner import SUBMIT_ATTEMPTS, send_once
 from sandbox.plans import Ending, How, Plan, Trouble
-from tests.support.core import PIXAZO_LARGE, PRICE, Core, a_core
+from tests.support.core import ADA, PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -197,11 +197,31 @@ async def test_a_key_refused_while_a_job_is_polled_stops_new_jobs_and_not_the_on
 # -- down ---------------------------------------------------------------------------------------------
 
 
+def one_of_three(number: int) -> Member:
+    """Return members in turn: failures of a few alone open a breaker only after a probe."""
+    return Member(guild_id=ADA.guild_id, user_id=ADA.user_id + number % 3)
+
+
+@pytest.mark.hostile("G-08")
+async def test_five_prompts_of_one_member_answered_500_close_the_provider_for_nobody(core: Core):
+    core.sandbox.next_order(*[Plan(trouble=Trouble(status=500))] * 10)
+    lost = [await core.order(f"fox {number}") for number in range(10)]
+    await until(lambda: core.submissions == 10)
+    for job in lost:
+        await core.reached(job, JobStatus.UNCERTAIN, JobStatus.FAILED)
+    assert not await is_paused(core)
+    served = await core.ended(await core.order(member=Member(guild_id=2, user_id=99)))
+    assert served.status is JobStatus.SUCCEEDED
+    assert core.presenter.notices == []
+    core.clock.move(minutes=6)
+    await core.ended(*lost)
+
+
 @pytest.mark.f29
 async def test_five_failures_in_a_row_open_the_breaker_and_a_probe_closes_it(core: Core):
     core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
     core.sandbox.next_order(*[Plan(trouble=Trouble(status=502))] * 5)
-    jobs = [await core.order(f"fox {number}") for number in range(5)]
+    jobs = [await core.order(f"fox {number}", member=one_of_three(number)) for number in range(5)]
     for job in jobs:
         await core.reached(job, JobStatus.UNCERTAIN)
     assert await is_paused(core)
@@ -231,7 +251,7 @@ async def test_jobs_queued_when_a_provider_goes_down_run_when_it_is_back(tmp_pat
     ) as core:  # one after the other, so that the last one opens the breaker
         core.sandbox.next_answers("list", *[Trouble(status=503)] * 10_000)
         core.sandbox.next_order(*[Plan(trouble=Trouble(how=How.RESET))] * 5)
-        lost = [await core.order(f"fox {number}") for number in range(5)]
+        lost = [await core.order(f"fox {number}", member=one_of_three(number)) for number in range(5)]
         waiting = await core.order("waiting")
         for job in lost:
             await core.reached(job, JobStatus.UNCERTAIN)
