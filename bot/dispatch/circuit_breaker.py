@@ -100,7 +100,7 @@ class CircuitBreaker:
             self._supervisor.start(f"{self._provider.name} asked", self._open_unless_it_answers(error))
 
     def record_denial(self, error: ProviderDenied) -> None:
-        """Open because our key or balance was refused, whoever asked: no order can succeed."""
+        """Open because our key or balance was refused: no order of any member can succeed."""
         self._open(BreakerState.DENIED, error)
 
     async def _open_unless_it_answers(self, error: ProviderError) -> None:

@@ -277,7 +277,7 @@ def test_a_submission_that_fails_is_settled_too():
 
 
 def lose(breaker: CircuitBreaker, orders: int, *, members: int = MEMBERS_BEFORE_OPENING) -> None:
-    """Record that so many orders in a row, of members in turn, got no usable answer."""
+    """Record that this number of orders in a row, of members in turn, got no usable answer."""
     for number in range(orders):
         breaker.record_failure(LOST, user_id=number % members)
 
