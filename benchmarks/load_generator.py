@@ -137,6 +137,8 @@ class LoadGenerator:
             "DATABASE_URL": f"sqlite:///{database}",
             "DEFAULT_QUOTA_USD": "1000000",
             "OPERATOR_DAILY_CAP_USD": "9000000",
+            "OPERATOR_SERVER_CAP_USD": "9000000",
+            "OPERATOR_COST_PER_MEMBER_USD": "9000000",
             "MAX_RUNNING_JOBS_PER_USER": "10000",
             "KREA_MAX_CONCURRENCY": "100000",
             "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",

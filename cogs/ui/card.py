@@ -206,7 +206,10 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
             timing.append(job_card.EXPECTED(when=formatting.moment(expected)))
         if timing:
             lines.append(" · ".join(timing))
-    lines.append(f"{_price(view, status)} · {formatting.amount_left(view.balance.available_usd_micros)}")
+    price = _price(view, status)
+    # What is left of a quota is no use to a member who can order nothing today.
+    left = formatting.amount_left(view.balance.available_usd_micros)
+    lines.append(f"{price} · {left}" if view.no_orders_until is None else price)
     return lines
 
 

@@ -175,6 +175,7 @@ def test_a_failed_card_invites_no_other_try_while_its_member_cannot_order(reason
     assert job_card.CAUSES[reason]() in text_of(layout)
     assert job_card.NO_ORDERS_UNTIL(when=formatting.moment(NOON)) in text_of(layout)
     assert "not charged" in shown
+    assert " left" not in shown
 
 
 @pytest.mark.parametrize(

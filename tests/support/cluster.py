@@ -119,6 +119,8 @@ class Cluster:
             "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
             "DEFAULT_QUOTA_USD": "1000",
             "OPERATOR_DAILY_CAP_USD": "100000",
+            "OPERATOR_SERVER_CAP_USD": "100000",
+            "OPERATOR_COST_PER_MEMBER_USD": "100000",
             "MAX_RUNNING_JOBS_PER_USER": "1000",
             "HTTP_PORT": "0",
             "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
