@@ -31,17 +31,13 @@ COPY cogs cogs
 # The operator's prices lie in data/ when the books are on a server: in the volume as well.
 RUN chmod -R a+rX bot cogs && ln -s /data data && python -m compileall -q bot cogs
 # The root file system may be read-only: nothing is written but /data and /tmp.
-# MALLOC_*: glibc maps blocks of 2 MB and more by themselves, so that a large image's memory returns to the system
-# (docs/decisions.md, "Large pictures share room"). deploy/image-bot.service sets the same.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     DATABASE_URL=sqlite:////data/bot.sqlite3 \
     HTTP_HOST=0.0.0.0 \
     HTTP_PORT=8080 \
-    LOG_FORMAT=json \
-    MALLOC_MMAP_THRESHOLD_=2097152 \
-    MALLOC_TRIM_THRESHOLD_=4194304
+    LOG_FORMAT=json
 USER 10001:10001
 VOLUME /data
 EXPOSE 8080

@@ -28,6 +28,7 @@ from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
 from bot.providers.base import Provider
+from bot.runtime.allocator import map_large_blocks_separately
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate
@@ -127,6 +128,7 @@ def run_bot(*, role: Role, shards: Shards | None) -> int:
     if shards is not None and role is not Role.GATEWAY:
         raise SettingsError("--shards goes with --role gateway: only gateways are connected for shards")
     settings = load_settings()
+    map_large_blocks_separately()
     set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
     try:
         asyncio.run(app.run(settings, role=role, shards=shards))

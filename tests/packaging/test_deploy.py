@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -46,49 +42,3 @@ def test_every_panel_has_a_query_and_a_position_of_its_own() -> None:
     positions = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(positions) == len(panels)
     assert all(target["expr"] for panel in panels for target in panel["targets"])
-
-
-# -- memory -----------------------------------------------------------------------------------------------
-
-IMAGE_BYTES = 20_000_000
-MEASURE_MEMORY_KEPT = f"""
-from pathlib import Path
-
-def resident_bytes():
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
-
-small_blocks = []
-before = resident_bytes()
-for _ in range(4):
-    images = [b"x" * {IMAGE_BYTES} for _ in range(2)]
-    small_blocks.append(b"y" * 100_000)  # allocated behind the images, and kept
-    del images
-print(resident_bytes() - before)
-"""
-
-
-def allocator_settings(file: Path) -> dict[str, str]:
-    return dict(re.findall(r"(MALLOC_\w+?)=(\d+)", file.read_text(encoding="utf-8")))
-
-
-def test_every_deployment_sets_the_allocator_alike() -> None:
-    settings = allocator_settings(PROJECT / "Dockerfile")
-    assert settings == {"MALLOC_MMAP_THRESHOLD_": "2097152", "MALLOC_TRIM_THRESHOLD_": "4194304"}
-    assert allocator_settings(DEPLOY / "image-bot.service") == settings
-    # These run the image of the Dockerfile, and therefore have its environment.
-    for file in (PROJECT / "compose.yaml", PROJECT / "compose.cluster.yaml", DEPLOY / "kubernetes.yaml"):
-        text = file.read_text(encoding="utf-8")
-        assert re.search(r"image: image-bot\n", text)
-        assert "MALLOC_" not in text
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
-def test_the_memory_of_large_images_returns_to_the_system() -> None:
-    assert bytes_kept(allocator_settings(PROJECT / "Dockerfile")) < IMAGE_BYTES / 10
-    assert bytes_kept({}) > IMAGE_BYTES, "otherwise the settings are not needed"
-
-
-def bytes_kept(settings: dict[str, str]) -> int:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")} | settings
-    command = (sys.executable, "-c", MEASURE_MEMORY_KEPT)
-    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
