@@ -45,10 +45,10 @@ STARTS = [
 ]
 OPERATOR_LIMITS = Limits(
     default_quota=Quota(amount_usd_micros=500, period=Period.DAY),
-    operator_daily_cap_usd_micros=2_500,
-    operator_server_cap_usd_micros=1_900,
+    operator_daily_cap_usd_micros=1_200,
+    operator_server_cap_usd_micros=900,
     operator_cost_per_member_usd_micros=250,
-    operator_cost_daily_cap_usd_micros=400,
+    operator_cost_daily_cap_usd_micros=160,
     max_running_jobs=7,
 )
 SURCHARGE = 7

@@ -31,6 +31,7 @@ from bot.store.sqlite import schema as sqlite_schema
 from bot.store.store import Store
 from bot.store.tables import ledger
 from tests.support.databases import execute, rows, tamper
+from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
 
 BOB = Member(guild_id=1, user_id=8)
@@ -456,3 +457,31 @@ async def test_an_upgrade_counts_what_members_have_cost_so_far(
         assert (cap.spent_usd_micros, cap.set_aside_usd_micros) == (10_000, 170_000)
         assert (await store.operator_server_cap(1, bounds(), now=NOON)).spent_usd_micros == 70_000
     assert verify_location(location) == []
+
+
+@pytest.mark.hostile("G-02")
+async def test_several_processes_hold_the_limits_and_tell_of_them_together(postgres: PostgresServer) -> None:
+    address = postgres.fresh()
+    stores = [await Store.open(address) for _ in range(3)]
+    await fail(stores[0], *await order(stores[0]))
+
+    async def one(number: int) -> None:
+        store, reply = stores[number % 3], a_command(*[PRICE] * (1 + number % 4))
+        try:
+            await store.admit(member=ADA, reply=reply, limits=bounds(), now=NOON)
+        except (TooMuchAtRisk, MemberCostReached):
+            return
+        for job in reply.jobs:
+            await fail(stores[(number + 1) % 3], job.id)
+
+    for _ in range(4):
+        await asyncio.gather(*(one(number) for number in range(24)))
+    assert 250_000 <= await stores[0].operator_cost_usd_micros() < 250_000 + PRICE
+    told = await asyncio.gather(
+        *(store.cost_limits_reached(ADA.user_id, limits=bounds(), now=NOON) for store in stores)
+    )
+    assert sorted(map(len, told)) == [0, 0, 1]
+    for store in stores:
+        await store.close()
+    assert verify_location(address) == []
+    postgres.drop(address)
