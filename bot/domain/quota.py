@@ -103,6 +103,10 @@ class Quota:
     source: QuotaSource = QuotaSource.DEFAULT
     role_id: int | None = None
 
+    def allows_the_same_as(self, other: Quota) -> bool:
+        """Whether the amount and the period are equal, wherever the quotas come from."""
+        return (self.amount_usd_micros, self.period) == (other.amount_usd_micros, other.period)
+
     def generosity(self) -> Decimal:
         """Return the amount for 30 days, to compare quotas of different periods."""
         if self.amount_usd_micros is None:

@@ -33,6 +33,7 @@ from bot.domain.errors import ModelUnavailable, ProviderPaused, StoreError, TooF
 from bot.domain.jobs import Delivery, Job, JobRequest, JobStatus, Reply, ReplyAddress, ResultImage, new_id
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
+from bot.domain.spendable import Spendable
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
@@ -217,7 +218,15 @@ class JobService:
         if self.role is Role.ALL:  # else another process queues the jobs and updates the positions
             for view in views:
                 self._queue_positions.record_shown(view.job.id, view.queue_position)
-        return ReplyView(reply=reply, jobs=views, balance=balance)
+        return ReplyView(reply=reply, jobs=views, balance=balance, spendable=await self._spendable(member))
+
+    async def _spendable(self, member: Member) -> Spendable | None:
+        """Return what a member has left, for a card; None if the database cannot tell, because the order stands."""
+        try:
+            return await self.store.spendable(member, limits=self.limits, now=self._clock())
+        except StoreError:
+            _log.warning("what member %d has left could not be read", member.user_id, exc_info=True)
+            return None
 
     def _quote_or_notify(self, request: JobRequest) -> Quote:
         try:
@@ -251,10 +260,10 @@ class JobService:
     async def view(self, reply_id: str) -> ReplyView | None:
         """Return how the reply should look now; None when it is not known (any more)."""
         now = self._clock()
-        found = await self.store.reply_and_balance(reply_id, default=self.limits.default_quota, now=now)
+        found = await self.store.reply_and_spendable(reply_id, limits=self.limits, now=now)
         if found is None:
             return None
-        reply, balance = found
+        reply, spendable = found
         no_orders_until = None
         if any(job.status is JobStatus.FAILED for job in reply.jobs):
             no_orders_until = await self.store.cost_limit_ends_at(reply.user_id, limits=self.limits, now=now)
@@ -264,7 +273,8 @@ class JobService:
         return ReplyView(
             reply=reply,
             jobs=tuple(self._job_view(job) for job in reply.jobs),
-            balance=balance,
+            balance=spendable.balance,
+            spendable=spendable,
             no_orders_until=no_orders_until,
         )
 

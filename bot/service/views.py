@@ -7,6 +7,7 @@ from datetime import datetime
 
 from bot.domain.jobs import Job, Progress, Reply
 from bot.domain.quota import Balance
+from bot.domain.spendable import Spendable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,6 +32,8 @@ class ReplyView:
     reply: Reply
     jobs: tuple[JobView, ...]
     balance: Balance
+    spendable: Spendable | None = None
+    """What the requester may still spend by all limits; None if only their balance is known."""
     no_orders_until: datetime | None = None
     """When the member can order again; None unless what their failed jobs cost the operator prevents it today."""
     upscale_usd_micros: int | None = None

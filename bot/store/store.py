@@ -29,6 +29,7 @@ from bot.store.tables import (
     limits,
     posted_messages,
     privacy,
+    spendable,
     transactions,
 )
 from bot.store.tables.guild_settings import PolicyMemory
@@ -107,7 +108,7 @@ class Store(DatabaseUser):
     job = reads(jobs.job)
     reply = reads(jobs.reply)
     reply_of_job = reads(jobs.reply_of_job)
-    reply_and_balance = reads(transactions.reply_and_balance)
+    reply_and_spendable = reads(spendable.reply_and_spendable)
     unfinished = reads(jobs.unfinished)
     known_remote_ids = reads(jobs.known_remote_ids)
     is_another_lost = reads(jobs.is_another_lost)
@@ -126,6 +127,7 @@ class Store(DatabaseUser):
     # -- quotas -------------------------------------------------------------------------------------------
 
     balance = reads(ledger.balance)
+    spendable = reads(spendable.spendable)
     server_cap = reads(ledger.server_cap)
     operator_cap = reads(ledger.operator_cap)
     operator_server_cap = reads(ledger.operator_server_cap)

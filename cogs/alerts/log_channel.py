@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from enum import StrEnum
 
 import aiohttp
 import discord
@@ -120,6 +121,24 @@ def missing_permissions(guild: discord.Guild | None, channel_id: int) -> list[st
     send = "send_messages_in_threads" if isinstance(channel, discord.Thread) else "send_messages"
     names = [name for name in ("view_channel", send, "attach_files") if not getattr(has, name)]
     return [moderation.PERMISSIONS[name]() for name in names]
+
+
+class LogAudience(StrEnum):
+    """Who reads a log besides moderators."""
+
+    EVERYBODY = "everybody"
+    MEMBERS_WHO_ORDER = "members_who_order"
+
+
+def audience(guild: discord.Guild | None, channel_id: int, *, takes_orders: bool) -> LogAudience | None:
+    """Return who reads the log in this channel besides moderators; None if nobody does, as far as Discord tells.
+
+    `takes_orders` says that members order images in the channel.
+    """
+    channel = guild.get_channel_or_thread(channel_id) if guild is not None else None
+    if guild is not None and channel is not None and channel.permissions_for(guild.default_role).view_channel:
+        return LogAudience.EVERYBODY
+    return LogAudience.MEMBERS_WHO_ORDER if takes_orders else None
 
 
 def permission_warning(guild: discord.Guild | None, policy: Policy) -> str:

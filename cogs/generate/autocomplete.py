@@ -53,13 +53,12 @@ async def models(service: JobService, interaction: Interaction, text: str, *, ki
 async def _available(service: JobService, interaction: Interaction, role_ids: tuple[int, ...]) -> int | None:
     """Return what the member may still spend; None for no limit, or if the database does not answer at once."""
     member = Member(guild_id=interaction.guild_id or 0, user_id=interaction.user.id, role_ids=role_ids)
-    default = service.limits.default_quota
     try:
         async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
-            balance = await service.store.balance(member, default=default, now=datetime.now(UTC))
+            spendable = await service.store.spendable(member, limits=service.limits, now=datetime.now(UTC))
     except (TimeoutError, StoreError):
         return None
-    return balance.available_usd_micros
+    return spendable.left_usd_micros
 
 
 def any_models(service: JobService, text: str) -> Choices:

@@ -40,14 +40,20 @@ class Usage(commands.Cog):
         service, now = self._service, datetime.now(UTC)
         member = member_of(interaction)
         previous = period is not None and period.value == "previous"
-        balance = await service.store.balance(member, default=service.limits.default_quota, now=now, previous=previous)
+        spendable = None
+        if previous:
+            default = service.limits.default_quota
+            balance = await service.store.balance(member, default=default, now=now, previous=True)
+        else:
+            spendable = await service.store.spendable(member, limits=service.limits, now=now)
+            balance = spendable.balance
         jobs = await service.store.recent_jobs(
             guild_id=member.guild_id, user_id=member.user_id, limit=LAST_JOBS, before=balance.window.end
         )
         in_window = [
             (job, service.model_label(job.request.model_id)) for job in jobs if job.created_at >= balance.window.start
         ]
-        await respond_privately(interaction, usage_page.page(balance, in_window, previous=previous))
+        await respond_privately(interaction, usage_page.page(balance, in_window, spendable=spendable))
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="Tell more about this one")

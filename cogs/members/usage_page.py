@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason, Job
 from bot.domain.quota import Balance, format_usd
-from cogs.text import facts, formatting, spending
+from bot.domain.spendable import Spendable
+from cogs.text import facts, formatting, limits_left, spending
 from cogs.text.locale import Phrase, option_name
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -26,10 +27,14 @@ def bar(balance: Balance) -> str:
     return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
 
 
-def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -> Layout:
-    """Lay out a member's own balance and the last jobs of the period."""
+def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, spendable: Spendable | None) -> Layout:
+    """Lay out a member's own balance and the last jobs of the period; `spendable` is None for the previous one."""
+    previous = spendable is None
     title = spending.PREVIOUS_TITLE() if previous else spending.TITLE()
-    parts = [components.text_display(f"### {title}\n{balance_lines(balance, spending.SOURCES)}")]
+    lines = [f"### {title}", balance_lines(balance, spending.SOURCES, spendable=spendable)]
+    if spendable is not None and (binding := limits_left.binding(spendable)):
+        lines.append(binding)
+    parts = [components.text_display("\n".join(lines))]
     ends = spending.ENDED if previous else spending.RESETS
     parts.append(
         components.text_display(
@@ -44,14 +49,17 @@ def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, previous: bool) -
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
-def balance_lines(balance: Balance, sources: Mapping[str, Phrase]) -> str:
-    """Return the bar, the amounts and the quota; `sources` has the words for the source of the quota."""
+def balance_lines(balance: Balance, sources: Mapping[str, Phrase], *, spendable: Spendable | None = None) -> str:
+    """Return the bar, the amounts and the quota; `sources` has the words for the source of the quota.
+
+    What is left is the least of all limits where these are known.
+    """
     role = f"<@&{balance.quota.role_id}>" if balance.quota.role_id else ""
     source = sources[balance.quota.source.value](role=role)
     lines = [
         f"`{bar(balance)}`",
         formatting.left(
-            balance.available_usd_micros,
+            balance.available_usd_micros if spendable is None else spendable.left_usd_micros,
             spending.BALANCE,
             spending.BALANCE_UNLIMITED,
             spent=format_usd(balance.spent_usd_micros),

@@ -10,11 +10,13 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.quota import LimitSubject, Period, Quota, format_usd, parse_usd
+from bot.domain.quota import LimitSubject, Member, Period, Quota, format_usd, parse_usd
+from bot.domain.spendable import BindingLimit
 from bot.service.job_service import JobService
 from cogs.moderation import quota_page
 from cogs.moderation.report import Reports
-from cogs.text import formatting, spending
+from cogs.text import formatting, limits_left, spending
+from cogs.text.locale import Phrase
 from cogs.ui import card
 from cogs.ui.checks import member_of, require_moderator, require_own_role
 from cogs.ui.client import Interaction
@@ -25,6 +27,7 @@ from cogs.ui.initial_response import respond_privately
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
 UNLIMITED = "unlimited"
+MAX_DAYS = {Period.DAY: 1, Period.WEEK: 7, Period.MONTH: 31}
 
 PERIODS = [
     app_commands.Choice(name="Per day", value=Period.DAY.value),
@@ -69,10 +72,8 @@ class QuotaCommands(commands.Cog):
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
         now = datetime.now(UTC)
         who = member_of(interaction, member)
-        balance = await self._store.balance(who, default=self._default, now=now)
-        cap = await self._store.server_cap(who.guild_id, now=now)
-        blocked = await self._store.is_blocked(who.guild_id, who.user_id)
-        await respond_privately(interaction, quota_page.quota_of(member.mention, balance, cap=cap, blocked=blocked))
+        spendable = await self._store.spendable(who, limits=self._service.limits, now=now)
+        await respond_privately(interaction, quota_page.quota_of(member.mention, spendable))
 
     @group.command(name="set", description="Give a member a limit of their own")
     @app_commands.describe(
@@ -165,11 +166,38 @@ class QuotaCommands(commands.Cog):
         before = await self._store.limit(guild_id, subject, subject_id)
         chosen = Period(period.value) if period else before.period if before else self._default.period
         new = Quota(amount_usd_micros=limit, period=chosen)
+        if before is not None and before.allows_the_same_as(new):
+            text = spending.LIMIT_SAME(subject=name, new=spending.quota(new))
+            await respond_privately(interaction, card.note(text))
+            return
         old = await self._store.set_limit(
             guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
-        text = spending.LIMIT_SET(subject=name, new=spending.quota(new), old=spending.quota(old))
-        await respond_privately(interaction, card.note(text))
+        lines = [spending.LIMIT_SET(subject=name, new=spending.quota(new), old=spending.quota(old))]
+        lines += await self._what_it_means(interaction, new, subject, subject_id)
+        await respond_privately(interaction, card.note("\n".join(lines)))
+
+    async def _what_it_means(
+        self, interaction: discord.Interaction[Any], new: Quota, subject: LimitSubject, subject_id: int | None
+    ) -> list[str]:
+        """Say what a limit means that looks like a slip: above the bot's own cap, zero, or below what is spent."""
+        guild_id, now, limits = require_moderator(interaction), datetime.now(UTC), self._service.limits
+        own_cap = min(limits.operator_daily_cap_usd_micros, limits.operator_server_cap_usd_micros)
+        if new.amount_usd_micros is None or new.amount_usd_micros > own_cap * MAX_DAYS[new.period]:
+            said = spending.BOT_CAP_BINDS if new.amount_usd_micros is None else spending.ABOVE_BOT_CAP
+            return [said(cap=format_usd(own_cap))]
+        if new.amount_usd_micros == 0:
+            return [spending.ZERO_MEANS()]
+        used, until = 0, now
+        if subject is LimitSubject.SERVER and (cap := await self._store.server_cap(guild_id, now=now)) is not None:
+            used, until = cap.used_usd_micros, cap.window.end
+        elif subject is LimitSubject.MEMBER and subject_id is not None:
+            who = Member(guild_id=guild_id, user_id=subject_id)
+            balance = await self._store.balance(who, default=self._default, now=now)
+            used, until = balance.used_usd_micros - balance.granted_usd_micros, balance.window.end
+        if used >= new.amount_usd_micros:
+            return [spending.STOPS_NOW(used=format_usd(used), when=formatting.moment(until))]
+        return []
 
     @group.command(name="clear", description="Remove the limit of a member or a role")
     @app_commands.describe(member="Whose", role="Which role", reason="For the record")
@@ -219,22 +247,23 @@ class QuotaCommands(commands.Cog):
         if extra == 0:
             await respond_privately(interaction, card.refused(spending.GRANT_HELP(amount=formatting.inline(amount))))
             return
-        balance = await self._store.grant(
-            member_of(interaction, member),
+        who = member_of(interaction, member)
+        await self._store.grant(
+            who,
             extra,
             default=self._default,
             actor_id=interaction.user.id,
             reason=reason,
             now=datetime.now(UTC),
         )
-        text = formatting.left(
-            balance.available_usd_micros,
+        await self._say_left(
+            interaction,
+            who,
             spending.GRANTED,
             spending.GRANTED_UNLIMITED,
             subject=member.mention,
             amount=format_usd(extra),
         )
-        await respond_privately(interaction, card.note(text))
 
     @group.command(name="reset", description="Let a member's spending in this period count from zero")
     @app_commands.describe(member="Whose", reason="For the record")
@@ -243,17 +272,31 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """Count a member's spending from zero in this period; the ledger keeps its entries."""
         require_moderator(interaction)
-        balance = await self._store.reset(
-            member_of(interaction, member),
+        who = member_of(interaction, member)
+        before = await self._store.balance(who, default=self._default, now=datetime.now(UTC))
+        if before.spent_usd_micros == 0:
+            await respond_privately(interaction, card.note(spending.RESET_NOTHING(subject=member.mention)))
+            return
+        await self._store.reset(
+            who,
             default=self._default,
             actor_id=interaction.user.id,
             reason=reason,
             now=datetime.now(UTC),
         )
-        text = formatting.left(
-            balance.available_usd_micros, spending.RESET_DONE, spending.RESET_DONE_UNLIMITED, subject=member.mention
+        await self._say_left(
+            interaction, who, spending.RESET_DONE, spending.RESET_DONE_UNLIMITED, subject=member.mention
         )
-        await respond_privately(interaction, card.note(text))
+
+    async def _say_left(
+        self, interaction: discord.Interaction[Any], who: Member, some: Phrase, unlimited: Phrase, **facts: object
+    ) -> None:
+        """Say what a member has left by all limits, and which one binds if it is not their quota."""
+        spendable = await self._store.spendable(who, limits=self._service.limits, now=datetime.now(UTC))
+        lines = [formatting.left(spendable.left_usd_micros, some, unlimited, **facts)]
+        if spendable.binding is not BindingLimit.QUOTA:
+            lines.append(spending.BINDS(why=limits_left.binding_for_moderators(spendable)))
+        await respond_privately(interaction, card.note("\n".join(lines)))
 
     @group.command(name="block", description="No new jobs from a member")
     @app_commands.describe(member="Whom", reason="For the record")

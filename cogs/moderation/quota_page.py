@@ -6,19 +6,24 @@ import re
 from collections.abc import Sequence
 
 from bot.domain.audit import AuditEntry
-from bot.domain.quota import Balance, Cap, format_usd
+from bot.domain.quota import format_usd
+from bot.domain.spendable import BindingLimit, Spendable
 from cogs.members.usage_page import balance_lines
-from cogs.text import audit_entries, formatting, job_card, spending
+from cogs.text import audit_entries, formatting, job_card, limits_left, spending
 from cogs.text.audit_entries import change
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 
 
-def quota_of(mention: str, balance: Balance, *, cap: Cap | None, blocked: bool) -> Layout:
-    """Lay out a member's limit for a moderator."""
-    lines = [f"### {spending.QUOTA_OF(subject=mention)}", balance_lines(balance, spending.SOURCES_FOR_MODERATORS)]
-    if blocked:
+def quota_of(mention: str, spendable: Spendable) -> Layout:
+    """Lay out a member's limit for a moderator, and which of all limits leaves the least."""
+    balance, cap = spendable.balance, spendable.caps.get(BindingLimit.SERVER_CAP)
+    amounts = balance_lines(balance, spending.SOURCES_FOR_MODERATORS, spendable=spendable)
+    lines = [f"### {spending.QUOTA_OF(subject=mention)}", amounts]
+    if spendable.blocked:
         lines.append(spending.BLOCKED(subject=mention))
+    elif spendable.binding is not BindingLimit.QUOTA or balance.limit_usd_micros == 0:
+        lines.append(spending.BINDS(why=limits_left.binding_for_moderators(spendable)))
     lines.append(f"-# {spending.RESETS(when=formatting.moment(balance.window.end))}")
     if cap is not None:
         lines.append(f"-# {spending.SERVER_CAP(used=format_usd(cap.used_usd_micros), cap=spending.quota(cap.quota))}")

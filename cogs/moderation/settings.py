@@ -18,7 +18,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
 from bot.domain.policy import Policy, PolicyEdit, is_pattern, matches
-from bot.domain.quota import LimitSubject, Window
+from bot.domain.quota import LimitSubject, Member, Window
 from bot.service.job_service import JobService
 from cogs.alerts import log_channel
 from cogs.alerts.log_channel import LogChannel
@@ -130,10 +130,25 @@ class SettingsCommands(commands.Cog):
             server_default=server_default,
             bot_default=bot_default,
             cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
-            log_trouble=log_channel.permission_warning(interaction.guild, policy),
+            log_trouble=" ".join(
+                filter(
+                    None,
+                    (
+                        log_channel.permission_warning(interaction.guild, policy),
+                        self._log_audience(interaction, policy),
+                    ),
+                )
+            ),
             locale=interaction.guild_locale,
         )
-        case = settings_page.case_lines(permissions, member=who.mention, model=asked)
+        spendable = await self._store.spendable(
+            Member(guild_id=guild_id, user_id=who.id, role_ids=role_ids_of(who)),
+            limits=self._service.limits,
+            now=datetime.now(UTC),
+        )
+        case = settings_page.case_lines(
+            permissions, member=who.mention, model=asked, models=self._service.offered(), spendable=spendable
+        )
         await respond_privately(interaction, settings_page.overview(seen, case))
 
     # -- where ----------------------------------------------------------------------------------------
@@ -356,7 +371,9 @@ class SettingsCommands(commands.Cog):
             elif missing:
                 text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
                 await respond_privately(interaction, card.refused(text))
-            elif not await self._greet(interaction, channel.id):
+            elif (await self._policy(interaction)).log_channel_id != channel.id and not await self._greet(
+                interaction, channel.id
+            ):
                 await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=mention)))
             else:
                 await self._change(
@@ -486,13 +503,27 @@ class SettingsCommands(commands.Cog):
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
         lines = [moderation.UNCHANGED() if old == new else moderation.CHANGED(), page(new)]
+        if page is settings_page.log_channel or old.channels != new.channels:
+            lines.append(self._log_audience(interaction, new))
         if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:
             default = self._catalogue.get(self._default_of(new))
             if not new.model_verdict(default.id, ()).allowed or new.is_age_restricted(default.id):
                 lines.append(moderation.DEFAULT_NOT_ALLOWED(model=default.label))
         await respond_privately(
-            interaction, card.note(formatting.shorten("\n".join(lines), settings_page.TEXT_CHARACTERS))
+            interaction,
+            card.note(formatting.shorten("\n".join(filter(None, lines)), settings_page.TEXT_CHARACTERS)),
         )
+
+    def _log_audience(self, interaction: discord.Interaction[Any], policy: Policy) -> str:
+        """Say that prompts and images of the log are read by more than moderators, if they are."""
+        channel_id = policy.log_channel_id
+        if channel_id is None:
+            return ""
+        context = channel_context(interaction.guild, channel_id)
+        is_here = channel_id == interaction.channel_id
+        is_allowed = any(policy.channels.values()) and policy.channel_verdict(context).allowed
+        audience = log_channel.audience(interaction.guild, channel_id, takes_orders=is_here or is_allowed)
+        return settings_page.log_audience(audience, channel_id)
 
     def _default_of(self, policy: Policy) -> str:
         return default_model(self._service, policy, kind=JobKind.IMAGINE, fallback=self._default_model)

@@ -11,8 +11,10 @@ import discord
 from bot.catalogue.models import Model
 from bot.domain.policy import Policy
 from bot.domain.quota import Quota
+from bot.domain.spendable import Spendable
+from cogs.alerts.log_channel import LogAudience
 from cogs.generate.permissions import Permissions
-from cogs.text import formatting, moderation, spending
+from cogs.text import formatting, limits_left, moderation, spending
 from cogs.text.locale import LANGUAGES, Phrase, language_for, language_of_server
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -119,13 +121,21 @@ def _models_in_short(seen: Overview) -> str:
     return moderation.SOME_MODELS(len(rules), allowed=allowed, total=len(seen.models))
 
 
-def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[str]:
-    """Describe what one member may do in one channel, and which layer decides it."""
+def case_lines(
+    permissions: Permissions, *, member: str, model: Model, models: Sequence[Model], spendable: Spendable
+) -> list[str]:
+    """Describe what one member may do in one channel, and which layer or limit decides it.
+
+    `models` are those that can be ordered at all. "May order here" is said only where one of them could be ordered now.
+    """
     channel = permissions.channel
     lines = [moderation.ASKED_FOR(member=member, channel=f"<#{channel.channel_ids[0]}>")]
     verdict = permissions.policy.channel_verdict(channel)
-    may_order = moderation.MAY_ORDER if verdict.allowed else moderation.MAY_NOT_ORDER
-    lines.append(may_order(why=moderation.channel_layer(verdict)))
+    why_not = _why_nothing(permissions, models, spendable) if verdict.allowed else moderation.channel_layer(verdict)
+    if why_not:
+        lines.append(moderation.MAY_NOT_ORDER(why=why_not))
+    else:
+        lines.append(moderation.MAY_ORDER(why=moderation.channel_layer(verdict)))
     verdict = permissions.policy.model_verdict(model.id, permissions.role_ids)
     if verdict.allowed and permissions.policy.is_age_restricted(model.id) and not channel.age_restricted:
         lines.append(moderation.NEEDS_AGE_RESTRICTED(model=model.label))
@@ -133,6 +143,17 @@ def case_lines(permissions: Permissions, *, member: str, model: Model) -> list[s
         may_use = moderation.MAY_USE if verdict.allowed else moderation.MAY_NOT_USE
         lines.append(may_use(model=model.label, why=moderation.model_layer(verdict)))
     return lines
+
+
+def _why_nothing(permissions: Permissions, models: Sequence[Model], spendable: Spendable) -> str:
+    """Return why a member can order nothing in a channel that is allowed; '' if they can."""
+    prices = [model.starting_usd_micros or 0 for model in models if permissions.permits(model)]
+    if not prices:
+        return moderation.NO_MODEL_HERE()
+    left = spendable.left_usd_micros
+    if spendable.blocked or spendable.paused_until is not None or (left is not None and left < min(prices)):
+        return limits_left.binding_for_moderators(spendable)
+    return ""
 
 
 def channels(policy: Policy) -> str:
@@ -193,6 +214,13 @@ def log_channel(policy: Policy) -> str:
     if policy.log_channel_id is None:
         return moderation.LOG_IS_OFF()
     return moderation.LOG_IS(channel=f"<#{policy.log_channel_id}>")
+
+
+def log_audience(audience: LogAudience | None, channel_id: int) -> str:
+    """Return what it means that others than moderators read the log; '' if none do."""
+    if audience is None:
+        return ""
+    return moderation.LOG_AUDIENCES[audience](channel=f"<#{channel_id}>")
 
 
 def language(policy: Policy, *, locale: discord.Locale | None) -> str:

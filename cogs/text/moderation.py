@@ -58,6 +58,7 @@ LINE = Phrase("**{name}:** {value} · `{command}`")
 ASKED_FOR = Phrase("**{member} in {channel}**")
 MAY_ORDER = Phrase("✅ May order here: {why}")
 MAY_NOT_ORDER = Phrase("🚫 May not order here: {why}")
+NO_MODEL_HERE = Phrase("no model may be used in this channel")
 MAY_USE = Phrase("✅ May use {model}: {why}")
 MAY_NOT_USE = Phrase("🚫 May not use {model}: {why}")
 NEEDS_AGE_RESTRICTED = Phrase("🚫 {model} works only in age-restricted channels, and this is none")
@@ -128,6 +129,16 @@ LOG_IS = Phrase("Every finished order is posted in {channel}. Private ones witho
 LOG_IS_OFF = Phrase(
     "Finished orders are not logged. Name a `channel` to see each with picture, member, prompt and price."
 )
+LOG_AUDIENCES = {
+    "everybody": Phrase(
+        "⚠️ Everybody can read {channel}: they see each member's prompts and images there. Choose a channel that only "
+        "moderators see, unless you want that."
+    ),
+    "members_who_order": Phrase(
+        "⚠️ Images are ordered in {channel} too: its members see each other's prompts and images there a second time. "
+        "Choose a channel that only moderators see, unless you want that."
+    ),
+}
 LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or name another channel.")
 LOG_PERMISSIONS = Phrase("In {channel} I lack: **{permissions}**. Give me that there, then use this command again.")
 LOG_REFUSED = Phrase(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
-from cogs.text import facts, formatting, job_card
+from cogs.text import facts, formatting, job_card, limits_left
 from cogs.text.locale import Phrase, use_locale
 from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import card_buttons, components
@@ -207,9 +207,12 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
         if timing:
             lines.append(" · ".join(timing))
     price = _price(view, status)
-    # What is left of a quota is no use to a member who can order nothing today.
-    left = formatting.amount_left(view.balance.available_usd_micros)
-    lines.append(f"{price} · {left}" if view.no_orders_until is None else price)
+    if view.no_orders_until is not None:  # what is left is no use to a member who can order nothing today
+        lines.append(price)
+    elif view.spendable is None:
+        lines.append(f"{price} · {formatting.amount_left(view.balance.available_usd_micros)}")
+    else:
+        lines.append(f"{price} · {limits_left.on_card(view.spendable)}")
     return lines
 
 

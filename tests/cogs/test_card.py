@@ -27,7 +27,8 @@ from bot.domain.jobs import (
     ReplyAddress,
     new_id,
 )
-from bot.domain.quota import Balance, Period, Quota, QuotaSource, SpendLine, Window
+from bot.domain.quota import Balance, Cap, Period, Quota, QuotaSource, SpendLine, Window
+from bot.domain.spendable import BindingLimit, Spendable
 from bot.service.views import JobView, ReplyView
 from cogs.generate.recipe import RECIPE_CHARACTERS, recipe_line, recipe_of
 from cogs.members import usage_page
@@ -232,8 +233,12 @@ def test_the_bar_shows_what_is_gone_and_what_is_held() -> None:
 @given(st.lists(TEXT, max_size=5), AMOUNTS)
 def test_any_usage_fits(prompts: list[str], granted: int) -> None:
     jobs = [(a_job(JobStatus.FAILED, prompt=prompt), "Krea Enhance Legacy") for prompt in prompts]
-    for previous in (False, True):
-        assert_fits(usage_page.page(balance(granted=granted), jobs, previous=previous))
+    own = balance(granted=granted)
+    cap = Cap(quota=own.quota, window=own.window, spent_usd_micros=10**13, set_aside_usd_micros=0)
+    caps = {BindingLimit.OPERATOR_SERVER_CAP: cap}
+    spendable = Spendable(balance=own, caps=caps, blocked=False, paused_until=None)
+    for limits in (None, spendable):
+        assert_fits(usage_page.page(own, jobs, spendable=limits))
 
 
 @given(

@@ -274,7 +274,7 @@ async def test_a_servers_cap_binds_whatever_a_members_own_quota_is(stage: Stage)
     await stage.quota("set", member=stage.ada, amount="unlimited")
     await stage.quota("server", amount="0.10", period="month")
     card = await stage.imagine()
-    assert "costs **$0.08** · no limit" in card.text
+    assert "costs **$0.08** · $0.02 left for this server" in card.text
     await stage.until_says(card, "Completed")
     refused = await stage.imagine()
     assert "this server has $0.02 left for everybody" in refused.text
@@ -396,7 +396,7 @@ async def test_when_the_database_cannot_be_written_nothing_is_ordered(stage: Sta
     assert core.krea.orders == []
 
 
-async def test_a_card_of_an_unlimited_member_says_so(stage: Stage) -> None:
+async def test_a_card_of_an_unlimited_member_names_the_cap_that_binds(stage: Stage) -> None:
     await stage.core.store.set_limit(
         stage.guild.id,
         LimitSubject.MEMBER,
@@ -407,5 +407,5 @@ async def test_a_card_of_an_unlimited_member_says_so(stage: Stage) -> None:
         now=stage.env.now(),
     )
     card = await stage.imagine()
-    await stage.until_says(card, "Completed", "no limit")
+    await stage.until_says(card, "Completed", "left of the bot's cap")
     assert (await stage.jobs())[0].status is JobStatus.SUCCEEDED

@@ -131,9 +131,11 @@ async def test_an_extra_counts_on_top_until_the_period_ends(stage: Stage) -> Non
     assert "Extra this period: **$0.50**" in (await stage.quota("show", member=stage.ada)).text
 
 
-async def test_an_extra_for_an_unlimited_member_changes_nothing_they_can_see(stage: Stage) -> None:
+async def test_an_extra_for_an_unlimited_member_leaves_what_the_bots_own_cap_leaves(stage: Stage) -> None:
     await stage.quota("set", member=stage.ada, amount="unlimited")
-    assert "**no limit** left" in (await stage.quota("grant", member=stage.ada, amount="5")).text
+    said = (await stage.quota("grant", member=stage.ada, amount="5")).text
+    assert "has **$5.00** left" in said
+    assert "the bot's own cap for this server has **$5.00** left" in said
 
 
 async def test_after_a_reset_spending_counts_from_zero_and_the_history_stays(stage: Stage) -> None:

@@ -67,7 +67,7 @@ async def run_one_order(store: Store) -> None:
     await finished(store, reply.jobs[0].id, charged_usd_micros=10_000)
     assert (await store.reply(reply.id)) is not None
     assert (await store.policy(1)) is not None
-    await store.reply_and_balance(reply.id, default=A_DOLLAR_A_DAY, now=NOON)
+    await store.reply_and_spendable(reply.id, limits=limits(), now=NOON)
     await store.set_limit(1, LimitSubject.MEMBER, 8, A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
 
 

@@ -126,12 +126,15 @@ def set_limit(
 ) -> Quota | None:
     """Set or (None) remove a limit, and record it. Returns the old one; None also when there was none to remove.
 
+    The same limit again is no change, and not recorded.
     A server has no cap until one is set.
     """
     change = Change(actor_id=actor_id, reason=reason, now=now)
     old = limit(connection, guild_id, subject, subject_id)
     if old is None and quota is None:
         return None
+    if old is not None and quota is not None and old.allows_the_same_as(quota):
+        return old
     if quota is None:
         connection.execute(_REMOVE_LIMIT, (guild_id, subject, subject_id or 0))
     else:

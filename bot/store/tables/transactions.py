@@ -12,7 +12,7 @@ from datetime import datetime
 from bot.domain.audit import Name
 from bot.domain.errors import LedgerError, MemberBlocked
 from bot.domain.jobs import Failure, Job, JobStatus, Reply, ResultImage
-from bot.domain.quota import Balance, Limits, LimitSubject, Member, Quota
+from bot.domain.quota import Balance, Limits, LimitSubject, Member
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
 from bot.store.tables import audit_log, jobs, ledger, reply_queue_rows
@@ -165,14 +165,3 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
     if expected is JobStatus.QUEUED:
         notify(connection, Topic.REPLY, job.reply_id)
     return notify_slot_free(connection, job)
-
-
-def reply_and_balance(
-    connection: Connection, reply_id: str, *, default: Quota, now: datetime
-) -> tuple[Reply, Balance] | None:
-    """Return a reply and the balance of the member who ordered it, both of the same moment."""
-    reply = jobs.reply(connection, reply_id)
-    if reply is None:
-        return None
-    member = Member(guild_id=reply.address.guild_id, user_id=reply.user_id, role_ids=reply.role_ids)
-    return reply, ledger.balance(connection, member, default=default, now=now)
