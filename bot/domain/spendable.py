@@ -62,7 +62,7 @@ class Spendable:
 
     @property
     def resets_at(self) -> datetime | None:
-        """When the binding limit counts anew; None for a block, which only a moderator ends."""
+        """When the binding limit starts over; None for a block, which only a moderator ends."""
         match self.binding:
             case BindingLimit.BLOCK:
                 return None
