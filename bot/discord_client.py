@@ -47,7 +47,13 @@ from cogs.moderation.settings import SettingsCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler
-from cogs.ui.checks import ClickDebouncer, is_server_allowed, require_allowed_server
+from cogs.ui.checks import (
+    ClickDebouncer,
+    has_possible_text,
+    is_server_allowed,
+    require_allowed_server,
+    require_possible_text,
+)
 from cogs.ui.client import BotClient
 from cogs.ui.message_api import NO_MENTIONS, MessageApi
 from cogs.ui.message_deletions import MessageDeletions
@@ -83,11 +89,12 @@ class Tree(app_commands.CommandTree["Bot"]):
         set_locale_of(interaction)
         self.client.order_flow.track_current_task()
         if interaction.type is discord.InteractionType.autocomplete:
-            if not is_server_allowed(interaction):
+            if not is_server_allowed(interaction) or not has_possible_text(interaction):
                 await interaction.response.autocomplete([])
                 return False
             return True
         require_allowed_server(interaction)
+        require_possible_text(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:

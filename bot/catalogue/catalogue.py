@@ -26,6 +26,10 @@ OVERRIDE_FILE = "catalogue.override.json"
 _MAX_SUGGESTIONS = 3
 _MIN_SIMILARITY = 0.75
 
+MAX_SEARCH_CHARACTERS = 100
+MAX_SEARCH_WORDS = 8
+"""What is looked at of a typed text; longer ones find no more, and every word is compared with all models."""
+
 DATA_FILE = Path(__file__).with_name("catalogue.json")
 """The catalogue that ships with the program."""
 
@@ -75,7 +79,7 @@ class Catalogue:
     def search(self, text: str, *, kind: JobKind, providers: frozenset[str]) -> list[Model]:
         """Return the models that the command can order now, best match first; all of them for an empty text."""
         models = [m for m in self._by_id.values() if m.orderable and m.provider in providers and m.supports(kind)]
-        parts = _parts(text)
+        parts = _parts(text[:MAX_SEARCH_CHARACTERS])[:MAX_SEARCH_WORDS]
         if not parts:
             return models
         ranked = [(rank, model) for model in models if (rank := self._tokens[model.id].rank(parts)) is not None]

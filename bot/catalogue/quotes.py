@@ -12,6 +12,7 @@ from bot.catalogue.models import Field, Model
 from bot.domain.constraints import AtLeastImages, AtMostImages, Constraint, Number, OneOf, Text
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
+from bot.domain.texts import is_visible
 
 SEED_MAX = 2**31 - 1
 """The largest seed, also for models that state no range: they may store it in 32 bits."""
@@ -93,8 +94,8 @@ class _BodyBuilder:
             return
         if field is None:
             raise self._unknown("prompt")
-        if not any(character.isprintable() and not character.isspace() for character in text):
-            raise self._bad("prompt", "missing", field.constraint)  # invisible characters only
+        if not is_visible(text):
+            raise self._bad("prompt", "missing", field.constraint)
         self.body[field.name] = self._checked(field, "prompt", text)
 
     def put_images(self) -> None:

@@ -15,10 +15,16 @@ from functools import lru_cache
 
 from bot.domain import word_list
 from bot.domain.audit import Channel, Fact, Models, Name, Standing, Topic, as_channel, as_language, as_name
-from bot.domain.errors import ListFull, NotAllowedHere
+from bot.domain.constraints import Text
+from bot.domain.errors import BadOption, ListFull, NotAllowedHere
 
 MAX_ENTRIES = 100
 """In each list of a server's settings."""
+
+MAX_MODEL_ID_CHARACTERS = 200
+"""No id in the catalogue is as long; what a member typed instead of one matches no pattern."""
+
+_ASTERISKS = re.compile(r"\*{2,}")
 
 
 def is_pattern(text: str) -> bool:
@@ -28,10 +34,18 @@ def is_pattern(text: str) -> bool:
 
 def matches(pattern: str, model_id: str) -> bool:
     """Return whether the whole model id matches the pattern. Case counts, and only `*` and `?` are special."""
-    return pattern == model_id or (is_pattern(pattern) and _compile(pattern).match(model_id) is not None)
+    if pattern == model_id:
+        return True
+    if not is_pattern(pattern) or len(model_id) > MAX_MODEL_ID_CHARACTERS:
+        return False
+    shortest = _ASTERISKS.sub("*", pattern)
+    # A longer one has more characters beside its asterisks than a model id.
+    if len(shortest) > 2 * MAX_MODEL_ID_CHARACTERS + 1:
+        return False
+    return _compile(shortest).match(model_id) is not None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _compile(pattern: str) -> re.Pattern[str]:
     # A bracket would begin a set of characters.
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]")))
@@ -109,7 +123,7 @@ class Policy:
     def check(
         self, *, channel: ChannelContext, role_ids: Collection[int], model_id: str, model_label: str, prompt: str
     ) -> None:
-        """Check an order against all rules. Raises NotAllowedHere with the reason."""
+        """Check an order against all rules. Raises NotAllowedHere, or BadOption for a prompt that is too long."""
         if not self.channel_verdict(channel).allowed:
             allowed = tuple(channel_id for channel_id, allows in self.channels.items() if allows)
             raise NotAllowedHere("channel", channel_ids=allowed)
@@ -119,7 +133,12 @@ class Policy:
             raise NotAllowedHere(reason, model_label=model_label, role_ids=self._roles_allowed(model_id))
         if self.is_age_restricted(model_id) and not channel.age_restricted:
             raise NotAllowedHere("age_restricted", model_label=model_label)
-        if (word := word_list.find_listed(self.words, prompt)) is not None:
+        try:
+            word = word_list.find_listed(self.words, prompt)
+        except word_list.PromptTooLong as error:
+            limit = Text(max_characters=word_list.MAX_PLAIN_CHARACTERS)
+            raise BadOption("prompt", model_label, "wrong_length", limit, length=error.length) from error
+        if word is not None:
             raise NotAllowedHere("word", word=word)
 
     def permits(self, model_id: str, *, channel: ChannelContext, role_ids: Collection[int]) -> bool:

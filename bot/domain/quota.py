@@ -20,7 +20,7 @@ MICROS_PER_USD = 1_000_000
 SERVER_RUNS = 1_000
 """Limit of running jobs per server, as a multiple of the limit per member: one setting instead of two."""
 
-_AMOUNT = re.compile(r"^\$?(\d{1,7})(?:\.(\d{1,6}))?$")
+_AMOUNT = re.compile(r"\$?([0-9]{1,7})(?:\.([0-9]{1,6}))?")
 
 
 class Period(StrEnum):
@@ -166,10 +166,11 @@ class Balance:
 def parse_usd(text: str) -> int:
     """Parse `12`, `12.5` or `$0.065` to micro-dollars. Raises ValueError for anything else.
 
-    At most seven digits before and six after the point: `^\\d{1,7}(\\.\\d{1,6})?$`, with an optional dollar sign.
+    At most seven digits from 0 to 9 before and six after the point, and before them a dollar sign or not. Blanks around
+    the amount are no part of it; blanks inside it are refused.
     """
-    match = _AMOUNT.match(text.strip())
-    if match is None or not text.isascii():
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None:
         raise ValueError(f"not an amount in dollars: {text[:40]!r}")
     whole, fraction = match.groups(default="")
     return int(whole) * MICROS_PER_USD + int(fraction.ljust(6, "0") or "0")

@@ -10,11 +10,12 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
+from bot.domain.texts import is_visible
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all, clicked_reply
 from cogs.moderation import jobs_page
 from cogs.moderation.quota import REASON_CHARACTERS
-from cogs.text import formatting, job_card, moderation
+from cogs.text import job_card, moderation
 from cogs.text.locale import use_locale
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.checks import require_moderator
@@ -128,7 +129,7 @@ class CancelModal(Form):
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         reason = self._reason.value.strip()
-        if not formatting.inline(reason).strip():  # only invisible characters: same as no reason
+        if not is_visible(reason):  # same as no reason
             with use_locale(reply.address.language):
                 reason = moderation.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))

@@ -330,11 +330,10 @@ class SettingsCommands(commands.Cog):
         for entry in (entries or "").split(","):
             if entry.strip():
                 try:
-                    found.append(wordlist.normalise_entry(entry))
+                    # An entry of an earlier version may exceed the limits of new ones, and can be removed all the same.
+                    found.append(wordlist.normalise_entry(entry) if what == ADD else wordlist.stored_form(entry))
                 except ValueError:
-                    await respond_privately(
-                        interaction, card.refused(moderation.NOT_A_WORD(word=formatting.inline(entry)))
-                    )
+                    await respond_privately(interaction, card.refused(_not_a_word(entry)))
                     return
         if not found:
             await respond_privately(interaction, card.refused(moderation.NAME_WORDS()))
@@ -534,3 +533,12 @@ class SettingsCommands(commands.Cog):
             moderation.DEFAULT_MODEL_SET if default_id == policy.default_model_id else moderation.DEFAULT_MODEL_OF_BOT
         )
         return said(model=self._service.model_label(default_id))
+
+
+def _not_a_word(entry: str) -> str:
+    return moderation.NOT_A_WORD(
+        word=formatting.inline(entry),
+        characters=wordlist.MAX_ENTRY_CHARACTERS,
+        words=wordlist.MAX_ENTRY_WORDS,
+        wildcards=wordlist.MAX_ENTRY_WILDCARDS,
+    )

@@ -105,7 +105,10 @@ ACTION_FIRST = Phrase("Say what to do with it: choose an `action`.")
 NAME_CHANNEL = Phrase("Name the `channel`.")
 NAME_MODEL = Phrase("Name the `model`: one that is offered while you type, or a pattern such as `krea/openai/*`.")
 NAME_WORDS = Phrase("Write the `words`, with commas between them: `gore, blood*`.")
-NOT_A_WORD = Phrase("`{word}` cannot go on the list: an entry needs a letter or digit, and at most 60 characters.")
+NOT_A_WORD = Phrase(
+    "`{word}` cannot go on the list: each word of an entry needs a letter or digit. At most {characters} characters, "
+    "{words} words and {wildcards} wildcards (`*`, `?`) fit."
+)
 NO_MODEL_MATCHES = Phrase(
     "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one of those offered while you type."
 )

@@ -40,6 +40,7 @@ BOOKS_UNAVAILABLE = Phrase("I cannot write to my books right now, so I ordered n
 UNEXPECTED = Phrase("Something went wrong here. Nothing was ordered. The operator has been told.")
 MEMBER_UNKNOWN = Phrase("I cannot find that member or role in this server.")
 CHANNEL_UNKNOWN = Phrase("I cannot find that channel in this server.")
+TEXT_IMPOSSIBLE = Phrase("Your text has a character that no text can have. Type it again, and leave that out.")
 COMMAND_CHANGED = Phrase("This command has changed since your Discord loaded it. Please reload Discord and try again.")
 SHUTTING_DOWN = Phrase("I am restarting. Please try again in a minute.")
 DUPLICATE = Phrase("This command was already taken.")

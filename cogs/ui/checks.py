@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, cast
 
 import discord
 from discord import app_commands
 
 from bot.domain.quota import Member
+from bot.domain.texts import is_possible
 from cogs.text import refusals
 from cogs.ui.client import BotClient
 
@@ -57,6 +58,32 @@ def require_allowed_server(interaction: discord.Interaction[Any]) -> None:
     """Raise NotAllowed in a server that the operator did not choose. Call it before anything is read or written."""
     if not is_server_allowed(interaction):
         raise NotAllowed(refusals.PRIVATE_BOT())
+
+
+def require_possible_text(interaction: discord.Interaction[Any]) -> None:
+    """Raise NotAllowed if anything that was typed, chosen or clicked cannot be encoded or stored.
+
+    Only a modified client sends such text. Call it before anything of the interaction is used.
+    """
+    if not has_possible_text(interaction):
+        raise NotAllowed(refusals.TEXT_IMPOSSIBLE())
+
+
+def has_possible_text(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether everything that was typed, chosen or clicked can be encoded and stored."""
+    data = cast("dict[str, Any]", interaction.data or {})
+    return _is_possible({key: value for key, value in data.items() if key != "resolved"})
+
+
+def _is_possible(part: object) -> bool:
+    if isinstance(part, str):
+        return is_possible(part)
+    if isinstance(part, dict):
+        fields = cast("dict[str, object]", part)
+        return all(map(_is_possible, fields.values()))
+    if isinstance(part, list):
+        return all(map(_is_possible, cast("list[object]", part)))
+    return True
 
 
 def require_server(interaction: discord.Interaction[Any]) -> int:

@@ -14,7 +14,7 @@ from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
 from cogs.ui import card
-from cogs.ui.checks import NotAllowed, require_allowed_server
+from cogs.ui.checks import NotAllowed, require_allowed_server, require_possible_text
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -66,6 +66,7 @@ class DynamicComponent(ABC):
         set_locale_of(interaction)
         try:
             require_allowed_server(interaction)
+            require_possible_text(interaction)
             await self.handle(interaction)
         except Exception as error:
             await report(interaction, error)
@@ -82,6 +83,7 @@ class Form(ui.Modal):
         """Set the language and check the server before `on_submit`."""
         set_locale_of(interaction)
         require_allowed_server(interaction)
+        require_possible_text(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:

@@ -79,7 +79,22 @@ A_MODEL = [
     (NO_PRICE, (f"`{NO_PRICE}` cannot be ordered", "its price", "Pick another model")),
     (TOPAZ, (f"`{TOPAZ}`",)),
 ]
-NO_AMOUNT = ["five", "-1", "1,5", "1e3", "12345678", "0.1234567", " ", "x" * 500]
+NO_AMOUNT = [
+    "five",
+    "-1",
+    "+1",
+    "1 0",
+    "$ 5",
+    "5 $",
+    "٥",
+    "5\u00a00",
+    "1,5",
+    "1e3",
+    "12345678",
+    "0.1234567",
+    " ",
+    "x" * 500,
+]
 NO_AMOUNT_SAYS = ("is not an amount", "Give dollars such as `5`, `2.50` or `$0.065`")
 COMMANDS_WITH_AMOUNT = ("quota set", "quota grant", "quota role", "quota default", "quota server")
 
@@ -88,6 +103,9 @@ BAD = [
     bad("imagine", "prompt", "", "Nano Banana 2 needs `prompt`"),
     bad("imagine", "prompt", " \n ", "Nano Banana 2 needs `prompt`", "characters"),
     bad("imagine", "prompt", "\u200b\u2060", "`prompt`"),
+    bad("imagine", "prompt", "\u2800" * 4, "Nano Banana 2 needs `prompt`"),
+    bad("imagine", "prompt", "\u3164\u1160\uffa0 \u200f\ufe0f\u0301", "Nano Banana 2 needs `prompt`"),
+    bad("edit", "prompt", "\u2800" * 4, "Nano Banana 2 needs `prompt`", image=("a.png", PNG)),
     bad("imagine", "prompt", "ab", "`prompt` has 2 characters", "Nano Banana 2 takes", "3 characters"),
     bad("imagine", "prompt", "x" * 1_801, "`prompt` has 1,801 characters", "1 to 1,800", model=FLUX),
     *(bad("imagine", "model", value, *says) for value, says in A_MODEL),
@@ -254,6 +272,30 @@ async def test_a_number_of_images_that_discord_would_not_let_through_is_brought_
     await stage.imagine(model=FLUX, count=2)
     await stage.quiet()
     assert len(stage.core.krea.orders) == images
+
+
+@pytest.mark.hostile("G-43")
+@pytest.mark.parametrize("character", ["\ud800", "\x00"], ids=ascii)
+@pytest.mark.parametrize(
+    ("command", "option", "given"),
+    [
+        ("imagine", "prompt", {}),
+        ("edit", "model", {"model": FLUX}),
+        ("quota grant", "amount", {"amount": "1"}),
+        ("quota set", "reason", {"amount": "1", "reason": "why"}),
+        ("settings words", "words", {"action": "add", "words": "gore"}),
+        ("settings time-zone", "zone", {"zone": "UTC"}),
+        ("history", "model", {"model": FLUX}),
+    ],
+)
+async def test_text_that_cannot_be_stored_is_refused_with_a_sentence(
+    stage: Stage, forge: Callable[[str, Any], None], command: str, option: str, given: dict[str, Any], character: str
+) -> None:
+    forge(option, f"a{character}b")
+    who = stage.mo if command.startswith(("quota", "settings")) else stage.ada
+    card = stage.said(await who.slash(stage.channel, command, **filled(stage, command, given)))
+    assert card.text == refusals.TEXT_IMPOSSIBLE()
+    await assert_it_did_nothing(stage, card)
 
 
 async def assert_it_did_nothing(stage: Stage, card: Card) -> None:

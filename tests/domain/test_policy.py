@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bot.domain import word_list
 from bot.domain.audit import Channel, Language, Models, Name, Standing
 from bot.domain.database_url import Location
-from bot.domain.errors import ListFull, NotAllowedHere
+from bot.domain.errors import BadOption, ListFull, NotAllowedHere
 from bot.domain.policy import MAX_ENTRIES, ChannelContext, Layer, Policy, PolicyEdit, matches
 from bot.domain.quota import Period, Window
 from bot.store.store import Store
@@ -398,3 +398,76 @@ async def test_a_reason_to_cancel_is_stored_and_recorded_while_the_job_is_unfini
     assert await store.ask_to_cancel(reply.id, actor_id=5, reason="too late", now=NOON) is None
     assert await store.ask_to_cancel("no such reply", actor_id=5, reason="x", now=NOON) is None
     assert len(await store.audit(GUILD)) == 1
+
+
+@pytest.mark.hostile("G-01")
+@pytest.mark.parametrize(
+    ("entry", "word"),
+    [
+        ("*a" + "?" * 9 + "b", "ac"),
+        ("*a" * 9 + "*b", "aa"),
+        (" ".join(["a*"] * 10), "aa "),
+        ("a" * 60, "a"),
+    ],
+)
+@pytest.mark.parametrize("characters", [6_000, word_list.MAX_PLAIN_CHARACTERS])
+def test_the_largest_list_and_prompt_take_a_moment(entry: str, word: str, characters: int) -> None:
+    entries = tuple(word_list.normalise_entry(f"{entry[:56]}{number}") for number in range(100))
+    prompt = word * (characters // len(word))
+    word_list.find_listed(("warm",), "")
+    began = time.thread_time()
+    assert word_list.find_listed(entries, prompt) is None
+    assert time.thread_time() - began < 0.1  # about 5 ms; a matcher that backtracks takes minutes
+
+
+@pytest.mark.hostile("G-01")
+@pytest.mark.parametrize("characters", ["\u0316\u0301", "\u0f73\u0316", "\uff9e\u0316", "\u0344\u0316"])
+def test_a_long_run_of_marks_takes_a_moment(characters: str) -> None:
+    began = time.thread_time()
+    assert word_list.find_listed(("gore",), characters * 3_000) is None
+    assert time.thread_time() - began < 0.1
+
+
+@pytest.mark.hostile("G-01")
+@pytest.mark.parametrize("prompt", ["\ufdfa" * 6_000, "x" * 20_000])
+def test_a_prompt_that_is_too_long_in_plain_form_is_refused_with_its_length(prompt: str) -> None:
+    policy = Policy(words=("gore",))
+    with pytest.raises(BadOption) as caught:
+        policy.check(
+            channel=ChannelContext(channel_ids=(1,), age_restricted=False),
+            role_ids=(),
+            model_id="krea/a",
+            model_label="A",
+            prompt=prompt,
+        )
+    assert caught.value.length is not None
+    assert caught.value.length > word_list.MAX_PLAIN_CHARACTERS
+
+
+@pytest.mark.hostile("G-01")
+@pytest.mark.parametrize("entry", [" ".join(["a"] * 11), "a" + "?" * 11, "a*" * 11])
+def test_an_entry_above_the_limits_is_refused_yet_works_where_it_is_stored(entry: str) -> None:
+    with pytest.raises(ValueError, match="not a word"):
+        word_list.normalise_entry(entry)
+    stored = word_list.stored_form(entry)
+    prompt = entry.replace("?", "x").replace("*", "")
+    assert word_list.find_listed((stored,), f"before {prompt} after") == prompt
+
+
+@pytest.mark.hostile("G-01")
+@given(entry=st.text("ab*? ", min_size=1, max_size=9), prompt=st.text("ab -", max_size=20))
+def test_words_are_found_as_by_definition(entry: str, prompt: str) -> None:
+    try:
+        wanted = word_list.normalise_entry(entry).split(" ")
+    except ValueError:
+        return
+    words = prompt.replace("-", " ").split()
+    runs = [words[start : start + len(wanted)] for start in range(len(words) - len(wanted) + 1)]
+    found = [run for run in runs if all(map(by_definition, wanted, run))]
+    assert word_list.find_listed((" ".join(wanted),), prompt) == (" ".join(found[0]) if found else None)
+
+
+@pytest.mark.hostile("G-01")
+def test_a_model_id_as_long_as_an_option_matches_no_pattern() -> None:
+    assert not matches("*a" * 2_000, "a" * 6_000)
+    assert matches("*" * 6_000 + "a", "krea/a")

@@ -1,0 +1,31 @@
+"""Texts that people send: whether there is anything to see in them, and whether they can be stored. No I/O."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"})
+"""Control, format, private-use and blank characters, and marks, which need a letter to stand on."""
+
+_BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
+"""Letters and symbols by their category, but without ink: fillers, the empty Braille pattern, the empty note head."""
+
+
+def is_visible(text: str) -> bool:
+    """Return whether the text has a character that shows ink."""
+    return any(_is_visible(character) for character in text)
+
+
+def is_possible(text: str) -> bool:
+    """Return whether the text can be encoded and stored: it has neither a NUL nor half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _is_visible(character: str) -> bool:
+    if character in _BLANK_LETTERS:
+        return False
+    category = unicodedata.category(character)
+    if category == "Cn":  # newer than this Python, which may be an emoji, or reserved for invisible characters
+        code = ord(character)
+        return not (code == 0x2065 or 0xFFF0 <= code <= 0xFFF8 or 0xE0000 <= code <= 0xE0FFF or code & 0xFFFE == 0xFFFE)
+    return category not in _UNSEEN_CATEGORIES
