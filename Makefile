@@ -16,7 +16,7 @@ MORE ?=
 PROCESSES ?= 4
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/domain/quota.py,bot/store/tables/ledger.py
-MONEY_TESTS := tests/store/test_ledger.py tests/domain/test_quota.py -k "not postgresql"
+MONEY_TESTS := tests/store/test_ledger.py tests/store/test_operator_costs.py tests/domain/test_quota.py -k "not postgresql"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test coverage screenshots bench torture lint types format languages audit lock clean

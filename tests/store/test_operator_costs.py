@@ -219,6 +219,20 @@ async def test_the_first_failures_of_a_day_cost_at_most_what_may_run_at_once(sto
         await order(store, limits=three)
 
 
+@pytest.mark.hostile("G-02")
+async def test_until_when_a_member_gets_nothing_can_be_asked_for(store: Store) -> None:
+    caps = bounds(cost_cap_usd_micros=330_000)
+    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=NOON) is None
+    await fail(store, *await order(store, 250_000), cost=250_000)
+    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=NOON) == MIDNIGHT
+    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=MIDNIGHT) is None
+    [job_id] = await order(store, member=BOB)
+    assert await store.cost_limit_ends_at(BOB.user_id, limits=caps, now=NOON) is None
+    await fail(store, job_id)
+    assert await store.cost_limit_ends_at(BOB.user_id, limits=caps, now=NOON) == MIDNIGHT
+    assert await store.cost_limit_ends_at(EVE.user_id, limits=caps, now=NOON) is None
+
+
 # -- erasing and leaving -----------------------------------------------------------------------------------------
 
 
@@ -460,7 +474,9 @@ async def test_an_upgrade_counts_what_members_have_cost_so_far(
 
 
 @pytest.mark.hostile("G-02")
-async def test_several_processes_hold_the_limits_and_tell_of_them_together(postgres: PostgresServer) -> None:
+async def test_several_processes_on_postgresql_hold_the_limits_and_tell_of_them_together(
+    postgres: PostgresServer,
+) -> None:
     address = postgres.fresh()
     stores = [await Store.open(address) for _ in range(3)]
     await fail(stores[0], *await order(stores[0]))

@@ -260,7 +260,7 @@ def reserve(
     server_window = window_of(terms, terms.server_cap, now)
     prices = [order.amount_usd_micros for order in orders]
     parameters = {
-        **_risk_question(member, reply_id, now),
+        **_risk_question(member.user_id, reply_id, now),
         "guild_id": member.guild_id,
         "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
         "server": found["server_account_id"] or _open_account(connection, member.guild_id),
@@ -327,10 +327,10 @@ def _refusal(
 ) -> RequestRefused | None:
     """Return the error for the limit of `_RESERVE` that a command exceeds, None when it exceeds none.
 
-    If any order of a command exceeds one, the first order does. Where several limits are exceeded, the one that ends
-    last is named first.
+    If any order of a command exceeds one, the first order does. Where several are exceeded, what the member's jobs cost
+    is named first: until the day is over, nothing that the member can change helps.
     """
-    question, asked = _risk_question(member, reply_id, now), sum(amounts_usd_micros)
+    question, asked = _risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
     today = Window.containing(now, Period.DAY, _UTC)
     risk = connection.execute(_AT_RISK, question).fetchone()
     if (reached := _cost_reached(risk, limits, today)) is not None:
@@ -359,9 +359,9 @@ def _refusal(
     return None
 
 
-def _risk_question(member: Member, reply_id: str, now: datetime) -> dict[str, int | str]:
+def _risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
     return {
-        "user_id": member.user_id,
+        "user_id": user_id,
         "reply_id": reply_id,
         "today": _day_of(now),
         "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
@@ -379,9 +379,8 @@ def _cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached
 
 def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
     """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
-    member, today = Member(guild_id=0, user_id=user_id), Window.containing(now, Period.DAY, _UTC)
-    risk = connection.execute(_AT_RISK, _risk_question(member, _NO_REPLY, now)).fetchone()
-    reached = _cost_reached(risk, limits, today)
+    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
+    reached = _cost_reached(risk, limits, Window.containing(now, Period.DAY, _UTC))
     return None if reached is None else reached.resets_at
 
 
@@ -390,8 +389,7 @@ def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits,
 
     What is returned counts as told, for the rest of the UTC day and in every process.
     """
-    question = _risk_question(Member(guild_id=0, user_id=user_id), _NO_REPLY, now)
-    risk = connection.execute(_AT_RISK, question).fetchone()
+    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
     reached: list[CostLimit] = []
     if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
         reached.append(CostLimit.MEMBER)
