@@ -37,10 +37,11 @@ ENV PATH=/opt/venv/bin:$PATH \
     DATABASE_URL=sqlite:////data/bot.sqlite3 \
     HTTP_HOST=0.0.0.0 \
     HTTP_PORT=8080 \
+    WEBHOOK_PORT=8081 \
     LOG_FORMAT=json
 USER 10001:10001
 VOLUME /data
-EXPOSE 8080
+EXPOSE 8080 8081
 # The answer shows that the event loop turns. Whether Discord and the database work is /readyz's to say: a restart cures
 # neither.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s --retries=3 \

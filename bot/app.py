@@ -34,6 +34,7 @@ from bot.providers.pixazo import PixazoProvider
 from bot.runtime.metrics import Metrics
 from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.web_routes import Check, HealthRoutes, WebhookRoutes
 from bot.runtime.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext, utc_now
@@ -172,7 +173,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service))
         if role is not Role.ALL:
             _listen(store, parts, bot.queue)
-        await stack.enter_async_context(_http_server(settings, bot, store, supervisor, parts.webhooks))
+        for server in _http_servers(settings, bot, store, supervisor, parts.webhooks):
+            await stack.enter_async_context(server)
         if role is not Role.GATEWAY:
             supervisor.start_forever("queue positions", parts.queue_positions.run)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, blob_store))
@@ -227,27 +229,30 @@ async def _reply_queue(settings: Settings, service: JobService) -> AsyncGenerato
         await queue.close()
 
 
-def _http_server(
+def _http_servers(
     settings: Settings, bot: Bot, store: Store, supervisor: Supervisor, webhooks: WebhookHandler
-) -> HttpServer:
-    """Return the server for health checks, metrics and the webhook calls of providers."""
+) -> list[HttpServer]:
+    """Return the server for health checks and metrics; it also takes webhooks, or a second one does."""
     service = bot.service
     metrics = service.metrics
     metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
     metrics.watch("places_taken", "Jobs at a provider", "provider", service.slots_in_use)
     metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.open_breakers)
-    return HttpServer(
-        host=settings.http_host,
-        port=settings.http_port,
-        checks={
-            "discord": bot.problem,
-            "database": store.problem,
-            "workers": lambda: ", ".join(supervisor.down()) or None,
-            **({} if bot.queue is None else {"queue": bot.queue.problem}),
-        },
-        on_hook=webhooks.handle,
-        registry=metrics.registry,
-    )
+    checks: dict[str, Check] = {
+        "discord": bot.problem,
+        "database": store.problem,
+        "workers": lambda: ", ".join(supervisor.down()) or None,
+        **({} if bot.queue is None else {"queue": bot.queue.problem}),
+    }
+    health = HealthRoutes(checks, metrics.registry).routes()
+    hooks = WebhookRoutes(webhooks.handle).routes()
+    if settings.webhook_address is None:
+        return [HttpServer([*health, *hooks], host=settings.http_host, port=settings.http_port)]
+    host, port = settings.webhook_address
+    return [
+        HttpServer(health, host=settings.http_host, port=settings.http_port),
+        HttpServer(hooks, host=host, port=port, setting_prefix="WEBHOOK"),
+    ]
 
 
 async def _sweep(store: Store, blob_store: BlobStore) -> None:

@@ -29,6 +29,7 @@ from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
 from bot.providers.base import Provider
 from bot.runtime.allocator import map_large_blocks_separately
+from bot.runtime.file_descriptors import raise_descriptor_limit
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate
@@ -129,6 +130,7 @@ def run_bot(*, role: Role, shards: Shards | None) -> int:
         raise SettingsError("--shards goes with --role gateway: only gateways are connected for shards")
     settings = load_settings()
     map_large_blocks_separately()
+    raise_descriptor_limit()
     set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
     try:
         asyncio.run(app.run(settings, role=role, shards=shards))
@@ -157,6 +159,7 @@ async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
         await _row("database", _check_database(settings)),
         await _row("processes", _check_processes(settings)),
         await _row("discord", _check_discord(settings)),
+        ("http", True, _describe_listeners(settings)),
     ]
     async with aiohttp.ClientSession() as session:
         for provider, _, slots in app.providers_of(settings, session):
@@ -208,6 +211,20 @@ async def _check_processes(settings: Settings) -> str:
     if found.room == 0:
         raise StoreError(f"{use}, and each process takes up to {CONNECTIONS_PER_PROCESS}; raise max_connections")
     return use
+
+
+def _describe_listeners(settings: Settings) -> str:
+    """Say what is served where, and who can reach it."""
+    main = f"{settings.http_host}:{settings.http_port}"
+    if settings.webhook_address is not None:
+        host, port = settings.webhook_address
+        return f"/healthz, /readyz and /metrics on {main}; webhooks alone on {host}:{port}"
+    if settings.public_url is None:
+        return f"/healthz, /readyz and /metrics on {main}"
+    return (
+        f"everything on {main}. WARNING: /metrics and /readyz can be reached by everybody who can reach the webhooks; "
+        f"set WEBHOOK_PORT for a listener that serves nothing else"
+    )
 
 
 async def _check_discord(settings: Settings) -> str:

@@ -164,6 +164,11 @@ class Settings(BaseSettings):
         str, Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0")
     ] = "127.0.0.1"
     http_port: Annotated[int, _whole(0, 65_535)] = 8080
+    webhook_host: Annotated[
+        str | None,
+        Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0"),
+    ] = None
+    webhook_port: Annotated[int | None, _whole(0, 65_535)] = None
     media_allow_private_addresses: _Switch = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
@@ -188,6 +193,15 @@ class Settings(BaseSettings):
         if self.operator_cost_daily_cap_usd is not None:
             return self.operator_cost_daily_cap_usd
         return self.operator_daily_cap_usd // SHARES_OF_THE_CAP
+
+    @property
+    def webhook_address(self) -> tuple[str, int] | None:
+        """Where webhooks have a listener of their own; None where they share that of HTTP_HOST and HTTP_PORT."""
+        address = (
+            self.http_host if self.webhook_host is None else self.webhook_host,
+            self.http_port if self.webhook_port is None else self.webhook_port,
+        )
+        return None if self.webhook_port is None and address == (self.http_host, self.http_port) else address
 
     @property
     def data_folder(self) -> Path:

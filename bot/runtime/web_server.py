@@ -1,66 +1,76 @@
-"""HttpServer: health, readiness, metrics, and the webhooks of providers."""
+"""HttpServer: one port, open to strangers, that gives them a bounded number of connections for a bounded time.
+
+aiohttp accepts as many connections as there are file descriptors, and waits for the header of a request without a
+limit. Idle sockets could thus take the descriptors that Discord, the providers and the database need.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import inspect
-import json
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, Self, cast
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from aiohttp.typedefs import Handler
 
 from bot.domain.errors import SettingsError
+from bot.runtime.file_descriptors import descriptor_limit
 
 _log = logging.getLogger(__name__)
 
-MAX_WEBHOOK_BYTES = 256 * 1024
-_HOOK_READ_SECONDS = 10.0
-_CHECK_SECONDS = 2.0
-_MAX_ID_CHARACTERS = 200
+IDLE_SECONDS = 10.0
+"""How long a connection may be open without a complete request header, and may take to receive its response."""
 
-Check = Callable[[], "str | Awaitable[str | None] | None"]
-"""Returns None when the part is ready, otherwise a few words on why it is not."""
+REQUEST_SECONDS = 30.0
+"""How long a request may be handled."""
 
-OnHook = Callable[[str, "str | None"], None]
-"""Receives the token of the path and the id that the body names, if any. Both are unauthenticated."""
+MAX_CONNECTIONS = 256
+_DESCRIPTORS_PER_CONNECTION = 8
+"""A port takes at most one descriptor in eight. The others stay for Discord, providers, files and the database."""
+
+_ACCEPTED_AT_ONCE = 16
+"""Connections that asyncio accepts before other code runs: the limit may be exceeded by this many for a moment."""
+
+_SCAN_SECONDS = 1.0
+_WARNING_SECONDS = 60.0
+"""Pauses between two searches for old connections, and between two log lines about a full port."""
 
 
 class HttpServer:
-    """Serves `/healthz`, `/readyz`, `/metrics` and `POST /hooks/{token}`.
+    """Serves `routes` on one address.
 
-    Every webhook gets the same empty response, whether or not its token is known, so that callers cannot find out valid
-    tokens. `on_hook` must return at once.
+    At the limit of connections, the one that has been idle for longest is closed for the new one. A flood of idle
+    sockets therefore does not keep out a provider's webhook or a health check. `setting_prefix` is HTTP or WEBHOOK.
     """
 
     def __init__(
         self,
+        routes: Iterable[web.AbstractRouteDef],
         *,
         host: str,
         port: int,
-        checks: Mapping[str, Check],
-        on_hook: OnHook,
-        registry: CollectorRegistry | None = None,
+        setting_prefix: str = "HTTP",
+        max_connections: int | None = None,
     ) -> None:
         self._host = host
         self._requested_port = port
         self._port: int | None = None
-        self._checks = dict(checks)
-        self._on_hook = on_hook
-        self._registry = registry
-        application = web.Application()
-        application.router.add_get("/healthz", self._healthz)
-        application.router.add_get("/readyz", self._readyz)
-        if registry is not None:
-            application.router.add_get("/metrics", self._metrics)
-        application.router.add_post("/hooks/{token}", self._hook)
-        # No access log: the path of a webhook is a secret.
-        self._runner = web.AppRunner(application, access_log=None, lingering_time=1.0, shutdown_timeout=2.0)
+        self._setting_prefix = setting_prefix
+        self._max_connections = max_connections or max(
+            1, min(MAX_CONNECTIONS, descriptor_limit() // _DESCRIPTORS_PER_CONNECTION)
+        )
+        application = web.Application(middlewares=[_note_handling])
+        application.add_routes(routes)
+        self._runner = web.AppRunner(application, shutdown_timeout=2.0)
+        self._listener: asyncio.Server | None = None
+        self._scan_task: asyncio.Task[None] | None = None
+        self._open: dict[_Connection, None] = {}
+        """Open connections, in the order of `changed_at`."""
+        self._warned_at = float("-inf")
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -78,93 +88,132 @@ class HttpServer:
             raise RuntimeError("the server has not started")
         return self._port
 
+    @property
+    def connection_count(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
     async def start(self) -> None:
         """Listen. Raises SettingsError, naming the variable, when the address cannot be used."""
         await self._runner.setup()
         try:
-            await web.TCPSite(self._runner, self._host, self._requested_port).start()
+            self._listener = await asyncio.get_running_loop().create_server(
+                self._connection, self._host, self._requested_port, backlog=_ACCEPTED_AT_ONCE
+            )
         except OSError as error:
             await self._runner.cleanup()
-            raise SettingsError(_explain(error, self._host, self._requested_port)) from error
-        self._port = self._runner.addresses[0][1]
+            raise SettingsError(_explain(error, self._setting_prefix, self._host, self._requested_port)) from error
+        self._port = self._listener.sockets[0].getsockname()[1]
+        self._scan_task = asyncio.create_task(self._scan(), name=f"old connections at {self._setting_prefix}_PORT")
 
     async def close(self) -> None:
         """Stop listening after the requests in progress. May be repeated."""
+        if self._scan_task is not None:
+            self._scan_task.cancel()
+        if self._listener is not None:
+            self._listener.close()
         await self._runner.cleanup()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        # A response shows that the process lives and its event loop runs; everything else is part of /readyz.
-        return web.json_response({"status": "ok"})
+    def _connection(self) -> _Connection:
+        handlers = self._runner.server
+        assert handlers is not None, "set up by `start`"
+        return _Connection(self, handlers)
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
-        failing = {name: answer for name, answer in zip(self._checks, answers, strict=True) if answer is not None}
-        status = "not ready" if failing else "ready"
-        return web.json_response({"status": status, "failing": failing}, status=503 if failing else 200)
+    def opened(self, connection: _Connection) -> None:
+        """Count a new connection; at the limit, close the one that has been idle for longest, or else this one."""
+        if len(self._open) >= self._max_connections:
+            self._warn()
+            idle = next((other for other in self._open if not other.handles_request), connection)
+            idle.abort()
+            if idle is connection:
+                return
+            self.closed(idle)
+        self._open[connection] = None
 
-    async def _ask(self, name: str, check: Check) -> str | None:
-        try:
-            async with asyncio.timeout(_CHECK_SECONDS):
-                answer = check()
-                return await answer if inspect.isawaitable(answer) else answer
-        except TimeoutError:
-            return f"no answer within {_CHECK_SECONDS:.0f} s"
-        except Exception as error:
-            _log.warning("the readiness check of %s failed", name, exc_info=True)
-            # The text of the error may hold an address or a key; its class tells the operator where to look.
-            return type(error).__name__
+    def closed(self, connection: _Connection) -> None:
+        """Forget a connection."""
+        self._open.pop(connection, None)
 
-    async def _metrics(self, _: web.Request) -> web.Response:
-        assert self._registry is not None, "the route exists only with a registry"
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+    def changed(self, connection: _Connection) -> None:
+        """Note that a connection began or ended to handle a request."""
+        if connection in self._open:
+            del self._open[connection]
+            self._open[connection] = None
 
-    async def _hook(self, request: web.Request) -> web.Response:
-        answer = web.Response(status=204)
-        body = await _read(request)
-        if body is None:
-            answer.force_close()  # otherwise the rest of the body would be read as the next request
-        try:
-            self._on_hook(request.match_info["token"], _id_in(body or b""))
-        except Exception:
-            _log.exception("a webhook could not be handled")
-        return answer
+    def close_old(self, now: float) -> None:
+        """Close every connection that has been in its state for too long at `now`, in seconds of the event loop."""
+        for connection in tuple(self._open):
+            if now - connection.changed_at >= (REQUEST_SECONDS if connection.handles_request else IDLE_SECONDS):
+                connection.abort()
+                self.closed(connection)
+
+    async def _scan(self) -> None:
+        while True:
+            await asyncio.sleep(_SCAN_SECONDS)
+            self.close_old(asyncio.get_running_loop().time())
+
+    def _warn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._warned_at >= _WARNING_SECONDS:
+            self._warned_at = now
+            _log.warning(
+                "%s_PORT has %d connections, its limit: idle ones are closed for new ones",
+                self._setting_prefix,
+                len(self._open),
+            )
 
 
-async def _read(request: web.Request) -> bytes | None:
-    """Read the body. None when it is too long, too slow or incomplete."""
-    body = bytearray()
+class _Connection(web.RequestHandler):
+    """aiohttp's protocol for one connection; knows since when it waits for a request or handles one."""
+
+    __slots__ = ("_http_server", "_socket_transport", "changed_at", "handles_request")
+
+    def __init__(self, http_server: HttpServer, handlers: web.Server) -> None:
+        loop = asyncio.get_running_loop()
+        # No access log: the path of a webhook is a secret.
+        options: dict[str, Any] = {"access_log": None, "lingering_time": 1.0, "keepalive_timeout": IDLE_SECONDS}
+        super().__init__(handlers, loop=loop, **options)
+        self._http_server = http_server
+        self._socket_transport: asyncio.Transport | None = None
+        self.handles_request = False
+        self.changed_at = loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._socket_transport = cast("asyncio.Transport", transport)
+        self._http_server.opened(self)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._http_server.closed(self)
+        super().connection_lost(exc)
+
+    def note_handling(self, handles_request: bool) -> None:
+        """Note that a request begins or ends to be handled."""
+        self.handles_request = handles_request
+        self.changed_at = asyncio.get_running_loop().time()
+        self._http_server.changed(self)
+
+    def abort(self) -> None:
+        """Close the connection at once, without waiting for data to be sent."""
+        if self._socket_transport is not None:
+            self._socket_transport.abort()
+
+
+@web.middleware
+async def _note_handling(request: web.Request, handler: Handler) -> web.StreamResponse:
+    connection = cast("_Connection", request.protocol)
+    connection.note_handling(True)
     try:
-        async with asyncio.timeout(_HOOK_READ_SECONDS):
-            async for chunk in request.content.iter_any():
-                body += chunk
-                if len(body) > MAX_WEBHOOK_BYTES:
-                    return None
-    except (TimeoutError, OSError, web.HTTPException, ValueError):
-        return None
-    return bytes(body)
+        return await handler(request)
+    finally:
+        connection.note_handling(False)
 
 
-def _id_in(body: bytes) -> str | None:
-    """Return the job id that the body of a webhook names: `job_id` or `request_id`."""
-    try:
-        parsed: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(parsed, dict):
-        return None
-    fields = cast("dict[str, Any]", parsed)
-    for name in ("job_id", "request_id"):
-        value = fields.get(name)
-        if isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARACTERS:
-            return value
-    return None
-
-
-def _explain(error: OSError, host: str, port: int) -> str:
+def _explain(error: OSError, prefix: str, host: str, port: int) -> str:
     if error.errno == errno.EADDRINUSE:
-        return f"HTTP_PORT {port} is taken by another program on {host}: choose another one, or 0 for any free one"
+        return f"{prefix}_PORT {port} is taken by another program on {host}: choose another one, or 0 for any free one"
     if error.errno == errno.EACCES:
-        return f"HTTP_PORT {port} may not be used by this user: choose one from 1024 up"
+        return f"{prefix}_PORT {port} may not be used by this user: choose one from 1024 up"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return f"HTTP_HOST must be an address of this machine such as 127.0.0.1, and {host} is none"
-    return f"HTTP_HOST and HTTP_PORT cannot be used: {error.strerror or type(error).__name__}"
+        return f"{prefix}_HOST must be an address of this machine such as 127.0.0.1, and {host} is none"
+    return f"{prefix}_HOST and {prefix}_PORT cannot be used: {error.strerror or type(error).__name__}"

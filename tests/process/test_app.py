@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sqlite3
 import sys
 import time
@@ -16,6 +17,7 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bot.store.admin.verify import verify_file
@@ -41,6 +43,9 @@ class Scene:
     alice: Member
     bot: asyncio.subprocess.Process | None = None
     lives: int = 0
+    http_port: int = 0
+    webhook_port: int | None = None
+    max_descriptors: int | None = None
 
     @property
     def database(self) -> Path:
@@ -53,36 +58,44 @@ class Scene:
     def settings(self) -> Mapping[str, str]:
         # The coverage of the bot is measured together with that of the tests, in their folder.
         measuring = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE")}
-        return measuring | {
-            "DISCORD_TOKEN": self.discord.token,
-            "DISCORD_API_BASE": self.discord.api_base,
-            "DISCORD_CDN_HOSTS": self.discord.cdn_host,
-            "KREA_API_KEY": self.provider.krea_key,
-            "KREA_API_BASE": self.provider.krea_base,
-            "KREA_POLL_SECONDS": "0.1",
-            "PIXAZO_API_KEY": self.provider.pixazo_key,
-            "PIXAZO_API_BASE": self.provider.pixazo_base,
-            "PIXAZO_POLL_SECONDS": "0.1",
-            "DATABASE_URL": f"sqlite:///{self.database}",
-            "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
-            "HTTP_PORT": "0",
-            "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
-            "PATH": os.environ.get("PATH", ""),
-            "PYTHONPATH": str(PROJECT),
-            "PYTHONUNBUFFERED": "1",
-        }
+        webhooks = {} if self.webhook_port is None else {"WEBHOOK_PORT": str(self.webhook_port)}
+        return (
+            measuring
+            | webhooks
+            | {
+                "DISCORD_TOKEN": self.discord.token,
+                "DISCORD_API_BASE": self.discord.api_base,
+                "DISCORD_CDN_HOSTS": self.discord.cdn_host,
+                "KREA_API_KEY": self.provider.krea_key,
+                "KREA_API_BASE": self.provider.krea_base,
+                "KREA_POLL_SECONDS": "0.1",
+                "PIXAZO_API_KEY": self.provider.pixazo_key,
+                "PIXAZO_API_BASE": self.provider.pixazo_base,
+                "PIXAZO_POLL_SECONDS": "0.1",
+                "DATABASE_URL": f"sqlite:///{self.database}",
+                "DEFAULT_MODEL": "krea/bfl/flux-1-dev",
+                "HTTP_PORT": str(self.http_port),
+                "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
+                "PATH": os.environ.get("PATH", ""),
+                "PYTHONPATH": str(PROJECT),
+                "PYTHONUNBUFFERED": "1",
+            }
+        )
 
     async def start(self) -> None:
         self.lives += 1
         with (self.directory / f"bot.{self.lives}.log").open("wb") as output:
             self.bot = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "bot", cwd=self.directory, stdout=output, stderr=output,
+                *self._limits(), sys.executable, "-m", "bot", cwd=self.directory, stdout=output, stderr=output,
                 env=self.settings(),
             )  # fmt: skip
         try:
             await self.discord.bot_ready()
         except Exception as error:
             raise AssertionError(self.log) from error
+
+    def _limits(self) -> tuple[str, ...]:
+        return () if self.max_descriptors is None else ("prlimit", f"--nofile={self.max_descriptors}")
 
     async def kill(self) -> None:
         assert self.bot is not None
@@ -214,3 +227,56 @@ async def test_a_token_that_discord_does_not_take_ends_the_start_with_one_line(t
         assert bot.returncode == 2
         assert words.decode().strip().splitlines()[-1].startswith("DISCORD_TOKEN is not accepted")
         assert b"not.the.token" not in words
+
+
+# -- the HTTP port --------------------------------------------------------------------------------------------
+
+IDLE_SOCKETS = 620
+
+
+@pytest.mark.hostile("G-06")
+async def test_idle_sockets_and_slow_headers_do_not_keep_members_from_their_images(tmp_path: Path):
+    async with a_scene(tmp_path) as scene:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            scene.http_port = probe.getsockname()[1]
+        scene.max_descriptors = 160
+        await scene.start()
+        flood: list[asyncio.StreamWriter] = []
+        try:
+            for number in range(IDLE_SOCKETS):
+                # The system queues what the bot has not accepted yet, so a flood waits for its turn as well.
+                _, writer = await asyncio.open_connection("127.0.0.1", scene.http_port)
+                writer.write(b"GET /healthz HTTP/1.1\r\nX-Slow: " if number % 2 else b"")
+                flood.append(writer)
+            interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+            await interaction.wait_for("Completed")
+            address = f"http://127.0.0.1:{scene.http_port}/healthz"
+            async with aiohttp.ClientSession() as session, session.get(address) as response:
+                assert response.status == 200
+        finally:
+            for writer in flood:
+                writer.close()
+        assert "HTTP_PORT has 20 connections, its limit" in scene.log
+        assert "Too many open files" not in scene.log
+
+
+async def test_webhooks_with_a_port_of_their_own_are_served_there_and_nowhere_else(tmp_path: Path):
+    async with a_scene(tmp_path) as scene:
+        ports: list[int] = []
+        with socket.socket() as first, socket.socket() as second:
+            for each in (first, second):
+                each.bind(("127.0.0.1", 0))
+                ports.append(each.getsockname()[1])
+        scene.http_port, scene.webhook_port = ports
+        await scene.start()
+        statuses = dict[tuple[str, int], int]()
+        async with aiohttp.ClientSession() as session:
+            for number, port in enumerate(ports):
+                for method, path in (("POST", "/hooks/x"), ("GET", "/healthz"), ("GET", "/metrics")):
+                    async with session.request(method, f"http://127.0.0.1:{port}{path}") as response:
+                        statuses[path, number] = response.status
+        assert statuses == {
+            ("/hooks/x", 0): 404, ("/healthz", 0): 200, ("/metrics", 0): 200,
+            ("/hooks/x", 1): 204, ("/healthz", 1): 404, ("/metrics", 1): 404,
+        }  # fmt: skip

@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator
 import aiohttp
 import prometheus_client
 import pytest
+from aiohttp import web
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.errors import SettingsError
-from bot.runtime import web_server
-from bot.runtime.web_server import MAX_WEBHOOK_BYTES, Check, HttpServer
+from bot.runtime import web_routes
+from bot.runtime.web_routes import MAX_WEBHOOK_BYTES, Check, HealthRoutes, WebhookRoutes
+from bot.runtime.web_server import IDLE_SECONDS, REQUEST_SECONDS, HttpServer
 
 Seen = list[tuple[str, str | None]]
 
@@ -27,13 +29,9 @@ class Client:
     def __init__(self, checks: dict[str, Check]) -> None:
         self.hooks: Seen = []
         self.registry = prometheus_client.CollectorRegistry()
-        self.server = HttpServer(
-            host="127.0.0.1",
-            port=0,
-            checks=checks,
-            on_hook=lambda token, body_id: self.hooks.append((token, body_id)),
-            registry=self.registry,
-        )
+        health = HealthRoutes(checks, self.registry)
+        webhooks = WebhookRoutes(lambda token, body_id: self.hooks.append((token, body_id)))
+        self.server = HttpServer([*health.routes(), *webhooks.routes()], host="127.0.0.1", port=0)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server.port}{path}"
@@ -99,7 +97,7 @@ async def test_it_names_what_is_not_ready_and_keeps_details_to_the_log(
 async def test_a_check_that_hangs_is_reported_after_its_time_limit(
     client: Client, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(web_server, "_CHECK_SECONDS", 0.01)
+    monkeypatch.setattr(web_routes, "_CHECK_SECONDS", 0.01)
     async with session.get(client.url("/readyz")) as response:
         assert response.status == 503
         assert (await response.json())["failing"] == {"database": "no answer within 0 s"}
@@ -110,12 +108,6 @@ async def test_metrics_are_those_of_the_registry(client: Client, session: aiohtt
     async with session.get(client.url("/metrics")) as response:
         assert response.content_type == "text/plain"
         assert "jobs_total 3.0" in await response.text()
-
-
-async def test_without_a_registry_there_are_no_metrics(session: aiohttp.ClientSession):
-    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=lambda *_: None)
-    async with server, session.get(f"http://127.0.0.1:{server.port}/metrics") as response:
-        assert response.status == 404
 
 
 @pytest.mark.f57
@@ -163,7 +155,7 @@ async def test_a_body_over_the_limit_is_cut_off(client: Client):
 async def test_a_body_that_does_not_arrive_is_given_up_at_the_time_limit(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(web_server, "_HOOK_READ_SECONDS", 0.01)
+    monkeypatch.setattr(web_routes, "_HOOK_READ_SECONDS", 0.01)
     reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
     writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
     answer = await asyncio.wait_for(reader.read(), 60)
@@ -177,10 +169,10 @@ async def test_a_failing_listener_is_logged_and_not_shown(
     def fail(_token: str, _body_id: str | None) -> None:
         raise RuntimeError("boom")
 
-    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=fail)
+    server = HttpServer(WebhookRoutes(fail).routes(), host="127.0.0.1", port=0)
     async with server, session.post(f"http://127.0.0.1:{server.port}/hooks/t", data=b"{}") as response:
         assert response.status == 204
-    assert [record.levelno for record in caplog.records if record.name == "bot.runtime.web_server"] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if record.name == "bot.runtime.web_routes"] == [logging.ERROR]
 
 
 async def test_the_path_of_a_webhook_is_never_logged(
@@ -195,12 +187,12 @@ async def test_the_path_of_a_webhook_is_never_logged(
 @given(st.binary(max_size=300))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_an_id_is_always_a_part_of_the_body(body: bytes):
-    found = web_server._id_in(body)
+    found = web_routes._id_in(body)
     assert found is None or found.encode() in body
 
 
 async def test_a_port_in_use_is_an_error_of_one_line(client: Client):
-    second = HttpServer(host="127.0.0.1", port=client.server.port, checks={}, on_hook=lambda *_: None)
+    second = HttpServer([], host="127.0.0.1", port=client.server.port)
     with pytest.raises(SettingsError, match=rf"^HTTP_PORT {client.server.port} is taken") as caught:
         await second.start()
     assert "\n" not in str(caught.value)
@@ -225,16 +217,122 @@ async def test_an_address_that_cannot_be_used_is_an_error_of_one_line(
 
         monkeypatch.setattr(asyncio.get_running_loop(), "create_server", fail)
     with pytest.raises(SettingsError, match=sentence):
-        await HttpServer(host=host, port=80, checks={}, on_hook=lambda *_: None).start()
+        await HttpServer([], host=host, port=80).start()
 
 
 async def test_closing_frees_the_port_and_may_be_repeated():
-    server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=lambda *_: None)
+    server = HttpServer([], host="127.0.0.1", port=0)
     with pytest.raises(RuntimeError):
         _ = server.port
     await server.start()
     port = server.port
     await server.close()
     await server.close()
-    async with HttpServer(host="127.0.0.1", port=port, checks={}, on_hook=lambda *_: None) as again:
+    async with HttpServer([], host="127.0.0.1", port=port) as again:
         assert again.port == port
+
+
+# -- connections --------------------------------------------------------------------------------------------
+
+
+async def connect(server: HttpServer, request: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(request)
+    await writer.drain()
+    return reader, writer
+
+
+async def is_closed(reader: asyncio.StreamReader) -> bool:
+    try:
+        return await asyncio.wait_for(reader.read(), 30) == b""
+    except ConnectionError:
+        return True
+
+
+class HeldRequest:
+    """A route whose response waits until it is released."""
+
+    def __init__(self) -> None:
+        self.arrived = asyncio.Event()
+        self.released = asyncio.Event()
+
+    async def handle(self, _: web.Request) -> web.Response:
+        self.arrived.set()
+        await self.released.wait()
+        return web.Response(text="done")
+
+
+@pytest.mark.hostile("G-06")
+@pytest.mark.parametrize(
+    "sent", [b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["nothing", "half a header"]
+)
+async def test_a_connection_without_a_whole_header_is_closed_after_ten_seconds(client: Client, sent: bytes):
+    reader, writer = await connect(client.server, sent)
+    now = asyncio.get_running_loop().time()
+    await count_of(client.server, 1)
+    client.server.close_old(now + IDLE_SECONDS - 1)
+    assert client.server.connection_count == 1
+    client.server.close_old(now + IDLE_SECONDS + 1)
+    assert client.server.connection_count == 0
+    assert await is_closed(reader)
+    writer.close()
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_request_that_is_handled_has_more_time_than_an_idle_connection():
+    held = HeldRequest()
+    async with HttpServer([web.get("/", held.handle)], host="127.0.0.1", port=0) as server:
+        reader, writer = await connect(server, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        await held.arrived.wait()
+        now = asyncio.get_running_loop().time()
+        server.close_old(now + IDLE_SECONDS + 1)
+        assert server.connection_count == 1
+        server.close_old(now + REQUEST_SECONDS + 1)
+        assert server.connection_count == 0
+        assert await is_closed(reader)
+        writer.close()
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_full_port_closes_its_oldest_idle_connection_and_answers_the_new_one(
+    session: aiohttp.ClientSession, caplog: pytest.LogCaptureFixture
+):
+    routes = HealthRoutes({}, prometheus_client.CollectorRegistry()).routes()
+    async with HttpServer(routes, host="127.0.0.1", port=0, max_connections=20) as server:
+        idle = [await connect(server) for _ in range(20)]
+        await count_of(server, 20)
+        async with session.get(f"http://127.0.0.1:{server.port}/healthz") as response:
+            assert response.status == 200
+        assert await is_closed(idle[0][0])
+        assert server.connection_count <= 20
+        for _, writer in idle:
+            writer.close()
+    assert "HTTP_PORT has 20 connections, its limit" in caplog.text
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_port_full_of_requests_that_are_handled_refuses_new_connections():
+    held = [HeldRequest(), HeldRequest()]
+    routes = [web.get(f"/{number}", each.handle) for number, each in enumerate(held)]
+    async with HttpServer(routes, host="127.0.0.1", port=0, max_connections=2) as server:
+        clients = [
+            await connect(server, b"GET /%d HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % number)
+            for number in range(2)
+        ]
+        for each in held:
+            await each.arrived.wait()
+        refused, writer = await connect(server)
+        assert await is_closed(refused)
+        writer.close()
+        for each in held:
+            each.released.set()
+        for reader, writer in clients:
+            assert (await reader.read()).endswith(b"done")
+            writer.close()
+
+
+async def count_of(server: HttpServer, count: int) -> None:
+    """Wait until the server has accepted `count` connections."""
+    async with asyncio.timeout(60):
+        while server.connection_count != count:
+            await asyncio.sleep(0)

@@ -38,6 +38,7 @@ from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.web_routes import WebhookRoutes
 from bot.runtime.web_server import HttpServer
 from bot.service import job_runner, reconciliation
 from bot.service.composition import ServiceParts
@@ -125,7 +126,7 @@ class Core:
         self.supervisor = await stack.enter_async_context(Supervisor(first_pause_seconds=0.01))
         public_url = None
         if self.with_webhooks:
-            server = HttpServer(host="127.0.0.1", port=0, checks={}, on_hook=self._hook)
+            server = HttpServer(WebhookRoutes(self._hook).routes(), host="127.0.0.1", port=0)
             await stack.enter_async_context(server)
             public_url = f"http://127.0.0.1:{server.port}"
         context = ServiceContext(
