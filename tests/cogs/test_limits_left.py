@@ -209,3 +209,12 @@ async def test_a_log_that_only_moderators_read_is_set_without_a_warning_until_im
     assert "⚠️" not in said
     said = (await stage.settings("channels", action="allow", channel=log)).text
     assert moderation.LOG_AUDIENCES["members_who_order"](channel=f"<#{log.id}>") in said
+
+
+@pytest.mark.hostile("G-53")
+async def test_a_refusal_names_the_limit_that_leaves_least(stage: Stage) -> None:
+    await stage.quota("set", member=stage.ada, amount="0.05")
+    await stage.quota("server", amount="0.02")
+    assert "this server has $0.02 left for everybody" in (await stage.imagine()).text
+    await stage.quota("server", amount="0.06")
+    assert "you have $0.05 left" in (await stage.imagine()).text

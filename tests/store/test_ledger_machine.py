@@ -215,13 +215,15 @@ class Model:
             at_risk = cost + sum(e.held for e in at_work) + sum(amounts[:-1])
             if at_risk >= OPERATOR_LIMITS.operator_cost_per_member_usd_micros:
                 return TooMuchAtRisk
-        if left is not None and asked > left:
-            return QuotaExceeded
-        if left_in_server is not None and asked > left_in_server:
-            return ServerCapReached
-        if asked > self.left_for_server(member.guild_id, now):
-            return OperatorServerCapReached
-        return OperatorCapReached if asked > self.left_for_operator(now) else None
+        limits: list[tuple[int | None, type[Exception]]] = [
+            (left, QuotaExceeded),
+            (left_in_server, ServerCapReached),
+            (self.left_for_server(member.guild_id, now), OperatorServerCapReached),
+            (self.left_for_operator(now), OperatorCapReached),
+        ]
+        finite = [(amount, refusal) for amount, refusal in limits if amount is not None]
+        least, refusal = min(finite, key=lambda limit: limit[0])  # the first of those that leave the same
+        return refusal if asked > least else None
 
 
 class LedgerMachine(RuleBasedStateMachine):

@@ -328,7 +328,8 @@ def _refusal(
     """Return the error for the limit of `_RESERVE` that a command exceeds, None when it exceeds none.
 
     If any order of a command exceeds one, the first order does. Where several are exceeded, what the member's jobs cost
-    is named first: until the day is over, nothing that the member can change helps.
+    is named first: until the day is over, nothing that the member can change helps. Of the limits on amounts, the one
+    that leaves least is named, so that an order within what is said to be left is not refused by another one.
     """
     question, asked = _risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
     today = Window.containing(now, Period.DAY, _UTC)
@@ -341,22 +342,37 @@ def _refusal(
     at_risk = risk["cost"] + risk["unfinished"] + asked - amounts_usd_micros[-1]
     if (risk["cost"] or risk["in_doubt"]) and at_risk >= limits.operator_cost_per_member_usd_micros:
         return TooMuchAtRisk(resets_at=today.end)
+    return _amount_exceeded(connection, asked, member=member, terms=terms, limits=limits, now=now)
+
+
+def _amount_exceeded(
+    connection: Connection, asked: int, *, member: Member, terms: Terms, limits: Limits, now: datetime
+) -> RequestRefused | None:
+    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room."""
+    least: tuple[int, RequestRefused] | None = None
     window = window_of(terms, terms.quota, now)
     available = balance_in(connection, member, terms.quota, window).available_usd_micros
-    if available is not None and asked > available:
-        return QuotaExceeded(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+    if available is not None:
+        quota = QuotaExceeded(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+        least = (available, quota)
     if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
         window = window_of(terms, terms.server_cap, now)
         spent, held = server_sums(connection, member.guild_id, window)
         available = max(0, terms.server_cap.amount_usd_micros - spent - held)
-        if asked > available:
-            return ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
-    cap = operator_server_cap(connection, member.guild_id, limits, now=now)
-    if asked > (available := cap.available_usd_micros or 0):
-        return OperatorServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end)
-    if asked > (operator_cap(connection, limits, now=now).available_usd_micros or 0):
-        return OperatorCapReached(resets_at=today.end)
-    return None
+        if least is None or available < least[0]:
+            cap = ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+            least = (available, cap)
+    today = Window.containing(now, Period.DAY, _UTC)
+    available = operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0
+    if least is None or available < least[0]:
+        of_server = OperatorServerCapReached(
+            asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end
+        )
+        least = (available, of_server)
+    available = operator_cap(connection, limits, now=now).available_usd_micros or 0
+    if available < least[0]:
+        least = (available, OperatorCapReached(resets_at=today.end))
+    return least[1] if asked > least[0] else None
 
 
 def _risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
