@@ -13,6 +13,7 @@ BotError
 │   ├── TooManyRunning               the member has enough jobs running
 │   ├── ServerBusy                   the server has as many unfinished jobs as it may
 │   ├── TooFast                      the member or the server ordered too much within a minute
+│   ├── StillBusyForYou              earlier commands of the member are still being worked on
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
 │   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
@@ -137,6 +138,10 @@ class TooFast(RequestRefused):
     """Too many orders within a minute, by the member or by the whole server; more are allowed from `free_at` on."""
 
     free_at: datetime
+
+
+class StillBusyForYou(RequestRefused):
+    """Heavy work for the member's earlier commands is not done yet, and enough of it waits already."""
 
 
 class MemberBlocked(RequestRefused):

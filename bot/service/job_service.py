@@ -28,8 +28,9 @@ from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.dispatch.rate_limit import SlidingWindowLimiter
+from bot.dispatch.turns import MemberTurns
 from bot.domain.deletion import DeletedOrder
-from bot.domain.errors import ModelUnavailable, ProviderPaused, StoreError, TooFast
+from bot.domain.errors import MemberBlocked, ModelUnavailable, ProviderPaused, StoreError, TooFast
 from bot.domain.jobs import Delivery, Job, JobRequest, JobStatus, Reply, ReplyAddress, ResultImage, new_id
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
@@ -39,6 +40,7 @@ from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
 from bot.service.context import ServiceContext
 from bot.service.cost_alerts import CostAlerts
+from bot.service.input_images import InputImages
 from bot.service.queue_positions import QueuePositions
 from bot.service.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.views import JobView, ReplyView
@@ -50,6 +52,15 @@ _log = logging.getLogger(__name__)
 MEMBER_TURNOVERS_PER_MINUTE = 20
 SERVER_TURNOVERS_PER_MINUTE = 1_000
 """Orders per minute, as multiples of the jobs one member may have running: one setting for the operator, not three."""
+
+MEMBER_ATTACHED_MEGABYTES_PER_MINUTE = 400
+"""Attached files that are read for one member: four commands with four files of the largest size."""
+
+READING_AT_A_TIME = 4
+"""Members whose attached files are read at a time."""
+
+WAITING_PER_MEMBER = 3
+"""Commands of one member that wait until the files of an earlier one have been read."""
 
 
 class JobService:
@@ -86,6 +97,12 @@ class JobService:
         self._queue_positions = queue_positions
         self._member_limiter = self._limiter(MEMBER_TURNOVERS_PER_MINUTE)
         self._server_limiter = self._limiter(SERVER_TURNOVERS_PER_MINUTE)
+        self._attempt_limiter = self._limiter(MEMBER_TURNOVERS_PER_MINUTE)
+        self._attachment_limiter = SlidingWindowLimiter(
+            orders_per_minute=MEMBER_ATTACHED_MEGABYTES_PER_MINUTE, clock=self._clock
+        )
+        self.input_images = InputImages(context.store, context.blob_store)
+        self.reading_turns = MemberTurns(at_a_time=READING_AT_A_TIME, waiting=WAITING_PER_MEMBER)
         self._shrinking = asyncio.Semaphore(context.image_pool.max_processes)
 
     def _limiter(self, turnovers_per_minute: int) -> SlidingWindowLimiter:
@@ -177,6 +194,37 @@ class JobService:
             request, permits=lambda model: model.provider in self._dispatchers and permits(model)
         )
 
+    async def begin_attempt(self, member: Member, *, orders: int) -> None:
+        """Refuse a member who is blocked or too fast, before anything else is read. Refused attempts count as well.
+
+        Raises TooFast, MemberBlocked, StoreError.
+        """
+        if (free_at := self._attempt_limiter.free_at(member.user_id)) is not None:
+            raise TooFast(free_at)
+        self._attempt_limiter.note(member.user_id)
+        if await self.store.is_blocked(member.guild_id, member.user_id):
+            raise MemberBlocked
+        self._check_pace(member, orders)
+
+    async def check_admission(self, requests: Sequence[JobRequest], *, member: Member) -> None:
+        """Raise what `admit` would raise now. Its images may be stand-ins for those that are attached."""
+        amounts = [self._quote_or_notify(request).amount_usd_micros for request in requests]
+        await self.store.check_admission(
+            member=member, amounts_usd_micros=amounts, limits=self.limits, now=self._clock()
+        )
+
+    def begin_reading(self, member: Member, size_bytes: int) -> None:
+        """Count attached files that are about to be read for the member. Raises TooFast."""
+        megabytes = max(1, -(-size_bytes // 1_000_000))
+        if (free_at := self._attachment_limiter.free_at(member.user_id, megabytes)) is not None:
+            raise TooFast(free_at)
+        self._attachment_limiter.note(member.user_id, megabytes)
+
+    def _check_pace(self, member: Member, orders: int) -> None:
+        for limiter, key in self._limiters(member):
+            if (free_at := limiter.free_at(key, orders)) is not None:
+                raise TooFast(free_at)
+
     async def admit(self, requests: Sequence[JobRequest], *, member: Member, address: ReplyAddress) -> ReplyView:
         """Reserve the price of every request and insert the jobs, all or nothing. Nothing leaves the process.
 
@@ -184,9 +232,7 @@ class JobService:
         """
         quotes = [self._quote_or_notify(request) for request in requests]
         orders = len(requests)
-        for limiter, key in self._limiters(member):
-            if (free_at := limiter.free_at(key, orders)) is not None:
-                raise TooFast(free_at)
+        self._check_pace(member, orders)
         now = self._clock()
         reply_id = new_id()
         reply = Reply(

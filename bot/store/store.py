@@ -104,6 +104,7 @@ class Store(DatabaseUser):
     ask_to_cancel = writes(transactions.ask_to_cancel)
     set_delivery = writes_with_retry(jobs.set_delivery, Priority.LOW)
 
+    not_in_use = reads(deletion.not_in_use)
     check_admission = reads(transactions.check_admission)
     job = reads(jobs.job)
     reply = reads(jobs.reply)

@@ -12,8 +12,8 @@ from typing import Any
 import discord
 
 from bot.domain.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
-from bot.domain.jobs import ImageInput, ImageRole, JobRequest
-from bot.domain.quota import format_usd
+from bot.domain.jobs import ImageInput, ImageRole, JobRequest, ReplyAddress
+from bot.domain.quota import Member, format_usd
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
@@ -31,6 +31,9 @@ _log = logging.getLogger(__name__)
 
 INPUT_MAX_BYTES = 25_000_000
 """Limit of an attached image; more than enough for 50 megapixels of JPEG."""
+
+TYPICAL_SIDE = 1024
+"""Assumed for an attached image whose size Discord does not say."""
 
 DEFAULT_MODEL = ""
 """Model id of a request whose member named no model."""
@@ -128,38 +131,78 @@ class OrderFlow:
     async def _admit(
         self, interaction: Interaction, request: JobRequest, attachments: Attachments, *, count: int, private: bool
     ) -> ReplyView:
-        """Check the permission, read the attachments, reserve the price. Raises RequestRefused, StoreError."""
+        """Check everything that may refuse the order, then read the attachments, then reserve the price.
+
+        Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
+        """
+        member = member_of(interaction)
+        await self._service.begin_attempt(member, orders=count)
         permissions = await permissions_of(self._service, interaction)
         if request.model_id == DEFAULT_MODEL:
             model_id = default_model(self._service, permissions.policy, kind=request.kind, fallback=self._default_model)
             request = replace(request, model_id=model_id)
         permissions.check(self._service, request)
-        images = request.images
-        if attachments:
-            images = await self.read_attachments(attachments, request.model_id)
+        address = address_of(
+            interaction, private=private, language=language_of_answer(interaction, permissions.policy, private=private)
+        )
+        if not attachments:
+            requests = [_numbered_request(request, request.images, number) for number in range(count)]
+            return await self._service.admit(requests, member=member, address=address)
+        stand_ins = request.images or tuple(_stand_in(attachment, role) for attachment, role in attachments)
+        requests = [_numbered_request(request, stand_ins, number) for number in range(count)]
+        await self._service.check_admission(requests, member=member)
+        async with self._service.reading_turns.turn(member.user_id):
+            return await self._read_and_admit(interaction, requests, attachments, member=member, address=address)
+
+    async def _read_and_admit(
+        self,
+        interaction: Interaction,
+        requests: Sequence[JobRequest],
+        attachments: Attachments,
+        *,
+        member: Member,
+        address: ReplyAddress,
+    ) -> ReplyView:
+        held: list[str] = []
+        try:
+            images = await self._read_attachments(attachments, requests[0].model_id, member, held)
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
-            permissions.check(self._service, request)
-        requests = [_numbered_request(request, images, number) for number in range(count)]
-        language = language_of_answer(interaction, permissions.policy, private=private)
-        address = address_of(interaction, private=private, language=language)
-        return await self._service.admit(requests, member=member_of(interaction), address=address)
+            permissions.check(self._service, requests[0])
+            read = [replace(request, images=images) for request in requests]
+            view = await self._service.admit(read, member=member, address=address)
+        except BaseException:
+            await asyncio.shield(self._service.input_images.discard(held))
+            raise
+        self._service.input_images.keep(held)
+        return view
 
-    async def read_attachments(self, attachments: Attachments, model_id: str) -> tuple[ImageInput, ...]:
-        """Download, check and clean the attached images, all at the same time.
+    async def _read_attachments(
+        self, attachments: Attachments, model_id: str, member: Member, held: list[str]
+    ) -> tuple[ImageInput, ...]:
+        """Download, check and clean the attached images, all at the same time. Adds what it stores to `held`.
 
-        Raises UnusableImage, UnknownModel, ModelUnavailable.
+        Raises TooFast, UnusableImage, UnknownModel, ModelUnavailable.
         """
         takes_uploads = self._service.takes_uploads(model_id)
-        reads = [self._read_attachment(attachment, role, takes_uploads) for attachment, role in attachments]
-        return tuple(await asyncio.gather(*reads))
+        for attachment, _ in attachments:
+            if attachment.size > INPUT_MAX_BYTES:
+                raise UnusableImage(attachment.filename, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
+        # Discord does not say how large a file is that only a component shows.
+        self._service.begin_reading(member, sum(attachment.size or INPUT_MAX_BYTES for attachment, _ in attachments))
+        reads = [self._read_attachment(attachment, role, takes_uploads, held) for attachment, role in attachments]
+        # All of them end before the first error is raised, so that none is stored later.
+        images: list[ImageInput] = []
+        for read in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(read, BaseException):
+                raise read
+            images.append(read)
+        return tuple(images)
 
     async def _read_attachment(
-        self, attachment: discord.Attachment | PostedFile, role: ImageRole, takes_uploads: bool
+        self, attachment: discord.Attachment | PostedFile, role: ImageRole, takes_uploads: bool, held: list[str]
     ) -> ImageInput:
         name = attachment.filename
-        if attachment.size > INPUT_MAX_BYTES:
-            raise UnusableImage(name, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         try:
             data = await self._service.attachment_downloader.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
@@ -171,15 +214,24 @@ class OrderFlow:
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
             raise UnusableImage(name, error.reason) from error
-        sha256 = await self._service.blob_store.put(clean.data)
+        await self._service.input_images.hold(clean.sha256, clean.data)
+        held.append(clean.sha256)
         return ImageInput(
-            sha256=sha256,
+            sha256=clean.sha256,
             role=role,
             content_type=clean.content_type,
             width=clean.width,
             height=clean.height,
             public_url=None if takes_uploads else attachment.url,
         )
+
+
+def _stand_in(attachment: discord.Attachment | PostedFile, role: ImageRole) -> ImageInput:
+    """Return what takes the place of an attached image in the request until it is read."""
+    size = (attachment.width, attachment.height) if isinstance(attachment, discord.Attachment) else (None, None)
+    return ImageInput(
+        sha256="", role=role, content_type="image/png", width=size[0] or TYPICAL_SIDE, height=size[1] or TYPICAL_SIDE
+    )
 
 
 def _numbered_request(request: JobRequest, images: tuple[ImageInput, ...], number: int) -> JobRequest:

@@ -127,8 +127,8 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         if await interaction.client.service.blob_store.get(image.sha256) is not None:
             await interaction.client.order_flow.submit(interaction, as_made, private=private)
         elif (file := await _posted_file(interaction, reply, image)) is not None:
-            order, source = replace(as_made, images=()), (file, ImageRole.SOURCE)
-            await interaction.client.order_flow.submit(interaction, order, attachments=[source], private=private)
+            source = (file, ImageRole.SOURCE)
+            await interaction.client.order_flow.submit(interaction, as_made, attachments=[source], private=private)
         else:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_PICTURE_GONE()))
 

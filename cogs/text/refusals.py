@@ -18,6 +18,7 @@ from bot.domain.errors import (
     RequestRefused,
     ServerBusy,
     ServerCapReached,
+    StillBusyForYou,
     StillUnderWay,
     TooFast,
     TooManyRunning,
@@ -82,6 +83,7 @@ SERVER_BUSY = Plural(
     "This server already has {count} pictures under way. Please try again in a while.",
 )
 TOO_FAST = Phrase("That was a lot within a minute. More orders are taken {when}.")
+STILL_BUSY_FOR_YOU = Phrase("I am still working on what you asked for before. Try again when that is done.")
 MEMBER_BLOCKED = Phrase("A moderator has paused image orders for you in this server.")
 PROVIDER_PAUSED = Phrase(
     "This image service is temporarily unavailable. Try again later or pick a model of another provider."
@@ -161,6 +163,8 @@ def refusal(error: RequestRefused) -> str:
             return SERVER_BUSY(error.running)
         case TooFast():
             return TOO_FAST(when=moment(error.free_at))
+        case StillBusyForYou():
+            return STILL_BUSY_FOR_YOU()
         case MemberBlocked():
             return MEMBER_BLOCKED()
         case UnknownModel():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import discord
@@ -297,3 +298,51 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert card.text == refusals.UNEXPECTED()
     assert len(stage.env.errors) == 1
+
+
+# -- permission before cost ------------------------------------------------------------------------------------
+
+
+def _kept_files(stage: Stage) -> list[Path]:
+    directory: Any = stage.core.service.blob_store
+    return [file for file in directory._directory.rglob("*") if file.is_file()]
+
+
+@pytest.mark.hostile("G-05")
+@pytest.mark.hostile("I-11")
+@pytest.mark.parametrize("why", ["blocked", "word", "option", "quota"])
+async def test_nothing_is_fetched_for_an_order_that_can_be_refused_without_it(stage: Stage, why: str) -> None:
+    stage.core.server.attachments = lambda url: pytest.fail("fetched")
+    options: dict[str, Any] = {}
+    match why:
+        case "blocked":
+            await stage.quota("block", member=stage.ada)
+            sentence = "A moderator has paused"
+        case "word":
+            await stage.settings("words", action="add", words="blue")
+            sentence = "not welcome"
+        case "option":
+            options, sentence = {"resolution": "8K"}, "`resolution`"
+        case _:
+            await stage.quota("set", member=stage.ada, amount="0.01")
+            sentence = "$0.01"
+    assert sentence in (await stage.edit(prompt="make it blue", image=("fox.png", PNG), **options)).text
+    assert _kept_files(stage) == []
+
+
+@pytest.mark.hostile("G-05")
+async def test_the_image_of_an_order_that_is_refused_after_reading_is_not_kept(stage: Stage) -> None:
+    card = await stage.edit(image=("fox.png", PNG), image2=("a.txt", b"no image"))
+    assert "`a.txt`" in card.text
+    assert _kept_files(stage) == []
+
+
+@pytest.mark.hostile("G-05")
+@pytest.mark.hostile("I-11")
+async def test_refused_attempts_count_towards_the_pace(stage: Stage) -> None:
+    await stage.quota("block", member=stage.ada)
+    allowed = stage.core.service._attempt_limiter._orders_per_minute
+    stage.core.service._attempt_limiter.note(stage.ada.id, allowed - 1)
+    assert "A moderator has paused" in (await stage.imagine()).text
+    assert "That was a lot within a minute" in (await stage.imagine()).text
+    await stage.until_says(await stage.imagine(stage.bob), "Completed")

@@ -93,6 +93,7 @@ EVERY_REFUSAL = [
     errors.TooMuchAtRisk(resets_at=NOON),
     errors.TooManyRunning(running=3, limit=3),
     errors.TooFast(free_at=NOON),
+    errors.StillBusyForYou(),
     errors.MemberBlocked(),
     errors.UnknownModel(model_id="nano", suggestions=("krea/a", "krea/b", "krea/c", "krea/d")),
     errors.UnknownModel(model_id="nano"),
