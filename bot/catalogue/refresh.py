@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +41,7 @@ _DECIDED = ("for", "use", "item", "format")
 _SOURCE_NAMES = ("image_url", "image_urls")
 _REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
 _PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
+_MAX_PRICE_USD = 1_000
 _MAX_REFERENCES = 8  # a longer chain is a loop
 _NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
 
@@ -294,9 +295,10 @@ def _read_price(operation: Json, fields: Mapping[str, Json], current: Mapping[st
         when, understood = _conditions(_object(point.get("dimensions")), fields, _object(current.get("dimensions")))
         try:
             micros = Decimal(str(point.get("amount"))) * MICROS_PER_USD
-        except InvalidOperation:
+        except (ArithmeticError, ValueError):
             micros = Decimal(-1)
-        if micros <= 0 or micros != int(micros):
+        # The bounds come first: converting 9e99999 to an integer takes long, and NaN or infinity fails.
+        if not micros.is_finite() or not 0 < micros <= _MAX_PRICE_USD * MICROS_PER_USD or micros != int(micros):
             complete = False
             continue
         complete = complete and understood

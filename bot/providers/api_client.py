@@ -81,6 +81,12 @@ class ApiResponse:
 _MIN_CLOCK_DIFFERENCE = timedelta(seconds=2)
 """A `Date` header is in whole seconds, and the response took time to arrive."""
 
+_MAX_CLOCK_DIFFERENCE = timedelta(days=366)
+"""A `Date` header that is further away than this from our clock says nothing."""
+
+_MIN_RETRY_AFTER_SECONDS = 1.0
+_MAX_RETRY_AFTER_SECONDS = 3600.0
+
 
 def open_session(*, max_connections: int = 100, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """Open a session for requests to providers: without cookies, proxies from the environment or default headers."""
@@ -267,7 +273,9 @@ class ApiClient:
         """Set `clock_ahead` from the `Date` header of a response."""
         try:
             ahead = _parse_http_date(date or "") - datetime.now(UTC)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, OverflowError):
+            return
+        if abs(ahead) > _MAX_CLOCK_DIFFERENCE:
             return
         self.clock_ahead = ahead if abs(ahead) > _MIN_CLOCK_DIFFERENCE else timedelta()
 
@@ -332,7 +340,7 @@ def _parse_http_date(date: str) -> datetime:
 
 
 def _retry_after(value: str | None) -> float | None:
-    """Return the seconds of a `Retry-After` header: a number or an HTTP date. The caller limits them."""
+    """Return the seconds of a `Retry-After` header, a number or an HTTP date: from a second to an hour, or None."""
     if value is None:
         return None
     try:
@@ -340,9 +348,11 @@ def _retry_after(value: str | None) -> float | None:
     except ValueError:
         try:
             date_time = _parse_http_date(value)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             return None
         if date_time.tzinfo is None:
             date_time = date_time.replace(tzinfo=UTC)
         seconds = (date_time - datetime.now(UTC)).total_seconds()
-    return max(0.0, seconds) if math.isfinite(seconds) else None
+    if not math.isfinite(seconds):
+        return None
+    return min(max(_MIN_RETRY_AFTER_SECONDS, seconds), _MAX_RETRY_AFTER_SECONDS)

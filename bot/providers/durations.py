@@ -10,6 +10,9 @@ from itertools import pairwise
 KEPT = 50
 """Number of recent jobs of a model whose durations are kept."""
 
+MAX_OBSERVED_SECONDS = 24 * 3600.0
+"""A longer duration is a wrong clock's: it is not used."""
+
 _MIN_OBSERVATIONS = 5
 _QUANTILES = 100
 """Number of quantiles that the distribution is divided into: more than `KEPT`, so that the tail has smaller gaps."""
@@ -38,7 +41,9 @@ class DurationEstimator:
         return len(self._recent)
 
     def observe(self, seconds: float) -> None:
-        """Add a duration; drop the oldest when there are more than `KEPT`."""
+        """Add a duration of at most a day; drop the oldest when there are more than `KEPT`. Ignore any other number."""
+        if not 0 <= seconds <= MAX_OBSERVED_SECONDS:
+            return
         self._recent.append(seconds)
         bisect.insort(self._ordered, seconds)
         if len(self._recent) > KEPT:

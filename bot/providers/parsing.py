@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, cast
 
 from bot.catalogue.styles import Style
@@ -24,7 +24,12 @@ _MAX_HINT_CHARACTERS = 200
 _MAX_ID_CHARACTERS = 200
 _MAX_URL_CHARACTERS = 4096
 _MAX_DEPTH = 8
-_MAX_COST_USD = 10_000
+_MAX_COST_USD = 1_000
+_MAX_NUMBER_CHARACTERS = 40
+_MAX_LIKES = 10**12
+_MAX_TOOK_SECONDS = 24 * 3600.0
+# Times outside of these years are defects, and arithmetic with the first and the last year overflows.
+_EARLIEST, _LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 # A provider that sends a new word each time must fill neither the memory nor the log.
 _MAX_LOGGED_STATUSES = 100
 
@@ -155,27 +160,29 @@ def read_style(value: Any) -> Style | None:
         id=style_id,
         title=title,
         families=tuple(name for name in as_list(entry.get("models")) if isinstance(name, str)),
-        likes=likes if isinstance(likes, int) else 0,
+        likes=min(max(0, likes), _MAX_LIKES) if isinstance(likes, int) else 0,
     )
 
 
 def read_time(value: Any) -> datetime | None:
-    """Parse an ISO 8601 time to aware UTC; a time without a zone is taken as UTC."""
-    if not isinstance(value, str):
+    """Parse an ISO 8601 time of the years 2020 to 2099 to aware UTC; a time without a zone is taken as UTC."""
+    if not isinstance(value, str) or len(value) > _MAX_NUMBER_CHARACTERS:
         return None
     try:
         moment = datetime.fromisoformat(value)
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     except (ValueError, OverflowError):
         return None
+    return moment if _EARLIEST <= moment < _LATEST else None
 
 
 def read_took_seconds(job: Mapping[str, Any]) -> float | None:
-    """Return the time from creation to completion by the provider's clock; None where one is missing."""
+    """Return the time from creation to completion by the provider's clock, at most a day; None if one is missing."""
     created_at, completed_at = read_time(job.get("created_at")), read_time(job.get("completed_at"))
     if created_at is None or completed_at is None or completed_at <= created_at:
         return None
-    return (completed_at - created_at).total_seconds()
+    took_seconds = (completed_at - created_at).total_seconds()
+    return took_seconds if took_seconds <= _MAX_TOOK_SECONDS else None
 
 
 def read_cost_usd_micros(*objects: Mapping[str, Any]) -> int | None:
@@ -186,8 +193,9 @@ def read_cost_usd_micros(*objects: Mapping[str, Any]) -> int | None:
             if isinstance(value, bool) or not isinstance(value, int | float | str):
                 continue
             try:
-                amount = Decimal(str(value)) * factor
-            except InvalidOperation:
+                text = str(value)
+                amount = Decimal(text if len(text) <= _MAX_NUMBER_CHARACTERS else "NaN") * factor
+            except (ArithmeticError, ValueError):  # Overflow, InvalidOperation; an int of thousands of digits
                 continue
             if amount.is_finite() and 0 <= amount <= _MAX_COST_USD * MICROS_PER_USD:
                 return int(amount.to_integral_value(rounding="ROUND_CEILING"))

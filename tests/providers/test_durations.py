@@ -36,6 +36,14 @@ def test_quantiles_lie_between_what_was_seen() -> None:
     assert [durations.quantile(share) for share in (0, 0.25, 0.5, 0.875, 1)] == [1, 2, 3, 4.5, 5]
 
 
+@pytest.mark.hostile("G-14")
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1.0, 1e9])
+def test_an_impossible_duration_is_not_learned(seconds: float) -> None:
+    durations = known(1, 2, 3, 4, 5, seconds)
+    assert len(durations) == 5
+    assert durations.quantile(1) == 5
+
+
 def test_only_the_last_ones_count() -> None:
     durations = known(*[600.0] * 3 * KEPT, *[6.0] * KEPT)
     assert len(durations) == KEPT

@@ -85,6 +85,7 @@ def test_any_status_text_is_running_unless_documented(word: str) -> None:
     assert reader._update("r", word, {}).status is final.get(word.strip().lower(), JobStatus.RUNNING)
 
 
+@pytest.mark.hostile("G-14")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -92,6 +93,9 @@ def test_any_status_text_is_running_unless_documented(word: str) -> None:
         ("2026-11-21T08:00:00.123456+02:00", datetime(2026, 11, 21, 6, 0, 0, 123456, tzinfo=UTC)),
         ("2026-11-21T08:00:00", datetime(2026, 11, 21, 8, tzinfo=UTC)),
         ("0001-01-01T00:00:00+14:00", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("9999-12-31T23:59:59Z", None),
+        ("1970-01-01T00:00:00Z", None),
         ("yesterday", None),
         (1763712000, None),
         (None, None),
@@ -101,6 +105,7 @@ def test_times_are_aware_utc_or_nothing(text: Any, expected: datetime | None) ->
     assert read_time(text) == expected
 
 
+@pytest.mark.hostile("G-14")
 @pytest.mark.parametrize(
     ("job", "expected"),
     [
@@ -111,6 +116,13 @@ def test_times_are_aware_utc_or_nothing(text: Any, expected: datetime | None) ->
         ({"cost_usd": 0}, 0),
         ({"cost_usd": -1}, None),
         ({"cost_usd": 1e12}, None),
+        ({"cost_usd": "9e999999"}, None),
+        ({"cost_usd": "-9e999999"}, None),
+        ({"cost_usd": "1e-999999"}, 1),
+        ({"cost_usd": 10**5000}, None),
+        ({"cost_usd": "9" * 100_000}, None),
+        ({"cost_usd": float("nan")}, None),
+        ({"cost_microdollars": "sNaN", "cost_usd": 1}, 1_000_000),
         ({"cost_usd": True}, None),
         ({"cost_usd": "free"}, None),
         ({"cost_usd": float("inf")}, None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import logging
 import socket
 import traceback
@@ -405,17 +406,24 @@ async def test_the_contracts_real_refusals_are_understood(
 
 
 @pytest.mark.f19
+@pytest.mark.hostile("G-14")
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
         ("7", 7.0),
-        ("0.5", 0.5),
-        ("-3", 0.0),
+        ("0.01", 1.0),
+        ("0", 1.0),
+        ("-3", 1.0),
+        ("1e9", 3600.0),
+        ("1e999", None),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+        ("Mon, 01 Jan 0001 00:00:00 +1400", 1.0),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
         (None, None),
         ("soon", None),
         ("nan", None),
         ("in 90 seconds", 90.0),
-        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1.0),
     ],
 )
 async def test_429_may_be_sent_again_after_the_stated_time(
@@ -825,3 +833,22 @@ async def test_a_job_is_dated_by_our_own_clock_also_when_it_is_wrong(
         (job,) = await krea.recent(since=ordered_at - timedelta(seconds=5))
         assert job.created_at is not None
         assert abs(job.created_at - ordered_at) < timedelta(seconds=5)
+
+
+@pytest.mark.hostile("G-14")
+@pytest.mark.parametrize("date", ["Mon, 01 Jan 0001 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "garbage"])
+async def test_an_impossible_date_of_a_response_moves_no_time_of_a_job(
+    session: aiohttp.ClientSession, date: str
+) -> None:
+    created_at = datetime.now(UTC).replace(microsecond=0)
+    body = json.dumps({"items": [{"job_id": "a", "status": "queued", "created_at": created_at.isoformat()}]}).encode()
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await a_request(reader)
+        head = f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+        writer.write(head.encode() + body)
+        await writer.drain()
+
+    async with a_server(speak) as address:
+        (job,) = await a_krea(session, f"http://{address}").recent(since=created_at - timedelta(seconds=5))
+    assert job.created_at == created_at
