@@ -55,6 +55,8 @@ class Update:
     cost_usd_micros: int | None = None
     created_at: datetime | None = None
     took_seconds: float | None = field(default=None, compare=False)
+    is_new_word: bool = field(default=False, compare=False)
+    """The provider used a status word that is not documented, for the first time since the start."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

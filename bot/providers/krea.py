@@ -178,21 +178,24 @@ class KreaProvider:
         return None if moment is None else moment - self._api.clock_ahead
 
     def _update(self, remote_id: str, status_word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._status_map.read(status_word)
         result = as_object(job.get("result"))
-        failure = None
-        if status is JobStatus.FAILED:
-            error_body = read_error_body({"error": job.get("error") or result.get("error")})
-            failure = error_body.as_failure()
+        error = job.get("error") or result.get("error")
+        image_urls = read_image_urls(result.get("urls"))
+        state = self._status_map.read_job(job, image_urls=image_urls, error=error)
+        status = state.status
+        failure = read_error_body({"error": error}).as_failure() if status is JobStatus.FAILED else None
         return Update(
             remote_id=remote_id,
             status=status,
             provider_status=status_word,
-            progress=progress,
-            result_urls=read_image_urls(result.get("urls")) if status is JobStatus.SUCCEEDED else (),
+            progress=state.progress,
+            result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,
             failure=failure,
+            # Only for the documented words it is known that a failure is free.
+            may_be_charged=status is JobStatus.FAILED and not state.is_known,
             cost_usd_micros=read_cost_usd_micros(job, result),
             created_at=self._created_at(job),
             took_seconds=read_took_seconds(job),
+            is_new_word=state.is_new_word,
         )

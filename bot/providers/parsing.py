@@ -32,6 +32,7 @@ _MAX_TOOK_SECONDS = 24 * 3600.0
 _EARLIEST, _LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
 # A provider that sends a new word each time must fill neither the memory nor the log.
 _MAX_LOGGED_STATUSES = 100
+_MAX_TOLD_STATUSES = 10
 
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _USABLE_ID = re.compile(r"[\x21-\x7e]+")
@@ -237,21 +238,59 @@ def _urls(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
 StatusMeaning = tuple[JobStatus, Progress | None]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class JobState:
+    """What a job's status word and the rest of the job say together.
+
+    `is_known` is False for a word that is not documented. `is_new_word`: the operator was not told of it yet.
+    """
+
+    status: JobStatus
+    progress: Progress | None = None
+    is_known: bool = True
+    is_new_word: bool = False
+
+
 class StatusMap:
-    """The status words of one provider. An unknown word means 'running' and is logged once."""
+    """The status words of one provider. An unknown word alone means 'running' and is logged once."""
 
     def __init__(self, provider: str, known: Mapping[str, StatusMeaning]) -> None:
         self._provider = provider
         self._known = known
         self._logged: set[str] = set()
+        self._told: set[str] = set()
+
+    def read_job(self, job: Mapping[str, Any], *, image_urls: tuple[str, ...], error: Any) -> JobState:
+        """Return the state of a job; for an unknown word, what else the job holds decides.
+
+        Finished images mean that it succeeded, unless the job says that it is not completed (`completed_at` is null).
+        A completion time and an error mean that it failed. Otherwise it is running.
+        """
+        word = self._key(job.get("status"))
+        status, progress = self.read(word)
+        if word in self._known:
+            return JobState(status=status, progress=progress)
+        is_completed = read_time(job.get("completed_at")) is not None
+        if image_urls and (is_completed or "completed_at" not in job):
+            status = JobStatus.SUCCEEDED
+        elif is_completed and error:
+            status = JobStatus.FAILED
+        is_new_word = word[:60] not in self._told and len(self._told) < _MAX_TOLD_STATUSES
+        if is_new_word:
+            self._told.add(word[:60])
+        return JobState(status=status, is_known=False, is_new_word=is_new_word)
+
+    @staticmethod
+    def _key(word: Any) -> str:
+        return word.strip().lower() if isinstance(word, str) else str(word)
 
     def read(self, word: Any) -> StatusMeaning:
         """Return the meaning of a status word, ignoring case."""
-        text = word.strip().lower() if isinstance(word, str) else str(word)
+        text = self._key(word)
         meaning = self._known.get(text)
         if meaning is not None:
             return meaning
-        name = text[:60]
+        name = _clean(text[:60], "")
         if name not in self._logged and len(self._logged) < _MAX_LOGGED_STATUSES:
             self._logged.add(name)
             _log.warning('unknown status "%s" of %s is taken to mean running', name, self._provider)

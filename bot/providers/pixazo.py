@@ -108,8 +108,10 @@ class PixazoProvider:
             return
 
     def _update(self, remote_id: str, status_word: str, job: Mapping[str, Any]) -> Update:
-        status, progress = self._status_map.read(status_word)
         output = as_object(job.get("output"))
+        image_urls = read_image_urls(output.get("media_url"))
+        state = self._status_map.read_job(job, image_urls=image_urls, error=job.get("error"))
+        status = state.status
         failure: Failure | None = None
         if status is JobStatus.FAILED:
             failure = read_error_body({"error": job.get("error"), "message": job.get("message")}).as_failure()
@@ -117,13 +119,15 @@ class PixazoProvider:
             remote_id=remote_id,
             status=status,
             provider_status=status_word,
-            progress=progress,
-            result_urls=read_image_urls(output.get("media_url")) if status is JobStatus.SUCCEEDED else (),
+            progress=state.progress,
+            result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             failure=failure,
-            may_be_charged=status_word.strip().lower() == _FAILED,
+            may_be_charged=status_word.strip().lower() == _FAILED
+            or (status is JobStatus.FAILED and not state.is_known),
             cost_usd_micros=read_cost_usd_micros(job, output),
             created_at=read_time(job.get("created_at")),
             took_seconds=read_took_seconds(job),
+            is_new_word=state.is_new_word,
         )
 
 

@@ -82,12 +82,14 @@ class Poller:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         max_in_flight: int = 32,
         on_denied: Callable[[ProviderDenied], None] | None = None,
+        on_new_word: Callable[[Update], None] | None = None,
         random_source: Callable[[], float] = random.random,
     ) -> None:
         self._provider = provider
         self._poll_seconds = poll_seconds
         self._clock = clock
         self._on_denied = on_denied
+        self._on_new_word = on_new_word
         self._random = random_source
         self._slots = asyncio.Semaphore(max_in_flight)
         self._watched: dict[str, _Watched] = {}
@@ -200,6 +202,8 @@ class Poller:
             pause_seconds = self._after_fault(job, None)
         else:
             job.faults = job.not_found = 0
+            if update.is_new_word and self._on_new_word is not None:
+                self._on_new_word(update)
             if update.status is JobStatus.SUCCEEDED:
                 took_seconds = _took_seconds(job, update, age_seconds, was_requested=was_requested)
                 update = replace(update, took_seconds=took_seconds)

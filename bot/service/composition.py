@@ -8,10 +8,11 @@ from typing import Self
 from bot.catalogue.catalogue import Catalogue
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.domain.jobs import JobStatus
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits
 from bot.media.downloader import Downloader
-from bot.providers.base import Provider
+from bot.providers.base import Provider, Update
 from bot.providers.poller import Poller
 from bot.service.context import ServiceContext
 from bot.service.cost_alerts import CostAlerts
@@ -78,7 +79,22 @@ class ServiceParts:
         breaker = CircuitBreaker(
             provider, coordinator=context.coordinator, presenter=context.presenter, supervisor=context.supervisor
         )
-        poller = Poller(provider, poll_seconds=poll_seconds, clock=context.clock, on_denied=breaker.record_denial)
+
+        def tell_of_new_word(update: Update) -> None:
+            meaning = "running" if update.status is JobStatus.RUNNING else f"{update.status}, by what the job holds"
+            context.presenter.operator_notice(
+                f"new status {update.provider_status[:60]}",
+                f'{provider.name} uses a status word that this version does not know: "{update.provider_status[:60]}".'
+                f" Job {update.remote_id} counts as {meaning}. Look for a newer version of the bot.",
+            )
+
+        poller = Poller(
+            provider,
+            poll_seconds=poll_seconds,
+            clock=context.clock,
+            on_denied=breaker.record_denial,
+            on_new_word=tell_of_new_word,
+        )
         dispatcher = self.dispatchers[provider.name] = ProviderDispatcher(
             provider, poller, breaker=breaker, coordinator=context.coordinator, max_concurrency=max_concurrency
         )

@@ -144,7 +144,7 @@ def test_a_price_that_is_not_published_any_more_makes_the_model_unorderable():
 
 
 @pytest.mark.hostile("G-14")
-@pytest.mark.parametrize("amount", ["9e999999", "9e99999", "-9e999999", "NaN", "Infinity", 10**5000, 1001, -0.01, 0])
+@pytest.mark.parametrize("amount", ["9e999999", "9e99999", "-9e999999", "NaN", "Infinity", 10**400, 1001, -0.01, 0])
 def test_an_impossible_price_makes_the_model_unorderable(amount: object):
     point = {"amount": amount, "dimensions": {}}
     data, _ = change(lambda d: operation_of(d, FLUX)["x-krea-pricing"].__setitem__("price_points", [point]))

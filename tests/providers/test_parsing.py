@@ -119,7 +119,7 @@ def test_times_are_aware_utc_or_nothing(text: Any, expected: datetime | None) ->
         ({"cost_usd": "9e999999"}, None),
         ({"cost_usd": "-9e999999"}, None),
         ({"cost_usd": "1e-999999"}, 1),
-        ({"cost_usd": 10**5000}, None),
+        ({"cost_usd": 10**400}, None),
         ({"cost_usd": "9" * 100_000}, None),
         ({"cost_usd": float("nan")}, None),
         ({"cost_microdollars": "sNaN", "cost_usd": 1}, 1_000_000),
@@ -154,3 +154,47 @@ async def test_a_list_that_never_ends_is_not_taken_for_the_whole() -> None:
         sandbox.next_answers("list", *pages)
         with pytest.raises(ProviderUnavailable, match="more than"):
             await krea.recent(since=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+# -- status words that are not documented -------------------------------------------------------------
+
+DONE_AT = "2026-11-29T08:00:00Z"
+IMAGE = "https://x/1.png"
+
+
+@pytest.mark.hostile("G-31")
+@pytest.mark.parametrize(
+    ("job", "expected"),
+    [
+        ({"completed_at": DONE_AT, "result": {"urls": [IMAGE]}}, JobStatus.SUCCEEDED),
+        ({"completed_at": DONE_AT, "result": {"urls": [IMAGE]}, "error": "a part failed"}, JobStatus.SUCCEEDED),
+        ({"result": {"urls": [IMAGE]}}, JobStatus.SUCCEEDED),
+        ({"completed_at": DONE_AT, "error": {"message": "no luck"}}, JobStatus.FAILED),
+        ({"completed_at": DONE_AT, "result": {"error": "no luck"}}, JobStatus.FAILED),
+        ({"completed_at": None, "result": {"urls": [IMAGE]}}, JobStatus.RUNNING),
+        ({"completed_at": DONE_AT, "result": {"urls": [{"type": "preview", "url": IMAGE}]}}, JobStatus.RUNNING),
+        ({"completed_at": None, "error": "trying again"}, JobStatus.RUNNING),
+        ({"completed_at": DONE_AT}, JobStatus.RUNNING),
+        ({"completed_at": "9999-12-31T00:00:00Z", "error": "no luck"}, JobStatus.RUNNING),
+        ({}, JobStatus.RUNNING),
+    ],
+)
+def test_for_an_unknown_word_what_the_job_holds_decides(job: dict[str, Any], expected: JobStatus) -> None:
+    reader = KreaProvider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]
+    update = reader._update("r", "archived", {"status": "archived", **job})
+    assert update.status is expected
+    assert update.may_be_charged == (expected is JobStatus.FAILED), "only documented failures are known to be free"
+    assert bool(update.result_urls) == (expected is JobStatus.SUCCEEDED)
+    other = PixazoProvider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]
+    output = {"media_url": job.get("result", {}).get("urls")}
+    error = job.get("error") or job.get("result", {}).get("error")
+    translated = {**job, "status": "archived", "output": output, "error": error}
+    assert other._update("r", "archived", translated).status is expected
+
+
+@pytest.mark.hostile("G-31")
+def test_each_new_word_is_new_once_and_not_without_end() -> None:
+    reader = KreaProvider(None, base_url="http://127.0.0.1", api_key="k")  # type: ignore[arg-type]
+    words = ["queued", *(word for number in range(50) for word in (f"odd {number}", f" ODD {number} "))]
+    new = [word for word in words if reader._update("r", word, {"status": word}).is_new_word]
+    assert new == [f"odd {number}" for number in range(10)]

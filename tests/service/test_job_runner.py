@@ -155,6 +155,19 @@ async def test_unknown_status_words_mean_still_running(core: Core):
     assert await core.money() == (PRICE, 0, 0)
 
 
+@pytest.mark.hostile("G-31")
+async def test_the_operator_is_told_of_a_new_status_word_once(core: Core):
+    core.sandbox.next_order(*[Plan(words=(("dreaming", 0.01),), ending=Ending.NEVER)] * 2)
+    await core.reached(await core.order("one"), JobStatus.RUNNING)
+    await until(lambda: core.presenter.notices)
+    reads = len(core.sandbox.seen("read"))
+    await core.reached(await core.order("two"), JobStatus.RUNNING)
+    await until(lambda: len(core.sandbox.seen("read")) > reads + 6)
+    assert [(matter, '"dreaming"' in text) for matter, text in core.presenter.notices] == [
+        ("new status dreaming", True)
+    ]
+
+
 @pytest.mark.f25
 async def test_a_job_with_an_unknown_status_word_still_ends_at_its_deadline(core: Core):
     core.sandbox.next_order(Plan(words=(("dreaming", 0.01),), ending=Ending.NEVER))
