@@ -22,10 +22,11 @@ from yarl import URL
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason
-from bot.providers.parsing import read_error_body
+from bot.providers.parsing import parse_json, read_error_body
 from bot.runtime.retry import RetryBudget, backoff_seconds
 
-_MAX_RESPONSE_BYTES = 4 * 1024 * 1024
+_MAX_RESPONSE_BYTES = 1024 * 1024
+_MAX_BYTES_PARSED_ON_THE_LOOP = 64 * 1024
 _MAX_PAUSE_SECONDS = 10.0
 
 # aiohttp raises these only while connecting (DNS, TCP, TLS): no byte of the request was sent.
@@ -57,25 +58,20 @@ UPLOAD_TIMEOUTS = Timeouts(connect_seconds=10, silence_seconds=120, total_second
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiResponse:
-    """A response. `is_complete` is False when the body was cut short, too big or undecodable; the status is valid."""
+    """A response. `document` is the JSON in the body; None when it was cut short, too big or undecodable.
+
+    `is_ambiguous`: a key that decides about a job is written twice in the body, with different values, so it counts as
+    null in `document`.
+    """
 
     status: int
     headers: Mapping[str, str]
-    body: bytes
-    is_complete: bool
+    document: Any
+    is_ambiguous: bool = False
 
     @property
     def is_success(self) -> bool:
         return 200 <= self.status < 300
-
-    def json(self) -> Any:
-        """Return the JSON in the body, or None when it cannot be read."""
-        if not self.is_complete:
-            return None
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
 
 
 _MIN_CLOCK_DIFFERENCE = timedelta(seconds=2)
@@ -151,7 +147,8 @@ class ApiClient:
         )
         if not response.is_success:
             raise self._error_of(response, is_order=True)
-        body = response.json()
+        # An answer that says one thing twice may still hold the id: without a usable one the outcome is uncertain.
+        body = response.document
         if body is None:
             raise OutcomeUncertain(f"{self._name}: {response.status} without a readable body", status=response.status)
         return body
@@ -199,7 +196,11 @@ class ApiClient:
     def _json_of(self, response: ApiResponse, *, allow_empty: bool) -> Any:
         if not response.is_success:
             raise self._error_of(response, is_order=False)
-        body = response.json()
+        if response.is_ambiguous:
+            raise ProviderUnavailable(
+                f"{self._name}: {response.status} with a key written twice", status=response.status
+            )
+        body = response.document
         if body is None and not allow_empty:
             raise ProviderUnavailable(
                 f"{self._name}: {response.status} without a readable body", status=response.status
@@ -258,7 +259,10 @@ class ApiClient:
             ) as response:
                 self._compare_clock_to_date_header(response.headers.get("Date"))
                 body, is_complete = await _read_capped(response)
-                return ApiResponse(status=response.status, headers=response.headers, body=body, is_complete=is_complete)
+                document, is_ambiguous = await _parsed(body) if is_complete else (None, False)
+                return ApiResponse(
+                    status=response.status, headers=response.headers, document=document, is_ambiguous=is_ambiguous
+                )
         except _BEFORE_SENDING as error:
             cause: Exception | None = error
             problem: ProviderError = ProviderUnavailable(f"{self._name}: not reached ({type(error).__name__})")
@@ -289,7 +293,7 @@ class ApiClient:
     def _error_of(self, response: ApiResponse, *, is_order: bool) -> ProviderError:
         """Return the error for a status other than 2xx. Only this method maps a status to what happens to the money."""
         status = response.status
-        error_body = read_error_body(response.json(), secret=self._api_key)
+        error_body = read_error_body(response.document, secret=self._api_key)
         detail = f"{self._name}: {status} {error_body.summary}".rstrip()
         retry_after_seconds = _retry_after(response.headers.get("Retry-After"))
         match status:
@@ -317,6 +321,13 @@ class ApiClient:
                     status=status,
                     retry_after_seconds=retry_after_seconds,
                 )
+
+
+async def _parsed(body: bytes) -> tuple[Any, bool]:
+    """Parse JSON, in a thread when it is large; see `parse_json`."""
+    if len(body) <= _MAX_BYTES_PARSED_ON_THE_LOOP:
+        return parse_json(body)
+    return await asyncio.to_thread(parse_json, body)
 
 
 async def _read_capped(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

@@ -19,6 +19,7 @@ from bot.providers.parsing import (
     as_list,
     as_object,
     read_cost_usd_micros,
+    read_cursor,
     read_error_body,
     read_id,
     read_image_urls,
@@ -26,11 +27,13 @@ from bot.providers.parsing import (
     read_style,
     read_time,
     read_took_seconds,
+    read_word,
 )
 
 _MAX_ASSET_BYTES = 75_000_000
 _MAX_ASSET_URL_CHARACTERS = 1024
 _PAGE_SIZE = 100
+_MAX_ITEMS_READ = 1000
 _MAX_PAGES = 20
 _STYLES_PAGE_SIZE = 100
 _READ_ATTEMPTS = 3
@@ -135,13 +138,16 @@ class KreaProvider:
         params = {"limit": str(_PAGE_SIZE)}
         for _ in range(_MAX_PAGES):
             page = as_object(await self._api.request("GET", "/jobs", params=params, attempts=_READ_ATTEMPTS))
-            jobs = [remote for item in as_list(page.get("items")) if (remote := self._remote_job(as_object(item)))]
+            items = as_list(page.get("items"))
+            if len(items) > _MAX_ITEMS_READ:
+                raise ProviderUnavailable(f"krea: a page of {len(items)} jobs where {_PAGE_SIZE} were asked for")
+            jobs = [remote for item in items if (remote := self._remote_job(as_object(item)))]
             for job in jobs:
                 if job.created_at is None or job.created_at >= since:
                     found.setdefault(job.remote_id, job)
-            cursor = page.get("next_cursor") or page.get("nextCursor")
+            cursor = read_cursor(page.get("next_cursor") or page.get("nextCursor"))
             reached = any(job.created_at is not None and job.created_at < since for job in jobs)
-            if reached or not jobs or not isinstance(cursor, str) or params.get("cursor") == cursor:
+            if reached or not jobs or cursor is None or params.get("cursor") == cursor:
                 break
             params["cursor"] = cursor
         else:
@@ -157,10 +163,9 @@ class KreaProvider:
         if cursor is not None:
             params["cursor"] = cursor
         page = as_object(await self._api.request("GET", "/styles", params=params))
-        following = page.get("next_cursor")
         return StylePage(
-            styles=tuple(style for item in as_list(page.get("items")) if (style := read_style(item))),
-            next_cursor=following if isinstance(following, str) and following else None,
+            styles=tuple(style for item in as_list(page.get("items"))[:_MAX_ITEMS_READ] if (style := read_style(item))),
+            next_cursor=read_cursor(page.get("next_cursor")),
         )
 
     # -- JSON -----------------------------------------------------------------------------------------
@@ -187,7 +192,7 @@ class KreaProvider:
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=status_word,
+            provider_status=read_word(status_word),
             progress=state.progress,
             result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             preview_url=read_preview_url(result.get("urls")) if status is JobStatus.RUNNING else None,

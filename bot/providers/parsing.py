@@ -5,6 +5,7 @@ Nothing here raises: values that cannot be read are treated as missing.
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import unicodedata
@@ -33,6 +34,13 @@ _EARLIEST, _LATEST = datetime(2020, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzin
 # A provider that sends a new word each time must fill neither the memory nor the log.
 _MAX_LOGGED_STATUSES = 100
 _MAX_TOLD_STATUSES = 10
+
+_MAX_LIST_ITEMS = 1000
+# Written twice with different values, these leave in doubt how a job stands, where its result is and what it costs.
+_DECIDING_KEYS = frozenset(
+    {"status", "result", "output", "urls", "media_url", "url", "error", "completed_at", "job_id", "request_id"}
+    | {"created_at", "items", "next_cursor", "cost_usd", "cost_microdollars"}
+)
 
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _USABLE_ID = re.compile(r"[\x21-\x7e]+")
@@ -93,6 +101,30 @@ class ApiErrorBody:
         return Failure(reason=FailureReason.PROVIDER_FAILED, hint=self.hint)
 
 
+def parse_json(body: bytes) -> tuple[Any, bool]:
+    """Parse a body; return None for one that is not JSON, and whether a deciding key is written twice, differently.
+
+    Such a key counts as null, and so do NaN and infinity, which are not JSON.
+    """
+    is_ambiguous = False
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal is_ambiguous
+        read = dict(pairs)
+        if len(read) < len(pairs):
+            first: dict[str, Any] = {}
+            for key, value in pairs:
+                if key in _DECIDING_KEYS and first.setdefault(key, value) != value:
+                    read[key] = None
+                    is_ambiguous = True
+        return read
+
+    try:
+        return json.loads(body, object_pairs_hook=read_object, parse_constant=lambda _: None), is_ambiguous
+    except (ValueError, RecursionError):
+        return None, False
+
+
 def read_error_body(document: Any, *, secret: str = "") -> ApiErrorBody:
     """Read the error in a response or a job: `error` (text or object), `message`, `detail` (text or list)."""
     if isinstance(document, str):
@@ -111,7 +143,7 @@ def _detail(value: Any) -> str:
     if isinstance(value, str):
         return value
     sentences: list[str] = []
-    for item in as_list(value):
+    for item in as_list(value)[:_MAX_LIST_ITEMS]:
         entry = as_object(item)
         location = [part for part in as_list(entry.get("loc")) if isinstance(part, str) and part != "body"]
         message = entry.get("msg") or (item if isinstance(item, str) else "")
@@ -160,9 +192,28 @@ def read_style(value: Any) -> Style | None:
     return Style(
         id=style_id,
         title=title,
-        families=tuple(name for name in as_list(entry.get("models")) if isinstance(name, str)),
+        families=tuple(
+            name
+            for name in as_list(entry.get("models"))[:_MAX_LIST_ITEMS]
+            if isinstance(name, str) and is_printed(name)
+        ),
         likes=min(max(0, likes), _MAX_LIKES) if isinstance(likes, int) else 0,
     )
+
+
+def read_word(value: Any) -> str:
+    """Return a status word as one short printable line, for logs and the operator."""
+    return _clean(value, "")[:60]
+
+
+def is_printed(text: str) -> bool:
+    """Return whether a text holds no half of a surrogate pair, which no file, database or address can hold."""
+    return text.isprintable()
+
+
+def read_cursor(value: Any) -> str | None:
+    """Return the cursor of the next page of a list, or None at its end."""
+    return value if isinstance(value, str) and value and is_printed(value) else None
 
 
 def read_time(value: Any) -> datetime | None:
@@ -220,7 +271,7 @@ def _urls(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     if depth > _MAX_DEPTH:
         return
     if isinstance(value, str):
-        if value.startswith(("https://", "http://")) and len(value) <= _MAX_URL_CHARACTERS:
+        if value.startswith(("https://", "http://")) and len(value) <= _MAX_URL_CHARACTERS and is_printed(value):
             yield "", value
     elif isinstance(value, list):
         for item in as_list(value):

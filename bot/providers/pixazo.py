@@ -23,6 +23,7 @@ from bot.providers.parsing import (
     read_image_urls,
     read_time,
     read_took_seconds,
+    read_word,
 )
 
 _READ_ATTEMPTS = 3
@@ -118,7 +119,7 @@ class PixazoProvider:
         return Update(
             remote_id=remote_id,
             status=status,
-            provider_status=status_word,
+            provider_status=read_word(status_word),
             progress=state.progress,
             result_urls=image_urls if status is JobStatus.SUCCEEDED else (),
             failure=failure,

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import socket
+import threading
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +28,7 @@ from bot.domain.errors import (
     ProviderUnavailable,
 )
 from bot.domain.jobs import FailureReason, JobStatus, Progress
+from bot.providers import api_client, parsing
 from bot.providers.api_client import Timeouts, open_session
 from bot.providers.base import Provider, ProviderRequest, Update
 from bot.providers.krea import KreaProvider
@@ -852,3 +854,108 @@ async def test_an_impossible_date_of_a_response_moves_no_time_of_a_job(
     async with a_server(speak) as address:
         (job,) = await a_krea(session, f"http://{address}").recent(since=created_at - timedelta(seconds=5))
     assert job.created_at == created_at
+
+
+# -- odd JSON -----------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def a_speaker(*bodies: bytes) -> AsyncIterator[str]:
+    """Start a server that answers each request with the next of these bodies."""
+    left = list(bodies)
+
+    async def speak(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await a_request(reader)
+        body = left.pop(0)
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body)
+        await writer.drain()
+
+    async with a_server(speak) as address:
+        yield f"http://{address}"
+
+
+MIB = 2**20
+TOO_LARGE = b"[" + b"{}," * (4 * MIB // 3) + b"{}]"
+
+
+@pytest.mark.hostile("G-36")
+@pytest.mark.parametrize(
+    "body",
+    [
+        TOO_LARGE,
+        b'{"status": "completed", "result": "' + b"x" * MIB + b'"}',
+        b"[" * 100_000,
+        b"{" * 10,
+        b"\xff\xfe{}",
+        b"NaN",
+        b'{"status": NaN}',
+        b'{"status": "failed", "status": "completed", "result": {"urls": ["https://x/1.png"]}}',
+        b'{"status": "completed", "result": {"urls": ["https://x/1.png"]}, "result": {}}',
+        b'{"status": ' + b"9" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+async def test_odd_json_of_a_job_is_one_error_and_the_next_answer_counts(
+    session: aiohttp.ClientSession, body: bytes
+) -> None:
+    good = b'{"job_id": "a", "status": "completed", "result": {"urls": ["https://x/2.png"]}}'
+    async with a_speaker(body, good) as base:
+        krea = a_krea(session, base)
+        with pytest.raises(ProviderUnavailable):
+            await krea.fetch("a")
+        assert (await krea.fetch("a")).result_urls == ("https://x/2.png",)
+
+
+@pytest.mark.hostile("G-36")
+@pytest.mark.parametrize(
+    ("body", "remote_id"),
+    [
+        (b'{"job_id": "a", "status": "queued", "status": "failed"}', "a"),
+        (b'{"job_id": "a", "status": "queued", "cost_usd": NaN}', "a"),
+        (b'{"job_id": "a", "job_id": "b", "status": "queued"}', None),
+        (b'{"job_id": "\\ud800", "status": "queued"}', None),
+        (TOO_LARGE, None),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+async def test_odd_json_of_an_order_is_accepted_with_one_id_and_uncertain_without(
+    session: aiohttp.ClientSession, body: bytes, remote_id: str | None
+) -> None:
+    async with a_speaker(body) as base:
+        krea = a_krea(session, base)
+        if remote_id is None:
+            with pytest.raises(OutcomeUncertain):
+                await krea.submit(an_order())
+        else:
+            assert (await krea.submit(an_order())).remote_id == remote_id
+
+
+@pytest.mark.hostile("G-36")
+async def test_half_surrogates_leave_a_job_readable_and_every_text_writable(session: aiohttp.ClientSession) -> None:
+    body = (
+        b'{"job_id": "a", "status": "odd \\ud800 word", "completed_at": "2026-11-29T08:00:00Z",'
+        b' "result": {"urls": ["https://x/\\udfff.png"]}, "error": "no \\ud83d luck"}'
+    )
+    async with a_speaker(body) as base:
+        update = await a_krea(session, base).fetch("a")
+    assert update.status is JobStatus.FAILED
+    assert update.failure is not None
+    assert f"{update.provider_status} {update.failure.hint}".encode() == b"odd word no luck"
+
+
+@pytest.mark.hostile("G-36")
+async def test_a_large_body_is_parsed_beside_the_event_loop(
+    session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[bool] = []
+
+    def noting(body: bytes) -> tuple[Any, bool]:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return parsing.parse_json(body)
+
+    monkeypatch.setattr(api_client, "parse_json", noting)
+    job = b'{"job_id": "a", "status": "queued", "filler": "%s"}'
+    async with a_speaker(job % b"", job % (b"x" * 65 * 1024)) as base:
+        krea = a_krea(session, base)
+        assert [(await krea.fetch("a")).status for _ in range(2)] == [JobStatus.RUNNING] * 2
+    assert threads == [True, False]
