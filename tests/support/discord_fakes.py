@@ -150,9 +150,20 @@ class ImageServer:
 
     async def _result(self, request: web.Request) -> web.Response:
         data = self.results.get(request.match_info["name"])
-        return web.Response(body=data) if data is not None else web.Response(status=410)
+        return _last_response(data, missing_status=410)
 
     async def _attachment(self, request: web.Request) -> web.Response:
         await asyncio.sleep(self.delay_seconds)
         data = self.attachments(f"{self.base}{request.path}")
-        return web.Response(body=data) if data is not None else web.Response(status=404)
+        return _last_response(data, missing_status=404)
+
+
+def _last_response(data: bytes | None, *, missing_status: int) -> web.Response:
+    """Return a response after which the connection is closed.
+
+    A client keeps an open connection with a timer of 15 seconds, and the simulated Discord waits for timers of what a
+    command did: tests took up to 30 seconds each.
+    """
+    response = web.Response(body=data) if data is not None else web.Response(status=missing_status)
+    response.force_close()
+    return response
