@@ -21,7 +21,7 @@ from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import SettingsError, UnknownModel
+from bot.domain.errors import MediaError, SettingsError, UnknownModel
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import Limits, Quota, QuotaSource
 from bot.media.blob_store import BlobStore, FileBlobStore
@@ -137,6 +137,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             open_session(max_connections=0, traces=[metrics.trace(_provider_names(settings))])
         )
         supervisor = await stack.enter_async_context(Supervisor())
+        supervisor.start("confinement", _log_confinement(image_pool))
 
         context = ServiceContext(
             store=store,
@@ -182,6 +183,19 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         if role is Role.WORKER:
             supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store))
         yield bot
+
+
+async def _log_confinement(image_pool: ImagePool) -> None:
+    """Say once what the system could not forbid to the processes that read images of strangers."""
+    try:
+        missing = await image_pool.unconfined()
+    except MediaError as error:
+        _log.error("images cannot be read: %s", error)
+        return
+    if missing:
+        _log.warning("image processes run without: %s", ", ".join(missing))
+    else:
+        _log.info("image processes are confined: no files, no network, no other process")
 
 
 def _coordinator(store: Store, role: Role, supervisor: Supervisor) -> Coordinator:

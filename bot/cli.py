@@ -132,6 +132,8 @@ def run_bot(*, role: Role, shards: Shards | None) -> int:
     map_large_blocks_separately()
     raise_descriptor_limit()
     set_up_logging(level=settings.log_level, style=settings.log_format, secrets=settings.secret_values)
+    if not confinement.hide_memory():
+        _log.warning("this system cannot hide the memory of the bot from other programs of its user")
     try:
         asyncio.run(app.run(settings, role=role, shards=shards))
     except discord.LoginFailure:

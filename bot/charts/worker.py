@@ -22,4 +22,5 @@ def handle(_: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 if __name__ == "__main__":
-    serve(handle, max_resident_bytes=0)  # matplotlib keeps 100 MB, and charts are rare
+    # matplotlib keeps 100 MB, and charts are rare; it reads fonts and writes a cache of them.
+    serve(handle, max_resident_bytes=0, needs_files=True)

@@ -1,36 +1,49 @@
-"""Image operations: check an image, shrink it, or re-encode it without metadata. Pillow only.
+"""Image operations: check an image, make it postable, or re-encode it without metadata. Pillow and pillow-heif only.
 
-All functions take bytes from strangers, block, and need memory: they run in the processes of ImagePool.
+All functions take bytes from strangers, block, and need memory: they run in the processes of ImagePool. Everything is
+imported here and now, because these processes cannot open a file later.
 """
 
 from __future__ import annotations
 
 import io
+import re
+import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any, cast
 
-from PIL import Image, ImageCms
+import pillow_heif
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
 
 from bot.media import containers
-from bot.media.containers import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
+from bot.media.file_types import CONTENT_TYPES, EXTENSIONS, format_of
 
+MAX_RESULT_PIXELS = 100_000_000
 MAX_INPUT_BYTES = 25_000_000
 MAX_INPUT_PIXELS = 50_000_000
 MIN_INPUT_SIDE = 16
+_LARGE_RESULT_PIXELS, _LARGE_INPUT_PIXELS = 40_000_000, 25_000_000
+"""Above that an image that is re-encoded loses half of its width and height at once, to save memory."""
 MAX_INPUT_SIDE = 4096
 
-_OTHER_IMAGE_SIGNATURES = (
-    b"GIF8",
-    b"BM",
-    b"II*\0",
-    b"MM\0*",
-    b"8BPS",
-    b"\xff\x0a",
-    b"\0\0\0\x0cJXL ",
-    b"\0\0\0\x0cjP  ",
-    b"\0\0\1\0",
-)
+_UNREAD_SIGNATURES = (b"8BPS", b"\xff\x0a", b"\0\0\0\x0cJXL ", b"\0\0\0\x0cjP  ", b"\0\0\1\0")
+"""Images of kinds that are not read: Photoshop, JPEG XL, JPEG 2000, icons."""
+_BYTES_PER_PIXEL = {"PNG": 5, "JPEG": 5, "WEBP": 16, "GIF": 6, "AVIF": 12, "HEIF": 12, "TIFF": 8, "BMP": 5}
+"""Memory that decoding takes: the decoders of the newer formats keep several copies."""
+_WORKING_BYTES_PER_PIXEL, _WORKING_PIXELS = 8, 4096 * 4096
+"""Memory that converting takes. Larger images are made smaller strip by strip as soon as they are decoded."""
+_STRIP_ROWS = 256
 _FAST_OPTIONS: dict[str, dict[str, int]] = {"WEBP": {"method": 2}, "PNG": {"compress_level": 3}}
 """Twice as fast as Pillow's defaults, for a few per cent more bytes."""
 _TRANSPOSITIONS = {
@@ -45,6 +58,39 @@ _TRANSPOSITIONS = {
 """How an image with each orientation tag is made upright."""
 _ORIENTATION_TAG, _GPS_DIRECTORY = 0x0112, 0x8825
 _WEBP_QUALITIES, _JPEG_QUALITIES = (92, 85, 75, 60), (80, 65)
+_JPEG_END = b"\xff\xd9"
+_FILLER_BYTES = 1 << 16
+
+_SOURCE_TYPES = b"http://cv.iptc.org/newscodes/digitalsourcetype/"
+_SOURCE_TYPE = re.compile(re.escape(_SOURCE_TYPES) + rb"([A-Za-z]{1,60})")
+_MAX_XMP_BYTES = 1 << 20
+_XMP = (
+    b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    b'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+    b"<Iptc4xmpExt:DigitalSourceType>%s</Iptc4xmpExt:DigitalSourceType>"
+    b'</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+)
+"""The marking of IPTC for images that a machine made; Discord, search engines and image programs read it."""
+
+Image.preinit()
+Image.init()
+# Our own limit is checked before any pixel is decoded; Pillow only warns below twice its own.
+Image.MAX_IMAGE_PIXELS = None
+pillow_heif.options.DECODE_THREADS = 1
+pillow_heif.options.THUMBNAILS = pillow_heif.options.DEPTH_IMAGES = pillow_heif.options.AUX_IMAGES = False
+
+# Not Image.open, which would try others, and read a phone's photo as several images.
+_READERS: dict[str, Any] = {
+    "PNG": PngImagePlugin.PngImageFile,
+    "JPEG": JpegImagePlugin.JpegImageFile,
+    "WEBP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+    "HEIF": pillow_heif.HeifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+}
 
 
 class UnusableImageError(Exception):
@@ -56,72 +102,104 @@ class UnusableImageError(Exception):
         self.limits = limits
 
 
-def check(data: bytes) -> tuple[str, int, int]:
+class NeedsMoreMemory(Exception):
+    """The image is fine as far as its header tells, but too large for this process, which can take `limit_pixels`."""
+
+    def __init__(self, limit_pixels: int) -> None:
+        super().__init__(limit_pixels)
+        self.limit_pixels = limit_pixels
+
+
+def check(data: bytes, memory_bytes: int) -> tuple[str, int, int]:
     """Return content type, width and height of a result.
 
-    Raises UnusableImageError when it is no whole PNG, JPEG or WebP image.
+    The structure of a PNG, JPEG or WebP says whether it is whole; anything else, and a PNG whose structure is in doubt,
+    is decoded. Raises UnusableImageError, and NeedsMoreMemory when decoding it may take more than `memory_bytes`.
     """
-    image = _open(data, max_pixels=MAX_RESULT_PIXELS)
+    image_format = _format(data)
+    if image_format in ("PNG", "JPEG", "WEBP"):
+        structure = _structure(image_format, data)
+        _check_pixels((structure.width, structure.height), MAX_RESULT_PIXELS)
+        if image_format == "JPEG" and not structure.whole:
+            raise UnusableImageError("broken")
+        if structure.whole and structure.width and structure.height:
+            return CONTENT_TYPES[image_format], structure.width, structure.height
+    image = _open(data, image_format, max_pixels=MAX_RESULT_PIXELS, memory_bytes=memory_bytes)
     _load(image)
-    return CONTENT_TYPES[_format(data)], image.width, image.height
+    return CONTENT_TYPES[image_format], image.width, image.height
 
 
-def shrink_to(data: bytes, limit_bytes: int) -> tuple[bytes, str, str, bool]:
-    """Return the image in at most `limit_bytes` and without metadata; its type, extension, and whether it was changed.
+def fit(data: bytes, limit_bytes: int, memory_bytes: int) -> tuple[bytes, str, str]:
+    """Re-encode a result in at most `limit_bytes`, marked as made by a machine. Returns bytes, type and extension.
 
-    An image that fits keeps every bit of its pixels.
+    A lossless image of a format that Discord does not show becomes a PNG if that fits. Raises UnusableImageError, and
+    NeedsMoreMemory when it may take more than `memory_bytes`.
     """
-    encoded, image_format = _without_metadata(data), _format(data)
-    orientation = _orientation(data)
-    if len(encoded) <= limit_bytes and orientation == 1:
-        return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], False
-    image = _open(data, max_pixels=MAX_RESULT_PIXELS)
+    image_format = _format(data)
+    image = _open(data, image_format, max_pixels=MAX_RESULT_PIXELS, memory_bytes=memory_bytes)
+    if image.width * image.height > _LARGE_RESULT_PIXELS:
+        image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
-    attempts = _encode_smaller_and_smaller(_upright_srgb(image, orientation))
+    marking = _marking(image)
+    image = _upright_srgb(image, factor=2 if image.width * image.height > _LARGE_RESULT_PIXELS else 1)
+    attempts = _encode_smaller_and_smaller(image, lossless=image_format in ("BMP", "TIFF"), xmp=marking)
     encoded, image_format = next(attempt for attempt in attempts if len(attempt[0]) <= limit_bytes)
-    return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format], True
+    return encoded, CONTENT_TYPES[image_format], EXTENSIONS[image_format]
 
 
-def clean(data: bytes) -> tuple[bytes, str, int, int]:
+def clean(data: bytes, memory_bytes: int) -> tuple[bytes, str, int, int]:
     """Re-encode an input image from its pixels alone: upright, sRGB, at most 4096 on its longer side.
 
-    JPEG stays JPEG; what has transparency or was lossless stays lossless. Returns bytes, type, width and height.
+    The result is a PNG, JPEG or WebP: JPEG stays JPEG; what has transparency or was lossless stays lossless. Returns
+    bytes, type, width and height. Raises UnusableImageError, and NeedsMoreMemory when it may take more than
+    `memory_bytes`.
     """
     if len(data) > MAX_INPUT_BYTES:
         raise UnusableImageError("too_many_bytes", limit_bytes=MAX_INPUT_BYTES)
-    image_format, orientation = _format(data), _orientation(data)
-    image = _open(data, max_pixels=MAX_INPUT_PIXELS)
-    # APNG and animated WebP. A JPEG with several images is a phone photo with its preview or depth map.
-    if image_format != "JPEG" and getattr(image, "is_animated", False):
+    image_format, lossless = _format(data), True
+    if image_format in ("JPEG", "WEBP"):
+        structure = _structure(image_format, data)
+        lossless = structure.lossless
+        if image_format == "JPEG" and not structure.whole:
+            data = _with_end_marker(data, (structure.width, structure.height), memory_bytes)
+    image = _open(data, image_format, max_pixels=MAX_INPUT_PIXELS, memory_bytes=memory_bytes)
+    # A HEIC of a phone may hold several images, and a TIFF several pages: the first is meant.
+    if image_format not in ("HEIF", "TIFF") and getattr(image, "is_animated", False):
         raise UnusableImageError("animated")
     if min(image.size) < MIN_INPUT_SIDE:
         raise UnusableImageError("too_small", side_pixels=MIN_INPUT_SIDE)
     # Lets a JPEG be decoded at a half, quarter or eighth of its size, if that is not below the final size.
     image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
-    image = _upright_srgb(image, orientation, longest_side=MAX_INPUT_SIDE)
+    factor = max(max(image.size) // MAX_INPUT_SIDE, 2 if image.width * image.height > _LARGE_INPUT_PIXELS else 1)
+    image = _upright_srgb(image, factor=factor, longest_side=MAX_INPUT_SIDE)
     match image_format:
         case "JPEG":
-            encoded = _encode(image, "JPEG", quality=95, subsampling=0)
-        case "WEBP" if image.mode == "RGB" and not _is_lossless_webp(data):
-            encoded = _encode(image, "WEBP", quality=95)
+            image_format, options = "JPEG", {"quality": 95, "subsampling": 0}
+        case "HEIF" | "AVIF" if image.mode == "RGB":
+            image_format, options = "JPEG", {"quality": 95, "subsampling": 0}
+        case "WEBP" if image.mode == "RGB" and not lossless:
+            options = {"quality": 95}
         case "WEBP":
-            encoded = _encode(image, "WEBP", lossless=True, quality=20, method=1)
+            options = {"lossless": True, "quality": 20, "method": 1}
         case _:
-            encoded = _encode(image, "PNG")
+            image_format, options = "PNG", {}
+    encoded = _encode(image, image_format, **options)
     return encoded, CONTENT_TYPES[image_format], image.width, image.height
 
 
-def has_location(data: bytes) -> bool:
+def has_location(data: bytes, memory_bytes: int) -> bool:
     """Tell whether EXIF or XMP say where the image was taken. False for unreadable data."""
-    if containers.format_of(data) is None:
-        return False
     try:
-        return any(_read_exif(payload)[1] for payload in containers.exif_payloads(data)) or any(
-            b"GPSLatitude" in text or b"GPSLongitude" in text for text in containers.texts(data)
-        )
-    except containers.BrokenContainer:
+        image = _open(data, _format(data), max_pixels=MAX_INPUT_PIXELS, memory_bytes=memory_bytes)
+        _load(image)
+    except UnusableImageError:
         return False
+    with suppress(Exception):  # Pillow raises many classes for damaged metadata
+        if image.getexif().get_ifd(_GPS_DIRECTORY):
+            return True
+    texts = [value if isinstance(value, bytes) else str(value).encode() for value in image.info.values()]
+    return any(b"GPSLatitude" in text or b"GPSLongitude" in text for text in texts)
 
 
 # -- reading ------------------------------------------------------------------------------------------
@@ -129,12 +207,12 @@ def has_location(data: bytes) -> bool:
 
 def _format(data: bytes) -> str:
     """Return the format by content. Raises UnusableImageError with the most specific reason."""
-    image_format = containers.format_of(data)
+    image_format = format_of(data)
     if image_format is not None:
         return image_format
     beginning = data[:512].lstrip().lower()
     if (
-        data.startswith(_OTHER_IMAGE_SIGNATURES)
+        data.startswith(_UNREAD_SIGNATURES)
         or data[4:8] == b"ftyp"
         or beginning.startswith(b"<svg")
         or b"<svg " in beginning
@@ -143,22 +221,26 @@ def _format(data: bytes) -> str:
     raise UnusableImageError("not_an_image")
 
 
-def _open(data: bytes, *, max_pixels: int) -> Image.Image:
-    """Read the header of the image and decode nothing. Its size is compared to `max_pixels` first."""
-    image_format = _format(data)
-    # Our limit is checked before any pixel is decoded; Pillow only warns below twice its own limit.
-    Image.MAX_IMAGE_PIXELS = None
-    if image_format == "WEBP":
-        # Pillow allocates memory for the whole canvas while it opens the file.
-        _check_pixels(_webp_size(data), max_pixels)
-    stripped = _without_metadata(data)  # compressed texts can be bombs too
+def _structure(image_format: str, data: bytes) -> containers.Structure:
     try:
-        image = Image.open(io.BytesIO(stripped), formats=(image_format,))
+        return containers.structure_of(image_format, data)
+    except containers.BrokenContainer as error:
+        raise UnusableImageError("broken") from error
+
+
+def _open(data: bytes, image_format: str, *, max_pixels: int, memory_bytes: int) -> Image.Image:
+    """Read the header of the image and decode nothing. Its size is compared to the limits first."""
+    if image_format in ("PNG", "JPEG", "WEBP"):
+        # Pillow allocates the whole canvas of a WebP while it opens the file, and has no limit of a JPEG's scans.
+        structure = _structure(image_format, data)
+        _check_size((structure.width, structure.height), image_format, max_pixels, memory_bytes, len(data))
+    try:
+        image = _READERS[image_format](io.BytesIO(data))
     except MemoryError:
         raise
     except Exception as error:  # Pillow raises many classes for a damaged file
         raise UnusableImageError("broken") from error
-    _check_pixels(image.size, max_pixels)
+    _check_size(image.size, image_format, max_pixels, memory_bytes, len(data))
     return image
 
 
@@ -176,67 +258,60 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise UnusableImageError("too_many_pixels", limit_pixels=max_pixels)
 
 
-def _webp_size(data: bytes) -> tuple[int, int]:
-    try:
-        size = containers.webp_size(data)
-    except containers.BrokenContainer as error:
-        raise UnusableImageError("broken") from error
-    if size is None:
+def _check_size(
+    size: tuple[int, int], image_format: str, max_pixels: int, memory_bytes: int, file_bytes: int
+) -> None:
+    _check_pixels(size, max_pixels)
+    pixels, bytes_per_pixel = size[0] * size[1], _BYTES_PER_PIXEL[image_format]
+    working_bytes = min(pixels, _WORKING_PIXELS) * _WORKING_BYTES_PER_PIXEL + file_bytes
+    if pixels * bytes_per_pixel + working_bytes > memory_bytes:
+        raise NeedsMoreMemory(max(memory_bytes - working_bytes, 0) // bytes_per_pixel)
+
+
+def _with_end_marker(data: bytes, size: tuple[int, int], memory_bytes: int) -> bytes:
+    """Add the missing end marker to a JPEG. Raises UnusableImageError when a part of its pixels is missing as well.
+
+    That shows when the pixels depend on what follows the last byte.
+    """
+    _check_size(size, "JPEG", MAX_INPUT_PIXELS, memory_bytes, len(data))
+    data = data.rstrip(b"\xff")
+    checksums = list[int]()
+    for filler in (b"", b"\x55" * _FILLER_BYTES):
+        image = _READERS["JPEG"](io.BytesIO(data + filler + _JPEG_END))
+        image.draft("L", size)
+        _load(image)
+        checksums.append(zlib.crc32(image.tobytes()))
+    if checksums[0] != checksums[1]:
         raise UnusableImageError("broken")
-    return size
+    return data + _JPEG_END
 
 
-def _is_lossless_webp(data: bytes) -> bool:
-    return any(chunk.name == b"VP8L" for chunk in _chunks(data))
-
-
-def _chunks(data: bytes) -> list[containers.Chunk]:
-    try:
-        return containers.chunks(data)
-    except containers.BrokenContainer as error:
-        raise UnusableImageError("broken") from error
-
-
-def _without_metadata(data: bytes) -> bytes:
-    try:
-        return containers.without_metadata(data)
-    except containers.BrokenContainer as error:
-        raise UnusableImageError("broken") from error
-
-
-def _orientation(data: bytes) -> int:
+def _orientation(image: Image.Image) -> int:
     """Return the orientation tag; 1 (upright) when there is none or it is invalid."""
     try:
-        values = [_read_exif(payload)[0] for payload in containers.exif_payloads(data)]
-    except containers.BrokenContainer as error:
-        raise UnusableImageError("broken") from error
-    return next((value for value in values if isinstance(value, int) and value in _TRANSPOSITIONS), 1)
-
-
-def _read_exif(payload: bytes) -> tuple[object, bool]:
-    """Return the orientation tag, if any, and whether there is a location, as far as the EXIF data can be read."""
-    orientation: object = None
-    try:
-        exif = Image.Exif()
-        exif.load(b"Exif\0\0" + payload)
-        orientation = exif.get(_ORIENTATION_TAG)
-        return orientation, bool(exif.get_ifd(_GPS_DIRECTORY))
+        value: object = image.getexif().get(_ORIENTATION_TAG)
     except MemoryError:
         raise
     except Exception:  # as in _open
-        return orientation, False
+        return 1
+    return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
+
+
+def _marking(image: Image.Image) -> bytes:
+    """Return an XMP packet with the source type that the image states, or else that of images made by a model."""
+    stated: object = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
+    text = stated.encode() if isinstance(stated, str) else stated if isinstance(stated, bytes) else b""
+    found = _SOURCE_TYPE.search(text[:_MAX_XMP_BYTES])
+    return _XMP % (_SOURCE_TYPES + (found[1] if found else b"trainedAlgorithmicMedia"))
 
 
 # -- re-encoding --------------------------------------------------------------------------------------
 
 
-def _upright_srgb(image: Image.Image, orientation: int, *, longest_side: int | None = None) -> Image.Image:
+def _upright_srgb(image: Image.Image, *, factor: int, longest_side: int | None = None) -> Image.Image:
     """Convert to RGB, or RGBA where a pixel is transparent: upright, in sRGB, without metadata."""
-    profile = image.info.get("icc_profile")
-    if image.mode.startswith("I"):
-        # 16 bits of grey: Pillow's own conversion would turn everything above 255 into white.
-        image = image.point(_high_byte).convert("L")
-    image = image.convert("RGBA" if image.has_transparency_data else "CMYK" if image.mode == "CMYK" else "RGB")
+    profile, orientation = image.info.get("icc_profile"), _orientation(image)
+    image = _converted(image, factor)
     if longest_side is not None and max(image.size) > longest_side:
         image.thumbnail((longest_side, longest_side), Image.Resampling.LANCZOS, reducing_gap=3)
     image = _in_srgb(image, profile)
@@ -246,6 +321,27 @@ def _upright_srgb(image: Image.Image, orientation: int, *, longest_side: int | N
         image = image.convert("RGB")
     image.info.clear()
     return image
+
+
+def _converted(image: Image.Image, factor: int) -> Image.Image:
+    """Convert to RGB, RGBA or CMYK, dividing width and height by `factor`, without a second copy of a large image."""
+    mode = "RGBA" if image.has_transparency_data else "CMYK" if image.mode == "CMYK" else "RGB"
+    if factor == 1:
+        return _in_mode(image, mode)
+    small = Image.new(mode, (-(-image.width // factor), -(-image.height // factor)))
+    for top in range(0, image.height, _STRIP_ROWS * factor):
+        strip = image.crop((0, top, image.width, min(top + _STRIP_ROWS * factor, image.height)))
+        small.paste(_in_mode(strip, mode).reduce(factor), (0, top // factor))
+    return small
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    if image.mode == mode:
+        return image
+    if image.mode.startswith("I"):
+        # 16 bits of grey: Pillow's own conversion would turn everything above 255 into white.
+        image = image.point(_high_byte).convert("L")
+    return image.convert(mode)
 
 
 def _srgb_profile() -> ImageCms.ImageCmsProfile:
@@ -266,33 +362,43 @@ def _in_srgb(image: Image.Image, profile: object) -> Image.Image:
                 image = ImageCms.profileToProfile(image, source, _srgb_profile(), outputMode=target) or image
         except (ImageCms.PyCMSError, OSError, ValueError):
             pass
-    return image.convert(target)
+    return image if image.mode == target else image.convert(target)
 
 
-def _encode_smaller_and_smaller(image: Image.Image) -> Iterator[tuple[bytes, str]]:
-    """Encode the image smaller and smaller, down to a single pixel: WebP first, then JPEG, then fewer pixels."""
+def _encode_smaller_and_smaller(image: Image.Image, *, lossless: bool, xmp: bytes) -> Iterator[tuple[bytes, str]]:
+    """Encode the image smaller and smaller, down to a single pixel: WebP first, then JPEG, then fewer pixels.
+
+    What was `lossless` is tried as a PNG before.
+    """
+    if lossless:
+        marking = PngImagePlugin.PngInfo()
+        marking.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        with suppress(OSError, ValueError, MemoryError):
+            yield _encode(image, "PNG", pnginfo=marking), "PNG"
     opaque = image
     if image.mode == "RGBA":
         opaque = Image.new("RGB", image.size, "white")
         opaque.paste(image, mask=image.getchannel("A"))
-    yield from _attempts(image, "WEBP", _WEBP_QUALITIES)
-    yield from _attempts(opaque, "JPEG", _JPEG_QUALITIES)
+    yield from _attempts(image, "WEBP", _WEBP_QUALITIES, xmp)
+    yield from _attempts(opaque, "JPEG", _JPEG_QUALITIES, xmp)
     while max(image.size) > 1:
         size = max(1, image.width * 3 // 4), max(1, image.height * 3 // 4)
         image, opaque = _resized(image, size), _resized(opaque, size)
-        yield from _attempts(image, "WEBP", _WEBP_QUALITIES[-2:])
-        yield from _attempts(opaque, "JPEG", _JPEG_QUALITIES[-1:])
+        yield from _attempts(image, "WEBP", _WEBP_QUALITIES[-2:], xmp)
+        yield from _attempts(opaque, "JPEG", _JPEG_QUALITIES[-1:], xmp)
 
 
 def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _attempts(image: Image.Image, image_format: str, qualities: tuple[int, ...]) -> Iterator[tuple[bytes, str]]:
+def _attempts(
+    image: Image.Image, image_format: str, qualities: tuple[int, ...], xmp: bytes
+) -> Iterator[tuple[bytes, str]]:
     for quality in qualities:
         # WebP has a maximum side, and its encoder fails for some very noisy images; other attempts follow.
-        with suppress(ValueError, OSError):
-            yield _encode(image, image_format, quality=quality), image_format
+        with suppress(ValueError, OSError, MemoryError):
+            yield _encode(image, image_format, quality=quality, xmp=xmp), image_format
 
 
 def _encode(image: Image.Image, image_format: str, **options: Any) -> bytes:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from bot.domain.errors import MediaError, UnusableImage
-from bot.media import containers
-from bot.media.containers import CONTENT_TYPES, EXTENSIONS, MAX_RESULT_PIXELS
+from bot.media.file_types import CONTENT_TYPES, EXTENSIONS, format_of
 from bot.runtime.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
 
-T = TypeVar("T")
-
-_MEMORY_LIMIT_BYTES = 3 << 30
-"""Address space of one process. 100 megapixels need 400 MB decoded, and encoding them takes a few times that."""
+_BASE_MEMORY_BYTES = 80 << 20
+"""Address space of a process before its first image: the interpreter and the decoders. A third of it is in memory."""
+_CHECK_MEMORY_BYTES, _SMALL_MEMORY_BYTES, _LARGE_MEMORY_BYTES = 64 << 20, 144 << 20, 432 << 20
+"""What a process may take for an image. One for checks, two for small images and one for large ones take 0.8 GiB
+together with their libraries, which leaves the bot 0.2 GiB of the 1 GiB in the deployment files."""
+_DECODED_SHARE = 0.9
+"""The share of its memory that the worker fills by plan; the rest is for what cannot be foreseen."""
+_MAX_CHECKED_BYTES = 30 << 20
+"""Larger files are checked by the process for large images."""
+_MAX_SMALL_BYTES = 16 << 20
+"""Larger files are sent to the process for large images at once."""
 
 
 class CheckedImage(NamedTuple):
@@ -50,35 +57,39 @@ class CleanImage:
 
 
 class ImagePool:
-    """Checks and re-encodes images off the event loop, in at most `max_processes` processes.
+    """Checks and re-encodes images in child processes: one for checks, `max_processes` for small images, one for large.
 
-    Each operation may take `limit_seconds`. A process is started when it is first needed (0.2 s; `warm()` does it ahead
-    of time) and ends after `idle_seconds` without work, or after a very large image. When a process dies, its image is
-    tried once more in a new one.
+    So the check of a finished image waits for no attachment, and a small image for no large one. A member has one image
+    in work at a time, whatever number they send. Each operation may take `limit_seconds` (`small_limit_seconds` for a
+    small image). A process is started when it is first needed (0.2 s; `warm()` does it ahead of time) and ends after
+    `idle_seconds` without work, or after a very large image. When a process dies, its image is tried once more in a new
+    one; a second death, or too long a time, is the end of that image.
     """
 
-    def __init__(self, *, max_processes: int = 2, limit_seconds: float = 30, idle_seconds: int = 300) -> None:
+    def __init__(
+        self,
+        *,
+        max_processes: int = 2,
+        limit_seconds: float = 30,
+        small_limit_seconds: float | None = None,
+        idle_seconds: int = 300,
+    ) -> None:
         self.max_processes = max_processes
-        self._pool = SubprocessPool(
-            "bot.media.image_worker",
-            max_processes=max_processes,
-            limit_seconds=limit_seconds,
-            idle_seconds=idle_seconds,
-            memory_limit_bytes=_MEMORY_LIMIT_BYTES,
-        )
-        # Not the loop's default threads, which slow name look-ups may occupy.
-        self._inspector = ThreadPoolExecutor(max_workers=1, thread_name_prefix="image inspection")
-        self._closed = False
+        small_limit_seconds = min(limit_seconds, 10.0) if small_limit_seconds is None else small_limit_seconds
+        self._checks = _Lane(1, small_limit_seconds, idle_seconds, _CHECK_MEMORY_BYTES)
+        self._small = _Lane(max_processes, small_limit_seconds, idle_seconds, _SMALL_MEMORY_BYTES)
+        self._large = _Lane(1, limit_seconds, idle_seconds, _LARGE_MEMORY_BYTES)
+        self._turns: dict[int, asyncio.Lock] = {}
+        self._waiting: Counter[int] = Counter()
 
     async def check_result(self, data: bytes) -> CheckedImage:
-        """Check that a result is a whole PNG, JPEG or WebP image. Raises MediaError and nothing else.
+        """Check that a result is a whole image of a known format. Raises MediaError and nothing else.
 
-        Most files show that without being decoded; only the others are decoded.
+        A PNG, JPEG or WebP shows that without being decoded; the others are decoded. An image that killed or outlasted
+        its process raises ImageGivenUp.
         """
-        checked = await self._inspect(_check_without_decoding, data)
-        if checked is not None:
-            return checked
-        facts, _ = await self._request("check", data)
+        lane = self._checks if len(data) <= _MAX_CHECKED_BYTES else self._large
+        facts, _ = await self._request("check", data, lane)
         if "reason" in facts:
             # A file that ends too early may be complete the next time; any other error is permanent.
             raise MediaError(
@@ -89,29 +100,38 @@ class ImagePool:
         return CheckedImage(facts["content_type"], facts["width"], facts["height"])
 
     async def shrink_to(self, data: bytes, limit_bytes: int) -> ShrunkImage:
-        """Remove the metadata of a checked result and bring it below `limit_bytes`; pixels that fit stay unchanged.
+        """Return a checked result that Discord shows and that has at most `limit_bytes`: itself, if it is one.
 
-        An image that is too large becomes WebP, then JPEG, then smaller and smaller, which ends within every limit of 1
-        kB or more. Raises MediaError when the data is no image.
+        Any other is re-encoded: WebP, then JPEG, then smaller and smaller, which ends within every limit of 1 kB or
+        more. It carries the mark of IPTC for images that a machine made. Raises MediaError when the data is no image.
         """
         if limit_bytes < 1000:
             raise ValueError("no image fits into less than 1 kB")
-        stripped = await self._inspect(_strip_without_decoding, data)
-        if stripped is not None and len(stripped.data) <= limit_bytes:
-            return stripped
-        facts, encoded = await self._request("shrink_to", data, limit_bytes=limit_bytes)
+        image_format = format_of(data)
+        if image_format in EXTENSIONS and len(data) <= limit_bytes:
+            return ShrunkImage(
+                data=data,
+                content_type=CONTENT_TYPES[image_format],
+                extension=EXTENSIONS[image_format],
+                changed=False,
+            )
+        facts, encoded = await self._request("fit", data, self._small, limit_bytes=limit_bytes)
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
         return ShrunkImage(
-            data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=facts["changed"]
+            data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=True
         )
 
-    async def clean_input(self, data: bytes, filename: str) -> CleanImage:
-        """Check an attached image and re-encode it without metadata.
+    async def clean_input(self, data: bytes, filename: str, *, member_id: int = 0) -> CleanImage:
+        """Check an image that `member_id` attached and re-encode it without metadata, as PNG, JPEG or WebP.
 
         Raises UnusableImage, or MediaError when no process can be started.
         """
-        facts, encoded = await self._request("clean", data)
+        async with self._turn_of(member_id):
+            try:
+                facts, encoded = await self._request("clean", data, self._small)
+            except ImageGivenUp as error:
+                raise UnusableImage(filename=filename, reason="broken") from error
         if "reason" in facts:
             raise UnusableImage(filename=filename, reason=facts["reason"], **facts["limits"])
         return CleanImage(
@@ -119,69 +139,90 @@ class ImagePool:
             content_type=facts["content_type"],
             width=facts["width"],
             height=facts["height"],
-            sha256=hashlib.sha256(encoded).hexdigest(),
+            sha256=await asyncio.to_thread(lambda: hashlib.sha256(encoded).hexdigest()),
         )
 
     async def has_location(self, data: bytes) -> bool:
         """Tell whether EXIF or XMP say where the image was taken. False for data that is no readable image."""
-        facts, _ = await self._request("has_location", data)
+        facts, _ = await self._request("has_location", data, self._small)
         return bool(facts.get("has_location", False))
 
     async def warm(self) -> None:
         """Start a process for the image that is about to come."""
-        await self.has_location(b"")
+        await self._request("nothing", b"", self._small)
+
+    async def unconfined(self) -> list[str]:
+        """Start the process for checks, and return what the system could not forbid to it."""
+        facts, _ = await self._request("nothing", b"", self._checks)
+        return facts["unconfined"]
 
     async def close(self) -> None:
         """Kill all processes. Operations that are not finished raise a transient MediaError."""
-        self._closed = True
-        await self._pool.close()
-        await asyncio.to_thread(self._inspector.shutdown)
+        await asyncio.gather(*(lane.pool.close() for lane in (self._checks, self._small, self._large)))
 
-    async def _inspect(self, function: Callable[[bytes], T], data: bytes) -> T:
-        """Run what needs no decoding in a thread, at a small part of the cost of a process."""
-        if self._closed:
-            raise _closed_error()
-        return await asyncio.get_running_loop().run_in_executor(self._inspector, function, data)
+    @asynccontextmanager
+    async def _turn_of(self, member_id: int) -> AsyncIterator[None]:
+        """Wait until no other image of the member is in work; member 0 is nobody in particular."""
+        if not member_id:
+            yield
+            return
+        turn = self._turns.setdefault(member_id, asyncio.Lock())
+        self._waiting[member_id] += 1
+        try:
+            async with turn:
+                yield
+        finally:
+            self._waiting[member_id] -= 1
+            if not self._waiting[member_id]:
+                del self._waiting[member_id], self._turns[member_id]
 
-    async def _request(self, operation: str, data: bytes, **options: int) -> tuple[dict[str, Any], bytes]:
+    async def _request(
+        self, operation: str, data: bytes, lane: _Lane, **options: int
+    ) -> tuple[dict[str, Any], bytes]:
+        """Send a request to a lane, and to the one for large images when it is too large for that lane."""
+        if lane is self._small and len(data) > _MAX_SMALL_BYTES:
+            lane = self._large
         head = {"operation": operation, **options}
         try:
-            try:
-                return await self._pool.request(head, data)
-            except ChildFailed:
-                return await self._pool.request(head, data, new_process=True)
-        except (ChildFailed, ChildTooSlow):
-            return {"reason": "broken", "limits": {}}, b""
+            facts, body = await lane.request(head, data)
+            if "needs_more_memory" in facts and lane is not self._large:
+                facts, body = await self._large.request(head, data)
+        except ChildTooSlow as error:
+            raise ImageGivenUp(f"given up: {error}") from error
+        except ChildFailed as error:
+            raise ImageGivenUp(f"given up: its process died twice ({error})") from error
         except PoolClosed as error:
-            raise _closed_error() from error
+            raise MediaError("the image pool is closed", transient=True, reason="broken") from error
         except OSError as error:
             raise MediaError(f"no image process: {error}", transient=True, reason="broken") from error
+        if "needs_more_memory" in facts:
+            facts = {"reason": "too_many_pixels", "limits": {"limit_pixels": facts["limit_pixels"]}}
+        return facts, body
 
 
-def _closed_error() -> MediaError:
-    return MediaError("the image pool is closed", transient=True, reason="broken")
+class ImageGivenUp(MediaError):
+    """The image killed its process twice, or took too long: it is not tried again."""
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, transient=False, reason="broken")
 
 
-def _check_without_decoding(data: bytes) -> CheckedImage | None:
-    """Return the facts of a result that is clearly whole and not too large; None when it must be decoded to tell."""
-    size = containers.size_if_whole(data, max_pixels=MAX_RESULT_PIXELS)
-    if size is None:
-        return None
-    return CheckedImage(CONTENT_TYPES[containers.format_of(data) or ""], *size)
+class _Lane:
+    """Processes of one size."""
 
+    def __init__(self, processes: int, limit_seconds: float, idle_seconds: int, memory_bytes: int) -> None:
+        self._memory_bytes = memory_bytes
+        self.pool = SubprocessPool(
+            "bot.media.image_worker",
+            max_processes=processes,
+            limit_seconds=limit_seconds,
+            idle_seconds=idle_seconds,
+            memory_limit_bytes=_BASE_MEMORY_BYTES + memory_bytes,
+        )
 
-def _strip_without_decoding(data: bytes) -> ShrunkImage | None:
-    """Return the file without metadata; None when a process must turn it upright or judge it."""
-    image_format = containers.format_of(data)
-    try:
-        if image_format is None or containers.exif_payloads(data):
-            return None
-        stripped = containers.without_metadata(data)
-    except containers.BrokenContainer:
-        return None
-    return ShrunkImage(
-        data=stripped,
-        content_type=CONTENT_TYPES[image_format],
-        extension=EXTENSIONS[image_format],
-        changed=False,
-    )
+    async def request(self, head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+        head = {**head, "memory_bytes": int(self._memory_bytes * _DECODED_SHARE)}
+        try:
+            return await self.pool.request(head, data)
+        except ChildFailed:
+            return await self.pool.request(head, data, new_process=True)

@@ -10,30 +10,39 @@ from typing import Any
 from bot.media import image_ops
 from bot.runtime.subprocess_child import serve
 
-_MAX_RESIDENT_BYTES = 128 << 20
+_MAX_RESIDENT_BYTES = 96 << 20
 
 
 def handle(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Run the operation that the request names. An unusable image is a response with its `reason` and `limits`."""
+    """Run the operation that the request names, within its `memory_bytes`.
+
+    An unusable image is a response with its `reason` and `limits`, one that is too large for this process a response
+    with `needs_more_memory`.
+    """
+    memory_bytes: int = request["memory_bytes"]
     try:
         match request["operation"]:
             case "check":
-                content_type, width, height = image_ops.check(data)
+                content_type, width, height = image_ops.check(data, memory_bytes)
                 return {"content_type": content_type, "width": width, "height": height}, b""
-            case "shrink_to":
-                encoded, content_type, extension, changed = image_ops.shrink_to(data, request["limit_bytes"])
-                return {"content_type": content_type, "extension": extension, "changed": changed}, encoded
+            case "fit":
+                encoded, content_type, extension = image_ops.fit(data, request["limit_bytes"], memory_bytes)
+                return {"content_type": content_type, "extension": extension}, encoded
             case "clean":
-                encoded, content_type, width, height = image_ops.clean(data)
+                encoded, content_type, width, height = image_ops.clean(data, memory_bytes)
                 return {"content_type": content_type, "width": width, "height": height}, encoded
             case "has_location":
-                return {"has_location": image_ops.has_location(data)}, b""
+                return {"has_location": image_ops.has_location(data, memory_bytes)}, b""
+            case "nothing":
+                return {}, b""
             case operation:
                 raise AssertionError(f"no such operation: {operation}")
     except image_ops.UnusableImageError as error:
         return {"reason": error.reason, "limits": error.limits}, b""
+    except image_ops.NeedsMoreMemory as error:
+        return {"needs_more_memory": True, "limit_pixels": error.limit_pixels}, b""
     except MemoryError:
-        return {"reason": "too_many_pixels", "limits": {}}, b""
+        return {"needs_more_memory": True, "limit_pixels": image_ops.MAX_INPUT_SIDE**2}, b""
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Subprocess pool: child processes that handle requests over pipes, within limits of time and memory.
+"""Subprocess pool: child processes that handle requests over a socket, within limits of time and memory.
 
-Image work and charts run in such processes: they decode bytes from strangers or need a large library. A process has a
-memory limit, can be killed when it takes too long, returns all memory when it ends, holds no secret, and runs at a
-lower priority than the bot. The module that a child runs handles the requests, through subprocess_child.py.
+Image work and charts run in such processes: they decode bytes from strangers or need a large library. A process has
+limits of memory and processor time, is killed when it takes too long, ends with the bot, returns all memory when it
+ends, holds no secret, and runs at a lower priority than the bot. The module that a child runs handles the requests,
+through subprocess_child.py, which also says what such a process can reach.
 """
 
 from __future__ import annotations
@@ -12,16 +13,22 @@ import json
 import math
 import os
 import signal
+import socket
 import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+from bot.runtime.subprocess_child import LENGTHS
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PIECE_BYTES = 1 << 20
 """Bodies are written and read in pieces of this size, so that the event loop never copies more at a time."""
+_MAX_HEAD_BYTES = 1 << 16
+_MAX_BODY_BYTES = 128 << 20
+"""What a process may answer; one that was taken over could send any length."""
 
 
 class PoolClosed(Exception):
@@ -34,6 +41,13 @@ class ChildTooSlow(Exception):
 
 class ChildFailed(Exception):
     """The child process died or could not handle the request. The text says why."""
+
+
+class _Child(NamedTuple):
+    """A process and our end of its only connection."""
+
+    process: Process
+    connection: socket.socket
 
 
 class SubprocessPool:
@@ -54,21 +68,25 @@ class SubprocessPool:
         memory_limit_bytes: int,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        # The child's own timer ends it should this process be killed in the middle of a request.
-        limits = (idle_seconds, math.ceil(limit_seconds) + 1, memory_limit_bytes)
+        # The child's own timer and limit of processor time end it should this process be stopped.
+        limits = (idle_seconds, math.ceil(limit_seconds) + 1, memory_limit_bytes, os.getpid())
         self._command = (sys.executable, "-W", "ignore", "-m", module, *map(str, limits))
         # Nothing of our own environment: it holds the keys.
         self._environment = {
             "PYTHONPATH": str(_ROOT),
             "PATH": os.environ.get("PATH", ""),
             "LC_ALL": "C.UTF-8",
+            # One arena, and large blocks of their own: the limit counts what is used and not what is reserved.
+            "MALLOC_ARENA_MAX": "1",
+            "MALLOC_MMAP_THRESHOLD_": "2097152",
+            "MALLOC_TRIM_THRESHOLD_": "4194304",
             **(environment or {}),
         }
         self._limit_seconds = limit_seconds
         self._max_processes = max_processes
         self._slots = asyncio.Semaphore(max_processes)
-        self._children: set[Process] = set()
-        self._idle: list[Process] = []
+        self._children: set[_Child] = set()
+        self._idle: list[_Child] = []
         self._closed = False
 
     async def request(
@@ -82,26 +100,28 @@ class SubprocessPool:
         async with self._slots:
             if self._closed:
                 raise PoolClosed
-            process = (None if new_process else self._idle_process()) or await self._start()
+            child = (None if new_process else self._idle_child()) or await self._start()
             reusable = False
             try:
                 if self._closed:  # while the process was started
                     raise PoolClosed
                 async with asyncio.timeout(self._limit_seconds):
-                    response = await _exchange(process, head, body)
+                    response = await _exchange(child.connection, head, body)
                 reusable = not response[0]["last"]
             except TimeoutError:
                 raise ChildTooSlow(f"no response within {self._limit_seconds:g} s") from None
             except (OSError, ValueError, EOFError) as error:
-                await self._end(process)
+                await self._end(child)
                 if self._closed:
                     raise PoolClosed from error
-                raise ChildFailed(f"exit code {process.returncode}") from error
+                if child.process.returncode == -signal.SIGXCPU:
+                    raise ChildTooSlow(f"more than {self._limit_seconds:g} s of processor time") from None
+                raise ChildFailed(f"exit code {child.process.returncode}") from error
             finally:
                 if reusable and not self._closed:
-                    self._idle.append(process)
+                    self._idle.append(child)
                 else:
-                    await self._end(process)
+                    await self._end(child)
         if "error" in response[0]:
             raise ChildFailed(response[0]["error"])
         return response
@@ -109,8 +129,8 @@ class SubprocessPool:
     async def close(self) -> None:
         """Kill all processes and wait for their end. Requests that are not finished raise PoolClosed."""
         self._closed = True
-        for process in self._children:
-            _kill(process)
+        for child in self._children:
+            _kill(child.process)
         # Each request ends its own process, also one that it is starting.
         for _ in range(self._max_processes):
             await self._slots.acquire()
@@ -118,32 +138,40 @@ class SubprocessPool:
             self._slots.release()
         await asyncio.gather(*map(self._end, self._idle))
 
-    def _idle_process(self) -> Process | None:
+    def _idle_child(self) -> _Child | None:
         while self._idle:
-            process = self._idle.pop()
-            if process.returncode is None:
-                return process
-            self._children.discard(process)
+            child = self._idle.pop()
+            if child.process.returncode is None:
+                return child
+            self._children.discard(child)
+            child.connection.close()
         return None
 
-    async def _start(self) -> Process:
-        process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=PIPE,
-            stdout=PIPE,
-            env=self._environment,
-            limit=_PIECE_BYTES,
-            start_new_session=True,  # Ctrl-C is for the bot, which then ends its children itself
-        )
-        self._children.add(process)
-        return process
+    async def _start(self) -> _Child:
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=theirs,
+                stdout=DEVNULL,  # what a library prints
+                env=self._environment,
+                start_new_session=True,  # Ctrl-C is for the bot, which then ends its children itself
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        child = _Child(process, ours)
+        self._children.add(child)
+        return child
 
-    async def _end(self, process: Process) -> None:
-        self._children.discard(process)
-        _kill(process)
-        await process.wait()
-        if process.stdout is not None:
-            await process.stdout.read()  # until its end, so that asyncio closes the pipes
+    async def _end(self, child: _Child) -> None:
+        self._children.discard(child)
+        child.connection.close()
+        _kill(child.process)
+        await child.process.wait()
 
 
 def _kill(process: Process) -> None:
@@ -153,22 +181,34 @@ def _kill(process: Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-async def _exchange(process: Process, head: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
+async def _exchange(
+    connection: socket.socket, head: Mapping[str, Any], body: bytes
+) -> tuple[dict[str, Any], bytes]:
     """Send one request and read its response. Raises OSError, ValueError or EOFError when the process has died."""
-    stdin, stdout = process.stdin, process.stdout
-    assert stdin is not None, "a pipe"
-    assert stdout is not None, "a pipe"
-    stdin.write(json.dumps({**head, "size": len(body)}).encode() + b"\n")
+    loop = asyncio.get_running_loop()
+    encoded = json.dumps(head).encode()
+    lengths = LENGTHS.pack(len(encoded), len(body))
     view = memoryview(body)
-    for start in range(0, len(body), _PIECE_BYTES):
-        stdin.write(view[start : start + _PIECE_BYTES])
-        await stdin.drain()
-    response: dict[str, Any] = json.loads(await stdout.readline())
-    pieces, missing_bytes = list[bytes](), int(response["size"])
+    await loop.sock_sendall(connection, b"".join((lengths, encoded, view[:_PIECE_BYTES])))
+    for start in range(_PIECE_BYTES, len(body), _PIECE_BYTES):
+        await loop.sock_sendall(connection, view[start : start + _PIECE_BYTES])
+    head_bytes, body_bytes = LENGTHS.unpack(await _receive(connection, LENGTHS.size))
+    if head_bytes > _MAX_HEAD_BYTES or body_bytes > _MAX_BODY_BYTES:
+        raise ValueError("a response of more bytes than expected")
+    response: dict[str, Any] = json.loads(await _receive(connection, head_bytes))
+    return response, await _receive(connection, body_bytes)
+
+
+async def _receive(connection: socket.socket, size_bytes: int) -> bytes:
+    """Read exactly that many bytes. Raises EOFError when the process ends before."""
+    loop = asyncio.get_running_loop()
+    pieces, missing_bytes = list[bytes](), size_bytes
     while missing_bytes > 0:
-        piece = await stdout.read(min(missing_bytes, _PIECE_BYTES))
+        piece = await loop.sock_recv(connection, min(missing_bytes, _PIECE_BYTES))
         if not piece:
             raise EOFError
         pieces.append(piece)
         missing_bytes -= len(piece)
-    return response, b"".join(pieces) if len(pieces) < 2 else await asyncio.to_thread(b"".join, pieces)
+    if len(pieces) < 2:
+        return b"".join(pieces)
+    return await asyncio.to_thread(b"".join, pieces)

@@ -38,6 +38,7 @@ from bot.domain.errors import (
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
 from bot.domain.quota import format_usd
 from bot.media.downloader import Downloader
+from bot.media.image_pool import CheckedImage
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
 from bot.runtime.logs import bind_job
@@ -68,6 +69,10 @@ UNUSABLE_INPUT_STATUS = 422
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_TIMEOUT_SECONDS = 300.0
+
+COUNTED_CHECK_SECONDS = 1.0
+MAX_CHECKS = 2
+"""Checks of a result that take that long are counted, and that many may be cut off by the end of the process."""
 
 _NOT_SENT = frozenset({JobStatus.QUEUED})
 _NOT_CONFIRMED = frozenset({JobStatus.SUBMITTING, JobStatus.UNCERTAIN})
@@ -371,7 +376,7 @@ class JobRunner:
         try:
             if not update.result_urls:
                 raise MediaError("completed without a result", transient=False)
-            images = [await self._download_image(url) for url in update.result_urls]
+            images = [await self._download_image(job, url) for url in update.result_urls]
         except MediaError as error:
             _log.error("job %s (%s) was completed without a usable image: %s", job.id, _who(job), error)
             notice = f"Job {job.id} was completed without a usable picture: {error}"
@@ -406,9 +411,9 @@ class JobRunner:
         self._show(succeeded)
         _log.info("job %s (%s) was completed for %s", job.id, _who(job), format_usd(charged))
 
-    async def _download_image(self, url: str) -> ResultImage:
+    async def _download_image(self, job: Job, url: str) -> ResultImage:
         return await retrying(
-            lambda: self._download_image_once(url),
+            lambda: self._download_image_once(job, url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
             within_seconds=RESULT_TIMEOUT_SECONDS,
@@ -416,11 +421,11 @@ class JobRunner:
             max_pause_seconds=30,
         )
 
-    async def _download_image_once(self, url: str) -> ResultImage:
+    async def _download_image_once(self, job: Job, url: str) -> ResultImage:
         data = await self._downloader.download(
             url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
         )
-        checked = await self._image_pool.check_result(data)
+        checked = await self._check(job, data)
         return ResultImage(
             sha256=await self._keep(data),
             content_type=checked.content_type,
@@ -429,6 +434,25 @@ class JobRunner:
             size_bytes=len(data),
             source_url=url,
         )
+
+    async def _check(self, job: Job, data: bytes) -> CheckedImage:
+        """Check a result. Raises MediaError, also for one whose check was cut off by the end of this process twice.
+
+        Only a check that takes long is counted in the database: most are done before.
+        """
+        check = asyncio.ensure_future(self._image_pool.check_result(data))
+        try:
+            if not (await asyncio.wait({check}, timeout=COUNTED_CHECK_SECONDS))[0]:
+                key = f"check {job.id}"
+                begun = int(await self._store.get_value(key) or 0)
+                if begun >= MAX_CHECKS:
+                    raise MediaError("given up: its check never ended", transient=False, reason="broken")
+                await self._store.set_value(key, str(begun + 1))
+                await asyncio.wait({check})
+                await self._store.remove_value(key)
+            return await check
+        finally:
+            check.cancel()
 
     @retry_storage_errors
     async def _keep(self, data: bytes) -> str:

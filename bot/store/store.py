@@ -233,3 +233,4 @@ class Store(DatabaseUser):
 
     get_value = reads(key_value.get)
     set_value = writes(key_value.set_)
+    remove_value = writes(key_value.remove)

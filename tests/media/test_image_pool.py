@@ -58,11 +58,10 @@ NOT_RESULTS = {
     "nothing": (b"", "not_an_image"),
     "a web page": (b"<!doctype html><p>Not found", "not_an_image"),
     "json": (b'{"error": "gone"}', "not_an_image"),
-    "a gif": (samples.image("GIF"), "unsupported_type"),
-    "a bitmap": (samples.image("BMP"), "unsupported_type"),
-    "a tiff": (samples.image("TIFF"), "unsupported_type"),
-    "an avif": (samples.image("AVIF"), "unsupported_type"),
-    "a heic": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "unsupported_type"),
+    "a photoshop file": (b"8BPS\0\1" + bytes(100), "unsupported_type"),
+    "a jpeg xl": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(100), "unsupported_type"),
+    "a video": (b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom" + bytes(100), "unsupported_type"),
+    "a heic without an image": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100), "broken"),
     "an svg": (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "unsupported_type"),
     "a pdf": (b"%PDF-1.7 ...", "not_an_image"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0", "not_an_image"),
@@ -361,59 +360,6 @@ async def test_the_limit_of_50_megapixels_is_exact(
     with pytest.raises(UnusableImage) as caught:
         await image_pool.clean_input(data, "a")
     assert (caught.value.reason, caught.value.limit_pixels) == ("too_many_pixels", 50_000_000)
-
-
-# -- bombs ----------------------------------------------------------------------------------------------
-
-IN_A_FRESH_PROCESS = r"""
-import re, sys, time
-from bot.media import image_ops
-def peak():  # not ru_maxrss, which begins with the size of the process that started this one
-    return int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1])
-image_ops.check(open(sys.argv[2], "rb").read())
-data = open(sys.argv[1], "rb").read()
-before, began = peak(), time.process_time()
-try:
-    image_ops.clean(data)
-    outcome = "clean"
-except image_ops.UnusableImageError as error:
-    outcome = error.reason
-grown = peak() - before
-print(outcome, grown // 1024, time.process_time() - began)
-"""
-
-
-def measured(data: bytes, directory: Path) -> tuple[str, int, float]:
-    """Outcome, growth in MB at the peak and CPU seconds of cleaning `data` in a process of its own."""
-    bomb, harmless = directory / "bomb", directory / "harmless"
-    bomb.write_bytes(data)
-    harmless.write_bytes(samples.image("PNG"))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IN_A_FRESH_PROCESS, str(bomb), str(harmless)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2], timeout=60,
-    )  # fmt: skip
-    outcome, grown, seconds = done.stdout.split()
-    return outcome, int(grown), float(seconds)
-
-
-@pytest.mark.f54
-@pytest.mark.skipif(not IS_LINUX, reason="peak memory is read from /proc")
-@pytest.mark.parametrize("name", samples.BOMBS)
-def test_a_decompression_bomb_is_refused_at_little_cost(name: str, tmp_path: Path) -> None:
-    bomb = samples.BOMBS[name]()
-    outcome, grown_mb, seconds = measured(bomb, tmp_path)
-    assert outcome in ("too_many_pixels", "animated", "broken")
-    assert grown_mb < 64 + 2 * len(bomb) // 1_000_000
-    assert seconds < 3
-
-
-@pytest.mark.f54
-@pytest.mark.skipif(not IS_LINUX, reason="peak memory is read from /proc")
-@pytest.mark.parametrize("name", samples.HARMLESS_BOMBS)
-def test_a_decompression_bomb_beside_the_pixels_costs_little(name: str, tmp_path: Path) -> None:
-    _, grown_mb, seconds = measured(samples.HARMLESS_BOMBS[name](), tmp_path)
-    assert grown_mb < 64
-    assert seconds < 3
 
 
 # -- the processes ----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from bot.store.core.connection import Connection
 
 _GET = "SELECT value FROM notes WHERE key = ?"
 _SET = "INSERT INTO notes (key, value) VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+_REMOVE = "DELETE FROM notes WHERE key = ?"
 
 
 def get(connection: Connection, key: str) -> str | None:
@@ -17,3 +18,8 @@ def get(connection: Connection, key: str) -> str | None:
 def set_(connection: Connection, key: str, value: str) -> None:
     """Store a small fact about the bot itself under `key`."""
     connection.execute(_SET, (key, value))
+
+
+def remove(connection: Connection, key: str) -> None:
+    """Remove what is stored under `key`, if anything is."""
+    connection.execute(_REMOVE, (key,))
