@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
@@ -28,6 +29,7 @@ from bot.domain.errors import BotError, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
 from bot.providers.base import Provider
+from bot.runtime import confinement
 from bot.runtime.allocator import map_large_blocks_separately
 from bot.runtime.file_descriptors import raise_descriptor_limit
 from bot.runtime.logs import set_up_logging
@@ -39,6 +41,8 @@ from bot.store.admin.verify import verify_location
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
 from bot.store.tables.ledger import operator_cost_lines
+
+_log = logging.getLogger(__name__)
 
 INVITE_PERMISSIONS = discord.Permissions(
     view_channel=True, send_messages=True, send_messages_in_threads=True, attach_files=True, read_message_history=True

@@ -123,8 +123,9 @@ def _jpeg(data: bytes) -> Structure:
             continue
         length = int.from_bytes(data[position : position + 2], "big")
         if marker in _JPEG_FRAMES and length >= 7:
-            size = int.from_bytes(data[position + 5 : position + 7], "big"), int.from_bytes(
-                data[position + 3 : position + 5], "big"
+            size = (
+                int.from_bytes(data[position + 5 : position + 7], "big"),
+                int.from_bytes(data[position + 3 : position + 5], "big"),
             )
         position += length
         if length < 2 or position > len(data):

@@ -258,9 +258,7 @@ def _check_pixels(size: tuple[int, int], max_pixels: int) -> None:
         raise UnusableImageError("too_many_pixels", limit_pixels=max_pixels)
 
 
-def _check_size(
-    size: tuple[int, int], image_format: str, max_pixels: int, memory_bytes: int, file_bytes: int
-) -> None:
+def _check_size(size: tuple[int, int], image_format: str, max_pixels: int, memory_bytes: int, file_bytes: int) -> None:
     _check_pixels(size, max_pixels)
     pixels, bytes_per_pixel = size[0] * size[1], _BYTES_PER_PIXEL[image_format]
     working_bytes = min(pixels, _WORKING_PIXELS) * _WORKING_BYTES_PER_PIXEL + file_bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -118,9 +118,7 @@ class ImagePool:
         facts, encoded = await self._request("fit", data, self._small, limit_bytes=limit_bytes)
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
-        return ShrunkImage(
-            data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=True
-        )
+        return ShrunkImage(data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=True)
 
     async def clean_input(self, data: bytes, filename: str, *, member_id: int = 0) -> CleanImage:
         """Check an image that `member_id` attached and re-encode it without metadata, as PNG, JPEG or WebP.
@@ -161,7 +159,7 @@ class ImagePool:
         await asyncio.gather(*(lane.pool.close() for lane in (self._checks, self._small, self._large)))
 
     @asynccontextmanager
-    async def _turn_of(self, member_id: int) -> AsyncIterator[None]:
+    async def _turn_of(self, member_id: int) -> AsyncGenerator[None]:
         """Wait until no other image of the member is in work; member 0 is nobody in particular."""
         if not member_id:
             yield
@@ -176,9 +174,7 @@ class ImagePool:
             if not self._waiting[member_id]:
                 del self._waiting[member_id], self._turns[member_id]
 
-    async def _request(
-        self, operation: str, data: bytes, lane: _Lane, **options: int
-    ) -> tuple[dict[str, Any], bytes]:
+    async def _request(self, operation: str, data: bytes, lane: _Lane, **options: int) -> tuple[dict[str, Any], bytes]:
         """Send a request to a lane, and to the one for large images when it is too large for that lane."""
         if lane is self._small and len(data) > _MAX_SMALL_BYTES:
             lane = self._large

@@ -63,7 +63,7 @@ def limit_resources(*, memory_bytes: int, file_bytes: int, open_files: int) -> N
 def forbid_files() -> bool:
     """Forbid to open any file from now on; open ones stay usable. Returns whether the kernel does that (Landlock)."""
     try:
-        from landlock import Ruleset
+        from landlock import Ruleset  # pyright: ignore[reportMissingTypeStubs]
 
         Ruleset().apply()
     except Exception:  # the library raises several classes where the kernel has no Landlock
@@ -77,7 +77,7 @@ def forbid_calls(*, other_programs: bool) -> bool:
     A forbidden call fails with EPERM. Returns whether the kernel does that (seccomp).
     """
     try:
-        import pyseccomp
+        import pyseccomp  # pyright: ignore[reportMissingTypeStubs]
 
         calls = (*_NETWORK_CALLS, *_KERNEL_CALLS, *(() if other_programs else _OTHER_PROCESS_CALLS))
         rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -88,9 +88,7 @@ def forbid_calls(*, other_programs: bool) -> bool:
             # A thread is a clone with CLONE_THREAD, a process one without. The arguments of clone3 cannot be seen, and
             # the C library uses clone where it is told that there is no clone3.
             thread = 0x0001_0000
-            rules.add_rule(
-                pyseccomp.ERRNO(errno.EPERM), "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, thread, 0)
-            )
+            rules.add_rule(pyseccomp.ERRNO(errno.EPERM), "clone", pyseccomp.Arg(0, pyseccomp.MASKED_EQ, thread, 0))
             rules.add_rule(pyseccomp.ERRNO(errno.ENOSYS), "clone3")
             # Limits of its own only.
             rules.add_rule(pyseccomp.ERRNO(errno.EPERM), "prlimit64", pyseccomp.Arg(0, pyseccomp.NE, 0))

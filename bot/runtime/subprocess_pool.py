@@ -83,11 +83,17 @@ class SubprocessPool:
             **(environment or {}),
         }
         self._limit_seconds = limit_seconds
-        self._max_processes = max_processes
+        self.max_processes = max_processes
+        self.memory_limit_bytes = memory_limit_bytes
         self._slots = asyncio.Semaphore(max_processes)
         self._children: set[_Child] = set()
         self._idle: list[_Child] = []
         self._closed = False
+
+    @property
+    def running(self) -> int:
+        """Count the processes that handle a request now."""
+        return len(self._children) - len(self._idle)
 
     async def request(
         self, head: Mapping[str, Any], body: bytes = b"", *, new_process: bool = False
@@ -132,9 +138,9 @@ class SubprocessPool:
         for child in self._children:
             _kill(child.process)
         # Each request ends its own process, also one that it is starting.
-        for _ in range(self._max_processes):
+        for _ in range(self.max_processes):
             await self._slots.acquire()
-        for _ in range(self._max_processes):
+        for _ in range(self.max_processes):
             self._slots.release()
         await asyncio.gather(*map(self._end, self._idle))
 
@@ -153,7 +159,7 @@ class SubprocessPool:
         try:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=DEVNULL,  # what a library prints
                 env=self._environment,
                 start_new_session=True,  # Ctrl-C is for the bot, which then ends its children itself
@@ -181,9 +187,7 @@ def _kill(process: Process) -> None:
             os.kill(process.pid, signal.SIGKILL)
 
 
-async def _exchange(
-    connection: socket.socket, head: Mapping[str, Any], body: bytes
-) -> tuple[dict[str, Any], bytes]:
+async def _exchange(connection: socket.socket, head: Mapping[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
     """Send one request and read its response. Raises OSError, ValueError or EOFError when the process has died."""
     loop = asyncio.get_running_loop()
     encoded = json.dumps(head).encode()

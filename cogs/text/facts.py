@@ -112,10 +112,12 @@ def _condition(condition: PriceCondition) -> str:
 # -- attached pictures -----------------------------------------------------------------------------------------
 
 UNUSABLE = {
-    "not_an_image": Phrase("`{file}` is not a picture. Attach a PNG, JPEG or WebP file."),
-    "unsupported_type": Phrase("`{file}` is of a kind I cannot use. Attach a PNG, JPEG or WebP file."),
+    "not_an_image": Phrase("`{file}` is not a picture. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."),
+    "unsupported_type": Phrase(
+        "`{file}` is of a kind I cannot use. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."
+    ),
     "broken": Phrase("`{file}` is damaged or cut short. Save it again and attach the new file."),
-    "animated": Phrase("`{file}` is animated. Attach a still picture (PNG, JPEG or WebP)."),
+    "animated": Phrase("`{file}` is animated. Attach a still picture (PNG, JPEG, WebP, HEIC …)."),
     "too_many_bytes": Phrase("`{file}` is too large. Attach a smaller file."),
     "too_many_pixels": Phrase("`{file}` has too many pixels. Attach a smaller picture."),
     "too_small": Phrase("`{file}` is too small. Attach a larger picture."),

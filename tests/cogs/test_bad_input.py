@@ -117,7 +117,7 @@ BAD = [
     bad("imagine", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
     bad("imagine", "resolution", "2K", "`resolution` does not fit Krea 2 Large", "1K", model=KREA_LARGE),
     bad("imagine", "resolution", "1K", "Flux 1 Dev does not take `resolution`", "`seed`", model=FLUX),
-    bad("imagine", "reference", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG or WebP"),
+    bad("imagine", "reference", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG, WebP"),
     bad("imagine", "reference", ("a.png", PNG), "Flux 1.1 Pro does not take `reference`", model=NO_REFERENCE),
     bad("imagine", "seed", -1, "`seed`", "a whole number from 0", model=FLUX),
     bad("imagine", "seed", -LARGEST_INTEGER, "`seed`", "a whole number from 0", model=FLUX),
@@ -135,7 +135,7 @@ BAD = [
     bad("imagine", "moodboard", MOODBOARD, "Nano Banana 2 does not take `moodboard`", "It takes"),
     # -- /edit
     bad("edit", "prompt", " ", "Nano Banana 2 needs `prompt`"),
-    bad("edit", "image", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG or WebP"),
+    bad("edit", "image", TEXT, "`notes.txt` is not a picture", "Attach a PNG, JPEG, WebP"),
     bad("edit", "image", ("a.png", PNG[: len(PNG) // 2]), "`a.png` is damaged or cut short"),
     bad("edit", "image", ("a.gif", animated("GIF")), "`a.gif`", "Attach a"),
     bad("edit", "image2", ("a.webp", animated("WEBP")), "`a.webp` is animated", "Attach a still picture"),
