@@ -190,7 +190,9 @@ class OrderFlow:
                 raise UnusableImage(attachment.filename, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         # Discord does not say how large a file is that only a component shows.
         self._service.begin_reading(member, sum(attachment.size or INPUT_MAX_BYTES for attachment, _ in attachments))
-        reads = [self._read_attachment(attachment, role, takes_uploads, held) for attachment, role in attachments]
+        reads = [
+            self._read_attachment(attachment, role, takes_uploads, member, held) for attachment, role in attachments
+        ]
         # All of them end before the first error is raised, so that none is stored later.
         images: list[ImageInput] = []
         for read in await asyncio.gather(*reads, return_exceptions=True):
@@ -200,7 +202,12 @@ class OrderFlow:
         return tuple(images)
 
     async def _read_attachment(
-        self, attachment: discord.Attachment | PostedFile, role: ImageRole, takes_uploads: bool, held: list[str]
+        self,
+        attachment: discord.Attachment | PostedFile,
+        role: ImageRole,
+        takes_uploads: bool,
+        member: Member,
+        held: list[str],
     ) -> ImageInput:
         name = attachment.filename
         try:
@@ -210,7 +217,7 @@ class OrderFlow:
             # A provider that fetches the URL gets the file unchanged, so it must not contain where it was taken.
             if not takes_uploads and await self._service.image_pool.has_location(data):
                 raise UnusableImage(name, "location_data")
-            clean = await self._service.image_pool.clean_input(data, name)
+            clean = await self._service.image_pool.clean_input(data, name, member_id=member.user_id)
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
             raise UnusableImage(name, error.reason) from error
