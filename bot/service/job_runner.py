@@ -446,6 +446,7 @@ class JobRunner:
                 key = f"check {job.id}"
                 begun = int(await self._store.get_value(key) or 0)
                 if begun >= MAX_CHECKS:
+                    await self._store.remove_value(key)
                     raise MediaError("given up: its check never ended", transient=False, reason="broken")
                 await self._store.set_value(key, str(begun + 1))
                 await asyncio.wait({check})

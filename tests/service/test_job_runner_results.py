@@ -11,6 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.jobs import FailureReason, JobStatus
+from bot.media.image_pool import CheckedImage, ImagePool
+from bot.service import job_runner
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
 from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
@@ -48,6 +50,40 @@ async def test_completed_without_a_usable_image_is_paid_by_the_operator_who_is_t
     assert await core.money() == (0, 0, PRICE)
     assert [matter for matter, _ in core.presenter.notices] == ["no usable picture"]
     assert core.submissions == 1
+
+
+async def unending_check(_: ImagePool, data: bytes) -> CheckedImage:
+    await asyncio.Event().wait()
+    raise AssertionError(len(data))
+
+
+@pytest.mark.hostile("G-04")
+async def test_a_result_whose_check_was_cut_off_twice_is_given_up_after_the_restart(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_runner, "COUNTED_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(ImagePool, "check_result", unending_check)
+    job = await core.order()
+    for cut_off in ("1", "2"):
+
+        async def counted(number: str = cut_off) -> bool:
+            return await core.store.get_value(f"check {job.id}") == number
+
+        await until(counted)
+        await core.restart()
+    ended = await core.ended(job)
+    assert ended.failure is not None
+    assert ended.failure.reason is FailureReason.NO_USABLE_RESULT
+    assert await core.money() == (0, 0, PRICE)
+    assert await core.store.get_value(f"check {job.id}") is None
+
+
+@pytest.mark.hostile("G-04")
+async def test_a_check_that_takes_long_and_ends_leaves_no_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_runner, "COUNTED_CHECK_SECONDS", 0.0)
+    job = await core.ended(await core.order())
+    assert job.status is JobStatus.SUCCEEDED
+    assert await core.store.get_value(f"check {job.id}") is None
 
 
 async def test_an_image_that_is_not_there_at_once_is_downloaded_again(core: Core):
