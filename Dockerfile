@@ -20,9 +20,10 @@ RUN groupadd --gid 10001 bot \
     && install --directory --owner bot --group bot /data
 # Japanese, Chinese and Korean letters for names and words in charts, in 7 MB; Noto's take 90. The rest is in the font
 # that matplotlib brings. It may be of any version: nothing depends on one, and old ones leave the archive.
+# libseccomp2 confines the processes that read images; pyseccomp calls it.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends fonts-droid-fallback \
+    && apt-get install --yes --no-install-recommends fonts-droid-fallback libseccomp2 \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /app
 COPY --from=packages /opt/venv /opt/venv
