@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.coordinator import Coordinator
@@ -23,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 MAX_PAUSE_SECONDS = 60.0
 """A provider's Retry-After is honoured up to this."""
+
+STALLED_AFTER = timedelta(seconds=15)
+"""After this time with nothing but 429, cards show no queue position."""
 
 FREE_SLOT_POLL_SECONDS = 1.0
 """Poll interval for free slots when other processes use all of them and no notification arrives."""
@@ -63,6 +67,8 @@ class ProviderDispatcher:
         self._unrecorded: set[str] = set()
         """Jobs that hold a slot which the database may not show yet."""
         self._paused_until = 0.0
+        self.refused_since: datetime | None = None
+        """Since when this process has got nothing but 429 for its orders; None when the latest one was answered."""
         self._wake = breaker.changed
         """One event for everything that may let a job start."""
         self._submitting: set[asyncio.Future[None]] = set()
@@ -77,6 +83,14 @@ class ProviderDispatcher:
     def shares_slots(self) -> bool:
         """Whether other processes send jobs to the same provider."""
         return self._coordinator.role is not Role.ALL
+
+    def position(self, job_id: str, *, now: datetime) -> int | None:
+        """Return the queue position of a job; None where it is not queued, or would say nothing: see `is_stalled`."""
+        return None if self.is_stalled(now) else self.queue_of_all.position(job_id)
+
+    def is_stalled(self, now: datetime) -> bool:
+        """Return whether the provider has answered 429 for so long that a position says nothing about the wait."""
+        return self.refused_since is not None and now - self.refused_since >= STALLED_AFTER
 
     def has(self, job_id: str) -> bool:
         """Return whether the job is queued or running in this process."""
@@ -93,11 +107,13 @@ class ProviderDispatcher:
         """Read the jobs that wait in other processes again unless that was done just now. Raises StoreError."""
         await self._coordinator.refresh_queue(self.provider.name)
 
-    async def position_for(self, user_id: int) -> int | None:
+    async def position_for(self, user_id: int, *, now: datetime) -> int | None:
         """Return the queue position a new job of this member would get; None when it would start at once or is unknown.
 
-        It is unknown while the database cannot be read.
+        It is unknown while the database cannot be read, and while the queue does not move because of 429.
         """
+        if self.is_stalled(now):
+            return None
         try:
             await self.refresh_queue()
             queue = self.queue_of_all

@@ -76,6 +76,8 @@ class FailureReason(StrEnum):
     PROVIDER_FAILED = "provider_failed"
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     """Could not be reached, or our key or balance was refused."""
+    PROVIDER_BUSY = "provider_busy"
+    """Answered nothing but 429 for a quarter of an hour."""
     INPUT_GONE = "input_gone"
     """An input image is no longer stored."""
     MODEL_RETIRED = "model_retired"

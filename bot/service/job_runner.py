@@ -12,7 +12,7 @@ from the states that the step may expect, so the second of two changes nothing.
 What an error does to the money is decided by its class, in `_send` and `_watch`, here and nowhere else:
 
     ProviderRejected, ProviderDenied   release
-    ProviderUnavailable                429: back into the queue; else release when it keeps failing
+    ProviderUnavailable                429: back into the queue, for 15 minutes; else release when it keeps failing
     OutcomeUncertain                   keep the reservation, search for the order, never send it again
 """
 
@@ -23,7 +23,7 @@ import logging
 import secrets
 from collections.abc import Collection
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bot.catalogue.quotes import fill_image_urls
 from bot.dispatch.dispatcher import ProviderDispatcher
@@ -52,6 +52,9 @@ _log = logging.getLogger(__name__)
 
 SUBMIT_ATTEMPTS = 4
 """Attempts to send an order that never left: connection refused, name not found."""
+
+BUSY_TIMEOUT = timedelta(minutes=15)
+"""How long a job that the provider answers with 429 is sent again before its reservation is released."""
 
 DEFAULT_RETRY_AFTER_SECONDS = 5.0
 """Pause after a 429 without Retry-After, as the provider advises."""
@@ -160,7 +163,7 @@ class JobRunner:
             # Nothing was sent, so nothing can be owed.
             await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_NOT_SENT)
             return True
-        if job.deadline_at is not None and job.deadline_at <= self._clock():
+        if job.status in _SENT and job.deadline_at is not None and job.deadline_at <= self._clock():
             await self.fail(job, Failure(reason=FailureReason.INTERNAL), expected=_SENT, at_operator_cost=True)
             return True
         return False
@@ -214,15 +217,20 @@ class JobRunner:
         )
         # In a task of its own: cancelling this one must not separate sending the order from recording its answer.
         return await asyncio.shield(
-            self._supervisor.start(f"submission {job.id}", self._send(begun, dispatcher, order))
+            self._supervisor.start(
+                f"submission {job.id}", self._send(begun, dispatcher, order, give_up_at=job.deadline_at)
+            )
         )
 
-    async def _send(self, job: Job, dispatcher: ProviderDispatcher, order: ProviderRequest) -> Job | None:
-        """Send the order and record what came of it."""
+    async def _send(
+        self, job: Job, dispatcher: ProviderDispatcher, order: ProviderRequest, *, give_up_at: datetime | None
+    ) -> Job | None:
+        """Send the order and record what came of it. `give_up_at` is set after an earlier 429."""
         with bind_job(job.id), dispatcher.submission():
             try:
                 remote = await send_once(dispatcher, order)
             except ProviderRejected as error:
+                dispatcher.refused_since = None
                 _log.warning("job %s (%s) was refused: %s", job.id, _who(job), error)
                 if isinstance(error, ProviderDenied):
                     dispatcher.breaker.record_denial(error)
@@ -237,15 +245,14 @@ class JobRunner:
             except ProviderUnavailable as error:
                 _log.warning("job %s (%s) was not accepted: %s", job.id, _who(job), error)
                 if error.status == 429:
-                    return await self._requeue(
-                        job, dispatcher, error.retry_after_seconds or DEFAULT_RETRY_AFTER_SECONDS
-                    )
+                    return await self._requeue(job, dispatcher, error, give_up_at=give_up_at)
                 dispatcher.breaker.record_failure(error, job.request.user_id)
                 return await self.fail(job, failure_of(error), expected=_NOT_CONFIRMED)
             except OutcomeUncertain as error:
                 _log.warning("job %s (%s) got no usable answer: %s", job.id, _who(job), error)
                 dispatcher.breaker.record_failure(error, job.request.user_id)
                 return self._show(await self._store.mark_uncertain(job.id))
+            dispatcher.refused_since = None
             dispatcher.breaker.record_success()
             self._in_flight.get_or_create(job.id).progress = remote.progress
             running = await self._store.mark_running(job.id, remote_id=remote.remote_id)
@@ -258,17 +265,29 @@ class JobRunner:
             )
             return self._show(running)
 
-    async def _requeue(self, job: Job, dispatcher: ProviderDispatcher, seconds: float) -> Job | None:
-        """Pause the provider after a 429 and queue the job again, as the next one of its member."""
-        dispatcher.pause(seconds)
-        waiting = await self._not_accepted(job)
+    async def _requeue(
+        self, job: Job, dispatcher: ProviderDispatcher, error: ProviderUnavailable, *, give_up_at: datetime | None
+    ) -> Job | None:
+        """Pause the provider after a 429 and queue the job again, as the next one of its member, or give it up.
+
+        It is given up when it got nothing but 429 for `BUSY_TIMEOUT`, also over restarts, or when it waited that long
+        behind jobs that got nothing else.
+        """
+        dispatcher.pause(error.retry_after_seconds or DEFAULT_RETRY_AFTER_SECONDS)
+        now = self._clock()
+        dispatcher.refused_since = dispatcher.refused_since or now
+        waiting_since = max(dispatcher.refused_since, job.created_at)
+        give_up_at = min(give_up_at or now + BUSY_TIMEOUT, waiting_since + BUSY_TIMEOUT)
+        if give_up_at <= now:
+            return await self.fail(job, Failure(reason=FailureReason.PROVIDER_BUSY), expected=_NOT_CONFIRMED)
+        waiting = await self._not_accepted(job, give_up_at=give_up_at)
         if waiting is not None and waiting.status is JobStatus.QUEUED:
             dispatcher.push(waiting, at_front=True)
         return waiting
 
-    async def _not_accepted(self, job: Job) -> Job | None:
+    async def _not_accepted(self, job: Job, *, give_up_at: datetime | None = None) -> Job | None:
         """Move submitting → queued, or cancelled where that was asked for meanwhile."""
-        waiting = await self._store.requeue(job.id)
+        waiting = await self._store.requeue(job.id, give_up_at=give_up_at)
         if waiting is not None and self._in_flight.get_or_create(job.id).cancel_wanted:
             waiting = await self._store.mark_cancelled(job.id, expected=JobStatus.QUEUED, now=self._clock())
         return self._show(waiting)

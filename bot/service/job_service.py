@@ -256,7 +256,9 @@ class JobService:
             raise
         for limiter, key in self._limiters(member):
             limiter.note(key, orders)
-        positions = [await self._dispatchers[job.provider].position_for(job.request.user_id) for job in reply.jobs]
+        positions = [
+            await self._dispatchers[job.provider].position_for(job.request.user_id, now=now) for job in reply.jobs
+        ]
         views = tuple(
             JobView(job=job, model_label=quote.model.label, queue_position=position)
             for job, quote, position in zip(reply.jobs, quotes, positions, strict=True)
@@ -332,7 +334,7 @@ class JobService:
             model_label=self.model_label(job.request.model_id),
             progress=in_flight.progress if in_flight else None,
             preview_url=in_flight.preview_url if in_flight else None,
-            queue_position=dispatcher.queue_of_all.position(job.id) if dispatcher else None,
+            queue_position=dispatcher.position(job.id, now=self._clock()) if dispatcher else None,
             expected_at=self._in_flight.expected_at(job),
         )
 

@@ -23,6 +23,7 @@ class QueuePositions:
         self, context: ServiceContext, *, dispatchers: Mapping[str, ProviderDispatcher], reply_runner: ReplyRunner
     ) -> None:
         self._store = context.store
+        self._clock = context.clock
         self._dispatchers = dispatchers
         self._reply_runner = reply_runner
         self._shown: dict[str, int] = {}
@@ -46,12 +47,21 @@ class QueuePositions:
             }
 
     async def _show_moves(self, dispatcher: ProviderDispatcher) -> None:
+        if dispatcher.is_stalled(self._clock()):
+            # The shown ones are taken off the cards, once.
+            for job_id in [job_id for job_id in self._shown if job_id in dispatcher.queue]:
+                del self._shown[job_id]
+                await self._show(job_id)
+            return
         queue = dispatcher.queue_of_all
         for job_id in queue.upcoming(POSITIONS_SHOWN):
             position = queue.position(job_id)
             if position is None or self._shown.get(job_id) == position or job_id not in dispatcher.queue:
                 continue
             self._shown[job_id] = position
-            reply = await self._store.reply_of_job(job_id)
-            if reply is not None:
-                self._reply_runner.show(reply.id)
+            await self._show(job_id)
+
+    async def _show(self, job_id: str) -> None:
+        reply = await self._store.reply_of_job(job_id)
+        if reply is not None:
+            self._reply_runner.show(reply.id)

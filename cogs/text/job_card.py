@@ -51,6 +51,9 @@ FAILURES: dict[FailureReason, Phrase] = {
     FailureReason.PROVIDER_UNAVAILABLE: Phrase(
         "The image service is temporarily unavailable. Try again later or pick another model."
     ),
+    FailureReason.PROVIDER_BUSY: Phrase(
+        "The image service is too busy right now. You are not charged. Try again later or pick another model."
+    ),
     FailureReason.INPUT_GONE: Phrase("The picture to start from is no longer kept here. Attach it again with `/edit`."),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
     FailureReason.NO_USABLE_RESULT: Phrase(
@@ -67,6 +70,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.MODERATED: Phrase("The image service declined this request under its content rules."),
     FailureReason.PROVIDER_FAILED: Phrase("The image service ran into a problem."),
     FailureReason.PROVIDER_UNAVAILABLE: Phrase("The image service is temporarily unavailable."),
+    FailureReason.PROVIDER_BUSY: Phrase("The image service is too busy right now."),
     FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here."),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -194,14 +195,14 @@ def test_a_slot_is_free_again_when_its_job_fails(caplog: pytest.LogCaptureFixtur
 def test_the_position_for_a_new_job_is_none_while_it_would_start_at_once():
     async def main() -> None:
         async with a_scene(slots=1) as scene:
-            assert await scene.dispatcher.position_for(1) is None
+            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) is None
             scene.push("a", 1)
             await settled()
-            assert await scene.dispatcher.position_for(1) == 1
+            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) == 1
             scene.push("b", 1)
             await settled()
-            assert await scene.dispatcher.position_for(1) == 2
-            assert await scene.dispatcher.position_for(2) == 2, (
+            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) == 2
+            assert await scene.dispatcher.position_for(2, now=datetime.now(UTC)) == 2, (
                 "behind the first job of the other member, whose turn is next"
             )
 
@@ -294,7 +295,7 @@ def test_failures_in_a_row_open_the_breaker_and_the_operator_is_told_once():
             scene.push("a", 1)
             await asyncio.sleep(60)
             assert scene.started == []
-            assert await scene.dispatcher.position_for(2) == 2
+            assert await scene.dispatcher.position_for(2, now=datetime.now(UTC)) == 2
 
     run_in_virtual_time(main())
 

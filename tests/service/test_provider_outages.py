@@ -122,6 +122,40 @@ async def test_an_overloaded_provider_is_not_called_broken(core: Core):
     assert core.presenter.notices == []
 
 
+@pytest.mark.hostile("G-13")
+async def test_a_provider_that_is_only_busy_releases_the_job_after_fifteen_minutes(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(*[Plan(trouble=Trouble(status=429, headers={"Retry-After": "1"}))] * 50)
+        first = await core.order("one")
+        second = await core.order("two", member=Member(guild_id=9, user_id=9))
+        third = await core.order("three", member=Member(guild_id=9, user_id=10))
+        await until(lambda: core.submissions >= 1)
+        core.clock.move(minutes=14)
+        await core.restart()
+        sent = core.submissions
+        await until(lambda: core.submissions >= sent + 2)
+        assert (await core.now(first)).status in (JobStatus.QUEUED, JobStatus.SUBMITTING)
+        core.clock.move(minutes=1, seconds=5)
+        for job in (second, third):
+            view = await core.service.view(job.reply_id)
+            assert view is not None
+            assert [shown.queue_position for shown in view.jobs] == [None], "a position says nothing about this wait"
+        assert reason_of(await core.ended(first)) is FailureReason.PROVIDER_BUSY
+        assert await core.money() == (0, 0, 0)
+
+
+@pytest.mark.hostile("G-13")
+async def test_jobs_that_waited_behind_a_busy_provider_for_fifteen_minutes_do_not_wait_for_their_own(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        core.sandbox.next_order(*[Plan(trouble=Trouble(status=429, headers={"Retry-After": "1"}))] * 50)
+        jobs = [await core.order(f"{user_id}", member=Member(guild_id=9, user_id=user_id)) for user_id in range(1, 4)]
+        await until(lambda: core.submissions >= 2)
+        core.clock.move(minutes=16)
+        await core.ended(*jobs)
+        assert {reason_of(await core.now(job)) for job in jobs} == {FailureReason.PROVIDER_BUSY}
+        assert core.submissions < 8
+
+
 async def test_the_job_that_was_sent_back_is_the_next_of_its_member(tmp_path: Path):
     async with a_core(tmp_path, max_concurrency=1) as core:
         core.sandbox.next_order(BUSY)

@@ -270,9 +270,17 @@ def begin_submission(
     return still_queued
 
 
-def requeue(connection: Connection, job_id: str) -> Job | None:
-    """Move the job from submitting back to queued: the provider never accepted it."""
-    changes = {"status": JobStatus.QUEUED, "submitted_at": None, "deadline_at": None, "webhook_token": None}
+def requeue(connection: Connection, job_id: str, *, give_up_at: datetime | None = None) -> Job | None:
+    """Move the job from submitting back to queued: the provider never accepted it.
+
+    `give_up_at` is the queued job's deadline: the provider answers 429, and until then the job is sent again.
+    """
+    changes = {
+        "status": JobStatus.QUEUED,
+        "submitted_at": None,
+        "deadline_at": None if give_up_at is None else to_micros(give_up_at),
+        "webhook_token": None,
+    }
     return notify_slot_free(connection, _move_to(connection, job_id, changes))
 
 
