@@ -96,6 +96,8 @@ class Plan:
     message: str = "The model could not finish this picture."
     error_form: ErrorForm = ErrorForm.OBJECT
     shape: Shape = Shape.LIST
+    urls: tuple[str | dict[str, str], ...] = ()
+    """Instead of the list with the one address; `{base}` and `{id}` are filled in."""
     file_trouble: FileTrouble = FileTrouble.NONE
     redirect_to: str = ""
     """For `FileTrouble.REDIRECT`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -163,6 +164,9 @@ class RemoteJob:
 
     def _urls(self) -> Any:
         match self.plan.shape:
+            case Shape.LIST if self.plan.urls:
+                filled = json.dumps(self.plan.urls).replace("{base}", self.base).replace("{id}", self.id)
+                return json.loads(filled)
             case Shape.LIST:
                 return [self.image_url]
             case Shape.STRING:

@@ -19,8 +19,8 @@ from bot.media.ip_policy import AddressScope, address_scope
 MAX_REDIRECTS = 3
 _ENCODED_URL = re.compile(r"[!-~]+")
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT_STATUSES = frozenset({404, 408, 425, 429})
-"""Besides 5xx. 404: right after completion an image may not have reached every server of the provider's CDN."""
+_TRANSIENT_STATUSES = frozenset({202, 204, 403, 404, 408, 425, 429})
+"""Besides 5xx. 202, 204, 403, 404: after completion a result may not have reached every server."""
 
 LARGE_BYTES = 2 * 2**20
 """A larger body counts against MAX_LARGE_BODIES_BYTES, and is joined in a thread."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, cast
 
 from bot.catalogue.styles import Style
@@ -44,6 +45,9 @@ _DECIDING_KEYS = frozenset(
 
 _URL = re.compile(r"\b(?:https?://|www\.)\S+", re.IGNORECASE)
 _USABLE_ID = re.compile(r"[\x21-\x7e]+")
+_MAX_IMAGE_URLS = 8
+_NO_IMAGE_KIND = re.compile(r"preview|thumb|poster|video|audio", re.IGNORECASE)
+_NO_IMAGE_PATH = re.compile(r"\.(?:mp4|m4v|mov|webm|mkv|avi|mp3|wav|json|txt)(?:[?#]|$)", re.IGNORECASE)
 _DOTS_ONLY = re.compile(r"\.+")
 # There are no stable error codes, only texts. `\b` excludes field names such as enable_safety_checker.
 _MODERATION = re.compile(
@@ -255,13 +259,17 @@ def read_cost_usd_micros(*objects: Mapping[str, Any]) -> int | None:
 
 
 def read_image_urls(value: Any) -> tuple[str, ...]:
-    """Return the URLs of finished images from any documented shape: string, list, `{type, url}`, name → URL."""
-    return tuple(dict.fromkeys(url for kind, url in _urls(value) if kind != "preview"))
+    """Return the URLs of finished images from any documented shape: string, list, `{type, url}`, name → URL.
+
+    At most `_MAX_IMAGE_URLS`, and none that is marked as a preview, a thumbnail, a video or a sound.
+    """
+    found = (url for kind, url in _urls(value) if not _NO_IMAGE_KIND.search(kind) and not _NO_IMAGE_PATH.search(url))
+    return tuple(islice(dict.fromkeys(islice(found, _MAX_LIST_ITEMS)), _MAX_IMAGE_URLS))
 
 
 def read_preview_url(value: Any) -> str | None:
     """Return the URL of the newest preview; in an unfinished job, any URL is one."""
-    found = list(_urls(value))
+    found = list(islice(_urls(value), _MAX_LIST_ITEMS))
     marked = [url for kind, url in found if kind == "preview"]
     return (marked or [url for _, url in found] or [None])[-1]
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -72,6 +72,13 @@ UNUSABLE_INPUT_STATUS = 422
 RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_TIMEOUT_SECONDS = 300.0
+"""For collecting all results of a job together."""
+
+MAX_RESULTS = 2
+"""Images kept of one job: the one that was ordered, and one more."""
+
+MIN_RESULT_AREA_SHARE = 0.25
+"""A result with less than this share of the largest one's pixels is a thumbnail of it."""
 
 COUNTED_CHECK_SECONDS = 1.0
 MAX_CHECKS = 2
@@ -356,18 +363,18 @@ class JobRunner:
                 )
             ) as updates:
                 async for update in updates:
-                    if await self._advance(job, update, in_flight):
+                    if await self._advance(job, update, in_flight, dispatcher.provider):
                         return
         except DeadlineReached:
             _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
 
-    async def _advance(self, job: Job, update: Update, in_flight: InFlight) -> bool:
+    async def _advance(self, job: Job, update: Update, in_flight: InFlight, provider: Provider) -> bool:
         """Act on one update from the provider; True when the job has ended."""
         match update.status:
             case JobStatus.SUCCEEDED:
-                await self._collect(job, update)
+                await self._collect(job, update, provider)
             case JobStatus.FAILED:
                 reason = update.failure.reason if update.failure else "no reason given"
                 _log.warning(
@@ -390,12 +397,10 @@ class JobRunner:
 
     # -- collect ------------------------------------------------------------------------------------------
 
-    async def _collect(self, job: Job, update: Update) -> None:
+    async def _collect(self, job: Job, update: Update, provider: Provider) -> None:
         """Download the images of a completed job, then charge. Without a usable image the member pays nothing."""
         try:
-            if not update.result_urls:
-                raise MediaError("completed without a result", transient=False)
-            images = [await self._download_image(job, url) for url in update.result_urls]
+            images = await self._download_images(job, update, provider)
         except MediaError as error:
             _log.error("job %s (%s) was completed without a usable image: %s", job.id, _who(job), error)
             notice = f"Job {job.id} was completed without a usable picture: {error}"
@@ -430,12 +435,56 @@ class JobRunner:
         self._show(succeeded)
         _log.info("job %s (%s) was completed for %s", job.id, _who(job), format_usd(charged))
 
-    async def _download_image(self, job: Job, url: str) -> ResultImage:
+    async def _download_images(self, job: Job, update: Update, provider: Provider) -> list[ResultImage]:
+        """Download the usable results of a job, at most `MAX_RESULTS`; raise MediaError when there is none.
+
+        The operator is told of unusable ones. Where all are, the provider is asked once more for their addresses,
+        because a signed one may have expired.
+        """
+        deadline = asyncio.get_running_loop().time() + RESULT_TIMEOUT_SECONDS
+        images, errors = await self._download_usable(job, update.result_urls, deadline)
+        if not images:
+            fresh_urls = await _fresh_urls(provider, update)
+            images, more_errors = await self._download_usable(job, fresh_urls, deadline)
+            errors += more_errors
+        if not images:
+            raise errors[-1] if errors else MediaError("completed without a result", transient=False)
+        if errors:
+            _log.warning("job %s (%s): %d results are not usable: %s", job.id, _who(job), len(errors), errors[-1])
+            notice = (
+                f"Job {job.id} was delivered with {len(images)} image(s); {len(errors)} could not be used: {errors[-1]}"
+            )
+            self._presenter.operator_notice("unusable results", notice)
+        return images
+
+    async def _download_usable(
+        self, job: Job, urls: Sequence[str], deadline: float
+    ) -> tuple[list[ResultImage], list[MediaError]]:
+        """Download results one after the other until there are enough, and return the errors of the others."""
+        images, errors = list[ResultImage](), list[MediaError]()
+        for number, url in enumerate(urls):
+            if number - len(errors) == MAX_RESULTS:
+                break
+            left_seconds = deadline - asyncio.get_running_loop().time()
+            if left_seconds <= 0:
+                errors.append(MediaError("collecting the results took too long", transient=True))
+                break
+            try:
+                image = await self._download_image(job, url, within_seconds=left_seconds)
+            except MediaError as error:
+                errors.append(error)
+                continue
+            if all(image.sha256 != other.sha256 for other in images):
+                images.append(image)
+        largest = max((image.width * image.height for image in images), default=0)
+        return [image for image in images if image.width * image.height >= largest * MIN_RESULT_AREA_SHARE], errors
+
+    async def _download_image(self, job: Job, url: str, *, within_seconds: float) -> ResultImage:
         return await retrying(
             lambda: self._download_image_once(job, url),
             on=_worth_another_try,
             attempts=RESULT_ATTEMPTS,
-            within_seconds=RESULT_TIMEOUT_SECONDS,
+            within_seconds=within_seconds,
             first_pause_seconds=0.5,
             max_pause_seconds=30,
         )
@@ -543,6 +592,16 @@ def failure_of(error: ProviderError) -> Failure:
 
 def _never_left(error: Exception) -> bool:
     return isinstance(error, ProviderUnavailable) and error.status is None
+
+
+async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
+    """Poll a completed job once more and return the addresses of results that it did not name before."""
+    try:
+        again = await provider.fetch(update.remote_id)
+    except ProviderError as error:
+        _log.info("%s does not name the results of %s again: %s", provider.name, update.remote_id, error)
+        return []
+    return [url for url in again.result_urls if url not in update.result_urls]
 
 
 def _worth_another_try(error: Exception) -> bool:

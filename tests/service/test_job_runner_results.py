@@ -93,6 +93,72 @@ async def test_an_image_that_is_not_there_at_once_is_downloaded_again(core: Core
     assert await core.money() == (PRICE, 0, 0)
 
 
+GONE = "{base}/pictures/gone.png"
+MADE = "{base}/pictures/{id}.png"
+
+
+@pytest.mark.hostile("G-32")
+@pytest.mark.parametrize(
+    ("urls", "operator_is_told"),
+    [
+        ((GONE, MADE), True),
+        ((MADE, GONE), True),
+        (("{base}/pictures/{id}.mp4", MADE), False),
+        (({"type": "video", "url": GONE}, {"type": "thumbnail", "url": GONE}, {"type": "image", "url": MADE}), False),
+        ((MADE, "{base}/pictures/preview-{id}.png"), False),
+    ],
+)
+async def test_the_usable_ones_of_several_results_are_delivered_and_charged(
+    core: Core, urls: tuple[str | dict[str, str], ...], *, operator_is_told: bool
+):
+    core.sandbox.next_order(Plan(urls=urls))
+    job = await core.ended(await core.order())
+    assert job.status is JobStatus.SUCCEEDED
+    assert [image.source_url.rpartition("/")[2] for image in job.images][:1] == [f"{job.remote_id}.png"]
+    assert await core.money() == (PRICE, 0, 0)
+    assert [matter for matter, _ in core.presenter.notices] == ["unusable results"] * operator_is_told
+
+
+@pytest.mark.hostile("G-33")
+@pytest.mark.parametrize("status", [202, 204, 403])
+async def test_a_result_that_is_not_ready_for_some_seconds_is_tried_again(core: Core, status: int):
+    core.sandbox.next_answers("picture", *[Trouble(status=status)] * 3)
+    assert (await core.ended(await core.order())).status is JobStatus.SUCCEEDED
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.hostile("G-33")
+async def test_the_provider_is_asked_once_more_for_the_address_of_a_dead_link(core: Core):
+    core.sandbox.next_order(Plan(urls=(GONE,)))
+    order = await core.order()
+    await until(lambda: core.sandbox.seen("picture"))
+    remote_id = (await core.now(order)).remote_id or ""
+    core.sandbox.jobs[remote_id].plan = Plan()
+    job = await core.ended(order)
+    assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{remote_id}.png"]
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.hostile("G-35")
+async def test_of_many_addresses_no_more_than_one_beyond_what_was_ordered_is_fetched(core: Core):
+    core.sandbox.next_order(Plan(urls=tuple(f"{MADE}?number={number}" for number in range(150))))
+    job = await core.ended(await core.order())
+    assert job.status is JobStatus.SUCCEEDED
+    assert len(core.sandbox.seen("picture")) == 2
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.hostile("G-35")
+async def test_dead_addresses_are_tried_within_one_deadline_for_all(core: Core, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(job_runner, "RESULT_TIMEOUT_SECONDS", 0.05)
+    core.sandbox.next_order(Plan(urls=tuple(f"{GONE}?number={number}" for number in range(150))))
+    job = await core.ended(await core.order())
+    assert job.failure is not None
+    assert job.failure.reason is FailureReason.NO_USABLE_RESULT
+    assert len({request.path for request in core.sandbox.seen("picture")}) <= 8
+    assert await core.money() == (0, 0, PRICE)
+
+
 async def test_an_image_with_a_long_tail_is_kept_as_it_is(core: Core):
     core.sandbox.next_order(Plan(file_trouble=FileTrouble.HUGE))
     job = await core.ended(await core.order())
