@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -23,6 +24,8 @@ from bot.runtime.retry import backoff_seconds
 _log = logging.getLogger(__name__)
 
 _MAX_PAUSE_SECONDS = 60.0
+# Calls about jobs that ended, or that belong to another provider, are among them.
+_MAX_REQUESTED_EARLY = 256
 _JITTER = 0.2
 # A job is polled at the full rate for a minute; over the next eight minutes the rate falls to a fifth of it.
 _FULL_RATE_SECONDS = 60.0
@@ -93,6 +96,8 @@ class Poller:
         self._random = random_source
         self._slots = asyncio.Semaphore(max_in_flight)
         self._watched: dict[str, _Watched] = {}
+        self._requested_early: OrderedDict[str, None] = OrderedDict()
+        """Remote ids to poll at once when their watch starts: a callback came before the answer to the order."""
         self._not_before = 0.0
         """No job is polled before this time (429 with Retry-After)."""
 
@@ -121,6 +126,9 @@ class Poller:
         if previous is not None:
             previous.wake()
         self._schedule(job, polled_at=loop.time(), pause_seconds=0.0)
+        if remote_id in self._requested_early:
+            del self._requested_early[remote_id]
+            self.poll_soon(remote_id)
         try:
             while True:
                 await self._sleep_until_due(job)
@@ -146,9 +154,18 @@ class Poller:
                 del self._watched[remote_id]
 
     def poll_soon(self, remote_id: str) -> None:
-        """Poll a job now, because it may have changed. Repeated calls cost one extra poll per `poll_seconds`."""
+        """Poll a job now, because it may have changed. Repeated calls cost one extra poll per `poll_seconds`.
+
+        One that is not watched is polled when its watch starts.
+        """
         job = self._watched.get(remote_id)
-        if job is None or job.poll_soon_requested:
+        if job is None:
+            self._requested_early[remote_id] = None
+            self._requested_early.move_to_end(remote_id)
+            if len(self._requested_early) > _MAX_REQUESTED_EARLY:
+                self._requested_early.popitem(last=False)
+            return
+        if job.poll_soon_requested:
             return
         job.poll_soon_requested = True
         if not job.in_flight:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -16,6 +17,10 @@ from bot.providers.durations import DurationEstimator
 
 MAX_CLAIMS = 4
 """Remote ids that are kept per job, out of what calls on its webhook path name."""
+
+
+MAX_EARLY_PATHS = 256
+"""Unknown webhook paths whose calls are kept, the newest: anybody can call a path that does not exist."""
 
 
 @dataclass(slots=True)
@@ -41,6 +46,8 @@ class InFlightJobs:
     def __init__(self) -> None:
         self._jobs: dict[str, InFlight] = {}
         self._webhooks: dict[bytes, str] = {}
+        self._early_claims: OrderedDict[bytes, list[str]] = OrderedDict()
+        """Remote ids named on paths that are not known yet: after a restart calls may come before the jobs are read."""
         self._durations: dict[str, DurationEstimator] = {}
 
     def get_or_create(self, job_id: str) -> InFlight:
@@ -65,11 +72,23 @@ class InFlightJobs:
             self._webhooks.pop(in_flight.webhook_digest, None)
         in_flight.webhook_digest = digest
         self._webhooks[digest] = job_id
+        for remote_id in self._early_claims.pop(digest, ()):
+            self.webhook_claims_for(job_id, remote_id)
 
     def webhook_claims(self, token: str, remote_id: str | None) -> tuple[str, ...]:
-        """Record a call on the path of `token`; return the remote ids named so far, none if the path is unknown."""
-        job_id = self._webhooks.get(_digest(token))
-        return () if job_id is None else self.webhook_claims_for(job_id, remote_id)
+        """Record a call on the path of `token`; return the remote ids named so far, none while the path is unknown."""
+        digest = _digest(token)
+        job_id = self._webhooks.get(digest)
+        if job_id is not None:
+            return self.webhook_claims_for(job_id, remote_id)
+        if remote_id is not None:
+            early = self._early_claims.setdefault(digest, [])
+            self._early_claims.move_to_end(digest)
+            if remote_id not in early and len(early) < MAX_CLAIMS:
+                early.append(remote_id)
+            if len(self._early_claims) > MAX_EARLY_PATHS:
+                self._early_claims.popitem(last=False)
+        return ()
 
     def webhook_claims_for(self, job_id: str, remote_id: str | None) -> tuple[str, ...]:
         """Record a call about this job; return the remote ids named for it so far, none if it is not in flight."""

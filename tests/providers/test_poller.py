@@ -254,6 +254,20 @@ def test_poll_soon_polls_at_once_and_a_flood_of_calls_costs_one_poll_per_interva
     run_in_virtual_time(main())
 
 
+@pytest.mark.hostile("G-37")
+def test_a_callback_before_the_watch_is_kept_and_leads_to_a_poll_at_its_start() -> None:
+    async def main() -> None:
+        provider = ScriptedProvider(DONE)
+        poller = a_poller(provider, poll_seconds=10.0, random_source=lambda: 0.0)
+        for number in range(100):
+            poller.poll_soon(f"other {number}")
+        poller.poll_soon("r")
+        await collect(poller)
+        assert provider.polled_at["r"] == [pytest.approx(0.0)]
+
+    run_in_virtual_time(main())
+
+
 def test_poll_soon_during_a_poll_leads_to_another_one() -> None:
     async def main() -> None:
         provider = ScriptedProvider(running(), DONE, seconds=1.0)

@@ -93,3 +93,24 @@ def test_what_a_model_took_long_ago_is_forgotten():
     in_flight = InFlightJobs()
     in_flight.observe_durations([(JOB.request.model_id, 600.0)] * 100 + [(JOB.request.model_id, 6.0)] * KEPT)
     assert in_flight.expected_at(SUBMITTED) == NOON + timedelta(seconds=6)
+
+
+@pytest.mark.hostile("G-37")
+def test_a_callback_that_comes_before_its_path_is_known_is_kept():
+    in_flight = InFlightJobs()
+    assert in_flight.webhook_claims("token", "remote") == ()
+    for number in range(200):
+        in_flight.webhook_claims(f"a stranger's {number}", "x")
+    in_flight.register_webhook("job", "token")
+    assert in_flight.get_or_create("job").claims == ["remote"]
+
+
+@pytest.mark.hostile("G-37")
+def test_callbacks_on_unknown_paths_take_no_memory_without_end():
+    in_flight = InFlightJobs()
+    for number in range(10_000):
+        in_flight.webhook_claims(f"token {number}", f"remote {number}")
+    in_flight.register_webhook("old", "token 0")
+    in_flight.register_webhook("new", "token 9999")
+    assert in_flight.get_or_create("old").claims == []
+    assert in_flight.get_or_create("new").claims == ["remote 9999"]
