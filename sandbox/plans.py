@@ -98,6 +98,8 @@ class Plan:
     shape: Shape = Shape.LIST
     urls: tuple[str | dict[str, str], ...] = ()
     """Instead of the list with the one address; `{base}` and `{id}` are filled in."""
+    first_urls: tuple[str, ...] = ()
+    """The same, but only the first time that the addresses are read."""
     file_trouble: FileTrouble = FileTrouble.NONE
     redirect_to: str = ""
     """For `FileTrouble.REDIRECT`."""

@@ -42,6 +42,7 @@ class RemoteJob:
     word: str = "queued"
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     completed_at: datetime | None = None
+    results_read: int = 0
     billed_usd_micros: int = 0
     was_read: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -163,9 +164,11 @@ class RemoteJob:
         }
 
     def _urls(self) -> Any:
+        urls = self.plan.first_urls if self.plan.first_urls and not self.results_read else self.plan.urls
+        self.results_read += 1
         match self.plan.shape:
-            case Shape.LIST if self.plan.urls:
-                filled = json.dumps(self.plan.urls).replace("{base}", self.base).replace("{id}", self.id)
+            case Shape.LIST if urls:
+                filled = json.dumps(urls).replace("{base}", self.base).replace("{id}", self.id)
                 return json.loads(filled)
             case Shape.LIST:
                 return [self.image_url]

@@ -129,13 +129,9 @@ async def test_a_result_that_is_not_ready_for_some_seconds_is_tried_again(core: 
 
 @pytest.mark.hostile("G-33")
 async def test_the_provider_is_asked_once_more_for_the_address_of_a_dead_link(core: Core):
-    core.sandbox.next_order(Plan(urls=(GONE,)))
-    order = await core.order()
-    await until(lambda: core.sandbox.seen("picture"))
-    remote_id = (await core.now(order)).remote_id or ""
-    core.sandbox.jobs[remote_id].plan = Plan()
-    job = await core.ended(order)
-    assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{remote_id}.png"]
+    core.sandbox.next_order(Plan(first_urls=(GONE,)))
+    job = await core.ended(await core.order())
+    assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{job.remote_id}.png"]
     assert await core.money() == (PRICE, 0, 0)
 
 
