@@ -89,7 +89,7 @@ class ProviderDispatcher:
         return None if self.is_stalled(now) else self.queue_of_all.position(job_id)
 
     def is_stalled(self, now: datetime) -> bool:
-        """Return whether the provider has answered 429 for `STALLED_AFTER`, so that a position says nothing about the wait."""
+        """Return whether the provider has answered 429 for `STALLED_AFTER`, so a position says nothing."""
         return self.refused_since is not None and now - self.refused_since >= STALLED_AFTER
 
     def has(self, job_id: str) -> bool:
