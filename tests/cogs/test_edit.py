@@ -243,7 +243,7 @@ async def test_more_images_than_the_cards_model_takes_go_to_the_default_model(st
 
 async def test_an_attached_file_that_is_no_image_is_named(stage: Stage) -> None:
     shown = await menu(stage, ("fox.png", PNG))
-    values = {"prompt": "x", "uploads": [("notes.txt", b"hello")]}
+    values = {"prompt": "make it snow", "uploads": [("notes.txt", b"hello")]}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
     assert refusal.private
     assert "`notes.txt` is not a picture" in refusal.text

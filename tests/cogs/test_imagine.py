@@ -344,7 +344,7 @@ async def test_only_the_member_sees_a_private_image(stage: Stage) -> None:
     [
         "``` @everyone <@&1> <#2> </quota set:3> <t:1:R>",
         "[free nitro](https://evil.invalid) **bold** # title",
-        "\u202egnp.elif\u202c \u2066x\u2069 \u200bzero\x00\x07",
+        "\u202egnp.elif\u202c \u2066x\u2069 \u200bzero\x07",
         "`single` ``double`` ```four````",
         "> quote\n\n\n- list\n-# small\n||spoiler||",
         "🏳️‍🌈 naïve 漢字 العربية",
@@ -356,7 +356,7 @@ async def test_a_prompt_is_shown_as_plain_text_and_notifies_no_one(stage: Stage,
     before, block, after = text.split("```")
     assert "everyone" not in before + after
     assert "evil" not in before + after
-    assert not set(block) & set("`\u202e\u2066\u200b\x00")
+    assert not set(block) & set("`\u202e\u2066\u200b")
     assert stage.core.krea.orders[0].body["prompt"] == prompt.strip()
 
 

@@ -40,6 +40,8 @@ WORKERS = (
     "pixazo probe",
     "queue positions",
     "hourly sweep",
+    "message deletions",
+    "record of changes",
     "styles",
 )
 
@@ -351,8 +353,9 @@ async def test_f58_a_member_who_floods_is_refused_and_others_hardly_notice(scene
     under_flood = await answers_to_ben()
     greedy.cancel()
     await asyncio.wait({greedy})
-    for order in flood:  # limited, each with a sentence
-        await order.wait_for("3 at a time is the limit")
+    for order in flood:  # limited, each with a sentence: first by what runs, then by the pace of refused attempts
+        await order.wait()
+        assert "3 at a time is the limit" in order.text or "That was a lot within a minute" in order.text
     assert len(flood) > 30
     assert len(scene.provider.jobs) == 3 + 16
     # Twice as long at most; times below 50 ms count as equal, because a busy machine cannot measure them.

@@ -159,7 +159,7 @@ def test_check_reports_each_part_as_working(outside: Outside, ledger_file: Path,
     assert cli.main(["check"]) == 0
     printed = capsys.readouterr()
     rows = rows_of(printed.out)
-    assert list(rows) == ["settings", "catalogue", "database", "processes", "discord", "krea", "pixazo"]
+    assert list(rows) == ["settings", "catalogue", "database", "processes", "discord", "http", "krea", "pixazo"]
     assert all(works for works, _ in rows.values())
     assert "invite: https://discord.com/" in rows["discord"][1]
     for secret in (outside.discord.token, outside.provider.krea_key, outside.provider.pixazo_key):

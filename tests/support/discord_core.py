@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -118,6 +119,8 @@ async def opened_core(directory: Path, image_pool: ImagePool, *, slots: int) -> 
         server = await stack.enter_async_context(ImageServer())
         settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
         store = await stack.enter_async_context(await Store.open(settings.database_url))
+        # The simulated application is public, which the operator would be told of at every start.
+        await store.first_telling("public bot", now=datetime.now(UTC))
         images = FileBlobStore(directory / "pictures")
         stack.push_async_callback(images.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))
