@@ -33,6 +33,15 @@ IN_RECOVERY = {
 
 NOT_PASSED = {
     "store.problem": "the health check writes nothing",
+    "store.delete_reply": "one transaction; tests/cogs/test_deletion.py restarts after it",
+    "store.first_telling": "notes that the operator was told, once a day",
+    "store.remove_value": "forgets a count of tries, which ends with the job in any case",
+    "messages.delete": "repeated until Discord has deleted it; tests/cogs/test_deletion.py restarts in between",
+    "store.cost_limits_reached": "only decides whether the operator is told",
+    "store.forget_names_on_record": "runs at the start and every hour, and again when it was interrupted",
+    "store.record_copy": "notes where a copy is; tests/store/test_deletion.py shows what happens without the note",
+    "store.postpone_deletion": "moves the next attempt of a deletion, which is repeated in any case",
+    "store.finish_deletion": "the same; tests/cogs/test_deletion.py restarts in between",
     "messages.files": "reads what Discord keeps",
     "messages.files_of_reply": "the same, for a whole reply",
     "krea.styles": "reads a list that no job waits for",

@@ -112,6 +112,9 @@ async def decide(here: World, *commands: tuple[str, dict[str, Any]]) -> None:
 
 
 async def moderate(here: World) -> None:
+    order = await imagine(here, "a storm")  # without any spending a reset is no change
+    if not await seen(here, lambda: "Completed" in order.text):
+        return
     await decide(
         here,
         ("quota set", {"member": here.member, "amount": "2"}),
