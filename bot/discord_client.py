@@ -33,6 +33,7 @@ from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
 from cogs.generate.order_flow import OrderFlow
+from cogs.generate.refused.buttons import CopyPromptButton, OrderInsteadButton
 from cogs.generate.reply_updater import ReplyUpdater
 from cogs.generate.upscale import UpscaleButton, UpscalePrices
 from cogs.members.deletion import DeleteButton
@@ -227,6 +228,8 @@ class Bot(BotClient, commands.Bot):
         self.add_dynamic_items(
             JobButton,
             UpscaleButton,
+            CopyPromptButton,
+            OrderInsteadButton,
             DeleteButton,
             HistoryButton,
             EraseButton,

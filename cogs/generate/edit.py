@@ -14,7 +14,8 @@ from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
-from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
+from cogs.generate.order import DEFAULT_MODEL
+from cogs.generate.order_flow import OrderFlow
 from cogs.text import formatting, job_card
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui import card

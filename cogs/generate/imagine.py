@@ -10,7 +10,8 @@ from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
-from cogs.generate.order_flow import DEFAULT_MODEL, OrderFlow
+from cogs.generate.order import DEFAULT_MODEL
+from cogs.generate.order_flow import OrderFlow
 from cogs.ui.checks import require_server
 from cogs.ui.client import Interaction
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import discord
@@ -17,28 +15,26 @@ from bot.domain.quota import Member, format_usd
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
-from cogs.generate.permissions import default_model, permissions_of
+from cogs.generate.order import DEFAULT_MODEL, Attachments, Order
+from cogs.generate.permissions import Permissions, default_model, permissions_of
+from cogs.generate.refused import buttons
+from cogs.generate.refused.kept_orders import KeptOrders
+from cogs.generate.refused.near_orders import near_orders
 from cogs.text import refusals
 from cogs.text.locale import language_of_answer
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile
 from cogs.ui.checks import member_of
 from cogs.ui.client import Interaction
+from cogs.ui.components import Layout
 from cogs.ui.initial_response import InitialResponse, NotShown, address_of
 from cogs.ui.message_api import MessageApi
+from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
 
 INPUT_MAX_BYTES = 25_000_000
 """Limit of an attached image; more than enough for 50 megapixels of JPEG."""
-
-TYPICAL_SIDE = 1024
-"""Assumed for an attached image whose size Discord does not say."""
-
-DEFAULT_MODEL = ""
-"""Model id of a request whose member named no model."""
-
-Attachments = Sequence[tuple[discord.Attachment | PostedFile, ImageRole]]
 
 
 class OrderFlow:
@@ -58,6 +54,7 @@ class OrderFlow:
         self._spending_alerts = spending_alerts
         self._cdn_hosts = cdn_hosts
         self._default_model = default_model
+        self.kept_orders = KeptOrders()
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
         """Tasks that handle an interaction."""
@@ -87,33 +84,38 @@ class OrderFlow:
         count: int = 1,
         private: bool = False,
     ) -> None:
-        """Admit `count` jobs and show their card, or say privately why not.
+        """Admit `count` jobs of one request and show their card, or say privately why not."""
+        order = Order(request=request, attachments=attachments, count=count, private=private)
+        await self.submit_order(interaction, order, typed=typed_command(interaction))
+
+    async def submit_order(self, interaction: Interaction, order: Order, *, typed: TypedCommand | None = None) -> None:
+        """Admit the jobs of an order and show their card, or say privately why not and give back what was typed.
 
         A request for DEFAULT_MODEL is for the model that the server's moderators, or else the operator, chose.
         """
         started_at = time.perf_counter()
         self.track_current_task()
-        async with InitialResponse(interaction, self._messages, private=private) as response:
+        async with InitialResponse(interaction, self._messages, private=order.private) as response:
             if self._closed:
-                await response.refuse(refusals.SHUTTING_DOWN())
+                await response.refuse(buttons.refusal(refusals.SHUTTING_DOWN(), typed, []), typed)
                 return
             try:
-                view = await self._admit(interaction, request, attachments, count=count, private=private)
+                view = await self._admit(interaction, order)
             except DuplicateCommand:
                 return
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
                 self._service.cost_alerts.order_refused(interaction.guild_id or 0, error)
-                await response.refuse(refusals.refusal(error))
+                await response.refuse(await self._refusal(interaction, order, error, typed), typed)
                 return
-            except StoreError:
+            except StoreError as error:
                 _log.exception(
                     "the database could not take an order of member %d in server %s",
                     interaction.user.id,
                     interaction.guild_id,
                 )
                 self._service.metrics.order(StoreError.__name__)
-                await response.refuse(refusals.BOOKS_UNAVAILABLE())
+                await response.refuse(await self._refusal(interaction, order, error, typed), typed)
                 return
             # Nothing is bought before Discord has accepted the card; if it does not, everything is released.
             try:
@@ -128,49 +130,66 @@ class OrderFlow:
             await self._service.accept(view.reply, message_id=posted.message_id)
             await self._spending_alerts.check(interaction, view)
 
-    async def _admit(
-        self, interaction: Interaction, request: JobRequest, attachments: Attachments, *, count: int, private: bool
-    ) -> ReplyView:
+    async def _refusal(
+        self, interaction: Interaction, order: Order, error: RequestRefused | StoreError, typed: TypedCommand | None
+    ) -> Layout:
+        """Lay out why the order is refused, what was typed, and what could be ordered instead."""
+        text = refusals.BOOKS_UNAVAILABLE() if isinstance(error, StoreError) else refusals.refusal(error)
+        try:
+            permissions = await permissions_of(self._service, interaction)
+        except StoreError:
+            offered = []
+        else:
+            order = self._with_default_model(order, permissions)
+            offered = await near_orders(
+                self._service,
+                order,
+                error,
+                permissions=permissions,
+                member=member_of(interaction),
+                default_model_id=self._default_model_id(order, permissions),
+            )
+        orders = tuple(near.order for near in offered)
+        key = self.kept_orders.keep(user_id=interaction.user.id, typed=typed, orders=orders)
+        return buttons.refusal(text, typed, buttons.buttons(key, typed, offered))
+
+    def _default_model_id(self, order: Order, permissions: Permissions) -> str:
+        return default_model(self._service, permissions.policy, kind=order.request.kind, fallback=self._default_model)
+
+    def _with_default_model(self, order: Order, permissions: Permissions) -> Order:
+        """Return the order for a named model."""
+        if order.request.model_id != DEFAULT_MODEL:
+            return order
+        return order.with_model(self._default_model_id(order, permissions))
+
+    async def _admit(self, interaction: Interaction, order: Order) -> ReplyView:
         """Check everything that may refuse the order, then read the attachments, then reserve the price.
 
         Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
         """
         member = member_of(interaction)
-        await self._service.begin_attempt(member, orders=count)
+        await self._service.begin_attempt(member, orders=order.count)
         permissions = await permissions_of(self._service, interaction)
-        if request.model_id == DEFAULT_MODEL:
-            model_id = default_model(self._service, permissions.policy, kind=request.kind, fallback=self._default_model)
-            request = replace(request, model_id=model_id)
-        permissions.check(self._service, request)
-        address = address_of(
-            interaction, private=private, language=language_of_answer(interaction, permissions.policy, private=private)
-        )
-        if not attachments:
-            requests = [_numbered_request(request, request.images, number) for number in range(count)]
-            return await self._service.admit(requests, member=member, address=address)
-        stand_ins = request.images or tuple(_stand_in(attachment, role) for attachment, role in attachments)
-        requests = [_numbered_request(request, stand_ins, number) for number in range(count)]
-        await self._service.check_admission(requests, member=member)
+        order = self._with_default_model(order, permissions)
+        permissions.check(self._service, order.request)
+        language = language_of_answer(interaction, permissions.policy, private=order.private)
+        address = address_of(interaction, private=order.private, language=language)
+        if not order.attachments:
+            return await self._service.admit(order.requests(), member=member, address=address)
+        await self._service.check_admission(order.requests(), member=member)
         async with self._service.reading_turns.turn(member.user_id):
-            return await self._read_and_admit(interaction, requests, attachments, member=member, address=address)
+            return await self._read_and_admit(interaction, order, member=member, address=address)
 
     async def _read_and_admit(
-        self,
-        interaction: Interaction,
-        requests: Sequence[JobRequest],
-        attachments: Attachments,
-        *,
-        member: Member,
-        address: ReplyAddress,
+        self, interaction: Interaction, order: Order, *, member: Member, address: ReplyAddress
     ) -> ReplyView:
         held: list[str] = []
         try:
-            images = await self._read_attachments(attachments, requests[0].model_id, member, held)
+            images = await self._read_attachments(order.attachments, order.request.model_id, member, held)
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
-            permissions.check(self._service, requests[0])
-            read = [replace(request, images=images) for request in requests]
-            view = await self._service.admit(read, member=member, address=address)
+            permissions.check(self._service, order.request)
+            view = await self._service.admit(order.requests(images), member=member, address=address)
         except BaseException:
             await asyncio.shield(self._service.input_images.discard(held))
             raise
@@ -231,22 +250,6 @@ class OrderFlow:
             height=clean.height,
             public_url=None if takes_uploads else attachment.url,
         )
-
-
-def _stand_in(attachment: discord.Attachment | PostedFile, role: ImageRole) -> ImageInput:
-    """Return what takes the place of an attached image in the request until it is read."""
-    size = (attachment.width, attachment.height) if isinstance(attachment, discord.Attachment) else (None, None)
-    return ImageInput(
-        sha256="", role=role, content_type="image/png", width=size[0] or TYPICAL_SIDE, height=size[1] or TYPICAL_SIDE
-    )
-
-
-def _numbered_request(request: JobRequest, images: tuple[ImageInput, ...], number: int) -> JobRequest:
-    """Return the request for image `number` of a command. A given seed counts up, or all images would be equal."""
-    options = dict(request.options)
-    if number and isinstance(seed := options.get("seed"), int):
-        options["seed"] = seed + number
-    return replace(request, options=options, images=images)
 
 
 def _log_not_shown(view: ReplyView) -> None:

@@ -103,6 +103,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
             unneeded = await interaction.client.service.store.forget_member(self._user_id, now=datetime.now(UTC))
         except StillUnderWay as error:
             return card.refused(refusal(error))
+        interaction.client.order_flow.kept_orders.forget(self._user_id)
         await interaction.client.service.remove_images(unneeded)
         _log.info("a member was forgotten on request")
         return card.note(member_pages.ERASE_DONE())

@@ -30,7 +30,7 @@ from bot.domain.quota import format_usd
 from cogs.text.facts import accepted, unusable
 from cogs.text.formatting import MAX_MENTIONS, inline, moment
 from cogs.text.job_card import CHECKING
-from cogs.text.locale import Phrase, Plural, option_name
+from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase, Plural, option_name
 
 # -- any request -----------------------------------------------------------------------------------------
 
@@ -54,6 +54,19 @@ STILL_CHECKED = Phrase(
     "Something of yours is still under way ({commands}). What says **{checking}** cannot be cancelled and ends {when} "
     "at the latest. Wait until then, press Cancel where a card has it, then use `/privacy delete` again."
 )
+
+# -- what a refusal gives back ----------------------------------------------------------------------------
+
+COPY_PROMPT = Phrase("Copy prompt", longest=MAX_BUTTON_CHARACTERS)
+TRY_AGAIN = Phrase("Try again", longest=MAX_BUTTON_CHARACTERS)
+ORDER = Phrase("Order", longest=MAX_BUTTON_CHARACTERS)
+ORDER_WITHOUT = Phrase("Order without {option}", longest=MAX_BUTTON_CHARACTERS)
+ORDER_WITH_MODEL = Phrase("Order with {model}", longest=MAX_BUTTON_CHARACTERS)
+ORDER_FEWER = Plural("Order {count} image", "Order {count} images")
+ORDER_WITH_INPUTS = Plural("Order with the first image", "Order with the first {count} images")
+"""Buttons below a refusal; the price follows each order."""
+
+NOT_KEPT = Phrase("I no longer keep this command. It is in the message above: copy it from there.")
 
 # -- limits -----------------------------------------------------------------------------------------------------
 

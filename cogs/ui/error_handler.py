@@ -13,10 +13,11 @@ from discord import app_commands, ui
 from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
-from cogs.ui import card
+from cogs.ui import card, components
 from cogs.ui.checks import NotAllowed, require_allowed_server, require_possible_text
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
+from cogs.ui.typed_command import typed_command
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,10 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
             _log.error("unexpected error: %s", _origin(interaction), exc_info=cause)
             text = refusals.UNEXPECTED()
     try:
-        await respond_privately(interaction, card.refused(text))
+        typed = typed_command(interaction)
+        parts = [components.text_display(text), *(typed.parts() if typed else ())]
+        layout = components.container(parts, accent=card.REFUSAL_ACCENT)
+        await respond_privately(interaction, layout, files=typed.files() if typed else None)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:
         _log.info("could not answer with an error message: %s: %s", _origin(interaction), problem)
 

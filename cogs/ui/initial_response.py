@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,7 @@ from cogs.text.locale import ENGLISH
 from cogs.ui import card
 from cogs.ui.components import Layout, View
 from cogs.ui.message_api import NO_MENTIONS, MessageApi, PostedMessage
+from cogs.ui.typed_command import TypedCommand
 
 _log = logging.getLogger(__name__)
 
@@ -112,19 +114,18 @@ class InitialResponse:
             _log.info("the connection broke during the response to interaction %d: %s", self._interaction.id, error)
             return (await respond()).message_id
 
-    async def refuse(self, text: str) -> None:
-        """Say privately why nothing was ordered."""
-        layout = card.refused(text)
+    async def refuse(self, layout: Layout, typed: TypedCommand | None = None) -> None:
+        """Say privately why nothing was ordered, with the files of what was typed."""
         async with self._lock:
             try:
                 if not self._deferred:
                     await self._interaction.response.send_message(
-                        view=View(layout), ephemeral=True, allowed_mentions=NO_MENTIONS
+                        view=View(layout), files=_files(typed), ephemeral=True, allowed_mentions=NO_MENTIONS
                     )
                 elif self._private:
-                    await self._edit_original(layout)
+                    await self._edit_original(layout, _files(typed))
                 else:
-                    await self._refuse_after_public_deferral(layout)
+                    await self._refuse_after_public_deferral(layout, _files(typed))
             except (discord.HTTPException, aiohttp.ClientError, OSError, NotShown) as error:
                 _log.info(
                     "could not show member %d in server %s a refusal: %s",
@@ -133,19 +134,21 @@ class InitialResponse:
                     error,
                 )
 
-    async def _refuse_after_public_deferral(self, layout: Layout) -> None:
+    async def _refuse_after_public_deferral(self, layout: Layout, files: list[discord.File]) -> None:
         # The first message after a public deferral replaces it and stays public, and deleting the deferral may delete
         # every later message (discord-api-docs #2866, #2739, #3087). So a neutral public message comes first, then the
         # private refusal, and then the public message is deleted.
         await self._edit_original(card.note(job_card.ANSWERED_PRIVATELY()))
         try:
-            await self._interaction.followup.send(view=View(layout), ephemeral=True, allowed_mentions=NO_MENTIONS)
+            await self._interaction.followup.send(
+                view=View(layout), files=files, ephemeral=True, allowed_mentions=NO_MENTIONS
+            )
         finally:
             await self._interaction.delete_original_response()
 
-    async def _edit_original(self, layout: Layout) -> PostedMessage:
+    async def _edit_original(self, layout: Layout, files: Sequence[discord.File] = ()) -> PostedMessage:
         try:
-            return await self._messages.edit(address_of(self._interaction), layout, by_token=True)
+            return await self._messages.edit(address_of(self._interaction), layout, files=files, by_token=True)
         except discord.HTTPException as error:
             raise NotShown(surely=error.status < 500) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -159,6 +162,10 @@ class InitialResponse:
             raise NotShown(surely=error.status == 404) from error
         except (aiohttp.ClientError, OSError) as error:
             raise NotShown(surely=False) from error
+
+
+def _files(typed: TypedCommand | None) -> list[discord.File]:
+    return [] if typed is None else typed.files()
 
 
 def address_of(

@@ -260,7 +260,7 @@ async def test_what_only_a_modified_client_can_send_is_refused_too(
     forge(next(iter(right)), arrives)
     who = stage.ada if command == "usage" else stage.mo
     card = stage.said(await who.slash(stage.channel, command, **filled(stage, command, right)))
-    assert card.text == refusals.COMMAND_CHANGED()
+    assert card.reason == refusals.COMMAND_CHANGED()
     await assert_it_did_nothing(stage, card)
 
 
@@ -294,13 +294,13 @@ async def test_text_that_cannot_be_stored_is_refused_with_a_sentence(
     forge(option, f"a{character}b")
     who = stage.mo if command.startswith(("quota", "settings")) else stage.ada
     card = stage.said(await who.slash(stage.channel, command, **filled(stage, command, given)))
-    assert card.text == refusals.TEXT_IMPOSSIBLE()
+    assert card.reason == refusals.TEXT_IMPOSSIBLE()
     await assert_it_did_nothing(stage, card)
 
 
 async def assert_it_did_nothing(stage: Stage, card: Card) -> None:
     assert card.private
-    assert len(card.text) < 700
+    assert len(card.reason) < 700
     assert card.text.count("`") % 2 == 0
     assert card.text != refusals.UNEXPECTED()
     assert len(stage.env.errors) <= 1  # the error that the command raised, shown as that sentence

@@ -104,7 +104,7 @@ async def test_a_file_that_cannot_be_used_is_refused_by_name(
 async def test_a_file_name_cannot_break_out_of_its_sentence(stage: Stage) -> None:
     card = await stage.edit(image=("` @everyone [x](http://evil.invalid)\n.png", b"no"))
     assert card.text.startswith("`ˋ @everyone")
-    assert card.text.count("`") == 2
+    assert card.reason.count("`") == 2
 
 
 @pytest.mark.f54
@@ -172,7 +172,7 @@ async def test_when_the_blob_store_is_full_nothing_is_ordered(stage: Stage, monk
 
     monkeypatch.setattr(stage.core.service.blob_store, "put", full)
     card = await stage.edit(image=("fox.png", PNG))
-    assert card.text == refusals.BOOKS_UNAVAILABLE()
+    assert card.reason == refusals.BOOKS_UNAVAILABLE()
     await stage.assert_nothing_reserved()
 
 
@@ -296,7 +296,7 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
     shown = await menu(stage, ("fox.png", PNG))
     monkeypatch.setattr(stage.core.bot.order_flow, "submit", broken)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
-    assert card.text == refusals.UNEXPECTED()
+    assert card.reason == refusals.UNEXPECTED()
     assert len(stage.env.errors) == 1
 
 

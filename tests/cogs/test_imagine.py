@@ -382,7 +382,7 @@ async def test_the_longest_prompt_stays_within_what_discord_takes(stage: Stage) 
 async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stage) -> None:
     stage.core.bot.order_flow.close()
     card = await stage.imagine()
-    assert card.text == refusals.SHUTTING_DOWN()
+    assert card.reason == refusals.SHUTTING_DOWN()
     assert card.private
     await stage.assert_nothing_reserved()
 
@@ -391,7 +391,7 @@ async def test_a_command_that_arrives_while_the_bot_stops_is_refused(stage: Stag
 async def test_when_the_database_cannot_be_written_nothing_is_ordered(stage: Stage, core: Any) -> None:
     await core.store.close()
     card: Card = await stage.imagine()
-    assert card.text == refusals.BOOKS_UNAVAILABLE()
+    assert card.reason == refusals.BOOKS_UNAVAILABLE()
     assert card.private
     assert core.krea.orders == []
 

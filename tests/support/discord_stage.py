@@ -55,6 +55,11 @@ class Card:
         return "\n".join(part["content"] for part in self.components if part["type"] == 10)
 
     @property
+    def reason(self) -> str:
+        """Return what a refusal says, without the command that it gives back."""
+        return self.text.partition("\n```")[0]
+
+    @property
     def title(self) -> str:
         return next(line for line in self.text.splitlines() if line.startswith("### ")).removeprefix("### ")
 

@@ -1,0 +1,55 @@
+"""Order: what a command, form or button asks the order flow for, before it is checked or priced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import discord
+
+from bot.domain.jobs import ImageInput, ImageRole, JobRequest
+from cogs.ui.attachments import PostedFile
+
+DEFAULT_MODEL = ""
+"""Model id of a request whose member named no model."""
+
+TYPICAL_SIDE = 1024
+"""Assumed for an attached image whose size Discord does not say."""
+
+Attachments = Sequence[tuple[discord.Attachment | PostedFile, ImageRole]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """`count` images of one request, from attached files that are read only once the order is permitted."""
+
+    request: JobRequest
+    attachments: Attachments = ()
+    count: int = 1
+    private: bool = False
+
+    def requests(self, images: tuple[ImageInput, ...] | None = None) -> list[JobRequest]:
+        """Return the request for each image, with these input images or stand-ins for those that are not read yet."""
+        if images is None:
+            images = self.request.images or tuple(_stand_in(file, role) for file, role in self.attachments)
+        return [_numbered_request(self.request, images, number) for number in range(self.count)]
+
+    def with_model(self, model_id: str) -> Order:
+        """Return the same order for another model."""
+        return replace(self, request=replace(self.request, model_id=model_id))
+
+
+def _stand_in(attachment: discord.Attachment | PostedFile, role: ImageRole) -> ImageInput:
+    """Return what takes the place of an attached image in the request until it is read."""
+    size = (attachment.width, attachment.height) if isinstance(attachment, discord.Attachment) else (None, None)
+    return ImageInput(
+        sha256="", role=role, content_type="image/png", width=size[0] or TYPICAL_SIDE, height=size[1] or TYPICAL_SIDE
+    )
+
+
+def _numbered_request(request: JobRequest, images: tuple[ImageInput, ...], number: int) -> JobRequest:
+    """Return the request for image `number` of a command. A given seed counts up, or all images would be equal."""
+    options = dict(request.options)
+    if number and isinstance(seed := options.get("seed"), int):
+        options["seed"] = seed + number
+    return replace(request, options=options, images=images)

@@ -1,0 +1,130 @@
+"""Buttons below a refusal: get the prompt back, or order what is offered instead, at the price on the button."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Self
+
+import discord
+from discord import ui
+
+from bot.domain.errors import RequestRefused
+from cogs.generate.order import Order
+from cogs.generate.refused.kept_orders import Kept
+from cogs.generate.refused.near_orders import NearOrder
+from cogs.text import formatting, job_card, refusals
+from cogs.text.locale import MAX_BUTTON_CHARACTERS
+from cogs.ui import card, components
+from cogs.ui.attachments import upload
+from cogs.ui.checks import require_server
+from cogs.ui.client import Interaction
+from cogs.ui.components import Component, Layout
+from cogs.ui.error_handler import DynamicComponent
+from cogs.ui.initial_response import respond_privately
+from cogs.ui.typed_command import TypedCommand
+
+COPY_ID = re.compile(r"refused:copy:(?P<key>[0-9a-f]{16})")
+"""`refused:copy:<key of the kept command>`."""
+
+ORDER_ID = re.compile(r"refused:order:(?P<key>[0-9a-f]{16}):(?P<number>\d):(?P<amount>\d{1,15})")
+"""`refused:order:<key of the kept command>:<number of the order, from 0>:<price on the button>`."""
+
+PROMPT_FILE = "prompt.txt"
+COPIED_CHARACTERS = 3_900
+
+
+def buttons(key: str, typed: TypedCommand | None, offered: list[NearOrder]) -> list[Component]:
+    """Return the buttons below a refusal."""
+    found = [
+        components.button(near.label, f"refused:order:{key}:{number}:{near.amount_usd_micros}")
+        for number, near in enumerate(offered)
+    ]
+    if typed is not None:
+        found.append(components.button(refusals.COPY_PROMPT(), f"refused:copy:{key}"))
+    return found
+
+
+def refusal(text: str, typed: TypedCommand | None, actions: list[Component]) -> Layout:
+    """Lay out a refusal with the typed command and its buttons."""
+    parts = [components.text_display(text), *(typed.parts() if typed else ()), *components.action_rows(actions)]
+    return components.container(parts, accent=card.REFUSAL_ACCENT)
+
+
+class CopyPromptButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=COPY_ID):
+    """Shows the prompt alone, to copy."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(ui.Button(custom_id=f"refused:copy:{key}"))
+        self._key = key
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["key"])
+
+    async def handle(self, interaction: Interaction) -> None:
+        """Show the prompt as it was typed; as a file too where a code block would change or shorten it."""
+        kept = interaction.client.order_flow.kept_orders.find(self._key, user_id=interaction.user.id)
+        if kept is None or kept.typed is None:
+            await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
+            return
+        prompt = kept.typed.prompt
+        shown = formatting.block(prompt, COPIED_CHARACTERS)
+        parts, files = [components.text_display(shown)], list[discord.File]()
+        if prompt.strip() not in shown:
+            parts.append(components.file(PROMPT_FILE))
+            files.append(upload(prompt.encode(), PROMPT_FILE))
+        await respond_privately(interaction, components.container(parts, accent=card.NOTE_ACCENT), files=files)
+
+
+class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=ORDER_ID):
+    """Orders exactly what the button says, through the same checks as any order."""
+
+    def __init__(self, key: str, number: int, amount_usd_micros: int) -> None:
+        super().__init__(ui.Button(custom_id=f"refused:order:{key}:{number}:{amount_usd_micros}"))
+        self._key = key
+        self._number = number
+        self._amount_usd_micros = amount_usd_micros
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["key"], int(match["number"]), int(match["amount"]))
+
+    async def handle(self, interaction: Interaction) -> None:
+        """Order it, or ask first if the price has gone up since."""
+        require_server(interaction)
+        if interaction.client.click_debouncer.is_double(interaction):
+            await interaction.response.defer()
+            return
+        kept = interaction.client.order_flow.kept_orders.find(self._key, user_id=interaction.user.id)
+        order = self._order(kept, interaction)
+        if kept is None or order is None:
+            await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
+            return
+        price = _price_now(interaction, order)
+        if price > self._amount_usd_micros:
+            label = formatting.shorten(
+                NearOrder(order=order, change=refusals.ORDER(), amount_usd_micros=price).label, MAX_BUTTON_CHARACTERS
+            )
+            button = components.button(label, f"refused:order:{self._key}:{self._number}:{price}")
+            await respond_privately(interaction, card.question(job_card.DEARER(), button))
+            return
+        await interaction.client.order_flow.submit_order(interaction, order, typed=kept.typed)
+
+    def _order(self, kept: Kept | None, interaction: Interaction) -> Order | None:
+        if kept is None or self._number >= len(kept.orders):
+            return None
+        order = kept.orders[self._number]
+        return order if order.request.guild_id == interaction.guild_id else None
+
+
+def _price_now(interaction: Interaction, order: Order) -> int:
+    """Return the price of an order; 0 if it is not possible, which the order flow then explains."""
+    service = interaction.client.service
+    try:
+        return sum(service.quote(request).amount_usd_micros for request in order.requests())
+    except RequestRefused:
+        return 0

@@ -1,0 +1,187 @@
+"""Near orders: what differs from a refused order in one thing and would be possible, with its price."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from bot.catalogue.models import Model
+from bot.domain.constraints import AtMostImages
+from bot.domain.errors import (
+    BadOption,
+    ModelUnavailable,
+    NotAllowedHere,
+    OperatorServerCapReached,
+    ProviderPaused,
+    QuotaExceeded,
+    RequestRefused,
+    ServerBusy,
+    ServerCapReached,
+    StillBusyForYou,
+    StoreError,
+    TooFast,
+    TooManyRunning,
+    TooMuchAtRisk,
+    UnknownModel,
+)
+from bot.domain.jobs import ImageRole, JobRequest
+from bot.domain.quota import Member, format_usd
+from bot.service.job_service import JobService
+from cogs.generate.order import Order
+from cogs.generate.permissions import Permissions
+from cogs.text import formatting, refusals
+from cogs.text.locale import MAX_BUTTON_CHARACTERS, option_name
+
+MAX_OFFERED = 2
+NAMED_CHARACTERS = 40
+"""Space for the name of a model on a button."""
+
+_LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, TooMuchAtRisk, StoreError)
+"""Refusals after which the same order is possible a little later."""
+
+_TOO_DEAR = (QuotaExceeded, ServerCapReached, OperatorServerCapReached)
+_OF_MODEL = (UnknownModel, ModelUnavailable, ProviderPaused)
+_RULES_ABOUT_MODELS = frozenset({"model", "other_roles", "age_restricted"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NearOrder:
+    """An order to offer; `change` says what is different from what was asked for."""
+
+    order: Order
+    change: str
+    amount_usd_micros: int = 0
+
+    @property
+    def label(self) -> str:
+        """The words on the button: `Order without resolution · $0.007`."""
+        price = f" · {format_usd(self.amount_usd_micros)}"
+        return formatting.shorten(self.change, MAX_BUTTON_CHARACTERS - len(price)) + price
+
+
+async def near_orders(
+    service: JobService,
+    order: Order,
+    error: RequestRefused | StoreError,
+    *,
+    permissions: Permissions,
+    member: Member,
+    default_model_id: str,
+) -> list[NearOrder]:
+    """List up to two orders near the refused one that would be accepted now, or the same one if it only has to wait."""
+    if isinstance(error, _LATER):
+        amount = _price(service, order, permissions)
+        again = NearOrder(order=order, change=refusals.TRY_AGAIN(), amount_usd_micros=amount or 0)
+        return [] if amount is None else [again]
+    found: list[NearOrder] = []
+    for near in _changes(service, order, error, permissions, default_model_id):
+        amount = _price(service, near.order, permissions)
+        is_new = all(near.order != other.order for other in found)
+        if amount is not None and is_new and await _is_affordable(service, near.order, member):
+            found.append(replace(near, amount_usd_micros=amount))
+        if len(found) == MAX_OFFERED:
+            break
+    return found
+
+
+def _price(service: JobService, order: Order, permissions: Permissions) -> int | None:
+    """Return the price of an order; None if it is not permitted or not possible."""
+    try:
+        permissions.check(service, order.request)
+        return sum(service.quote(request).amount_usd_micros for request in order.requests())
+    except RequestRefused:
+        return None
+
+
+async def _is_affordable(service: JobService, order: Order, member: Member) -> bool:
+    try:
+        await service.check_admission(order.requests(), member=member)
+    except (RequestRefused, StoreError):
+        return False
+    return True
+
+
+def _changes(
+    service: JobService,
+    order: Order,
+    error: RequestRefused | StoreError,
+    permissions: Permissions,
+    default_model_id: str,
+) -> Iterator[NearOrder]:
+    """Yield orders that might be possible instead, the nearest first; each differs in one thing."""
+    match error:
+        case BadOption(option=option) if option in order.request.options:
+            yield _without(order, option)
+            yield from _other_models(service, order, permissions, default_model_id)
+        case BadOption(constraint=AtMostImages(count=count)):
+            yield from _fewer_inputs(order, count)
+            yield from _other_models(service, order, permissions, default_model_id)
+        case BadOption(option=ImageRole.REFERENCE, reason="unknown"):
+            yield from _fewer_inputs(order, 0)
+            yield from _other_models(service, order, permissions, default_model_id)
+        case BadOption():
+            yield from _other_models(service, order, permissions, default_model_id)
+        case _ if isinstance(error, _OF_MODEL):
+            suggestions = error.suggestions if isinstance(error, UnknownModel) else ()
+            yield from (_with_model(service, order, model_id) for model_id in suggestions)
+            yield from _other_models(service, order, permissions, default_model_id)
+        case NotAllowedHere(reason=reason) if reason in _RULES_ABOUT_MODELS:
+            yield from _other_models(service, order, permissions, default_model_id)
+        case _ if isinstance(error, _TOO_DEAR):
+            yield from (_fewer(order, count) for count in range(order.count - 1, 0, -1))
+            yield from (
+                _without(order, option) for option in ("resolution", "quality") if option in order.request.options
+            )
+            yield from _cheapest(service, order, permissions)
+        case _:
+            return
+
+
+def _other_models(
+    service: JobService, order: Order, permissions: Permissions, default_model_id: str
+) -> Iterator[NearOrder]:
+    """Yield the order with the default model, then with the least expensive one that takes everything as it is."""
+    yield _with_model(service, order, default_model_id)
+    yield from _cheapest(service, order, permissions)
+
+
+def _cheapest(service: JobService, order: Order, permissions: Permissions) -> Iterator[NearOrder]:
+    def permits(model: Model) -> bool:
+        return model.orderable and permissions.permits(model) and not _is_paused(service, order.requests()[0], model)
+
+    quote = service.cheapest(order.requests()[0], permits=permits)
+    if quote is not None:
+        yield _with_model(service, order, quote.model.id)
+
+
+def _is_paused(service: JobService, request: JobRequest, model: Model) -> bool:
+    try:
+        service.quote(replace(request, model_id=model.id))
+    except RequestRefused:
+        return True
+    return False
+
+
+def _without(order: Order, option: str) -> NearOrder:
+    options = {name: value for name, value in order.request.options.items() if name != option}
+    return NearOrder(
+        order=replace(order, request=replace(order.request, options=options)),
+        change=refusals.ORDER_WITHOUT(option=option_name(option)),
+    )
+
+
+def _with_model(service: JobService, order: Order, model_id: str) -> NearOrder:
+    label = formatting.shorten(service.model_label(model_id), NAMED_CHARACTERS)
+    return NearOrder(order=order.with_model(model_id), change=refusals.ORDER_WITH_MODEL(model=label))
+
+
+def _fewer(order: Order, count: int) -> NearOrder:
+    return NearOrder(order=replace(order, count=count), change=refusals.ORDER_FEWER(count))
+
+
+def _fewer_inputs(order: Order, count: int) -> Iterator[NearOrder]:
+    """Yield the order with only the first of its input images."""
+    request = replace(order.request, images=order.request.images[:count])
+    fewer = replace(order, request=request, attachments=tuple(order.attachments)[:count])
+    change = refusals.ORDER_WITH_INPUTS(count) if count else refusals.ORDER_WITHOUT(option=option_name("reference"))
+    yield NearOrder(order=fewer, change=change)
