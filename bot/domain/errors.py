@@ -189,7 +189,7 @@ class UnusableImage(RequestRefused):
     """An attached file is not a usable image.
 
     `reason` is one of: 'not_an_image', 'unsupported_type', 'broken', 'animated', 'too_many_bytes', 'too_many_pixels',
-    'too_small', 'unreachable', 'foreign_host', 'location_data'. Reasons about size come with the limit: a maximum, or
+    'too_small', 'unreachable', 'foreign_host'. Reasons about size come with the limit: a maximum, or
     (`side_pixels`) the minimum of each side.
     """
 
@@ -297,6 +297,10 @@ class MediaError(BotError):
         super().__init__(detail)
         self.transient = transient
         self.reason = reason
+
+
+class ImagesNotHosted(BotError):
+    """Discord did not take the copies of input images that a provider fetches from there."""
 
 
 class StoreError(BotError):

@@ -80,6 +80,8 @@ class FailureReason(StrEnum):
     """Answered nothing but 429 for a quarter of an hour."""
     INPUT_GONE = "input_gone"
     """An input image is no longer stored."""
+    INPUT_NOT_HOSTED = "input_not_hosted"
+    """Discord did not take the copy of an input image that the provider fetches from there."""
     MODEL_RETIRED = "model_retired"
     NO_USABLE_RESULT = "no_usable_result"
     """Completed, but no image could be fetched. The operator bears the cost."""
@@ -111,17 +113,22 @@ class ImageRole(StrEnum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageInput:
-    """A checked input image, kept in the blob store under its SHA-256.
-
-    `public_url` is the URL of the attachment, for providers without uploads.
-    """
+    """A checked input image without metadata, kept in the blob store under its SHA-256."""
 
     sha256: str
     role: ImageRole
     content_type: str
     width: int
     height: int
-    public_url: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredImage:
+    """The bytes of an input image, as the blob store keeps them."""
+
+    sha256: str
+    content_type: str
+    data: bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
-from bot.domain.jobs import Reply
+from bot.domain.errors import ImagesNotHosted
+from bot.domain.jobs import Reply, StoredImage
 
 
 class ReplyPresenter(Protocol):
@@ -22,6 +24,13 @@ class ReplyPresenter(Protocol):
         """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it.
 
         Raises nothing: while Discord cannot be asked, this waits and asks again.
+        """
+        ...
+
+    async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
+        """Attach images to the message of a reply, unseen, and return the addresses at which Discord serves them.
+
+        For providers that fetch input images themselves. Raises ImagesNotHosted.
         """
         ...
 
@@ -53,3 +62,9 @@ class DeferredPresenter:
     async def find_message(self, reply: Reply) -> int | None:
         """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it."""
         return None if self.current is None else await self.current.find_message(reply)
+
+    async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
+        """Attach images to the message of a reply, and return the addresses at which Discord serves them."""
+        if self.current is None:
+            raise ImagesNotHosted("the connection to Discord is not made yet")
+        return await self.current.host_images(reply_id, images)

@@ -56,7 +56,7 @@ _TRANSPOSITIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """How an image with each orientation tag is made upright."""
-_ORIENTATION_TAG, _GPS_DIRECTORY = 0x0112, 0x8825
+_ORIENTATION_TAG = 0x0112
 _WEBP_QUALITIES, _JPEG_QUALITIES = (92, 85, 75, 60), (80, 65)
 _JPEG_END = b"\xff\xd9"
 _FILLER_BYTES = 1 << 16
@@ -186,20 +186,6 @@ def clean(data: bytes, memory_bytes: int) -> tuple[bytes, str, int, int]:
             image_format, options = "PNG", {}
     encoded = _encode(image, image_format, **options)
     return encoded, CONTENT_TYPES[image_format], image.width, image.height
-
-
-def has_location(data: bytes, memory_bytes: int) -> bool:
-    """Tell whether EXIF or XMP say where the image was taken. False for unreadable data."""
-    try:
-        image = _open(data, _format(data), max_pixels=MAX_INPUT_PIXELS, memory_bytes=memory_bytes)
-        _load(image)
-    except UnusableImageError:
-        return False
-    with suppress(Exception):  # Pillow raises many classes for damaged metadata
-        if image.getexif().get_ifd(_GPS_DIRECTORY):
-            return True
-    texts = [value if isinstance(value, bytes) else str(value).encode() for value in image.info.values()]
-    return any(b"GPSLatitude" in text or b"GPSLongitude" in text for text in texts)
 
 
 # -- reading ------------------------------------------------------------------------------------------

@@ -140,11 +140,6 @@ class ImagePool:
             sha256=await asyncio.to_thread(lambda: hashlib.sha256(encoded).hexdigest()),
         )
 
-    async def has_location(self, data: bytes) -> bool:
-        """Tell whether EXIF or XMP say where the image was taken. False for data that is no readable image."""
-        facts, _ = await self._request("has_location", data, self._small)
-        return bool(facts.get("has_location", False))
-
     async def warm(self) -> None:
         """Start a process for the image that is about to come."""
         await self._request("nothing", b"", self._small)

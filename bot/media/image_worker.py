@@ -31,8 +31,6 @@ def handle(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]
             case "clean":
                 encoded, content_type, width, height = image_ops.clean(data, memory_bytes)
                 return {"content_type": content_type, "width": width, "height": height}, encoded
-            case "has_location":
-                return {"has_location": image_ops.has_location(data, memory_bytes)}, b""
             case "nothing":
                 return {}, b""
             case operation:

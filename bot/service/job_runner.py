@@ -28,6 +28,7 @@ from datetime import datetime, timedelta
 from bot.catalogue.quotes import fill_image_urls
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import (
+    ImagesNotHosted,
     MediaError,
     OutcomeUncertain,
     ProviderDenied,
@@ -35,7 +36,7 @@ from bot.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
+from bot.domain.jobs import Failure, FailureReason, ImageInput, Job, JobStatus, ResultImage, StoredImage
 from bot.domain.quota import format_usd
 from bot.media.downloader import Downloader
 from bot.media.image_pool import CheckedImage
@@ -197,6 +198,9 @@ class JobRunner:
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
             urls = await self._input_urls(job, dispatcher.provider)
+        except ImagesNotHosted as error:
+            _log.warning("job %s (%s): input images not hosted: %s", job.id, _who(job), error)
+            return await self.fail(job, Failure(reason=FailureReason.INPUT_NOT_HOSTED), expected=_NOT_SENT)
         except ProviderError as error:
             if isinstance(error, ProviderDenied):
                 dispatcher.breaker.record_denial(error)
@@ -300,23 +304,27 @@ class JobRunner:
         return self._show(waiting)
 
     async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
-        """Return where the provider finds each input image: uploaded once per content, or its public address."""
+        """Return where the provider finds each input image: uploaded to it once per content, or hosted by Discord."""
+        if not job.request.images:
+            return []
+        if not provider.takes_uploads:
+            images = [await self._stored_image(image) for image in job.request.images]
+            return await self._presenter.host_images(job.reply_id, images)
         urls: list[str] = []
         for image in job.request.images:
-            if not provider.takes_uploads:
-                if image.public_url is None:
-                    raise ProviderRejected("no public address for an input image")
-                urls.append(image.public_url)
-                continue
             url = await self._store.uploaded_url(provider.name, image.sha256)
             if url is None:
-                data = await self._blob_store.get(image.sha256)
-                if data is None:
-                    raise ProviderRejected("an input image is no longer kept", reason=FailureReason.INPUT_GONE)
-                url = await provider.upload(data, image.content_type)
+                stored = await self._stored_image(image)
+                url = await provider.upload(stored.data, stored.content_type)
                 await self._store.remember_upload(provider.name, image.sha256, url, now=self._clock())
             urls.append(url)
         return urls
+
+    async def _stored_image(self, image: ImageInput) -> StoredImage:
+        data = await self._blob_store.get(image.sha256)
+        if data is None:
+            raise ProviderRejected("an input image is no longer kept", reason=FailureReason.INPUT_GONE)
+        return StoredImage(sha256=image.sha256, content_type=image.content_type, data=data)
 
     async def _forget_uploads(self, job: Job) -> bool:
         """Return whether input images can be uploaded once more: the address the provider gave may have expired."""

@@ -128,11 +128,6 @@ class JobService:
         """Return 1 for each provider that takes no new jobs now, else 0."""
         return {name: float(dispatcher.breaker.is_open) for name, dispatcher in self._dispatchers.items()}
 
-    def takes_uploads(self, model_id: str) -> bool:
-        """Return whether input images are uploaded to the model's provider. Raises UnknownModel, ModelUnavailable."""
-        model = self.catalogue.get(model_id)
-        return self._dispatcher_for(model.provider, model.id).provider.takes_uploads
-
     def offered(self) -> list[Model]:
         """Return the models that can be ordered: with a price, of a provider we have a key for."""
         return [model for model in self.catalogue.models if model.orderable and model.provider in self._dispatchers]

@@ -185,7 +185,7 @@ class OrderFlow:
     ) -> ReplyView:
         held: list[str] = []
         try:
-            images = await self._read_attachments(order.attachments, order.request.model_id, member, held)
+            images = await self._read_attachments(order.attachments, member, held)
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, order.request)
@@ -197,21 +197,18 @@ class OrderFlow:
         return view
 
     async def _read_attachments(
-        self, attachments: Attachments, model_id: str, member: Member, held: list[str]
+        self, attachments: Attachments, member: Member, held: list[str]
     ) -> tuple[ImageInput, ...]:
         """Download, check and clean the attached images, all at the same time. Adds what it stores to `held`.
 
-        Raises TooFast, UnusableImage, UnknownModel, ModelUnavailable.
+        Raises TooFast, UnusableImage.
         """
-        takes_uploads = self._service.takes_uploads(model_id)
         for attachment, _ in attachments:
             if attachment.size > INPUT_MAX_BYTES:
                 raise UnusableImage(attachment.filename, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
         # Discord does not say how large a file is that only a component shows.
         self._service.begin_reading(member, sum(attachment.size or INPUT_MAX_BYTES for attachment, _ in attachments))
-        reads = [
-            self._read_attachment(attachment, role, takes_uploads, member, held) for attachment, role in attachments
-        ]
+        reads = [self._read_attachment(attachment, role, member, held) for attachment, role in attachments]
         # All of them end before the first error is raised, so that none is stored later.
         images: list[ImageInput] = []
         for read in await asyncio.gather(*reads, return_exceptions=True):
@@ -224,7 +221,6 @@ class OrderFlow:
         self,
         attachment: discord.Attachment | PostedFile,
         role: ImageRole,
-        takes_uploads: bool,
         member: Member,
         held: list[str],
     ) -> ImageInput:
@@ -233,9 +229,6 @@ class OrderFlow:
             data = await self._service.attachment_downloader.download(
                 attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
             )
-            # A provider that fetches the URL gets the file unchanged, so it must not contain where it was taken.
-            if not takes_uploads and await self._service.image_pool.has_location(data):
-                raise UnusableImage(name, "location_data")
             clean = await self._service.image_pool.clean_input(data, name, member_id=member.user_id)
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
@@ -248,7 +241,6 @@ class OrderFlow:
             content_type=clean.content_type,
             width=clean.width,
             height=clean.height,
-            public_url=None if takes_uploads else attachment.url,
         )
 
 

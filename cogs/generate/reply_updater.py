@@ -9,20 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 
 import aiohttp
 import discord
 
-from bot.domain.errors import LedgerError, MediaError, StoreError
-from bot.domain.jobs import Reply, ReplyAddress
+from bot.domain.errors import ImagesNotHosted, LedgerError, MediaError, StoreError
+from bot.domain.jobs import Reply, ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.final_reply import FinalReply
+from cogs.generate.hosted_images import HostedImages
 from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card
@@ -53,6 +55,7 @@ class ReplyUpdater:
         self._upscale_prices = upscale_prices
         self._supervisor = supervisor
         self._operator_alerts = operator_alerts
+        self._hosted_images = HostedImages(messages, service.image_pool)
         self._editors: dict[str, _Editor] = {}
 
     def reply_changed(self, reply_id: str) -> None:
@@ -80,6 +83,7 @@ class ReplyUpdater:
             editor.is_running = False
             if editor.is_finished:
                 self._service.reply_shown(editor.reply_id)
+                self._hosted_images.forget(editor.reply_id)
             if editor.is_finished or not succeeded:  # after an unexpected error the next change gets a new editor
                 self._editors.pop(editor.reply_id, None)
             if editor.has_changed:  # since `run` returned
@@ -93,6 +97,13 @@ class ReplyUpdater:
         """Find the message of a reply whose acceptance was not recorded; None if Discord never showed it."""
         find = partial(self._find, reply.address)
         return await retrying(find, on=is_transient, first_pause_seconds=1, max_pause_seconds=60)
+
+    async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
+        """Attach images to the message of a reply, and return their addresses. Raises ImagesNotHosted, StoreError."""
+        view = await self._service.view(reply_id)
+        if view is None:
+            raise ImagesNotHosted("the reply is gone")
+        return await self._hosted_images.host(reply_id, view.reply.address, images)
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:

@@ -123,10 +123,6 @@ UNUSABLE = {
     "too_small": Phrase("`{file}` is too small. Attach a larger picture."),
     "unreachable": Phrase("`{file}` could not be fetched from Discord. Please attach it again."),
     "foreign_host": Phrase("`{file}` does not come from Discord. Attach the picture itself."),
-    "location_data": Phrase(
-        "`{file}` says where it was taken, and this model's provider would get the file unchanged. "
-        "Remove the location from the picture, or pick a `krea/…` model."
-    ),
 }
 BYTES_AT_MOST = Phrase("`{file}` is too large: at most {megabytes} MB.")
 PIXELS_AT_MOST = Phrase("`{file}` has too many pixels: at most {megapixels} megapixels.")

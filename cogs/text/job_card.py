@@ -55,6 +55,9 @@ FAILURES: dict[FailureReason, Phrase] = {
         "The image service is too busy right now. You are not charged. Try again later or pick another model."
     ),
     FailureReason.INPUT_GONE: Phrase("The picture to start from is no longer kept here. Attach it again with `/edit`."),
+    FailureReason.INPUT_NOT_HOSTED: Phrase(
+        "Discord did not take the image that this model has to look at. Try again, or pick another model."
+    ),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
     FailureReason.NO_USABLE_RESULT: Phrase(
         "The image service finished, but its picture could not be fetched. Try again."
@@ -72,6 +75,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.PROVIDER_UNAVAILABLE: Phrase("The image service is temporarily unavailable."),
     FailureReason.PROVIDER_BUSY: Phrase("The image service is too busy right now."),
     FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here."),
+    FailureReason.INPUT_NOT_HOSTED: Phrase("Discord did not take the image that this model has to look at."),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time."),

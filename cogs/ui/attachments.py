@@ -132,6 +132,14 @@ def ids_of(message: dict[str, Any]) -> dict[str, int]:
     return ids
 
 
+def urls_of(message: dict[str, Any]) -> dict[str, str]:
+    """Map filenames to the addresses at which Discord serves the files, from a message's JSON."""
+    urls = {str(file["filename"]): str(file["url"]) for file in message.get("attachments", ())}
+    for media in _media_of(message.get("components", ())):
+        urls[_filename(str(media["url"]))] = str(media["url"])
+    return urls
+
+
 def _media_in(component: discord.components.Component) -> Iterator[discord.UnfurledMediaItem]:
     match component:
         case discord.Container():

@@ -22,7 +22,7 @@ from discord.http import Route
 from discord.webhook.async_ import async_context
 
 from bot.domain.jobs import Reply, ReplyAddress
-from cogs.ui.attachments import PostedFile, files_of, ids_of
+from cogs.ui.attachments import PostedFile, files_of, ids_of, urls_of
 from cogs.ui.components import Layout
 
 _log = logging.getLogger(__name__)
@@ -57,31 +57,22 @@ class MessageApi:
         address: ReplyAddress,
         layout: Layout,
         *,
-        files: Sequence[discord.File] = (),
+        files: Sequence[discord.File] | None = None,
         by_token: bool,
         overtake: bool = False,
     ) -> PostedMessage:
-        """Replace the layout of a reply. `files` replace its attachments; without files they stay.
+        """Replace the layout of a reply. `files` replace its attachments; with None they stay.
 
         `overtake`: do not wait for another edit by the same token that may be under way.
         """
         if by_token and not overtake:
-            return _posted(await self._edit_by_webhook(address, _message(layout, files), files))
-        if by_token:
-            route = Route(
-                "PATCH",
-                "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-                webhook_id=address.application_id,
-                webhook_token=address.token,
-            )
-        else:
-            route = Route(
-                "PATCH",
-                "/channels/{channel_id}/messages/{message_id}",
-                channel_id=address.channel_id,
-                message_id=address.message_id,
-            )
-        return _posted(await self._send(route, _message(layout, files), files))
+            return _posted(await self._edit_by_webhook(address, _message(layout, files), files or ()))
+        return _posted(await self._send(_edit_route(address, by_token=by_token), _message(layout, files), files or ()))
+
+    async def attach(self, address: ReplyAddress, files: Sequence[discord.File], *, by_token: bool) -> dict[str, str]:
+        """Attach files to a reply in place of its attachments, and return their addresses by filename."""
+        message = {"attachments": [file.to_dict(index) for index, file in enumerate(files)]}
+        return urls_of(await self._send(_edit_route(address, by_token=by_token), message, files))
 
     async def _edit_by_webhook(
         self, address: ReplyAddress, message: dict[str, Any], files: Sequence[discord.File]
@@ -113,7 +104,7 @@ class MessageApi:
         """Post a new message that pings only user `notify`. Discord posts a `nonce` only once within some minutes."""
         route = Route("POST", "/channels/{channel_id}/messages", channel_id=channel_id)
         mentions = {"parse": [], "users": [] if notify is None else [notify]}
-        message = _message(layout, files, mentions=mentions) | {"nonce": nonce[:25], "enforce_nonce": True}
+        message = _message(layout, files or None, mentions=mentions) | {"nonce": nonce[:25], "enforce_nonce": True}
         return _posted(await self._send(route, message, files))
 
     async def delete(self, channel_id: int, message_id: int) -> None:
@@ -194,6 +185,22 @@ class MessageApi:
         return await self._client.http.request(route, json=message)
 
 
+def _edit_route(address: ReplyAddress, *, by_token: bool) -> Route:
+    if by_token:
+        return Route(
+            "PATCH",
+            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+            webhook_id=address.application_id,
+            webhook_token=address.token,
+        )
+    return Route(
+        "PATCH",
+        "/channels/{channel_id}/messages/{message_id}",
+        channel_id=address.channel_id,
+        message_id=address.message_id,
+    )
+
+
 def is_transient(error: Exception) -> bool:
     """Return whether a later retry may succeed."""
     if isinstance(error, discord.HTTPException):
@@ -207,11 +214,11 @@ def is_too_large(error: discord.HTTPException) -> bool:
 
 
 def _message(
-    layout: Layout, files: Sequence[discord.File], *, mentions: Mapping[str, Any] = _NO_MENTIONS_JSON
+    layout: Layout, files: Sequence[discord.File] | None, *, mentions: Mapping[str, Any] = _NO_MENTIONS_JSON
 ) -> dict[str, Any]:
-    """Return a message as Discord's JSON. `files` replace its attachments; without files they stay."""
+    """Return a message as Discord's JSON. `files` replace its attachments; with None they stay."""
     message = {"components": layout, "flags": _COMPONENTS_V2, "tts": False, "allowed_mentions": mentions}
-    if files:
+    if files is not None:
         message["attachments"] = [file.to_dict(index) for index, file in enumerate(files)]
     return message
 

@@ -9,14 +9,15 @@ import discord
 import pytest
 
 from bot.domain.errors import StoreError
+from bot.domain.jobs import FailureReason
 from cogs.generate import order_flow
 from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import (
+    SECRET,
     animated,
     encode,
-    exif_with_location,
     image,
     laden,
     open_image,
@@ -135,13 +136,48 @@ async def test_a_file_from_elsewhere_than_discord_is_never_fetched(
 
 
 @pytest.mark.f56
-async def test_an_image_with_a_location_never_goes_to_a_provider_that_fetches_it_itself(stage: Stage) -> None:
-    located = encode(photo(), "JPEG", exif=exif_with_location())
-    card = await stage.imagine(model=PIXAZO_LARGE, reference=("home.jpg", located))
-    assert "`home.jpg` says where it was taken" in card.text
-    assert card.private
-    await stage.assert_nothing_reserved()
-    await stage.until_says(await stage.imagine(model=KREA_LARGE, reference=("home.jpg", located)), "Completed")
+@pytest.mark.hostile("G-44")
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("image_format", ["PNG", "JPEG", "WEBP"])
+async def test_a_provider_that_fetches_images_itself_gets_a_cleaned_copy_under_another_name(
+    stage: Stage, image_format: str, *, private: bool
+) -> None:
+    stage.core.pixazo.waits = True
+    original = laden(image_format)
+    card = await stage.imagine(model=PIXAZO_LARGE, reference=("My home.jpg", original), private=private)
+    await stage.until(lambda: stage.core.pixazo.orders)
+    url = stage.core.pixazo.orders[0].body["image_style_references"][0]["image_url"]
+    copy = stage.env.backend.cdn.get(url)
+    assert copy is not None
+    assert "home" not in url
+    for trace in (SECRET, b"Exif", b"Photoshop", b"PK\3\4"):
+        assert trace in original or image_format != "JPEG"
+        assert trace not in copy
+    assert not card.gallery
+    stage.core.pixazo.finishes()
+    await stage.until_says(card, "Completed")
+    assert len(card.gallery) == 1
+    assert all("input-" not in file["filename"] for file in card.files)
+
+
+@pytest.mark.hostile("G-44")
+async def test_the_copy_for_a_provider_is_removed_from_the_message_of_a_failed_order(stage: Stage) -> None:
+    stage.core.pixazo.waits = True
+    card = await stage.imagine(model=PIXAZO_LARGE, reference=("a.png", PNG))
+    await stage.until(lambda: stage.core.pixazo.accepted)
+    assert len(card.files) == 1
+    stage.core.pixazo.fails(FailureReason.PROVIDER_FAILED)
+    await stage.until_says(card, "Failed")
+    assert card.files == []
+
+
+@pytest.mark.hostile("G-44")
+async def test_images_of_one_command_share_the_copies_for_the_provider(stage: Stage) -> None:
+    stage.core.pixazo.waits = True
+    await stage.imagine(model=PIXAZO_LARGE, reference=("a.png", PNG), count=3)
+    await stage.until(lambda: len(stage.core.pixazo.orders) == 3)
+    urls = {str(order.body["image_style_references"]) for order in stage.core.pixazo.orders}
+    assert len(urls) == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.media import containers
 from bot.media.containers import BrokenContainer
 from bot.media.file_types import format_of
-from bot.media.image_ops import UnusableImageError, check, clean, has_location
+from bot.media.image_ops import UnusableImageError, check, clean
 from tests.support import image_samples as samples
 
 FORMATS = ["PNG", "JPEG", "WEBP"]
@@ -31,10 +31,6 @@ def size_if_whole(data: bytes) -> tuple[int, int] | None:
     return (structure.width, structure.height) if structure.whole else None
 
 
-def finds_location(data: bytes) -> bool:
-    return has_location(data, MEMORY_BYTES)
-
-
 @pytest.mark.parametrize("image_format", FORMATS)
 @pytest.mark.parametrize("loaded", [False, True])
 def test_a_whole_file_states_its_size(image_format: str, *, loaded: bool) -> None:
@@ -44,39 +40,6 @@ def test_a_whole_file_states_its_size(image_format: str, *, loaded: bool) -> Non
 def test_bytes_between_the_parts_of_a_progressive_jpeg_are_understood() -> None:
     data = samples.image("JPEG", progressive=True)
     assert size_if_whole(data[:20] + b"between" + data[20:]) == (96, 64)
-
-
-@pytest.mark.parametrize("image_format", FORMATS)
-@pytest.mark.parametrize("kind", ["exif", "xmp"])
-def test_a_location_is_found_in_exif_and_in_xmp(image_format: str, kind: str) -> None:
-    if kind == "exif":
-        data = samples.image(image_format, exif=samples.exif_with_location())
-    elif image_format == "PNG":
-        text = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(samples.XMP_WITH_LOCATION)
-        data = samples.with_png_chunks(samples.image("PNG"), samples.png_chunk(b"iTXt", text))
-    else:
-        data = samples.image(image_format, xmp=samples.XMP_WITH_LOCATION)
-    assert finds_location(data)
-
-
-@pytest.mark.parametrize("name", [b"tEXt", b"zTXt"])
-def test_a_location_is_found_in_the_texts_that_other_programs_write(name: bytes) -> None:
-    profile = samples.raw_profile(samples.exif_with_location())
-    content = b"Raw profile type exif\0" + (profile if name == b"tEXt" else b"\0" + zlib.compress(profile))
-    assert finds_location(samples.with_png_chunks(samples.image("PNG"), samples.png_chunk(name, content)))
-
-
-@pytest.mark.parametrize("image_format", FORMATS)
-def test_other_metadata_is_no_location(image_format: str) -> None:
-    assert not finds_location(samples.image(image_format, exif=samples.exif_without_location(orientation=6)))
-    assert not finds_location(samples.image(image_format))
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"GIF89a", b"<html>", samples.PNG_SIGNATURE, b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBP"]
-)
-def test_unreadable_data_has_no_location(data: bytes) -> None:
-    assert not finds_location(data)
 
 
 def damaged_file(data: st.DataObject) -> bytes:

@@ -252,13 +252,14 @@ async def test_an_order_whose_image_is_gone_is_never_sent(core: Core):
     assert await core.money() == NOTHING
 
 
-async def test_a_provider_that_only_fetches_is_given_the_public_address(core: Core):
+@pytest.mark.hostile("G-44")
+async def test_a_provider_that_only_fetches_is_given_the_address_of_the_kept_copy(core: Core):
     image = await core.an_input(role=ImageRole.REFERENCE)
-    asset = await _uploaded(core, image)
-    public = replace(image, public_url=asset)
-    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(public,), kind=JobKind.IMAGINE))
+    core.presenter.host_url = await _uploaded(core, image)
+    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(image,), kind=JobKind.IMAGINE))
     assert job.status is JobStatus.SUCCEEDED
-    assert asset in str(core.sandbox.orders[-1].body)
+    assert core.presenter.host_url in str(core.sandbox.orders[-1].body)
+    assert [hosted.data for hosted in core.presenter.hosted] == [await core.images.get(image.sha256)]
 
 
 async def _uploaded(core: Core, image: ImageInput) -> str:
@@ -270,11 +271,12 @@ async def _uploaded(core: Core, image: ImageInput) -> str:
     return address
 
 
-async def test_a_provider_that_only_fetches_gets_no_order_without_a_public_address(core: Core):
+@pytest.mark.hostile("G-44")
+async def test_a_provider_that_only_fetches_gets_no_order_while_discord_hosts_no_copy(core: Core):
     image = await core.an_input(role=ImageRole.REFERENCE)
-    private = replace(image, public_url=None)
-    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(private,), kind=JobKind.IMAGINE))
-    assert job.status is JobStatus.FAILED
+    job = await core.ended(await core.order(model_id=PIXAZO_LARGE, images=(image,), kind=JobKind.IMAGINE))
+    assert job.failure is not None
+    assert job.failure.reason is FailureReason.INPUT_NOT_HOSTED
     assert core.submissions == 0
     assert await core.money() == NOTHING
 

@@ -51,9 +51,8 @@ SOURCE = ImageInput(
     content_type="image/webp",
     width=10,
     height=20,
-    public_url="http://127.0.0.1/a",
 )
-REFERENCE = replace(SOURCE, sha256="ef" * 32, role=ImageRole.REFERENCE, public_url=None)
+REFERENCE = replace(SOURCE, sha256="ef" * 32, role=ImageRole.REFERENCE)
 
 
 @pytest.fixture

@@ -230,7 +230,6 @@ class Core:
             content_type="image/png",
             width=32,
             height=32,
-            public_url=f"{self.sandbox.krea_base}/uploads/unknown.png",
         )
 
     # -- observation ------------------------------------------------------------------------------------------

@@ -6,13 +6,13 @@ And `until`: tests wait for conditions with a deadline, never for a fixed time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from inspect import isawaitable
 from typing import Any, cast
 
-from bot.domain.errors import StoreError
-from bot.domain.jobs import Reply
+from bot.domain.errors import ImagesNotHosted, StoreError
+from bot.domain.jobs import Reply, StoredImage
 from bot.runtime.retry import retry_storage_errors
 from bot.store.store import Store
 from tests.support.retries import is_retried
@@ -48,12 +48,17 @@ class FakeClock:
 
 
 class FakePresenter:
-    """Records what it is called with. `messages` are the replies that Discord shows, by reply id."""
+    """Records what it is called with. `messages` are the replies that Discord shows, by reply id.
+
+    Images are hosted at `host_url`; None refuses them.
+    """
 
     def __init__(self) -> None:
         self.changed: list[str] = []
         self.notices: list[tuple[str, str]] = []
         self.messages: dict[str, int] = {}
+        self.host_url: str | None = None
+        self.hosted: list[StoredImage] = []
 
     def reply_changed(self, reply_id: str) -> None:
         self.changed.append(reply_id)
@@ -63,6 +68,12 @@ class FakePresenter:
 
     async def find_message(self, reply: Reply) -> int | None:
         return self.messages.get(reply.id)
+
+    async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
+        if self.host_url is None:
+            raise ImagesNotHosted("Discord is away")
+        self.hosted += images
+        return [self.host_url for _ in images]
 
 
 class FullDisk:

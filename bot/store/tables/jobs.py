@@ -46,8 +46,8 @@ VALUES (:id, :reply_id, :ordinal, :guild_id, :user_id, :kind, :model_id, :prompt
     :seed, :reserved_usd_micros, :status, :created_at)
 """
 _INSERT_INPUT = """
-INSERT INTO inputs (job_id, ordinal, sha256, role, content_type, width, height, public_url, created_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO inputs (job_id, ordinal, sha256, role, content_type, width, height, created_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 _INSERT_IMAGE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
@@ -212,7 +212,7 @@ def _insert_job(connection: Connection, job: Job) -> None:
         size = (image.width, image.height)
         connection.execute(
             _INSERT_INPUT,
-            (job.id, ordinal, image.sha256, image.role, image.content_type, *size, image.public_url, created_at),
+            (job.id, ordinal, image.sha256, image.role, image.content_type, *size, created_at),
         )
 
 
@@ -533,7 +533,6 @@ def _image(row: Row) -> ImageInput:
         content_type=row["content_type"],
         width=row["width"],
         height=row["height"],
-        public_url=row["public_url"],
     )
 
 
