@@ -90,7 +90,11 @@ class Tree(app_commands.CommandTree["Bot"]):
         set_locale_of(interaction)
         self.client.order_flow.track_current_task()
         if interaction.type is discord.InteractionType.autocomplete:
-            if not is_server_allowed(interaction) or not has_possible_text(interaction):
+            if not (
+                is_server_allowed(interaction)
+                and has_possible_text(interaction)
+                and self.client.service.heavy_work.takes_suggestion(interaction.user.id)
+            ):
                 await interaction.response.autocomplete([])
                 return False
             return True

@@ -14,6 +14,8 @@ BotError
 │   ├── ServerBusy                   the server has as many unfinished jobs as it may
 │   ├── TooFast                      the member or the server ordered too much within a minute
 │   ├── StillBusyForYou              earlier commands of the member are still being worked on
+│   ├── AskedTooOften                the member asked for too many reports, exports or pages
+│   ├── ManyAsking                   too many members are being served with the same heavy work
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
 │   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
@@ -142,6 +144,20 @@ class TooFast(RequestRefused):
 
 class StillBusyForYou(RequestRefused):
     """Heavy work for the member's earlier commands is not done yet, and enough of it waits already."""
+
+
+@dataclass(eq=False)
+class AskedTooOften(RequestRefused):
+    """The member had much read or drawn for them in a short time; more is done from `free_at` on."""
+
+    free_at: datetime
+
+
+@dataclass(eq=False)
+class ManyAsking(RequestRefused):
+    """Too much of the same heavy work is being done for others; it may be tried again from `free_at` on."""
+
+    free_at: datetime
 
 
 class MemberBlocked(RequestRefused):

@@ -27,7 +27,8 @@ from bot.catalogue.models import Model
 from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
-from bot.dispatch.rate_limit import SlidingWindowLimiter
+from bot.dispatch.heavy_work import HeavyWork
+from bot.dispatch.rate_limit import MINUTE, SlidingWindowLimiter
 from bot.dispatch.turns import MemberTurns
 from bot.domain.deletion import DeletedOrder
 from bot.domain.errors import MemberBlocked, ModelUnavailable, ProviderPaused, StoreError, TooFast
@@ -99,15 +100,16 @@ class JobService:
         self._server_limiter = self._limiter(SERVER_TURNOVERS_PER_MINUTE)
         self._attempt_limiter = self._limiter(MEMBER_TURNOVERS_PER_MINUTE)
         self._attachment_limiter = SlidingWindowLimiter(
-            orders_per_minute=MEMBER_ATTACHED_MEGABYTES_PER_MINUTE, clock=self._clock
+            limit=MEMBER_ATTACHED_MEGABYTES_PER_MINUTE, window=MINUTE, clock=self._clock
         )
+        self.heavy_work = HeavyWork(clock=self._clock)
         self.input_images = InputImages(context.store, context.blob_store)
         self.reading_turns = MemberTurns(at_a_time=READING_AT_A_TIME, waiting=WAITING_PER_MEMBER)
         self._shrinking = asyncio.Semaphore(context.image_pool.max_processes)
 
     def _limiter(self, turnovers_per_minute: int) -> SlidingWindowLimiter:
         orders_per_minute = turnovers_per_minute * self.limits.max_running_jobs
-        return SlidingWindowLimiter(orders_per_minute=orders_per_minute, clock=self._clock)
+        return SlidingWindowLimiter(limit=orders_per_minute, window=MINUTE, clock=self._clock)
 
     # -- what there is ------------------------------------------------------------------------------------
 

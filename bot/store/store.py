@@ -7,9 +7,10 @@ are aware UTC, amounts integer micro-dollars.
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from bot.domain.database_url import Location
 from bot.domain.deletion import DeletedOrder
@@ -183,8 +184,11 @@ class Store(DatabaseUser):
     # -- privacy ------------------------------------------------------------------------------------------
 
     footprint = reads(privacy.footprint)
-    kept_about = reads(privacy.kept_about)
     sha256_in_use = reads(privacy.sha256_in_use)
+    _export_start = reads(privacy.export_start)
+    _exported_orders = reads(privacy.exported_orders)
+    _exported_ledger = reads(privacy.exported_ledger)
+    _exported_changes = reads(privacy.exported_changes)
     _write_forget_member = writes(privacy.forget_member)
     _write_forget_names_on_record = writes(privacy.forget_names_on_record)
     _write_forget_old = writes(privacy.forget_old)
@@ -212,6 +216,30 @@ class Store(DatabaseUser):
         await self.database.overwrite_forgotten()
         return unneeded
 
+    async def kept_about(self, user_id: int) -> AsyncGenerator[tuple[str, list[dict[str, Any]]], None]:
+        """Yield everything kept about a member at this moment, in small parts: the name of a list, and items for it.
+
+        Each part is a transaction of its own, so that others need not wait for all of it. What is erased meanwhile is
+        left out.
+        """
+        start = await self._export_start(user_id)
+        yield "commands", []
+        for index in range(0, len(start.order_ids), privacy.EXPORT_ORDERS):
+            ids = start.order_ids[index : index + privacy.EXPORT_ORDERS]
+            finished = await self._exported_orders(user_id, [key for key in ids if key not in start.under_way])
+            orders = {**start.under_way, **finished}
+            yield "commands", [orders[key] for key in ids if key in orders]
+        yield "accounts", start.accounts
+        yield "own_limits", start.own_limits
+        yield "blocks", start.blocks
+        yield "grants_and_resets", start.grants_and_resets
+        yield "ledger", []
+        for after, through in _spans(start.last_ledger_id):
+            yield "ledger", await self._exported_ledger(user_id, after=after, through=through)
+        yield "changes_by_or_about_you", []
+        for after, through in _spans(start.last_change_id):
+            yield "changes_by_or_about_you", await self._exported_changes(user_id, after=after, through=through)
+
     async def forget_old(self, *, now: datetime) -> int:
         """Erase what has reached its age (see privacy.py), a few jobs per transaction; returns how many jobs."""
         forgotten = 0
@@ -234,3 +262,9 @@ class Store(DatabaseUser):
     get_value = reads(key_value.get)
     set_value = writes(key_value.set_)
     remove_value = writes(key_value.remove)
+
+
+def _spans(last_id: int) -> Iterator[tuple[int, int]]:
+    """Cut the ids up to `last_id` into spans: those above the first number, up to the second."""
+    for after in range(0, last_id, privacy.EXPORT_SPAN):
+        yield after, min(after + privacy.EXPORT_SPAN, last_id)

@@ -45,8 +45,11 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
     async def handle(self, interaction: Interaction) -> None:
         """Check who clicks, then ask, keep or delete."""
         reply = await clicked_reply(interaction, self._job_id, action=card_buttons.DELETE)
-        if reply is None:
-            return
+        if reply is not None:
+            with interaction.client.service.heavy_work.page(interaction.user.id):
+                await self._act(interaction, reply)
+
+    async def _act(self, interaction: Interaction, reply: Reply) -> None:
         if self._choice == NO:
             await self._keep(interaction, reply)
         elif (refusal := _why_not(reply)) is not None:

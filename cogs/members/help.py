@@ -28,6 +28,7 @@ class Help(commands.Cog):
     @app_commands.command(description="What this bot can do for you")
     async def help(self, interaction: discord.Interaction[Any]) -> None:
         """Show privately which commands the member may use here."""
+        self._service.heavy_work.count_page(interaction.user.id)
         members: list[str] = []
         moderators: list[str] = []
         for command in self._tree.get_commands():

@@ -45,8 +45,9 @@ class History(commands.Cog):
     async def history(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """Show the newest page, privately."""
         require_server(interaction)
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        await HistoryPage(self._service, self._messages, interaction).show(model_id=model)
+        with self._service.heavy_work.page(interaction.user.id):
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            await HistoryPage(self._service, self._messages, interaction).show(model_id=model)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
@@ -71,14 +72,16 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
     async def handle(self, interaction: Interaction) -> None:
         """Show the page that the custom id names."""
         require_server(interaction)
-        await interaction.response.defer()
         if interaction.user.id != self._user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return
         client, model_id = interaction.client, None
-        if self._one_model and (reply := await client.service.store.reply(self._reply_id)) is not None:
-            model_id = reply.jobs[0].request.model_id
-        await HistoryPage(client.service, client.messages, interaction).show(model_id=model_id, reply_id=self._reply_id)
+        with client.service.heavy_work.page(self._user_id):
+            await interaction.response.defer()
+            if self._one_model and (reply := await client.service.store.reply(self._reply_id)) is not None:
+                model_id = reply.jobs[0].request.model_id
+            page = HistoryPage(client.service, client.messages, interaction)
+            await page.show(model_id=model_id, reply_id=self._reply_id)
 
 
 class HistoryPage:

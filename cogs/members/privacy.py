@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
-import json
 import logging
 import re
 import time
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -17,10 +16,10 @@ from discord.ext import commands
 
 from bot.domain.errors import StillUnderWay
 from bot.service.job_service import JobService
+from cogs.members.export_file import ExportFile
 from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
 from cogs.ui import card, components
-from cogs.ui.attachments import upload
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
@@ -28,7 +27,6 @@ from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 
-EXPORT_FILE = "privacy-export.json"
 CONFIRM_SECONDS = 600
 """Expiry of the question, because the amounts of data in it become outdated."""
 
@@ -47,31 +45,49 @@ class Privacy(commands.Cog):
     @group.command(name="export", description="Get everything kept about you as a file")
     async def export(self, interaction: discord.Interaction[Any]) -> None:
         """Send the member's data as a JSON file that only they see."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        kept = await self._service.store.kept_about(interaction.user.id)
-        # A long history makes a long text. A thread builds it, so that the event loop is not blocked.
-        name, data = await asyncio.to_thread(export_file, kept, interaction.filesize_limit)
-        if len(data) > interaction.filesize_limit:
-            await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
-            return
-        await _edit(interaction, export_page(name), upload(data, name))
+        heavy_work = self._service.heavy_work
+        with heavy_work.export(interaction.user.id):
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            async with heavy_work.export_slot():
+                await self._export(interaction)
+
+    async def _export(self, interaction: discord.Interaction[Any]) -> None:
+        with ExportFile(
+            about=member_pages.EXPORT_ABOUT(),
+            user_id=interaction.user.id,
+            exported_at=datetime.now(UTC),
+            limit_bytes=interaction.filesize_limit,
+        ) as file:
+            async with aclosing(self._service.store.kept_about(interaction.user.id)) as parts:
+                async for name, items in parts:
+                    # A thread writes, so that neither packing nor a slow disk stops the event loop.
+                    await asyncio.to_thread(file.add, name, items)
+                    if file.is_too_large:
+                        break
+            finished = await asyncio.to_thread(file.finish)
+            if finished is None:
+                await _edit(interaction, card.refused(member_pages.EXPORT_TOO_LARGE()))
+            else:
+                filename, content = finished
+                await _edit(interaction, export_page(filename), discord.File(content, filename))
 
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
         """Show what is erased and what is kept, with buttons to confirm or to keep the data."""
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        footprint = await self._service.store.footprint(interaction.user.id)
-        if footprint.under_way is not None:
-            await _edit(interaction, card.refused(refusal(footprint.under_way)))
-            return
-        question = ask_to_erase(
-            commands=footprint.commands,
-            images=footprint.images,
-            servers=footprint.servers,
-            user_id=interaction.user.id,
-            asked_at=int(time.time()),
-        )
-        await _edit(interaction, question)
+        with self._service.heavy_work.erasure(interaction.user.id):
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            footprint = await self._service.store.footprint(interaction.user.id)
+            if footprint.under_way is not None:
+                await _edit(interaction, card.refused(refusal(footprint.under_way)))
+                return
+            question = ask_to_erase(
+                commands=footprint.commands,
+                images=footprint.images,
+                servers=footprint.servers,
+                user_id=interaction.user.id,
+                asked_at=int(time.time()),
+            )
+            await _edit(interaction, question)
 
 
 class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUSTOM_ID):
@@ -91,8 +107,9 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
 
     async def handle(self, interaction: Interaction) -> None:
         """Replace the question by the result."""
-        await interaction.response.defer()
-        await _edit(interaction, await self._answer(interaction))
+        with interaction.client.service.heavy_work.page(interaction.user.id):
+            await interaction.response.defer()
+            await _edit(interaction, await self._answer(interaction))
 
     async def _answer(self, interaction: Interaction) -> Layout:
         if interaction.user.id != self._user_id or not 0 <= time.time() - self._asked_at <= CONFIRM_SECONDS:
@@ -107,20 +124,6 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
         await interaction.client.service.remove_images(unneeded)
         _log.info("a member was forgotten on request")
         return card.note(member_pages.ERASE_DONE())
-
-
-def export_file(kept: dict[str, Any], limit_bytes: int) -> tuple[str, bytes]:
-    """Return name and content of the export file, compressed only if it is too large otherwise."""
-    for command in kept["commands"]:
-        if command["message_id"] is not None and not command["private"]:
-            command["message_link"] = formatting.message_link(
-                command["server_id"], command["channel_id"], command["message_id"]
-            )
-    document = {"about": member_pages.EXPORT_ABOUT(), "exported_at": datetime.now(UTC).isoformat(), **kept}
-    data = json.dumps(document, ensure_ascii=False, indent=2).encode()
-    if len(data) <= limit_bytes:
-        return EXPORT_FILE, data
-    return f"{EXPORT_FILE}.gz", gzip.compress(data)
 
 
 async def _edit(interaction: discord.Interaction[Any], layout: Layout, *files: discord.File) -> None:

@@ -39,6 +39,7 @@ class Usage(commands.Cog):
         """Show privately the quota, the amounts spent, reserved and left, the next reset and the last jobs."""
         service, now = self._service, datetime.now(UTC)
         member = member_of(interaction)
+        service.heavy_work.count_page(member.user_id)
         previous = period is not None and period.value == "previous"
         spendable = None
         if previous:

@@ -39,6 +39,7 @@ class Jobs(commands.Cog):
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:
         """Show the first page, privately."""
         guild_id = require_moderator(interaction)
+        self._service.heavy_work.count_page(interaction.user.id)
         await respond_privately(interaction, await _first_page(self._service, guild_id))
 
 
@@ -60,6 +61,7 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
     async def handle(self, interaction: Interaction) -> None:
         """Show another page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
+        interaction.client.service.heavy_work.count_page(interaction.user.id)
         await interaction.response.edit_message(view=View(await self._page(interaction.client.service, guild_id)))
 
     async def _page(self, service: JobService, guild_id: int) -> Layout:

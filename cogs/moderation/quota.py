@@ -70,6 +70,7 @@ class QuotaCommands(commands.Cog):
     @app_commands.describe(member="Whose")
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
+        self._service.heavy_work.count_page(interaction.user.id)
         now = datetime.now(UTC)
         who = member_of(interaction, member)
         spendable = await self._store.spendable(who, limits=self._service.limits, now=now)
@@ -343,6 +344,7 @@ class QuotaCommands(commands.Cog):
     async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
         """Show the record of changes, newest first, one page at a time."""
         guild_id = require_moderator(interaction)
+        self._service.heavy_work.count_page(interaction.user.id)
         user_id = member.id if member else None
         await respond_privately(interaction, await _audit_page(self._service, guild_id, user_id))
 
@@ -364,6 +366,7 @@ class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quo
     async def handle(self, interaction: Interaction) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
+        interaction.client.service.heavy_work.count_page(interaction.user.id)
         page = await _audit_page(interaction.client.service, guild_id, self._user_id, before_id=self._before_id)
         await interaction.response.edit_message(view=View(page))
 

@@ -44,22 +44,24 @@ class Reports:
     async def show(self, interaction: discord.Interaction[Any], period: Period) -> None:
         """Show the current period to the moderator alone, with a button to post it."""
         guild_id = require_moderator(interaction)
-        await interaction.response.defer(ephemeral=True, thinking=True)
-        spending = await self._spending(guild_id, period, datetime.now(UTC))
-        layout, files = await self._made(interaction.guild, spending)
-        if files:
-            layout.append(report_page.post_row(spending))
-        await respond_privately(interaction, layout, files=files)
+        with self._service.heavy_work.report(interaction.user.id):
+            await interaction.response.defer(ephemeral=True, thinking=True)
+            spending = await self._spending(guild_id, period, datetime.now(UTC))
+            layout, files = await self._made(interaction.guild, spending)
+            if files:
+                layout.append(report_page.post_row(spending))
+            await respond_privately(interaction, layout, files=files)
 
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
         """Post the period that contains `moment` in the channel, with the current amounts."""
         guild_id = require_moderator(interaction)
-        await interaction.response.defer(thinking=True)
-        policy = await self._service.store.policy(guild_id)
-        spending = await self._spending(guild_id, period, moment)
-        with use_locale(language_of_server(policy, interaction.guild_locale)):
-            layout, files = await self._made(interaction.guild, spending)
-        await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NO_MENTIONS)
+        with self._service.heavy_work.report(interaction.user.id):
+            await interaction.response.defer(thinking=True)
+            policy = await self._service.store.policy(guild_id)
+            spending = await self._spending(guild_id, period, moment)
+            with use_locale(language_of_server(policy, interaction.guild_locale)):
+                layout, files = await self._made(interaction.guild, spending)
+            await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NO_MENTIONS)
 
     async def _spending(self, guild_id: int, period: Period, moment: datetime) -> Spending:
         zone = await self._service.store.time_zone(guild_id)

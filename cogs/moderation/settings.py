@@ -111,6 +111,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Show the effective settings; before the first decision, list what to decide."""
         guild_id = require_moderator(interaction)
+        self._service.heavy_work.count_page(interaction.user.id)
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
         context = channel_context(interaction.guild, channel.id if channel else interaction.channel_id or 0)

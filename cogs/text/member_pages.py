@@ -28,7 +28,8 @@ HISTORY_UNREACHABLE = Phrase("Discord does not hand this picture out just now. T
 # -- privacy ------------------------------------------------------------------------------------------------
 
 EXPORT_ABOUT = Phrase(
-    "Everything this bot keeps about you, from all servers. Times are UTC. Amounts are exact in micro-dollars "
+    "Everything this bot keeps about you, from all servers, as it was at the time in exported_at; what was erased "
+    "while this file was written is left out. Times are UTC. Amounts are exact in micro-dollars "
     "(1 USD = 1,000,000) and repeated in dollars. Pictures are named by the SHA-256 of their content; /history shows "
     "them. Left out: credentials, and who else is named in the record of changes."
 )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bot.domain.errors import (
+    AskedTooOften,
     BadOption,
     DuplicateCommand,
     ListFull,
+    ManyAsking,
     MemberBlocked,
     MemberCostReached,
     ModelUnavailable,
@@ -97,6 +99,8 @@ SERVER_BUSY = Plural(
 )
 TOO_FAST = Phrase("That was a lot within a minute. More orders are taken {when}.")
 STILL_BUSY_FOR_YOU = Phrase("I am still working on what you asked for before. Try again when that is done.")
+ASKED_TOO_OFTEN = Phrase("That was a lot in a short time. This works again {when}.")
+MANY_ASKING = Phrase("Many people are asking for this right now. Please try again {when}.")
 MEMBER_BLOCKED = Phrase("A moderator has paused image orders for you in this server.")
 PROVIDER_PAUSED = Phrase(
     "This image service is temporarily unavailable. Try again later or pick a model of another provider."
@@ -178,6 +182,10 @@ def refusal(error: RequestRefused) -> str:
             return TOO_FAST(when=moment(error.free_at))
         case StillBusyForYou():
             return STILL_BUSY_FOR_YOU()
+        case AskedTooOften():
+            return ASKED_TOO_OFTEN(when=moment(error.free_at))
+        case ManyAsking():
+            return MANY_ASKING(when=moment(error.free_at))
         case MemberBlocked():
             return MEMBER_BLOCKED()
         case UnknownModel():

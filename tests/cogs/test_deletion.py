@@ -16,6 +16,7 @@ from cogs.ui.message_deletions import RETRY_PAUSES
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import everything_in, rows
 from tests.support.discord_stage import Card, Stage
+from tests.support.store_samples import everything_kept
 
 PROMPT = "a walrus in a bathtub"
 
@@ -465,7 +466,7 @@ async def test_privacy_delete_takes_the_log_copies_too(stage: Stage) -> None:
 @pytest.mark.hostile("G-51")
 async def test_the_export_of_a_member_has_no_word_of_a_deleted_order(stage: Stage) -> None:
     await delete(stage, await completed(stage))
-    kept = await stage.core.store.kept_about(stage.ada.id)
+    kept = await everything_kept(stage.core.store, stage.ada.id)
     assert re.search("walrus", str(kept)) is None
     assert kept["commands"][0]["deleted_at"] is not None
     assert kept["commands"][0]["jobs"][0]["charged_usd"] == "$0.08"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import secrets
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 
 from bot.domain.errors import OutcomeUncertain, StoreError
 from bot.domain.jobs import Delivery
-from cogs.members import privacy
+from cogs.members import export_file, privacy
 from cogs.text import formatting, job_card, member_pages
 from tests.support.discord_stage import Card, Stage
 
@@ -49,18 +51,31 @@ async def test_f59_the_export_is_a_private_file_with_what_was_asked_and_paid(sta
     assert token not in answer.file().decode()
 
 
-async def test_a_long_export_is_packed_and_one_that_is_longer_still_is_refused(stage: Stage) -> None:
+async def test_a_long_export_is_packed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_file, "MAX_PLAIN_BYTES", 3_000)
     await completed(stage, prompt="fox " * 500)
-    kept = await stage.core.store.kept_about(stage.ada.id)
-    name, data = privacy.export_file(kept, limit_bytes=3_000)
-    assert name == "privacy-export.json.gz"
-    assert len(data) < 3_000
-    assert json.loads(gzip.decompress(data))["commands"] == kept["commands"]
+    answer = await ask(stage, "export")
+    assert [file["filename"] for file in answer.files] == ["privacy-export.json.gz"]
+    assert len(answer.file()) < 3_000
+    data = json.loads(gzip.decompress(answer.file()))
+    assert data["commands"][0]["jobs"][0]["prompt"].startswith("fox fox")
 
 
-async def test_an_export_that_fits_nowhere_says_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privacy, "export_file", lambda kept, limit: ("export.json", b"x" * (limit + 1)))
+@pytest.mark.hostile("G-07")
+async def test_an_export_that_fits_nowhere_says_so_and_reads_no_further(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = 0
+
+    async def endless(user_id: int) -> AsyncGenerator[tuple[str, list[dict[str, Any]]], None]:
+        nonlocal parts
+        while True:
+            parts += 1
+            yield "ledger", [{"noise": secrets.token_hex(6_000_000)}]
+
+    monkeypatch.setattr(stage.core.store, "kept_about", endless)
     assert member_pages.EXPORT_TOO_LARGE() in (await ask(stage, "export")).text
+    assert parts <= 5
 
 
 # -- delete --------------------------------------------------------------------------------------------

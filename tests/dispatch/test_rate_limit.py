@@ -1,4 +1,4 @@
-"""The rate limiter: a sliding minute per member and per server."""
+"""The rate limiter: a sliding span of time per key."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.dispatch.rate_limit import SlidingWindowLimiter
+from bot.dispatch.rate_limit import HOUR, MINUTE, SlidingWindowLimiter
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def limiter(clock: Clock) -> SlidingWindowLimiter:
-    return SlidingWindowLimiter(orders_per_minute=3, clock=clock)
+    return SlidingWindowLimiter(limit=3, window=MINUTE, clock=clock)
 
 
 @pytest.mark.f58
@@ -42,20 +42,20 @@ def test_each_order_stops_counting_a_minute_after_it_was_placed(limiter: Sliding
         limiter.note("ada")
         clock.now += timedelta(seconds=10)
     assert limiter.free_at("ada") == NOON + timedelta(seconds=60)
-    assert limiter.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
+    assert limiter.free_at("ada", uses=2) == NOON + timedelta(seconds=70)
     clock.now = NOON + timedelta(seconds=60)
     assert limiter.free_at("ada") is None
-    assert limiter.free_at("ada", orders=2) == NOON + timedelta(seconds=70)
+    assert limiter.free_at("ada", uses=2) == NOON + timedelta(seconds=70)
 
 
 @pytest.mark.f58
 def test_one_member_does_not_slow_another(limiter: SlidingWindowLimiter) -> None:
-    limiter.note("ada", orders=3)
+    limiter.note("ada", uses=3)
     assert limiter.free_at("ben") is None
 
 
 def test_more_at_once_than_a_minute_allows_never_fits(limiter: SlidingWindowLimiter) -> None:
-    assert limiter.free_at("ada", orders=4) == NOON + timedelta(minutes=1)
+    assert limiter.free_at("ada", uses=4) == NOON + timedelta(minutes=1)
 
 
 def test_members_who_ordered_long_ago_are_forgotten(limiter: SlidingWindowLimiter, clock: Clock) -> None:
@@ -63,7 +63,7 @@ def test_members_who_ordered_long_ago_are_forgotten(limiter: SlidingWindowLimite
         limiter.note(member)
     clock.now += timedelta(minutes=2)
     limiter.note("ada")
-    assert len(limiter._orders) == 1
+    assert len(limiter._uses) == 1
 
 
 def test_a_member_refused_after_a_pause_does_not_keep_others_in_memory(
@@ -73,4 +73,13 @@ def test_a_member_refused_after_a_pause_does_not_keep_others_in_memory(
     clock.now += timedelta(seconds=61)
     assert limiter.free_at("ada") is None
     limiter.note("ben")
-    assert len(limiter._orders) == 1
+    assert len(limiter._uses) == 1
+
+
+def test_the_window_may_be_longer_than_a_minute(clock: Clock) -> None:
+    limiter = SlidingWindowLimiter(limit=1, window=HOUR, clock=clock)
+    limiter.note("ada")
+    clock.now += timedelta(minutes=59)
+    assert limiter.free_at("ada") == NOON + HOUR
+    clock.now += timedelta(minutes=1)
+    assert limiter.free_at("ada") is None

@@ -20,7 +20,17 @@ from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.databases import rows, tamper
 from tests.support.postgres_server import PASSWORD, PostgresServer
-from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits, running
+from tests.support.store_samples import (
+    A_DOLLAR_A_DAY,
+    ADA,
+    NOON,
+    a_command,
+    admitted,
+    everything_kept,
+    finished,
+    limits,
+    running,
+)
 
 SOURCE = ImageInput(sha256="cd" * 32, role=ImageRole.SOURCE, content_type="image/png", width=8, height=8)
 BEN = Member(guild_id=2, user_id=8)
@@ -85,7 +95,7 @@ async def test_every_row_is_migrated_and_jobs_go_on_where_they_were(source: Path
         for member in (ADA, BEN):
             ask = {"default": A_DOLLAR_A_DAY, "now": NOON}
             assert await new.balance(member, **ask) == await old.balance(member, **ask)
-            copied, expected = await new.kept_about(member.user_id), await old.kept_about(member.user_id)
+            copied, expected = await everything_kept(new, member.user_id), await everything_kept(old, member.user_id)
             assert str(copied).replace("␀", "\\x00") == str(expected)
         assert await new.policy(1) == await old.policy(1)
         assert await new.get_value("key") == await old.get_value("key")

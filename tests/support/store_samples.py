@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import count
+from typing import Any
 
 from bot.domain.jobs import (
     Delivery,
@@ -144,3 +145,11 @@ async def finished(store: Store, job_id: str, *, charged_usd_micros: int = 80_00
     job = await store.succeed(job_id, charged_usd_micros=charged_usd_micros, images=[an_image()], now=now)
     assert job is not None
     return job
+
+
+async def everything_kept(store: Store, user_id: int) -> dict[str, list[dict[str, Any]]]:
+    """Return the whole export of a member, as its file has it."""
+    kept: dict[str, list[dict[str, Any]]] = {}
+    async for name, items in store.kept_about(user_id):
+        kept.setdefault(name, []).extend(items)
+    return kept

@@ -7,10 +7,9 @@ member spent keeps its name until every window that counts it has ended, so that
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -138,22 +137,63 @@ _FORGET_HOLDER = "UPDATE accounts SET user_id = NULL WHERE id = ?"
 
 # -- the export -------------------------------------------------------------------------------------------
 
-_REPLIES = f"SELECT * FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) ORDER BY created_at, id"  # noqa: S608
-_JOBS = f"""
+EXPORT_ORDERS = 200
+"""Orders read in one transaction of an export: few, because other members' reads wait behind it."""
+
+EXPORT_SPAN = 5_000
+"""Rows of the ledger, or of the record of changes, looked at in one transaction of an export."""
+
+_ORDER_IDS = """
+SELECT id, created_at FROM replies WHERE user_id = :user_id AND delivery <> 'pending'
+UNION ALL
+SELECT id, created_at FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
+ORDER BY created_at, id
+"""
+_ORDERS_UNDER_WAY = """
+SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
+UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND finished_at IS NULL
+"""
+_HIGHEST_IDS = """
+SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes
+"""
+_REPLIES = DialectSql(
+    sqlite="""
+SELECT * FROM replies WHERE user_id = :user_id AND id IN (SELECT value FROM json_each(:ids)) ORDER BY created_at, id
+""",
+    postgresql="""
+SELECT * FROM replies WHERE user_id = :user_id AND id IN (SELECT json_array_elements_text(CAST(:ids AS JSON)))
+ORDER BY created_at, id
+""",
+)
+_JOBS = DialectSql(
+    sqlite="""
 SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
-FROM replies JOIN jobs ON jobs.reply_id = replies.id
-    LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
-WHERE replies.id IN ({REPLIES_OF_MEMBER}) ORDER BY jobs.reply_id, ordinal
-"""  # noqa: S608
-_INPUTS = f"SELECT * FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
-_UPLOADS = f"""
-SELECT sha256, provider, url FROM uploads
-WHERE sha256 IN (SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})) ORDER BY provider, sha256
-"""  # noqa: S608
-_PICTURES = f"SELECT * FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER}) ORDER BY job_id, ordinal"  # noqa: S608
+FROM jobs LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+WHERE reply_id IN (SELECT value FROM json_each(:ids)) ORDER BY reply_id, ordinal
+""",
+    postgresql="""
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
+FROM jobs LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+WHERE reply_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY reply_id, ordinal
+""",
+)
+_INPUTS = DialectSql(
+    sqlite="SELECT * FROM inputs WHERE job_id IN (SELECT value FROM json_each(:ids)) ORDER BY job_id, ordinal",
+    postgresql="""
+SELECT * FROM inputs WHERE job_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY job_id, ordinal
+""",
+)
+_UPLOADS = "SELECT provider, url FROM uploads WHERE provider = ? AND sha256 = ?"
+_PICTURES = DialectSql(
+    sqlite="SELECT * FROM pictures WHERE job_id IN (SELECT value FROM json_each(:ids)) ORDER BY job_id, ordinal",
+    postgresql="""
+SELECT * FROM pictures WHERE job_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY job_id, ordinal
+""",
+)
 _LEDGER = """
 SELECT ledger.*, accounts.guild_id FROM ledger JOIN accounts ON accounts.id = account_id
-WHERE accounts.kind = 'member' AND accounts.user_id = :user_id ORDER BY ledger.id
+WHERE ledger.id > :after AND ledger.id <= :through AND accounts.kind = 'member' AND accounts.user_id = :user_id
+ORDER BY ledger.id
 """
 _ADJUSTMENTS = """
 SELECT adjustments.*, guild_id FROM adjustments JOIN accounts ON accounts.id = account_id
@@ -163,7 +203,9 @@ _ACCOUNTS = "SELECT * FROM accounts WHERE kind = 'member' AND user_id = :user_id
 _LIMITS = "SELECT * FROM limits WHERE subject = 'member' AND subject_id = :user_id ORDER BY guild_id"
 _BLOCKS = "SELECT * FROM blocks WHERE user_id = :user_id ORDER BY guild_id"
 _AUDIT = """
-SELECT * FROM audit WHERE actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id) ORDER BY id
+SELECT * FROM audit WHERE id > :after AND id <= :through
+    AND (actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id))
+ORDER BY id
 """
 # From the few rows that are open, by their partial indexes, to the many: SQLite keeps that order with CROSS JOIN.
 _SHA256_IN_USE = DialectSql(
@@ -281,25 +323,33 @@ def _earliest_start(connection: Connection, guild_id: int, now: datetime) -> dat
     return min(today_in_utc.start, *(Window.containing(now, period, zone).start for period in Period))
 
 
-def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
-    """Everything kept about a member, and nothing about other members: no other ids, no credentials.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExportStart:
+    """An export at the moment that it speaks of: what is small or may still change, and where to read the rest."""
+
+    order_ids: Sequence[str]
+    under_way: Mapping[str, dict[str, Any]]
+    """Orders that were not finished then, as they were, by id; the others change no more."""
+    accounts: list[dict[str, Any]]
+    own_limits: list[dict[str, Any]]
+    blocks: list[dict[str, Any]]
+    grants_and_resets: list[dict[str, Any]]
+    last_ledger_id: int
+    last_change_id: int
+
+
+def export_start(connection: Connection, user_id: int) -> ExportStart:
+    """Begin an export of everything kept about a member, and nothing about other members: no ids, no credentials.
 
     Plain values for JSON. Ids are strings because JavaScript rounds numbers of their size.
     """
     who = {"user_id": user_id}
-    uploads: dict[str, list[str]] = {}
-    for row in connection.execute(_UPLOADS, who):
-        uploads.setdefault(row["sha256"], []).append(f"{row['provider']} {row['url']}")
-    inputs = _by_job(connection.execute(_INPUTS, who), partial(_input, uploads=uploads))
-    images = _by_job(connection.execute(_PICTURES, who), _picture)
-    jobs: dict[str, list[dict[str, Any]]] = {}
-    for row in connection.execute(_JOBS, who):
-        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": images.get(row["id"], [])}
-        jobs.setdefault(row["reply_id"], []).append(job)
-    return {
-        "user_id": str(user_id),
-        "commands": [{**_command(row), "jobs": jobs.get(row["id"], [])} for row in connection.execute(_REPLIES, who)],
-        "accounts": [
+    highest = connection.execute(_HIGHEST_IDS).fetchone()
+    under_way = [row[0] for row in connection.execute(_ORDERS_UNDER_WAY, who)]
+    return ExportStart(
+        order_ids=[row[0] for row in connection.execute(_ORDER_IDS, who)],
+        under_way=exported_orders(connection, user_id, under_way),
+        accounts=[
             {
                 "server_id": str(row["guild_id"]),
                 "closed_by_your_deletion_at": _iso(row["closed_at"]),
@@ -307,15 +357,15 @@ def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
             }
             for row in connection.execute(_ACCOUNTS, who)
         ],
-        "own_limits": [
+        own_limits=[
             {"server_id": str(row["guild_id"]), "period": row["period"], **_amount("limit", row["amount_usd_micros"])}
             for row in connection.execute(_LIMITS, who)
         ],
-        "blocks": [
+        blocks=[
             {"server_id": str(row["guild_id"]), "since": _iso(row["created_at"])}
             for row in connection.execute(_BLOCKS, who)
         ],
-        "grants_and_resets": [
+        grants_and_resets=[
             {
                 "server_id": str(row["guild_id"]),
                 "what": row["kind"],
@@ -326,25 +376,52 @@ def kept_about(connection: Connection, user_id: int) -> dict[str, Any]:
             }
             for row in connection.execute(_ADJUSTMENTS, who)
         ],
-        "ledger": [
-            {
-                "server_id": str(row["guild_id"]),
-                "job_id": row["job_id"],
-                "what": row["kind"],
-                **_amount("amount", row["amount_usd_micros"]),
-                "at": _iso(row["created_at"]),
-            }
-            for row in connection.execute(_LEDGER, who)
-        ],
-        "changes_by_or_about_you": [_change(row, user_id) for row in connection.execute(_AUDIT, who)],
-    }
+        last_ledger_id=highest["ledger"],
+        last_change_id=highest["changes"],
+    )
 
 
-def _by_job(rows: Iterable[Row], value: Any) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in rows:
-        found.setdefault(row["job_id"], []).append(value(row))
-    return found
+def exported_orders(connection: Connection, user_id: int, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return those of the orders that are still the member's, by id, each with its jobs and their images."""
+    which = {"user_id": user_id, "ids": json.dumps(list(order_ids))}
+    replies = connection.execute(_REPLIES.on(connection), which).fetchall()
+    found = {"ids": json.dumps([row["id"] for row in replies])}
+    jobs = connection.execute(_JOBS.on(connection), found).fetchall()
+    providers = {row["id"]: row["provider"] for row in jobs}
+    of_jobs = {"ids": json.dumps(list(providers))}
+    inputs: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(_INPUTS.on(connection), of_jobs).fetchall():
+        uploads = connection.execute(_UPLOADS, (providers[row["job_id"]], row["sha256"])).fetchall()
+        inputs.setdefault(row["job_id"], []).append(_input(row, uploads))
+    images: dict[str, list[dict[str, Any]]] = {}
+    for row in connection.execute(_PICTURES.on(connection), of_jobs):
+        images.setdefault(row["job_id"], []).append(_picture(row))
+    jobs_of: dict[str, list[dict[str, Any]]] = {}
+    for row in jobs:
+        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": images.get(row["id"], [])}
+        jobs_of.setdefault(row["reply_id"], []).append(job)
+    return {row["id"]: {**_command(row), "jobs": jobs_of.get(row["id"], [])} for row in replies}
+
+
+def exported_ledger(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
+    """Return the member's entries among those of the ledger with an id above `after` and up to `through`."""
+    which = {"user_id": user_id, "after": after, "through": through}
+    return [
+        {
+            "server_id": str(row["guild_id"]),
+            "job_id": row["job_id"],
+            "what": row["kind"],
+            **_amount("amount", row["amount_usd_micros"]),
+            "at": _iso(row["created_at"]),
+        }
+        for row in connection.execute(_LEDGER, which)
+    ]
+
+
+def exported_changes(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
+    """Return the changes by or about the member among those with an id above `after` and up to `through`."""
+    which = {"user_id": user_id, "after": after, "through": through}
+    return [_change(row, user_id) for row in connection.execute(_AUDIT, which)]
 
 
 def _command(row: Row) -> dict[str, Any]:
@@ -393,7 +470,7 @@ def _job(row: Row) -> dict[str, Any]:
     }
 
 
-def _input(row: Row, *, uploads: Mapping[str, list[str]]) -> dict[str, Any]:
+def _input(row: Row, uploads: Iterable[Row]) -> dict[str, Any]:
     return {
         "sha256": row["sha256"],
         "role": row["role"],
@@ -401,7 +478,7 @@ def _input(row: Row, *, uploads: Mapping[str, list[str]]) -> dict[str, Any]:
         "width": row["width"],
         "height": row["height"],
         "attachment_address": row["public_url"],
-        "uploaded_to": uploads.get(row["sha256"], []),
+        "uploaded_to": [f"{upload['provider']} {upload['url']}" for upload in uploads],
         "at": _iso(row["created_at"]),
     }
 
