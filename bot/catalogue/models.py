@@ -5,16 +5,13 @@ The keys of the data are explained at the top of `catalogue.json`.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NoReturn, cast
-from uuid import UUID
+from typing import Any
 
 from bot.catalogue import aspect_ratio
-from bot.domain.constraints import Constraint, Identifier, Number, OneOf, Text, TrueOrFalse, Uuid
+from bot.catalogue.fields import Field
 from bot.domain.jobs import ImageRole, JobKind
 
 OPTIONS = ("aspect_ratio", "resolution", "quality", "creativity", "seed", "style", "moodboard", "reference")
@@ -25,7 +22,6 @@ IMAGE_COUNT = "pictures"
 PRESENT, ABSENT = "present", "absent"
 """Values of a price condition on whether the body contains a field."""
 
-_MAX_ID_CHARACTERS = 200
 _DEFAULT_SIDE_PIXELS = 1024
 _MODES: Mapping[JobKind, frozenset[str]] = {
     # A model that needs reference images still makes a new image from a prompt.
@@ -33,130 +29,6 @@ _MODES: Mapping[JobKind, frozenset[str]] = {
     JobKind.EDIT: frozenset({"edit"}),
     JobKind.UPSCALE: frozenset({"upscale"}),
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Field:
-    """One field of a request body.
-
-    `purposes` are the options or image roles that the field is for (none: it is never sent). `use` is our default,
-    `default` the provider's. `item` is the shape of one list element, with `$value` in place of the value.
-    """
-
-    name: str
-    type: str
-    purposes: tuple[str, ...]
-    required: bool = False
-    minimum: float | None = None
-    maximum: float | None = None
-    min_length: int | None = None
-    max_length: int | None = None
-    min_items: int | None = None
-    max_items: int | None = None
-    enum: tuple[str, ...] = ()
-    format: str = ""
-    default: Any = None
-    use: Any = None
-    item: Any = "$value"
-
-    @classmethod
-    def from_data(cls, name: str, data: Mapping[str, Any]) -> Field:
-        return cls(
-            name=name,
-            type=data["type"],
-            purposes=tuple(data.get("for", (name,))),
-            required=data.get("required", False),
-            minimum=data.get("min"),
-            maximum=data.get("max"),
-            min_length=data.get("min_length"),
-            max_length=data.get("max_length"),
-            min_items=data.get("min_items"),
-            max_items=data.get("max_items"),
-            enum=tuple(data.get("enum", ())),
-            format=data.get("format", ""),
-            default=data.get("default"),
-            use=data.get("use"),
-            item=data.get("item", "$value"),
-        )
-
-    @property
-    def is_for_images(self) -> bool:
-        return self.format == "uri"
-
-    @property
-    def capacity(self) -> int | None:
-        """Most images or ids that the field holds; None when no limit is stated."""
-        return self.max_items if self.type == "array" else 1
-
-    @property
-    def effective_default(self) -> Any:
-        """The value when the request has none: our default, else the provider's, else the first allowed value."""
-        return next((value for value in (self.use, self.default, *self.enum[:1]) if value is not None), None)
-
-    @property
-    def constraint(self) -> Constraint:
-        """What a value of this field has to be."""
-        if self.enum:
-            return OneOf(values=self.enum)
-        match self.type:
-            case "boolean":
-                return TrueOrFalse()
-            case "number" | "integer":
-                return Number(whole=self.type == "integer", minimum=self.minimum, maximum=self.maximum)
-            case _ if self.format == "uuid":
-                return Uuid()
-            case "array":
-                return Identifier(max_characters=_MAX_ID_CHARACTERS)
-            case _:
-                return Text(min_characters=self.min_length or 1, max_characters=self.max_length)
-
-    def check(self, value: object) -> Any:
-        """Return the value as it is sent. Raises ValueError when it violates the constraint."""
-        if self.enum:
-            wanted = str(value).strip().casefold()
-            return next((choice for choice in self.enum if choice.casefold() == wanted), None) or self._refuse()
-        match self.type:
-            case "boolean":
-                return value if isinstance(value, bool) else self._refuse()
-            case "number" | "integer":
-                return self._check_number(value)
-            case "array":
-                return self._check_id(value)
-            case _:
-                return self._check_text(value)
-
-    def element(self, value: object, number: int) -> Any:
-        """Return one list element: the value in the shape that the model expects. `number` counts from 1."""
-        return _fill(self.item, value, number)
-
-    def _check_number(self, value: object) -> int | float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self._refuse()
-        if self.type == "integer" and value != int(value):
-            self._refuse()
-        if value < (self.minimum if self.minimum is not None else value):
-            self._refuse()
-        if value > (self.maximum if self.maximum is not None else value):
-            self._refuse()
-        return int(value) if value == int(value) else value
-
-    def _check_id(self, value: object) -> str:
-        text = str(value).strip()
-        if self.format == "uuid":
-            return str(UUID(text))
-        if not text or len(text) > _MAX_ID_CHARACTERS or not text.isprintable() or re.search(r"\s", text):
-            self._refuse()
-        return text
-
-    def _check_text(self, value: object) -> str:
-        if not isinstance(value, str):
-            self._refuse()
-        if not (self.min_length or 0) <= len(value) <= (self.max_length or len(value)):
-            self._refuse()
-        return value
-
-    def _refuse(self) -> NoReturn:
-        raise ValueError(f"{self.name} must be {self.constraint}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -239,10 +111,46 @@ class Model:
         return not _MODES[kind].isdisjoint(self.modes)
 
     def field_for(self, option: str) -> Field | None:
-        """Return the field for an option or an image role; None when the model has none."""
+        """Return the field for an option or an image role, also by its own name; None when the model has none."""
         # A field with this purpose comes before one that only has the name.
-        named = [field for field in self.fields.values() if option in field.purposes]
-        return max(named, key=lambda field: field.name != option, default=None)
+        named = [field for field in self.offered_fields.values() if option in field.purposes]
+        return max(named, key=lambda field: field.name != option, default=None) or self._own_name(option)
+
+    def _own_name(self, option: str) -> Field | None:
+        field = self.offered_fields.get(option)
+        return field if field is not None and field.purposes else None
+
+    @cached_property
+    def offered_fields(self) -> Mapping[str, Field]:
+        """The fields without values and images for which no order has a known price."""
+        return {field.name: self._offered(field) for field in self.fields.values()}
+
+    def _offered(self, field: Field) -> Field:
+        if field.is_for_images:
+            counts = [point.when.get(IMAGE_COUNT) for point in self.prices]
+            if not counts or None in counts:
+                return field
+            most = max(count for count in counts if count is not None)
+            return replace(field, max_items=min(most, field.max_items or most)) if field.type == "array" else field
+        if not any(field.name in point.when for point in self.prices):
+            return field
+        priced = tuple(
+            value for value in field.enum if any(p.when.get(field.name, value) == value for p in self.prices)
+        )
+        return replace(field, enum=priced) if priced else field
+
+    @cached_property
+    def option_names(self) -> frozenset[str]:
+        """Every name by which something of this model can be set, except of attached images."""
+        fields = [field for field in self.fields.values() if field.purposes and field.option != "prompt"]
+        names = {name for field in fields for name in (field.name, field.option)}
+        names |= {f"{field.option}_{part}" for field in fields if not field.is_for_images for part in field.parts}
+        return frozenset(names | {"aspect_ratio"} if self.uses_width_and_height else names)
+
+    def option_name(self, name: str) -> str:
+        """Return the name of the option that `name` means: a field can be set by its own name as well."""
+        field = self.field_for(name)
+        return field.option if field is not None and name not in field.purposes else name
 
     @cached_property
     def uses_width_and_height(self) -> bool:
@@ -252,7 +160,7 @@ class Model:
 
     @cached_property
     def supported_options(self) -> tuple[str, ...]:
-        """The options of commands that this model supports, from `OPTIONS`."""
+        """The options that this model supports in any command, those of `OPTIONS` first."""
         return tuple(option for option in OPTIONS if self.supports_option(option))
 
     def supports_option(self, option: str) -> bool:
@@ -351,12 +259,3 @@ class Model:
         """Return the name of the option that a field is for."""
         field = self.fields.get(name)
         return field.purposes[0] if field and field.purposes else name
-
-
-def _fill(template: Any, value: object, number: int) -> Any:
-    if isinstance(template, dict):
-        pairs = cast("Mapping[str, Any]", template)
-        return {key: _fill(inner, value, number) for key, inner in pairs.items()}
-    if template == "$value":
-        return value
-    return template.replace("$number", str(number)) if isinstance(template, str) else template

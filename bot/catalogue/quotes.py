@@ -7,9 +7,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from bot.catalogue import aspect_ratio
-from bot.catalogue.models import Field, Model
-from bot.domain.constraints import AtLeastImages, AtMostImages, Constraint, Number, OneOf, Text
+from bot.catalogue import aspect_ratio, parameters
+from bot.catalogue.fields import Field
+from bot.catalogue.models import Model
+from bot.catalogue.weights import weighted
+from bot.domain.constraints import (
+    AtLeastImages,
+    AtMostImages,
+    AttachedImages,
+    Constraint,
+    Number,
+    OneOf,
+    Text,
+)
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.texts import is_visible
@@ -86,6 +96,12 @@ class _BodyBuilder:
         self._model = model
         self._request = request
         self.body: dict[str, Any] = {}
+        self._attachments = _attachment_names(request)
+        self._sources: list[int] = []
+        """Images that go into the field of the image to change."""
+        self._used: set[str] = set()
+        """Options for a part of a list element that were put into the body."""
+        self._must_be_used: list[str] = []
 
     def put_prompt(self) -> None:
         field = self._model.field_for("prompt")
@@ -100,50 +116,117 @@ class _BodyBuilder:
 
     def put_images(self) -> None:
         indexes_by_field: dict[str, list[int]] = {}
-        counts = dict.fromkeys(ImageRole, 0)
+        routes = self._routes()
         # Source images come first: a model with one list for both roles edits the first one.
         for index in sorted(range(len(self._request.images)), key=lambda n: self._role(n) is not ImageRole.SOURCE):
-            role = self._role(index)
-            field = self._model.field_for(role)
+            role, name = self._role(index), self._attachments[index]
+            field = routes.get(name) or self._model.field_for(role)
             if field is None and role is ImageRole.SOURCE:
                 raise ModelUnavailable(model_id=self._model.id, reason="not_for_this_command")
             if field is None:
-                raise self._unknown(role)
-            counts[role] += 1
+                raise self._unknown(name)
             indexes = indexes_by_field.setdefault(field.name, [])
             indexes.append(index)
             if field.capacity is not None and len(indexes) > field.capacity:
-                name = f"image{counts[role]}" if role is ImageRole.SOURCE else "reference"
-                raise self._bad(name, "invalid", AtMostImages(count=field.capacity))
-        for field in self._model.fields.values():
+                option = field.option if name in routes else name
+                raise self._bad(option, "invalid", AtMostImages(count=field.capacity))
+        for field in self._model.offered_fields.values():
             if field.is_for_images and field.purposes:
                 self._put_into(field, indexes_by_field.get(field.name, []))
-        if self._request.kind is not JobKind.IMAGINE and not counts[ImageRole.SOURCE]:
+        source_field = self._model.field_for(ImageRole.SOURCE)
+        self._sources = indexes_by_field.get(source_field.name, []) if source_field else []
+        if self._request.kind is not JobKind.IMAGINE and not self._sources:
             raise self._bad("image", "missing", AtLeastImages(count=1))
+
+    def _routes(self) -> dict[str, Field]:
+        """Return the fields for attachments that an option such as `mask=image2` puts elsewhere than usual."""
+        routes: dict[str, Field] = {}
+        for option, value in self._request.options.items():
+            field = self._model.field_for(option)
+            if field is None or not field.is_for_images:
+                continue
+            names = [name.strip().casefold() for name in str(value).split("+")]
+            if not all(parameters.is_attachment_name(name) for name in names):
+                known = tuple(self._attachments) or parameters.attachment_names(self._request.kind)
+                raise self._bad(option, "invalid", AttachedImages(names=known, max_count=field.capacity))
+            for number, name in enumerate(names, start=1):
+                if name not in self._attachments:
+                    raise self._bad(name, "missing", AtLeastImages(count=number))
+                routes[name] = field
+        return routes
 
     def _put_into(self, field: Field, indexes: list[int]) -> None:
         min_count = max(field.min_items or 0, 1 if field.required else 0)
         if len(indexes) < min_count:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
             raise self._bad(option, "missing", AtLeastImages(count=min_count))
-        elements = [field.element({_IMAGE_KEY: index}, number) for number, index in enumerate(indexes, start=1)]
+        elements = [
+            field.element({_IMAGE_KEY: index}, number, self._parts(field, self._attachments[index]))
+            for number, index in enumerate(indexes, start=1)
+        ]
         if elements:
             self.body[field.name] = elements if field.type == "array" else elements[0]
+
+    def _parts(self, field: Field, prefix: str) -> dict[str, Any]:
+        """Return the chosen parts of a list element, such as `reference2_strength`."""
+        chosen: dict[str, Any] = {}
+        for key, part in field.parts.items():
+            option = f"{prefix}_{key}"
+            if option in self._request.options:
+                chosen[key] = self._checked(part, option, self._request.options[option])
+                self._used.add(option)
+        return chosen
 
     def put_options(self) -> None:
         for option, value in self._request.options.items():
             field = self._model.field_for(option)
-            if option == "seed" and field:
+            if field is not None and (option == "seed" or field.is_for_images):
                 continue
             if option == "aspect_ratio" and self._model.uses_width_and_height:
                 self._put_size(str(value).strip())
             elif option in ("width", "height") and self._request.kind is JobKind.UPSCALE and field is None:
                 continue  # sent as a factor, see put_shape
-            elif field is None or field.is_for_images or option == "prompt":
+            elif field is None:
+                self._must_be_used.append(option)
+            elif field.option == "prompt":
                 raise self._unknown(option)
+            elif field.type == "array":
+                self._put_list(field, option, value)
             else:
-                checked = self._checked(field, option, value)
-                self.body[field.name] = [field.element(checked, 1)] if field.type == "array" else checked
+                self.body[field.name] = self._checked(field, option, value)
+        for option in self._must_be_used:
+            self._require_used(option)
+        sides = self._request.options.keys() & {"width", "height"}
+        if sides and "aspect_ratio" in self._request.options and self._request.kind is not JobKind.UPSCALE:
+            raise self._bad("aspect_ratio", "not_with", None, other=min(sides))
+
+    def _put_list(self, field: Field, option: str, value: object) -> None:
+        """Put ids such as `a:0.8+b:-0.3`, each with its own strength or that of `style_strength`."""
+        common = self._parts(field, field.option)
+        elements: list[Any] = []
+        for number, (key, strength) in enumerate(weighted(str(value)), start=1):
+            try:
+                own = {} if strength is None else {"strength": field.parts["strength"].check(strength)}
+                elements.append(field.element(field.check(key), number, common | own))
+            except (ValueError, KeyError):
+                raise self._bad(option, "invalid", field.constraint) from None
+        if field.max_items is not None and len(elements) > field.max_items:
+            raise self._bad(option, "invalid", field.constraint)
+        self.body[field.name] = elements
+
+    def _require_used(self, option: str) -> None:
+        """Refuse an option that changed nothing: the strength of what was not given, or one that the model lacks."""
+        if option in self._used:
+            return
+        prefix, _, part = option.rpartition("_")
+        field = self._model.field_for(prefix)
+        named = parameters.attachment_part(option)
+        if named and named[0] not in self._attachments:
+            if parameters.parameter(self._model, self._request.kind, option) is not None:
+                raise self._bad(named[0], "missing", AtLeastImages(count=1))
+        elif field is not None and not field.is_for_images and part in field.parts:
+            raise self._bad(field.option, "missing", field.constraint)
+        raise self._unknown(option)
 
     def _put_size(self, ratio: str) -> None:
         choices = self._model.choices("aspect_ratio")
@@ -154,8 +237,8 @@ class _BodyBuilder:
 
     def put_shape(self) -> None:
         """Keep the shape of the source image where the body has to state one and no option does."""
-        source = next((image for image in self._request.images if image.role is ImageRole.SOURCE), None)
-        if source is None or source.width <= 0 or source.height <= 0:
+        source = self._request.images[self._sources[0]] if self._sources else None
+        if source is None or source.role is not ImageRole.SOURCE or source.width <= 0 or source.height <= 0:
             return
         if self._request.kind is JobKind.UPSCALE:
             self._put_target_size(source)
@@ -201,6 +284,9 @@ class _BodyBuilder:
         return seed
 
     def put_defaults(self) -> None:
+        for field in self._model.fields.values():
+            if self._sources and field.use_with_source is not None:
+                self.body.setdefault(field.name, field.use_with_source)
         for name in self._model.always_sent:
             if name not in self.body:
                 value = self._model.fields[name].effective_default
@@ -213,9 +299,14 @@ class _BodyBuilder:
 
     def _checked(self, field: Field, option: str, value: object) -> Any:
         try:
-            return field.check(value)
+            checked = field.check(value)
         except ValueError:
             pass
+        else:
+            # Some models state no range, but no image has a side of less than one pixel, or of half a pixel.
+            if option not in ("width", "height") or field.minimum is not None or (checked >= 1 and checked % 1 == 0):
+                return checked
+            raise self._bad(option, "invalid", Number(whole=True, minimum=1, maximum=field.maximum))
         if isinstance(field.constraint, Text) and isinstance(value, str):
             raise self._bad(option, "wrong_length", field.constraint, length=len(value))
         raise self._bad(option, "invalid", field.constraint)
@@ -223,12 +314,25 @@ class _BodyBuilder:
     def _unknown(self, option: str) -> BadOption:
         return self._bad(option, "unknown", None)
 
-    def _bad(self, option: str, reason: str, constraint: Constraint | None, *, length: int | None = None) -> BadOption:
+    def _bad(
+        self, option: str, reason: str, constraint: Constraint | None, *, length: int | None = None, other: str = ""
+    ) -> BadOption:
         return BadOption(
             option=option,
             model_label=self._model.label,
             reason=reason,
             constraint=constraint,
             length=length,
-            supported_options=self._model.supported_options,
+            supported_options=parameters.options_of(self._model, self._request.kind),
+            other=other,
         )
+
+
+def _attachment_names(request: JobRequest) -> list[str]:
+    """Return the name of each input image: `image`, `image2`, `reference`, counted by role."""
+    counts = dict.fromkeys(ImageRole, 0)
+    names: list[str] = []
+    for image in request.images:
+        counts[image.role] += 1
+        names.append(parameters.attachment_name(image.role, counts[image.role]))
+    return names

@@ -35,7 +35,7 @@ _ATTRIBUTES = {
     "maxItems": "max_items",
 }
 _DESCRIBED = ("type", "required", "enum", "min", "max", "min_length", "max_length", "min_items", "max_items", "default")
-_DECIDED = ("for", "use", "item", "format")
+_DECIDED = ("for", "use", "use_with_source", "item", "parts", "format")
 
 # Names that the provider uses: a first guess for new models.
 _SOURCE_NAMES = ("image_url", "image_urls")

@@ -35,10 +35,12 @@ class Text:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Identifier:
-    """An id without spaces."""
+class Pattern:
+    """A text that matches a regular expression, whose length is within inclusive bounds."""
 
-    max_characters: int
+    pattern: str
+    min_characters: int = 1
+    max_characters: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,4 +62,42 @@ class AtMostImages:
     count: int
 
 
-Constraint = OneOf | TrueOrFalse | Number | Text | Identifier | Uuid | AtLeastImages | AtMostImages
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Identifiers:
+    """Up to `max_count` ids joined by `+`, each with an optional strength within inclusive bounds: `a:0.8+b:-0.3`.
+
+    `max_count` is None where no limit is stated; `strength` is None where the ids have none.
+    """
+
+    max_count: int | None = None
+    strength: Number | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttachedImages:
+    """Names of images that are attached to the same command, joined by `+`; at most `max_count` (None: no limit)."""
+
+    names: tuple[str, ...]
+    max_count: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Assignments:
+    """Names with values, such as `steps=28, guidance_scale=5`; `example` is one that fits the model, or empty."""
+
+    example: str = ""
+
+
+Constraint = (
+    OneOf
+    | TrueOrFalse
+    | Number
+    | Text
+    | Pattern
+    | Uuid
+    | AtLeastImages
+    | AtMostImages
+    | Identifiers
+    | AttachedImages
+    | Assignments
+)

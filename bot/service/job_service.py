@@ -22,8 +22,10 @@ from contextlib import nullcontext
 from dataclasses import replace
 from datetime import datetime
 
+from bot.catalogue import order_text
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
+from bot.catalogue.order_text import Options, Template
 from bot.catalogue.quotes import Quote
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
@@ -174,6 +176,28 @@ class JobService:
         return dispatcher
 
     # -- admitting ----------------------------------------------------------------------------------------
+
+    def expand(
+        self,
+        request: JobRequest,
+        *,
+        more: str = "",
+        template: Template | None = None,
+        defaults: Options | None = None,
+    ) -> JobRequest:
+        """Return the order that a command means: its options, `more`, the flags of its prompt, a preset, defaults.
+
+        Raises UnknownModel, BadOption.
+        """
+        return order_text.expand(
+            self.catalogue.get(request.model_id),
+            request,
+            more=more,
+            flag_names=order_text.flag_names(self.catalogue.models),
+            template=template,
+            defaults=defaults,
+            style_id=self.styles.id_of,
+        )
 
     def quote(self, request: JobRequest) -> Quote:
         """Return what exactly would be ordered, and the most it may cost.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import discord
 
+from bot.catalogue.order_text import Options, OptionValue, Template
 from bot.domain.jobs import ImageInput, ImageRole, JobRequest
 from cogs.ui.attachments import PostedFile
 
@@ -20,10 +21,23 @@ Attachments = Sequence[tuple[discord.Attachment | PostedFile, ImageRole]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Additions:
+    """What a command or form adds to the options of an order: typed text, a preset, and the member's defaults."""
+
+    more: str = ""
+    template: Template | None = None
+    defaults: Options = field(default_factory=dict[str, OptionValue])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """`count` images of one request, from attached files that are read only once the order is permitted."""
+    """`count` images of one request, from attached files that are read only once the order is permitted.
+
+    With `additions` the request is not complete yet, and flags in its prompt count; a repeated order has none.
+    """
 
     request: JobRequest
+    additions: Additions | None = None
     attachments: Attachments = ()
     count: int = 1
     private: bool = False

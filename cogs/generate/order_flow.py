@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -15,7 +17,7 @@ from bot.domain.quota import Member, format_usd
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
-from cogs.generate.order import DEFAULT_MODEL, Attachments, Order
+from cogs.generate.order import DEFAULT_MODEL, Additions, Attachments, Order
 from cogs.generate.permissions import Permissions, default_model, permissions_of
 from cogs.generate.refused import buttons
 from cogs.generate.refused.kept_orders import KeptOrders
@@ -81,11 +83,12 @@ class OrderFlow:
         request: JobRequest,
         *,
         attachments: Attachments = (),
+        additions: Additions | None = None,
         count: int = 1,
         private: bool = False,
     ) -> None:
         """Admit `count` jobs of one request and show their card, or say privately why not."""
-        order = Order(request=request, attachments=attachments, count=count, private=private)
+        order = Order(request=request, additions=additions, attachments=attachments, count=count, private=private)
         await self.submit_order(interaction, order, typed=typed_command(interaction))
 
     async def submit_order(self, interaction: Interaction, order: Order, *, typed: TypedCommand | None = None) -> None:
@@ -141,6 +144,8 @@ class OrderFlow:
             offered = []
         else:
             order = self._with_default_model(order, permissions)
+            with suppress(RequestRefused):  # what cannot be expanded is offered as it is
+                order = self._expanded(order)
             offered = await near_orders(
                 self._service,
                 order,
@@ -162,6 +167,14 @@ class OrderFlow:
             return order
         return order.with_model(self._default_model_id(order, permissions))
 
+    def _expanded(self, order: Order) -> Order:
+        """Return the order with a complete request. Raises UnknownModel, BadOption."""
+        if order.additions is None:
+            return order
+        added = order.additions
+        request = self._service.expand(order.request, more=added.more, template=added.template, defaults=added.defaults)
+        return replace(order, request=request, additions=None)
+
     async def _admit(self, interaction: Interaction, order: Order) -> ReplyView:
         """Check everything that may refuse the order, then read the attachments, then reserve the price.
 
@@ -172,6 +185,9 @@ class OrderFlow:
         permissions = await permissions_of(self._service, interaction)
         order = self._with_default_model(order, permissions)
         permissions.check(self._service, order.request)
+        if order.additions is not None:
+            order = self._expanded(order)
+            permissions.check(self._service, order.request)
         language = language_of_answer(interaction, permissions.policy, private=order.private)
         address = address_of(interaction, private=order.private, language=language)
         if not order.attachments:

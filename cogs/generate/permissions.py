@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import discord
 
-from bot.catalogue.models import Model
+from bot.catalogue.models import OPTIONS, Model
 from bot.domain.jobs import JobKind, JobRequest
 from bot.domain.policy import ChannelContext, Policy
 from bot.service.job_service import JobService
@@ -34,8 +34,13 @@ class Permissions:
             role_ids=self.role_ids,
             model_id=model.id if model else request.model_id,
             model_label=model.label if model else request.model_id,
-            prompt=request.prompt,
+            prompt="\n".join([request.prompt, *_further_texts(request)]),
         )
+
+
+def _further_texts(request: JobRequest) -> list[str]:
+    """Return what else a member wrote in words, such as a negative prompt: cards show it as well."""
+    return [value for name, value in request.options.items() if isinstance(value, str) and name not in OPTIONS]
 
 
 async def permissions_of(

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 from bot.catalogue.models import IMAGE_COUNT, PRESENT, PriceCondition
 from bot.domain.constraints import (
+    Assignments,
     AtLeastImages,
     AtMostImages,
+    AttachedImages,
     Constraint,
-    Identifier,
+    Identifiers,
     Number,
     OneOf,
+    Pattern,
     Text,
     TrueOrFalse,
     Uuid,
@@ -35,14 +38,22 @@ NUMBER_BETWEEN = Phrase("a number from {minimum} to {maximum}")
 TEXT = Phrase("a text")
 TEXT_AT_LEAST = Plural("at least {count} character", "at least {count} characters")
 TEXT_BETWEEN = Plural("{shortest} to {count} character", "{shortest} to {count} characters")
-IDENTIFIER = Plural(
-    "an id without blanks of at most {count} character", "an id without blanks of at most {count} characters"
-)
+PATTERN = Phrase("{text}, by the pattern `{pattern}`")
 UUID = Phrase("a UUID such as {example}")
+IDENTIFIERS = Phrase("ids without blanks, joined by `+`")
+IDENTIFIERS_AT_MOST = Plural("one id without blanks", "at most {count} ids without blanks, joined by `+`")
+WITH_STRENGTH = Phrase("{ids}; after a colon each may have its strength, {strength}: `{example}`")
+ATTACHED_IMAGES = Phrase("one or more of the attached images, joined by `+`: {names}")
+ATTACHED_IMAGES_AT_MOST = Plural(
+    "one of the attached images: {names}", "at most {count} of the attached images, joined by `+`: {names}"
+)
+ASSIGNMENTS = Phrase("names and values, such as `{example}`")
 PICTURES_AT_LEAST = Plural("at least {count} picture", "at least {count} pictures")
 PICTURES_AT_MOST = Plural("at most {count} picture", "at most {count} pictures")
 
 _EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
+_EXAMPLE_IDENTIFIERS = "first:0.8+second:0.3"
+_EXAMPLE_ASSIGNMENTS = "seed=5, aspect_ratio=16:9"
 
 
 def accepted(fact: Constraint) -> str:
@@ -56,14 +67,32 @@ def accepted(fact: Constraint) -> str:
             return _number(fact)
         case Text():
             return _text(fact)
-        case Identifier(max_characters=max_characters):
-            return IDENTIFIER(max_characters)
+        case Pattern(pattern=pattern):
+            return PATTERN(
+                text=_text(Text(min_characters=fact.min_characters, max_characters=fact.max_characters)),
+                pattern=pattern,
+            )
         case Uuid():
             return UUID(example=_EXAMPLE_UUID)
         case AtLeastImages(count=count):
             return PICTURES_AT_LEAST(count)
         case AtMostImages(count=count):
             return PICTURES_AT_MOST(count)
+        case Identifiers():
+            return _identifiers(fact)
+        case AttachedImages(names=names, max_count=max_count):
+            listed = ", ".join(f"`{option_name(name)}`" for name in names)
+            many = ATTACHED_IMAGES(names=listed)
+            return many if max_count is None else ATTACHED_IMAGES_AT_MOST(max_count, names=listed)
+        case Assignments(example=example):
+            return ASSIGNMENTS(example=example or _EXAMPLE_ASSIGNMENTS)
+
+
+def _identifiers(fact: Identifiers) -> str:
+    ids = IDENTIFIERS() if fact.max_count is None else IDENTIFIERS_AT_MOST(fact.max_count)
+    if fact.strength is None:
+        return ids
+    return WITH_STRENGTH(ids=ids, strength=_number(fact.strength), example=_EXAMPLE_IDENTIFIERS)
 
 
 def _text(fact: Text) -> str:

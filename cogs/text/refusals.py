@@ -135,6 +135,7 @@ OPTION_WRONG_LENGTH = Plural(
     "`{option}` has {count} character. {model} takes: {accepted}.",
     "`{option}` has {count} characters. {model} takes: {accepted}.",
 )
+OPTION_NOT_WITH = Phrase("{model} takes either `{option}` or `{other}`, not both. Leave one of them out.")
 
 # -- what moderators do not allow -------------------------------------------------------------------------------
 
@@ -242,6 +243,8 @@ def _bad_option(error: BadOption) -> str:
             return OPTION_UNKNOWN(model=model, option=option, takes=takes)
         case "missing":
             return OPTION_MISSING(model=model, option=option, accepted=right)
+        case "not_with":
+            return OPTION_NOT_WITH(model=model, option=option, other=option_name(error.other))
         case "wrong_length":
             return OPTION_WRONG_LENGTH(error.length or 0, model=model, option=option, accepted=right)
         case _:

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot.catalogue.models import IMAGE_COUNT, PRESENT, Model, PriceCondition
+from bot.domain.constraints import AtMostImages, Constraint, OneOf
 from bot.domain.errors import BadOption, ModelUnavailable
 from bot.domain.jobs import JobKind, JobRequest
 from tests.support.catalogue_samples import (
@@ -34,6 +35,7 @@ from tests.support.catalogue_samples import (
     options_of,
     order,
     plainest,
+    refusal,
     requests_for,
 )
 
@@ -76,11 +78,6 @@ def test_an_order_costs_its_listed_price(model_id: str, changes: dict[str, Any],
     [
         ("krea/openai/gpt-image-2", {}),
         ("krea/bytedance/seedream-5-pro", {}),
-        ("krea/xai/grok-imagine-2", {"images": REFERENCE * 3}),
-        ("krea/xai/grok-imagine-2", {"options": {"resolution": "2K"}}),
-        ("krea/xai/grok-imagine-2", {"options": {"quality": "medium"}}),
-        ("krea/luma/uni-1", {"images": REFERENCE * 4}),
-        ("krea/luma/uni-1", {"options": {"mode": "max"}}),
         (PIXAZO_LARGE, {"options": {"moodboard": MOODBOARD}}),
         (PIXAZO_LARGE, {"options": {"moodboard": MOODBOARD}, "images": REFERENCE}),
     ],
@@ -89,6 +86,23 @@ def test_f15_what_has_no_published_price_is_refused(model_id: str, changes: dict
     with pytest.raises(ModelUnavailable) as caught:
         order(model_id, **changes)
     assert (caught.value.model_id, caught.value.reason) == (model_id, "no_price")
+
+
+@pytest.mark.parametrize(
+    ("model_id", "changes", "option", "constraint"),
+    [
+        ("krea/xai/grok-imagine-2", {"images": REFERENCE * 3}, "reference3", AtMostImages(count=2)),
+        ("krea/xai/grok-imagine-2", {"options": {"resolution": "2K"}}, "resolution", OneOf(values=("1K",))),
+        ("krea/xai/grok-imagine-2", {"options": {"quality": "medium"}}, "quality", OneOf(values=("low",))),
+        ("krea/luma/uni-1", {"images": REFERENCE * 4}, "reference4", AtMostImages(count=3)),
+        ("krea/luma/uni-1", {"options": {"mode": "max"}}, "mode", OneOf(values=("standard",))),
+    ],
+)
+def test_f15_a_value_for_which_no_order_has_a_price_is_refused_with_those_that_have_one(
+    model_id: str, changes: dict[str, Any], option: str, constraint: Constraint
+):
+    refused = refusal(model_id, **changes)
+    assert (refused.option, refused.constraint) == (option, constraint)
 
 
 @given(request=any_request())
@@ -169,6 +183,5 @@ def test_the_price_table_has_the_conditions_of_each_price():
 
 
 def test_a_price_that_no_order_can_have_is_not_shown():
-    assert CATALOGUE.get("krea/ideogram/ideogram-3").price_table() == [((), 63_000)]
     assert CATALOGUE.get("krea/bytedance/seedream-5-pro").price_table() == []
     assert CATALOGUE.get("krea/xai/grok-imagine-2-edit").price_range == (52_500, 63_000)

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from bot.catalogue import aspect_ratio
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import OPTIONS, Field, Model
+from bot.catalogue.parameters import options_of
 from bot.catalogue.quotes import fill_image_urls
 from bot.domain.constraints import (
     AtLeastImages,
     AtMostImages,
+    AttachedImages,
     Constraint,
-    Identifier,
+    Identifiers,
     Number,
     OneOf,
     Text,
@@ -179,6 +181,8 @@ def test_two_orders_have_different_seeds_and_a_chosen_seed_is_kept():
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 STEPS = Number(whole=True, minimum=1, maximum=100)
+AN_ATTACHED_IMAGE = AttachedImages(names=("reference", "reference2", "reference3", "reference4"), max_count=1)
+STYLES = Identifiers(strength=Number(whole=False, minimum=-2, maximum=2))
 SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
 
 
@@ -200,9 +204,9 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         (NANO_BANANA_2, {"options": {"seed": 1}}, "seed", "unknown", None),
         (FLUX, {"options": {"resolution": "2K"}}, "resolution", "unknown", None),
         (FLUX, {"options": {"moodboard": MOODBOARD}}, "moodboard", "unknown", None),
-        (NANO_BANANA_2, {"options": {"width": 64}}, "width", "unknown", None),
-        (FLUX, {"options": {"image_url": "http://10.0.0.1"}}, "image_url", "unknown", None),
-        (FLUX, {"options": {"source": "http://10.0.0.1"}}, "source", "unknown", None),
+        (NANO_BANANA_2, {"options": {"width": 0}}, "width", "invalid", Number(whole=True, minimum=1)),
+        (FLUX, {"options": {"image_url": "http://10.0.0.1"}}, "image_url", "invalid", AN_ATTACHED_IMAGE),
+        (FLUX, {"options": {"source": "http://10.0.0.1"}}, "source", "invalid", AN_ATTACHED_IMAGE),
         (FLUX, {"options": {"prompt": "other"}}, "prompt", "unknown", None),
         (FLUX, {"options": {"steps": 101}}, "steps", "invalid", STEPS),
         (FLUX, {"options": {"steps": 1.5}}, "steps", "invalid", STEPS),
@@ -217,10 +221,10 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         (FLUX, {"options": {"seed": -1}}, "seed", "invalid", SEED),
         (FLUX, {"options": {"seed": 2**31}}, "seed", "invalid", SEED),
         (FLUX, {"options": {"seed": True}}, "seed", "invalid", SEED),
-        (FLUX, {"options": {"style": "two words"}}, "style", "invalid", Identifier(max_characters=200)),
-        (FLUX, {"options": {"style": ""}}, "style", "invalid", Identifier(max_characters=200)),
+        (FLUX, {"options": {"style": "two words"}}, "style", "invalid", STYLES),
+        (FLUX, {"options": {"style": ""}}, "style", "invalid", STYLES),
         (KREA_LARGE, {"options": {"moodboard": "sunny"}}, "moodboard", "invalid", Uuid()),
-        (KREA_LARGE, {"images": REFERENCE * 11}, "reference", "invalid", AtMostImages(count=10)),
+        (KREA_LARGE, {"images": REFERENCE * 11}, "reference11", "invalid", AtMostImages(count=10)),
         ("krea/bfl/flux-1.1-pro", {"images": REFERENCE}, "reference", "unknown", None),
         ("krea/xai/grok-imagine-2-edit", {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
         (FLUX, {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
@@ -234,7 +238,7 @@ def test_a_bad_option_is_refused_with_the_model_and_the_constraint(
     refused = refusal(model_id, **changes)
     assert (refused.option, refused.reason) == (option, reason)
     assert refused.model_label == CATALOGUE.get(model_id).label
-    assert refused.supported_options == CATALOGUE.get(model_id).supported_options
+    assert refused.supported_options == options_of(CATALOGUE.get(model_id), changes.get("kind", JobKind.IMAGINE))
     assert refused.constraint == constraint
 
 
@@ -325,7 +329,7 @@ def test_a_model_that_upscales_by_a_factor_gets_one():
         ({"type": "number", "min": 0.1}, Number(whole=False, minimum=0.1), [0.1], [0]),
         ({"type": "integer", "max": 4096}, Number(whole=True, maximum=4096), [4096, 12.0], [4097, 1.5]),
         ({"type": "string", "max_length": 3}, Text(max_characters=3), ["abc"], ["abcd", 5]),
-        ({"type": "array"}, Identifier(max_characters=200), ["x" * 200], ["x" * 201, "a\tb"]),
+        ({"type": "array"}, Identifiers(), ["x" * 200], ["x" * 201, "a\tb"]),
     ],
 )
 def test_a_field_accepts_exactly_what_its_constraint_allows(

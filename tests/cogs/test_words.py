@@ -29,12 +29,15 @@ from bot.domain.audit import (
     as_name,
 )
 from bot.domain.constraints import (
+    Assignments,
     AtLeastImages,
     AtMostImages,
+    AttachedImages,
     Constraint,
-    Identifier,
+    Identifiers,
     Number,
     OneOf,
+    Pattern,
     Text,
     TrueOrFalse,
     Uuid,
@@ -181,7 +184,22 @@ def test_did_you_mean_names_at_most_three() -> None:
         (Text(), "a text"),
         (Text(min_characters=3), "at least 3 characters"),
         (Text(max_characters=1800), "1 to 1,800 characters"),
-        (Identifier(max_characters=200), "an id without blanks of at most 200 characters"),
+        (Identifiers(), "ids without blanks, joined by `+`"),
+        (
+            Identifiers(max_count=3, strength=Number(whole=False, minimum=-2, maximum=2)),
+            (
+                "at most 3 ids without blanks, joined by `+`; after a colon each may have its strength, "
+                "a number from -2 to 2: `first:0.8+second:0.3`"
+            ),
+        ),
+        (Pattern(pattern="^[a-z]+$", max_characters=9), "1 to 9 characters, by the pattern `^[a-z]+$`"),
+        (AttachedImages(names=("image", "image2"), max_count=1), "one of the attached images: `image`, `image2`"),
+        (
+            AttachedImages(names=("image", "image2")),
+            "one or more of the attached images, joined by `+`: `image`, `image2`",
+        ),
+        (Assignments(), "names and values, such as `seed=5, aspect_ratio=16:9`"),
+        (Assignments(example="steps=28"), "names and values, such as `steps=28`"),
         (Uuid(), "a UUID such as 123e4567-e89b-12d3-a456-426614174000"),
         (AtLeastImages(count=1), "at least 1 picture"),
         (AtMostImages(count=10), "at most 10 pictures"),

@@ -110,6 +110,8 @@ def _changes(
 ) -> Iterator[NearOrder]:
     """Yield orders that might be possible instead, the nearest first; each differs in one thing."""
     match error:
+        case BadOption(option="more"):
+            yield from _without_more(service, order)
         case BadOption(option=option) if option in order.request.options:
             yield _without(order, option)
             yield from _other_models(service, order, permissions, default_model_id)
@@ -168,6 +170,17 @@ def _without(order: Order, option: str) -> NearOrder:
         order=replace(order, request=replace(order.request, options=options)),
         change=refusals.ORDER_WITHOUT(option=option_name(option)),
     )
+
+
+def _without_more(service: JobService, order: Order) -> Iterator[NearOrder]:
+    if order.additions is None:
+        return
+    try:
+        request = service.expand(order.request, template=order.additions.template, defaults=order.additions.defaults)
+    except RequestRefused:
+        return
+    expanded = replace(order, request=request, additions=None)
+    yield NearOrder(order=expanded, change=refusals.ORDER_WITHOUT(option=option_name("more")))
 
 
 def _with_model(service: JobService, order: Order, model_id: str) -> NearOrder:

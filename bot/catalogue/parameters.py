@@ -1,0 +1,117 @@
+"""Parameters: everything that members can set in an order of a model, by the names that commands, `more` and flags use.
+
+A parameter is a field of the request body, or a part of a list element such as the strength of one reference image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from bot.catalogue.fields import Field
+from bot.catalogue.models import OPTIONS, Model
+from bot.domain.constraints import AttachedImages, Constraint, OneOf
+from bot.domain.jobs import ImageRole, JobKind
+
+MAX_ATTACHMENTS = 4
+"""Most images that a command takes."""
+
+_ATTACHMENT = re.compile(r"(image|reference)([2-9]|10)?")
+_ATTACHMENT_PART = re.compile(r"((?:image|reference)(?:[2-9]|10)?)_([a-z]+)")
+_ATTACHMENT_NAMES = {ImageRole.SOURCE: "image", ImageRole.REFERENCE: "reference"}
+_ROLES = {JobKind.IMAGINE: ImageRole.REFERENCE, JobKind.EDIT: ImageRole.SOURCE, JobKind.UPSCALE: ImageRole.SOURCE}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parameter:
+    """One thing that can be set. `default` is what applies when it is not; None where that is not known or nothing."""
+
+    name: str
+    constraint: Constraint
+    field: Field
+    default: Any = None
+
+
+def attachment_name(role: ImageRole, number: int) -> str:
+    """Return the name of an attachment option: `reference`, `reference2`, `image3`. `number` counts from 1."""
+    return f"{_ATTACHMENT_NAMES[role]}{number if number > 1 else ''}"
+
+
+def attachment_names(kind: JobKind) -> tuple[str, ...]:
+    """Return the names of the attachment options of a command."""
+    return tuple(attachment_name(_ROLES[kind], number) for number in range(1, MAX_ATTACHMENTS + 1))
+
+
+def is_attachment_name(text: str) -> bool:
+    """Return whether the text is the name of an attachment option."""
+    return _ATTACHMENT.fullmatch(text) is not None
+
+
+def attachment_part(option: str) -> tuple[str, str] | None:
+    """Return attachment and part of an option such as `reference2_strength`; None for any other option."""
+    match = _ATTACHMENT_PART.fullmatch(option)
+    return (match[1], match[2]) if match else None
+
+
+def parameters_of(model: Model, kind: JobKind) -> tuple[Parameter, ...]:
+    """List what can be set in an order by that command, without the prompt; the options of commands come first."""
+    found: list[Parameter] = []
+    if model.uses_width_and_height:
+        ratios = OneOf(values=model.choices("aspect_ratio"))
+        found.append(Parameter(name="aspect_ratio", constraint=ratios, field=model.fields["width"]))
+    for field in model.offered_fields.values():
+        if field.purposes and field.option != "prompt":
+            found += _of_images(model, field, kind) if field.is_for_images else _of_values(field, kind)
+    order = {name: number for number, name in enumerate(OPTIONS)}
+    # Several fields can have a strength of the same attachment: it is set once.
+    unique: dict[str, Parameter] = {}
+    for each in found:
+        unique.setdefault(each.name, each)
+    return tuple(sorted(unique.values(), key=lambda each: order.get(each.name, len(order))))
+
+
+def parameter(model: Model, kind: JobKind, name: str) -> Parameter | None:
+    """Return the parameter of that name, also of the second to last attachment; None when the model has none."""
+    name = model.option_name(name)
+    part = attachment_part(name)
+    wanted = f"{re.sub(r'[0-9]', '', part[0])}_{part[1]}" if part else name
+    found = next((found for found in parameters_of(model, kind) if found.name == wanted), None)
+    return replace(found, name=name) if found is not None else None
+
+
+def options_of(model: Model, kind: JobKind) -> tuple[str, ...]:
+    """Name all options that an order of the model by that command can have."""
+    names = [parameter.name for parameter in parameters_of(model, kind)]
+    if kind is JobKind.IMAGINE and model.field_for(ImageRole.REFERENCE) is not None:
+        place = sum(name in OPTIONS for name in names)
+        names.insert(place, "reference")
+    return tuple(names)
+
+
+def _of_values(field: Field, kind: JobKind) -> list[Parameter]:
+    default = field.effective_default if field.use is not None or field.default is not None else None
+    if kind is JobKind.EDIT and field.use_with_source is not None:
+        default = field.use_with_source
+    if field.type != "array":
+        return [Parameter(name=field.option, constraint=field.constraint, field=field, default=default)]
+    return [Parameter(name=field.option, constraint=field.constraint, field=field), *_parts(field, field.option)]
+
+
+def _of_images(model: Model, field: Field, kind: JobKind) -> list[Parameter]:
+    role = _ROLES[kind]
+    usual = model.field_for(role)
+    found: list[Parameter] = []
+    if kind is not JobKind.UPSCALE and usual is not None and usual.name != field.name:
+        images = AttachedImages(names=attachment_names(kind), max_count=field.capacity)
+        found.append(Parameter(name=field.option, constraint=images, field=field))
+    return [*found, *_parts(field, attachment_name(role, 1))]
+
+
+def _parts(field: Field, prefix: str) -> list[Parameter]:
+    defaults = cast("Mapping[str, Any]", field.item if field.parts else {})
+    return [
+        Parameter(name=f"{prefix}_{key}", constraint=part.constraint, field=part, default=defaults.get(key))
+        for key, part in field.parts.items()
+    ]
