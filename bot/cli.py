@@ -1,7 +1,7 @@
 """The command line: `python -m bot` runs the bot, or one of the sub-commands that `--help` lists.
 
 Each sub-command is one function that returns the exit code: 0 success, 1 a failure (the output says which), 2 an
-invalid setting or argument.
+invalid setting or argument, or a ledger that was tampered with.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from bot.catalogue.catalogue import DATA_FILE, data_text
 from bot.catalogue.refresh import fetch_openapi, refresh, write
 from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
-from bot.domain.errors import BotError, SettingsError, StoreError
+from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
 from bot.providers.base import Provider
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         return _run(parsed)
-    except SettingsError as error:
+    except (SettingsError, LedgerTampered) as error:  # starting again cannot help
         print(error, file=sys.stderr)
         return 2
     except BotError as error:

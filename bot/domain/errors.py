@@ -36,6 +36,7 @@ BotError
     ├── LedgerError                  an impossible ledger entry was requested: a defect
     ├── DatabaseBusy                 another process holds the database
     └── DatabaseUnusable             damaged, newer than the program, or of another program
+        └── LedgerTampered           sound, but its amounts were changed by another program: exit code 2
 """
 
 from __future__ import annotations
@@ -334,3 +335,7 @@ class DatabaseBusy(StoreError):
 
 class DatabaseUnusable(StoreError):
     """The file is damaged, newer than this program, or not a database of this program. `str()` says what to do."""
+
+
+class LedgerTampered(DatabaseUnusable):
+    """The amounts in the database do not add up: something else than this program changed them."""

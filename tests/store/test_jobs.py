@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,6 +27,7 @@ from bot.domain.jobs import (
 from bot.domain.quota import LimitSubject, Member, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.sqlite import schema
+from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from bot.store.tables import jobs
 from bot.store.tables.privacy import RETENTION
@@ -185,7 +185,7 @@ async def test_a_move_happens_exactly_where_it_is_legal(store: Store, start: Job
 
 
 def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = connect(":memory:")
     schema.migrate(connection)
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'jobs_move_legally'").fetchone()[0]
     connection.close()

@@ -70,10 +70,13 @@ async def test_a_missing_file_is_made_with_its_directory_and_private_to_the_owne
 
 async def test_the_pragmas_that_keep_the_database_safe_are_set(database: SqliteDatabase) -> None:
     def pragmas(connection: sqlite3.Connection) -> list[Any]:
-        names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout", "trusted_schema", "application_id")
+        names = (
+            *("journal_mode", "synchronous", "foreign_keys", "recursive_triggers", "busy_timeout", "trusted_schema"),
+            "application_id",
+        )
         return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
-    assert await database._writer.run(pragmas) == ["wal", 2, 1, 5000, 0, schema.APPLICATION_ID]
+    assert await database._writer.run(pragmas) == ["wal", 2, 1, 1, 5000, 0, schema.APPLICATION_ID]
     with pytest.raises(StoreError, match="readonly"):
         await database.read(note("x"))
 
@@ -233,7 +236,7 @@ async def test_a_migration_that_fails_halfway_leaves_everything_as_it_was(
 
 
 async def test_every_table_is_strict() -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = connect(":memory:")
     schema.migrate(connection)
     loose = connection.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND NOT strict").fetchall()
     connection.close()

@@ -5,15 +5,21 @@ Every table is in the first schema of the connection's search path: `public`, un
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import logging
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
+import psycopg
+
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
+from bot.store.core.ledger_guard import GUARD_TIMEOUT_SECONDS, UNFINISHED, check_ledger
 from bot.store.postgres.connection import PostgresConnection
+
+_log = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "postgresql"
 _MIN_SERVER_VERSION = 14
@@ -108,14 +114,34 @@ def prepare(connection: PostgresConnection, address: PostgresAddress) -> None:
 
     Raises DatabaseUnusable and psycopg.Error.
     """
-    _migrate(connection, address)
-    missing = expected_objects(connection).keys() - objects(connection).keys()
+    if not check_ours(connection, address) or version_of(connection) < newest_version():
+        _migrate(connection, address)
+    else:
+        _check(connection, address, expected_objects(connection))
+    connection.execute(_DELETE_OLD_WRITERS)
+
+
+def _check(connection: PostgresConnection, address: PostgresAddress, expected: Mapping[str, str]) -> None:
+    """Raise DatabaseUnusable when the schema lacks an object, and LedgerTampered when the ledger does not balance."""
+    missing = expected.keys() - objects(connection).keys()
     if missing:
         raise DatabaseUnusable(
             f"The database {address} is damaged: {', '.join(sorted(missing))} missing. Nothing was changed. Restore it "
             f"from the newest backup with pg_restore or psql."
         )
-    connection.execute(_DELETE_OLD_WRITERS)
+    if connection.in_transaction:
+        check_ledger(connection, str(address))
+        return
+    # In one snapshot, because other processes may be writing.
+    connection.execute(
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '{GUARD_TIMEOUT_SECONDS}s'"
+    )
+    try:
+        check_ledger(connection, str(address))
+    except psycopg.errors.QueryCanceled:
+        _log.warning(UNFINISHED, GUARD_TIMEOUT_SECONDS)
+    finally:
+        connection.rollback()
 
 
 def check_ours(connection: PostgresConnection, address: PostgresAddress) -> bool:
@@ -156,16 +182,16 @@ def version_of(connection: PostgresConnection) -> int:
 
 
 def _migrate(connection: PostgresConnection, address: PostgresAddress) -> None:
-    """Apply the missing migrations, each in its own transaction, so that an interrupted one changes nothing."""
-    if check_ours(connection, address) and version_of(connection) == newest_version():
-        return
-    for version, script in migrations().items():
-        connection.execute("BEGIN")
-        with migration_lock(connection):
-            # No other process writes between what a migration reads and what it writes.
-            connection.execute(f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})")
+    """Apply the missing migrations in one transaction, checked before it ends: a failed upgrade changes nothing."""
+    expected = expected_objects(connection)
+    connection.execute("BEGIN")
+    with migration_lock(connection):
+        # No other process writes between what a migration reads and what it writes.
+        connection.execute(f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})")
+        for version, script in migrations().items():
             apply_migration(connection, address, version, script)
-            connection.execute("COMMIT")
+        _check(connection, address, expected)
+        connection.execute("COMMIT")
 
 
 @contextmanager

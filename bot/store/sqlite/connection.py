@@ -22,7 +22,7 @@ class SqliteConnection(sqlite3.Connection):
         raise AssertionError("a file has one process, which needs no queue")
 
 
-def connect(path: Path) -> SqliteConnection:
+def connect(path: Path | str) -> SqliteConnection:
     """Open a connection that begins no transaction by itself and reads columns by name."""
     connection = sqlite3.connect(path, isolation_level=None, cached_statements=256, factory=SqliteConnection)
     connection.row_factory = sqlite3.Row

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import sqlite3
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar, cast
@@ -19,6 +21,7 @@ import aiosqlite
 
 from bot.domain.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store.core.connection import Work
+from bot.store.core.ledger_guard import GUARD_TIMEOUT_SECONDS, UNFINISHED, check_ledger
 from bot.store.core.write_queue import PendingWrite, Priority, WriteQueue, WriteResult, in_savepoint
 from bot.store.sqlite import backup, schema
 from bot.store.sqlite.connection import SqliteConnection, connect
@@ -26,20 +29,29 @@ from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 MAX_BATCHES_PER_TURN = 16
 """Most batches in a row before the writer's thread is free for other work, such as emptying the write-ahead log."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
-_PRAGMAS = (
-    "PRAGMA journal_mode = WAL",
-    "PRAGMA synchronous = FULL",
-    "PRAGMA foreign_keys = ON",
-    _BUSY_TIMEOUT,
-    "PRAGMA trusted_schema = OFF",
-    "PRAGMA secure_delete = ON",  # deleted data is overwritten in the file, not only unlisted
-    "PRAGMA journal_size_limit = 67108864",
-    "PRAGMA cache_size = -3072",  # KiB for each connection: the upper pages of every index; the rest the kernel keeps
-)
+_OPCODES_BETWEEN_LOOKS = 100_000
+"""Steps of SQLite's machine, a few milliseconds, between two looks at the clock."""
+
+_PRAGMAS: dict[str, tuple[str, str | int]] = {
+    # What is set, and what has to be read back: SQLite ignores a pragma that it does not know or cannot set.
+    "journal_mode": ("WAL", "wal"),
+    "synchronous": ("FULL", 2),
+    "foreign_keys": ("ON", 1),
+    "recursive_triggers": ("ON", 1),  # or INSERT OR REPLACE deletes a row without the trigger that forbids it
+    "ignore_check_constraints": ("OFF", 0),
+    "busy_timeout": ("5000", 5000),
+    "trusted_schema": ("OFF", 0),
+    "secure_delete": ("ON", 1),  # deleted data is overwritten in the file, not only unlisted
+    "journal_size_limit": ("67108864", 67108864),
+    "cache_size": ("-3072", -3072),  # KiB for each connection: the upper pages of every index; the kernel has the rest
+}
+_PRAGMAS_OF_READER = {**_PRAGMAS, "query_only": ("ON", 1)}
 
 
 class ThreadConnection(aiosqlite.Connection):
@@ -78,7 +90,7 @@ class SqliteDatabase:
             await asyncio.to_thread(_prepare, path)
             writer = await _connect(path, _PRAGMAS)
             try:
-                reader = await _connect(path, (*_PRAGMAS[1:], "PRAGMA query_only = ON"))
+                reader = await _connect(path, _PRAGMAS_OF_READER)
             except BaseException:
                 await writer.close()
                 raise
@@ -266,15 +278,28 @@ def _read_once(connection: SqliteConnection, *, work: Callable[[SqliteConnection
             connection.execute("ROLLBACK")
 
 
-async def _connect(path: Path, pragmas: tuple[str, ...]) -> ThreadConnection:
+async def _connect(path: Path, pragmas: Mapping[str, tuple[str, str | int]]) -> ThreadConnection:
     connection = ThreadConnection(partial(connect, path), iter_chunk_size=64)
     await connection
     try:
-        await connection.run(lambda raw: [raw.execute(pragma).fetchall() for pragma in pragmas])
+        await connection.run(partial(_configure, pragmas=pragmas))
     except BaseException:
         await connection.close()
         raise
     return connection
+
+
+def _configure(connection: SqliteConnection, *, pragmas: Mapping[str, tuple[str, str | int]]) -> None:
+    """Set the pragmas and read them back. Raises StoreError when one of them is not in force."""
+    for name, (setting, _) in pragmas.items():
+        connection.execute(f"PRAGMA {name} = {setting}").fetchall()
+    for name, (setting, expected) in pragmas.items():
+        found = connection.execute(f"PRAGMA {name}").fetchone()
+        if found is None or found[0] != expected:
+            raise StoreError(
+                f"This SQLite ({sqlite3.sqlite_version}) does not take the setting {name} = {setting}, without which "
+                f"the ledger is not safe. Use a newer SQLite, or a local disk for the database."
+            )
 
 
 def _prepare(path: Path) -> None:
@@ -289,7 +314,9 @@ def _prepare(path: Path) -> None:
         schema.check_sound(connection, path, thoroughly=False)
         if schema.version_of(connection) < schema.newest_version():
             backup.copy_database(path, Path(f"{path}.before-{schema.newest_version()}.bak"))
-            schema.migrate(connection)
+            schema.migrate(connection, str(path))
+        else:
+            _check_ledger(connection, path)
         schema.check_complete(connection, path)
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # locked, full, unreadable: not the file's fault
@@ -297,6 +324,20 @@ def _prepare(path: Path) -> None:
         raise schema.unusable(path, f"is damaged ({error})") from error
     finally:
         connection.close()
+
+
+def _check_ledger(connection: SqliteConnection, path: Path) -> None:
+    """Raise LedgerTampered when the ledger does not balance; give up, with a warning, when that takes long."""
+    ends_at = time.monotonic() + GUARD_TIMEOUT_SECONDS
+    connection.set_progress_handler(lambda: time.monotonic() > ends_at, _OPCODES_BETWEEN_LOOKS)
+    try:
+        check_ledger(connection, str(path))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+            raise
+        _log.warning(UNFINISHED, GUARD_TIMEOUT_SECONDS)
+    finally:
+        connection.set_progress_handler(None, 0)
 
 
 def _create(path: Path) -> None:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
+from bot.store.core.ledger_guard import check_ledger, tampered
+from bot.store.sqlite.connection import SqliteConnection, connect
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "sqlite"
 _MAGIC = b"SQLite format 3\0"
@@ -30,21 +32,28 @@ def version_of(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Apply the missing migrations, each in its own transaction, so that an interrupted one changes nothing."""
-    for version, script in migrations().items():
-        if version > version_of(connection):
-            _apply(connection, version, script)
+def migrate(connection: SqliteConnection, name: str = "the database") -> None:
+    """Apply the missing migrations in one transaction, checked before it ends: a failed upgrade changes nothing.
 
-
-def _apply(connection: sqlite3.Connection, version: int, script: str) -> None:
+    Raises LedgerTampered, and DatabaseUnusable when the result is not what this program needs.
+    """
+    missing = {version: script for version, script in migrations().items() if version > version_of(connection)}
+    if not missing:
+        return
     # Not executescript(): it would commit before it begins.
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in _statements(script):
-            connection.execute(statement)
+        for script in missing.values():
+            for statement in _statements(script):
+                connection.execute(statement)
+        if orphan := connection.execute("PRAGMA foreign_key_check").fetchone():
+            raise DatabaseUnusable(
+                f"{name} cannot be upgraded: a row of {orphan[0]} refers to a missing row of {orphan[2]}. Nothing was "
+                f"changed. Start the older program again, or restore a backup with `python -m bot restore BACKUP_FILE`."
+            )
+        check_ledger(connection, name)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {version}")
+        connection.execute(f"PRAGMA user_version = {max(missing)}")
         connection.execute("COMMIT")
     finally:
         if connection.in_transaction:
@@ -98,6 +107,8 @@ def check_sound(connection: sqlite3.Connection, path: Path, *, thoroughly: bool)
     """
     if thoroughly or path.stat().st_size < _SMALL_FILE_BYTES:
         findings = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+        if all(finding.startswith("CHECK constraint failed") for finding in findings):
+            raise tampered(str(path), findings[0])  # the file is whole, but no program of ours can have written that
         if findings != ["ok"]:
             raise unusable(path, f"is damaged ({'; '.join(findings)[:200]})")
         return
@@ -114,7 +125,7 @@ def schema_objects(connection: sqlite3.Connection) -> dict[str, str]:
 
 def expected_objects() -> dict[str, str]:
     """Return what `schema_objects` has to return for a database of the newest version."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection = connect(":memory:")
     try:
         migrate(connection)
         return schema_objects(connection)
@@ -123,7 +134,9 @@ def expected_objects() -> dict[str, str]:
 
 
 def check_complete(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise DatabaseUnusable when a table, index or trigger of ours is missing."""
-    missing = expected_objects().keys() - schema_objects(connection).keys()
-    if missing:
+    """Raise DatabaseUnusable when a table, index or trigger of ours is missing or was changed."""
+    expected, found = expected_objects(), schema_objects(connection)
+    if missing := expected.keys() - found.keys():
         raise unusable(path, f"is damaged: {', '.join(sorted(missing))} missing")
+    if changed := [name for name, definition in expected.items() if found[name] != definition]:
+        raise unusable(path, f"is damaged: {', '.join(sorted(changed))} changed")

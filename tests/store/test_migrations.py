@@ -1,0 +1,91 @@
+"""Migrations: a released one never changes again, and a failed upgrade leaves everything as it was."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+import bot.store
+from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.errors import DatabaseUnusable, LedgerTampered, StoreError
+from bot.store.admin.verify import verify_location
+from bot.store.postgres import schema as postgres_schema
+from bot.store.sqlite import schema
+from bot.store.store import Store
+from tests.support.databases import rows, tamper
+from tests.support.store_samples import admitted
+
+RELEASED = {
+    "postgresql/0001_initial.sql": "c5a0e647c7ebbe9493481e9b2850baed021252d3da1466e6950a996909522656",
+    "postgresql/0002_processes.sql": "99d6650cf8233fc23e1cb8ec0d4b4a766d07eee0db11f58097f1c750b453e344",
+    "postgresql/0003_history.sql": "a2272cdea8b56749c96f03c26324230ac34ca954c31ff9e63974bc693aa7522a",
+    "postgresql/0004_operator_costs.sql": "6f17747b8cc5b94e4006e1d3c23d4daf285d582c4a587e2886b4668140a00725",
+    "postgresql/0005_deletion.sql": "97f83145ce3dfa27b3588444d48bce445b07ea9642f48cad4d65679bdab53522",
+    "postgresql/0006_bounds.sql": "4bd39078a8cb41a388ef1caf4aed0d109dc4521bb3002c30db06c13af2809911",
+    "sqlite/0001_initial.sql": "0e8a336daaaa44fbeac68bfaef60304cab0ddd3eed0254f3aae694dc5a3c9f38",
+    "sqlite/0002_places.sql": "39b6f75f23d9f634990bc3194f02ef7d65907cdee7921799dcebb3b0ac420224",
+    "sqlite/0003_history.sql": "a2272cdea8b56749c96f03c26324230ac34ca954c31ff9e63974bc693aa7522a",
+    "sqlite/0004_operator_costs.sql": "2df6fd78d882e58c5b21fc9cd351e0f9846fd39f6e2524f041f2b683d55ac104",
+    "sqlite/0005_deletion.sql": "2ba0d21dd2e838d133290dcb405d35ea6e6e4f3a28c2830b66653f7389d6d381",
+    "sqlite/0006_bounds.sql": "5c6439c0b45dc7ec759952525c3efa150923ebb2d7fcd4a1dc3e94c03e401d82",
+}
+"""Databases exist that these files made. A change of the schema is a new file, with a new line here."""
+
+
+def test_a_released_migration_never_changes() -> None:
+    folder = Path(bot.store.__file__).parent / "migrations"
+    found = {
+        str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.glob("*/*.sql")
+    }
+    assert found == RELEASED
+
+
+def _version(location: Location) -> int:
+    if isinstance(location, PostgresAddress):
+        return rows(location, "SELECT max(version) FROM schema_version")[0][0]
+    return rows(location, "PRAGMA user_version")[0][0]
+
+
+@pytest.mark.parametrize(
+    ("last", "error"),
+    [
+        ("ALTER TABLE nothing ADD COLUMN x TEXT;\n", StoreError),
+        ("UPDATE daily_totals SET held_usd_micros = held_usd_micros + 1;\n", LedgerTampered),
+    ],
+)
+async def test_of_several_migrations_all_are_applied_or_none(
+    location: Location, monkeypatch: pytest.MonkeyPatch, last: str, error: type[StoreError]
+) -> None:
+    """Also when every statement was taken, but the ledger does not balance afterwards."""
+    async with await Store.open(location) as store:
+        await admitted(store)
+    version = _version(location)
+    for module in (schema, postgres_schema):
+        known = module.migrations()
+        newest = max(known)
+        more = {newest + 1: "ALTER TABLE blocks ADD COLUMN why TEXT;\n", newest + 2: last}
+        monkeypatch.setattr(module, "migrations", lambda known=known, more=more: {**known, **more})
+    for _ in range(2):
+        with pytest.raises(error):
+            await Store.open(location)
+    monkeypatch.undo()
+    assert _version(location) == version
+    assert verify_location(location) == []
+
+
+async def test_a_row_without_its_parent_stops_an_upgrade_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "books.sqlite3"
+    async with await Store.open(path) as store:
+        await admitted(store)
+    tamper(
+        path, "UPDATE inputs SET job_id = 'gone'", "INSERT INTO pictures VALUES ('gone', 0, 'x', 'x', 1, 1, 1, '', 1)"
+    )
+    known = schema.migrations()
+    monkeypatch.setattr(schema, "migrations", lambda: {**known, max(known) + 1: "DROP INDEX jobs_by_server;\n"})
+    with pytest.raises(DatabaseUnusable, match="cannot be upgraded: a row of pictures refers to a missing row of jobs"):
+        await Store.open(path)
+    assert rows(path, "PRAGMA user_version") == [(max(known),)]
