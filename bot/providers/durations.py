@@ -5,26 +5,35 @@ from __future__ import annotations
 import bisect
 import math
 from collections import deque
-from itertools import pairwise
 
-KEPT = 50
+KEPT = 100
 """Number of recent jobs of a model whose durations are kept."""
 
 MAX_OBSERVED_SECONDS = 24 * 3600.0
 """A longer duration is a wrong clock's: it is not used."""
 
 _MIN_OBSERVATIONS = 5
-_QUANTILES = 100
-"""Number of quantiles that the distribution is divided into: more than `KEPT`, so that the tail has smaller gaps."""
+_RECOMPUTED_AFTER = 10
+"""Observations after which polling ages are computed again; each one counts while there are fewer than that."""
 
-_EXPECTED_WAIT_SECONDS = 0.15
-"""A poll is due when the expected time that the result has been waiting for it reaches this."""
-_MAX_EARLY_WAIT_SECONDS = 2.0
-"""A job that is done unusually early waits for its poll about this long at most."""
+_QUANTILES = 100
+"""Number of quantiles that the distribution is divided into."""
+
+MIN_GAP_SECONDS = 0.5
+"""Least time between two polls of a job, unless the setting is even less."""
 
 _MAX_GAP_SECONDS = 15.0
-"""Most time between two polls: jobs fail early, and the member should hear of it."""
+"""Most time between two polls, unless the pace is slower: jobs fail early, and the member should hear of it."""
+_MAX_GAP_SHARE = 0.5
+"""Most time between two polls, as a share of the job's age: it may take a little longer than all before it."""
 
+_MARGIN_SECONDS = 0.1
+"""Time for a request to arrive: our age of a job begins a little before the provider's."""
+
+_BUDGET_SHARE = 0.99
+"""Polls that are planned, as a share of those of a loop with a fixed pause: the next jobs differ from the last ones."""
+
+_MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS, _HALVINGS = 0.001, 60.0, 16
 _LATE_GAP_SHARE, _LATE_GAP_PAUSES = 0.1, 5.0
 
 
@@ -34,8 +43,9 @@ class DurationEstimator:
     def __init__(self) -> None:
         self._recent: deque[float] = deque()
         self._ordered: list[float] = []
-        self._quantiles: list[float] = []
-        """Computed when they are needed, and cleared by an observation."""
+        self._poll_ages: list[float] = []
+        self._poll_ages_pace_seconds = 0.0
+        self._observed_since = 0
 
     def __len__(self) -> int:
         return len(self._recent)
@@ -48,7 +58,7 @@ class DurationEstimator:
         bisect.insort(self._ordered, seconds)
         if len(self._recent) > KEPT:
             self._ordered.remove(self._recent.popleft())
-        self._quantiles.clear()
+        self._observed_since += 1
 
     def quantile(self, share: float) -> float:
         """Return the duration that this share of the jobs did not exceed. Raises ValueError while none is known."""
@@ -59,36 +69,72 @@ class DurationEstimator:
         above = min(below + 1, len(self._ordered) - 1)
         return self._ordered[below] + (self._ordered[above] - self._ordered[below]) * (position - below)
 
-    def next_poll_seconds(self, age_seconds: float, *, pause_seconds: float) -> float | None:
-        """Return the age at which to poll a job next, at least a pause from now; None while too little is known.
+    def next_poll_seconds(self, age_seconds: float, *, pace_seconds: float) -> float | None:
+        """Return the age at which to poll a job next; None while too little is known.
 
-        It is computed from the past durations above this age, each as likely as the others: the longer the poll is
-        delayed, the more of those jobs would be done and waiting. It is due when the sum of their waiting times reaches
-        `_EXPECTED_WAIT_SECONDS` for each. A job that takes longer than all of them is polled more and more slowly.
+        The jobs of a model are polled as often, on average, as by a loop that polls every `pace_seconds`. But the polls
+        are where a job is likely to end: none before the first one ended, few in a gap, many at the usual duration. A
+        job that takes longer than all of them is polled more and more slowly.
         """
         if len(self) < _MIN_OBSERVATIONS:
             return None
-        if not self._quantiles:
-            self._quantiles = [self.quantile((number + 0.5) / _QUANTILES) for number in range(_QUANTILES)]
-        later = self._quantiles[bisect.bisect_right(self._quantiles, age_seconds) :]
-        soonest = age_seconds + pause_seconds
-        if not later:
-            return max(soonest, age_seconds + min(age_seconds * _LATE_GAP_SHARE, pause_seconds * _LATE_GAP_PAUSES))
-        latest = min(later[0] + max(_MAX_EARLY_WAIT_SECONDS, pause_seconds), age_seconds + _MAX_GAP_SECONDS)
-        return max(soonest, min(latest, _due_at(later, soonest, pause_seconds)))
+        if (
+            not self._poll_ages
+            or self._poll_ages_pace_seconds != pace_seconds
+            or self._observed_since >= min(_RECOMPUTED_AFTER, len(self))
+        ):
+            shares = [(number + 0.5) / _QUANTILES for number in range(_QUANTILES)]
+            ended = [self.quantile(share) + _MARGIN_SECONDS for share in shares]
+            self._poll_ages, self._poll_ages_pace_seconds = _best_poll_ages(ended, pace_seconds), pace_seconds
+            self._observed_since = 0
+        soonest = age_seconds + min(MIN_GAP_SECONDS, pace_seconds)
+        index = bisect.bisect_left(self._poll_ages, soonest)
+        if index == len(self._poll_ages):
+            return age_seconds + max(pace_seconds, min(age_seconds * _LATE_GAP_SHARE, pace_seconds * _LATE_GAP_PAUSES))
+        return min(self._poll_ages[index], age_seconds + _max_gap_seconds(age_seconds, pace_seconds))
 
 
-def _due_at(later: list[float], soonest: float, pause_seconds: float) -> float:
-    """Return the first age at which enough jobs are done.
+def _best_poll_ages(ended: list[float], pace_seconds: float) -> list[float]:
+    """Return the ages at which to poll jobs that end at the ages `ended` (ordered), each as likely as the others.
 
-    They have waited long enough, and are at least as many as those that will be done during the next pause: after too
-    early a poll, these would wait longest.
+    Of all plans that need no more polls than the loop, it is the one in which finished jobs wait least.
     """
-    at, sum_of_durations = soonest, 0.0
-    for done, (took_seconds, following) in enumerate(pairwise((*later, math.inf)), start=1):
-        sum_of_durations += took_seconds
-        # Until then they have waited `done * at - sum_of_durations`.
-        at = max(soonest, took_seconds, (sum_of_durations + len(later) * _EXPECTED_WAIT_SECONDS) / done)
-        if at <= following and bisect.bisect_right(later, at + pause_seconds) <= 2 * done:
-            break
-    return at
+    repeated_by_loop = sum(age // pace_seconds for age in ended)
+    low, high = _MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS
+    best = _poll_ages(ended, high, pace_seconds)
+    for _ in range(_HALVINGS):
+        wait_seconds = math.sqrt(low * high)
+        ages = _poll_ages(ended, wait_seconds, pace_seconds)
+        if sum(bisect.bisect_left(ages, age) for age in ended) <= repeated_by_loop * _BUDGET_SHARE:
+            best, high = ages, wait_seconds
+        else:
+            low = wait_seconds
+    return best
+
+
+def _poll_ages(ended: list[float], wait_seconds: float, pace_seconds: float) -> list[float]:
+    """Return polling ages: each is where finished jobs have waited `wait_seconds` on average, if the gap allows it.
+
+    The average is over all jobs that were not finished at the poll before. For a given number of polls it is the same
+    at all polls of the best plan: where jobs end at a rate of `h` for each unfinished one, the best gap is
+    `sqrt(2 * wait_seconds / h)`.
+    """
+    ages, age, first = list[float](), 0.0, 0
+    while first < len(ended):
+        soonest, latest = age + min(MIN_GAP_SECONDS, pace_seconds), age + _max_gap_seconds(age, pace_seconds)
+        waited_for, sum_of_ages = wait_seconds * (len(ended) - first), 0.0
+        for index in range(first, len(ended)):
+            sum_of_ages += ended[index]
+            # At that age the jobs that have ended since the last poll have waited `count * age - sum_of_ages` together.
+            age = max(soonest, ended[index], (sum_of_ages + waited_for) / (index - first + 1))
+            if index + 1 < len(ended) and min(age, latest) <= ended[index + 1]:
+                break
+        age = min(age, latest)
+        ages.append(age)
+        first = bisect.bisect_right(ended, age, lo=first)
+    return ages
+
+
+def _max_gap_seconds(age_seconds: float, pace_seconds: float) -> float:
+    share = age_seconds * _MAX_GAP_SHARE if age_seconds else math.inf
+    return max(pace_seconds, min(_MAX_GAP_SECONDS, share))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -37,8 +37,8 @@ _MAX_NOT_FOUND = 4
 _MAX_FINAL_POLLS = 3
 # A job that the first poll finds done ended some time before it, but hardly right after its submission.
 _MIN_SHARE_BEFORE_FIRST_POLL = 0.7
-# A provider that says 'completed just now' may have noticed the end only because of the poll.
-_JUST_NOW_SECONDS = 0.1
+# A provider that says 'completed just now' for this many jobs in a row notices the end only because of the poll.
+_JUST_NOW_SECONDS, _JUST_NOW_JOBS = 0.25, 20
 # A job that is older than this when its watching starts may have ended long before the first poll.
 _UNWATCHED_SECONDS = 30.0
 
@@ -75,7 +75,7 @@ class _Watched:
 
 
 class Poller:
-    """Polls the running jobs of one provider, each at most once per `poll_seconds`."""
+    """Polls the running jobs of one provider: all together as often as loops with a pause of `poll_seconds` would."""
 
     def __init__(
         self,
@@ -98,6 +98,8 @@ class Poller:
         self._watched: dict[str, _Watched] = {}
         self._requested_early: OrderedDict[str, None] = OrderedDict()
         """Remote ids to poll at once when their watch starts: a callback came before the answer to the order."""
+        self._said_just_now: deque[bool] = deque(maxlen=_JUST_NOW_JOBS)
+        """Of the last jobs whose end the provider stated: whether that was the time of the poll."""
         self._not_before = 0.0
         """No job is polled before this time (429 with Retry-After)."""
 
@@ -222,13 +224,32 @@ class Poller:
             if update.is_new_word and self._on_new_word is not None:
                 self._on_new_word(update)
             if update.status is JobStatus.SUCCEEDED:
-                took_seconds = _took_seconds(job, update, age_seconds, was_requested=was_requested)
+                took_seconds = self._took_seconds(job, update, age_seconds, was_requested=was_requested)
                 update = replace(update, took_seconds=took_seconds)
             job.polled_at_age_seconds = age_seconds
         finally:
             job.in_flight = False
         self._schedule(job, polled_at=started_at, pause_seconds=pause_seconds)
         return update
+
+    def _took_seconds(self, job: _Watched, update: Update, age_seconds: float, *, was_requested: bool) -> float | None:
+        """Estimate how long a finished job took; None when it ended while it was not watched.
+
+        A webhook, which requested the poll, is most precise; then what the provider says, unless it is always 'just
+        now'; then the middle of the possible times.
+        """
+        was_unwatched = not job.polled_at_age_seconds and job.age_at_start_seconds > _UNWATCHED_SECONDS
+        if was_requested and not was_unwatched:
+            return age_seconds
+        stated_seconds = update.took_seconds
+        if stated_seconds is not None and 0 < stated_seconds <= age_seconds:
+            is_just_now = stated_seconds > age_seconds - _JUST_NOW_SECONDS
+            self._said_just_now.append(is_just_now)
+            if not all(self._said_just_now):
+                return max(stated_seconds, job.polled_at_age_seconds)
+        if was_unwatched:
+            return None
+        return (max(job.polled_at_age_seconds, age_seconds * _MIN_SHARE_BEFORE_FIRST_POLL) + age_seconds) / 2
 
     # -- when -----------------------------------------------------------------------------------------
 
@@ -249,19 +270,16 @@ class Poller:
 
     def _interval_seconds(self, job: _Watched) -> float:
         age_seconds = self._age_seconds(job.submitted_at)
-        likely_at_age = job.durations.next_poll_seconds(age_seconds, pause_seconds=self._poll_seconds)
+        likely_at_age = job.durations.next_poll_seconds(age_seconds, pace_seconds=self._poll_seconds)
         if likely_at_age is not None:
-            return likely_at_age - age_seconds + self._poll_seconds * _JITTER * self._random() / 2
+            return likely_at_age - age_seconds
         slowdown = min(_MAX_SLOWDOWN, 1 + max(0.0, age_seconds - _FULL_RATE_SECONDS) / _SLOWDOWN_SECONDS)
-        return self._with_jitter(self._poll_seconds * slowdown)
-
-    def _with_jitter(self, seconds: float) -> float:
-        # Never less than `seconds`: the setting is the minimum interval.
-        return seconds * (1 + _JITTER * self._random())
+        # On average the pace of the setting.
+        return self._poll_seconds * slowdown * (1 + _JITTER * (self._random() - 0.5))
 
     def _pause_seconds(self, failures: int) -> float:
         pause_seconds = backoff_seconds(failures, first_seconds=2 * self._poll_seconds, max_seconds=_MAX_PAUSE_SECONDS)
-        return min(_MAX_PAUSE_SECONDS, self._with_jitter(pause_seconds))
+        return min(_MAX_PAUSE_SECONDS, pause_seconds * (1 + _JITTER * self._random()))
 
     def _after_fault(self, job: _Watched, error: ProviderUnavailable | None) -> float:
         job.faults += 1
@@ -286,20 +304,3 @@ def _lost(job: _Watched, error: ProviderRejected) -> Update:
         failure=Failure(reason=FailureReason.PROVIDER_FAILED),
         may_be_charged=True,
     )
-
-
-def _took_seconds(job: _Watched, update: Update, age_seconds: float, *, was_requested: bool) -> float | None:
-    """Estimate how long a finished job took; None when it ended while it was not watched.
-
-    A webhook, which requested the poll, is most precise; then what the provider says; then the middle of the possible
-    times.
-    """
-    stated_seconds = update.took_seconds
-    was_unwatched = not job.polled_at_age_seconds and job.age_at_start_seconds > _UNWATCHED_SECONDS
-    if was_requested and not was_unwatched:
-        return age_seconds
-    if stated_seconds is not None and 0 < stated_seconds < age_seconds - _JUST_NOW_SECONDS:
-        return stated_seconds
-    if was_unwatched:
-        return None
-    return (max(job.polled_at_age_seconds, age_seconds * _MIN_SHARE_BEFORE_FIRST_POLL) + age_seconds) / 2

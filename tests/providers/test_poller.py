@@ -113,14 +113,14 @@ def test_each_change_is_yielded_once_and_the_final_one_ends_the_watch() -> None:
 
 
 @pytest.mark.parametrize("random_value", [0.0, 0.5, 1.0])
-def test_polls_are_never_closer_than_the_setting_and_jitter_only_delays_them(random_value: float) -> None:
+def test_a_job_of_an_unknown_model_is_polled_at_the_pace_of_the_setting_and_a_little_jitter(
+    random_value: float,
+) -> None:
     async def main() -> None:
         provider = ScriptedProvider(*[running()] * 20, DONE)
         poller = a_poller(provider, random_source=lambda: random_value)
         await collect(poller)
-        assert provider.polled_at["r"][0] == pytest.approx(2 * (1 + 0.2 * random_value))
-        assert all(gap >= 2.0 for gap in provider.gaps())
-        assert all(gap <= 2.4001 for gap in provider.gaps())
+        assert provider.gaps() == [pytest.approx(2 * (0.9 + 0.2 * random_value))] * 20
 
     run_in_virtual_time(main())
 
@@ -139,7 +139,7 @@ def test_two_jobs_started_together_drift_apart() -> None:
 def test_an_old_job_is_polled_more_slowly_but_at_most_five_times_as_slowly() -> None:
     async def main() -> None:
         provider = ScriptedProvider(*[running()] * 400, DONE)
-        poller = a_poller(provider, random_source=lambda: 0.0)
+        poller = a_poller(provider, random_source=lambda: 0.5)
         await collect(poller)
         gaps = provider.gaps()
         assert gaps[0] == pytest.approx(2.0)
@@ -377,7 +377,7 @@ def test_the_second_watch_of_a_job_replaces_the_first() -> None:
         with pytest.raises(RuntimeError, match="a second time"):
             await old
         assert (await new)[-1] == DONE
-        assert all(gap >= 2 for gap in provider.gaps())
+        assert all(gap >= 1.8 for gap in provider.gaps())
 
     run_in_virtual_time(main())
 
