@@ -9,6 +9,10 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
+MAX_SEARCHED_CHARACTERS = 100
+MAX_SEARCHED_WORDS = 8
+"""What is typed beyond these is not searched for: no title is as long, and each word is looked for in all of them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
@@ -44,7 +48,7 @@ class Styles:
         """
         wanted = frozenset(map(_squash, families))
         candidates = [entry for entry in self._entries if not wanted.isdisjoint(entry.families)]
-        parts = _words(text)
+        parts = _words(text[:MAX_SEARCHED_CHARACTERS])[:MAX_SEARCHED_WORDS]
         if not parts:
             return [entry.style for entry in candidates]
         ranked = [(rank, entry.style) for entry in candidates if (rank := entry.rank(parts)) is not None]

@@ -273,14 +273,14 @@ class Reply:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryPage:
-    """One command of a member with images: number `number` of `total`, the newest being 1.
+    """One command of a member with images: number `number` of `total`, the newest being 1; None for too many to count.
 
     `newer_id` and `older_id` are the replies on the neighbouring pages.
     """
 
     reply: Reply
-    number: int
-    total: int
+    number: int | None
+    total: int | None
     newer_id: str | None
     older_id: str | None
 

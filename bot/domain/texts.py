@@ -16,6 +16,11 @@ def is_visible(text: str) -> bool:
     return any(_is_visible(character) for character in text)
 
 
+def visible_or_none(text: str | None) -> str | None:
+    """Return the text without blanks around it, or None when there is nothing to see in it."""
+    return text.strip() if text is not None and is_visible(text) else None
+
+
 def is_possible(text: str) -> bool:
     """Return whether the text can be encoded and stored: it has neither a NUL nor half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)

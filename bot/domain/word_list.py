@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable
 from functools import lru_cache
 
+from bot.domain.texts import is_visible
+
 MAX_ENTRY_CHARACTERS = 60
 MAX_ENTRY_WORDS = 10
 MAX_ENTRY_WILDCARDS = 10
@@ -37,8 +39,8 @@ class PromptTooLong(Exception):
 def normalise_entry(entry: str) -> str:
     """Return the entry as it is stored: words in lower case with single spaces between them.
 
-    Raises ValueError when the entry is empty, too long, has too many words or wildcards, or contains a word of
-    wildcards only.
+    Raises ValueError when the entry is empty, too long, has too many words or wildcards, or contains a word in which
+    nothing but wildcards can be seen.
     """
     text = stored_form(entry)
     words = text.split(" ")
@@ -46,7 +48,8 @@ def normalise_entry(entry: str) -> str:
         len(text) > MAX_ENTRY_CHARACTERS
         or len(words) > MAX_ENTRY_WORDS
         or sum(map(text.count, _WILDCARDS)) > MAX_ENTRY_WILDCARDS
-        or any(not word.strip(_WILDCARDS) for word in words)  # it would match every prompt
+        # It would match every prompt, or nobody could see what it matches.
+        or any(not is_visible(word.strip(_WILDCARDS)) for word in words)
     ):
         raise ValueError(f"not a word: {entry[:MAX_ENTRY_CHARACTERS]!r}")
     return text

@@ -34,8 +34,7 @@ def page_of(
     """Lay out a page of a member's own images."""
     jobs = page.reply.jobs
     first = jobs[0]
-    title = member_pages.HISTORY_TITLE(number=page.number, total=page.total)
-    parts = [components.text_display(f"### {title}")]
+    parts = [components.text_display(f"### {_title(page)}")]
     shown = [components.media_item(image.url, image.alt_text) for image in images if image.url]
     if shown:
         parts.append(components.media_gallery(*shown))
@@ -55,6 +54,14 @@ def page_of(
     if turns := _turns(page, one_model=one_model):
         parts.append(components.action_row(*turns))
     return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def _title(page: GalleryPage) -> str:
+    if page.number is None:
+        return member_pages.HISTORY_TITLE_FAR_BACK()
+    if page.total is None:
+        return member_pages.HISTORY_TITLE_OF_MANY(number=page.number)
+    return member_pages.HISTORY_TITLE(number=page.number, total=page.total)
 
 
 def _facts(page: GalleryPage, model_label: str) -> list[str]:

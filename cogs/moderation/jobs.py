@@ -10,7 +10,7 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.texts import is_visible
+from bot.domain.texts import visible_or_none
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.job_buttons import CANCEL_WORDS, cancel_all, clicked_reply
 from cogs.moderation import jobs_page
@@ -130,8 +130,8 @@ class CancelModal(Form):
         if reply is None or reply.address.guild_id != guild_id:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
-        reason = self._reason.value.strip()
-        if not is_visible(reason):  # same as no reason
+        reason = visible_or_none(self._reason.value)
+        if reason is None:
             with use_locale(reply.address.language):
                 reason = moderation.NO_REASON()
         noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))

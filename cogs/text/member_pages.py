@@ -16,6 +16,8 @@ HELP_DIRECT = Phrase("Pictures are made in servers, not in direct messages.")
 # -- history ------------------------------------------------------------------------------------------------
 
 HISTORY_TITLE = Phrase("🖼️ Your pictures · {number} of {total}")
+HISTORY_TITLE_OF_MANY = Phrase("🖼️ Your images · {number} of many")
+HISTORY_TITLE_FAR_BACK = Phrase("🖼️ Your images · far back")
 HISTORY_EMPTY = Phrase("You have no pictures here yet. Try `/imagine`.")
 HISTORY_NONE_OF_MODEL = Phrase("You have no pictures made with `{model}` here.")
 HISTORY_PAGE_GONE = Phrase("That page is gone. Use `/history` again.")

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.catalogue import styles as styles_module
 from bot.catalogue.styles import Style, Styles
 from bot.dispatch.circuit_breaker import BreakerState, CircuitBreaker
 from bot.dispatch.coordinator import LocalCoordinator
@@ -53,6 +54,14 @@ SHELF = shelf(
     a_style("Paper-Cut", likes=3),
     a_style("水彩", likes=2),
 )
+
+
+@pytest.mark.hostile("G-07")
+def test_no_more_is_searched_for_than_a_title_has() -> None:
+    words = "ink " * styles_module.MAX_SEARCHED_WORDS
+    assert titles(SHELF, words + "nothing") == titles(SHELF, words)
+    blanks = " " * styles_module.MAX_SEARCHED_CHARACTERS
+    assert titles(SHELF, "ink" + blanks + "nothing") == titles(SHELF, "ink")
 
 
 @pytest.mark.parametrize(

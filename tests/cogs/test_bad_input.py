@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from discord import app_commands
+from discord import AppCommandOptionType, app_commands
 
 from bot.domain.policy import Policy
 from cogs.text import refusals
+from cogs.ui.error_handler import Form
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import animated, image, png_of_zeros
@@ -274,36 +275,69 @@ async def test_a_number_of_images_that_discord_would_not_let_through_is_brought_
     assert len(stage.core.krea.orders) == images
 
 
+IMPOSSIBLE = ("a\ud800b", "a\x00b")
+
+
+def required(stage: Stage, command: app_commands.Command[Any, ..., Any]) -> dict[str, Any]:
+    """Return a right value for each option that the command cannot do without."""
+    right = {
+        AppCommandOptionType.string: "1",
+        AppCommandOptionType.user: stage.ada,
+        AppCommandOptionType.role: stage.artists,
+        AppCommandOptionType.attachment: ("fox.png", PNG),
+    }
+    return {str(one.display_name): right[one.type] for one in command.parameters if one.required}
+
+
 @pytest.mark.hostile("G-43")
-@pytest.mark.parametrize("character", ["\ud800", "\x00"], ids=ascii)
-@pytest.mark.parametrize(
-    ("command", "option", "given"),
-    [
-        ("imagine", "prompt", {}),
-        ("edit", "model", {"model": FLUX}),
-        ("quota grant", "amount", {"amount": "1"}),
-        ("quota set", "reason", {"amount": "1", "reason": "why"}),
-        ("settings words", "words", {"action": "add", "words": "gore"}),
-        ("settings time-zone", "zone", {"zone": "UTC"}),
-        ("history", "model", {"model": FLUX}),
-    ],
-)
-async def test_text_that_cannot_be_stored_is_refused_with_a_sentence(
-    stage: Stage, forge: Callable[[str, Any], None], command: str, option: str, given: dict[str, Any], character: str
+@pytest.mark.parametrize("text", IMPOSSIBLE, ids=ascii)
+async def test_text_that_cannot_be_stored_is_refused_in_every_option_of_every_command(
+    stage: Stage, forge: Callable[[str, Any], None], text: str
 ) -> None:
-    forge(option, f"a{character}b")
-    who = stage.mo if command.startswith(("quota", "settings")) else stage.ada
-    card = stage.said(await who.slash(stage.channel, command, **filled(stage, command, given)))
-    assert card.reason == refusals.TEXT_IMPOSSIBLE()
-    await assert_it_did_nothing(stage, card)
+    tried: list[str] = []
+    for command in stage.core.bot.tree.walk_commands():
+        if not isinstance(command, app_commands.Command):
+            continue
+        for option in [str(one.display_name) for one in command.parameters if one.type is AppCommandOptionType.string]:
+            forge(option, text)
+            card = stage.said(await stage.mo.slash(stage.channel, command.qualified_name, **required(stage, command)))
+            assert card.reason == refusals.TEXT_IMPOSSIBLE(), f"{command.qualified_name} {option}"
+            tried.append(f"{command.qualified_name} {option}")
+            await assert_it_did_nothing(stage, card, errors=len(tried))
+            forge(option, None)
+    assert {"imagine prompt", "history model", "quota set reason", "settings words words"} < set(tried)
 
 
-async def assert_it_did_nothing(stage: Stage, card: Card) -> None:
+@pytest.mark.hostile("G-43")
+@pytest.mark.parametrize("text", IMPOSSIBLE, ids=ascii)
+async def test_text_that_cannot_be_stored_is_refused_in_every_form(
+    stage: Stage, forge: Callable[[str, Any], None], text: str
+) -> None:
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until_says(card, "Processing")
+    jobs = stage.said(await stage.mo.slash(stage.channel, "jobs"))
+    (choice,) = [part for part in jobs.components if part.get("custom_id") == "jobs:cancel"]
+    cancel = await stage.mo.select(jobs.message, [choice["options"][0]["value"]], custom_id="jobs:cancel")
+    message = await stage.bob.send(stage.channel, "look", attachments=[("fox.png", PNG)])
+    edit = await stage.ada.context_menu(stage.channel, "Edit this image", message)
+    for who, form, field in ((stage.mo, cancel, "reason"), (stage.ada, edit, "prompt")):
+        forge(field, text)
+        said = stage.said(await who.submit_modal(form, {field: "right"}))
+        assert said.reason == refusals.TEXT_IMPOSSIBLE()
+    assert len(stage.env.errors) <= 2
+    assert len(Form.__subclasses__()) == 2, "every form is tried here"
+    assert await stage.core.store.audit(stage.guild.id) == []
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+
+
+async def assert_it_did_nothing(stage: Stage, card: Card, *, errors: int = 1) -> None:
     assert card.private
     assert len(card.reason) < 700
     assert card.text.count("`") % 2 == 0
     assert card.text != refusals.UNEXPECTED()
-    assert len(stage.env.errors) <= 1  # the error that the command raised, shown as that sentence
+    assert len(stage.env.errors) <= errors  # what a command raised, shown as that sentence
     assert stage.cards() == []
     await stage.assert_nothing_reserved()
     assert stage.core.krea.uploads == []
@@ -320,15 +354,27 @@ def forge(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Any],
 
     def changed(event: str, payload: dict[str, Any]) -> Any:
         if event == "INTERACTION_CREATE":
-            _lie(payload["data"].get("options", []), lies)
+            _lie(payload["data"], {name: value for name, value in lies.items() if value is not None})
         return emit(event, payload)
 
     monkeypatch.setattr(stage.env.backend, "emit", changed)
     return lies.__setitem__
 
 
-def _lie(options: list[dict[str, Any]], lies: dict[str, Any]) -> None:
-    for option in options:
-        if option["name"] in lies:
-            option["value"] = lies[option["name"]]
-        _lie(option.get("options", []), lies)
+def _lie(part: dict[str, Any], lies: dict[str, Any]) -> None:
+    """Replace options of a command and fields of a form; texts that were not given are added."""
+    options: list[dict[str, Any]] = part.setdefault("options", []) if "type" in part else part.get("options", [])
+    inner = [option for option in options if "options" in option or option.get("type") in (1, 2)]
+    for option in inner:
+        _lie(option, lies)
+    if not inner and "components" not in part and "name" in part:
+        given = {option["name"]: option for option in options}
+        for name, value in lies.items():
+            if name in given:
+                given[name]["value"] = value
+            elif isinstance(value, str) and value in IMPOSSIBLE:
+                options.append({"name": name, "type": 3, "value": value})
+    for label in part.get("components", []):
+        field = label.get("component", {})
+        if field.get("custom_id") in lies:
+            field["value"] = lies[field["custom_id"]]

@@ -117,6 +117,14 @@ def test_an_entry_that_would_find_nothing_or_everything_is_refused(entry: str) -
         word_list.normalise_entry(entry)
 
 
+@pytest.mark.hostile("G-42")
+@pytest.mark.parametrize("entry", ["\u3164", "\u1160\u115f*", "\u0301", "gore \u3164", "\uffa0\u0301 gore", "*\u0301?"])
+def test_an_entry_that_nobody_can_see_is_refused_and_can_be_removed_where_it_is_stored(entry: str) -> None:
+    with pytest.raises(ValueError, match="not a word"):
+        word_list.normalise_entry(entry)
+    assert word_list.stored_form(entry)
+
+
 @given(prompt=st.text(max_size=60))
 def test_an_entry_is_found_in_its_own_prompt(prompt: str) -> None:
     try:

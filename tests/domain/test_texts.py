@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.texts import is_possible, is_visible
+from bot.domain.texts import is_possible, is_visible, visible_or_none
 
 pytestmark = [pytest.mark.hostile("G-42"), pytest.mark.hostile("G-43")]
 
@@ -45,3 +45,12 @@ def test_a_text_is_possible_if_it_can_be_stored(text: str) -> None:
     except UnicodeEncodeError:
         stored = False
     assert is_possible(text) is stored
+
+
+@pytest.mark.hostile("G-42")
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [(None, None), ("", None), (" \n", None), ("\u2800\u3164\u0301", None), (" why \u200b", "why \u200b")],
+)
+def test_a_text_without_anything_to_see_is_none(text: str | None, kept: str | None) -> None:
+    assert visible_or_none(text) == kept

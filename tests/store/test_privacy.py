@@ -29,7 +29,7 @@ from bot.media.blob_store import FileBlobStore
 from bot.runtime.observed_clock import ObservedClock
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables import privacy
+from bot.store.tables import gallery, privacy
 from bot.store.tables.privacy import RETENTION
 from tests.support.databases import everything_in, rows
 from tests.support.store_samples import (
@@ -541,6 +541,40 @@ async def test_the_gallery_shows_own_images_of_this_server_newest_first(store: S
     page = await store.gallery_page(1, ADA.user_id, reply_id=first.id)
     assert page is not None
     assert page.older_id is None
+
+
+async def test_a_page_counts_no_more_than_some_of_those_around_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gallery, "MAX_COUNTED", 2)
+    # Two at each moment: the id decides between them.
+    replies = [await delivered(store, now=NOON + timedelta(minutes=n // 2)) for n in range(6)]
+    ids = sorted((reply.id for reply in replies), reverse=True)
+    assert [reply.id for reply in reversed(replies)] == ids
+    seen: list[tuple[str, int | None, int | None, str | None]] = []
+    page = await store.gallery_page(1, ADA.user_id)
+    while page is not None:
+        seen.append((page.reply.id, page.number, page.total, page.newer_id))
+        page = page.older_id and await store.gallery_page(1, ADA.user_id, reply_id=page.older_id)
+    assert seen == [
+        (ids[0], 1, None, None),
+        (ids[1], 2, None, ids[0]),
+        *((ids[n], None, None, ids[n - 1]) for n in range(2, 6)),
+    ]
+
+
+@pytest.mark.hostile("G-07")
+@pytest.mark.parametrize("statement", [gallery._NEWER, gallery._OLDER])
+async def test_a_page_of_the_gallery_reads_the_history_in_its_order_from_where_it_is(
+    tmp_path: Path, statement: str
+) -> None:
+    where = {"user_id": 7, "guild_id": 1, "model_id": None, "created_at": 1, "reply_id": "", "limit": 1}
+    async with await Store.open(tmp_path / "books.sqlite3") as store:
+        plan = await store.database.read(
+            lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", where)]
+        )
+    assert any("replies_by_member (user_id=? AND guild_id=? AND created_at" in step for step in plan), plan
+    assert "SCAN replies" not in plan
 
 
 async def test_the_gallery_can_show_one_model_only(store: Store) -> None:

@@ -14,6 +14,7 @@ from typing import Any, cast
 from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing, Topic
 from bot.domain.errors import DatabaseUnusable
 from bot.domain.quota import LimitSubject, Period
+from bot.domain.texts import visible_or_none
 from bot.store.core.columns import to_json, to_micros, to_moment
 from bot.store.core.connection import Connection, Row
 
@@ -52,7 +53,10 @@ def record(
     change: Change,
     topic: Topic | None = None,
 ) -> None:
-    """Add a line to the record of changes, in the transaction that makes the change."""
+    """Add a line to the record of changes, in the transaction that makes the change.
+
+    A reason in which nothing can be seen is none.
+    """
     row: dict[str, Any] = {
         "guild_id": guild_id,
         "actor_id": change.actor_id,
@@ -62,7 +66,7 @@ def record(
         "topic": None if topic is None else to_json(_plain(topic)),
         "old_value": None if old is None else to_json(_plain(old)),
         "new_value": to_json(_plain(new)),
-        "reason": change.reason,
+        "reason": visible_or_none(change.reason),
         "created_at": to_micros(change.now),
     }
     connection.execute(_RECORD, row)
