@@ -17,6 +17,7 @@ from benchmarks.admissions import admissions
 from benchmarks.bot_process import PROJECT
 from benchmarks.results import Result, Row, rows_of, say, table, write_json
 from benchmarks.transactions import transactions
+from benchmarks.word_lists import word_lists
 
 SCENARIOS: dict[str, Callable[[], Awaitable[list[Result]]]] = {
     "answering": scenarios.answering,
@@ -32,6 +33,7 @@ SCENARIOS: dict[str, Callable[[], Awaitable[list[Result]]]] = {
     "cost_on_server": costs.cost_on_server,
     "servers": costs.servers,
     "transactions": transactions,
+    "word_lists": word_lists,
 }
 
 

@@ -26,7 +26,7 @@ SUGGESTIONS_PER_MINUTE = 120
 """Lists that are offered during typing: Discord asks about twice a second."""
 
 EXPORTS_AT_A_TIME = 2
-EXPORT_WAIT_SECONDS = 120.0
+EXPORT_WAIT_SECONDS = 300.0
 EXPORT_TIMEOUT_SECONDS = 300.0
 """With the wait before it, well within the 15 minutes for which Discord takes the answer to a command."""
 

@@ -30,8 +30,8 @@ ATTEMPT_TIMEOUT_SECONDS = 20.0
 FIRST_ATTEMPTS_TIMEOUT_SECONDS = 8.0
 """Time limit of all calls that a member waits for."""
 
-RETRY_PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 720, 1440, 1440))
-"""Pauses after each failed attempt; after the last one, four days later, the message is given up."""
+RETRY_PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 30, 120, 360, 924, 1440, 1440, 1440))
+"""Pauses after each failed attempt: several on the first day, then one a day. After four days it is given up."""
 
 CLICK_SECONDS = 14 * 60
 """How long the token of a click can delete the message that was clicked (Discord: 15 minutes)."""
