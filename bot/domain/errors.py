@@ -72,6 +72,17 @@ class QuotaExceeded(RequestRefused):
 
 
 @dataclass(eq=False)
+class ChannelCapReached(RequestRefused):
+    """The request costs more than its channel, or the category of that, has left in its window."""
+
+    asked_usd_micros: int
+    available_usd_micros: int
+    resets_at: datetime
+    channel_id: int
+    """The channel or category whose cap that is."""
+
+
+@dataclass(eq=False)
 class ServerCapReached(RequestRefused):
     """The request costs more than the server has left in its window."""
 

@@ -207,12 +207,22 @@ class Limits:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Place:
+    """Where an order is made: the channel, which for a thread is the one it is in, and that channel's category."""
+
+    channel_id: int
+    category_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Member:
-    """The member who makes a request; the role ids decide which role quotas apply."""
+    """The member who makes a request; the role ids decide which role quotas apply, the place which channel caps do."""
 
     guild_id: int
     user_id: int
     role_ids: tuple[int, ...] = ()
+    place: Place | None = None
+    """None where no channel is meant: then no channel's cap applies."""
 
 
 class LimitSubject(StrEnum):
@@ -220,15 +230,19 @@ class LimitSubject(StrEnum):
 
     MEMBER = "member"
     ROLE = "role"
+    CHANNEL = "channel"
+    """A channel or a category of channels."""
     DEFAULT = "default"
     SERVER = "server"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpendLine:
-    """One row of a report: what one member spent on one model in a window."""
+    """One row of a report: what one member spent on one model in one channel in a window."""
 
     user_id: int | None
+    channel_id: int | None
+    """None for what was ordered before channels were recorded."""
     model_id: str
     jobs: int
     spent_usd_micros: int
@@ -246,10 +260,10 @@ class SpendPart:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SpendReport:
-    """What a server spent, by member and by time; both have the same total."""
+    """What a server spent, by member and channel, and by time; both have the same total."""
 
     lines: tuple[SpendLine, ...]
-    """By member and model, highest amount first."""
+    """By member, channel and model, highest amount first."""
     parts: tuple[SpendPart, ...]
     """By part of the window and model, in order of time; only where something was spent."""
 
@@ -286,12 +300,14 @@ class OperatorCostLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cap:
-    """The limit of a server, or of all servers together, in a window, and what counts against it."""
+    """The limit of a channel, a server, or all servers together, in a window, and what counts against it."""
 
     quota: Quota
     window: Window
     spent_usd_micros: int
     set_aside_usd_micros: int
+    channel_id: int | None = None
+    """The channel or category that it is the limit of."""
 
     @property
     def used_usd_micros(self) -> int:

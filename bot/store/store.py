@@ -21,6 +21,7 @@ from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
 from bot.store.tables import (
     audit_log,
+    channel_caps,
     deletion,
     gallery,
     guild_settings,
@@ -30,6 +31,7 @@ from bot.store.tables import (
     limits,
     posted_messages,
     privacy,
+    spend_reports,
     spendable,
     transactions,
 )
@@ -137,9 +139,13 @@ class Store(DatabaseUser):
     cost_limits_reached = writes(ledger.cost_limits_reached)
     first_telling = writes(ledger.first_telling)
     operator_cost_usd_micros = reads(ledger.operator_cost_usd_micros)
-    spend_report = reads(ledger.spend_report)
+    spend_report = reads(spend_reports.spend_report)
     first_warning = writes(ledger.first_warning)
     server_was_warned = reads(ledger.server_was_warned)
+    channel_cap = reads(channel_caps.channel_cap)
+    caps_of_channels = reads(channel_caps.caps_of_channels)
+    first_warning_of_channel = writes(channel_caps.first_warning_of_channel)
+    channel_was_warned = reads(channel_caps.channel_was_warned)
     grant = writes(ledger.grant)
     reset = writes(ledger.reset)
     limit = reads(limits.limit)

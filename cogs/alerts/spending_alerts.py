@@ -23,6 +23,7 @@ from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.text import limit_warnings
 from cogs.text.locale import use_locale
 from cogs.ui import card
+from cogs.ui.checks import place_of
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -33,7 +34,7 @@ OPERATOR_CHECK_DELAY_SECONDS = 1.0
 
 
 class SpendingAlerts:
-    """Checks three limits after each order. The database records who was warned; this object caches it."""
+    """Checks four limits after each order. The database records who was warned; this object caches it."""
 
     def __init__(
         self,
@@ -50,6 +51,8 @@ class SpendingAlerts:
         self._operator_alerts = operator_alerts
         self._warned: dict[tuple[int | None, int | None], datetime] = {}
         """End of the window in which a warning was sent, by server and member; past windows are dropped."""
+        self._warned_channels: dict[int, datetime] = {}
+        """The same by channel or category."""
         self._operator_check_is_due = False
 
     async def check(self, interaction: Interaction, view: ReplyView) -> None:
@@ -58,6 +61,7 @@ class SpendingAlerts:
         try:
             await self._warn_member(interaction, view)
             await self._warn_server(view.reply.address.guild_id, now)
+            await self._warn_of_channels(interaction, view.reply.address.guild_id, now)
         except StoreError:
             _log.exception(
                 "spending alerts for member %d in server %d failed: the database is unavailable",
@@ -112,6 +116,40 @@ class SpendingAlerts:
         if not await self._log_channel.post(channel_id, layout, nonce=f"cap{guild_id}"):
             return False
         await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
+        return True
+
+    async def _warn_of_channels(self, interaction: Interaction, guild_id: int, now: datetime) -> None:
+        """Warn moderators if most of the cap of the order's channel, or of its category, is used."""
+        place = place_of(interaction.guild, interaction.channel_id, interaction.channel)
+        policy = await self._store.policy(guild_id)
+        if place is None or policy.log_channel_id is None:
+            return
+        for channel_id in (place.channel_id, place.category_id):
+            cap = None if channel_id is None else await self._store.channel_cap(guild_id, channel_id, now=now)
+            if channel_id is None or cap is None or not _is_nearly_used(cap):
+                continue
+            if self._warned_channels.get(channel_id) == cap.window.end:
+                continue
+            self._warned_channels = {key: until for key, until in self._warned_channels.items() if until > now}
+            self._warned_channels[channel_id] = cap.window.end  # at once: others may order before it is posted
+            was_warned = False
+            try:
+                was_warned = await self._warn_of_channel(guild_id, policy.log_channel_id, channel_id, policy, cap)
+            finally:
+                if not was_warned:  # the next order tries again
+                    self._warned_channels.pop(channel_id, None)
+
+    async def _warn_of_channel(
+        self, guild_id: int, log_channel_id: int, channel_id: int, policy: Policy, cap: Cap
+    ) -> bool:
+        """Post the warning about a channel unless it was posted before; True if it is posted by now."""
+        if await self._store.channel_was_warned(guild_id, channel_id, window=cap.window):
+            return True
+        with use_locale(self._log_channel.language(policy, guild_id)):
+            layout = card.refused(limit_warnings.channel_warning(cap))
+        if not await self._log_channel.post(log_channel_id, layout, nonce=f"cap{channel_id}"):
+            return False
+        await self._store.first_warning_of_channel(guild_id, channel_id, window=cap.window)
         return True
 
     async def _warn_operator(self) -> None:

@@ -17,11 +17,12 @@ from discord import app_commands
 from bot.catalogue.models import Model
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
-from bot.domain.quota import Member, format_usd
+from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.permissions import default_model as default_model_of
 from cogs.generate.permissions import permissions_of
 from cogs.text import formatting, spending
+from cogs.ui.checks import member_of
 from cogs.ui.client import Interaction
 
 MAX_CHOICES = 25
@@ -42,7 +43,7 @@ async def models(service: JobService, interaction: Interaction, text: str, *, ki
     permissions = await permissions_of(service, interaction)
     found = service.catalogue.search(text, kind=kind, providers=service.providers)
     priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
-    left = await _available(service, interaction, permissions.role_ids)
+    left = await _available(service, interaction)
     named = [(label(model), model) for price, model in priced if left is None or price <= left]
     if left is not None and (text.strip() or not named):
         over = sorted((pair for pair in priced if pair[0] > left), key=lambda pair: pair[0])
@@ -50,12 +51,15 @@ async def models(service: JobService, interaction: Interaction, text: str, *, ki
     return [app_commands.Choice(name=name, value=model.id) for name, model in named[:MAX_CHOICES]]
 
 
-async def _available(service: JobService, interaction: Interaction, role_ids: tuple[int, ...]) -> int | None:
+async def _available(service: JobService, interaction: Interaction) -> int | None:
     """Return what the member may still spend; None for no limit, or if the database does not answer at once."""
-    member = Member(guild_id=interaction.guild_id or 0, user_id=interaction.user.id, role_ids=role_ids)
+    if interaction.guild_id is None:
+        return None
     try:
         async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
-            spendable = await service.store.spendable(member, limits=service.limits, now=datetime.now(UTC))
+            spendable = await service.store.spendable(
+                member_of(interaction), limits=service.limits, now=datetime.now(UTC)
+            )
     except (TimeoutError, StoreError):
         return None
     return spendable.left_usd_micros

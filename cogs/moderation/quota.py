@@ -18,7 +18,7 @@ from cogs.moderation.report import Reports
 from cogs.text import formatting, limits_left, spending
 from cogs.text.locale import Phrase
 from cogs.ui import card
-from cogs.ui.checks import member_of, require_moderator, require_own_role
+from cogs.ui.checks import member_of, require_moderator, require_own_channel, require_own_role
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
@@ -41,6 +41,7 @@ REPORT_PERIODS = [
 ]
 
 Reason = app_commands.Range[str, 0, REASON_CHARACTERS]
+Channel = app_commands.AppCommandChannel | app_commands.AppCommandThread
 
 
 class QuotaCommands(commands.Cog):
@@ -67,21 +68,22 @@ class QuotaCommands(commands.Cog):
     # -- limits ---------------------------------------------------------------------------------------
 
     @group.command(name="show", description="A member's limit, where it comes from, and what is left of it")
-    @app_commands.describe(member="Whose")
+    @app_commands.describe(member="The member")
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
         self._service.heavy_work.count_page(interaction.user.id)
         now = datetime.now(UTC)
         who = member_of(interaction, member)
         spendable = await self._store.spendable(who, limits=self._service.limits, now=now)
-        await respond_privately(interaction, quota_page.quota_of(member.mention, spendable))
+        caps = await self._store.caps_of_channels(who.guild_id, now=now)
+        await respond_privately(interaction, quota_page.quota_of(member.mention, spendable, caps))
 
     @group.command(name="set", description="Give a member a limit of their own")
     @app_commands.describe(
-        member="Whose",
+        member="The member",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per what",
-        reason="For the record",
+        period="Per day, week or month",
+        reason="Shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_member(
@@ -100,10 +102,10 @@ class QuotaCommands(commands.Cog):
 
     @group.command(name="role", description="Give everybody with a role a limit; the most generous role wins")
     @app_commands.describe(
-        role="Which role",
+        role="Everybody with this role",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per what",
-        reason="For the record",
+        period="Per day, week or month",
+        reason="Shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_role(
@@ -120,7 +122,9 @@ class QuotaCommands(commands.Cog):
 
     @group.command(name="default", description="The limit for everybody without one of their own")
     @app_commands.describe(
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per day, week or month",
+        reason="Shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_default(
@@ -135,7 +139,9 @@ class QuotaCommands(commands.Cog):
 
     @group.command(name="server", description="A cap for the whole server; it always binds")
     @app_commands.describe(
-        amount="Dollars such as 5 or 2.50; 0 for none; unlimited", period="Per what", reason="For the record"
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per day, week or month",
+        reason="Shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_server(
@@ -147,6 +153,31 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """Set the cap of the whole server."""
         await self._set(interaction, LimitSubject.SERVER, None, spending.THE_SERVER(), amount, period, reason)
+
+    @group.command(name="channel", description="A cap for one channel or category; it binds beside all other limits")
+    @app_commands.describe(
+        channel="A channel, or a category for all channels in it",
+        amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
+        period="Per day, week or month",
+        reason="Shown in the audit log",
+    )
+    @app_commands.choices(period=PERIODS)
+    async def set_channel(
+        self,
+        interaction: discord.Interaction[Any],
+        channel: Channel,
+        amount: str,
+        period: app_commands.Choice[str] | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Set the cap of a channel, which includes its threads, or of a category, which includes its channels."""
+        require_own_channel(interaction, channel)
+        if isinstance(channel, app_commands.AppCommandThread):
+            parent = formatting.channel(channel.parent_id)
+            said = spending.THREAD_HAS_NO_CAP(thread=channel.mention, channel=parent)
+            await respond_privately(interaction, card.refused(said))
+            return
+        await self._set(interaction, LimitSubject.CHANNEL, channel.id, channel.mention, amount, period, reason)
 
     async def _set(
         self,
@@ -192,6 +223,9 @@ class QuotaCommands(commands.Cog):
         used, until = 0, now
         if subject is LimitSubject.SERVER and (cap := await self._store.server_cap(guild_id, now=now)) is not None:
             used, until = cap.used_usd_micros, cap.window.end
+        elif subject is LimitSubject.CHANNEL and subject_id is not None:
+            if (cap := await self._store.channel_cap(guild_id, subject_id, now=now)) is not None:
+                used, until = cap.used_usd_micros, cap.window.end
         elif subject is LimitSubject.MEMBER and subject_id is not None:
             who = Member(guild_id=guild_id, user_id=subject_id)
             balance = await self._store.balance(who, default=self._default, now=now)
@@ -200,25 +234,31 @@ class QuotaCommands(commands.Cog):
             return [spending.STOPS_NOW(used=format_usd(used), when=formatting.moment(until))]
         return []
 
-    @group.command(name="clear", description="Remove the limit of a member or a role")
-    @app_commands.describe(member="Whose", role="Which role", reason="For the record")
+    @group.command(name="clear", description="Remove the limit of a member, a role, a channel or a category")
+    @app_commands.describe(
+        member="A member with a limit of their own",
+        role="A role with a limit",
+        channel="A channel or category with a cap",
+        reason="Shown in the audit log",
+    )
     async def clear(
         self,
         interaction: discord.Interaction[Any],
         member: discord.Member | None = None,
         role: discord.Role | None = None,
+        channel: Channel | None = None,
         reason: Reason | None = None,
     ) -> None:
-        """Remove the limit of a member or a role, so that limits of roles or the default apply."""
+        """Remove the limit of a member or a role, so that limits of roles or the default apply, or a channel's cap."""
         guild_id = require_moderator(interaction)
-        if (member is None) == (role is None):
+        given = {LimitSubject.MEMBER: member, LimitSubject.ROLE: role, LimitSubject.CHANNEL: channel}
+        chosen = [(subject, named) for subject, named in given.items() if named is not None]
+        if len(chosen) != 1:
             await respond_privately(interaction, card.refused(spending.CLEAR_ONE()))
             return
         if role is not None:
             require_own_role(interaction, role)
-        named: discord.Member | discord.Role | None = member or role
-        assert named is not None
-        subject = LimitSubject.MEMBER if member is not None else LimitSubject.ROLE
+        subject, named = chosen[0]
         old = await self._store.set_limit(
             guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
         )
@@ -232,7 +272,7 @@ class QuotaCommands(commands.Cog):
     # -- one-offs -----------------------------------------------------------------------------------------
 
     @group.command(name="grant", description="A one-off extra for a member in the current period")
-    @app_commands.describe(member="Whose", amount="Dollars such as 5 or 2.50", reason="For the record")
+    @app_commands.describe(member="The member", amount="Dollars such as 5 or 2.50", reason="Shown in the audit log")
     async def grant(
         self, interaction: discord.Interaction[Any], member: discord.Member, amount: str, reason: Reason | None = None
     ) -> None:
@@ -267,7 +307,7 @@ class QuotaCommands(commands.Cog):
         )
 
     @group.command(name="reset", description="Let a member's spending in this period count from zero")
-    @app_commands.describe(member="Whose", reason="For the record")
+    @app_commands.describe(member="The member", reason="Shown in the audit log")
     async def reset(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -300,7 +340,7 @@ class QuotaCommands(commands.Cog):
         await respond_privately(interaction, card.note("\n".join(lines)))
 
     @group.command(name="block", description="No new jobs from a member")
-    @app_commands.describe(member="Whom", reason="For the record")
+    @app_commands.describe(member="The member", reason="Shown in the audit log")
     async def block(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -308,7 +348,7 @@ class QuotaCommands(commands.Cog):
         await self._set_blocked(interaction, member, reason, blocked=True)
 
     @group.command(name="unblock", description="Let a member order again")
-    @app_commands.describe(member="Whom", reason="For the record")
+    @app_commands.describe(member="The member", reason="Shown in the audit log")
     async def unblock(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -330,8 +370,8 @@ class QuotaCommands(commands.Cog):
 
     # -- looking back -----------------------------------------------------------------------------------------
 
-    @group.command(name="report", description="Who spent what, by member and by model")
-    @app_commands.describe(period="Which period")
+    @group.command(name="report", description="Who spent what, by member, model and channel")
+    @app_commands.describe(period="Period (default: this month)")
     @app_commands.choices(period=REPORT_PERIODS)
     async def report(
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None

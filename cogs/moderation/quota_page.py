@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from bot.domain.audit import AuditEntry
-from bot.domain.quota import format_usd
+from bot.domain.quota import Cap, format_usd
 from bot.domain.spendable import BindingLimit, Spendable
 from cogs.members.usage_page import balance_lines
 from cogs.text import audit_entries, formatting, job_card, limits_left, spending
@@ -14,9 +14,11 @@ from cogs.text.audit_entries import change
 from cogs.ui import card, components
 from cogs.ui.components import Layout
 
+MAX_CHANNEL_CAPS = 10
 
-def quota_of(mention: str, spendable: Spendable) -> Layout:
-    """Lay out a member's limit for a moderator, and which of all limits leaves the least."""
+
+def quota_of(mention: str, spendable: Spendable, channel_caps: Sequence[Cap]) -> Layout:
+    """Lay out a member's limit for a moderator, which of all limits leaves the least, and the caps of all channels."""
     balance, cap = spendable.balance, spendable.caps.get(BindingLimit.SERVER_CAP)
     amounts = balance_lines(balance, spending.SOURCES_FOR_MODERATORS, spendable=spendable)
     lines = [f"### {spending.QUOTA_OF(subject=mention)}", amounts]
@@ -27,7 +29,18 @@ def quota_of(mention: str, spendable: Spendable) -> Layout:
     lines.append(f"-# {spending.RESETS(when=formatting.moment(balance.window.end))}")
     if cap is not None:
         lines.append(f"-# {spending.SERVER_CAP(used=format_usd(cap.used_usd_micros), cap=spending.quota(cap.quota))}")
+    lines.extend(f"-# {_channel_cap(cap)}" for cap in channel_caps[:MAX_CHANNEL_CAPS])
+    if len(channel_caps) > MAX_CHANNEL_CAPS:
+        lines.append(f"-# {spending.MORE_CHANNEL_CAPS(len(channel_caps) - MAX_CHANNEL_CAPS)}")
     return card.note("\n".join(lines))
+
+
+def _channel_cap(cap: Cap) -> str:
+    return spending.CHANNEL_CAP(
+        channel=formatting.channel(cap.channel_id or 0),
+        used=format_usd(cap.used_usd_micros),
+        cap=spending.quota(cap.quota),
+    )
 
 
 def audit(entries: Sequence[AuditEntry], *, user_id: int | None, more: bool) -> Layout:
@@ -52,9 +65,11 @@ AUDIT_CUSTOM_ID = re.compile(r"audit:(?P<before_id>\d{1,18}):(?P<user_id>\d{1,20
 
 
 def _audit_line(entry: AuditEntry) -> str:
-    subject = {"member": card.person(entry.subject_id), "role": f"<@&{entry.subject_id}>"}.get(
-        entry.subject, entry.subject
-    )
+    subject = {
+        "member": card.person(entry.subject_id),
+        "role": f"<@&{entry.subject_id}>",
+        "channel": f"<#{entry.subject_id}>",
+    }.get(entry.subject, entry.subject)
     who = card.person(entry.actor_id)
     known = audit_entries.AUDIT_ACTIONS.get(f"{entry.action} {entry.subject}") or audit_entries.AUDIT_ACTIONS.get(
         entry.action

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Iterable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ from discord import ui
 
 from bot.charts.chart import Label
 from bot.charts.renderer import ChartRenderer
-from bot.domain.quota import Period, Window
+from bot.domain.quota import Period, SpendReport, Window
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
@@ -31,7 +31,10 @@ from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 
-NAMES_SECONDS = 3.0
+NAMES_TIMEOUT_SECONDS = 3.0
+NAMES_PER_QUESTION = 100
+MAX_NAMES = 1_000
+"""Members whose names are asked for; those who spent most come first."""
 
 
 class Reports:
@@ -46,8 +49,8 @@ class Reports:
         guild_id = require_moderator(interaction)
         with self._service.heavy_work.report(interaction.user.id):
             await interaction.response.defer(ephemeral=True, thinking=True)
-            spending = await self._spending(guild_id, period, datetime.now(UTC))
-            layout, files = await self._made(interaction.guild, spending)
+            spending = await self._spending(interaction.guild, guild_id, period, datetime.now(UTC))
+            layout, files = await self._made(spending)
             if files:
                 layout.append(report_page.post_row(spending))
             await respond_privately(interaction, layout, files=files)
@@ -58,12 +61,12 @@ class Reports:
         with self._service.heavy_work.report(interaction.user.id):
             await interaction.response.defer(thinking=True)
             policy = await self._service.store.policy(guild_id)
-            spending = await self._spending(guild_id, period, moment)
+            spending = await self._spending(interaction.guild, guild_id, period, moment)
             with use_locale(language_of_server(policy, interaction.guild_locale)):
-                layout, files = await self._made(interaction.guild, spending)
+                layout, files = await self._made(spending)
             await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NO_MENTIONS)
 
-    async def _spending(self, guild_id: int, period: Period, moment: datetime) -> Spending:
+    async def _spending(self, guild: discord.Guild | None, guild_id: int, period: Period, moment: datetime) -> Spending:
         zone = await self._service.store.time_zone(guild_id)
         window = Window.containing(moment, period, zone)
         parts = window.hours() if period is Period.DAY else window.days(zone)
@@ -75,37 +78,47 @@ class Reports:
             parts=parts,
             report=report,
             model_labels={line.model_id: self._service.model_label(line.model_id) for line in report.lines},
+            member_names={} if guild is None else await names_of(guild, _members_of(report)),
+            channel_names={} if guild is None else _channel_names(guild, report),
         )
 
-    async def _made(self, guild: discord.Guild | None, spending: Spending) -> tuple[Layout, list[discord.File]]:
+    async def _made(self, spending: Spending) -> tuple[Layout, list[discord.File]]:
         """Build the page and its files; no files when nothing was spent."""
         files = report_page.tables(spending) if spending.report.lines else {}
         if files:
-            dearest = [user_id for user_id, _ in spending.by_member()[: report_page.CHART_ROWS] if user_id]
-            names = {} if guild is None else await names_of(guild, dearest)
-            image = await self._charts.draw(report_page.chart(spending, names))
+            image = await self._charts.draw(report_page.chart(spending))
             if image is not None:
                 files[report_page.CHART_FILE] = image
         layout = report_page.page(spending, files)
         return layout, [upload(data, name) for name, data in files.items()]
 
 
-async def names_of(guild: discord.Guild, user_ids: Iterable[int]) -> dict[int, Label]:
+def _members_of(report: SpendReport) -> list[int]:
+    """Return the members in a report, those who spent most first."""
+    spent = Counter[int]()
+    for line in report.lines:
+        if line.user_id is not None:
+            spent[line.user_id] += line.spent_usd_micros
+    return [user_id for user_id, _ in spent.most_common(MAX_NAMES)]
+
+
+def _channel_names(guild: discord.Guild, report: SpendReport) -> dict[int, str]:
+    found = (guild.get_channel(line.channel_id) for line in report.lines if line.channel_id is not None)
+    return {channel.id: channel.name for channel in found if channel is not None}
+
+
+async def names_of(guild: discord.Guild, user_ids: Sequence[int]) -> dict[int, Label]:
     """Ask Discord for the names of members, within a few seconds. The bot itself stores no members."""
     names: dict[int, Label] = {}
-
-    async def look_up(user_id: int) -> None:
-        try:
-            member = await guild.fetch_member(user_id)
-        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
-            _log.info("no name for member %s: %s", user_id, error)
-        else:
-            # A user name has only plain letters; a display name may have any.
-            names[user_id] = Label(text=member.display_name, plain=member.name)
-
-    with suppress(TimeoutError):
-        async with asyncio.timeout(NAMES_SECONDS):
-            await asyncio.gather(*(look_up(user_id) for user_id in user_ids))
+    try:
+        async with asyncio.timeout(NAMES_TIMEOUT_SECONDS):
+            for start in range(0, len(user_ids), NAMES_PER_QUESTION):
+                asked = list(user_ids[start : start + NAMES_PER_QUESTION])
+                for member in await guild.query_members(user_ids=asked, limit=NAMES_PER_QUESTION, cache=False):
+                    # A user name has only plain letters; a display name may have any.
+                    names[member.id] = Label(text=member.display_name, plain=member.name)
+    except (TimeoutError, discord.DiscordException, aiohttp.ClientError, OSError) as error:
+        _log.info("no names for some members of server %d: %s", guild.id, error or type(error).__name__)
     return names
 
 

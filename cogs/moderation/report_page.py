@@ -7,7 +7,7 @@ import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -40,6 +40,9 @@ class Spending:
     """The days of the period, or the hours if the period is a day."""
     report: SpendReport
     model_labels: Mapping[str, str]
+    member_names: Mapping[int, Label] = field(default_factory=dict[int, Label])
+    """What Discord tells in time; it may lack some."""
+    channel_names: Mapping[int, str] = field(default_factory=dict[int, str])
 
     @property
     def total_usd_micros(self) -> int:
@@ -75,10 +78,12 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
     )
     members: dict[str, tuple[int, int]] = {}
     models: dict[str, tuple[int, int]] = {}
+    channels: dict[str, tuple[int, int]] = {}
     for line in spending.report.lines:
         for table, key in (
             (members, card.person(line.user_id)),
             (models, spending.model_labels[line.model_id]),
+            (channels, _channel(line.channel_id)),
         ):
             spent, jobs = table.get(key, (0, 0))
             table[key] = (spent + line.spent_usd_micros, jobs + line.jobs)
@@ -89,9 +94,14 @@ def page(spending: Spending, files: Iterable[str]) -> Layout:
         else components.text_display(f"-# {spending_report.REPORT_NO_CHART()}"),
         components.text_display(f"**{spending_report.REPORT_MEMBERS()}**\n{_ranking(members)}"),
         components.text_display(f"**{spending_report.REPORT_MODELS()}**\n{_ranking(models)}"),
+        components.text_display(f"**{spending_report.REPORT_CHANNELS()}**\n{_ranking(channels)}"),
     ]
     parts.extend(components.file(name) for name in files if name != CHART_FILE)
     return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def _channel(channel_id: int | None) -> str:
+    return spending_report.REPORT_NO_CHANNEL() if channel_id is None else formatting.channel(channel_id)
 
 
 def post_row(spending: Spending) -> Component:
@@ -122,23 +132,52 @@ def _ranking(table: dict[str, tuple[int, int]]) -> str:
 
 
 def tables(spending: Spending) -> dict[str, bytes]:
-    """Return the CSV files by name: one by member and model, one by time and model."""
+    """Return the CSV files by name: one by member, channel and model, one by time and model."""
     by_time = "spending-by-hour.csv" if spending.period is Period.DAY else "spending-by-day.csv"
     first = spending_report.REPORT_HOUR if spending.period is Period.DAY else spending_report.REPORT_DAY
-    member, *columns = (title() for title in spending_report.REPORT_COLUMNS)
+    who_and_where = [title() for title in spending_report.REPORT_WHO_AND_WHERE]
+    columns = [title() for title in spending_report.REPORT_COLUMNS]
     starts = [part.start.astimezone(spending.zone) for part in spending.parts]
     times = [f"{start:%Y-%m-%d}" if spending.period is not Period.DAY else start.isoformat() for start in starts]
     report = spending.report
     return {
         TABLE_FILE: _csv(
-            [member, *columns],
-            ((line.user_id or "", line.model_id, line.jobs, _usd(line.spent_usd_micros)) for line in report.lines),
+            [*who_and_where, *columns],
+            (
+                (
+                    _id(line.user_id),
+                    _plain(_member_name(spending, line.user_id)),
+                    _id(line.channel_id),
+                    _plain(spending.channel_names.get(line.channel_id or 0, "")),
+                    line.model_id,
+                    line.jobs,
+                    _usd(line.spent_usd_micros),
+                )
+                for line in report.lines
+            ),
         ),
         by_time: _csv(
             [first(), *columns],
             ((times[part.part], part.model_id, part.jobs, _usd(part.spent_usd_micros)) for part in report.parts),
         ),
     }
+
+
+def _member_name(spending: Spending, user_id: int | None) -> str:
+    if user_id is None:
+        return FORMER_MEMBER()
+    name = spending.member_names.get(user_id)
+    return "" if name is None else name.text
+
+
+def _id(discord_id: int | None) -> str:
+    """Return an id as a formula for its text: as a number, a spreadsheet would round its last digits to zero."""
+    return "" if discord_id is None else f'="{discord_id}"'
+
+
+def _plain(name: str) -> str:
+    """Return a name that no spreadsheet takes for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
 
 
 def _csv(titles: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
@@ -156,8 +195,8 @@ def _usd(amount_usd_micros: int) -> str:
 # -- the chart --------------------------------------------------------------------------------------------
 
 
-def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
-    """Describe the chart: a bar for each part of the period, and a ranking of members; `names` may lack some."""
+def chart(spending: Spending) -> Chart:
+    """Describe the chart: a bar for each part of the period, and a ranking of members."""
     return Chart(
         title=_label(spending_report.REPORT_TITLES[spending.period]),
         subtitle=_as_it_is(_dates(spending)),
@@ -167,7 +206,7 @@ def chart(spending: Spending, names: Mapping[int, Label]) -> Chart:
         stacks=_stacks(spending),
         ranking=_label(spending_report.CHART_MEMBERS),
         rows=tuple(
-            Row(label=_name(user_id, names), amount_usd_micros=spent)
+            Row(label=_name(user_id, spending.member_names), amount_usd_micros=spent)
             for user_id, spent in spending.by_member()[:CHART_ROWS]
         ),
     )

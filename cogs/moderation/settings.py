@@ -29,7 +29,14 @@ from cogs.moderation.quota import Reason
 from cogs.text import formatting, moderation
 from cogs.text.locale import LANGUAGES, use_locale
 from cogs.ui import card
-from cogs.ui.checks import is_moderator, require_moderator, require_own_channel, require_own_role, role_ids_of
+from cogs.ui.checks import (
+    is_moderator,
+    place_of,
+    require_moderator,
+    require_own_channel,
+    require_own_role,
+    role_ids_of,
+)
 from cogs.ui.initial_response import respond_privately
 
 ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
@@ -143,7 +150,12 @@ class SettingsCommands(commands.Cog):
             locale=interaction.guild_locale,
         )
         spendable = await self._store.spendable(
-            Member(guild_id=guild_id, user_id=who.id, role_ids=role_ids_of(who)),
+            Member(
+                guild_id=guild_id,
+                user_id=who.id,
+                role_ids=role_ids_of(who),
+                place=place_of(interaction.guild, channel.id if channel else interaction.channel_id),
+            ),
             limits=self._service.limits,
             now=datetime.now(UTC),
         )

@@ -14,6 +14,8 @@ AUDIT_EMPTY = Phrase("No changes on record.")
 AUDIT_ACTIONS = {
     "set": Phrase("{who} set the limit of {subject}"),
     "set default": Phrase("{who} set the limit of everybody else"),
+    "set channel": Phrase("{who} set the cap of {subject}"),
+    "clear channel": Phrase("{who} removed the cap of {subject}"),
     "set server": Phrase("{who} set the cap of the whole server"),
     "clear": Phrase("{who} removed the limit of {subject}"),
     "grant": Phrase("{who} granted an extra to {subject}"),

@@ -36,6 +36,11 @@ def day(when: datetime) -> str:
     return discord.utils.format_dt(when, "f")
 
 
+def channel(channel_id: int) -> str:
+    """Return a channel or category as Discord shows its name."""
+    return f"<#{channel_id}>"
+
+
 def message_link(guild_id: object, channel_id: object, message_id: object) -> str:
     """Return the URL of a message."""
     return f"https://discord.com/channels/{guild_id}/{channel_id}/{message_id}"

@@ -6,13 +6,16 @@ from bot.domain.quota import Balance, Cap, format_usd
 from cogs.text import formatting, spending
 from cogs.text.locale import Phrase
 
-MEMBER_WARNING = Phrase("You have used {percent} % of your quota: {left} of {limit} left. It resets {when}.")
+MEMBER_WARNING = Phrase("You have used {percent}% of your quota: {left} of {limit} left. It resets {when}.")
 SERVER_WARNING = Phrase(
-    "This server has used {percent} % of its cap: {left} of {cap} left. It resets {when}. "
+    "This server has used {percent}% of its cap: {left} of {cap} left. It resets {when}. "
     "Change it with `/quota server`."
 )
+CHANNEL_WARNING = Phrase(
+    "{channel} has used {percent}% of its cap: {left} of {cap} left. It resets {when}. Change it with `/quota channel`."
+)
 _OPERATOR_WARNING = (
-    "All servers together have used {percent} % of today's cap of {limit} (OPERATOR_DAILY_CAP_USD). "
+    "All servers together have used {percent}% of today's cap of {limit} (OPERATOR_DAILY_CAP_USD). "
     "At the cap no new orders are taken until midnight UTC."
 )
 
@@ -35,6 +38,17 @@ def member_warning(balance: Balance) -> str:
 def server_warning(cap: Cap) -> str:
     """Return the warning for the moderators' log channel, sent once in a window."""
     return SERVER_WARNING(
+        percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
+        left=format_usd(cap.available_usd_micros or 0),
+        cap=spending.quota(cap.quota),
+        when=formatting.moment(cap.window.end),
+    )
+
+
+def channel_warning(cap: Cap) -> str:
+    """Return the warning about a channel or category for the moderators' log channel, sent once in a window."""
+    return CHANNEL_WARNING(
+        channel=formatting.channel(cap.channel_id or 0),
         percent=_percent(cap.used_usd_micros, cap.quota.amount_usd_micros or 0),
         left=format_usd(cap.available_usd_micros or 0),
         cap=spending.quota(cap.quota),

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from bot.domain.quota import format_usd
 from bot.domain.spendable import BindingLimit, Spendable
-from cogs.text.formatting import amount_left, moment
+from cogs.text.formatting import amount_left, channel, moment
 from cogs.text.locale import Phrase
 
 LEFT_FOR_SERVER = Phrase("{left} left for this server")
+LEFT_FOR_CHANNEL = Phrase("{left} left for {channel}")
 LEFT_AT_BOT = Phrase("{left} left of the bot's cap")
 
 BLOCKED = Phrase("🚫 A moderator has paused your orders here: nothing can be ordered until they lift that.")
 NO_QUOTA = Phrase("🚫 Your quota here is zero: nothing can be ordered.")
 PAUSED = Phrase("🚫 Your failed orders have cost the bot's operator too much today: you can order again {when}.")
+CHANNEL_CAP = Phrase("⚠️ The cap of {channel} binds: it has **{left}** left for everybody. It resets {when}.")
 SERVER_CAP = Phrase("⚠️ The cap of this server binds: it has **{left}** left for everybody. It resets {when}.")
 OPERATOR_SERVER_CAP = Phrase(
     "⚠️ The bot's own cap for this server binds: it has **{left}** left today. It resets {when}."
@@ -23,6 +25,7 @@ BLOCKED_FOR_MODERATORS = Phrase("blocked by a moderator")
 NO_QUOTA_FOR_MODERATORS = Phrase("the quota is zero")
 QUOTA_FOR_MODERATORS = Phrase("**{left}** of the quota is left until {when}")
 PAUSED_FOR_MODERATORS = Phrase("failed orders cost the bot's operator too much today; this ends {when}")
+CHANNEL_CAP_FOR_MODERATORS = Phrase("the cap of {channel} has **{left}** left until {when}")
 SERVER_CAP_FOR_MODERATORS = Phrase("the cap of the server has **{left}** left until {when}")
 OPERATOR_SERVER_CAP_FOR_MODERATORS = Phrase("the bot's own cap for this server has **{left}** left until {when}")
 OPERATOR_CAP_FOR_MODERATORS = Phrase("the bot's own daily cap has **{left}** left until {when}")
@@ -30,6 +33,8 @@ OPERATOR_CAP_FOR_MODERATORS = Phrase("the bot's own daily cap has **{left}** lef
 _TO_MEMBER = {
     BindingLimit.BLOCK: BLOCKED,
     BindingLimit.MEMBER_COST: PAUSED,
+    BindingLimit.CHANNEL_CAP: CHANNEL_CAP,
+    BindingLimit.CATEGORY_CAP: CHANNEL_CAP,
     BindingLimit.SERVER_CAP: SERVER_CAP,
     BindingLimit.OPERATOR_SERVER_CAP: OPERATOR_SERVER_CAP,
     BindingLimit.OPERATOR_CAP: OPERATOR_CAP,
@@ -38,6 +43,8 @@ _TO_MODERATORS = {
     BindingLimit.BLOCK: BLOCKED_FOR_MODERATORS,
     BindingLimit.MEMBER_COST: PAUSED_FOR_MODERATORS,
     BindingLimit.QUOTA: QUOTA_FOR_MODERATORS,
+    BindingLimit.CHANNEL_CAP: CHANNEL_CAP_FOR_MODERATORS,
+    BindingLimit.CATEGORY_CAP: CHANNEL_CAP_FOR_MODERATORS,
     BindingLimit.SERVER_CAP: SERVER_CAP_FOR_MODERATORS,
     BindingLimit.OPERATOR_SERVER_CAP: OPERATOR_SERVER_CAP_FOR_MODERATORS,
     BindingLimit.OPERATOR_CAP: OPERATOR_CAP_FOR_MODERATORS,
@@ -66,13 +73,24 @@ def binding_for_moderators(spendable: Spendable) -> str:
 
 def _said(phrase: Phrase, spendable: Spendable) -> str:
     left, resets_at = spendable.left_usd_micros, spendable.resets_at
-    return phrase(left="" if left is None else format_usd(left), when="" if resets_at is None else moment(resets_at))
+    return phrase(
+        left="" if left is None else format_usd(left),
+        when="" if resets_at is None else moment(resets_at),
+        channel=_channel(spendable),
+    )
+
+
+def _channel(spendable: Spendable) -> str:
+    cap = spendable.caps.get(spendable.binding)
+    return channel(cap.channel_id) if cap is not None and cap.channel_id is not None else ""
 
 
 def on_card(spendable: Spendable) -> str:
     """Return '$0.92 left', or whose limit it is if not the member's. A card is public, so it names no block."""
     left = spendable.left_usd_micros
     match spendable.binding:
+        case BindingLimit.CHANNEL_CAP | BindingLimit.CATEGORY_CAP if left is not None:
+            return LEFT_FOR_CHANNEL(left=format_usd(left), channel=_channel(spendable))
         case BindingLimit.SERVER_CAP if left is not None:
             return LEFT_FOR_SERVER(left=format_usd(left))
         case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_CAP if left is not None:

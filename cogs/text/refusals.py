@@ -5,6 +5,7 @@ from __future__ import annotations
 from bot.domain.errors import (
     AskedTooOften,
     BadOption,
+    ChannelCapReached,
     DuplicateCommand,
     ListFull,
     ManyAsking,
@@ -30,7 +31,7 @@ from bot.domain.errors import (
 )
 from bot.domain.quota import format_usd
 from cogs.text.facts import accepted, unusable
-from cogs.text.formatting import MAX_MENTIONS, inline, moment
+from cogs.text.formatting import MAX_MENTIONS, channel, inline, moment
 from cogs.text.job_card import CHECKING
 from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase, Plural, option_name
 
@@ -75,6 +76,10 @@ NOT_KEPT = Phrase("I no longer keep this command. It is in the message above: co
 QUOTA_EXCEEDED = Phrase("This costs {asked} and you have {left} left. Your quota resets {when}.")
 CHEAPER = Phrase("A cheaper model may still fit: `/models` lists them by price.")
 SERVER_CAP_REACHED = Phrase("This costs {asked} and this server has {left} left for everybody. Its cap resets {when}.")
+CHANNEL_CAP_REACHED = Phrase(
+    "This costs {asked} and {channel} has {left} left for everybody. Its cap resets {when}. "
+    "Another channel may have more."
+)
 OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today. Please try again {when}.")
 OPERATOR_SERVER_CAP_REACHED = Phrase(
     "This costs {asked} and the bot has {left} left for this server today. More can be ordered {when}."
@@ -158,6 +163,13 @@ def refusal(error: RequestRefused) -> str:
         case ServerCapReached():
             return SERVER_CAP_REACHED(
                 asked=format_usd(error.asked_usd_micros),
+                left=format_usd(error.available_usd_micros),
+                when=moment(error.resets_at),
+            )
+        case ChannelCapReached():
+            return CHANNEL_CAP_REACHED(
+                asked=format_usd(error.asked_usd_micros),
+                channel=channel(error.channel_id),
                 left=format_usd(error.available_usd_micros),
                 when=moment(error.resets_at),
             )

@@ -81,8 +81,9 @@ ZERO_MEANS = Phrase("⚠️ Zero means that nothing can be ordered under this li
 STOPS_NOW = Phrase("⚠️ {used} is spent or set aside already: ordering stops now until {when}.")
 BINDS = Phrase("⚠️ What binds now: {why}.")
 LIMIT_CLEARED = Phrase("{subject}: limit removed (was {old}).")
-LIMIT_NONE = Phrase("{subject} had no limit of their own.")
-CLEAR_ONE = Phrase("Name a `member` or a `role`, one of them.")
+LIMIT_NONE = Phrase("No limit is set for {subject}.")
+CLEAR_ONE = Phrase("Choose either a `member`, a `role` or a `channel`.")
+THREAD_HAS_NO_CAP = Phrase("{thread} is a thread. What is ordered in it counts for {channel}: set the cap there.")
 GRANTED = Phrase("{subject} gets **{amount}** extra for this period and has **{left}** left.")
 GRANTED_UNLIMITED = Phrase("{subject} gets **{amount}** extra for this period and has **no limit** left.")
 RESET_DONE = Phrase("{subject}: spending counts from zero again. **{left}** left.")
@@ -98,6 +99,8 @@ THE_SERVER = Phrase("The whole server")
 
 QUOTA_OF = Phrase("Quota of {subject}")
 SERVER_CAP = Phrase("Server: {used} used of {cap}")
+CHANNEL_CAP = Phrase("{channel}: {used} used of {cap}")
+MORE_CHANNEL_CAPS = Plural("… and {count} more channel with a cap", "… and {count} more channels with a cap")
 
 # -- the report -------------------------------------------------------------------------------------------------
 

@@ -17,8 +17,12 @@ REPORT_TOTAL = Plural(
 )
 REPORT_MEMBERS = Phrase("By member")
 REPORT_MODELS = Phrase("By model")
+REPORT_CHANNELS = Phrase("By channel")
+REPORT_NO_CHANNEL = Phrase("channel not recorded")
+"""Of orders from before channels were recorded."""
 REPORT_MORE = Plural("… and {count} more, all in the CSV file.", "… and {count} more, all in the CSV file.")
-REPORT_COLUMNS = (Phrase("member_id"), Phrase("model"), Phrase("pictures"), Phrase("spent_usd"))
+REPORT_WHO_AND_WHERE = (Phrase("member_id"), Phrase("member"), Phrase("channel_id"), Phrase("channel"))
+REPORT_COLUMNS = (Phrase("model"), Phrase("images"), Phrase("spent_usd"))
 """Titles of the columns of the CSV file."""
 REPORT_DAY, REPORT_HOUR = Phrase("day"), Phrase("hour")
 """Titles of the first column of the other one."""

@@ -8,7 +8,7 @@ from typing import Any, cast
 import discord
 from discord import app_commands
 
-from bot.domain.quota import Member
+from bot.domain.quota import Member, Place
 from bot.domain.texts import is_possible
 from cogs.text import refusals
 from cogs.ui.client import BotClient
@@ -122,7 +122,26 @@ def require_own_channel(
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
     """Return the user of the interaction, or another one, as a member of the server. Raises NotAllowed."""
     user = user or interaction.user
-    return Member(guild_id=require_server(interaction), user_id=user.id, role_ids=role_ids_of(user))
+    return Member(
+        guild_id=require_server(interaction),
+        user_id=user.id,
+        role_ids=role_ids_of(user),
+        place=place_of(interaction.guild, interaction.channel_id, interaction.channel),
+    )
+
+
+def place_of(guild: discord.Guild | None, channel_id: int | None, channel: object = None) -> Place | None:
+    """Return which channel's and which category's caps apply in a channel; a thread counts as the channel it is in.
+
+    `channel` is what the interaction says of it, for a private thread that the bot was not told of otherwise.
+    """
+    if guild is None or channel_id is None:
+        return None
+    known = guild.get_channel_or_thread(channel_id) or channel
+    if isinstance(known, discord.Thread):
+        known, channel_id = guild.get_channel(known.parent_id), known.parent_id
+    category_id = known.category_id if isinstance(known, discord.abc.GuildChannel) else None
+    return Place(channel_id=channel_id, category_id=category_id)
 
 
 def role_ids_of(user: discord.abc.User) -> tuple[int, ...]:

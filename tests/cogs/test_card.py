@@ -250,7 +250,10 @@ def test_any_usage_fits(prompts: list[str], granted: int) -> None:
 )
 def test_any_report_fits_and_its_rankings_say_what_they_leave_out(rows: list[tuple[int | None, Any, int]]) -> None:
     spending = a_spending(
-        lines=[SpendLine(user_id=who, model_id=model.id, jobs=1, spent_usd_micros=spent) for who, model, spent in rows]
+        lines=[
+            SpendLine(user_id=who, channel_id=None, model_id=model.id, jobs=1, spent_usd_micros=spent)
+            for who, model, spent in rows
+        ]
     )
     layout = report_page.page(spending, [*report_page.tables(spending), report_page.CHART_FILE])
     layout.append(report_page.post_row(spending))

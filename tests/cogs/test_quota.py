@@ -107,7 +107,7 @@ async def test_a_limit_is_cleared_once(stage: Stage) -> None:
     await stage.quota("role", role=stage.artists, amount="6")
     cleared = await stage.quota("clear", member=stage.ada, reason="done")
     assert cleared.text == f"{stage.ada.mention}: limit removed (was $5.00 per day)."
-    assert (await stage.quota("clear", member=stage.ada)).text == f"{stage.ada.mention} had no limit of their own."
+    assert (await stage.quota("clear", member=stage.ada)).text == f"No limit is set for {stage.ada.mention}."
     assert "was $6.00 per day" in (await stage.quota("clear", role=stage.artists)).text
     assert await stage.core.store.limits_of(stage.guild.id) == []
     record = await audited(stage)

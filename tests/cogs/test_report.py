@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime
 from gettext import NullTranslations
 from types import SimpleNamespace
 from typing import Any
 
-import aiohttp
 import pytest
 from PIL import Image
 
@@ -61,19 +61,21 @@ async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_chart_an
     assert "### Spending this month\n**$0.327** for 4 pictures, from <t:" in card.text
     assert f"$0.167 · 3 × {stage.ada.mention}\n$0.16 · 1 × {stage.bob.mention}" in card.text
     assert "$0.32 · 3 × Nano Banana 2\n$0.007 · 1 × Flux 1 Dev" in card.text
+    assert f"**By channel**\n$0.327 · 4 × <#{stage.channel.id}>" in card.text
     (image,) = card.gallery
     assert image["description"] == spending_report.REPORT_CHART(amount="$0.327")
     with Image.open(io.BytesIO(file_named(card, "spending.png"))) as image:
         assert (image.format, image.size) == ("PNG", (1400, 900))
     rows = table_named(card, "spending.csv")
     assert sum(float(row["spent_usd"]) for row in rows) == pytest.approx(0.327)
-    assert {(row["member_id"], row["model"], row["pictures"]) for row in rows} == {
-        (str(stage.ada.id), NANO_BANANA_2, "2"),
-        (str(stage.ada.id), FLUX, "1"),
-        (str(stage.bob.id), NANO_BANANA_2, "1"),
+    assert {(row["member_id"], row["member"], row["model"], row["images"]) for row in rows} == {
+        (f'="{stage.ada.id}"', "ada", NANO_BANANA_2, "2"),
+        (f'="{stage.ada.id}"', "ada", FLUX, "1"),
+        (f'="{stage.bob.id}"', "bob", NANO_BANANA_2, "1"),
     }
+    assert {(row["channel_id"], row["channel"]) for row in rows} == {(f'="{stage.channel.id}"', "pictures")}
     by_day = table_named(card, "spending-by-day.csv")
-    assert [(row["model"], row["pictures"], row["spent_usd"]) for row in by_day] == [
+    assert [(row["model"], row["images"], row["spent_usd"]) for row in by_day] == [
         (FLUX, "1", "0.007000"),
         (NANO_BANANA_2, "3", "0.320000"),
     ]
@@ -86,7 +88,7 @@ async def test_the_response_is_deferred_before_anything_is_gathered(stage: Stage
     paths = [request.path for request in stage.env.http_requests]
     deferred = max(number for number, path in enumerate(paths) if path.endswith("/callback"))
     assert stage.env.http_requests[deferred].json == {"type": 5, "data": {"flags": 64}}
-    assert "/members/" in paths[deferred + 1]
+    assert all("/callback" not in path for path in paths[deferred + 1 :])
 
 
 async def test_without_a_chart_the_report_comes_all_the_same_and_says_so(
@@ -121,24 +123,41 @@ async def test_the_chart_calls_members_by_their_names_and_who_left_by_the_end_of
 
 
 class SlowGuild:
-    """A server with members 1 and 2. A request for member 3 fails, and for others it never ends."""
+    """A server that tells the names of the first hundred members; it never answers about others."""
 
-    async def fetch_member(self, user_id: int) -> Any:
-        if user_id == 3:
-            raise aiohttp.ClientConnectionError
-        if user_id > 3:
+    id = 1
+
+    async def query_members(self, *, user_ids: list[int], limit: int, cache: bool) -> list[Any]:
+        assert len(user_ids) <= limit == 100
+        if max(user_ids) > 100:
             await asyncio.Event().wait()
-        return SimpleNamespace(display_name=f"Member {user_id}", name=f"member_{user_id}")
+        return [
+            SimpleNamespace(id=number, display_name=f"Member {number}", name=f"member_{number}") for number in (1, 2)
+        ]
 
 
 async def test_a_discord_that_does_not_tell_all_names_in_time_holds_up_no_report(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(report, "NAMES_SECONDS", 0.05)
+    monkeypatch.setattr(report, "NAMES_TIMEOUT_SECONDS", 0.05)
     guild: Any = SlowGuild()
     async with asyncio.timeout(2):
-        names = await report.names_of(guild, [4, 1, 3, 2, 5])
+        names = await report.names_of(guild, list(range(1, 150)))
     assert names == {number: Label(text=f"Member {number}", plain=f"member_{number}") for number in (1, 2)}
+
+
+def test_ids_and_names_in_a_table_stay_what_they_are_in_a_spreadsheet() -> None:
+    spending = replace(
+        a_spending(lines=[line(1234567890123456789), line(5), line(None)]),
+        member_names={1234567890123456789: Label(text='=HYPERLINK("x")', plain="eve")},
+        channel_names={6: "art"},
+    )
+    rows = list(csv.DictReader(io.StringIO(report_page.tables(spending)["spending.csv"].decode())))
+    assert [(row["member_id"], row["member"], row["channel_id"], row["channel"]) for row in rows] == [
+        ('="1234567890123456789"', """'=HYPERLINK("x")""", '="6"', "art"),
+        ('="5"', "", '="6"', "art"),
+        ("", "a former member", '="6"', "art"),
+    ]
 
 
 # -- posting --------------------------------------------------------------------------------------------
@@ -168,7 +187,7 @@ async def test_who_is_no_moderator_any_more_posts_nothing(stage: Stage) -> None:
 
 
 def line(user_id: int | None, model_id: str = FLUX, spent: int = 1_000) -> SpendLine:
-    return SpendLine(user_id=user_id, model_id=model_id, jobs=1, spent_usd_micros=spent)
+    return SpendLine(user_id=user_id, channel_id=6, model_id=model_id, jobs=1, spent_usd_micros=spent)
 
 
 def labels(chart: Chart) -> list[str]:
@@ -176,12 +195,12 @@ def labels(chart: Chart) -> list[str]:
 
 
 def test_a_month_has_its_days_a_week_their_names_and_a_day_its_hours() -> None:
-    month = report_page.chart(a_spending(lines=[line(1)]), {})
+    month = report_page.chart(a_spending(lines=[line(1)]))
     assert labels(month) == [str(day) for day in range(1, 31)]
     assert month.subtitle.text == "2026-11-01 – 2026-11-30 · Europe/Berlin"
-    week = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1)]), {})
+    week = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1)]))
     assert labels(week) == ["Mon 16", "Tue 17", "Wed 18", "Thu 19", "Fri 20", "Sat 21", "Sun 22"]
-    day = report_page.chart(a_spending(period=Period.DAY, lines=[line(1)]), {})
+    day = report_page.chart(a_spending(period=Period.DAY, lines=[line(1)]))
     assert labels(day) == [f"{hour:02}:00" for hour in range(24)]
     assert (day.subtitle.text, day.over_time.text) == ("2026-11-18 · Europe/Berlin", "By hour")
 
@@ -190,7 +209,7 @@ def test_a_month_has_its_days_a_week_their_names_and_a_day_its_hours() -> None:
 def test_a_day_of_25_hours_shows_the_same_hour_twice() -> None:
     autumn = datetime(2026, 10, 25, 12, tzinfo=UTC)
     spending = a_spending(period=Period.DAY, now=autumn, lines=[line(1)])
-    assert labels(report_page.chart(spending, {}))[:5] == ["00:00", "01:00", "02:00", "02:00", "03:00"]
+    assert labels(report_page.chart(spending))[:5] == ["00:00", "01:00", "02:00", "02:00", "03:00"]
     parts = [SpendPart(part=hour, model_id=FLUX, jobs=1, spent_usd_micros=1_000) for hour in (2, 3)]
     spending = a_spending(period=Period.DAY, now=autumn, lines=[line(1)], parts=parts)
     rows = list(csv.DictReader(io.StringIO(report_page.tables(spending)["spending-by-hour.csv"].decode())))
@@ -204,7 +223,7 @@ def test_five_models_have_a_colour_and_the_others_share_one(models: int, named: 
         SpendPart(part=number % 30, model_id=model.id, jobs=1, spent_usd_micros=amount)
         for number, (model, amount) in enumerate(zip(found, range(models, 0, -1), strict=True))
     ]
-    chart = report_page.chart(a_spending(parts=parts), {})
+    chart = report_page.chart(a_spending(parts=parts))
     assert [stack.label.text for stack in chart.stacks[:named]] == [model.label for model in found[:named]]
     assert [stack.label.text for stack in chart.stacks[named:]] == ["Other models"] * len(rest)
     assert chart.total_usd_micros == sum(part.spent_usd_micros for part in parts)
@@ -212,7 +231,7 @@ def test_five_models_have_a_colour_and_the_others_share_one(models: int, named: 
 
 def test_the_eight_who_spent_most_are_shown_and_who_was_forgotten_counts_once() -> None:
     spending = a_spending(lines=[line(None, spent=50_000), line(None, NANO_BANANA_2, 50_000), *map(line, range(1, 30))])
-    chart = report_page.chart(spending, {})
+    chart = report_page.chart(spending)
     assert len(chart.rows) == 8
     assert (chart.rows[0].label.text, chart.rows[0].amount_usd_micros) == ("a former member", 100_000)
 
@@ -231,7 +250,7 @@ def test_a_chart_in_another_language_knows_its_words_in_english_too(monkeypatch:
     spoken: dict[str, NullTranslations] = {"ja": Japanese(), "en": NullTranslations()}
     monkeypatch.setattr(locale, "catalogue", spoken.__getitem__)
     with locale.use_locale("ja"):
-        chart = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1234)]), {})
+        chart = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1234)]))
     written = (chart.title, chart.count, chart.over_time, chart.ranking, chart.ticks[0], chart.rows[0].label)
     assert [label.plain for label in written] == [
         *("Spending this week", "1 picture", "By day"),

@@ -29,7 +29,7 @@ from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.domain.quota import Balance, Limits, LimitSubject, Member, Period, Quota, QuotaSource, SpendReport, Window
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables import ledger
+from bot.store.tables import ledger, spend_reports
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.support.databases import everything_in
 from tests.support.store_samples import (
@@ -584,7 +584,7 @@ async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(
             lambda connection: [
                 row["detail"]
                 for row in connection.execute(
-                    f"EXPLAIN QUERY PLAN {ledger._SPEND_BY_PART.sqlite}", {"account_id": 1, "parts": "[[0, 1]]"}
+                    f"EXPLAIN QUERY PLAN {spend_reports._SPEND_BY_PART.sqlite}", {"account_id": 1, "parts": "[[0, 1]]"}
                 )
             ]
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
 from bot.domain.errors import (
+    ChannelCapReached,
     MemberCostReached,
     OperatorCapReached,
     OperatorCostCapReached,
@@ -27,14 +28,22 @@ from bot.domain.errors import (
     TooMuchAtRisk,
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
-from bot.domain.quota import Limits, LimitSubject, Member, Period, Quota, Window
+from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota, Window
 from bot.store.core.connection import Connection
-from bot.store.tables import jobs, ledger, privacy, transactions
+from bot.store.tables import channel_caps, jobs, ledger, privacy, transactions
 from bot.store.tables import limits as limits_table
 from tests.support.databases import new_books
 from tests.support.store_samples import a_command, an_image
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
+CHANNEL, OTHER_CHANNEL, CATEGORY = 11, 12, 10
+PLACES = [
+    None,
+    Place(channel_id=CHANNEL, category_id=CATEGORY),
+    Place(channel_id=OTHER_CHANNEL, category_id=CATEGORY),
+    Place(channel_id=13),
+]
+"""Where an order is made; of server 1 and, to keep it simple, of server 2 as well, whose ids are 100 higher."""
 MEMBERS = [Member(guild_id=1, user_id=1, role_ids=(5,)), Member(guild_id=1, user_id=2), Member(guild_id=2, user_id=1)]
 STARTS = [
     datetime(2026, 3, 8, 4, 30, tzinfo=UTC),  # New York springs forward
@@ -69,6 +78,7 @@ class Entry:
     member: Member
     reserved_at: datetime
     held: int
+    place: Place | None = None
     spent: int = 0
     house: int = 0
     forgiven: bool = False
@@ -175,6 +185,19 @@ class Model:
         )
         return max(0, cap.amount_usd_micros - used)
 
+    def left_in_channel(self, guild_id: int, channel_id: int | None, now: datetime) -> int | None:
+        cap = self.limits.get((guild_id, LimitSubject.CHANNEL, channel_id)) if channel_id else None
+        if cap is None or cap.amount_usd_micros is None:
+            return None
+        used = sum(
+            entry.held + entry.spent
+            for entry in self.entries.values()
+            if entry.place is not None
+            and channel_id in (entry.place.channel_id, entry.place.category_id)
+            and self.same_period(guild_id, cap.period, entry.reserved_at, now)
+        )
+        return max(0, cap.amount_usd_micros - used)
+
     def of_today(self, now: datetime) -> list[Entry]:
         return [e for e in self.entries.values() if e.reserved_at.date() == now.date()]
 
@@ -202,7 +225,7 @@ class Model:
             return OperatorCostCapReached
         return None
 
-    def refusal(self, member: Member, amounts: list[int], now: datetime) -> type[Exception] | None:
+    def refusal(self, member: Member, place: Place | None, amounts: list[int], now: datetime) -> type[Exception] | None:
         asked, cost = sum(amounts), self.cost_of(member.user_id, now)
         at_work = [e for e in self.entries.values() if e.open and e.member.user_id == member.user_id]
         running = sum(e.lost_at is None or now - e.lost_at <= timedelta(minutes=15) for e in at_work)
@@ -217,6 +240,8 @@ class Model:
                 return TooMuchAtRisk
         limits: list[tuple[int | None, type[Exception]]] = [
             (left, QuotaExceeded),
+            (self.left_in_channel(member.guild_id, place.channel_id if place else None, now), ChannelCapReached),
+            (self.left_in_channel(member.guild_id, place.category_id if place else None, now), ChannelCapReached),
             (left_in_server, ServerCapReached),
             (self.left_for_server(member.guild_id, now), OperatorServerCapReached),
             (self.left_for_operator(now), OperatorCapReached),
@@ -224,6 +249,18 @@ class Model:
         finite = [(amount, refusal) for amount, refusal in limits if amount is not None]
         least, refusal = min(finite, key=lambda limit: limit[0])  # the first of those that leave the same
         return refusal if asked > least else None
+
+
+def ids_of(guild_id: int) -> int:
+    """Return what is added to the ids of channels in a server: ids are unique over all servers."""
+    return 100 * (guild_id - 1)
+
+
+def in_server(guild_id: int, place: Place | None) -> Place | None:
+    if place is None:
+        return None
+    category_id = None if place.category_id is None else place.category_id + ids_of(guild_id)
+    return Place(channel_id=place.channel_id + ids_of(guild_id), category_id=category_id)
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -274,6 +311,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 (LimitSubject.ROLE, 5),
                 (LimitSubject.DEFAULT, None),
                 (LimitSubject.SERVER, None),
+                (LimitSubject.CHANNEL, CHANNEL),
+                (LimitSubject.CHANNEL, CATEGORY),
             ]
         ),
         amount=st.none() | AMOUNTS,
@@ -284,15 +323,25 @@ class LedgerMachine(RuleBasedStateMachine):
         self, guild_id: int, subject: tuple[LimitSubject, int | None], amount: int | None, period: Period, remove: bool
     ) -> None:
         quota = None if remove else Quota(amount_usd_micros=amount, period=period)
-        self.write(lambda connection: limits_table.set_limit(connection, guild_id, *subject, quota, **self.change))
+        what, subject_id = subject
+        if what is LimitSubject.CHANNEL and subject_id is not None:
+            subject_id += ids_of(guild_id)
+        self.write(
+            lambda connection: limits_table.set_limit(connection, guild_id, what, subject_id, quota, **self.change)
+        )
         if quota is None:
-            self.model.limits.pop((guild_id, *subject), None)
+            self.model.limits.pop((guild_id, what, subject_id), None)
         else:
-            self.model.limits[(guild_id, *subject)] = quota
+            self.model.limits[(guild_id, what, subject_id)] = quota
 
-    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), amounts=st.lists(PRICES, min_size=1, max_size=3))
-    def admit(self, member: Member, amounts: list[int]) -> Any:
-        return self.order(member, amounts)
+    @rule(
+        target=open_jobs,
+        member=st.sampled_from(MEMBERS),
+        place=st.sampled_from(PLACES),
+        amounts=st.lists(PRICES, min_size=1, max_size=3),
+    )
+    def admit(self, member: Member, place: Place | None, amounts: list[int]) -> Any:
+        return self.order(member, amounts, place)
 
     @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
     def admit_what_is_left(self, member: Member, too_much: bool) -> Any:
@@ -304,25 +353,41 @@ class LedgerMachine(RuleBasedStateMachine):
         left = self.model.left_in_server(member.guild_id, self.now)
         return self.order(member, [500 if left is None else left + too_much])
 
-    def order(self, member: Member, amounts: list[int]) -> Any:
+    @rule(
+        target=open_jobs,
+        place=st.sampled_from(PLACES[1:3]),
+        by_category=st.booleans(),
+        too_much=st.booleans(),
+    )
+    def admit_what_the_channel_has_left(self, place: Place, by_category: bool, too_much: bool) -> Any:
+        channel_id = place.category_id if by_category else place.channel_id
+        left = self.model.left_in_channel(1, channel_id, self.now)
+        return self.order(MEMBERS[1], [500 if left is None else left + too_much], place)
+
+    def order(self, member: Member, amounts: list[int], place: Place | None = None) -> Any:
         reply = a_command(*amounts, member=member, now=self.now)
-        expected = self.model.refusal(member, amounts, self.now)
+        place = in_server(member.guild_id, place)
+        expected = self.model.refusal(member, place, amounts, self.now)
+        orders_there = replace(member, place=place)
         available = {
             QuotaExceeded: self.model.left(member, self.now),
             ServerCapReached: self.model.left_in_server(member.guild_id, self.now),
             OperatorServerCapReached: self.model.left_for_server(member.guild_id, self.now),
         }
-        foreseen = self.foreseen(member, amounts)
+        foreseen = self.foreseen(orders_there, amounts)
         try:
             self.write(
                 lambda connection: transactions.admit(
-                    connection, member=member, reply=reply, limits=OPERATOR_LIMITS, now=self.now
+                    connection, member=orders_there, reply=reply, limits=OPERATOR_LIMITS, now=self.now
                 )
             )
         except RequestRefused as refusal:
             facts = vars(refusal)
             assert type(refusal) is expected  # noqa: PT017 - both outcomes are right, each at its time
             assert (type(refusal), facts) == foreseen  # noqa: PT017
+            if isinstance(refusal, ChannelCapReached):
+                left = self.model.left_in_channel(member.guild_id, refusal.channel_id, self.now)
+                assert (refusal.asked_usd_micros, refusal.available_usd_micros) == (sum(amounts), left)  # noqa: PT017
             if type(refusal) in available:
                 assert facts["asked_usd_micros"] == sum(amounts)
                 assert facts["available_usd_micros"] == available[type(refusal)]  # noqa: PT017
@@ -330,7 +395,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return multiple()
         assert expected is foreseen is None
         for job in reply.jobs:
-            self.model.entries[job.id] = Entry(member=member, reserved_at=self.now, held=job.reserved_usd_micros)
+            self.model.entries[job.id] = Entry(
+                member=member, reserved_at=self.now, held=job.reserved_usd_micros, place=place
+            )
         self.write(lambda connection: jobs.accept(connection, reply.id, message_id=None))
         return multiple(*(job.id for job in reply.jobs))
 
@@ -446,6 +513,10 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
             cap = ledger.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
             assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
+        for guild_id in (1, 2):
+            for cap in channel_caps.caps_of_channels(self.connection, guild_id, now=self.now):
+                left = self.model.left_in_channel(guild_id, cap.channel_id, self.now)
+                assert cap.available_usd_micros == left
         cap = ledger.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)
         assert cap.available_usd_micros == self.model.left_for_operator(self.now)
         house = sum(entry.house for entry in self.model.entries.values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from bot.domain.database_url import PostgresAddress
 from bot.domain.deletion import MessageKind
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole
-from bot.domain.quota import LimitSubject, Member
+from bot.domain.quota import LimitSubject, Member, Place
 from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
@@ -50,7 +51,8 @@ async def source(tmp_path: Path) -> Path:
     path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         for _ in range(4):
-            await finished(store, (await admitted(store, 50_000)).jobs[0].id, charged_usd_micros=40_000)
+            reply = await admitted(store, 50_000, member=replace(ADA, place=Place(channel_id=6, category_id=5)))
+            await finished(store, reply.jobs[0].id, charged_usd_micros=40_000)
         reply = a_command(80_000, 7, images=(SOURCE,))
         await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
         await store.accept(reply.id, message_id=2**62)

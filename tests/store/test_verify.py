@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,24 +11,27 @@ import pytest
 from bot.domain.database_url import Location
 from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.domain.jobs import Failure, FailureReason
+from bot.domain.quota import Place
 from bot.store.admin import verify
 from bot.store.store import Store
 from tests.support.databases import tamper
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
+
+ADA_IN_A_CHANNEL = replace(ADA, place=Place(channel_id=11, category_id=10))
 
 
 @pytest.fixture
 async def database(location: Location) -> Location:
     """Return the location of a database with a settled, a failed and an open job."""
     async with await Store.open(location) as store:
-        settled = await admitted(store, 80_000)
+        settled = await admitted(store, 80_000, member=ADA_IN_A_CHANNEL)
         await finished(store, settled.jobs[0].id, charged_usd_micros=60_000)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
         failed = await admitted(store, 70_000)
         await store.fail(
             failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=70_000
         )
-        await admitted(store, 10_000, 20_000)
+        await admitted(store, 10_000, 20_000, member=ADA_IN_A_CHANNEL)
         assert verify.verify_location(location) == []  # while it is in use
     return location
 
@@ -61,6 +65,10 @@ async def database(location: Location) -> Location:
         ("DELETE FROM totals WHERE account_id = 1", "totals equal the reservations"),
         ("UPDATE daily_totals SET forgiven_usd_micros = 5 WHERE account_id = 1", "days equal their quarters"),
         ("DELETE FROM daily_totals", "days equal their quarters"),
+        ("UPDATE channel_totals SET held_usd_micros = 1", "totals of channels equal the reservations"),
+        ("DELETE FROM channel_totals", "totals of channels equal the reservations"),
+        ("UPDATE reservations SET category_id = 12", "totals of channels equal the reservations"),
+        ("UPDATE channel_daily_totals SET settled_usd_micros = 1", "days of channels equal their quarters"),
         ("UPDATE reservations SET limit_usd_micros = 9999", verify.WITHIN_QUOTA),
         ("UPDATE totals SET forgiven_usd_micros = 5 WHERE account_id = 1", verify.FORGIVEN),
         ("DELETE FROM adjustments", verify.FORGIVEN),

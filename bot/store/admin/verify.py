@@ -170,6 +170,26 @@ SELECT 'account ' || account_id || ', day ' || day || ': held off by ' || sum(he
 FROM parts GROUP BY account_id, day
 HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0 OR sum(cost) <> 0
 """
+_CHANNEL_TOTALS_EQUAL_THE_RESERVATIONS = """
+WITH parts AS (
+    SELECT channel_id, quarter, held_usd_micros AS held, settled_usd_micros AS settled
+    FROM reservations WHERE channel_id IS NOT NULL
+    UNION ALL SELECT category_id, quarter, held_usd_micros, settled_usd_micros
+    FROM reservations WHERE category_id IS NOT NULL
+    UNION ALL SELECT channel_id, quarter, -held_usd_micros, -settled_usd_micros FROM channel_totals
+)
+SELECT 'channel ' || channel_id || ', quarter ' || quarter || ': held off by ' || sum(held)
+    || ', settled by ' || sum(settled)
+FROM parts GROUP BY channel_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0
+"""
+_CHANNEL_DAYS_EQUAL_THEIR_QUARTERS = """
+WITH parts AS (
+    SELECT channel_id, quarter / 96 AS day, held_usd_micros AS held, settled_usd_micros AS settled FROM channel_totals
+    UNION ALL SELECT channel_id, day, -held_usd_micros, -settled_usd_micros FROM channel_daily_totals
+)
+SELECT 'channel ' || channel_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
+FROM parts GROUP BY channel_id, day HAVING sum(held) <> 0 OR sum(settled) <> 0
+"""
 
 _RULES = {
     "every job is reserved at its price": _EVERY_JOB_IS_RESERVED,
@@ -188,6 +208,8 @@ _RULES = {
     "reservations equal their ledger entries": _RESERVATIONS_EQUAL_THEIR_ENTRIES,
     "totals equal the reservations": _TOTALS_EQUAL_THE_RESERVATIONS,
     "days equal their quarters": _DAYS_EQUAL_THEIR_QUARTERS,
+    "totals of channels equal the reservations": _CHANNEL_TOTALS_EQUAL_THE_RESERVATIONS,
+    "days of channels equal their quarters": _CHANNEL_DAYS_EQUAL_THEIR_QUARTERS,
 }
 WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
 FORGIVEN = "forgiven is what the resets forgave"

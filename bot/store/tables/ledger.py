@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from bot.domain.audit import Amount
 from bot.domain.errors import (
+    ChannelCapReached,
     LedgerError,
     MemberCostReached,
     OperatorCapReached,
@@ -36,17 +37,18 @@ from bot.domain.quota import (
     Member,
     OperatorCostLine,
     Period,
+    Place,
     Quota,
-    SpendLine,
-    SpendPart,
-    SpendReport,
     Window,
     format_usd,
 )
-from bot.store.core.columns import QUARTERS_PER_DAY, to_json, to_micros, to_moment, to_quarter
-from bot.store.core.connection import Connection, DialectSql, Row
+from bot.domain.spendable import BindingLimit
+from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_moment, to_quarter
+from bot.store.core.connection import Connection, Row
 from bot.store.tables.audit_log import Change, record
+from bot.store.tables.channel_caps import cap_in
 from bot.store.tables.limits import Terms, limit, terms_for, time_zone
+from bot.store.tables.totals import bounds, totals_of_accounts, totals_of_channel
 
 OPERATOR_ACCOUNT_ID = 1
 
@@ -65,22 +67,10 @@ _SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = 
 _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
 
 
-def _totals(accounts: str, window: str) -> str:
-    """Return SQL for the totals of accounts in a window (see `_bounds`): whole days, and the quarters at both ends."""
-    return f"""(
-        SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
-        WHERE account_id {accounts} AND quarter >= :{window}_from AND quarter < :{window}_head_until
-        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM daily_totals
-        WHERE account_id {accounts} AND day >= :{window}_first_day AND day < :{window}_end_day
-        UNION ALL SELECT held_usd_micros, settled_usd_micros, forgiven_usd_micros FROM totals
-        WHERE account_id {accounts} AND quarter >= :{window}_tail_from AND quarter < :{window}_until
-    ) AS counted"""  # noqa: S608 - our own words
-
-
 _SUMS = f"""
 SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
     CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
-FROM {_totals("= :account_id", "window")}
+FROM {totals_of_accounts("= :account_id", "window")}
 """  # noqa: S608
 _RUNNING = """
 SELECT count(*) FROM jobs
@@ -120,7 +110,7 @@ _BALANCE_COLUMNS = f"""
         WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
     ) AS granted
 """  # noqa: S608
-_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {_totals(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
+_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {totals_of_accounts(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
 # Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
 _BEFORE_ADMISSION = f"""
 SELECT {_BALANCE_COLUMNS}, (
@@ -129,7 +119,7 @@ SELECT {_BALANCE_COLUMNS}, (
     ) AS member_account_id,
     (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
     (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
-FROM {_totals(_ALL_OF_MEMBER, "window")}
+FROM {totals_of_accounts(_ALL_OF_MEMBER, "window")}
 """  # noqa: S608
 
 _USED_BY_SERVER = """
@@ -149,9 +139,9 @@ FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
 # does not bind.
 _RESERVE = f"""
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
-    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at)
+    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at, channel_id, category_id)
 SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
-    :amount, :now
+    :amount, :now, CAST(:channel_id AS BIGINT), CAST(:category_id AS BIGINT)
 WHERE :max_running > ({_RUNNING})
     AND NOT EXISTS (
         SELECT 1 FROM ({_AT_RISK}) AS at_risk
@@ -160,14 +150,22 @@ WHERE :max_running > ({_RUNNING})
     )
     AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0)
-        FROM {_totals(_ALL_OF_MEMBER, "member")}
+        FROM {totals_of_accounts(_ALL_OF_MEMBER, "member")}
+    ))
+    AND (CAST(:channel_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :channel_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_channel(":channel_id", "channel")}
+    ))
+    AND (CAST(:category_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :category_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0)
+        FROM {totals_of_channel(":category_id", "category")}
     ))
     AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {_totals("= :server", "server")}
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_accounts("= :server", "server")}
     ))
     AND (:asked <= 0 OR :asked <= :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0))
     AND (:asked <= 0 OR :asked <= :operator_limit - coalesce(({_USED_BY_ALL}), 0))
 """  # noqa: S608
+_PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
 _SETTLE = """
 UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
     house_usd_micros = :house, resolved_at = :now
@@ -182,27 +180,6 @@ INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, w
     created_at)
 SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
 """
-# One walk along the index for each part of the window: in SQLite, CROSS JOIN keeps the parts outside.
-_SPEND_BY_PART = DialectSql(
-    sqlite="""
-SELECT parts.key AS part, jobs.user_id, jobs.model_id, count(*) AS jobs, sum(reservations.settled_usd_micros) AS spent
-FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id
-WHERE reservations.state = 'settled' AND reservations.server_account_id = :account_id
-    AND reservations.reserved_at >= json_extract(parts.value, '$[0]')
-    AND reservations.reserved_at < json_extract(parts.value, '$[1]')
-GROUP BY parts.key, jobs.user_id, jobs.model_id
-""",
-    postgresql="""
-SELECT parts.number - 1 AS part, jobs.user_id, jobs.model_id, count(*) AS jobs,
-    CAST(sum(reservations.settled_usd_micros) AS BIGINT) AS spent
-FROM json_array_elements(CAST(:parts AS JSON)) WITH ORDINALITY AS parts (span, number)
-    JOIN reservations ON reservations.reserved_at >= CAST(parts.span ->> 0 AS BIGINT)
-        AND reservations.reserved_at < CAST(parts.span ->> 1 AS BIGINT)
-    JOIN jobs ON jobs.id = reservations.job_id
-WHERE reservations.state = 'settled' AND reservations.server_account_id = CAST(:account_id AS BIGINT)
-GROUP BY parts.number, jobs.user_id, jobs.model_id
-""",
-)
 _OPERATOR_COST_LINES = """
 SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
     jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
@@ -257,7 +234,7 @@ def reserve(
     found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
     _check_server_is_free(found["running_in_server"] - len(orders), limits)
     before = _balance_in(found, terms.quota, window)
-    server_window = window_of(terms, terms.server_cap, now)
+    place = member.place
     prices = [order.amount_usd_micros for order in orders]
     parameters = {
         **_risk_question(member.user_id, reply_id, now),
@@ -268,6 +245,10 @@ def reserve(
         "now": to_micros(now),
         "max_running": limits.max_running_jobs,
         "member_limit": before.limit_usd_micros,
+        "channel_id": place.channel_id if place else None,
+        "category_id": place.category_id if place else None,
+        "channel_limit": terms.channel_cap.amount_usd_micros if terms.channel_cap else None,
+        "category_limit": terms.category_cap.amount_usd_micros if terms.category_cap else None,
         "server_limit": terms.server_cap.amount_usd_micros if terms.server_cap else None,
         "others": sum(prices) - prices[-1],
         "cost_per_member": limits.operator_cost_per_member_usd_micros,
@@ -276,8 +257,10 @@ def reserve(
         "operator_limit": limits.operator_daily_cap_usd_micros,
         "window_start_at": to_micros(window.start),
         "window_end_at": to_micros(window.end),
-        **_bounds("member", window),
-        **_bounds("server", server_window),
+        **bounds("member", window),
+        **bounds("channel", window_of(terms, terms.channel_cap, now)),
+        **bounds("category", window_of(terms, terms.category_cap, now)),
+        **bounds("server", window_of(terms, terms.server_cap, now)),
     }
     still_to_come = list(accumulate(reversed(prices)))
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
@@ -355,6 +338,16 @@ def _amount_exceeded(
     if available is not None:
         quota = QuotaExceeded(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
         least = (available, quota)
+    for cap in caps_of_channel(connection, member, terms, now).values():
+        available = cap.available_usd_micros
+        if available is not None and (least is None or available < least[0]):
+            of_channel = ChannelCapReached(
+                asked_usd_micros=asked,
+                available_usd_micros=available,
+                resets_at=cap.window.end,
+                channel_id=cap.channel_id or 0,
+            )
+            least = (available, of_channel)
     if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
         window = window_of(terms, terms.server_cap, now)
         spent, held = server_sums(connection, member.guild_id, window)
@@ -472,7 +465,7 @@ def _balance_question(member: Member, window: Window) -> dict[str, int]:
         "guild_id": member.guild_id,
         "start_at": to_micros(window.start),
         "end_at": to_micros(window.end),
-        **_bounds("window", window),
+        **bounds("window", window),
     }
 
 
@@ -484,6 +477,29 @@ def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
         spent_usd_micros=row["spent"],
         set_aside_usd_micros=row["held"],
     )
+
+
+def place_of_job(connection: Connection, job_id: str) -> Place | None:
+    """Return where a job was ordered; None if that is not known."""
+    row = connection.execute(_PLACE_OF_JOB, (job_id,)).fetchone()
+    if row is None or row["channel_id"] is None:
+        return None
+    return Place(channel_id=row["channel_id"], category_id=row["category_id"])
+
+
+def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: datetime) -> dict[BindingLimit, Cap]:
+    """Return the caps of the member's channel and of its category, where they are set."""
+    if member.place is None:
+        return {}
+    found = (
+        (BindingLimit.CHANNEL_CAP, member.place.channel_id, terms.channel_cap),
+        (BindingLimit.CATEGORY_CAP, member.place.category_id, terms.category_cap),
+    )
+    return {
+        binding: cap_in(connection, channel_id, quota, window_of(terms, quota, now))
+        for binding, channel_id, quota in found
+        if channel_id is not None and quota is not None
+    }
 
 
 def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
@@ -592,31 +608,6 @@ def reset(
     return balance_in(connection, member, terms.quota, window)
 
 
-def spend_report(connection: Connection, guild_id: int, parts: Sequence[Window]) -> SpendReport:
-    """Return the settled spending of a server, by member and model and by part and model. The parts do not overlap."""
-    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    spans = to_json([(to_micros(part.start), to_micros(part.end)) for part in parts])
-    by_member: dict[tuple[int | None, str], tuple[int, int]] = {}
-    by_part: dict[tuple[int, str], tuple[int, int]] = {}
-    query = {"account_id": account["id"] if account else None, "parts": spans}  # who never ordered has none
-    for part, user_id, model_id, jobs, spent in connection.execute(_SPEND_BY_PART.on(connection), query):
-        jobs_before, spent_before = by_member.get((user_id, model_id), (0, 0))
-        by_member[user_id, model_id] = jobs_before + jobs, spent_before + spent
-        jobs_before, spent_before = by_part.get((part, model_id), (0, 0))
-        by_part[part, model_id] = jobs_before + jobs, spent_before + spent
-    lines = (
-        SpendLine(user_id=user_id, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
-        for (user_id, model_id), (jobs, spent) in by_member.items()
-    )
-    return SpendReport(
-        lines=tuple(sorted(lines, key=lambda line: (-line.spent_usd_micros, line.user_id or 0, line.model_id))),
-        parts=tuple(
-            SpendPart(part=part, model_id=model_id, jobs=jobs, spent_usd_micros=spent)
-            for (part, model_id), (jobs, spent) in sorted(by_part.items())
-        ),
-    )
-
-
 def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
     """Return what the operator paid since then, or in all."""
     return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
@@ -656,27 +647,8 @@ def _adjust(
 
 def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
     """Return the amounts spent and reserved."""
-    row = connection.execute(_SUMS, {"account_id": account_id, **_bounds("window", window)}).fetchone()
+    row = connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
     return row["spent"], row["held"]
-
-
-def _bounds(name: str, window: Window) -> dict[str, int]:
-    """Return the quarters and days of a window as parameters for `_totals`. Days are in UTC, in any time zone."""
-    start, end = to_quarter(window.start), to_quarter(window.end)
-    first_day, end_day = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
-    if first_day >= end_day:  # no whole day in it
-        first_day = end_day = 0
-        head_until = tail_from = end
-    else:
-        head_until, tail_from = first_day * QUARTERS_PER_DAY, end_day * QUARTERS_PER_DAY
-    return {
-        f"{name}_from": start,
-        f"{name}_head_until": head_until,
-        f"{name}_first_day": first_day,
-        f"{name}_end_day": end_day,
-        f"{name}_tail_from": tail_from,
-        f"{name}_until": end,
-    }
 
 
 def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:

@@ -30,6 +30,9 @@ FROM (
     UNION ALL
     SELECT subject, subject_id, amount_usd_micros, period FROM limits
     WHERE guild_id = :guild_id AND subject = 'member' AND subject_id = :user_id
+    UNION ALL
+    SELECT subject, subject_id, amount_usd_micros, period FROM limits
+    WHERE guild_id = :guild_id AND subject = 'channel' AND subject_id IN (:channel_id, :category_id)
 ) AS chosen ON TRUE
 """
 _LIMITS_OF_SERVER = """
@@ -58,15 +61,18 @@ _SOURCES = {
     LimitSubject.MEMBER: QuotaSource.MEMBER,
     LimitSubject.ROLE: QuotaSource.ROLE,
     LimitSubject.DEFAULT: QuotaSource.DEFAULT,
+    LimitSubject.CHANNEL: QuotaSource.DEFAULT,
     LimitSubject.SERVER: QuotaSource.DEFAULT,
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Terms:
-    """Return what applies to one member: quota, server cap, and whether the member is blocked."""
+    """What applies to one member in one channel: quota, caps, and whether the member is blocked."""
 
     quota: Quota
+    channel_cap: Quota | None
+    category_cap: Quota | None
     server_cap: Quota | None
     time_zone: ZoneInfo
     blocked: bool
@@ -74,8 +80,15 @@ class Terms:
 
 def terms_for(connection: Connection, member: Member, *, default: Quota) -> Terms:
     """`default` is the operator's; it counts where the server's moderators have set none."""
-    rows = connection.execute(_TERMS, {"guild_id": member.guild_id, "user_id": member.user_id}).fetchall()
-    own = server_cap = None
+    place = member.place
+    question = {
+        "guild_id": member.guild_id,
+        "user_id": member.user_id,
+        "channel_id": place.channel_id if place else None,
+        "category_id": place.category_id if place else None,
+    }
+    rows = connection.execute(_TERMS, question).fetchall()
+    own = server_cap = channel_cap = category_cap = None
     roles: list[Quota] = []
     for row in rows:
         if row["subject"] is None:
@@ -88,6 +101,10 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
                 roles.append(quota)
             case LimitSubject.ROLE:
                 pass
+            case LimitSubject.CHANNEL if row["subject_id"] == question["channel_id"]:
+                channel_cap = quota
+            case LimitSubject.CHANNEL:
+                category_cap = quota
             case LimitSubject.DEFAULT:
                 default = quota
             case LimitSubject.SERVER:
@@ -95,6 +112,8 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
     time_zone = rows[0]["time_zone"]
     return Terms(
         quota=effective_quota(own=own, roles=roles, default=default),
+        channel_cap=channel_cap,
+        category_cap=category_cap,
         server_cap=server_cap,
         time_zone=_UTC if time_zone is None else ZoneInfo(time_zone),
         blocked=bool(rows[0]["blocked"]),
@@ -102,7 +121,7 @@ def terms_for(connection: Connection, member: Member, *, default: Quota) -> Term
 
 
 def limit(connection: Connection, guild_id: int, subject: LimitSubject, subject_id: int | None) -> Quota | None:
-    """Return the limit set for a member, role, the default or the server, or None where none is set."""
+    """Return the limit set for a member, role, channel, the default or the server, or None where none is set."""
     row = connection.execute(_LIMIT, (guild_id, subject, subject_id or 0)).fetchone()
     return None if row is None else _quota(row)
 
@@ -127,7 +146,7 @@ def set_limit(
     """Set or (None) remove a limit, and record it. Returns the old one; None also when there was none to remove.
 
     The same limit again is no change, and not recorded.
-    A server has no cap until one is set.
+    A server or a channel has no cap until one is set.
     """
     change = Change(actor_id=actor_id, reason=reason, now=now)
     old = limit(connection, guild_id, subject, subject_id)

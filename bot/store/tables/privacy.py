@@ -167,13 +167,15 @@ ORDER BY created_at, id
 )
 _JOBS = DialectSql(
     sqlite="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
-FROM jobs LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id
+FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
+    LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
 WHERE reply_id IN (SELECT value FROM json_each(:ids)) ORDER BY reply_id, ordinal
 """,
     postgresql="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros
-FROM jobs LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id
+FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
+    LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
 WHERE reply_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY reply_id, ordinal
 """,
 )
@@ -461,6 +463,8 @@ def _job(row: Row) -> dict[str, Any]:
         **_amount("price", row["reserved_usd_micros"]),
         **_amount("charged", row["charged_usd_micros"] or 0),
         **_amount("paid_by_the_house", row["house_usd_micros"] or 0),
+        "counts_for_channel_id": None if row["channel_id"] is None else str(row["channel_id"]),
+        "counts_for_category_id": None if row["category_id"] is None else str(row["category_id"]),
         "ordered_at": _iso(row["created_at"]),
         "submitted_at": _iso(row["submitted_at"]),
         "deadline_at": _iso(row["deadline_at"]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from bot.domain.jobs import Reply
-from bot.domain.quota import Cap, Limits, Member
+from bot.domain.quota import Limits, Member
 from bot.domain.spendable import BindingLimit, Spendable
 from bot.store.core.connection import Connection
 from bot.store.tables import jobs, ledger
@@ -18,7 +18,7 @@ from bot.store.tables.limits import terms_for
 def spendable(connection: Connection, member: Member, *, limits: Limits, now: datetime) -> Spendable:
     """Return what the member may spend now in the server, and what every limit leaves."""
     terms = terms_for(connection, member, default=limits.default_quota)
-    caps: dict[BindingLimit, Cap] = {}
+    caps = ledger.caps_of_channel(connection, member, terms, now)
     if (server_cap := ledger.server_cap(connection, member.guild_id, now=now)) is not None:
         caps[BindingLimit.SERVER_CAP] = server_cap
     caps[BindingLimit.OPERATOR_SERVER_CAP] = ledger.operator_server_cap(connection, member.guild_id, limits, now=now)
@@ -38,5 +38,10 @@ def reply_and_spendable(
     reply = jobs.reply(connection, reply_id)
     if reply is None:
         return None
-    member = Member(guild_id=reply.address.guild_id, user_id=reply.user_id, role_ids=reply.role_ids)
+    member = Member(
+        guild_id=reply.address.guild_id,
+        user_id=reply.user_id,
+        role_ids=reply.role_ids,
+        place=ledger.place_of_job(connection, reply.jobs[0].id),
+    )
     return reply, spendable(connection, member, limits=limits, now=now)

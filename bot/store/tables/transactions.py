@@ -23,10 +23,11 @@ from bot.store.tables.notifications import Topic, notify, notify_slot_free
 def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limits, now: datetime) -> Balance:
     """Reserve every job of `reply` and insert reply, jobs, reservations and ledger entries: all or nothing.
 
-    One guarded INSERT … SELECT per job holds the amount against the member's quota, the server's cap, the operator's
-    caps for the server and for all servers (UTC day), the number of running jobs (the member, over all servers, must
-    have fewer than `limits.max_running_jobs` unfinished jobs before this command), and what uncharged jobs of the
-    member and of all members may cost the operator. Returns the balance after the reservation.
+    One guarded INSERT … SELECT per job holds the amount against the member's quota, the caps of the channel, of its
+    category and of the server, the operator's caps for the server and for all servers (UTC day), the number of running
+    jobs (the member, over all servers, must have fewer than `limits.max_running_jobs` unfinished jobs before this
+    command), and what uncharged jobs of the member and of all members may cost the operator. Returns the balance after
+    the reservation.
 
     Raises DuplicateCommand (same interaction id), and what `check_admission` raises, and StoreError.
     """
@@ -45,7 +46,7 @@ def check_admission(
     """Raise what `admit` would raise now for a command of `member` with jobs at these amounts. Writes nothing.
 
     Raises MemberBlocked, ServerBusy, MemberCostReached, OperatorCostCapReached, TooManyRunning, TooMuchAtRisk,
-    QuotaExceeded, ServerCapReached, OperatorServerCapReached, OperatorCapReached.
+    QuotaExceeded, ChannelCapReached, ServerCapReached, OperatorServerCapReached, OperatorCapReached.
     """
     terms = terms_for(connection, member, default=limits.default_quota)
     if terms.blocked:

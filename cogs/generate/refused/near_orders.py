@@ -9,6 +9,7 @@ from bot.catalogue.models import Model
 from bot.domain.constraints import AtMostImages
 from bot.domain.errors import (
     BadOption,
+    ChannelCapReached,
     ModelUnavailable,
     NotAllowedHere,
     OperatorServerCapReached,
@@ -39,7 +40,7 @@ NAMED_CHARACTERS = 40
 _LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, TooMuchAtRisk, StoreError)
 """Refusals after which the same order is possible a little later."""
 
-_TOO_DEAR = (QuotaExceeded, ServerCapReached, OperatorServerCapReached)
+_TOO_DEAR = (QuotaExceeded, ChannelCapReached, ServerCapReached, OperatorServerCapReached)
 _OF_MODEL = (UnknownModel, ModelUnavailable, ProviderPaused)
 _RULES_ABOUT_MODELS = frozenset({"model", "other_roles", "age_restricted"})
 
