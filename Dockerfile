@@ -41,6 +41,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     WEBHOOK_PORT=8081 \
     LOG_FORMAT=json
 USER 10001:10001
+# The bot ends within 10 seconds of it and loses nothing.
+STOPSIGNAL SIGTERM
 VOLUME /data
 EXPOSE 8080 8081
 # The answer shows that the event loop turns. Whether Discord and the database work is /readyz's to say: a restart cures

@@ -249,6 +249,7 @@ def _http_servers(
     """Return the server for health checks and metrics; it also takes webhooks, or a second one does."""
     service = bot.service
     metrics = service.metrics
+    metrics.offer((model.provider, model.id) for model in service.offered())
     metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
     metrics.watch("places_taken", "Jobs at a provider", "provider", service.slots_in_use)
     metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.open_breakers)

@@ -6,7 +6,7 @@ No label names a member, a server or a prompt.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
@@ -15,13 +15,21 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.process_collector import ProcessCollector
 
-from bot.domain.jobs import Job
+from bot.domain.errors import RequestRefused, StoreError
+from bot.domain.jobs import Delivery, Job, JobStatus
 
 ANSWER_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3)
 """Seconds; Discord waits for 3."""
 
 DELIVERY_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600)
 _Metric = TypeVar("_Metric", Counter, Histogram)
+
+NOT_SHOWN = "NotShown"
+"""The outcome of a command whose card Discord did not accept."""
+
+DISCORD_REFUSALS = ("401", "403", "429")
+"""Discord bans an address for a while that gets 10,000 of these answers in ten minutes."""
+_DISCORD_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 JOB_BUCKETS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 900, 3600, 7200)
 
@@ -70,9 +78,30 @@ class Metrics:
         )
         self._with_labels: dict[tuple[object, ...], Any] = {}
         self._deliveries = self._counter("deliveries", "Final states shown, or not to be shown any more", "outcome")
+        self._begin_at_zero()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"image_bot_{name}", what, labels, registry=self.registry)
+
+    def _begin_at_zero(self) -> None:
+        """Create the counters that alerts read: `increase()` does not see the first value of a new one."""
+        for refusal in (*RequestRefused.__subclasses__(), StoreError, *StoreError.__subclasses__()):
+            self._of(self._orders, refusal.__name__)
+        for outcome in ("accepted", NOT_SHOWN):
+            self._of(self._orders, outcome)
+        for delivery in Delivery:
+            if delivery is not Delivery.PENDING:
+                self._of(self._deliveries, delivery.value)
+        for method in _DISCORD_METHODS:
+            for status in DISCORD_REFUSALS:
+                self._of(self._requests, "discord", method, status)
+
+    def offer(self, models: Iterable[tuple[str, str]]) -> None:
+        """Create the counters of models that can be ordered, given as provider and model id."""
+        for provider, model in models:
+            self._of(self._charged, provider, model)
+            self._of(self._operator_cost, provider, model)
+            self._of(self._jobs, provider, model, JobStatus.SUCCEEDED.value, "")
 
     def watch(self, name: str, what: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
         """Add a gauge for each key that `read` returns, such as the queue length of each provider."""

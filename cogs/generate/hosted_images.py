@@ -17,9 +17,8 @@ import discord
 
 from bot.domain.errors import ImagesNotHosted, MediaError
 from bot.domain.jobs import ReplyAddress, StoredImage
-from bot.media.file_types import EXTENSIONS, format_of
-from bot.media.image_pool import ImagePool
 from bot.runtime.retry import retrying
+from bot.service.job_service import JobService
 from cogs.ui.attachments import upload
 from cogs.ui.message_api import MessageApi, is_transient
 
@@ -32,9 +31,9 @@ _NAME_DIGITS = 16
 class HostedImages:
     """Attaches input images to replies. The orders of one reply share the copies."""
 
-    def __init__(self, messages: MessageApi, image_pool: ImagePool) -> None:
+    def __init__(self, messages: MessageApi, service: JobService) -> None:
         self._messages = messages
-        self._image_pool = image_pool
+        self._service = service
         self._urls: dict[str, dict[str, str]] = {}
         """Where each image is, by its SHA-256, by reply. Discord's addresses hold for a day."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -73,9 +72,8 @@ class HostedImages:
 
     async def _postable(self, image: StoredImage, address: ReplyAddress) -> tuple[str, bytes]:
         """Return name and bytes of a copy that fits into a message of the reply."""
-        fitting = await self._image_pool.shrink_to(image.data, address.file_limit_bytes)
-        extension = EXTENSIONS[format_of(fitting.data) or "PNG"]
-        return f"input-{image.sha256[:_NAME_DIGITS]}.{extension}", fitting.data
+        fitting = await self._service.image_pool.shrink_to(image.data, address.file_limit_bytes)
+        return f"input-{image.sha256[:_NAME_DIGITS]}.{fitting.extension}", fitting.data
 
     async def _attach_once(self, address: ReplyAddress, files: dict[str, tuple[str, bytes]]) -> dict[str, str]:
         by_token = address.token_is_usable(datetime.now(UTC))

@@ -14,6 +14,7 @@ import discord
 from bot.domain.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
 from bot.domain.jobs import ImageInput, ImageRole, JobRequest, ReplyAddress
 from bot.domain.quota import Member, format_usd
+from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
@@ -125,7 +126,7 @@ class OrderFlow:
                 posted = await asyncio.shield(response.show(card.card(view)))
             except NotShown as error:
                 _log_not_shown(view)
-                self._service.metrics.order(NotShown.__name__)
+                self._service.metrics.order(NOT_SHOWN)
                 await self._service.abandon(view.reply, surely_unseen=error.surely)
                 return
             self._service.metrics.order("accepted")

@@ -55,7 +55,7 @@ class ReplyUpdater:
         self._upscale_prices = upscale_prices
         self._supervisor = supervisor
         self._operator_alerts = operator_alerts
-        self._hosted_images = HostedImages(messages, service.image_pool)
+        self._hosted_images = HostedImages(messages, service)
         self._editors: dict[str, _Editor] = {}
 
     def reply_changed(self, reply_id: str) -> None:
