@@ -472,6 +472,11 @@ async def test_the_export_of_a_member_has_no_word_of_a_deleted_order(stage: Stag
     assert kept["commands"][0]["jobs"][0]["charged_usd"] == "$0.08"
 
 
+def test_discord_is_asked_for_as_long_as_the_texts_say() -> None:
+    assert sum(RETRY_PAUSES, timedelta()) == timedelta(days=4)
+    assert "four days" in job_card.DELETE_LATER(channel="#log")
+
+
 # -- private orders -----------------------------------------------------------------------------------------
 
 

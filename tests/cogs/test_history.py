@@ -204,3 +204,19 @@ def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -
     layout = history_page.page_of(page, "A model", shown, one_model=True)
     assert_fits(layout)
     assert len(history_page.custom_id(reply.id, 2**63 - 1, one_model=True)) <= 100
+
+
+@pytest.mark.hostile("G-07")
+@pytest.mark.parametrize(
+    ("number", "total", "title"),
+    [
+        (2, 3, member_pages.HISTORY_TITLE(number=2, total=3)),
+        (2, None, member_pages.HISTORY_TITLE_OF_MANY(number=2)),
+        (None, None, member_pages.HISTORY_TITLE_FAR_BACK()),
+    ],
+)
+def test_the_title_says_which_page_it_is_as_far_as_pages_are_counted(
+    number: int | None, total: int | None, title: str
+) -> None:
+    page = GalleryPage(reply=a_command(), number=number, total=total, newer_id=None, older_id=None)
+    assert history_page._title(page) == title

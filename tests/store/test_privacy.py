@@ -522,6 +522,13 @@ async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
     await images.close()
 
 
+@pytest.mark.hostile("G-42")
+async def test_a_reason_in_which_nothing_can_be_seen_is_recorded_as_none(store: Store) -> None:
+    for user_id, reason in ((1, "\u3164\u2800 \u0301"), (2, " spam "), (3, None)):
+        await store.set_blocked(1, user_id, True, actor_id=MODERATOR_ID, reason=reason, now=NOON)
+    assert [entry.reason for entry in await store.audit(1)] == [None, "spam", None]
+
+
 # -- the gallery -----------------------------------------------------------------------------------------
 
 
