@@ -312,7 +312,10 @@ def ledger_house() -> int:
     with open_readonly(settings.database_url) as connection:
         lines = operator_cost_lines(connection)
     for line in lines:
-        reason = "charged above the price" if line.failure is None else line.failure.replace("_", " ")
+        if line.failure is not None:
+            reason = line.failure.replace("_", " ")
+        else:
+            reason = "came late, free for the member" if line.came_late else "charged above the price"
         amount = format_usd(line.amount_usd_micros)
         print(
             f"{line.at:%Y-%m-%d %H:%M}  {line.job_id}  {line.provider:<6}  {line.model_id:<38}  "

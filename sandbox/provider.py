@@ -89,6 +89,10 @@ class SandboxProvider:
         self.violations: list[str] = []
         """Errors of the client, such as a key sent to another host."""
         self.default_plan = Plan()
+        self.lists_orders = True
+        """Whether the list of jobs tells model and request body: that the real one does is not documented."""
+        self.unlisted: set[str] = set()
+        """Ids of jobs that the list does not show (yet)."""
         self.styles = list(_STYLES)
         """What is listed and may be ordered."""
         self._port = port
@@ -397,12 +401,15 @@ class SandboxProvider:
             job
             for job in sorted(self.jobs.values(), key=lambda job: job.created_at, reverse=True)
             if job.contract.provider == "krea"
+            and job.id not in self.unlisted
             and (cursor is None or job.created_at < cursor)
             and (status is None or job.word == status)
         ]
         page = mine[:limit]
         next_cursor = page[-1].as_document()["created_at"] if len(mine) > limit else None
-        return web.json_response({"items": [job.as_document() for job in page], "next_cursor": next_cursor})
+        return web.json_response(
+            {"items": [job.as_listed(self.lists_orders) for job in page], "next_cursor": next_cursor}
+        )
 
     async def _cancel_job(self, request: web.Request) -> web.StreamResponse:
         job = self.jobs.get(request.match_info["id"])

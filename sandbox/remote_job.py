@@ -122,6 +122,13 @@ class RemoteJob:
         """Return the job as a poll (or a callback) shows it."""
         return self._as_krea() if self.contract.provider == "krea" else self._as_pixazo()
 
+    def as_listed(self, tells_order: bool) -> dict[str, Any]:
+        """Return the job as the list of jobs shows it."""
+        listed = self.as_document() | {"type": "externalImage"}
+        if tells_order:
+            listed |= {"model": self.contract.path.split("/", 3)[3], "input": dict(self.body)}
+        return listed
+
     def _as_krea(self) -> dict[str, Any]:
         result: dict[str, Any] | None = None
         if self.succeeded:

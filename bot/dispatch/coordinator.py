@@ -58,8 +58,8 @@ class Coordinator(Protocol):
         """Have the process that runs the reply look at it; False when there is no other process."""
         ...
 
-    def forward_webhook(self, token: str, remote_id: str | None) -> None:
-        """Pass on a provider's call on a webhook path that is not known here."""
+    async def forward_webhook(self, token: str, remote_id: str | None) -> None:
+        """Keep a provider's call on a webhook path that is not known here, and pass it on."""
         ...
 
     async def notify_poll(self, job_id: str, remote_id: str) -> None:
@@ -95,7 +95,7 @@ class LocalCoordinator:
         """Return False: every reply runs in this process."""
         return False
 
-    def forward_webhook(self, token: str, remote_id: str | None) -> None:
+    async def forward_webhook(self, token: str, remote_id: str | None) -> None:
         """Do nothing: every webhook path that is valid is known here."""
 
     async def notify_poll(self, job_id: str, remote_id: str) -> None:
@@ -151,15 +151,13 @@ class ClusterCoordinator:
         self._supervisor.start(f"enqueue reply {reply_id}", self._cluster.enqueue(reply_id))
         return True
 
-    def forward_webhook(self, token: str, remote_id: str | None) -> None:
-        """Pass on a provider's call on a webhook path that is not known here."""
-        if self._pending_webhooks < MAX_PENDING_WEBHOOKS:
-            self._pending_webhooks += 1
-            self._supervisor.start("forward webhook", self._forward_webhook(token, remote_id))
-
-    async def _forward_webhook(self, token: str, remote_id: str | None) -> None:
+    async def forward_webhook(self, token: str, remote_id: str | None) -> None:
+        """Keep a provider's call on a webhook path that is not known here, and pass it on."""
+        if self._pending_webhooks >= MAX_PENDING_WEBHOOKS:
+            return
+        self._pending_webhooks += 1
         try:
-            await self._cluster.forward_webhook(token, remote_id)
+            await self._cluster.forward_webhook(token, remote_id, now=self._clock())
         except StoreError as error:
             _log.info("a provider's webhook call was not passed on, polling will find it: %s", error)
         finally:

@@ -18,6 +18,10 @@ TOKEN_EXPIRY_MARGIN = timedelta(minutes=2)
 """Time before the expiry of an interaction token from which on the bot no longer relies on it."""
 
 
+CHECKING_PERIOD = timedelta(minutes=15)
+"""How long after it left an order whose answer was lost is searched before its reservation is released."""
+
+
 class JobStatus(StrEnum):
     """State of a job. It is stored before each external effect, so that a crash is visible."""
 
@@ -35,7 +39,7 @@ class JobStatus(StrEnum):
 
     @property
     def is_final(self) -> bool:
-        """True when the job will not change any more."""
+        """True when the member was told the end. It changes once more when a job that is followed comes late."""
         return self in _FINAL
 
 
@@ -50,7 +54,8 @@ LEGAL_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
     JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.UNCERTAIN: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
     JobStatus.SUCCEEDED: frozenset(),
-    JobStatus.FAILED: frozenset(),
+    # Only while the job is followed, and free for the member: its image turned up late.
+    JobStatus.FAILED: frozenset({JobStatus.SUCCEEDED}),
     JobStatus.CANCELLED: frozenset(),
 }
 
@@ -86,9 +91,9 @@ class FailureReason(StrEnum):
     NO_USABLE_RESULT = "no_usable_result"
     """Completed, but no image could be fetched. The operator bears the cost."""
     TIMED_OUT = "timed_out"
-    """The deadline passed. The operator bears the cost if the provider charges."""
+    """The deadline passed. The job is followed on; the operator bears the cost if the provider charges."""
     OUTCOME_UNKNOWN = "outcome_unknown"
-    """Sent, never confirmed, not found again. The operator bears the cost if the provider charges."""
+    """Sent, never confirmed, not found in time. It is followed on; the operator bears what the provider charges."""
     NOT_SHOWN = "not_shown"
     """Discord did not accept the reply, so nothing was bought."""
     INTERNAL = "internal"
@@ -200,6 +205,22 @@ class Job:
     images: tuple[ResultImage, ...] = ()
     erased_at: datetime | None = None
     """When prompt and options were deleted; they are empty from then on."""
+    follow_until_at: datetime | None = None
+    """Until when this failed job is followed: its reservation is released, but its image may still turn up."""
+    late_at: datetime | None = None
+    """When its image turned up after it had failed. It was free for the member."""
+    lost_images: int = 0
+    """Results that the provider named and that could not be fetched."""
+
+    @property
+    def checked_until(self) -> datetime:
+        """When the reservation is released if the answer to the order was lost and it is not found."""
+        return (self.submitted_at or self.created_at) + CHECKING_PERIOD
+
+    @property
+    def is_followed(self) -> bool:
+        """True while the job has failed for its member but may still bring an image."""
+        return self.follow_until_at is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -261,9 +282,19 @@ class Reply:
         return all(job.status.is_final for job in self.jobs)
 
     @property
+    def is_to_be_shown(self) -> bool:
+        """True when there is a final state that was not shown yet."""
+        return self.is_final and self.delivery is Delivery.PENDING
+
+    @property
+    def followed_until(self) -> datetime | None:
+        """Until when an image may still turn up for a job that has failed; None when none is followed."""
+        return max((job.follow_until_at for job in self.jobs if job.follow_until_at), default=None)
+
+    @property
     def is_over(self) -> bool:
-        """True when its final state was shown, or cannot be shown."""
-        return self.is_final and self.delivery is not Delivery.PENDING
+        """True when its final state was shown, or cannot be shown, and no job is followed any more."""
+        return self.is_final and self.delivery is not Delivery.PENDING and self.followed_until is None
 
     @property
     def is_forgotten(self) -> bool:

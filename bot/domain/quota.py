@@ -284,7 +284,8 @@ class OperatorCostLine:
     """What one job cost the operator: charged by the provider, but not to the member.
 
     `ordered_at` decides the day whose limits it counts for. `user_id` is None once the member asked to be forgotten.
-    `failure` is None for a job that succeeded, at a price above the published one.
+    `failure` is None for a job that succeeded: at a price above the published one, or after it had failed
+    (`came_late`).
     """
 
     at: datetime
@@ -296,6 +297,7 @@ class OperatorCostLine:
     model_id: str
     amount_usd_micros: int
     failure: FailureReason | None
+    came_late: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -26,11 +26,19 @@ class ProviderRequest:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemoteJob:
-    """The provider's id of a job, and when it was created (aware UTC), where the provider says so."""
+    """The provider's id of a job, and when it was created (aware UTC), where the provider says so.
+
+    `type`, `model` and `input` (the request body) are what a list tells of the order; None where it does not. A job
+    that is listed as failed or cancelled is known not to be billed.
+    """
 
     remote_id: str
     created_at: datetime | None = None
     progress: Progress | None = None
+    type: str | None = None
+    model: str | None = None
+    input: Mapping[str, Any] | None = None
+    may_be_billed: bool = True
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -85,6 +93,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def late_seconds(self) -> float:
+        """How long after that a job may still turn up; it is followed until then, free for its member."""
+        ...
+
+    @property
     def takes_uploads(self) -> bool:
         """True when input images are uploaded first; False when the provider only fetches public URLs."""
         ...
@@ -117,8 +130,11 @@ class Provider(Protocol):
         """Upload an input image; return its URL for an order. Free, may be repeated."""
         ...
 
-    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
-        """Return the jobs that the provider created at or after `since`, newest first. Only where `can_list`."""
+    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
+        """Return the jobs that the provider created at or after `since`, newest first. Only where `can_list`.
+
+        With `until`, later ones may be missing. Raises ProviderUnavailable where the list is not complete.
+        """
         ...
 
     async def probe(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -23,8 +24,10 @@ from bot.providers.parsing import (
     read_error_body,
     read_id,
     read_image_urls,
+    read_object,
     read_preview_url,
     read_style,
+    read_text,
     read_time,
     read_took_seconds,
     read_word,
@@ -57,6 +60,8 @@ class KreaProvider:
     name = "krea"
     # External models may run for 2 hours before Krea fails them itself.
     deadline_seconds = 2 * 3600.0 + 600.0
+    # A job may have waited in the backlog for as long before it began.
+    late_seconds = 2 * 3600.0
     takes_uploads = True
     can_cancel = True
     can_list = True
@@ -133,22 +138,26 @@ class KreaProvider:
             raise ProviderUnavailable("krea: an asset without a usable URL")
         return urls[0]
 
-    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         found: dict[str, RemoteJob] = {}
         params = {"limit": str(_PAGE_SIZE)}
+        if until is not None:
+            params["cursor"] = f"{until + self._api.clock_ahead:%Y-%m-%dT%H:%M:%SZ}"
         for _ in range(_MAX_PAGES):
             page = as_object(await self._api.request("GET", "/jobs", params=params, attempts=_READ_ATTEMPTS))
             items = as_list(page.get("items"))
             if len(items) > _MAX_ITEMS_READ:
                 raise ProviderUnavailable(f"krea: a page of {len(items)} jobs where {_PAGE_SIZE} were asked for")
-            jobs = [remote for item in items if (remote := self._remote_job(as_object(item)))]
+            jobs = [remote for item in items if (remote := self._listed_job(as_object(item)))]
             for job in jobs:
                 if job.created_at is None or job.created_at >= since:
                     found.setdefault(job.remote_id, job)
             cursor = read_cursor(page.get("next_cursor") or page.get("nextCursor"))
             reached = any(job.created_at is not None and job.created_at < since for job in jobs)
-            if reached or not jobs or cursor is None or params.get("cursor") == cursor:
+            if reached or not jobs or cursor is None:
                 break
+            if params.get("cursor") == cursor:
+                raise ProviderUnavailable(f"krea: the list of jobs repeats itself at {read_word(cursor)}")
             params["cursor"] = cursor
         else:
             # With an incomplete list, one of several candidates could seem to be the only one.
@@ -176,6 +185,20 @@ class KreaProvider:
             return None
         _, progress = self._status_map.read(job.get("status"))
         return RemoteJob(remote_id=remote_id, created_at=self._created_at(job), progress=progress)
+
+    def _listed_job(self, job: Mapping[str, Any]) -> RemoteJob | None:
+        """Return a job of the list with what it tells of its order: neither model nor input are documented."""
+        remote = self._remote_job(job)
+        if remote is None:
+            return None
+        status, _ = self._status_map.read(job.get("status"))
+        return replace(
+            remote,
+            type=read_text(job, "type"),
+            model=read_text(job, "model", "model_id"),
+            input=read_object(job, "input", "params"),
+            may_be_billed=status not in (JobStatus.FAILED, JobStatus.CANCELLED),
+        )
 
     def _created_at(self, job: Mapping[str, Any]) -> datetime | None:
         """Return the creation time by our own clock: reconciliation compares it with the time of submission."""

@@ -180,6 +180,17 @@ def as_list(value: Any) -> list[Any]:
     return cast("list[Any]", value) if isinstance(value, list) else []
 
 
+def read_text(entry: Mapping[str, Any], *names: str) -> str | None:
+    """Return the first of these fields that holds a short text; None when none does."""
+    values = (entry.get(name) for name in names)
+    return next((text for text in values if isinstance(text, str) and 0 < len(text) <= _MAX_ID_CHARACTERS), None)
+
+
+def read_object(entry: Mapping[str, Any], *names: str) -> Mapping[str, Any] | None:
+    """Return the first of these fields that holds an object that is not empty; None when none does."""
+    return next((found for name in names if (found := as_object(entry.get(name)))), None)
+
+
 def read_id(value: Any) -> str | None:
     """Return an id that is safe in a path and a database row, or None."""
     if not isinstance(value, str) or len(value) > _MAX_ID_CHARACTERS or not _USABLE_ID.fullmatch(value):

@@ -47,6 +47,7 @@ class PixazoProvider:
     name = "pixazo"
     # No time-out is documented; Pixazo runs its jobs at Krea, so the same one applies.
     deadline_seconds = 2 * 3600.0 + 600.0
+    late_seconds = 2 * 3600.0
     takes_uploads = False
     can_cancel = False
     can_list = False
@@ -96,7 +97,7 @@ class PixazoProvider:
     async def upload(self, data: bytes, content_type: str) -> str:
         raise ProviderRejected("pixazo: no uploads, only public URLs")
 
-    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return ()
 
     async def probe(self) -> None:

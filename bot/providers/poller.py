@@ -107,6 +107,10 @@ class Poller:
         """Return the number of watched jobs."""
         return len(self._watched)
 
+    def watches(self, remote_id: str) -> bool:
+        """Return whether the job is watched now."""
+        return remote_id in self._watched
+
     async def watch(
         self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime, usual: DurationEstimator | None = None
     ) -> AsyncGenerator[Update, None]:

@@ -130,6 +130,11 @@ class Metrics:
         if operator_cost_usd_micros:
             self._of(self._operator_cost, *model).inc(operator_cost_usd_micros)
 
+    def cost_late(self, job: Job, *, operator_cost_usd_micros: int) -> None:
+        """Count what a job cost the operator that was counted as failed before."""
+        if operator_cost_usd_micros:
+            self._of(self._operator_cost, job.provider, job.request.model_id).inc(operator_cost_usd_micros)
+
     def delivered(self, outcome: str, seconds: float | None = None) -> None:
         """Count a final state that was shown, or that can never be shown."""
         self._of(self._deliveries, outcome).inc()

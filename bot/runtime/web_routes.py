@@ -16,13 +16,14 @@ _log = logging.getLogger(__name__)
 
 MAX_WEBHOOK_BYTES = 256 * 1024
 _HOOK_READ_SECONDS = 10.0
+_HOOK_HANDLE_SECONDS = 5.0
 _CHECK_SECONDS = 2.0
 _MAX_ID_CHARACTERS = 200
 
 Check = Callable[[], "str | Awaitable[str | None] | None"]
 """Returns None when the part is ready, otherwise a few words on why it is not."""
 
-OnHook = Callable[[str, "str | None"], None]
+OnHook = Callable[[str, "str | None"], "Awaitable[None] | None"]
 """Receives the token of the path and the id that the body names, if any. Both are unauthenticated."""
 
 
@@ -71,7 +72,7 @@ class WebhookRoutes:
     """`POST /hooks/{token}`: for providers, and for everybody else who reaches the port.
 
     Every call gets the same empty response, whether or not its token is known, so that callers cannot find out valid
-    tokens. `on_hook` must return at once.
+    tokens. It is sent when what `on_hook` returns is done, so that a call that was answered is not lost.
     """
 
     def __init__(self, on_hook: OnHook) -> None:
@@ -87,7 +88,12 @@ class WebhookRoutes:
         if body is None:
             answer.force_close()  # otherwise the rest of the body would be read as the next request
         try:
-            self._on_hook(request.match_info["token"], _id_in(body or b""))
+            handled = self._on_hook(request.match_info["token"], _id_in(body or b""))
+            if handled is not None:
+                async with asyncio.timeout(_HOOK_HANDLE_SECONDS):
+                    await handled
+        except TimeoutError:
+            _log.warning("a webhook was not handled within %.0f s", _HOOK_HANDLE_SECONDS)
         except Exception:
             _log.exception("a webhook could not be handled")
         return answer

@@ -2,9 +2,10 @@
 
     run         restartable at any point: every step first checks where the job stands
     submit      queued → submitting → running          the order is sent at most once
-    reconcile   uncertain → running                    when the answer to the order was lost
+    reconcile   uncertain → running | failed           when the answer to the order was lost
     watch       running → succeeded | failed | cancelled
     collect     download the images first, then settle the charge
+    follow      failed → succeeded                     when the image comes after all, free; see late_images.py
 
 Another process may run the same job, because it took this one for dead. Every step is one guarded move in the database,
 from the states that the step may expect, so the second of two changes nothing.
@@ -13,7 +14,7 @@ What an error does to the money is decided by its class, in `_send` and `_watch`
 
     ProviderRejected, ProviderDenied   release
     ProviderUnavailable                429: back into the queue, for 15 minutes; else release when it keeps failing
-    OutcomeUncertain                   keep the reservation, search for the order, never send it again
+    OutcomeUncertain                   keep the reservation for 15 minutes, search for the order, never send it again
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -36,18 +37,19 @@ from bot.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from bot.domain.jobs import Failure, FailureReason, ImageInput, Job, JobStatus, ResultImage, StoredImage
+from bot.domain.jobs import Failure, FailureReason, ImageInput, Job, JobStatus, StoredImage
 from bot.domain.quota import format_usd
 from bot.media.downloader import Downloader
-from bot.media.image_pool import CheckedImage
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached
 from bot.runtime.logs import bind_job
-from bot.runtime.retry import backoff_seconds, retry_storage_errors, retrying
+from bot.runtime.retry import backoff_seconds, retrying
 from bot.service.context import ServiceContext
 from bot.service.cost_alerts import CostAlerts
 from bot.service.in_flight import InFlight
+from bot.service.late_images import LateImages
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
+from bot.service.results import ResultCollector
 
 _log = logging.getLogger(__name__)
 
@@ -70,21 +72,6 @@ MAX_QUEUED_FAILURES = 5
 UNUSABLE_INPUT_STATUS = 422
 """Krea's status when it cannot read an input image; its documentation advises one new upload."""
 
-RESULT_MAX_BYTES = 100 * 2**20
-RESULT_ATTEMPTS = 6
-RESULT_TIMEOUT_SECONDS = 300.0
-"""For collecting all results of a job together."""
-
-MAX_RESULTS = 2
-"""Images kept of one job: the one that was ordered, and one more."""
-
-MIN_RESULT_AREA_SHARE = 0.25
-"""A result with less than this share of the largest one's pixels is a thumbnail of it."""
-
-COUNTED_CHECK_SECONDS = 1.0
-MAX_CHECKS = 2
-"""Checks of a result that take that long are counted, and that many may be cut off by the end of the process."""
-
 _NOT_SENT = frozenset({JobStatus.QUEUED})
 _NOT_CONFIRMED = frozenset({JobStatus.SUBMITTING, JobStatus.UNCERTAIN})
 _LOST = frozenset({JobStatus.UNCERTAIN})
@@ -105,17 +92,19 @@ class JobRunner:
     ) -> None:
         self._store = context.store
         self._blob_store = context.blob_store
-        self._image_pool = context.image_pool
         self._presenter = context.presenter
         self._in_flight = context.in_flight
         self._supervisor = context.supervisor
         self._metrics = context.metrics
         self._priority = context.priority
         self._clock = context.clock
-        self._downloader = downloader
+        self._results = ResultCollector(context, downloader=downloader)
         self._cost_alerts = cost_alerts
         self._public_url = public_url
         self._reconciler = SubmissionReconciler(store=context.store, clock=context.clock)
+        self._follower = LateImages(
+            context, reconciler=self._reconciler, results=self._results, cost_alerts=cost_alerts
+        )
 
     async def run_queued(self, dispatcher: ProviderDispatcher) -> None:
         """Start queued jobs of a provider as slots become free, until the dispatcher is stopped."""
@@ -164,6 +153,8 @@ class JobRunner:
 
     async def _ends(self, job: Job, failures: int) -> bool:
         """Return whether a job is at its end after an unexpected error; fail it if it cannot be run again."""
+        if job.is_followed:
+            return False
         if job.status.is_final:
             self._show(job)  # the error may have come before this
             return True
@@ -188,7 +179,9 @@ class JobRunner:
         if current is not None and current.status is JobStatus.UNCERTAIN:
             current = await self._reconcile(current, dispatcher)
         if current is not None and current.status is JobStatus.RUNNING:
-            await self._watch(current, dispatcher)
+            current = await self._watch(current, dispatcher)
+        if current is not None and current.is_followed:
+            await self._follower.follow(current, dispatcher)
 
     # -- submit -------------------------------------------------------------------------------------------
 
@@ -338,14 +331,15 @@ class JobRunner:
     # -- reconcile ----------------------------------------------------------------------------------------
 
     async def _reconcile(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
-        """Move uncertain → running when the order is found beyond doubt, → failed when that is no longer possible."""
+        """Move uncertain → running when the order is found with proof, else → failed, and follow it on."""
+        in_flight = self._in_flight.get_or_create(job.id)
         try:
             with dispatcher.slot_released():
-                remote_id = await self._reconciler.find(job, dispatcher, self._in_flight.get_or_create(job.id))
-        except SubmissionLost as error:
-            _log.error("job %s (%s) was not found at the provider", job.id, _who(job))
+                remote_id = await self._reconciler.find(job, dispatcher, in_flight, until=job.checked_until)
+        except SubmissionLost:
+            _log.error("job %s (%s) was not found at the provider yet", job.id, _who(job))
             failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
-            return await self.fail(job, failure, expected=_LOST, at_operator_cost=error.in_doubt)
+            return await self.fail(job, failure, expected=_LOST, follow_until=job.deadline_at)
         except ClaimedElsewhere:
             return await self._store.job(job.id)
         _log.info("job %s (%s) was found at the provider as %s", job.id, _who(job), remote_id)
@@ -353,8 +347,8 @@ class JobRunner:
 
     # -- watch --------------------------------------------------------------------------------------------
 
-    async def _watch(self, job: Job, dispatcher: ProviderDispatcher) -> None:
-        """Move running → succeeded | failed | cancelled."""
+    async def _watch(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
+        """Move running → succeeded | failed | cancelled. Return a job that is to be followed."""
         assert job.remote_id is not None, "a running job has an id at the provider"
         assert job.submitted_at is not None, "a running job was submitted"
         assert job.deadline_at is not None, "a running job has a deadline"
@@ -372,11 +366,13 @@ class JobRunner:
             ) as updates:
                 async for update in updates:
                     if await self._advance(job, update, in_flight, dispatcher.provider):
-                        return
+                        return None
         except DeadlineReached:
             _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)
-            await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
+            follow_until = job.deadline_at + timedelta(seconds=dispatcher.provider.late_seconds)
+            return await self.fail(job, failure, expected=_RUNNING, follow_until=follow_until)
+        return None
 
     async def _advance(self, job: Job, update: Update, in_flight: InFlight, provider: Provider) -> bool:
         """Act on one update from the provider; True when the job has ended."""
@@ -408,11 +404,8 @@ class JobRunner:
     async def _collect(self, job: Job, update: Update, provider: Provider) -> None:
         """Download the images of a completed job, then charge. Without a usable image the member pays nothing."""
         try:
-            images = await self._download_images(job, update, provider)
-        except MediaError as error:
-            _log.error("job %s (%s) was completed without a usable image: %s", job.id, _who(job), error)
-            notice = f"Job {job.id} was completed without a usable picture: {error}"
-            self._presenter.operator_notice("no usable picture", notice)
+            images, lost_images = await self._results.collect(job, update, provider)
+        except MediaError:
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
             return
@@ -431,6 +424,7 @@ class JobRunner:
             charged_usd_micros=charged,
             operator_cost_usd_micros=cost - charged,
             images=images,
+            lost_images=lost_images,
             took_seconds=update.took_seconds,
             now=self._clock(),
         )
@@ -443,104 +437,21 @@ class JobRunner:
         self._show(succeeded)
         _log.info("job %s (%s) was completed for %s", job.id, _who(job), format_usd(charged))
 
-    async def _download_images(self, job: Job, update: Update, provider: Provider) -> list[ResultImage]:
-        """Download the usable results of a job, at most `MAX_RESULTS`; raise MediaError when there is none.
-
-        The operator is told of unusable ones. Where all are, the provider is asked once more for their addresses,
-        because a signed one may have expired.
-        """
-        deadline = asyncio.get_running_loop().time() + RESULT_TIMEOUT_SECONDS
-        images, errors = await self._download_usable(job, update.result_urls, deadline)
-        if not images:
-            fresh_urls = await _fresh_urls(provider, update)
-            images, more_errors = await self._download_usable(job, fresh_urls, deadline)
-            errors += more_errors
-        if not images:
-            raise errors[-1] if errors else MediaError("completed without a result", transient=False)
-        if errors:
-            _log.warning("job %s (%s): %d results are not usable: %s", job.id, _who(job), len(errors), errors[-1])
-            notice = (
-                f"Job {job.id} was delivered with {len(images)} image(s); {len(errors)} could not be used: {errors[-1]}"
-            )
-            self._presenter.operator_notice("unusable results", notice)
-        return images
-
-    async def _download_usable(
-        self, job: Job, urls: Sequence[str], deadline: float
-    ) -> tuple[list[ResultImage], list[MediaError]]:
-        """Download results one after the other until there are enough, and return the errors of the others."""
-        images, errors = list[ResultImage](), list[MediaError]()
-        for number, url in enumerate(urls):
-            if number - len(errors) == MAX_RESULTS:
-                break
-            left_seconds = deadline - asyncio.get_running_loop().time()
-            if left_seconds <= 0:
-                errors.append(MediaError("collecting the results took too long", transient=True))
-                break
-            try:
-                image = await self._download_image(job, url, within_seconds=left_seconds)
-            except MediaError as error:
-                errors.append(error)
-                continue
-            if all(image.sha256 != other.sha256 for other in images):
-                images.append(image)
-        largest = max((image.width * image.height for image in images), default=0)
-        return [image for image in images if image.width * image.height >= largest * MIN_RESULT_AREA_SHARE], errors
-
-    async def _download_image(self, job: Job, url: str, *, within_seconds: float) -> ResultImage:
-        return await retrying(
-            lambda: self._download_image_once(job, url),
-            on=_worth_another_try,
-            attempts=RESULT_ATTEMPTS,
-            within_seconds=within_seconds,
-            first_pause_seconds=0.5,
-            max_pause_seconds=30,
-        )
-
-    async def _download_image_once(self, job: Job, url: str) -> ResultImage:
-        data = await self._downloader.download(
-            url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
-        )
-        checked = await self._check(job, data)
-        return ResultImage(
-            sha256=await self._keep(data),
-            content_type=checked.content_type,
-            width=checked.width,
-            height=checked.height,
-            size_bytes=len(data),
-            source_url=url,
-        )
-
-    async def _check(self, job: Job, data: bytes) -> CheckedImage:
-        """Check a result. Raises MediaError, also for one whose check was cut off by the end of this process twice.
-
-        Only a check that takes long is counted in the database: most are done before.
-        """
-        check = asyncio.ensure_future(self._image_pool.check_result(data))
-        try:
-            if not (await asyncio.wait({check}, timeout=COUNTED_CHECK_SECONDS))[0]:
-                key = f"check {job.id}"
-                begun = int(await self._store.get_value(key) or 0)
-                if begun >= MAX_CHECKS:
-                    await self._store.remove_value(key)
-                    raise MediaError("given up: its check never ended", transient=False, reason="broken")
-                await self._store.set_value(key, str(begun + 1))
-                await asyncio.wait({check})
-                await self._store.remove_value(key)
-            return await check
-        finally:
-            check.cancel()
-
-    @retry_storage_errors
-    async def _keep(self, data: bytes) -> str:
-        return await self._blob_store.put(data)
-
     # -- ends ---------------------------------------------------------------------------------------------
 
     async def fail(
-        self, job: Job, failure: Failure, *, expected: Collection[JobStatus], at_operator_cost: bool = False
+        self,
+        job: Job,
+        failure: Failure,
+        *,
+        expected: Collection[JobStatus],
+        at_operator_cost: bool = False,
+        follow_until: datetime | None = None,
     ) -> Job | None:
-        """Move `expected` → failed and release the reservation; the operator may bear what the provider charges."""
+        """Move `expected` → failed and release the reservation; the operator may bear what the provider charges.
+
+        Where it is not known yet whether it charges anything, the job is followed until then.
+        """
         operator_cost_usd_micros = job.reserved_usd_micros if at_operator_cost else 0
         failed = await self._store.fail(
             job.id,
@@ -548,6 +459,7 @@ class JobRunner:
             now=self._clock(),
             operator_cost_usd_micros=operator_cost_usd_micros,
             expected=expected,
+            follow_until=follow_until,
         )
         if failed is not None:
             self._metrics.job_ended(failed, operator_cost_usd_micros=operator_cost_usd_micros)
@@ -600,18 +512,3 @@ def failure_of(error: ProviderError) -> Failure:
 
 def _never_left(error: Exception) -> bool:
     return isinstance(error, ProviderUnavailable) and error.status is None
-
-
-async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
-    """Poll a completed job once more and return the addresses of results that it did not name before."""
-    try:
-        again = await provider.fetch(update.remote_id)
-    except ProviderError as error:
-        _log.info("%s does not name the results of %s again: %s", provider.name, update.remote_id, error)
-        return []
-    return [url for url in again.result_urls if url not in update.result_urls]
-
-
-def _worth_another_try(error: Exception) -> bool:
-    # Right after the end, the CDN may serve a page of its own; a moment later it serves the image.
-    return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")

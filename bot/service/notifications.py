@@ -5,10 +5,15 @@ They only make things faster. Nothing relies on them: jobs are polled, and repli
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 
 from bot.dispatch.circuit_breaker import BreakerState
+from bot.dispatch.coordinator import MAX_PENDING_WEBHOOKS
 from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.domain.errors import StoreError
+from bot.domain.process_role import Role
+from bot.providers.parsing import read_id
 from bot.runtime.retry import retry_storage_errors
 from bot.service.context import ServiceContext
 from bot.service.reply_runner import ReplyRunner
@@ -16,24 +21,47 @@ from bot.store.cluster_store import ClusterStore
 from bot.store.tables.notifications import Notification, Topic
 from bot.store.tables.shared_state import OpenBreaker
 
+_log = logging.getLogger(__name__)
+
 
 class WebhookHandler:
     """Polls a job soon after its provider called the job's webhook path.
 
-    Calls are not signed, so they are only hints: nothing changes before the provider itself was asked.
+    Calls are not signed, so they are only hints: nothing changes before the provider itself was asked. One that comes
+    before the answer to its order is kept in the database, because it may be the only thing that names the job.
     """
 
     def __init__(self, context: ServiceContext, *, dispatchers: Mapping[str, ProviderDispatcher]) -> None:
+        self._store = context.store
+        self._clock = context.clock
         self._coordinator = context.coordinator
         self._in_flight = context.in_flight
         self._dispatchers = dispatchers
+        self._keeping = 0
 
-    def handle(self, token: str, remote_id: str | None) -> None:
-        """Act on a call on the webhook path of `token` that arrived in this process."""
+    async def handle(self, token: str, named: str | None) -> None:
+        """Act on a call on the webhook path of `token` that arrived in this process; return when it is kept."""
+        remote_id = read_id(named)
         claims = self._in_flight.webhook_claims(token, remote_id)
-        if not claims:
-            self._coordinator.forward_webhook(token, remote_id)
         self._poll_soon(claims)
+        if not claims and self._coordinator.role is not Role.ALL:
+            await self._coordinator.forward_webhook(token, remote_id)
+        elif remote_id is not None and not self._is_watched(remote_id):
+            await self._keep(token, remote_id)
+
+    async def _keep(self, token: str, remote_id: str) -> None:
+        if self._keeping >= MAX_PENDING_WEBHOOKS:
+            return
+        self._keeping += 1
+        try:
+            await self._store.keep_callback(token, remote_id, now=self._clock())
+        except StoreError as error:
+            _log.warning("a provider's webhook call could not be kept: %s", error)
+        finally:
+            self._keeping -= 1
+
+    def _is_watched(self, remote_id: str) -> bool:
+        return any(dispatcher.poller.watches(remote_id) for dispatcher in self._dispatchers.values())
 
     def handle_forwarded(self, job_id: str, remote_id: str | None) -> None:
         """Act on a call that arrived in another process; does nothing unless the job runs here."""

@@ -132,12 +132,12 @@ class ReplyRunner:
             return
         for job in reply.jobs:
             self._resume_job(reply, job)
-        if reply.is_final or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
+        if reply.is_to_be_shown or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
             self.show(reply.id)
 
     def _resume_job(self, reply: Reply, job: Job) -> None:
         dispatcher = self._dispatchers.get(job.provider)
-        if job.status.is_final:
+        if job.status.is_final and not job.is_followed:
             # Another process may have ended the job while it was queued here.
             if dispatcher is not None and dispatcher.queue.remove(job.id):
                 self._in_flight.remove(job.id)
@@ -151,7 +151,7 @@ class ReplyRunner:
             dispatcher.push(job)
         else:
             self._job_runner.adopt(dispatcher, job.id)
-        if reply.cancel_reason is not None:
+        if reply.cancel_reason is not None and not job.status.is_final:
             # A moderator cancelled the reply, and the process may have ended before it asked the provider.
             self._supervisor.start(f"cancel {job.id}", self.cancel(job))
 

@@ -21,6 +21,7 @@ from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
 from bot.store.tables import (
     audit_log,
+    callbacks,
     channel_caps,
     deletion,
     gallery,
@@ -100,6 +101,9 @@ class Store(DatabaseUser):
     requeue = writes_with_retry(jobs.requeue)
     mark_running = writes_with_retry(jobs.mark_running)
     mark_uncertain = writes_with_retry(jobs.mark_uncertain)
+    mark_found = writes_with_retry(jobs.mark_found)
+    deliver_late = writes_with_retry(transactions.deliver_late)
+    end_follow = writes_with_retry(transactions.end_follow)
     succeed = writes_with_retry(transactions.succeed)
     fail = writes_with_retry(transactions.fail)
     cancel = writes(transactions.cancel)
@@ -115,8 +119,10 @@ class Store(DatabaseUser):
     reply_and_spendable = reads(spendable.reply_and_spendable)
     unfinished = reads(jobs.unfinished)
     known_remote_ids = reads(jobs.known_remote_ids)
-    is_another_lost = reads(jobs.is_another_lost)
+    others_lost = reads(jobs.others_lost)
     is_another_leaving = reads(jobs.is_another_leaving)
+    keep_callback = writes(callbacks.keep)
+    kept_callbacks = reads(callbacks.of_job)
     recent_jobs = reads(jobs.recent_jobs)
     replies_of_server = reads(jobs.replies_of_server)
     recent_durations = reads(jobs.recent_durations)

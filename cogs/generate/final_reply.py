@@ -175,6 +175,9 @@ class FinalReply:
                     raise
         # A private reply, or one that its channel no longer accepts, goes to the requester's direct messages.
         channel_id = await self._messages.open_direct_channel(self._reply.user_id)
+        if self._address.message_id is not None and self._address.channel_id == channel_id:
+            # It was shown there before one of its images came late.
+            return await self._messages.edit(self._address, layout, files=_files(self._attachments), by_token=False)
         return await self._posted_before(channel_id) or await self._post(channel_id)
 
     async def _posted_before(self, channel_id: int) -> PostedMessage | None:

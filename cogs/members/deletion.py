@@ -15,7 +15,7 @@ from bot.domain.deletion import DeletedOrder, MessageKind, OrderMessage
 from bot.domain.jobs import Reply
 from cogs.generate.job_buttons import clicked_reply
 from cogs.members.history import HistoryPage
-from cogs.text import job_card
+from cogs.text import formatting, job_card
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.checks import require_server
 from cogs.ui.client import Interaction
@@ -116,6 +116,8 @@ def _why_not(reply: Reply) -> str | None:
         return job_card.DELETE_ALREADY()
     if not reply.is_final:
         return job_card.DELETE_NOT_YET()
+    if (until := reply.followed_until) is not None:
+        return job_card.DELETE_STILL_LOOKING(when=formatting.moment(until))
     return None if reply.is_over else job_card.DELETE_POSTING()
 
 

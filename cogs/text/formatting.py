@@ -31,6 +31,11 @@ def moment(when: datetime) -> str:
     return discord.utils.format_dt(when, "R")
 
 
+def clock_time(when: datetime) -> str:
+    """Return a Discord timestamp with the time of day in the reader's own zone: '16:20'."""
+    return discord.utils.format_dt(when, "t")
+
+
 def day(when: datetime) -> str:
     """Return a Discord timestamp with date and time in the reader's own zone."""
     return discord.utils.format_dt(when, "f")

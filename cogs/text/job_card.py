@@ -29,8 +29,17 @@ SOME_CANCELLED = Phrase("{cancelled} of {total} cancelled, not charged")
 COSTS = Phrase("costs {amount}")
 COST = Phrase("cost {amount}")
 CHECKING_EXPLAINED = Phrase(
-    "The order went out, but the answer got lost. I am looking for it and never order twice; "
-    "if it cannot be found, you are not charged."
+    "The order went out, but the answer got lost. I am looking for it until {when} and never order twice; "
+    "if it is not found by then, you are not charged."
+)
+STILL_LOOKING = Phrase("If the image still turns up by {when}, it appears here, free of charge.")
+CAME_LATE = Plural(
+    "{count} image came after the time was up, so it is free.",
+    "{count} images came after the time was up: they are free.",
+)
+NOT_FETCHED = Plural(
+    "{count} more image could not be fetched from the image service.",
+    "{count} more images could not be fetched from the image service.",
 )
 CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
 CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
@@ -63,7 +72,7 @@ FAILURES: dict[FailureReason, Phrase] = {
         "The image service finished, but its picture could not be fetched. Try again."
     ),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time. Try again or pick another model."),
-    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the picture could not be found. Try again."),
+    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time. Try again."),
     FailureReason.NOT_SHOWN: Phrase("Discord did not show the answer, so nothing was ordered."),
     FailureReason.INTERNAL: Phrase("Something went wrong here. The operator has been told."),
 }
@@ -79,7 +88,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time."),
-    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image could not be found."),
+    FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time."),
     FailureReason.NOT_SHOWN: FAILURES[FailureReason.NOT_SHOWN],
     FailureReason.INTERNAL: FAILURES[FailureReason.INTERNAL],
 }
@@ -108,6 +117,9 @@ CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop a job once it has s
 NOT_YOURS = Phrase("Only the person who asked for this picture, or a moderator, can do that.")
 JOB_GONE = Phrase("I no longer know this job.")
 DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
+DELETE_STILL_LOOKING = Phrase(
+    "An image of this order may still turn up, so it cannot be deleted yet. Try again {when}."
+)
 DELETE_POSTING = Phrase("This image is still being posted. Try again in a minute.")
 DELETE_ASK = Phrase(
     "### Delete this for good?\n"

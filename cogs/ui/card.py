@@ -170,15 +170,22 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
     lines: list[str] = []
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
     if status is JobStatus.UNCERTAIN:
-        lines.append(job_card.CHECKING_EXPLAINED())
+        until = max(job.job.checked_until for job in view.jobs if job.job.status is JobStatus.UNCERTAIN)
+        lines.append(job_card.CHECKING_EXPLAINED(when=formatting.clock_time(until)))
     reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)
     if failed and status is JobStatus.SUCCEEDED:
         lines.append(f"**{job_card.SOME_FAILED(failed=len(failed), total=len(view.jobs))}**")
     cancelled = sum(job.job.status is JobStatus.CANCELLED for job in view.jobs)
     if cancelled and status is JobStatus.SUCCEEDED:
         lines.append(f"**{job_card.SOME_CANCELLED(cancelled=cancelled, total=len(view.jobs))}**")
+    if late := sum(len(job.job.images) for job in view.jobs if job.job.late_at is not None):
+        lines.append(job_card.CAME_LATE(late))
+    if lost := sum(job.job.lost_images for job in view.jobs):
+        lines.append(job_card.NOT_FETCHED(lost))
     words = job_card.FAILURES if view.no_orders_until is None else job_card.CAUSES
     lines.extend(words[reason]() for reason in reasons)
+    if view.reply.is_final and (until := view.reply.followed_until) is not None:
+        lines.append(job_card.STILL_LOOKING(when=formatting.clock_time(until)))
     if view.reply.cancel_reason and not view.reply.is_final:  # the provider may still refuse, or be too late
         lines.append(job_card.CANCEL_WANTED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):

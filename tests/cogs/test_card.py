@@ -25,6 +25,7 @@ from bot.domain.jobs import (
     Progress,
     Reply,
     ReplyAddress,
+    ResultImage,
     new_id,
 )
 from bot.domain.quota import Balance, Cap, Period, Quota, QuotaSource, SpendLine, Window
@@ -43,6 +44,9 @@ from tests.support.spending_samples import a_spending
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 DAY = Window(start=NOON, end=NOON + timedelta(days=1))
 AMOUNTS = st.integers(0, 10_000_000_000_000)
+AN_IMAGE = ResultImage(
+    sha256="ab" * 32, content_type="image/png", width=1, height=1, size_bytes=1, source_url="https://provider.invalid/1"
+)
 TEXT = st.text(max_size=6_000) | st.text(alphabet="`\n@<>[]( )é🦊", max_size=6_000)
 
 
@@ -197,6 +201,26 @@ def test_one_state_stands_for_all_images_of_a_command(statuses: list[JobStatus],
 
 def test_a_single_image_says_nothing_of_how_many_are_done() -> None:
     assert "of 1" not in text_of(card.card(a_view(a_job(JobStatus.SUCCEEDED))))
+
+
+@pytest.mark.hostile("G-12")
+def test_a_card_says_how_long_a_lost_order_is_looked_for_and_that_a_late_image_is_free() -> None:
+    checking = text_of(card.card(a_view(a_job(JobStatus.UNCERTAIN, submitted_at=NOON))))
+    assert formatting.clock_time(NOON + timedelta(minutes=15)) in checking
+    until = NOON + timedelta(hours=2)
+    unknown = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+    followed = a_job(JobStatus.FAILED, failure=unknown, follow_until_at=until)
+    failed = text_of(card.card(a_view(followed)))
+    assert job_card.STILL_LOOKING(when=formatting.clock_time(until)) in failed
+    assert "not charged" in failed
+    late = a_job(JobStatus.SUCCEEDED, charged_usd_micros=0, late_at=until, images=(AN_IMAGE,))
+    assert job_card.CAME_LATE(1) in text_of(card.card(a_view(late)))
+
+
+@pytest.mark.hostile("G-32")
+def test_a_card_says_how_many_results_could_not_be_fetched() -> None:
+    text = text_of(card.card(a_view(a_job(JobStatus.SUCCEEDED, images=(AN_IMAGE,), lost_images=2))))
+    assert job_card.NOT_FETCHED(2) in text
 
 
 def test_what_a_card_was_made_from_is_told() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,8 +12,8 @@ from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected
 from bot.domain.jobs import FailureReason, JobStatus, Progress
 from bot.domain.quota import Limits, LimitSubject, Period, Quota
 from bot.providers.base import RemoteJob
-from bot.service import job_runner
-from cogs.text import job_card, refusals
+from bot.service import results
+from cogs.text import formatting, job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
@@ -127,12 +128,14 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
     krea.troubles.append(OutcomeUncertain("connection lost"))
     card = await stage.imagine()
     text = await stage.until_says(card, "🔎 Checking")
-    assert job_card.CHECKING_EXPLAINED() in text
     assert card.buttons == {}
     job = (await stage.jobs())[0]
     assert job.submitted_at is not None
+    ends_at = formatting.clock_time(job.submitted_at + timedelta(minutes=15))
+    assert job_card.CHECKING_EXPLAINED(when=ends_at) in text
     await krea.submit(krea.orders[0])
-    krea.listed.append(RemoteJob(remote_id=krea.remote_id(), created_at=job.submitted_at))
+    model = job.request.model_id.removeprefix("krea/")
+    krea.listed.append(RemoteJob(remote_id=krea.remote_id(), created_at=job.submitted_at, model=model, input=job.body))
     await stage.until_says(card, "Completed")
     assert (await stage.balance()).spent_usd_micros == 80_000
 
@@ -141,7 +144,7 @@ async def test_a_lost_answer_reads_checking_and_ends_well_when_the_order_is_foun
 async def test_a_completed_job_without_a_usable_image_is_not_charged(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "RESULT_ATTEMPTS", 1)
+    monkeypatch.setattr(results, "RESULT_ATTEMPTS", 1)
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until(lambda: stage.core.krea.accepted)

@@ -421,6 +421,25 @@ async def test_buttons_of_an_image_that_moved_are_answered_where_it_is_now(stage
         assert not message.is_there
 
 
+@pytest.mark.hostile("G-12")
+@pytest.mark.parametrize("private", [False, True])
+async def test_an_image_that_comes_after_its_card_has_failed_is_shown_free(stage: Stage, *, private: bool) -> None:
+    card = await waiting(stage, private=private)
+    stage.core.krea.late_seconds = 7_200
+    with time_machine.travel(stage.env.now() + timedelta(hours=3)):
+        assert await delivery(stage) is Delivery.DELIVERED
+        shown = stage.cards(stage.ada.user.dm_channel)[0] if private else card
+        assert job_card.FAILURES[FailureReason.TIMED_OUT]() in shown.text
+        stage.core.krea.finishes()
+        text = await stage.until_says(shown, "Completed", job_card.CAME_LATE(1))
+        assert "cost **$0.00**" in text
+        assert len(shown.files) == 1
+        await stage.quiet()
+        assert len(stage.cards(stage.ada.user.dm_channel if private else None)) == 1
+        assert await stage.core.store.operator_cost_usd_micros() == 80_000
+        assert (await stage.balance()).spent_usd_micros == 0
+
+
 @pytest.mark.f46
 async def test_a_member_who_takes_no_direct_messages_loses_only_the_message(
     stage: Stage, transport: TransportDouble

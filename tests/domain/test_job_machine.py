@@ -49,6 +49,8 @@ class Life:
     charged: int | None = None
     operator_cost: int = 0
     images: int = 0
+    is_followed: bool = False
+    is_late: bool = False
 
     @property
     def facts(self) -> tuple[Any, ...]:
@@ -60,6 +62,8 @@ class Life:
             self.finished_at,
             self.charged,
             self.images,
+            self.is_followed,
+            self.is_late,
         )
 
 
@@ -209,6 +213,52 @@ class JobMachine(RuleBasedStateMachine):
         if life := self.moves(job_id, work, *UNFINISHED):
             life.status, life.finished_at, life.operator_cost = JobStatus.FAILED, self.now, operator_cost
 
+    @rule(job_id=jobs, reason=st.sampled_from([FailureReason.OUTCOME_UNKNOWN, FailureReason.TIMED_OUT]))
+    def fail_and_follow(self, job_id: str, reason: FailureReason) -> None:
+        sent = (JobStatus.UNCERTAIN, JobStatus.RUNNING)
+        until = self.now + timedelta(hours=2)
+        failure = Failure(reason=reason)
+        work = self.store.fail(job_id, failure, now=self.now, expected=sent, follow_until=until)
+        if life := self.moves(job_id, work, *sent):
+            life.status, life.finished_at, life.is_followed = JobStatus.FAILED, self.now, True
+
+    @rule(job_id=jobs, remote_id=REMOTE_IDS)
+    def mark_found(self, job_id: str, remote_id: str) -> None:
+        """Find an order late, while it is followed."""
+        life = self.lives[job_id]
+        is_legal = life.is_followed and life.remote_id is None
+        work = self.store.mark_found(job_id, remote_id=remote_id, follow_until=self.now + timedelta(hours=4))
+        if is_legal and any(other.remote_id == remote_id for other in self.lives.values()):
+            with pytest.raises((sqlite3.IntegrityError, LedgerError)):
+                self.run(work)
+        else:
+            assert (self.run(work) is not None) is is_legal
+            life.remote_id = remote_id if is_legal else life.remote_id
+
+    @rule(job_id=jobs, operator_cost=st.sampled_from([0, 7, PRICE]))
+    def deliver_late(self, job_id: str, operator_cost: int) -> None:
+        life = self.lives[job_id]
+        work = self.store.deliver_late(
+            job_id, operator_cost_usd_micros=operator_cost, images=[an_image()], now=self.now
+        )
+        if life.is_followed and life.remote_id is None:
+            with pytest.raises((sqlite3.IntegrityError, LedgerError)):  # an image has a job at the provider
+                self.run(work)
+            return
+        assert (self.run(work) is not None) is life.is_followed
+        if life.is_followed:
+            life.status, life.finished_at, life.charged = JobStatus.SUCCEEDED, self.now, 0
+            life.is_followed, life.is_late, life.operator_cost, life.images = False, True, operator_cost, 1
+            life.order.delivery = Delivery.PENDING
+
+    @rule(job_id=jobs, operator_cost=st.sampled_from([0, PRICE]))
+    def end_follow(self, job_id: str, operator_cost: int) -> None:
+        life = self.lives[job_id]
+        work = self.store.end_follow(job_id, operator_cost_usd_micros=operator_cost, now=self.now)
+        assert (self.run(work) is not None) is life.is_followed
+        if life.is_followed:
+            life.is_followed, life.operator_cost = False, operator_cost
+
     @rule(job_id=jobs, expected=st.sampled_from([JobStatus.QUEUED, JobStatus.RUNNING]))
     def cancel(self, job_id: str, expected: JobStatus) -> None:
         work = self.store.cancel(job_id, expected=expected, now=self.now)
@@ -228,7 +278,7 @@ class JobMachine(RuleBasedStateMachine):
         expected = {
             reply_id
             for reply_id, order in self.orders.items()
-            if not order.is_over or order.delivery is Delivery.PENDING
+            if not order.is_over or order.delivery is Delivery.PENDING or any(life.is_followed for life in order.lives)
         }
         assert {reply.id for reply in unfinished} == expected
         for reply in unfinished:
@@ -245,7 +295,8 @@ class JobMachine(RuleBasedStateMachine):
         assert reply.is_final is order.is_over
         for job in reply.jobs:
             facts = (job.status, job.remote_id, job.webhook_token, job.submitted_at, job.finished_at)
-            assert (*facts, job.charged_usd_micros, len(job.images)) == self.lives[job.id].facts
+            money = (job.charged_usd_micros, len(job.images), job.is_followed, job.late_at is not None)
+            assert (*facts, *money) == self.lives[job.id].facts
 
     def teardown(self) -> None:
         try:

@@ -37,6 +37,7 @@ class ScriptedProvider:
 
     name = "scripted"
     deadline_seconds = 60.0
+    late_seconds = 60.0
     takes_uploads = can_cancel = can_list = False
 
     def __init__(self, *script: Answer, seconds: float = 0.0) -> None:
@@ -69,7 +70,7 @@ class ScriptedProvider:
     async def upload(self, data: bytes, content_type: str) -> str:
         raise NotImplementedError
 
-    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         raise NotImplementedError
 
     async def probe(self) -> None:

@@ -179,7 +179,7 @@ async def test_a_job_that_outlives_its_deadline_while_the_bot_is_away_ends_at_th
     found = audit(here)
     assert found.outcomes == {"timed_out": 1}
     assert found.charged_usd_micros == 0
-    assert found.operator_cost_usd_micros == 80_000
+    assert found.followed_usd_micros == 80_000, "it may still come, and cost something"
     assert found.stuck == []
     assert "not charged" in order.text
 

@@ -182,7 +182,9 @@ async def test_a_job_with_an_unknown_status_word_still_ends_at_its_deadline(core
 
 
 @pytest.mark.f28
-async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_operator_pays(core: Core):
+async def test_a_job_that_never_ends_fails_at_its_deadline_and_is_paid_by_the_operator_when_no_image_can_come(
+    core: Core,
+):
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     core.clock.move(hours=2)
@@ -193,10 +195,30 @@ async def test_a_job_that_never_ends_is_given_up_at_its_deadline_and_the_operato
     failed = await core.ended(job)
     assert failed.failure is not None
     assert failed.failure.reason is FailureReason.TIMED_OUT
+    assert failed.is_followed
+    assert await core.money() == (0, 0, 0)
+    core.clock.move(hours=2)
+    await core.unfollowed(job)
     assert await core.money() == (0, 0, PRICE)
     reads = len(core.sandbox.seen("read"))
     await core.ended(await core.order("another"))
     assert all(str(job.remote_id) not in seen.path for seen in core.sandbox.seen("read")[reads:]), "polling has stopped"
+
+
+@pytest.mark.hostile("G-12")
+@pytest.mark.parametrize("restart", [False, True])
+async def test_an_image_that_comes_after_the_deadline_is_brought_free(core: Core, *, restart: bool):
+    core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
+    job = await core.reached(await core.order(), JobStatus.RUNNING)
+    core.clock.move(hours=2, minutes=11)
+    assert (await core.ended(job)).is_followed
+    if restart:
+        await core.restart()
+    remote = core.sandbox.jobs[job.remote_id or ""]
+    remote.word = "completed"
+    late = await core.reached(job, JobStatus.SUCCEEDED)
+    assert (late.charged_usd_micros, len(late.images)) == (0, 1)
+    assert await core.money() == (0, 0, PRICE)
 
 
 # -- passing faults while polling ---------------------------------------------------------------------

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bot.domain.jobs import FailureReason, JobStatus
 from bot.media.image_pool import CheckedImage, ImagePool
-from bot.service import job_runner
+from bot.service import results
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
 from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
@@ -61,7 +61,7 @@ async def unending_check(_: ImagePool, data: bytes) -> CheckedImage:
 async def test_a_result_whose_check_was_cut_off_twice_is_given_up_after_the_restart(
     core: Core, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_runner, "COUNTED_CHECK_SECONDS", 0.05)
+    monkeypatch.setattr(results, "COUNTED_CHECK_SECONDS", 0.05)
     monkeypatch.setattr(ImagePool, "check_result", unending_check)
     job = await core.order()
     for cut_off in ("1", "2"):
@@ -80,7 +80,7 @@ async def test_a_result_whose_check_was_cut_off_twice_is_given_up_after_the_rest
 
 @pytest.mark.hostile("G-04")
 async def test_a_check_that_takes_long_and_ends_leaves_no_count(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(job_runner, "COUNTED_CHECK_SECONDS", 0.0)
+    monkeypatch.setattr(results, "COUNTED_CHECK_SECONDS", 0.0)
     job = await core.ended(await core.order())
     assert job.status is JobStatus.SUCCEEDED
     assert await core.store.get_value(f"check {job.id}") is None
@@ -117,6 +117,7 @@ async def test_the_usable_ones_of_several_results_are_delivered_and_charged(
     assert [image.source_url.rpartition("/")[2] for image in job.images][:1] == [f"{job.remote_id}.png"]
     assert await core.money() == (PRICE, 0, 0)
     assert [matter for matter, _ in core.presenter.notices] == ["unusable results"] * operator_is_told
+    assert job.lost_images == operator_is_told, "the card tells it"
 
 
 @pytest.mark.hostile("G-33")
@@ -146,7 +147,7 @@ async def test_of_many_addresses_no_more_than_one_beyond_what_was_ordered_is_fet
 
 @pytest.mark.hostile("G-35")
 async def test_dead_addresses_are_tried_within_one_deadline_for_all(core: Core, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(job_runner, "RESULT_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(results, "RESULT_TIMEOUT_SECONDS", 0.05)
     core.sandbox.next_order(Plan(urls=tuple(f"{GONE}?number={number}" for number in range(150))))
     job = await core.ended(await core.order())
     assert job.failure is not None
@@ -224,12 +225,12 @@ def test_any_interleaving_of_the_same_updates_is_one_charge(tmp_path: Path, call
                     case "callback":
                         await _call(core, remote.webhook_url, remote.as_document() | {"status": "completed"})
                     case "hint":
-                        core.parts.webhooks.handle(token, remote.id)
+                        await core.parts.webhooks.handle(token, remote.id)
                     case _:
                         remote.word = "completed"
             remote.word = "completed"
             await core.ended(job)
-            core.parts.webhooks.handle(token, remote.id)
+            await core.parts.webhooks.handle(token, remote.id)
             assert await core.money() == (PRICE, 0, 0)
 
     asyncio.run(main())

@@ -247,7 +247,7 @@ async def test_five_prompts_of_one_member_answered_500_close_the_provider_for_no
     served = await core.ended(await core.order(member=Member(guild_id=2, user_id=99)))
     assert served.status is JobStatus.SUCCEEDED
     assert core.presenter.notices == []
-    core.clock.move(minutes=6)
+    core.clock.move(minutes=16)
     await core.ended(*lost)
 
 
@@ -273,7 +273,7 @@ async def test_five_failures_in_a_row_open_the_breaker_and_a_probe_closes_it(cor
 
     await until(open_again)
     assert (await core.ended(await core.order("one more"))).status is JobStatus.SUCCEEDED
-    core.clock.move(minutes=6)
+    core.clock.move(minutes=16)
     await core.ended(*jobs)
     assert core.submissions == 6, "nothing that was lost is sent again"
 
@@ -291,7 +291,7 @@ async def test_jobs_queued_when_a_provider_goes_down_run_when_it_is_back(tmp_pat
             await core.reached(job, JobStatus.UNCERTAIN)
         assert (await core.now(waiting)).status is JobStatus.QUEUED
         core.sandbox._troubles["list"].clear()
-        core.clock.move(minutes=6)
+        core.clock.move(minutes=16)
         assert (await core.ended(waiting)).status is JobStatus.SUCCEEDED
 
 

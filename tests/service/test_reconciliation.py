@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -17,8 +19,11 @@ from tests.support.fakes import until
 
 LOST = Plan(trouble=LOST_ANSWER)
 NEVER_TAKEN = Plan(trouble=Trouble(how=How.RESET))
+SAME: dict[str, Any] = {"options": {"seed": 7}}
+"""Two orders with the same prompt are the same order only with the same seed."""
 LIST_IS_DOWN = [Trouble(status=503)] * 10_000
-AFTER_THE_SEARCH = {"minutes": 6}
+AFTER_THE_SEARCH = {"minutes": 16}
+AFTER_THE_WATCH = {"hours": 2}
 
 
 async def calls(core: Core, url: str, remote_id: str) -> None:
@@ -28,13 +33,26 @@ async def calls(core: Core, url: str, remote_id: str) -> None:
         pass
 
 
-async def lost_order(core: Core, plan: Plan = LOST, **how: str) -> tuple[Job, RemoteJob]:
+async def lost_order(core: Core, plan: Plan = LOST, **how: Any) -> tuple[Job, RemoteJob]:
     """Send an order that the provider accepts, but whose answer is lost."""
     core.sandbox.next_order(plan)
     before = set(core.sandbox.jobs)
     job = await core.reached(await core.order(**how), JobStatus.UNCERTAIN, JobStatus.RUNNING, JobStatus.SUCCEEDED)
     (remote_id,) = set(core.sandbox.jobs) - before
     return job, core.sandbox.jobs[remote_id]
+
+
+async def followed_to_the_end(core: Core, *jobs: Job) -> None:
+    """Let the search and the watch end without an image."""
+    core.clock.move(**AFTER_THE_SEARCH)
+    await core.ended(*jobs)
+    core.clock.move(**AFTER_THE_WATCH)
+    await core.unfollowed(*jobs)
+
+
+def moved(core: Core, url: str) -> str:
+    """Return the address of a webhook path at the server of the process that runs now."""
+    return f"{core.public_url}/hooks/{url.rpartition('/')[2]}"
 
 
 def reason_of(job: Job) -> FailureReason | None:
@@ -81,8 +99,11 @@ async def test_an_order_that_is_in_no_list_was_never_accepted_and_costs_nothing(
     job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
     await until(lambda: len(core.sandbox.seen("list")) > 3)
     assert (await core.now(job)).status is JobStatus.UNCERTAIN, "it may appear in the list later"
-    core.clock.move(**AFTER_THE_SEARCH)
-    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    core.clock.move(minutes=14)
+    await until(lambda: len(core.sandbox.seen("list")) > 6)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    await followed_to_the_end(core, job)
+    assert reason_of(await core.now(job)) is FailureReason.OUTCOME_UNKNOWN
     assert await core.money() == (0, 0, 0)
     assert core.submissions == 1
 
@@ -93,6 +114,8 @@ async def test_an_order_that_cannot_be_searched_is_given_up_at_the_operators_ris
     job, remote = await lost_order(core)
     core.clock.move(**AFTER_THE_SEARCH)
     assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert await core.money() == (0, 0, 0), "nothing is known yet"
+    await followed_to_the_end(core, job)
     assert await core.money() == (0, 0, PRICE)
     await until(lambda: remote.is_final)
     assert core.sandbox.bill_usd_micros == PRICE, "the provider did charge it"
@@ -101,15 +124,14 @@ async def test_an_order_that_cannot_be_searched_is_given_up_at_the_operators_ris
 @pytest.mark.f23
 async def test_of_two_orders_lost_at_the_same_time_none_is_taken_for_the_other(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
-    first, _ = await lost_order(core)
-    second, _ = await lost_order(core)
+    first, _ = await lost_order(core, **SAME)
+    second, _ = await lost_order(core, **SAME)
     core.sandbox._troubles["list"].clear()
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 5)
     for job in (first, second):
         assert (await core.now(job)).status is JobStatus.UNCERTAIN
-    core.clock.move(**AFTER_THE_SEARCH)
-    await core.ended(first, second)
+    await followed_to_the_end(core, first, second)
     assert await core.money() == (0, 0, 2 * PRICE)
     assert core.submissions == 2
 
@@ -117,14 +139,14 @@ async def test_of_two_orders_lost_at_the_same_time_none_is_taken_for_the_other(c
 async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     core.sandbox.next_order(NEVER_TAKEN)
-    first = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    first = await core.reached(await core.order(**SAME), JobStatus.UNCERTAIN)
     core.clock.move(seconds=50)
     core.sandbox.next_order(NEVER_TAKEN)
-    second = await core.reached(await core.order(), JobStatus.UNCERTAIN)
-    core.clock.move(seconds=15)
+    second = await core.reached(await core.order(**SAME), JobStatus.UNCERTAIN)
+    core.clock.move(minutes=14, seconds=20)
     assert reason_of(await core.ended(first)) is FailureReason.OUTCOME_UNKNOWN
     assert second.submitted_at is not None
-    remote = a_job_at_the_provider(core, second.path, second.submitted_at)
+    remote = a_job_at_the_provider(core, second, second.submitted_at)
     await core.restart()
     core.sandbox._troubles["list"].clear()
     seen = len(core.sandbox.seen("list"))
@@ -135,27 +157,150 @@ async def test_a_lost_order_that_was_given_up_still_makes_the_next_one_ambiguous
 
 async def test_one_of_two_lost_orders_that_was_never_accepted_is_not_given_the_others_image(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
-    taken, _ = await lost_order(core)
+    taken, _ = await lost_order(core, **SAME)
     core.sandbox.next_order(NEVER_TAKEN)
-    not_taken = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    not_taken = await core.reached(await core.order(**SAME), JobStatus.UNCERTAIN)
     core.sandbox._troubles["list"].clear()
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 5)
     assert (await core.now(taken)).status is JobStatus.UNCERTAIN
     assert (await core.now(not_taken)).status is JobStatus.UNCERTAIN
+    await followed_to_the_end(core, taken, not_taken)
+    assert await core.money() == (0, 0, PRICE), "one of them was billed"
 
 
 async def test_a_job_ordered_with_the_same_key_elsewhere_at_the_same_time_makes_it_ambiguous(core: Core):
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
-    a_job_at_the_provider(core, job.path, remote.created_at + timedelta(seconds=1))
+    a_job_at_the_provider(core, job, remote.created_at + timedelta(seconds=1))
     core.sandbox._troubles["list"].clear()
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
     assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    await followed_to_the_end(core, job)
+    assert await core.money() == (0, 0, PRICE)
+
+
+@pytest.mark.hostile("G-11")
+async def test_a_strangers_job_of_the_same_time_is_never_taken_for_a_lost_order(core: Core):
+    """The order never arrived, and the only new job in the list is somebody else's."""
+    core.sandbox.next_order(NEVER_TAKEN)
+    job = await core.reached(await core.order("a red fox"), JobStatus.UNCERTAIN)
+    assert job.submitted_at is not None
+    a_job_at_the_provider(core, replace(job, body=job.body | {"prompt": "a bank statement"}), job.submitted_at)
+    a_job_at_the_provider(core, replace(job, path="/generate/image/google/nano-banana-2"), job.submitted_at)
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 3)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    await followed_to_the_end(core, job)
+    assert await core.money() == (0, 0, 0), "neither job can be this order"
+
+
+@pytest.mark.hostile("G-11")
+async def test_a_list_that_does_not_tell_what_was_ordered_proves_nothing(core: Core):
+    core.sandbox.lists_orders = False
+    job, remote = await lost_order(core)
+    await until(lambda: remote.is_final and len(core.sandbox.seen("list")) > 4)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    await followed_to_the_end(core, job)
+    assert (await core.now(job)).remote_id is None
+    assert await core.money() == (0, 0, PRICE)
+    assert core.sandbox.bill_usd_micros == PRICE
+
+
+@pytest.mark.hostile("G-11")
+async def test_with_webhooks_the_path_alone_decides(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
+        job, remote = await lost_order(core, plan)
+        assert remote.webhook_url is not None
+        await core.restart()
+        assert (await core.now(job)).status is JobStatus.UNCERTAIN
+        assert core.sandbox.seen("list") == [], "the list would prove it"
+        await calls(core, moved(core, remote.webhook_url), remote.id)
+        assert (await core.reached(job, JobStatus.RUNNING)).remote_id == remote.id
+
+
+# -- late evidence ------------------------------------------------------------------------------------
+
+
+@pytest.mark.hostile("G-12")
+async def test_an_order_that_is_listed_after_a_minute_is_found_and_charged_as_usual(core: Core):
+    core.sandbox.next_order(LOST)
+    core.sandbox.unlisted = everything = AnyId()
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(minutes=5)
+    seen = len(core.sandbox.seen("list"))
+    await until(lambda: len(core.sandbox.seen("list")) > seen + 2)
+    assert (await core.now(job)).status is JobStatus.UNCERTAIN
+    everything.is_over = True
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert await core.money() == (PRICE, 0, 0)
+
+
+@pytest.mark.hostile("G-12")
+@pytest.mark.parametrize("restart", [False, True])
+async def test_an_order_that_is_listed_after_a_quarter_of_an_hour_brings_its_image_free(core: Core, *, restart: bool):
+    core.sandbox.next_order(LOST)
+    core.sandbox.unlisted = everything = AnyId()
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
+    core.clock.move(**AFTER_THE_SEARCH)
+    assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    assert await core.money() == (0, 0, 0)
+    if restart:
+        await core.restart()
+    everything.is_over = True
+    late = await core.reached(job, JobStatus.SUCCEEDED)
+    assert (late.charged_usd_micros, len(late.images), late.failure) == (0, 1, None)
+    assert late.late_at is not None
+    assert await core.money() == (0, 0, PRICE) == (0, 0, core.sandbox.bill_usd_micros)
+    reply = await core.store.reply(job.reply_id)
+    assert reply is not None
+    assert reply.is_to_be_shown
+
+
+@pytest.mark.hostile("G-12")
+async def test_a_call_after_a_quarter_of_an_hour_brings_the_image_free(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        plan = Plan(trouble=LOST_ANSWER, webhook_copies=0)
+        job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
+        assert remote.webhook_url is not None
+        core.clock.move(**AFTER_THE_SEARCH)
+        await core.ended(job)
+        await calls(core, remote.webhook_url, remote.id)
+        late = await core.reached(job, JobStatus.SUCCEEDED)
+        assert late.charged_usd_micros == 0
+        assert await core.money() == (0, 0, PRICES[PIXAZO_LARGE])
+
+
+@pytest.mark.hostile("G-12")
+@pytest.mark.parametrize(("ending", "cost"), [(Ending.FAILED, 0), (Ending.CANCELLED, 0), (Ending.NEVER, PRICE)])
+async def test_a_late_job_that_brings_nothing_costs_what_the_provider_charges(core: Core, ending: Ending, cost: int):
+    core.sandbox.next_order(Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=ending))
+    core.sandbox.unlisted = everything = AnyId()
+    job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
     core.clock.move(**AFTER_THE_SEARCH)
     await core.ended(job)
-    assert await core.money() == (0, 0, PRICE)
+    everything.is_over = True
+
+    async def is_found_or_over() -> bool:
+        now = await core.now(job)
+        return now.remote_id is not None or not now.is_followed
+
+    await until(is_found_or_over)
+    core.clock.move(hours=5)
+    await core.unfollowed(job)
+    assert (await core.now(job)).status is JobStatus.FAILED
+    assert await core.money() == (0, 0, cost)
+
+
+class AnyId(set[str]):
+    """Every id there is, until that is over."""
+
+    is_over = False
+
+    def __contains__(self, _: object) -> bool:
+        return not self.is_over
 
 
 async def test_jobs_of_another_time_and_jobs_of_ours_are_no_candidates(core: Core):
@@ -163,15 +308,15 @@ async def test_jobs_of_another_time_and_jobs_of_ours_are_no_candidates(core: Cor
     core.sandbox.next_answers("list", *LIST_IS_DOWN)
     job, remote = await lost_order(core)
     for seconds in (-30, 200):
-        a_job_at_the_provider(core, job.path, datetime.now(UTC) + timedelta(seconds=seconds))
+        a_job_at_the_provider(core, job, datetime.now(UTC) + timedelta(seconds=seconds))
     core.sandbox._troubles["list"].clear()
     assert (await core.ended(job)).remote_id == remote.id
 
 
-def a_job_at_the_provider(core: Core, path: str, created_at: datetime) -> RemoteJob:
-    """Add a job that the bot did not order to the provider's list."""
+def a_job_at_the_provider(core: Core, like: Job, created_at: datetime) -> RemoteJob:
+    """Add a job like this one, which the bot did not order, to the provider's list."""
     job = RemoteJob(
-        id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[path], body={}, plan=Plan(),
+        id=f"unheard-of-{created_at.timestamp()}", contract=contracts()[like.path], body=like.body, plan=Plan(),
         price_usd_micros=0, webhook_url=None, images=(), base=core.sandbox.krea_base, created_at=created_at,
     )  # fmt: skip
     core.sandbox._queue.jobs[job.id] = job
@@ -243,7 +388,7 @@ async def test_a_job_from_before_the_order_cannot_be_claimed(tmp_path: Path):
         plan = Plan(trouble=LOST_ANSWER, words=(("processing", 0.01),), ending=Ending.NEVER)
         job, remote = await lost_order(core, plan, model_id=PIXAZO_LARGE)
         assert remote.webhook_url is not None
-        older = a_job_at_the_provider(core, job.path, datetime.now(UTC) - timedelta(minutes=1))
+        older = a_job_at_the_provider(core, job, datetime.now(UTC) - timedelta(minutes=1))
         reads = len(core.sandbox.seen("read"))
         await calls(core, remote.webhook_url, older.id)
         await until(lambda: len(core.sandbox.seen("read")) > reads)
@@ -260,12 +405,33 @@ async def test_a_claim_that_cannot_be_checked_now_is_checked_later(tmp_path: Pat
         assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
 
 
+@pytest.mark.hostile("G-37")
+async def test_a_call_before_the_answer_is_kept_over_a_restart(tmp_path: Path):
+    async with a_core(tmp_path, with_webhooks=True) as core:
+        core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True), webhook_copies=0))
+        job = await core.reached(await core.order(model_id=PIXAZO_LARGE), JobStatus.SUBMITTING)
+        await until(lambda: core.sandbox.jobs)
+        (remote,) = core.sandbox.jobs.values()
+        assert remote.webhook_url is not None
+        await calls(core, remote.webhook_url, remote.id)
+        await calls(core, remote.webhook_url[:-1] + "x", "not-our-path")
+        await core.restart()
+        done = await core.ended(job)
+        assert (done.status, done.remote_id) == (JobStatus.SUCCEEDED, remote.id)
+        assert await core.money() == (PRICES[PIXAZO_LARGE], 0, 0)
+
+
 @pytest.mark.f23
-async def test_without_a_list_and_without_a_call_the_search_ends_at_the_deadline_at_the_operators_risk(core: Core):
+async def test_without_a_list_and_without_a_call_the_watch_ends_at_the_operators_risk(core: Core):
     job, _ = await lost_order(core, LOST, model_id=PIXAZO_LARGE)
-    core.clock.move(hours=2)
+    core.clock.move(minutes=14)
     assert (await core.now(job)).status is JobStatus.UNCERTAIN
-    core.clock.move(minutes=11)
+    core.clock.move(minutes=2)
     assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
+    core.clock.move(minutes=100)
+    assert (await core.now(job)).is_followed
+    assert await core.money() == (0, 0, 0)
+    core.clock.move(minutes=15)
+    await core.unfollowed(job)
     assert await core.money() == (0, 0, PRICES[PIXAZO_LARGE])
     assert core.submissions == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ async def test_killed_before_the_order_arrived_it_is_given_up_and_not_sent_again
     job = await core.reached(await core.order(), JobStatus.SUBMITTING)
     await until(lambda: core.sandbox.orders)
     await core.kill()
-    core.clock.move(minutes=6)
+    core.clock.move(minutes=16)
     await core.start()
     assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
     assert core.submissions == 1
@@ -94,8 +95,9 @@ async def test_killed_before_the_order_arrived_it_is_given_up_and_not_sent_again
 
 async def test_of_two_orders_half_sent_at_a_kill_none_is_taken_for_the_other(core: Core):
     core.sandbox.next_order(Plan(trouble=Trouble(how=How.HANG, accepted=True)), Plan(trouble=Trouble(how=How.HANG)))
-    first = await core.reached(await core.order("first"), JobStatus.SUBMITTING)
-    second = await core.reached(await core.order("second"), JobStatus.SUBMITTING)
+    same: dict[str, Any] = {"options": {"seed": 7}}
+    first = await core.reached(await core.order(**same), JobStatus.SUBMITTING)
+    second = await core.reached(await core.order(**same), JobStatus.SUBMITTING)
     await until(lambda: len(core.sandbox.orders) == 2)
     await core.kill()
     core.sandbox.requests.clear()
@@ -103,10 +105,12 @@ async def test_of_two_orders_half_sent_at_a_kill_none_is_taken_for_the_other(cor
     await until(lambda: len(core.sandbox.seen("list")) > 6)
     for job in (first, second):
         assert (await core.now(job)).status is JobStatus.UNCERTAIN
-    core.clock.move(minutes=6)
+    core.clock.move(minutes=16)
     await core.ended(first, second)
+    core.clock.move(hours=2)
+    await core.unfollowed(first, second)
     assert core.submissions == 2
-    assert await core.money() == (0, 0, 2 * PRICE)
+    assert await core.money() == (0, 0, PRICE) == (0, 0, core.sandbox.bill_usd_micros)
 
 
 async def test_the_search_for_a_lost_order_goes_on_after_the_restart(core: Core):
@@ -128,7 +132,7 @@ async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp
         await until(lambda: core.service._in_flight.get(job.id) is not None)
         assert job.webhook_token is not None
         await finish_at_provider(core)
-        core.parts.webhooks.handle(job.webhook_token, job.remote_id)
+        await core.parts.webhooks.handle(job.webhook_token, job.remote_id)
         assert (await core.ended(job, seconds=5)).status is JobStatus.SUCCEEDED
 
 
@@ -219,7 +223,7 @@ async def test_killed_again_and_again_there_is_one_order_and_one_charge_at_most(
     for _ in range(5):
         await core.reached(job, *STAGES[STAGES.index(stage) :])
         await core.restart()
-    core.clock.move(minutes=6)  # in case the order was never sent and is searched for
+    core.clock.move(minutes=16)  # in case the order was never sent and is searched for
     done = await core.ended(job)
     assert core.submissions <= 1
     if done.status is JobStatus.SUCCEEDED:
@@ -265,7 +269,7 @@ async def test_killed_while_the_disk_is_full_nothing_is_bought_or_charged_twice(
     await core.restart()
     if write == "requeue":
         # The refusal was received but could not be stored, so the order has to be searched for.
-        core.clock.move(minutes=6)
+        core.clock.move(minutes=16)
         assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
         assert await core.money() == (0, 0, 0)
         return
@@ -301,7 +305,7 @@ async def test_the_upload_of_an_image_that_cannot_be_remembered_is_repeated_and_
     assert core.submissions == 1
 
 
-@pytest.mark.parametrize("read", ["known_remote_ids", "is_another_lost", "uploaded_url"])
+@pytest.mark.parametrize("read", ["known_remote_ids", "others_lost", "uploaded_url"])
 async def test_a_table_that_cannot_be_read_for_a_while_strands_no_job(core: Core, read: str):
     core.sandbox.next_order(Plan(trouble=LOST_ANSWER))
     core.disk.fill(read, times=2)
@@ -388,7 +392,7 @@ async def test_a_provider_that_names_one_job_twice_leads_to_one_image_and_no_end
     remote = core.sandbox.jobs[first.remote_id or ""]
     core.sandbox.next_order(Plan(trouble=Trouble(status=200, body=remote.as_accepted())))
     job = await core.reached(await core.order(), JobStatus.UNCERTAIN)
-    core.clock.move(minutes=6)
+    core.clock.move(minutes=16)
     assert reason_of(await core.ended(job)) is FailureReason.OUTCOME_UNKNOWN
     core.expected_failures = len(core.failures.lines)
     assert (await core.money())[0] == PRICE

@@ -221,8 +221,9 @@ async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours
     one, other = two
     job = (await admitted(one.store)).jobs[0]
     await one.store.begin_submission(job.id, now=NOON, deadline_at=NOON, webhook_token="a-secret")
-    assert not await one.store.cluster.forward_webhook("another", "remote")
-    assert await one.store.cluster.forward_webhook("a-secret", "remote")
+    assert not await one.store.cluster.forward_webhook("another", "remote", now=NOON)
+    assert await one.store.cluster.forward_webhook("a-secret", "remote", now=NOON)
+    assert await other.store.kept_callbacks(job.id) == ["remote"]
     await until(lambda: other.has_heard(Topic.WEBHOOK, job.id), seconds=1)
     assert [notice.detail for notice in other.heard if notice.topic is Topic.WEBHOOK] == ["remote"]
 

@@ -86,6 +86,9 @@ class Entry:
     lost_at: datetime | None = None
     surcharge: int = 0
     nameless: bool = False
+    followed: bool = False
+    may_cost: int = 0
+    """What it may cost the operator while it is followed."""
 
 
 @dataclass
@@ -203,13 +206,13 @@ class Model:
 
     def left_for_operator(self, now: datetime) -> int:
         today = self.of_today(now)
-        excess = sum(e.house for e in today) - OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
+        excess = sum(e.house + e.may_cost for e in today) - OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
         used = sum(e.held + e.spent for e in today) + max(0, excess)
         return max(0, OPERATOR_LIMITS.operator_daily_cap_usd_micros - used)
 
     def left_for_server(self, guild_id: int, now: datetime) -> int:
         today = [e for e in self.of_today(now) if e.member.guild_id == guild_id]
-        used = sum(e.held + e.spent + e.house for e in today)
+        used = sum(e.held + e.spent + e.house + e.may_cost for e in today)
         return max(0, OPERATOR_LIMITS.operator_server_cap_usd_micros - used)
 
     def cost_of(self, user_id: int, now: datetime) -> int:
@@ -234,8 +237,9 @@ class Model:
             return reached
         if running >= OPERATOR_LIMITS.max_running_jobs:
             return TooManyRunning
-        if cost or any(e.lost_at for e in at_work):
-            at_risk = cost + sum(e.held for e in at_work) + sum(amounts[:-1])
+        followed = [e for e in self.entries.values() if e.followed and e.member.user_id == member.user_id]
+        if cost or followed or any(e.lost_at for e in at_work):
+            at_risk = cost + sum(e.held for e in at_work) + sum(e.may_cost for e in followed) + sum(amounts[:-1])
             if at_risk >= OPERATOR_LIMITS.operator_cost_per_member_usd_micros:
                 return TooMuchAtRisk
         limits: list[tuple[int | None, type[Exception]]] = [
@@ -267,6 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
     engine = "sqlite"
     open_jobs = Bundle("open_jobs")
     lost_jobs = Bundle("lost_jobs")
+    followed_jobs = Bundle("followed_jobs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -450,6 +455,35 @@ class LedgerMachine(RuleBasedStateMachine):
         entry = self.model.entries[job_id]
         entry.house, entry.held, entry.open = house, 0, False
 
+    @rule(target=followed_jobs, job_id=consumes(lost_jobs))
+    def give_up(self, job_id: str) -> str:
+        """Release the reservation of an order in doubt, which is followed from then on."""
+        failure, until = Failure(reason=FailureReason.OUTCOME_UNKNOWN), self.now + timedelta(hours=2)
+        work = partial(transactions.fail, job_id=job_id, failure=failure, now=self.now, follow_until=until)
+        assert self.write(work) is not None
+        assert self.write(work) is None
+        entry = self.model.entries[job_id]
+        entry.may_cost, entry.held, entry.open, entry.followed = entry.held, 0, False, True
+        return job_id
+
+    @rule(job_id=consumes(followed_jobs), comes=st.booleans(), is_costly=st.booleans())
+    def end_follow(self, job_id: str, comes: bool, is_costly: bool) -> None:
+        """Bring the image of a job that is followed, or find out that there is none."""
+        entry = self.model.entries[job_id]
+        cost = entry.may_cost if is_costly else 0
+        if comes:
+            found = partial(jobs.mark_found, job_id=job_id, remote_id=job_id, follow_until=self.now)
+            assert self.write(found) is not None
+            images = [an_image()]
+            work = partial(
+                transactions.deliver_late, job_id=job_id, operator_cost_usd_micros=cost, images=images, now=self.now
+            )
+        else:
+            work = partial(transactions.end_follow, job_id=job_id, operator_cost_usd_micros=cost, now=self.now)
+        assert self.write(work) is not None
+        assert self.write(work) is None
+        entry.house, entry.may_cost, entry.followed = cost, 0, False
+
     @rule(job_id=consumes(open_jobs), is_running=st.booleans())
     def cancel(self, job_id: str, is_running: bool) -> None:
         if is_running:
@@ -487,7 +521,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def forget(self, user_id: int) -> None:
         self.connection.execute(SHOW_WHAT_IS_DONE)
         work = partial(privacy.forget_member, user_id=user_id, now=self.now)
-        if any(entry.open and entry.member.user_id == user_id for entry in self.model.entries.values()):
+        under_way = [entry for entry in self.model.entries.values() if entry.open or entry.followed]
+        if any(entry.member.user_id == user_id for entry in under_way):
             with pytest.raises(StillUnderWay):
                 self.write(work)
             return

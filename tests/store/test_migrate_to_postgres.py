@@ -57,6 +57,11 @@ async def source(tmp_path: Path) -> Path:
         await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
         await store.accept(reply.id, message_id=2**62)
         await running(store, reply.jobs[0].id)
+        lost = (await admitted(store)).jobs[0].id
+        await store.begin_submission(lost, now=NOON, deadline_at=NOON, webhook_token="a-secret")
+        await store.keep_callback("a-secret", "theirs", now=NOON)
+        failure = Failure(reason=FailureReason.OUTCOME_UNKNOWN)
+        await store.fail(lost, failure, now=NOON, follow_until=NOON + timedelta(hours=2))
         await store.fail(
             reply.jobs[1].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=5
         )

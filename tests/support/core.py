@@ -124,11 +124,11 @@ class Core:
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True, idle_seconds=2))
         session = await stack.enter_async_context(aiohttp.ClientSession(trace_configs=[self._trace()]))
         self.supervisor = await stack.enter_async_context(Supervisor(first_pause_seconds=0.01))
-        public_url = None
+        self.public_url = public_url = None
         if self.with_webhooks:
             server = HttpServer(WebhookRoutes(self._hook).routes(), host="127.0.0.1", port=0)
             await stack.enter_async_context(server)
-            public_url = f"http://127.0.0.1:{server.port}"
+            self.public_url = public_url = f"http://127.0.0.1:{server.port}"
         context = ServiceContext(
             store=cast("Store", self.disk),
             blob_store=self.images,
@@ -160,9 +160,9 @@ class Core:
         pixazo = PixazoProvider(session, base_url=self.sandbox.pixazo_base, api_key=self.sandbox.pixazo_key, **clocks)
         return [provider for provider in (krea, pixazo) if provider.name not in self.without]
 
-    def _hook(self, token: str, remote_id: str | None) -> None:
+    async def _hook(self, token: str, remote_id: str | None) -> None:
         # The service is made after the server: it has to know the server's address.
-        self.parts.webhooks.handle(token, remote_id)
+        await self.parts.webhooks.handle(token, remote_id)
 
     def _trace(self) -> aiohttp.TraceConfig:
         trace = aiohttp.TraceConfig()
@@ -256,6 +256,14 @@ class Core:
             for job in jobs
         ]
         return found[-1]
+
+    async def unfollowed(self, *jobs: Job, seconds: float = 10) -> None:
+        """Wait until none of them is followed any more."""
+
+        async def is_over() -> bool:
+            return not any([(await self.now(job)).is_followed for job in jobs])
+
+        await until(is_over, seconds=seconds)
 
     async def balance(self, member: Member = ADA) -> Balance:
         return await self.store.balance(member, default=self.limits.default_quota, now=self.clock())

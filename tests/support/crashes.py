@@ -311,6 +311,8 @@ class Audit:
     bill_usd_micros: int = 0
     charged_usd_micros: int = 0
     operator_cost_usd_micros: int = 0
+    followed_usd_micros: int = 0
+    """What orders that are still followed may cost the operator."""
 
     @property
     def problems(self) -> list[str]:
@@ -392,7 +394,10 @@ def audit(world: Audited) -> Audit:
         map(tuple, world.query("SELECT kind, CAST(sum(amount_usd_micros) AS BIGINT) FROM ledger GROUP BY kind"))
     )
     found.charged_usd_micros, found.operator_cost_usd_micros = sums.get("settle", 0), sums.get("house", 0)
-    if found.operator_overestimate_usd_micros < 0:
+    found.followed_usd_micros = world.query(
+        "SELECT coalesce(sum(reserved_usd_micros), 0) FROM jobs WHERE follow_until_at IS NOT NULL"
+    )[0][0]
+    if found.operator_overestimate_usd_micros + found.followed_usd_micros < 0:
         found.overspent.append(f"{-found.operator_overestimate_usd_micros} micro-dollars billed that no account bears")
     billed = {job.id: job.billed_usd_micros for job in world.provider.jobs.values()}
     for job in jobs:

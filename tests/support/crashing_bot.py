@@ -34,6 +34,7 @@ import time_machine
 
 import bot.app  # all of it, so that forked bots start without importing
 from bot.cli import main as run_bot
+from bot.domain import jobs
 from bot.media.blob_store import FileBlobStore
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
@@ -136,6 +137,7 @@ def _hurry() -> None:
     from bot.store.postgres import reply_queue
 
     reconciliation.MIN_RECONCILIATION_SECONDS = 2.0
+    jobs.CHECKING_PERIOD = timedelta(minutes=5)
     reply_queue.HEARTBEAT_TIMEOUT = timedelta(seconds=5)
     reply_queue_rows.ORPHANED_AFTER = timedelta(seconds=7)
 

@@ -24,6 +24,7 @@ class FakeProvider:
     """
 
     deadline_seconds = 120.0
+    late_seconds = 120.0
     can_list = True
 
     def __init__(
@@ -105,7 +106,7 @@ class FakeProvider:
         self.uploads.append(data)
         return f"https://provider.invalid/uploads/{len(self.uploads)}"
 
-    async def recent(self, *, since: datetime) -> Sequence[RemoteJob]:
+    async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return list(self.listed)
 
     async def probe(self) -> None:

@@ -63,6 +63,28 @@ async def at_the_provider(store: Store) -> Reply:
     return reply
 
 
+async def followed(store: Store) -> Reply:
+    reply = await leaving(store)
+    await store.mark_uncertain(_first(reply))
+    await _give_up(store, reply)
+    return reply
+
+
+async def found_late(store: Store) -> Reply:
+    reply = await followed(store)
+    await _find_late(store, reply)
+    return reply
+
+
+def _give_up(store: Store, reply: Reply) -> Awaitable[Any]:
+    failure, until = Failure(reason=FailureReason.OUTCOME_UNKNOWN), NOON + timedelta(hours=2)
+    return store.fail(_first(reply), failure, now=NOON, follow_until=until)
+
+
+def _find_late(store: Store, reply: Reply) -> Awaitable[Any]:
+    return store.mark_found(_first(reply), remote_id="theirs", follow_until=NOON + timedelta(hours=4))
+
+
 async def made(store: Store) -> Reply:
     reply = await admitted(store)
     await finished(store, reply.jobs[0].id)
@@ -100,6 +122,19 @@ CALLS = {
         make=lambda store, reply: store.fail(
             _first(reply), Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=80_000
         ),
+    ),
+    "fail_and_follow": Call(prepare=at_the_provider, make=_give_up),
+    "keep_callback": Call(prepare=leaving, make=lambda store, _: store.keep_callback("secret", "theirs", now=NOON)),
+    "mark_found": Call(prepare=followed, make=_find_late),
+    "deliver_late": Call(
+        prepare=found_late,
+        make=lambda store, reply: store.deliver_late(
+            _first(reply), operator_cost_usd_micros=80_000, images=[an_image()], now=NOON
+        ),
+    ),
+    "end_follow": Call(
+        prepare=followed,
+        make=lambda store, reply: store.end_follow(_first(reply), operator_cost_usd_micros=80_000, now=NOON),
     ),
     "cancel": Call(
         prepare=at_the_provider,

@@ -85,6 +85,15 @@ WHERE deleted_at IS NOT NULL AND (
     OR EXISTS (SELECT 1 FROM reply_copies WHERE reply_copies.reply_id = replies.id)
 )
 """
+_LATE_IS_FREE = """
+SELECT jobs.id || ' came late and was charged' FROM jobs
+WHERE late_at IS NOT NULL AND (status <> 'succeeded' OR charged_usd_micros <> 0)
+UNION ALL
+SELECT jobs.id || ' is followed, but ' || status FROM jobs WHERE follow_until_at IS NOT NULL AND status <> 'failed'
+UNION ALL
+SELECT job_id || ' cost something late, but is ' || state FROM reservations
+WHERE late_cost_at IS NOT NULL AND state <> 'released'
+"""
 _NEVER_MORE_THAN_RESERVED = """
 SELECT job_id || ' was charged ' || settled_usd_micros || ' of ' || reserved_usd_micros FROM reservations
 WHERE settled_usd_micros NOT BETWEEN 0 AND reserved_usd_micros
@@ -198,6 +207,7 @@ _RULES = {
     "what is shown is what was charged": _CHARGED_AS_SHOWN,
     "a charge needs a picture": _CHARGED_ONLY_FOR_IMAGES,
     "what was erased is gone": _ERASED_IS_GONE,
+    "what comes late is free": _LATE_IS_FREE,
     "never charged more than reserved": _NEVER_MORE_THAN_RESERVED,
     "a remote job belongs to one job": _SENT_AT_MOST_ONCE,
     "nothing is sent before Discord accepted the reply": _SENT_ONLY_WHEN_ACCEPTED,

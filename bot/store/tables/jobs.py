@@ -30,6 +30,7 @@ from bot.domain.jobs import (
 )
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, Row
+from bot.store.tables import callbacks
 from bot.store.tables.notifications import notify_slot_free
 
 _INSERT_REPLY = """
@@ -53,6 +54,8 @@ _INSERT_IMAGE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_AND_IS_FOLLOWED = " AND follow_until_at IS NOT NULL"
+_AND_IS_NOT_FOUND = " AND follow_until_at IS NOT NULL AND remote_id IS NULL"
 _AND_IS_ACCEPTED = " AND EXISTS (SELECT 1 FROM replies WHERE replies.id = jobs.reply_id AND accepted)"
 # The condition on the state is that of the index jobs_at_provider, word for word.
 _AND_HAS_PLACE = """ AND ? > (
@@ -73,6 +76,7 @@ ON CONFLICT DO NOTHING
 """
 _IS_DELETED = "SELECT EXISTS (SELECT 1 FROM replies WHERE id = ? AND deleted_at IS NOT NULL)"
 _IF_PENDING = " AND delivery = 'pending'"
+_SHOW_AGAIN = "UPDATE replies SET delivery = 'pending' WHERE id = ? AND deleted_at IS NULL"
 _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
 """
@@ -113,6 +117,7 @@ _REPLY_OF_JOB = "SELECT replies.* FROM replies JOIN jobs ON jobs.reply_id = repl
 _UNFINISHED_REPLIES = """
 SELECT * FROM replies WHERE id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
+    UNION SELECT reply_id FROM jobs WHERE follow_until_at IS NOT NULL
     UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
 ) ORDER BY created_at, id
 """
@@ -121,18 +126,19 @@ _JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
 _INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
 _PICTURES = "SELECT * FROM pictures WHERE job_id = ? ORDER BY ordinal"
 _KNOWN_REMOTE_ID = "SELECT EXISTS (SELECT 1 FROM jobs WHERE provider = ? AND remote_id = ? AND remote_id IS NOT NULL)"
-_IS_ANOTHER_LEAVING = """
+# An order whose request body was erased may have been the same.
+_IS_SAME_ORDER = "id <> :id AND path = :path AND (body = :body OR erased_at IS NOT NULL)"
+_IS_ANOTHER_LEAVING = f"""
 SELECT EXISTS (
-    SELECT 1 FROM jobs WHERE provider = ? AND status IN ('submitting', 'running') AND status = 'submitting' AND id <> ?
+    SELECT 1 FROM jobs
+    WHERE provider = :provider AND status IN ('submitting', 'running') AND status = 'submitting' AND {_IS_SAME_ORDER}
 )
-"""
+"""  # noqa: S608 - our own words
 # The condition in brackets is that of the index jobs_lost, word for word.
-_OTHER_LOST_ORDERS = """
-SELECT EXISTS (
-    SELECT 1 FROM jobs WHERE provider = ? AND submitted_at BETWEEN ? AND ? AND id <> ? AND remote_id IS NULL
-        AND (status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal'))
-)
-"""
+_OTHER_LOST_ORDERS = f"""
+SELECT id FROM jobs WHERE provider = :provider AND submitted_at BETWEEN :earliest AND :latest AND remote_id IS NULL
+    AND (status = 'uncertain' OR failure_reason IN ('outcome_unknown', 'internal')) AND {_IS_SAME_ORDER}
+"""  # noqa: S608
 # Backwards from the newest row, so a few rows are read from a table of any size.
 # The number of rows read is limited even when few have a duration, so a start never reads all jobs. Ids grow with time.
 _RECENT_DURATIONS = """
@@ -281,7 +287,10 @@ def requeue(connection: Connection, job_id: str, *, give_up_at: datetime | None 
         "deadline_at": None if give_up_at is None else to_micros(give_up_at),
         "webhook_token": None,
     }
-    return notify_slot_free(connection, _move_to(connection, job_id, changes))
+    queued = _move_to(connection, job_id, changes)
+    if queued is not None:
+        callbacks.forget(connection, job_id)
+    return notify_slot_free(connection, queued)
 
 
 def mark_running(connection: Connection, job_id: str, *, remote_id: str) -> Job | None:
@@ -292,6 +301,23 @@ def mark_running(connection: Connection, job_id: str, *, remote_id: str) -> Job 
 def mark_uncertain(connection: Connection, job_id: str) -> Job | None:
     """Move the job from submitting to uncertain."""
     return notify_slot_free(connection, _move_to(connection, job_id, {"status": JobStatus.UNCERTAIN}))
+
+
+def mark_found(connection: Connection, job_id: str, *, remote_id: str, follow_until: datetime) -> Job | None:
+    """Record the provider's name for a job that is followed, found after its reservation was released."""
+    changes = {"remote_id": remote_id, "follow_until_at": to_micros(follow_until)}
+    return move(connection, job_id, [JobStatus.FAILED], changes, conditions=_AND_IS_NOT_FOUND)
+
+
+def move_followed(connection: Connection, job_id: str, changes: Mapping[str, Any]) -> Job | None:
+    """Change a failed job while it is followed, and follow it no longer."""
+    row = {**changes, "follow_until_at": None}
+    return move(connection, job_id, [JobStatus.FAILED], row, conditions=_AND_IS_FOLLOWED)
+
+
+def show_again(connection: Connection, reply_id: str) -> None:
+    """Have the final state of a reply shown once more: it has changed."""
+    connection.execute(_SHOW_AGAIN, (reply_id,))
 
 
 def _move_to(connection: Connection, job_id: str, changes: Mapping[str, Any]) -> Job | None:
@@ -390,7 +416,10 @@ def reply_of_job(connection: Connection, job_id: str) -> Reply | None:
 
 
 def unfinished(connection: Connection) -> list[Reply]:
-    """Return the replies with an unfinished job, or whose final state was never shown. Oldest first."""
+    """Return the replies with a job that is unfinished or followed, or whose final state was never shown.
+
+    Oldest first.
+    """
     return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
 
 
@@ -403,18 +432,22 @@ def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence
     }
 
 
-def is_another_lost(connection: Connection, job: Job, *, earliest: datetime, latest: datetime) -> bool:
-    """Return whether another order was sent to the job's provider in that span and its answer was lost.
+def others_lost(connection: Connection, job: Job, *, earliest: datetime, latest: datetime) -> list[str]:
+    """Return the ids of other orders like this one that were sent in that span and whose answers were lost.
 
-    It counts without a time limit: a remote job may belong to it even after the search for it has ended.
+    They count without a time limit: a remote job may belong to one even after the search for it has ended.
     """
-    span = (to_micros(earliest), to_micros(latest))
-    return bool(connection.execute(_OTHER_LOST_ORDERS, (job.provider, *span, job.id)).fetchone()[0])
+    row = {**_same_order(job), "earliest": to_micros(earliest), "latest": to_micros(latest)}
+    return [found[0] for found in connection.execute(_OTHER_LOST_ORDERS, row).fetchall()]
 
 
 def is_another_leaving(connection: Connection, job: Job) -> bool:
-    """Return whether any process is sending another order to the job's provider."""
-    return bool(connection.execute(_IS_ANOTHER_LEAVING, (job.provider, job.id)).fetchone()[0])
+    """Return whether any process is sending another order like this one."""
+    return bool(connection.execute(_IS_ANOTHER_LEAVING, _same_order(job)).fetchone()[0])
+
+
+def _same_order(job: Job) -> dict[str, Any]:
+    return {"provider": job.provider, "id": job.id, "path": job.path, "body": to_json(job.body)}
 
 
 def recent_jobs(
@@ -523,6 +556,9 @@ def _job(connection: Connection, row: Row) -> Job:
         failure=failure,
         images=_pictures(connection, row["id"]) if status is JobStatus.SUCCEEDED else (),  # no other has any
         erased_at=to_moment_or_none(row["erased_at"]),
+        follow_until_at=to_moment_or_none(row["follow_until_at"]),
+        late_at=to_moment_or_none(row["late_at"]),
+        lost_images=row["lost_images"],
     )
 
 

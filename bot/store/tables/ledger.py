@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import accumulate
 from zoneinfo import ZoneInfo
 
@@ -27,7 +27,7 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
 )
-from bot.domain.jobs import FailureReason
+from bot.domain.jobs import CHECKING_PERIOD, FailureReason
 from bot.domain.quota import (
     Balance,
     Cap,
@@ -52,7 +52,7 @@ from bot.store.tables.totals import bounds, totals_of_accounts, totals_of_channe
 
 OPERATOR_ACCOUNT_ID = 1
 
-MAX_RUNNING_IN_DOUBT = timedelta(minutes=15)
+MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
 """How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
 cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
 
@@ -77,8 +77,14 @@ SELECT count(*) FROM jobs
 WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
     AND (status <> 'uncertain' OR submitted_at >= :in_doubt_since)
 """
+# What jobs that are followed may still cost the operator: it counts like a cost until it is known.
+_MAY_COST = """
+    SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM reservations
+    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND quarter / 96 = :today
+"""
 # What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
-# done cost something as well. An account that was closed by `/privacy delete` counts until the day is over.
+# done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
+# over.
 _AT_RISK = f"""
 SELECT (
         SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
@@ -87,11 +93,14 @@ SELECT (
     (
         SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
         WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    ) + (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND follow_until_at IS NOT NULL
     ) AS unfinished,
     (
         SELECT count(*) FROM jobs
         WHERE user_id = :user_id AND finished_at IS NULL AND status = 'uncertain' AND reply_id <> :reply_id
-    ) AS in_doubt,
+    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL) AS in_doubt,
     coalesce((
         SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
     ), 0) AS cost_of_all
@@ -122,16 +131,19 @@ SELECT {_BALANCE_COLUMNS}, (
 FROM {totals_of_accounts(_ALL_OF_MEMBER, "window")}
 """  # noqa: S608
 
-_USED_BY_SERVER = """
-SELECT held_usd_micros + settled_usd_micros + operator_cost_usd_micros FROM daily_totals
-WHERE account_id = :server AND day = :today
-"""
+_USED_BY_SERVER = f"""
+SELECT held_usd_micros + settled_usd_micros + operator_cost_usd_micros
+    + ({_MAY_COST} AND server_account_id = :server)
+FROM daily_totals WHERE account_id = :server AND day = :today
+"""  # noqa: S608
 # Uncharged costs count here only beyond their own cap, so that they use up nothing of what paying members may spend,
 # and yet the bill of a day is at most both caps together.
 _USED_BY_ALL = f"""
-SELECT held_usd_micros + settled_usd_micros
-    + CASE WHEN operator_cost_usd_micros > :cost_cap THEN operator_cost_usd_micros - :cost_cap ELSE 0 END
-FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+SELECT used + CASE WHEN cost > :cost_cap THEN cost - :cost_cap ELSE 0 END
+FROM (
+    SELECT held_usd_micros + settled_usd_micros AS used, operator_cost_usd_micros + ({_MAY_COST}) AS cost
+    FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+) AS today
 """  # noqa: S608
 
 # All limits and the writing in one statement. `asked` is this job and those of the same command still to come, so that
@@ -175,6 +187,10 @@ _RELEASE = """
 UPDATE reservations SET state = 'released', held_usd_micros = 0, house_usd_micros = :house, resolved_at = :now
 WHERE job_id = :job_id AND state = 'open'
 """
+_COST_LATE = """
+UPDATE reservations SET house_usd_micros = :house, late_cost_at = :now
+WHERE job_id = :job_id AND state = 'released' AND house_usd_micros = 0
+"""
 _ADJUST = """
 INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
     created_at)
@@ -182,15 +198,16 @@ SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(m
 """
 _OPERATOR_COST_LINES = """
 SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
-    jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason
+    jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
     JOIN accounts ON accounts.id = reservations.member_account_id
 WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
-_DAY_OF_ACCOUNT = """
-SELECT settled_usd_micros, held_usd_micros, operator_cost_usd_micros FROM daily_totals
-WHERE account_id = ? AND day = ?
-"""
+_DAY_OF_ACCOUNT = f"""
+SELECT settled_usd_micros, held_usd_micros, operator_cost_usd_micros
+    + ({_MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
+FROM daily_totals WHERE account_id = :account_id AND day = :today
+"""  # noqa: S608
 # Once per matter and day over all processes. Days are dates, which are in the order of their text.
 _TOLD_ONCE = """
 INSERT INTO notes (key, value) VALUES (?, ?)
@@ -438,6 +455,18 @@ def release(connection: Connection, job_id: str, *, operator_cost_usd_micros: in
         raise LedgerError(f"job {job_id} has no open reservation to release")
 
 
+def book_late_cost(connection: Connection, job_id: str, amount_usd_micros: int, *, now: datetime) -> None:
+    """Book what the provider charged for a job whose reservation was released while its outcome was not known.
+
+    Raises LedgerError when the reservation is not released, or a cost was booked before.
+    """
+    if amount_usd_micros == 0:
+        return
+    row = {"job_id": job_id, "house": amount_usd_micros, "now": to_micros(now)}
+    if connection.execute(_COST_LATE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} cannot cost the operator {format_usd(amount_usd_micros)} late")
+
+
 def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
     """Return the window that a quota counts in; without a quota, today's."""
     return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
@@ -536,8 +565,8 @@ def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *
 
 
 def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
-    """Return the amounts settled, reserved and borne by the operator today."""
-    row = connection.execute(_DAY_OF_ACCOUNT, (account_id, _day_of(now))).fetchone()
+    """Return the amounts settled, reserved, and borne or perhaps to be borne by the operator today."""
+    row = connection.execute(_DAY_OF_ACCOUNT, {"account_id": account_id, "today": _day_of(now)}).fetchone()
     return (0, 0, 0) if row is None else tuple(row)
 
 
@@ -626,6 +655,7 @@ def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
             model_id=row["model_id"],
             amount_usd_micros=row["amount_usd_micros"],
             failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
+            came_late=row["late_at"] is not None,
         )
         for row in connection.execute(_OPERATOR_COST_LINES)
     ]

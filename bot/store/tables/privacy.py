@@ -17,7 +17,7 @@ from bot.domain.errors import StillUnderWay
 from bot.domain.quota import Period, Window, format_usd
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables import limits, posted_messages
+from bot.store.tables import callbacks, limits, posted_messages
 from bot.store.tables.deletion import not_in_use
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
@@ -40,10 +40,13 @@ BATCH_JOBS = 200
 
 _UNDER_WAY = f"""
 SELECT count(*) AS commands,
-    max((SELECT max(deadline_at) FROM jobs WHERE reply_id = replies.id AND status = 'uncertain')) AS checked_until
-FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (
-    delivery = 'pending' OR EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at IS NULL)
-)
+    max((
+        SELECT max(coalesce(follow_until_at, deadline_at)) FROM jobs
+        WHERE reply_id = replies.id AND (status = 'uncertain' OR follow_until_at IS NOT NULL)
+    )) AS checked_until
+FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (delivery = 'pending' OR EXISTS (
+    SELECT 1 FROM jobs WHERE reply_id = replies.id AND (finished_at IS NULL OR follow_until_at IS NOT NULL)
+))
 """  # noqa: S608 - our own words
 _COUNTS = f"""
 SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT replies.guild_id) AS servers,
@@ -78,6 +81,7 @@ _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 NOT IN (SELECT sha256 FROM i
 _OLD_JOBS = """
 SELECT jobs.id FROM jobs JOIN replies ON replies.id = reply_id
 WHERE erased_at IS NULL AND jobs.created_at < :before AND finished_at IS NOT NULL AND delivery <> 'pending'
+    AND follow_until_at IS NULL
 ORDER BY jobs.created_at LIMIT :limit
 """
 _FORGET_OLD_INPUTS = "DELETE FROM inputs WHERE job_id = ?"
@@ -152,6 +156,7 @@ ORDER BY created_at, id
 _ORDERS_UNDER_WAY = """
 SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND finished_at IS NULL
+UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL
 """
 _HIGHEST_IDS = """
 SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes
@@ -185,6 +190,7 @@ _INPUTS = DialectSql(
 SELECT * FROM inputs WHERE job_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY job_id, ordinal
 """,
 )
+_CALLBACKS = "SELECT * FROM callbacks WHERE job_id = ? ORDER BY received_at, remote_id"
 _UPLOADS = "SELECT provider, url FROM uploads WHERE provider = ? AND sha256 = ?"
 _PICTURES = DialectSql(
     sqlite="SELECT * FROM pictures WHERE job_id IN (SELECT value FROM json_each(:ids)) ORDER BY job_id, ordinal",
@@ -214,6 +220,10 @@ _SHA256_IN_USE = DialectSql(
     sqlite="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+-- The card is shown again, with all its images, when the image of a job comes late.
+UNION SELECT sha256 FROM jobs followed CROSS JOIN jobs ON jobs.reply_id = followed.reply_id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE followed.follow_until_at IS NOT NULL
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
@@ -225,6 +235,10 @@ UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     postgresql="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
 UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
+-- The card is shown again, with all its images, when the image of a job comes late.
+UNION SELECT sha256 FROM jobs followed JOIN jobs ON jobs.reply_id = followed.reply_id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE followed.follow_until_at IS NOT NULL
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
@@ -271,6 +285,7 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
         raise under_way
     contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
     posted_messages.delete_log_copies_of(connection, user_id, now=now)
+    callbacks.forget_old(connection)
     for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
     connection.execute(_CLOSE_ACCOUNTS, who)
@@ -291,6 +306,7 @@ def forget_old(connection: Connection, *, now: datetime) -> int:
         connection.execute(_FORGET_OLD_JOB, (to_micros(now), job_id))
     if job_ids:
         connection.execute(_FORGET_UPLOADS)
+    callbacks.forget_old(connection)
     _forget_names(connection, now)
     for account in connection.execute(_CLOSED_ACCOUNTS).fetchall():
         if to_moment(account["closed_at"]) < _earliest_start(connection, account["guild_id"], now):
@@ -400,7 +416,12 @@ def exported_orders(connection: Connection, user_id: int, order_ids: Sequence[st
         images.setdefault(row["job_id"], []).append(_picture(row))
     jobs_of: dict[str, list[dict[str, Any]]] = {}
     for row in jobs:
-        job = {**_job(row), "input_pictures": inputs.get(row["id"], []), "pictures": images.get(row["id"], [])}
+        job = {
+            **_job(row),
+            "input_pictures": inputs.get(row["id"], []),
+            "pictures": images.get(row["id"], []),
+            "calls_of_the_provider": [_callback(call) for call in connection.execute(_CALLBACKS, (row["id"],))],
+        }
         jobs_of.setdefault(row["reply_id"], []).append(job)
     return {row["id"]: {**_command(row), "jobs": jobs_of.get(row["id"], [])} for row in replies}
 
@@ -469,6 +490,9 @@ def _job(row: Row) -> dict[str, Any]:
         "submitted_at": _iso(row["submitted_at"]),
         "deadline_at": _iso(row["deadline_at"]),
         "finished_at": _iso(row["finished_at"]),
+        "looked_for_until": _iso(row["follow_until_at"]),
+        "image_came_late_at": _iso(row["late_at"]),
+        "images_that_could_not_be_fetched": row["lost_images"],
         "provider_worked_for_micros": row["took_micros"],
         "prompt_erased_at": _iso(row["erased_at"]),
     }
@@ -485,6 +509,10 @@ def _input(row: Row, uploads: Iterable[Row]) -> dict[str, Any]:
         "uploaded_to": [f"{upload['provider']} {upload['url']}" for upload in uploads],
         "at": _iso(row["created_at"]),
     }
+
+
+def _callback(row: Row) -> dict[str, Any]:
+    return {"provider_job_id": row["remote_id"], "at": _iso(row["received_at"])}
 
 
 def _picture(row: Row) -> dict[str, Any]:

@@ -23,6 +23,7 @@ ORPHANED_AFTER = timedelta(seconds=20)
 _ORPHANED = """
 SELECT id FROM replies WHERE created_at < ? AND id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
+    UNION SELECT reply_id FROM jobs WHERE follow_until_at IS NOT NULL
     UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
 ) AND NOT EXISTS (SELECT 1 FROM pgqueuer WHERE dedupe_key = replies.id AND status IN ('queued', 'picked'))
 ORDER BY created_at, id LIMIT 1000

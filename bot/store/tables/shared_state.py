@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from bot.store.core.columns import to_micros, to_moment
 from bot.store.core.connection import Connection
+from bot.store.tables import callbacks
 from bot.store.tables.notifications import Topic, notify
 
 _AT_PROVIDER = "SELECT count(*) FROM jobs WHERE provider = ? AND status IN ('submitting', 'running')"
@@ -53,10 +54,12 @@ def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, in
     return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
 
 
-def forward_webhook(connection: Connection, token: str, remote_id: str | None) -> bool:
-    """Pass a webhook call on to the process that runs the job of this path; False when no job has it."""
+def forward_webhook(connection: Connection, token: str, remote_id: str | None, *, now: datetime) -> bool:
+    """Keep a webhook call for the process that runs the job of this path, and tell it; False when no job has it."""
     row = connection.execute(_JOB_OF_HOOK, (token,)).fetchone()
     if row is not None:
+        if remote_id is not None:
+            callbacks.keep(connection, token, remote_id, now=now)
         notify(connection, Topic.WEBHOOK, row[0], remote_id)
     return row is not None
 

@@ -86,20 +86,22 @@ def succeed(
     now: datetime,
     operator_cost_usd_micros: int = 0,
     took_seconds: float | None = None,
+    lost_images: int = 0,
 ) -> Job | None:
     """Move the job from running to succeeded, store its images, settle `charged_usd_micros` (at most the reservation).
 
     A charge of 0 releases it. The operator bears `operator_cost_usd_micros`, which the provider charges beyond that.
-    `took_seconds` is how long the provider worked on it, as far as that is known.
+    `took_seconds` is how long the provider worked on it, as far as that is known. `lost_images` are results that could
+    not be fetched.
     """
-    status = JobStatus.SUCCEEDED
     changes = {
-        "status": status,
+        "status": JobStatus.SUCCEEDED,
         "charged_usd_micros": charged_usd_micros,
-        "took_micros": None if took_seconds is None else max(1, round(took_seconds * 1_000_000)),
+        "took_micros": _took_micros(took_seconds),
         "finished_at": to_micros(now),
+        "lost_images": lost_images,
     }
-    job = jobs.move(connection, job_id, jobs.sources_of(status), changes)
+    job = jobs.move(connection, job_id, [JobStatus.RUNNING], changes)
     if job is None:
         return None
     ledger.settle(
@@ -121,16 +123,19 @@ def fail(
     now: datetime,
     operator_cost_usd_micros: int = 0,
     expected: Collection[JobStatus] | None = None,
+    follow_until: datetime | None = None,
 ) -> Job | None:
     """Move any unfinished job, or only one in a state of `expected`, to failed, and release the reservation.
 
-    The operator bears `operator_cost_usd_micros`, which the provider may charge all the same.
+    The operator bears `operator_cost_usd_micros`, which the provider may charge all the same. With `follow_until` the
+    outcome is not known: the job is followed until then, and what it costs is booked by `deliver_late` or `end_follow`.
     """
     changes = {
         "status": JobStatus.FAILED,
         "failure_reason": failure.reason,
         "failure_hint": failure.hint,
         "finished_at": to_micros(now),
+        "follow_until_at": None if follow_until is None else to_micros(follow_until),
     }
     legal = [state for state in jobs.sources_of(JobStatus.FAILED) if expected is None or state in expected]
     job = jobs.move(connection, job_id, legal, changes)
@@ -138,6 +143,51 @@ def fail(
         return None
     ledger.release(connection, job_id, operator_cost_usd_micros=operator_cost_usd_micros, now=now)
     return notify_slot_free(connection, job)
+
+
+def deliver_late(
+    connection: Connection,
+    job_id: str,
+    *,
+    operator_cost_usd_micros: int,
+    images: Sequence[ResultImage],
+    now: datetime,
+    took_seconds: float | None = None,
+    lost_images: int = 0,
+) -> Job | None:
+    """Move a job that is followed from failed to succeeded, free for its member, and have its reply shown again.
+
+    The operator bears `operator_cost_usd_micros`.
+    """
+    changes = {
+        "status": JobStatus.SUCCEEDED,
+        "failure_reason": None,
+        "failure_hint": "",
+        "charged_usd_micros": 0,
+        "took_micros": _took_micros(took_seconds),
+        "finished_at": to_micros(now),
+        "late_at": to_micros(now),
+        "lost_images": lost_images,
+    }
+    job = jobs.move_followed(connection, job_id, changes)
+    if job is None:
+        return None
+    ledger.book_late_cost(connection, job_id, operator_cost_usd_micros, now=now)
+    jobs.insert_images(connection, job_id, images)
+    jobs.show_again(connection, job.reply_id)
+    return replace(job, images=tuple(images))
+
+
+def end_follow(connection: Connection, job_id: str, *, operator_cost_usd_micros: int, now: datetime) -> Job | None:
+    """Follow a failed job no longer: no image comes. The operator bears what the provider charges or may charge."""
+    job = jobs.move_followed(connection, job_id, {})
+    if job is not None:
+        ledger.book_late_cost(connection, job_id, operator_cost_usd_micros, now=now)
+    return job
+
+
+def _took_micros(took_seconds: float | None) -> int | None:
+    return None if took_seconds is None else max(1, round(took_seconds * 1_000_000))
 
 
 def ask_to_cancel(

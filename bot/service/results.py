@@ -1,0 +1,155 @@
+"""ResultCollector: downloads, checks and keeps the images of a completed job."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from bot.domain.errors import MediaError, ProviderError
+from bot.domain.jobs import Job, ResultImage
+from bot.media.downloader import Downloader
+from bot.media.image_pool import CheckedImage
+from bot.providers.base import Provider, Update
+from bot.runtime.retry import retry_storage_errors, retrying
+from bot.service.context import ServiceContext
+
+_log = logging.getLogger(__name__)
+
+RESULT_MAX_BYTES = 100 * 2**20
+RESULT_ATTEMPTS = 6
+RESULT_TIMEOUT_SECONDS = 300.0
+"""For collecting all results of a job together."""
+
+MAX_RESULTS = 2
+"""Images kept of one job: the one that was ordered, and one more."""
+
+MIN_RESULT_AREA_SHARE = 0.25
+"""A result with less than this share of the largest one's pixels is a thumbnail of it."""
+
+COUNTED_CHECK_SECONDS = 1.0
+MAX_CHECKS = 2
+"""Checks of a result that take that long are counted, and that many may be cut off by the end of the process."""
+
+
+class ResultCollector:
+    """Collects the images of completed jobs."""
+
+    def __init__(self, context: ServiceContext, *, downloader: Downloader) -> None:
+        self._store = context.store
+        self._blob_store = context.blob_store
+        self._image_pool = context.image_pool
+        self._presenter = context.presenter
+        self._priority = context.priority
+        self._downloader = downloader
+
+    async def collect(self, job: Job, update: Update, provider: Provider) -> tuple[list[ResultImage], int]:
+        """Return the usable results of a job, at most `MAX_RESULTS`, and how many others could not be fetched.
+
+        Raises MediaError when there is none. The operator is told of unusable ones. Where all are, the provider is
+        asked once more for their addresses, because a signed one may have expired.
+        """
+        deadline = asyncio.get_running_loop().time() + RESULT_TIMEOUT_SECONDS
+        images, errors = await self._download_usable(job, update.result_urls, deadline)
+        if not images:
+            fresh_urls = await _fresh_urls(provider, update)
+            images, more_errors = await self._download_usable(job, fresh_urls, deadline)
+            errors += more_errors
+        if not images:
+            error = errors[-1] if errors else MediaError("completed without a result", transient=False)
+            _log.error("job %s was completed without a usable image: %s", job.id, error)
+            notice = f"Job {job.id} was completed without a usable picture: {error}"
+            self._presenter.operator_notice("no usable picture", notice)
+            raise error
+        if errors:
+            _log.warning("job %s: %d results are not usable: %s", job.id, len(errors), errors[-1])
+            notice = (
+                f"Job {job.id} was delivered with {len(images)} image(s); {len(errors)} could not be used: {errors[-1]}"
+            )
+            self._presenter.operator_notice("unusable results", notice)
+        return images, len(errors)
+
+    async def _download_usable(
+        self, job: Job, urls: Sequence[str], deadline: float
+    ) -> tuple[list[ResultImage], list[MediaError]]:
+        """Download results one after the other until there are enough, and return the errors of the others."""
+        images, errors = list[ResultImage](), list[MediaError]()
+        for number, url in enumerate(urls):
+            if number - len(errors) == MAX_RESULTS:
+                break
+            left_seconds = deadline - asyncio.get_running_loop().time()
+            if left_seconds <= 0:
+                errors.append(MediaError("collecting the results took too long", transient=True))
+                break
+            try:
+                image = await self._download_image(job, url, within_seconds=left_seconds)
+            except MediaError as error:
+                errors.append(error)
+                continue
+            if all(image.sha256 != other.sha256 for other in images):
+                images.append(image)
+        largest = max((image.width * image.height for image in images), default=0)
+        return [image for image in images if image.width * image.height >= largest * MIN_RESULT_AREA_SHARE], errors
+
+    async def _download_image(self, job: Job, url: str, *, within_seconds: float) -> ResultImage:
+        return await retrying(
+            lambda: self._download_image_once(job, url),
+            on=_worth_another_try,
+            attempts=RESULT_ATTEMPTS,
+            within_seconds=within_seconds,
+            first_pause_seconds=0.5,
+            max_pause_seconds=30,
+        )
+
+    async def _download_image_once(self, job: Job, url: str) -> ResultImage:
+        data = await self._downloader.download(
+            url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
+        )
+        checked = await self._check(job, data)
+        return ResultImage(
+            sha256=await self._keep(data),
+            content_type=checked.content_type,
+            width=checked.width,
+            height=checked.height,
+            size_bytes=len(data),
+            source_url=url,
+        )
+
+    async def _check(self, job: Job, data: bytes) -> CheckedImage:
+        """Check a result. Raises MediaError, also for one whose check was cut off by the end of this process twice.
+
+        Only a check that takes long is counted in the database: most are done before.
+        """
+        check = asyncio.ensure_future(self._image_pool.check_result(data))
+        try:
+            if not (await asyncio.wait({check}, timeout=COUNTED_CHECK_SECONDS))[0]:
+                key = f"check {job.id}"
+                begun = int(await self._store.get_value(key) or 0)
+                if begun >= MAX_CHECKS:
+                    await self._store.remove_value(key)
+                    raise MediaError("given up: its check never ended", transient=False, reason="broken")
+                await self._store.set_value(key, str(begun + 1))
+                await asyncio.wait({check})
+                await self._store.remove_value(key)
+            return await check
+        finally:
+            check.cancel()
+
+    @retry_storage_errors
+    async def _keep(self, data: bytes) -> str:
+        return await self._blob_store.put(data)
+
+
+async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
+    """Poll a completed job once more and return the addresses of results that it did not name before."""
+    try:
+        again = await provider.fetch(update.remote_id)
+    except ProviderError as error:
+        _log.info("%s does not name the results of %s again: %s", provider.name, update.remote_id, error)
+        return []
+    return [url for url in again.result_urls if url not in update.result_urls]
+
+
+def _worth_another_try(error: Exception) -> bool:
+    # Right after the end, the CDN may serve a page of its own; a moment later it serves the image.
+    return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")
