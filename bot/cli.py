@@ -34,7 +34,7 @@ from bot.runtime.allocator import map_large_blocks_separately
 from bot.runtime.file_descriptors import raise_descriptor_limit
 from bot.runtime.logs import set_up_logging
 from bot.settings import Settings, load_settings
-from bot.store.admin.migrate_to_postgres import migrate
+from bot.store.admin.migrate_to_postgres import migrate, undo
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.admin.readonly import exists, open_readonly
 from bot.store.admin.verify import verify_location
@@ -72,7 +72,7 @@ def _run(parsed: argparse.Namespace) -> int:
         case "backup":
             return backup(parsed.file)
         case "migrate-to":
-            return migrate_to(parsed.address)
+            return migrate_to(parsed.address, is_undo=parsed.undo)
         case "restore":
             return restore(parsed.file)
         case "ledger" if parsed.question == "verify":
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "migrate-to", help="move the books from their file into an empty PostgreSQL database"
     )
     migrate_parser.add_argument("address", metavar="postgresql://…")
+    migrate_parser.add_argument("--undo", action="store_true", help="use the file again, if nothing was ordered since")
     restore_parser = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
     restore_parser.add_argument("file", type=Path)
     ledger_parser = calls.add_parser("ledger", help="look into the books")
@@ -273,8 +274,8 @@ def _database_file(settings: Settings, instead: str) -> Path:
     )
 
 
-def migrate_to(address: str) -> int:
-    """Copy the database file into an empty PostgreSQL database."""
+def migrate_to(address: str, *, is_undo: bool) -> int:
+    """Move the database file into an empty PostgreSQL database, or make the file usable again."""
     source = _database_file(load_settings(credentials=False), "pg_dump and pg_restore")
     try:
         target = parse_location(address)
@@ -283,11 +284,16 @@ def migrate_to(address: str) -> int:
     if not isinstance(target, PostgresAddress):
         # Without the argument itself, which contains a password.
         raise SettingsError("The argument must be an address such as postgresql://user:password@host/database")
+    if is_undo:
+        undo(source, target)
+        print(f"{source} is in use again. Delete the database {target}, so that no bot starts with it")
+        return 0
     rows = migrate(source, target)
     for table, count in rows.items():
         print(f"{count:>10}  {table}")
     print(
-        f"moved: the books balance on both sides. Set DATABASE_URL to the address of {target}; {source} stays as it is"
+        f"moved: the books balance on both sides. Set DATABASE_URL to the address of {target}; no bot starts with "
+        f"{source} any more"
     )
     return 0
 

@@ -1,8 +1,11 @@
-"""`migrate-to`: copies an SQLite file to a PostgreSQL server, every row or none, and leaves the file unchanged."""
+"""`migrate-to`: copies an SQLite file to a PostgreSQL server, every row or none, and retires the file."""
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import re
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +21,8 @@ from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageR
 from bot.domain.quota import LimitSubject, Member, Place
 from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
+from bot.store.postgres.connection import PostgresConnection
+from bot.store.sqlite.backup import copy_database
 from bot.store.store import Store
 from tests.support.databases import rows, tamper
 from tests.support.postgres_server import PASSWORD, PostgresServer
@@ -92,12 +97,12 @@ def digest(path: Path) -> str:
 
 
 async def test_every_row_is_migrated_and_jobs_go_on_where_they_were(source: Path, target: PostgresAddress) -> None:
-    before = digest(source)
+    copy = source.with_name("copy.sqlite3")  # the file itself cannot be opened afterwards
+    copy_database(source, copy)
     counts = migrate_to_postgres.migrate(source, target)
-    assert digest(source) == before
     assert all(counts.values()), "every table has rows"
     assert verify_location(target) == []
-    async with await Store.open(source) as old, await Store.open(target) as new:
+    async with await Store.open(copy) as old, await Store.open(target) as new:
         assert await new.unfinished() == await old.unfinished()
         for member in (ADA, BEN):
             ask = {"default": A_DOLLAR_A_DAY, "now": NOON}
@@ -160,6 +165,54 @@ async def test_a_copy_that_differs_is_rolled_back(
     assert digest(source) == before
 
 
+async def test_a_file_that_was_moved_is_refused_until_the_move_is_undone(source: Path, target: PostgresAddress) -> None:
+    migrate_to_postgres.migrate(source, target)
+    for attempt in (Store.open(source), asyncio.to_thread(migrate_to_postgres.migrate, source, target)):
+        with pytest.raises(DatabaseUnusable, match=re.escape(f"was moved to {target}")) as refusal:
+            await attempt
+        assert PASSWORD not in str(refusal.value)
+        assert "migrate-to --undo" in str(refusal.value)
+    migrate_to_postgres.undo(source, target)
+    async with await Store.open(source) as store:
+        assert await store.unfinished()
+    with pytest.raises(StoreError, match="was not moved"):
+        migrate_to_postgres.undo(source, target)
+
+
+async def test_a_move_is_not_undone_once_the_server_has_what_the_file_lacks(
+    source: Path, target: PostgresAddress, postgres: PostgresServer
+) -> None:
+    migrate_to_postgres.migrate(source, target)
+    async with await Store.open(target) as store:
+        await admitted(store)
+    with pytest.raises(StoreError, match="accepted commands"):
+        migrate_to_postgres.undo(source, target)
+    with pytest.raises(DatabaseUnusable, match="was moved to"):
+        await Store.open(source)
+    postgres.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public", database=target.url.rpartition("/")[2])
+    migrate_to_postgres.undo(source, target)
+    assert sum(migrate_to_postgres.migrate(source, target).values()) > 0
+
+
+async def test_a_copy_that_the_server_refuses_to_commit_leaves_the_file_in_use(
+    source: Path, target: PostgresAddress, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill = migrate_to_postgres._fill
+
+    def fill_with_an_orphan(file: sqlite3.Connection, server: PostgresConnection) -> dict[str, int]:
+        counts = fill(file, server)
+        server.execute("CREATE TABLE late (x INT REFERENCES late (y) DEFERRABLE INITIALLY DEFERRED, y INT UNIQUE)")
+        server.execute("INSERT INTO late VALUES (1, 2)")
+        return counts
+
+    monkeypatch.setattr(migrate_to_postgres, "_fill", fill_with_an_orphan)
+    monkeypatch.setattr(migrate_to_postgres.verify, "findings_of_server", lambda *_: [])
+    with pytest.raises(StoreError, match="foreign key"):
+        migrate_to_postgres.migrate(source, target)
+    async with await Store.open(source) as store:
+        assert await store.unfinished()
+
+
 async def test_a_database_in_use_damaged_or_missing_is_not_migrated(
     source: Path, target: PostgresAddress, tmp_path: Path
 ) -> None:
@@ -186,6 +239,10 @@ async def test_the_command_migrates_and_says_what_to_do_next(
     output = capsys.readouterr().out
     assert "the books balance on both sides" in output
     assert PASSWORD not in output
+    assert cli.main(["migrate-to", target.url]) == 1
+    assert "was moved to" in capsys.readouterr().err
+    assert cli.main(["migrate-to", "--undo", target.url]) == 0
+    assert f"{source} is in use again" in capsys.readouterr().out
     assert cli.main(["migrate-to", target.url]) == 1
     assert "has books in it already" in capsys.readouterr().err
     assert cli.main(["migrate-to", f"postgresql:{PASSWORD}"]) == 2

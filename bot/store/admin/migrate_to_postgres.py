@@ -1,6 +1,7 @@
 """Migration of an SQLite file into an empty PostgreSQL database: every row or none, verified on both sides.
 
-The file is only read.
+The file keeps its rows, and is marked so that nothing starts with it any more (see moved_mark.py). The mark is written
+before the copy is committed: whenever this process dies, at most one of the two databases can be used.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.store.admin import verify
 from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, as_stored, translated_error, unreachable
-from bot.store.sqlite import schema
-from bot.store.sqlite.connection import connect_for_reading
+from bot.store.sqlite import moved_mark, schema
+from bot.store.sqlite.backup import progress
+from bot.store.sqlite.connection import SqliteConnection, connect_for_reading
 from bot.store.sqlite.file_lock import ProcessLock
 
 # In the order of creation, so that a row is copied after those it refers to.
@@ -62,14 +64,9 @@ def migrate(source: Path, target: PostgresAddress) -> dict[str, int]:
     """Copy every table in one transaction. Return the number of rows by table.
 
     Raises DatabaseBusy when a process uses `source`, DatabaseUnusable when it is damaged or not ours, or when `target`
-    is not empty, and StoreError. After an error `target` is unchanged.
+    is not empty, and StoreError. After an error `target` is unchanged, unless the error says otherwise.
     """
-    if not source.is_file():
-        raise StoreError(f"There is no database {source}.")
-    try:
-        lock = ProcessLock(source)
-    except OSError as error:
-        raise StoreError(f"{source} cannot be opened: {error.strerror}.") from error
+    lock = _lock(source)
     try:
         findings = verify.verify_file(source)
         if findings:
@@ -77,18 +74,69 @@ def migrate(source: Path, target: PostgresAddress) -> dict[str, int]:
         with closing(connect_for_reading(source)) as file:
             if schema.version_of(file) != schema.newest_version():
                 raise StoreError(f"{source} is of an older version. Start the bot on it once, then move it.")
-            return _copy(file, target)
+            return _copy(source, file, target)
     except sqlite3.Error as error:
         raise StoreError(f"{source} cannot be read: {error}.") from error
     finally:
         lock.release()
 
 
-def _copy(file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
+def undo(source: Path, target: PostgresAddress) -> None:
+    """Make a file usable again that was moved to `target`. `target` is only read.
+
+    Raises DatabaseBusy when a process uses `source`, and StoreError when `source` was not moved there, or when `target`
+    has anything that `source` lacks: what the server has ordered would be ordered again.
+    """
+    lock = _lock(source)
     try:
-        server = PostgresConnection.open(target)
+        schema.check_header(source)
+        with closing(connect_for_reading(source)) as file:
+            if moved_mark.moved_to(file) != str(target):
+                raise StoreError(f"{source} was not moved to {target}.")
+            lost = _only_on_server(file, target)
+        if lost:
+            raise StoreError(
+                f"{target} has what {source} lacks ({', '.join(lost)}): going back would lose that. If it is to be "
+                f"lost, empty that database first."
+            )
+        moved_mark.remove_mark(source)
+    except sqlite3.Error as error:
+        raise StoreError(f"{source} cannot be changed: {error}.") from error
+    finally:
+        lock.release()
+
+
+def _only_on_server(file: SqliteConnection, target: PostgresAddress) -> list[str]:
+    server = _open_server(target)
+    try:
+        if not postgres_schema.check_ours(server, target):
+            return []
+        in_file = progress(file)
+        return [name for name, count in progress(server).items() if count > in_file[name]]
+    except psycopg.Error as error:
+        raise translated_error(error, target) from error
+    finally:
+        server.close()
+
+
+def _lock(source: Path) -> ProcessLock:
+    if not source.is_file():
+        raise StoreError(f"There is no database {source}.")
+    try:
+        return ProcessLock(source)
+    except OSError as error:
+        raise StoreError(f"{source} cannot be opened: {error.strerror}.") from error
+
+
+def _open_server(target: PostgresAddress) -> PostgresConnection:
+    try:
+        return PostgresConnection.open(target)
     except psycopg.Error as error:
         raise unreachable(target, error) from error
+
+
+def _copy(source: Path, file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
+    server = _open_server(target)
     try:
         _require_empty(server, target)
         server.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
@@ -105,12 +153,28 @@ def _copy(file: sqlite3.Connection, target: PostgresAddress) -> dict[str, int]:
             findings = verify.findings_of_server(server, expected)
             if findings:
                 raise StoreError(f"The copy in {target} does not balance ({findings[0].detail}). Nothing was kept.")
-            server.execute("COMMIT")
+            file.execute("ROLLBACK")  # the transaction that read it
+            _commit(source, server, target)
         return counts
     except psycopg.Error as error:
         raise translated_error(error, target) from error
     finally:
         server.close()
+
+
+def _commit(source: Path, server: PostgresConnection, target: PostgresAddress) -> None:
+    moved_mark.mark_moved(source, str(target))
+    try:
+        server.execute("COMMIT")
+    except psycopg.Error as error:
+        if server.is_broken_by(error):
+            raise StoreError(
+                f"The connection to {target} broke at the last step, and {source} is marked as moved. If "
+                f"`python -m bot check` finds no books at the new address, run `python -m bot migrate-to --undo "
+                f"ADDRESS` and move again."
+            ) from error
+        moved_mark.remove_mark(source)
+        raise
 
 
 def _require_empty(server: PostgresConnection, target: PostgresAddress) -> None:

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable, StoreError
+from bot.store.core.connection import Connection
 from bot.store.sqlite import schema
 from bot.store.sqlite.connection import connect, connect_for_reading
 from bot.store.sqlite.file_lock import ProcessLock, replace_durably
@@ -93,12 +94,12 @@ def _refuse_to_lose(backup: Path, target: Path) -> None:
     try:
         schema.check_header(target)
         with closing(connect(target)) as connection:  # also writes a log left by a crash back into the file
-            in_target = _progress(connection)
+            in_target = progress(connection)
             version = schema.version_of(connection)
     except (sqlite3.DatabaseError, DatabaseUnusable):
         return
     with closing(connect_for_reading(backup)) as connection:
-        in_backup = _progress(connection)
+        in_backup = progress(connection)
         lost = [name for name, count in in_target.items() if count > in_backup[name]]
         if version > schema.version_of(connection):
             lost.append("schema version")
@@ -109,7 +110,8 @@ def _refuse_to_lose(backup: Path, target: Path) -> None:
         )
 
 
-def _progress(connection: sqlite3.Connection) -> dict[str, int]:
+def progress(connection: Connection) -> dict[str, int]:
+    """Return the counts that only ever grow, by what they count."""
     return {name: connection.execute(query).fetchone()[0] for name, query in _PROGRESS.items()}
 
 

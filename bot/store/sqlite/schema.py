@@ -11,6 +11,7 @@ from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.core.ledger_guard import check_ledger, tampered
 from bot.store.sqlite.connection import SqliteConnection, connect
+from bot.store.sqlite.moved_mark import check_not_moved
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations" / "sqlite"
 _MAGIC = b"SQLite format 3\0"
@@ -86,7 +87,8 @@ def check_header(path: Path) -> None:
 
 
 def check_ours(connection: sqlite3.Connection, path: Path) -> None:
-    """Raise DatabaseUnusable unless the file is ours and not newer than this program."""
+    """Raise DatabaseUnusable unless the file is ours, was not moved to a server and is not newer than this program."""
+    check_not_moved(connection, path)
     if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise DatabaseUnusable(
             f"The file {path} is a database of another program. Set DATABASE_URL to a file of this bot or to a new one."
