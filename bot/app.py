@@ -9,6 +9,8 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -17,11 +19,14 @@ import stamina
 import yarl
 
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
+from bot.catalogue.models import Model
+from bot.catalogue.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import MediaError, SettingsError, UnknownModel
+from bot.domain.errors import MediaError, SettingsError, StoreError
+from bot.domain.jobs import JobKind
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import Limits, Quota, QuotaSource
 from bot.media.blob_store import BlobStore, FileBlobStore
@@ -36,12 +41,15 @@ from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_routes import Check, HealthRoutes, WebhookRoutes
 from bot.runtime.web_server import HttpServer
+from bot.service.bill_reconciliation import BillReconciliation
+from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext, utc_now
 from bot.service.job_service import JobService
 from bot.service.notifications import NotificationHandler, WebhookHandler
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
+from bot.store.admin.readonly import recorded_catalogue
 from bot.store.store import Store
 from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
 
@@ -83,17 +91,68 @@ def _provider_names(settings: Settings) -> Callable[[str], str]:
     return lambda authority: names.get(authority, "other")
 
 
+def overrides_of(settings: Settings) -> Path:
+    """Return where the operator's own prices, hidden models and changes are, if there are any."""
+    return settings.data_folder / OVERRIDE_FILE
+
+
 def load_catalogue(settings: Settings) -> Catalogue:
-    """Load the catalogue, with the operator's own prices if there is such a file beside the database."""
-    overrides = settings.data_folder / OVERRIDE_FILE
-    catalogue = Catalogue.load(overrides if overrides.exists() else None)
-    try:
-        catalogue.get(settings.default_model)
-    except UnknownModel as error:
+    """Return the catalogue that a bot with these settings has, without opening it. Raises SettingsError, StoreError."""
+    changes, notices = recorded_catalogue(settings.database_url)
+    return Catalogue.load(overrides_of(settings), changes=changes, notices=notices)
+
+
+def require_default_model(settings: Settings, catalogue: Catalogue) -> None:
+    """Raise SettingsError when the default model cannot be ordered for a reason that only the operator can change.
+
+    A default model that its provider withdrew, or that waits for a decision, is replaced while the bot runs.
+    """
+    model = catalogue.find(settings.default_model)
+    if model is None:
         raise SettingsError(
-            "DEFAULT_MODEL must be the id of a model in the catalogue (see: python -m bot catalogue)"
-        ) from error
-    return catalogue
+            f"DEFAULT_MODEL must be the id of a model in the catalogue. {orderable_models(settings, catalogue)}"
+        )
+    why = why_not_default(settings, model)
+    is_chosen = "default_model" in settings.model_fields_set
+    if why and not (model.stopped or model.retired or (not is_chosen and why == _NO_KEY)):
+        raise SettingsError(f"DEFAULT_MODEL: {model.id} {why}. {orderable_models(settings, catalogue)}")
+
+
+_NO_KEY = "cannot be ordered: there is no key for its provider"
+
+
+def why_not_default(settings: Settings, model: Model) -> str:
+    """Say why members cannot order the model with /imagine; '' if they can."""
+    if model.provider not in provider_keys(settings):
+        return _NO_KEY
+    if model.hidden:
+        return f"cannot be ordered: it is hidden in {OVERRIDE_FILE}"
+    if model.retired or model.stopped == "gone":
+        return "cannot be ordered: its provider has withdrawn it"
+    if model.stopped:
+        return "cannot be ordered: a change of it waits for your decision (python -m bot catalogue --refresh)"
+    if not model.orderable:
+        return f"cannot be ordered: its price is not known (you can set it in {OVERRIDE_FILE})"
+    return "" if model.supports(JobKind.IMAGINE) else "makes no image from a prompt alone"
+
+
+def provider_keys(settings: Settings) -> frozenset[str]:
+    """Return the names of the providers that we have a key for."""
+    keys = {"krea": settings.krea_api_key, "pixazo": settings.pixazo_api_key}
+    return frozenset(name for name, key in keys.items() if key is not None)
+
+
+def orderable_models(settings: Settings, catalogue: Catalogue) -> str:
+    """Name the models that can be the default, least expensive first."""
+    found = catalogue.search("", kind=JobKind.IMAGINE, providers=provider_keys(settings))
+    ids = [model.id for model in sorted(found, key=lambda model: model.starting_usd_micros or 0)]
+    if not ids:
+        return "No model can be ordered (see: python -m bot catalogue)"
+    more = f" and {len(ids) - _MAX_NAMED} more" if len(ids) > _MAX_NAMED else ""
+    return f"These can be ordered: {', '.join(ids[:_MAX_NAMED])}{more} (see: python -m bot catalogue)"
+
+
+_MAX_NAMED = 10
 
 
 def limits_of(settings: Settings) -> Limits:
@@ -116,7 +175,10 @@ def limits_of(settings: Settings) -> Limits:
 async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> AsyncGenerator[Bot]:
     """Open the whole application, ready to log in; close it in reverse order."""
     aim_at(settings.discord_api_base)
-    catalogue = load_catalogue(settings)
+    catalogue = Catalogue.load(overrides_of(settings))
+    if isinstance(settings.database_url, Path):
+        with contextlib.suppress(StoreError):  # opening the database says better what is wrong with it
+            require_default_model(settings, load_catalogue(settings))
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         store = await stack.enter_async_context(await Store.open(settings.database_url))
@@ -156,11 +218,14 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             public_url=settings.public_url,
         )
         service = parts.service
+        keeper = await _catalogue_keeper(settings, context, catalogue)
         for provider, poll_seconds, slots in providers_of(settings, session):
             dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
             if isinstance(provider, KreaProvider) and role is not Role.WORKER:
                 reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
                 supervisor.start_forever("styles", reader.run)
+            if isinstance(provider, KreaProvider) and role is not Role.GATEWAY:
+                supervisor.start_forever("bill reconciliation", BillReconciliation(context, provider).run)
 
         bot_parts: dict[str, Any] = {
             "settings": settings,
@@ -168,21 +233,54 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             "service": service,
             "charts": charts,
             "supervisor": supervisor,
+            "catalogue_keeper": keeper,
         }
         bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
         if role is Role.WORKER:
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service))
         if role is not Role.ALL:
-            _listen(store, parts, bot.queue)
+            _listen(store, parts, bot.queue, keeper)
         for server in _http_servers(settings, bot, store, supervisor, parts.webhooks):
             await stack.enter_async_context(server)
+        supervisor.start_forever("catalogue", keeper.follow)
         if role is not Role.GATEWAY:
+            _start_reading(settings, keeper, supervisor, session)
             supervisor.start_forever("queue positions", parts.queue_positions.run)
             supervisor.start_forever("hourly sweep", lambda: _sweep(store, blob_store))
             supervisor.start_forever("record of changes", lambda: _forget_names_on_record(store, bot.observed_clock))
         if role is Role.WORKER:
             supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store))
         yield bot
+
+
+async def _catalogue_keeper(settings: Settings, context: ServiceContext, catalogue: Catalogue) -> CatalogueKeeper:
+    """Return the keeper of the catalogue, once it holds what was accepted before. Raises SettingsError, StoreError."""
+    keeper = CatalogueKeeper(
+        context,
+        catalogue=catalogue,
+        overrides=overrides_of(settings),
+        default_model=settings.default_model,
+        providers=provider_keys(settings),
+    )
+    await keeper.load()
+    require_default_model(settings, catalogue)
+    default = catalogue.find(settings.default_model)
+    if (default is None or why_not_default(settings, default)) and (instead := keeper.instead_of_default()):
+        _log.warning("the default model %s cannot be ordered now; %s takes its place", default, instead.id)
+    return keeper
+
+
+def _start_reading(
+    settings: Settings, keeper: CatalogueKeeper, supervisor: Supervisor, session: aiohttp.ClientSession
+) -> None:
+    """Read the provider's description from time to time, and tell the operator what it changes."""
+    supervisor.start_forever("catalogue questions", keeper.tell_forever)
+    if settings.catalogue_refresh_hours and settings.krea_api_key is not None:
+        every = timedelta(hours=settings.catalogue_refresh_hours)
+        supervisor.start_forever(
+            "catalogue refresh",
+            lambda: keeper.read_forever(lambda: fetch_openapi(session, settings.krea_api_base), every=every),
+        )
 
 
 async def _log_confinement(image_pool: ImagePool) -> None:
@@ -204,7 +302,7 @@ def _coordinator(store: Store, role: Role, supervisor: Supervisor) -> Coordinato
     return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=utc_now)
 
 
-def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None) -> None:
+def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper: CatalogueKeeper) -> None:
     """Act on the notifications of other processes from now on."""
     handler = NotificationHandler(
         parts.context,
@@ -212,6 +310,7 @@ def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None) -> None
         dispatchers=parts.dispatchers,
         reply_runner=parts.reply_runner,
         webhooks=parts.webhooks,
+        on_catalogue_change=keeper.load_soon,
     )
     store.cluster.listen(
         handler.handle,

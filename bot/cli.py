@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, date, datetime, time
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import discord
 
-from bot import app
-from bot.catalogue.catalogue import DATA_FILE, data_text
-from bot.catalogue.refresh import fetch_openapi, refresh, write
+from bot import app, cli_catalogue, cli_reconcile
+from bot.catalogue.catalogue import Catalogue
 from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
@@ -77,12 +74,12 @@ def _run(parsed: argparse.Namespace) -> int:
             return restore(parsed.file)
         case "ledger" if parsed.question == "verify":
             return ledger_verify()
+        case "ledger" if parsed.question == "reconcile":
+            return cli_reconcile.reconcile(since=parsed.since, invoice=parsed.invoice, as_json=parsed.json)
         case "ledger":
             return ledger_house()
-        case "catalogue" if parsed.refresh:
-            return catalogue_refresh(write_file=parsed.write)
         case "catalogue":
-            return catalogue()
+            return cli_catalogue.catalogue(refresh=parsed.refresh, accept=parsed.accept, keep=parsed.keep)
         case _:
             return run_bot(role=parsed.role, shards=parsed.shards)
 
@@ -114,12 +111,28 @@ def _parser() -> argparse.ArgumentParser:
     questions = ledger_parser.add_subparsers(title="questions", metavar="question", dest="question", required=True)
     questions.add_parser("verify", help="prove every invariant over the whole database")
     questions.add_parser("house", help="list the jobs whose cost no member bore: who, why, and their sums")
+    reconcile_parser = questions.add_parser(
+        "reconcile", help="compare the ledger with the provider's list of jobs and an exported bill; changes nothing"
+    )
+    reconcile_parser.add_argument("--since", type=_day, metavar="DATE", help="a UTC day; 30 days ago unless told")
+    reconcile_parser.add_argument("--invoice", type=Path, metavar="FILE.csv", help="a bill exported by the provider")
+    reconcile_parser.add_argument("--json", action="store_true", help="for machines")
     catalogue_parser = calls.add_parser("catalogue", help="list the models and their prices")
     catalogue_parser.add_argument("--refresh", action="store_true", help="compare with the provider's live description")
     catalogue_parser.add_argument(
-        "--write", action="store_true", help="with --refresh: write what changed into the data file"
+        "--accept", nargs="+", metavar="ID", help="take over what the description changes about these models, or: all"
+    )
+    catalogue_parser.add_argument(
+        "--keep", nargs="+", metavar="ID", help="go on with what there was about these models, or: all"
     )
     return parser
+
+
+def _day(text: str) -> datetime:
+    try:
+        return datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError:
+        raise argparse.ArgumentTypeError("must be a date such as 2026-11-30") from None
 
 
 def _shards(text: str) -> Shards:
@@ -191,9 +204,11 @@ async def _check_provider(provider: Provider, slots: int) -> str:
 
 
 async def _check_catalogue(settings: Settings) -> str:
-    loaded = app.load_catalogue(settings)
-    offered = [model for model in loaded.models if model.orderable]
-    return f"{len(offered)} models can be ordered; the default is {settings.default_model}"
+    try:
+        loaded = await asyncio.to_thread(app.load_catalogue, settings)
+    except StoreError:  # the row of the database says what is wrong with it
+        loaded = Catalogue.load(app.overrides_of(settings))
+    return cli_catalogue.describe(settings, loaded)
 
 
 async def _check_database(settings: Settings) -> str:
@@ -347,40 +362,3 @@ def _sums_by_day(lines: Sequence[OperatorCostLine]) -> Iterator[str]:
 
 def _who(user_id: int | None) -> str:
     return "former members" if user_id is None else f"member {user_id}"
-
-
-# -- the catalogue --------------------------------------------------------------------------------------------
-
-
-def catalogue() -> int:
-    """List the models and their prices."""
-    settings = load_settings(credentials=False)
-    for model in app.load_catalogue(settings).models:
-        price = "not orderable: no price"
-        if model.orderable and model.price_range is not None:
-            low, high = model.price_range
-            price = format_usd(low) if low == high else f"{format_usd(low)} to {format_usd(high)}"
-        print(f"{model.id:<44} {model.label:<34} {', '.join(model.modes):<28} {price}")
-    return 0
-
-
-def catalogue_refresh(*, write_file: bool) -> int:
-    """Compare the catalogue with the provider's description; write the changes only when asked to."""
-    document = asyncio.run(_fetch_description(load_settings(credentials=False)))
-    try:
-        result = refresh(json.loads(data_text()), document)
-    except ValueError as error:
-        raise StoreError(f"the description cannot be used: {error}") from error
-    for change in result.changes:
-        print(change)
-    if not result.changes:
-        print("the catalogue is up to date")
-    elif write_file:
-        write(result.data, DATA_FILE)
-        print(f"written: {DATA_FILE}")
-    return 0
-
-
-async def _fetch_description(settings: Settings) -> dict[str, Any]:
-    async with aiohttp.ClientSession() as session:
-        return await fetch_openapi(session, settings.krea_api_base)

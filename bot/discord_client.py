@@ -23,9 +23,11 @@ from bot.domain.errors import StoreError
 from bot.domain.process_role import Role, Shards
 from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
+from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.job_service import JobService
 from bot.settings import Settings
 from bot.store.store import Store
+from cogs.alerts.catalogue_question import CatalogueButton
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
@@ -121,6 +123,7 @@ class Bot(BotClient, commands.Bot):
         service: JobService,
         charts: ChartRenderer,
         supervisor: Supervisor,
+        catalogue_keeper: CatalogueKeeper,
         **options: Any,
     ) -> None:
         trace = service.metrics.trace("discord")
@@ -143,6 +146,7 @@ class Bot(BotClient, commands.Bot):
         self._store = store
         self._supervisor = supervisor
         self.service = service
+        self.catalogue_keeper = catalogue_keeper
         self.messages = messages = MessageApi(self)
         self.message_deletions = MessageDeletions(service=service, messages=messages)
         self.click_debouncer = ClickDebouncer()
@@ -231,6 +235,7 @@ class Bot(BotClient, commands.Bot):
         edit.add_menu(self.tree)
         self.add_dynamic_items(
             JobButton,
+            CatalogueButton,
             UpscaleButton,
             CopyPromptButton,
             OrderInsteadButton,

@@ -169,6 +169,12 @@ class Settings(BaseSettings):
         Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0"),
     ] = None
     webhook_port: Annotated[int | None, _whole(0, 65_535)] = None
+    catalogue_refresh_hours: Annotated[
+        float,
+        Field(
+            ge=0, le=8_760, allow_inf_nan=False, description="a number of hours such as 24, at most 8760; 0 for never"
+        ),
+    ] = 24.0
     media_allow_private_addresses: _Switch = False
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],

@@ -1,6 +1,7 @@
-"""The catalogue: every model that can be ordered and its prices, read once from `catalogue.json`.
+"""The catalogue: every model that can be ordered and its prices.
 
-Everything about single models is in the data; the code knows fields, options and prices, but no model.
+Everything about single models is data, in three layers: the shipped `catalogue.json`, the changes of the provider's
+description that were taken over (in the database), and the operator's own file. The code knows no model.
 """
 
 from __future__ import annotations
@@ -11,17 +12,19 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from bot.catalogue import quotes
-from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT, Field, Model, PricePoint
+from bot.catalogue.changes import PRICE, ChangeState, Layered, RecordedChange, layered
+from bot.catalogue.model_notices import ModelNotice
+from bot.catalogue.models import Model
+from bot.catalogue.overrides import with_overrides
 from bot.catalogue.quotes import Quote
-from bot.domain.errors import BadOption, ModelUnavailable, SettingsError, UnknownModel
+from bot.domain.errors import BadOption, ModelUnavailable, UnknownModel
 from bot.domain.jobs import JobKind, JobRequest
-from bot.domain.quota import parse_usd
 
 OVERRIDE_FILE = "catalogue.override.json"
-"""The operator's prices and hidden models, in the folder of the database."""
+"""The operator's own prices, hidden models and changes, in the folder of the database."""
 
 _MAX_SUGGESTIONS = 3
 _MIN_SIMILARITY = 0.75
@@ -39,42 +42,86 @@ def data_text() -> str:
     return DATA_FILE.read_text(encoding="utf-8")
 
 
+def shipped_data() -> dict[str, Any]:
+    """Return the content of the data file as data."""
+    return json.loads(data_text())
+
+
 class Catalogue:
     """All models, in the order of the data."""
 
     def __init__(self, models: Iterable[Model]) -> None:
+        self.replace(models)
+
+    def replace(self, models: Iterable[Model]) -> None:
+        """Take these models instead of the present ones. Orders under way keep the quote that they were given."""
         self._by_id = {model.id: model for model in models}
         self._by_label = {_squash(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
 
     @classmethod
-    def load(cls, overrides: Path | None = None) -> Self:
-        """Read the shipped catalogue and apply the operator's override file, if it exists.
+    def load(
+        cls,
+        overrides: Path | None = None,
+        *,
+        changes: Iterable[RecordedChange] = (),
+        notices: Iterable[ModelNotice] = (),
+    ) -> Self:
+        """Read the shipped catalogue, lay the recorded changes over it, and then the operator's file, if it exists.
 
-        Raises SettingsError when the override file is not valid.
+        Raises SettingsError when the operator's file is not valid.
         """
-        data = json.loads(data_text())
-        models = {entry["id"]: Model.from_data(entry) for entry in data["models"]}
-        if overrides is not None and overrides.is_file():
-            models = _with_overrides(models, overrides)
-        return cls(models.values())
+        return cls(assembled(overrides, changes=list(changes), notices=notices))
 
     @property
     def models(self) -> tuple[Model, ...]:
         """The listed models, with or without a price."""
         return tuple(model for model in self._by_id.values() if not (model.hidden or model.retired))
 
+    @property
+    def all_models(self) -> tuple[Model, ...]:
+        """Every model, also those that are kept only for the names of old jobs."""
+        return tuple(self._by_id.values())
+
     def find(self, model_id: str) -> Model | None:
         """Return the model of that id or exactly that label, listed or not; None when there is none."""
         found = self._by_id.get(model_id) or self._by_id.get(model_id.strip().casefold())
         return found or self._by_label.get(_squash(model_id))
 
-    def get(self, model_id: str) -> Model:
-        """Return the model like `find`. Raises UnknownModel with similar ids when there is none."""
+    def get(
+        self, model_id: str, *, kind: JobKind | None = None, providers: frozenset[str] | None = None
+    ) -> Model:  # fmt: skip
+        """Return the model like `find`.
+
+        Raises UnknownModel with ids of similar models that can be ordered, by that command and from these providers.
+        """
         found = self.find(model_id)
         if found is None:
-            raise UnknownModel(model_id=model_id, suggestions=self._similar_ids(model_id))
+            suggested = [
+                model
+                for model in self.models
+                if model.orderable
+                and (kind is None or model.supports(kind))
+                and (providers is None or model.provider in providers)
+            ]
+            raise UnknownModel(model_id=model_id, suggestions=_similar_ids(model_id, suggested))
         return found
+
+    def next_best(self, model_id: str, *, kind: JobKind, providers: frozenset[str]) -> Model | None:
+        """Return the model to order instead of one that cannot be ordered: its heir, else one of about its price."""
+        candidates = self.search("", kind=kind, providers=providers)
+        missing = self.find(model_id)
+        if missing is None:
+            return min(candidates, key=lambda model: model.starting_usd_micros or 0, default=None)
+        heir = next((model for model in candidates if model.id == missing.heir), None)
+        if heir is not None:
+            return heir
+        price = missing.starting_usd_micros or 0
+        affordable = [model for model in candidates if not price or (model.starting_usd_micros or 0) <= price]
+        # Nothing dearer than what was chosen, unless nothing else is left.
+        return max(affordable, key=lambda model: model.starting_usd_micros or 0, default=None) or min(
+            candidates, key=lambda model: model.starting_usd_micros or 0, default=None
+        )
 
     def search(self, text: str, *, kind: JobKind, providers: frozenset[str]) -> list[Model]:
         """Return the models that the command can order now, best match first; all of them for an empty text."""
@@ -88,23 +135,78 @@ class Catalogue:
         # sorted() is stable: equals keep the order of the catalogue.
         return [model for _, model in sorted(ranked, key=lambda pair: pair[0])]
 
-    def quote(self, request: JobRequest, *, seed_source: Callable[[], int] = quotes.random_seed) -> Quote:
+    def quote(
+        self,
+        request: JobRequest,
+        *,
+        seed_source: Callable[[], int] = quotes.random_seed,
+        providers: frozenset[str] | None = None,
+    ) -> Quote:
         """Return a checked order for `request` and its price. Raises UnknownModel, ModelUnavailable or BadOption."""
-        return quotes.quote(self.get(request.model_id), request, seed_source=seed_source)
+        model = self.get(request.model_id, kind=request.kind, providers=providers)
+        if reason := model.stopped or ("retired" if model.retired and model.heir else ""):
+            heir = self.find(model.heir)
+            is_useful = heir is not None and heir.orderable and heir.supports(request.kind)
+            raise ModelUnavailable(model_id=model.id, reason=reason, heir=heir.id if heir and is_useful else "")
+        if model.unfillable:
+            raise ModelUnavailable(model_id=model.id, reason="no_price")
+        return quotes.quote(model, request, seed_source=seed_source)
 
     def cheapest(self, request: JobRequest, *, permits: Callable[[Model], bool]) -> Quote | None:
         """Return the cheapest order for `request` by any permitted model, not only the one it names, or None."""
-        models = [model for model in self.models if model.prices and model.supports(request.kind)]
+        models = [model for model in self.models if model.prices and not model.stopped and model.supports(request.kind)]
         found = [quote for model in models if permits(model) and (quote := _try_quote(model, request)) is not None]
         # min() returns the first of equals, in the order of the catalogue.
         return min(found, key=lambda quote: quote.amount_usd_micros, default=None)
 
-    def _similar_ids(self, text: str) -> tuple[str, ...]:
-        names = {_squash(model.label): model.id for model in self.models}
-        names |= {_squash(model.id): model.id for model in self.models}
-        names |= {_squash(model.id.rpartition("/")[2]): model.id for model in self.models}
-        near = difflib.get_close_matches(_squash(text)[:100], names, n=_MAX_SUGGESTIONS * 2, cutoff=0.5)
-        return tuple(dict.fromkeys(names[name] for name in near))[:_MAX_SUGGESTIONS]
+
+def assembled(
+    overrides: Path | None, *, changes: list[RecordedChange], notices: Iterable[ModelNotice] = ()
+) -> list[Model]:  # fmt: skip
+    """Return the models of all layers, each with why it takes no orders now. Raises SettingsError."""
+    data = layered_data(changes).data
+    if overrides is not None and overrides.is_file():
+        models = with_overrides(data, overrides)
+    else:
+        models = {entry["id"]: Model.from_data(entry) for entry in data["models"]}
+    shipped = {entry["id"]: entry["price"] for entry in data["models"]}
+    for change in changes:
+        model = models.get(change.model_id)
+        if change.state is not ChangeState.HELD or not change.stops or model is None:
+            continue
+        if change.part == PRICE and model.prices != Model.from_data({**_BARE, "price": shipped[model.id]}).prices:
+            continue  # the operator's own price holds whatever the provider publishes
+        models[model.id] = replace(model, stopped="held")
+    for notice in notices:
+        if (model := models.get(notice.model_id)) is not None:
+            models[model.id] = notice.applied_to(model, _id_named(notice.heir, model, models))
+    return list(models.values())
+
+
+_BARE: dict[str, Any] = {"id": "", "label": "", "provider": "", "path": "", "kind": "", "modes": [], "fields": {}}
+
+
+def layered_data(changes: Iterable[RecordedChange], *, by_people_only: bool = False) -> Layered:
+    """Return the shipped data with the recorded changes over it."""
+    return layered(shipped_data(), changes, by_people_only=by_people_only)
+
+
+def _id_named(name: str, model: Model, models: Mapping[str, Model]) -> str:
+    """Return the id of the model of the same provider that the provider calls `name`; '' if there is none."""
+    wanted = name.strip().removeprefix("/").removeprefix("generate/").removeprefix("image/").casefold()
+    if not wanted:
+        return ""
+    candidates = (name.strip(), f"{model.provider}/{wanted}")
+    return next((candidate for candidate in candidates if candidate in models and candidate != model.id), "")
+
+
+def _similar_ids(text: str, models: Iterable[Model]) -> tuple[str, ...]:
+    names: dict[str, str] = {}
+    for model in models:
+        for name in (model.label, model.id, model.id.rpartition("/")[2]):
+            names[_squash(name)] = model.id
+    near = difflib.get_close_matches(_squash(text)[:100], names, n=_MAX_SUGGESTIONS * 2, cutoff=0.5)
+    return tuple(dict.fromkeys(names[name] for name in near))[:_MAX_SUGGESTIONS]
 
 
 def _try_quote(model: Model, request: JobRequest) -> Quote | None:
@@ -150,102 +252,3 @@ def _parts(text: str) -> list[str]:
 
 def _squash(text: str) -> str:
     return "".join(_parts(text))
-
-
-# -- the operator's overrides ------------------------------------------------------------------------
-
-
-class _InvalidOverride(Exception):
-    """The override file is invalid. `str()` tells the operator why."""
-
-
-def _with_overrides(models: Mapping[str, Model], path: Path) -> dict[str, Model]:
-    try:
-        data: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path.name}: not readable as JSON ({error})") from error
-    try:
-        return _apply(models, data)
-    except _InvalidOverride as error:
-        raise SettingsError(f"{path.name}: {error}") from error
-
-
-def _apply(models: Mapping[str, Model], data: Any) -> dict[str, Model]:
-    entries = _object(data, "the file")
-    if unknown := entries.keys() - {"prices", "hidden"}:
-        raise _InvalidOverride(f"unknown key {min(unknown)!r}; known are 'prices' and 'hidden'")
-    result = dict(models)
-    for model_id, price in _object(entries.get("prices", {}), "'prices'").items():
-        model = _known(result, model_id)
-        result[model_id] = model.priced(_points(model, price))
-    hidden = entries.get("hidden", [])
-    if not isinstance(hidden, list):
-        raise _InvalidOverride("'hidden' is a list of model ids")
-    for model_id in cast("list[Any]", hidden):
-        result[model_id] = replace(_known(result, model_id), hidden=True)
-    return result
-
-
-def _known(models: Mapping[str, Model], model_id: object) -> Model:
-    if not isinstance(model_id, str) or model_id not in models:
-        raise _InvalidOverride(f"no model {model_id!r} in the catalogue")
-    return models[model_id]
-
-
-def _points(model: Model, price: Any) -> tuple[PricePoint, ...]:
-    if isinstance(price, str):
-        return (PricePoint(when={}, usd_micros=_amount(model, price)),)
-    if not isinstance(price, list) or not price:
-        raise _InvalidOverride(
-            f'the price of {model.id} is an amount such as "0.05" or a list of {{"when", "amount_usd"}}'
-        )
-    points: list[PricePoint] = []
-    for entry in cast("list[Any]", price):
-        point = _object(entry, f"a price of {model.id}")
-        if point.keys() - {"when", "amount_usd"} or "amount_usd" not in point:
-            raise _InvalidOverride(f"a price of {model.id} has 'amount_usd' and may have 'when', nothing else")
-        when = _object(point.get("when", {}), f"'when' in a price of {model.id}")
-        checked = {name: _condition(model, name, wanted) for name, wanted in when.items()}
-        points.append(PricePoint(when=checked, usd_micros=_amount(model, point["amount_usd"])))
-    return tuple(points)
-
-
-def _condition(model: Model, name: str, wanted: Any) -> Any:
-    if name == IMAGE_COUNT:
-        if isinstance(wanted, bool) or not isinstance(wanted, int) or wanted < 0:
-            raise _InvalidOverride(f"'pictures' in a price of {model.id} is a whole number")
-        return wanted
-    field = model.fields.get(name)
-    if field is None or not field.purposes:
-        raise _InvalidOverride(f"{model.id} has no field {name!r} that a price could depend on")
-    if wanted in (PRESENT, ABSENT):
-        return wanted
-    if field.type == "array" or field.is_for_images:
-        raise _InvalidOverride(f"a price of {model.id} depends on {name} being 'present' or 'absent'")
-    try:
-        return field.check(wanted)
-    except ValueError:
-        raise _InvalidOverride(f"{name} in a price of {model.id} accepts {_describe_values(field)}") from None
-
-
-def _describe_values(field: Field) -> str:
-    """Describe the values of a field for the operator."""
-    bounds = [(field.minimum, "at least"), (field.maximum, "at most")]
-    said = [f"{word} {bound:,}" for bound, word in bounds if bound is not None]
-    return ", ".join(field.enum or (f"values of type {field.type}", *said))
-
-
-def _amount(model: Model, text: Any) -> int:
-    try:
-        amount = parse_usd(text) if isinstance(text, str) else 0
-    except ValueError:
-        amount = 0
-    if amount <= 0:
-        raise _InvalidOverride(f'the price of {model.id} is an amount in dollars in quotes such as "0.05", more than 0')
-    return amount
-
-
-def _object(value: Any, what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise _InvalidOverride(f"{what} is an object with names and values")
-    return cast("dict[str, Any]", value)

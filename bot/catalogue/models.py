@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -33,10 +34,14 @@ _MODES: Mapping[JobKind, frozenset[str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PricePoint:
-    """The price of orders that meet all conditions in `when`: on field values, presence or the number of images."""
+    """The price of orders that meet all conditions in `when`: on field values, presence or the number of images.
+
+    `assumed`: the provider publishes none for these orders, so it is taken from similar ones.
+    """
 
     when: Mapping[str, Any]
     usd_micros: int
+    assumed: bool = False
 
     def applies_to(self, body: Mapping[str, Any], *, images: int) -> bool:
         return all(self._is_met(name, wanted, body, images) for name, wanted in self.when.items())
@@ -63,7 +68,12 @@ class PriceCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """One image model. `hosted` is 'krea' or 'external' where known; `hidden` is set by the operator."""
+    """One image model. `hosted` is 'krea' or 'external' where known; `hidden` is set by the operator.
+
+    `stopped` is why it takes no orders for now ('' if it does): 'held' while a change of it waits for the operator, or
+    'gone' when its provider says so. `heir` is the id of the model that takes its place, '' if none is known. `ends_at`
+    is when the provider will withdraw it, where it said so.
+    """
 
     id: str
     label: str
@@ -78,6 +88,9 @@ class Model:
     deprecated: bool = False
     retired: bool = False
     hidden: bool = False
+    stopped: str = ""
+    heir: str = ""
+    ends_at: datetime | None = None
     style_families: tuple[str, ...] = ()
     """Names of this model in the provider's list of styles."""
 
@@ -92,7 +105,10 @@ class Model:
             kind=data["kind"],
             modes=tuple(data["modes"]),
             fields={name: Field.from_data(name, field) for name, field in data["fields"].items()},
-            prices=tuple(PricePoint(when=p["when"], usd_micros=p["usd_micros"]) for p in price["points"]),
+            prices=tuple(
+                PricePoint(when=p["when"], usd_micros=p["usd_micros"], assumed=p.get("assumed", False))
+                for p in price["points"]
+            ),
             price_complete=price["complete"],
             hosted=data.get("hosted"),
             deprecated=data.get("deprecated", False),
@@ -230,7 +246,19 @@ class Model:
     @property
     def orderable(self) -> bool:
         """True when the model is offered and an order with defaults only has a price."""
-        return not (self.hidden or self.retired) and self.starting_usd_micros is not None
+        return not (self.hidden or self.retired or self.stopped or self.unfillable) and (
+            self.starting_usd_micros is not None
+        )
+
+    @cached_property
+    def unfillable(self) -> str:
+        """A field that every order needs and that nobody can give; '' if there is none."""
+        return next((field.name for field in self.fields.values() if field.required and not field.purposes), "")
+
+    @property
+    def assumed_prices(self) -> tuple[PricePoint, ...]:
+        """The prices that the provider does not publish."""
+        return tuple(point for point in self.prices if point.assumed)
 
     def price_table(self) -> list[tuple[tuple[PriceCondition, ...], int]]:
         """Return each price in micro-dollars with its conditions (none for a general price)."""

@@ -1,442 +1,318 @@
-"""Refreshing the catalogue from the provider's OpenAPI description, and a list of the changes.
+"""Comparing the catalogue with the provider's description: what changes, what it does to orders, what is suspicious.
 
 What the description lacks is kept from the catalogue: labels, what each image field is for, our defaults, and the
-models of other providers. Only the command line uses this.
+models of other providers. Nothing here is applied: a change is proposed, in two parts for each model (its price, and
+everything else), and either harmless or held with its reasons.
 """
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from decimal import Decimal
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import aiohttp
-
-from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT
-from bot.domain.errors import ProviderUnavailable
-from bot.domain.quota import MICROS_PER_USD, format_usd
+from bot.catalogue import description
+from bot.catalogue.changes import ENTRY, PRICE, Change, Edit, Reason, difference
+from bot.catalogue.description import PREFIXES, Unreadable
+from bot.catalogue.models import Model
+from bot.catalogue.prices import ReadPrice, read_price, shown
+from bot.catalogue.refresh_words import differences, orders_lost, price_words
 
 Json = dict[str, Any]
 
-_MAX_DESCRIPTION_BYTES = 20 * 1024 * 1024
-_FETCH_TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
+MAX_PRICE_FACTOR = 2
+"""A price that moves by more than this is held."""
 
-_PREFIXES = {"/generate/image/": "image", "/generate/enhance/": "enhance"}
-_ATTRIBUTES = {
-    "minimum": "min",
-    "maximum": "max",
-    "minLength": "min_length",
-    "maxLength": "max_length",
-    "minItems": "min_items",
-    "maxItems": "max_items",
-}
-_DESCRIBED = ("type", "required", "enum", "min", "max", "min_length", "max_length", "min_items", "max_items", "default")
-_DECIDED = ("for", "use", "use_with_source", "item", "parts", "format")
+MAX_CHANGED_SHARE = 5
+"""When more than a fifth of the models changes at once, every change is held."""
 
-# Names that the provider uses: a first guess for new models.
-_SOURCE_NAMES = ("image_url", "image_urls")
-_REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
-_PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
-_MAX_PRICE_USD = 1_000
-_MAX_REFERENCES = 8  # a longer chain is a loop
-_NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
+_MANY_FROM = 5
+"""A catalogue of fewer changes than this never counts as changed at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refresh:
-    """The refreshed catalogue, and one line for each change."""
+    """What the description would change. `notes` are about the document as a whole."""
 
-    data: Json
-    changes: tuple[str, ...]
+    changes: tuple[Change, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """Everything in words, one line each."""
+        return (*self.notes, *(line for change in self.changes for line in change.lines))
 
 
-def refresh(current: Mapping[str, Any], document: Mapping[str, Any]) -> Refresh:
-    """Update `current` (the content of `catalogue.json`) to `document` (the content of `GET /openapi.json`).
+def refresh(
+    current: Mapping[str, Any],
+    document: Mapping[str, Any],
+    *,
+    agreed: Mapping[str, Any] | None = None,
+    default_model: str = "",
+) -> Refresh:
+    """Compare `current` (catalogue data) with `document` (the content of `GET /openapi.json`).
 
-    Raises ValueError when the document describes no image model, which would retire all of them.
+    `agreed` is the catalogue as people last agreed to it; prices are compared with those. Raises ValueError for a
+    document that describes no image model, which would retire all of them, or far too many.
     """
-    operations = dict(_operations(document))
-    if not operations:
-        raise ValueError("the description names no image model")
-    has_prices = any("x-krea-pricing" in operation for operation in operations.values())
-    changes: list[str] = []
-    if not has_prices:
-        changes.append("! the description has no prices at all: prices stay as they are")
-    models: list[Json] = []
-    for model in cast("list[Json]", current["models"]):
+    operations = description.operations(document)
+    notes: list[str] = []
+    agreed_prices = {model["id"]: model["price"] for model in (agreed or current)["models"]}
+    known: list[Json] = [model for model in current["models"] if model["path"].startswith(tuple(PREFIXES))]
+    changes: list[Change] = []
+    for model in known:
         operation = operations.pop(model["path"], None)
-        if operation is not None:
-            old = model
-            model = _updated(old, operation, document, current, keep_price=not has_prices)
-            changes += _differences(old, model)
-        elif model["path"].startswith(tuple(_PREFIXES)) and not model.get("retired"):
-            model = model | {"retired": True}
-            changes.append(f"- {model['id']}: no longer described; it cannot be ordered any more")
-        models.append(model)
-    labels = {model["label"] for model in models}
-    for path, operation in operations.items():
-        model = _discovered(path, operation, document, current, labels)
-        labels.add(model["label"])
-        models.append(model)
-        modes = ", ".join(model["modes"])
-        changes.append(f"+ {model['id']}: {model['label']}, {modes}, {_price_words(model['price'])}")
-    return Refresh(data={**current, "models": models}, changes=tuple(changes))
-
-
-def dump(data: Mapping[str, Any]) -> str:
-    """Return the text of `catalogue.json`, with one line for each field and price for readable diffs."""
-    head = {key: value for key, value in data.items() if key != "models"}
-    models = ",\n".join(_dump_model(model) for model in data["models"])
-    return f'{json.dumps(head, indent=1, ensure_ascii=False)[:-2]},\n "models": [\n{models}\n ]\n}}\n'
-
-
-def write(data: Mapping[str, Any], path: Path) -> None:
-    """Replace the file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(dump(data), encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _dump_model(model: Mapping[str, Any]) -> str:
-    plain = [(key, value) for key, value in model.items() if key not in ("fields", "price")]
-    lines = [f"   {json.dumps(key)}: {_compact(value)}" for key, value in plain]
-    fields = ",\n".join(f"    {json.dumps(name)}: {_compact(field)}" for name, field in model["fields"].items())
-    price = {key: value for key, value in model["price"].items() if key != "points"}
-    points = ",\n".join(f"     {_compact(point)}" for point in model["price"]["points"])
-    listed = f"[\n{points}\n    ]" if points else "[]"
-    lines.append(f'   "fields": {{\n{fields}\n   }}')
-    lines.append(f'   "price": {{\n    {_compact(price)[1:-1]},\n    "points": {listed}\n   }}')
-    return "  {\n" + ",\n".join(lines) + "\n  }"
-
-
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
-# -- fetching the description ----------------------------------------------------------------------------
-
-
-async def fetch_openapi(session: aiohttp.ClientSession, base_url: str) -> dict[str, Any]:
-    """Fetch `GET /openapi.json`, the provider's description of its models. It needs no key and gets none.
-
-    Raises ProviderUnavailable for anything but a JSON object of at most 20 MiB.
-    """
-    url = f"{base_url.rstrip('/')}/openapi.json"
-    try:
-        async with session.get(url, allow_redirects=False, timeout=_FETCH_TIMEOUT) as response:
-            if response.status != 200:
-                raise ProviderUnavailable(f"{url} answered {response.status}", status=response.status)
-            data = await _read_capped(response)
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ProviderUnavailable(f"{url} could not be read: {type(error).__name__}") from error
-    try:
-        document: object = json.loads(data)
-    except ValueError as error:
-        raise ProviderUnavailable(f"{url} is not JSON", status=200) from error
-    if not isinstance(document, dict):
-        raise ProviderUnavailable(f"{url} is not a JSON object", status=200)
-    return cast("dict[str, Any]", document)
-
-
-async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
-    """Return the decoded body, limited in size: its length header may be missing, or be that of a gzip bomb."""
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        data += chunk
-        if len(data) > _MAX_DESCRIPTION_BYTES:
-            raise ProviderUnavailable(f"{response.url} is larger than {_MAX_DESCRIPTION_BYTES} bytes", status=200)
-    return bytes(data)
-
-
-# -- reading the description -----------------------------------------------------------------------------
-
-
-def _object(value: object) -> Json:
-    """Return the value if it is a JSON object, else an empty one."""
-    return cast("Json", value) if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _operations(document: Mapping[str, Any]) -> Iterable[tuple[str, Json]]:
-    for path, methods in _object(document.get("paths")).items():
-        operation = _object(_object(methods).get("post"))
-        if path.startswith(tuple(_PREFIXES)) and operation:
-            yield path, operation
-
-
-def _resolved(schema: object, document: Mapping[str, Any]) -> Json:
-    """Return the schema with references followed, and 'X or null' reduced to X."""
-    here = _object(schema)
-    for _ in range(_MAX_REFERENCES):
-        alternatives = _list(here.get("anyOf")) or _list(here.get("oneOf"))
-        if isinstance(reference := here.get("$ref"), str):
-            target: object = document
-            for step in reference.removeprefix("#/").split("/"):
-                target = _object(target).get(step)
-            here = _object(target) | {key: value for key, value in here.items() if key != "$ref"}
-        elif alternatives:
-            real = [option for option in map(_object, alternatives) if option.get("type") != "null"]
-            rest = {key: value for key, value in here.items() if key not in ("anyOf", "oneOf")}
-            here = rest | (real[0] if real else {})
-        else:
-            break
-    return here
-
-
-def _body_schema(operation: Json, document: Mapping[str, Any]) -> Json:
-    body = _resolved(operation.get("requestBody"), document)
-    content = _object(_object(body.get("content")).get("application/json"))
-    return _resolved(content.get("schema"), document)
-
-
-def _type_of(schema: Json) -> str:
-    kinds = schema.get("type", "string")
-    named = [str(kind) for kind in (_list(kinds) or [kinds]) if kind != "null"]
-    return named[0] if named else "string"
-
-
-def _described(schema: Json, items: Json, *, required: bool) -> Json:
-    """Convert the schema of a field to catalogue data."""
-    field: Json = {"type": _type_of(schema)}
-    if required:
-        field["required"] = True
-    if enum := [choice for choice in _list(schema.get("enum")) if choice is not None]:
-        field["enum"] = enum
-    for theirs, ours in _ATTRIBUTES.items():
-        if schema.get(theirs) is not None:
-            field[ours] = schema[theirs]
-    default = schema.get("default")
-    if default is not None and field["type"] != "array":
-        field["default"] = default
-    inside = items if field["type"] == "array" else schema
-    formats = [inside.get("format"), *(_property(inside, name).get("format") for name in ("url", "image_url", "id"))]
-    if found := next((word for word in formats if word), None):
-        field["format"] = "uri" if "ur" in found else found
-    return field
-
-
-def _property(items: Json, name: str) -> Json:
-    return _object(_object(items.get("properties")).get(name))
-
-
-def _read_fields(
-    operation: Json, document: Mapping[str, Any], known: Mapping[str, Json]
-) -> tuple[dict[str, Json], dict[str, Json]]:
-    """Read the fields, and the schema of the elements of each list. Decisions about known fields are kept."""
-    schema = _body_schema(operation, document)
-    required = set(_list(schema.get("required")))
-    renamed = _renamed(operation, known)
-    fields: dict[str, Json] = {}
-    items: dict[str, Json] = {}
-    for name, raw in _object(schema.get("properties")).items():
-        resolved = _resolved(raw, document)
-        items[name] = _resolved(resolved.get("items"), document)
-        field = _described(resolved, items[name], required=name in required)
-        decided = known.get(name) or known.get(renamed.get(name, ""), {})
-        fields[name] = field | {key: decided[key] for key in _DECIDED if key in decided}
-        if "use" in decided and fields[name].get("enum") and decided["use"] not in fields[name]["enum"]:
-            del fields[name]["use"]
-        if fields[name].get("format") == "uri":
-            # Limits on the length of a URL are no limits for members.
-            fields[name] = {k: v for k, v in fields[name].items() if k not in ("min_length", "max_length", "default")}
-    return fields, items
-
-
-def _renamed(operation: Json, known: Mapping[str, Json]) -> dict[str, str]:
-    """Return the old name of each renamed field that is known, by its new name."""
-    aliases = [_object(alias) for alias in _list(operation.get("x-krea-deprecated-field-aliases"))]
-    return {alias["to"]: alias["from"] for alias in aliases if alias.get("from") in known and "to" in alias}
-
-
-def _decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str]) -> None:
-    """Guess what each new field is for, and its default."""
-    sources = [name for name in _SOURCE_NAMES if name in fields]
-    references = [name for name in _REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
-    for name in new:
-        field = fields[name]
-        properties = _object(items[name].get("properties"))
-        holder = next((key for key in ("url", "image_url", "id") if key in properties), None)
-        if field.get("format") == "uri" or name in (*sources, *references) or holder in ("url", "image_url"):
-            field["format"] = "uri"
-            field["for"] = ["source"] * (name in sources) + ["reference"] * (name in references)
-        elif field["type"] == "array":
-            field["for"] = _PURPOSES.get(name, [])
-        elif field["type"] == "object" or (name in ("width", "height") and "aspect_ratio" in fields):
-            # There are two ways to set the size, and which one wins is not documented, so only one is sent.
-            field["for"] = []
-        if holder and field.get("for"):
-            field["item"] = {holder: "$value"} | {
-                key: _resolved(inner, {}).get("default", 1.0) for key, inner in properties.items() if key == "strength"
-            }
-        needs_choice = field.get("required") or (name in ("aspect_ratio", "resolution") and "default" in field)
-        choices = field.get("enum")
-        if needs_choice and choices:
-            neutral = _NEUTRAL.get(name, field.get("default"))
-            field["use"] = neutral if neutral in choices else choices[0]
-        elif name in _NEUTRAL and field["type"] in ("number", "integer") and "for" not in field:
-            field["use"] = min(max(_NEUTRAL[name], field.get("min", 1)), field.get("max", _NEUTRAL[name]))
-
-
-def _read_price(operation: Json, fields: Mapping[str, Json], current: Mapping[str, Any]) -> Json:
-    points: list[Json] = []
-    complete = True
-    listed = _object(operation.get("x-krea-pricing")).get("price_points")
-    for point in map(_object, _list(listed)):
-        when, understood = _conditions(_object(point.get("dimensions")), fields, _object(current.get("dimensions")))
-        try:
-            micros = Decimal(str(point.get("amount"))) * MICROS_PER_USD
-        except (ArithmeticError, ValueError):
-            micros = Decimal(-1)
-        # The bounds come first: converting 9e99999 to an integer takes long, and NaN or infinity fails.
-        if not micros.is_finite() or not 0 < micros <= _MAX_PRICE_USD * MICROS_PER_USD or micros != int(micros):
-            complete = False
+        if operation is None:
+            changes += _gone(model, default_model)
             continue
-        complete = complete and understood
-        points.append({"when": when, "usd_micros": int(micros)})
-    return {"complete": complete and bool(points), "points": points}
+        changes += _compared(
+            model,
+            operation,
+            document,
+            current,
+            agreed_price=agreed_prices.get(model["id"], model["price"]),
+            default_model=default_model,
+        )
+    if _are_many({change.model_id for change in changes}, known):
+        changes = [replace(change, reasons=(*change.reasons, Reason.MANY)) for change in changes]
+    labels = {model["label"] for model in current["models"]}
+    for path, operation in operations.items():
+        try:
+            model = _discovered(path, operation, document, current, labels)
+        except Unreadable as error:
+            notes.append(f"! {_model_id(path)}: new, and cannot be read: {error}")
+            continue
+        labels.add(model["label"])
+        changes.append(_added(model))
+    return Refresh(changes=tuple(changes), notes=tuple(notes))
 
 
-def _conditions(
-    dimensions: Mapping[str, Any], fields: Mapping[str, Json], dictionary: Mapping[str, Any]
-) -> tuple[Json, bool]:
-    """Convert price dimensions to conditions; also return whether all were understood.
-
-    An unknown dimension becomes a condition that is never met, so that its price is not used.
-    """
-    when: Json = {}
-    understood = True
-    for name, value in dimensions.items():
-        meaning = dictionary.get(name)
-        if name in fields:
-            when[name] = value
-        elif isinstance(meaning, dict):
-            words = cast("Json", meaning)
-            found = next((words[word] for word in words if str(value).casefold().startswith(word)), None)
-            conditions = found if found is not None else {name: value}
-            # A condition on a field that the model lacks is always met.
-            when |= {key: wanted for key, wanted in conditions.items() if key in fields or wanted != ABSENT}
-            understood = understood and found is not None
-        elif meaning == IMAGE_COUNT and isinstance(value, int):
-            when[IMAGE_COUNT] = value
-        else:
-            when[name] = value
-            understood = False
-    return when, understood
+def _are_many(changed: set[str], known: list[Json]) -> bool:
+    return len(changed) >= _MANY_FROM and len(changed) * MAX_CHANGED_SHARE > len(known)
 
 
-# -- known and new models --------------------------------------------------------------------------------
+def _gone(model: Json, default_model: str) -> list[Change]:
+    if model.get("retired"):
+        return []
+    return [
+        Change(
+            model_id=model["id"],
+            part=ENTRY,
+            edits=(Edit(("retired",), None, True),),
+            lines=(f"- {model['id']}: no longer described; it cannot be ordered any more",),
+            reasons=(Reason.DEFAULT,) if model["id"] == default_model else (),
+            stops=True,
+        )
+    ]
 
 
-def _updated(
-    model: Json, operation: Json, document: Mapping[str, Any], current: Mapping[str, Any], *, keep_price: bool
-) -> Json:
+# -- known models --------------------------------------------------------------------------------------------
+
+
+def _compared(
+    model: Json,
+    operation: Json,
+    document: Mapping[str, Any],
+    current: Mapping[str, Any],
+    *,
+    agreed_price: Json,
+    default_model: str,
+) -> list[Change]:
+    """Return what changes about a model that is known."""
+    try:
+        updated = _updated(model, operation, document)
+    except Unreadable as error:
+        return _unreadable(model, str(error), default_model)
+    changes: list[Change] = []
+    if edits := difference(model, updated):
+        changes.append(
+            Change(
+                model_id=model["id"],
+                part=ENTRY,
+                edits=edits,
+                lines=differences(model, updated),
+                reasons=(Reason.REQUIRED,) if _requires_more(model, updated) else (),
+                stops=not all(map(_only_adds, edits)),
+            )
+        )
+    read = read_price(operation, updated["fields"], description.as_object(current.get("dimensions")))
+    if read.price["points"] != model["price"]["points"]:
+        changes.append(_price_change(model, updated, read, agreed_price))
+    return changes
+
+
+def _unreadable(model: Json, why: str, default_model: str) -> list[Change]:
+    """Propose to retire a model whose description is not understood; it stops until a person decides."""
+    if model.get("retired"):
+        return []
+    reasons = (Reason.UNREADABLE, Reason.DEFAULT) if model["id"] == default_model else (Reason.UNREADABLE,)
+    return [
+        Change(
+            model_id=model["id"],
+            part=ENTRY,
+            edits=(Edit(("retired",), None, True),),
+            lines=(f"! {model['id']}: cannot be ordered any more: its description cannot be read: {why}",),
+            reasons=reasons,
+            stops=True,
+        )
+    ]
+
+
+def _updated(model: Json, operation: Json, document: Mapping[str, Any]) -> Json:
+    """Return the model's data as described now, with its former price. Raises Unreadable."""
     known: dict[str, Json] = model["fields"]
-    fields, items = _read_fields(operation, document, known)
-    renamed = _renamed(operation, known)
+    words = description.read_operation(operation)
+    fields, items = description.read_fields(operation, document, known)
+    if not any(name in fields for name, field in known.items() if field.get("required")) and any(
+        field.get("required") for field in known.values()
+    ):
+        raise Unreadable("none of the fields that an order needs is described any more")
+    renamed = description.renamed_fields(operation, known)
     new = [name for name in fields if name not in known and name not in renamed]
-    _decide(fields, items, new)
+    description.decide(fields, items, new)
     for name in new:
         if fields[name].get("format") == "uri":
             fields[name]["for"] = []  # Not sent until its purpose is entered in the catalogue.
     updated = {key: value for key, value in model.items() if key not in ("retired", "deprecated")}
-    if operation.get("deprecated"):
+    if words.deprecated:
         updated["deprecated"] = True
-    price = model["price"] if keep_price else _read_price(operation, fields, current)
-    if price["points"] == model["price"]["points"]:
-        price = model["price"]
     # `fields` and `price` are last, because they are long.
-    return {k: v for k, v in updated.items() if k not in ("fields", "price")} | {"fields": fields, "price": price}
+    return {k: v for k, v in updated.items() if k not in ("fields", "price")} | {
+        "fields": fields,
+        "price": model["price"],
+    }
+
+
+def _requires_more(old: Json, new: Json) -> bool:
+    """Whether an order has to contain a field that it did not have to contain before."""
+    before: dict[str, Json] = old["fields"]
+    renamed = {name for name in before if name not in new["fields"]}
+    required = [name for name, field in new["fields"].items() if field.get("required")]
+    added = [name for name in required if not before.get(name, {}).get("required")]
+    # A renamed field that was required before is not one more.
+    return len(added) > len([name for name in renamed if before[name].get("required")])
+
+
+def _only_adds(edit: Edit) -> bool:
+    """Whether an order that was right before the edit is still right."""
+    name = edit.path[-1]
+    if len(edit.path) == 2:
+        return edit.before is None and not description.as_object(edit.after).get("required")
+    if name == "enum" and edit.before is not None and edit.after is not None:
+        return set(edit.before) <= set(edit.after)
+    if edit.after is None and name in ("required", "enum", "min", "max", "min_length", "max_length"):
+        return True
+    if name in ("max", "max_length", "max_items") and edit.before is not None and edit.after is not None:
+        return edit.after >= edit.before
+    if name in ("min", "min_length", "min_items") and edit.before is not None:
+        return edit.after is None or edit.after <= edit.before
+    return name in ("default", "label", "deprecated", "retired", "max_items", "min_items", *description.DECIDED)
+
+
+# -- prices --------------------------------------------------------------------------------------------------
+
+
+def _price_change(model: Json, updated: Json, read: ReadPrice, agreed: Json) -> Change:
+    new = updated | {"price": read.price}
+    reasons: list[Reason] = []
+    why = "; ".join(read.problems[:3])
+    lines = [f"~ {model['id']}: price {price_words(model['price'])} → {price_words(read.price)}"]
+    if _is_orderable(model) and not _is_orderable(new):
+        reasons.append(Reason.MEANING if read.has_other_meaning else Reason.NO_PRICE)
+        lines.append(f"! {model['id']}: cannot be ordered any more: {why or 'its usual order has no price'}")
+    elif lost := orders_lost(model["price"], read.price):
+        lines.append(f"! {model['id']}: orders with {lost} cannot be placed any more: {why or 'no price is published'}")
+    if moved := _moved_far(agreed, read.price):
+        reasons.append(Reason.PRICE)
+        lines.append(f"! {model['id']}: {moved}")
+    return Change(
+        model_id=model["id"],
+        part=PRICE,
+        edits=(Edit(("price",), model["price"], read.price),),
+        lines=tuple(lines),
+        reasons=tuple(reasons),
+        stops=True,
+    )
+
+
+def _is_orderable(model: Json) -> bool:
+    return Model.from_data(model).orderable
+
+
+def _moved_far(agreed: Json, new: Json) -> str:
+    """Say how a price differs by more than 2 × from what people agreed to; '' if none does.
+
+    A price for other conditions than any before is compared with the whole range of the former ones.
+    """
+    old: dict[str, int] = {_key(point): point["usd_micros"] for point in agreed["points"]}
+    if not old:
+        return ""
+    for point in cast("list[Json]", new["points"]):
+        same = old.get(_key(point))
+        low, high = (same, same) if same is not None else (min(old.values()), max(old.values()))
+        if point["usd_micros"] > high * MAX_PRICE_FACTOR:
+            return f"{price_words({'points': [point], 'complete': True})} is more than twice what it was"
+        if point["usd_micros"] * MAX_PRICE_FACTOR < low:
+            return f"{price_words({'points': [point], 'complete': True})} is less than half of what it was"
+    return ""
+
+
+def _key(point: Json) -> str:
+    return repr(sorted(point["when"].items(), key=lambda pair: pair[0]))
+
+
+# -- new models ----------------------------------------------------------------------------------------------
+
+
+def _model_id(path: str) -> str:
+    prefix = next(prefix for prefix in PREFIXES if path.startswith(prefix))
+    name = path.removeprefix(prefix)
+    return f"krea/{name}" if PREFIXES[prefix] == "image" else f"krea/enhance/{name}"
 
 
 def _discovered(
     path: str, operation: Json, document: Mapping[str, Any], current: Mapping[str, Any], labels: set[str]
 ) -> Json:
-    prefix = next(prefix for prefix in _PREFIXES if path.startswith(prefix))
-    kind = _PREFIXES[prefix]
+    """Return the data of a new model. Raises Unreadable."""
+    prefix = next(prefix for prefix in PREFIXES if path.startswith(prefix))
     name = path.removeprefix(prefix)
-    fields, items = _read_fields(operation, document, {})
-    _decide(fields, items, fields)
-    purposes = {purpose: field for field in fields.values() for purpose in field.get("for", ())}
-    if kind == "enhance":
-        modes = ["upscale"]
-    else:
-        needs_image = any(field.get("required") and field.get("format") == "uri" for field in fields.values())
-        modes = ["generate"] * (not needs_image) + ["edit"] * ("source" in purposes)
-        reads_style = "reference" in purposes and "source" not in purposes["reference"]["for"]
-        modes += ["reference"] * reads_style
+    words = description.read_operation(operation)
+    fields, items = description.read_fields(operation, document, {})
+    description.decide(fields, items, fields)
+    summary = words.summary if description.is_useful_text(words.summary) else None
     model: Json = {
-        "id": f"krea/{name}" if kind == "image" else f"krea/enhance/{name}",
-        "label": _free_label(str(operation.get("summary") or name.rpartition("/")[2]), name, labels),
+        "id": _model_id(path),
+        "label": _free_label(summary or name.rpartition("/")[2], name, labels),
         "provider": "krea",
         "path": path,
-        "kind": kind,
-        "modes": modes,
+        "kind": PREFIXES[prefix],
+        "modes": _modes(PREFIXES[prefix], fields.values()),
     }
-    if operation.get("deprecated"):
+    if words.deprecated:
         model["deprecated"] = True
-    return model | {"fields": fields, "price": _read_price(operation, fields, current)}
+    price = read_price(operation, fields, description.as_object(current.get("dimensions"))).price
+    return model | {"fields": fields, "price": price}
+
+
+def _modes(kind: str, fields: Iterable[Json]) -> list[str]:
+    if kind == "enhance":
+        return ["upscale"]
+    fields = list(fields)
+    purposes = {purpose: field for field in fields for purpose in field.get("for", ())}
+    needs_image = any(field.get("required") and field.get("format") == "uri" for field in fields)
+    reads_style = "reference" in purposes and "source" not in purposes["reference"]["for"]
+    return ["generate"] * (not needs_image) + ["edit"] * ("source" in purposes) + ["reference"] * reads_style
 
 
 def _free_label(wanted: str, name: str, taken: set[str]) -> str:
     return wanted if wanted not in taken else f"{wanted} ({name})"
 
 
-# -- the list of changes -----------------------------------------------------------------------------------
-
-
-def _differences(old: Json, new: Json) -> list[str]:
-    lines: list[str] = []
-    name = new["id"]
-    if old.get("retired"):
-        lines.append(f"+ {name}: described again")
-    if new.get("deprecated") and not old.get("deprecated"):
-        lines.append(f"! {name}: deprecated, the provider will withdraw it")
-    if old.get("deprecated") and not new.get("deprecated"):
-        lines.append(f"~ {name}: not deprecated any more")
-    before: dict[str, Json] = old["fields"]
-    after: dict[str, Json] = new["fields"]
-    lines += [f"~ {name}: field {field} is gone" for field in before if field not in after]
-    for field, described in after.items():
-        if field not in before:
-            unused = "; not sent until somebody decides what it is for" if described.get("for") == [] else ""
-            lines.append(f"~ {name}: field {field} is new ({_compact(described)}){unused}")
-            continue
-        lines += [
-            f"~ {name}: field {field}: {key} {_show(before[field].get(key))} → {_show(described.get(key))}"
-            for key in (*_DESCRIBED, "use")
-            if before[field].get(key) != described.get(key)
-        ]
-    if old["price"] != new["price"]:
-        lines.append(f"~ {name}: price {_price_words(old['price'])} → {_price_words(new['price'])}")
-    return lines
-
-
-def _show(value: object) -> str:
-    return "none" if value is None else _compact(value)
-
-
-def _price_words(price: Mapping[str, Any]) -> str:
-    if not price["points"]:
-        return "no price"
-    listed = [
-        format_usd(point["usd_micros"]) + (f" ({_when_words(point['when'])})" if point["when"] else "")
-        for point in price["points"]
-    ]
-    return ", ".join(listed) + ("" if price["complete"] else " (incomplete)")
-
-
-def _when_words(when: Mapping[str, Any]) -> str:
-    return ", ".join(
-        f"{'with' if value == PRESENT else 'without'} {name}" if value in (PRESENT, ABSENT) else f"{name} {value}"
-        for name, value in when.items()
+def _added(model: Json) -> Change:
+    modes = ", ".join(model["modes"])
+    return Change(
+        model_id=model["id"],
+        part=ENTRY,
+        edits=difference(None, model),
+        lines=(f"+ {model['id']}: {shown(model['label'])}, {modes}, {price_words(model['price'])}",),
     )

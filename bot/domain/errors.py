@@ -188,11 +188,13 @@ class UnknownModel(RequestRefused):
 class ModelUnavailable(RequestRefused):
     """The model is known but cannot be ordered.
 
-    `reason` is one of: 'no_price', 'no_key', 'retired', 'not_for_this_command'.
+    `reason` is one of: 'no_price', 'no_key', 'retired', 'not_for_this_command', 'held' (a change of its price or fields
+    waits for the operator), 'gone' (its provider says so). `heir` is the id of a model that takes its place, if any.
     """
 
     model_id: str
     reason: str
+    heir: str = ""
 
 
 @dataclass(eq=False)

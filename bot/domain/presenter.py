@@ -20,6 +20,13 @@ class ReplyPresenter(Protocol):
         """Send the operator a message; at most one for a while about the same matter."""
         ...
 
+    async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
+        """Send the operator a message, with buttons that decide about these changes of the catalogue, if there are any.
+
+        Returns whether it arrived. Raises nothing.
+        """
+        ...
+
     async def find_message(self, reply: Reply) -> int | None:
         """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it.
 
@@ -58,6 +65,10 @@ class DeferredPresenter:
         """Send the operator a message; at most one for a while about the same matter."""
         if self.current is not None:
             self.current.operator_notice(matter, text)
+
+    async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
+        """Send the operator a message, with buttons where there is something to decide."""
+        return self.current is not None and await self.current.ask_operator(text, change_ids, topic=topic)
 
     async def find_message(self, reply: Reply) -> int | None:
         """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it."""

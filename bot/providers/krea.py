@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import aiohttp
 
+from bot.domain.bill import JobList, ListedJob
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
@@ -38,6 +39,7 @@ _MAX_ASSET_URL_CHARACTERS = 1024
 _PAGE_SIZE = 100
 _MAX_ITEMS_READ = 1000
 _MAX_PAGES = 20
+_MAX_BILL_PAGES = 1_000
 _STYLES_PAGE_SIZE = 100
 _READ_ATTEMPTS = 3
 
@@ -163,6 +165,41 @@ class KreaProvider:
             # With an incomplete list, one of several candidates could seem to be the only one.
             raise ProviderUnavailable(f"krea: more than {_PAGE_SIZE * _MAX_PAGES} jobs since {since.isoformat()}")
         return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
+
+    async def listed(self, *, since: datetime, now: datetime) -> JobList:
+        """Return the jobs that the provider lists, newest first, back to `since` or as far as its pages lead."""
+        found: dict[str, ListedJob] = {}
+        params = {"limit": str(_MAX_ITEMS_READ)}
+        oldest = now
+        for _ in range(_MAX_BILL_PAGES):
+            page = as_object(await self._api.request("GET", "/jobs", params=params, attempts=_READ_ATTEMPTS))
+            items = [job for item in as_list(page.get("items"))[:_MAX_ITEMS_READ] if (job := self._listed(item))]
+            news = [job for job in items if job.remote_id not in found]
+            found.update((job.remote_id, job) for job in items)
+            oldest = min([oldest, *(job.created_at for job in news if job.created_at is not None)])
+            cursor = read_cursor(page.get("next_cursor") or page.get("nextCursor"))
+            if cursor is None:
+                oldest = since  # that was all
+            if oldest <= since or not news or cursor is None:
+                break
+            params["cursor"] = cursor
+        return JobList(provider=self.name, jobs=list(found.values()), since=max(since, oldest))
+
+    def _listed(self, item: Any) -> ListedJob | None:
+        job = as_object(item)
+        remote_id = read_id(job.get("job_id"))
+        if remote_id is None:
+            return None
+        result = as_object(job.get("result"))
+        state = self._status_map.read_job(
+            job, image_urls=read_image_urls(result.get("urls")), error=job.get("error") or result.get("error")
+        )
+        return ListedJob(
+            remote_id=remote_id,
+            status=state.status,
+            created_at=self._created_at(job),
+            cost_usd_micros=read_cost_usd_micros(job, result),
+        )
 
     async def probe(self) -> None:
         await self._api.request("GET", "/jobs", params={"limit": "1"}, attempts=_READ_ATTEMPTS)

@@ -6,7 +6,7 @@ They only make things faster. Nothing relies on them: jobs are polled, and repli
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from bot.dispatch.circuit_breaker import BreakerState
 from bot.dispatch.coordinator import MAX_PENDING_WEBHOOKS
@@ -84,7 +84,9 @@ class NotificationHandler:
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
         webhooks: WebhookHandler,
+        on_catalogue_change: Callable[[], None],
     ) -> None:
+        self._on_catalogue_change = on_catalogue_change
         self._supervisor = context.supervisor
         self._clock = context.clock
         self._cluster = cluster
@@ -104,12 +106,15 @@ class NotificationHandler:
                 self._supervisor.start("read open breakers", self.read_open_breakers())
             case Topic.WEBHOOK:
                 self._webhooks.handle_forwarded(notification.subject, notification.detail)
+            case Topic.CATALOGUE:
+                self._on_catalogue_change()
             case Topic.POLICY:
                 pass  # the store acts on it
 
     def catch_up(self) -> None:
         """Check everything that a notification could have been about: some may have been missed."""
         self._supervisor.start("read open breakers", self.read_open_breakers())
+        self._on_catalogue_change()
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
         self._reply_runner.wake(None)

@@ -22,6 +22,7 @@ from bot.store.database import Database, DatabaseUser, open_database, reads, wri
 from bot.store.tables import (
     audit_log,
     callbacks,
+    catalogue,
     channel_caps,
     deletion,
     gallery,
@@ -137,6 +138,7 @@ class Store(DatabaseUser):
     # -- quotas -------------------------------------------------------------------------------------------
 
     balance = reads(ledger.balance)
+    ledger_jobs = reads(ledger.ledger_jobs)
     spendable = reads(spendable.spendable)
     server_cap = reads(ledger.server_cap)
     operator_cap = reads(ledger.operator_cap)
@@ -193,6 +195,20 @@ class Store(DatabaseUser):
         self._policies.changed(guild_id, new)
         return old, new
 
+    # -- the catalogue ------------------------------------------------------------------------------------
+
+    catalogue_changes = reads(catalogue.changes)
+    catalogue_token = reads(catalogue.catalogue_token)
+    begin_reading = writes(catalogue.begin_reading)
+    record_catalogue_changes = writes(catalogue.record_changes)
+    accept_catalogue_changes = writes(catalogue.accept_changes)
+    decide_catalogue_changes = writes(catalogue.decide_changes)
+    take_untold_changes = writes(catalogue.take_untold)
+    put_back_untold_changes = writes_with_retry(catalogue.put_back_untold)
+    model_notices = reads(catalogue.model_notices)
+    note_model = writes_with_retry(catalogue.note_model)
+    remove_model_notice = writes(catalogue.remove_model_notice)
+
     # -- privacy ------------------------------------------------------------------------------------------
 
     footprint = reads(privacy.footprint)
@@ -243,6 +259,7 @@ class Store(DatabaseUser):
             yield "commands", [orders[key] for key in ids if key in orders]
         yield "accounts", start.accounts
         yield "own_limits", start.own_limits
+        yield "catalogue_decisions", start.catalogue_decisions
         yield "blocks", start.blocks
         yield "grants_and_resets", start.grants_and_resets
         yield "ledger", []

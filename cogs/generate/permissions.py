@@ -55,11 +55,16 @@ async def permissions_of(
 
 
 def default_model(service: JobService, policy: Policy, *, kind: JobKind, fallback: str) -> str:
-    """Return the id of the moderators' default model where it can be ordered and fits the command, else `fallback`."""
-    chosen = service.catalogue.find(policy.default_model_id or "")
-    if chosen is None or not chosen.orderable or chosen.provider not in service.providers or not chosen.supports(kind):
-        return fallback
-    return chosen.id
+    """Return the id of the model that an order without one is for, of those that can be ordered and fit the command.
+
+    It is the moderators' default, else `fallback`, else what takes the place of that one.
+    """
+    for model_id in (policy.default_model_id, fallback):
+        model = service.catalogue.find(model_id or "")
+        if model is not None and model.orderable and model.provider in service.providers and model.supports(kind):
+            return model.id
+    instead = service.catalogue.next_best(fallback, kind=kind, providers=service.providers)
+    return fallback if instead is None else instead.id
 
 
 def channel_context(guild: discord.Guild | None, channel_id: int) -> ChannelContext:

@@ -21,6 +21,7 @@ from bot.domain.jobs import Reply, ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
+from cogs.alerts import catalogue_question
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.final_reply import FinalReply
@@ -92,6 +93,10 @@ class ReplyUpdater:
     def operator_notice(self, matter: str, text: str) -> None:
         """Send the operator an alert."""
         self._operator_alerts.send(matter, text)
+
+    async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
+        """Send the operator a message, with buttons where there is something to decide."""
+        return await self._operator_alerts.ask(topic, text, catalogue_question.buttons(change_ids))
 
     async def find_message(self, reply: Reply) -> int | None:
         """Find the message of a reply whose acceptance was not recorded; None if Discord never showed it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bot.domain.quota import Balance, Cap, format_usd
 from cogs.text import formatting, spending
 from cogs.text.locale import Phrase
@@ -19,6 +21,9 @@ _OPERATOR_WARNING = (
     "At the cap no new orders are taken until midnight UTC."
 )
 
+ACCEPT = Phrase("Accept")
+KEEP = Phrase("Keep")
+OPERATOR_ONLY = Phrase("Only who runs this bot may decide that.")
 
 OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
 """To the operator, whose notices are English like the log."""
@@ -60,6 +65,19 @@ def operator_warning(cap: Cap) -> str:
     """Return the warning for the operator, sent once a day: plain text, in English like the log."""
     limit = cap.quota.amount_usd_micros or 0
     return _OPERATOR_WARNING.format(percent=_percent(cap.used_usd_micros, limit), limit=format_usd(limit))
+
+
+def decided(model_ids: Sequence[str], *, accepted: bool, user_id: int) -> str:
+    """Return what became of the changes of a message to the operator: plain text, in English like the log."""
+    if not model_ids:
+        return "Nothing of this waits for a decision any more."
+    names = ", ".join(f"`{model_id}`" for model_id in model_ids[:_MAX_MODELS])
+    more = f" and {len(model_ids) - _MAX_MODELS} more" if len(model_ids) > _MAX_MODELS else ""
+    what = "accepted: the changes are in force now" if accepted else "kept as they were; they take orders again"
+    return f"{names}{more}: {what} (<@{user_id}>)."
+
+
+_MAX_MODELS = 20
 
 
 def _percent(used: int, limit: int) -> int:

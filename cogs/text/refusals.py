@@ -127,10 +127,17 @@ UNAVAILABLE = {
     ),
     "no_key": Phrase("`{model}` cannot be ordered here: its provider is not set up. Pick another model."),
     "retired": Phrase("`{model}` has been retired. Pick another model."),
+    "gone": Phrase("`{model}` is not offered by its provider any more. Pick another model."),
+    "held": Phrase(
+        "`{model}` takes no orders for now: its price or its options changed and are being checked. "
+        "Pick another model, or try again later."
+    ),
     "not_for_this_command": Phrase(
         "`{model}` does not fit this command. Pick one of the models that are offered while you type."
     ),
 }
+
+HEIR = Phrase("`{model}` cannot be ordered any more. `{heir}` takes its place.")
 
 OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
 OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
@@ -204,6 +211,8 @@ def refusal(error: RequestRefused) -> str:
         case UnknownModel():
             return _unknown_model(error)
         case ModelUnavailable():
+            if error.heir:
+                return HEIR(model=inline(error.model_id), heir=error.heir)
             return UNAVAILABLE[error.reason](model=inline(error.model_id))
         case BadOption():
             return _bad_option(error)

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import discord
 
 if TYPE_CHECKING:  # packages above this one; only their types are needed here
+    from bot.service.catalogue_keeper import CatalogueKeeper
     from bot.service.job_service import JobService
+    from cogs.alerts.operator_alerts import OperatorAlerts
     from cogs.generate.order_flow import OrderFlow
     from cogs.moderation.report import Reports
     from cogs.ui.checks import ClickDebouncer
@@ -19,6 +21,8 @@ class BotClient(discord.Client):
     """What buttons and forms use of the bot: discord.py builds them from a custom id, without a constructor of ours."""
 
     service: JobService
+    catalogue_keeper: CatalogueKeeper
+    operator_alerts: OperatorAlerts
     messages: MessageApi
     message_deletions: MessageDeletions
     order_flow: OrderFlow

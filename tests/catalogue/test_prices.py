@@ -78,8 +78,6 @@ def test_an_order_costs_its_listed_price(model_id: str, changes: dict[str, Any],
     [
         ("krea/openai/gpt-image-2", {}),
         ("krea/bytedance/seedream-5-pro", {}),
-        (PIXAZO_LARGE, {"options": {"moodboard": MOODBOARD}}),
-        (PIXAZO_LARGE, {"options": {"moodboard": MOODBOARD}, "images": REFERENCE}),
     ],
 )
 def test_f15_what_has_no_published_price_is_refused(model_id: str, changes: dict[str, Any]):
@@ -103,6 +101,13 @@ def test_f15_a_value_for_which_no_order_has_a_price_is_refused_with_those_that_h
 ):
     refused = refusal(model_id, **changes)
     assert (refused.option, refused.constraint) == (option, constraint)
+
+
+@pytest.mark.parametrize("images", [(), REFERENCE])
+def test_a_price_that_is_assumed_is_charged_like_any_other(images: Any):
+    """Pixazo publishes no price with a moodboard: the dearer published one is taken."""
+    assert order(PIXAZO_LARGE, options={"moodboard": MOODBOARD}, images=images).amount_usd_micros == 65_000
+    assert [point.usd_micros for point in CATALOGUE.get(PIXAZO_LARGE).assumed_prices] == [65_000]
 
 
 @given(request=any_request())

@@ -1,4 +1,7 @@
-"""Catalogue refresh: a served description read, compared in words, and written without losing our own settings."""
+"""Catalogue refresh: a served description compared in words, without losing our own settings.
+
+`test_live_description.py` does the same with documents that are not made from our data.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,18 @@ import copy
 import gzip
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
 from typing import Any, cast
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.catalogue import refresh as refresh_module
+from bot.catalogue import openapi as openapi_module
 from bot.catalogue.catalogue import data_text
+from bot.catalogue.changes import Reason, apply_edits
 from bot.catalogue.models import Model
-from bot.catalogue.refresh import dump, fetch_openapi, refresh, write
+from bot.catalogue.openapi import fetch_openapi
+from bot.catalogue.refresh import Refresh, refresh
 from bot.domain.errors import ProviderUnavailable
 from tests.support.catalogue_samples import capacities
 
@@ -101,25 +105,25 @@ def entry(data: dict[str, Any], path: str) -> dict[str, Any]:
     return next(model for model in data["models"] if model["path"] == path)
 
 
+def taken_over(result: Refresh, before: dict[str, Any] = CURRENT) -> dict[str, Any]:
+    """Return the catalogue with every change, as if a person had accepted all."""
+    entries: dict[str, Any] = {model["id"]: model for model in before["models"]}
+    for found in result.changes:
+        entries[found.model_id], _ = apply_edits(entries.get(found.model_id), found.edits)
+    return {**before, "models": list(entries.values())}
+
+
 def change(adjust: Callable[[dict[str, Any]], object]) -> tuple[dict[str, Any], list[str]]:
     document = description()
     adjust(document)
     result = refresh(CURRENT, document)
-    return result.data, list(result.changes)
+    return taken_over(result), list(result.lines)
 
 
 def test_an_unchanged_description_changes_nothing():
     result = refresh(CURRENT, description())
     assert result.changes == ()
-    assert result.data == CURRENT
-
-
-def test_the_file_is_written_the_way_it_was_shipped(tmp_path: Path):
-    path = tmp_path / "catalogue.json"
-    path.write_text("old")
-    write(refresh(CURRENT, description()).data, path)
-    assert path.read_text(encoding="utf-8") == data_text() == dump(CURRENT)
-    assert list(tmp_path.iterdir()) == [path]
+    assert result.notes == ()
 
 
 def test_a_new_price_is_shown_and_taken_over():
@@ -139,7 +143,10 @@ def test_a_new_price_is_shown_and_taken_over():
 
 def test_a_price_that_is_not_published_any_more_makes_the_model_unorderable():
     data, changes = change(lambda d: operation_of(d, FLUX).pop("x-krea-pricing"))
-    assert changes == ["~ krea/bfl/flux-1-dev: price $0.007 → no price"]
+    assert changes == [
+        "~ krea/bfl/flux-1-dev: price $0.007 → no price",
+        "! krea/bfl/flux-1-dev: cannot be ordered any more: the provider publishes no price",
+    ]
     assert not Model.from_data(entry(data, FLUX)).orderable
 
 
@@ -151,28 +158,41 @@ def test_an_impossible_price_makes_the_model_unorderable(amount: object):
     assert not Model.from_data(entry(data, FLUX)).orderable
 
 
-def test_a_description_without_any_prices_leaves_them_alone():
+def test_a_description_without_any_prices_is_held_for_every_model():
     def forget_prices(document: dict[str, Any]) -> None:
         for methods in document["paths"].values():
             methods.get("post", {}).pop("x-krea-pricing", None)
 
-    data, changes = change(forget_prices)
-    assert changes == ["! the description has no prices at all: prices stay as they are"]
-    assert data == CURRENT
+    document = description()
+    forget_prices(document)
+    changes = refresh(CURRENT, document).changes
+    assert {found.model_id for found in changes} == {
+        model["id"] for model in CURRENT["models"] if model["provider"] == "krea" and model["price"]["points"]
+    }
+    assert all({Reason.NO_PRICE, Reason.MANY} == set(found.reasons) and found.stops for found in changes)
 
 
-def test_prices_with_unknown_dimensions_are_kept_but_never_used():
+def test_prices_with_unknown_dimensions_are_never_used():
     def strange(document: dict[str, Any]) -> None:
         points = [
             {"amount": 0.01, "dimensions": {"moon": "full"}},
             {"amount": 0.02, "dimensions": {"tier": "golden"}},
+            {"amount": 0.03, "dimensions": {}},
             {"amount": 0.00000001, "dimensions": {}},
             {"amount": "free", "dimensions": {}},
         ]
         operation_of(document, FLUX)["x-krea-pricing"]["price_points"] = points
 
     data, changes = change(strange)
-    assert changes == ["~ krea/bfl/flux-1-dev: price $0.007 → $0.01 (moon full), $0.02 (tier golden) (incomplete)"]
+    assert changes == [
+        "~ krea/bfl/flux-1-dev: price $0.007 → no price",
+        (
+            "! krea/bfl/flux-1-dev: cannot be ordered any more:"
+            " its price depends on moon = full, which this version does not know;"
+            " its price depends on tier = golden, which this version does not know;"
+            " one of its prices is 1e-08, which is no amount in dollars that can be charged"
+        ),
+    ]
     assert not Model.from_data(entry(data, FLUX)).orderable
 
 
@@ -247,8 +267,8 @@ def test_deprecation_is_announced_and_taken_back():
     assert changes == ["! krea/bfl/flux-1-dev: deprecated, the provider will withdraw it"]
     assert Model.from_data(entry(data, FLUX)).deprecated
     again = refresh(data, description())
-    assert again.changes == ("~ krea/bfl/flux-1-dev: not deprecated any more",)
-    assert again.data == CURRENT
+    assert again.lines == ("~ krea/bfl/flux-1-dev: not deprecated any more",)
+    assert taken_over(again, data) == CURRENT
 
 
 def test_a_model_that_is_gone_is_retired_and_comes_back():
@@ -259,8 +279,8 @@ def test_a_model_that_is_gone_is_retired_and_comes_back():
     del document["paths"][FLUX]
     assert refresh(data, document).changes == ()
     back = refresh(data, description())
-    assert back.changes == ("+ krea/bfl/flux-1-dev: described again",)
-    assert back.data == CURRENT
+    assert back.lines == ("+ krea/bfl/flux-1-dev: described again",)
+    assert taken_over(back, data) == CURRENT
 
 
 def test_the_models_of_other_providers_are_never_touched():
@@ -320,10 +340,13 @@ def test_a_new_model_can_be_ordered_at_once():
                 "deprecated": True,
                 "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Body"}}}},
                 "x-krea-pricing": {
+                    "type": "fixed",
+                    "currency": "USD",
+                    "unit": "request",
                     "price_points": [
                         {"amount": 0.1, "dimensions": {"resolution": "2K"}},
                         {"amount": 0.2, "dimensions": {"resolution": "4K"}},
-                    ]
+                    ],
                 },
             }
         }
@@ -440,7 +463,7 @@ async def test_a_description_that_unpacks_to_too_much_is_not_read_to_the_end(
     async def bomb(request: web.Request) -> web.StreamResponse:
         return web.Response(body=gzip.compress(b" " * 1_000_000), headers={"Content-Encoding": "gzip"})
 
-    monkeypatch.setattr(refresh_module, "_MAX_DESCRIPTION_BYTES", 100_000)
+    monkeypatch.setattr(openapi_module, "_MAX_BYTES", 100_000)
     site.answer = bomb
     with pytest.raises(ProviderUnavailable, match="larger than 100000 bytes"):
         await fetch_openapi(session, site.url)

@@ -9,6 +9,7 @@ import pytest
 
 from bot.domain.errors import ProviderDenied
 from cogs.alerts import operator_alerts
+from sandbox.contracts import as_openapi
 from tests.support.discord_stage import Stage
 from tests.support.transport_double import POSTED, TransportDouble, refused
 
@@ -62,7 +63,7 @@ async def test_the_longest_notice_fits(stage: Stage, owner: Any) -> None:
 async def test_a_team_is_told_through_its_owner(stage: Stage) -> None:
     person = stage.env.create_user("tea")
     application: Any = stage.core.bot.application
-    application.team = type("Team", (), {"owner_id": person.id})()
+    application.team = type("Team", (), {"owner_id": person.id, "members": []})()
     stage.core.bot.operator_alerts.set_owner(application)
     stage.core.bot.operator_alerts.send("disk", "the disk is full")
     await stage.quiet()
@@ -81,3 +82,22 @@ async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, own
     await stage.quiet()
     assert transport.count("POST", POSTED) == 1
     await stage.until_says(await stage.imagine(), "Completed")
+
+
+async def test_the_operator_is_asked_about_held_changes_with_buttons(stage: Stage, owner: Any) -> None:
+    keeper = stage.core.catalogue_keeper
+    document = as_openapi()
+    flux = document["paths"]["/generate/image/bfl/flux-1-dev"]["post"]
+    flux["x-krea-pricing"]["price_points"] = [{"amount": 7.0, "dimensions": {}}]
+    await keeper.read(document)
+    assert await keeper.tell()
+    (message,) = stage.cards(owner.dm_channel)
+    assert "$7.00 is more than twice what it was" in message.text
+    assert list(message.buttons) == ["Accept", "Keep"]
+    held = await stage.imagine(model="krea/bfl/flux-1-dev")
+    assert "takes no orders for now" in held.text
+    alerts = stage.core.bot.operator_alerts
+    assert (alerts.is_operator(owner.id), alerts.is_operator(stage.bob.id)) == (True, False)
+    first, last = map(int, message.buttons["Keep"].split(":")[2:])
+    await keeper.decide_between(first, last, accept=False, decided_by=str(owner.id))
+    assert "$0.007" in (await stage.imagine(model="krea/bfl/flux-1-dev")).text

@@ -42,6 +42,7 @@ BAD_VALUES: dict[str, list[str]] = {
         CANARY,
     ],
     "DEFAULT_MODEL": ["flux", "Krea/Flux", "krea/", "krea//x", "krea/x y"],
+    "CATALOGUE_REFRESH_HOURS": ["-1", "8761", "inf", "nan", "daily", "24h", CANARY],
     "DEFAULT_QUOTA_USD": ["-1", "1,5", "12345678", "1.1234567", "unlimited", "NaN", "1e3", CANARY],
     "DEFAULT_QUOTA_PERIOD": ["year", "2 days", CANARY],
     "OPERATOR_DAILY_CAP_USD": ["-0.01", "ten", "$", "99999999", CANARY],
@@ -94,7 +95,7 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
                 expected = ",".join(default)
             case "database_url":
                 expected = f"sqlite:///{default}"
-            case "krea_poll_seconds" | "pixazo_poll_seconds":
+            case "krea_poll_seconds" | "pixazo_poll_seconds" | "catalogue_refresh_hours":
                 expected = f"{default:g}"
             case "allowed_servers":
                 expected = ",".join(default)
@@ -202,6 +203,7 @@ def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch, no
         ("WEBHOOK_PORT", "0", 0),
         ("KREA_POLL_SECONDS", "0.05", 0.05),
         ("SYNC_COMMANDS", "no", False),
+        ("CATALOGUE_REFRESH_HOURS", "0.5", 0.5),
         ("PUBLIC_URL", "https://bot.example.com/", "https://bot.example.com"),
         ("DATABASE_URL", "sqlite:////data/bot.sqlite3", Path("/data/bot.sqlite3")),
         ("HTTP_HOST", "::1", "::1"),

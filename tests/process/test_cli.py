@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import sqlite3
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +17,7 @@ from bot import cli
 from bot.catalogue import catalogue
 from bot.domain.jobs import Failure, FailureReason
 from bot.store.store import Store
+from sandbox.contracts import as_openapi
 from sandbox.discord import LocalDiscord
 from sandbox.plans import Trouble
 from sandbox.provider import SandboxProvider
@@ -328,32 +328,179 @@ def test_the_operators_own_price_is_listed(directory: Path, capsys: pytest.Captu
     assert catalogue.OVERRIDE_FILE in one_line(capsys.readouterr().err)
 
 
-def test_a_refresh_shows_what_changed_and_writes_only_when_told_to(
-    outside: Outside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def described(outside: Outside) -> Callable[[Callable[[dict[str, Any]], object]], None]:
+    """Have the provider's description changed before each of the next readings of it."""
+
+    def describe(adjust: Callable[[dict[str, Any]], object]) -> None:
+        document = as_openapi()
+        adjust(document)
+        outside.provider.next_answers("openapi", Trouble(status=200, body=document))
+
+    return describe
+
+
+def flux_costs(amount: float) -> Callable[[dict[str, Any]], object]:
+    def adjust(document: dict[str, Any]) -> None:
+        operation = document["paths"]["/generate/image/bfl/flux-1-dev"]["post"]
+        operation["x-krea-pricing"]["price_points"] = [{"amount": amount, "dimensions": {}}]
+
+    return adjust
+
+
+def test_a_refresh_shows_what_each_change_does_to_orders_and_changes_nothing(
+    directory: Path, described: Any, capsys: pytest.CaptureFixture[str]
 ):
-    data_file = tmp_path / "catalogue.json"
-    shutil.copy(catalogue.DATA_FILE, data_file)
-    monkeypatch.setattr(cli, "DATA_FILE", data_file)
-    before = data_file.read_text()
+    described(flux_costs(7.0))
     assert cli.main(["catalogue", "--refresh"]) == 0
-    assert capsys.readouterr().out
-    assert data_file.read_text() == before
-    assert cli.main(["catalogue", "--refresh", "--write"]) == 0
-    assert f"written: {data_file}" in capsys.readouterr().out
-    assert data_file.read_text() != before
-    monkeypatch.setattr(cli, "data_text", data_file.read_text)
+    assert capsys.readouterr().out.splitlines() == [
+        "~ krea/bfl/flux-1-dev: price $0.007 → $7.00",
+        "! krea/bfl/flux-1-dev: $7.00 is more than twice what it was",
+        (
+            "    → held, no orders until you decide: a price moves to more than twice or less than half; "
+            "--accept krea/bfl/flux-1-dev or --keep krea/bfl/flux-1-dev"
+        ),
+    ]
+    assert not (directory / "data").exists()
+    described(lambda document: None)
     assert cli.main(["catalogue", "--refresh"]) == 0
     assert one_line(capsys.readouterr().out) == "the catalogue is up to date"
 
 
+@pytest.mark.parametrize("named", ["krea/bfl/flux-1-dev", "all"])
+def test_what_is_accepted_lies_in_the_data_folder_and_is_in_force_with_the_shipped_file_unchanged(
+    directory: Path, described: Any, named: str, capsys: pytest.CaptureFixture[str]
+):
+    shipped = catalogue.data_text()
+    described(flux_costs(0.02))
+    assert cli.main(["catalogue", "--accept", named]) == 0
+    said = capsys.readouterr().out
+    assert "accepted, change 1: ~ krea/bfl/flux-1-dev: price $0.007 → $0.02" in said
+    assert "a running bot takes this over within seconds" in said
+    assert catalogue.data_text() == shipped
+    assert cli.main(["catalogue"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert next(line for line in lines if "flux-1-dev " in line).endswith("$0.02")
+    assert lines[-1].startswith("change 1: krea/bfl/flux-1-dev price accepted by command line on ")
+    described(flux_costs(0.02))
+    assert cli.main(["catalogue", "--refresh"]) == 0
+    assert one_line(capsys.readouterr().out) == "the catalogue is up to date"
+
+
+def test_what_is_kept_is_not_asked_again(directory: Path, described: Any, capsys: pytest.CaptureFixture[str]):
+    described(flux_costs(7.0))
+    assert cli.main(["catalogue", "--keep", "krea/bfl/flux-1-dev"]) == 0
+    described(flux_costs(7.0))
+    assert cli.main(["catalogue", "--refresh"]) == 0
+    assert "not taken over: kept by command line on" in capsys.readouterr().out
+    assert cli.main(["catalogue"]) == 0
+    assert next(line for line in capsys.readouterr().out.splitlines() if "flux-1-dev " in line).endswith("$0.007")
+
+
+def test_an_upgrade_keeps_what_was_accepted_and_says_what_it_overrides(
+    directory: Path, described: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    described(flux_costs(0.02))
+    assert cli.main(["catalogue", "--accept", "all"]) == 0
+    newer = json.loads(catalogue.data_text())
+    flux = next(model for model in newer["models"] if model["id"] == "krea/bfl/flux-1-dev")
+    flux["price"]["points"][0]["usd_micros"], flux["label"] = 9_000, "Flux.1 [dev]"
+    monkeypatch.setattr(catalogue, "data_text", lambda: json.dumps(newer))
+    capsys.readouterr()
+    assert cli.main(["catalogue"]) == 0
+    out = capsys.readouterr().out
+    line = next(line for line in out.splitlines() if line.startswith("krea/bfl/flux-1-dev "))
+    assert "Flux.1 [dev]" in line
+    assert line.endswith("$0.02")
+    assert "accepted changes override the program: krea/bfl/flux-1-dev: price stays as accepted (change 1)" in out
+
+
+def test_a_name_without_a_change_is_an_error(directory: Path, described: Any, capsys: pytest.CaptureFixture[str]):
+    described(flux_costs(0.02))
+    assert cli.main(["catalogue", "--accept", "krea/bfl/flux-1-kontext-dev"]) == 1
+    assert one_line(capsys.readouterr().err).startswith("nothing to decide about krea/bfl/flux-1-kontext-dev")
+
+
 @pytest.mark.parametrize("trouble", [Trouble(status=500), Trouble(status=200, body={"openapi": "3.1.0", "paths": {}})])
 def test_a_description_that_cannot_be_used_changes_nothing(
-    outside: Outside, trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-):  # fmt: skip
-    data_file = tmp_path / "catalogue.json"
-    monkeypatch.setattr(cli, "DATA_FILE", data_file)
+    outside: Outside, trouble: Trouble, capsys: pytest.CaptureFixture[str]
+):
     outside.provider.next_answers("openapi", *[trouble] * 5)
-    assert cli.main(["catalogue", "--refresh", "--write"]) == 1
+    assert cli.main(["catalogue", "--refresh"]) == 1
     one_line(capsys.readouterr().err)
-    assert not data_file.exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ({"hidden": ["krea/google/nano-banana-2"]}, "it is hidden in catalogue.override.json"),
+        ({"models": {"krea/google/nano-banana-2": {"price": {"points": []}}}}, "its price is not known"),
+        ({"models": {"krea/google/nano-banana-2": {"modes": ["edit"]}}}, "makes no image from a prompt alone"),
+    ],
+)
+def test_a_default_model_that_cannot_be_ordered_stops_the_start_and_fails_check_with_those_that_can(
+    outside: Outside, directory: Path, override: dict[str, Any], why: str, capsys: pytest.CaptureFixture[str]
+):
+    (directory / "data").mkdir()
+    (directory / "data" / catalogue.OVERRIDE_FILE).write_text(json.dumps(override))
+    assert cli.main([]) == 2
+    said = one_line(capsys.readouterr().err)
+    assert said.startswith("DEFAULT_MODEL: krea/google/nano-banana-2 ")
+    assert why in said
+    assert "These can be ordered: krea/bfl/flux-1-dev, " in said
+    assert cli.main(["check"]) == 1
+    works, what = rows_of(capsys.readouterr().out)["catalogue"]
+    assert not works
+    assert why in what
+
+
+def test_check_lists_assumed_prices_until_the_operator_sets_their_own(
+    outside: Outside, directory: Path, capsys: pytest.CaptureFixture[str]
+):
+    cli.main(["check"])
+    works, what = rows_of(capsys.readouterr().out)["catalogue"]
+    assert works
+    assert "assumed prices, which the provider does not publish: pixazo/krea-2-large with moodboards $0.065" in what
+    (directory / "data").mkdir(exist_ok=True)
+    own = [{"amount_usd": "0.06"}, {"amount_usd": "0.08", "when": {"moodboards": "present"}}]
+    (directory / "data" / catalogue.OVERRIDE_FILE).write_text(json.dumps({"prices": {"pixazo/krea-2-large": own}}))
+    cli.main(["check"])
+    assert "assumed" not in rows_of(capsys.readouterr().out)["catalogue"][1]
+
+
+# -- reconciliation ------------------------------------------------------------------------------------------
+
+
+def test_an_order_that_the_provider_does_not_list_is_open(
+    outside: Outside, ledger_file: Path, capsys: pytest.CaptureFixture[str]
+):
+    before = ledger_file.read_bytes()
+    assert cli.main(["ledger", "reconcile", "--since", "2020-01-01", "--json"]) == 1
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    (found,) = document["open"]
+    assert found["kind"] == "only in the ledger"
+    assert found["ledger_usd_micros"] > 0
+    assert ledger_file.read_bytes() == before
+
+
+def test_a_bill_with_the_same_amount_leaves_only_what_the_list_lacks(
+    outside: Outside, ledger_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(["ledger", "reconcile", "--since", "2020-01-01", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)["open"]
+    bill = tmp_path / "bill.csv"
+    bill.write_text(f"id,amount\n{found['remote_id']},{found['ledger_usd_micros'] / 1e6}\nother,0.5\n")
+    assert cli.main(["ledger", "reconcile", "--since", "2020-01-01", "--invoice", str(bill)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines[:-1]] == ["only in the ledger", "only on the invoice"]
+    assert lines[-1].startswith("2 open (1 only in the ledger, 1 only on the invoice)")
+
+
+def test_without_orders_nothing_is_open(outside: Outside, ledger_file: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["ledger", "reconcile", "--since", "2030-01-01"]) == 0
+    assert capsys.readouterr().out == "nothing is open: 0 orders since 2030-01-01 compared\n"
+
+
+def test_a_missing_bill_is_one_line(directory: Path, capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["ledger", "reconcile", "--invoice", "nowhere.csv"]) == 2
+    assert capsys.readouterr().err == "nowhere.csv cannot be read: No such file or directory\n"

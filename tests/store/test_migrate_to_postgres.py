@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from bot import cli
+from bot.catalogue.changes import ENTRY, Change, Edit
+from bot.catalogue.model_notices import ModelNotice, NoticeKind
 from bot.domain.database_url import PostgresAddress
 from bot.domain.deletion import MessageKind
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
@@ -84,6 +86,9 @@ async def source(tmp_path: Path) -> Path:
         await store.remember_upload("krea", SOURCE.sha256, "https://provider.invalid/input", now=NOON)
         await store.set_limit(1, LimitSubject.ROLE, 5, A_DOLLAR_A_DAY, **BY_ADA)
         await store.set_blocked(1, 99, True, **BY_ADA)
+        withdrawn = Change(model_id="a/b", part=ENTRY, edits=(Edit(("retired",), None, True),), lines=("gone",))
+        await store.record_catalogue_changes([withdrawn], now=NOON)
+        await store.note_model(ModelNotice(model_id="a/b", kind=NoticeKind.GONE, noticed_at=NOON))
         await store.grant(ADA, 9, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.change_policy(1, lambda policy: policy.with_words(["gore", "हिंसा"], True), **BY_ADA)

@@ -18,6 +18,7 @@ from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
 from bot.runtime.supervisor import Supervisor
+from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
 from bot.settings import Settings
@@ -61,9 +62,17 @@ class Core:
             coordinator=LocalCoordinator(),
             supervisor=self.supervisor,
         )
+        catalogue = Catalogue(CATALOGUE.all_models)
+        self.catalogue_keeper = CatalogueKeeper(
+            context,
+            catalogue=catalogue,
+            overrides=None,
+            default_model=self.settings.default_model,
+            providers=("krea", "pixazo"),
+        )
         self.parts = ServiceParts.build(
             context,
-            catalogue=CATALOGUE,
+            catalogue=catalogue,
             limits=limits_of(self.settings),
             result_downloader=self._tools.downloader,
             attachment_downloader=self._tools.downloader,
@@ -77,6 +86,7 @@ class Core:
             service=self.service,
             charts=self._tools.charts,
             supervisor=self.supervisor,
+            catalogue_keeper=self.catalogue_keeper,
         )
 
     @contextmanager

@@ -56,12 +56,18 @@ class FakePresenter:
     def __init__(self) -> None:
         self.changed: list[str] = []
         self.notices: list[tuple[str, str]] = []
+        self.questions: list[tuple[str, list[int]]] = []
+        self.operator_can_be_reached = True
         self.messages: dict[str, int] = {}
         self.host_url: str | None = None
         self.hosted: list[StoredImage] = []
 
     def reply_changed(self, reply_id: str) -> None:
         self.changed.append(reply_id)
+
+    async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
+        self.questions.append((text, list(change_ids)))
+        return self.operator_can_be_reached
 
     def operator_notice(self, matter: str, text: str) -> None:
         self.notices.append((matter, text))

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import psycopg
 
+from bot.catalogue.changes import RecordedChange
+from bot.catalogue.model_notices import ModelNotice
 from bot.domain.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
-from bot.store.core.connection import Connection
+from bot.store.core.connection import Connection, DialectSql
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.sqlite.connection import connect_for_reading
+from bot.store.tables import catalogue
 
 
 @contextmanager
@@ -54,6 +57,25 @@ def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnecti
         raise translated_error(error, address) from error
     finally:
         connection.close()
+
+
+def recorded_catalogue(location: Location) -> tuple[list[RecordedChange], list[ModelNotice]]:
+    """Return the recorded changes of the catalogue and what providers say about models; nothing without a database.
+
+    A database of an older version has none yet. Raises StoreError, DatabaseUnusable.
+    """
+    if not exists(location):
+        return [], []
+    with open_readonly(location) as connection:
+        if connection.execute(_HAS_CATALOGUE.on(connection)).fetchone()[0] is None:
+            return [], []
+        return catalogue.changes(connection), catalogue.model_notices(connection)
+
+
+_HAS_CATALOGUE = DialectSql(
+    sqlite="SELECT max(name) FROM sqlite_schema WHERE name = 'model_notices'",
+    postgresql="SELECT CAST(to_regclass('model_notices') AS TEXT)",
+)
 
 
 def exists(location: Location) -> bool:

@@ -13,6 +13,7 @@ from itertools import accumulate
 from zoneinfo import ZoneInfo
 
 from bot.domain.audit import Amount
+from bot.domain.bill import LedgerJob
 from bot.domain.errors import (
     ChannelCapReached,
     LedgerError,
@@ -27,7 +28,7 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
 )
-from bot.domain.jobs import CHECKING_PERIOD, FailureReason
+from bot.domain.jobs import CHECKING_PERIOD, FailureReason, JobStatus
 from bot.domain.quota import (
     Balance,
     Cap,
@@ -195,6 +196,10 @@ _ADJUST = """
 INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
     created_at)
 SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
+"""
+_LEDGER_JOBS = """
+SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd_micros + house_usd_micros AS paid
+FROM jobs JOIN reservations ON job_id = jobs.id WHERE submitted_at >= ? ORDER BY submitted_at, jobs.id
 """
 _OPERATOR_COST_LINES = """
 SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
@@ -640,6 +645,22 @@ def reset(
 def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
     """Return what the operator paid since then, or in all."""
     return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
+
+
+def ledger_jobs(connection: Connection, *, since: datetime) -> list[LedgerJob]:
+    """Return every order that was sent at or after `since`, with what was paid for it, oldest first."""
+    return [
+        LedgerJob(
+            job_id=row["id"],
+            provider=row["provider"],
+            model_id=row["model_id"],
+            remote_id=row["remote_id"],
+            status=JobStatus(row["status"]),
+            submitted_at=to_moment(row["submitted_at"]),
+            paid_usd_micros=row["paid"],
+        )
+        for row in connection.execute(_LEDGER_JOBS, (to_micros(since),))
+    ]
 
 
 def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:

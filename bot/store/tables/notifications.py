@@ -26,6 +26,8 @@ class Topic(StrEnum):
     """A provider: a slot became free there."""
     BREAKERS = "closings"
     """A provider takes no new jobs, or takes them again."""
+    CATALOGUE = "catalogue"
+    """A model, or nothing in particular: what can be ordered changed."""
     WEBHOOK = "called"
     """A job: its provider called; `detail` is the remote id that the call named, if any."""
 

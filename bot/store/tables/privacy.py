@@ -17,7 +17,7 @@ from bot.domain.errors import StillUnderWay
 from bot.domain.quota import Period, Window, format_usd
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables import callbacks, limits, posted_messages
+from bot.store.tables import callbacks, catalogue, limits, posted_messages
 from bot.store.tables.deletion import not_in_use
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
@@ -289,6 +289,7 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
     for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
     connection.execute(_CLOSE_ACCOUNTS, who)
+    catalogue.forget_person(connection, user_id)
     _forget_names(connection, now)
     return not_in_use(connection, contents)
 
@@ -350,6 +351,7 @@ class ExportStart:
     """Orders that were not finished then, as they were, by id; the others change no more."""
     accounts: list[dict[str, Any]]
     own_limits: list[dict[str, Any]]
+    catalogue_decisions: list[dict[str, Any]]
     blocks: list[dict[str, Any]]
     grants_and_resets: list[dict[str, Any]]
     last_ledger_id: int
@@ -378,6 +380,15 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
         own_limits=[
             {"server_id": str(row["guild_id"]), "period": row["period"], **_amount("limit", row["amount_usd_micros"])}
             for row in connection.execute(_LIMITS, who)
+        ],
+        catalogue_decisions=[
+            {
+                "change": change.id,
+                "model": change.model_id,
+                "decision": str(change.state),
+                "at": None if change.decided_at is None else change.decided_at.isoformat(),
+            }
+            for change in catalogue.decisions_of(connection, user_id)
         ],
         blocks=[
             {"server_id": str(row["guild_id"]), "since": _iso(row["created_at"])}

@@ -1,0 +1,321 @@
+"""The provider's description of its models: what of it is understood, as a schema, and the fields that it describes.
+
+A document is read model by model. What does not fit the schema makes that model unreadable, with one sentence that
+says why; the other models are read all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, cast
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bot.domain.texts import is_visible
+
+Json = dict[str, Any]
+
+PREFIXES: Mapping[str, str] = {"/generate/image/": "image", "/generate/enhance/": "enhance"}
+"""Beginnings of the paths of models, with the kind of model."""
+
+MAX_MODELS = 500
+_MAX_FIELDS = 200
+_MAX_CHOICES = 500
+_MAX_TEXT = 200
+_MAX_PATH = 200
+_MAX_REFERENCES = 8  # a longer chain is a loop
+
+_LIMITS: Mapping[str, str] = {
+    "minimum": "min",
+    "maximum": "max",
+    "min_length": "min_length",
+    "max_length": "max_length",
+    "min_items": "min_items",
+    "max_items": "max_items",
+}
+"""Attributes of `FieldShape`, with their names in the catalogue."""
+
+DECIDED = ("for", "use", "use_with_source", "item", "parts", "pattern", "format")
+"""What we decide about a field and the description does not say."""
+
+# Names that the provider uses: a first guess for new models.
+_SOURCE_NAMES = ("image_url", "image_urls")
+_REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
+_PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
+_NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
+_KINDS = frozenset({"string", "number", "integer", "boolean", "array", "object"})
+
+
+class Unreadable(Exception):
+    """A model's description is not understood. `str()` is one short sentence without a full stop."""
+
+
+# -- the schema of what is understood ------------------------------------------------------------------------
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("has characters that cannot be printed")
+    return text
+
+
+_Text = Annotated[str, Field(max_length=_MAX_TEXT), AfterValidator(_printable)]
+_Number = Annotated[int | float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
+_Count = Annotated[int, Field(ge=0, le=10**9)]
+_Scalar = bool | _Number | _Text | None
+_Default = _Scalar | list[Any] | dict[str, Any]
+
+
+class _Shape(BaseModel):
+    model_config = ConfigDict(strict=True, extra="ignore")
+
+
+class FieldShape(_Shape):
+    """What is read of the schema of one field; other keywords are left to the provider to check."""
+
+    type: _Text | list[_Text | None] = "string"
+    enum: Annotated[list[_Scalar], Field(max_length=_MAX_CHOICES)] = []
+    minimum: _Number | None = None
+    maximum: _Number | None = None
+    min_length: Annotated[_Count | None, Field(alias="minLength")] = None
+    max_length: Annotated[_Count | None, Field(alias="maxLength")] = None
+    min_items: Annotated[_Count | None, Field(alias="minItems")] = None
+    max_items: Annotated[_Count | None, Field(alias="maxItems")] = None
+    format: _Text | None = None
+    default: _Default = None
+
+
+class BodyShape(_Shape):
+    """What is read of the schema of a request body."""
+
+    type: Literal["object"] = "object"
+    properties: Annotated[dict[_Text, dict[str, Any]], Field(min_length=1, max_length=_MAX_FIELDS)]
+    required: Annotated[list[_Text], Field(max_length=_MAX_FIELDS)] = []
+
+
+class AliasShape(_Shape):
+    """A renamed field."""
+
+    from_: Annotated[_Text, Field(alias="from")] = ""
+    to: _Text = ""
+
+
+class OperationShape(_Shape):
+    """What is read of the operation of one model, without its body and its price."""
+
+    summary: _Text | None = None
+    deprecated: bool = False
+    aliases: Annotated[
+        list[AliasShape], Field(alias="x-krea-deprecated-field-aliases", max_length=_MAX_FIELDS)
+    ] = []  # fmt: skip
+
+
+def why_invalid(error: ValidationError) -> str:
+    """Return what is wrong first, in one line."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(str(part)[:40] for part in first["loc"] if not str(part).endswith("]"))[:120]
+    return f"{place}: {first['msg'][:120]}" if place else first["msg"][:120]
+
+
+# -- operations ----------------------------------------------------------------------------------------------
+
+
+def operations(document: Mapping[str, Any]) -> dict[str, Json]:
+    """Return the operation of each model by path. Raises ValueError for a document without models or with too many."""
+    found: dict[str, Json] = {}
+    for path, methods in as_object(document.get("paths")).items():
+        operation = as_object(methods).get("post")
+        if path.startswith(tuple(PREFIXES)) and operation is not None and _is_plain(path):
+            found[path] = as_object(operation)
+    if not found:
+        raise ValueError("the description names no image model")
+    if len(found) > MAX_MODELS:
+        raise ValueError(f"the description names {len(found)} models, more than {MAX_MODELS}")
+    return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether the path can be an id and the address of a request."""
+    name = path.removeprefix("/generate/")
+    return len(path) <= _MAX_PATH and all(
+        part and part.strip(".") and all(c.isascii() and (c.isalnum() or c in "._-") for c in part)
+        for part in name.split("/")
+    )
+
+
+def as_object(value: object) -> Json:
+    """Return the value if it is a JSON object, else an empty one."""
+    return cast("Json", value) if isinstance(value, dict) else {}
+
+
+def as_list(value: object) -> list[Any]:
+    """Return the value if it is a JSON array, else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
+def read_operation(operation: Json) -> OperationShape:
+    """Return the operation's own words. Raises Unreadable."""
+    try:
+        return OperationShape.model_validate(operation)
+    except ValidationError as error:
+        raise Unreadable(why_invalid(error)) from None
+
+
+def resolved(schema: object, document: Mapping[str, Any]) -> Json:
+    """Return the schema with references followed, and 'X or null' reduced to X. Raises Unreadable."""
+    here = as_object(schema)
+    for _ in range(_MAX_REFERENCES):
+        alternatives = as_list(here.get("anyOf")) or as_list(here.get("oneOf"))
+        if isinstance(reference := here.get("$ref"), str):
+            target = _target(reference, document)
+            here = target | {key: value for key, value in here.items() if key != "$ref"}
+        elif alternatives:
+            real = [option for option in map(as_object, alternatives) if option.get("type") != "null"]
+            rest = {key: value for key, value in here.items() if key not in ("anyOf", "oneOf")}
+            here = rest | (real[0] if real else {})
+        else:
+            return here
+    raise Unreadable("its references lead in a circle")
+
+
+def _target(reference: str, document: Mapping[str, Any]) -> Json:
+    target: object = document
+    for step in reference.removeprefix("#/").split("/")[:20]:
+        target = as_object(target).get(step)
+    if not isinstance(target, dict):
+        raise Unreadable(f"it refers to {reference[:80]!r}, which is not there")
+    return cast("Json", target)
+
+
+# -- fields --------------------------------------------------------------------------------------------------
+
+
+def read_fields(
+    operation: Json, document: Mapping[str, Any], known: Mapping[str, Json]
+) -> tuple[dict[str, Json], dict[str, Json]]:
+    """Return the fields as catalogue data, and the schema of the elements of each list. Raises Unreadable.
+
+    What we decided about fields that are known is kept.
+    """
+    body = _body(operation, document)
+    renamed = renamed_fields(operation, known)
+    fields: dict[str, Json] = {}
+    items: dict[str, Json] = {}
+    for name, raw in body.properties.items():
+        schema = resolved(raw, document)
+        items[name] = resolved(schema.get("items"), document)
+        field = _described(name, schema, items[name], required=name in body.required)
+        decided = known.get(name) or known.get(renamed.get(name, ""), {})
+        field |= {key: decided[key] for key in DECIDED if key in decided}
+        if "use" in decided and field.get("enum") and decided["use"] not in field["enum"]:
+            del field["use"]
+        if not _has_only_texts(schema):
+            # Choices that are no texts can be neither offered nor checked, so the field is not sent.
+            field = {key: value for key, value in field.items() if key not in ("enum", "use")}
+            field["for"] = []
+        if field.get("format") == "uri":
+            # Limits on the length of a URL are no limits for members.
+            field = {key: value for key, value in field.items() if key not in ("min_length", "max_length", "default")}
+        fields[name] = field
+    return fields, items
+
+
+def _body(operation: Json, document: Mapping[str, Any]) -> BodyShape:
+    request = resolved(operation.get("requestBody"), document)
+    content = as_object(as_object(request.get("content")).get("application/json"))
+    schema = resolved(content.get("schema"), document)
+    if not as_object(schema.get("properties")):
+        raise Unreadable("it describes no fields")
+    try:
+        body = BodyShape.model_validate(schema)
+    except ValidationError as error:
+        raise Unreadable(why_invalid(error)) from None
+    if missing := [name for name in body.required if name not in body.properties]:
+        raise Unreadable(f"it needs the field {missing[0][:40]!r}, which it does not describe")
+    return body
+
+
+def renamed_fields(operation: Json, known: Mapping[str, Json]) -> dict[str, str]:
+    """Return the old name of each renamed field that is known, by its new name. Raises Unreadable."""
+    return {alias.to: alias.from_ for alias in read_operation(operation).aliases if alias.from_ in known and alias.to}
+
+
+def _described(name: str, schema: Json, items: Json, *, required: bool) -> Json:
+    try:
+        shape = FieldShape.model_validate(schema)
+    except ValidationError as error:
+        raise Unreadable(f"{name[:40]}.{why_invalid(error)}") from None
+    field: Json = {"type": _type_of(shape)}
+    if required:
+        field["required"] = True
+    if choices := [choice for choice in shape.enum if choice is not None]:
+        field["enum"] = choices
+    for theirs, ours in _LIMITS.items():
+        if (limit := getattr(shape, theirs)) is not None:
+            field[ours] = limit
+    if isinstance(shape.default, str | bool | int | float) and field["type"] != "array":
+        field["default"] = shape.default
+    inside = items if field["type"] == "array" else schema
+    formats = [inside.get("format"), *(_property(inside, key).get("format") for key in ("url", "image_url", "id"))]
+    if found := next((word for word in formats if isinstance(word, str) and word), None):
+        field["format"] = "uri" if "ur" in found else found[:20]
+    if field["type"] not in _KINDS:
+        field["for"] = []  # a kind of value that nobody can give
+    return field
+
+
+def _has_only_texts(schema: Json) -> bool:
+    return all(choice is None or isinstance(choice, str) for choice in as_list(schema.get("enum")))
+
+
+def _type_of(shape: FieldShape) -> str:
+    kinds = [shape.type] if isinstance(shape.type, str) else [kind for kind in shape.type if kind]
+    return next((kind for kind in kinds if kind != "null"), "string")
+
+
+def _property(items: Json, name: str) -> Json:
+    return as_object(as_object(items.get("properties")).get(name))
+
+
+def decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str]) -> None:
+    """Guess what each new field is for, and its default."""
+    sources = [name for name in _SOURCE_NAMES if name in fields]
+    references = [name for name in _REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
+    for name in new:
+        field = fields[name]
+        properties = as_object(items[name].get("properties"))
+        holder = next((key for key in ("url", "image_url", "id") if key in properties), None)
+        if field.get("format") == "uri" or name in (*sources, *references) or holder in ("url", "image_url"):
+            field["format"] = "uri"
+            field["for"] = ["source"] * (name in sources) + ["reference"] * (name in references)
+        elif field["type"] == "array":
+            field["for"] = _PURPOSES.get(name, [])
+        elif field["type"] == "object" or (name in ("width", "height") and "aspect_ratio" in fields):
+            # There are two ways to set the size, and which one wins is not documented, so only one is sent.
+            field["for"] = []
+        if holder and field.get("for"):
+            field["item"] = {holder: "$value"} | {
+                key: _usual_strength(inner) for key, inner in properties.items() if key == "strength"
+            }
+        _decide_default(name, field)
+
+
+def _decide_default(name: str, field: Json) -> None:
+    """Set what is sent when nobody chose, for a field that every order has to contain."""
+    needs_choice = field.get("required") or (name in ("aspect_ratio", "resolution") and "default" in field)
+    choices = field.get("enum")
+    if needs_choice and choices:
+        neutral = _NEUTRAL.get(name, field.get("default"))
+        field["use"] = neutral if neutral in choices else choices[0]
+    elif name in _NEUTRAL and field["type"] in ("number", "integer") and "for" not in field:
+        field["use"] = min(max(_NEUTRAL[name], field.get("min", 1)), field.get("max", _NEUTRAL[name]))
+
+
+def _usual_strength(schema: object) -> float | int:
+    default = as_object(schema).get("default", 1.0)
+    return default if isinstance(default, int | float) and not isinstance(default, bool) and abs(default) < 100 else 1.0
+
+
+def is_useful_text(text: str | None) -> bool:
+    """Whether a model's summary can be its name."""
+    return text is not None and is_visible(text)

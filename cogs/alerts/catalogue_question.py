@@ -1,0 +1,70 @@
+"""Buttons of the message that asks the operator about held changes of the catalogue: Accept and Keep.
+
+The custom id names the first and the last change that the message is about. Only who runs the bot may press.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any, Self
+
+import discord
+from discord import ui
+
+from cogs.text import limit_warnings
+from cogs.ui import card, components
+from cogs.ui.checks import NotAllowed
+from cogs.ui.client import Interaction
+from cogs.ui.components import Component, View
+from cogs.ui.error_handler import DynamicComponent
+from cogs.ui.message_api import NO_MENTIONS
+
+ACCEPT, KEEP = "accept", "keep"
+
+
+def buttons(change_ids: Sequence[int]) -> list[Component]:
+    """Return the buttons that decide about these changes; none without changes."""
+    if not change_ids:
+        return []
+    span = f"{min(change_ids)}:{max(change_ids)}"
+    return [
+        components.action_row(
+            components.button(limit_warnings.ACCEPT(), f"catalogue:{ACCEPT}:{span}"),
+            components.button(limit_warnings.KEEP(), f"catalogue:{KEEP}:{span}"),
+        )
+    ]
+
+
+class CatalogueButton(
+    DynamicComponent,
+    ui.DynamicItem[ui.Button[Any]],
+    template=r"catalogue:(?P<choice>accept|keep):(?P<first>\d{1,18}):(?P<last>\d{1,18})",
+):
+    """Accept or Keep."""
+
+    def __init__(self, choice: str, first: int, last: int) -> None:
+        super().__init__(ui.Button(custom_id=f"catalogue:{choice}:{first}:{last}"))
+        self._choice = choice
+        self._first = first
+        self._last = last
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["choice"], int(match["first"]), int(match["last"]))
+
+    async def handle(self, interaction: Interaction) -> None:
+        """Check who presses, decide about what is still held, and show the decision in place of the buttons."""
+        client = interaction.client
+        if not client.operator_alerts.is_operator(interaction.user.id):
+            raise NotAllowed(limit_warnings.OPERATOR_ONLY())
+        await interaction.response.defer()
+        decided = await client.catalogue_keeper.decide_between(
+            self._first, self._last, accept=self._choice == ACCEPT, decided_by=str(interaction.user.id)
+        )
+        answer = limit_warnings.decided(
+            [change.model_id for change in decided], accepted=self._choice == ACCEPT, user_id=interaction.user.id
+        )
+        await interaction.edit_original_response(view=View(card.note(answer)), allowed_mentions=NO_MENTIONS)
