@@ -55,14 +55,14 @@ class PostgresServer:
         if programs is None:
             pytest.skip("there is no PostgreSQL server here: no initdb")
         self._programs = programs
-        self._run_as: Sequence[str] = ()
+        self.run_as: Sequence[str] = ()
         self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
         if os.geteuid() == 0:
             user = _unprivileged_user()
             if user is None or not shutil.which("setpriv"):
                 pytest.skip("PostgreSQL does not run as root, and there is no other user to run it as")
             entry = pwd.getpwnam(user)
-            self._run_as = ("setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups")
+            self.run_as = ("setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups")
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -90,7 +90,7 @@ class PostgresServer:
 
     def _call(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [*self._run_as, str(self._programs / program), *arguments], cwd="/", capture_output=True, check=False
+            [*self.run_as, str(self._programs / program), *arguments], cwd="/", capture_output=True, check=False
         )
         assert done.returncode == 0, done.stderr.decode()
 
@@ -100,7 +100,7 @@ class PostgresServer:
         log = (self.folder / "log").open("ab")
         with log:
             self._process = subprocess.Popen(
-                [*self._run_as, str(self._programs / "postgres"), "-D", f"{self.folder}/data"],
+                [*self.run_as, str(self._programs / "postgres"), "-D", f"{self.folder}/data"],
                 cwd="/",
                 stdout=log,
                 stderr=log,

@@ -10,6 +10,7 @@ import psycopg
 from bot.domain.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.store.postgres.pooler import require_sessions
 from bot.store.tables.notifications import CHANNEL
 
 CONNECTIONS_PER_PROCESS = 9
@@ -40,13 +41,14 @@ class Readiness:
 
 
 def readiness(address: PostgresAddress) -> Readiness:
-    """Ask the server. Raises StoreError when it cannot be reached or delivers no notifications."""
+    """Ask the server. Raises StoreError when it cannot be reached, keeps no sessions or delivers no notifications."""
     try:
         connection = PostgresConnection.open(address)
     except psycopg.Error as error:
         raise unreachable(address, error) from error
     with closing(connection):
         try:
+            require_sessions(connection, address)
             connection.execute(f'LISTEN "{CHANNEL}"')
             connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, "readiness check"))
             if not any(connection.raw.notifies(timeout=_NOTIFICATION_TIMEOUT_SECONDS, stop_after=1)):

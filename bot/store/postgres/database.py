@@ -22,6 +22,7 @@ from bot.store.core.write_queue import Priority, WriteQueue, WriteResult
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.postgres.pool import ConnectionPool, ConnectionThread
+from bot.store.postgres.pooler import require_sessions
 from bot.store.postgres.writer import InDoubtError, PostgresWriter
 
 T = TypeVar("T")
@@ -157,6 +158,7 @@ def _prepare(address: PostgresAddress) -> None:
     except psycopg.Error as error:
         raise unreachable(address, error) from error
     try:
+        require_sessions(connection, address)
         schema.prepare(connection, address)
     except psycopg.Error as error:
         raise StoreError(f"The database {address} cannot be opened: {translated_error(error, address)}") from error

@@ -6,6 +6,7 @@ Every table is in the first schema of the connection's search path: `public`, un
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import cache
@@ -235,7 +236,7 @@ def expected_objects(connection: PostgresConnection) -> dict[str, str]:
 
 
 def _make_expected_objects(connection: PostgresConnection) -> dict[str, str]:
-    schema = f"image_bot_expected_{connection.raw.info.backend_pid}"
+    schema = f"image_bot_expected_{secrets.token_hex(8)}"  # several processes may start at once
     connection.execute("BEGIN")
     try:
         connection.execute(f"CREATE SCHEMA {schema}; SET LOCAL search_path = {schema}")
