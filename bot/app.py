@@ -9,7 +9,7 @@ import logging
 import signal
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +37,17 @@ from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.metrics import Metrics
-from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.trusted_clock import PROVIDERS, TrustedClock, utc_now
 from bot.runtime.web_routes import Check, HealthRoutes, WebhookRoutes
 from bot.runtime.web_server import HttpServer
 from bot.service.bill_reconciliation import BillReconciliation
 from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
-from bot.service.context import ServiceContext, utc_now
+from bot.service.context import ServiceContext
 from bot.service.job_service import JobService
 from bot.service.notifications import NotificationHandler, WebhookHandler
+from bot.service.retention import Retention
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
 from bot.store.admin.readonly import recorded_catalogue
@@ -58,9 +59,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SWEEP_SECONDS = 3600.0
-"""Interval at which a process deletes what has reached its age."""
-
 ORPHAN_SCAN_SECONDS = 5.0
 """Interval at which a worker searches for replies that no process runs."""
 
@@ -68,15 +66,19 @@ SETTLE_SECONDS = 5.0
 """How long a stop waits for orders that are half sent; everything else continues at the next start."""
 
 
-def providers_of(settings: Settings, session: aiohttp.ClientSession) -> list[tuple[Provider, float, int]]:
+def providers_of(
+    settings: Settings, session: aiohttp.ClientSession, *, clock: Callable[[], datetime] = utc_now
+) -> list[tuple[Provider, float, int]]:
     """Return the providers we have a key for, with their poll interval in seconds and their number of slots."""
     found: list[tuple[Provider, float, int]] = []
     if settings.krea_api_key is not None:
-        krea = KreaProvider(session, base_url=settings.krea_api_base, api_key=settings.krea_api_key.get_secret_value())
+        krea = KreaProvider(
+            session, base_url=settings.krea_api_base, api_key=settings.krea_api_key.get_secret_value(), clock=clock
+        )
         found.append((krea, settings.krea_poll_seconds, settings.krea_max_concurrency))
     if settings.pixazo_api_key is not None:
         pixazo = PixazoProvider(
-            session, base_url=settings.pixazo_api_base, api_key=settings.pixazo_api_key.get_secret_value()
+            session, base_url=settings.pixazo_api_base, api_key=settings.pixazo_api_key.get_secret_value(), clock=clock
         )
         found.append((pixazo, settings.pixazo_poll_seconds, settings.pixazo_max_concurrency))
     return found
@@ -181,6 +183,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             require_default_model(settings, load_catalogue(settings))
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        clock = TrustedClock()
+        metrics.watch("clock_ahead_seconds", "How far this machine's clock is ahead", "source", clock.skew_seconds)
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
         blob_store = _blob_store(settings)
@@ -195,9 +199,9 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             for _ in range(2)
         ]
         # Slots and pollers limit what is under way; waiting for a connection would only use up an order's time.
-        session = await stack.enter_async_context(
-            open_session(max_connections=0, traces=[metrics.trace(_provider_names(settings))])
-        )
+        trace = metrics.trace(_provider_names(settings))
+        clock.attach(trace, PROVIDERS)
+        session = await stack.enter_async_context(open_session(max_connections=0, traces=[trace]))
         supervisor = await stack.enter_async_context(Supervisor())
         supervisor.start("confinement", _log_confinement(image_pool))
 
@@ -205,9 +209,10 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             store=store,
             blob_store=blob_store,
             image_pool=image_pool,
-            coordinator=_coordinator(store, role, supervisor),
+            coordinator=_coordinator(store, role, supervisor, clock),
             supervisor=supervisor,
             metrics=metrics,
+            clock=clock.now,
         )
         parts = ServiceParts.build(
             context,
@@ -219,7 +224,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         )
         service = parts.service
         keeper = await _catalogue_keeper(settings, context, catalogue)
-        for provider, poll_seconds, slots in providers_of(settings, session):
+        for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
             dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
             if isinstance(provider, KreaProvider) and role is not Role.WORKER:
                 reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
@@ -234,6 +239,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             "charts": charts,
             "supervisor": supervisor,
             "catalogue_keeper": keeper,
+            "clock": clock,
         }
         bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
         if role is Role.WORKER:
@@ -246,10 +252,9 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         if role is not Role.GATEWAY:
             _start_reading(settings, keeper, supervisor, session)
             supervisor.start_forever("queue positions", parts.queue_positions.run)
-            supervisor.start_forever("hourly sweep", lambda: _sweep(store, blob_store))
-            supervisor.start_forever("record of changes", lambda: _forget_names_on_record(store, bot.observed_clock))
+            supervisor.start_forever("hourly sweep", Retention(store=store, blob_store=blob_store, clock=clock).run)
         if role is Role.WORKER:
-            supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store))
+            supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store, clock))
         yield bot
 
 
@@ -296,10 +301,10 @@ async def _log_confinement(image_pool: ImagePool) -> None:
         _log.info("image processes are confined: no files, no network, no other process")
 
 
-def _coordinator(store: Store, role: Role, supervisor: Supervisor) -> Coordinator:
+def _coordinator(store: Store, role: Role, supervisor: Supervisor, clock: TrustedClock) -> Coordinator:
     if role is Role.ALL:
         return LocalCoordinator()
-    return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=utc_now)
+    return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=clock.now)
 
 
 def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper: CatalogueKeeper) -> None:
@@ -369,34 +374,10 @@ def _http_servers(
     ]
 
 
-async def _sweep(store: Store, blob_store: BlobStore) -> None:
-    """Forget old prompts and delete images that no row refers to any more: at the start, then once an hour."""
-    while True:
-        forgotten = await store.forget_old(now=utc_now())
-        if store.is_shared:
-            await store.cluster.trim_queue_log()
-        deleted = await blob_store.sweep(await store.sha256_in_use())
-        if forgotten or deleted:
-            _log.info("forgot %d old prompts, deleted %d images that are no longer needed", forgotten, deleted)
-        await asyncio.sleep(SWEEP_SECONDS)
-
-
-async def _forget_names_on_record(store: Store, clock: ObservedClock) -> None:
-    """Forget the names in old entries of the record of changes, once an hour.
-
-    Discord's clock has to agree that they are old: this machine's may be wrong for a while, and names do not come back.
-    """
-    while True:
-        forgotten = await store.forget_names_on_record(now=min(utc_now(), await clock.now()))
-        if forgotten:
-            _log.info("forgot the names in %d entries of the record of changes", forgotten)
-        await asyncio.sleep(SWEEP_SECONDS)
-
-
-async def _enqueue_orphaned(store: Store) -> None:
+async def _enqueue_orphaned(store: Store, clock: TrustedClock) -> None:
     """Enqueue replies that no process runs, such as those of a process that died, until cancelled."""
     while True:
-        found = await store.cluster.enqueue_orphaned(now=utc_now())
+        found = await store.cluster.enqueue_orphaned(now=clock.now())
         if found:
             _log.info("enqueued %d replies that no process ran", found)
         await asyncio.sleep(ORPHAN_SCAN_SECONDS)

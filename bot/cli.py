@@ -12,7 +12,7 @@ import logging
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Awaitable, Iterator, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -30,6 +30,7 @@ from bot.runtime import confinement
 from bot.runtime.allocator import map_large_blocks_separately
 from bot.runtime.file_descriptors import raise_descriptor_limit
 from bot.runtime.logs import set_up_logging
+from bot.runtime.trusted_clock import DISCORD, MAX_SKEW, TrustedClock
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate, undo
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
@@ -252,11 +253,19 @@ def _describe_listeners(settings: Settings) -> str:
 async def _check_discord(settings: Settings) -> str:
     assert settings.discord_token is not None
     aim_at(settings.discord_api_base)
-    async with discord.Client(intents=discord.Intents.none()) as client:
+    clock, trace = TrustedClock(), aiohttp.TraceConfig()
+    clock.attach(trace, DISCORD)
+    async with discord.Client(intents=discord.Intents.none(), http_trace=trace) as client:
         await client.login(settings.discord_token.get_secret_value())
         invite = discord.utils.oauth_url(client.application_id or 0, permissions=INVITE_PERMISSIONS)
         public = client.application is not None and client.application.bot_public and not settings.allowed_servers
-        return f"logged in as {client.user}; invite: {invite}" + (f"; WARNING: {PUBLIC_BOT}" if public else "")
+        warnings = [PUBLIC_BOT] if public else []
+        if abs(ahead_seconds := clock.skew_seconds()[DISCORD]) > MAX_SKEW.total_seconds():
+            warnings.append(
+                f"the clock of this machine is {'ahead' if ahead_seconds > 0 else 'behind'} by "
+                f"{timedelta(seconds=round(abs(ahead_seconds)))}: set it, or nothing is erased by its age"
+            )
+        return "; WARNING: ".join([f"logged in as {client.user}; invite: {invite}", *warnings])
 
 
 # -- the database ---------------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from discord.http import Route
 from bot.charts.renderer import ChartRenderer
 from bot.domain.errors import StoreError
 from bot.domain.process_role import Role, Shards
-from bot.runtime.observed_clock import ObservedClock
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.trusted_clock import DISCORD, TrustedClock
 from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.job_service import JobService
 from bot.settings import Settings
@@ -124,11 +124,11 @@ class Bot(BotClient, commands.Bot):
         charts: ChartRenderer,
         supervisor: Supervisor,
         catalogue_keeper: CatalogueKeeper,
+        clock: TrustedClock,
         **options: Any,
     ) -> None:
         trace = service.metrics.trace("discord")
-        self.observed_clock = ObservedClock()
-        self.observed_clock.attach(trace)
+        clock.attach(trace, DISCORD)
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -208,7 +208,7 @@ class Bot(BotClient, commands.Bot):
             return
         _log.warning("%s", PUBLIC_BOT)
         try:
-            is_first = await self._store.first_telling("public bot", now=datetime.now(UTC))
+            is_first = await self._store.first_telling("public bot", now=self.service.now())
         except StoreError:
             _log.exception("it could not be recorded that the operator was warned")
             return

@@ -24,6 +24,7 @@ from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, P
 from bot.domain.jobs import FailureReason
 from bot.providers.parsing import parse_json, read_error_body
 from bot.runtime.retry import RetryBudget, backoff_seconds
+from bot.runtime.trusted_clock import utc_now
 
 _MAX_RESPONSE_BYTES = 1024 * 1024
 _MAX_BYTES_PARSED_ON_THE_LOOP = 64 * 1024
@@ -111,7 +112,9 @@ class ApiClient:
         read_timeouts: Timeouts = READ_TIMEOUTS,
         upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
         pause_seconds: float = 0.5,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
+        self._clock = clock
         self.clock_ahead = timedelta()
         """By how much the provider's clock is ahead of ours, according to its latest response."""
         self._retries = RetryBudget()
@@ -276,7 +279,7 @@ class ApiClient:
     def _compare_clock_to_date_header(self, date: str | None) -> None:
         """Set `clock_ahead` from the `Date` header of a response."""
         try:
-            ahead = _parse_http_date(date or "") - datetime.now(UTC)
+            ahead = _parse_http_date(date or "") - self._clock()
         except (ValueError, TypeError, OverflowError):
             return
         if abs(ahead) > _MAX_CLOCK_DIFFERENCE:

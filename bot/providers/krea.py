@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -33,6 +33,7 @@ from bot.providers.parsing import (
     read_took_seconds,
     read_word,
 )
+from bot.runtime.trusted_clock import utc_now
 
 _MAX_ASSET_BYTES = 75_000_000
 _MAX_ASSET_URL_CHARACTERS = 1024
@@ -78,6 +79,7 @@ class KreaProvider:
         read_timeouts: Timeouts = READ_TIMEOUTS,
         upload_timeouts: Timeouts = UPLOAD_TIMEOUTS,
         pause_seconds: float = 0.5,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._api = ApiClient(
             session,
@@ -90,6 +92,7 @@ class KreaProvider:
             read_timeouts=read_timeouts,
             upload_timeouts=upload_timeouts,
             pause_seconds=pause_seconds,
+            clock=clock,
         )
         self._status_map = StatusMap(self.name, _STATUSES)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from bot.providers.parsing import (
     read_took_seconds,
     read_word,
 )
+from bot.runtime.trusted_clock import utc_now
 
 _READ_ATTEMPTS = 3
 _NO_SUCH_REQUEST = "probe_00000000-0000-0000-0000-000000000000"
@@ -61,6 +62,7 @@ class PixazoProvider:
         submit_timeouts: Timeouts = SUBMIT_TIMEOUTS,
         read_timeouts: Timeouts = READ_TIMEOUTS,
         pause_seconds: float = 0.5,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._api = ApiClient(
             session,
@@ -71,6 +73,7 @@ class PixazoProvider:
             submit_timeouts=submit_timeouts,
             read_timeouts=read_timeouts,
             pause_seconds=pause_seconds,
+            clock=clock,
         )
         self._status_map = StatusMap(self.name, _STATUSES)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 
 from bot.dispatch.coordinator import Coordinator
 from bot.domain.presenter import DeferredPresenter
@@ -13,13 +13,9 @@ from bot.media.image_pool import ImagePool
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.trusted_clock import utc_now
 from bot.service.in_flight import InFlightJobs
 from bot.store.store import Store
-
-
-def utc_now() -> datetime:
-    """Return the time of day."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -113,6 +113,10 @@ class JobService:
         orders_per_minute = turnovers_per_minute * self.limits.max_running_jobs
         return SlidingWindowLimiter(limit=orders_per_minute, window=MINUTE, clock=self._clock)
 
+    def now(self) -> datetime:
+        """Return the time of day, which a wrong clock of this machine does not move."""
+        return self._clock()
+
     # -- what there is ------------------------------------------------------------------------------------
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from enum import StrEnum
 
 import aiohttp
@@ -81,7 +80,7 @@ class LogChannel:
                 kind=MessageKind.LOG,
                 channel_id=posted.channel_id,
                 message_id=posted.message_id,
-                now=datetime.now(UTC),
+                now=self._service.now(),
             )
 
     async def _is_erased(self, reply_id: str) -> bool:

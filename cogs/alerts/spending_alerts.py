@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
+from datetime import datetime
 
 import aiohttp
 import discord
@@ -57,7 +57,7 @@ class SpendingAlerts:
 
     async def check(self, interaction: Interaction, view: ReplyView) -> None:
         """Warn after an accepted order. Failures are only logged, since the member's card is shown already."""
-        now = datetime.now(UTC)
+        now = self._service.now()
         try:
             await self._warn_member(interaction, view)
             await self._warn_server(view.reply.address.guild_id, now)
@@ -157,7 +157,7 @@ class SpendingAlerts:
         await asyncio.sleep(OPERATOR_CHECK_DELAY_SECONDS)
         self._operator_check_is_due = False
         try:
-            cap = await self._store.operator_cap(self._service.limits, now=datetime.now(UTC))
+            cap = await self._store.operator_cap(self._service.limits, now=self._service.now())
             if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
                 self._operator_alerts.send("daily cap", limit_warnings.operator_warning(cap))
         except StoreError:
@@ -174,7 +174,7 @@ class SpendingAlerts:
         return self._warned.get((guild_id, user_id)) == window.end
 
     def _remember(self, guild_id: int | None, user_id: int | None, window: Window) -> None:
-        now = datetime.now(UTC)
+        now = self._service.now()
         self._warned = {owner: until for owner, until in self._warned.items() if until > now}
         self._warned[guild_id, user_id] = window.end
 

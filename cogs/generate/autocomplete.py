@@ -10,7 +10,6 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterable
-from datetime import UTC, datetime
 
 from discord import app_commands
 
@@ -57,9 +56,7 @@ async def _available(service: JobService, interaction: Interaction) -> int | Non
         return None
     try:
         async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
-            spendable = await service.store.spendable(
-                member_of(interaction), limits=service.limits, now=datetime.now(UTC)
-            )
+            spendable = await service.store.spendable(member_of(interaction), limits=service.limits, now=service.now())
     except (TimeoutError, StoreError):
         return None
     return spendable.left_usd_micros

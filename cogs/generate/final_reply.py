@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 
 import aiohttp
@@ -107,7 +107,7 @@ class FinalReply:
             await self._edit_again(posted)
         ids = {item.sha256: posted.attachment_ids.get(item.image.filename) for item in self._attachments}
         finished_at = max((job.job.finished_at for job in self._view.jobs if job.job.finished_at), default=None)
-        seconds = (datetime.now(UTC) - finished_at).total_seconds() if finished_at else None
+        seconds = (self._service.now() - finished_at).total_seconds() if finished_at else None
         is_first = await self._record(
             Delivery.DELIVERED,
             attachment_ids={sha256: found for sha256, found in ids.items() if found is not None},
@@ -238,7 +238,7 @@ class FinalReply:
         return card.card(self._view, images=images, hide_prompt=self._prompt_is_hidden, mention=mention)
 
     def _token_is_usable(self) -> bool:
-        return self._address.token_is_usable(datetime.now(UTC))
+        return self._address.token_is_usable(self._service.now())
 
     def _is_status_edit_under_way(self) -> bool:
         return self._status_edit is not None and not self._status_edit.done()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -76,7 +75,7 @@ class HostedImages:
         return f"input-{image.sha256[:_NAME_DIGITS]}.{fitting.extension}", fitting.data
 
     async def _attach_once(self, address: ReplyAddress, files: dict[str, tuple[str, bytes]]) -> dict[str, str]:
-        by_token = address.token_is_usable(datetime.now(UTC))
+        by_token = address.token_is_usable(self._service.now())
         if not by_token and (address.private or address.message_id is None):
             raise ImagesNotHosted("the private reply can no longer be edited")
         uploads = [upload(data, name) for name, data in files.values()]

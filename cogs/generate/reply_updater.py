@@ -10,7 +10,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 
 import aiohttp
@@ -112,7 +111,7 @@ class ReplyUpdater:
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:
-            if address.token_is_usable(datetime.now(UTC)):
+            if address.token_is_usable(self._service.now()):
                 return (await self._messages.original(address)).message_id
             if address.private:
                 return None
@@ -219,7 +218,7 @@ class _Editor:
 
     async def _show_status(self, layout: Layout) -> None:
         """Send one status edit. It is not retried: a newer state will follow."""
-        by_token = self.address.token_is_usable(datetime.now(UTC))
+        by_token = self.address.token_is_usable(self._service.now())
         if not by_token and (self.address.private or self.address.message_id is None):
             return
         try:

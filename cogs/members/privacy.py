@@ -7,7 +7,6 @@ import logging
 import re
 import time
 from contextlib import aclosing
-from datetime import UTC, datetime
 from typing import Any, Self
 
 import discord
@@ -55,7 +54,7 @@ class Privacy(commands.Cog):
         with ExportFile(
             about=member_pages.EXPORT_ABOUT(),
             user_id=interaction.user.id,
-            exported_at=datetime.now(UTC),
+            exported_at=self._service.now(),
             limit_bytes=interaction.filesize_limit,
         ) as file:
             async with aclosing(self._service.store.kept_about(interaction.user.id)) as parts:
@@ -116,8 +115,9 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
             return card.refused(member_pages.ERASE_STALE())
         if self._choice != "erase":
             return card.note(member_pages.ERASE_KEPT())
+        service = interaction.client.service
         try:
-            unneeded = await interaction.client.service.store.forget_member(self._user_id, now=datetime.now(UTC))
+            unneeded = await service.store.forget_member(self._user_id, now=service.now())
         except StillUnderWay as error:
             return card.refused(refusal(error))
         interaction.client.order_flow.kept_orders.forget(self._user_id)

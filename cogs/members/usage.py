@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 import discord
@@ -37,7 +36,7 @@ class Usage(commands.Cog):
         self, interaction: discord.Interaction[Any], period: app_commands.Choice[str] | None = None
     ) -> None:
         """Show privately the quota, the amounts spent, reserved and left, the next reset and the last jobs."""
-        service, now = self._service, datetime.now(UTC)
+        service, now = self._service, self._service.now()
         member = member_of(interaction)
         service.heavy_work.count_page(member.user_id)
         previous = period is not None and period.value == "previous"

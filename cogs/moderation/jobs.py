@@ -134,7 +134,9 @@ class CancelModal(Form):
         if reason is None:
             with use_locale(reply.address.language):
                 reason = moderation.NO_REASON()
-        noted = await store.ask_to_cancel(reply.id, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC))
+        noted = await store.ask_to_cancel(
+            reply.id, actor_id=interaction.user.id, reason=reason, now=self._service.now()
+        )
         if noted is None:
             await respond_privately(interaction, card.refused(moderation.CANCEL_GONE()))
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import Any, Self
 
 import discord
@@ -72,7 +71,7 @@ class QuotaCommands(commands.Cog):
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
         self._service.heavy_work.count_page(interaction.user.id)
-        now = datetime.now(UTC)
+        now = self._service.now()
         who = member_of(interaction, member)
         spendable = await self._store.spendable(who, limits=self._service.limits, now=now)
         caps = await self._store.caps_of_channels(who.guild_id, now=now)
@@ -203,7 +202,7 @@ class QuotaCommands(commands.Cog):
             await respond_privately(interaction, card.note(text))
             return
         old = await self._store.set_limit(
-            guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+            guild_id, subject, subject_id, new, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         lines = [spending.LIMIT_SET(subject=name, new=spending.quota(new), old=spending.quota(old))]
         lines += await self._what_it_means(interaction, new, subject, subject_id)
@@ -213,7 +212,7 @@ class QuotaCommands(commands.Cog):
         self, interaction: discord.Interaction[Any], new: Quota, subject: LimitSubject, subject_id: int | None
     ) -> list[str]:
         """Say what a limit means that looks like a slip: above the bot's own cap, zero, or below what is spent."""
-        guild_id, now, limits = require_moderator(interaction), datetime.now(UTC), self._service.limits
+        guild_id, now, limits = require_moderator(interaction), self._service.now(), self._service.limits
         own_cap = min(limits.operator_daily_cap_usd_micros, limits.operator_server_cap_usd_micros)
         if new.amount_usd_micros is None or new.amount_usd_micros > own_cap * MAX_DAYS[new.period]:
             said = spending.BOT_CAP_BINDS if new.amount_usd_micros is None else spending.ABOVE_BOT_CAP
@@ -260,7 +259,7 @@ class QuotaCommands(commands.Cog):
             require_own_role(interaction, role)
         subject, named = chosen[0]
         old = await self._store.set_limit(
-            guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+            guild_id, subject, named.id, None, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         if old is None:
             await respond_privately(interaction, card.note(spending.LIMIT_NONE(subject=named.mention)))
@@ -295,7 +294,7 @@ class QuotaCommands(commands.Cog):
             default=self._default,
             actor_id=interaction.user.id,
             reason=reason,
-            now=datetime.now(UTC),
+            now=self._service.now(),
         )
         await self._say_left(
             interaction,
@@ -314,7 +313,7 @@ class QuotaCommands(commands.Cog):
         """Count a member's spending from zero in this period; the ledger keeps its entries."""
         require_moderator(interaction)
         who = member_of(interaction, member)
-        before = await self._store.balance(who, default=self._default, now=datetime.now(UTC))
+        before = await self._store.balance(who, default=self._default, now=self._service.now())
         if before.spent_usd_micros == 0:
             await respond_privately(interaction, card.note(spending.RESET_NOTHING(subject=member.mention)))
             return
@@ -323,7 +322,7 @@ class QuotaCommands(commands.Cog):
             default=self._default,
             actor_id=interaction.user.id,
             reason=reason,
-            now=datetime.now(UTC),
+            now=self._service.now(),
         )
         await self._say_left(
             interaction, who, spending.RESET_DONE, spending.RESET_DONE_UNLIMITED, subject=member.mention
@@ -333,7 +332,7 @@ class QuotaCommands(commands.Cog):
         self, interaction: discord.Interaction[Any], who: Member, some: Phrase, unlimited: Phrase, **facts: object
     ) -> None:
         """Say what a member has left by all limits, and which one binds if it is not their quota."""
-        spendable = await self._store.spendable(who, limits=self._service.limits, now=datetime.now(UTC))
+        spendable = await self._store.spendable(who, limits=self._service.limits, now=self._service.now())
         lines = [formatting.left(spendable.left_usd_micros, some, unlimited, **facts)]
         if spendable.binding is not BindingLimit.QUOTA:
             lines.append(spending.BINDS(why=limits_left.binding_for_moderators(spendable)))
@@ -360,7 +359,7 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         guild_id = require_moderator(interaction)
         changed = await self._store.set_blocked(
-            guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+            guild_id, member.id, blocked, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         if changed:
             said = spending.BLOCKED if blocked else spending.UNBLOCKED

@@ -49,7 +49,7 @@ class Reports:
         guild_id = require_moderator(interaction)
         with self._service.heavy_work.report(interaction.user.id):
             await interaction.response.defer(ephemeral=True, thinking=True)
-            spending = await self._spending(interaction.guild, guild_id, period, datetime.now(UTC))
+            spending = await self._spending(interaction.guild, guild_id, period, self._service.now())
             layout, files = await self._made(spending)
             if files:
                 layout.append(report_page.post_row(spending))

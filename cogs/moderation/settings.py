@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
@@ -131,7 +130,7 @@ class SettingsCommands(commands.Cog):
         seen = settings_page.Overview(
             policy=policy,
             zone=zone.key,
-            next_reset=Window.containing(datetime.now(UTC), (server_default or bot_default).period, zone).end,
+            next_reset=Window.containing(self._service.now(), (server_default or bot_default).period, zone).end,
             default_model=self._service.model_label(default_id),
             default_is_ours=default_id != policy.default_model_id,
             models=self._service.offered(),
@@ -157,7 +156,7 @@ class SettingsCommands(commands.Cog):
                 place=place_of(interaction.guild, channel.id if channel else interaction.channel_id),
             ),
             limits=self._service.limits,
-            now=datetime.now(UTC),
+            now=self._service.now(),
         )
         case = settings_page.case_lines(
             permissions, member=who.mention, model=asked, models=self._service.offered(), spendable=spendable
@@ -424,7 +423,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Set the time zone, and show when the next period begins."""
         guild_id = require_moderator(interaction)
-        now = datetime.now(UTC)
+        now = self._service.now()
         current = await self._store.time_zone(guild_id)
         if zone is not None:
             found = time_zones.find(zone)
@@ -482,7 +481,7 @@ class SettingsCommands(commands.Cog):
 
     @time_zone.autocomplete("zone")
     async def _zones(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        now = datetime.now(UTC)
+        now = self._service.now()
         names = time_zones.search(text, limit=suggestions.MAX_CHOICES)
         return [app_commands.Choice(name=time_zones.described(name, now), value=name) for name in names]
 
@@ -512,7 +511,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Change the policy and show the changed part."""
         old, new = await self._store.change_policy(
-            require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=datetime.now(UTC)
+            require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         lines = [moderation.UNCHANGED() if old == new else moderation.CHANGED(), page(new)]
         if page is settings_page.log_channel or old.channels != new.channels:

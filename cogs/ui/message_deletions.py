@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -55,6 +55,7 @@ class MessageDeletions:
     """Deletes messages at once where that works, else from the list in the database until they are gone."""
 
     def __init__(self, *, service: JobService, messages: MessageApi) -> None:
+        self._service = service
         self._store = service.store
         self._messages = messages
         self._clicks: dict[tuple[str, int], tuple[discord.Interaction[Any], float]] = {}
@@ -106,7 +107,7 @@ class MessageDeletions:
     async def run(self) -> None:
         """Delete what is on the list, until cancelled."""
         while True:
-            while await self.sweep(now=datetime.now(UTC)) == BATCH:
+            while await self.sweep(now=self._service.now()) == BATCH:
                 pass
             await asyncio.sleep(SWEEP_SECONDS)
 

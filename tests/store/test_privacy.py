@@ -5,28 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import os
 import re
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import time_machine
 
-from bot import app
 from bot.domain.database_url import Location
 from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
 from bot.domain.quota import LimitSubject, Member, Period, Quota, QuotaSource
-from bot.media.blob_store import FileBlobStore
-from bot.runtime.observed_clock import ObservedClock
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables import gallery, privacy
@@ -396,31 +390,6 @@ async def test_the_role_of_an_old_change_stays_and_many_are_forgotten_in_batches
     assert {entry.actor_id for entry in await store.audit(1)} == {None}
 
 
-@pytest.mark.hostile("G-52")
-@pytest.mark.parametrize(("wall_ahead", "discord_ahead"), [(0, 0), (91, 0), (0, 91), (91, 91)])
-async def test_names_go_only_when_discords_clock_agrees(
-    store: Store, monkeypatch: pytest.MonkeyPatch, wall_ahead: int, discord_ahead: int
-) -> None:
-    await store.set_blocked(1, ADA.user_id, True, actor_id=MODERATOR_ID, reason=None, now=NOON)
-    swept = asyncio.Event()
-
-    async def until_told(seconds: float) -> None:
-        swept.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(app.asyncio, "sleep", until_told)
-    clock = ObservedClock()
-    with time_machine.travel(NOON + timedelta(days=wall_ahead), tick=False):
-        sweep = asyncio.create_task(app._forget_names_on_record(store, clock))
-        clock.observe("not a date")
-        clock.observe(format_datetime(NOON + timedelta(days=discord_ahead)))
-        await swept.wait()
-    sweep.cancel()
-    await asyncio.wait([sweep])
-    (entry,) = await store.audit(1)
-    assert (entry.actor_id is None) == (wall_ahead == discord_ahead == 91)
-
-
 # -- forgetting by age -----------------------------------------------------------------------------------
 
 
@@ -490,36 +459,6 @@ async def test_private_results_are_kept_thirty_days_because_discord_drops_them(s
     await delivered(store, sha256="22" * 32, private=True)
     assert await store.sha256_in_use(now=NOON) == {"22" * 32}
     assert await store.sha256_in_use(now=NOON + RETENTION + timedelta(seconds=1)) == set()
-
-
-async def test_the_sweep_forgets_as_soon_as_the_bot_starts(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    images = FileBlobStore(tmp_path / "pictures")
-    unneeded, needed = await images.put(b"a result long shown"), await images.put(b"a private result")
-    for sha256 in (unneeded, needed):
-        os.utime(images.path(sha256), (0, 0))
-    reply = await delivered(store, sha256=unneeded)
-    await delivered(store, sha256=needed, private=True, now=NOON + RETENTION)
-    slept = asyncio.Event()
-
-    async def until_told(seconds: float) -> None:
-        assert seconds == app.SWEEP_SECONDS
-        slept.set()
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(app.asyncio, "sleep", until_told)
-    with time_machine.travel(NOON + RETENTION + timedelta(days=1), tick=False):
-        sweep = asyncio.create_task(app._sweep(store, images))
-        await slept.wait()
-    sweep.cancel()
-    await asyncio.wait([sweep])
-    forgotten = await store.reply(reply.id)
-    assert forgotten is not None
-    assert (forgotten.address.token, forgotten.jobs[0].request.prompt) == (None, "")
-    assert await images.get(unneeded) is None
-    assert await images.get(needed) == b"a private result"
-    await images.close()
 
 
 @pytest.mark.hostile("G-42")

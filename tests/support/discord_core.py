@@ -18,6 +18,7 @@ from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
 from bot.runtime.supervisor import Supervisor
+from bot.runtime.trusted_clock import TrustedClock
 from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
@@ -87,6 +88,7 @@ class Core:
             charts=self._tools.charts,
             supervisor=self.supervisor,
             catalogue_keeper=self.catalogue_keeper,
+            clock=TrustedClock(),
         )
 
     @contextmanager
