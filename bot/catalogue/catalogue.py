@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +86,7 @@ class Catalogue:
 
     def find(self, model_id: str) -> Model | None:
         """Return the model of that id or exactly that label, listed or not; None when there is none."""
-        found = self._by_id.get(model_id) or self._by_id.get(model_id.strip().casefold())
+        found = self._by_id.get(model_id) or self._by_id.get(_normal_spelling(model_id))
         return found or self._by_label.get(_squash(model_id))
 
     def get(
@@ -248,6 +249,11 @@ class _Tokens:
 
 def _parts(text: str) -> list[str]:
     return re.findall(r"[^\W_]+", text.casefold())
+
+
+def _normal_spelling(text: str) -> str:
+    """Return an id as the catalogue spells it: lower case, without blanks, no full-width letters."""
+    return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _squash(text: str) -> str:

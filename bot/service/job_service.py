@@ -409,7 +409,7 @@ def _job(reply_id: str, ordinal: int, request: JobRequest, quote: Quote, now: da
         id=new_id(),
         reply_id=reply_id,
         ordinal=ordinal,
-        request=request,
+        request=replace(request, model_id=quote.model.id),  # not as a member spelled it: reports count by it
         provider=quote.provider,
         path=quote.path,
         body=quote.body,

@@ -47,7 +47,9 @@ class History(commands.Cog):
         require_server(interaction)
         with self._service.heavy_work.page(interaction.user.id):
             await interaction.response.defer(ephemeral=True, thinking=True)
-            await HistoryPage(self._service, self._messages, interaction).show(model_id=model)
+            known = None if model is None else self._service.catalogue.find(model)
+            page = HistoryPage(self._service, self._messages, interaction)
+            await page.show(model_id=model if known is None else known.id)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:

@@ -21,6 +21,7 @@ from cogs.ui.components import Component, Layout
 
 CHART_FILE = "spending.png"
 TABLE_FILE = "spending.csv"
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 ROWS = 10
 CHART_ROWS = 8
 CHART_MODELS = 5
@@ -183,9 +184,14 @@ def _plain(name: str) -> str:
 def _csv(titles: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text)
-    table.writerow(titles)
-    table.writerows(rows)
+    table.writerow(map(_cell, titles))
+    table.writerows(map(_cell, row) for row in rows)
     return text.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    """Return a value that no spreadsheet takes for a formula: such a text gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def _usd(amount_usd_micros: int) -> str:

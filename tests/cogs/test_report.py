@@ -216,6 +216,29 @@ def test_a_day_of_25_hours_shows_the_same_hour_twice() -> None:
     assert [row["hour"] for row in rows] == ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00"]
 
 
+@pytest.mark.hostile("G-18")
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_no_cell_of_a_table_is_a_formula(start: str) -> None:
+    name = f"{start}HYPERLINK(0)"
+    spending = a_spending(
+        lines=[SpendLine(user_id=1, model_id=name, jobs=1, spent_usd_micros=1_000)],
+        parts=[SpendPart(part=0, model_id=name, jobs=1, spent_usd_micros=1_000)],
+    )
+    for content in report_page.tables(spending).values():
+        ((_, model, *_),) = list(csv.reader(io.StringIO(content.decode(), newline="")))[1:]
+        assert model == f"'{name}"
+
+
+@pytest.mark.hostile("G-18")
+async def test_a_model_in_another_spelling_is_stored_reported_and_found_under_its_id(stage: Stage) -> None:
+    spellings = (FLUX, FLUX.upper(), f"  {FLUX.replace('/', ' / ')} ", "flux 1 DEV")
+    for spelling in spellings:
+        await stage.until_says(await stage.imagine(stage.ada, model=spelling), "Completed")
+    card = await stage.quota("report")
+    assert [(row["model"], row["pictures"]) for row in table_named(card, "spending.csv")] == [(FLUX, "4")]
+    assert "4 × Flux 1 Dev" in card.text
+
+
 @pytest.mark.parametrize(("models", "named", "rest"), [(1, 1, []), (6, 6, []), (7, 5, [6 + 7]), (12, 5, [57 + 6])])
 def test_five_models_have_a_colour_and_the_others_share_one(models: int, named: int, rest: list[int]) -> None:
     found = CATALOGUE.models[:models]
