@@ -37,6 +37,7 @@ from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.metrics import Metrics
+from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import PROVIDERS, TrustedClock, utc_now
 from bot.runtime.web_routes import Check, HealthRoutes, WebhookRoutes
@@ -203,6 +204,10 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         clock.attach(trace, PROVIDERS)
         session = await stack.enter_async_context(open_session(max_connections=0, traces=[trace]))
         supervisor = await stack.enter_async_context(Supervisor())
+        assert settings.discord_token is not None, "load_settings() made sure"
+        sealer = Sealer(settings.discord_token.get_secret_value())
+        await store.seal_tokens(sealer=sealer)
+        supervisor.start("old webhook paths", store.hash_old_paths(sealer))
         supervisor.start("confinement", _log_confinement(image_pool))
 
         context = ServiceContext(
@@ -211,6 +216,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             image_pool=image_pool,
             coordinator=_coordinator(store, role, supervisor, clock),
             supervisor=supervisor,
+            sealer=sealer,
             metrics=metrics,
             clock=clock.now,
         )

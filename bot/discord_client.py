@@ -147,7 +147,7 @@ class Bot(BotClient, commands.Bot):
         self._supervisor = supervisor
         self.service = service
         self.catalogue_keeper = catalogue_keeper
-        self.messages = messages = MessageApi(self)
+        self.messages = messages = MessageApi(self, service.sealer)
         self.message_deletions = MessageDeletions(service=service, messages=messages)
         self.click_debouncer = ClickDebouncer()
         self.operator_alerts = OperatorAlerts(messages=messages, supervisor=supervisor)

@@ -197,6 +197,7 @@ class Job:
     created_at: datetime
     remote_id: str | None = None
     webhook_token: str | None = None
+    """A keyed hash of the secret path on which the provider calls about this job."""
     submitted_at: datetime | None = None
     deadline_at: datetime | None = None
     finished_at: datetime | None = None

@@ -12,6 +12,7 @@ from bot.media.blob_store import BlobStore
 from bot.media.image_pool import ImagePool
 from bot.runtime.interactive_priority import InteractivePriority
 from bot.runtime.metrics import Metrics
+from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import utc_now
 from bot.service.in_flight import InFlightJobs
@@ -27,6 +28,7 @@ class ServiceContext:
     image_pool: ImagePool
     coordinator: Coordinator
     supervisor: Supervisor
+    sealer: Sealer
     presenter: DeferredPresenter = field(default_factory=DeferredPresenter)
     in_flight: InFlightJobs = field(default_factory=InFlightJobs)
     metrics: Metrics = field(default_factory=Metrics)

@@ -98,6 +98,7 @@ class JobRunner:
         self._metrics = context.metrics
         self._priority = context.priority
         self._clock = context.clock
+        self._sealer = context.sealer
         self._results = ResultCollector(context, downloader=downloader)
         self._cost_alerts = cost_alerts
         self._public_url = public_url
@@ -198,7 +199,9 @@ class JobRunner:
             if isinstance(error, ProviderDenied):
                 dispatcher.breaker.record_denial(error)
             return await self.fail(job, failure_of(error), expected=_NOT_SENT)
-        token = secrets.token_urlsafe(32) if self._public_url else None
+        path = secrets.token_urlsafe(32) if self._public_url else None
+        # The database need not know the path, only recognise it when it is called.
+        token = self._sealer.digest(path) if path else None
         now = self._clock()
         deadline_at = now + timedelta(seconds=dispatcher.provider.deadline_seconds)
         # Where other processes order too, the database counts the slots; else the dispatcher has counted them.
@@ -217,7 +220,7 @@ class JobRunner:
         order = ProviderRequest(
             path=job.path,
             body=fill_image_urls(job.body, urls),
-            webhook_url=f"{self._public_url}/hooks/{token}" if token else None,
+            webhook_url=f"{self._public_url}/hooks/{path}" if path else None,
         )
         # In a task of its own: cancelling this one must not separate sending the order from recording its answer.
         return await asyncio.shield(

@@ -94,6 +94,7 @@ class JobService:
         self.styles = Styles()
         self._in_flight = context.in_flight
         self._priority = context.priority
+        self.sealer = context.sealer
         self._clock = context.clock
         self._dispatchers = dispatchers
         self._reply_runner = reply_runner
@@ -264,7 +265,7 @@ class JobService:
             id=reply_id,
             user_id=member.user_id,
             role_ids=member.role_ids,
-            address=address,
+            address=replace(address, token=None if address.token is None else self.sealer.seal(address.token)),
             created_at=now,
             accepted=False,
             delivery=Delivery.PENDING,

@@ -36,11 +36,13 @@ class WebhookHandler:
         self._clock = context.clock
         self._coordinator = context.coordinator
         self._in_flight = context.in_flight
+        self._sealer = context.sealer
         self._dispatchers = dispatchers
         self._keeping = 0
 
-    async def handle(self, token: str, named: str | None) -> None:
-        """Act on a call on the webhook path of `token` that arrived in this process; return when it is kept."""
+    async def handle(self, path: str, named: str | None) -> None:
+        """Act on a call on a webhook path that arrived in this process; return when it is kept."""
+        token = self._sealer.digest(path)
         remote_id = read_id(named)
         claims = self._in_flight.webhook_claims(token, remote_id)
         self._poll_soon(claims)

@@ -16,6 +16,7 @@ from bot.domain.database_url import Location
 from bot.domain.deletion import DeletedOrder
 from bot.domain.errors import BotError, StoreError
 from bot.domain.policy import Policy, PolicyEdit
+from bot.runtime.sealing import Sealer
 from bot.store.cluster_store import ClusterStore
 from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
@@ -33,6 +34,7 @@ from bot.store.tables import (
     limits,
     posted_messages,
     privacy,
+    sealing,
     spend_reports,
     spendable,
     transactions,
@@ -285,6 +287,17 @@ class Store(DatabaseUser):
         if forgotten + count:
             await self.database.overwrite_forgotten()
         return forgotten + count
+
+    # -- secrets at rest ----------------------------------------------------------------------------------
+
+    seal_tokens = writes(sealing.seal_tokens)
+    _hash_old_paths = writes(sealing.hash_old_paths, Priority.LOW)
+
+    async def hash_old_paths(self, sealer: Sealer) -> None:
+        """Replace the webhook paths of finished jobs, which an older version kept readable, by digests."""
+        after: str | None = ""
+        while after is not None:
+            after = await self._hash_old_paths(sealer=sealer, after=after)
 
     # -- key-value pairs of the bot itself ----------------------------------------------------------------
 

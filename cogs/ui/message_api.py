@@ -22,6 +22,7 @@ from discord.http import Route
 from discord.webhook.async_ import async_context
 
 from bot.domain.jobs import Reply, ReplyAddress
+from bot.runtime.sealing import Sealer
 from cogs.ui.attachments import PostedFile, files_of, ids_of, urls_of
 from cogs.ui.components import Layout
 
@@ -36,6 +37,9 @@ _COMPONENTS_V2 = 1 << 15
 _FILE_TOO_LARGE = 40005
 
 
+_UNREADABLE = "unreadable"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PostedMessage:
     """A message at Discord; `attachment_ids` by filename."""
@@ -48,9 +52,10 @@ class PostedMessage:
 class MessageApi:
     """Calls for single messages. They raise discord.HTTPException, aiohttp.ClientError or OSError unless noted."""
 
-    def __init__(self, client: discord.Client) -> None:
+    def __init__(self, client: discord.Client, sealer: Sealer) -> None:
         # Not `client.http`: it may be replaced until the client has logged in.
         self._client = client
+        self._sealer = sealer
 
     async def edit(
         self,
@@ -67,22 +72,24 @@ class MessageApi:
         """
         if by_token and not overtake:
             return _posted(await self._edit_by_webhook(address, _message(layout, files), files or ()))
-        return _posted(await self._send(_edit_route(address, by_token=by_token), _message(layout, files), files or ()))
+        return _posted(
+            await self._send(self._edit_route(address, by_token=by_token), _message(layout, files), files or ())
+        )
 
     async def attach(self, address: ReplyAddress, files: Sequence[discord.File], *, by_token: bool) -> dict[str, str]:
         """Attach files to a reply in place of its attachments, and return their addresses by filename."""
         message = {"attachments": [file.to_dict(index) for index, file in enumerate(files)]}
-        return urls_of(await self._send(_edit_route(address, by_token=by_token), message, files))
+        return urls_of(await self._send(self._edit_route(address, by_token=by_token), message, files))
 
     async def _edit_by_webhook(
         self, address: ReplyAddress, message: dict[str, Any], files: Sequence[discord.File]
     ) -> dict[str, Any]:
-        assert address.token is not None, "only a reply with a token is edited by it"
-        webhook = discord.Webhook.partial(address.application_id, address.token, client=self._client)
+        token = self._token(address)
+        webhook = discord.Webhook.partial(address.application_id, token, client=self._client)
         # As Webhook.edit_message does, but without building a message object.
         response = await async_context.get().edit_original_interaction_response(
             address.application_id,
-            address.token,
+            token,
             session=webhook.session,
             proxy=webhook.proxy,
             proxy_auth=webhook.proxy_auth,
@@ -127,7 +134,7 @@ class MessageApi:
             "GET",
             "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
             webhook_id=address.application_id,
-            webhook_token=address.token,
+            webhook_token=self._token(address),
         )
         return _posted(await self._client.http.request(route))
 
@@ -179,26 +186,30 @@ class MessageApi:
             )
             return None
 
+    def _edit_route(self, address: ReplyAddress, *, by_token: bool) -> Route:
+        if by_token:
+            return Route(
+                "PATCH",
+                "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+                webhook_id=address.application_id,
+                webhook_token=self._token(address),
+            )
+        return Route(
+            "PATCH",
+            "/channels/{channel_id}/messages/{message_id}",
+            channel_id=address.channel_id,
+            message_id=address.message_id,
+        )
+
+    def _token(self, address: ReplyAddress) -> str:
+        """Return the interaction token; one that cannot be read is for Discord as if it had expired."""
+        assert address.token is not None, "only a reply with a token is edited by it"
+        return self._sealer.open(address.token) or _UNREADABLE
+
     async def _send(self, route: Route, message: dict[str, Any], files: Sequence[discord.File]) -> dict[str, Any]:
         if files:
             return await self._client.http.request(route, files=files, form=_form(message, files))
         return await self._client.http.request(route, json=message)
-
-
-def _edit_route(address: ReplyAddress, *, by_token: bool) -> Route:
-    if by_token:
-        return Route(
-            "PATCH",
-            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-            webhook_id=address.application_id,
-            webhook_token=address.token,
-        )
-    return Route(
-        "PATCH",
-        "/channels/{channel_id}/messages/{message_id}",
-        channel_id=address.channel_id,
-        message_id=address.message_id,
-    )
 
 
 def is_transient(error: Exception) -> bool:

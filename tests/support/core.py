@@ -37,6 +37,7 @@ from bot.media.image_pool import ImagePool
 from bot.providers.api_client import Timeouts
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
+from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.web_routes import WebhookRoutes
 from bot.runtime.web_server import HttpServer
@@ -135,6 +136,7 @@ class Core:
             image_pool=image_pool,
             coordinator=LocalCoordinator(),
             supervisor=self.supervisor,
+            sealer=Sealer("a bot token"),
             clock=self.clock,
         )
         self.parts = ServiceParts.build(

@@ -17,6 +17,7 @@ from bot.dispatch.coordinator import LocalCoordinator
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
+from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import TrustedClock
 from bot.service.catalogue_keeper import CatalogueKeeper
@@ -62,6 +63,7 @@ class Core:
             image_pool=self._tools.image_pool,
             coordinator=LocalCoordinator(),
             supervisor=self.supervisor,
+            sealer=Sealer("a bot token"),
         )
         catalogue = Catalogue(CATALOGUE.all_models)
         self.catalogue_keeper = CatalogueKeeper(
