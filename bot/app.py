@@ -52,6 +52,8 @@ from bot.service.retention import Retention
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
 from bot.store.admin.readonly import recorded_catalogue
+
+from bot.store.core.erasure_list import ErasureList
 from bot.store.store import Store
 from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
 
@@ -59,6 +61,9 @@ if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
 
 _log = logging.getLogger(__name__)
+
+ERASURES_FILE = "erasures.jsonl"
+"""In the data folder: what a restored backup has to erase again."""
 
 ORPHAN_SCAN_SECONDS = 5.0
 """Interval at which a worker searches for replies that no process runs."""
@@ -186,7 +191,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         metrics = Metrics()
         clock = TrustedClock()
         metrics.watch("clock_ahead_seconds", "How far this machine's clock is ahead", "source", clock.skew_seconds)
-        store = await stack.enter_async_context(await Store.open(settings.database_url))
+        store = await stack.enter_async_context(await _opened_store(settings))
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
         blob_store = _blob_store(settings)
         stack.push_async_callback(blob_store.close)
@@ -292,6 +297,9 @@ def _start_reading(
             "catalogue refresh",
             lambda: keeper.read_forever(lambda: fetch_openapi(session, settings.krea_api_base), every=every),
         )
+
+async def _opened_store(settings: Settings) -> Store:
+    return await Store.open(settings.database_url, erasures=ErasureList(settings.data_folder / ERASURES_FILE))
 
 
 async def _log_confinement(image_pool: ImagePool) -> None:

@@ -281,11 +281,21 @@ def backup(file: Path) -> int:
 
 def restore(file: Path) -> int:
     """Replace the database file by a backup."""
-    target = _database_file(
-        load_settings(credentials=False), "pg_restore --dbname=ADDRESS COPY, into an empty database"
-    )
-    restore_database(file, target)
+    settings = load_settings(credentials=False)
+    target = _database_file(settings, "pg_restore --dbname=ADDRESS COPY, into an empty database")
+    newest_order_at = restore_database(file, target)
     print(f"restored: {target}")
+    if newest_order_at is not None:
+        print(
+            f"Its newest order is of {newest_order_at:%Y-%m-%d %H:%M:%S} UTC, and it lacks everything since. Later "
+            f"orders are not known, although the provider charges for them; limits and blocks are as they were. "
+            f"Nothing is ordered or posted again. Compare with the provider's list of your jobs."
+        )
+    erasures = settings.data_folder / app.ERASURES_FILE
+    if erasures.exists():
+        print(f"What members erased since is erased again at the next start, as {erasures} says.")
+    else:
+        print(f"There is no list of erasures at {erasures}: put yours there before the start, if you have one.")
     return 0
 
 

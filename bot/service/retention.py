@@ -35,10 +35,25 @@ class Retention:
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
+            await self._repeat_erasures()
             agreed = self._clock.agreed_time()
             if agreed is not None:
                 await self.sweep(agreed)
             await asyncio.sleep(DISAGREEMENT_PAUSE_SECONDS if agreed is None else SWEEP_SECONDS)
+
+    async def _repeat_erasures(self) -> None:
+        """Erase again what members had erased after a backup was taken that is in use now."""
+        try:
+            done, waiting = await self._store.repeat_erasures(now=self._clock.now())
+        except OSError:
+            _log.exception("the list of erasures cannot be read")
+            return
+        if done or waiting:
+            _log.warning(
+                "the database is an older backup: %d erasures were done again, %d wait for jobs of the member to end",
+                done,
+                waiting,
+            )
 
     async def sweep(self, agreed: datetime) -> None:
         """Erase what is old at the agreed time, or a day after the last sweep if that is earlier."""

@@ -7,17 +7,21 @@ are aware UTC, amounts integer micro-dollars.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
 from bot.domain.database_url import Location
 from bot.domain.deletion import DeletedOrder
-from bot.domain.errors import BotError, StoreError
+from bot.domain.errors import BotError, StillUnderWay, StoreError
 from bot.domain.policy import Policy, PolicyEdit
 from bot.runtime.sealing import Sealer
 from bot.store.cluster_store import ClusterStore
+from bot.store.core.erasure_list import Erasure, ErasureList
 from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
 from bot.store.tables import (
@@ -26,6 +30,7 @@ from bot.store.tables import (
     catalogue,
     channel_caps,
     deletion,
+    erasures,
     gallery,
     guild_settings,
     jobs,
@@ -41,20 +46,29 @@ from bot.store.tables import (
 )
 from bot.store.tables.guild_settings import PolicyMemory
 
+_log = logging.getLogger(__name__)
+
 
 class Store(DatabaseUser):
     """Open with `await Store.open(location)`; close with `await store.close()`, or use it with `async with`."""
 
-    def __init__(self, database: Database, location: Location | None = None) -> None:
+    def __init__(
+        self, database: Database, location: Location | None = None, *, erasures: ErasureList | None = None
+    ) -> None:
         super().__init__(database)
+        self._erasures = erasures
+        self._erasing = asyncio.Lock()
         self._policies = PolicyMemory(remembers=not database.is_shared)
         self.cluster = ClusterStore(database, self._policies, location)
         """What processes on one database tell and ask each other."""
 
     @classmethod
-    async def open(cls, location: Location) -> Self:
-        """Open the database. Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do."""
-        return cls(await open_database(location), location)
+    async def open(cls, location: Location, *, erasures: ErasureList | None = None) -> Self:
+        """Open the database; what is erased is also written to the list `erasures`.
+
+        Raises DatabaseBusy, DatabaseUnusable or StoreError; `str()` of each says what to do.
+        """
+        return cls(await open_database(location), location, erasures=erasures)
 
     @property
     def is_shared(self) -> bool:
@@ -219,7 +233,7 @@ class Store(DatabaseUser):
     _exported_orders = reads(privacy.exported_orders)
     _exported_ledger = reads(privacy.exported_ledger)
     _exported_changes = reads(privacy.exported_changes)
-    _write_forget_member = writes(privacy.forget_member)
+    _write_forget_member = writes(erasures.forget_member)
     _write_forget_names_on_record = writes(privacy.forget_names_on_record)
     _write_forget_old = writes(privacy.forget_old)
 
@@ -228,11 +242,14 @@ class Store(DatabaseUser):
     due_deletions = reads(posted_messages.due_deletions)
     finish_deletion = writes_with_retry(posted_messages.finish_deletion, Priority.LOW)
     postpone_deletion = writes_with_retry(posted_messages.postpone_deletion, Priority.LOW)
-    _write_delete_reply = writes(deletion.delete_reply)
+    _write_delete_reply = writes(erasures.delete_reply)
 
     async def delete_reply(self, reply_id: str, *, actor_id: int, now: datetime) -> DeletedOrder | None:
         """Erase one finished order; the ledger keeps its amounts. None if there is none, or it was deleted before."""
-        deleted = await self._write_delete_reply(reply_id, actor_id=actor_id, now=now)
+        async with self._listed(now, reply_id=reply_id) as erasure:
+            deleted = await self._write_delete_reply(reply_id, erasure=erasure, actor_id=actor_id, now=now)
+            if deleted is None:
+                await self._withdraw(erasure)
         if deleted is not None:
             await self.database.overwrite_forgotten()
         return deleted
@@ -242,9 +259,61 @@ class Store(DatabaseUser):
 
         Returns the sha256 of the images that nothing needs any more. Raises StillUnderWay.
         """
-        unneeded = await self._write_forget_member(user_id, now=now)
+        async with self._listed(now, user_id=user_id) as erasure:
+            unneeded = await self._write_forget_member(user_id, erasure=erasure, now=now)
         await self.database.overwrite_forgotten()
         return unneeded
+
+    @asynccontextmanager
+    async def _listed(
+        self, now: datetime, *, user_id: int | None = None, reply_id: str | None = None
+    ) -> AsyncGenerator[Erasure | None]:
+        """Write an erasure down first, and withdraw it if it is refused. An unwritable list does not prevent it."""
+        if self._erasures is None:
+            yield None
+            return
+        async with self._erasing:
+            erasure: Erasure | None = None
+            try:
+                erasure = await asyncio.to_thread(self._erasures.add, now=now, user_id=user_id, reply_id=reply_id)
+            except OSError:
+                _log.exception("an erasure is done but not listed, so a restored backup would bring it back")
+            try:
+                yield erasure
+            except StillUnderWay:
+                await self._withdraw(erasure)
+                raise
+
+    async def _withdraw(self, erasure: Erasure | None) -> None:
+        if self._erasures is None or erasure is None:
+            return
+        try:
+            await asyncio.to_thread(self._erasures.withdraw, erasure)
+        except OSError:
+            _log.exception("a refused erasure is still listed")
+
+    async def repeat_erasures(self, *, now: datetime) -> tuple[int, int]:
+        """Erase again what a restored backup brought back. Return how many are done, and how many wait.
+
+        They wait while a job of the member is running. Raises StoreError, OSError.
+        """
+        if self._erasures is None:
+            return 0, 0
+        async with self._erasing:
+            missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
+            for done, erasure in enumerate(missing):
+                try:
+                    await self._repeat_erasure(erasure, now=now)
+                except StillUnderWay:
+                    # The later ones wait as well: the database remembers one moment up to which all are done.
+                    return done, len(missing) - done
+        if missing:
+            await self.database.overwrite_forgotten()
+        await asyncio.to_thread(self._erasures.trim, now)
+        return len(missing), 0
+
+    _last_erasure_at = reads(erasures.last_erasure_at)
+    _repeat_erasure = writes(erasures.repeat)
 
     async def kept_about(self, user_id: int) -> AsyncGenerator[tuple[str, list[dict[str, Any]]], None]:
         """Yield everything kept about a member at this moment, in small parts: the name of a list, and items for it.

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable, StoreError
+from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection
 from bot.store.sqlite import schema
 from bot.store.sqlite.connection import connect, connect_for_reading
 from bot.store.sqlite.file_lock import ProcessLock, replace_durably
 
+_NEWEST_ORDER = "SELECT max(created_at) FROM replies"
 _PROGRESS = {
     # Counts that only ever grow: restoring a copy with a smaller one would lose data.
     "accepted commands": "SELECT count(*) FROM replies WHERE accepted",
@@ -45,8 +48,10 @@ def copy_database(source: Path, target: Path) -> None:
         raise StoreError(f"{source} could not be copied to {target}: {error}.") from error
 
 
-def restore(source: Path, target: Path) -> None:
+def restore(source: Path, target: Path) -> datetime | None:
     """Replace `target` by the backup `source`. The old file is kept as `<target>.replaced`.
+
+    Return the time of the newest order in the backup; None if it has none.
 
     Raises DatabaseBusy when a process uses `target`, DatabaseUnusable when the backup is damaged, not ours or newer
     than the program, or when `target` can be read and has anything that the backup lacks, and StoreError.
@@ -58,6 +63,8 @@ def restore(source: Path, target: Path) -> None:
     try:
         copy = Path(f"{target}.restoring")
         copy_database(_checked_backup(source), copy)
+        with closing(connect_for_reading(copy)) as connection:
+            newest_order_at = to_moment_or_none(connection.execute(_NEWEST_ORDER).fetchone()[0])
         if target.exists():
             _refuse_to_lose(copy, target)
             _keep(target)
@@ -65,6 +72,7 @@ def restore(source: Path, target: Path) -> None:
         for leftover in (f"{target}-wal", f"{target}-shm"):
             Path(leftover).unlink(missing_ok=True)
         replace_durably(copy, target)
+        return newest_order_at
     except (sqlite3.Error, OSError) as error:
         raise StoreError(f"{source} could not be restored to {target}: {error}.") from error
     finally:
