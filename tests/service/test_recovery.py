@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bot.domain.jobs import Delivery, FailureReason, Job, JobStatus
+from bot.runtime.trusted_clock import TrustedClock
 from sandbox.plans import LOST_ANSWER, Ending, How, Plan, Trouble
 from tests.support.core import PRICE, Core, a_core
 from tests.support.fakes import until
@@ -135,6 +137,20 @@ async def test_a_webhook_path_from_before_the_restart_still_leads_to_its_job(tmp
         await finish_at_provider(core)
         await core.parts.webhooks.handle(url.rpartition("/")[2], job.remote_id)
         assert (await core.ended(job, seconds=5)).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.hostile("G-15")
+@pytest.mark.parametrize("jump", [timedelta(seconds=3), timedelta(days=40), timedelta(days=-40)], ids=str)
+async def test_a_paid_image_is_delivered_although_the_clock_jumps_meanwhile(tmp_path: Path, jump: timedelta):
+    ahead = timedelta()
+    clock = TrustedClock(wall_clock=lambda: datetime.now(UTC) + ahead)
+    async with a_core(tmp_path, clock=clock.now) as core:
+        core.sandbox.next_order(FOREVER)
+        job = await core.reached(await core.order(), JobStatus.RUNNING)
+        ahead = jump
+        await finish_at_provider(core)
+        assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+        assert await core.money() == (PRICE, 0, 0)
 
 
 async def test_a_final_state_that_was_not_shown_is_shown_after_the_restart(core: Core):
