@@ -52,7 +52,6 @@ from bot.service.retention import Retention
 from bot.service.style_reader import StyleReader
 from bot.settings import Settings
 from bot.store.admin.readonly import recorded_catalogue
-
 from bot.store.core.erasure_list import ErasureList
 from bot.store.store import Store
 from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
@@ -297,6 +296,7 @@ def _start_reading(
             "catalogue refresh",
             lambda: keeper.read_forever(lambda: fetch_openapi(session, settings.krea_api_base), every=every),
         )
+
 
 async def _opened_store(settings: Settings) -> Store:
     return await Store.open(settings.database_url, erasures=ErasureList(settings.data_folder / ERASURES_FILE))
