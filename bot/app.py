@@ -36,6 +36,7 @@ from bot.providers.api_client import open_session
 from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
+from bot.runtime.disk import DiskCheck
 from bot.runtime.metrics import Metrics
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
@@ -376,6 +377,7 @@ def _http_servers(
         "database": store.problem,
         "workers": lambda: ", ".join(supervisor.down()) or None,
         **({} if bot.queue is None else {"queue": bot.queue.problem}),
+        **({} if store.is_shared else {"disk": DiskCheck(settings.data_folder).problem}),
     }
     health = HealthRoutes(checks, metrics.registry).routes()
     hooks = WebhookRoutes(webhooks.handle).routes()
