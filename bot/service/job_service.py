@@ -387,6 +387,7 @@ class JobService:
         """Run a reply from where it stands until its final state was shown; may be started again at any time.
 
         Returns False when `release_all` came first: another process continues the reply then.
+        Raises ProviderKeyMissing.
         """
         return await self._reply_runner.run(reply_id)
 

@@ -72,6 +72,22 @@ async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -
         here.audit()
 
 
+async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0") as here:
+        only_pixazo = {
+            "KREA_API_KEY": "",
+            "PIXAZO_API_KEY": here.provider.pixazo_key,
+            "PIXAZO_API_BASE": here.provider.pixazo_base,
+            "DEFAULT_MODEL": "pixazo/krea-2-large",
+        }
+        await here.start("worker-1", **only_pixazo)
+        for number in range(4):
+            await here.imagine(f"a lock {number}")
+        await here.start("worker-2")
+        await here.settled()
+        here.audit()
+
+
 async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Path) -> None:
     async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
         here.provider.default_plan = LONG

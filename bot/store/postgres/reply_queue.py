@@ -25,7 +25,7 @@ from pgqueuer.ports.driver import NotifyCallback
 from psycopg.rows import dict_row
 
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import StoreError
+from bot.domain.errors import ProviderKeyMissing, StoreError
 from bot.store.postgres.pool import ConnectionThread
 from bot.store.tables.reply_queue_rows import ENTRYPOINT
 
@@ -40,6 +40,9 @@ CLAIM_INTERVAL = timedelta(seconds=2)
 CLAIM_BATCH_SIZE = 50
 RETRY_DELAY = timedelta(seconds=5)
 """After a defect, or while the database cannot be read."""
+
+KEY_DELAY = timedelta(seconds=2)
+"""After a worker without the key for a provider claimed a reply: time for another worker to claim it."""
 
 OUTAGE_SECONDS = 6.0
 """The database counts as having been away when it gave no response for this time."""
@@ -203,6 +206,9 @@ class ReplyQueue:
         reply_id = (job.payload or b"").decode()
         try:
             is_finished = await self._run_reply(reply_id)
+        except ProviderKeyMissing as error:
+            _log.debug("reply %s is left to other workers: %s", reply_id, error)
+            raise RetryRequested(KEY_DELAY, reason=type(error).__name__) from None
         except Exception as error:
             _log.exception(
                 "reply %s failed to run and is claimed again in %.0f s", reply_id, RETRY_DELAY.total_seconds()
