@@ -264,6 +264,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             _start_reading(settings, keeper, supervisor, session)
             supervisor.start_forever("queue positions", parts.queue_positions.run)
             supervisor.start_forever("hourly sweep", Retention(store=store, blob_store=blob_store, clock=clock).run)
+        if role is Role.ALL:
+            supervisor.start_forever("replies in limbo", parts.reply_runner.watch_for_limbo)
         if role is Role.WORKER:
             supervisor.start_forever("orphaned replies", lambda: _enqueue_orphaned(store, clock))
         yield bot

@@ -49,7 +49,7 @@ from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
-from cogs.ui import error_handler
+from cogs.ui import error_handler, request_pace
 from cogs.ui.checks import (
     ClickDebouncer,
     has_possible_text,
@@ -72,6 +72,9 @@ HEARTBEAT_LATE_SECONDS = 12.0
 
 TASKS_END_TIMEOUT_SECONDS = 2.0
 """How long background tasks have to end once they were cancelled."""
+
+MAX_RATE_LIMIT_SECONDS = 60.0
+"""The longest that discord.py waits by itself when Discord limits the rate; beyond it raises discord.RateLimited."""
 
 IDENTIFY_PAUSE = timedelta(seconds=5)
 """Pause between groups of shards that begin a session; Discord says in `max_concurrency` how large a group may be."""
@@ -129,6 +132,7 @@ class Bot(BotClient, commands.Bot):
     ) -> None:
         trace = service.metrics.trace("discord")
         clock.attach(trace, DISCORD)
+        request_pace.attach(trace)
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -139,6 +143,7 @@ class Bot(BotClient, commands.Bot):
             member_cache_flags=discord.MemberCacheFlags.none(),
             chunk_guilds_at_startup=False,
             http_trace=trace,
+            max_ratelimit_timeout=MAX_RATE_LIMIT_SECONDS,
             **options,
         )
         self._settings = settings

@@ -33,7 +33,7 @@ def backoff_seconds(failures: int, *, first_seconds: float, max_seconds: float, 
 async def retrying(
     work: Callable[[], Awaitable[_T]],
     *,
-    on: Callable[[Exception], bool],
+    on: Callable[[Exception], bool | float],
     first_pause_seconds: float,
     max_pause_seconds: float,
     jitter_seconds: float = 1.0,
@@ -42,7 +42,8 @@ async def retrying(
 ) -> _T:
     """Return what `work()` returns; call it again after growing pauses while `on` says of its error that this may help.
 
-    Raises the last error. `on` is called once for each error, so it may keep count.
+    Raises the last error. `on` is called once for each error, so it may keep count; a number that it returns is the
+    pause in seconds.
     """
     try:
         return await work()  # nearly always; the machinery below costs more than many requests

@@ -15,6 +15,7 @@ import random
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from enum import StrEnum
 
 from bot.dispatch.dispatcher import ProviderDispatcher
@@ -29,6 +30,11 @@ _log = logging.getLogger(__name__)
 
 REREAD_SECONDS = 60.0
 """Interval at which a running reply is read again although no notification arrived."""
+
+LIMBO_SCAN_SECONDS = 30.0
+
+LIMBO_AFTER = timedelta(seconds=60)
+"""Age at which a command has its first answer, and an ended one its last edit, unless something went wrong."""
 
 SUBMISSION_POLL_SECONDS = 0.5
 """Interval at which a gateway checks whether a job that is to be cancelled has reached its provider."""
@@ -76,6 +82,17 @@ class ReplyRunner:
             await self._mark_half_sent_uncertain(reply)
         for reply in replies:
             self.resume(reply)
+
+    async def watch_for_limbo(self) -> None:
+        """End or deliver replies that nothing works on, until cancelled.
+
+        Discord's answer to the first card was lost to an unexpected error, or that error ended the last edit. With
+        several processes, the search for orphaned replies finds them.
+        """
+        while True:
+            await asyncio.sleep(LIMBO_SCAN_SECONDS)
+            for reply in await self._store.in_limbo(before=self._clock() - LIMBO_AFTER):
+                self.resume(reply)
 
     async def run(self, reply_id: str) -> bool:
         """Run a reply until its final state was shown; may be started again at any time.

@@ -135,6 +135,7 @@ class Store(DatabaseUser):
     reply_of_job = reads(jobs.reply_of_job)
     reply_and_spendable = reads(spendable.reply_and_spendable)
     unfinished = reads(jobs.unfinished)
+    in_limbo = reads(jobs.in_limbo)
     known_remote_ids = reads(jobs.known_remote_ids)
     others_lost = reads(jobs.others_lost)
     is_another_leaving = reads(jobs.is_another_leaving)

@@ -18,7 +18,8 @@ from cogs.text import formatting, moderation
 from cogs.text.locale import language_of_server, set_locale
 from cogs.ui import card, components
 from cogs.ui.components import Layout
-from cogs.ui.message_api import MessageApi, PostedMessage, is_too_large
+from cogs.ui.discord_errors import AUTOMOD_BLOCKED, is_too_large
+from cogs.ui.message_api import MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 
@@ -42,13 +43,29 @@ class LogChannel:
         """Entries with images that Discord has not accepted yet."""
 
     def finished(
-        self, view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage], files: Files
+        self,
+        view: ReplyView,
+        *,
+        message_id: int | None,
+        images: Sequence[card.ShownImage],
+        files: Files,
+        hide_prompt: bool = False,
     ) -> None:
-        """Log a command whose final state is shown in `message_id`; None if it could not be shown."""
-        self._supervisor.start(f"log of {view.reply.id}", self._post_entry(view, message_id, images, files))
+        """Log a command whose final state is shown in `message_id`; None if it could not be shown.
+
+        `hide_prompt` says that Discord refused the words of the prompt.
+        """
+        self._supervisor.start(
+            f"log of {view.reply.id}", self._post_entry(view, message_id, images, files, hide_prompt)
+        )
 
     async def _post_entry(
-        self, view: ReplyView, message_id: int | None, images: Sequence[card.ShownImage], files: Files
+        self,
+        view: ReplyView,
+        message_id: int | None,
+        images: Sequence[card.ShownImage],
+        files: Files,
+        hide_prompt: bool,
     ) -> None:
         policy = await self._service.store.policy(view.reply.address.guild_id)
         if policy.log_channel_id is None or await self._is_erased(view.reply.id):
@@ -58,17 +75,19 @@ class LogChannel:
         if view.reply.address.private or self._entries_with_images >= MAX_ENTRIES_WITH_IMAGES:
             images = ()
         set_locale(self.language(policy, view.reply.address.guild_id))
-        layout = entry(view, message_id=message_id, images=images)
+        layout = entry(view, message_id=message_id, images=images, hide_prompt=hide_prompt)
         attached = files() if images else []
         del files  # frees the images, because posting may wait long
         self._entries_with_images += bool(attached)
         try:
             posted = await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
-            if not is_too_large(error):
+            if not is_too_large(error) and error.code != AUTOMOD_BLOCKED:
                 _log_not_posted(view, error)
                 return
-            posted = await self._post(policy.log_channel_id, entry(view, message_id=message_id, images=()), nonce=nonce)
+            hide_prompt = hide_prompt or error.code == AUTOMOD_BLOCKED
+            layout = entry(view, message_id=message_id, images=(), hide_prompt=hide_prompt)
+            posted = await self._post(policy.log_channel_id, layout, nonce=nonce)
         except (aiohttp.ClientError, OSError) as error:
             _log_not_posted(view, error)
             return
@@ -150,7 +169,9 @@ def permission_warning(guild: discord.Guild | None, policy: Policy) -> str:
     return moderation.LOG_WARNING(permissions=", ".join(missing)) if missing else ""
 
 
-def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage]) -> Layout:
+def entry(
+    view: ReplyView, *, message_id: int | None, images: Sequence[card.ShownImage], hide_prompt: bool = False
+) -> Layout:
     """Lay out an entry: who ordered in which channel, then what their card says, or less if the order is private."""
     address = view.reply.address
     heading = [f"<@{view.reply.user_id}>", f"<#{address.channel_id}>"]
@@ -159,5 +180,8 @@ def entry(view: ReplyView, *, message_id: int | None, images: Sequence[card.Show
     elif message_id is not None:
         heading.append(formatting.link_to_message(address.guild_id, address.channel_id, message_id))
     status = card.status_of(view.reply)
-    parts = card.body_without_contents(view, status) if address.private else card.body(view, status, images=images)
+    if address.private:
+        parts = card.body_without_contents(view, status)
+    else:
+        parts = card.body(view, status, images=images, hide_prompt=hide_prompt)
     return components.container([components.text_display(" · ".join(heading)), *parts], accent=card.accent(status))

@@ -12,7 +12,7 @@ from typing import Any
 import discord
 
 from bot.domain.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
-from bot.domain.jobs import ImageInput, ImageRole, JobRequest, ReplyAddress
+from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobRequest, ReplyAddress
 from bot.domain.quota import Member, format_usd
 from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
@@ -23,9 +23,8 @@ from cogs.generate.permissions import Permissions, default_model, permissions_of
 from cogs.generate.refused import buttons
 from cogs.generate.refused.kept_orders import KeptOrders
 from cogs.generate.refused.near_orders import near_orders
-from cogs.text import refusals
+from cogs.text import job_card, refusals
 from cogs.text.locale import language_of_answer
-from cogs.ui import card
 from cogs.ui.attachments import PostedFile
 from cogs.ui.checks import member_of
 from cogs.ui.client import Interaction
@@ -123,11 +122,15 @@ class OrderFlow:
                 return
             # Nothing is bought before Discord has accepted the card; if it does not, everything is released.
             try:
-                posted = await asyncio.shield(response.show(card.card(view)))
-            except NotShown as error:
-                _log_not_shown(view)
+                posted = await asyncio.shield(response.show(view))
+            except Exception as error:
+                surely = isinstance(error, NotShown) and error.surely
+                _log_not_shown(view, error)
                 self._service.metrics.order(NOT_SHOWN)
-                await self._service.abandon(view.reply, surely_unseen=error.surely)
+                await self._service.abandon(view.reply, surely_unseen=surely)
+                if surely:  # else the card is corrected
+                    text = job_card.FAILURES[FailureReason.NOT_SHOWN]()
+                    await response.refuse(buttons.refusal(text, typed, []), typed)
                 return
             self._service.metrics.order("accepted")
             self._service.metrics.answered(time.perf_counter() - started_at)
@@ -261,12 +264,13 @@ class OrderFlow:
         )
 
 
-def _log_not_shown(view: ReplyView) -> None:
+def _log_not_shown(view: ReplyView, error: Exception) -> None:
     reply = view.reply
     _log.warning(
-        "Discord did not accept the card of reply %s for member %d in server %d: releasing %s",
+        "Discord did not accept the card of reply %s for member %d in server %d (%s): releasing %s",
         reply.id,
         reply.user_id,
         reply.address.guild_id,
+        error.__cause__ or error,
         format_usd(sum(job.reserved_usd_micros for job in reply.jobs)),
     )

@@ -29,7 +29,8 @@ from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card
 from cogs.ui.components import Layout
-from cogs.ui.message_api import MessageApi, is_transient
+from cogs.ui.discord_errors import is_final
+from cogs.ui.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class ReplyUpdater:
                 service=self._service,
                 messages=self._messages,
                 log_channel=self._log_channel,
+                operator_alerts=self._operator_alerts,
                 upscale_prices=self._upscale_prices,
             )
         editor.note_change()
@@ -100,7 +102,7 @@ class ReplyUpdater:
     async def find_message(self, reply: Reply) -> int | None:
         """Find the message of a reply whose acceptance was not recorded; None if Discord never showed it."""
         find = partial(self._find, reply.address)
-        return await retrying(find, on=is_transient, first_pause_seconds=1, max_pause_seconds=60)
+        return await retrying(find, on=lambda error: True, first_pause_seconds=1, max_pause_seconds=60)
 
     async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
         """Attach images to the message of a reply, and return their addresses. Raises ImagesNotHosted, StoreError."""
@@ -118,7 +120,7 @@ class ReplyUpdater:
             found = await self._messages.search(address)
             return found.message_id if found else None
         except discord.HTTPException as error:
-            if is_transient(error):
+            if not is_final(error):
                 raise
             return None
 
@@ -136,6 +138,7 @@ class _Editor:
         service: JobService,
         messages: MessageApi,
         log_channel: LogChannel,
+        operator_alerts: OperatorAlerts,
         upscale_prices: UpscalePrices,
     ) -> None:
         self.reply_id = reply_id
@@ -146,6 +149,7 @@ class _Editor:
         self._service = service
         self._messages = messages
         self._log_channel = log_channel
+        self._operator_alerts = operator_alerts
         self._upscale_prices = upscale_prices
         self._changed: asyncio.Future[None] | None = None  # only while it waits
         self._status_edit: asyncio.Task[None] | None = None
@@ -174,6 +178,7 @@ class _Editor:
                     service=self._service,
                     messages=self._messages,
                     log_channel=self._log_channel,
+                    operator_alerts=self._operator_alerts,
                     upscale_prices=self._upscale_prices,
                     status_edit=self._status_edit,
                 ).deliver()

@@ -46,6 +46,10 @@ CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
 PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
 SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
 ORIGINAL = Phrase("Original")
+IN_HISTORY = Plural(
+    "Discord does not take the image here. You find it in `/history`.",
+    "Discord does not take the images here. You find them in `/history`.",
+)
 READY_FOR = Phrase("{mention} your picture is ready.")
 SEED = Phrase("seed {seed}")
 PICTURES_GIVEN = Plural("{count} picture given", "{count} pictures given")

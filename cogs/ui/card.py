@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.domain.quota import format_usd
@@ -23,6 +24,9 @@ from cogs.ui.components import Component, Layout
 
 PROMPT_SHOWN_CHARACTERS = 1_000
 ALT_TEXT_CHARACTERS = 1_000
+MAX_TEXT_CHARACTERS = 4_000
+TEXT_RESERVE_CHARACTERS = 400
+"""Kept free for a line above the card: a mention, or the heading of a log entry."""
 NOTE_ACCENT = 0x5865F2
 REFUSAL_ACCENT = 0xE67E22
 
@@ -32,6 +36,18 @@ class _StatusStyle:
     word: Phrase
     emoji: str
     accent: int
+
+
+class Form(IntEnum):
+    """How much a card says. Discord may refuse a message as malformed; the next form is tried then."""
+
+    FULL = 0
+    SMALLER = 1
+    """Without the prompt, explanations and links."""
+    BARE = 2
+    """The state, the images and the price."""
+    WITHOUT_IMAGES = 3
+    """The state, the price and where the images are."""
 
 
 _STYLES = {
@@ -80,7 +96,12 @@ def person(user_id: int | None) -> str:
 
 
 def card(
-    view: ReplyView, *, images: Sequence[ShownImage] = (), mention: str | None = None, hide_prompt: bool = False
+    view: ReplyView,
+    *,
+    images: Sequence[ShownImage] = (),
+    mention: str | None = None,
+    hide_prompt: bool = False,
+    form: Form = Form.FULL,
 ) -> Layout:
     """Lay out the one message of a command in its current state, in the language of its address.
 
@@ -88,10 +109,17 @@ def card(
     """
     with use_locale(view.reply.address.language):
         status = status_of(view.reply)
-        parts = body(view, status, images=images, hide_prompt=hide_prompt)
+        if form is Form.FULL:
+            parts = body(view, status, images=images, hide_prompt=hide_prompt)
+        else:
+            parts = _reduced_body(view, status, images=images, form=form)
         if mention:
             parts.insert(0, components.text_display(job_card.READY_FOR(mention=mention)))
-        parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
+        if form >= Form.BARE:
+            # Without the id of the job, the message could not be found again (MessageApi.posted).
+            parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))
+        else:
+            parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
     return components.container(parts, accent=accent(status))
 
 
@@ -104,32 +132,44 @@ def body(
     view: ReplyView, status: JobStatus, *, images: Sequence[ShownImage] = (), hide_prompt: bool = False
 ) -> list[Component]:
     """Lay out a card in this state without its buttons, in the current language."""
-    style = _STYLES[status]
-    title = f"### {style.emoji} {' · '.join([style.word(), *_title_details(view, status)])}"
-    parts = [components.text_display(title)]
+    parts = [_title(view, status)]
     if hide_prompt or _moderated(view):
         parts.append(components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"))
     else:
         parts.append(
             components.text_display(formatting.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS))
         )
-    parts.extend(_explanations(view, status))
+    parts.extend(_explanations(view, status, hide_prompt=hide_prompt))
+    facts_shown = components.text_display("\n".join(f"-# {line}" for line in _facts(view, status)))
     if images:
+        spare = MAX_TEXT_CHARACTERS - TEXT_RESERVE_CHARACTERS - components.text_length([*parts, facts_shown])
         parts.append(_gallery(images))
-        parts.extend(_smaller_copies(images))
+        parts.extend(_smaller_copies(images, max_characters=spare))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
         parts.append(components.media_gallery(components.media_item(preview, job_card.PREVIEW())))
-    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
+    parts.append(facts_shown)
+    return parts
+
+
+def _reduced_body(view: ReplyView, status: JobStatus, *, images: Sequence[ShownImage], form: Form) -> list[Component]:
+    """Lay out a card of which Discord refused more; in the current language."""
+    parts = [_title(view, status)]
+    if form is Form.WITHOUT_IMAGES and images:
+        parts.append(components.text_display(job_card.IN_HISTORY(len(images))))
+    elif images:
+        parts.append(_gallery(images))
+    if form is Form.SMALLER:
+        parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
+    else:
+        parts.append(components.text_display(f"-# {_price(view, status)}"))
     return parts
 
 
 def body_without_contents(view: ReplyView, status: JobStatus) -> list[Component]:
     """Lay out what moderators may see of a private order: its state, model and price; no prompt, option or hint."""
-    style = _STYLES[status]
-    title = f"### {style.emoji} {' · '.join([style.word(), *_title_details(view, status)])}"
     facts = [f"**{view.jobs[0].model_label}**", _price(view, status)]
     return [
-        components.text_display(title),
+        _title(view, status),
         components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"),
         components.text_display(f"-# {' · '.join(facts)}"),
     ]
@@ -145,6 +185,11 @@ def status_of(reply: Reply) -> JobStatus:
 def state(status: JobStatus) -> str:
     """Name a state with its emoji: '🎨 Processing'."""
     return f"{_STYLES[status].emoji} {_STYLES[status].word()}"
+
+
+def _title(view: ReplyView, status: JobStatus) -> Component:
+    style = _STYLES[status]
+    return components.text_display(f"### {style.emoji} {' · '.join([style.word(), *_title_details(view, status)])}")
 
 
 def _title_details(view: ReplyView, status: JobStatus) -> list[str]:
@@ -165,8 +210,8 @@ def _title_details(view: ReplyView, status: JobStatus) -> list[str]:
     return details
 
 
-def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
-    """Say why a job failed or what is being checked."""
+def _explanations(view: ReplyView, status: JobStatus, *, hide_prompt: bool) -> list[Component]:
+    """Say why a job failed or what is being checked. A provider's hint may repeat words of the prompt."""
     lines: list[str] = []
     failed = [job.job for job in view.jobs if job.job.status is JobStatus.FAILED and job.job.failure is not None]
     if status is JobStatus.UNCERTAIN:
@@ -190,7 +235,7 @@ def _explanations(view: ReplyView, status: JobStatus) -> list[Component]:
         lines.append(job_card.CANCEL_WANTED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
     elif view.reply.cancel_reason and any(job.job.status is JobStatus.CANCELLED for job in view.jobs):
         lines.append(job_card.CANCELLED_BECAUSE(reason=formatting.inline(view.reply.cancel_reason, 200)))
-    hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint)
+    hints = dict.fromkeys(job.failure for job in failed if job.failure and job.failure.hint and not hide_prompt)
     if view.no_orders_until is None:
         lines.extend(facts.hint(failure) for failure in hints)
     elif failed:
@@ -258,22 +303,30 @@ def _gallery(images: Sequence[ShownImage]) -> Component:
     )
 
 
-def _smaller_copies(images: Sequence[ShownImage]) -> list[Component]:
-    links = [f"[{job_card.ORIGINAL()}]({image.original_url})" for image in images if image.original_url]
-    return [components.text_display(f"-# {job_card.SMALLER_COPY(link=' '.join(links))}")] if links else []
+def _smaller_copies(images: Sequence[ShownImage], *, max_characters: int) -> list[Component]:
+    """Say which images are smaller copies, with links to as many originals as fit."""
+    if not any(image.original_url for image in images):
+        return []
+    links = ""
+    for image in images:
+        link = f" [{job_card.ORIGINAL()}]({image.original_url})" if image.original_url else ""
+        if len(job_card.SMALLER_COPY(link=links + link)) < max_characters:
+            links += link
+    return [components.text_display(f"-# {job_card.SMALLER_COPY(link=links.strip()).strip()}")]
 
 
 def _moderated(view: ReplyView) -> bool:
     return any(job.job.failure and job.job.failure.reason is FailureReason.MODERATED for job in view.jobs)
 
 
-def filename(job: Job, index: int, extension: str) -> str:
-    """Return an ASCII filename made from the prompt: `a-red-fox-2f9c41.png`."""
-    words_of_prompt = re.findall(r"[a-z0-9]+", job.request.prompt.lower())
+def filename(job: Job, index: int, extension: str, *, hide_prompt: bool = False) -> str:
+    """Return an ASCII filename made from the prompt unless it is hidden: `a-red-fox-2f9c41.png`."""
+    words_of_prompt = [] if hide_prompt else re.findall(r"[a-z0-9]+", job.request.prompt.lower())
     slug = "-".join(words_of_prompt)[:40].strip("-") or "picture"
     return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
 
 
-def alt_text(job: Job) -> str:
-    """Describe the image by its prompt for people who cannot see it."""
-    return formatting.shorten(job.request.prompt.strip(), ALT_TEXT_CHARACTERS) or job_card.ALT_TEXT_EMPTY()
+def alt_text(job: Job, *, hide_prompt: bool = False) -> str:
+    """Describe the image by its prompt, unless that is hidden, for people who cannot see it."""
+    prompt = "" if hide_prompt else job.request.prompt.strip()
+    return formatting.shorten(prompt, ALT_TEXT_CHARACTERS) or job_card.ALT_TEXT_EMPTY()

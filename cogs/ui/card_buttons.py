@@ -51,6 +51,12 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
     return buttons
 
 
+def last_buttons(view: ReplyView, status: JobStatus) -> list[Component]:
+    """Return the button of a card of which Discord refused more: Delete, if there is an image."""
+    first = view.jobs[0].job
+    return [_button(DELETE, job_card.DELETE(), first, style=components.RED)] if status is JobStatus.SUCCEEDED else []
+
+
 def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> list[Component]:
     """Return the buttons of a result; those that cost money come first and say how much."""
     first, price = jobs[0], _price_of(jobs)

@@ -17,10 +17,14 @@ import aiohttp
 import discord
 
 from bot.domain.jobs import ReplyAddress
+from bot.runtime.retry import retrying
+from bot.service.views import ReplyView
 from cogs.text import job_card
 from cogs.text.locale import ENGLISH
 from cogs.ui import card
+from cogs.ui.card import Form
 from cogs.ui.components import Layout, View
+from cogs.ui.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
 from cogs.ui.message_api import NO_MENTIONS, MessageApi, PostedMessage
 from cogs.ui.typed_command import TypedCommand
 
@@ -30,8 +34,9 @@ DEFER_AFTER_SECONDS = 1.0
 RESPONSE_TIMEOUT_SECONDS = 3.5
 """Discord's 3 seconds and a margin for clocks that differ."""
 
-READ_TIMEOUT_SECONDS = 10.0
-_ALREADY_ACKNOWLEDGED = 40060
+RESPONSE_ATTEMPTS = 3
+RESPONSE_PAUSE_SECONDS = 0.2
+EDIT_TIMEOUT_SECONDS = 10.0
 
 
 class NotShown(Exception):
@@ -50,6 +55,8 @@ class InitialResponse:
         self._messages = messages
         self._private = private
         self._deferred = False
+        self._may_be_deferred = False
+        """Whether a deferral was sent and it is not known what became of it."""
         self._lock = asyncio.Lock()
         self._timer: asyncio.TimerHandle | None = None
         self._deferral: asyncio.Task[None] | None = None
@@ -77,56 +84,75 @@ class InitialResponse:
             try:
                 await self._interaction.response.defer(thinking=True, ephemeral=self._private)
                 self._deferred = True
-            except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            except Exception as error:
+                self._may_be_deferred = not is_final(error) and not _is_already_acknowledged(error)
                 _log.warning("could not defer the response to interaction %d: %s", self._interaction.id, error)
 
-    async def show(self, layout: Layout) -> PostedMessage:
-        """Show the card and return it as posted. Raises NotShown."""
+    async def show(self, view: ReplyView) -> PostedMessage:
+        """Show the card of an order and return it as posted. Raises NotShown."""
         async with self._lock:
             if self._deferred:
-                return await self._edit_original(layout)
+                return await self._edit_original(view)
             try:
                 # Discord takes no response after 3 seconds, so a longer wait would only keep the money reserved.
                 async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
-                    message_id = await self._send(layout)
-            except discord.HTTPException as error:
-                if error.code != _ALREADY_ACKNOWLEDGED and error.status < 500:
+                    message_id = await self._send(
+                        card.card(view), card.card(view, form=Form.SMALLER), private=self._private
+                    )
+            except Exception as error:
+                if is_final(error) or is_malformed(error):
                     raise NotShown(surely=True) from error
-                # The card may be visible in spite of the error, as after a repeated call whose first answer was lost.
-                return await self._read_back()
-            except (aiohttp.ClientError, OSError, discord.InteractionResponded):
-                return await self._read_back()
-        if message_id is None:
-            return await self._read_back()
+                # The card, or a deferral, may be visible in spite of the error: Discord accepts only one response.
+                _log.info("it is not known whether interaction %d has its card: %s", self._interaction.id, error)
+                message_id = None
+            if message_id is None:
+                return await self._edit_original(view)
         return PostedMessage(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
 
-    async def _send(self, layout: Layout) -> int | None:
-        """Send the card; once more if the connection broke, since Discord accepts only one of the two."""
-        respond = partial(
-            self._interaction.response.send_message,
-            view=View(layout),
-            ephemeral=self._private,
-            allowed_mentions=NO_MENTIONS,
-        )
-        try:
-            return (await respond()).message_id
-        except (aiohttp.ClientError, ConnectionError) as error:
-            _log.info("the connection broke during the response to interaction %d: %s", self._interaction.id, error)
-            return (await respond()).message_id
+    async def _send(self, *layouts: Layout, private: bool, typed: TypedCommand | None = None) -> int | None:
+        """Send a response, again after an error that may pass, and the next layout if Discord refuses the contents.
+
+        It may be sent several times, because Discord accepts only one response.
+        """
+        remaining = list(layouts)
+        for attempt in range(RESPONSE_ATTEMPTS):
+            try:
+                sent = await self._interaction.response.send_message(
+                    view=View(remaining[0]), files=_files(typed), ephemeral=private, allowed_mentions=NO_MENTIONS
+                )
+            except Exception as error:
+                if is_malformed(error):
+                    del remaining[0]
+                is_last = attempt == RESPONSE_ATTEMPTS - 1 or not remaining
+                if is_last or is_final(error) or _is_already_acknowledged(error):
+                    raise
+                _log.info("an odd answer to the response to interaction %d: %s", self._interaction.id, error)
+                # Set also when the answer could not be read. Discord says whether it has accepted a response.
+                self._interaction.response._response_type = None  # pyright: ignore[reportPrivateUsage]
+                await asyncio.sleep(RESPONSE_PAUSE_SECONDS)
+            else:
+                return sent.message_id
+        raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def refuse(self, layout: Layout, typed: TypedCommand | None = None) -> None:
         """Say privately why nothing was ordered, with the files of what was typed."""
         async with self._lock:
             try:
                 if not self._deferred:
-                    await self._interaction.response.send_message(
-                        view=View(layout), files=_files(typed), ephemeral=True, allowed_mentions=NO_MENTIONS
-                    )
-                elif self._private:
-                    await self._edit_original(layout, _files(typed))
+                    try:
+                        async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
+                            await self._send(layout, private=True, typed=typed)
+                    except discord.HTTPException as error:
+                        # Another delivery of the same command may have its card, which must stay.
+                        if not (_is_already_acknowledged(error) and self._may_be_deferred):
+                            raise
+                    else:
+                        return
+                if self._private:
+                    await self._edit(layout, _files(typed))
                 else:
                     await self._refuse_after_public_deferral(layout, _files(typed))
-            except (discord.HTTPException, aiohttp.ClientError, OSError, NotShown) as error:
+            except Exception as error:
                 _log.info(
                     "could not show member %d in server %s a refusal: %s",
                     self._interaction.user.id,
@@ -138,7 +164,7 @@ class InitialResponse:
         # The first message after a public deferral replaces it and stays public, and deleting the deferral may delete
         # every later message (discord-api-docs #2866, #2739, #3087). So a neutral public message comes first, then the
         # private refusal, and then the public message is deleted.
-        await self._edit_original(card.note(job_card.ANSWERED_PRIVATELY()))
+        await self._edit(card.note(job_card.ANSWERED_PRIVATELY()))
         try:
             await self._interaction.followup.send(
                 view=View(layout), files=files, ephemeral=True, allowed_mentions=NO_MENTIONS
@@ -146,22 +172,33 @@ class InitialResponse:
         finally:
             await self._interaction.delete_original_response()
 
-    async def _edit_original(self, layout: Layout, files: Sequence[discord.File] = ()) -> PostedMessage:
+    async def _edit_original(self, view: ReplyView) -> PostedMessage:
+        """Show the card in the place of the deferral, or of itself. Raises NotShown."""
         try:
-            return await self._messages.edit(address_of(self._interaction), layout, files=files, by_token=True)
-        except discord.HTTPException as error:
-            raise NotShown(surely=error.status < 500) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise NotShown(surely=False) from error
+            try:
+                return await self._edit(card.card(view))
+            except discord.HTTPException as error:
+                if not is_malformed(error):
+                    raise
+                return await self._edit(card.card(view, form=Form.SMALLER))
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            raise NotShown(surely=is_final(error)) from error
 
-    async def _read_back(self) -> PostedMessage:
-        try:
-            async with asyncio.timeout(READ_TIMEOUT_SECONDS):
-                return await self._messages.original(address_of(self._interaction))
-        except discord.HTTPException as error:
-            raise NotShown(surely=error.status == 404) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise NotShown(surely=False) from error
+    async def _edit(self, layout: Layout, files: Sequence[discord.File] | None = None) -> PostedMessage:
+        """Replace the original response, again after errors that may pass. Raises what MessageApi raises."""
+        async with asyncio.timeout(EDIT_TIMEOUT_SECONDS):
+            return await retrying(
+                partial(self._messages.edit, address_of(self._interaction), layout, files=files, by_token=True),
+                on=lambda error: not is_final(error) and not is_malformed(error),
+                attempts=RESPONSE_ATTEMPTS,
+                first_pause_seconds=RESPONSE_PAUSE_SECONDS,
+                max_pause_seconds=1.0,
+                jitter_seconds=0.2,
+            )
+
+
+def _is_already_acknowledged(error: Exception) -> bool:
+    return isinstance(error, discord.HTTPException) and error.code == ALREADY_ACKNOWLEDGED
 
 
 def _files(typed: TypedCommand | None) -> list[discord.File]:
@@ -187,10 +224,14 @@ def address_of(
     )
 
 
+@with_readable_errors
 async def respond_privately(
     interaction: discord.Interaction[Any], layout: Layout, *, files: list[discord.File] | None = None
 ) -> None:
-    """Send a private message in answer to a command or component, as the initial response or a later one."""
+    """Send a private message in answer to a command or component, as the initial response or a later one.
+
+    Raises discord.HTTPException, aiohttp.ClientError, OSError.
+    """
     options: dict[str, Any] = {"ephemeral": True, "allowed_mentions": NO_MENTIONS} | ({"files": files} if files else {})
     if interaction.response.is_done():
         await interaction.followup.send(view=View(layout), **options)

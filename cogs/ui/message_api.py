@@ -25,6 +25,7 @@ from bot.domain.jobs import Reply, ReplyAddress
 from bot.runtime.sealing import Sealer
 from cogs.ui.attachments import PostedFile, files_of, ids_of, urls_of
 from cogs.ui.components import Layout
+from cogs.ui.discord_errors import with_readable_errors
 
 _log = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ _to_json = json.JSONEncoder(separators=(",", ":")).encode
 _COMPONENTS_V2 = 1 << 15
 """The flag of a message that consists of components only."""
 
-_FILE_TOO_LARGE = 40005
+WEBHOOK_TIMEOUT_SECONDS = 300.0
+"""The webhook adapter of discord.py waits for as long as a rate limit says, which may be longer than a token lives."""
 
 
 _UNREADABLE = "unreadable"
@@ -50,13 +52,17 @@ class PostedMessage:
 
 
 class MessageApi:
-    """Calls for single messages. They raise discord.HTTPException, aiohttp.ClientError or OSError unless noted."""
+    """Calls for single messages. They raise discord.HTTPException, aiohttp.ClientError or OSError unless noted.
+
+    An answer that cannot be read raises UnreadableAnswer, which is an aiohttp.ClientError.
+    """
 
     def __init__(self, client: discord.Client, sealer: Sealer) -> None:
         # Not `client.http`: it may be replaced until the client has logged in.
         self._client = client
         self._sealer = sealer
 
+    @with_readable_errors
     async def edit(
         self,
         address: ReplyAddress,
@@ -76,6 +82,7 @@ class MessageApi:
             await self._send(self._edit_route(address, by_token=by_token), _message(layout, files), files or ())
         )
 
+    @with_readable_errors
     async def attach(self, address: ReplyAddress, files: Sequence[discord.File], *, by_token: bool) -> dict[str, str]:
         """Attach files to a reply in place of its attachments, and return their addresses by filename."""
         message = {"attachments": [file.to_dict(index) for index, file in enumerate(files)]}
@@ -87,18 +94,20 @@ class MessageApi:
         token = self._token(address)
         webhook = discord.Webhook.partial(address.application_id, token, client=self._client)
         # As Webhook.edit_message does, but without building a message object.
-        response = await async_context.get().edit_original_interaction_response(
-            address.application_id,
-            token,
-            session=webhook.session,
-            proxy=webhook.proxy,
-            proxy_auth=webhook.proxy_auth,
-            payload=None if files else message,
-            multipart=_form(message, files) if files else None,
-            files=files,
-        )
+        async with asyncio.timeout(WEBHOOK_TIMEOUT_SECONDS):
+            response = await async_context.get().edit_original_interaction_response(
+                address.application_id,
+                token,
+                session=webhook.session,
+                proxy=webhook.proxy,
+                proxy_auth=webhook.proxy_auth,
+                payload=None if files else message,
+                multipart=_form(message, files) if files else None,
+                files=files,
+            )
         return cast("dict[str, Any]", response)
 
+    @with_readable_errors
     async def post(
         self,
         channel_id: int,
@@ -114,6 +123,7 @@ class MessageApi:
         message = _message(layout, files or None, mentions=mentions) | {"nonce": nonce[:25], "enforce_nonce": True}
         return _posted(await self._send(route, message, files))
 
+    @with_readable_errors
     async def delete(self, channel_id: int, message_id: int) -> None:
         """Delete a message of the bot."""
         route = Route(
@@ -121,6 +131,7 @@ class MessageApi:
         )
         await self._client.http.request(route)
 
+    @with_readable_errors
     async def open_direct_channel(self, user_id: int) -> int:
         """Open the channel for direct messages to a user and return its id."""
         data: dict[str, Any] = await self._client.http.request(
@@ -128,6 +139,7 @@ class MessageApi:
         )
         return int(data["id"])
 
+    @with_readable_errors
     async def original(self, address: ReplyAddress) -> PostedMessage:
         """Read a reply by its token."""
         route = Route(
@@ -138,6 +150,7 @@ class MessageApi:
         )
         return _posted(await self._client.http.request(route))
 
+    @with_readable_errors
     async def search(self, address: ReplyAddress) -> PostedMessage | None:
         """Find the reply to a command among the messages that follow the command; None if it is not there."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=address.channel_id)
@@ -150,6 +163,7 @@ class MessageApi:
                 return _posted(message)
         return None
 
+    @with_readable_errors
     async def posted(self, channel_id: int, *, job_id: str, after: int) -> PostedMessage | None:
         """Find our own message about a job among those that follow the message or command `after`."""
         route = Route("GET", "/channels/{channel_id}/messages", channel_id=channel_id)
@@ -158,6 +172,7 @@ class MessageApi:
         ours = [message for message in found if message["author"]["id"] == str(self._client.user.id)]
         return next((_posted(message) for message in ours if job_id in str(message["components"])), None)
 
+    @with_readable_errors
     async def files(self, channel_id: int, message_id: int) -> list[PostedFile]:
         """Read the files of a posted message, under URLs that are valid for a day."""
         message = await self._client.get_partial_messageable(channel_id).fetch_message(message_id)
@@ -212,16 +227,6 @@ class MessageApi:
         return await self._client.http.request(route, json=message)
 
 
-def is_transient(error: Exception) -> bool:
-    """Return whether a later retry may succeed."""
-    if isinstance(error, discord.HTTPException):
-        return error.status >= 500 or error.status == 429
-    return isinstance(error, (aiohttp.ClientError, OSError, asyncio.TimeoutError, discord.RateLimited))
-
-
-def is_too_large(error: discord.HTTPException) -> bool:
-    """Return whether Discord refused the size of the files."""
-    return error.code == _FILE_TOO_LARGE or error.status == 413
 
 
 def _message(

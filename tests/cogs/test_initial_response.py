@@ -71,8 +71,8 @@ async def assert_given_up(stage: Stage) -> None:
 
 
 @pytest.mark.f44
-@pytest.mark.parametrize(("status", "code"), [(404, 10062), (403, 50001), (400, 50035), (404, 10003)])
-async def test_what_discord_surely_did_not_show_is_given_back_and_never_mentioned_again(
+@pytest.mark.parametrize(("status", "code"), [(404, 10062), (403, 50001), (404, 10003)])
+async def test_what_discord_surely_did_not_show_is_given_back_and_never_mentioned_in_public(
     stage: Stage, status: int, code: int
 ) -> None:
     transport = TransportDouble(stage.core.bot)
@@ -111,11 +111,65 @@ async def test_an_answer_whose_connection_broke_is_given_once_more(stage: Stage,
 
 
 @pytest.mark.f44
-async def test_an_answer_that_failed_and_is_not_there_is_given_up(stage: Stage, answers: Callable[..., None]) -> None:
-    answers(before=raising(refused(500)))
-    await stage.ada.slash(stage.channel, "imagine", prompt="a red fox")
+@pytest.mark.hostile("G-22")
+@pytest.mark.parametrize(
+    "trouble", [refused(500), refused(403), refused(403, 40333), refused(401), KeyError("retry_after")], ids=repr
+)
+async def test_an_answer_that_failed_and_is_not_there_is_given_up_at_once_and_the_member_reads_so(
+    stage: Stage, answers: Callable[..., None], trouble: Exception
+) -> None:
+    answers(before=raising(trouble, times=3))
+    told = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
     await assert_given_up(stage)
     assert stage.cards() == []
+    assert told.private
+    assert job_card.FAILURES[FailureReason.NOT_SHOWN]() in told.text
+
+
+@pytest.mark.hostile("G-22")
+@pytest.mark.parametrize("is_taken", [False, True], ids=["not taken", "taken"])
+@pytest.mark.parametrize(
+    "trouble", [refused(403), refused(401), refused(403, 40333), refused(429), KeyError("retry_after")], ids=repr
+)
+async def test_after_an_odd_answer_the_order_goes_on_with_one_card(
+    stage: Stage, answers: Callable[..., None], trouble: Exception, is_taken: bool
+) -> None:
+    hook = raising(trouble)
+    answers(after=hook) if is_taken else answers(before=hook)
+    card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
+    await stage.until_says(card, "Completed")
+    assert len(stage.cards()) == len(stage.core.krea.orders) == 1
+
+
+@pytest.mark.hostile("G-22")
+@pytest.mark.parametrize("is_taken", [False, True], ids=["not taken", "taken"])
+async def test_a_page_instead_of_the_first_answer_is_not_taken_for_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, is_taken: bool
+) -> None:
+    through, left = FakeWebhookAdapter.request, [1]
+
+    async def request(self: Any, route: Any, session: Any, **more: Any) -> Any:
+        if "/callback" not in route.path or not left:
+            return await through(self, route, session, **more)
+        left.pop()
+        if is_taken:
+            await through(self, route, session, **more)
+        return "<html>200</html>"
+
+    monkeypatch.setattr(FakeWebhookAdapter, "request", request)
+    card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
+    await stage.until_says(card, "Completed")
+    assert len(stage.cards()) == len(stage.core.krea.orders) == 1
+
+
+@pytest.mark.hostile("G-23")
+async def test_a_first_card_that_discord_refuses_as_malformed_is_shown_with_less(
+    stage: Stage, answers: Callable[..., None]
+) -> None:
+    answers(before=raising(refused(400, 50035)))
+    card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
+    await stage.until_says(card, "Completed")
+    assert len(stage.cards()) == len(stage.core.krea.orders) == 1
 
 
 @pytest.mark.f44
@@ -125,13 +179,7 @@ async def test_a_card_that_may_be_visible_after_all_is_corrected(
     stage: Stage, answers: Callable[..., None], trouble: Exception
 ) -> None:
     transport = TransportDouble(stage.core.bot)
-
-    async def unreachable(method: str, path: str, files: bool) -> None:
-        if (method, path) == ("GET", ORIGINAL):
-            raise trouble
-
-    transport.on_call = unreachable
-    answers(after=raising(refused(500)))
+    answers(before=raising(trouble, at="@original", times=3), after=raising(refused(500)))
     card = stage.said(await stage.ada.slash(stage.channel, "imagine", prompt="a red fox"))
     await assert_given_up(stage)
     assert job_card.FAILURES[FailureReason.NOT_SHOWN]() in card.text
@@ -266,13 +314,13 @@ async def test_a_deferred_card_that_discord_does_not_take_is_given_up(
     stage: Stage, slow_command: SlowCommand, trouble: Exception, shown: Delivery
 ) -> None:
     transport = TransportDouble(stage.core.bot)
-    left = [trouble]
+    left = [trouble] * 3
 
-    async def refuse_once(method: str, path: str, files: bool) -> None:
+    async def refuse_at_first(method: str, path: str, files: bool) -> None:
         if (method, path) == ("PATCH", ORIGINAL) and left:
             raise left.pop()
 
-    transport.on_call = refuse_once
+    transport.on_call = refuse_at_first
     await slow_command.run()
     await assert_given_up(stage)
     reply = await stage.core.store.reply((await stage.jobs())[0].reply_id)

@@ -121,6 +121,12 @@ SELECT * FROM replies WHERE id IN (
     UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
 ) ORDER BY created_at, id
 """
+_IN_LIMBO = """
+SELECT * FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending' AND created_at < :before AND (
+    NOT accepted
+    OR NOT EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND (finished_at IS NULL OR finished_at >= :before))
+) ORDER BY created_at, id LIMIT 1000
+"""
 _JOB = "SELECT * FROM jobs WHERE id = ?"
 _JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
 _INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"
@@ -421,6 +427,14 @@ def unfinished(connection: Connection) -> list[Reply]:
     Oldest first.
     """
     return [_reply(connection, row) for row in connection.execute(_UNFINISHED_REPLIES).fetchall()]
+
+
+def in_limbo(connection: Connection, *, before: datetime) -> list[Reply]:
+    """Return the replies created before then that Discord never confirmed, or that ended before then and are not shown.
+
+    The 1,000 oldest.
+    """
+    return [_reply(connection, row) for row in connection.execute(_IN_LIMBO, {"before": to_micros(before)}).fetchall()]
 
 
 def known_remote_ids(connection: Connection, provider: str, remote_ids: Sequence[str]) -> set[str]:
