@@ -68,6 +68,9 @@ ERASURES_FILE = "erasures.jsonl"
 ORPHAN_SCAN_SECONDS = 5.0
 """Interval at which a worker searches for replies that no process runs."""
 
+AUTHENTICATION_FAILED = 4004
+"""Close code of the gateway (Discord: opcodes and status codes): the token is not accepted any more."""
+
 SETTLE_SECONDS = 5.0
 """How long a stop waits for orders that are half sent; everything else continues at the next start."""
 
@@ -448,8 +451,13 @@ async def _connect(bot: Bot, token: str) -> None:
     if bot.queue is not None:
         _log.info("ready to run what gateways accept, as %s", bot.queue.name)
         await bot.queue.run()
-    else:
+        return
+    try:
         await bot.connect()
+    except discord.ConnectionClosed as error:
+        if error.code == AUTHENTICATION_FAILED:
+            raise discord.LoginFailure("the token was reset while the bot ran") from error
+        raise
 
 
 async def _close(bot: Bot, client: asyncio.Task[None]) -> None:

@@ -21,6 +21,8 @@ from discord.http import Route
 from bot.charts.renderer import ChartRenderer
 from bot.domain.errors import StoreError
 from bot.domain.process_role import Role, Shards
+from bot.gateway_events import EventGuard
+from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import DISCORD, TrustedClock
 from bot.service.catalogue_keeper import CatalogueKeeper
@@ -75,6 +77,9 @@ TASKS_END_TIMEOUT_SECONDS = 2.0
 
 MAX_RATE_LIMIT_SECONDS = 60.0
 """The longest that discord.py waits by itself when Discord limits the rate; beyond it raises discord.RateLimited."""
+
+REGISTRATION_MAX_PAUSE_SECONDS = 6 * 3600.0
+"""Discord may limit the rate of registrations for a day."""
 
 IDENTIFY_PAUSE = timedelta(seconds=5)
 """Pause between groups of shards that begin a session; Discord says in `max_concurrency` how large a group may be."""
@@ -146,6 +151,7 @@ class Bot(BotClient, commands.Bot):
             max_ratelimit_timeout=MAX_RATE_LIMIT_SECONDS,
             **options,
         )
+        EventGuard(self._connection).install()
         self._settings = settings
         self.allowed_servers = settings.allowed_servers
         self._store = store
@@ -200,12 +206,28 @@ class Bot(BotClient, commands.Bot):
         await self.tree.set_translator(CommandTranslator())
         await self.service.resume()
         if self._settings.sync_commands and self._registers_commands:
-            try:
-                await self._sync_commands()
-            except (discord.HTTPException, app_commands.AppCommandError) as error:
-                # Members still have the commands registered last time, and jobs continue.
-                _log.exception("commands could not be registered")
-                self.operator_alerts.send("commands", f"Slash commands could not be registered: {error}")
+            # Beside the connection: Discord may limit the rate of registrations for hours.
+            self._supervisor.start("command registration", self._register_commands())
+
+    async def _register_commands(self) -> None:
+        """Register the commands, as often as it takes. Meanwhile members have those registered last time."""
+        await retrying(
+            self._sync_commands,
+            on=self._registration_pause,
+            first_pause_seconds=5,
+            max_pause_seconds=REGISTRATION_MAX_PAUSE_SECONDS,
+        )
+
+    def _registration_pause(self, error: Exception) -> bool | float:
+        """Tell the operator, and return the pause that Discord asks for; True for a growing one."""
+        _log.error("commands could not be registered yet", exc_info=error)
+        self.operator_alerts.send(
+            "commands",
+            f"Slash commands could not be registered: {error}. Members have those of last time, and it is tried again.",
+        )
+        if isinstance(error, discord.RateLimited):
+            return min(max(error.retry_after, 1.0), REGISTRATION_MAX_PAUSE_SECONDS)
+        return True
 
     async def _warn_if_public(self, application: discord.AppInfo) -> None:
         """Tell the operator, once a day, if anybody may add the bot to a server and order there."""

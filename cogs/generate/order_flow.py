@@ -25,7 +25,7 @@ from cogs.generate.refused.kept_orders import KeptOrders
 from cogs.generate.refused.near_orders import near_orders
 from cogs.text import job_card, refusals
 from cogs.text.locale import language_of_answer
-from cogs.ui.attachments import PostedFile
+from cogs.ui.attachments import EMBED_HOSTS, PostedFile
 from cogs.ui.checks import member_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
@@ -37,6 +37,12 @@ _log = logging.getLogger(__name__)
 
 INPUT_MAX_BYTES = 25_000_000
 """Limit of an attached image; more than enough for 50 megapixels of JPEG."""
+
+DOWNLOAD_PAUSES_SECONDS = (0.3, 0.6, 1.2, 2.4, 4.8)
+"""Pauses while Discord's servers do not hand out an attachment: two tries more within the 3 s of a first answer."""
+
+DOWNLOAD_TRIES_SECONDS = 15.0
+"""Age of the first try after which none begins: a try itself may take long."""
 
 
 class OrderFlow:
@@ -54,7 +60,7 @@ class OrderFlow:
         self._service = service
         self._messages = messages
         self._spending_alerts = spending_alerts
-        self._cdn_hosts = cdn_hosts
+        self._cdn_hosts = (*cdn_hosts, *EMBED_HOSTS)
         self._default_model = default_model
         self.kept_orders = KeptOrders()
         self._closed = False
@@ -246,9 +252,7 @@ class OrderFlow:
     ) -> ImageInput:
         name = attachment.filename
         try:
-            data = await self._service.attachment_downloader.download(
-                attachment.url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
-            )
+            data = await self._download(attachment.url)
             clean = await self._service.image_pool.clean_input(data, name, member_id=member.user_id)
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
@@ -261,6 +265,24 @@ class OrderFlow:
             content_type=clean.content_type,
             width=clean.width,
             height=clean.height,
+        )
+
+    async def _download(self, url: str) -> bytes:
+        """Download a file that Discord holds, again for some seconds while its servers fail. Raises MediaError."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + DOWNLOAD_TRIES_SECONDS
+        for pause_seconds in DOWNLOAD_PAUSES_SECONDS:
+            try:
+                return await self._service.attachment_downloader.download(
+                    url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
+                )
+            except MediaError as error:
+                if not error.transient or loop.time() >= until:
+                    raise
+                _log.info("an attachment is read again in %.1f s: %s", pause_seconds, error)
+            await asyncio.sleep(pause_seconds)
+        return await self._service.attachment_downloader.download(
+            url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
         )
 
 

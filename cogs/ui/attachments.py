@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import mimetypes
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -18,6 +19,13 @@ import discord
 from aiohttp import Payload, payload_type
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import Order
+
+EMBED_HOSTS = ("images-ext-1.discordapp.net", "images-ext-2.discordapp.net")
+"""Discord's own servers that hold copies of the images in link previews."""
+
+_IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".avif", ".heic", ".heif", ".bmp", ".tif", ".tiff"}
+)
 
 CHUNK_BYTES = 256 * 1024
 """Bytes written before other tasks may run."""
@@ -91,7 +99,7 @@ def upload(data: bytes, filename: str, description: str | None = None) -> discor
     return discord.File(_Stream(data), filename=filename, description=description)
 
 
-def files_of(message: discord.Message) -> list[PostedFile]:
+def files_of(message: discord.Message | discord.MessageSnapshot) -> list[PostedFile]:
     """List the files of a message: attached ones first, then those that only components show, each once."""
     found = {
         attachment.id: PostedFile(
@@ -99,29 +107,57 @@ def files_of(message: discord.Message) -> list[PostedFile]:
             filename=attachment.filename,
             url=attachment.url,
             size=attachment.size,
-            is_image=(attachment.content_type or "").startswith("image/") or attachment.width is not None,
+            is_image=_is_image(attachment.filename, attachment.content_type, has_size=attachment.width is not None),
         )
         for attachment in message.attachments
     }
     for component in message.components:
         for media in _media_in(component):
             if media.attachment_id is not None:
+                filename = _filename(media.url)
                 found.setdefault(
                     media.attachment_id,
                     PostedFile(
                         id=media.attachment_id,
-                        filename=_filename(media.url),
+                        filename=filename,
                         url=media.url,
                         size=0,
-                        is_image=(media.content_type or "image/").startswith("image/"),
+                        is_image=_is_image(filename, media.content_type, has_size=True),
                     ),
                 )
     return list(found.values())
 
 
 def images_of(message: discord.Message) -> list[PostedFile]:
-    """List the files of a message that are images."""
-    return [file for file in files_of(message) if file.is_image]
+    """List the images that people see in a message: its files, those of a forwarded message, those of link previews."""
+    found: dict[int, PostedFile] = {}
+    for part in (message, *message.message_snapshots):
+        found |= {file.id: file for file in files_of(part) if file.is_image}
+    embeds = [embed for part in (message, *message.message_snapshots) for embed in part.embeds]
+    for number, embed in enumerate(embeds, start=1):
+        if (image := _image_of(embed, number=-number)) is not None:
+            found[image.id] = image
+    return list(found.values())
+
+
+def _image_of(embed: discord.Embed, *, number: int) -> PostedFile | None:
+    """Return the image of an embed; None for a video and for text alone. It has no id at Discord but `number`."""
+    media = embed.image if embed.image.url else embed.thumbnail
+    url = media.proxy_url or media.url
+    if url is None or embed.video.url or embed.type in ("video", "gifv"):
+        return None
+    filename = _filename(media.url or url) or "image"
+    return PostedFile(id=number, filename=filename, url=url, size=0, is_image=True)
+
+
+def _is_image(filename: str, content_type: str | None, *, has_size: bool) -> bool:
+    """Return whether a file is an image. Discord may leave out the type, and gives videos a width and a height too."""
+    suffix = PurePosixPath(filename.lower()).suffix
+    if content_type and not content_type.startswith("application/octet-stream"):
+        return content_type.startswith("image/")
+    if suffix in _IMAGE_SUFFIXES:
+        return True
+    return has_size and not (mimetypes.guess_type(filename)[0] or "").startswith("video/")
 
 
 def ids_of(message: dict[str, Any]) -> dict[str, int]:

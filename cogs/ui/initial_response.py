@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +16,6 @@ import aiohttp
 import discord
 
 from bot.domain.jobs import ReplyAddress
-from bot.runtime.retry import retrying
 from bot.service.views import ReplyView
 from cogs.text import job_card
 from cogs.text.locale import ENGLISH
@@ -187,14 +185,15 @@ class InitialResponse:
     async def _edit(self, layout: Layout, files: Sequence[discord.File] | None = None) -> PostedMessage:
         """Replace the original response, again after errors that may pass. Raises what MessageApi raises."""
         async with asyncio.timeout(EDIT_TIMEOUT_SECONDS):
-            return await retrying(
-                partial(self._messages.edit, address_of(self._interaction), layout, files=files, by_token=True),
-                on=lambda error: not is_final(error) and not is_malformed(error),
-                attempts=RESPONSE_ATTEMPTS,
-                first_pause_seconds=RESPONSE_PAUSE_SECONDS,
-                max_pause_seconds=1.0,
-                jitter_seconds=0.2,
-            )
+            for _ in range(RESPONSE_ATTEMPTS - 1):
+                try:
+                    return await self._messages.edit(address_of(self._interaction), layout, files=files, by_token=True)
+                except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+                    if is_final(error) or is_malformed(error):
+                        raise
+                    _log.info("the response to interaction %d is edited again: %s", self._interaction.id, error)
+                await asyncio.sleep(RESPONSE_PAUSE_SECONDS)
+            return await self._messages.edit(address_of(self._interaction), layout, files=files, by_token=True)
 
 
 def _is_already_acknowledged(error: Exception) -> bool:

@@ -227,8 +227,6 @@ class MessageApi:
         return await self._client.http.request(route, json=message)
 
 
-
-
 def _message(
     layout: Layout, files: Sequence[discord.File] | None, *, mentions: Mapping[str, Any] = _NO_MENTIONS_JSON
 ) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from bot.app import Bot
 from bot.media.image_pool import ImagePool
 from bot.store.admin.verify import verify_location
 from cogs.alerts import spending_alerts
-from cogs.generate import reply_updater
+from cogs.generate import order_flow, reply_updater
+from cogs.ui import initial_response
 from tests.support.discord_core import Core, opened_core
 from tests.support.discord_stage import RunningClock, Stage
 
@@ -65,6 +66,9 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(FakeWebhookAdapter, "request", FakeWebhookAdapter.request)  # a TransportDouble may replace it
     # No pause between status edits, which is for Discord's rate limits; tests of the pause set it.
     monkeypatch.setattr(reply_updater, "EDIT_INTERVAL_SECONDS", 0.01)
+    # Nor between attempts to give a command its first answer, or to read its attachments.
+    monkeypatch.setattr(initial_response, "RESPONSE_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(order_flow, "DOWNLOAD_PAUSES_SECONDS", (0, 0))
     # The same for the delay before a check of the operator's cap.
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
     stage = Stage(core, simcord_env)

@@ -239,9 +239,11 @@ def watch(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Return a function that starts the search for replies in limbo, with no time between its rounds."""
     monkeypatch.setattr(reply_runner, "LIMBO_SCAN_SECONDS", 0.02)
     monkeypatch.setattr(reply_runner, "LIMBO_AFTER", timedelta())
-    return lambda: (
-        None if stage.core.supervisor.start("limbo", stage.core.parts.reply_runner.watch_for_limbo()) else None
-    )
+
+    def start() -> None:
+        stage.core.supervisor.start_forever("limbo", stage.core.parts.reply_runner.watch_for_limbo)
+
+    return start
 
 
 @pytest.mark.hostile("G-22")
