@@ -19,7 +19,8 @@ from bot.domain.jobs import ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.service.job_service import JobService
 from cogs.ui.attachments import upload
-from cogs.ui.message_api import MessageApi, is_transient
+from cogs.ui.discord_errors import may_pass
+from cogs.ui.message_api import MessageApi
 
 HOSTING_TIMEOUT_SECONDS = 120.0
 """For attaching the images of an order, retries included. A provider's slot is held meanwhile."""
@@ -56,7 +57,7 @@ class HostedImages:
                 files = {image.sha256: await self._postable(image, address) for image in images}
                 found = await retrying(
                     partial(self._attach_once, address, files),
-                    on=is_transient,
+                    on=may_pass,
                     first_pause_seconds=1,
                     max_pause_seconds=15,
                 )

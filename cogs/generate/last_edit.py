@@ -26,7 +26,7 @@ from cogs.generate.attached_images import AttachedImage, files_of, load_images
 from cogs.ui import card
 from cogs.ui.card import Form
 from cogs.ui.components import Layout
-from cogs.ui.discord_errors import AUTOMOD_BLOCKED, is_final, is_malformed, is_ordinary, is_too_large
+from cogs.ui.discord_errors import AUTOMOD_BLOCKED, is_final, is_malformed, is_ordinary, is_too_large, may_pass
 from cogs.ui.message_api import MessageApi, PostedMessage
 from cogs.ui.request_pace import RequestPace
 
@@ -221,7 +221,7 @@ class LastEdit:
             with self._pace.applied():
                 await retrying(
                     edit,
-                    on=lambda error: not is_final(error) and not is_malformed(error),
+                    on=may_pass,
                     attempts=5,
                     within_seconds=60,
                     first_pause_seconds=0.1,

@@ -60,6 +60,12 @@ def is_malformed(error: BaseException) -> bool:
     )
 
 
+def may_pass(error: Exception) -> bool:
+    """Return whether the same request may succeed later."""
+    is_of_discord = isinstance(error, discord.HTTPException | aiohttp.ClientError | OSError)
+    return is_of_discord and not is_final(error) and not is_malformed(error)
+
+
 def is_too_large(error: discord.HTTPException) -> bool:
     """Return whether Discord refused the size of the files."""
     return error.code == _FILE_TOO_LARGE or error.status == 413
