@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import aiohttp
 
@@ -19,12 +21,14 @@ from bot.catalogue.models import Model
 from bot.catalogue.openapi import fetch_openapi
 from bot.catalogue.refresh import Refresh
 from bot.catalogue.refresh_words import WHY_HELD, when_words
-from bot.domain.errors import ProviderUnavailable, SettingsError, StoreError
+from bot.domain.errors import DatabaseBusy, ProviderUnavailable, SettingsError, StoreError
 from bot.domain.quota import format_usd
 from bot.service.catalogue_keeper import compare
 from bot.settings import Settings, load_settings
-from bot.store.admin.readonly import recorded_catalogue
+from bot.store.admin.readonly import recorded_catalogue, write_beside
+from bot.store.core.connection import Connection
 from bot.store.store import Store
+from bot.store.tables import catalogue as table
 
 ALL = "all"
 
@@ -139,41 +143,21 @@ async def _proposed(settings: Settings, changes: Sequence[RecordedChange]) -> Re
 
 async def _decide(settings: Settings, accept: Sequence[str], keep: Sequence[str]) -> int:
     """Accept or keep what the description asks for now; where it cannot be read, what is held already."""
-    async with await Store.open(settings.database_url) as store:
-        recorded = await store.catalogue_changes()
-        try:
-            found = await _proposed(settings, recorded)
-        except ProviderUnavailable as error:
-            print(f"the description could not be read, so only what is held already is decided: {error}")
-            proposed: Sequence[Change] = [_proposal(change) for change in recorded if change.state is ChangeState.HELD]
-        else:
-            proposed = found.changes
-        if missing := _unmatched(accept, proposed) + _unmatched(keep, proposed):
-            raise StoreError(f"nothing to decide about {', '.join(missing)} (see: python -m bot catalogue --refresh)")
-        now = datetime.now(UTC)
-        accepted = await store.accept_catalogue_changes(
-            [change for change in proposed if _is_named(change, accept)], now=now, decided_by=COMMAND_LINE
-        )
-        to_keep = [change for change in proposed if change.is_held and _is_named(change, keep)]
-        await store.record_catalogue_changes(
-            [*to_keep, *(change for change in proposed if change.is_held and not _is_named(change, (*accept, *keep)))],
-            now=now,
-        )
-        digests = {change.digest for change in to_keep}
-        waiting = [
-            change.id
-            for change in await store.catalogue_changes()
-            if change.state is ChangeState.HELD and change.digest in digests
-        ]
-        kept = await store.decide_catalogue_changes(
-            waiting, state=ChangeState.KEPT, now=now, decided_by=COMMAND_LINE
-        )  # fmt: skip
-        loaded = await asyncio.to_thread(
-            Catalogue.load,
-            app.overrides_of(settings),
-            changes=await store.catalogue_changes(),
-            notices=await store.model_notices(),
-        )
+    recorded, _ = recorded_catalogue(settings.database_url)
+    try:
+        proposed: Sequence[Change] = (await _proposed(settings, recorded)).changes
+    except ProviderUnavailable as error:
+        print(f"the description could not be read, so only what is held already is decided: {error}")
+        proposed = [_proposal(change) for change in recorded if change.state is ChangeState.HELD]
+    if missing := _unmatched(accept, proposed) + _unmatched(keep, proposed):
+        raise StoreError(f"nothing to decide about {', '.join(missing)} (see: python -m bot catalogue --refresh)")
+    decision = _Decision(
+        accepted=[change for change in proposed if _is_named(change, accept)],
+        kept=[change for change in proposed if change.is_held and _is_named(change, keep)],
+        waiting=[change for change in proposed if change.is_held and not _is_named(change, (*accept, *keep))],
+    )
+    accepted, kept = await _write(settings, decision)
+    loaded = app.load_catalogue(settings)
     for word, decided in (("accepted", accepted), ("kept", kept)):
         for change in decided:
             print(f"{word}, change {change.id}: {change.lines[0]}")
@@ -183,6 +167,36 @@ async def _decide(settings: Settings, accept: Sequence[str], keep: Sequence[str]
     else:
         print("a running bot takes this over within seconds")
     return 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Decision:
+    accepted: Sequence[Change]
+    kept: Sequence[Change]
+    waiting: Sequence[Change]
+
+
+async def _write(settings: Settings, decision: _Decision) -> tuple[list[RecordedChange], list[RecordedChange]]:
+    """Record the decision, also while a bot has the database file open; return what was accepted and kept."""
+
+    def work(connection: Connection) -> tuple[list[RecordedChange], list[RecordedChange]]:
+        now = datetime.now(UTC)
+        accepted = table.accept_changes(connection, decision.accepted, now=now, decided_by=COMMAND_LINE)
+        table.record_changes(connection, [*decision.kept, *decision.waiting], now=now)
+        digests = {change.digest for change in decision.kept}
+        ids = [change.id for change in table.held_changes(connection) if change.digest in digests]
+        return accepted, table.decide_changes(
+            connection, ids, state=ChangeState.KEPT, now=now, decided_by=COMMAND_LINE
+        )  # fmt: skip
+
+    try:
+        store = await Store.open(settings.database_url)
+    except DatabaseBusy:
+        if not isinstance(settings.database_url, Path):
+            raise
+        return await asyncio.to_thread(write_beside, settings.database_url, work)
+    async with store:
+        return await store.database.write(work)
 
 
 def _proposal(change: RecordedChange) -> Change:

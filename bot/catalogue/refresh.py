@@ -125,13 +125,16 @@ def _compared(
         return _unreadable(model, str(error), default_model)
     changes: list[Change] = []
     if edits := difference(model, updated):
+        lines, requires_more = differences(model, updated), _requires_more(model, updated)
+        if requires_more:
+            lines += (f"! {model['id']}: an order has to contain a field that it did not have to contain before",)
         changes.append(
             Change(
                 model_id=model["id"],
                 part=ENTRY,
                 edits=edits,
-                lines=differences(model, updated),
-                reasons=(Reason.REQUIRED,) if _requires_more(model, updated) else (),
+                lines=lines,
+                reasons=(Reason.REQUIRED,) if requires_more else (),
                 stops=not all(map(_only_adds, edits)),
             )
         )

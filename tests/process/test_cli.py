@@ -387,6 +387,22 @@ def test_what_is_accepted_lies_in_the_data_folder_and_is_in_force_with_the_shipp
     assert one_line(capsys.readouterr().out) == "the catalogue is up to date"
 
 
+def test_what_is_accepted_while_a_bot_has_the_file_open_is_seen_by_it(
+    ledger_file: Path, described: Any, capsys: pytest.CaptureFixture[str]
+):
+    async def meanwhile() -> None:
+        async with await Store.open(ledger_file) as store:
+            before = await store.catalogue_token()
+            assert await asyncio.to_thread(cli.main, ["catalogue", "--accept", "all"]) == 0
+            assert await store.catalogue_token() != before
+            assert [change.model_id for change in await store.catalogue_changes()] == ["krea/bfl/flux-1-dev"]
+            await store.set_value("goes", "on")
+
+    described(flux_costs(0.02))
+    asyncio.run(meanwhile())
+    assert "accepted, change 1" in capsys.readouterr().out
+
+
 def test_what_is_kept_is_not_asked_again(directory: Path, described: Any, capsys: pytest.CaptureFixture[str]):
     described(flux_costs(7.0))
     assert cli.main(["catalogue", "--keep", "krea/bfl/flux-1-dev"]) == 0

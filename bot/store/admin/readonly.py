@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psycopg
 
@@ -18,6 +19,8 @@ from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.sqlite.connection import connect_for_reading
 from bot.store.tables import catalogue
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -76,6 +79,27 @@ _HAS_CATALOGUE = DialectSql(
     sqlite="SELECT max(name) FROM sqlite_schema WHERE name = 'model_notices'",
     postgresql="SELECT CAST(to_regclass('model_notices') AS TEXT)",
 )
+
+
+def write_beside(path: Path, work: Callable[[Connection], T]) -> T:
+    """Run `work` as one transaction on a file that a running bot has open, which waits meanwhile.
+
+    For decisions of the operator that take a moment. Raises StoreError.
+    """
+    try:
+        with closing(connect_for_reading(path)) as connection:
+            connection.execute("PRAGMA query_only = OFF")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                result = work(connection)
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            return result
+    except sqlite3.Error as error:
+        raise StoreError(f"{path} cannot be written: {error}") from error
 
 
 def exists(location: Location) -> bool:
