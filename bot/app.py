@@ -235,9 +235,11 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             result_downloader=result_downloader,
             attachment_downloader=attachment_downloader,
             public_url=settings.public_url,
+            overrides=overrides_of(settings),
+            default_model=settings.default_model,
         )
         service = parts.service
-        keeper = await _catalogue_keeper(settings, context, catalogue)
+        keeper = parts.catalogue_keeper
         for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
             dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
             if isinstance(provider, KreaProvider) and role is not Role.WORKER:
@@ -245,6 +247,8 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
                 supervisor.start_forever("styles", reader.run)
             if isinstance(provider, KreaProvider) and role is not Role.GATEWAY:
                 supervisor.start_forever("bill reconciliation", BillReconciliation(context, provider).run)
+
+        await _load_catalogue(settings, keeper, catalogue)
 
         bot_parts: dict[str, Any] = {
             "settings": settings,
@@ -265,6 +269,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         supervisor.start_forever("catalogue", keeper.follow)
         if role is not Role.GATEWAY:
             _start_reading(settings, keeper, supervisor, session)
+            supervisor.start_forever("models that are gone", parts.model_watch.run_probes)
             supervisor.start_forever("queue positions", parts.queue_positions.run)
             supervisor.start_forever("hourly sweep", Retention(store=store, blob_store=blob_store, clock=clock).run)
         if role is Role.ALL:
@@ -274,21 +279,13 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         yield bot
 
 
-async def _catalogue_keeper(settings: Settings, context: ServiceContext, catalogue: Catalogue) -> CatalogueKeeper:
-    """Return the keeper of the catalogue, once it holds what was accepted before. Raises SettingsError, StoreError."""
-    keeper = CatalogueKeeper(
-        context,
-        catalogue=catalogue,
-        overrides=overrides_of(settings),
-        default_model=settings.default_model,
-        providers=provider_keys(settings),
-    )
+async def _load_catalogue(settings: Settings, keeper: CatalogueKeeper, catalogue: Catalogue) -> None:
+    """Take over what was accepted before. Raises SettingsError, StoreError."""
     await keeper.load()
     require_default_model(settings, catalogue)
     default = catalogue.find(settings.default_model)
     if (default is None or why_not_default(settings, default)) and (instead := keeper.instead_of_default()):
         _log.warning("the default model %s cannot be ordered now; %s takes its place", default, instead.id)
-    return keeper
 
 
 def _start_reading(

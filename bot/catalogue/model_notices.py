@@ -19,6 +19,13 @@ class NoticeKind(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Withdrawal:
+    """A provider's word, beside an order that it accepted, that the model will be withdrawn; None for no date."""
+
+    ends_at: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelNotice:
     """The latest word about one model. `heir` is the provider's name of the model that takes its place."""
 

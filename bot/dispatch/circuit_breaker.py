@@ -35,6 +35,18 @@ MAX_OUTAGE_SECONDS = 1800.0
 """How long queued jobs wait for a provider that is down before their reservations are released."""
 
 
+FIRST_TRIAL_SECONDS = 300.0
+MAX_TRIAL_SECONDS = 3600.0
+"""Pauses before one order is let through to an account that was empty and, after doubling, between later ones."""
+
+
+EMPTY_STATUS = 402
+_EMPTY_ADVICE = (
+    ". Fill the account; the bot lets one order through now and then and goes on when it is accepted. A restart of "
+    "a bot that runs alone goes on at once."
+)
+
+
 class BreakerState(StrEnum):
     """Whether the provider takes new jobs, and if not, why."""
 
@@ -42,6 +54,8 @@ class BreakerState(StrEnum):
     """It takes new jobs."""
     DENIED = "denied"
     """Our key or balance was refused: the operator has to act."""
+    EMPTY = "empty"
+    """Our balance was refused (402). Reading still works then, so only an accepted order proves that it is filled."""
     DOWN = "down"
     """Too many failures in a row."""
 
@@ -65,6 +79,8 @@ class CircuitBreaker:
         self._is_asking = False
         """Whether the provider is being probed because of the failures of a few members."""
         self._opened_at = 0.0
+        self._trial_pause_seconds = FIRST_TRIAL_SECONDS
+        self._trial_at = 0.0
         self._opened = asyncio.Event()
         """Set while the breaker is open."""
 
@@ -74,6 +90,11 @@ class CircuitBreaker:
         return self.state is not BreakerState.CLOSED
 
     @property
+    def refuses_orders(self) -> bool:
+        """Whether members' orders are refused now."""
+        return self.is_open and not self.may_try
+
+    @property
     def gave_up(self) -> bool:
         """Whether no job should wait here: our key is refused, or the provider has been down for too long.
 
@@ -81,11 +102,33 @@ class CircuitBreaker:
         """
         if self.state is BreakerState.DOWN:
             return asyncio.get_running_loop().time() - self._opened_at >= MAX_OUTAGE_SECONDS
-        return self.state is BreakerState.DENIED
+        return self.state in (BreakerState.DENIED, BreakerState.EMPTY)
+
+    @property
+    def may_try(self) -> bool:
+        """Whether one order may be let through, to find out whether an account that was empty is filled."""
+        return self.state is BreakerState.EMPTY and asyncio.get_running_loop().time() >= self._trial_at
+
+    def begin_trial(self) -> bool:
+        """Take the right to let one order through; False if it is not due. The next one is due later."""
+        if not self.may_try:
+            return False
+        self._trial_at = asyncio.get_running_loop().time() + self._trial_pause_seconds
+        self._trial_pause_seconds = min(2 * self._trial_pause_seconds, MAX_TRIAL_SECONDS)
+        return True
 
     def record_success(self) -> None:
         """Count an order that the provider answered: it took it, or said what is wrong with it."""
         self._forget_failures()
+
+    def record_acceptance(self) -> None:
+        """Count an order that the provider accepted, which also proves that our account there is not empty."""
+        self._forget_failures()
+        if self.state is BreakerState.EMPTY:
+            name = self._provider.name
+            _log.warning("%s accepted an order: the account is not empty any more", name)
+            self.set_state(BreakerState.CLOSED)
+            self._coordinator.close_breaker(name)
 
     def record_failure(self, error: ProviderError, user_id: int) -> None:
         """Count a member's order without a usable answer."""
@@ -101,7 +144,7 @@ class CircuitBreaker:
 
     def record_denial(self, error: ProviderDenied) -> None:
         """Open because our key or balance was refused: no order of any member can succeed."""
-        self._open(BreakerState.DENIED, error)
+        self._open(BreakerState.EMPTY if error.status == EMPTY_STATUS else BreakerState.DENIED, error)
 
     async def _open_unless_it_answers(self, error: ProviderError) -> None:
         """Probe the provider after failures of a few members; open only if it does not answer us either."""
@@ -136,6 +179,8 @@ class CircuitBreaker:
             self._opened.clear()
         else:
             self._opened_at = asyncio.get_running_loop().time() - seconds_ago
+            self._trial_pause_seconds = 2 * FIRST_TRIAL_SECONDS
+            self._trial_at = self._opened_at + FIRST_TRIAL_SECONDS
             self._opened.set()
         self.changed.set()
 
@@ -161,18 +206,24 @@ class CircuitBreaker:
             if isinstance(error, ProviderDenied):
                 self.record_denial(error)
         else:
+            if self.state is BreakerState.EMPTY:
+                return  # an account without money can be read all the same
             _log.warning("%s answers again: it takes new jobs", name)
             self.set_state(BreakerState.CLOSED)
             self._coordinator.close_breaker(name)
 
     def _open(self, reason: BreakerState, error: ProviderError) -> None:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
-        if self.state in (reason, BreakerState.DENIED):
+        if self.state in (reason, BreakerState.DENIED) or (
+            self.state is BreakerState.EMPTY and reason is BreakerState.DOWN
+        ):
             return
         self.set_state(reason)
         name = self._provider.name
         _log.error("%s takes no jobs (%s): %s", name, reason, error)
-        self._supervisor.start(f"{name} closed", self._announce(reason, f"{name} takes no jobs ({reason}): {error}"))
+        advice = _EMPTY_ADVICE if reason is BreakerState.EMPTY else ""
+        notice = f"{name} takes no jobs ({reason}): {error}{advice}"
+        self._supervisor.start(f"{name} closed", self._announce(reason, notice))
 
     async def _announce(self, reason: BreakerState, notice: str) -> None:
         """Tell the other processes; the first process that opens the breaker tells the operator."""

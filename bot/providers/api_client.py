@@ -22,7 +22,7 @@ from yarl import URL
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason
-from bot.providers.parsing import parse_json, read_error_body
+from bot.providers.parsing import ApiErrorBody, parse_json, read_error_body
 from bot.runtime.retry import RetryBudget, backoff_seconds
 from bot.runtime.trusted_clock import utc_now
 
@@ -134,8 +134,10 @@ class ApiClient:
 
     # -- requests ------------------------------------------------------------------------------------
 
-    async def submit(self, path: str, document: Mapping[str, Any], *, headers: Mapping[str, str] | None = None) -> Any:
-        """POST one order, exactly once, and return the JSON of a 2xx response. Raises a `ProviderError` otherwise."""
+    async def submit(
+        self, path: str, document: Mapping[str, Any], *, headers: Mapping[str, str] | None = None
+    ) -> ApiResponse:
+        """POST one order, exactly once, and return a 2xx response with its JSON. Raises a `ProviderError` otherwise."""
         try:
             data = json.dumps(document, allow_nan=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
@@ -151,10 +153,25 @@ class ApiClient:
         if not response.is_success:
             raise self._error_of(response, is_order=True)
         # An answer that says one thing twice may still hold the id: without a usable one the outcome is uncertain.
-        body = response.document
-        if body is None:
+        if response.document is None:
             raise OutcomeUncertain(f"{self._name}: {response.status} without a readable body", status=response.status)
-        return body
+        return response
+
+    async def has_model(self, path: str) -> bool:
+        """Return whether orders are taken on this path: one without any field is refused, but not as unknown.
+
+        Raises ProviderDenied or ProviderUnavailable when the answer tells nothing about the model.
+        """
+        headers = {"Content-Type": "application/json"}
+        response = await self._send(
+            "POST", path, is_order=False, timeouts=self._read_timeouts, headers=headers, data=b"{}"
+        )
+        error = self._error_of(response, is_order=True)
+        if response.is_success or not isinstance(error, ProviderRejected):
+            raise ProviderUnavailable(f"{self._name}: {response.status} to an order without fields")
+        if isinstance(error, ProviderDenied):
+            raise error
+        return error.reason != FailureReason.MODEL_RETIRED
 
     async def request(
         self,
@@ -307,10 +324,12 @@ class ApiClient:
                 return ProviderRejected(detail, status=status, hint=error_body.hint)
             case 401 | 402 | 403:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
+            case 400 | 404 | 422 if is_order and error_body.is_about_the_model:
+                return self._model_gone(detail, status, error_body)
+            case 404 if is_order and error_body.summary:  # orders have one path for each model
+                return self._model_gone(detail, status, error_body)
             case 410:
-                return ProviderRejected(
-                    detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=error_body.replacement
-                )
+                return self._model_gone(detail, status, error_body)
             case 429:
                 return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
             case 408:
@@ -324,6 +343,12 @@ class ApiClient:
                     status=status,
                     retry_after_seconds=retry_after_seconds,
                 )
+
+    @staticmethod
+    def _model_gone(detail: str, status: int, error_body: ApiErrorBody) -> ProviderRejected:
+        return ProviderRejected(
+            detail, status=status, reason=FailureReason.MODEL_RETIRED, hint=error_body.replacement
+        )  # fmt: skip
 
 
 async def _parsed(body: bytes) -> tuple[Any, bool]:

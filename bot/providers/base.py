@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from bot.catalogue.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, JobStatus, Progress
 
@@ -39,6 +40,8 @@ class RemoteJob:
     model: str | None = None
     input: Mapping[str, Any] | None = None
     may_be_billed: bool = True
+    withdrawal: Withdrawal | None = None
+    """What the provider says about the end of the model, beside an order that it accepted."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,4 +142,11 @@ class Provider(Protocol):
 
     async def probe(self) -> None:
         """Make a free request that needs the key; return when the provider accepts it."""
+        ...
+
+    async def has_model(self, path: str) -> bool:
+        """Return whether the provider takes orders on this path, without placing one.
+
+        It is asked by an order without any field, which no model takes. Raises ProviderError when that tells nothing.
+        """
         ...

@@ -31,6 +31,7 @@ from bot.providers.parsing import (
     read_text,
     read_time,
     read_took_seconds,
+    read_withdrawal,
     read_word,
 )
 from bot.runtime.trusted_clock import utc_now
@@ -98,11 +99,12 @@ class KreaProvider:
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
-        job = as_object(await self._api.submit(request.path, request.body, headers=headers))
+        response = await self._api.submit(request.path, request.body, headers=headers)
+        job = as_object(response.document)
         remote = self._remote_job(job)
         if remote is None:
             raise OutcomeUncertain("krea: accepted without a usable job_id")
-        return remote
+        return replace(remote, withdrawal=read_withdrawal(response.headers))
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", f"/jobs/{quote(remote_id, safe='')}"))
@@ -203,6 +205,9 @@ class KreaProvider:
             created_at=self._created_at(job),
             cost_usd_micros=read_cost_usd_micros(job, result),
         )
+
+    async def has_model(self, path: str) -> bool:
+        return await self._api.has_model(path)
 
     async def probe(self) -> None:
         await self._api.request("GET", "/jobs", params={"limit": "1"}, attempts=_READ_ATTEMPTS)

@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, cast
 
+from bot.catalogue.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
 from bot.domain.quota import MICROS_PER_USD
@@ -69,6 +71,12 @@ _NOT_FOR_MEMBERS = re.compile(
 )
 
 
+_NO_SUCH_MODEL = re.compile(
+    r"\bmodel[ _-]?(?:[^\s]{1,80} )?(?:is )?(?:not[ _-]?found|unavailable|disabled|retired|deprecated|no longer)",
+    re.IGNORECASE,
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ApiErrorBody:
     """An error reported by a provider: a code and a sentence, where there are any."""
@@ -85,6 +93,11 @@ class ApiErrorBody:
     @property
     def is_moderation(self) -> bool:
         return bool(_MODERATION.search(f"{self.code} {self.text}"))
+
+    @property
+    def is_about_the_model(self) -> bool:
+        """True when the error says that the provider has no such model."""
+        return bool(_NO_SUCH_MODEL.search(f"{self.code} {self.text}"))
 
     @property
     def is_about_an_input(self) -> bool:
@@ -303,6 +316,20 @@ def _urls(value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
         else:
             for name, item in entry.items():
                 yield from ((kind or name.lower(), url) for kind, url in _urls(item, depth + 1))
+
+
+def read_withdrawal(headers: Mapping[str, str]) -> Withdrawal | None:
+    """Return what the headers of an answer say about the end of a model (`Deprecation`, `Sunset`); None for nothing."""
+    deprecation, sunset = headers.get("Deprecation", "").strip(), headers.get("Sunset", "").strip()
+    if not sunset and deprecation.casefold() in ("", "false", "0"):
+        return None
+    try:
+        ends_at = parsedate_to_datetime(sunset[:60]) if sunset else None
+    except (ValueError, TypeError, OverflowError):
+        ends_at = None
+    if ends_at is not None and (ends_at.tzinfo is None or not 2020 <= ends_at.year <= 2100):
+        ends_at = None
+    return Withdrawal(ends_at=ends_at)
 
 
 StatusMeaning = tuple[JobStatus, Progress | None]

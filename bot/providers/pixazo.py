@@ -23,6 +23,7 @@ from bot.providers.parsing import (
     read_image_urls,
     read_time,
     read_took_seconds,
+    read_withdrawal,
     read_word,
 )
 from bot.runtime.trusted_clock import utc_now
@@ -79,13 +80,19 @@ class PixazoProvider:
 
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         headers = {"X-Webhook-URL": request.webhook_url} if request.webhook_url else {}
-        accepted = as_object(await self._api.submit(request.path, request.body, headers=headers))
+        response = await self._api.submit(request.path, request.body, headers=headers)
+        accepted = as_object(response.document)
         # `polling_url` is ignored: following it would send the key to any host.
         remote_id = read_id(accepted.get("request_id"))
         if remote_id is None:
             raise OutcomeUncertain("pixazo: accepted without a usable request_id")
         _, progress = self._status_map.read(accepted.get("status"))
-        return RemoteJob(remote_id=remote_id, created_at=read_time(accepted.get("created_at")), progress=progress)
+        return RemoteJob(
+            remote_id=remote_id,
+            created_at=read_time(accepted.get("created_at")),
+            progress=progress,
+            withdrawal=read_withdrawal(response.headers),
+        )
 
     async def fetch(self, remote_id: str) -> Update:
         job = as_object(await self._api.request("GET", _status_path(remote_id)))
@@ -102,6 +109,9 @@ class PixazoProvider:
 
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return ()
+
+    async def has_model(self, path: str) -> bool:
+        return await self._api.has_model(path)
 
     async def probe(self) -> None:
         try:

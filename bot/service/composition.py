@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 from bot.catalogue.catalogue import Catalogue
@@ -14,10 +15,12 @@ from bot.domain.quota import Limits
 from bot.media.downloader import Downloader
 from bot.providers.base import Provider, Update
 from bot.providers.poller import Poller
+from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.context import ServiceContext
 from bot.service.cost_alerts import CostAlerts
 from bot.service.job_runner import JobRunner
 from bot.service.job_service import JobService
+from bot.service.model_watch import ModelWatch
 from bot.service.notifications import WebhookHandler
 from bot.service.queue_positions import QueuePositions
 from bot.service.reply_runner import ReplyRunner
@@ -29,6 +32,8 @@ class ServiceParts:
 
     context: ServiceContext
     service: JobService
+    catalogue_keeper: CatalogueKeeper
+    model_watch: ModelWatch
     job_runner: JobRunner
     reply_runner: ReplyRunner
     queue_positions: QueuePositions
@@ -46,11 +51,30 @@ class ServiceParts:
         result_downloader: Downloader,
         attachment_downloader: Downloader,
         public_url: str | None = None,
+        overrides: Path | None = None,
+        default_model: str = "",
     ) -> Self:
-        """Build the parts on top of what the composition root opened. `public_url` is where webhooks arrive."""
+        """Build the parts on top of what the composition root opened. `public_url` is where webhooks arrive.
+
+        `overrides` is the operator's file over the catalogue; `default_model` is what is ordered where nobody chooses.
+        """
         dispatchers: dict[str, ProviderDispatcher] = {}
         cost_alerts = CostAlerts(context, limits=limits)
-        job_runner = JobRunner(context, downloader=result_downloader, cost_alerts=cost_alerts, public_url=public_url)
+        keeper = CatalogueKeeper(
+            context,
+            catalogue=catalogue,
+            overrides=overrides,
+            default_model=default_model,
+            providers=dispatchers,
+        )
+        model_watch = ModelWatch(context, catalogue=catalogue, reload=keeper.load, dispatchers=dispatchers)
+        job_runner = JobRunner(
+            context,
+            downloader=result_downloader,
+            cost_alerts=cost_alerts,
+            model_watch=model_watch,
+            public_url=public_url,
+        )
         reply_runner = ReplyRunner(context, dispatchers=dispatchers, job_runner=job_runner)
         queue_positions = QueuePositions(context, dispatchers=dispatchers, reply_runner=reply_runner)
         service = JobService(
@@ -66,6 +90,8 @@ class ServiceParts:
         return cls(
             context=context,
             service=service,
+            catalogue_keeper=keeper,
+            model_watch=model_watch,
             job_runner=job_runner,
             reply_runner=reply_runner,
             queue_positions=queue_positions,

@@ -48,6 +48,7 @@ from bot.service.context import ServiceContext
 from bot.service.cost_alerts import CostAlerts
 from bot.service.in_flight import InFlight
 from bot.service.late_images import LateImages
+from bot.service.model_watch import ModelWatch
 from bot.service.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 from bot.service.results import ResultCollector
 
@@ -88,6 +89,7 @@ class JobRunner:
         *,
         downloader: Downloader,
         cost_alerts: CostAlerts,
+        model_watch: ModelWatch,
         public_url: str | None = None,
     ) -> None:
         self._store = context.store
@@ -101,6 +103,7 @@ class JobRunner:
         self._sealer = context.sealer
         self._results = ResultCollector(context, downloader=downloader)
         self._cost_alerts = cost_alerts
+        self._model_watch = model_watch
         self._public_url = public_url
         self._reconciler = SubmissionReconciler(store=context.store, clock=context.clock)
         self._follower = LateImages(
@@ -188,7 +191,7 @@ class JobRunner:
 
     async def _submit(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
         """Move queued → running | uncertain | failed, or back into the queue. Return None when nothing is left."""
-        if dispatcher.breaker.gave_up:
+        if dispatcher.breaker.gave_up and not dispatcher.breaker.begin_trial():
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
             urls = await self._input_urls(job, dispatcher.provider)
@@ -243,6 +246,8 @@ class JobRunner:
                     dispatcher.breaker.record_denial(error)
                 else:
                     dispatcher.breaker.record_success()
+                if error.reason == FailureReason.MODEL_RETIRED:
+                    self._model_watch.gone(job.request.model_id, heir=error.hint)
                 if error.status == UNUSABLE_INPUT_STATUS and await self._forget_uploads(job):
                     again = await self._not_accepted(job)
                     return (
@@ -260,7 +265,8 @@ class JobRunner:
                 dispatcher.breaker.record_failure(error, job.request.user_id)
                 return self._show(await self._store.mark_uncertain(job.id))
             dispatcher.refused_since = None
-            dispatcher.breaker.record_success()
+            dispatcher.breaker.record_acceptance()
+            self._model_watch.accepted(job.request.model_id, remote.withdrawal)
             self._in_flight.get_or_create(job.id).progress = remote.progress
             running = await self._store.mark_running(job.id, remote_id=remote.remote_id)
             _log.info(

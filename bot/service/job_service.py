@@ -210,7 +210,7 @@ class JobService:
         Raises UnknownModel, ModelUnavailable, BadOption, ProviderPaused.
         """
         quote = self.catalogue.quote(request, providers=self.providers)
-        if self._dispatcher_for(quote.provider, quote.model.id).breaker.is_open:
+        if self._dispatcher_for(quote.provider, quote.model.id).breaker.refuses_orders:
             raise ProviderPaused(quote.provider)
         return quote
 

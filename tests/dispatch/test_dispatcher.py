@@ -13,6 +13,7 @@ import pytest
 from bot.dispatch.circuit_breaker import (
     FAILURES_BEFORE_OPENING,
     FIRST_PROBE_SECONDS,
+    FIRST_TRIAL_SECONDS,
     MAX_OUTAGE_SECONDS,
     MAX_PROBE_SECONDS,
     MEMBERS_BEFORE_OPENING,
@@ -31,7 +32,8 @@ from tests.support.store_samples import ADA, a_command
 from tests.support.virtual_time import run_in_virtual_time
 
 LOST = OutcomeUncertain("no answer")
-REFUSED = ProviderDenied("krea: 402", status=402)
+REFUSED = ProviderDenied("krea: 401", status=401)
+EMPTY = ProviderDenied("krea: 402", status=402)
 
 
 class ProbedProvider(ScriptedProvider):
@@ -41,6 +43,9 @@ class ProbedProvider(ScriptedProvider):
         super().__init__()
         self.answers = list(answers) or [None]
         self.probed_at: list[float] = []
+
+    async def has_model(self, path: str) -> bool:
+        return True
 
     async def probe(self) -> None:
         self.probed_at.append(asyncio.get_running_loop().time())
@@ -403,6 +408,30 @@ def test_a_refused_key_opens_the_breaker_at_once_until_a_probe_succeeds():
             await asyncio.sleep(1000)
             assert scene.breaker.state is BreakerState.CLOSED
             assert scene.openings == [("scripted", BreakerState.DENIED)]
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-38")
+def test_an_empty_account_stays_closed_while_reading_works_until_an_order_is_accepted():
+    async def main() -> None:
+        async with a_scene(None) as scene:
+            scene.breaker.record_denial(EMPTY)
+            await asyncio.sleep(FIRST_TRIAL_SECONDS - 1)
+            assert scene.breaker.state is BreakerState.EMPTY
+            assert scene.breaker.refuses_orders
+            await asyncio.sleep(2)
+            assert not scene.breaker.refuses_orders
+            assert [scene.breaker.begin_trial(), scene.breaker.begin_trial()] == [True, False]
+            scene.breaker.record_denial(EMPTY)  # still empty: nobody is told again
+            assert scene.breaker.refuses_orders
+            await asyncio.sleep(2 * FIRST_TRIAL_SECONDS)
+            assert scene.breaker.begin_trial()
+            scene.breaker.record_success()  # an order that is refused for itself proves nothing
+            assert scene.breaker.state is BreakerState.EMPTY
+            scene.breaker.record_acceptance()
+            assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.openings == [("scripted", BreakerState.EMPTY)]
 
     run_in_virtual_time(main())
 

@@ -73,6 +73,9 @@ class ScriptedProvider:
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         raise NotImplementedError
 
+    async def has_model(self, path: str) -> bool:
+        return True
+
     async def probe(self) -> None:
         raise NotImplementedError
 

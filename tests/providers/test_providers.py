@@ -328,7 +328,6 @@ async def test_a_job_cancelled_by_the_system_is_cancelled(
     [
         (400, {"error": "aspect_ratio: invalid"}, FailureReason.REJECTED, "aspect_ratio: invalid"),
         (400, {"error": {"code": "bad", "message": "width too big"}}, FailureReason.REJECTED, "width too big"),
-        (404, {"error": "Not found"}, FailureReason.REJECTED, "Not found"),
         (413, "just text", FailureReason.REJECTED, "just text"),
         (422, {"error": "Invalid asset URL"}, FailureReason.REJECTED, "Invalid asset URL"),
         (422, {"error": "Input file rejected"}, FailureReason.REJECTED, "Input file rejected"),
@@ -340,7 +339,9 @@ async def test_a_job_cancelled_by_the_system_is_cancelled(
         ),
         (422, {"detail": "seed is odd"}, FailureReason.REJECTED, "seed is odd"),
         (422, {"error": "flagged by moderation"}, FailureReason.MODERATED, ""),
-        (400, {"error": "Model not found", "message": "It is disabled"}, FailureReason.REJECTED, "It is disabled"),
+        (400, {"error": "Model not found", "message": "It is disabled"}, FailureReason.MODEL_RETIRED, ""),
+        (404, {"error": "Not found"}, FailureReason.MODEL_RETIRED, ""),
+        (404, None, FailureReason.REJECTED, ""),
         (400, None, FailureReason.REJECTED, ""),
         (409, {"message": "conflict with x"}, FailureReason.REJECTED, "conflict with x"),
         (403, {"error": "This style is private"}, FailureReason.REJECTED, "This style is private"),

@@ -30,10 +30,8 @@ async def ended_badly(core: Core, plan: Plan, **how: Any) -> tuple[FailureReason
 DOCUMENTED_REFUSALS = [
     (400, {"error": "width: out of range"}, FailureReason.REJECTED, "width: out of range"),
     (400, {"error": {"code": "bad", "message": "No such style"}}, FailureReason.REJECTED, "No such style"),
-    (404, {"error": "Not found"}, FailureReason.REJECTED, "Not found"),
     (405, None, FailureReason.REJECTED, ""),
     (409, {"message": "Conflicting options"}, FailureReason.REJECTED, "Conflicting options"),
-    (410, {"error": "model_unavailable", "replacement": "bfl/new"}, FailureReason.MODEL_RETIRED, "bfl/new"),
     (413, {"error": "Too large"}, FailureReason.REJECTED, "Too large"),
     (422, {"error": "Invalid asset URL"}, FailureReason.REJECTED, "Invalid asset URL"),
     (422, {"detail": [{"loc": ["body", "seed"], "msg": "too big"}]}, FailureReason.REJECTED, "seed: too big"),

@@ -12,6 +12,7 @@ from typing import cast
 
 import pytest
 
+from bot.dispatch import circuit_breaker
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderPaused, ProviderUnavailable
 from bot.domain.jobs import FailureReason, Job, JobStatus
@@ -193,9 +194,12 @@ async def test_a_refused_key_stops_the_provider_clears_its_queue_and_tells_the_o
 
 
 @pytest.mark.f22
-async def test_an_empty_balance_is_noticed_and_recovers_by_itself_when_it_is_filled(tmp_path: Path):
+@pytest.mark.hostile("G-38")
+async def test_an_empty_balance_is_noticed_and_recovers_by_an_order_when_it_is_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(circuit_breaker, "FIRST_TRIAL_SECONDS", 0.3)
     async with a_core(tmp_path, sandbox={"balance_usd_micros": 0}) as core:
-        core.sandbox.next_answers("list", Trouble(status=402), Trouble(status=402))
         assert reason_of(await core.ended(await core.order())) is FailureReason.PROVIDER_UNAVAILABLE
         core.sandbox.balance_usd_micros = 10**6
 

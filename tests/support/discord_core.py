@@ -20,7 +20,6 @@ from bot.media.image_pool import ImagePool
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import TrustedClock
-from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
 from bot.settings import Settings
@@ -66,21 +65,16 @@ class Core:
             sealer=Sealer("a bot token"),
         )
         catalogue = Catalogue(CATALOGUE.all_models)
-        self.catalogue_keeper = CatalogueKeeper(
-            context,
-            catalogue=catalogue,
-            overrides=None,
-            default_model=self.settings.default_model,
-            providers=("krea", "pixazo"),
-        )
         self.parts = ServiceParts.build(
             context,
             catalogue=catalogue,
             limits=limits_of(self.settings),
             result_downloader=self._tools.downloader,
             attachment_downloader=self._tools.downloader,
+            default_model=self.settings.default_model,
         )
         self.service = self.parts.service
+        self.catalogue_keeper = self.parts.catalogue_keeper
         for provider in (self.krea, self.pixazo):
             self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._slots)
         self.bot = Bot(

@@ -109,6 +109,9 @@ class FakeProvider:
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return list(self.listed)
 
+    async def has_model(self, path: str) -> bool:
+        return True
+
     async def probe(self) -> None:
         return
 
