@@ -33,9 +33,12 @@ from cogs.alerts.catalogue_question import CatalogueButton
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
+from cogs.compare.compare import Compare
+from cogs.compare.vote_button import VoteButton
 from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
+from cogs.generate.one_image import ImageSelect
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.refused.buttons import CopyPromptButton, OrderInsteadButton
 from cogs.generate.reply_updater import ReplyUpdater
@@ -49,6 +52,8 @@ from cogs.moderation.jobs import CancelChoice, DeleteChoice, Jobs, JobsButton
 from cogs.moderation.quota import AuditButton, QuotaCommands
 from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
+from cogs.presets.defaults import DefaultsCommands
+from cogs.presets.preset_commands import PresetCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler, request_pace
@@ -248,6 +253,9 @@ class Bot(BotClient, commands.Bot):
         cogs = (
             Imagine(order_flow=order_flow, service=service, default_model=default_model),
             edit,
+            Compare(order_flow=order_flow, service=service, default_model=default_model),
+            PresetCommands(service=service, default_model=default_model),
+            DefaultsCommands(service=service, default_model=default_model),
             Usage(service),
             History(service=service, messages=self.messages),
             Privacy(service),
@@ -264,6 +272,8 @@ class Bot(BotClient, commands.Bot):
             JobButton,
             CatalogueButton,
             UpscaleButton,
+            ImageSelect,
+            VoteButton,
             CopyPromptButton,
             OrderInsteadButton,
             DeleteButton,

@@ -10,6 +10,7 @@ BotError
 │   ├── MemberCostReached            the member cost the operator, uncharged, as much as one member may in a day
 │   ├── OperatorCostCapReached       all members together did, and this one among them
 │   ├── TooMuchAtRisk                it could get there, with what the member has running
+│   ├── DearerThanAgreed             it costs more than the button or form said
 │   ├── TooManyRunning               the member has enough jobs running
 │   ├── ServerBusy                   the server has as many unfinished jobs as it may
 │   ├── TooFast                      the member or the server ordered too much within a minute
@@ -18,6 +19,8 @@ BotError
 │   ├── ManyAsking                   too many members are being served with the same heavy work
 │   ├── MemberBlocked                a moderator blocked the member
 │   ├── UnknownModel                 no such id in the catalogue
+│   ├── SameModelTwice               a comparison names one model twice
+│   ├── UnknownPreset                the member has no preset of that name here
 │   ├── ModelUnavailable             listed, but cannot be ordered (no price, no key, retired)
 │   ├── BadOption                    an option the model does not support, or a value out of range
 │   ├── UnusableImage                not an image, too big, broken, animated …
@@ -136,6 +139,13 @@ class TooMuchAtRisk(RequestRefused):
 
 
 @dataclass(eq=False)
+class DearerThanAgreed(RequestRefused):
+    """The request costs more than the button or form said that the member used."""
+
+    amount_usd_micros: int
+
+
+@dataclass(eq=False)
 class TooManyRunning(RequestRefused):
     """The member already has as many running jobs as allowed."""
 
@@ -186,6 +196,20 @@ class UnknownModel(RequestRefused):
 
     model_id: str
     suggestions: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class SameModelTwice(RequestRefused):
+    """A comparison names one model more than once."""
+
+    model_label: str
+
+
+@dataclass(eq=False)
+class UnknownPreset(RequestRefused):
+    """Neither the server nor the member has a preset of that name."""
+
+    name: str
 
 
 @dataclass(eq=False)

@@ -276,6 +276,13 @@ class Reply:
     """The reason given by the moderator who cancelled it."""
     deleted_at: datetime | None = None
     """When its member or a moderator deleted it: only amounts, models and times are left."""
+    preset_name: str | None = None
+    """The preset that it was ordered with."""
+
+    @property
+    def is_comparison(self) -> bool:
+        """True when its jobs are of different models, which only /compare orders."""
+        return len({job.request.model_id for job in self.jobs}) > 1
 
     @property
     def is_final(self) -> bool:

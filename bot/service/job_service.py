@@ -251,7 +251,14 @@ class JobService:
             if (free_at := limiter.free_at(key, orders)) is not None:
                 raise TooFast(free_at)
 
-    async def admit(self, requests: Sequence[JobRequest], *, member: Member, address: ReplyAddress) -> ReplyView:
+    async def admit(
+        self,
+        requests: Sequence[JobRequest],
+        *,
+        member: Member,
+        address: ReplyAddress,
+        preset_name: str | None = None,
+    ) -> ReplyView:
         """Reserve the price of every request and insert the jobs, all or nothing. Nothing leaves the process.
 
         Raises RequestRefused, or StoreError when the database cannot be written; either way nothing was reserved.
@@ -269,6 +276,7 @@ class JobService:
             created_at=now,
             accepted=False,
             delivery=Delivery.PENDING,
+            preset_name=preset_name,
             jobs=tuple(
                 _job(reply_id, ordinal, request, quote, now)
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
@@ -350,6 +358,7 @@ class JobService:
             balance=spendable.balance,
             spendable=spendable,
             no_orders_until=no_orders_until,
+            votes=await self.store.votes(reply_id) if reply.is_comparison and reply.is_final else {},
         )
 
     def _job_view(self, job: Job) -> JobView:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from bot.domain.jobs import Job, Progress, Reply
@@ -38,3 +39,5 @@ class ReplyView:
     """When the member can order again; None unless what their failed jobs cost the operator prevents it today."""
     upscale_usd_micros: int | None = None
     """The lowest price of an upscale of one of its images; None where there is no upscale."""
+    votes: Mapping[str, int] = field(default_factory=dict[str, int])
+    """In a comparison, the votes for each job."""

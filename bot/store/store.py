@@ -37,7 +37,9 @@ from bot.store.tables import (
     key_value,
     ledger,
     limits,
+    marks,
     posted_messages,
+    presets,
     privacy,
     sealing,
     spend_reports,
@@ -151,6 +153,18 @@ class Store(DatabaseUser):
     uploaded_url = reads(jobs.uploaded_url)
     remember_upload = writes(jobs.remember_upload)
     forget_uploads = writes_with_retry(jobs.forget_uploads)
+
+    # -- presets, defaults and marks ----------------------------------------------------------------------
+
+    presets_of = reads(presets.presets)
+    set_preset = writes(presets.set_preset)
+    remove_preset = writes(presets.remove_preset)
+    member_defaults = reads(presets.member_defaults)
+    set_member_defaults = writes(presets.set_member_defaults)
+    vote = writes(marks.vote)
+    votes = reads(marks.votes)
+    is_favourite = reads(marks.is_favourite)
+    set_favourite = writes(marks.set_favourite)
 
     # -- quotas -------------------------------------------------------------------------------------------
 
@@ -333,6 +347,10 @@ class Store(DatabaseUser):
         yield "own_limits", start.own_limits
         yield "catalogue_decisions", start.catalogue_decisions
         yield "blocks", start.blocks
+        yield "own_presets", start.own_presets
+        yield "own_defaults", start.own_defaults
+        yield "votes", start.votes
+        yield "favourite_commands", start.favourite_commands
         yield "grants_and_resets", start.grants_and_resets
         yield "ledger", []
         for after, through in _spans(start.last_ledger_id):

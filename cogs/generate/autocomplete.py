@@ -16,6 +16,7 @@ from discord import app_commands
 from bot.catalogue.models import Model
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
+from bot.domain.presets import name_key
 from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.permissions import default_model as default_model_of
@@ -119,6 +120,13 @@ async def styles(service: JobService, interaction: Interaction, text: str, *, de
         app_commands.Choice(name=formatting.shorten(style.title, MAX_NAME_CHARACTERS), value=style.id)
         for style in usable[:MAX_CHOICES]
     ]
+
+
+async def presets(service: JobService, interaction: Interaction, text: str) -> Choices:
+    """List the names of the presets that the member can use here and that contain what was typed: own ones first."""
+    found = await service.store.presets_of(guild_id=interaction.guild_id or 0, user_id=interaction.user.id)
+    wanted = name_key(text)
+    return plain(list(dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name)))[:MAX_CHOICES])
 
 
 async def values(

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.catalogue.models import Model
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
-from cogs.generate.order import DEFAULT_MODEL
+from cogs.generate.order import DEFAULT_MODEL, Additions, Order
 from cogs.generate.order_flow import OrderFlow
+from cogs.generate.order_form import ModelChoice, OrderForm, model_choices
+from cogs.generate.permissions import permissions_of
+from cogs.generate.refused.buttons import refusal
 from cogs.text import formatting, job_card
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
 from cogs.ui.checks import require_server
 from cogs.ui.client import BotClient, Interaction
-from cogs.ui.error_handler import Form
 from cogs.ui.initial_response import respond_privately
+from cogs.ui.typed_command import typed_command
 
 MENU_NAME = "Edit this image"
 MAX_CHOICES = 25
 MAX_IMAGES = 4
-PROMPT_CHARACTERS = 4_000
-"""Discord's limit of a text input in a modal."""
 
 
 class Edit(commands.Cog):
@@ -57,6 +57,7 @@ class Edit(commands.Cog):
         aspect_ratio="Shape of the result",
         resolution="How large it is made",
         seed="The same seed and inputs give the same picture again",
+        preset="A preset to begin with",
         private="Only you see the answer",
     )
     @app_commands.guild_only()
@@ -72,7 +73,8 @@ class Edit(commands.Cog):
         aspect_ratio: str | None = None,
         resolution: str | None = None,
         seed: int | None = None,
-        private: bool = False,
+        preset: str | None = None,
+        private: bool | None = None,
     ) -> None:
         """Order one edited image."""
         options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
@@ -83,12 +85,17 @@ class Edit(commands.Cog):
             interaction,
             request,
             attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
+            additions=Additions(preset_name=preset, uses_own_settings=True),
             private=private,
         )
 
     @edit.autocomplete("model")
     async def _models(self, interaction: Interaction, text: str) -> Choices:
         return await autocomplete.models(self._service, interaction, text, kind=JobKind.EDIT)
+
+    @edit.autocomplete("preset")
+    async def _presets(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.presets(self._service, interaction, text)
 
     @edit.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
@@ -111,25 +118,28 @@ class Edit(commands.Cog):
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
         labelled = {f"{number}. {file.filename}": file for number, file in enumerate(images, start=1)}
-        await interaction.response.send_modal(EditModal(labelled))
+        await open_edit_form(interaction, labelled)
 
 
-class EditModal(Form):
-    """The form of an edit: prompt, a select if there are several images, and an upload of further ones.
+class EditModal(OrderForm):
+    """The form of an edit: prompt, a select if there are several images, further ones to upload, model with price."""
 
-    `images` come by their labels. `model` is used if it takes as many images as are chosen, else the default model.
-    """
-
-    def __init__(self, images: Mapping[str, PostedFile], *, model: Model | None = None, private: bool = False) -> None:
-        super().__init__(title=job_card.EDIT_MODAL_TITLE(), timeout=15 * 60)
+    def __init__(
+        self,
+        images: Mapping[str, PostedFile],
+        *,
+        choices: Sequence[ModelChoice],
+        private: bool = False,
+        chosen_id: int | None = None,
+    ) -> None:
+        """`images` come by their labels; the one of `chosen_id`, else the first, is chosen at the beginning."""
+        super().__init__(
+            title=job_card.EDIT_MODAL_TITLE(), prompt_label=job_card.EDIT_MODAL_PROMPT(), prompt="", choices=choices
+        )
         labelled = list(images.items())[:MAX_CHOICES]
         self._images = {str(image.id): image for _, image in labelled}
-        self._model = model
         self._private = private
-        self._prompt: ui.TextInput[EditModal] = ui.TextInput(
-            style=discord.TextStyle.paragraph, max_length=PROMPT_CHARACTERS, custom_id="prompt"
-        )
-        self.add_item(ui.Label(text=job_card.EDIT_MODAL_PROMPT(), component=self._prompt))
+        self._first = str(chosen_id) if str(chosen_id) in self._images else next(iter(self._images))
         self._select: ui.Select[EditModal] | None = None
         if len(self._images) > 1:
             self._select = ui.Select(
@@ -137,9 +147,11 @@ class EditModal(Form):
                 max_values=min(MAX_IMAGES, len(self._images)),
                 options=[
                     discord.SelectOption(
-                        label=formatting.shorten(label, MAX_CHOICE_CHARACTERS), value=str(image.id), default=number == 0
+                        label=formatting.shorten(label, MAX_CHOICE_CHARACTERS),
+                        value=str(image.id),
+                        default=str(image.id) == self._first,
                     )
-                    for number, (label, image) in enumerate(labelled)
+                    for label, image in labelled
                 ],
             )
             self.add_item(ui.Label(text=job_card.EDIT_MODAL_CHOICE(), component=self._select))
@@ -147,22 +159,42 @@ class EditModal(Form):
             custom_id="uploads", required=False, min_values=0, max_values=MAX_IMAGES - 1
         )
         self.add_item(ui.Label(text=job_card.EDIT_MODAL_UPLOAD(), component=self._uploads))
+        self.add_model_select()
 
     async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
         """Order the edit of the chosen images, then the uploaded ones."""
-        chosen = self._select.values if self._select is not None else list(self._images)[:1]
+        chosen = self._select.values if self._select is not None else [self._first]
         files = [*(self._images[key] for key in chosen if key in self._images), *self._uploads.values]
+        typed = typed_command(interaction)
         if len(files) > MAX_IMAGES:
-            await respond_privately(interaction, card.refused(job_card.EDIT_TOO_MANY(len(files), most=MAX_IMAGES)))
+            layout = refusal(job_card.EDIT_TOO_MANY(len(files), most=MAX_IMAGES), typed, [])
+            await respond_privately(interaction, layout, files=typed.files() if typed else None)
             return
-        model_id = self._model.id if self._model is not None and self._model.supports_images(len(files)) else None
-        request = _request(interaction, self._prompt.value, model_id, {})
-        await interaction.client.order_flow.submit(
-            interaction,
-            request,
-            attachments=[(file, ImageRole.SOURCE) for file in files],
-            private=self._private,
-        )
+        request = _request(interaction, self._prompt.value, self.chosen.request.model_id, {})
+        sources = tuple((file, ImageRole.SOURCE) for file in files)
+        await self.order(interaction, Order(request=request, attachments=sources, private=self._private))
+
+
+async def open_edit_form(
+    interaction: Interaction,
+    images: Mapping[str, PostedFile],
+    *,
+    model_id: str = DEFAULT_MODEL,
+    private: bool = False,
+    chosen_id: int | None = None,
+) -> None:
+    """Open the form for these images, by their labels, or say privately that no model may be used for it."""
+    client = interaction.client
+    permissions = await permissions_of(client.service, interaction)
+    source = (next(iter(images.values())), ImageRole.SOURCE)
+    order = Order(request=_request(interaction, "", model_id, {}), attachments=(source,))
+    default_id = client.order_flow.default_model_id(order, permissions)
+    choices = model_choices(client.service, permissions, order, default_model_id=default_id)
+    if not choices:
+        await respond_privately(interaction, card.refused(job_card.NO_MODEL_HERE()))
+        return
+    form = EditModal(images, choices=choices, private=private, chosen_id=chosen_id)
+    await interaction.response.send_modal(form)
 
 
 def _request(

@@ -10,7 +10,7 @@ from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
-from cogs.generate.order import DEFAULT_MODEL
+from cogs.generate.order import DEFAULT_MODEL, Additions
 from cogs.generate.order_flow import OrderFlow
 from cogs.ui.checks import require_server
 from cogs.ui.client import Interaction
@@ -38,6 +38,7 @@ class Imagine(commands.Cog):
         creativity="How freely the model may interpret the prompt",
         style="A style to apply",
         moodboard="Id of a Krea moodboard",
+        preset="A preset to begin with",
         private="Only you see the answer",
     )
     @app_commands.guild_only()
@@ -54,7 +55,8 @@ class Imagine(commands.Cog):
         creativity: str | None = None,
         style: str | None = None,
         moodboard: str | None = None,
-        private: bool = False,
+        preset: str | None = None,
+        private: bool | None = None,
     ) -> None:
         """Order one to four images."""
         options = {
@@ -78,12 +80,17 @@ class Imagine(commands.Cog):
             request,
             attachments=[(reference, ImageRole.REFERENCE)] if reference else [],
             count=min(max(count, 1), MAX_IMAGES),
+            additions=Additions(preset_name=preset, uses_own_settings=True),
             private=private,
         )
 
     @imagine.autocomplete("model")
     async def _models(self, interaction: Interaction, text: str) -> Choices:
         return await autocomplete.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+
+    @imagine.autocomplete("preset")
+    async def _presets(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.presets(self._service, interaction, text)
 
     @imagine.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:

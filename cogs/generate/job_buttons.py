@@ -13,10 +13,12 @@ import discord
 from discord import ui
 
 from bot.domain.errors import RequestRefused
-from bot.domain.jobs import Job, JobKind, JobRequest, Reply
+from bot.domain.jobs import Job, JobRequest, JobStatus, Reply
 from bot.service.job_service import CancelOutcome, JobService
-from cogs.generate.edit import EditModal
+from cogs.generate.edit import open_edit_form
+from cogs.generate.order import DEFAULT_MODEL, Order
 from cogs.generate.recipe import recipe_of
+from cogs.generate.remix import open_remix
 from cogs.text import job_card
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.attachments import images_of
@@ -31,7 +33,9 @@ FETCH_TIMEOUT_SECONDS = 1.5
 _OF_MODERATORS_ON_PRIVATE = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
 """What a moderator may do with the private order of a member, whose contents are the member's own."""
 
-_ACTIONS_WITH_PROMPT = frozenset({card_buttons.AGAIN, card_buttons.VARY, "recipe"})
+_ACTIONS_WITH_PROMPT = frozenset(
+    {card_buttons.AGAIN, card_buttons.VARY, card_buttons.VARY_ONE, *card_buttons.FOR_EVERYBODY}
+)
 
 
 class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_buttons.CUSTOM_ID):
@@ -64,12 +68,17 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             case card_buttons.CANCEL:
                 await self._cancel(interaction, reply)
             case card_buttons.AGAIN | card_buttons.VARY:
-                await self._order(interaction, reply)
-            case "edit":
+                await self._order(interaction, reply, count=len(reply.jobs))
+            case card_buttons.VARY_ONE:
+                await self._order(interaction, reply, count=1)
+            case card_buttons.EDIT | card_buttons.EDIT_ONE:
                 await self._edit(interaction, reply)
-            case "recipe":
+            case card_buttons.REMIX:
+                await open_remix(interaction, reply, self._job(reply))
+            case card_buttons.RECIPE | card_buttons.RECIPE_ONE:
                 label = interaction.client.service.model_label(self._job(reply).request.model_id)
-                await respond_privately(interaction, recipe_of(reply.jobs, label))
+                jobs = reply.jobs if self._action == card_buttons.RECIPE else (self._job(reply),)
+                await respond_privately(interaction, recipe_of(jobs, label))
             case card_buttons.DELETE:
                 await self._delete(interaction, reply)
             case _:
@@ -83,21 +92,36 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         outcome = await cancel_all(interaction.client.service, reply)
         await respond_privately(interaction, card.note(CANCEL_WORDS[outcome]()))
 
-    async def _order(self, interaction: Interaction, reply: Reply) -> None:
+    async def _order(self, interaction: Interaction, reply: Reply, *, count: int) -> None:
         """Order the same for the member who clicked, at their own cost."""
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
-        ordered, count = self._job(reply).request, len(reply.jobs)
-        left_out = {"seed"} if self._action == card_buttons.VARY else set[str]()
-        options = {name: value for name, value in ordered.options.items() if name not in left_out}
-        request = replace(ordered, user_id=interaction.user.id, options=options)
-        price = _price_now(interaction.client.service, request) * count
+        order = self._repeated(interaction, reply, count)
+        price = _price_now(interaction.client.service, order)
         if price > self._amount_usd_micros:
             button = card_buttons.order_button(self._action, self._job_id, price)
             await respond_privately(interaction, card.question(job_card.DEARER(), button))
         else:
-            await interaction.client.order_flow.submit(interaction, request, count=count, private=reply.address.private)
+            await interaction.client.order_flow.submit_order(interaction, order)
+
+    def _repeated(self, interaction: Interaction, reply: Reply, count: int) -> Order:
+        """Return the order for the member who clicked: the same, or without its seeds."""
+        left_out = set[str]() if self._action == card_buttons.AGAIN else {"seed"}
+
+        def repeated(request: JobRequest) -> JobRequest:
+            options = {name: value for name, value in request.options.items() if name not in left_out}
+            return replace(request, user_id=interaction.user.id, options=options)
+
+        request = repeated(self._job(reply).request)
+        is_comparison = reply.is_comparison and count > 1
+        return Order(
+            request=request,
+            count=count,
+            variants=tuple(repeated(job.request) for job in reply.jobs) if is_comparison else (),
+            private=reply.address.private,
+            preset_name=reply.preset_name,
+        )
 
     async def _edit(self, interaction: Interaction, reply: Reply) -> None:
         require_server(interaction)
@@ -107,12 +131,18 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         if not images:
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
             return
+        in_order = [file for job in reply.jobs for file in images if card.shows_image_of(file.filename, job)]
+        images = [*in_order, *(file for file in images if file not in in_order)]
         model = interaction.client.service.catalogue.find(self._job(reply).request.model_id)
-        if model is not None and not (model.orderable and model.supports(JobKind.EDIT)):
-            model = None
-        private = reply.address.private
         labelled = {job_card.EDIT_MODAL_PICTURE(number=number): file for number, file in enumerate(images, start=1)}
-        await interaction.response.send_modal(EditModal(labelled, model=model, private=private))
+        own = self._job(reply)
+        await open_edit_form(
+            interaction,
+            labelled,
+            model_id=model.id if model else DEFAULT_MODEL,
+            private=reply.address.private,
+            chosen_id=next((file.id for file in images if card.shows_image_of(file.filename, own)), None),
+        )
 
     async def _delete(self, interaction: Interaction, reply: Reply) -> None:
         """Ask once; cogs/members/deletion.py has the answer."""
@@ -137,10 +167,10 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             return  # clicked twice
 
 
-def _price_now(service: JobService, request: JobRequest) -> int:
-    """Return the price of one image; 0 if it cannot be ordered, which the order flow then explains."""
+def _price_now(service: JobService, order: Order) -> int:
+    """Return the price of an order; 0 if it cannot be ordered, which the order flow then explains."""
     try:
-        return service.quote(request).amount_usd_micros
+        return sum(service.quote(request).amount_usd_micros for request in order.requests())
     except RequestRefused:
         return 0
 
@@ -154,6 +184,8 @@ async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
         await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
         return None
+    if action in card_buttons.FOR_EVERYBODY and _is_public_result(reply, interaction):
+        return reply
     if interaction.user.id != reply.user_id and not is_moderator(interaction):
         await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
         return None
@@ -171,6 +203,13 @@ def _is_here(reply: Reply, interaction: Interaction) -> bool:
     if interaction.guild_id is None:
         return interaction.user.id == reply.user_id
     return interaction.guild_id == reply.address.guild_id
+
+
+def _is_public_result(reply: Reply, interaction: Interaction) -> bool:
+    """Whether everybody who sees the clicked channel sees the images of the reply."""
+    is_done = any(job.status is JobStatus.SUCCEEDED for job in reply.jobs)
+    is_here = interaction.channel_id == reply.address.channel_id
+    return is_done and is_here and not reply.address.private and reply.deleted_at is None
 
 
 async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:

@@ -27,6 +27,10 @@ class Additions:
     more: str = ""
     template: Template | None = None
     defaults: Options = field(default_factory=dict[str, OptionValue])
+    preset_name: str | None = None
+    """The preset that was typed."""
+    uses_own_settings: bool = False
+    """Whether the member's defaults complete the order: those of commands, where nothing else was chosen."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,10 +44,27 @@ class Order:
     additions: Additions | None = None
     attachments: Attachments = ()
     count: int = 1
-    private: bool = False
+    private: bool | None = False
+    """None: as the member's defaults say."""
+    agreed_usd_micros: int | None = None
+    """The price that a button or form said; the order is refused if it costs more."""
+
+    model_ids: tuple[str, ...] = ()
+    """In a comparison, the models in place of the request's own: one image of each."""
+    variants: tuple[JobRequest, ...] = ()
+    """The complete requests of a comparison."""
+    preset_name: str | None = None
+    """The preset that completed it, for the card."""
+
+    @property
+    def size(self) -> int:
+        """The number of images."""
+        return len(self.model_ids or self.variants) or self.count
 
     def requests(self, images: tuple[ImageInput, ...] | None = None) -> list[JobRequest]:
         """Return the request for each image, with these input images or stand-ins for those that are not read yet."""
+        if self.variants:
+            return list(self.variants)
         if images is None:
             images = self.request.images or tuple(_stand_in(file, role) for file, role in self.attachments)
         return [_numbered_request(self.request, images, number) for number in range(self.count)]

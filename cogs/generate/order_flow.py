@@ -11,14 +11,24 @@ from typing import Any
 
 import discord
 
-from bot.domain.errors import DuplicateCommand, MediaError, RequestRefused, StoreError, UnusableImage
+from bot.domain.errors import (
+    DearerThanAgreed,
+    DuplicateCommand,
+    MediaError,
+    RequestRefused,
+    SameModelTwice,
+    StoreError,
+    UnusableImage,
+)
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobRequest, ReplyAddress
+from bot.domain.presets import MemberDefaults
 from bot.domain.quota import Member, format_usd
 from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.generate.order import DEFAULT_MODEL, Additions, Attachments, Order
+from cogs.generate.own_settings import with_own_settings
 from cogs.generate.permissions import Permissions, default_model, permissions_of
 from cogs.generate.refused import buttons
 from cogs.generate.refused.kept_orders import KeptOrders
@@ -91,7 +101,7 @@ class OrderFlow:
         attachments: Attachments = (),
         additions: Additions | None = None,
         count: int = 1,
-        private: bool = False,
+        private: bool | None = False,
     ) -> None:
         """Admit `count` jobs of one request and show their card, or say privately why not."""
         order = Order(request=request, additions=additions, attachments=attachments, count=count, private=private)
@@ -104,18 +114,21 @@ class OrderFlow:
         """
         started_at = time.perf_counter()
         self.track_current_task()
-        async with InitialResponse(interaction, self._messages, private=order.private) as response:
+        own = await self._own_defaults(interaction, order)
+        private = bool(own.private) if order.private is None else order.private
+        order = replace(order, private=private)
+        async with InitialResponse(interaction, self._messages, private=private) as response:
             if self._closed:
                 await response.refuse(buttons.refusal(refusals.SHUTTING_DOWN(), typed, []), typed)
                 return
             try:
-                view = await self._admit(interaction, order)
+                view = await self._admit(interaction, order, own)
             except DuplicateCommand:
                 return
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
                 self._service.cost_alerts.order_refused(interaction.guild_id or 0, error)
-                await response.refuse(await self._refusal(interaction, order, error, typed), typed)
+                await response.refuse(await self._refusal(interaction, order, own, error, typed), typed)
                 return
             except StoreError as error:
                 _log.exception(
@@ -124,7 +137,7 @@ class OrderFlow:
                     interaction.guild_id,
                 )
                 self._service.metrics.order(StoreError.__name__)
-                await response.refuse(await self._refusal(interaction, order, error, typed), typed)
+                await response.refuse(await self._refusal(interaction, order, own, error, typed), typed)
                 return
             # Nothing is bought before Discord has accepted the card; if it does not, everything is released.
             try:
@@ -144,7 +157,12 @@ class OrderFlow:
             await self._spending_alerts.check(interaction, view)
 
     async def _refusal(
-        self, interaction: Interaction, order: Order, error: RequestRefused | StoreError, typed: TypedCommand | None
+        self,
+        interaction: Interaction,
+        order: Order,
+        own: MemberDefaults,
+        error: RequestRefused | StoreError,
+        typed: TypedCommand | None,
     ) -> Layout:
         """Lay out why the order is refused, what was typed, and what could be ordered instead."""
         text = refusals.BOOKS_UNAVAILABLE() if isinstance(error, StoreError) else refusals.refusal(error)
@@ -153,58 +171,94 @@ class OrderFlow:
         except StoreError:
             offered = []
         else:
-            order = self._with_default_model(order, permissions)
-            with suppress(RequestRefused):  # what cannot be expanded is offered as it is
-                order = self._expanded(order)
+            with suppress(RequestRefused, StoreError):  # what cannot be completed is offered as it is
+                order = await self._completed(order, own, permissions)
+            if order.request.model_id == DEFAULT_MODEL:
+                order = order.with_model(self.default_model_id(order, permissions))
             offered = await near_orders(
                 self._service,
                 order,
                 error,
                 permissions=permissions,
                 member=member_of(interaction),
-                default_model_id=self._default_model_id(order, permissions),
+                default_model_id=self.default_model_id(order, permissions),
             )
         orders = tuple(near.order for near in offered)
         key = self.kept_orders.keep(user_id=interaction.user.id, typed=typed, orders=orders)
         return buttons.refusal(text, typed, buttons.buttons(key, typed, offered))
 
-    def _default_model_id(self, order: Order, permissions: Permissions) -> str:
+    def default_model_id(self, order: Order, permissions: Permissions) -> str:
+        """Return the model of an order that names none."""
         return default_model(self._service, permissions.policy, kind=order.request.kind, fallback=self._default_model)
 
-    def _with_default_model(self, order: Order, permissions: Permissions) -> Order:
-        """Return the order for a named model."""
-        if order.request.model_id != DEFAULT_MODEL:
-            return order
-        return order.with_model(self._default_model_id(order, permissions))
+    async def _completed(self, order: Order, own: MemberDefaults, permissions: Permissions) -> Order:
+        """Return the order with a complete request, or in a comparison one for each model.
 
-    def _expanded(self, order: Order) -> Order:
-        """Return the order with a complete request. Raises UnknownModel, BadOption."""
+        Raises UnknownPreset, UnknownModel, BadOption, SameModelTwice.
+        """
+        if order.model_ids:
+            return self._comparison(order)
+        order = await with_own_settings(
+            self._service,
+            order,
+            own,
+            permissions=permissions,
+            default_model_id=self.default_model_id(order, permissions),
+        )
         if order.additions is None:
             return order
+        permissions.check(self._service, order.request)
         added = order.additions
         request = self._service.expand(order.request, more=added.more, template=added.template, defaults=added.defaults)
         return replace(order, request=request, additions=None)
 
-    async def _admit(self, interaction: Interaction, order: Order) -> ReplyView:
+    def _comparison(self, order: Order) -> Order:
+        models = [self._service.catalogue.get(model_id) for model_id in order.model_ids]
+        for number, model in enumerate(models):
+            if model in models[:number]:
+                raise SameModelTwice(model.label)
+        requests = (replace(order.request, model_id=model.id) for model in models)
+        variants = tuple(self._service.expand(request) for request in requests)
+        return replace(order, request=variants[0], variants=variants, model_ids=(), additions=None)
+
+    async def _own_defaults(self, interaction: Interaction, order: Order) -> MemberDefaults:
+        """Read the member's defaults where they count; if the database does not answer, the order meets it too."""
+        if order.additions is None or not order.additions.uses_own_settings or interaction.guild_id is None:
+            return MemberDefaults()
+        try:
+            return await self._service.store.member_defaults(guild_id=interaction.guild_id, user_id=interaction.user.id)
+        except StoreError:
+            return MemberDefaults(private=True)  # rather than show everybody what should be private
+
+    async def _admit(self, interaction: Interaction, order: Order, own: MemberDefaults) -> ReplyView:
         """Check everything that may refuse the order, then read the attachments, then reserve the price.
 
         Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
         """
         member = member_of(interaction)
-        await self._service.begin_attempt(member, orders=order.count)
+        await self._service.begin_attempt(member, orders=order.size)
         permissions = await permissions_of(self._service, interaction)
-        order = self._with_default_model(order, permissions)
-        permissions.check(self._service, order.request)
-        if order.additions is not None:
-            order = self._expanded(order)
-            permissions.check(self._service, order.request)
-        language = language_of_answer(interaction, permissions.policy, private=order.private)
-        address = address_of(interaction, private=order.private, language=language)
+        order = await self._completed(order, own, permissions)
+        for request in order.variants or (order.request,):
+            permissions.check(self._service, request)
+        self._check_agreed_price(order)
+        language = language_of_answer(interaction, permissions.policy, private=bool(order.private))
+        address = address_of(interaction, private=bool(order.private), language=language)
         if not order.attachments:
-            return await self._service.admit(order.requests(), member=member, address=address)
+            return await self._service.admit(
+                order.requests(), member=member, address=address, preset_name=order.preset_name
+            )
         await self._service.check_admission(order.requests(), member=member)
         async with self._service.reading_turns.turn(member.user_id):
             return await self._read_and_admit(interaction, order, member=member, address=address)
+
+    def _check_agreed_price(self, order: Order) -> None:
+        """Raise DearerThanAgreed if the order costs more than its button or form said."""
+        if order.agreed_usd_micros is None:
+            return
+        amount = sum(self._service.quote(request).amount_usd_micros for request in order.requests())
+        if amount > order.agreed_usd_micros:
+            raise DearerThanAgreed(amount)
 
     async def _read_and_admit(
         self, interaction: Interaction, order: Order, *, member: Member, address: ReplyAddress
@@ -215,7 +269,9 @@ class OrderFlow:
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, order.request)
-            view = await self._service.admit(order.requests(images), member=member, address=address)
+            view = await self._service.admit(
+                order.requests(images), member=member, address=address, preset_name=order.preset_name
+            )
         except BaseException:
             await asyncio.shield(self._service.input_images.discard(held))
             raise

@@ -44,6 +44,8 @@ def page_of(
         recipe = recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+    if shown and first.erased_at is None:
+        parts.extend(card_buttons.image_select(jobs))
     actions = [
         button
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)

@@ -29,6 +29,7 @@ AUDIT_ACTIONS = {
     "models": Phrase("{who} changed which models may be used"),
     "age_restricted": Phrase("{who} changed which models need an age-restricted channel"),
     "words": Phrase("{who} changed the word list"),
+    "presets": Phrase("{who} changed the presets"),
     "default_model": Phrase("{who} changed the default model"),
     "log_channel": Phrase("{who} changed the log channel"),
     "language": Phrase("{who} changed the language"),

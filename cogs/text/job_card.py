@@ -6,7 +6,14 @@ Phrases are written in English and translated when they are called, see locale.p
 from __future__ import annotations
 
 from bot.domain.jobs import FailureReason
-from cogs.text.locale import MAX_BUTTON_CHARACTERS, MAX_CHOICE_CHARACTERS, MAX_MODAL_CHARACTERS, Phrase, Plural
+from cogs.text.locale import (
+    MAX_BUTTON_CHARACTERS,
+    MAX_CHOICE_CHARACTERS,
+    MAX_MODAL_CHARACTERS,
+    MAX_PLACEHOLDER_CHARACTERS,
+    Phrase,
+    Plural,
+)
 
 # -- the card -------------------------------------------------------------------------------------------
 
@@ -109,6 +116,9 @@ EDIT = Phrase("Edit", longest=MAX_BUTTON_CHARACTERS)
 UPSCALE_PRICE = Phrase("Upscale · {amount}", longest=MAX_BUTTON_CHARACTERS)
 PICTURE_PRICE = Phrase("Picture {number} · {amount}", longest=MAX_BUTTON_CHARACTERS)
 RECIPE = Phrase("Recipe", longest=MAX_BUTTON_CHARACTERS)
+VOTE = Phrase("Vote · {votes}", longest=MAX_BUTTON_CHARACTERS)
+WINNER = Phrase("winner")
+REMIX = Phrase("Remix", longest=MAX_BUTTON_CHARACTERS)
 DELETE = Phrase("Delete", longest=MAX_BUTTON_CHARACTERS)
 NEWER = Phrase("Newer", longest=MAX_BUTTON_CHARACTERS)
 OLDER = Phrase("Older", longest=MAX_BUTTON_CHARACTERS)
@@ -160,6 +170,18 @@ RECIPE_OF_UPSCALE = Phrase("Upscale")
 
 UPSCALE_WHICH = Phrase("Which picture should be made larger?")
 UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this picture larger.")
+
+FORM_MODEL = Phrase("Model and price", longest=MAX_MODAL_CHARACTERS)
+FORM_MODEL_HINT = Phrase("You are charged this price once the image is there.", longest=MAX_CHOICE_CHARACTERS)
+FORM_MORE = Phrase("More options", longest=MAX_MODAL_CHARACTERS)
+FORM_MORE_HINT = Phrase(
+    "For example: aspect_ratio=16:9, seed=5. Options can change the price.", longest=MAX_CHOICE_CHARACTERS
+)
+NO_MODEL_HERE = Phrase("There is no model that you may use for this in this channel.")
+REMIX_TITLE = Phrase("Remix", longest=MAX_MODAL_CHARACTERS)
+REMIX_PROMPT = Phrase("Prompt", longest=MAX_MODAL_CHARACTERS)
+IMAGE_CHOICE = Phrase("Do something with one image", longest=MAX_PLACEHOLDER_CHARACTERS)
+ONE_IMAGE = Phrase("Image {number}")
 
 EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MAX_MODAL_CHARACTERS)
 EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MAX_MODAL_CHARACTERS)

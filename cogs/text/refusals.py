@@ -6,6 +6,7 @@ from bot.domain.errors import (
     AskedTooOften,
     BadOption,
     ChannelCapReached,
+    DearerThanAgreed,
     DuplicateCommand,
     ListFull,
     ManyAsking,
@@ -19,6 +20,7 @@ from bot.domain.errors import (
     ProviderPaused,
     QuotaExceeded,
     RequestRefused,
+    SameModelTwice,
     ServerBusy,
     ServerCapReached,
     StillBusyForYou,
@@ -27,6 +29,7 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
     UnknownModel,
+    UnknownPreset,
     UnusableImage,
 )
 from bot.domain.quota import format_usd
@@ -34,6 +37,7 @@ from cogs.text.facts import accepted, unusable
 from cogs.text.formatting import MAX_MENTIONS, channel, inline, moment
 from cogs.text.job_card import CHECKING
 from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase, Plural, option_name
+from cogs.text.presets import UNKNOWN_PRESET
 
 # -- any request -----------------------------------------------------------------------------------------
 
@@ -95,6 +99,7 @@ TOO_MUCH_AT_RISK = Phrase(
     "Some of your orders failed today or are still being checked, so fewer of your images may be under way at a time. "
     "Wait until one of them is done, or order fewer at once. This ends {when}."
 )
+DEARER_THAN_AGREED = Phrase("This costs {amount}, more than was shown before. Nothing has been ordered yet.")
 TOO_MANY_RUNNING = Phrase(
     "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
 )
@@ -139,6 +144,7 @@ UNAVAILABLE = {
 
 HEIR = Phrase("`{model}` cannot be ordered any more. `{heir}` takes its place.")
 
+SAME_MODEL_TWICE = Phrase("{model} is named twice. Choose different models to compare.")
 OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
 OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
 OPTION_MISSING = Phrase("{model} needs `{option}`: {accepted}.")
@@ -194,6 +200,8 @@ def refusal(error: RequestRefused) -> str:
             return OPERATOR_COST_CAP_REACHED(when=moment(error.resets_at))
         case TooMuchAtRisk():
             return TOO_MUCH_AT_RISK(when=moment(error.resets_at))
+        case DearerThanAgreed():
+            return DEARER_THAN_AGREED(amount=format_usd(error.amount_usd_micros))
         case TooManyRunning():
             return TOO_MANY_RUNNING(running=error.running, limit=error.limit)
         case ServerBusy():
@@ -210,6 +218,10 @@ def refusal(error: RequestRefused) -> str:
             return MEMBER_BLOCKED()
         case UnknownModel():
             return _unknown_model(error)
+        case SameModelTwice():
+            return SAME_MODEL_TWICE(model=error.model_label)
+        case UnknownPreset():
+            return UNKNOWN_PRESET(name=inline(error.name))
         case ModelUnavailable():
             if error.heir:
                 return HEIR(model=inline(error.model_id), heir=error.heir)

@@ -16,10 +16,10 @@ from enum import IntEnum
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
-from cogs.text import facts, formatting, job_card, limits_left
+from cogs.text import facts, formatting, job_card, limits_left, presets
 from cogs.text.locale import Phrase, use_locale
 from cogs.text.spending import FORMER_MEMBER
-from cogs.ui import card_buttons, components
+from cogs.ui import card_buttons, comparison, components
 from cogs.ui.components import Component, Layout
 
 PROMPT_SHOWN_CHARACTERS = 1_000
@@ -110,7 +110,7 @@ def card(
     with use_locale(view.reply.address.language):
         status = status_of(view.reply)
         if form is Form.FULL:
-            parts = body(view, status, images=images, hide_prompt=hide_prompt)
+            parts = body(view, status, images=images, hide_prompt=hide_prompt, with_votes=True)
         else:
             parts = _reduced_body(view, status, images=images, form=form)
         if mention:
@@ -119,6 +119,8 @@ def card(
             # Without the id of the job, the message could not be found again (MessageApi.posted).
             parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))
         else:
+            if view.reply.is_final:
+                parts.extend(card_buttons.image_select(view.reply.jobs))
             parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
     return components.container(parts, accent=accent(status))
 
@@ -129,9 +131,17 @@ def accent(status: JobStatus) -> int:
 
 
 def body(
-    view: ReplyView, status: JobStatus, *, images: Sequence[ShownImage] = (), hide_prompt: bool = False
+    view: ReplyView,
+    status: JobStatus,
+    *,
+    images: Sequence[ShownImage] = (),
+    hide_prompt: bool = False,
+    with_votes: bool = False,
 ) -> list[Component]:
-    """Lay out a card in this state without its buttons, in the current language."""
+    """Lay out a card in this state without its buttons, in the current language.
+
+    `with_votes` adds the button below each image of a comparison.
+    """
     parts = [_title(view, status)]
     if hide_prompt or _moderated(view):
         parts.append(components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"))
@@ -143,7 +153,10 @@ def body(
     facts_shown = components.text_display("\n".join(f"-# {line}" for line in _facts(view, status)))
     if images:
         spare = MAX_TEXT_CHARACTERS - TEXT_RESERVE_CHARACTERS - components.text_length([*parts, facts_shown])
-        parts.append(_gallery(images))
+        if view.reply.is_comparison:
+            parts.extend(comparison.parts(view, _media_by_job(view, images), with_votes=with_votes))
+        else:
+            parts.append(_gallery(images))
         parts.extend(_smaller_copies(images, max_characters=spare))
     elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
         parts.append(components.media_gallery(components.media_item(preview, job_card.PREVIEW())))
@@ -246,8 +259,12 @@ def _explanations(view: ReplyView, status: JobStatus, *, hide_prompt: bool) -> l
 def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     """List what was ordered, how long it takes, what it costs and what is left."""
     first = view.jobs[0].job
-    order = [f"**{view.jobs[0].model_label}**", *option_facts(first)]
-    if first.seed is not None:
+    is_comparison = view.reply.is_comparison
+    model = comparison.models(view) if is_comparison else f"**{view.jobs[0].model_label}**"
+    order = [model, *option_facts(first)]
+    if view.reply.preset_name:
+        order.append(presets.ON_CARD(name=f"`{formatting.inline(view.reply.preset_name)}`"))
+    if first.seed is not None and not is_comparison:
         order.append(seeds([job.job for job in view.jobs]))
     lines = [" · ".join(order)]
     if status is JobStatus.RUNNING:
@@ -297,6 +314,16 @@ def _price(view: ReplyView, status: JobStatus) -> str:
     return job_card.COSTS(amount=f"**{format_usd(reserved)}**")
 
 
+def _media_by_job(view: ReplyView, images: Sequence[ShownImage]) -> dict[str, Component]:
+    """Return each attached image by the job that made it."""
+    return {
+        job.job.id: components.media_item(components.attached(image.filename), image.alt_text)
+        for job in view.jobs
+        for image in images
+        if shows_image_of(image.filename, job.job)
+    }
+
+
 def _gallery(images: Sequence[ShownImage]) -> Component:
     return components.media_gallery(
         *[components.media_item(components.attached(image.filename), image.alt_text) for image in images]
@@ -324,6 +351,11 @@ def filename(job: Job, index: int, extension: str, *, hide_prompt: bool = False)
     words_of_prompt = [] if hide_prompt else re.findall(r"[a-z0-9]+", job.request.prompt.lower())
     slug = "-".join(words_of_prompt)[:40].strip("-") or "picture"
     return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
+
+
+def shows_image_of(filename: str, job: Job) -> bool:
+    """Whether a file of this name is an image of the job."""
+    return f"-{job.id[-6:]}" in filename
 
 
 def alt_text(job: Job, *, hide_prompt: bool = False) -> str:

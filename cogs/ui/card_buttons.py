@@ -21,7 +21,17 @@ def custom_id(action: str, job_id: str, amount_usd_micros: int | None = None) ->
 CUSTOM_ID = re.compile(r"job:(?P<action>[a-z]+):(?P<job_id>[0-9a-f]{24})(?::(?P<amount>\d{1,15}))?")
 
 AGAIN, VARY, CANCEL, DELETE = "again", "vary", "cancel", "delete"
-_PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE}
+EDIT, RECIPE, REMIX = "edit", "recipe", "remix"
+VARY_ONE, EDIT_ONE, RECIPE_ONE = "varyone", "editone", "recipeone"
+"""The same for the image of one job of the card."""
+
+FOR_EVERYBODY = frozenset({RECIPE, RECIPE_ONE, REMIX})
+"""What any member may do with a public image."""
+
+_PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE, VARY_ONE: job_card.VARY_PRICE}
+
+IMAGE_ID = re.compile(r"image:(?P<job_id>[0-9a-f]{24})")
+"""`image:<first job of the card>`: the select of one image."""
 
 ANY_IMAGE = 0
 """Image number of the upscale button on a card: the only image, or the question which of several."""
@@ -66,9 +76,29 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
     if upscale_usd_micros is not None:
         label = job_card.UPSCALE_PRICE(amount=format_usd(upscale_usd_micros))
         buttons.append(components.button(label, upscale_id(first.id, ANY_IMAGE, upscale_usd_micros)))
-    buttons.append(_button("edit", job_card.EDIT(), succeeded))
-    buttons.append(_button("recipe", job_card.RECIPE(), first))
+    buttons.append(_button(EDIT, job_card.EDIT(), succeeded))
+    buttons.append(_button(REMIX, job_card.REMIX(), succeeded))
+    buttons.append(_button(RECIPE, job_card.RECIPE(), first))
     return buttons
+
+
+def image_select(jobs: Sequence[Job]) -> list[Component]:
+    """Return the row with the select of one image, if there are several."""
+    made = [job for job in jobs if job.status is JobStatus.SUCCEEDED and job.images]
+    if len(made) < 2:
+        return []
+    options = [(job_card.ONE_IMAGE(number=number), job.id) for number, job in enumerate(made, start=1)]
+    select = components.string_select(f"image:{jobs[0].id}", placeholder=job_card.IMAGE_CHOICE(), options=options)
+    return [components.action_row(select)]
+
+
+def one_image_buttons(job: Job, *, is_for_owner: bool, upscale: Component | None) -> list[Component]:
+    """Return the buttons for the image of one job; others than its member, or a moderator, get those for everybody."""
+    for_all = [_button(REMIX, job_card.REMIX(), job), _button(RECIPE_ONE, job_card.RECIPE(), job)]
+    if not is_for_owner:
+        return for_all
+    buttons = [order_button(VARY_ONE, job.id, job.reserved_usd_micros), *([upscale] if upscale else [])]
+    return [*buttons, _button(EDIT_ONE, job_card.EDIT(), job), *for_all]
 
 
 def order_button(action: str, job_id: str, amount_usd_micros: int) -> Component:

@@ -7,6 +7,7 @@ every message ever sent in a reference cycle until the garbage collector runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -62,8 +63,8 @@ def action_row(*controls: Component) -> Component:
 
 
 def action_rows(buttons: Sequence[Component]) -> list[Component]:
-    """Arrange buttons in rows of up to five, or of three if there are more than five."""
-    length = 5 if len(buttons) <= 5 else 3
+    """Arrange buttons in one row of up to five, or in rows of equal length if there are more."""
+    length = math.ceil(len(buttons) / math.ceil(len(buttons) / 5)) if buttons else 1
     return [action_row(*buttons[start : start + length]) for start in range(0, len(buttons), length)]
 
 

@@ -26,6 +26,8 @@ _CONTENTS = f"""
 SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS}) UNION SELECT sha256 FROM pictures WHERE job_id IN ({_JOBS})
 """  # noqa: S608 - our own words
 _ERASE = (
+    "DELETE FROM votes WHERE reply_id = :reply_id",
+    "DELETE FROM favourites WHERE reply_id = :reply_id",
     f"DELETE FROM inputs WHERE job_id IN ({_JOBS})",  # noqa: S608
     f"DELETE FROM pictures WHERE job_id IN ({_JOBS})",  # noqa: S608
     """
@@ -35,7 +37,7 @@ WHERE reply_id = :reply_id
 """,
     """
 UPDATE replies SET role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '', language = 'en',
-    cancel_reason = NULL, deleted_at = :now
+    cancel_reason = NULL, preset_name = NULL, deleted_at = :now
 WHERE id = :reply_id
 """,
 )

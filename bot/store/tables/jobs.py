@@ -35,9 +35,10 @@ from bot.store.tables.notifications import notify_slot_free
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
-    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at)
+    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at, preset_name)
 VALUES (:id, :user_id, :role_ids, :application_id, :interaction_id, :token, :token_expires_at, :guild_id, :channel_id,
-    :message_id, :private, :file_limit_bytes, :locale, :language, :accepted, :delivery, :created_at)
+    :message_id, :private, :file_limit_bytes, :locale, :language, :accepted, :delivery, :created_at,
+    :preset_name)
 ON CONFLICT (interaction_id) DO NOTHING
 """
 _INSERT_JOB = """
@@ -192,6 +193,7 @@ def insert_reply(connection: Connection, reply: Reply) -> None:
         "accepted": reply.accepted,
         "delivery": reply.delivery,
         "created_at": to_micros(reply.created_at),
+        "preset_name": reply.preset_name,
     }
     if connection.execute(_INSERT_REPLY, row).rowcount != 1:
         raise DuplicateCommand
@@ -516,6 +518,7 @@ def _reply(connection: Connection, row: Row) -> Reply:
         delivery=Delivery(row["delivery"]),
         cancel_reason=row["cancel_reason"],
         deleted_at=to_moment_or_none(row["deleted_at"]),
+        preset_name=row["preset_name"],
         jobs=tuple(_job(connection, job) for job in jobs),
     )
 

@@ -68,9 +68,16 @@ WHERE id IN ({_JOBS_OF_MEMBER})
 """  # noqa: S608
 _FORGET_REPLIES = f"""
 UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
-    language = 'en', cancel_reason = NULL
+    language = 'en', cancel_reason = NULL, preset_name = NULL
 WHERE id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608
+# Before the replies lose their member: votes of others for the member's comparisons go as well.
+_FORGET_MARKS = (
+    f"DELETE FROM votes WHERE user_id = :user_id OR reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
+    f"DELETE FROM favourites WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
+    "DELETE FROM presets WHERE user_id = :user_id",
+    "DELETE FROM member_defaults WHERE user_id = :user_id",
+)
 _CLOSE_ACCOUNTS = """
 UPDATE accounts SET closed_at = :now WHERE kind = 'member' AND user_id = :user_id AND closed_at IS NULL
 """
@@ -210,6 +217,13 @@ WHERE accounts.kind = 'member' AND accounts.user_id = :user_id ORDER BY adjustme
 _ACCOUNTS = "SELECT * FROM accounts WHERE kind = 'member' AND user_id = :user_id ORDER BY id"
 _LIMITS = "SELECT * FROM limits WHERE subject = 'member' AND subject_id = :user_id ORDER BY guild_id"
 _BLOCKS = "SELECT * FROM blocks WHERE user_id = :user_id ORDER BY guild_id"
+_PRESETS = "SELECT * FROM presets WHERE user_id = :user_id ORDER BY name_key"
+_DEFAULTS = "SELECT * FROM member_defaults WHERE user_id = :user_id ORDER BY guild_id"
+_VOTES = """
+SELECT votes.job_id, model_id, guild_id FROM votes JOIN jobs ON jobs.id = job_id
+WHERE votes.user_id = :user_id ORDER BY votes.job_id
+"""
+_FAVOURITES = f"SELECT reply_id FROM favourites WHERE reply_id IN ({REPLIES_OF_MEMBER}) ORDER BY reply_id"  # noqa: S608
 _AUDIT = """
 SELECT * FROM audit WHERE id > :after AND id <= :through
     AND (actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id))
@@ -286,7 +300,7 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
     contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
     posted_messages.delete_log_copies_of(connection, user_id, now=now)
     callbacks.forget_old(connection)
-    for statement in (_FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
+    for statement in (*_FORGET_MARKS, _FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
     connection.execute(_CLOSE_ACCOUNTS, who)
     catalogue.forget_person(connection, user_id)
@@ -354,6 +368,10 @@ class ExportStart:
     catalogue_decisions: list[dict[str, Any]]
     blocks: list[dict[str, Any]]
     grants_and_resets: list[dict[str, Any]]
+    own_presets: list[dict[str, Any]]
+    own_defaults: list[dict[str, Any]]
+    votes: list[dict[str, Any]]
+    favourite_commands: list[dict[str, Any]]
     last_ledger_id: int
     last_change_id: int
 
@@ -405,6 +423,33 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_ADJUSTMENTS, who)
         ],
+        own_presets=[
+            {
+                "name": row["name"],
+                "model": row["model_id"],
+                "options": row["more"],
+                "words_before": row["words_before"],
+                "words_after": row["words_after"],
+                "at": _iso(row["created_at"]),
+            }
+            for row in connection.execute(_PRESETS, who)
+        ],
+        own_defaults=[
+            {
+                "server_id": str(row["guild_id"]),
+                "model": row["model_id"],
+                "aspect_ratio": row["aspect_ratio"],
+                "resolution": row["resolution"],
+                "private": None if row["private"] is None else bool(row["private"]),
+                "preset": row["preset_name"],
+            }
+            for row in connection.execute(_DEFAULTS, who)
+        ],
+        votes=[
+            {"server_id": str(row["guild_id"]), "job_id": row["job_id"], "model": row["model_id"]}
+            for row in connection.execute(_VOTES, who)
+        ],
+        favourite_commands=[{"id": row["reply_id"]} for row in connection.execute(_FAVOURITES, who)],
         last_ledger_id=highest["ledger"],
         last_change_id=highest["changes"],
     )
@@ -474,6 +519,7 @@ def _command(row: Row) -> dict[str, Any]:
         "delivery": row["delivery"],
         "cancelled_by_a_moderator_because": row["cancel_reason"],
         "deleted_at": _iso(row["deleted_at"]),
+        "preset": row["preset_name"],
     }
 
 

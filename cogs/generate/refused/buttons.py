@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, Self
 
 import discord
 from discord import ui
 
-from bot.domain.errors import RequestRefused
 from cogs.generate.order import Order
 from cogs.generate.refused.kept_orders import Kept
 from cogs.generate.refused.near_orders import NearOrder
-from cogs.text import formatting, job_card, refusals
-from cogs.text.locale import MAX_BUTTON_CHARACTERS
+from cogs.text import formatting, refusals
 from cogs.ui import card, components
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_server
@@ -94,7 +93,7 @@ class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], templ
         return cls(match["key"], int(match["number"]), int(match["amount"]))
 
     async def handle(self, interaction: Interaction) -> None:
-        """Order it, or ask first if the price has gone up since."""
+        """Order it at the price on the button; if it has gone up since, the refusal asks."""
         require_server(interaction)
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
@@ -104,27 +103,11 @@ class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], templ
         if kept is None or order is None:
             await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
             return
-        price = _price_now(interaction, order)
-        if price > self._amount_usd_micros:
-            label = formatting.shorten(
-                NearOrder(order=order, change=refusals.ORDER(), amount_usd_micros=price).label, MAX_BUTTON_CHARACTERS
-            )
-            button = components.button(label, f"refused:order:{self._key}:{self._number}:{price}")
-            await respond_privately(interaction, card.question(job_card.DEARER(), button))
-            return
-        await interaction.client.order_flow.submit_order(interaction, order, typed=kept.typed)
+        agreed = replace(order, agreed_usd_micros=self._amount_usd_micros)
+        await interaction.client.order_flow.submit_order(interaction, agreed, typed=kept.typed)
 
     def _order(self, kept: Kept | None, interaction: Interaction) -> Order | None:
         if kept is None or self._number >= len(kept.orders):
             return None
         order = kept.orders[self._number]
         return order if order.request.guild_id == interaction.guild_id else None
-
-
-def _price_now(interaction: Interaction, order: Order) -> int:
-    """Return the price of an order; 0 if it is not possible, which the order flow then explains."""
-    service = interaction.client.service
-    try:
-        return sum(service.quote(request).amount_usd_micros for request in order.requests())
-    except RequestRefused:
-        return 0

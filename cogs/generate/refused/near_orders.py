@@ -10,6 +10,7 @@ from bot.domain.constraints import AtMostImages
 from bot.domain.errors import (
     BadOption,
     ChannelCapReached,
+    DearerThanAgreed,
     ModelUnavailable,
     NotAllowedHere,
     OperatorServerCapReached,
@@ -24,6 +25,7 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
     UnknownModel,
+    UnknownPreset,
 )
 from bot.domain.jobs import ImageRole, JobRequest
 from bot.domain.quota import Member, format_usd
@@ -70,16 +72,21 @@ async def near_orders(
     default_model_id: str,
 ) -> list[NearOrder]:
     """List up to two orders near the refused one that would be accepted now, or the same one if it only has to wait."""
+    order = replace(order, agreed_usd_micros=None)
+    if order.model_ids:  # a comparison that could not be completed
+        return []
     if isinstance(error, _LATER):
         amount = _price(service, order, permissions)
-        again = NearOrder(order=order, change=refusals.TRY_AGAIN(), amount_usd_micros=amount or 0)
+        agreed = replace(order, agreed_usd_micros=amount)
+        again = NearOrder(order=agreed, change=refusals.TRY_AGAIN(), amount_usd_micros=amount or 0)
         return [] if amount is None else [again]
     found: list[NearOrder] = []
     for near in _changes(service, order, error, permissions, default_model_id):
         amount = _price(service, near.order, permissions)
-        is_new = all(near.order != other.order for other in found)
+        is_new = all(near.order != replace(other.order, agreed_usd_micros=None) for other in found)
         if amount is not None and is_new and await _is_affordable(service, near.order, member):
-            found.append(replace(near, amount_usd_micros=amount))
+            agreed = replace(near.order, agreed_usd_micros=amount)
+            found.append(replace(near, order=agreed, amount_usd_micros=amount))
         if len(found) == MAX_OFFERED:
             break
     return found
@@ -88,7 +95,8 @@ async def near_orders(
 def _price(service: JobService, order: Order, permissions: Permissions) -> int | None:
     """Return the price of an order; None if it is not permitted or not possible."""
     try:
-        permissions.check(service, order.request)
+        for request in order.variants or (order.request,):
+            permissions.check(service, request)
         return sum(service.quote(request).amount_usd_micros for request in order.requests())
     except RequestRefused:
         return None
@@ -110,9 +118,17 @@ def _changes(
     default_model_id: str,
 ) -> Iterator[NearOrder]:
     """Yield orders that might be possible instead, the nearest first; each differs in one thing."""
+    if order.variants and not isinstance(error, DearerThanAgreed):
+        yield from _variants_without(order, error)
+        return
     match error:
+        case UnknownPreset() if order.additions is not None:
+            without = replace(order, additions=replace(order.additions, preset_name=None))
+            yield NearOrder(order=without, change=refusals.ORDER_WITHOUT(option=option_name("preset")))
         case BadOption(option="more"):
             yield from _without_more(service, order)
+        case DearerThanAgreed():
+            yield NearOrder(order=order, change=refusals.ORDER())
         case BadOption(option=option) if option in order.request.options:
             yield _without(order, option)
             yield from _other_models(service, order, permissions, default_model_id)
@@ -163,6 +179,16 @@ def _is_paused(service: JobService, request: JobRequest, model: Model) -> bool:
     except RequestRefused:
         return True
     return False
+
+
+def _variants_without(order: Order, error: RequestRefused | StoreError) -> Iterator[NearOrder]:
+    """Yield a comparison without the option that one of its models does not take."""
+    if not isinstance(error, BadOption) or error.option not in order.request.options:
+        return
+    near = _without(order, error.option)
+    kept = near.order.request.options
+    variants = tuple(replace(request, options=kept) for request in order.variants)
+    yield replace(near, order=replace(near.order, variants=variants))
 
 
 def _without(order: Order, option: str) -> NearOrder:

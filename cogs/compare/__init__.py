@@ -1,0 +1,1 @@
+"""/compare: one prompt, up to four models, and votes for the best image."""

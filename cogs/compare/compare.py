@@ -1,0 +1,93 @@
+"""/compare: the same prompt with two to four models, on one card."""
+
+from __future__ import annotations
+
+from discord import app_commands
+from discord.ext import commands
+
+from bot.domain.jobs import JobKind, JobRequest
+from bot.service.job_service import JobService
+from cogs.generate import autocomplete
+from cogs.generate.autocomplete import Choices
+from cogs.generate.order import Additions, Order
+from cogs.generate.order_flow import OrderFlow
+from cogs.ui.checks import require_server
+from cogs.ui.client import Interaction
+from cogs.ui.typed_command import typed_command
+
+
+class Compare(commands.Cog):
+    """The command /compare."""
+
+    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+        self._order_flow = order_flow
+        self._service = service
+        self._default_model = default_model
+
+    @app_commands.command(description="Make the same image with two to four models, and vote")
+    @app_commands.describe(
+        prompt="What should be in the image",
+        model1="The first model",
+        model2="The second model",
+        model3="A third model",
+        model4="A fourth model",
+        aspect_ratio="Shape of the images",
+    )
+    @app_commands.guild_only()
+    async def compare(
+        self,
+        interaction: Interaction,
+        prompt: str,
+        model1: str,
+        model2: str,
+        model3: str | None = None,
+        model4: str | None = None,
+        aspect_ratio: str | None = None,
+    ) -> None:
+        """Order one image of each model, all or none."""
+        request = JobRequest(
+            kind=JobKind.IMAGINE,
+            guild_id=require_server(interaction),
+            user_id=interaction.user.id,
+            model_id=model1,
+            prompt=prompt,
+            options={} if aspect_ratio is None else {"aspect_ratio": aspect_ratio},
+        )
+        models = tuple(model for model in (model1, model2, model3, model4) if model is not None)
+        order = Order(request=request, model_ids=models, additions=Additions())
+        await self._order_flow.submit_order(interaction, order, typed=typed_command(interaction))
+
+    @compare.autocomplete("model1")
+    async def _model1(self, interaction: Interaction, text: str) -> Choices:
+        return await self._models(interaction, text)
+
+    @compare.autocomplete("model2")
+    async def _model2(self, interaction: Interaction, text: str) -> Choices:
+        return await self._models(interaction, text)
+
+    @compare.autocomplete("model3")
+    async def _model3(self, interaction: Interaction, text: str) -> Choices:
+        return await self._models(interaction, text)
+
+    @compare.autocomplete("model4")
+    async def _model4(self, interaction: Interaction, text: str) -> Choices:
+        return await self._models(interaction, text)
+
+    async def _models(self, interaction: Interaction, text: str) -> Choices:
+        """List the models that are not chosen yet."""
+        chosen = {getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4)} - {text}
+        found = await autocomplete.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+        return [choice for choice in found if choice.value not in chosen]
+
+    @compare.autocomplete("aspect_ratio")
+    async def _aspect_ratios(self, interaction: Interaction, text: str) -> Choices:
+        model_ids = [getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4)]
+        models = [model for model_id in model_ids if model_id and (model := self._service.catalogue.find(model_id))]
+        if not models:
+            return []
+        shared = [
+            ratio
+            for ratio in models[0].choices("aspect_ratio")
+            if all(ratio in model.choices("aspect_ratio") for model in models)
+        ]
+        return autocomplete.plain(ratio for ratio in shared if text.strip() in ratio)

@@ -1,0 +1,1 @@
+"""Presets and defaults: what members and moderators set once for later orders."""

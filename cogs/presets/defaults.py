@@ -1,0 +1,125 @@
+"""/defaults: what a member's own orders in a server begin with."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.domain.errors import UnknownPreset
+from bot.domain.jobs import JobKind
+from bot.domain.presets import MemberDefaults, name_key
+from bot.service.job_service import JobService
+from cogs.generate import autocomplete as suggestions
+from cogs.generate.autocomplete import Choices
+from cogs.presets import presets_page
+from cogs.presets.preset_commands import presets_of
+from cogs.text import formatting, presets
+from cogs.text.locale import option_name
+from cogs.ui import card
+from cogs.ui.checks import require_server
+from cogs.ui.initial_response import respond_privately
+
+
+class DefaultsCommands(commands.Cog):
+    """The commands /defaults show, set and clear."""
+
+    group = app_commands.Group(
+        name="defaults", description="What your own orders in this server begin with", guild_only=True
+    )
+
+    def __init__(self, *, service: JobService, default_model: str) -> None:
+        self._service = service
+        self._default_model = default_model
+
+    @group.command(name="show", description="See your defaults in this server")
+    async def show(self, interaction: discord.Interaction[Any]) -> None:
+        """Show the member's defaults."""
+        await respond_privately(interaction, presets_page.defaults(self._service, await self._own(interaction)))
+
+    @group.command(name="set", description="Set your defaults in this server; what you leave out stays")
+    @app_commands.describe(
+        model="Which image model makes your images",
+        aspect_ratio="Shape of your images",
+        resolution="How large they are made",
+        private="Only you see the answers",
+        preset="A preset to begin with",
+    )
+    async def set_(
+        self,
+        interaction: discord.Interaction[Any],
+        model: str | None = None,
+        aspect_ratio: str | None = None,
+        resolution: str | None = None,
+        private: bool | None = None,
+        preset: str | None = None,
+    ) -> None:
+        """Change what was given and keep the rest."""
+        given: dict[str, Any] = {
+            "model_id": model and self._service.catalogue.get(model).id,
+            "aspect_ratio": aspect_ratio,
+            "resolution": resolution,
+            "private": private,
+            "preset_name": preset and await self._preset_name(interaction, preset),
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        for option, value in (("aspect_ratio", aspect_ratio), ("resolution", resolution)):
+            if value is not None and not self._is_taken(option, value):
+                shown = formatting.inline(value)
+                refusal = presets.DEFAULTS_BAD_VALUE(option=option_name(option), value=shown)
+                await respond_privately(interaction, card.refused(refusal))
+                return
+        if not given:
+            await respond_privately(interaction, card.refused(presets.DEFAULTS_NOTHING_GIVEN()))
+            return
+        own = replace(await self._own(interaction), **given)
+        await self._write(interaction, own)
+        await respond_privately(interaction, presets_page.defaults(self._service, own))
+
+    @group.command(name="clear", description="Clear your defaults in this server")
+    async def clear(self, interaction: discord.Interaction[Any]) -> None:
+        """Clear all of them."""
+        await self._write(interaction, MemberDefaults())
+        await respond_privately(interaction, card.note(presets.DEFAULTS_CLEARED()))
+
+    async def _own(self, interaction: discord.Interaction[Any]) -> MemberDefaults:
+        guild_id = require_server(interaction)
+        return await self._service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
+
+    async def _write(self, interaction: discord.Interaction[Any], own: MemberDefaults) -> None:
+        guild_id = require_server(interaction)
+        await self._service.store.set_member_defaults(own, guild_id=guild_id, user_id=interaction.user.id)
+
+    async def _preset_name(self, interaction: discord.Interaction[Any], typed: str) -> str:
+        for preset in await presets_of(self._service, interaction):
+            if name_key(preset.name) == name_key(typed):
+                return preset.name
+        raise UnknownPreset(typed)
+
+    def _is_taken(self, option: str, value: str) -> bool:
+        """Whether any model that can be ordered takes this value."""
+        return any(value in model.choices(option) for model in self._service.offered())
+
+    @set_.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return await suggestions.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+
+    @set_.autocomplete("aspect_ratio")
+    async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return await self._values(interaction, "aspect_ratio", text)
+
+    @set_.autocomplete("resolution")
+    async def _resolutions(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return await self._values(interaction, "resolution", text)
+
+    @set_.autocomplete("preset")
+    async def _presets(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return await suggestions.presets(self._service, interaction, text)
+
+    async def _values(self, interaction: discord.Interaction[Any], option: str, text: str) -> Choices:
+        return await suggestions.values(
+            self._service, interaction, option, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )

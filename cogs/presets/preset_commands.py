@@ -1,0 +1,179 @@
+"""/preset: named beginnings of orders, of a server (for moderators) or a member's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import discord
+from discord import app_commands
+from discord.ext import commands
+
+from bot.domain.jobs import JobKind, JobRequest, new_id
+from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset, name_key
+from bot.domain.quota import format_usd
+from bot.domain.texts import is_visible
+from bot.service.job_service import JobService
+from cogs.generate import autocomplete as suggestions
+from cogs.generate.autocomplete import MAX_CHOICES, Choices
+from cogs.generate.own_settings import template_of
+from cogs.generate.permissions import default_model, permissions_of
+from cogs.presets import presets_page
+from cogs.text import formatting, presets
+from cogs.ui import card
+from cogs.ui.checks import is_moderator, require_server
+from cogs.ui.client import Interaction
+from cogs.ui.initial_response import respond_privately
+
+MAX_MORE_CHARACTERS = 1_000
+SERVER, OWN = "server", "own"
+SCOPES = [
+    app_commands.Choice(name="Everybody in this server", value=SERVER),
+    app_commands.Choice(name="Just me", value=OWN),
+]
+Words = app_commands.Range[str, 1, MAX_WORDS_CHARACTERS]
+Scope = app_commands.Choice[str]
+
+
+class PresetCommands(commands.Cog):
+    """The commands /preset add, remove and list."""
+
+    group = app_commands.Group(name="preset", description="Save an order's options under a name", guild_only=True)
+
+    def __init__(self, *, service: JobService, default_model: str) -> None:
+        self._service = service
+        self._default_model = default_model
+
+    @group.command(name="add", description="Save options under a name, or replace those of that name")
+    @app_commands.rename(scope="for")
+    @app_commands.describe(
+        name="What it is called",
+        model="Which image model it uses",
+        options="Options as in `more`: aspect_ratio=16:9, steps=28",
+        before="Words before the prompt",
+        after="Words after the prompt",
+        style="A style to apply",
+        scope="Who can use it (default: everybody, if you moderate this server)",
+    )
+    @app_commands.choices(scope=SCOPES)
+    async def add(
+        self,
+        interaction: discord.Interaction[Any],
+        name: app_commands.Range[str, 1, MAX_NAME_CHARACTERS],
+        model: str | None = None,
+        options: app_commands.Range[str, 1, MAX_MORE_CHARACTERS] | None = None,
+        before: Words | None = None,
+        after: Words | None = None,
+        style: str | None = None,
+        scope: Scope | None = None,
+    ) -> None:
+        """Check the preset as an order would be, then store it."""
+        guild_id = require_server(interaction)
+        is_own = _is_own(interaction, scope)
+        if refusal := _refusal(interaction, name, is_own=is_own):
+            await respond_privately(interaction, card.refused(refusal))
+            return
+        written = ", ".join(filter(None, (options, style and f"style={self._service.styles.id_of(style)}")))
+        preset = Preset(
+            id=new_id(),
+            guild_id=None if is_own else guild_id,
+            user_id=interaction.user.id if is_own else None,
+            name=" ".join(name.split()),
+            model_id=self._service.catalogue.get(model).id if model else None,
+            more=written,
+            words_before=(before or "").strip(),
+            words_after=(after or "").strip(),
+        )
+        if not (preset.model_id or preset.more or preset.words_before or preset.words_after):
+            await respond_privately(interaction, card.refused(presets.PRESET_EMPTY()))
+            return
+        amount = await self._price(interaction, preset)
+        replaced = await self._service.store.set_preset(preset, actor_id=interaction.user.id, now=datetime.now(UTC))
+        said = presets.PRESET_REPLACED if replaced else presets.PRESET_ADDED
+        who = presets.SCOPE_OWN if is_own else presets.SCOPE_SERVER
+        text = said(name=formatting.inline(preset.name), scope=who())
+        price = presets.PRESET_PRICE(amount=format_usd(amount))
+        await respond_privately(interaction, card.note(text, presets_page.line(self._service, preset), price))
+
+    async def _price(self, interaction: Interaction, preset: Preset) -> int:
+        """Return what an image with the preset costs. Raises RequestRefused if it could not be ordered here."""
+        permissions = await permissions_of(self._service, interaction)
+        fallback = default_model(self._service, permissions.policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+        request = JobRequest(
+            kind=JobKind.IMAGINE,
+            guild_id=require_server(interaction),
+            user_id=interaction.user.id,
+            model_id=preset.model_id or fallback,
+            prompt="an image of something",
+        )
+        expanded = self._service.expand(request, template=template_of(self._service, preset, request))
+        permissions.check(self._service, expanded)
+        return self._service.quote(expanded).amount_usd_micros
+
+    @group.command(name="remove", description="Remove a preset")
+    @app_commands.rename(scope="for")
+    @app_commands.describe(name="Which one", scope="Whose preset (default: your own, else the server's)")
+    @app_commands.choices(scope=SCOPES)
+    async def remove(self, interaction: discord.Interaction[Any], name: str, scope: Scope | None = None) -> None:
+        """Remove a member's own preset of that name, else the server's if they moderate it."""
+        guild_id = require_server(interaction)
+        own = [True, False] if scope is None else [scope.value == OWN]
+        if scope is not None and scope.value == SERVER and not is_moderator(interaction):
+            await respond_privately(interaction, card.refused(presets.MODERATORS_FOR_SERVER()))
+            return
+        for is_own in own:
+            if (is_own or is_moderator(interaction)) and await self._service.store.remove_preset(
+                name,
+                guild_id=None if is_own else guild_id,
+                user_id=interaction.user.id if is_own else None,
+                actor_id=interaction.user.id,
+                now=datetime.now(UTC),
+            ):
+                await respond_privately(interaction, card.note(presets.PRESET_REMOVED(name=formatting.inline(name))))
+                return
+        refusal = presets.PRESET_NONE_TO_REMOVE(name=formatting.inline(name))
+        await respond_privately(interaction, card.refused(refusal))
+
+    @group.command(name="list", description="See the presets that you can use here")
+    async def show(self, interaction: discord.Interaction[Any]) -> None:
+        """List the server's presets and the member's own."""
+        found = await presets_of(self._service, interaction)
+        await respond_privately(interaction, presets_page.page(self._service, found))
+
+    @add.autocomplete("model")
+    async def _models(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return suggestions.any_models(self._service, text)
+
+    @add.autocomplete("style")
+    async def _styles(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        return await suggestions.styles(self._service, interaction, text, default_model=self._default_model)
+
+    @remove.autocomplete("name")
+    async def _names(self, interaction: discord.Interaction[Any], text: str) -> Choices:
+        found = await presets_of(self._service, interaction)
+        return choices([preset for preset in found if preset.is_own or is_moderator(interaction)], text)
+
+
+async def presets_of(service: JobService, interaction: discord.Interaction[Any]) -> list[Preset]:
+    """Return the presets that the member can use in the server."""
+    guild_id = require_server(interaction)
+    return await service.store.presets_of(guild_id=guild_id, user_id=interaction.user.id)
+
+
+def choices(found: Iterable[Preset], text: str) -> Choices:
+    """List the names that contain what was typed, each once."""
+    wanted = name_key(text)
+    names = dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name))
+    return suggestions.plain(list(names)[:MAX_CHOICES])
+
+
+def _is_own(interaction: Interaction, scope: Scope | None) -> bool:
+    return not is_moderator(interaction) if scope is None else scope.value == OWN
+
+
+def _refusal(interaction: Interaction, name: str, *, is_own: bool) -> str | None:
+    """Return why this member may not store a preset of this name; None if they may."""
+    if not is_own and not is_moderator(interaction):
+        return presets.MODERATORS_FOR_SERVER()
+    return None if is_visible(name) else presets.PRESET_NAME_EMPTY()

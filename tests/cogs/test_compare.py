@@ -1,0 +1,105 @@
+"""/compare: one image per model on one card, paid all or nothing and settled one by one, with votes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from bot.domain.errors import ProviderRejected
+from cogs.text import job_card
+from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
+from tests.support.discord_stage import Card, Stage
+
+NANO = "krea/google/nano-banana-2"
+
+
+async def compare(stage: Stage, who: Any = None, **options: Any) -> Card:
+    with stage.core.providers_wait():
+        chosen = {"prompt": "a red fox", "model1": NANO, "model2": FLUX} | options
+        return stage.ordered(await (who or stage.ada).slash(stage.channel, "compare", **chosen))
+
+
+def votes_of(card: Card) -> list[str]:
+    return [label for label in card.buttons if label.startswith("Vote")]
+
+
+async def vote(stage: Stage, who: Any, card: Card, number: int) -> None:
+    custom_ids = [part["custom_id"] for part in card.components if str(part.get("label", "")).startswith("Vote")]
+    result = await who.click(card.message, custom_id=custom_ids[number])
+    assert not result.followups, stage.said(result).text
+
+
+async def test_one_card_shows_one_image_per_model_and_the_total_price_first(stage: Stage) -> None:
+    card = await compare(stage, model3=PIXAZO_LARGE, aspect_ratio="1:1")
+    total = sum(job.reserved_usd_micros for job in await stage.jobs())
+    assert f"costs **${total / 1e6:.3f}".rstrip("0") in card.text
+    assert "**Nano Banana 2** $0.08" in card.text
+    await stage.until_says(card, "Completed", "3 of 3 done")
+    assert len(card.gallery) == len(card.files) == 3
+    assert len([part for part in card.components if str(part.get("label", "")).startswith("Vote")]) == 3
+    rows = [part for part in card.components if part["type"] == 1]
+    assert all(len(row["components"]) <= 5 for row in rows)
+
+
+async def test_all_or_nothing_is_admitted(stage: Stage) -> None:
+    await stage.quota("set", member=stage.ada, amount="0.086")
+    card = await compare(stage)
+    assert card.private
+    assert "$0.087" in card.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_each_image_is_settled_for_itself(stage: Stage) -> None:
+    stage.core.krea.troubles.extend([ProviderRejected("no", status=400)])
+    card = await compare(stage)
+    text = await stage.until_says(card, "Completed", "1 of 2 failed, not charged")
+    assert "Failed, not charged" in text
+    (spent,) = {(await stage.balance()).spent_usd_micros}
+    assert spent in (7_000, 80_000)
+    assert len(card.gallery) == 1
+
+
+async def test_each_member_has_one_vote_and_the_winner_is_marked(stage: Stage) -> None:
+    card = await compare(stage)
+    await stage.until_says(card, "Completed")
+    await vote(stage, stage.ada, card, 0)
+    assert f"**Nano Banana 2** · $0.08 · 🏆 {job_card.WINNER()}" in card.text
+    await vote(stage, stage.bob, card, 1)
+    assert job_card.WINNER() not in card.text
+    await vote(stage, stage.mo, card, 1)
+    assert f"**Flux 1 Dev** · $0.007 · 🏆 {job_card.WINNER()}" in card.text
+    assert votes_of(card) == ["Vote · 1", "Vote · 2"]
+    assert len(card.gallery) == len(card.files) == 2
+    await vote(stage, stage.ada, card, 1)
+    assert votes_of(card) == ["Vote · 0", "Vote · 3"]
+
+
+async def test_again_orders_the_whole_comparison(stage: Stage) -> None:
+    card = await compare(stage)
+    await stage.until_says(card, "Completed")
+    again = stage.ordered(await stage.press(stage.ada, card, "Again · $0.087"))
+    await stage.until_says(again, "Completed", "2 of 2 done", "Flux 1 Dev")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"model2": NANO}, "Nano Banana 2 is named twice"),
+        ({"model2": "krea/no/such"}, "There is no model"),
+        ({"aspect_ratio": "7:1"}, "aspect_ratio"),
+        ({"prompt": " "}, "prompt"),
+    ],
+)
+async def test_bad_input_is_refused_with_a_sentence(stage: Stage, options: dict[str, Any], words: str) -> None:
+    card = await compare(stage, **options)
+    assert card.private
+    assert words in card.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_a_model_that_moderators_deny_is_refused(stage: Stage) -> None:
+    await stage.settings("models", action="deny", model=FLUX)
+    card = await compare(stage)
+    assert "Flux 1 Dev may not be used here" in card.text
+    await stage.assert_nothing_reserved()

@@ -1,0 +1,123 @@
+"""/preset and /defaults: what is saved once completes later orders, at the price of the whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cogs.text import presets, refusals
+from tests.support.catalogue_samples import FLUX
+from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import image
+
+NANO = "krea/google/nano-banana-2"
+NOIR: dict[str, Any] = {
+    "name": "Film Noir",
+    "model": NANO,
+    "options": "aspect_ratio=16:9, resolution=2K",
+    "before": "film noir of",
+    "after": "black and white",
+}
+
+
+async def said(stage: Stage, who: Any, command: str, **options: Any) -> Card:
+    return stage.said(await who.slash(stage.channel, command, **options))
+
+
+async def test_a_moderators_preset_completes_the_orders_of_members(stage: Stage) -> None:
+    added = await said(stage, stage.mo, "preset add", **NOIR)
+    assert "An image with it costs $0.12" in added.text
+    offered = await stage.ada.autocomplete(stage.channel, "imagine", "preset", "noir")
+    assert [choice["value"] for choice in offered] == ["Film Noir"]
+    card = await stage.imagine(preset="film noir")
+    assert "preset `Film Noir`" in card.text
+    assert "film noir of a red fox black and white" in card.text
+    await stage.until_says(card, "Completed", "cost **$0.12**", "2K", "16:9")
+
+
+async def test_what_the_command_says_wins_over_the_preset(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", **NOIR)
+    card = await stage.imagine(preset="Film Noir", resolution="1K")
+    await stage.until_says(card, "Completed", "cost **$0.08**", "16:9")
+    refused = await stage.imagine(preset="Film Noir", model=FLUX)
+    assert refused.private
+    assert any(label.startswith("Order without resolution · $0.007") for label in refused.buttons)
+
+
+async def test_members_have_presets_of_their_own_and_cannot_change_the_servers(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", **NOIR)
+    await said(stage, stage.ada, "preset add", name="mine", model=FLUX, after="in oil")
+    card = await stage.imagine(preset="mine")
+    await stage.until_says(card, "Completed", "Flux 1 Dev", "a red fox in oil")
+    refused = await stage.imagine(stage.bob, preset="mine")
+    assert presets.UNKNOWN_PRESET(name="mine") in refused.text
+    assert "Order without preset · $0.08" in refused.buttons
+    for command, more in (("preset add", {"model": FLUX}), ("preset remove", {})):
+        denied = await said(stage, stage.ada, command, name="Film Noir", **{"for": "server"}, **more)
+        assert denied.reason == presets.MODERATORS_FOR_SERVER()
+    listed = await said(stage, stage.ada, "preset list")
+    assert "`Film Noir` · Nano Banana 2" in listed.text
+    assert "`mine` · Flux 1 Dev" in listed.text
+    gone = await said(stage, stage.ada, "preset remove", name="MINE")
+    assert gone.text == presets.PRESET_REMOVED(name="MINE")
+    audit = await said(stage, stage.mo, "quota audit")
+    assert "`Film Noir` not listed → listed" in audit.text
+
+
+async def test_a_preset_that_could_not_be_ordered_is_refused_like_an_order(stage: Stage) -> None:
+    refused = await said(stage, stage.mo, "preset add", name="x", model=FLUX, options="resolution=8K")
+    assert "resolution" in refused.text
+    assert "Flux 1 Dev" in refused.text
+    assert (await said(stage, stage.mo, "preset add", name="x")).text == presets.PRESET_EMPTY()
+    bad = await said(stage, stage.mo, "preset add", name="x", model=FLUX, options="nonsense")
+    assert "more" in bad.text or "options" in bad.text
+    assert (await said(stage, stage.mo, "preset list")).text.endswith(presets.PRESETS_NONE())
+    assert len(stage.env.errors) == 2
+
+
+async def test_a_word_of_the_list_in_a_preset_is_refused_when_it_is_used(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", name="bad", after="gore")
+    await stage.settings("words", action="add", words="gore")
+    refused = await stage.imagine(preset="bad")
+    assert refusals.WORD_NOT_WELCOME(word="gore") in refused.text
+    await stage.assert_nothing_reserved()
+
+
+async def test_own_defaults_complete_orders_in_their_server(stage: Stage) -> None:
+    await said(stage, stage.ada, "defaults set", model=NANO, resolution="2K", private=True)
+    shown = await said(stage, stage.ada, "defaults set", aspect_ratio="16:9")
+    assert "`resolution`: 2K" in shown.text
+    card = await stage.imagine()
+    assert card.private
+    await stage.until_says(card, "Completed", "cost **$0.12**", "16:9")
+    public = await stage.imagine(private=False, resolution="1K")
+    assert not public.private
+    await stage.until_says(public, "Completed", "cost **$0.08**")
+    other = await stage.imagine(model=FLUX, private=False)
+    await stage.until_says(other, "Completed", "Flux 1 Dev", "cost **$0.007**")
+    of_bob = await stage.imagine(stage.bob)
+    await stage.until_says(of_bob, "Completed", "cost **$0.08**")
+    await said(stage, stage.ada, "defaults clear")
+    assert presets.DEFAULTS_NONE() in (await said(stage, stage.ada, "defaults show")).text
+
+
+async def test_a_default_model_that_is_not_permitted_any_more_is_left_out(stage: Stage) -> None:
+    await said(stage, stage.ada, "defaults set", model=FLUX)
+    await stage.settings("models", action="deny", model=FLUX)
+    await stage.until_says(await stage.imagine(), "Completed", "Nano Banana 2")
+
+
+async def test_bad_defaults_get_a_sentence_that_helps(stage: Stage) -> None:
+    refused = await said(stage, stage.ada, "defaults set", resolution="16K")
+    assert refused.text == presets.DEFAULTS_BAD_VALUE(option="resolution", value="16K")
+    assert (await said(stage, stage.ada, "defaults set")).text == presets.DEFAULTS_NOTHING_GIVEN()
+    assert presets.UNKNOWN_PRESET(name="no") in (await said(stage, stage.ada, "defaults set", preset="no")).text
+    assert len(stage.env.errors) == 1
+
+
+async def test_a_default_preset_completes_edits_too(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", name="night", after="at night")
+    await said(stage, stage.ada, "defaults set", preset="NIGHT")
+    card = await stage.edit(image=("a.png", image("PNG")))
+    await stage.until_says(card, "Completed", "make it blue at night", "preset `night`")
+    await said(stage, stage.mo, "preset remove", name="night")
+    await stage.until_says(await stage.imagine(), "Completed")
