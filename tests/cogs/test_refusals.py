@@ -130,7 +130,7 @@ async def test_a_price_that_has_risen_is_asked_about_first(stage: Stage) -> None
     cheap = custom_id.rpartition(":")[0] + ":1000"
     card.stored.components[0]["components"][-1]["components"][0]["custom_id"] = cheap
     asked = stage.said(await stage.ada.click(card.message, custom_id=cheap))
-    assert list(asked.buttons) == ["Order · $0.007"]
+    assert list(asked.buttons) == ["Order · $0.007", "Copy prompt"]
     await stage.assert_nothing_reserved()
     await stage.until_says(stage.ordered(await stage.press(stage.ada, asked, "Order · $0.007")), "Completed")
 
