@@ -29,6 +29,7 @@ from bot.domain.errors import MediaError, SettingsError, StoreError
 from bot.domain.jobs import JobKind
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import Limits, Quota, QuotaSource
+from bot.fleet import describe_process
 from bot.media.blob_store import BlobStore, FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -47,6 +48,7 @@ from bot.service.bill_reconciliation import BillReconciliation
 from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
+from bot.service.fleet_watch import FleetWatch
 from bot.service.job_service import JobService
 from bot.service.notifications import NotificationHandler, WebhookHandler
 from bot.service.retention import Retention
@@ -262,9 +264,13 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
         if role is Role.WORKER:
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service))
+        fleet_watch = None
         if role is not Role.ALL:
             _listen(store, parts, bot.queue, keeper)
-        for server in _http_servers(settings, bot, store, supervisor, parts.webhooks):
+            fleet_watch = _fleet_watch(settings, store, role, shards)
+            stack.push_async_callback(fleet_watch.leave)
+            supervisor.start_forever("fleet", fleet_watch.run)
+        for server in _http_servers(settings, bot, store, supervisor, parts.webhooks, fleet_watch):
             await stack.enter_async_context(server)
         supervisor.start_forever("catalogue", keeper.follow)
         if role is not Role.GATEWAY:
@@ -341,6 +347,13 @@ def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper:
     )
 
 
+def _fleet_watch(settings: Settings, store: Store, role: Role, shards: Shards | None) -> FleetWatch:
+    own = describe_process(
+        settings, role=role, shards=shards, provider_keys=provider_keys(settings), overrides=overrides_of(settings)
+    )
+    return FleetWatch(store.cluster, own)
+
+
 def _blob_store(settings: Settings) -> BlobStore:
     """Return where images are kept: beside a database file, or in PostgreSQL, where every process reaches them."""
     files = FileBlobStore(settings.data_folder / "pictures")
@@ -365,7 +378,12 @@ async def _reply_queue(settings: Settings, service: JobService) -> AsyncGenerato
 
 
 def _http_servers(
-    settings: Settings, bot: Bot, store: Store, supervisor: Supervisor, webhooks: WebhookHandler
+    settings: Settings,
+    bot: Bot,
+    store: Store,
+    supervisor: Supervisor,
+    webhooks: WebhookHandler,
+    fleet_watch: FleetWatch | None,
 ) -> list[HttpServer]:
     """Return the server for health checks and metrics; it also takes webhooks, or a second one does."""
     service = bot.service
@@ -379,6 +397,7 @@ def _http_servers(
         "database": store.problem,
         "workers": lambda: ", ".join(supervisor.down()) or None,
         **({} if bot.queue is None else {"queue": bot.queue.problem}),
+        **({} if fleet_watch is None else {"fleet": fleet_watch.problem}),
         **({} if store.is_shared else {"disk": DiskCheck(settings.data_folder).problem}),
     }
     health = HealthRoutes(checks, metrics.registry).routes()

@@ -25,6 +25,7 @@ from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
+from bot.fleet import check_fleet
 from bot.providers.base import Provider
 from bot.runtime import confinement
 from bot.runtime.allocator import map_large_blocks_separately
@@ -179,6 +180,7 @@ async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
         await _row("catalogue", _check_catalogue(settings)),
         await _row("database", _check_database(settings)),
         await _row("processes", _check_processes(settings)),
+        *await _check_fleet(settings),
         await _row("discord", _check_discord(settings)),
         ("http", True, _describe_listeners(settings)),
     ]
@@ -234,6 +236,16 @@ async def _check_processes(settings: Settings) -> str:
     if found.room == 0:
         raise StoreError(f"{use}, and each process takes up to {CONNECTIONS_PER_PROCESS}; raise max_connections")
     return use
+
+
+async def _check_fleet(settings: Settings) -> list[tuple[str, bool, str]]:
+    location = settings.database_url
+    try:
+        if isinstance(location, PostgresAddress) and await asyncio.to_thread(exists, location):
+            return await asyncio.to_thread(check_fleet, location)
+    except StoreError:
+        return []  # the row of the database says it
+    return []
 
 
 def _describe_listeners(settings: Settings) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bot.domain.database_url import Location, PostgresAddress
 from bot.store.database import Database, DatabaseUser, reads, writes, writes_with_retry
-from bot.store.tables import notifications, reply_queue_rows, shared_state, transactions
+from bot.store.tables import notifications, processes, reply_queue_rows, shared_state, transactions
 from bot.store.tables.guild_settings import PolicyMemory
 from bot.store.tables.notifications import Notification, Topic
 
@@ -73,6 +73,10 @@ class ClusterStore(DatabaseUser):
     trim_queue_log = writes(reply_queue_rows.trim_log)
     forward_webhook = writes(shared_state.forward_webhook)
     notify_poll = writes(notifications.notify_poll)
+
+    record_process = writes(processes.record)
+    forget_process = writes(processes.forget)
+    processes = reads(processes.every)
 
     async def enqueue_orphaned(self, *, now: datetime) -> int:
         """Enqueue the unfinished replies that no process runs: for example those whose gateway died after admission.

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from bot.domain.fleet import NO_WORKER
+from bot.fleet import check_fleet
 from sandbox.plans import Plan
 from tests.support.cluster import Cluster, a_cluster
 from tests.support.crashes import IMPATIENT
@@ -80,11 +82,19 @@ async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_
             "PIXAZO_API_BASE": here.provider.pixazo_base,
             "DEFAULT_MODEL": "pixazo/krea-2-large",
         }
-        await here.start("worker-1", **only_pixazo)
+        assert ("fleet", False, NO_WORKER) in check_fleet(here.address)
+        await here.start("worker-1", OPERATOR_DAILY_CAP_USD="30", **only_pixazo)
+        rows = await fleet_of(here, 2)
+        assert [works for _, works, what in rows if "keys for pixazo" in what] == [True]
+        assert "no worker has a key for krea" in [what for _, _, what in rows]
+        assert "no gateway serves shard 1 of 2" in [what for _, _, what in rows]
+        assert any(what.startswith("OPERATOR_DAILY_CAP_USD differs: $100,000.00 in ") for _, _, what in rows)
         for number in range(4):
             await here.imagine(f"a lock {number}")
         await here.start("worker-2")
         await here.settled()
+        await here.processes["worker-2"].stop()
+        await fleet_of(here, 2)
         here.audit()
 
 
@@ -174,6 +184,11 @@ async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_oper
         ]
         alerts = [message for message in everywhere if "takes no jobs" in message.text]
         assert len(alerts) == 1
+
+
+async def fleet_of(here: Cluster, count: int) -> list[tuple[str, bool, str]]:
+    await until(lambda: here.count("SELECT count(*) FROM processes") == count, what=here.last_words)
+    return check_fleet(here.address)
 
 
 async def until_running(here: Cluster, count: int) -> None:

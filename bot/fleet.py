@@ -1,0 +1,58 @@
+"""What a process says about itself to the others, and the rows of `check` about all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from pathlib import Path
+
+from bot.domain.database_url import PostgresAddress
+from bot.domain.fleet import ProcessInfo, disagreements
+from bot.domain.process_role import Role, Shards
+from bot.domain.quota import format_usd
+from bot.runtime.code_version import code_version
+from bot.settings import Settings
+from bot.store.admin.readonly import open_server_readonly
+from bot.store.tables import processes
+
+
+def describe_process(
+    settings: Settings, *, role: Role, shards: Shards | None, provider_keys: frozenset[str], overrides: Path
+) -> ProcessInfo:
+    """Describe this process, without any secret. `overrides` is the operator's file of prices, which need not exist."""
+    prices = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8] if overrides.exists() else "none"
+    return ProcessInfo(
+        id=secrets.token_hex(4),
+        role=role,
+        version=code_version(),
+        shards="" if shards is None else f"{shards.ids[0]}-{shards.ids[-1]}/{shards.count}",
+        provider_keys=tuple(sorted(provider_keys)),
+        settings={
+            **({} if role is Role.WORKER else {"DEFAULT_MODEL": settings.default_model}),
+            "DEFAULT_QUOTA_USD": format_usd(settings.default_quota_usd),
+            "DEFAULT_QUOTA_PERIOD": settings.default_quota_period,
+            "OPERATOR_DAILY_CAP_USD": format_usd(settings.operator_daily_cap_usd),
+            "OPERATOR_SERVER_CAP_USD": format_usd(settings.server_cap_usd_micros),
+            "OPERATOR_COST_PER_MEMBER_USD": format_usd(settings.operator_cost_per_member_usd),
+            "OPERATOR_COST_DAILY_CAP_USD": format_usd(settings.cost_daily_cap_usd_micros),
+            "MAX_RUNNING_JOBS_PER_USER": str(settings.max_running_jobs_per_user),
+            "KREA_MAX_CONCURRENCY": str(settings.krea_max_concurrency),
+            "PIXAZO_MAX_CONCURRENCY": str(settings.pixazo_max_concurrency),
+            overrides.name: prices,
+        },
+    )
+
+
+def check_fleet(location: PostgresAddress) -> list[tuple[str, bool, str]]:
+    """Return a row for each process that was seen lately, and one for each thing on which they disagree."""
+    with open_server_readonly(location) as connection:
+        found = processes.every(connection)
+    rows = [(process.name, process.is_alive, _describe(process)) for process in found]
+    return [*rows, *(("fleet", False, what) for what in disagreements(found))]
+
+
+def _describe(process: ProcessInfo) -> str:
+    keys = " and ".join(process.provider_keys) or "no provider"
+    shards = "" if process.role is Role.WORKER else f"shards {process.shards or 'all'}, "
+    seen = f"seen {process.age_seconds:.0f} s ago"
+    return f"{shards}keys for {keys}, version {process.version}, {seen if process.is_alive else f'gone: {seen}'}"
