@@ -14,6 +14,8 @@ ERASED_USER_ID = 0
 """The user id in rows of members who had their data deleted."""
 
 
+MAX_FILTER_WORDS = 5
+
 TOKEN_EXPIRY_MARGIN = timedelta(minutes=2)
 """Time before the expiry of an interaction token from which on the bot no longer relies on it."""
 
@@ -311,6 +313,20 @@ class Reply:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class GalleryFilter:
+    """Which of a member's images are shown: of one model, with words in their prompt, or only favourites."""
+
+    model_id: str | None = None
+    words: str = ""
+    favourites: bool = False
+
+    @property
+    def each_word(self) -> tuple[str, ...]:
+        """The words, each once; further ones are ignored."""
+        return tuple(dict.fromkeys(self.words.split()))[:MAX_FILTER_WORDS]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class GalleryPage:
     """One command of a member with images: number `number` of `total`, the newest being 1; None for too many to count.
 
@@ -322,6 +338,7 @@ class GalleryPage:
     total: int | None
     newer_id: str | None
     older_id: str | None
+    is_favourite: bool = False
 
 
 def new_id() -> str:

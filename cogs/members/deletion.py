@@ -12,7 +12,7 @@ import discord
 from discord import ui
 
 from bot.domain.deletion import DeletedOrder, MessageKind, OrderMessage
-from bot.domain.jobs import Reply
+from bot.domain.jobs import GalleryFilter, Reply
 from cogs.generate.job_buttons import clicked_reply
 from cogs.members.history import HistoryPage
 from cogs.text import formatting, job_card
@@ -97,14 +97,17 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         if self._place == SEPARATE:
             return None
         page = await interaction.client.service.store.gallery_page(
-            reply.address.guild_id, interaction.user.id, model_id=self._model_id(reply), reply_id=reply.id
+            reply.address.guild_id,
+            interaction.user.id,
+            chosen=GalleryFilter(model_id=self._model_id(reply)),
+            reply_id=reply.id,
         )
         return None if page is None else page.older_id or page.newer_id
 
     async def _show_history(self, interaction: Interaction, reply: Reply, *, reply_id: str | None) -> None:
         require_server(interaction)
         page = HistoryPage(interaction.client.service, interaction.client.messages, interaction)
-        await page.show(model_id=self._model_id(reply), reply_id=reply_id)
+        await page.show(GalleryFilter(model_id=self._model_id(reply)), reply_id=reply_id)
 
     def _model_id(self, reply: Reply) -> str | None:
         return reply.jobs[0].request.model_id if self._place == HISTORY_OF_MODEL else None

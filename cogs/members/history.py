@@ -13,7 +13,7 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.jobs import Job, Reply, ResultImage
+from bot.domain.jobs import GalleryFilter, Job, Reply, ResultImage
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
 from cogs.generate import upscale
@@ -39,17 +39,31 @@ class History(commands.Cog):
         self._service = service
         self._messages = messages
 
-    @app_commands.command(description="See the pictures you have made here")
-    @app_commands.describe(model="Only pictures made with this model")
+    @app_commands.command(description="See the images you have made here")
+    @app_commands.describe(
+        words="Only images with these words in their prompt",
+        model="Only images made with this model",
+        favourites="Only your favourites",
+    )
     @app_commands.guild_only()
-    async def history(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
+    async def history(
+        self,
+        interaction: discord.Interaction[Any],
+        words: app_commands.Range[str, 1, history_page.WORDS_CHARACTERS] | None = None,
+        model: str | None = None,
+        favourites: bool = False,
+    ) -> None:
         """Show the newest page, privately."""
         require_server(interaction)
         with self._service.heavy_work.page(interaction.user.id):
             await interaction.response.defer(ephemeral=True, thinking=True)
             known = None if model is None else self._service.catalogue.find(model)
-            page = HistoryPage(self._service, self._messages, interaction)
-            await page.show(model_id=model if known is None else known.id)
+            chosen = GalleryFilter(
+                model_id=model if known is None else known.id,
+                words=" ".join((words or "").split()),
+                favourites=favourites,
+            )
+            await HistoryPage(self._service, self._messages, interaction).show(chosen)
 
     @history.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
@@ -57,33 +71,38 @@ class History(commands.Cog):
 
 
 class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=history_page.CUSTOM_ID):
-    """'Newer' and 'Older': the custom id has the page to show, its member, and whether only one model is shown."""
+    """'Newer', 'Older' and 'Favourite': the custom id has the page to show, its member, and what was chosen."""
 
-    def __init__(self, reply_id: str, user_id: int, *, one_model: bool) -> None:
-        super().__init__(ui.Button(custom_id=history_page.custom_id(reply_id, user_id, one_model=one_model)))
-        self._reply_id = reply_id
-        self._user_id = user_id
-        self._one_model = one_model
+    def __init__(self, target: history_page.Target) -> None:
+        super().__init__(ui.Button(custom_id=history_page.custom_id(target)))
+        self._target = target
 
     @classmethod
     async def from_custom_id(
         cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
     ) -> Self:
-        return cls(match["reply_id"], int(match["user_id"]), one_model=match["one_model"] == "1")
+        return cls(history_page.target_of(match))
 
     async def handle(self, interaction: Interaction) -> None:
-        """Show the page that the custom id names."""
+        """Show the page that the custom id names, after marking it where that is asked."""
         require_server(interaction)
-        if interaction.user.id != self._user_id:
+        target, client = self._target, interaction.client
+        if interaction.user.id != target.user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return
-        client, model_id = interaction.client, None
-        with client.service.heavy_work.page(self._user_id):
+        with client.service.heavy_work.page(target.user_id):
             await interaction.response.defer()
-            if self._one_model and (reply := await client.service.store.reply(self._reply_id)) is not None:
+            if target.marks is not None:
+                await client.service.store.set_favourite(
+                    target.reply_id, user_id=target.user_id, is_favourite=target.marks
+                )
+            model_id = None
+            if target.one_model and (reply := await client.service.store.reply(target.reply_id)) is not None:
                 model_id = reply.jobs[0].request.model_id
+            chosen = GalleryFilter(model_id=model_id, words=target.words, favourites=target.favourites)
+            is_gone = target.favourites and target.marks is False
             page = HistoryPage(client.service, client.messages, interaction)
-            await page.show(model_id=model_id, reply_id=self._reply_id)
+            await page.show(chosen, reply_id=None if is_gone else target.reply_id)
 
 
 class HistoryPage:
@@ -95,12 +114,12 @@ class HistoryPage:
         self._interaction = interaction
         self._files: list[discord.File] = []
 
-    async def show(self, *, model_id: str | None, reply_id: str | None = None) -> None:
+    async def show(self, chosen: GalleryFilter, *, reply_id: str | None = None) -> None:
         page = await self._service.store.gallery_page(
-            require_server(self._interaction), self._interaction.user.id, model_id=model_id, reply_id=reply_id
+            require_server(self._interaction), self._interaction.user.id, chosen=chosen, reply_id=reply_id
         )
         if page is None:
-            await self._edit(card.note(_nothing(model_id, reply_id)))
+            await self._edit(card.note(_nothing(chosen, reply_id)))
             return
         images = await self._pictures(page.reply)
         label = self._service.model_label(page.reply.jobs[0].request.model_id)
@@ -111,7 +130,7 @@ class HistoryPage:
                 page,
                 label,
                 images,
-                one_model=model_id is not None,
+                chosen=chosen,
                 upscale_usd_micros=upscale.least_usd_micros(found),
             )
         )
@@ -145,11 +164,11 @@ class HistoryPage:
         )
 
 
-def _nothing(model_id: str | None, reply_id: str | None) -> str:
+def _nothing(chosen: GalleryFilter, reply_id: str | None) -> str:
     if reply_id is not None:
         return member_pages.HISTORY_PAGE_GONE()
-    return (
-        member_pages.HISTORY_EMPTY()
-        if model_id is None
-        else member_pages.HISTORY_NONE_OF_MODEL(model=formatting.inline(model_id))
-    )
+    if chosen.words:
+        return member_pages.HISTORY_NONE_WITH_WORDS(words=formatting.inline(chosen.words))
+    if chosen.model_id is not None:
+        return member_pages.HISTORY_NONE_OF_MODEL(model=formatting.inline(chosen.model_id))
+    return member_pages.HISTORY_NO_FAVOURITES() if chosen.favourites else member_pages.HISTORY_EMPTY()

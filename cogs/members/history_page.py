@@ -6,12 +6,15 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bot.domain.jobs import GalleryPage
+from bot.domain.jobs import GalleryFilter, GalleryPage
 from bot.domain.quota import format_usd
 from cogs.generate.recipe import recipe_line
 from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, card_buttons, components, delete_question
 from cogs.ui.components import Component, Layout
+
+WORDS_CHARACTERS = 40
+"""Length of the words to look for: custom ids, which hold them from page to page, have 100 characters."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +31,7 @@ def page_of(
     model_label: str,
     images: Sequence[GalleryImage],
     *,
-    one_model: bool,
+    chosen: GalleryFilter,
     upscale_usd_micros: int | None = None,
 ) -> Layout:
     """Lay out a page of a member's own images."""
@@ -51,10 +54,9 @@ def page_of(
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
         if (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
-    actions.append(delete_question.ask_button(first.id, one_model=one_model))
+    actions.append(delete_question.ask_button(first.id, one_model=chosen.model_id is not None))
     parts.extend(components.action_rows(actions))
-    if turns := _turns(page, one_model=one_model):
-        parts.append(components.action_row(*turns))
+    parts.append(components.action_row(_favourite(page, chosen), *_turns(page, chosen)))
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
@@ -78,21 +80,73 @@ def _facts(page: GalleryPage, model_label: str) -> list[str]:
     return [" · ".join(facts), " · ".join(where)]
 
 
-def _turns(page: GalleryPage, *, one_model: bool) -> list[Component]:
+def _favourite(page: GalleryPage, chosen: GalleryFilter) -> Component:
+    """Build the button that marks the order as a favourite, or removes the mark."""
+    label = job_card.NO_FAVOURITE() if page.is_favourite else job_card.FAVOURITE()
+    return components.button(label, custom_id(_target(page, page.reply.id, chosen, marks=not page.is_favourite)))
+
+
+def _turns(page: GalleryPage, chosen: GalleryFilter) -> list[Component]:
     """Build both buttons, so that each keeps its position while paging; the one without a page is disabled."""
     if page.newer_id is None and page.older_id is None:
         return []
     return [
-        components.button(label, custom_id(reply_id, page.reply.user_id, one_model=one_model))
+        components.button(label, custom_id(_target(page, reply_id, chosen)))
         if reply_id is not None
         else components.button(label, f"history:end:{label}", disabled=True)
         for label, reply_id in ((job_card.NEWER(), page.newer_id), (job_card.OLDER(), page.older_id))
     ]
 
 
-def custom_id(reply_id: str, user_id: int, *, one_model: bool) -> str:
-    """Return `history:<the page's reply>:<user id>:<1 if only its model is shown>`."""
-    return f"history:{reply_id}:{user_id}:{int(one_model)}"
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """The page that a button shows; `marks` makes it a favourite first, or not one any more."""
+
+    reply_id: str
+    user_id: int
+    one_model: bool = False
+    favourites: bool = False
+    words: str = ""
+    marks: bool | None = None
 
 
-CUSTOM_ID = re.compile(r"history:(?P<reply_id>[0-9a-f]{24}):(?P<user_id>\d{1,20}):(?P<one_model>[01])")
+def _target(page: GalleryPage, reply_id: str, chosen: GalleryFilter, *, marks: bool | None = None) -> Target:
+    return Target(
+        reply_id=reply_id,
+        user_id=page.reply.user_id,
+        one_model=chosen.model_id is not None,
+        favourites=chosen.favourites,
+        words=chosen.words[:WORDS_CHARACTERS],
+        marks=marks,
+    )
+
+
+def custom_id(target: Target) -> str:
+    """Return `history:<the page's reply>:<user id>:<flags>[:<words>]`.
+
+    The flags are 1 if only the model of the page is shown, 2 for favourites only, 4 to mark the page, 8 to unmark it.
+    """
+    marks = {None: 0, True: _MARK, False: _UNMARK}[target.marks]
+    flags = target.one_model * _ONE_MODEL + target.favourites * _FAVOURITES + marks
+    words = f":{target.words}" if target.words else ""
+    return f"history:{target.reply_id}:{target.user_id}:{flags}{words}"
+
+
+def target_of(match: re.Match[str]) -> Target:
+    """Read a custom id."""
+    flags = int(match["flags"])
+    marks = True if flags & _MARK else False if flags & _UNMARK else None
+    return Target(
+        reply_id=match["reply_id"],
+        user_id=int(match["user_id"]),
+        one_model=bool(flags & _ONE_MODEL),
+        favourites=bool(flags & _FAVOURITES),
+        words=match["words"] or "",
+        marks=marks,
+    )
+
+
+_ONE_MODEL, _FAVOURITES, _MARK, _UNMARK = 1, 2, 4, 8
+CUSTOM_ID = re.compile(
+    r"history:(?P<reply_id>[0-9a-f]{24}):(?P<user_id>\d{1,20}):(?P<flags>\d{1,2})(?::(?P<words>.{1,40}))?"
+)

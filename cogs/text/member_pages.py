@@ -20,6 +20,10 @@ HISTORY_TITLE_OF_MANY = Phrase("🖼️ Your images · {number} of many")
 HISTORY_TITLE_FAR_BACK = Phrase("🖼️ Your images · far back")
 HISTORY_EMPTY = Phrase("You have no pictures here yet. Try `/imagine`.")
 HISTORY_NONE_OF_MODEL = Phrase("You have no pictures made with `{model}` here.")
+HISTORY_NONE_WITH_WORDS = Phrase(
+    "You have no images here with `{words}` in their prompt. Prompts are kept for 30 days."
+)
+HISTORY_NO_FAVOURITES = Phrase("You have no favourites here yet. Press ☆ Favourite under an image in `/history`.")
 HISTORY_PAGE_GONE = Phrase("That page is gone. Use `/history` again.")
 HISTORY_NOT_YOURS = Phrase("These are somebody else's pictures. Use `/history` for your own.")
 HISTORY_PICTURE_GONE = Phrase(

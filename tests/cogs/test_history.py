@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.jobs import Delivery, GalleryPage, JobStatus
+from bot.domain.jobs import Delivery, GalleryFilter, GalleryPage, JobStatus
 from cogs.members import history_page
 from cogs.text import member_pages
 from tests.support.discord_stage import Card, Stage
@@ -47,7 +47,16 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     assert image["description"] == "a blue whale"
     assert image["media"]["url"].startswith(card.files[0]["url"].partition("?")[0])
     assert answer.files == []
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Edit", "Recipe", "Delete", "Older"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == [
+        "Again",
+        "Vary",
+        "Edit",
+        "Remix",
+        "Recipe",
+        "Delete",
+        "☆ Favourite",
+        "Older",
+    ]
 
 
 async def test_pages_are_turned_in_place_by_their_owner_also_after_a_restart(stage: Stage) -> None:
@@ -73,8 +82,8 @@ async def test_a_member_cannot_turn_the_pages_of_another_member(stage: Stage, mo
     assert (await history(stage, stage.bob)).text == member_pages.HISTORY_EMPTY()
     own = history_page.custom_id
 
-    def forged(reply_id: str, user_id: int, *, one_model: bool) -> str:
-        return own(reply_id, stage.bob.id, one_model=one_model)
+    def forged(target: history_page.Target) -> str:
+        return own(replace(target, user_id=stage.bob.id))
 
     monkeypatch.setattr(history_page, "custom_id", forged)
     answer = await history(stage)
@@ -138,7 +147,14 @@ async def test_a_deleted_picture_reads_gone_and_offers_no_edit(stage: Stage) -> 
     stage.env.backend.delete_message(stage.channel.id, card.message.id)
     answer = await history(stage)
     assert member_pages.HISTORY_PICTURE_GONE() in answer.text
-    assert [label.split(" ·")[0] for label in answer.buttons] == ["Again", "Vary", "Recipe", "Delete"]
+    assert [label.split(" ·")[0] for label in answer.buttons] == [
+        "Again",
+        "Vary",
+        "Remix",
+        "Recipe",
+        "Delete",
+        "☆ Favourite",
+    ]
 
 
 async def test_while_discord_does_not_answer_the_page_says_to_try_again(
@@ -179,7 +195,7 @@ async def test_a_prompt_past_its_age_leaves_the_picture(stage: Stage) -> None:
     answer = await history(stage)
     assert "fox" not in answer.text
     assert len(answer.gallery) == 1
-    assert list(answer.buttons) == ["Edit", "Delete"]
+    assert list(answer.buttons) == ["Edit", "Delete", "☆ Favourite"]
 
 
 async def test_a_page_that_was_erased_meanwhile_is_gone(stage: Stage) -> None:
@@ -201,9 +217,12 @@ def test_a_page_stays_within_discords_limits_whatever_the_prompt_and_the_ids() -
     reply = replace(reply, user_id=2**63 - 1, jobs=tuple(done))
     page = GalleryPage(reply=reply, number=2, total=3, newer_id=reply.id, older_id=reply.id)
     shown = [history_page.GalleryImage(url="https://cdn.example/1.png", alt_text="x" * 1_000)] * 4
-    layout = history_page.page_of(page, "A model", shown, one_model=True)
+    layout = history_page.page_of(page, "A model", shown, chosen=GalleryFilter(model_id="x", words="w" * 40))
     assert_fits(layout)
-    assert len(history_page.custom_id(reply.id, 2**63 - 1, one_model=True)) <= 100
+    longest = history_page.Target(
+        reply_id=reply.id, user_id=2**63 - 1, one_model=True, favourites=True, words="w" * 40, marks=False
+    )
+    assert len(history_page.custom_id(longest)) <= 100
 
 
 @pytest.mark.hostile("G-07")
@@ -220,3 +239,22 @@ def test_the_title_says_which_page_it_is_as_far_as_pages_are_counted(
 ) -> None:
     page = GalleryPage(reply=a_command(), number=number, total=total, newer_id=None, older_id=None)
     assert history_page._title(page) == title
+
+
+async def test_history_finds_by_words_and_favourites(stage: Stage) -> None:
+    await completed(stage, prompt="a red fox")
+    await completed(stage, prompt="a blue whale")
+    await completed(stage, prompt="another red fox")
+    found = await history(stage, words="Fox red")
+    assert "1 of 2" in found.text
+    assert "another red fox" in found.text
+    older = stage.said(await stage.press(stage.ada, found, "Older"))
+    assert "2 of 2" in older.text
+    await stage.press(stage.ada, older, "☆ Favourite")
+    assert "★ Favourite" in older.buttons
+    favourites = await history(stage, favourites=True)
+    assert "1 of 1" in favourites.text
+    await stage.press(stage.ada, favourites, "★ Favourite")
+    assert favourites.text == member_pages.HISTORY_NO_FAVOURITES()
+    nothing = await history(stage, words="elephant")
+    assert "`elephant`" in nothing.text

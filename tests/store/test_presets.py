@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.database_url import Location
 from bot.domain.errors import ListFull
-from bot.domain.jobs import Delivery, Reply, new_id
+from bot.domain.jobs import Delivery, GalleryFilter, Reply, new_id
 from bot.domain.presets import MAX_PER_MEMBER, MemberDefaults, Preset
 from bot.domain.quota import Member
 from bot.store.admin.verify import verify_location
@@ -139,3 +139,21 @@ async def test_presets_defaults_votes_and_favourites_are_exported_and_erased(sto
     assert "zebra" not in everything_in(location)
     kept = await exported(store)
     assert [kept[part] for part in ("own_presets", "own_defaults", "votes", "favourite_commands")] == [[], [], [], []]
+
+
+async def test_the_history_is_filtered_by_words_and_favourites(store: Store) -> None:
+    reply = await compared(store)
+    for words, found in (
+        ("lighthouse", True),
+        ("LIGHT bei", True),
+        ("nacht“", True),
+        ("light fox", False),
+        ("%", False),
+    ):
+        page = await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(words=words))
+        assert (page is not None) is found, words
+    assert await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(favourites=True)) is None
+    await store.set_favourite(reply.id, user_id=ADA.user_id, is_favourite=True)
+    page = await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(favourites=True, words="lighthouse"))
+    assert page is not None
+    assert page.is_favourite

@@ -19,7 +19,7 @@ import pytest
 
 from bot.domain.database_url import Location
 from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
-from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, Reply
+from bot.domain.jobs import Delivery, Failure, FailureReason, GalleryFilter, ImageInput, ImageRole, Reply
 from bot.domain.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
@@ -526,10 +526,10 @@ async def test_a_page_of_the_gallery_reads_the_history_in_its_order_from_where_i
 async def test_the_gallery_can_show_one_model_only(store: Store) -> None:
     reply = await delivered(store)
     model_id = reply.jobs[0].request.model_id
-    page = await store.gallery_page(1, ADA.user_id, model_id=model_id)
+    page = await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(model_id=model_id))
     assert page is not None
     assert page.reply == reply
-    assert await store.gallery_page(1, ADA.user_id, model_id="krea/other") is None
+    assert await store.gallery_page(1, ADA.user_id, chosen=GalleryFilter(model_id="krea/other")) is None
 
 
 async def test_no_member_sees_a_page_of_another_member_or_of_what_was_forgotten(store: Store) -> None:
