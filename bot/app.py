@@ -267,7 +267,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         fleet_watch = None
         if role is not Role.ALL:
             _listen(store, parts, bot.queue, keeper)
-            fleet_watch = _fleet_watch(settings, store, role, shards)
+            fleet_watch = _fleet_watch(settings, parts, role, shards)
             stack.push_async_callback(fleet_watch.leave)
             supervisor.start_forever("fleet", fleet_watch.run)
         for server in _http_servers(settings, bot, store, supervisor, parts.webhooks, fleet_watch):
@@ -347,11 +347,19 @@ def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper:
     )
 
 
-def _fleet_watch(settings: Settings, store: Store, role: Role, shards: Shards | None) -> FleetWatch:
+def _fleet_watch(settings: Settings, parts: ServiceParts, role: Role, shards: Shards | None) -> FleetWatch:
     own = describe_process(
         settings, role=role, shards=shards, provider_keys=provider_keys(settings), overrides=overrides_of(settings)
     )
-    return FleetWatch(store.cluster, own)
+    coordinator = parts.context.coordinator
+    assert isinstance(coordinator, ClusterCoordinator), "a process that runs alone is no fleet"
+    return FleetWatch(
+        parts.context.store,
+        own,
+        coordinator=coordinator,
+        reply_runner=parts.reply_runner,
+        presenter=parts.context.presenter,
+    )
 
 
 def _blob_store(settings: Settings) -> BlobStore:

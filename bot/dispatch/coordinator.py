@@ -39,6 +39,10 @@ class Coordinator(Protocol):
         """What this process does. With `Role.ALL` there is no other process."""
         ...
 
+    def serves(self, provider: str) -> bool:
+        """Return whether a process that is alive, as far as is known, sends orders to the provider."""
+        ...
+
     async def slots_in_use(self, provider: str, *, own: int, unrecorded: int) -> int:
         """Count the slots in use at a provider by all processes. Raises StoreError.
 
@@ -79,6 +83,10 @@ class LocalCoordinator:
     """Coordination for a process that runs alone: there is no other process to ask or to notify."""
 
     role = Role.ALL
+
+    def serves(self, provider: str) -> bool:
+        """Return True: this process does."""
+        return True
 
     async def slots_in_use(self, provider: str, *, own: int, unrecorded: int) -> int:
         """Return the slots in use by this process."""
@@ -122,6 +130,12 @@ class ClusterCoordinator:
         self._queues: dict[str, FairQueue] = {}
         self._fresh_until: dict[str, float] = {}
         self._pending_webhooks = 0
+        self.served: frozenset[str] | None = None
+        """Providers to which some worker that is alive sends orders; None until that is known."""
+
+    def serves(self, provider: str) -> bool:
+        """Return whether a worker that is alive, as far as is known, sends orders to the provider."""
+        return self.served is None or provider in self.served
 
     async def slots_in_use(self, provider: str, *, own: int, unrecorded: int) -> int:
         """Count the slots in use at a provider by all processes. Raises StoreError."""

@@ -5,18 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
+from bot.dispatch.coordinator import ClusterCoordinator
 from bot.domain.errors import StoreError
 from bot.domain.fleet import HEARTBEAT_SECONDS, NO_WORKER, ProcessInfo
+from bot.domain.jobs import JobStatus
+from bot.domain.presenter import ReplyPresenter
 from bot.domain.process_role import Role
-from bot.store.cluster_store import ClusterStore
+from bot.service.reply_runner import ReplyRunner
+from bot.store.store import Store
+
+MAX_CARDS = 200
+"""Cards that one gateway edits when the last worker goes or the first one comes; Discord allows only so many edits."""
 
 
 class FleetWatch:
     """Run `run` as long as the process lives, then await `leave`."""
 
-    def __init__(self, cluster: ClusterStore, own: ProcessInfo) -> None:
-        self._cluster = cluster
+    def __init__(
+        self,
+        store: Store,
+        own: ProcessInfo,
+        *,
+        coordinator: ClusterCoordinator,
+        reply_runner: ReplyRunner,
+        presenter: ReplyPresenter,
+    ) -> None:
+        self._store = store
+        self._cluster = store.cluster
         self._own = own
+        self._coordinator = coordinator
+        self._reply_runner = reply_runner
+        self._presenter = presenter
         self._has_worker = True
         self._is_leaving = False
 
@@ -29,8 +48,31 @@ class FleetWatch:
         while not self._is_leaving:
             await self._cluster.record_process(self._own)
             found = await self._cluster.processes()
-            self._has_worker = any(process.role is Role.WORKER and process.is_alive for process in found)
+            workers = [process for process in found if process.role is Role.WORKER and process.is_alive]
+            self._has_worker = bool(workers)
+            await self._note_served(frozenset(name for worker in workers for name in worker.provider_keys))
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _note_served(self, served: frozenset[str]) -> None:
+        """Have the cards of queued jobs say that they wait for the operator, or say so no longer."""
+        before, self._coordinator.served = self._coordinator.served, served
+        if self._own.role is not Role.GATEWAY or served == before:
+            return
+        shown = 0
+        for reply in await self._store.unfinished():
+            queued = {job.provider for job in reply.jobs if job.status is JobStatus.QUEUED}
+            if not reply.accepted or not queued:
+                continue
+            if not queued <= served:
+                # No worker shows it. It cannot become older than what a worker shows: the job has to be sent first.
+                self._presenter.reply_changed(reply.id)
+            elif before is not None:
+                self._reply_runner.show(reply.id)
+            else:
+                continue
+            shown += 1
+            if shown >= MAX_CARDS:
+                return
 
     async def leave(self) -> None:
         """Take this process off the list; without the database it is left off when it is not seen any more."""

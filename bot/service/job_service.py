@@ -87,6 +87,7 @@ class JobService:
         self.metrics = context.metrics
         self.presenter = context.presenter
         self.role = context.coordinator.role
+        self._coordinator = context.coordinator
         self.catalogue = catalogue
         self.limits = limits
         self.cost_alerts = cost_alerts
@@ -300,7 +301,13 @@ class JobService:
         if self.role is Role.ALL:  # else another process queues the jobs and updates the positions
             for view in views:
                 self._queue_positions.record_shown(view.job.id, view.queue_position)
-        return ReplyView(reply=reply, jobs=views, balance=balance, spendable=await self._spendable(member))
+        return ReplyView(
+            reply=reply,
+            jobs=views,
+            balance=balance,
+            spendable=await self._spendable(member),
+            waits_for_operator=self._waits_for_operator(reply),
+        )
 
     async def _spendable(self, member: Member) -> Spendable | None:
         """Return what a member has left, for a card; None if the database cannot tell, because the order stands."""
@@ -359,7 +366,11 @@ class JobService:
             spendable=spendable,
             no_orders_until=no_orders_until,
             votes=await self.store.votes(reply_id) if reply.is_comparison and reply.is_final else {},
+            waits_for_operator=self._waits_for_operator(reply),
         )
+
+    def _waits_for_operator(self, reply: Reply) -> bool:
+        return any(job.status is JobStatus.QUEUED and not self._coordinator.serves(job.provider) for job in reply.jobs)
 
     def _job_view(self, job: Job) -> JobView:
         in_flight = self._in_flight.get(job.id)

@@ -37,6 +37,8 @@ class ReplyView:
     """What the requester may still spend by all limits; None if only their balance is known."""
     no_orders_until: datetime | None = None
     """When the member can order again; None unless what their failed jobs cost the operator prevents it today."""
+    waits_for_operator: bool = False
+    """Whether no process that is alive could send a job of it that is still queued."""
     upscale_usd_micros: int | None = None
     """The lowest price of an upscale of one of its images; None where there is no upscale."""
     votes: Mapping[str, int] = field(default_factory=dict[str, int])

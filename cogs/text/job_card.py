@@ -39,6 +39,10 @@ CHECKING_EXPLAINED = Phrase(
     "The order went out, but the answer got lost. I am looking for it until {when} and never order twice; "
     "if it is not found by then, you are not charged."
 )
+WAITS_FOR_OPERATOR = Phrase(
+    "The part of me that makes images is not running. Your order is kept and starts as soon as the operator has "
+    "started it again; it costs nothing until there is an image."
+)
 STILL_LOOKING = Phrase("If the image still turns up by {when}, it appears here, free of charge.")
 CAME_LATE = Plural(
     "{count} image came after the time was up, so it is free.",

@@ -83,6 +83,8 @@ async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_
             "DEFAULT_MODEL": "pixazo/krea-2-large",
         }
         assert ("fleet", False, NO_WORKER) in check_fleet(here.address)
+        early = await here.imagine("an early lock")
+        assert "as soon as the operator" in early.text
         await here.start("worker-1", OPERATOR_DAILY_CAP_USD="30", **only_pixazo)
         rows = await fleet_of(here, 2)
         assert [works for _, works, what in rows if "keys for pixazo" in what] == [True]
@@ -91,8 +93,10 @@ async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_
         assert any(what.startswith("OPERATOR_DAILY_CAP_USD differs: $100,000.00 in ") for _, _, what in rows)
         for number in range(4):
             await here.imagine(f"a lock {number}")
+        assert "as soon as the operator" in early.text, "a worker without the key does not help"
         await here.start("worker-2")
         await here.settled()
+        assert "as soon as the operator" not in early.text
         await here.processes["worker-2"].stop()
         await fleet_of(here, 2)
         here.audit()

@@ -27,6 +27,7 @@ RELEASED = {
     "postgresql/0007_channels.sql": "deb472e315243cfa41811185a466a3b3608a8901cc5a093c4502473c2a90225d",
     "postgresql/0008_late_images.sql": "aa76a6fabe56993a63fb1456949836818515ee0a629e15991a81decc32b8e15c",
     "postgresql/0009_catalogue.sql": "6a21ad0f5fe58beca485dd260fee91d767d33550854389c10996b3f7a3dfeb1e",
+    "postgresql/0010_presets.sql": "49eb0387546d2899676872f7991d45a303c9addd045fbc734058932236ff249d",
     "postgresql/0011_fleet.sql": "7852c7ca50755ba2db89ef46579addf44cdceb25653f9bab9c49646b7cf47887",
     "sqlite/0001_initial.sql": "0e8a336daaaa44fbeac68bfaef60304cab0ddd3eed0254f3aae694dc5a3c9f38",
     "sqlite/0002_places.sql": "39b6f75f23d9f634990bc3194f02ef7d65907cdee7921799dcebb3b0ac420224",
@@ -37,6 +38,7 @@ RELEASED = {
     "sqlite/0007_channels.sql": "3e3dab1a251ac65e0d075e0b2ff7676a7601853d5892885152abe05a134ab5ee",
     "sqlite/0008_late_images.sql": "3fb3bc7e92a86a5294de56d5f883cae606d7d943b860c24cfbf629951b8665a1",
     "sqlite/0009_catalogue.sql": "22acb817bf6688adfc71f99bd25cdeb402496edff5e33767dd6e9bcefd5a03c1",
+    "sqlite/0010_presets.sql": "ffaed0f739396c27bfa4e804613ab652ef6e962beccf88850232e68fb85a34a4",
     "sqlite/0011_fleet.sql": "148bf3cc25bd9dbac10e9ab5707ee261d8a020cbd7bed81381d55ba0e0d7a61e",
 }
 """Databases exist that these files made. A change of the schema is a new file, with a new line here."""
