@@ -59,9 +59,11 @@ from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler, request_pace
 from cogs.ui.checks import (
     ClickDebouncer,
+    has_ids,
     has_possible_text,
     is_server_allowed,
     require_allowed_server,
+    require_ids,
     require_possible_text,
 )
 from cogs.ui.client import BotClient
@@ -108,6 +110,7 @@ class Tree(app_commands.CommandTree["Bot"]):
             if not (
                 is_server_allowed(interaction)
                 and has_possible_text(interaction)
+                and has_ids(interaction)
                 and self.client.service.heavy_work.takes_suggestion(interaction.user.id)
             ):
                 await interaction.response.autocomplete([])
@@ -115,6 +118,7 @@ class Tree(app_commands.CommandTree["Bot"]):
             return True
         require_allowed_server(interaction)
         require_possible_text(interaction)
+        require_ids(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:

@@ -46,14 +46,14 @@ class Edit(commands.Cog):
         """Add the message menu to the command tree: discord.py allows none in a cog."""
         tree.add_command(self._menu)
 
-    @app_commands.command(description="Change one to four attached pictures as you describe")
+    @app_commands.command(description="Change one to four attached images as you describe")
     @app_commands.describe(
-        image="The picture to change",
+        image="The image to change",
         prompt="What to change",
         model="Which image model does it",
-        image2="Another picture to use",
-        image3="Another picture to use",
-        image4="Another picture to use",
+        image2="Another image to use",
+        image3="Another image to use",
+        image4="Another image to use",
         aspect_ratio="Shape of the result",
         resolution="How large it is made",
         seed="The same seed and inputs give the same picture again",

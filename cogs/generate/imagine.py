@@ -26,15 +26,15 @@ class Imagine(commands.Cog):
         self._service = service
         self._default_model = default_model
 
-    @app_commands.command(description="Make a picture from text")
+    @app_commands.command(description="Make an image from text")
     @app_commands.describe(
-        prompt="What should be in the picture",
+        prompt="What should be in the image",
         model="Which image model makes it",
-        aspect_ratio="Shape of the picture",
+        aspect_ratio="Shape of the image",
         resolution="How large it is made",
-        reference="A picture to take the style or subject from",
-        count="How many pictures, each at the full price",
-        seed="The same seed and prompt give the same picture again",
+        reference="An image to take the style or subject from",
+        count="How many images, each at the full price",
+        seed="The same seed and prompt give the same image again",
         creativity="How freely the model may interpret the prompt",
         style="A style to apply",
         moodboard="Id of a Krea moodboard",

@@ -140,7 +140,7 @@ def ask_to_erase(*, commands: int, images: int, servers: int, user_id: int, aske
     """Lay out the question: what is erased, what is kept, and two buttons."""
     text = member_pages.ERASE_ASK(
         commands=formatting.COMMANDS(commands),
-        pictures=formatting.PICTURES(images),
+        images=formatting.PICTURES(images),
         servers=formatting.SERVERS(servers),
     )
     erase = components.button(member_pages.ERASE(), custom_id("erase", user_id, asked_at), style=components.RED)

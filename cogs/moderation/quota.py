@@ -67,7 +67,7 @@ class QuotaCommands(commands.Cog):
     # -- limits ---------------------------------------------------------------------------------------
 
     @group.command(name="show", description="A member's limit, where it comes from, and what is left of it")
-    @app_commands.describe(member="The member")
+    @app_commands.describe(member="Member")
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
         self._service.heavy_work.count_page(interaction.user.id)
@@ -79,10 +79,10 @@ class QuotaCommands(commands.Cog):
 
     @group.command(name="set", description="Give a member a limit of their own")
     @app_commands.describe(
-        member="The member",
+        member="Member",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per day, week or month",
-        reason="Shown in the audit log",
+        period="Period",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_member(
@@ -101,10 +101,10 @@ class QuotaCommands(commands.Cog):
 
     @group.command(name="role", description="Give everybody with a role a limit; the most generous role wins")
     @app_commands.describe(
-        role="Everybody with this role",
+        role="Role",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per day, week or month",
-        reason="Shown in the audit log",
+        period="Period",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_role(
@@ -122,8 +122,8 @@ class QuotaCommands(commands.Cog):
     @group.command(name="default", description="The limit for everybody without one of their own")
     @app_commands.describe(
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per day, week or month",
-        reason="Shown in the audit log",
+        period="Period",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_default(
@@ -139,8 +139,8 @@ class QuotaCommands(commands.Cog):
     @group.command(name="server", description="A cap for the whole server; it always binds")
     @app_commands.describe(
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per day, week or month",
-        reason="Shown in the audit log",
+        period="Period",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_server(
@@ -157,8 +157,8 @@ class QuotaCommands(commands.Cog):
     @app_commands.describe(
         channel="A channel, or a category for all channels in it",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
-        period="Per day, week or month",
-        reason="Shown in the audit log",
+        period="Period",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(period=PERIODS)
     async def set_channel(
@@ -238,7 +238,7 @@ class QuotaCommands(commands.Cog):
         member="A member with a limit of their own",
         role="A role with a limit",
         channel="A channel or category with a cap",
-        reason="Shown in the audit log",
+        reason="Reason, shown in the audit log",
     )
     async def clear(
         self,
@@ -271,7 +271,7 @@ class QuotaCommands(commands.Cog):
     # -- one-offs -----------------------------------------------------------------------------------------
 
     @group.command(name="grant", description="A one-off extra for a member in the current period")
-    @app_commands.describe(member="The member", amount="Dollars such as 5 or 2.50", reason="Shown in the audit log")
+    @app_commands.describe(member="Member", amount="Dollars such as 5 or 2.50", reason="Reason, shown in the audit log")
     async def grant(
         self, interaction: discord.Interaction[Any], member: discord.Member, amount: str, reason: Reason | None = None
     ) -> None:
@@ -306,7 +306,7 @@ class QuotaCommands(commands.Cog):
         )
 
     @group.command(name="reset", description="Let a member's spending in this period count from zero")
-    @app_commands.describe(member="The member", reason="Shown in the audit log")
+    @app_commands.describe(member="Member", reason="Reason, shown in the audit log")
     async def reset(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -338,8 +338,8 @@ class QuotaCommands(commands.Cog):
             lines.append(spending.BINDS(why=limits_left.binding_for_moderators(spendable)))
         await respond_privately(interaction, card.note("\n".join(lines)))
 
-    @group.command(name="block", description="No new jobs from a member")
-    @app_commands.describe(member="The member", reason="Shown in the audit log")
+    @group.command(name="block", description="Stop a member from ordering images")
+    @app_commands.describe(member="Member", reason="Reason, shown in the audit log")
     async def block(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -347,7 +347,7 @@ class QuotaCommands(commands.Cog):
         await self._set_blocked(interaction, member, reason, blocked=True)
 
     @group.command(name="unblock", description="Let a member order again")
-    @app_commands.describe(member="The member", reason="Shown in the audit log")
+    @app_commands.describe(member="Member", reason="Reason, shown in the audit log")
     async def unblock(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None
     ) -> None:
@@ -378,7 +378,7 @@ class QuotaCommands(commands.Cog):
         """Show spending in a period as a chart, rankings and CSV files."""
         await self._reports.show(interaction, Period(period.value) if period else Period.MONTH)
 
-    @group.command(name="audit", description="The record of changes to limits")
+    @group.command(name="audit", description="Who changed which limit or setting, when and why")
     @app_commands.describe(member="Only changes about this member")
     async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
         """Show the record of changes, newest first, one page at a time."""

@@ -79,7 +79,7 @@ class SettingsCommands(commands.Cog):
 
     group = app_commands.Group(
         name="settings",
-        description="Where pictures are made, with which models, and what is logged",
+        description="Where images can be ordered, with which models, and what is logged",
         default_permissions=discord.Permissions(manage_guild=True),
         guild_only=True,
     )
@@ -165,9 +165,11 @@ class SettingsCommands(commands.Cog):
 
     # -- where ----------------------------------------------------------------------------------------
 
-    @group.command(name="channels", description="Where pictures may be made")
+    @group.command(name="channels", description="Where images can be ordered")
     @app_commands.describe(
-        action="What to do (default: list)", channel="A channel, thread or category", reason="For the record"
+        action="What to do (default: list)",
+        channel="A channel, thread or category",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=RULE_ACTIONS)
     async def channels(
@@ -202,7 +204,7 @@ class SettingsCommands(commands.Cog):
         action="What to do (default: list)",
         model="A model, or a pattern such as krea/openai/*",
         role="Only for members with this role",
-        reason="For the record",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=RULE_ACTIONS)
     async def models(
@@ -242,7 +244,7 @@ class SettingsCommands(commands.Cog):
             await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
 
     @group.command(name="default-model", description="The model of commands that name none")
-    @app_commands.describe(model="Which model", clear="Back to the bot's default", reason="For the record")
+    @app_commands.describe(model="Model", clear="Back to the bot's default", reason="Reason, shown in the audit log")
     async def default_model(
         self,
         interaction: discord.Interaction[Any],
@@ -279,7 +281,9 @@ class SettingsCommands(commands.Cog):
 
     @group.command(name="age-restricted", description="Models that work only in age-restricted channels")
     @app_commands.describe(
-        action="What to do (default: list)", model="A model, or a pattern such as krea/bfl/*", reason="For the record"
+        action="What to do (default: list)",
+        model="A model, or a pattern such as krea/bfl/*",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=LIST_ACTIONS)
     async def age_restricted(
@@ -319,7 +323,7 @@ class SettingsCommands(commands.Cog):
     @app_commands.describe(
         action="What to do (default: list)",
         entries="With commas between them; * and ? stand for any letters: gore, blood*",
-        reason="For the record",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(action=LIST_ACTIONS)
     @app_commands.rename(entries="words")
@@ -357,7 +361,7 @@ class SettingsCommands(commands.Cog):
     # -- log, language and clock --------------------------------------------------------------------------------
 
     @group.command(name="log-channel", description="Where every finished order is posted for moderators")
-    @app_commands.describe(channel="Which channel", clear="Log nothing any more", reason="For the record")
+    @app_commands.describe(channel="Channel", clear="Stop logging", reason="Reason, shown in the audit log")
     async def log_channel(
         self,
         interaction: discord.Interaction[Any],
@@ -396,7 +400,9 @@ class SettingsCommands(commands.Cog):
 
     @group.command(name="language", description="What public cards and the log are written in")
     @app_commands.describe(
-        language="Which language", clear="Back to the language of this server in Discord", reason="For the record"
+        language="Language",
+        clear="Back to the language of this server in Discord",
+        reason="Reason, shown in the audit log",
     )
     @app_commands.choices(language=LANGUAGE_CHOICES)
     async def language(
@@ -417,7 +423,7 @@ class SettingsCommands(commands.Cog):
             await self._change(interaction, lambda policy: replace(policy, language=tag), reason, page)
 
     @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
-    @app_commands.describe(zone="A city of that zone, such as Berlin", reason="For the record")
+    @app_commands.describe(zone="A city of that zone, such as Berlin", reason="Reason, shown in the audit log")
     async def time_zone(
         self, interaction: discord.Interaction[Any], zone: str | None = None, reason: Reason | None = None
     ) -> None:

@@ -9,8 +9,8 @@ from cogs.text.locale import LANGUAGES, Phrase
 from cogs.text.moderation import FOR_ROLE
 from cogs.text.spending import NOT_SET, PER_PERIOD, UNLIMITED
 
-AUDIT_TITLE = Phrase("Record of changes")
-AUDIT_EMPTY = Phrase("No changes on record.")
+AUDIT_TITLE = Phrase("Audit log")
+AUDIT_EMPTY = Phrase("No changes yet.")
 AUDIT_ACTIONS = {
     "set": Phrase("{who} set the limit of {subject}"),
     "set default": Phrase("{who} set the limit of everybody else"),
@@ -22,11 +22,11 @@ AUDIT_ACTIONS = {
     "reset": Phrase("{who} reset the spending of {subject}"),
     "block": Phrase("{who} blocked {subject}"),
     "unblock": Phrase("{who} unblocked {subject}"),
-    "cancel": Phrase("{who} wanted a picture of {subject} cancelled"),
+    "cancel": Phrase("{who} cancelled an image of {subject}"),
     "delete": Phrase("{who} deleted an image of {subject}"),
     "time_zone": Phrase("{who} changed the time zone"),
-    "channels": Phrase("{who} changed where pictures are made"),
-    "models": Phrase("{who} changed which models may be used"),
+    "channels": Phrase("{who} changed where images can be ordered"),
+    "models": Phrase("{who} changed which models can be used"),
     "age_restricted": Phrase("{who} changed which models need an age-restricted channel"),
     "words": Phrase("{who} changed the word list"),
     "presets": Phrase("{who} changed the presets"),

@@ -48,8 +48,8 @@ ATTACHED_IMAGES_AT_MOST = Plural(
     "one of the attached images: {names}", "at most {count} of the attached images, joined by `+`: {names}"
 )
 ASSIGNMENTS = Phrase("names and values, such as `{example}`")
-PICTURES_AT_LEAST = Plural("at least {count} picture", "at least {count} pictures")
-PICTURES_AT_MOST = Plural("at most {count} picture", "at most {count} pictures")
+PICTURES_AT_LEAST = Plural("at least {count} image", "at least {count} images")
+PICTURES_AT_MOST = Plural("at most {count} image", "at most {count} images")
 
 _EXAMPLE_UUID = "123e4567-e89b-12d3-a456-426614174000"
 _EXAMPLE_IDENTIFIERS = "first:0.8+second:0.3"
@@ -118,7 +118,7 @@ def _number(fact: Number) -> str:
 
 # -- what a price is for ----------------------------------------------------------------------------------------
 
-NO_PICTURE = Phrase("no picture")
+NO_PICTURE = Phrase("no image")
 WITH_OPTION = Phrase("with {option}")
 OPTION_IS = Phrase("{option} {value}")
 
@@ -141,17 +141,17 @@ def _condition(condition: PriceCondition) -> str:
 # -- attached pictures -----------------------------------------------------------------------------------------
 
 UNUSABLE = {
-    "not_an_image": Phrase("`{file}` is not a picture. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."),
+    "not_an_image": Phrase("`{file}` is not an image. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."),
     "unsupported_type": Phrase(
-        "`{file}` is of a kind I cannot use. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."
+        "`{file}`: I can't use this file type. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."
     ),
     "broken": Phrase("`{file}` is damaged or cut short. Save it again and attach the new file."),
-    "animated": Phrase("`{file}` is animated. Attach a still picture (PNG, JPEG, WebP, HEIC …)."),
+    "animated": Phrase("`{file}` is animated. Attach a still image (PNG, JPEG, WebP, HEIC …)."),
     "too_many_bytes": Phrase("`{file}` is too large. Attach a smaller file."),
-    "too_many_pixels": Phrase("`{file}` has too many pixels. Attach a smaller picture."),
-    "too_small": Phrase("`{file}` is too small. Attach a larger picture."),
+    "too_many_pixels": Phrase("`{file}` has too many pixels. Attach a smaller image."),
+    "too_small": Phrase("`{file}` is too small. Attach a larger image."),
     "unreachable": Phrase("`{file}` could not be fetched from Discord. Please attach it again."),
-    "foreign_host": Phrase("`{file}` does not come from Discord. Attach the picture itself."),
+    "foreign_host": Phrase("`{file}` does not come from Discord. Attach the image itself."),
 }
 BYTES_AT_MOST = Phrase("`{file}` is too large: at most {megabytes} MB.")
 PIXELS_AT_MOST = Phrase("`{file}` has too many pixels: at most {megapixels} megapixels.")

@@ -19,7 +19,7 @@ MESSAGE = Phrase("message")
 """What a link to a message is called."""
 
 COMMANDS = Plural("{count} command", "{count} commands")
-PICTURES = Plural("{count} picture", "{count} pictures")
+PICTURES = Plural("{count} image", "{count} images")
 SERVERS = Plural("{count} server", "{count} servers")
 
 MAX_MENTIONS = 3

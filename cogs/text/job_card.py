@@ -63,8 +63,8 @@ IN_HISTORY = Plural(
 )
 READY_FOR = Phrase("{mention} your picture is ready.")
 SEED = Phrase("seed {seed}")
-PICTURES_GIVEN = Plural("{count} picture given", "{count} pictures given")
-ALT_TEXT_EMPTY = Phrase("A picture")
+PICTURES_GIVEN = Plural("{count} image given", "{count} images given")
+ALT_TEXT_EMPTY = Phrase("An image")
 
 FAILURES: dict[FailureReason, Phrase] = {
     FailureReason.REJECTED: Phrase("The image service could not take this request. Change it a little and try again."),
@@ -78,13 +78,13 @@ FAILURES: dict[FailureReason, Phrase] = {
     FailureReason.PROVIDER_BUSY: Phrase(
         "The image service is too busy right now. You are not charged. Try again later or pick another model."
     ),
-    FailureReason.INPUT_GONE: Phrase("The picture to start from is no longer kept here. Attach it again with `/edit`."),
+    FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here. Attach it again with `/edit`."),
     FailureReason.INPUT_NOT_HOSTED: Phrase(
         "Discord did not take the image that this model has to look at. Try again, or pick another model."
     ),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
     FailureReason.NO_USABLE_RESULT: Phrase(
-        "The image service finished, but its picture could not be fetched. Try again."
+        "The image service finished, but its image could not be fetched. Try again."
     ),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time. Try again or pick another model."),
     FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time. Try again."),
@@ -118,7 +118,7 @@ AGAIN_PRICE = Phrase("Again · {amount}", longest=MAX_BUTTON_CHARACTERS)
 VARY_PRICE = Phrase("Vary · {amount}", longest=MAX_BUTTON_CHARACTERS)
 EDIT = Phrase("Edit", longest=MAX_BUTTON_CHARACTERS)
 UPSCALE_PRICE = Phrase("Upscale · {amount}", longest=MAX_BUTTON_CHARACTERS)
-PICTURE_PRICE = Phrase("Picture {number} · {amount}", longest=MAX_BUTTON_CHARACTERS)
+PICTURE_PRICE = Phrase("Image {number} · {amount}", longest=MAX_BUTTON_CHARACTERS)
 RECIPE = Phrase("Recipe", longest=MAX_BUTTON_CHARACTERS)
 FAVOURITE = Phrase("☆ Favourite", longest=MAX_BUTTON_CHARACTERS)
 NO_FAVOURITE = Phrase("★ Favourite", longest=MAX_BUTTON_CHARACTERS)
@@ -134,7 +134,7 @@ CANCEL_DONE = Phrase("Cancelled. You are not charged.")
 CANCEL_ASKED = Phrase("I asked the image service to stop. The card will say what came of it.")
 CANCEL_TOO_LATE = Phrase("Too late: this job has already finished or cannot be stopped any more.")
 CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop a job once it has started.")
-NOT_YOURS = Phrase("Only the person who asked for this picture, or a moderator, can do that.")
+NOT_YOURS = Phrase("Only the person who asked for this image, or a moderator, can do that.")
 JOB_GONE = Phrase("I no longer know this job.")
 DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
 DELETE_STILL_LOOKING = Phrase(
@@ -165,7 +165,7 @@ DELETE_LOG_UNKNOWN = Phrase(
 DELETE_PRIVATE_CARD = Phrase("-# The card that only you see goes when you dismiss it or reload Discord.")
 PRIVATE_ORDER = Phrase("This was ordered privately: a moderator may cancel or delete it, and nothing else.")
 PROMPT_ERASED = Phrase(
-    "The prompt of this picture is no longer kept, so it cannot be made again from here. Use `/imagine`."
+    "The prompt of this image is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )
 DEARER = Phrase("The price has gone up since then. Do you still want to order this?")
 """Above a button with the new price."""
@@ -174,8 +174,8 @@ RECIPE_OF = Phrase("Recipe · {model}")
 RECIPE_OF_UPSCALE = Phrase("Upscale")
 """Where a recipe else begins with a command."""
 
-UPSCALE_WHICH = Phrase("Which picture should be made larger?")
-UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this picture larger.")
+UPSCALE_WHICH = Phrase("Which image should be made larger?")
+UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this image larger.")
 
 FORM_MODEL = Phrase("Model and price", longest=MAX_MODAL_CHARACTERS)
 FORM_MODEL_HINT = Phrase("You are charged this price once the image is there.", longest=MAX_CHOICE_CHARACTERS)
@@ -191,14 +191,14 @@ ONE_IMAGE = Phrase("Image {number}")
 
 EDIT_MODAL_TITLE = Phrase("Edit this image", longest=MAX_MODAL_CHARACTERS)
 EDIT_MODAL_PROMPT = Phrase("What should change?", longest=MAX_MODAL_CHARACTERS)
-EDIT_MODAL_CHOICE = Phrase("Which pictures (up to 4)?", longest=MAX_MODAL_CHARACTERS)
-EDIT_MODAL_UPLOAD = Phrase("Other pictures to use (up to 3)", longest=MAX_MODAL_CHARACTERS)
-EDIT_MODAL_PICTURE = Phrase("Picture {number}", longest=MAX_CHOICE_CHARACTERS)
+EDIT_MODAL_CHOICE = Phrase("Which images (up to 4)?", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_UPLOAD = Phrase("Other images to use (up to 3)", longest=MAX_MODAL_CHARACTERS)
+EDIT_MODAL_PICTURE = Phrase("Image {number}", longest=MAX_CHOICE_CHARACTERS)
 EDIT_TOO_MANY = Plural(
-    "That makes {count} picture. Choose or attach fewer: at most {most} go into one edit.",
-    "That makes {count} pictures. Choose or attach fewer: at most {most} go into one edit.",
+    "That makes {count} image. Choose or attach fewer: at most {most} go into one edit.",
+    "That makes {count} images. Choose or attach fewer: at most {most} go into one edit.",
 )
-NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached picture. Choose one that has, or use `/edit`.")
+NO_PICTURE_IN_MESSAGE = Phrase("That message has no attached image. Choose one that has, or use `/edit`.")
 
 # -- answers ------------------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from cogs.text.locale import (
 
 # -- settings ---------------------------------------------------------------------------------------------------
 
-TITLE = Phrase("Settings of this server")
+TITLE = Phrase("Server settings")
 SET_BY_MODERATORS = Phrase("Set by moderators")
 BOT_DEFAULT = Phrase("The bot's defaults")
 
@@ -25,8 +25,8 @@ FIRST_NOTE = Phrase("Everything works already, with safe defaults. Worth a minut
 FIRST_STEPS = (
     Phrase("1. How much may a member spend? `/quota default`"),
     Phrase("2. How much may the whole server spend? `/quota server`"),
-    Phrase("3. In which channels are pictures made? `/settings channels`"),
-    Phrase("4. See every picture in one place? `/settings log-channel`"),
+    Phrase("3. In which channels are images made? `/settings channels`"),
+    Phrase("4. See every image in one place? `/settings log-channel`"),
     Phrase("5. When does a new day begin? `/settings time-zone`"),
 )
 
@@ -43,7 +43,7 @@ NO_WORDS = Phrase("empty")
 WORDS_COUNTED = Plural("{count} word", "{count} words")
 QUOTA = Phrase("Quota")
 QUOTA_NOW = Phrase("{quota}, next reset {when}")
-CAP = Phrase("Cap of the server")
+CAP = Phrase("Server cap")
 
 EVERYWHERE = Phrase("everywhere")
 ONLY_IN = Phrase("only in {allowed}")
@@ -56,35 +56,35 @@ SOME_MODELS = Plural(
 LINE = Phrase("**{name}:** {value} · `{command}`")
 
 ASKED_FOR = Phrase("**{member} in {channel}**")
-MAY_ORDER = Phrase("✅ May order here: {why}")
-MAY_NOT_ORDER = Phrase("🚫 May not order here: {why}")
-NO_MODEL_HERE = Phrase("no model may be used in this channel")
-MAY_USE = Phrase("✅ May use {model}: {why}")
-MAY_NOT_USE = Phrase("🚫 May not use {model}: {why}")
-NEEDS_AGE_RESTRICTED = Phrase("🚫 {model} works only in age-restricted channels, and this is none")
+MAY_ORDER = Phrase("✅ Can order here: {why}")
+MAY_NOT_ORDER = Phrase("🚫 Can't order here: {why}")
+NO_MODEL_HERE = Phrase("no model can be used in this channel")
+MAY_USE = Phrase("✅ Can use {model}: {why}")
+MAY_NOT_USE = Phrase("🚫 Can't use {model}: {why}")
+NEEDS_AGE_RESTRICTED = Phrase("🚫 {model} works only in age-restricted channels, and this one is not")
 
 CHANNEL_LAYERS = {
-    Layer.NOTHING_SET: Phrase("nothing is set that would forbid it"),
+    Layer.NOTHING_SET: Phrase("no rule forbids it"),
     Layer.CHANNEL: Phrase("there is a rule for {channel}"),
-    Layer.PARENT: Phrase("there is a rule for {channel}, which it lies in"),
-    Layer.NOT_LISTED: Phrase("only the allowed channels count, and it is none of them"),
+    Layer.PARENT: Phrase("there is a rule for {channel}, which contains it"),
+    Layer.NOT_LISTED: Phrase("this channel isn't on the allowed list"),
 }
 MODEL_LAYERS = {
-    Layer.NOTHING_SET: Phrase("nothing is set that would forbid it"),
+    Layer.NOTHING_SET: Phrase("no rule forbids it"),
     Layer.ROLE: Phrase("there is a rule `{pattern}` for {role}"),
     Layer.EVERYBODY: Phrase("there is a rule `{pattern}` for everybody"),
     Layer.OTHER_ROLES: Phrase("it is allowed for other roles only"),
-    Layer.NOT_LISTED: Phrase("only the allowed models count, and it is none of them"),
+    Layer.NOT_LISTED: Phrase("this model isn't on the allowed list"),
 }
 
 FOR_ROLE = Phrase("{name} for {role}")
 MORE = Plural("… and {count} more", "… and {count} more")
 
-CHANNELS_ONLY_IN = Phrase("Pictures are made only in {allowed}.")
-CHANNELS_NOT_IN = Phrase("Pictures are made everywhere but in {denied}.")
-CHANNELS_ONLY_IN_NOT_IN = Phrase("Pictures are made only in {allowed}, not in {denied}.")
+CHANNELS_ONLY_IN = Phrase("Images are made only in {allowed}.")
+CHANNELS_NOT_IN = Phrase("Images are made everywhere but in {denied}.")
+CHANNELS_ONLY_IN_NOT_IN = Phrase("Images are made only in {allowed}, not in {denied}.")
 CHANNELS_EMPTY = Phrase(
-    "No rules: pictures are made in every channel. Allow one, and they are made in allowed ones only; "
+    "No rules: images are made in every channel. Allow one, and they are made in allowed ones only; "
     "deny one, and they are made in all others."
 )
 CHANNELS_HINT = Phrase("-# A category counts for its channels, a channel for its threads; the closest rule wins.")
@@ -101,19 +101,21 @@ WORDS_HINT = Phrase(
 )
 AGE_EMPTY = Phrase("Every model works in every channel. Discord's own rules for adult content apply all the same.")
 
-ACTION_FIRST = Phrase("Say what to do with it: choose an `action`.")
-NAME_CHANNEL = Phrase("Name the `channel`.")
-NAME_MODEL = Phrase("Name the `model`: one that is offered while you type, or a pattern such as `krea/openai/*`.")
+ACTION_FIRST = Phrase("Choose an `action`: what to do with it.")
+NAME_CHANNEL = Phrase("Choose the `channel`.")
+NAME_MODEL = Phrase(
+    "Choose the `model`: one from the list that appears as you type, or a pattern such as `krea/openai/*`."
+)
 NAME_WORDS = Phrase("Write the `words`, with commas between them: `gore, blood*`.")
 NOT_A_WORD = Phrase(
     "`{word}` cannot go on the list: each word of an entry needs a letter or digit. At most {characters} characters, "
     "{words} words and {wildcards} wildcards (`*`, `?`) fit."
 )
 NO_MODEL_MATCHES = Phrase(
-    "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one of those offered while you type."
+    "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one from the list that appears as you type."
 )
-UNCHANGED = Phrase("Nothing changed; this was in force already:")
-CHANGED = Phrase("Done. In force now:")
+UNCHANGED = Phrase("Nothing changed; these rules already apply:")
+CHANGED = Phrase("Done. These rules apply now:")
 DEFAULT_NOT_ALLOWED = Phrase(
     "⚠️ Commands that name no model use **{model}**, which not everybody may use now. "
     "Choose another with `/settings default-model`."
@@ -121,16 +123,18 @@ DEFAULT_NOT_ALLOWED = Phrase(
 
 DEFAULT_MODEL_SET = Phrase("Commands that name no model use **{model}** (set by moderators).")
 DEFAULT_MODEL_OF_BOT = Phrase("Commands that name no model use **{model}** (the bot's default).")
-DEFAULT_MODEL_UNAVAILABLE = Phrase("{model} cannot be the default here. Pick one that is offered while you type.")
+DEFAULT_MODEL_UNAVAILABLE = Phrase(
+    "{model} cannot be the default here. Pick one from the list that appears as you type."
+)
 DEFAULT_MODEL_FORBIDDEN = Phrase(
     "Not everybody may use {model} everywhere here, so it cannot be the default. Allow it first with `/settings "
     "models` or `/settings age-restricted`, or pick another one."
 )
 EITHER = Phrase("Give a new value or `clear`, not both.")
 
-LOG_IS = Phrase("Every finished order is posted in {channel}. Private ones without prompt and picture.")
+LOG_IS = Phrase("Every finished order is posted in {channel}. Private ones without prompt and image.")
 LOG_IS_OFF = Phrase(
-    "Finished orders are not logged. Name a `channel` to see each with picture, member, prompt and price."
+    "Finished orders are not logged. Choose a `channel` to see each with image, member, prompt and price."
 )
 LOG_AUDIENCES = {
     "everybody": Phrase(
@@ -142,7 +146,7 @@ LOG_AUDIENCES = {
         "Choose a channel that only moderators see, unless you want that."
     ),
 }
-LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or name another channel.")
+LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or choose another channel.")
 LOG_PERMISSIONS = Phrase("In {channel} I lack: **{permissions}**. Give me that there, then use this command again.")
 LOG_REFUSED = Phrase(
     "Discord did not let me post in {channel}, so the log stays as it was. Check my permissions there."
@@ -151,7 +155,7 @@ LOG_HELLO = Phrase(
     "From now on every finished order of this server is posted here. Change it with `/settings log-channel`."
 )
 LOG_WARNING = Phrase("⚠️ I lack {permissions} there")
-LOG_PRIVATE = Phrase("private, so without prompt and picture")
+LOG_PRIVATE = Phrase("private, so without prompt and image")
 PERMISSIONS = {
     "view_channel": Phrase("View Channel"),
     "send_messages": Phrase("Send Messages"),
@@ -175,12 +179,12 @@ ZONE_IS = {
         "Days, weeks and months begin at midnight in **{zone}**. The next month begins {when} ({exactly})."
     ),
 }
-ZONE_UNKNOWN = Phrase("There is no time zone `{zone}`. Type a city such as `Berlin` and pick one that is offered.")
+ZONE_UNKNOWN = Phrase("There is no time zone `{zone}`. Type a city such as `Berlin` and pick one from the list.")
 ZONE_NOW = Phrase("{zone} · {time} now", longest=MAX_CHOICE_CHARACTERS)
 
 # -- jobs -------------------------------------------------------------------------------------------------------
 
-JOBS_TITLE = Phrase("Jobs of this server")
+JOBS_TITLE = Phrase("Jobs in this server")
 JOBS_RUNNING = Phrase("**Under way**")
 JOBS_RECENT = Phrase("**Recent**")
 JOBS_NONE = Phrase("Nothing yet.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot.domain.constraints import AtMostImages, Text
 from bot.domain.errors import (
     AskedTooOften,
     BadOption,
@@ -44,15 +45,17 @@ from cogs.text.presets import UNKNOWN_PRESET
 SERVER_ONLY = Phrase("This works in a server, not in a direct message.")
 PRIVATE_BOT = Phrase("This bot is private: it only works in the servers that its operator chose.")
 MODERATORS_ONLY = Phrase("You need the Manage Server permission for this.")
-BOOKS_UNAVAILABLE = Phrase("I cannot write to my books right now, so I ordered nothing. Please try again in a minute.")
+BOOKS_UNAVAILABLE = Phrase("I cannot save anything right now, so I ordered nothing. Please try again in a minute.")
 UNEXPECTED = Phrase("Something went wrong here. Nothing was ordered. The operator has been told.")
-MEMBER_UNKNOWN = Phrase("I cannot find that member or role in this server.")
-CHANNEL_UNKNOWN = Phrase("I cannot find that channel in this server.")
-TEXT_IMPOSSIBLE = Phrase("Your text has a character that no text can have. Type it again, and leave that out.")
+MEMBER_UNKNOWN = Phrase(
+    "I cannot find that member or role in this server. Pick one from the list that appears as you type."
+)
+CHANNEL_UNKNOWN = Phrase("I cannot find that channel in this server. Pick one from the list that appears as you type.")
+TEXT_IMPOSSIBLE = Phrase("Your text has a character that cannot be stored. Type it again without that character.")
 COMMAND_CHANGED = Phrase("This command has changed since your Discord loaded it. Please reload Discord and try again.")
 SHUTTING_DOWN = Phrase("I am restarting. Please try again in a minute.")
-DUPLICATE = Phrase("This command was already taken.")
-LIST_FULL = Phrase("This list is full: it takes {limit} entries. Take one off first.")
+DUPLICATE = Phrase("This command was already accepted.")
+LIST_FULL = Phrase("This list is full: it holds {limit} entries. Remove one first.")
 STILL_UNDER_WAY = Phrase(
     "Something of yours is still under way ({commands}). Wait until it is done, or press Cancel on it, then use "
     "`/privacy delete` again."
@@ -104,10 +107,10 @@ TOO_MANY_RUNNING = Phrase(
     "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
 )
 SERVER_BUSY = Plural(
-    "This server already has {count} picture under way. Please try again in a while.",
-    "This server already has {count} pictures under way. Please try again in a while.",
+    "This server already has {count} image in progress. Please try again in a while.",
+    "This server already has {count} images in progress. Please try again in a while.",
 )
-TOO_FAST = Phrase("That was a lot within a minute. More orders are taken {when}.")
+TOO_FAST = Phrase("That was a lot in one minute. You can order again {when}.")
 STILL_BUSY_FOR_YOU = Phrase("I am still working on what you asked for before. Try again when that is done.")
 ASKED_TOO_OFTEN = Phrase("That was a lot in a short time. This works again {when}.")
 MANY_ASKING = Phrase("Many people are asking for this right now. Please try again {when}.")
@@ -118,7 +121,7 @@ PROVIDER_PAUSED = Phrase(
 
 # -- models and options -----------------------------------------------------------------------------------------
 
-UNKNOWN_MODEL = Phrase("There is no model `{model}`. Pick one of the models that are offered while you type.")
+UNKNOWN_MODEL = Phrase("There is no model `{model}`. Pick one from the list that appears as you type.")
 DID_YOU_MEAN = {
     1: Phrase("There is no model `{model}`. Did you mean `{first}`?"),
     2: Phrase("There is no model `{model}`. Did you mean `{first}` or `{second}`?"),
@@ -138,7 +141,7 @@ UNAVAILABLE = {
         "Pick another model, or try again later."
     ),
     "not_for_this_command": Phrase(
-        "`{model}` does not fit this command. Pick one of the models that are offered while you type."
+        "`{model}` does not fit this command. Pick one from the list that appears as you type."
     ),
 }
 
@@ -149,6 +152,14 @@ OPTION_UNKNOWN = Phrase("{model} does not take `{option}`. It takes {takes}.")
 OPTION_UNKNOWN_NO_OTHER = Phrase("{model} does not take `{option}`. It takes only a prompt.")
 OPTION_MISSING = Phrase("{model} needs `{option}`: {accepted}.")
 OPTION_INVALID = Phrase("`{option}` does not fit {model}. It takes: {accepted}.")
+PROMPT_TOO_SHORT = Plural(
+    "Describe the image in at least {count} character.", "Describe the image in at least {count} characters."
+)
+TAKES_FEWER_IMAGES = Plural(
+    "{model} takes only {count} image. Remove `{option}` or pick another model.",
+    "{model} takes only {count} images. Remove `{option}` or pick another model.",
+)
+TAKES_NO_IMAGES = Phrase("{model} takes no images. Remove `{option}` or pick another model.")
 OPTION_WRONG_LENGTH = Plural(
     "`{option}` has {count} character. {model} takes: {accepted}.",
     "`{option}` has {count} characters. {model} takes: {accepted}.",
@@ -157,14 +168,12 @@ OPTION_NOT_WITH = Phrase("{model} takes either `{option}` or `{other}`, not both
 
 # -- what moderators do not allow -------------------------------------------------------------------------------
 
-CHANNEL_NOT_ALLOWED = Phrase("Pictures are not made in this channel. Go to another one.")
-CHANNEL_ALLOWED_ELSEWHERE = Phrase("Pictures are not made in this channel. Go to {channels}.")
-MODEL_NOT_ALLOWED = Phrase("{model} may not be used here. Pick one of the models that are offered while you type.")
-MODEL_FOR_ROLES = Phrase("Here, {model} is only for {roles}. Pick one of the models that are offered while you type.")
+CHANNEL_NOT_ALLOWED = Phrase("Images can't be ordered in this channel. Use another one.")
+CHANNEL_ALLOWED_ELSEWHERE = Phrase("Images can't be ordered in this channel. Use {channels}.")
+MODEL_NOT_ALLOWED = Phrase("{model} may not be used here. Pick one from the list that appears as you type.")
+MODEL_FOR_ROLES = Phrase("Here, {model} is only for {roles}. Pick one from the list that appears as you type.")
 MODEL_AGE_RESTRICTED = Phrase("Here, {model} works only in age-restricted channels. Go to one, or pick another model.")
-WORD_NOT_WELCOME = Phrase(
-    "Your prompt has something that is not welcome in this server: `{word}`. Leave it out and try again."
-)
+WORD_NOT_WELCOME = Phrase("This server's word list does not allow `{word}`. Leave it out and try again.")
 DECIDED_BY_MODERATOR = Phrase("A moderator decided that: `{command}`.")
 
 
@@ -203,7 +212,7 @@ def refusal(error: RequestRefused) -> str:
         case DearerThanAgreed():
             return DEARER_THAN_AGREED(amount=format_usd(error.amount_usd_micros))
         case TooManyRunning():
-            return TOO_MANY_RUNNING(running=error.running, limit=error.limit)
+            return TOO_MANY_RUNNING(error.running, limit=error.limit)
         case ServerBusy():
             return SERVER_BUSY(error.running)
         case TooFast():
@@ -268,6 +277,15 @@ def _unknown_model(error: UnknownModel) -> str:
 def _bad_option(error: BadOption) -> str:
     model, option = error.model_label, option_name(error.option)
     right = "" if error.constraint is None else accepted(error.constraint)
+    match error.constraint:
+        case Text(min_characters=shortest) if error.option == "prompt" and (error.length or 0) < shortest:
+            return PROMPT_TOO_SHORT(shortest)
+        case AtMostImages(count=0):
+            return TAKES_NO_IMAGES(model=model, option=option)
+        case AtMostImages(count=most):
+            return TAKES_FEWER_IMAGES(most, model=model, option=option)
+        case _:
+            pass
     match error.reason:
         case "unknown":
             takes = ", ".join(f"`{option_name(name)}`" for name in error.supported_options)

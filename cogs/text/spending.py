@@ -30,7 +30,7 @@ def quota(value: Quota | None) -> str:
 TITLE = Phrase("Your usage")
 PREVIOUS_TITLE = Phrase("Your usage, previous period")
 BALANCE = Phrase("**{spent}** spent · **{set_aside}** set aside · **{left}** left")
-BALANCE_UNLIMITED = Phrase("**{spent}** spent · **{set_aside}** set aside · **no limit** left")
+BALANCE_UNLIMITED = Phrase("**{spent}** spent · **{set_aside}** set aside · **no limit**")
 QUOTA = Phrase("Quota: **{quota}** ({source})")
 GRANTED_NOW = Phrase("Extra this period: **{amount}**")
 RESETS = Phrase("Resets {when}")
@@ -57,10 +57,10 @@ MODELS_TITLE = Phrase("Models")
 MODELS_HINT = Phrase("`/models model:` tells more about one of them.")
 MODEL_NO_PRICE = Phrase("not available: no price set")
 MODEL_MODES = {
-    "generate": Phrase("makes pictures from text"),
-    "edit": Phrase("edits pictures"),
-    "reference": Phrase("follows a reference picture"),
-    "upscale": Phrase("enlarges pictures"),
+    "generate": Phrase("makes images from text"),
+    "edit": Phrase("edits images"),
+    "reference": Phrase("follows a reference image"),
+    "upscale": Phrase("enlarges images"),
 }
 MODELS = Plural("{count} model", "{count} models")
 OVER_WHAT_IS_LEFT = Phrase("over your {amount} left", longest=60)
@@ -85,15 +85,15 @@ LIMIT_NONE = Phrase("No limit is set for {subject}.")
 CLEAR_ONE = Phrase("Choose either a `member`, a `role` or a `channel`.")
 THREAD_HAS_NO_CAP = Phrase("{thread} is a thread. What is ordered in it counts for {channel}: set the cap there.")
 GRANTED = Phrase("{subject} gets **{amount}** extra for this period and has **{left}** left.")
-GRANTED_UNLIMITED = Phrase("{subject} gets **{amount}** extra for this period and has **no limit** left.")
+GRANTED_UNLIMITED = Phrase("{subject} gets **{amount}** extra for this period and has **no limit**.")
 RESET_DONE = Phrase("{subject}: spending counts from zero again. **{left}** left.")
-RESET_DONE_UNLIMITED = Phrase("{subject}: spending counts from zero again. **no limit** left.")
+RESET_DONE_UNLIMITED = Phrase("{subject}: spending counts from zero again. **no limit**.")
 RESET_NOTHING = Phrase("{subject} has spent nothing in this period. Nothing changed.")
-BLOCKED = Phrase("{subject} gets no new jobs.")
-UNBLOCKED = Phrase("{subject} may order again.")
+BLOCKED = Phrase("{subject} can no longer order images here.")
+UNBLOCKED = Phrase("{subject} can order images again.")
 BLOCKED_ALREADY = Phrase("{subject} was already blocked.")
 UNBLOCKED_ALREADY = Phrase("{subject} was not blocked.")
-BOT_HAS_NO_QUOTA = Phrase("{subject} is a bot and orders no pictures.")
+BOT_HAS_NO_QUOTA = Phrase("{subject} is a bot and cannot order images.")
 THE_DEFAULT = Phrase("Everybody else")
 THE_SERVER = Phrase("The whole server")
 

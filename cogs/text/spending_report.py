@@ -12,8 +12,8 @@ REPORT_TITLES = {
 }
 REPORT_EMPTY = Phrase("Nothing was spent.")
 REPORT_TOTAL = Plural(
-    "**{amount}** for {count} picture, from {start} to {end}",
-    "**{amount}** for {count} pictures, from {start} to {end}",
+    "**{amount}** for {count} image, from {start} to {end}",
+    "**{amount}** for {count} images, from {start} to {end}",
 )
 REPORT_MEMBERS = Phrase("By member")
 REPORT_MODELS = Phrase("By model")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any, cast
 
@@ -15,6 +16,17 @@ from cogs.ui.client import BotClient
 
 DOUBLE_CLICK_SECONDS = 2.0
 """Interval in which a second click on the same button is taken for an accident."""
+
+_WITH_IDS = frozenset(
+    {
+        discord.AppCommandOptionType.user,
+        discord.AppCommandOptionType.role,
+        discord.AppCommandOptionType.mentionable,
+        discord.AppCommandOptionType.channel,
+        discord.AppCommandOptionType.attachment,
+    }
+)
+_ID = re.compile(r"[0-9]{1,20}")
 
 
 class NotAllowed(app_commands.CheckFailure):
@@ -73,6 +85,36 @@ def has_possible_text(interaction: discord.Interaction[Any]) -> bool:
     """Return whether everything that was typed, chosen or clicked can be encoded and stored."""
     data = cast("dict[str, Any]", interaction.data or {})
     return _is_possible({key: value for key, value in data.items() if key != "resolved"})
+
+
+def require_ids(interaction: discord.Interaction[Any]) -> None:
+    """Raise NotAllowed if an option for a member, role, channel or file holds text instead of an id.
+
+    discord.py expects an id there and fails before any command runs. Call it before the options are used.
+    """
+    kind = _kind_without_id(cast("dict[str, Any]", interaction.data or {}))
+    if kind is discord.AppCommandOptionType.channel:
+        raise NotAllowed(refusals.CHANNEL_UNKNOWN())
+    if kind is discord.AppCommandOptionType.attachment:
+        raise NotAllowed(refusals.COMMAND_CHANGED())
+    if kind is not None:
+        raise NotAllowed(refusals.MEMBER_UNKNOWN())
+
+
+def has_ids(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether every option for a member, role, channel or file holds an id."""
+    return _kind_without_id(cast("dict[str, Any]", interaction.data or {})) is None
+
+
+def _kind_without_id(options_of: dict[str, Any]) -> discord.AppCommandOptionType | None:
+    """Return the type of the first option, here or in a subcommand, that should hold an id and does not."""
+    for option in cast("list[dict[str, Any]]", options_of.get("options") or ()):
+        kind = discord.AppCommandOptionType(option["type"])
+        if kind in _WITH_IDS and not _ID.fullmatch(str(option.get("value"))):
+            return kind
+        if (found := _kind_without_id(option)) is not None:
+            return found
+    return None
 
 
 def _is_possible(part: object) -> bool:

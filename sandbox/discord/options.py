@@ -10,6 +10,8 @@ from sandbox.discord.world import Channel, Member, Permission, Role, User, World
 
 SUBCOMMAND, GROUP, TEXT, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, NUMBER, ATTACHMENT = range(1, 12)
 
+_CHOSEN = frozenset({USER, CHANNEL, ROLE, MENTIONABLE})
+
 
 class NotOffered(Exception):
     """Discord's own client would not have offered this action."""
@@ -97,6 +99,8 @@ class Options:
             return number
         if kind == BOOLEAN:
             return bool(value)
+        if kind in _CHOSEN and isinstance(value, str) and not partial:
+            raise NotOffered(f"{name}: {value!r} is not in the list; pick one that appears as you type")
         return self.plain(value)
 
     def plain(self, value: Any) -> str:

@@ -149,7 +149,7 @@ async def test_f45_the_result_arrives_however_late(
         direct = stage.cards(stage.ada.user.dm_channel) if private and minutes > 1 else []
     if direct:
         (message,) = direct
-        assert f"{stage.ada.mention} your picture is ready." in message.text
+        assert f"{stage.ada.mention} your image is ready." in message.text
         (body,) = [body for path, body in stage.outgoing() if path.startswith("/channels/")]
         assert body["allowed_mentions"] == {"parse": [], "users": [stage.ada.id]}
     else:

@@ -32,7 +32,7 @@ MENU = "Edit this image"
 async def test_an_attached_image_is_uploaded_and_changed(stage: Stage) -> None:
     card = await stage.edit(image=("fox.png", PNG), prompt="make it blue")
     assert "costs **$0.08** · $0.92 left" in card.text
-    assert "1 picture given" in card.text
+    assert "1 image given" in card.text
     await stage.until_says(card, "Completed")
     (order,) = stage.core.krea.orders
     assert order.body["prompt"] == "make it blue"
@@ -45,7 +45,7 @@ async def test_up_to_four_images_go_along_in_the_order_given(stage: Stage) -> No
     files = [(f"{width}.png", encode(photo(width, height), "PNG")) for width, height in sizes]
     options = dict(zip(("image", "image2", "image3", "image4"), files, strict=True))
     card = await stage.edit(model="krea/google/nano-banana-pro", **options)
-    await stage.until_says(card, "Completed", "4 pictures given", "$0.15")
+    await stage.until_says(card, "Completed", "4 images given", "$0.15")
     assert [open_image(data).size for data in stage.core.krea.uploads] == sizes
     addresses = [f"https://provider.invalid/uploads/{number}" for number in (1, 2, 3, 4)]
     assert any(value == addresses for value in stage.core.krea.orders[0].body.values())
@@ -198,7 +198,7 @@ async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sen
 
 async def test_more_images_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
     card = await stage.edit(image=("a.png", PNG), image2=("b.png", image("JPEG")), model=KREA_LARGE)
-    assert "`image2` does not fit Krea 2 Large. It takes: at most 1 picture." in card.text
+    assert "Krea 2 Large takes only 1 image. Remove `image2` or pick another model." in card.text
     await stage.assert_nothing_reserved()
 
 
@@ -241,7 +241,7 @@ async def test_of_several_images_one_to_four_are_chosen(stage: Stage) -> None:
     assert select["max_values"] == 4
     chosen = [select["options"][index]["value"] for index in (1, 3)]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue", "pictures": chosen}))
-    await stage.until_says(card, "Completed", "2 pictures given")
+    await stage.until_says(card, "Completed", "2 images given")
     assert [open_image(data).width for data in stage.core.krea.uploads] == [60, 80]
 
 
@@ -251,7 +251,7 @@ async def test_other_images_can_be_attached_to_the_form(stage: Stage) -> None:
     assert (upload["type"], upload["required"], upload["min_values"], upload["max_values"]) == (19, False, 0, 3)
     others = [(f"{width}.jpg", encode(photo(width, 40), "JPEG")) for width in (60, 70, 80)]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "all on one wall", "uploads": others}))
-    await stage.until_says(card, "Completed", "4 pictures given")
+    await stage.until_says(card, "Completed", "4 images given")
     assert [open_image(data).width for data in stage.core.krea.uploads] == [50, 60, 70, 80]
 
 
@@ -271,10 +271,10 @@ async def test_more_images_than_the_cards_model_takes_go_to_the_default_model(st
     await stage.until_says(card, "Completed")
     shown = await stage.press(stage.ada, card, "Edit")
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
-    await stage.until_says(second, "Completed", "Flux 1 Dev", "1 picture given")
+    await stage.until_says(second, "Completed", "Flux 1 Dev", "1 image given")
     shown = await stage.press(stage.ada, card, "Edit")
     third = stage.said(await stage.ada.submit_modal(shown, {"prompt": "together", "uploads": [("a.png", PNG)]}))
-    await stage.until_says(third, "Completed", "Nano Banana 2", "2 pictures given")
+    await stage.until_says(third, "Completed", "Nano Banana 2", "2 images given")
 
 
 async def test_an_attached_file_that_is_no_image_is_named(stage: Stage) -> None:
@@ -282,7 +282,7 @@ async def test_an_attached_file_that_is_no_image_is_named(stage: Stage) -> None:
     values = {"prompt": "make it snow", "uploads": [("notes.txt", b"hello")]}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
     assert refusal.private
-    assert "`notes.txt` is not a picture" in refusal.text
+    assert "`notes.txt` is not an image" in refusal.text
     await stage.assert_nothing_reserved()
 
 
@@ -292,11 +292,11 @@ async def test_of_ones_own_card_with_several_images_each_can_be_chosen_by_its_nu
     shown = await stage.press(stage.ada, card, "Edit")
     assert shown.modal is not None
     select = shown.modal["components"][1]["component"]
-    assert [option["label"] for option in select["options"]] == ["Picture 1", "Picture 2", "Picture 3"]
+    assert [option["label"] for option in select["options"]] == ["Image 1", "Image 2", "Image 3"]
     assert [option["default"] for option in select["options"]] == [True, False, False]
     chosen = [select["options"][2]["value"]]
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night", "pictures": chosen}))
-    await stage.until_says(second, "Completed", "1 picture given")
+    await stage.until_says(second, "Completed", "1 image given")
 
 
 async def test_a_message_without_an_image_is_refused_privately(stage: Stage) -> None:
@@ -356,7 +356,7 @@ async def test_nothing_is_fetched_for_an_order_that_can_be_refused_without_it(st
             sentence = "A moderator has paused"
         case "word":
             await stage.settings("words", action="add", words="blue")
-            sentence = "not welcome"
+            sentence = "does not allow"
         case "option":
             options, sentence = {"resolution": "8K"}, "`resolution`"
         case _:

@@ -38,7 +38,7 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     card = await completed(stage, prompt="a blue whale")
     answer = await history(stage)
     assert answer.private
-    assert answer.title.endswith("Your pictures · 1 of 2")
+    assert answer.title.endswith("Your images · 1 of 2")
     assert "/imagine prompt: a blue whale model: krea/google/nano-banana-2" in answer.text
     assert "**Nano Banana 2** · 1K" in answer.text
     assert "cost $0.08" in answer.text

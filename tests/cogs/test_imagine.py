@@ -249,7 +249,7 @@ async def test_every_option_reaches_the_provider_at_its_price(
     if options.get("reference"):
         address = "provider.invalid/uploads" if stage.core.krea.orders else f"{stage.core.server.base}/attachments"
         assert address in str(order.body)
-        assert "1 picture given" in text
+        assert "1 image given" in text
 
 
 async def test_the_seed_is_shown_so_that_an_image_can_be_made_again(stage: Stage) -> None:
@@ -299,7 +299,7 @@ async def test_the_operators_daily_cap_always_binds(stage: Stage) -> None:
 async def test_a_member_with_enough_running_jobs_waits(stage: Stage) -> None:
     stage.core.krea.waits = True
     cards = [await stage.imagine() for _ in range(4)]
-    assert "You already have 3 running; 3 at a time is the limit." in cards[3].text
+    assert "You have 3 images in progress; you can start another once fewer than 3 are left." in cards[3].text
     assert cards[3].private
     assert "Queued" in (await stage.imagine(stage.bob)).text
 

@@ -286,7 +286,7 @@ async def test_a_refusal_is_private_also_after_a_public_deferral(
     card = stage.said(await slow_command.run(b"no picture", private=private))
     assert callbacks(stage) == [5]
     assert card.private
-    assert "`fox.png` is not a picture" in card.text
+    assert "`fox.png` is not an image" in card.text
     assert stage.cards() == []
     await stage.assert_nothing_reserved()
 

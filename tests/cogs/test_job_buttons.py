@@ -268,7 +268,7 @@ async def test_again_keeps_number_images_and_privacy(stage: Stage) -> None:
     await stage.until_says(card, "Completed")
     again = stage.said(await stage.press(stage.ada, card, "Again"))
     assert again.private
-    await stage.until_says(again, "Completed", "1 picture given")
+    await stage.until_says(again, "Completed", "1 image given")
     assert len(stage.core.krea.uploads) == 1
     several = await completed(stage, count=2, model=FLUX)
     again = stage.said(await stage.press(stage.ada, several, "Again · $0.014"))
@@ -346,7 +346,7 @@ async def test_edit_asks_what_to_change_and_works_on_the_image_of_the_card(stage
     card = await completed(stage, prompt="a fox")
     shown = await stage.press(stage.ada, card, "Edit")
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
-    await stage.until_says(second, "Completed", "at night", "1 picture given")
+    await stage.until_says(second, "Completed", "at night", "1 image given")
     assert open_image(stage.core.krea.uploads[0]).size == open_image(card.file()).size
     assert card.title.startswith("✅ Completed")
 

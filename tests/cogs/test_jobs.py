@@ -148,7 +148,7 @@ async def test_a_waiting_job_is_cancelled_and_the_member_reads_why(stage: Stage)
     entry = (await stage.core.store.audit(stage.guild.id))[0]
     assert (entry.action, entry.actor_id, entry.subject_id) == ("cancel", stage.mo.id, stage.ada.id)
     assert entry.reason == "no `foxes` @everyone, please"
-    assert f"wanted a picture of {stage.ada.mention} cancelled" in (await stage.quota("audit")).text
+    assert f"cancelled an image of {stage.ada.mention}" in (await stage.quota("audit")).text
 
 
 async def test_a_running_job_is_cancelled_at_the_provider_and_the_reason_survives_a_restart(stage: Stage) -> None:

@@ -55,7 +55,7 @@ async def test_a_blocked_member_reads_that_they_are_blocked(stage: Stage) -> Non
     assert limits_left.BLOCKED() in text
     shown = await stage.settings("show", member=stage.ada)
     assert moderation.MAY_NOT_ORDER(why=limits_left.BLOCKED_FOR_MODERATORS()) in shown.text
-    assert "May order here" not in shown.text
+    assert "Can order here" not in shown.text
     choices = await stage.ada.autocomplete(stage.channel, "imagine", "model", "")
     assert all("over your $0.00 left" in choice["name"] for choice in choices)
 
@@ -85,7 +85,7 @@ async def test_the_operators_caps_are_what_is_left_when_they_bind(stage: Stage, 
 
 @pytest.mark.hostile("G-53")
 async def test_may_order_here_is_said_only_where_a_model_could_be_ordered(stage: Stage) -> None:
-    assert "✅ May order here" in (await stage.settings("show", member=stage.ada)).text
+    assert "✅ Can order here" in (await stage.settings("show", member=stage.ada)).text
     await stage.settings("models", action="deny", model="*")
     shown = (await stage.settings("show", member=stage.ada)).text
     assert moderation.MAY_NOT_ORDER(why=moderation.NO_MODEL_HERE()) in shown
@@ -96,7 +96,7 @@ async def test_may_order_here_is_said_only_where_a_model_could_be_ordered(stage:
     await stage.settings("age-restricted", action="clear")
     await stage.quota("server", amount="0.001")
     shown = (await stage.settings("show", member=stage.ada)).text
-    assert "🚫 May not order here: the cap of the server has **$0.001** left" in shown
+    assert "🚫 Can't order here: the cap of the server has **$0.001** left" in shown
 
 
 @pytest.mark.hostile("G-53")

@@ -86,7 +86,7 @@ async def test_f59_erasing_asks_first_and_then_the_card_is_no_longer_known(stage
     others = await completed(stage, stage.bob)
     question = await ask(stage, "delete")
     assert question.private
-    assert "1 command, 1 picture, 1 server" in question.text
+    assert "1 command, 1 image, 1 server" in question.text
     assert list(question.buttons) == [member_pages.ERASE(), member_pages.ERASE_NOT()]
     spent = (await stage.balance()).spent_usd_micros
 

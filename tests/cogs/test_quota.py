@@ -150,15 +150,15 @@ async def test_after_a_reset_spending_counts_from_zero_and_the_history_stays(sta
     await stage.until(lambda: stage.core.krea.accepted == 2)
     stage.core.krea.finishes()
     await stage.until_says(running, "Completed")
-    assert "**$0.16** for 2 pictures" in (await stage.quota("report")).text
+    assert "**$0.16** for 2 images" in (await stage.quota("report")).text
 
 
 async def test_a_member_is_blocked_and_unblocked_once(stage: Stage) -> None:
     assert (
         await stage.quota("block", member=stage.ada, reason="spam")
-    ).text == f"{stage.ada.mention} gets no new jobs."
+    ).text == f"{stage.ada.mention} can no longer order images here."
     assert (await stage.quota("block", member=stage.ada)).text == f"{stage.ada.mention} was already blocked."
-    assert f"{stage.ada.mention} gets no new jobs." in (await stage.quota("show", member=stage.ada)).text
+    assert f"{stage.ada.mention} can no longer order images here." in (await stage.quota("show", member=stage.ada)).text
     assert (await stage.quota("unblock", member=stage.ada)).text == f"{stage.ada.mention} may order again."
     assert (await stage.quota("unblock", member=stage.ada)).text == f"{stage.ada.mention} was not blocked."
     lines = (await audited(stage)).splitlines()

@@ -101,7 +101,7 @@ async def test_attached_images_are_ordered_again_from_the_refusal(stage: Stage) 
     card = await stage.edit(image=("fox.png", PNG), model="krea/bfl/flux-1-kontext-dev", resolution="4K")
     assert "image: fox.png" in card.text
     ordered = stage.ordered(await stage.press(stage.ada, card, "Order without resolution"))
-    await stage.until_says(ordered, "Completed", "1 picture given")
+    await stage.until_says(ordered, "Completed", "1 image given")
 
 
 async def test_only_as_many_images_as_the_model_takes_are_offered(stage: Stage) -> None:

@@ -383,7 +383,7 @@ async def test_a_private_image_goes_to_its_owner_alone_when_the_token_has_died(
         stage.core.krea.finishes()
         assert await delivery(stage) is Delivery.DELIVERED
         (message,) = stage.cards(stage.ada.user.dm_channel)
-    assert f"{stage.ada.mention} your picture is ready." in message.text
+    assert f"{stage.ada.mention} your image is ready." in message.text
     assert "Completed" in message.text
     assert len(message.files) == 1
     assert stage.cards() == []

@@ -58,7 +58,7 @@ async def test_a_report_adds_up_by_member_and_by_model_and_comes_with_a_chart_an
         await stage.until_says(await stage.imagine(who, **options), "Completed")
     card = await stage.quota("report")
     assert card.private
-    assert "### Spending this month\n**$0.327** for 4 pictures, from <t:" in card.text
+    assert "### Spending this month\n**$0.327** for 4 images, from <t:" in card.text
     assert f"$0.167 · 3 × {stage.ada.mention}\n$0.16 · 1 × {stage.bob.mention}" in card.text
     assert "$0.32 · 3 × Nano Banana 2\n$0.007 · 1 × Flux 1 Dev" in card.text
     assert f"**By channel**\n$0.327 · 4 × <#{stage.channel.id}>" in card.text
@@ -97,7 +97,7 @@ async def test_without_a_chart_the_report_comes_all_the_same_and_says_so(
     await stage.until_says(await stage.imagine(), "Completed")
     monkeypatch.setattr("bot.charts.renderer._MEMORY_LIMIT_BYTES", 32 << 20)
     card = await stage.quota("report", period="day")
-    assert "**$0.08** for 1 picture" in card.text
+    assert "**$0.08** for 1 image" in card.text
     assert spending_report.REPORT_NO_CHART() in card.text
     assert card.gallery == []
     assert [file["filename"] for file in card.files] == ["spending.csv", "spending-by-hour.csv"]
@@ -276,7 +276,7 @@ def test_a_chart_in_another_language_knows_its_words_in_english_too(monkeypatch:
         chart = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1234)]))
     written = (chart.title, chart.count, chart.over_time, chart.ranking, chart.ticks[0], chart.rows[0].label)
     assert [label.plain for label in written] == [
-        *("Spending this week", "1 picture", "By day"),
+        *("Spending this week", "1 image", "By day"),
         *("Top members", "Mon 16", "Member …1234"),
     ]
     assert [label.text for label in written] == ["支出", "1枚", "支出", "支出", "支出", "支出"]

@@ -104,7 +104,7 @@ async def test_at_first_it_says_what_to_decide_and_what_is_in_force(stage: Stage
     assert "**Time zone:** UTC · " in defaults
     assert "**Quota:** $1.00 per day, next reset <t:" in defaults
     assert f"**{stage.mo.mention} in <#{stage.channel.id}>**" in card.text
-    assert "✅ May order here: nothing is set that would forbid it" in card.text
+    assert "✅ Can order here: no rule forbids it" in card.text
 
 
 async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stage) -> None:
@@ -125,11 +125,11 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
     assert "**Time zone:** Asia/Tokyo" in ours
     assert "**Cap of the server:** $100.00 per month" in ours
     assert "**Word list:** empty" in defaults
-    assert f"✅ May use Nano Banana 2: there is a rule `{NANO_BANANA_2}` for <@&{stage.artists.id}>" in text
+    assert f"✅ Can use Nano Banana 2: there is a rule `{NANO_BANANA_2}` for <@&{stage.artists.id}>" in text
 
     text = (await stage.settings("show", channel=other, member=stage.ada, model=NANO_BANANA_2)).text
-    assert "🚫 May not order here: only the allowed channels count, and it is none of them" in text
-    assert "🚫 May not use Nano Banana 2: there is a rule `krea/google/*` for everybody" in text
+    assert "🚫 Can't order here: this channel isn't on the allowed list" in text
+    assert "🚫 Can't use Nano Banana 2: there is a rule `krea/google/*` for everybody" in text
 
 
 # -- channels --------------------------------------------------------------------------------------------------
@@ -141,10 +141,10 @@ async def test_orders_outside_the_allowed_channels_are_refused_privately_and_say
     assert f"✅ <#{other.id}>" in said.text
     card = await stage.imagine()
     assert card.private
-    assert f"Pictures are not made in this channel. Go to <#{other.id}>." in card.text
+    assert f"Images can't be ordered in this channel. Use <#{other.id}>." in card.text
     assert "/settings channels" in card.text
     card = await stage.edit(image=("fox.png", PNG))
-    assert "Pictures are not made in this channel" in card.text
+    assert "Images can't be ordered in this channel" in card.text
     await stage.assert_nothing_reserved()
     card = stage.ordered(await stage.ada.slash(other, "imagine", prompt="a red fox"))
     await stage.until_says(card, "Completed")
@@ -153,7 +153,7 @@ async def test_orders_outside_the_allowed_channels_are_refused_privately_and_say
 
 async def test_a_denied_channel_is_allowed_again(stage: Stage) -> None:
     await stage.settings("channels", action="deny", channel=stage.channel)
-    assert "Go to another one" in (await stage.imagine()).text
+    assert "Use another one" in (await stage.imagine()).text
     assert await offered(stage, "imagine", "model", who=stage.ada) == []
     assert moderation.UNCHANGED() in (await stage.settings("channels", action="deny", channel=stage.channel)).text
     await stage.settings("channels", action="clear", channel=stage.channel)
@@ -173,7 +173,7 @@ async def test_a_category_counts_for_its_channels_and_the_closest_rule_wins(stag
     await stage.until_says(card, "Completed")
     for channel in (sketches, stage.channel):
         card = stage.ordered(await stage.ada.slash(channel, "imagine", prompt="a red fox"))
-        assert f"Go to <#{art.id}>" in card.text
+        assert f"Use <#{art.id}>" in card.text
 
 
 async def test_buttons_and_forms_ask_the_policy_too(stage: Stage) -> None:
@@ -183,10 +183,10 @@ async def test_buttons_and_forms_ask_the_policy_too(stage: Stage) -> None:
     await stage.settings("channels", action="deny", channel=stage.channel)
     for label in ("Again", "Vary"):
         refusal = stage.said(await stage.press(stage.ada, card, label))
-        assert "Pictures are not made in this channel" in refusal.text
+        assert "Images can't be ordered in this channel" in refusal.text
         assert refusal.private
     refusal = stage.said(await stage.ada.submit_modal(form, {"prompt": "blue"}))
-    assert "Pictures are not made in this channel" in refusal.text
+    assert "Images can't be ordered in this channel" in refusal.text
     assert len(stage.core.krea.orders) == 1
 
 
@@ -207,14 +207,14 @@ async def test_what_is_decided_while_an_attachment_is_read_counts(
         return images
 
     monkeypatch.setattr(stage.core.bot.order_flow, "_read_attachments", read_while_a_moderator_decides)
-    assert "Pictures are not made in this channel" in (await stage.edit(image=("fox.png", PNG))).text
+    assert "Images can't be ordered in this channel" in (await stage.edit(image=("fox.png", PNG))).text
     await stage.assert_nothing_reserved()
 
 
 async def test_a_refused_order_does_not_fetch_its_attachment(stage: Stage) -> None:
     await stage.settings("words", action="add", words="blue")
     stage.core.server.attachments = lambda url: pytest.fail("fetched")
-    assert "not welcome" in (await stage.edit(prompt="make it blue", image=("fox.png", PNG))).text
+    assert "does not allow" in (await stage.edit(prompt="make it blue", image=("fox.png", PNG))).text
 
 
 # -- models ----------------------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ async def test_an_age_restricted_model_works_where_discord_asks_for_age(stage: S
     assert "Flux 1 Dev works only in age-restricted channels" in card.text
     assert FLUX not in await offered(stage, "imagine", "model", "flux 1 dev", who=stage.ada)
     shown = await stage.settings("show", model=FLUX)
-    assert "🚫 Flux 1 Dev works only in age-restricted channels, and this is none" in shown.text
+    assert "🚫 Flux 1 Dev works only in age-restricted channels, and this one is not" in shown.text
     channel = stage.core.bot.get_channel(stage.channel.id)
     assert isinstance(channel, discord.TextChannel)
     channel.nsfw = True
@@ -314,10 +314,10 @@ async def test_a_word_on_the_list_is_named_and_nothing_is_ordered(stage: Stage) 
     assert "`gore`, `blood*`, `severed head`" in said.text
     for prompt, found in (("a GORE scene", "gore"), ("bloodbath!", "bloodbath"), ("severed  HEAD", "severed head")):
         card = await stage.imagine(prompt=prompt)
-        assert f"not welcome in this server: `{found}`" in card.text
+        assert f"does not allow `{found}`" in card.text
         assert card.private
     await stage.assert_nothing_reserved()
-    await stage.until_says(await stage.imagine(prompt="Al Gore's headphones; a gorey hill"), "not welcome")
+    await stage.until_says(await stage.imagine(prompt="Al Gore's headphones; a gorey hill"), "does not allow")
     await stage.settings("words", action="remove", words="gore")
     await stage.until_says(await stage.imagine(prompt="a gore scene"), "Completed")
     assert ("words", "`gore` listed → not listed", None) in await record(stage)
@@ -662,4 +662,4 @@ async def test_help_says_where_pictures_are_made(stage: Stage) -> None:
     other = stage.guild.create_text_channel("other")
     await stage.settings("channels", action="allow", channel=other)
     card = stage.said(await stage.ada.slash(stage.channel, "help"))
-    assert f"Pictures are not made in this channel, but in <#{other.id}>." in card.text
+    assert f"Images can't be ordered in this channel, only in <#{other.id}>." in card.text

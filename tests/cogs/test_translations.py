@@ -442,9 +442,9 @@ def test_the_local_discord_refuses_what_discord_would_refuse(localized: dict[str
 
 @every_language
 def test_help_describes_commands_as_the_menu_of_commands_does(tag: str) -> None:
-    said = forms_of(read(FOLDER / f"{tag}.po").get((None, "Make a picture from text")))
+    said = forms_of(read(FOLDER / f"{tag}.po").get((None, "Make an image from text")))
     with use_locale(tag):
-        assert [described("Make a picture from text")] == (said or ["Make a picture from text"])
+        assert [described("Make an image from text")] == (said or ["Make an image from text"])
 
 
 def test_each_locale_of_our_languages_gets_its_language() -> None:

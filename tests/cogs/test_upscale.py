@@ -270,11 +270,11 @@ async def test_of_several_images_one_is_chosen(stage: Stage) -> None:
     question = stage.said(await stage.press(stage.ada, card, "Upscale · $0.10"))
     assert question.private
     assert question.text == job_card.UPSCALE_WHICH()
-    assert list(question.buttons) == ["Picture 1 · $0.10", "Picture 2 · $0.10", "Picture 3 · $0.10"]
+    assert list(question.buttons) == ["Image 1 · $0.10", "Image 2 · $0.10", "Image 3 · $0.10"]
     assert sizes_ordered(stage) == []
     jobs = sorted(await stage.jobs(), key=lambda job: job.ordinal)
     made = [job.images[0].width for job in jobs]
-    larger = stage.said(await stage.press(stage.ada, question, "Picture 2"))
+    larger = stage.said(await stage.press(stage.ada, question, "Image 2"))
     await stage.until_says(larger, "Completed")
     assert sizes_ordered(stage) == [(made[1] * 2, made[1] * 2)]
     assert len(stage.core.krea.uploads) == 1
@@ -285,7 +285,7 @@ async def test_the_question_is_answered_even_when_only_discord_has_the_images(st
     question = stage.said(await stage.press(stage.ada, card, "Upscale"))
     for job in await stage.jobs():
         await stage.core.service.blob_store.remove(job.images[0].sha256)
-    larger = stage.said(await stage.press(stage.ada, question, "Picture 1"))
+    larger = stage.said(await stage.press(stage.ada, question, "Image 1"))
     await stage.until_says(larger, "Completed")
 
 

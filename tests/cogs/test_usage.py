@@ -156,7 +156,7 @@ async def test_what_a_model_can_do_and_costs_is_told_within_discords_limits(mode
 
 async def test_one_model_tells_what_it_takes_and_each_price(stage: Stage) -> None:
     text = stage.said(await stage.ada.slash(stage.channel, "models", model=NANO_BANANA_2)).text
-    assert "Makes pictures from text, edits pictures" in text
+    assert "Makes images from text, edits images" in text
     assert "`resolution`: 1K, 2K, 4K" in text
     assert "$0.08 · 1K\n$0.12 · 2K\n$0.16 · 4K" in text
     assert "`seed`" not in text

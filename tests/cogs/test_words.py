@@ -201,8 +201,8 @@ def test_did_you_mean_names_at_most_three() -> None:
         (Assignments(), "names and values, such as `seed=5, aspect_ratio=16:9`"),
         (Assignments(example="steps=28"), "names and values, such as `steps=28`"),
         (Uuid(), "a UUID such as 123e4567-e89b-12d3-a456-426614174000"),
-        (AtLeastImages(count=1), "at least 1 picture"),
-        (AtMostImages(count=10), "at most 10 pictures"),
+        (AtLeastImages(count=1), "at least 1 image"),
+        (AtMostImages(count=10), "at most 10 images"),
     ],
 )
 def test_what_an_option_takes_is_said_of_every_kind_of_option(fact: Constraint, said: str) -> None:
@@ -219,7 +219,7 @@ def test_what_a_price_is_for_is_said_of_every_kind_of_condition() -> None:
         ("aspect_ratio", PRESENT),
     ]
     conditions = [PriceCondition(option=option, value=value) for option, value in said]
-    assert facts.price_for(conditions) == "quality very_low, 1K, no picture, 1 picture, 3 pictures, with aspect ratio"
+    assert facts.price_for(conditions) == "quality very_low, 1K, no image, 1 image, 3 images, with aspect ratio"
 
 
 def test_what_a_provider_says_is_quoted_and_what_it_suggests_is_said() -> None:
