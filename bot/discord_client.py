@@ -35,6 +35,7 @@ from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.compare.compare import Compare
 from cogs.compare.vote_button import VoteButton
+from cogs.alerts.welcome import Welcome
 from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
@@ -54,6 +55,7 @@ from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
 from cogs.presets.defaults import DefaultsCommands
 from cogs.presets.preset_commands import PresetCommands
+from cogs.moderation.weekly_reports import WeeklyReports
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler, request_pace
@@ -188,6 +190,8 @@ class Bot(BotClient, commands.Bot):
         self.queue: ReplyQueue | None = None
         """Set for a worker before it logs in; None for others."""
         self.reports = Reports(service=service, charts=charts)
+        self.welcome = Welcome(service=service, messages=messages)
+        self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
         replies = ReplyUpdater(
             service=service,
             messages=messages,
@@ -211,6 +215,7 @@ class Bot(BotClient, commands.Bot):
         if self._settings.discord_api_base != OFFICIAL_API_BASE:
             gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
+        self._supervisor.start_forever("weekly reports", self.weekly_reports.run)
         await self._add_commands()
         await self.tree.set_translator(CommandTranslator())
         await self.service.resume()
@@ -266,7 +271,9 @@ class Bot(BotClient, commands.Bot):
         )
         moderators = (
             QuotaCommands(service, self.reports),
-            SettingsCommands(service=service, default_model=default_model, log=self.log_channel),
+            SettingsCommands(
+                service=service, default_model=default_model, log=self.log_channel, weekly_reports=self.weekly_reports
+            ),
             Jobs(service),
         )
         for cog in (*cogs, *moderators, Help(service, self.tree)):
@@ -328,6 +335,11 @@ class Bot(BotClient, commands.Bot):
         if self.is_closed() or not self.is_ready():
             return "not connected"
         return next((problem for socket in self._sockets() if (problem := _problem_of(socket)) is not None), None)
+
+    async def on_guild_join(self, guild: discord.Guild) -> None:
+        """Introduce the bot, unless the operator does not serve the server."""
+        if not self.allowed_servers or guild.id in self.allowed_servers:
+            await self.welcome.greet(guild)
 
     async def on_ready(self) -> None:
         """Log that the bot is ready."""

@@ -22,6 +22,8 @@ class Standing(StrEnum):
     DENIED = "denied"
     BLOCKED = "blocked"
     NOT_BLOCKED = "not_blocked"
+    ON = "on"
+    OFF = "off"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

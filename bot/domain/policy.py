@@ -117,6 +117,10 @@ class Policy:
     log_channel_id: int | None = None
     language: str | None = None
     """The language of public messages; None for the server's locale at Discord."""
+    weekly_report_channel_id: int | None = None
+    """Where the report of each week is posted; None for nowhere."""
+    greets: bool = True
+    """Whether the bot introduces itself when it joins the server."""
 
     # -- what is allowed ------------------------------------------------------------------------------
 
@@ -246,6 +250,14 @@ def policy_changes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
         yield PolicyChange(
             setting="log_channel", old=as_channel(old.log_channel_id), new=as_channel(new.log_channel_id)
         )
+    if old.weekly_report_channel_id != new.weekly_report_channel_id:
+        yield PolicyChange(
+            setting="weekly_report",
+            old=as_channel(old.weekly_report_channel_id),
+            new=as_channel(new.weekly_report_channel_id),
+        )
+    if old.greets != new.greets:
+        yield PolicyChange(setting="welcome", old=_on_or_off(old.greets), new=_on_or_off(new.greets))
     if old.language != new.language:
         yield PolicyChange(setting="language", old=as_language(old.language), new=as_language(new.language))
 
@@ -267,6 +279,10 @@ def _channel_standings(policy: Policy) -> dict[Topic, Standing]:
 
 def _rule_standings(policy: Policy) -> dict[Topic, Standing]:
     return {Models(pattern=rule.pattern, role_id=rule.role_id): _allowed(rule.allows) for rule in policy.model_rules}
+
+
+def _on_or_off(is_on: bool) -> Standing:
+    return Standing.ON if is_on else Standing.OFF
 
 
 def _allowed(allows: bool) -> Standing:

@@ -45,6 +45,7 @@ from bot.store.tables import (
     spend_reports,
     spendable,
     transactions,
+    weekly_reports,
 )
 from bot.store.tables.guild_settings import PolicyMemory
 
@@ -195,6 +196,9 @@ class Store(DatabaseUser):
     time_zone = reads(limits.time_zone)
     set_time_zone = writes(limits.set_time_zone)
     audit = reads(audit_log.entries)
+    claim_weekly_report = writes(weekly_reports.claim_weekly_report)
+    finish_weekly_report = writes_with_retry(weekly_reports.finish_weekly_report)
+    is_weekly_report_done = reads(weekly_reports.is_weekly_report_done)
 
     # -- policy -------------------------------------------------------------------------------------------
 

@@ -40,7 +40,8 @@ class Help(commands.Cog):
                 lines.append(f"`/{command.name}` — {described(command.description)}")
         parts = ["\n".join([f"### {member_pages.HELP_TITLE()}", *members])]
         if moderators:
-            parts.append("\n".join([member_pages.HELP_MODERATORS(), *moderators]))
+            hints = [f"-# {member_pages.HELP_FIRST()}", f"-# {member_pages.HELP_BOOSTERS()}"]
+            parts.append("\n".join([member_pages.HELP_MODERATORS(), *moderators, *hints]))
         if where := await self._where(interaction):
             parts.append(f"-# {where}")
         await respond_privately(interaction, card.note(*parts))

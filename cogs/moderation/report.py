@@ -20,6 +20,7 @@ from bot.domain.quota import Period, SpendReport, Window
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
+from cogs.text import formatting, spending_report
 from cogs.text.locale import language_of_server, use_locale
 from cogs.ui.attachments import upload
 from cogs.ui.checks import require_moderator
@@ -82,14 +83,19 @@ class Reports:
             channel_names={} if guild is None else _channel_names(guild, report),
         )
 
-    async def _made(self, spending: Spending) -> tuple[Layout, list[discord.File]]:
+    async def of_week(self, guild: discord.Guild, window: Window) -> tuple[Layout, list[discord.File]]:
+        """Build the report of a week that has ended, to be posted without anybody asking for it."""
+        spending = await self._spending(guild, guild.id, Period.WEEK, window.start)
+        return await self._made(spending, title=spending_report.WEEK_TITLE(start=formatting.date(window.start)))
+
+    async def _made(self, spending: Spending, *, title: str = "") -> tuple[Layout, list[discord.File]]:
         """Build the page and its files; no files when nothing was spent."""
         files = report_page.tables(spending) if spending.report.lines else {}
         if files:
             image = await self._charts.draw(report_page.chart(spending))
             if image is not None:
                 files[report_page.CHART_FILE] = image
-        layout = report_page.page(spending, files)
+        layout = report_page.page(spending, files, title=title)
         return layout, [upload(data, name) for name, data in files.items()]
 
 

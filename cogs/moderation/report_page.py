@@ -66,9 +66,9 @@ class Spending:
 # -- the message ------------------------------------------------------------------------------------------
 
 
-def page(spending: Spending, files: Iterable[str]) -> Layout:
-    """Lay out totals by member and by model, with the chart and the tables that are among `files`."""
-    title = f"### {spending_report.REPORT_TITLES[spending.period]()}"
+def page(spending: Spending, files: Iterable[str], *, title: str = "") -> Layout:
+    """Lay out totals by member, model and channel, with the chart and the tables that are among `files`."""
+    title = f"### {title or spending_report.REPORT_TITLES[spending.period]()}"
     if not spending.report.lines:
         return card.note(f"{title}\n{spending_report.REPORT_EMPTY()}")
     total = spending_report.REPORT_TOTAL(

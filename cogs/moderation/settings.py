@@ -25,6 +25,7 @@ from cogs.generate import autocomplete as suggestions
 from cogs.generate.permissions import Permissions, channel_context, default_model
 from cogs.moderation import settings_page, time_zones
 from cogs.moderation.quota import Reason
+from cogs.moderation.weekly_reports import WeeklyReports
 from cogs.text import formatting, moderation
 from cogs.text.locale import LANGUAGES, use_locale
 from cogs.ui import card
@@ -84,7 +85,10 @@ class SettingsCommands(commands.Cog):
         guild_only=True,
     )
 
-    def __init__(self, *, service: JobService, default_model: str, log: LogChannel) -> None:
+    def __init__(
+        self, *, service: JobService, default_model: str, log: LogChannel, weekly_reports: WeeklyReports
+    ) -> None:
+        self._weekly_reports = weekly_reports
         self._service = service
         self._default_model = default_model
         self._store = service.store
@@ -397,6 +401,48 @@ class SettingsCommands(commands.Cog):
                     reason,
                     settings_page.log_channel,
                 )
+
+    @group.command(name="weekly-report", description="Where each week's spending is posted, with a chart")
+    @app_commands.describe(channel="Channel", clear="Stop posting it", reason="Reason, shown in the audit log")
+    async def weekly_report(
+        self,
+        interaction: discord.Interaction[Any],
+        channel: Channel | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Set or clear the channel of the weekly report. The first one is of the week that is under way now."""
+        page = settings_page.weekly_report
+        if channel is not None and clear:
+            await respond_privately(interaction, card.refused(moderation.EITHER()))
+        elif channel is None and not clear:
+            await self._list(interaction, page)
+        elif channel is None:
+            await self._change(interaction, lambda policy: replace(policy, weekly_report_channel_id=None), reason, page)
+        else:
+            mention = formatting.channel(channel.id)
+            missing = log_channel.missing_permissions(interaction.guild, channel.id)
+            if missing is None:
+                await respond_privately(interaction, card.refused(moderation.LOG_UNKNOWN_CHANNEL(channel=mention)))
+            elif missing:
+                text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
+                await respond_privately(interaction, card.refused(text))
+            else:
+                await self._weekly_reports.begin(require_moderator(interaction), datetime.now(UTC))
+                await self._change(
+                    interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
+                )
+
+    @group.command(name="welcome", description="Whether I introduce myself when I join this server")
+    @app_commands.describe(on="On or off (default: show)", reason="Reason, shown in the audit log")
+    async def welcome(
+        self, interaction: discord.Interaction[Any], on: bool | None = None, reason: Reason | None = None
+    ) -> None:
+        """Show or set whether the bot introduces itself when it joins the server."""
+        if on is None:
+            await self._list(interaction, settings_page.welcome)
+        else:
+            await self._change(interaction, lambda policy: replace(policy, greets=on), reason, settings_page.welcome)
 
     @group.command(name="language", description="What public cards and the log are written in")
     @app_commands.describe(

@@ -216,6 +216,18 @@ def log_channel(policy: Policy) -> str:
     return moderation.LOG_IS(channel=f"<#{policy.log_channel_id}>")
 
 
+def weekly_report(policy: Policy) -> str:
+    """Return where the weekly report is posted."""
+    if policy.weekly_report_channel_id is None:
+        return moderation.WEEKLY_IS_OFF()
+    return moderation.WEEKLY_IS(channel=formatting.channel(policy.weekly_report_channel_id))
+
+
+def welcome(policy: Policy) -> str:
+    """Return whether the bot introduces itself."""
+    return moderation.WELCOME_IS_ON() if policy.greets else moderation.WELCOME_IS_OFF()
+
+
 def log_audience(audience: LogAudience | None, channel_id: int) -> str:
     """Return what it means that others than moderators read the log; '' if none do."""
     if audience is None:

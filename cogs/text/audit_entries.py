@@ -33,6 +33,8 @@ AUDIT_ACTIONS = {
     "default_model": Phrase("{who} changed the default model"),
     "log_channel": Phrase("{who} changed the log channel"),
     "language": Phrase("{who} changed the language"),
+    "weekly_report": Phrase("{who} changed where the weekly report is posted"),
+    "welcome": Phrase("{who} changed whether I introduce myself"),
 }
 
 STANDINGS = {
@@ -43,6 +45,8 @@ STANDINGS = {
     Standing.DENIED: Phrase("denied"),
     Standing.BLOCKED: Phrase("blocked"),
     Standing.NOT_BLOCKED: Phrase("not blocked"),
+    Standing.ON: Phrase("on"),
+    Standing.OFF: Phrase("off"),
 }
 
 

@@ -41,6 +41,11 @@ def day(when: datetime) -> str:
     return discord.utils.format_dt(when, "f")
 
 
+def date(when: datetime) -> str:
+    """Return a Discord timestamp with the date in the reader's own zone."""
+    return discord.utils.format_dt(when, "D")
+
+
 def channel(channel_id: int) -> str:
     """Return a channel or category as Discord shows its name."""
     return f"<#{channel_id}>"

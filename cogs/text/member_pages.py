@@ -9,6 +9,10 @@ from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase
 HELP_TITLE = Phrase("What I can do for you")
 HELP_MENU = Phrase("`{name}` — right-click or hold a message, then Apps")
 HELP_MODERATORS = Phrase("**For moderators**")
+HELP_FIRST = Phrase("Start with `/settings show`: it lists what to decide first.")
+HELP_BOOSTERS = Phrase(
+    "Server boosters are a role: `/quota role role:@Server Booster` gives them a limit of their own."
+)
 HELP_NOT_HERE = Phrase("Images can't be ordered in this channel.")
 HELP_ELSEWHERE = Phrase("Images can't be ordered in this channel, only in {channels}.")
 HELP_DIRECT = Phrase("Images can be ordered in servers, not in direct messages.")

@@ -163,6 +163,20 @@ PERMISSIONS = {
     "attach_files": Phrase("Attach Files"),
 }
 
+WEEKLY_IS = Phrase(
+    "Every week's spending is posted in {channel}, with a chart, when the week ends in the server's time zone."
+)
+WEEKLY_IS_OFF = Phrase("No weekly report is posted. Choose a `channel` to get one.")
+WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
+WELCOME_IS_OFF = Phrase("When I join this server, I say nothing.")
+
+WELCOME = Phrase(
+    "### Hello, I make images\n"
+    "Describe one with `/imagine`, or change an attached one with `/edit`. `/help` shows everything else.\n"
+    "**Who pays:** my operator, not the members. Each member may use up to {quota}, and this server up to {cap} a day."
+)
+WELCOME_FIRST = Phrase("**Moderators decide first** (`/settings show` has it all):")
+WELCOME_OFF = Phrase("-# `/settings welcome` turns this message off.")
 LANGUAGE_NOW = Phrase("{language}, as in Discord")
 LANGUAGE_SET = Phrase("Cards that everybody sees and the log speak **{language}** (set by moderators).")
 LANGUAGE_OF_DISCORD = Phrase("Cards that everybody sees and the log speak **{language}**, like this server in Discord.")

@@ -10,6 +10,7 @@ REPORT_TITLES = {
     Period.WEEK: Phrase("Spending this week"),
     Period.MONTH: Phrase("Spending this month"),
 }
+WEEK_TITLE = Phrase("Spending in the week from {start}")
 REPORT_EMPTY = Phrase("Nothing was spent.")
 REPORT_TOTAL = Plural(
     "**{amount}** for {count} image, from {start} to {end}",

@@ -117,4 +117,6 @@ def _from_json(text: str) -> Policy:
         default_model_id=plain.get("default_model_id"),
         log_channel_id=plain.get("log_channel_id"),
         language=plain.get("language"),
+        weekly_report_channel_id=plain.get("weekly_report_channel_id"),
+        greets=plain.get("greets", True),
     )

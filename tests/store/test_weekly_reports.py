@@ -1,0 +1,27 @@
+"""Weekly reports in the database: one claim at a time, and none once a week is done."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from bot.domain.database_url import Location
+from bot.store.store import Store
+from bot.store.tables.weekly_reports import CLAIM
+from tests.support.store_samples import NOON
+
+WEEK = "2026-11-16"
+
+
+async def test_of_many_attempts_one_gets_the_week_and_a_crash_frees_it_later(location: Location) -> None:
+    async with await Store.open(location) as store:
+        claims = await asyncio.gather(*(store.claim_weekly_report(1, WEEK, now=NOON) for _ in range(8)))
+        assert [claim.is_first for claim in claims if claim is not None] == [True]
+        assert await store.claim_weekly_report(1, WEEK, now=NOON + CLAIM - timedelta(seconds=1)) is None
+        later = await store.claim_weekly_report(1, WEEK, now=NOON + CLAIM)
+        assert later is not None
+        assert (later.is_first, later.first_claimed_at) == (False, NOON)
+        await store.finish_weekly_report(1, WEEK, now=NOON)
+        assert await store.is_weekly_report_done(1, WEEK)
+        assert await store.claim_weekly_report(1, WEEK, now=NOON + timedelta(days=2)) is None
+        assert await store.claim_weekly_report(2, WEEK, now=NOON) is not None
