@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from datetime import UTC, datetime
 
 import aiohttp
 import discord
@@ -32,7 +31,7 @@ class Welcome:
         try:
             policy = await self._service.store.policy(guild.id)
             is_first = policy.greets and await self._service.store.first_telling(
-                f"welcome {guild.id}", now=datetime.now(UTC)
+                f"welcome {guild.id}", now=self._service.now()
             )
         except StoreError:
             _log.exception("server %d was not greeted: the database is unavailable", guild.id)

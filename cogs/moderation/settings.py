@@ -428,7 +428,7 @@ class SettingsCommands(commands.Cog):
                 text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
                 await respond_privately(interaction, card.refused(text))
             else:
-                await self._weekly_reports.begin(require_moderator(interaction), datetime.now(UTC))
+                await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
                 await self._change(
                     interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
                 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import aiohttp
 import discord
@@ -48,7 +48,7 @@ class WeeklyReports:
         """Post what is due, until the process ends."""
         await self._client.wait_until_ready()
         while True:
-            await self.post_due(datetime.now(UTC))
+            await self.post_due(self._service.now())
             await asyncio.sleep(LOOK_SECONDS)
 
     async def post_due(self, now: datetime) -> None:
@@ -82,7 +82,7 @@ class WeeklyReports:
         except (TimeoutError, discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning("the weekly report of server %d was put off: %s", guild.id, error)
             return
-        await self._store.finish_weekly_report(guild.id, week, now=datetime.now(UTC))
+        await self._store.finish_weekly_report(guild.id, week, now=self._service.now())
         self._done[guild.id] = week
 
     async def begin(self, guild_id: int, now: datetime) -> None:

@@ -54,6 +54,7 @@ def filled(stage: Stage, command: str, options: dict[str, Any]) -> dict[str, Any
     cast = {
         "@ada": stage.ada,
         "@artists": stage.artists,
+        "#studio": stage.channel,
         "@robot": stage.guild.add_member(stage.env.create_user("robot", bot=True)),
     }
     given = {**NEEDED.get(command, {}), **options}
@@ -66,6 +67,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "quota set": {"member": "@ada"},
     "quota grant": {"member": "@ada"},
     "quota role": {"role": "@artists"},
+    "quota channel": {"channel": "#studio"},
 }
 """The required options of each command."""
 
@@ -97,17 +99,17 @@ NO_AMOUNT = [
     "x" * 500,
 ]
 NO_AMOUNT_SAYS = ("is not an amount", "Give dollars such as `5`, `2.50` or `$0.065`")
-COMMANDS_WITH_AMOUNT = ("quota set", "quota grant", "quota role", "quota default", "quota server")
+COMMANDS_WITH_AMOUNT = ("quota set", "quota grant", "quota role", "quota default", "quota server", "quota channel")
 
 BAD = [
     # -- /imagine
-    bad("imagine", "prompt", "", "Nano Banana 2 needs `prompt`"),
-    bad("imagine", "prompt", " \n ", "Nano Banana 2 needs `prompt`", "characters"),
-    bad("imagine", "prompt", "\u200b\u2060", "`prompt`"),
-    bad("imagine", "prompt", "\u2800" * 4, "Nano Banana 2 needs `prompt`"),
-    bad("imagine", "prompt", "\u3164\u1160\uffa0 \u200f\ufe0f\u0301", "Nano Banana 2 needs `prompt`"),
-    bad("edit", "prompt", "\u2800" * 4, "Nano Banana 2 needs `prompt`", image=("a.png", PNG)),
-    bad("imagine", "prompt", "ab", "`prompt` has 2 characters", "Nano Banana 2 takes", "3 characters"),
+    bad("imagine", "prompt", "", "Describe the image in at least 3 characters"),
+    bad("imagine", "prompt", " \n ", "Describe the image in at least 3 characters", "characters"),
+    bad("imagine", "prompt", "\u200b\u2060", "Describe the image"),
+    bad("imagine", "prompt", "\u2800" * 4, "Describe the image in at least 3 characters"),
+    bad("imagine", "prompt", "\u3164\u1160\uffa0 \u200f\ufe0f\u0301", "Describe the image in at least 3 characters"),
+    bad("edit", "prompt", "\u2800" * 4, "Describe the image in at least 3 characters", image=("a.png", PNG)),
+    bad("imagine", "prompt", "ab", "Describe the image in at least 3 characters"),
     bad("imagine", "prompt", "x" * 1_801, "`prompt` has 1,801 characters", "1 to 1,800", model=FLUX),
     *(bad("imagine", "model", value, *says) for value, says in A_MODEL),
     bad(
@@ -137,7 +139,7 @@ BAD = [
     bad("imagine", "moodboard", MOODBOARD[:-1], "`moodboard`", "a UUID such as", model=KREA_LARGE),
     bad("imagine", "moodboard", MOODBOARD, "Nano Banana 2 does not take `moodboard`", "It takes"),
     # -- /edit
-    bad("edit", "prompt", " ", "Nano Banana 2 needs `prompt`"),
+    bad("edit", "prompt", " ", "Describe the image in at least 3 characters"),
     bad("edit", "image", TEXT, "`notes.txt` is not an image", "Attach a PNG, JPEG, WebP"),
     bad("edit", "image", ("a.png", PNG[: len(PNG) // 2]), "`a.png` is damaged or cut short"),
     bad("edit", "image", ("a.gif", animated("GIF")), "`a.gif`", "Attach a"),
@@ -169,7 +171,8 @@ BAD = [
     bad("quota set", "member", "@robot", "is a bot", amount="5"),
     bad("quota grant", "member", "@robot", "is a bot", amount="5"),
     bad("quota clear", "member", "@ada", "member", "role", role="@artists"),
-    bad("quota clear", "role", "@artists", "had no limit"),
+    bad("quota clear", "role", "@artists", "No limit is set for"),
+    bad("quota clear", "channel", "#studio", "either a `member`, a `role` or a `channel`", role="@artists"),
     # -- settings
     bad("settings channels", "action", "allow", "`channel`"),
     bad("settings models", "action", "deny", "`model`"),
@@ -199,6 +202,7 @@ FORGED = [
     ("quota role", {"period": "day", "amount": "5"}, "decade"),
     ("quota default", {"period": "day", "amount": "5"}, ""),
     ("quota server", {"period": "day", "amount": "5"}, "x" * 500),
+    ("quota channel", {"period": "day", "amount": "5"}, "decade"),
     ("quota report", {"period": "day"}, "decade"),
     ("settings channels", {"action": "allow"}, "explode"),
     ("settings models", {"action": "deny", "model": FLUX}, "explode"),
@@ -213,6 +217,10 @@ ALWAYS_RIGHT = {
     "imagine count": "Discord takes 1 to 4 and nothing else; whatever arrives is brought within that",
     "settings log-channel channel": "whatever text channel is picked; whether the bot may post there is tried out",
     "settings log-channel clear": "yes or no",
+    "settings weekly-report channel": "whatever text channel is picked",
+    "settings weekly-report clear": "yes or no",
+    "settings welcome on": "yes or no",
+    "quota channel channel": "whatever channel is picked; a thread is in test_channel_caps",
     "settings channels channel": "whatever channel is picked",
     "settings show channel": "whatever channel is picked",
     "settings show member": "any member",
@@ -293,6 +301,7 @@ def required(stage: Stage, command: app_commands.Command[Any, ..., Any]) -> dict
         AppCommandOptionType.string: "1",
         AppCommandOptionType.user: stage.ada,
         AppCommandOptionType.role: stage.artists,
+        AppCommandOptionType.channel: stage.channel,
         AppCommandOptionType.attachment: ("fox.png", PNG),
     }
     return {str(one.display_name): right[one.type] for one in command.parameters if one.required}
