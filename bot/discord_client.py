@@ -33,9 +33,9 @@ from cogs.alerts.catalogue_question import CatalogueButton
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
+from cogs.alerts.welcome import Welcome
 from cogs.compare.compare import Compare
 from cogs.compare.vote_button import VoteButton
-from cogs.alerts.welcome import Welcome
 from cogs.generate.edit import Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
@@ -53,9 +53,9 @@ from cogs.moderation.jobs import CancelChoice, DeleteChoice, Jobs, JobsButton
 from cogs.moderation.quota import AuditButton, QuotaCommands
 from cogs.moderation.report import PostButton, Reports
 from cogs.moderation.settings import SettingsCommands
+from cogs.moderation.weekly_reports import WeeklyReports
 from cogs.presets.defaults import DefaultsCommands
 from cogs.presets.preset_commands import PresetCommands
-from cogs.moderation.weekly_reports import WeeklyReports
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
 from cogs.ui import error_handler, request_pace

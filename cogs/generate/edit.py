@@ -56,7 +56,7 @@ class Edit(commands.Cog):
         image4="Another image to use",
         aspect_ratio="Shape of the result",
         resolution="How large it is made",
-        seed="The same seed and inputs give the same picture again",
+        seed="The same seed and inputs give the same image again",
         preset="A preset to begin with",
         private="Only you see the answer",
     )

@@ -61,7 +61,7 @@ IN_HISTORY = Plural(
     "Discord does not take the image here. You find it in `/history`.",
     "Discord does not take the images here. You find them in `/history`.",
 )
-READY_FOR = Phrase("{mention} your picture is ready.")
+READY_FOR = Phrase("{mention} your image is ready.")
 SEED = Phrase("seed {seed}")
 PICTURES_GIVEN = Plural("{count} image given", "{count} images given")
 ALT_TEXT_EMPTY = Phrase("An image")

@@ -103,8 +103,9 @@ TOO_MUCH_AT_RISK = Phrase(
     "Wait until one of them is done, or order fewer at once. This ends {when}."
 )
 DEARER_THAN_AGREED = Phrase("This costs {amount}, more than was shown before. Nothing has been ordered yet.")
-TOO_MANY_RUNNING = Phrase(
-    "You already have {running} running; {limit} at a time is the limit. Wait for one to finish or cancel it."
+TOO_MANY_RUNNING = Plural(
+    "You have {count} image in progress; you can start another once fewer than {limit} are left. Wait or cancel it.",
+    "You have {count} images in progress; you can start another once fewer than {limit} are left. Wait or cancel one.",
 )
 SERVER_BUSY = Plural(
     "This server already has {count} image in progress. Please try again in a while.",
