@@ -102,6 +102,23 @@ async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_
         here.audit()
 
 
+async def test_cards_in_line_say_that_they_wait_once_the_last_worker_is_gone(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+        here.provider.default_plan = LONG
+        await here.imagine("a slow lock")
+        await until_running(here, 1)
+        waiting = await here.imagine("a lock in line")
+        assert "as soon as the operator" not in waiting.text
+        here.processes["worker-1"].kill()
+        await until(lambda: "as soon as the operator" in waiting.text, seconds=60, what=here.last_words)
+        here.provider.default_plan = Plan()
+        here.provider.complete_all()
+        await here.start("worker-2")
+        await here.settled()
+        assert "as soon as the operator" not in waiting.text
+        here.audit()
+
+
 async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Path) -> None:
     async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
         here.provider.default_plan = LONG
