@@ -9,7 +9,7 @@ from pathlib import Path
 
 _BYTES = 256 * 1024
 _VALID_SECONDS = 5.0
-"""For how long an answer holds: whoever can ask must not be able to keep the disk busy."""
+"""For how long an answer holds, so that frequent requests do not keep the disk busy."""
 
 
 class DiskCheck:

@@ -15,7 +15,7 @@ from bot.service.reply_runner import ReplyRunner
 from bot.store.store import Store
 
 MAX_CARDS = 200
-"""Cards that one gateway edits when the last worker goes or the first one comes; Discord allows only so many edits."""
+"""Cards that one gateway edits when the last worker goes or the first one comes; Discord limits edits."""
 
 
 class FleetWatch:
