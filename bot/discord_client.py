@@ -265,7 +265,7 @@ class Bot(BotClient, commands.Bot):
             Compare(order_flow=order_flow, service=service, default_model=default_model),
             PresetCommands(service=service, default_model=default_model),
             DefaultsCommands(service=service, default_model=default_model),
-            Usage(service),
+            Usage(service, default_model=default_model),
             History(service=service, messages=self.messages),
             Privacy(service),
         )

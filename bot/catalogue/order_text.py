@@ -36,7 +36,7 @@ _ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])([A-Za-z][A-Za-z0-9_-]*)\s*=(?
 # Some keyboards turn two hyphens into one dash.
 _FLAG = re.compile(r"(?<!\S)(?:--|\N{EM DASH})([A-Za-z][A-Za-z0-9_-]*)(?=[=\s]|$)")
 _NEEDS_QUOTES = re.compile(r'[=";,]|^\s|\s$| \N{MIDDLE DOT} ')
-_NOTE = " \N{MIDDLE DOT} "
+NOTE = " \N{MIDDLE DOT} "
 """What follows this in an unquoted value is a note of autocomplete, which stays when the member types on."""
 
 
@@ -104,6 +104,11 @@ def parse_more(model: Model, text: str) -> dict[str, str]:
     return {_name(match[1]): _value(text[match.end() : end]) for match, end in zip(starts, ends, strict=True)}
 
 
+def has_names(text: str) -> bool:
+    """Return whether a text for `more` has a name with an equals sign."""
+    return any(match[1] for match in _ASSIGNMENT.finditer(text[:MAX_MORE_CHARACTERS]))
+
+
 def split_flags(prompt: str, names: Collection[str]) -> tuple[str, dict[str, str]]:
     """Return the prompt without the flags at its end, and their values; the last value of a name counts."""
     found = list(_FLAG.finditer(prompt))
@@ -168,7 +173,7 @@ def _value(text: str) -> str:
     text = text.strip(" ,;\n\t")
     if len(text) > 1 and text[0] == text[-1] == '"':
         return re.sub(r"\\(.)", r"\1", text[1:-1])
-    return text.partition(_NOTE)[0].strip()
+    return text.partition(NOTE)[0].strip()
 
 
 def _written(value: OptionValue) -> str:

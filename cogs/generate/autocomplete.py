@@ -10,15 +10,18 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Iterable
+from itertools import islice
 
 from discord import app_commands
 
 from bot.catalogue.models import Model
+from bot.catalogue.parameters import attachment_names
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
 from bot.domain.presets import name_key
 from bot.domain.quota import format_usd
 from bot.service.job_service import JobService
+from cogs.generate.more import price_of, suggestions
 from cogs.generate.permissions import default_model as default_model_of
 from cogs.generate.permissions import permissions_of
 from cogs.text import formatting, spending
@@ -34,8 +37,10 @@ BALANCE_TIMEOUT_SECONDS = 0.02
 Choices = list[app_commands.Choice[str]]
 
 
-async def models(service: JobService, interaction: Interaction, text: str, *, kind: JobKind) -> Choices:
-    """List models that the member may order here and can pay: `Nano Banana 2 · $0.08`.
+async def models(
+    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
+) -> Choices:
+    """List models that the member may order here and can pay: `Nano Banana 2 · $0.08`, the default one marked.
 
     Models that cost more than what is left come last, say so, and are listed only if the member typed a text or
     nothing else is left.
@@ -44,7 +49,10 @@ async def models(service: JobService, interaction: Interaction, text: str, *, ki
     found = service.catalogue.search(text, kind=kind, providers=service.providers)
     priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
     left = await _available(service, interaction)
-    named = [(label(model), model) for price, model in priced if left is None or price <= left]
+    usual = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    named = [
+        (label(model, is_default=model.id == usual), model) for price, model in priced if left is None or price <= left
+    ]
     if left is not None and (text.strip() or not named):
         over = sorted((pair for pair in priced if pair[0] > left), key=lambda pair: pair[0])
         named += [(_over_label(model, left), model) for _, model in over]
@@ -96,11 +104,11 @@ def plain(texts: Iterable[str]) -> Choices:
     return [app_commands.Choice(name=text, value=text) for text in texts][:MAX_CHOICES]
 
 
-def label(model: Model) -> str:
+def label(model: Model, *, is_default: bool = False) -> str:
     """Name a model with the price of its least expensive order."""
     price = model.starting_usd_micros
     name = model.label if price is None else f"{model.label} · {format_usd(price)}"
-    return formatting.shorten(name, MAX_NAME_CHARACTERS)
+    return formatting.shorten(f"{name} · {spending.DEFAULT()}" if is_default else name, MAX_NAME_CHARACTERS)
 
 
 def _over_label(model: Model, left_usd_micros: int) -> str:
@@ -142,6 +150,18 @@ async def values(
     ]
 
 
+async def more(
+    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
+) -> Choices:
+    """List what `more` can go on with, for the model chosen so far: `steps=25 · a whole number from 1 to 100`."""
+    model = await _chosen_model(service, interaction, kind, default_model)
+    if model is None:
+        return []
+    attached = [name for name in attachment_names(kind) if getattr(interaction.namespace, name, None) is not None]
+    found = suggestions(model, kind, text, attached=attached, styles=service.styles)
+    return [app_commands.Choice(name=each.label, value=each.text) for each in islice(found, MAX_CHOICES)]
+
+
 async def _chosen_model(
     service: JobService, interaction: Interaction, kind: JobKind, default_model: str
 ) -> Model | None:
@@ -166,5 +186,5 @@ def _bare(text: str) -> str:
 
 def _value_label(model: Model, option: str, value: str) -> str:
     """Name a value, with the price if the value alone decides it: `4K · $0.16`."""
-    prices = {point.usd_micros for point in model.prices if option in point.when and str(point.when[option]) == value}
-    return f"{value} · {format_usd(prices.pop())}" if len(prices) == 1 else value
+    price = price_of(model, option, value)
+    return value if price is None else f"{value} · {format_usd(price)}"

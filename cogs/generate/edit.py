@@ -56,8 +56,10 @@ class Edit(commands.Cog):
         image4="Another image to use",
         aspect_ratio="Shape of the result",
         resolution="How large it is made",
+        count="How many images, each at the full price",
         seed="The same seed and inputs give the same image again",
         preset="A preset to begin with",
+        more="Everything else the model takes, such as steps=28, strength=0.7",
         private="Only you see the answer",
     )
     @app_commands.guild_only()
@@ -72,11 +74,13 @@ class Edit(commands.Cog):
         image4: discord.Attachment | None = None,
         aspect_ratio: str | None = None,
         resolution: str | None = None,
+        count: app_commands.Range[int, 1, MAX_IMAGES] = 1,
         seed: int | None = None,
         preset: str | None = None,
+        more: str = "",
         private: bool | None = None,
     ) -> None:
-        """Order one edited image."""
+        """Order one to four edited images."""
         options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
         chosen = {name: value for name, value in options.items() if value is not None}
         request = _request(interaction, prompt, model, chosen)
@@ -85,13 +89,16 @@ class Edit(commands.Cog):
             interaction,
             request,
             attachments=[(attachment, ImageRole.SOURCE) for attachment in images],
-            additions=Additions(preset_name=preset, uses_own_settings=True),
+            additions=Additions(more=more, preset_name=preset, uses_own_settings=True),
+            count=min(max(count, 1), MAX_IMAGES),
             private=private,
         )
 
     @edit.autocomplete("model")
     async def _models(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.models(self._service, interaction, text, kind=JobKind.EDIT)
+        return await autocomplete.models(
+            self._service, interaction, text, kind=JobKind.EDIT, default_model=self._default_model
+        )
 
     @edit.autocomplete("preset")
     async def _presets(self, interaction: Interaction, text: str) -> Choices:
@@ -104,6 +111,12 @@ class Edit(commands.Cog):
     @edit.autocomplete("resolution")
     async def _resolutions(self, interaction: Interaction, text: str) -> Choices:
         return await self._values(interaction, "resolution", text)
+
+    @edit.autocomplete("more")
+    async def _more(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.more(
+            self._service, interaction, text, kind=JobKind.EDIT, default_model=self._default_model
+        )
 
     async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
         return await autocomplete.values(

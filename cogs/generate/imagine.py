@@ -33,12 +33,16 @@ class Imagine(commands.Cog):
         aspect_ratio="Shape of the image",
         resolution="How large it is made",
         reference="An image to take the style or subject from",
+        reference2="Another image to take the style or subject from",
+        reference3="Another image to take the style or subject from",
+        reference4="Another image to take the style or subject from",
         count="How many images, each at the full price",
         seed="The same seed and prompt give the same image again",
         creativity="How freely the model may interpret the prompt",
         style="A style to apply",
         moodboard="Id of a Krea moodboard",
         preset="A preset to begin with",
+        more="Everything else the model takes, such as steps=28, guidance_scale=5",
         private="Only you see the answer",
     )
     @app_commands.guild_only()
@@ -50,12 +54,16 @@ class Imagine(commands.Cog):
         aspect_ratio: str | None = None,
         resolution: str | None = None,
         reference: discord.Attachment | None = None,
+        reference2: discord.Attachment | None = None,
+        reference3: discord.Attachment | None = None,
+        reference4: discord.Attachment | None = None,
         count: app_commands.Range[int, 1, MAX_IMAGES] = 1,
         seed: int | None = None,
         creativity: str | None = None,
         style: str | None = None,
         moodboard: str | None = None,
         preset: str | None = None,
+        more: str = "",
         private: bool | None = None,
     ) -> None:
         """Order one to four images."""
@@ -64,7 +72,7 @@ class Imagine(commands.Cog):
             "resolution": resolution,
             "seed": seed,
             "creativity": creativity,
-            "style": style and self._service.styles.id_of(style),
+            "style": style,
             "moodboard": moodboard,
         }
         request = JobRequest(
@@ -75,18 +83,21 @@ class Imagine(commands.Cog):
             prompt=prompt,
             options={name: value for name, value in options.items() if value is not None},
         )
+        references = (reference, reference2, reference3, reference4)
         await self._order_flow.submit(
             interaction,
             request,
-            attachments=[(reference, ImageRole.REFERENCE)] if reference else [],
+            attachments=[(attachment, ImageRole.REFERENCE) for attachment in references if attachment is not None],
+            additions=Additions(more=more, preset_name=preset, uses_own_settings=True),
             count=min(max(count, 1), MAX_IMAGES),
-            additions=Additions(preset_name=preset, uses_own_settings=True),
             private=private,
         )
 
     @imagine.autocomplete("model")
     async def _models(self, interaction: Interaction, text: str) -> Choices:
-        return await autocomplete.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+        return await autocomplete.models(
+            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )
 
     @imagine.autocomplete("preset")
     async def _presets(self, interaction: Interaction, text: str) -> Choices:
@@ -107,6 +118,12 @@ class Imagine(commands.Cog):
     @imagine.autocomplete("style")
     async def _styles(self, interaction: Interaction, text: str) -> Choices:
         return await autocomplete.styles(self._service, interaction, text, default_model=self._default_model)
+
+    @imagine.autocomplete("more")
+    async def _more(self, interaction: Interaction, text: str) -> Choices:
+        return await autocomplete.more(
+            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )
 
     async def _values(self, interaction: Interaction, option: str, text: str) -> Choices:
         return await autocomplete.values(

@@ -8,8 +8,10 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
+from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
+from cogs.generate.permissions import default_model as default_model_of
 from cogs.members import usage_page
 from cogs.ui.checks import member_of
 from cogs.ui.initial_response import respond_privately
@@ -25,8 +27,9 @@ PERIODS = [
 class Usage(commands.Cog):
     """The commands /usage and /models, which cost nothing."""
 
-    def __init__(self, service: JobService) -> None:
+    def __init__(self, service: JobService, *, default_model: str) -> None:
         self._service = service
+        self._default_model = default_model
 
     @app_commands.command(description="See what you have spent and what is left")
     @app_commands.describe(period="Which period to show")
@@ -61,7 +64,9 @@ class Usage(commands.Cog):
         """Show the catalogue, or one model of it, privately."""
         service = self._service
         if model is None:
-            await respond_privately(interaction, usage_page.models(service.offered()))
+            policy = await service.store.policy(interaction.guild_id or 0)
+            default = default_model_of(service, policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+            await respond_privately(interaction, usage_page.models(service.offered(), default))
         else:
             await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from bot.catalogue import parameters
 from bot.catalogue.models import Model
-from bot.domain.jobs import FailureReason, Job
+from bot.domain.jobs import FailureReason, Job, JobKind
 from bot.domain.quota import Balance, format_usd
 from bot.domain.spendable import Spendable
 from cogs.text import facts, formatting, limits_left, spending
@@ -81,13 +82,14 @@ def _job_line(job: Job, model_label: str) -> str:
     return f"{card.state(job.status)} · {model_label} · {price} · {formatting.moment(job.created_at)}{prompt}"
 
 
-def models(offered: Sequence[Model]) -> Layout:
-    """Lay out every model that can be ordered here, cheapest first."""
+def models(offered: Sequence[Model], default_id: str) -> Layout:
+    """Lay out every model that can be ordered here, cheapest first; the default one is marked."""
     lines: list[str] = []
     for item in sorted(offered, key=lambda model: model.starting_usd_micros or 0):
         low, high = item.price_range or (0, 0)
         price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
-        lines.append(f"**{item.label}** · {price}\n-# `{item.id}`")
+        mark = f" · {spending.DEFAULT()}" if item.id == default_id else ""
+        lines.append(f"**{item.label}** · {price}{mark}\n-# `{item.id}`")
     text = "\n".join(lines)
     while len(text) > MAX_MODELS_CHARACTERS:
         lines.pop()
@@ -100,13 +102,19 @@ def models(offered: Sequence[Model]) -> Layout:
     return components.container(parts, accent=card.NOTE_ACCENT)
 
 
+def _takes(item: Model) -> Iterator[tuple[str, str]]:
+    """Yield everything that can be set in orders of the model, and what it has to be."""
+    kinds = [kind for kind in JobKind if item.supports(kind)]
+    found = {each.name: each for kind in reversed(kinds) for each in parameters.parameters_of(item, kind)}
+    for name in dict.fromkeys(name for kind in kinds for name in parameters.options_of(item, kind)):
+        yield name, facts.accepted(found[name].constraint) if name in found else ""
+
+
 def model(item: Model) -> Layout:
     """Lay out what one model can do and what it costs."""
     can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
     lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
-    for option in item.supported_options:
-        choices = item.choices(option)
-        lines.append(f"-# `{option_name(option)}`{': ' + ', '.join(choices) if choices else ''}")
+    lines += [f"-# `{option_name(name)}`{': ' + text if text else ''}" for name, text in _takes(item)]
     prices = [
         " · ".join(filter(None, (format_usd(amount), facts.price_for(conditions))))
         for conditions, amount in item.price_table()

@@ -507,7 +507,9 @@ class SettingsCommands(commands.Cog):
 
     @default_model.autocomplete("model")
     async def _everyday_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
-        return await suggestions.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+        return await suggestions.models(
+            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )
 
     @show.autocomplete("model")
     async def _one_model(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:

@@ -48,6 +48,7 @@ ATTACHED_IMAGES_AT_MOST = Plural(
     "one of the attached images: {names}", "at most {count} of the attached images, joined by `+`: {names}"
 )
 ASSIGNMENTS = Phrase("names and values, such as `{example}`")
+DEFAULT_IS = Phrase("default {value}")
 PICTURES_AT_LEAST = Plural("at least {count} image", "at least {count} images")
 PICTURES_AT_MOST = Plural("at most {count} image", "at most {count} images")
 

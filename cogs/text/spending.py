@@ -54,6 +54,9 @@ SOURCES_FOR_MODERATORS = {
 # -- models -----------------------------------------------------------------------------------------------------
 
 MODELS_TITLE = Phrase("Models")
+DEFAULT = Phrase("default")
+"""Marks the model that is used when a member names none."""
+
 MODELS_HINT = Phrase("`/models model:` tells more about one of them.")
 MODEL_NO_PRICE = Phrase("not available: no price set")
 MODEL_MODES = {

@@ -26,7 +26,7 @@ async def typed(stage: Stage, command: str, option: str, text: str, **filled: An
 
 async def test_models_are_offered_with_name_and_price(stage: Stage) -> None:
     offered = await typed(stage, "imagine", "model", "")
-    assert offered["Nano Banana 2 · $0.08"] == NANO_BANANA_2
+    assert offered["Nano Banana 2 · $0.08 · default"] == NANO_BANANA_2
     assert offered["Flux 1 Dev · $0.007"] == FLUX
     assert not any(CATALOGUE.get(value).starting_usd_micros is None for value in offered.values())
 
@@ -202,7 +202,9 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
     typing: Any = SimpleNamespace(guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1))
     service = stage.core.service
     # In real time, because the simulated Discord does not advance its clock.
-    offer = stage.core.supervisor.start("typing", suggestions.models(service, typing, "", kind=JobKind.IMAGINE))
+    offer = stage.core.supervisor.start(
+        "typing", suggestions.models(service, typing, "", kind=JobKind.IMAGINE, default_model=FLUX)
+    )
     async with asyncio.timeout(5):
         assert NANO_BANANA_2 in [choice.value for choice in await offer]
 
@@ -225,3 +227,47 @@ async def test_a_failing_autocomplete_shows_no_error_message(stage: Stage, monke
     assert len(stage.env.errors) == 1
     direct = f"/channels/{stage.channel.id}/"
     assert [path for path, _ in stage.outgoing() if path.startswith(direct) or "callback" in path] == []
+
+
+# -- more ------------------------------------------------------------------------------------------------------------
+
+
+async def test_more_offers_the_parameters_of_the_model_with_range_and_default(stage: Stage) -> None:
+    offered = await typed(stage, "imagine", "more", "", model=FLUX)
+    assert offered["steps=25 · a whole number from 1 to 100, default 25"] == "steps=25"
+    assert offered["guidance_scale=3 · a number from 0 to 24, default 3"] == "guidance_scale=3"
+
+
+@pytest.mark.parametrize(
+    ("model", "text", "first"),
+    [
+        (FLUX, "ste", "steps=25"),
+        (FLUX, "steps=2", "steps=2"),
+        (FLUX, "steps=500", "steps=25"),
+        (FLUX, "steps=28, gui", "steps=28, guidance_scale=3"),
+        (FLUX, "steps=28 · a whole number from 1 to 100, default 25, gui", "steps=28, guidance_scale=3"),
+        (NANO_BANANA_2, "resolution=4", "resolution=4K"),
+        ("krea/bfl/flux-1.1-pro-ultra", "raw=f", "raw=false"),
+        (PIXAZO_LARGE, "moodboard_st", "moodboard_strength=0.23"),
+    ],
+)
+async def test_more_completes_names_and_values_as_they_are_typed(
+    stage: Stage, model: str, text: str, first: str
+) -> None:
+    assert next(iter((await typed(stage, "imagine", "more", text, model=model)).values())) == first
+
+
+async def test_more_says_the_price_that_a_value_decides(stage: Stage) -> None:
+    assert "resolution=4K · $0.16, default 1K" in await typed(
+        stage, "imagine", "more", "resolution=", model=NANO_BANANA_2
+    )
+
+
+async def test_more_offers_nothing_for_what_it_cannot_go_on_with(stage: Stage) -> None:
+    for text in ("nonsense", "nonsense=1", "x" * 3_000, "negative_prompt=" + "x" * 100, "=", "fast, steps"):
+        assert await typed(stage, "imagine", "more", text, model=FLUX) == {}
+
+
+async def test_the_default_model_is_marked(stage: Stage) -> None:
+    offered = await typed(stage, "imagine", "model", "")
+    assert [value for label, value in offered.items() if label.endswith(" · default")] == [NANO_BANANA_2]
