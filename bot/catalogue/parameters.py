@@ -13,7 +13,7 @@ from typing import Any, cast
 from bot.catalogue.fields import Field
 from bot.catalogue.models import OPTIONS, Model
 from bot.domain.constraints import AttachedImages, Constraint, OneOf
-from bot.domain.jobs import ImageRole, JobKind
+from bot.domain.jobs import ImageRole, JobKind, JobRequest
 
 MAX_ATTACHMENTS = 4
 """Most images that a command takes."""
@@ -42,6 +42,16 @@ def attachment_name(role: ImageRole, number: int) -> str:
 def attachment_names(kind: JobKind) -> tuple[str, ...]:
     """Return the names of the attachment options of a command."""
     return tuple(attachment_name(_ROLES[kind], number) for number in range(1, MAX_ATTACHMENTS + 1))
+
+
+def attachment_names_of(request: JobRequest) -> list[str]:
+    """Return the name of each input image: `image`, `image2`, `reference`, counted by role."""
+    counts = dict.fromkeys(ImageRole, 0)
+    names: list[str] = []
+    for image in request.images:
+        counts[image.role] += 1
+        names.append(attachment_name(image.role, counts[image.role]))
+    return names
 
 
 def is_attachment_name(text: str) -> bool:

@@ -27,7 +27,8 @@ from bot.domain.texts import is_visible
 SEED_MAX = 2**31 - 1
 """The largest seed, also for models that state no range: they may store it in 32 bits."""
 
-_IMAGE_KEY = "$picture"
+IMAGE_KEY = "$picture"
+"""Key of the number of an input image, in place of its URL."""
 _DEFAULT_FACTOR = 2
 
 
@@ -81,8 +82,8 @@ def fill_image_urls(body: Mapping[str, Any], urls: Sequence[str]) -> dict[str, A
 def _filled(value: Any, urls: Sequence[str]) -> Any:
     if isinstance(value, Mapping):
         inner = cast("Mapping[str, Any]", value)
-        if set(inner) == {_IMAGE_KEY}:
-            return urls[inner[_IMAGE_KEY]]
+        if set(inner) == {IMAGE_KEY}:
+            return urls[inner[IMAGE_KEY]]
         return fill_image_urls(inner, urls)
     if isinstance(value, list | tuple):
         return [_filled(element, urls) for element in cast("Sequence[Any]", value)]
@@ -96,7 +97,7 @@ class _BodyBuilder:
         self._model = model
         self._request = request
         self.body: dict[str, Any] = {}
-        self._attachments = _attachment_names(request)
+        self._attachments = parameters.attachment_names_of(request)
         self._sources: list[int] = []
         """Images that go into the field of the image to change."""
         self._used: set[str] = set()
@@ -161,7 +162,7 @@ class _BodyBuilder:
             option = "image" if ImageRole.SOURCE in field.purposes else "reference"
             raise self._bad(option, "missing", AtLeastImages(count=min_count))
         elements = [
-            field.element({_IMAGE_KEY: index}, number, self._parts(field, self._attachments[index]))
+            field.element({IMAGE_KEY: index}, number, self._parts(field, self._attachments[index]))
             for number, index in enumerate(indexes, start=1)
         ]
         if elements:
@@ -326,13 +327,3 @@ class _BodyBuilder:
             supported_options=parameters.options_of(self._model, self._request.kind),
             other=other,
         )
-
-
-def _attachment_names(request: JobRequest) -> list[str]:
-    """Return the name of each input image: `image`, `image2`, `reference`, counted by role."""
-    counts = dict.fromkeys(ImageRole, 0)
-    names: list[str] = []
-    for image in request.images:
-        counts[image.role] += 1
-        names.append(parameters.attachment_name(image.role, counts[image.role]))
-    return names

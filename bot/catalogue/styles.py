@@ -13,6 +13,9 @@ MAX_SEARCHED_CHARACTERS = 100
 MAX_SEARCHED_WORDS = 8
 """What is typed beyond these is not searched for: no title is as long, and each word is looked for in all of them."""
 
+_SPECIAL = re.compile(r'[+:=,;"\N{MIDDLE DOT}]|^\s|\s$')
+"""What has a meaning in a list of styles or in `more`."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Style:
@@ -30,6 +33,7 @@ class Styles:
     def __init__(self) -> None:
         self._entries: tuple[_Entry, ...] = ()
         self._by_title: dict[str, str] = {}
+        self._titles: dict[str, str] = {}
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -39,6 +43,7 @@ class Styles:
         # Most liked first: sorting by rank keeps this order among equals.
         ordered = sorted(styles, key=lambda style: (-style.likes, style.title, style.id))
         self._entries = tuple(_Entry(style) for style in ordered)
+        self._titles = {entry.style.id: entry.style.title for entry in self._entries}
         self._by_title = {entry.squashed: entry.style.id for entry in reversed(self._entries) if entry.squashed}
 
     def search(self, text: str, *, families: Collection[str]) -> list[Style]:
@@ -57,6 +62,11 @@ class Styles:
     def id_of(self, text: str) -> str:
         """Return the id of the style with exactly that title, else the text itself, which may be an id."""
         return self._by_title.get(_squash(text), text)
+
+    def name_of(self, style_id: str) -> str:
+        """Return the title of a style if it can be typed in a list and means this style, else the id itself."""
+        title = self._titles.get(style_id, "")
+        return title if title and not _SPECIAL.search(title) and self.id_of(title) == style_id else style_id
 
     def dump(self) -> str:
         """Return all styles as a text for `load`."""

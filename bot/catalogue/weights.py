@@ -17,7 +17,12 @@ def weighted(text: str) -> list[tuple[str, float | None]]:
 
 def joined(pairs: Iterable[tuple[str, float | None]]) -> str:
     """Return the text from which `weighted` reads these pairs."""
-    return "+".join(key if strength is None else f"{key}:{strength:g}" for key, strength in pairs)
+    return "+".join(key if strength is None else f"{key}:{_plain(strength)}" for key, strength in pairs)
+
+
+def _plain(number: float) -> str:
+    """Write a number without an exponent and without zeros at its end."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
 
 
 def _one(text: str) -> tuple[str, float | None]:

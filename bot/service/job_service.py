@@ -25,8 +25,9 @@ from datetime import datetime
 from bot.catalogue import order_text
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import Model
-from bot.catalogue.order_text import Options, Template
+from bot.catalogue.order_text import Options, OptionValue, Template
 from bot.catalogue.quotes import Quote
+from bot.catalogue.sent_options import sent_options
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.dispatch.heavy_work import HeavyWork
@@ -146,6 +147,10 @@ class JobService:
         """Return the name of a model, or its id when it has left the catalogue."""
         model = self.catalogue.find(model_id)
         return model.label if model else model_id
+
+    def sent_options(self, job: Job) -> dict[str, OptionValue]:
+        """Return everything that is sent with the prompt of a job, with titles of styles."""
+        return sent_options(self.catalogue.find(job.request.model_id), job, style_name=self.styles.name_of)
 
     async def image_for_upload(self, image: ResultImage, limit_bytes: int) -> ShrunkImage | None:
         """Return our copy of a result in at most `limit_bytes`; None when it is not kept or damaged.
@@ -295,7 +300,7 @@ class JobService:
             await self._dispatchers[job.provider].position_for(job.request.user_id, now=now) for job in reply.jobs
         ]
         views = tuple(
-            JobView(job=job, model_label=quote.model.label, queue_position=position)
+            JobView(job=job, model_label=quote.model.label, sent=self.sent_options(job), queue_position=position)
             for job, quote, position in zip(reply.jobs, quotes, positions, strict=True)
         )
         if self.role is Role.ALL:  # else another process queues the jobs and updates the positions
@@ -378,6 +383,7 @@ class JobService:
         return JobView(
             job=job,
             model_label=self.model_label(job.request.model_id),
+            sent=self.sent_options(job),
             progress=in_flight.progress if in_flight else None,
             preview_url=in_flight.preview_url if in_flight else None,
             queue_position=dispatcher.position(job.id, now=self._clock()) if dispatcher else None,

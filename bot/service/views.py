@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from bot.catalogue.order_text import OptionValue
 from bot.domain.jobs import Job, Progress, Reply
 from bot.domain.quota import Balance
 from bot.domain.spendable import Spendable
@@ -20,6 +21,8 @@ class JobView:
 
     job: Job
     model_label: str
+    sent: Mapping[str, OptionValue] = field(default_factory=dict[str, OptionValue])
+    """Everything that is sent with the prompt, with titles of styles."""
     progress: Progress | None = None
     preview_url: str | None = None
     queue_position: int | None = None

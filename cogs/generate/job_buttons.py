@@ -78,7 +78,8 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             case card_buttons.RECIPE | card_buttons.RECIPE_ONE:
                 label = interaction.client.service.model_label(self._job(reply).request.model_id)
                 jobs = reply.jobs if self._action == card_buttons.RECIPE else (self._job(reply),)
-                await respond_privately(interaction, recipe_of(jobs, label))
+                made = [(job, interaction.client.service.sent_options(job)) for job in jobs]
+                await respond_privately(interaction, recipe_of(made, label))
             case card_buttons.DELETE:
                 await self._delete(interaction, reply)
             case _:

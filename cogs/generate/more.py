@@ -155,12 +155,7 @@ def _styles(typed: str, model: Model, styles: Styles) -> Iterator[str]:
         yield typed
     before, plus, last = typed.rpartition("+")
     for style in styles.search(last.partition(":")[0], families=model.style_families):
-        name = style.title if styles.id_of(style.title) == style.id and _is_plain(style.title) else style.id
-        yield f"{before}{plus}{name}"
-
-
-def _is_plain(title: str) -> bool:
-    return not re.search(r'[+:=,;"]', title) and NOTE not in title
+        yield f"{before}{plus}{styles.name_of(style.id)}"
 
 
 def _note(model: Model, each: Parameter, value: str | None) -> str:

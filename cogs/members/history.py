@@ -129,6 +129,7 @@ class HistoryPage:
             history_page.page_of(
                 page,
                 label,
+                self._service.sent_options(page.reply.jobs[0]),
                 images,
                 chosen=chosen,
                 upscale_usd_micros=upscale.least_usd_micros(found),

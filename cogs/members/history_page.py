@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from bot.catalogue.order_text import Options
 from bot.domain.jobs import GalleryFilter, GalleryPage
 from bot.domain.quota import format_usd
 from cogs.generate.recipe import recipe_line
@@ -29,6 +30,7 @@ class GalleryImage:
 def page_of(
     page: GalleryPage,
     model_label: str,
+    sent: Options,
     images: Sequence[GalleryImage],
     *,
     chosen: GalleryFilter,
@@ -44,9 +46,9 @@ def page_of(
     if missing := list(dict.fromkeys(image.missing for image in images if image.missing)):
         parts.append(components.text_display("\n".join(missing)))
     if first.erased_at is None:
-        recipe = recipe_line(first, card.PROMPT_SHOWN_CHARACTERS)
+        recipe = recipe_line(first, sent, model_label, card.PROMPT_SHOWN_CHARACTERS)
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
-    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label))))
+    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label, sent))))
     if shown and first.erased_at is None:
         parts.extend(card_buttons.image_select(jobs))
     actions = [
@@ -68,10 +70,10 @@ def _title(page: GalleryPage) -> str:
     return member_pages.HISTORY_TITLE(number=page.number, total=page.total)
 
 
-def _facts(page: GalleryPage, model_label: str) -> list[str]:
+def _facts(page: GalleryPage, model_label: str, sent: Options) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
-    facts = [f"**{model_label}**", *card.option_facts(jobs[0]), job_card.COST(amount=cost)]
+    facts = [f"**{model_label}**", *card.option_facts(jobs[0], sent), job_card.COST(amount=cost)]
     if len(jobs) > 1 and jobs[0].seed is not None:  # for a single image the recipe shows it
         facts.insert(-1, card.seeds(jobs))
     where = [formatting.day(page.reply.created_at)]

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from bot.catalogue.order_text import Options, OptionValue
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
-from cogs.text.locale import Phrase, use_locale
+from cogs.text.locale import Phrase, option_name, use_locale
 from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import card_buttons, comparison, components
 from cogs.ui.components import Component, Layout
@@ -27,6 +28,12 @@ ALT_TEXT_CHARACTERS = 1_000
 MAX_TEXT_CHARACTERS = 4_000
 TEXT_RESERVE_CHARACTERS = 400
 """Kept free for a line above the card: a mention, or the heading of a log entry."""
+FACT_CHARACTERS = 400
+"""Ten styles with their strengths fit; a long negative prompt is cut."""
+
+_SELF_EXPLAINING = ("resolution", "aspect_ratio")
+"""Options whose values need no name beside them."""
+
 NOTE_ACCENT = 0x5865F2
 REFUSAL_ACCENT = 0xE67E22
 
@@ -263,7 +270,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     first = view.jobs[0].job
     is_comparison = view.reply.is_comparison
     model = comparison.models(view) if is_comparison else f"**{view.jobs[0].model_label}**"
-    order = [model, *option_facts(first)]
+    order = [model, *option_facts(first, view.jobs[0].sent)]
     if view.reply.preset_name:
         order.append(presets.ON_CARD(name=f"`{formatting.inline(view.reply.preset_name)}`"))
     if first.seed is not None and not is_comparison:
@@ -287,18 +294,25 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     return lines
 
 
-def option_facts(job: Job) -> list[str]:
-    """List the options that were chosen or sent by default, and the number of input images."""
-    body, details = job.body, list[str]()
-    for option in ("resolution", "aspect_ratio", "quality", "creativity"):
-        value = job.request.options.get(option, body.get(option))
-        if isinstance(value, str) and (option != "creativity" or option in job.request.options):
-            details.append(formatting.inline(value))
+def option_facts(job: Job, sent: Options) -> list[str]:
+    """List everything that was sent with the prompt, and the number of input images."""
+    details = [formatting.inline(str(sent[name])) for name in _SELF_EXPLAINING if name in sent]
+    width, height = job.body.get("width"), job.body.get("height")
     if job.request.kind is JobKind.UPSCALE:
         details += [f"{image.width} × {image.height}" for image in job.images]
-    elif job.request.images:
+    elif width and height:
+        details.append(f"{width} × {height}")
+    hidden = {*_SELF_EXPLAINING, "width", "height"} if width and height else {*_SELF_EXPLAINING}
+    details += [_fact(name, value) for name, value in sent.items() if name not in hidden]
+    if job.request.kind is not JobKind.UPSCALE and job.request.images:
         details.append(job_card.PICTURES_GIVEN(len(job.request.images)))
     return [fact for fact in details if fact]
+
+
+def _fact(name: str, value: OptionValue) -> str:
+    """Name a value: 'steps 28'."""
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{option_name(name).replace('_', ' ')} {formatting.inline(text, FACT_CHARACTERS)}"
 
 
 def seeds(jobs: Sequence[Job]) -> str:

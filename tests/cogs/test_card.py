@@ -37,7 +37,7 @@ from cogs.moderation import quota_page, report_page
 from cogs.text import audit_entries, formatting, job_card
 from cogs.text.spending import FORMER_MEMBER
 from cogs.ui import card
-from tests.support.catalogue_samples import CATALOGUE
+from tests.support.catalogue_samples import CATALOGUE, NANO_BANANA_2
 from tests.support.layouts import assert_fits, text_of
 from tests.support.spending_samples import a_spending
 
@@ -315,19 +315,20 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
 def test_any_recipe_fits(prompt: str) -> None:
     for count in (1, 4):
         jobs = [replace(a_job(prompt=prompt), seed=number) for number in range(count)]
-        assert_fits(recipe_of(jobs, "Flux 1 Dev"))
+        assert_fits(recipe_of([(job, {"negative_prompt": "x" * 400}) for job in jobs], "Flux 1 Dev"))
 
 
 def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:
     job = a_job(prompt="word " * 800)
     for limit in (RECIPE_CHARACTERS, card.PROMPT_SHOWN_CHARACTERS):
-        line = recipe_line(job, limit)
+        line = recipe_line(job, {"steps": 28}, "Flux 1 Dev", limit)
         assert len(line) <= limit
-        assert f"… model: {job.request.model_id}" in line
+        assert "… model: Flux 1 Dev" in line
+        assert line.endswith("more: steps=28")
 
 
 def test_a_catalogue_of_any_size_fits_and_says_that_it_goes_on() -> None:
     many = [model for model in CATALOGUE.models if model.orderable] * 20
-    layout = usage_page.models(many)
+    layout = usage_page.models(many, NANO_BANANA_2)
     assert_fits(layout)
     assert "…" in text_of(layout)

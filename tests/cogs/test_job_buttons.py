@@ -372,7 +372,7 @@ async def test_the_recipe_is_private_and_holds_all_it_takes(stage: Stage) -> Non
     recipe = stage.said(await stage.press(stage.ada, card, "Recipe"))
     assert recipe.private
     seed = stage.core.krea.orders[0].body["seed"]
-    assert f"/imagine prompt: a ˋredˋ fox @everyone model: {FLUX} aspect_ratio: 16:9 seed: {seed}" in recipe.text
+    assert f"/imagine prompt: a ˋredˋ fox @everyone model: Flux 1 Dev aspect_ratio: 16:9 seed: {seed}" in recipe.text
 
 
 async def test_the_recipe_of_several_images_has_a_line_for_each_seed(stage: Stage) -> None:
