@@ -199,7 +199,9 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
         await asyncio.Event().wait()
 
     monkeypatch.setattr(stage.core.store, "spendable", busy)
-    typing: Any = SimpleNamespace(guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1))
+    typing: Any = SimpleNamespace(
+        guild=None, guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1)
+    )
     service = stage.core.service
     # In real time, because the simulated Discord does not advance its clock.
     offer = stage.core.supervisor.start(

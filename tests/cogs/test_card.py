@@ -226,8 +226,10 @@ def test_a_card_says_how_many_results_could_not_be_fetched() -> None:
 def test_what_a_card_was_made_from_is_told() -> None:
     image = ImageInput(sha256="a", role=ImageRole.SOURCE, content_type="image/png", width=1, height=1)
     job = a_job()
-    job = replace(job, request=replace(job.request, images=(image,) * 3, options={"creativity": "raw"}))
-    assert "**Flux 1 Dev** · 16:9 · raw · 3 images given · seed 7" in text_of(card.card(a_view(job)))
+    view = a_view(replace(job, request=replace(job.request, images=(image,) * 3)))
+    sent = {"aspect_ratio": "16:9", "creativity": "raw"}
+    view = replace(view, jobs=(replace(view.jobs[0], sent=sent),))
+    assert "**Flux 1 Dev** · 16:9 · creativity raw · 3 images given · seed 7" in text_of(card.card(view))
 
 
 @given(st.text(max_size=300), st.integers(0, 3))

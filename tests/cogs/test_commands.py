@@ -70,7 +70,18 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "period": (STRING, False, ["day", "week", "month"]),
         "reason": (STRING, False, None),
     },
-    "quota clear": {"member": (USER, False, None), "role": (ROLE, False, None), "reason": (STRING, False, None)},
+    "quota channel": {
+        "channel": (CHANNEL, True, None),
+        "amount": (STRING, True, None),
+        "period": (STRING, False, ["day", "week", "month"]),
+        "reason": (STRING, False, None),
+    },
+    "quota clear": {
+        "member": (USER, False, None),
+        "role": (ROLE, False, None),
+        "channel": (CHANNEL, False, None),
+        "reason": (STRING, False, None),
+    },
     "quota grant": {
         "member": (USER, True, None),
         "amount": (STRING, True, None),

@@ -39,7 +39,7 @@ async def test_the_newest_picture_comes_first_with_its_recipe_its_buttons_and_a_
     answer = await history(stage)
     assert answer.private
     assert answer.title.endswith("Your images · 1 of 2")
-    assert "/imagine prompt: a blue whale model: krea/google/nano-banana-2" in answer.text
+    assert "/imagine prompt: a blue whale model: Nano Banana 2" in answer.text
     assert "**Nano Banana 2** · 1K" in answer.text
     assert "cost $0.08" in answer.text
     assert f"/{stage.channel.id}/{card.message.id})" in answer.text
