@@ -76,7 +76,9 @@ class Compare(commands.Cog):
     async def _models(self, interaction: Interaction, text: str) -> Choices:
         """List the models that are not chosen yet."""
         chosen = {getattr(interaction.namespace, f"model{number}", None) for number in (1, 2, 3, 4)} - {text}
-        found = await autocomplete.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+        found = await autocomplete.models(
+            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )
         return [choice for choice in found if choice.value not in chosen]
 
     @compare.autocomplete("aspect_ratio")

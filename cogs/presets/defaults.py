@@ -105,7 +105,9 @@ class DefaultsCommands(commands.Cog):
 
     @set_.autocomplete("model")
     async def _models(self, interaction: discord.Interaction[Any], text: str) -> Choices:
-        return await suggestions.models(self._service, interaction, text, kind=JobKind.IMAGINE)
+        return await suggestions.models(
+            self._service, interaction, text, kind=JobKind.IMAGINE, default_model=self._default_model
+        )
 
     @set_.autocomplete("aspect_ratio")
     async def _aspect_ratios(self, interaction: discord.Interaction[Any], text: str) -> Choices:

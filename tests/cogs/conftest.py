@@ -20,6 +20,7 @@ from cogs.generate import order_flow, reply_updater
 from cogs.ui import initial_response
 from tests.support.discord_core import Core, opened_core
 from tests.support.discord_stage import RunningClock, Stage
+from tests.support.fakes import until
 
 
 @pytest.fixture
@@ -71,6 +72,8 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(order_flow, "DOWNLOAD_PAUSES_SECONDS", (0, 0))
     # The same for the delay before a check of the operator's cap.
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
+    # Commands are registered beside the connection.
+    await until(lambda: simcord_env.backend.commands.get(None))
     stage = Stage(core, simcord_env)
     yield stage
     for path, body in stage.outgoing():
