@@ -43,6 +43,7 @@ from cogs.generate.one_image import ImageSelect
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.refused.buttons import CopyPromptButton, OrderInsteadButton
 from cogs.generate.reply_updater import ReplyUpdater
+from cogs.generate.share import ShareButton, UnshareButton
 from cogs.generate.upscale import UpscaleButton, UpscalePrices
 from cogs.members.deletion import DeleteButton
 from cogs.members.help import Help
@@ -285,6 +286,8 @@ class Bot(BotClient, commands.Bot):
             UpscaleButton,
             ImageSelect,
             VoteButton,
+            ShareButton,
+            UnshareButton,
             CopyPromptButton,
             OrderInsteadButton,
             DeleteButton,

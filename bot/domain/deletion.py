@@ -12,6 +12,8 @@ class MessageKind(StrEnum):
     CARD = "card"
     LOG = "log"
     """The copy in the log channel of the moderators."""
+    SHARED = "shared"
+    """The copy in the showcase channel."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

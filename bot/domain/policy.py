@@ -119,6 +119,8 @@ class Policy:
     """The language of public messages; None for the server's locale at Discord."""
     weekly_report_channel_id: int | None = None
     """Where the report of each week is posted; None for nowhere."""
+    showcase_channel_id: int | None = None
+    """Where members share finished images; None for nowhere."""
     greets: bool = True
     """Whether the bot introduces itself when it joins the server."""
 
@@ -255,6 +257,10 @@ def policy_changes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
             setting="weekly_report",
             old=as_channel(old.weekly_report_channel_id),
             new=as_channel(new.weekly_report_channel_id),
+        )
+    if old.showcase_channel_id != new.showcase_channel_id:
+        yield PolicyChange(
+            setting="showcase", old=as_channel(old.showcase_channel_id), new=as_channel(new.showcase_channel_id)
         )
     if old.greets != new.greets:
         yield PolicyChange(setting="welcome", old=_on_or_off(old.greets), new=_on_or_off(new.greets))

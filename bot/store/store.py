@@ -42,6 +42,7 @@ from bot.store.tables import (
     presets,
     privacy,
     sealing,
+    shared_images,
     spend_reports,
     spendable,
     transactions,
@@ -258,6 +259,11 @@ class Store(DatabaseUser):
 
     # Discord has posted a copy already, so its id must be recorded.
     record_copy = writes_with_retry(posted_messages.record_copy, Priority.LOW)
+    shared_image = reads(shared_images.shared_image)
+    claim_share = writes(shared_images.claim_share)
+    record_share = writes_with_retry(shared_images.record_share)
+    release_share = writes_with_retry(shared_images.release_share)
+    remove_share = writes(shared_images.remove_share)
     due_deletions = reads(posted_messages.due_deletions)
     finish_deletion = writes_with_retry(posted_messages.finish_deletion, Priority.LOW)
     postpone_deletion = writes_with_retry(posted_messages.postpone_deletion, Priority.LOW)
@@ -355,6 +361,7 @@ class Store(DatabaseUser):
         yield "own_defaults", start.own_defaults
         yield "votes", start.votes
         yield "favourite_commands", start.favourite_commands
+        yield "shared_images", start.shared_images
         yield "grants_and_resets", start.grants_and_resets
         yield "ledger", []
         for after, through in _spans(start.last_ledger_id):

@@ -308,7 +308,7 @@ class OrderFlow:
     ) -> ImageInput:
         name = attachment.filename
         try:
-            data = await self._download(attachment.url)
+            data = await self.download(attachment.url)
             clean = await self._service.image_pool.clean_input(data, name, member_id=member.user_id)
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
@@ -323,7 +323,7 @@ class OrderFlow:
             height=clean.height,
         )
 
-    async def _download(self, url: str) -> bytes:
+    async def download(self, url: str) -> bytes:
         """Download a file that Discord holds, again for some seconds while its servers fail. Raises MediaError."""
         loop = asyncio.get_running_loop()
         until = loop.time() + DOWNLOAD_TRIES_SECONDS

@@ -126,14 +126,14 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         as_made = replace(_request(offer.job, image), user_id=interaction.user.id, model_id=offer.quote.model.id)
         if await interaction.client.service.blob_store.get(image.sha256) is not None:
             await interaction.client.order_flow.submit(interaction, as_made, private=private)
-        elif (file := await _posted_file(interaction, reply, image)) is not None:
+        elif (file := await posted_file(interaction, reply, image)) is not None:
             source = (file, ImageRole.SOURCE)
             await interaction.client.order_flow.submit(interaction, as_made, attachments=[source], private=private)
         else:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_PICTURE_GONE()))
 
 
-async def _posted_file(interaction: Interaction, reply: Reply, image: ResultImage) -> PostedFile | None:
+async def posted_file(interaction: Interaction, reply: Reply, image: ResultImage) -> PostedFile | None:
     """Find the image among the files of the clicked message, else of the reply's message."""
     files = {file.id: file for file in files_of(interaction.message)} if interaction.message else {}
     if image.attachment_id not in files:

@@ -383,17 +383,13 @@ class SettingsCommands(commands.Cog):
                 interaction, lambda policy: replace(policy, log_channel_id=None), reason, settings_page.log_channel
             )
         else:
-            mention = f"<#{channel.id}>"
-            missing = log_channel.missing_permissions(interaction.guild, channel.id)
-            if missing is None:
-                await respond_privately(interaction, card.refused(moderation.LOG_UNKNOWN_CHANNEL(channel=mention)))
-            elif missing:
-                text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
-                await respond_privately(interaction, card.refused(text))
+            refusal = _why_not_in(interaction.guild, channel.id)
+            if refusal is not None:
+                await respond_privately(interaction, card.refused(refusal))
             elif (await self._policy(interaction)).log_channel_id != channel.id and not await self._greet(
                 interaction, channel.id
             ):
-                await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=mention)))
+                await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=f"<#{channel.id}>")))
             else:
                 await self._change(
                     interaction,
@@ -419,19 +415,37 @@ class SettingsCommands(commands.Cog):
             await self._list(interaction, page)
         elif channel is None:
             await self._change(interaction, lambda policy: replace(policy, weekly_report_channel_id=None), reason, page)
+        elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
+            await respond_privately(interaction, card.refused(refusal))
         else:
-            mention = formatting.channel(channel.id)
-            missing = log_channel.missing_permissions(interaction.guild, channel.id)
-            if missing is None:
-                await respond_privately(interaction, card.refused(moderation.LOG_UNKNOWN_CHANNEL(channel=mention)))
-            elif missing:
-                text = moderation.LOG_PERMISSIONS(channel=mention, permissions=", ".join(missing))
-                await respond_privately(interaction, card.refused(text))
-            else:
-                await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
-                await self._change(
-                    interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
-                )
+            await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
+            await self._change(
+                interaction, lambda policy: replace(policy, weekly_report_channel_id=channel.id), reason, page
+            )
+
+    @group.command(name="showcase", description="Where members share finished images")
+    @app_commands.describe(channel="Channel", clear="No more sharing", reason="Reason, shown in the audit log")
+    async def showcase(
+        self,
+        interaction: discord.Interaction[Any],
+        channel: Channel | None = None,
+        clear: bool = False,
+        reason: Reason | None = None,
+    ) -> None:
+        """Set or clear the channel in which members share images. What was shared stays where it is."""
+        page = settings_page.showcase
+        if channel is not None and clear:
+            await respond_privately(interaction, card.refused(moderation.EITHER()))
+        elif channel is None and not clear:
+            await self._list(interaction, page)
+        elif channel is None:
+            await self._change(interaction, lambda policy: replace(policy, showcase_channel_id=None), reason, page)
+        elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
+            await respond_privately(interaction, card.refused(refusal))
+        else:
+            await self._change(
+                interaction, lambda policy: replace(policy, showcase_channel_id=channel.id), reason, page
+            )
 
     @group.command(name="welcome", description="Whether I introduce myself when I join this server")
     @app_commands.describe(on="On or off (default: show)", reason="Reason, shown in the audit log")
@@ -599,6 +613,16 @@ class SettingsCommands(commands.Cog):
             moderation.DEFAULT_MODEL_SET if default_id == policy.default_model_id else moderation.DEFAULT_MODEL_OF_BOT
         )
         return said(model=self._service.model_label(default_id))
+
+
+def _why_not_in(guild: discord.Guild | None, channel_id: int) -> str | None:
+    """Return why the bot cannot post images in a channel; None if it can."""
+    missing = log_channel.missing_permissions(guild, channel_id)
+    if missing is None:
+        return moderation.LOG_UNKNOWN_CHANNEL(channel=formatting.channel(channel_id))
+    if missing:
+        return moderation.LOG_PERMISSIONS(channel=formatting.channel(channel_id), permissions=", ".join(missing))
+    return None
 
 
 def _not_a_word(entry: str) -> str:

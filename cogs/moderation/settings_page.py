@@ -97,6 +97,7 @@ def _entries(seen: Overview) -> list[_Entry]:
             "/settings words",
         ),
         (moderation.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
+        (moderation.SHOWCASE(), _showcase(policy), policy.showcase_channel_id, "/settings showcase"),
         (moderation.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
         (moderation.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
@@ -223,6 +224,13 @@ def weekly_report(policy: Policy) -> str:
     return moderation.WEEKLY_IS(channel=formatting.channel(policy.weekly_report_channel_id))
 
 
+def showcase(policy: Policy) -> str:
+    """Return where members share images."""
+    if policy.showcase_channel_id is None:
+        return moderation.SHOWCASE_IS_OFF()
+    return moderation.SHOWCASE_IS(channel=formatting.channel(policy.showcase_channel_id))
+
+
 def welcome(policy: Policy) -> str:
     """Return whether the bot introduces itself."""
     return moderation.WELCOME_IS_ON() if policy.greets else moderation.WELCOME_IS_OFF()
@@ -262,6 +270,11 @@ def _log_channel(seen: Overview) -> str:
         return spending.NOT_SET()
     trouble = f" · {seen.log_trouble}" if seen.log_trouble else ""
     return f"<#{seen.policy.log_channel_id}>{trouble}"
+
+
+def _showcase(policy: Policy) -> str:
+    channel_id = policy.showcase_channel_id
+    return spending.NOT_SET() if channel_id is None else formatting.channel(channel_id)
 
 
 def _rule(name: str, allowed: bool) -> str:

@@ -34,6 +34,7 @@ AUDIT_ACTIONS = {
     "log_channel": Phrase("{who} changed the log channel"),
     "language": Phrase("{who} changed the language"),
     "weekly_report": Phrase("{who} changed where the weekly report is posted"),
+    "showcase": Phrase("{who} changed where images are shared"),
     "welcome": Phrase("{who} changed whether I introduce myself"),
 }
 

@@ -126,6 +126,8 @@ VOTE = Phrase("Vote · {votes}", longest=MAX_BUTTON_CHARACTERS)
 WINNER = Phrase("winner")
 REMIX = Phrase("Remix", longest=MAX_BUTTON_CHARACTERS)
 DELETE = Phrase("Delete", longest=MAX_BUTTON_CHARACTERS)
+SHARE = Phrase("Share", longest=MAX_BUTTON_CHARACTERS)
+UNSHARE = Phrase("Remove", longest=MAX_BUTTON_CHARACTERS)
 NEWER = Phrase("Newer", longest=MAX_BUTTON_CHARACTERS)
 OLDER = Phrase("Older", longest=MAX_BUTTON_CHARACTERS)
 NEWEST = Phrase("Newest", longest=MAX_BUTTON_CHARACTERS)
@@ -164,6 +166,31 @@ DELETE_LOG_UNKNOWN = Phrase(
 )
 DELETE_PRIVATE_CARD = Phrase("-# The card that only you see goes when you dismiss it or reload Discord.")
 PRIVATE_ORDER = Phrase("This was ordered privately: a moderator may cancel or delete it, and nothing else.")
+SHARED_BY = Phrase("Made by {member} with **{model}**")
+SHARE_DONE = Phrase("Shared in {channel}: {link}. Remove under the image takes it back.")
+SHARE_ALREADY = Phrase("This image is already in {channel}: {link}.")
+SHARE_REMOVED = Phrase("This image was shared and taken back. Each image can be shared once.")
+SHARE_UNDER_WAY = Phrase("This image is being shared. If it is not there in two minutes, press Share again.")
+SHARE_NO_CHANNEL = Phrase("This server has no showcase channel. A moderator can choose one with `/settings showcase`.")
+SHARE_NO_ACCESS = Phrase(
+    "I cannot see the showcase channel {channel}. A moderator can let me view it, or choose another one with "
+    "`/settings showcase`."
+)
+SHARE_PERMISSIONS = Phrase(
+    "In the showcase channel {channel} I lack: **{permissions}**. A moderator can give me that there; then press Share "
+    "again."
+)
+SHARE_AGE_RESTRICTED = Phrase(
+    "This image is for age-restricted channels, and {channel} is none. A moderator can choose another one with "
+    "`/settings showcase`."
+)
+SHARE_REFUSED = Phrase("Discord did not take the image in {channel}, so it is not shared. A moderator can check why.")
+SHARE_UNKNOWN = Phrase(
+    "Discord did not answer, so I do not know whether the image is in {channel}. Press Share again in two minutes: it "
+    "is not posted twice."
+)
+UNSHARE_DONE = Phrase("Taken back. The image is not shared any more.")
+UNSHARE_LATER = Phrase("Taken back. Discord did not remove the message yet, so I try again for four days.")
 PROMPT_ERASED = Phrase(
     "The prompt of this image is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )

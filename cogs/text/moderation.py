@@ -34,6 +34,7 @@ CHANNELS = Phrase("Channels")
 MODELS = Phrase("Models")
 DEFAULT_MODEL = Phrase("Default model")
 LOG_CHANNEL = Phrase("Log channel")
+SHOWCASE = Phrase("Showcase")
 LANGUAGE = Phrase("Language")
 TIME_ZONE = Phrase("Time zone")
 WORDS = Phrase("Word list")
@@ -167,6 +168,8 @@ WEEKLY_IS = Phrase(
     "Every week's spending is posted in {channel}, with a chart, when the week ends in the server's time zone."
 )
 WEEKLY_IS_OFF = Phrase("No weekly report is posted. Choose a `channel` to get one.")
+SHOWCASE_IS = Phrase("Members share finished images in {channel}: the button Share is under their card.")
+SHOWCASE_IS_OFF = Phrase("Images cannot be shared here. Choose a `channel` to show them in.")
 WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
 WELCOME_IS_OFF = Phrase("When I join this server, I say nothing.")
 

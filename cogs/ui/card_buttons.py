@@ -25,13 +25,19 @@ EDIT, RECIPE, REMIX = "edit", "recipe", "remix"
 VARY_ONE, EDIT_ONE, RECIPE_ONE = "varyone", "editone", "recipeone"
 """The same for the image of one job of the card."""
 
-FOR_EVERYBODY = frozenset({RECIPE, RECIPE_ONE, REMIX})
+SHARE = "share"
+
+FOR_EVERYBODY = frozenset({RECIPE, RECIPE_ONE, REMIX, SHARE})
 """What any member may do with a public image."""
 
 _PRICED = {AGAIN: job_card.AGAIN_PRICE, VARY: job_card.VARY_PRICE, VARY_ONE: job_card.VARY_PRICE}
 
 IMAGE_ID = re.compile(r"image:(?P<job_id>[0-9a-f]{24})")
 """`image:<first job of the card>`: the select of one image."""
+
+SHARE_ID = re.compile(r"share:(?P<job_id>[0-9a-f]{24})")
+UNSHARE_ID = re.compile(r"unshare:(?P<job_id>[0-9a-f]{24})")
+"""`share:<job>` on a card, `unshare:<job>` on the copy in the showcase channel."""
 
 ANY_IMAGE = 0
 """Image number of the upscale button on a card: the only image, or the question which of several."""
@@ -57,6 +63,9 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
             return []
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
+    made = images_made(view.reply.jobs)
+    if len(made) == 1:  # else image_select offers it for each image
+        buttons.append(share_button(made[0]))
     buttons.append(_button(DELETE, job_card.DELETE(), first, style=components.RED))
     return buttons
 
@@ -84,7 +93,7 @@ def result_buttons(jobs: Sequence[Job], *, upscale_usd_micros: int | None) -> li
 
 def image_select(jobs: Sequence[Job]) -> list[Component]:
     """Return the row with the select of one image, if there are several."""
-    made = [job for job in jobs if job.status is JobStatus.SUCCEEDED and job.images]
+    made = images_made(jobs)
     if len(made) < 2:
         return []
     options = [(job_card.ONE_IMAGE(number=number), job.id) for number, job in enumerate(made, start=1)]
@@ -92,9 +101,24 @@ def image_select(jobs: Sequence[Job]) -> list[Component]:
     return [components.action_row(select)]
 
 
+def images_made(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs that have an image."""
+    return [job for job in jobs if job.status is JobStatus.SUCCEEDED and job.images]
+
+
+def share_button(job: Job) -> Component:
+    """Return the button that posts the image of a job in the showcase channel."""
+    return components.button(job_card.SHARE(), f"share:{job.id}")
+
+
+def unshare_button(job_id: str) -> Component:
+    """Return the button that takes a shared image back."""
+    return components.button(job_card.UNSHARE(), f"unshare:{job_id}", style=components.RED)
+
+
 def one_image_buttons(job: Job, *, is_for_owner: bool, upscale: Component | None) -> list[Component]:
     """Return the buttons for the image of one job; others than its member, or a moderator, get those for everybody."""
-    for_all = [_button(REMIX, job_card.REMIX(), job), _button(RECIPE_ONE, job_card.RECIPE(), job)]
+    for_all = [_button(REMIX, job_card.REMIX(), job), _button(RECIPE_ONE, job_card.RECIPE(), job), share_button(job)]
     if not is_for_owner:
         return for_all
     buttons = [order_button(VARY_ONE, job.id, job.reserved_usd_micros), *([upscale] if upscale else [])]

@@ -219,6 +219,8 @@ ALWAYS_RIGHT = {
     "settings log-channel clear": "yes or no",
     "settings weekly-report channel": "whatever text channel is picked",
     "settings weekly-report clear": "yes or no",
+    "settings showcase channel": "whatever text channel is picked; whether the bot may post there is in test_share",
+    "settings showcase clear": "yes or no",
     "settings welcome on": "yes or no",
     "quota channel channel": "whatever channel is picked; a thread is in test_channel_caps",
     "settings channels channel": "whatever channel is picked",

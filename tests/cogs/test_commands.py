@@ -137,6 +137,11 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "clear": (BOOLEAN, False, None),
         "reason": (STRING, False, None),
     },
+    "settings showcase": {
+        "channel": (CHANNEL, False, None),
+        "clear": (BOOLEAN, False, None),
+        "reason": (STRING, False, None),
+    },
     "settings time-zone": {"zone": (STRING, False, AUTOCOMPLETE), "reason": (STRING, False, None)},
 }
 

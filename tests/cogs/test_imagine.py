@@ -49,7 +49,8 @@ async def test_one_message_goes_from_queued_to_completed_and_says_price_and_rest
     krea.finishes()
     text = await stage.until_says(card, "✅ Completed")
     assert "cost **$0.08** · $0.92 left" in text
-    assert [name.split(" ·")[0] for name in card.buttons] == ["Again", "Vary", "Edit", "Recipe", "Delete"]
+    buttons = [name.split(" ·")[0] for name in card.buttons]
+    assert buttons == ["Again", "Vary", "Edit", "Remix", "Recipe", "Share", "Delete"]
     assert [item["description"] for item in card.gallery] == ["a red fox"]
     assert [(file["filename"][:9], file["description"]) for file in card.files] == [("a-red-fox", "a red fox")]
     assert len(stage.cards()) == 1

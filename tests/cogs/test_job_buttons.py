@@ -256,7 +256,7 @@ async def test_vary_changes_only_the_seed(stage: Stage) -> None:
 
 async def test_a_model_without_a_seed_offers_to_vary_as_well(stage: Stage) -> None:
     card = await completed(stage, prompt="a fox")
-    assert list(card.buttons) == ["Again · $0.08", "Vary · $0.08", "Edit", "Remix", "Recipe", "Delete"]
+    assert list(card.buttons) == ["Again · $0.08", "Vary · $0.08", "Edit", "Remix", "Recipe", "Share", "Delete"]
     varied = stage.said(await stage.press(stage.ada, card, "Vary"))
     await stage.until_says(varied, "Completed")
     first, second = (order.body for order in stage.core.krea.orders)

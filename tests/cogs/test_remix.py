@@ -129,4 +129,4 @@ async def test_one_image_of_several_is_chosen_in_a_select(stage: Stage) -> None:
     defaults = [option.get("default", False) for option in parts_of(shown)["pictures"]["options"]]
     assert defaults == [False, True, False]
     for_bob = stage.said(await stage.bob.select(card.message, [chosen], custom_id=select["custom_id"]))
-    assert list(for_bob.buttons) == [job_card.REMIX(), job_card.RECIPE()]
+    assert list(for_bob.buttons) == [job_card.REMIX(), job_card.RECIPE(), job_card.SHARE()]

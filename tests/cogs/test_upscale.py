@@ -71,6 +71,7 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
         "Edit",
         "Remix",
         "Recipe",
+        "Share",
         "Delete",
     ]
     again = stage.said(await stage.press(stage.ada, larger, "Again"))
@@ -94,7 +95,7 @@ async def test_without_a_known_price_there_is_no_button(
 ) -> None:
     set_prices(stage, monkeypatch, Catalogue.load())
     card = await completed(stage)
-    assert list(card.buttons) == ["Again · $0.007", "Vary · $0.007", "Edit", "Remix", "Recipe", "Delete"]
+    assert list(card.buttons) == ["Again · $0.007", "Vary · $0.007", "Edit", "Remix", "Recipe", "Share", "Delete"]
     assert not any(label.startswith("Upscale") for label in (await history(stage)).buttons)
 
 

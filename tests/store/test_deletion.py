@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
@@ -11,8 +12,10 @@ from bot.domain.database_url import Location
 from bot.domain.deletion import MessageDeletion, MessageKind, OrderMessage
 from bot.domain.jobs import Delivery, ImageInput, ImageRole, Reply
 from bot.domain.quota import Member
+from bot.domain.sharing import ShareClaim
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
+from bot.store.tables.shared_images import CLAIM
 from tests.support.databases import everything_in, tamper
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, an_image, limits, running
 
@@ -158,6 +161,29 @@ async def test_forgetting_a_member_puts_the_log_copies_on_the_list(store: Store)
     await store.record_copy(his.id, kind=MessageKind.LOG, channel_id=8, message_id=3, now=NOON)
     await store.forget_member(ADA.user_id, now=NOON)
     assert [due.message_id for due in await store.due_deletions(now=NOON, limit=9)] == [1]
+
+
+async def test_a_shared_image_has_one_claim_and_is_exported_and_goes_with_its_order(store: Store) -> None:
+    hers, his = await delivered(store), await delivered(store, member=BOB)
+    job_id = hers.jobs[0].id
+    claims = await asyncio.gather(*(store.claim_share(job_id, channel_id=5, now=NOON) for _ in range(4)))
+    assert [claim.is_first for claim in claims if claim is not None] == [True]
+    assert await store.claim_share(job_id, channel_id=5, now=NOON + CLAIM - timedelta(seconds=1)) is None
+    later = await store.claim_share(job_id, channel_id=6, now=NOON + CLAIM)
+    assert later == ShareClaim(channel_id=5, is_first=False, first_claimed_at=NOON)
+    for _ in range(2):  # its answer was lost
+        await store.record_share(job_id, channel_id=5, message_id=50, now=NOON)
+    assert await store.claim_share(job_id, channel_id=5, now=NOON + timedelta(days=1)) is None
+    (kept,) = [items async for name, items in store.kept_about(ADA.user_id) if name == "shared_images"]
+    assert [(item["job_id"], item["message_id"]) for item in kept] == [(job_id, "50")]
+    deleted = await store.delete_reply(hers.id, actor_id=ADA.user_id, now=NOON)
+    assert deleted is not None
+    assert OrderMessage(channel_id=5, message_id=50, kind=MessageKind.SHARED) in deleted.messages
+    assert await store.claim_share(job_id, channel_id=5, now=NOON) is None
+    await store.claim_share(his.jobs[0].id, channel_id=5, now=NOON)
+    await store.forget_member(BOB.user_id, now=NOON)
+    await store.record_share(his.jobs[0].id, channel_id=5, message_id=51, now=NOON)  # it was under way meanwhile
+    assert [due.message_id for due in await store.due_deletions(now=NOON, limit=9)] == [51]
 
 
 async def test_a_moderators_deletion_is_recorded_without_a_word_of_the_order(store: Store) -> None:

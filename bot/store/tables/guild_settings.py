@@ -118,5 +118,6 @@ def _from_json(text: str) -> Policy:
         log_channel_id=plain.get("log_channel_id"),
         language=plain.get("language"),
         weekly_report_channel_id=plain.get("weekly_report_channel_id"),
+        showcase_channel_id=plain.get("showcase_channel_id"),
         greets=plain.get("greets", True),
     )

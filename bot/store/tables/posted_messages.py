@@ -22,11 +22,24 @@ INSERT INTO reply_copies (channel_id, message_id, reply_id, kind) VALUES (?, ?, 
 _COPIES_OF_REPLY = """
 SELECT channel_id, message_id, kind FROM reply_copies WHERE reply_id = ? ORDER BY channel_id, message_id
 """
-_FORGET_COPIES_OF_REPLY = "DELETE FROM reply_copies WHERE reply_id = ?"
-_LOG_COPIES_OF_MEMBER = f"""
+_SHARED_OF_REPLY = """
+SELECT channel_id, message_id FROM shared_images
+WHERE reply_id = ? AND message_id IS NOT NULL AND removed_at IS NULL ORDER BY job_id
+"""
+_FORGET_OF_REPLY = (
+    "DELETE FROM reply_copies WHERE reply_id = ?",
+    "DELETE FROM shared_images WHERE reply_id = ?",
+)
+_COPIES_OF_MEMBER = f"""
 SELECT channel_id, message_id FROM reply_copies WHERE kind = 'log' AND reply_id IN ({REPLIES_OF_MEMBER})
+UNION ALL
+SELECT channel_id, message_id FROM shared_images
+WHERE message_id IS NOT NULL AND removed_at IS NULL AND reply_id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608 - our own words
-_FORGET_COPIES_OF_MEMBER = f"DELETE FROM reply_copies WHERE reply_id IN ({REPLIES_OF_MEMBER})"  # noqa: S608
+_FORGET_OF_MEMBER = (
+    f"DELETE FROM reply_copies WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
+    f"DELETE FROM shared_images WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
+)
 _SCHEDULE = """
 INSERT INTO message_deletions (channel_id, message_id, next_attempt_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING
 """
@@ -57,16 +70,22 @@ def take_copies(connection: Connection, reply_id: str) -> list[OrderMessage]:
         OrderMessage(channel_id=row["channel_id"], message_id=row["message_id"], kind=MessageKind(row["kind"]))
         for row in connection.execute(_COPIES_OF_REPLY, (reply_id,)).fetchall()
     ]
-    connection.execute(_FORGET_COPIES_OF_REPLY, (reply_id,))
+    found += [
+        OrderMessage(channel_id=row["channel_id"], message_id=row["message_id"], kind=MessageKind.SHARED)
+        for row in connection.execute(_SHARED_OF_REPLY, (reply_id,)).fetchall()
+    ]
+    for statement in _FORGET_OF_REPLY:
+        connection.execute(statement, (reply_id,))
     return found
 
 
-def delete_log_copies_of(connection: Connection, user_id: int, *, now: datetime) -> None:
-    """Have the copies of a member's orders in log channels deleted, and forget which messages show those orders."""
+def delete_copies_of(connection: Connection, user_id: int, *, now: datetime) -> None:
+    """Have the copies of a member's orders in log and showcase channels deleted, and forget which messages they are."""
     who = {"user_id": user_id}
-    found = [(row[0], row[1]) for row in connection.execute(_LOG_COPIES_OF_MEMBER, who).fetchall()]
+    found = [(row[0], row[1]) for row in connection.execute(_COPIES_OF_MEMBER, who).fetchall()]
     schedule(connection, found, at=now)
-    connection.execute(_FORGET_COPIES_OF_MEMBER, who)
+    for statement in _FORGET_OF_MEMBER:
+        connection.execute(statement, who)
 
 
 def schedule(connection: Connection, messages: Iterable[tuple[int, int]], *, at: datetime) -> None:

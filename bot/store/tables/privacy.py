@@ -224,6 +224,9 @@ SELECT votes.job_id, model_id, guild_id FROM votes JOIN jobs ON jobs.id = job_id
 WHERE votes.user_id = :user_id ORDER BY votes.job_id
 """
 _FAVOURITES = f"SELECT reply_id FROM favourites WHERE reply_id IN ({REPLIES_OF_MEMBER}) ORDER BY reply_id"  # noqa: S608
+_SHARED = f"""
+SELECT * FROM shared_images WHERE reply_id IN ({REPLIES_OF_MEMBER}) ORDER BY job_id
+"""  # noqa: S608
 _AUDIT = """
 SELECT * FROM audit WHERE id > :after AND id <= :through
     AND (actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id))
@@ -298,7 +301,7 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
     if (under_way := _under_way(connection, user_id)) is not None:
         raise under_way
     contents = {row[0] for row in connection.execute(_CONTENTS_OF_MEMBER, who)}
-    posted_messages.delete_log_copies_of(connection, user_id, now=now)
+    posted_messages.delete_copies_of(connection, user_id, now=now)
     callbacks.forget_old(connection)
     for statement in (*_FORGET_MARKS, _FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
@@ -372,6 +375,7 @@ class ExportStart:
     own_defaults: list[dict[str, Any]]
     votes: list[dict[str, Any]]
     favourite_commands: list[dict[str, Any]]
+    shared_images: list[dict[str, Any]]
     last_ledger_id: int
     last_change_id: int
 
@@ -450,6 +454,17 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             for row in connection.execute(_VOTES, who)
         ],
         favourite_commands=[{"id": row["reply_id"]} for row in connection.execute(_FAVOURITES, who)],
+        shared_images=[
+            {
+                "command_id": row["reply_id"],
+                "job_id": row["job_id"],
+                "channel_id": str(row["channel_id"]),
+                "message_id": None if row["message_id"] is None else str(row["message_id"]),
+                "at": _iso(row["first_claimed_at"]),
+                "taken_back_at": _iso(row["removed_at"]),
+            }
+            for row in connection.execute(_SHARED, who)
+        ],
         last_ledger_id=highest["ledger"],
         last_change_id=highest["changes"],
     )
