@@ -20,7 +20,7 @@ PRESET_TOO_LONG = Phrase("A preset takes at most {limit} characters of options."
 SCOPE_SERVER = Phrase("everybody in this server")
 SCOPE_OWN = Phrase("yourself")
 MODERATORS_FOR_SERVER = Phrase(
-    "Presets of the server need the Manage Server permission. For a preset of your own, choose `for: Just me`."
+    "Presets of the server need the Manage Server permission. You can add one for yourself with the option `for`."
 )
 PROMPT_HERE = Phrase("your prompt")
 """Between the words before and after a prompt."""

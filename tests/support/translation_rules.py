@@ -19,6 +19,9 @@ FACTS = {
     "number": "10",
     "zone": "America/Argentina/ComodRivadavia",
     "time": "23:59",
+    "option": "aspect_ratio",
+    "model": "Stable Diffusion 3.5 Large",
+    "votes": "1,000,000",
 }
 """The longest values of facts, for texts with a maximum length."""
 
