@@ -19,7 +19,8 @@ from bot.catalogue.model_notices import ModelNotice, NoticeKind
 from bot.domain.database_url import PostgresAddress
 from bot.domain.deletion import MessageKind
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
-from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole
+from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, new_id
+from bot.domain.presets import MemberDefaults, Preset
 from bot.domain.quota import LimitSubject, Member, Place
 from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
@@ -92,6 +93,20 @@ async def source(tmp_path: Path) -> Path:
         await store.grant(ADA, 9, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.reset(ADA, default=A_DOLLAR_A_DAY, **BY_ADA)
         await store.change_policy(1, lambda policy: policy.with_words(["gore", "हिंसा"], True), **BY_ADA)
+        compared = a_command(50_000, 50_000)
+        await store.admit(member=ADA, reply=compared, limits=limits(), now=NOON)
+        await store.accept(compared.id, message_id=2**61 + 2)
+        for job in compared.jobs:
+            await finished(store, job.id, charged_usd_micros=40_000)
+        await store.set_delivery(compared.id, Delivery.DELIVERED)
+        assert await store.vote(compared.jobs[0].id, user_id=ADA.user_id)
+        await store.set_favourite(compared.id, user_id=ADA.user_id, is_favourite=True)
+        assert await store.claim_share(compared.jobs[0].id, channel_id=5, now=NOON) is not None
+        await store.record_share(compared.jobs[0].id, channel_id=5, message_id=2**62 + 1, now=NOON)
+        noir = Preset(id=new_id(), guild_id=1, user_id=None, name="Film Noir", words_after="black and white")
+        await store.set_preset(noir, actor_id=ADA.user_id, now=NOON)
+        await store.set_member_defaults(MemberDefaults(preset_name="Film Noir"), guild_id=1, user_id=ADA.user_id)
+        await store.finish_weekly_report(1, "2026-11-16", now=NOON)
         await store.set_value("key", "value with \\ and \t and \n")
         await store.forget_member(BEN.user_id, now=NOON + timedelta(hours=1))
     return path

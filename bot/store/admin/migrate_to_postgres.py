@@ -55,7 +55,11 @@ class _Table:
         """Yield the rows as the server has to return them: flags as booleans, NUL as its symbol (see `as_stored`)."""
         for row in connection.execute(self.query):
             yield tuple(
-                bool(value) if column in self.flags else as_stored(value) if isinstance(value, str) else value
+                as_stored(value)
+                if isinstance(value, str)
+                else bool(value)
+                if column in self.flags and value is not None
+                else value
                 for column, value in zip(self.columns, row, strict=True)
             )
 
