@@ -39,7 +39,7 @@ MAX_PAUSE_SECONDS = 30.0
 """Pauses between two searches, unless a webhook call comes first."""
 
 MAX_UNKNOWN = 3
-"""So often a job that a call named may be unknown to the provider; it may be a moment behind its own call."""
+"""How often a job that a call named may be unknown to the provider; it may be a moment behind its own call."""
 
 
 class SubmissionLost(Exception):

@@ -151,7 +151,9 @@ class LastEdit:
         """Return the first way that is open. Raises DeliveryImpossible."""
         if Way.TOKEN not in self._closed and self._token_is_usable():
             return Way.TOKEN
-        if not self._reply.accepted and self._address.message_id is None:
+        is_unseen = not self._reply.accepted and self._address.message_id is None
+        # Whether a private message is there cannot be found out once the token has expired.
+        if is_unseen and (Way.TOKEN in self._closed or not self._address.private):
             raise DeliveryImpossible("Discord never showed the message, and nothing was ordered")
         if Way.CHANNEL not in self._closed and not self._address.private:
             return Way.CHANNEL

@@ -1,6 +1,6 @@
 """Remix: order a new image from the recipe of a finished one, with another prompt, model or other options.
 
-Any member may remix a public image, at their own cost. Images that its member attached stay theirs: somebody else gets
+Any member may remix a public image, at their own cost. Images that its member attached stay theirs: another member gets
 the finished image, which everybody sees, in their place.
 """
 

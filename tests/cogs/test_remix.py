@@ -75,7 +75,7 @@ async def test_anybody_may_remix_and_read_the_recipe_of_a_public_image_at_their_
     assert (await stage.balance(stage.bob)).spent_usd_micros == 7_000
 
 
-async def test_attached_images_stay_with_their_member_when_somebody_else_remixes(stage: Stage) -> None:
+async def test_attached_images_stay_with_their_member_when_another_member_remixes(stage: Stage) -> None:
     card = await stage.edit(image=("secret.png", encode(photo(40, 30), "PNG")))
     await stage.until_says(card, "Completed")
     uploads = len(stage.core.krea.uploads)

@@ -183,7 +183,7 @@ async def test_a_job_ordered_with_the_same_key_elsewhere_at_the_same_time_makes_
 
 @pytest.mark.hostile("G-11")
 async def test_a_strangers_job_of_the_same_time_is_never_taken_for_a_lost_order(core: Core):
-    """The order never arrived, and the only new job in the list is somebody else's."""
+    """The order never arrived, and the only new job in the list is another client's."""
     core.sandbox.next_order(NEVER_TAKEN)
     job = await core.reached(await core.order("a red fox"), JobStatus.UNCERTAIN)
     assert job.submitted_at is not None

@@ -19,7 +19,7 @@ AMOUNTS = (80_000, 7_000, 13_001)
 """One image of each of three models: $0.100001."""
 
 FITTING = 9
-"""So many such comparisons fit into the quota of $1.00."""
+"""As many such comparisons fit into the quota of $1.00."""
 
 
 @pytest.fixture

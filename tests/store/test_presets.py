@@ -81,7 +81,7 @@ async def test_a_preset_of_the_same_name_is_replaced_and_recorded(store: Store) 
     ]
 
 
-async def test_a_member_keeps_only_so_many(store: Store) -> None:
+async def test_a_member_keeps_a_bounded_number(store: Store) -> None:
     for number in range(MAX_PER_MEMBER):
         await store.set_preset(replace(OWN, id=new_id(), name=f"n{number}"), actor_id=ADA.user_id, now=NOON)
     with pytest.raises(ListFull):
