@@ -22,6 +22,8 @@ from cogs.ui.components import Component, Layout
 CHART_FILE = "spending.png"
 TABLE_FILE = "spending.csv"
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+_ID_FORMULA = re.compile(r'="[0-9]+"')
+"""What `_id` writes. It is harmless from anybody, because its value is the text between the quotes."""
 ROWS = 10
 CHART_ROWS = 8
 CHART_MODELS = 5
@@ -147,9 +149,9 @@ def tables(spending: Spending) -> dict[str, bytes]:
             (
                 (
                     _id(line.user_id),
-                    _plain(_member_name(spending, line.user_id)),
+                    _member_name(spending, line.user_id),
                     _id(line.channel_id),
-                    _plain(spending.channel_names.get(line.channel_id or 0, "")),
+                    spending.channel_names.get(line.channel_id or 0, ""),
                     line.model_id,
                     line.jobs,
                     _usd(line.spent_usd_micros),
@@ -176,11 +178,6 @@ def _id(discord_id: int | None) -> str:
     return "" if discord_id is None else f'="{discord_id}"'
 
 
-def _plain(name: str) -> str:
-    """Return a name that no spreadsheet takes for a formula."""
-    return f"'{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r")) else name
-
-
 def _csv(titles: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
     text = io.StringIO()
     table = csv.writer(text)
@@ -190,8 +187,10 @@ def _csv(titles: list[str], rows: Iterable[tuple[object, ...]]) -> bytes:
 
 
 def _cell(value: object) -> object:
-    """Return a value that no spreadsheet takes for a formula: such a text gets an apostrophe in front."""
-    return f"'{value}" if isinstance(value, str) and value.lstrip(" ").startswith(_FORMULA_STARTS) else value
+    """Return a value that no spreadsheet takes for a formula, save that of an id: others get an apostrophe in front."""
+    if not isinstance(value, str) or _ID_FORMULA.fullmatch(value):
+        return value
+    return f"'{value}" if value.lstrip(" ").startswith(_FORMULA_STARTS) else value
 
 
 def _usd(amount_usd_micros: int) -> str:

@@ -220,13 +220,12 @@ def test_a_day_of_25_hours_shows_the_same_hour_twice() -> None:
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
 def test_no_cell_of_a_table_is_a_formula(start: str) -> None:
     name = f"{start}HYPERLINK(0)"
-    spending = a_spending(
-        lines=[SpendLine(user_id=1, model_id=name, jobs=1, spent_usd_micros=1_000)],
-        parts=[SpendPart(part=0, model_id=name, jobs=1, spent_usd_micros=1_000)],
+    spending = replace(
+        a_spending(lines=[line(1, name)]), member_names={1: Label(text=name, plain="eve")}, channel_names={6: name}
     )
     for content in report_page.tables(spending).values():
-        ((_, model, *_),) = list(csv.reader(io.StringIO(content.decode(), newline="")))[1:]
-        assert model == f"'{name}"
+        (row,) = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        assert {row[column] for column in ("member", "channel", "model") if column in row} == {f"'{name}"}
 
 
 @pytest.mark.hostile("G-18")
@@ -235,7 +234,7 @@ async def test_a_model_in_another_spelling_is_stored_reported_and_found_under_it
     for spelling in spellings:
         await stage.until_says(await stage.imagine(stage.ada, model=spelling), "Completed")
     card = await stage.quota("report")
-    assert [(row["model"], row["pictures"]) for row in table_named(card, "spending.csv")] == [(FLUX, "4")]
+    assert [(row["model"], row["images"]) for row in table_named(card, "spending.csv")] == [(FLUX, "4")]
     assert "4 × Flux 1 Dev" in card.text
 
 
