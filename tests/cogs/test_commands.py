@@ -142,6 +142,12 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "clear": (BOOLEAN, False, None),
         "reason": (STRING, False, None),
     },
+    "settings weekly-report": {
+        "channel": (CHANNEL, False, None),
+        "clear": (BOOLEAN, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings welcome": {"on": (BOOLEAN, False, None), "reason": (STRING, False, None)},
     "settings time-zone": {"zone": (STRING, False, AUTOCOMPLETE), "reason": (STRING, False, None)},
 }
 
