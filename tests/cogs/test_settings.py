@@ -123,7 +123,7 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
     assert "for everybody, 2 rules" in ours
     assert "**Default model:** Flux 1 Dev" in ours
     assert "**Time zone:** Asia/Tokyo" in ours
-    assert "**Cap of the server:** $100.00 per month" in ours
+    assert "**Server cap:** $100.00 per month" in ours
     assert "**Word list:** empty" in defaults
     assert f"✅ Can use Nano Banana 2: there is a rule `{NANO_BANANA_2}` for <@&{stage.artists.id}>" in text
 
@@ -506,7 +506,7 @@ async def test_a_default_model_that_not_everybody_may_use_is_refused(stage: Stag
 async def test_a_full_list_says_so(stage: Stage) -> None:
     many = ", ".join(f"word{number}" for number in range(MAX_ENTRIES + 1))
     said = await stage.settings("words", action="add", words=many)
-    assert f"it takes {MAX_ENTRIES} entries" in said.text
+    assert f"it holds {MAX_ENTRIES} entries" in said.text
     assert await policy(stage) == Policy()
     assert len(stage.env.errors) == 1
 
@@ -555,7 +555,7 @@ async def test_a_member_is_told_once_when_little_is_left(stage: Stage) -> None:
     assert [await warnings_of(stage, stage.ada) for _ in range(3)] == [[], [], []]
     told = await warnings_of(stage, stage.ada)
     assert len(told) == 1
-    assert told[0].startswith("You have used 80 % of your quota: $0.08 of $0.40 left. It resets <t:")
+    assert told[0].startswith("You have used 80% of your quota: $0.08 of $0.40 left. It resets <t:")
     assert await warnings_of(stage, stage.ada) == []
     await stage.restart()
     await stage.quota("grant", member=stage.ada, amount="0.1")
@@ -579,7 +579,7 @@ async def test_moderators_are_told_once_in_their_log_when_little_of_the_cap_is_l
     await warnings_of(stage, stage.ada, count=2)
     await stage.until(lambda: len(stage.cards(log)) == 3)
     notice = next(card.text for card in stage.cards(log) if "of its cap" in card.text)
-    assert "has used 80 % of its cap: $0.04 of $0.20 per month left" in notice
+    assert "has used 80% of its cap: $0.04 of $0.20 per month left" in notice
     await stage.quota("server", amount="0.29", period="month")
     await warnings_of(stage, stage.bob)
     await stage.until(lambda: len(stage.cards(log)) == 4)
@@ -627,7 +627,7 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     assert await warnings_of(stage, stage.bob, model=FLUX) == []
     await stage.until(lambda: len(looks) == 2)
     assert len(told) == 1
-    assert "have used 84 % of today's cap of $0.19" in told[0]
+    assert "have used 84% of today's cap of $0.19" in told[0]
 
 
 async def test_an_order_stands_when_the_database_fails_right_after_it(
@@ -648,7 +648,8 @@ async def test_help_shows_only_what_the_reader_may_use(stage: Stage) -> None:
         assert card.private
         return {line.split("`")[1] for line in card.text.splitlines() if line.startswith("`")}
 
-    members = {"/imagine", "/edit", "/usage", "/models", "/history", "/privacy", "Edit this image"}
+    ordering = {"/imagine", "/edit", "/compare", "/preset", "/defaults", "Edit this image"}
+    members = ordering | {"/usage", "/models", "/history", "/privacy"}
     assert named(stage.said(await stage.ada.slash(stage.channel, "help"))) == members
     moderators = {"/quota", "/settings", "/jobs"}
     assert named(stage.said(await stage.mo.slash(stage.channel, "help"))) == members | moderators
