@@ -1,4 +1,7 @@
-"""Read-only connections to a database that a running bot may have open."""
+"""Read-only connections to a database that a running bot may have open.
+
+The driver of PostgreSQL is imported where a server is opened: a bot with a file does without its 8 MB.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,18 @@ import sqlite3
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TypeVar
-
-import psycopg
+from typing import TYPE_CHECKING, TypeVar
 
 from bot.catalogue.changes import RecordedChange
 from bot.catalogue.model_notices import ModelNotice
 from bot.domain.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, DialectSql
-from bot.store.postgres import schema
-from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.sqlite.connection import connect_for_reading
 from bot.store.tables import catalogue
+
+if TYPE_CHECKING:
+    from bot.store.postgres.connection import PostgresConnection
 
 T = TypeVar("T")
 
@@ -47,6 +49,11 @@ def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnecti
 
     Raises StoreError for an empty database or an unreachable server, and DatabaseUnusable.
     """
+    import psycopg
+
+    from bot.store.postgres import schema
+    from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+
     try:
         connection = PostgresConnection.open(address)
     except psycopg.Error as error:
@@ -106,6 +113,11 @@ def exists(location: Location) -> bool:
     """Return whether the database exists and is not empty. Raises StoreError, DatabaseUnusable."""
     if isinstance(location, Path):
         return location.exists()
+    import psycopg
+
+    from bot.store.postgres import schema
+    from bot.store.postgres.connection import PostgresConnection, unreachable
+
     try:
         with closing(PostgresConnection.open(location)) as connection:
             return schema.check_ours(connection, location)
