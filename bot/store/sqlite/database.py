@@ -333,7 +333,8 @@ def _check_ledger(connection: SqliteConnection, path: Path) -> None:
     try:
         check_ledger(connection, str(path))
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_INTERRUPT:
+        # Errors that the driver itself finds have no code.
+        if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
             raise
         _log.warning(UNFINISHED, GUARD_TIMEOUT_SECONDS)
     finally:
