@@ -58,6 +58,7 @@ DELETE FROM writers WHERE seen_at < CAST(extract(epoch FROM now() - INTERVAL '30
 
 # The objects of the schema and their definitions, without the schema's name, so that equal schemas of different names
 # compare equal. Constraints, indexes and triggers are included by their table.
+# Of constraints without parentheses: after pg_dump and pg_restore PostgreSQL prints those of nested ANDs otherwise.
 _OBJECTS = """
 WITH ours AS (
     SELECT oid, relname FROM pg_class WHERE relnamespace = CAST(current_schema() AS REGNAMESPACE) AND relkind = 'r'
@@ -69,7 +70,7 @@ FROM pg_attribute JOIN ours ON ours.oid = attrelid WHERE attnum > 0 AND NOT atti
 UNION ALL
 SELECT 'table ' || relname, 'table' FROM ours
 UNION ALL
-SELECT 'constraint ' || relname || '.' || conname, pg_get_constraintdef(pg_constraint.oid)
+SELECT 'constraint ' || relname || '.' || conname, translate(pg_get_constraintdef(pg_constraint.oid), '()', '')
 FROM pg_constraint JOIN ours ON ours.oid = conrelid
 UNION ALL
 SELECT 'index ' || index.relname, replace(pg_get_indexdef(index.oid), ' ON ' || current_schema() || '.', ' ON ')
