@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -176,12 +177,28 @@ async def test_a_move_happens_exactly_where_it_is_legal(store: Store, start: Job
     for target, move in MOVES.items():
         job_id = await job_in(store, start)
         moved = await move(store, job_id)
-        assert (moved is not None) == (target in LEGAL_MOVES[start]), (start, target)
+        legal = target in LEGAL_MOVES[start] and start is not JobStatus.FAILED  # that one moves only while followed
+        assert (moved is not None) == legal, (start, target)
         assert (await the_job(store, job_id)).status is (target if moved else start)
     for expected in (JobStatus.QUEUED, JobStatus.RUNNING):
         job_id = await job_in(store, start)
         moved = await store.cancel(job_id, expected=expected, now=NOON)
         assert (moved is not None) == (start is expected)
+
+
+@pytest.mark.f27
+async def test_a_failed_job_succeeds_once_and_only_while_it_is_followed(store: Store) -> None:
+    late: dict[str, Any] = {"operator_cost_usd_micros": 70_000, "images": [an_image()], "now": NOON}
+    for start in JobStatus:
+        assert await store.deliver_late(await job_in(store, start), **late) is None, start
+    job_id = await job_in(store, JobStatus.UNCERTAIN)
+    until = NOON + timedelta(hours=2)
+    await store.fail(job_id, FAILURE, now=NOON, follow_until=until)
+    assert await store.mark_found(job_id, remote_id="theirs", follow_until=until) is not None
+    moved = await store.deliver_late(job_id, **late)
+    assert moved is not None
+    assert (moved.status, moved.charged_usd_micros) == (JobStatus.SUCCEEDED, 0)
+    assert await store.deliver_late(job_id, **late) is None
 
 
 def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
@@ -190,7 +207,9 @@ def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
     sql = connection.execute("SELECT sql FROM sqlite_schema WHERE name = 'jobs_move_legally'").fetchone()[0]
     connection.close()
     in_schema = {word for word in sql.split("'") if " to " in word and len(word.split()) == 3}
-    assert in_schema == {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
+    legal = {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
+    assert in_schema == legal - {"failed to succeeded"}
+    assert "OLD.follow_until_at IS NOT NULL AND NEW.late_at IS NOT NULL" in sql, "for a failed job that is followed"
 
 
 @pytest.mark.f07

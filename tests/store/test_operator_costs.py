@@ -456,6 +456,7 @@ async def test_an_upgrade_counts_what_members_have_cost_so_far(
     known = schema.migrations()
     with monkeypatch.context() as patch:
         patch.setattr(schema, "migrations", lambda: {number: known[number] for number in (1, 2, 3)})
+        patch.setattr(schema, "check_ledger", lambda *_: None)  # it reads what only the newest schema has
         await (await Store.open(location)).close()
     flags = {"yes": "1", "no": "0"} if isinstance(location, Path) else {"yes": "TRUE", "no": "FALSE"}
     now = int(NOON.timestamp()) * 1_000_000

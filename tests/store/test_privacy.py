@@ -510,11 +510,14 @@ async def test_a_page_counts_no_more_than_some_of_those_around_it(
 
 
 @pytest.mark.hostile("G-07")
-@pytest.mark.parametrize("statement", [gallery._NEWER, gallery._OLDER])
+@pytest.mark.parametrize("favourites", [False, True])
+@pytest.mark.parametrize("side", ["newer", "older"])
 async def test_a_page_of_the_gallery_reads_the_history_in_its_order_from_where_it_is(
-    tmp_path: Path, statement: str
+    tmp_path: Path, side: str, favourites: bool
 ) -> None:
+    statement = getattr(gallery._queries(1, favourites), side)
     where = {"user_id": 7, "guild_id": 1, "model_id": None, "created_at": 1, "reply_id": "", "limit": 1}
+    where |= {"lower_a": "%fox%", "capital_a": "%Fox%"}
     async with await Store.open(tmp_path / "books.sqlite3") as store:
         plan = await store.database.read(
             lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", where)]
