@@ -191,15 +191,10 @@ async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_oper
             return "Queued" not in (await here.imagine("another reef")).text
 
         await until(is_refused, what=here.last_words)
-        here.provider.balance_usd_micros = None
-        await until(lambda: here.count("SELECT count(*) FROM closings") == 0, what=here.last_words)
-
-        async def is_taken() -> bool:
-            return "unavailable" not in (await here.imagine("a lagoon")).text
-
-        await until(is_taken, what=here.last_words)
         await here.settled()
-        assert here.count("SELECT count(*) FROM jobs WHERE status = 'succeeded'") == 1
+        # It stays so until one order is let through, minutes later: that the account can be read proves nothing.
+        assert here.count("SELECT count(*) FROM closings") == 1
+        assert here.count("SELECT count(*) FROM jobs WHERE status = 'succeeded'") == 0
         everywhere = [
             message for channel in here.discord.world.channels.values() for message in channel.messages.values()
         ]
