@@ -18,7 +18,7 @@ from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, _translated_placeholders
 from bot.store.sqlite import schema
 from bot.store.store import Store
-from tests.support.databases import new_books, rows
+from tests.support.databases import execute, new_books, rows
 from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
 
@@ -228,6 +228,17 @@ def test_both_engines_have_the_same_tables_and_columns() -> None:
     finally:
         file.close()
         server.close()
+
+
+async def test_verify_finds_a_bound_that_somebody_widened(empty: PostgresAddress) -> None:
+    await (await Store.open(empty)).close()
+    name = "ledger_amounts_in_bounds"
+    execute(
+        empty,
+        f"ALTER TABLE ledger DROP CONSTRAINT {name}",
+        f"ALTER TABLE ledger ADD CONSTRAINT {name} CHECK (amount_usd_micros BETWEEN 1 AND 99999999999999)",
+    )
+    assert [finding.detail.partition(" is ")[0] for finding in verify_location(empty)] == [f"constraint ledger.{name}"]
 
 
 def test_the_schema_allows_the_legal_transitions_and_no_others() -> None:
