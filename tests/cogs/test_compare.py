@@ -88,7 +88,7 @@ async def test_again_orders_the_whole_comparison(stage: Stage) -> None:
         ({"model2": NANO}, "Nano Banana 2 is named twice"),
         ({"model2": "krea/no/such"}, "There is no model"),
         ({"aspect_ratio": "7:1"}, "aspect_ratio"),
-        ({"prompt": " "}, "prompt"),
+        ({"prompt": " "}, "Describe the image in at least 3 characters"),
     ],
 )
 async def test_bad_input_is_refused_with_a_sentence(stage: Stage, options: dict[str, Any], words: str) -> None:

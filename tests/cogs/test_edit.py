@@ -12,7 +12,7 @@ from bot.domain.errors import StoreError
 from bot.domain.jobs import FailureReason
 from cogs.generate import order_flow
 from cogs.text import job_card, refusals
-from tests.support.catalogue_samples import FLUX, KREA_LARGE, PIXAZO_LARGE
+from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import (
     SECRET,
@@ -84,7 +84,7 @@ BAD = [
     pytest.param("a.png", PNG[: len(PNG) // 2], "is damaged or cut short", id="cut short"),
     pytest.param("a.gif", animated("GIF"), "is animated", id="gif"),
     pytest.param("a.webp", animated("WEBP"), "is animated", id="animated"),
-    pytest.param("a.psd", b"8BPS" + bytes(99), "of a kind I cannot use. Attach a PNG, JPEG, WebP, HEIC", id="psd"),
+    pytest.param("a.psd", b"8BPS" + bytes(99), "I can't use this file type. Attach a PNG, JPEG, WebP, HEIC", id="psd"),
     pytest.param("a.png", png_of_zeros(12_000, 12_000), "has too many pixels", id="bomb"),
     pytest.param("a.png", png_of_zeros(1, 1), "is too small", id="one pixel"),
 ]
@@ -97,7 +97,7 @@ async def test_a_file_that_cannot_be_used_is_refused_by_name(
 ) -> None:
     card = await stage.edit(image=("fox.png", PNG), image2=(name, data))
     assert card.private
-    assert card.text.startswith(f"`{name}` ")
+    assert card.text.startswith((f"`{name}` ", f"`{name}`: "))
     assert sentence in card.text
     await stage.assert_nothing_reserved()
 
@@ -262,18 +262,23 @@ async def test_chosen_and_attached_images_together_are_at_most_four(stage: Stage
     values = {"prompt": "x", "pictures": chosen, "uploads": others}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
     assert refusal.private
-    assert refusal.text == job_card.EDIT_TOO_MANY(5, most=4)
+    assert refusal.reason == job_card.EDIT_TOO_MANY(5, most=4)
     await stage.assert_nothing_reserved()
 
 
-async def test_more_images_than_the_cards_model_takes_go_to_the_default_model(stage: Stage) -> None:
+async def test_for_more_images_than_the_cards_model_takes_another_is_picked_in_the_form(stage: Stage) -> None:
     card = await stage.imagine(model=FLUX)
     await stage.until_says(card, "Completed")
     shown = await stage.press(stage.ada, card, "Edit")
     second = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night"}))
     await stage.until_says(second, "Completed", "Flux 1 Dev", "1 image given")
     shown = await stage.press(stage.ada, card, "Edit")
-    third = stage.said(await stage.ada.submit_modal(shown, {"prompt": "together", "uploads": [("a.png", PNG)]}))
+    two = {"prompt": "together", "uploads": [("a.png", PNG)]}
+    refusal = stage.said(await stage.ada.submit_modal(shown, two))
+    assert "Flux 1 Dev takes only 1 image" in refusal.text
+    assert "pick another model" in refusal.text
+    shown = await stage.press(stage.ada, card, "Edit")
+    third = stage.said(await stage.ada.submit_modal(shown, {**two, "model": [NANO_BANANA_2]}))
     await stage.until_says(third, "Completed", "Nano Banana 2", "2 images given")
 
 
@@ -330,7 +335,7 @@ async def test_a_modal_that_breaks_says_so_instead_of_nothing(stage: Stage, monk
         raise discord.ClientException("a defect")
 
     shown = await menu(stage, ("fox.png", PNG))
-    monkeypatch.setattr(stage.core.bot.order_flow, "submit", broken)
+    monkeypatch.setattr(stage.core.bot.order_flow, "submit_order", broken)
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert card.reason == refusals.UNEXPECTED()
     assert len(stage.env.errors) == 1
@@ -377,8 +382,8 @@ async def test_the_image_of_an_order_that_is_refused_after_reading_is_not_kept(s
 @pytest.mark.hostile("I-11")
 async def test_refused_attempts_count_towards_the_pace(stage: Stage) -> None:
     await stage.quota("block", member=stage.ada)
-    allowed = stage.core.service._attempt_limiter._orders_per_minute
+    allowed = stage.core.service._attempt_limiter._limit
     stage.core.service._attempt_limiter.note(stage.ada.id, allowed - 1)
     assert "A moderator has paused" in (await stage.imagine()).text
-    assert "That was a lot within a minute" in (await stage.imagine()).text
+    assert "That was a lot in one minute" in (await stage.imagine()).text
     await stage.until_says(await stage.imagine(stage.bob), "Completed")

@@ -514,7 +514,8 @@ async def test_a_card_that_discord_never_showed_before_a_crash_is_given_up_and_c
     async def crash(*args: Any, **more: Any) -> None:
         return
 
-    stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062)
+    # Discord takes neither the card nor, later, the refusal: the interaction is unknown to it.
+    stage.env.inject_error("POST", "/interactions/*/callback", status=404, code=10062, times=2)
     with monkeypatch.context() as patch:
         patch.setattr(stage.core.service, "abandon", crash)
         await stage.ada.slash(stage.channel, "imagine", prompt="a red fox", private=private)

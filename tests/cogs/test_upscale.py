@@ -63,7 +63,7 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
     larger = stage.said(await stage.press(stage.ada, card, "Upscale"))
     text = await stage.until_says(larger, "Completed")
     width, height = open_image(larger.file()).size
-    assert f"Topaz Standard** · {width} × {height} · seed" in text
+    assert f"Topaz Standard** · {width} × {height} · model Standard V2 · seed" in text
     assert list(larger.buttons) == [
         "Again · $0.10",
         "Vary · $0.10",
@@ -79,7 +79,8 @@ async def test_an_upscaled_card_says_its_size_and_can_be_had_again_varied_and_en
     first, second = sizes_ordered(stage)
     assert first == second
     recipe = stage.said(await stage.press(stage.ada, larger, "Recipe")).text
-    assert f"Upscale prompt: a red fox model: {TOPAZ} seed: " in recipe
+    assert "Upscale prompt: a red fox model: Topaz Standard seed: " in recipe
+    assert f"width={first[0]}, height={first[1]}, model=Standard V2" in recipe
 
 
 async def test_an_edited_image_and_a_private_one_can_be_enlarged_too(stage: Stage) -> None:

@@ -77,7 +77,7 @@ NOTE_STATES = """() => {
 }"""
 
 
-async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> None:
+async def test_an_image_ordered_in_the_page_arrives_by_itself(page: Page) -> None:
     await page.evaluate(NOTE_STATES)
     await choose(page, "imagine")
     await page.keyboard.type("a lighthouse at dusk")
@@ -95,11 +95,11 @@ async def test_a_picture_ordered_in_the_page_arrives_by_itself(page: Page) -> No
     await choose(page, "history")
     await page.locator(".run").click()
     own = page.locator(".message.mine-only")
-    await expect(own).to_contain_text("Your pictures · 1 of 1")
+    await expect(own).to_contain_text("Your images · 1 of 1")
     await expect(own.locator(".picture img.here")).to_have_count(1)
 
 
-async def test_an_uploaded_picture_is_edited_and_usage_is_told_in_private(page: Page) -> None:
+async def test_an_uploaded_image_is_edited_and_usage_is_told_in_private(page: Page) -> None:
     await choose(page, "edit")
     async with page.expect_file_chooser() as chooser:
         await page.locator("[data-option=image] .pick").click()
@@ -174,7 +174,7 @@ async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page)
         await page.get_by_role("option", name=option).first.click()
         await page.get_by_role("option", name=value).click()
     await page.get_by_label("Run the command").click()
-    await expect(page.locator(".message").last).to_contain_text("Pictures are made only in #gallery")
+    await expect(page.locator(".message").last).to_contain_text("Images are made only in #gallery")
 
 
 async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) -> None:
