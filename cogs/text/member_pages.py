@@ -22,8 +22,8 @@ HELP_DIRECT = Phrase("Images can be ordered in servers, not in direct messages."
 HISTORY_TITLE = Phrase("🖼️ Your images · {number} of {total}")
 HISTORY_TITLE_OF_MANY = Phrase("🖼️ Your images · {number} of many")
 HISTORY_TITLE_FAR_BACK = Phrase("🖼️ Your images · far back")
-HISTORY_EMPTY = Phrase("You have no pictures here yet. Try `/imagine`.")
-HISTORY_NONE_OF_MODEL = Phrase("You have no pictures made with `{model}` here.")
+HISTORY_EMPTY = Phrase("You have no images here yet. Try `/imagine`.")
+HISTORY_NONE_OF_MODEL = Phrase("You have no images made with `{model}` here.")
 HISTORY_NONE_WITH_WORDS = Phrase(
     "You have no images here with `{words}` in their prompt. Prompts are kept for 30 days."
 )
