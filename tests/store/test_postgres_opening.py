@@ -230,7 +230,7 @@ def test_both_engines_have_the_same_tables_and_columns() -> None:
         server.close()
 
 
-async def test_verify_finds_a_bound_that_somebody_widened(empty: PostgresAddress) -> None:
+async def test_verify_finds_a_bound_that_was_widened(empty: PostgresAddress) -> None:
     await (await Store.open(empty)).close()
     name = "ledger_amounts_in_bounds"
     execute(
