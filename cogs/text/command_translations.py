@@ -1,7 +1,7 @@
 """Translations of the commands: descriptions, options, choices and the message menu.
 
 The names of commands are not translated, so that members with different languages can refer to the same command.
-choices and the message menu are said in the reader's language.
+All other texts are said in the language of the reader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from discord import Locale, app_commands
 from discord.app_commands import TranslationContextLocation as Location
 from discord.app_commands import TranslationContextTypes, locale_str
 
-from cogs.text.locale import OPTION, catalogue, get_locale, language_for
+from cogs.text.locale import ENGLISH, OPTION, catalogue, get_locale, language_for
 
 CHOICE = "choice"
 MENU = "menu"
@@ -25,7 +25,10 @@ class CommandTranslator(app_commands.Translator):
 
     async def translate(self, string: locale_str, locale: Locale, context: TranslationContextTypes) -> str | None:
         """Return the translation; None, which means English, for other languages and for names of commands."""
-        words = catalogue(language_for(locale.value))
+        language = language_for(locale.value)
+        if language == ENGLISH:  # as for most of Discord's languages; thousands of texts are asked for at each start
+            return None
+        words = catalogue(language)
         text = string.message
         if context.location in DESCRIPTIONS:
             said = words.gettext(text)
