@@ -34,7 +34,7 @@ def told(caplog: pytest.LogCaptureFixture) -> int:
 async def test_a_live_event_that_cannot_be_read_is_told_once_and_skipped(
     stage: Stage, caplog: pytest.LogCaptureFixture
 ) -> None:
-    parse = stage.core.bot._connection.parsers["CHANNEL_CREATE"]  # pyright: ignore[reportPrivateUsage]
+    parse = stage.core.bot._connection.parsers["CHANNEL_CREATE"]
     with caplog.at_level(logging.ERROR):
         parse(a_voice_channel(stage, 901))
         parse(a_voice_channel(stage, 902))
@@ -59,7 +59,7 @@ async def test_a_server_with_a_channel_that_cannot_be_read_is_there_with_its_oth
         "soundboard_sounds": [], "member_count": 1, "large": False, "unavailable": False,
     }  # fmt: skip
     with caplog.at_level(logging.ERROR):
-        stage.core.bot._connection.parsers["GUILD_CREATE"](server)  # pyright: ignore[reportPrivateUsage]
+        stage.core.bot._connection.parsers["GUILD_CREATE"](server)
     guild = stage.core.bot.get_guild(77)
     assert guild is not None
     assert [channel.id for channel in guild.channels] == [79]
@@ -86,7 +86,7 @@ async def test_a_refused_registration_of_commands_is_told_and_tried_again(
 
     monkeypatch.setattr(stage.core.bot.tree, "sync", sync)
     await stage.core.store.set_value(f"commands of {stage.core.bot.application_id}", "of another version")
-    await asyncio.wait_for(stage.core.bot._register_commands(), 30)  # pyright: ignore[reportPrivateUsage]
+    await asyncio.wait_for(stage.core.bot._register_commands(), 30)
     assert synced.is_set()
     assert len(notices) == 2
     assert "Members have those of last time" in notices[0]
@@ -112,7 +112,7 @@ def a_message(stage: Stage, **fields: Any) -> discord.Message:
         "timestamp": "2026-01-01T00:00:00+00:00", "edited_timestamp": None, "tts": False, "mention_everyone": False,
         "mention_roles": [], "pinned": False, "components": [],
     } | fields  # fmt: skip
-    return discord.Message(state=bot._connection, channel=channel, data=data)  # pyright: ignore[reportPrivateUsage]
+    return discord.Message(state=bot._connection, channel=channel, data=data)
 
 
 def forwarded(**fields: Any) -> dict[str, Any]:

@@ -105,8 +105,7 @@ async def test_attached_images_are_ordered_again_from_the_refusal(stage: Stage) 
 
 
 async def test_only_as_many_images_as_the_model_takes_are_offered(stage: Stage) -> None:
-    files = {"image": ("a.png", PNG), "image2": ("b.png", PNG)}
-    card = await stage.edit(model="krea/bfl/flux-1-kontext-dev", **files)
+    card = await stage.edit(model="krea/bfl/flux-1-kontext-dev", image=("a.png", PNG), image2=("b.png", PNG))
     assert any(label.startswith("Order with the first image · $") for label in card.buttons)
 
 

@@ -135,7 +135,7 @@ async def test_without_a_showcase_channel_a_sentence_says_who_can_choose_one(sta
 async def test_a_channel_in_which_the_bot_may_not_post_is_refused_when_it_is_chosen_and_later(stage: Stage) -> None:
     bot = stage.core.bot.user
     assert bot is not None
-    silent = {bot: discord.PermissionOverwrite(send_messages=False)}
+    silent: dict[Any, discord.PermissionOverwrite] = {bot: discord.PermissionOverwrite(send_messages=False)}
     lacking = "Send Messages, Attach Files"
     locked = stage.guild.create_text_channel("locked", overwrites=silent)
     said = (await stage.settings("showcase", channel=locked)).text

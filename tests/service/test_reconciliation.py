@@ -187,7 +187,7 @@ async def test_a_strangers_job_of_the_same_time_is_never_taken_for_a_lost_order(
     core.sandbox.next_order(NEVER_TAKEN)
     job = await core.reached(await core.order("a red fox"), JobStatus.UNCERTAIN)
     assert job.submitted_at is not None
-    a_job_at_the_provider(core, replace(job, body=job.body | {"prompt": "a bank statement"}), job.submitted_at)
+    a_job_at_the_provider(core, replace(job, body={**job.body, "prompt": "a bank statement"}), job.submitted_at)
     a_job_at_the_provider(core, replace(job, path="/generate/image/google/nano-banana-2"), job.submitted_at)
     seen = len(core.sandbox.seen("list"))
     await until(lambda: len(core.sandbox.seen("list")) > seen + 3)

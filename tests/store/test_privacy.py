@@ -501,7 +501,8 @@ async def test_a_page_counts_no_more_than_some_of_those_around_it(
     page = await store.gallery_page(1, ADA.user_id)
     while page is not None:
         seen.append((page.reply.id, page.number, page.total, page.newer_id))
-        page = page.older_id and await store.gallery_page(1, ADA.user_id, reply_id=page.older_id)
+        older_id = page.older_id
+        page = await store.gallery_page(1, ADA.user_id, reply_id=older_id) if older_id else None
     assert seen == [
         (ids[0], 1, None, None),
         (ids[1], 2, None, ids[0]),
