@@ -226,14 +226,14 @@ class JobService:
             request, permits=lambda model: model.provider in self._dispatchers and permits(model)
         )
 
-    async def begin_attempt(self, member: Member, *, orders: int) -> None:
-        """Refuse a member who is blocked or too fast, before anything else is read. Refused attempts count as well.
-
-        Raises TooFast, MemberBlocked, StoreError.
-        """
-        if (free_at := self._attempt_limiter.free_at(member.user_id)) is not None:
+    def count_attempt(self, user_id: int) -> None:
+        """Count a command before anything is read for it; refused ones count as well. Raises TooFast."""
+        if (free_at := self._attempt_limiter.free_at(user_id)) is not None:
             raise TooFast(free_at)
-        self._attempt_limiter.note(member.user_id)
+        self._attempt_limiter.note(user_id)
+
+    async def check_member(self, member: Member, *, orders: int) -> None:
+        """Refuse a member who is blocked or orders too fast. Raises MemberBlocked, TooFast, StoreError."""
         if await self.store.is_blocked(member.guild_id, member.user_id):
             raise MemberBlocked
         self._check_pace(member, orders)

@@ -18,6 +18,7 @@ from bot.domain.errors import (
     RequestRefused,
     SameModelTwice,
     StoreError,
+    TooFast,
     UnusableImage,
 )
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobRequest, ReplyAddress
@@ -114,6 +115,11 @@ class OrderFlow:
         """
         started_at = time.perf_counter()
         self.track_current_task()
+        try:
+            self._service.count_attempt(interaction.user.id)
+        except TooFast as error:
+            await self._refuse_at_once(interaction, error, typed)
+            return
         own = await self._own_defaults(interaction, order)
         private = bool(own.private) if order.private is None else order.private
         order = replace(order, private=private)
@@ -155,6 +161,14 @@ class OrderFlow:
             self._service.metrics.answered(time.perf_counter() - started_at)
             await self._service.accept(view.reply, message_id=posted.message_id)
             await self._spending_alerts.check(interaction, view)
+
+    async def _refuse_at_once(self, interaction: Interaction, error: TooFast, typed: TypedCommand | None) -> None:
+        """Refuse a member who floods without a look at the database, which others are waiting for."""
+        self._service.metrics.order(type(error).__name__)
+        async with InitialResponse(interaction, self._messages, private=True) as response:
+            key = self.kept_orders.keep(user_id=interaction.user.id, typed=typed, orders=())
+            layout = buttons.refusal(refusals.refusal(error), typed, buttons.buttons(key, typed, []))
+            await response.refuse(layout, typed)
 
     async def _refusal(
         self,
@@ -236,7 +250,7 @@ class OrderFlow:
         Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
         """
         member = member_of(interaction)
-        await self._service.begin_attempt(member, orders=order.size)
+        await self._service.check_member(member, orders=order.size)
         permissions = await permissions_of(self._service, interaction)
         order = await self._completed(order, own, permissions)
         for request in order.variants or (order.request,):
