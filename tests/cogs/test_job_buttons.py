@@ -406,6 +406,7 @@ async def test_a_running_job_is_not_deleted(stage: Stage) -> None:
 @pytest.mark.parametrize("label", LABELS)
 async def test_every_button_of_a_finished_card_works_after_a_restart(stage: Stage, label: str) -> None:
     card = await completed(stage, model=FLUX)
+    await stage.quiet_editors()  # the delivery is recorded a moment after the card says Completed
     await stage.restart()
     result = await stage.press(stage.ada, card, label)
     assert result.acknowledged

@@ -29,7 +29,11 @@ async def test_workers_share_the_slots_for_orders_from_every_gateway(tmp_path: P
     async with short_timeouts_cluster(
         tmp_path, "gateway-0", "gateway-1", "worker-1", "worker-2", KREA_MAX_CONCURRENCY="3"
     ) as here:
+        here.provider.default_plan = LONG
         orders = [await here.imagine(f"a lighthouse {number}", server=number % 2) for number in range(24)]
+        await until_running(here, 3)
+        here.provider.default_plan = Plan()
+        here.provider.complete_all()
         await here.settled()
         assert all("Completed" in order.text for order in orders)
         assert here.provider.peak_in_flight == 3
