@@ -302,15 +302,18 @@ class Bot(BotClient, commands.Bot):
 
     async def _sync_commands(self) -> None:
         """Register commands only when they or their translations changed: Discord allows 200 registrations a day."""
+        if (application_id := self.application_id) is None:
+            raise discord.app_commands.MissingApplicationID
         translator = CommandTranslator()
         payload = [await command.get_translated_payload(self.tree, translator) for command in self.tree.get_commands()]
         digest = hashlib.sha256(json.dumps(payload, sort_keys=True).encode()).hexdigest()
-        key = f"commands of {self.application_id}"
+        key = f"commands of {application_id}"
         registered = {command.name for command in await self.tree.fetch_commands()}
         if await self._store.get_value(key) == digest and registered == {command["name"] for command in payload}:
             _log.info("commands are registered already")
             return
-        await self.tree.sync()
+        # Not tree.sync(), which would translate every text a second time.
+        await self.http.bulk_upsert_global_commands(application_id, payload=payload)
         await self._store.set_value(key, digest)
         _log.info("commands registered")
 

@@ -37,9 +37,19 @@ def slots() -> int:
     return 8
 
 
+_registered: list[dict[str, Any]] = []
+"""The commands as the first bot of this process registered them. A bot translates thousands of texts to do it."""
+
+
 @pytest.fixture
-async def core(tmp_path: Path, image_pool: ImagePool, slots: int) -> AsyncGenerator[Core]:
-    async with opened_core(tmp_path, image_pool, slots=slots) as core:
+def registers_commands() -> bool:
+    """Whether the bot registers its commands; a test may ask for it."""
+    return not _registered
+
+
+@pytest.fixture
+async def core(tmp_path: Path, image_pool: ImagePool, slots: int, registers_commands: bool) -> AsyncGenerator[Core]:
+    async with opened_core(tmp_path, image_pool, slots=slots, registers_commands=registers_commands) as core:
         yield core
     assert verify_location(core.settings.database_url) == []
 
@@ -50,7 +60,9 @@ def simcord_bot(core: Core) -> Bot:
 
 
 @pytest.fixture
-async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Stage]:
+async def stage(
+    core: Core, simcord_env: simcord.Env, registers_commands: bool, monkeypatch: pytest.MonkeyPatch
+) -> AsyncGenerator[Stage]:
     clock = RunningClock()
     monkeypatch.setattr(simcord_env.backend, "clock", clock)
     simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts starts slowly
@@ -72,9 +84,20 @@ async def stage(core: Core, simcord_env: simcord.Env, monkeypatch: pytest.Monkey
     monkeypatch.setattr(order_flow, "DOWNLOAD_PAUSES_SECONDS", (0, 0))
     # The same for the delay before a check of the operator's cap.
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
-    # Commands are registered beside the connection.
-    await until(lambda: simcord_env.backend.commands.get(None))
+    if registers_commands:  # beside the connection
+        await until(lambda: simcord_env.backend.commands.get(None))
+        _remember_commands(simcord_env)
+    else:
+        simcord_env.backend.register_commands(None, _registered)
     stage = Stage(core, simcord_env)
     yield stage
     for path, body in stage.outgoing():
         assert body["allowed_mentions"]["parse"] == [], f"a message that may notify anybody went to {path}"
+
+
+def _remember_commands(env: simcord.Env) -> None:
+    generated = {"id", "application_id"}
+    _registered[:] = [
+        {name: value for name, value in command.items() if name not in generated}
+        for command in env.backend.commands[None].values()
+    ]

@@ -10,6 +10,8 @@ from cogs.text import command_translations
 from cogs.text.locale import ENGLISH
 from tests.support.discord_stage import Stage
 
+pytestmark = pytest.mark.parametrize("registers_commands", [True])
+
 
 class Loud(gettext.NullTranslations):
     """A made-up language: English in upper case."""

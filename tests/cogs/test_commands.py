@@ -231,6 +231,7 @@ async def test_models_works_in_a_direct_message(stage: Stage) -> None:
     assert "Nano Banana 2" in stage.said(await stage.ada.user.slash("models")).text
 
 
+@pytest.mark.parametrize("registers_commands", [True])
 async def test_commands_are_registered_once_and_again_only_when_they_changed(stage: Stage) -> None:
     def registrations() -> int:
         return sum(request.method == "PUT" for request in stage.env.http_requests)

@@ -121,11 +121,18 @@ class _Tools:
 
 
 @asynccontextmanager
-async def opened_core(directory: Path, image_pool: ImagePool, *, slots: int) -> AsyncGenerator[Core]:
+async def opened_core(
+    directory: Path, image_pool: ImagePool, *, slots: int, registers_commands: bool = True
+) -> AsyncGenerator[Core]:
     """Open in the order of the real composition root, and close in reverse."""
     async with AsyncExitStack() as stack:
         server = await stack.enter_async_context(ImageServer())
-        settings = Settings(database_url=directory / "bot.sqlite3", discord_cdn_hosts=(server.host,), krea_api_key=None)
+        settings = Settings(
+            database_url=directory / "bot.sqlite3",
+            discord_cdn_hosts=(server.host,),
+            krea_api_key=None,
+            sync_commands=registers_commands,
+        )
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         # The simulated application is public, which the operator would be told of at every start.
         await store.first_telling("public bot", now=datetime.now(UTC))

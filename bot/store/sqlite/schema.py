@@ -125,14 +125,21 @@ def schema_objects(connection: sqlite3.Connection) -> dict[str, str]:
     return {row[0]: row[1] for row in rows}
 
 
+_expected: dict[tuple[str, ...], dict[str, str]] = {}
+"""What `expected_objects` found, by migrations: they take longer than all else about opening a small database."""
+
+
 def expected_objects() -> dict[str, str]:
     """Return what `schema_objects` has to return for a database of the newest version."""
-    connection = connect(":memory:")
-    try:
-        migrate(connection)
-        return schema_objects(connection)
-    finally:
-        connection.close()
+    key = tuple(migrations().values())
+    if key not in _expected:
+        connection = connect(":memory:")
+        try:
+            migrate(connection)
+            _expected[key] = schema_objects(connection)
+        finally:
+            connection.close()
+    return _expected[key]
 
 
 def check_complete(connection: sqlite3.Connection, path: Path) -> None:
