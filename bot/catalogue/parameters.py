@@ -15,8 +15,8 @@ from bot.catalogue.models import OPTIONS, Model
 from bot.domain.constraints import AttachedImages, Constraint, OneOf
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 
-MAX_ATTACHMENTS = 4
-"""Most images that a command takes."""
+MAX_ATTACHMENTS: Mapping[JobKind, int] = {JobKind.IMAGINE: 10, JobKind.EDIT: 4, JobKind.UPSCALE: 4}
+"""Most images that a command takes. Ten references are what Krea 2 takes."""
 
 _ATTACHMENT = re.compile(r"(image|reference)([2-9]|10)?")
 _ATTACHMENT_PART = re.compile(r"((?:image|reference)(?:[2-9]|10)?)_([a-z]+)")
@@ -41,7 +41,7 @@ def attachment_name(role: ImageRole, number: int) -> str:
 
 def attachment_names(kind: JobKind) -> tuple[str, ...]:
     """Return the names of the attachment options of a command."""
-    return tuple(attachment_name(_ROLES[kind], number) for number in range(1, MAX_ATTACHMENTS + 1))
+    return tuple(attachment_name(_ROLES[kind], number) for number in range(1, MAX_ATTACHMENTS[kind] + 1))
 
 
 def attachment_names_of(request: JobRequest) -> list[str]:
@@ -113,7 +113,7 @@ def _of_images(model: Model, field: Field, kind: JobKind) -> list[Parameter]:
     role = _ROLES[kind]
     usual = model.field_for(role)
     found: list[Parameter] = []
-    if kind is not JobKind.UPSCALE and usual is not None and usual.name != field.name:
+    if usual is not None and usual.name != field.name:
         images = AttachedImages(names=attachment_names(kind), max_count=field.capacity)
         found.append(Parameter(name=field.option, constraint=images, field=field))
     return [*found, *_parts(field, attachment_name(role, 1))]

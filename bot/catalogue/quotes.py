@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -260,15 +261,19 @@ class _BodyBuilder:
             if isinstance(wanted, bool) or not isinstance(wanted, int | float) or wanted <= 0:
                 raise self._bad("width", "invalid", Number(whole=True, minimum=1))
             self.body[factor_field.name] = self._checked(factor_field, "width", round(wanted / source.width, 2))
-        if width is None or height is None or {width.name, height.name} & self.body.keys():
+        if width is None or height is None or {width.name, height.name} <= self.body.keys():
             return
-        factor = min(
-            float(_DEFAULT_FACTOR),
-            (width.maximum or source.width * _DEFAULT_FACTOR) / source.width,
-            (height.maximum or source.height * _DEFAULT_FACTOR) / source.height,
+        most = min((width.maximum or math.inf) / source.width, (height.maximum or math.inf) / source.height)
+        wanted = (
+            self.body[width.name] / source.width
+            if width.name in self.body
+            else self.body[height.name] / source.height
+            if height.name in self.body
+            else _DEFAULT_FACTOR
         )
-        self.body[width.name] = max(1, int(source.width * factor))
-        self.body[height.name] = max(1, int(source.height * factor))
+        # One side alone keeps the shape of the image.
+        self.body.setdefault(width.name, max(1, round(source.width * min(wanted, most))))
+        self.body.setdefault(height.name, max(1, round(source.height * min(wanted, most))))
 
     def put_seed(self, seed_source: Callable[[], int]) -> int | None:
         field = self._model.field_for("seed")

@@ -46,7 +46,11 @@ async def models(
     nothing else is left.
     """
     permissions = await permissions_of(service, interaction)
-    found = service.catalogue.search(text, kind=kind, providers=service.providers)
+    # /edit also takes the models that only enlarge.
+    kinds = (kind, JobKind.UPSCALE) if kind is JobKind.EDIT else (kind,)
+    found = [
+        model for each in kinds for model in service.catalogue.search(text, kind=each, providers=service.providers)
+    ]
     priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
     left = await _available(service, interaction)
     usual = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
@@ -157,9 +161,16 @@ async def more(
     model = await _chosen_model(service, interaction, kind, default_model)
     if model is None:
         return []
+    kind = kind_with(model, kind)
     attached = [name for name in attachment_names(kind) if getattr(interaction.namespace, name, None) is not None]
     found = suggestions(model, kind, text, attached=attached, styles=service.styles)
     return [app_commands.Choice(name=each.label, value=each.text) for each in islice(found, MAX_CHOICES)]
+
+
+def kind_with(model: Model | None, kind: JobKind) -> JobKind:
+    """Return what a command orders with the chosen model: /edit enlarges with a model that does nothing else."""
+    only_enlarges = model is not None and model.supports(JobKind.UPSCALE) and not model.supports(JobKind.EDIT)
+    return JobKind.UPSCALE if only_enlarges and kind is JobKind.EDIT else kind
 
 
 async def _chosen_model(

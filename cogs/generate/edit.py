@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import discord
@@ -83,7 +84,9 @@ class Edit(commands.Cog):
         """Order one to four edited images."""
         options = {"aspect_ratio": aspect_ratio, "resolution": resolution, "seed": seed}
         chosen = {name: value for name, value in options.items() if value is not None}
-        request = _request(interaction, prompt, model, chosen)
+        # A model that only enlarges has the same door, so that everything it takes can be set.
+        kind = autocomplete.kind_with(self._service.catalogue.find(model or DEFAULT_MODEL), JobKind.EDIT)
+        request = replace(_request(interaction, prompt, model, chosen), kind=kind)
         images = [attachment for attachment in (image, image2, image3, image4) if attachment is not None]
         await self._order_flow.submit(
             interaction,

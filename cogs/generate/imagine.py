@@ -44,6 +44,12 @@ class Imagine(commands.Cog):
         preset="A preset to begin with",
         more="Everything else the model takes, such as steps=28, guidance_scale=5",
         private="Only you see the answer",
+        reference5="Another image to take the style or subject from",
+        reference6="Another image to take the style or subject from",
+        reference7="Another image to take the style or subject from",
+        reference8="Another image to take the style or subject from",
+        reference9="Another image to take the style or subject from",
+        reference10="Another image to take the style or subject from",
     )
     @app_commands.guild_only()
     async def imagine(
@@ -65,8 +71,18 @@ class Imagine(commands.Cog):
         preset: str | None = None,
         more: str = "",
         private: bool | None = None,
+        reference5: discord.Attachment | None = None,
+        reference6: discord.Attachment | None = None,
+        reference7: discord.Attachment | None = None,
+        reference8: discord.Attachment | None = None,
+        reference9: discord.Attachment | None = None,
+        reference10: discord.Attachment | None = None,
     ) -> None:
         """Order one to four images."""
+        references = (
+            *(reference, reference2, reference3, reference4, reference5),
+            *(reference6, reference7, reference8, reference9, reference10),
+        )
         options = {
             "aspect_ratio": aspect_ratio,
             "resolution": resolution,
@@ -83,7 +99,6 @@ class Imagine(commands.Cog):
             prompt=prompt,
             options={name: value for name, value in options.items() if value is not None},
         )
-        references = (reference, reference2, reference3, reference4)
         await self._order_flow.submit(
             interaction,
             request,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.catalogue import aspect_ratio
 from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.models import OPTIONS, Field, Model
-from bot.catalogue.parameters import options_of
+from bot.catalogue.parameters import attachment_names, options_of
 from bot.catalogue.quotes import fill_image_urls
 from bot.domain.constraints import (
     AtLeastImages,
@@ -181,7 +181,7 @@ def test_two_orders_have_different_seeds_and_a_chosen_seed_is_kept():
 # -- refusals ------------------------------------------------------------------------------------------------------
 
 STEPS = Number(whole=True, minimum=1, maximum=100)
-AN_ATTACHED_IMAGE = AttachedImages(names=("reference", "reference2", "reference3", "reference4"), max_count=1)
+AN_ATTACHED_IMAGE = AttachedImages(names=attachment_names(JobKind.IMAGINE), max_count=1)
 STYLES = Identifiers(strength=Number(whole=False, minimum=-2, maximum=2))
 SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
 

@@ -31,6 +31,7 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "preset": (STRING, False, AUTOCOMPLETE),
         "more": (STRING, False, AUTOCOMPLETE),
         "private": (BOOLEAN, False, None),
+        **{f"reference{number}": (ATTACHMENT, False, None) for number in range(5, 11)},
     },
     "edit": {
         "image": (ATTACHMENT, True, None),

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import aiohttp
 import pytest
 
+from bot.domain.jobs import ImageRole, JobKind
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.service.style_reader import StyleReader
 from cogs.text import job_card
+from sandbox.contracts import Contract, contracts
 from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
-from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ, overridden
+from tests.support.catalogue_samples import (
+    CATALOGUE,
+    FLUX,
+    KREA_LARGE,
+    NANO_BANANA_2,
+    PIXAZO_LARGE,
+    TOPAZ,
+    overridden,
+)
 from tests.support.discord_stage import Stage
+from tests.support.documented_orders import EveryField, every_field, is_image, parts_of
 from tests.support.image_samples import image, open_image
 
 PNG = image("PNG")
@@ -138,3 +150,56 @@ async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: Sandbox
     assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged", seconds=20)
     assert sandbox.bill_usd_micros == 0
+
+
+COMMANDS = {JobKind.IMAGINE: "imagine", JobKind.EDIT: "edit", JobKind.UPSCALE: "edit"}
+BY_VENDOR = groupby(
+    sorted(contracts().values(), key=lambda each: each.path), key=lambda each: each.path.rsplit("/", 1)[0]
+)
+
+
+@pytest.mark.parametrize("routes", [pytest.param(list(routes), id=vendor) for vendor, routes in BY_VENDOR])
+async def test_every_documented_field_reaches_the_provider_by_slash_command(
+    stage: Stage, sandbox: SandboxProvider, routes: list[Contract], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sandbox.styles += [{"id": f"style-{number}"} for number in range(10)]
+    for contract in routes:
+        model = next(model for model in CATALOGUE.models if model.path == contract.path)
+        catalogue = overridden({"prices": {model.id: "0.01"}}, tmp_path=tmp_path)
+        monkeypatch.setattr(stage.core.service, "catalogue", catalogue)
+        with_sides = "width" in contract.fields
+        reached = {"aspect_ratio"} if with_sides else set[str]()  # one excludes the other
+        for kind in filter(model.supports, JobKind):
+            usual = model.field_for(ImageRole.REFERENCE if kind is JobKind.IMAGINE else ImageRole.SOURCE)
+            order = every_field(contract, kind, usual_field=usual.name if usual else "", with_sides=with_sides)
+            reached |= await _reached(stage, sandbox, contract, model.id, order)
+        assert reached >= contract.fields.keys()
+
+
+async def _reached(
+    stage: Stage, sandbox: SandboxProvider, contract: Contract, model_id: str, order: EveryField
+) -> set[str]:
+    """Order by slash command, compare what arrived with what was typed, and return the fields that did."""
+    more = ", ".join(f"{name}={value}" for name, value in order.more.items())
+    images = dict.fromkeys(order.attached, ("fox.png", PNG))
+    with stage.core.providers_wait():
+        result = await stage.ada.slash(
+            stage.channel, COMMANDS[order.kind], prompt="a lighthouse", model=model_id, more=more, **images
+        )
+    await stage.until_says(stage.ordered(result), "Completed", "cost **$0.01**", seconds=20)
+    body = sandbox.orders[-1].body
+    assert contract.problems(body) == []
+    for name, value in order.wanted.items():
+        assert _without_addresses(body[name]) == value or not _has_values(contract, name), (contract.path, name)
+    return set(body)
+
+
+def _has_values(contract: Contract, name: str) -> bool:
+    return not is_image(contract.fields[name]) or bool(parts_of(contract.fields[name]))
+
+
+def _without_addresses(value: Any) -> Any:
+    elements = cast("list[Any]", value) if isinstance(value, list) else []
+    if not all(isinstance(element, dict) for element in elements) or not elements:
+        return value
+    return [{key: part for key, part in element.items() if "url" not in key} for element in elements]

@@ -325,3 +325,26 @@ async def test_no_command_takes_an_upscaling_model(stage: Stage) -> None:
     offered = await stage.ada.autocomplete(stage.channel, "imagine", "model", "topaz")
     assert offered == []
     assert stage.core.service.catalogue.get(KREA_LARGE).supports(JobKind.IMAGINE)
+
+
+# -- /edit with a model that only enlarges ------------------------------------------------------------------------
+
+
+async def test_edit_enlarges_with_such_a_model_and_everything_it_takes_can_be_set(stage: Stage) -> None:
+    models = await stage.ada.autocomplete(stage.channel, "edit", "model", "topaz")
+    assert TOPAZ in [choice["value"] for choice in models]
+    texts = await stage.ada.autocomplete(stage.channel, "edit", "more", "sharp", model=TOPAZ)
+    assert [choice["value"] for choice in texts] == ["sharpen=0.5"]
+    card = await stage.edit(
+        prompt="a fox", model=TOPAZ, image=("fox.png", encode(photo(200, 100), "PNG")), more="sharpen=0.9, width=1000"
+    )
+    await stage.until_says(card, "Completed", "Topaz Standard", "sharpen 0.9", "cost **$0.10**")
+    (body,) = [order.body for order in stage.core.krea.orders]
+    assert (body["width"], body["height"], body["sharpen"], body["prompt"]) == (1000, 500, 0.9, "a fox")
+
+
+async def test_no_option_that_an_enlarging_model_lacks_is_taken(stage: Stage) -> None:
+    card = await stage.edit(model=TOPAZ, image=("fox.png", encode(photo(200, 100), "PNG")), aspect_ratio="1:1")
+    assert "Topaz Standard" in card.reason
+    assert "aspect_ratio" in card.reason
+    assert stage.core.krea.orders == []
