@@ -43,6 +43,8 @@ from cogs.generate.one_image import ImageSelect
 from cogs.generate.order_flow import OrderFlow
 from cogs.generate.refused.buttons import CopyPromptButton, OrderInsteadButton
 from cogs.generate.reply_updater import ReplyUpdater
+from cogs.generate.review.buttons import ReviewButton
+from cogs.generate.review.requests import ReviewRequests
 from cogs.generate.share import ShareButton, UnshareButton
 from cogs.generate.upscale import UpscaleButton, UpscalePrices
 from cogs.members.deletion import DeleteButton
@@ -193,6 +195,7 @@ class Bot(BotClient, commands.Bot):
         self.reports = Reports(service=service, charts=charts)
         self.welcome = Welcome(service=service, messages=messages)
         self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
+        self.review_requests = ReviewRequests(service=service, messages=messages, supervisor=supervisor)
         replies = ReplyUpdater(
             service=service,
             messages=messages,
@@ -200,6 +203,7 @@ class Bot(BotClient, commands.Bot):
             operator_alerts=self.operator_alerts,
             log_channel=self.log_channel,
             upscale_prices=UpscalePrices(client=self, service=service),
+            review_requests=self.review_requests,
         )
         service.presenter.set(replies)
 
@@ -210,6 +214,7 @@ class Bot(BotClient, commands.Bot):
             await self._warn_if_public(self.application)
         if self.service.role is not Role.GATEWAY:
             self._supervisor.start_forever("message deletions", self.message_deletions.run)
+            self._supervisor.start_forever("review requests", self.review_requests.run)
         if self.service.role is Role.WORKER:  # it receives no interactions
             await self.service.resume()
             return
@@ -288,6 +293,7 @@ class Bot(BotClient, commands.Bot):
             VoteButton,
             ShareButton,
             UnshareButton,
+            ReviewButton,
             CopyPromptButton,
             OrderInsteadButton,
             DeleteButton,

@@ -49,6 +49,13 @@ class Channel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Role:
+    """A role of the server."""
+
+    role_id: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Models:
     """The models that match the pattern, for members with the role or (None) for everyone."""
 
@@ -70,7 +77,7 @@ class Language:
     tag: str
 
 
-Topic = Channel | Models | Name
+Topic = Channel | Role | Models | Name
 """Which element was changed, where a setting has several."""
 
 Fact = Standing | Limit | Amount | Topic | Language

@@ -14,6 +14,8 @@ class MessageKind(StrEnum):
     """The copy in the log channel of the moderators."""
     SHARED = "shared"
     """The copy in the showcase channel."""
+    REVIEW = "review"
+    """The question in the review channel of the moderators."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

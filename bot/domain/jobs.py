@@ -252,6 +252,25 @@ class ReplyAddress:
         return self.token is not None and now < self.token_expires_at - TOKEN_EXPIRY_MARGIN
 
 
+class ReviewState(StrEnum):
+    """What moderators decided about an order whose images they see before everybody else."""
+
+    WAITING = "waiting"
+    """Not decided yet; the images may not be made yet."""
+    APPROVED = "approved"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Visibility:
+    """How the images of an order may be shown, as the server's policy said when it was ordered."""
+
+    review_channel_id: int | None = None
+    """Where moderators review them before everybody sees them; None if they need no review."""
+    spoiler: bool = False
+    """Whether they are covered until they are clicked."""
+
+
 class Delivery(StrEnum):
     """Whether the final state of a command was shown."""
 
@@ -280,6 +299,22 @@ class Reply:
     """When its member or a moderator deleted it: only amounts, models and times are left."""
     preset_name: str | None = None
     """The preset that it was ordered with."""
+    visibility: Visibility = Visibility()
+    review: ReviewState | None = None
+    """None if its images need no review."""
+    review_reason: str | None = None
+    """The reason given by the moderator who refused its images."""
+
+    @property
+    def is_held_back(self) -> bool:
+        """True while its images may be shown to nobody but its member and moderators."""
+        return self.review in (ReviewState.WAITING, ReviewState.REFUSED)
+
+    @property
+    def is_waiting_for_review(self) -> bool:
+        """True when there are images that no moderator has decided about."""
+        is_made = self.is_final and any(job.status is JobStatus.SUCCEEDED for job in self.jobs)
+        return self.review is ReviewState.WAITING and is_made
 
     @property
     def is_comparison(self) -> bool:

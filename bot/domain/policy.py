@@ -12,17 +12,21 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import lru_cache
+from typing import TypeVar
 
 from bot.domain import word_list
-from bot.domain.audit import Channel, Fact, Models, Name, Standing, Topic, as_channel, as_language, as_name
+from bot.domain.audit import Channel, Fact, Models, Name, Role, Standing, Topic, as_channel, as_language, as_name
 from bot.domain.constraints import Text
 from bot.domain.errors import BadOption, ListFull, NotAllowedHere
+from bot.domain.jobs import Visibility
 
 MAX_ENTRIES = 100
 """In each list of a server's settings."""
 
 MAX_MODEL_ID_CHARACTERS = 200
 """No id in the catalogue is as long; what a member typed instead of one matches no pattern."""
+
+_Entry = TypeVar("_Entry")
 
 _ASTERISKS = re.compile(r"\*{2,}")
 
@@ -123,6 +127,15 @@ class Policy:
     """Where members share finished images; None for nowhere."""
     greets: bool = True
     """Whether the bot introduces itself when it joins the server."""
+    review_channel_id: int | None = None
+    """Where moderators see the images of `reviewed_…` before everybody else; None for no review."""
+    reviewed_channels: tuple[int, ...] = ()
+    """Channels or categories."""
+    reviewed_roles: tuple[int, ...] = ()
+    reviewed_models: tuple[str, ...] = ()
+    """Model ids, or patterns."""
+    spoiler_channels: tuple[int, ...] = ()
+    """Channels or categories in which images are covered until they are clicked."""
 
     # -- what is allowed ------------------------------------------------------------------------------
 
@@ -192,6 +205,22 @@ class Policy:
         """Return whether the model works only in age-restricted channels."""
         return any(matches(pattern, model_id) for pattern in self.age_restricted)
 
+    def visibility(
+        self, *, channel: ChannelContext, role_ids: Collection[int], model_ids: Collection[str], private: bool
+    ) -> Visibility:
+        """Return how the images of an order may be shown. A private one is seen by its member alone."""
+        if private:
+            return Visibility()
+        is_reviewed = (
+            any(channel_id in self.reviewed_channels for channel_id in channel.channel_ids)
+            or any(role_id in self.reviewed_roles for role_id in role_ids)
+            or any(matches(pattern, model_id) for pattern in self.reviewed_models for model_id in model_ids)
+        )
+        return Visibility(
+            review_channel_id=self.review_channel_id if is_reviewed else None,
+            spoiler=any(channel_id in self.spoiler_channels for channel_id in channel.channel_ids),
+        )
+
     def _roles_allowed(self, model_id: str) -> tuple[int, ...]:
         return tuple(
             rule.role_id
@@ -234,6 +263,21 @@ class Policy:
                 raise ListFull(MAX_ENTRIES)
         return replace(self, words=words)
 
+    def with_reviewed(
+        self, *, channel_id: int | None, role_id: int | None, model: str | None, reviewed: bool
+    ) -> Policy:
+        """Have images of a channel, of members with a role, or of a model reviewed, or no longer."""
+        return replace(
+            self,
+            reviewed_channels=_with(self.reviewed_channels, channel_id, reviewed),
+            reviewed_roles=_with(self.reviewed_roles, role_id, reviewed),
+            reviewed_models=_with(self.reviewed_models, model, reviewed),
+        )
+
+    def with_spoilers(self, channel_id: int, covered: bool) -> Policy:
+        """Cover the images of a channel or category, or no longer."""
+        return replace(self, spoiler_channels=_with(self.spoiler_channels, channel_id, covered))
+
 
 PolicyEdit = Callable[[Policy], Policy]
 
@@ -262,6 +306,12 @@ def policy_changes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
         yield PolicyChange(
             setting="showcase", old=as_channel(old.showcase_channel_id), new=as_channel(new.showcase_channel_id)
         )
+    if old.review_channel_id != new.review_channel_id:
+        yield PolicyChange(
+            setting="review_channel", old=as_channel(old.review_channel_id), new=as_channel(new.review_channel_id)
+        )
+    yield from _differences("review", _reviewed(old), _reviewed(new))
+    yield from _differences("spoilers", _channels(old.spoiler_channels), _channels(new.spoiler_channels))
     if old.greets != new.greets:
         yield PolicyChange(setting="welcome", old=_on_or_off(old.greets), new=_on_or_off(new.greets))
     if old.language != new.language:
@@ -279,6 +329,15 @@ def _listed(names: Collection[str]) -> dict[Topic, Standing]:
     return {Name(name=name): Standing.LISTED for name in names}
 
 
+def _channels(channel_ids: Collection[int]) -> dict[Topic, Standing]:
+    return {Channel(channel_id=channel_id): Standing.LISTED for channel_id in channel_ids}
+
+
+def _reviewed(policy: Policy) -> dict[Topic, Standing]:
+    roles: dict[Topic, Standing] = {Role(role_id=role_id): Standing.LISTED for role_id in policy.reviewed_roles}
+    return {**_channels(policy.reviewed_channels), **roles, **_listed(policy.reviewed_models)}
+
+
 def _channel_standings(policy: Policy) -> dict[Topic, Standing]:
     return {Channel(channel_id=channel_id): _allowed(allows) for channel_id, allows in policy.channels.items()}
 
@@ -293,6 +352,17 @@ def _on_or_off(is_on: bool) -> Standing:
 
 def _allowed(allows: bool) -> Standing:
     return Standing.ALLOWED if allows else Standing.DENIED
+
+
+def _with(entries: tuple[_Entry, ...], entry: _Entry | None, listed: bool) -> tuple[_Entry, ...]:
+    """Return the list with or without an entry; unchanged for None. Raises ListFull."""
+    if entry is None:
+        return entries
+    others = tuple(other for other in entries if other != entry)
+    if not listed:
+        return others
+    _require_space(others)
+    return (*others, entry)
 
 
 def _require_space(entries: Collection[object]) -> None:

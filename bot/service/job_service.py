@@ -35,7 +35,18 @@ from bot.dispatch.rate_limit import MINUTE, SlidingWindowLimiter
 from bot.dispatch.turns import MemberTurns
 from bot.domain.deletion import DeletedOrder
 from bot.domain.errors import MemberBlocked, ModelUnavailable, ProviderPaused, StoreError, TooFast
-from bot.domain.jobs import Delivery, Job, JobRequest, JobStatus, Reply, ReplyAddress, ResultImage, new_id
+from bot.domain.jobs import (
+    Delivery,
+    Job,
+    JobRequest,
+    JobStatus,
+    Reply,
+    ReplyAddress,
+    ResultImage,
+    ReviewState,
+    Visibility,
+    new_id,
+)
 from bot.domain.process_role import Role
 from bot.domain.quota import Limits, Member
 from bot.domain.spendable import Spendable
@@ -59,6 +70,8 @@ SERVER_TURNOVERS_PER_MINUTE = 1_000
 
 MEMBER_ATTACHED_MEGABYTES_PER_MINUTE = 400
 """Attached files that are read for one member: four commands with four files of the largest size."""
+
+EVERYBODY = Visibility()
 
 READING_AT_A_TIME = 4
 """Members whose attached files are read at a time."""
@@ -264,6 +277,7 @@ class JobService:
         member: Member,
         address: ReplyAddress,
         preset_name: str | None = None,
+        visibility: Visibility = EVERYBODY,
     ) -> ReplyView:
         """Reserve the price of every request and insert the jobs, all or nothing. Nothing leaves the process.
 
@@ -283,6 +297,8 @@ class JobService:
             accepted=False,
             delivery=Delivery.PENDING,
             preset_name=preset_name,
+            visibility=visibility,
+            review=None if visibility.review_channel_id is None else ReviewState.WAITING,
             jobs=tuple(
                 _job(reply_id, ordinal, request, quote, now)
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
@@ -393,6 +409,23 @@ class JobService:
     async def cancel(self, job: Job) -> CancelOutcome:
         """Try to stop a job. The charge follows what the provider did, not what was asked."""
         return await self._reply_runner.cancel(job)
+
+    async def decide_review(
+        self, reply_id: str, *, guild_id: int, message_id: int, approves: bool, actor_id: int, reason: str | None = None
+    ) -> Reply | None:
+        """Approve or refuse the images of an order, and have its card shown again; None if another was first."""
+        decided = await self.store.decide_review(
+            reply_id,
+            guild_id=guild_id,
+            message_id=message_id,
+            approves=approves,
+            actor_id=actor_id,
+            reason=reason,
+            now=self._clock(),
+        )
+        if decided is not None:
+            self._reply_runner.show(reply_id)
+        return decided
 
     def reply_shown(self, reply_id: str) -> None:
         """Note that the presenter has shown the final state of a reply."""

@@ -41,6 +41,7 @@ from bot.store.tables import (
     posted_messages,
     presets,
     privacy,
+    reviews,
     sealing,
     shared_images,
     spend_reports,
@@ -264,6 +265,12 @@ class Store(DatabaseUser):
     record_share = writes_with_retry(shared_images.record_share)
     release_share = writes_with_retry(shared_images.release_share)
     remove_share = writes(shared_images.remove_share)
+    reviews_to_ask = reads(reviews.reviews_to_ask)
+    waiting_reviews = reads(reviews.waiting_reviews)
+    claim_review = writes(reviews.claim_review)
+    record_review = writes_with_retry(reviews.record_review)
+    postpone_review = writes_with_retry(reviews.postpone_review)
+    decide_review = writes(reviews.decide_review)
     due_deletions = reads(posted_messages.due_deletions)
     finish_deletion = writes_with_retry(posted_messages.finish_deletion, Priority.LOW)
     postpone_deletion = writes_with_retry(posted_messages.postpone_deletion, Priority.LOW)
@@ -362,6 +369,7 @@ class Store(DatabaseUser):
         yield "votes", start.votes
         yield "favourite_commands", start.favourite_commands
         yield "shared_images", start.shared_images
+        yield "questions_to_moderators", start.reviews
         yield "grants_and_resets", start.grants_and_resets
         yield "ledger", []
         for after, through in _spans(start.last_ledger_id):

@@ -184,4 +184,6 @@ def entry(
         parts = card.body_without_contents(view, status)
     else:
         parts = card.body(view, status, images=images, hide_prompt=hide_prompt)
-    return components.container([components.text_display(" · ".join(heading)), *parts], accent=card.accent(status))
+    return components.container(
+        [components.text_display(" · ".join(heading)), *parts], accent=card.accent(view.reply, status)
+    )

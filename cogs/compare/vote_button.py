@@ -47,6 +47,7 @@ class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comp
             or reply.address.guild_id != guild_id
             or reply.address.message_id != (interaction.message and interaction.message.id)
             or not reply.is_comparison
+            or reply.is_held_back
         ):
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return

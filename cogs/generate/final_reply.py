@@ -13,6 +13,7 @@ from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.attached_images import files_of
 from cogs.generate.last_edit import DeliveryImpossible, LastEdit
+from cogs.generate.review.requests import ReviewRequests
 from cogs.generate.upscale import UpscalePrices
 from cogs.ui.message_api import MessageApi, PostedMessage
 
@@ -31,6 +32,7 @@ class FinalReply:
         log_channel: LogChannel,
         operator_alerts: OperatorAlerts,
         upscale_prices: UpscalePrices,
+        review_requests: ReviewRequests,
         status_edit: asyncio.Task[None] | None,
     ) -> None:
         self._view = view
@@ -40,6 +42,7 @@ class FinalReply:
         self._log_channel = log_channel
         self._operator_alerts = operator_alerts
         self._upscale_prices = upscale_prices
+        self._review_requests = review_requests
         self._status_edit = status_edit
 
     async def deliver(self) -> None:
@@ -66,7 +69,7 @@ class FinalReply:
             )
             if await self._record(Delivery.IMPOSSIBLE):
                 self._service.metrics.delivered(Delivery.IMPOSSIBLE.value)
-                self._post_to_log_channel(last_edit, message_id=None)
+                self._tell_moderators(last_edit, message_id=None)
             return
         ids = {image.sha256: posted.attachment_ids.get(image.shown.filename) for image in last_edit.images}
         finished_at = max((job.job.finished_at for job in self._view.jobs if job.job.finished_at), default=None)
@@ -78,7 +81,7 @@ class FinalReply:
         )
         if is_first:  # otherwise another process delivered it first and has logged it
             self._service.metrics.delivered(Delivery.DELIVERED.value, seconds)
-            self._post_to_log_channel(last_edit, message_id=posted.message_id)
+            self._tell_moderators(last_edit, message_id=posted.message_id)
 
     async def _record(
         self, delivery: Delivery, *, attachment_ids: dict[str, int] | None = None, posted: PostedMessage | None = None
@@ -93,7 +96,11 @@ class FinalReply:
             channel_id=posted.channel_id if posted and has_moved else None,
         )
 
-    def _post_to_log_channel(self, last_edit: LastEdit, *, message_id: int | None) -> None:
+    def _tell_moderators(self, last_edit: LastEdit, *, message_id: int | None) -> None:
+        """Log the order; one that waits for their review is logged once they have decided."""
+        if self._reply.is_waiting_for_review:
+            self._review_requests.ask_soon(self._reply.id)
+            return
         images = last_edit.images
         self._log_channel.finished(
             self._view,

@@ -13,7 +13,7 @@ import discord
 from discord import ui
 
 from bot.domain.errors import RequestRefused
-from bot.domain.jobs import Job, JobRequest, JobStatus, Reply
+from bot.domain.jobs import Job, JobRequest, JobStatus, Reply, ReviewState
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import open_edit_form
 from cogs.generate.order import DEFAULT_MODEL, Order
@@ -32,6 +32,9 @@ FETCH_TIMEOUT_SECONDS = 1.5
 
 _OF_MODERATORS_ON_PRIVATE = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
 """What a moderator may do with the private order of a member, whose contents are the member's own."""
+
+_WHILE_HELD_BACK = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
+"""What can be done with an order whose images only moderators and its member see."""
 
 _ACTIONS_WITH_PROMPT = frozenset(
     {card_buttons.AGAIN, card_buttons.VARY, card_buttons.VARY_ONE, *card_buttons.FOR_EVERYBODY}
@@ -184,6 +187,11 @@ async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -
     reply = await interaction.client.service.store.reply_of_job(job_id)
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
         await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
+        return None
+    is_refused = reply.review is ReviewState.REFUSED
+    if (is_refused or reply.is_waiting_for_review) and action not in _WHILE_HELD_BACK and reply.deleted_at is None:
+        said = job_card.REVIEW_NOT_PASSED if is_refused else job_card.REVIEW_NOT_YET
+        await respond_privately(interaction, card.refused(said()))
         return None
     if action in card_buttons.FOR_EVERYBODY and _is_public_result(reply, interaction):
         return reply

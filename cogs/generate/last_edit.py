@@ -238,6 +238,8 @@ class LastEdit:
         limit_bytes = self._limit_bytes
         if not self._token_is_usable():
             limit_bytes = min(limit_bytes, DEFAULT_FILE_LIMIT_BYTES)
+        if self._reply.is_held_back:
+            return
         self.images = await load_images(
             self._service, self._view, limit_bytes=limit_bytes, hide_prompt=self.prompt_is_hidden
         )

@@ -260,7 +260,11 @@ class OrderFlow:
         address = address_of(interaction, private=bool(order.private), language=language)
         if not order.attachments:
             return await self._service.admit(
-                order.requests(), member=member, address=address, preset_name=order.preset_name
+                order.requests(),
+                member=member,
+                address=address,
+                preset_name=order.preset_name,
+                visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
             )
         await self._service.check_admission(order.requests(), member=member)
         async with self._service.reading_turns.turn(member.user_id):
@@ -283,8 +287,13 @@ class OrderFlow:
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, order.request)
+            requests = order.requests(images)
             view = await self._service.admit(
-                order.requests(images), member=member, address=address, preset_name=order.preset_name
+                requests,
+                member=member,
+                address=address,
+                preset_name=order.preset_name,
+                visibility=permissions.visibility(self._service, requests, private=bool(order.private)),
             )
         except BaseException:
             await asyncio.shield(self._service.input_images.discard(held))

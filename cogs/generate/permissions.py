@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import discord
 
 from bot.catalogue.models import OPTIONS, Model
-from bot.domain.jobs import JobKind, JobRequest
+from bot.domain.jobs import JobKind, JobRequest, Visibility
 from bot.domain.policy import ChannelContext, Policy
 from bot.service.job_service import JobService
 from cogs.ui.checks import role_ids_of
@@ -35,6 +36,16 @@ class Permissions:
             model_id=model.id if model else request.model_id,
             model_label=model.label if model else request.model_id,
             prompt="\n".join([request.prompt, *_further_texts(request)]),
+        )
+
+    def visibility(self, service: JobService, requests: Sequence[JobRequest], *, private: bool) -> Visibility:
+        """Return how the images of these requests may be shown. Raises UnknownModel."""
+        return self.policy.visibility(
+            channel=self.channel,
+            role_ids=self.role_ids,
+            # Not as a member spelled it.
+            model_ids=[service.catalogue.get(request.model_id).id for request in requests],
+            private=private,
         )
 
 

@@ -25,6 +25,7 @@ from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.final_reply import FinalReply
 from cogs.generate.hosted_images import HostedImages
+from cogs.generate.review.requests import ReviewRequests
 from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
 from cogs.ui import card
@@ -49,10 +50,12 @@ class ReplyUpdater:
         operator_alerts: OperatorAlerts,
         log_channel: LogChannel,
         upscale_prices: UpscalePrices,
+        review_requests: ReviewRequests,
     ) -> None:
         self._service = service
         self._messages = messages
         self._log_channel = log_channel
+        self._review_requests = review_requests
         self._upscale_prices = upscale_prices
         self._supervisor = supervisor
         self._operator_alerts = operator_alerts
@@ -70,6 +73,7 @@ class ReplyUpdater:
                 log_channel=self._log_channel,
                 operator_alerts=self._operator_alerts,
                 upscale_prices=self._upscale_prices,
+                review_requests=self._review_requests,
             )
         editor.note_change()
         if not editor.is_running and not self._supervisor.closed:  # what is not shown now is shown after the restart
@@ -140,6 +144,7 @@ class _Editor:
         log_channel: LogChannel,
         operator_alerts: OperatorAlerts,
         upscale_prices: UpscalePrices,
+        review_requests: ReviewRequests,
     ) -> None:
         self.reply_id = reply_id
         self.address: ReplyAddress  # set by `run`
@@ -151,6 +156,7 @@ class _Editor:
         self._log_channel = log_channel
         self._operator_alerts = operator_alerts
         self._upscale_prices = upscale_prices
+        self._review_requests = review_requests
         self._changed: asyncio.Future[None] | None = None  # only while it waits
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
@@ -180,6 +186,7 @@ class _Editor:
                     log_channel=self._log_channel,
                     operator_alerts=self._operator_alerts,
                     upscale_prices=self._upscale_prices,
+                    review_requests=self._review_requests,
                     status_edit=self._status_edit,
                 ).deliver()
                 self.is_finished = True

@@ -120,6 +120,8 @@ def _why_not(client: BotClient, policy: Policy, reply: Reply, job: Job, shared: 
     if channel_id is None:
         return job_card.SHARE_NO_CHANNEL()
     guild, mention = client.get_guild(guild_id), formatting.channel(channel_id)
+    if reply.address.private and _is_reviewed(policy, guild, reply, job):
+        return job_card.SHARE_NOT_REVIEWED()
     missing = missing_permissions(guild, channel_id)
     if missing is None:
         return job_card.SHARE_NO_ACCESS(channel=mention)
@@ -131,6 +133,13 @@ def _why_not(client: BotClient, policy: Policy, reply: Reply, job: Job, shared: 
     if is_restricted and not channel_context(guild, channel_id).age_restricted:
         return job_card.SHARE_AGE_RESTRICTED(channel=mention)
     return None
+
+
+def _is_reviewed(policy: Policy, guild: discord.Guild | None, reply: Reply, job: Job) -> bool:
+    """Whether moderators would have seen the image first if it had not been ordered privately."""
+    channel = channel_context(guild, reply.address.channel_id)
+    seen = policy.visibility(channel=channel, role_ids=reply.role_ids, model_ids=[job.request.model_id], private=False)
+    return seen.review_channel_id is not None
 
 
 async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Job) -> Layout:
@@ -150,7 +159,8 @@ async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Jo
         return card.note(job_card.SHARE_UNDER_WAY())
     guild = client.get_guild(reply.address.guild_id)
     with use_locale(language_of_server(policy, None if guild is None else guild.preferred_locale)):
-        layout = _layout(client, reply, job, images)
+        spoiler = reply.visibility.spoiler or _has_spoilers(policy, guild, claim.channel_id)
+        layout = _layout(client, reply, job, images, spoiler=spoiler)
     mention = formatting.channel(claim.channel_id)
     try:
         async with asyncio.timeout(POST_TIMEOUT_SECONDS):
@@ -214,14 +224,23 @@ async def _images(interaction: Interaction, reply: Reply, job: Job) -> list[Atta
     return images
 
 
-def _layout(client: BotClient, reply: Reply, job: Job, images: list[AttachedImage]) -> Layout:
+def _has_spoilers(policy: Policy, guild: discord.Guild | None, channel_id: int) -> bool:
+    """Whether images in a channel are covered until they are clicked."""
+    channel = channel_context(guild, channel_id)
+    return policy.visibility(channel=channel, role_ids=(), model_ids=(), private=False).spoiler
+
+
+def _layout(client: BotClient, reply: Reply, job: Job, images: list[AttachedImage], *, spoiler: bool) -> Layout:
     model = client.service.model_label(job.request.model_id)
     credit = [job_card.SHARED_BY(member=card.person(reply.user_id), model=model)]
     address = reply.address
     if not address.private and address.message_id is not None:
         credit.append(formatting.link_to_message(address.guild_id, address.channel_id, address.message_id))
     gallery = components.media_gallery(
-        *[components.media_item(components.attached(image.shown.filename), image.shown.alt_text) for image in images]
+        *[
+            components.media_item(components.attached(image.shown.filename), image.shown.alt_text, spoiler=spoiler)
+            for image in images
+        ]
     )
     remove = components.action_row(card_buttons.unshare_button(job.id))
     parts = [gallery, components.text_display(" · ".join(credit)), remove]

@@ -49,12 +49,15 @@ def page_of(
         recipe = recipe_line(first, sent, model_label, card.PROMPT_SHOWN_CHARACTERS)
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label, sent))))
-    if shown and first.erased_at is None:
+    is_held_back = page.reply.is_held_back
+    if is_held_back:
+        parts.append(components.text_display(f"**{card.state_of(page.reply)}** · {card.review_of(page.reply)}"))
+    elif shown and first.erased_at is None:
         parts.extend(card_buttons.image_select(jobs))
     actions = [
         button
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
-        if (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
+        if not is_held_back and (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
     actions.append(delete_question.ask_button(first.id, one_model=chosen.model_id is not None))
     parts.extend(components.action_rows(actions))

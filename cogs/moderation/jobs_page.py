@@ -79,7 +79,7 @@ def custom_id(part: str, before: datetime | None) -> str:
 
 def _line(reply: Reply, label: Label) -> str:
     address = reply.address
-    state = card.state(card.status_of(reply))
+    state = card.state_of(reply)
     if not address.private and address.message_id is not None:
         link = formatting.message_link(address.guild_id, address.channel_id, address.message_id)
         state = f"[{state}]({link})"

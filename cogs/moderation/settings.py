@@ -447,6 +447,133 @@ class SettingsCommands(commands.Cog):
                 interaction, lambda policy: replace(policy, showcase_channel_id=channel.id), reason, page
             )
 
+    @group.command(name="review", description="Images that moderators see and approve before everybody else")
+    @app_commands.describe(
+        action="What to do (default: list)",
+        channel="A channel, thread or category whose images are reviewed",
+        role="A role whose members' images are reviewed",
+        model="A model, or a pattern such as krea/openai/*, whose images are reviewed",
+        review_channel="Where moderators see the images and decide",
+        reason="Reason, shown in the audit log",
+    )
+    @app_commands.choices(action=LIST_ACTIONS)
+    async def review(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        channel: Channel | None = None,
+        role: discord.Role | None = None,
+        model: str | None = None,
+        review_channel: Channel | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Choose whose images are reviewed, and where. What waits for a decision keeps waiting, whatever changes."""
+        policy = await self._policy(interaction)
+        is_named = channel is not None or role is not None or model is not None
+        what = action.value if action else ADD if review_channel is not None and not is_named else LIST
+        if what == LIST:
+            waiting = await self._store.waiting_reviews(require_moderator(interaction))
+            text = "\n".join(
+                filter(
+                    None,
+                    (
+                        moderation.ACTION_FIRST() if is_named else "",
+                        settings_page.review(policy),
+                        moderation.REVIEW_WAITING(waiting) if waiting else "",
+                        self._review_trouble(interaction, policy),
+                    ),
+                )
+            )
+            await respond_privately(interaction, card.note(text))
+            return
+        if what == CLEAR:
+            nothing: dict[str, Any] = {"reviewed_channels": (), "reviewed_roles": (), "reviewed_models": ()}
+            await self._change(
+                interaction,
+                lambda old: replace(old, review_channel_id=None, **nothing),
+                reason,
+                settings_page.review,
+            )
+            return
+        pattern = None if model is None else model_pattern(model, self._catalogue, policy.reviewed_models)
+        if (refusal := self._why_no_review(interaction, policy, what, is_named, review_channel)) is not None:
+            await respond_privately(interaction, card.refused(refusal))
+            return
+        if model is not None and pattern is None:
+            await respond_privately(
+                interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
+            )
+            return
+        if what == ADD and channel is not None:
+            require_own_channel(interaction, channel)
+        if what == ADD and role is not None:
+            require_own_role(interaction, role)
+
+        def changed(old: Policy) -> Policy:
+            new = old.with_reviewed(
+                channel_id=channel.id if channel else None,
+                role_id=role.id if role else None,
+                model=pattern,
+                reviewed=what == ADD,
+            )
+            return new if review_channel is None else replace(new, review_channel_id=review_channel.id)
+
+        await self._change(interaction, changed, reason, settings_page.review)
+
+    def _why_no_review(
+        self,
+        interaction: discord.Interaction[Any],
+        policy: Policy,
+        what: str,
+        is_named: bool,
+        review_channel: Channel | None,
+    ) -> str | None:
+        """Return what is missing or wrong in a change of what is reviewed; None if nothing is."""
+        if not is_named and (what == REMOVE or review_channel is None):
+            return moderation.NAME_REVIEW()
+        if what == ADD and review_channel is None and policy.review_channel_id is None:
+            return moderation.NAME_REVIEW_CHANNEL()
+        return None if review_channel is None else _why_not_in(interaction.guild, review_channel.id)
+
+    def _review_trouble(self, interaction: discord.Interaction[Any], policy: Policy) -> str:
+        """Say why the bot cannot post in the review channel, or who else sees the images there; '' if nothing."""
+        channel_id = policy.review_channel_id
+        if channel_id is None:
+            return ""
+        if (trouble := _why_not_in(interaction.guild, channel_id)) is not None:
+            return f"⚠️ {trouble}"
+        if log_channel.audience(interaction.guild, channel_id, takes_orders=False) is None:
+            return ""
+        return moderation.REVIEW_AUDIENCE(channel=formatting.channel(channel_id))
+
+    @group.command(name="spoilers", description="Channels in which images are covered until they are clicked")
+    @app_commands.describe(
+        action="What to do (default: list)",
+        channel="A channel, thread or category",
+        reason="Reason, shown in the audit log",
+    )
+    @app_commands.choices(action=LIST_ACTIONS)
+    async def spoilers(
+        self,
+        interaction: discord.Interaction[Any],
+        action: Action | None = None,
+        channel: Channel | None = None,
+        reason: Reason | None = None,
+    ) -> None:
+        """Cover the images of a channel, or no longer."""
+        what = action.value if action else LIST
+        page = settings_page.spoilers
+        if what == LIST:
+            await self._list(interaction, page, meant_more=action is None and channel is not None)
+        elif what == CLEAR:
+            await self._change(interaction, lambda policy: replace(policy, spoiler_channels=()), reason, page)
+        elif channel is None:
+            await respond_privately(interaction, card.refused(moderation.NAME_CHANNEL()))
+        else:
+            if what == ADD:
+                require_own_channel(interaction, channel)
+            await self._change(interaction, lambda policy: policy.with_spoilers(channel.id, what == ADD), reason, page)
+
     @group.command(name="welcome", description="Whether I introduce myself when I join this server")
     @app_commands.describe(on="On or off (default: show)", reason="Reason, shown in the audit log")
     async def welcome(
@@ -541,6 +668,12 @@ class SettingsCommands(commands.Cog):
             return await self._known(interaction, text, lambda policy: policy.age_restricted)
         return suggestions.models_and_patterns(self._service, text)
 
+    @review.autocomplete("model")
+    async def _reviewed_patterns(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
+        if interaction.namespace.action == REMOVE:
+            return await self._known(interaction, text, lambda policy: policy.reviewed_models)
+        return suggestions.models_and_patterns(self._service, text)
+
     @words.autocomplete("entries")
     async def _listed_words(self, interaction: discord.Interaction[Any], text: str) -> suggestions.Choices:
         if interaction.namespace.action != REMOVE:
@@ -582,6 +715,8 @@ class SettingsCommands(commands.Cog):
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         lines = [moderation.UNCHANGED() if old == new else moderation.CHANGED(), page(new)]
+        if page is settings_page.review:
+            lines.append(self._review_trouble(interaction, new))
         if page is settings_page.log_channel or old.channels != new.channels:
             lines.append(self._log_audience(interaction, new))
         if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:

@@ -98,6 +98,8 @@ def _entries(seen: Overview) -> list[_Entry]:
         ),
         (moderation.LOG_CHANNEL(), _log_channel(seen), policy.log_channel_id, "/settings log-channel"),
         (moderation.SHOWCASE(), _showcase(policy), policy.showcase_channel_id, "/settings showcase"),
+        (moderation.REVIEW(), _review_in_short(policy), policy.review_channel_id, "/settings review"),
+        (moderation.SPOILERS(), _spoilers_in_short(policy), policy.spoiler_channels, "/settings spoilers"),
         (moderation.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
         (moderation.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
@@ -229,6 +231,42 @@ def showcase(policy: Policy) -> str:
     if policy.showcase_channel_id is None:
         return moderation.SHOWCASE_IS_OFF()
     return moderation.SHOWCASE_IS(channel=formatting.channel(policy.showcase_channel_id))
+
+
+def review(policy: Policy) -> str:
+    """Return whose images are reviewed, and where."""
+    if policy.review_channel_id is None:
+        return moderation.REVIEW_IS_OFF()
+    channel, lines = formatting.channel(policy.review_channel_id), _reviewed(policy)
+    if not lines:
+        return moderation.REVIEW_NAMES_NOTHING(channel=channel)
+    return _listed(f"{moderation.REVIEW()}\n{moderation.REVIEW_IS(channel=channel)}", lines, moderation.REVIEW_HINT())
+
+
+def _reviewed(policy: Policy) -> list[str]:
+    channels = [formatting.channel(channel_id) for channel_id in policy.reviewed_channels]
+    roles = [f"<@&{role_id}>" for role_id in policy.reviewed_roles]
+    return [*channels, *roles, *(f"`{pattern}`" for pattern in policy.reviewed_models)]
+
+
+def _review_in_short(policy: Policy) -> str:
+    lines = _reviewed(policy)
+    if policy.review_channel_id is None or not lines:
+        return spending.NOT_SET()
+    where = moderation.REVIEW_IN_SHORT(channel=formatting.channel(policy.review_channel_id))
+    return f"{_names(lines)} · {where}"
+
+
+def spoilers(policy: Policy) -> str:
+    """Return the channels in which images are covered."""
+    if not policy.spoiler_channels:
+        return moderation.SPOILERS_ARE_OFF()
+    lines = [formatting.channel(channel_id) for channel_id in policy.spoiler_channels]
+    return _listed(moderation.SPOILERS(), lines, moderation.SPOILERS_HINT())
+
+
+def _spoilers_in_short(policy: Policy) -> str:
+    return _names([formatting.channel(channel_id) for channel_id in policy.spoiler_channels]) or spending.NOT_SET()
 
 
 def welcome(policy: Policy) -> str:

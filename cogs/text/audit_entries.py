@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing
+from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Role, Standing
 from bot.domain.quota import format_usd
 from cogs.text.formatting import inline
 from cogs.text.locale import LANGUAGES, Phrase
@@ -35,6 +35,11 @@ AUDIT_ACTIONS = {
     "language": Phrase("{who} changed the language"),
     "weekly_report": Phrase("{who} changed where the weekly report is posted"),
     "showcase": Phrase("{who} changed where images are shared"),
+    "review_channel": Phrase("{who} changed where moderators review images"),
+    "review": Phrase("{who} changed what moderators review"),
+    "approve": Phrase("{who} approved an image of {subject}"),
+    "refuse": Phrase("{who} refused an image of {subject}"),
+    "spoilers": Phrase("{who} changed where images are covered"),
     "welcome": Phrase("{who} changed whether I introduce myself"),
 }
 
@@ -68,6 +73,8 @@ def _value(fact: Fact) -> str:
             return format_usd(fact.amount_usd_micros)
         case Channel():
             return f"<#{fact.channel_id}>"
+        case Role():
+            return f"<@&{fact.role_id}>"
         case Models():
             return _models(fact)
         case Name():

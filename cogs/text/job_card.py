@@ -25,6 +25,9 @@ FAILED = Phrase("Failed")
 CANCELLED = Phrase("Cancelled")
 CHECKING = Phrase("Checking")
 
+WAITING_FOR_REVIEW = Phrase("Waiting for review")
+REFUSED = Phrase("Refused")
+
 NOT_CHARGED = Phrase("not charged")
 PLACE_IN_LINE = Phrase("place {place} in line")
 PREVIEW = Phrase("preview")
@@ -54,6 +57,17 @@ NOT_FETCHED = Plural(
 )
 CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
 CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
+REVIEW_COMES = Phrase("Moderators review the result before everybody sees it.")
+REVIEW_WAITING = Phrase(
+    "The result is ready. It appears here once a moderator approves it; until then, its member finds it in `/history`."
+)
+REVIEW_REFUSED = Phrase(
+    "A moderator refused the result, so it is not shown. What it cost still counts; its member finds it in `/history`."
+)
+REVIEW_REFUSED_BECAUSE = Phrase(
+    "A moderator refused the result, so it is not shown: `{reason}`\n"
+    "What it cost still counts; its member finds it in `/history`."
+)
 PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
 SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
 ORIGINAL = Phrase("Original")
@@ -128,6 +142,8 @@ REMIX = Phrase("Remix", longest=MAX_BUTTON_CHARACTERS)
 DELETE = Phrase("Delete", longest=MAX_BUTTON_CHARACTERS)
 SHARE = Phrase("Share", longest=MAX_BUTTON_CHARACTERS)
 UNSHARE = Phrase("Remove", longest=MAX_BUTTON_CHARACTERS)
+APPROVE = Phrase("Approve", longest=MAX_BUTTON_CHARACTERS)
+REFUSE = Phrase("Refuse", longest=MAX_BUTTON_CHARACTERS)
 NEWER = Phrase("Newer", longest=MAX_BUTTON_CHARACTERS)
 OLDER = Phrase("Older", longest=MAX_BUTTON_CHARACTERS)
 NEWEST = Phrase("Newest", longest=MAX_BUTTON_CHARACTERS)
@@ -189,6 +205,20 @@ SHARE_UNKNOWN = Phrase(
     "Discord did not answer, so I do not know whether the image is in {channel}. Press Share again in two minutes: it "
     "is not posted twice."
 )
+SHARE_NOT_REVIEWED = Phrase(
+    "Moderators review this kind of image before everybody sees it, and they do not see private ones. Order it again "
+    "without `private` to share it."
+)
+APPROVED_BY = Phrase("✅ Approved by {who}")
+REFUSED_BY = Phrase("🚫 Refused by {who}")
+REFUSED_BY_BECAUSE = Phrase("🚫 Refused by {who}: `{reason}`")
+REFUSE_TITLE = Phrase("Refuse", longest=MAX_MODAL_CHARACTERS)
+REFUSE_REASON = Phrase("Why? The member reads this.", longest=MAX_MODAL_CHARACTERS)
+REVIEW_ALREADY_APPROVED = Phrase("This was approved already.")
+REVIEW_ALREADY_REFUSED = Phrase("This was refused already.")
+REVIEW_ELSEWHERE = Phrase("There is nothing to decide here any more: this was decided, deleted or posted again.")
+REVIEW_NOT_YET = Phrase("This waits for review. Once a moderator approves it, you can use it.")
+REVIEW_NOT_PASSED = Phrase("A moderator refused this, so it cannot be used.")
 UNSHARE_DONE = Phrase("Taken back. The image is not shared any more.")
 UNSHARE_LATER = Phrase("Taken back. Discord did not remove the message yet, so I try again for four days.")
 PROMPT_ERASED = Phrase(

@@ -35,6 +35,8 @@ MODELS = Phrase("Models")
 DEFAULT_MODEL = Phrase("Default model")
 LOG_CHANNEL = Phrase("Log channel")
 SHOWCASE = Phrase("Showcase")
+REVIEW = Phrase("Review")
+SPOILERS = Phrase("Spoilers")
 LANGUAGE = Phrase("Language")
 TIME_ZONE = Phrase("Time zone")
 WORDS = Phrase("Word list")
@@ -170,6 +172,31 @@ WEEKLY_IS = Phrase(
 WEEKLY_IS_OFF = Phrase("No weekly report is posted. Choose a `channel` to get one.")
 SHOWCASE_IS = Phrase("Members share finished images in {channel}: the button Share is under their card.")
 SHOWCASE_IS_OFF = Phrase("Images cannot be shared here. Choose a `channel` to show them in.")
+REVIEW_IS_OFF = Phrase(
+    "No images are reviewed. `Add` a `channel`, `role` or `model` whose images moderators see before everybody else, "
+    "and choose the `review_channel`."
+)
+REVIEW_NAMES_NOTHING = Phrase(
+    "Nothing is reviewed yet; the review channel is {channel}. `Add` a `channel`, `role` or `model` whose images "
+    "moderators see before everybody else."
+)
+REVIEW_IS = Phrase("Moderators see these images in {channel} before everybody else, and approve or refuse them:")
+REVIEW_HINT = Phrase(
+    "-# For orders from now on. A refused image is charged all the same. Private orders are not reviewed, and cannot "
+    "be shared."
+)
+REVIEW_WAITING = Plural("{count} order waits for a decision.", "{count} orders wait for a decision.")
+REVIEW_IN_SHORT = Phrase("in {channel}")
+NAME_REVIEW = Phrase("Choose a `channel`, a `role` or a `model`.")
+NAME_REVIEW_CHANNEL = Phrase("Choose the `review_channel` too: where moderators see the images first.")
+REVIEW_AUDIENCE = Phrase(
+    "⚠️ Everybody can read {channel}, so everybody sees the images before they are reviewed. Choose a channel that only "
+    "moderators see."
+)
+SPOILERS_ARE_OFF = Phrase(
+    "No channel covers its images. `Add` a `channel` to have them covered until they are clicked."
+)
+SPOILERS_HINT = Phrase("-# For orders from now on. A category counts for its channels, a channel for its threads.")
 WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
 WELCOME_IS_OFF = Phrase("When I join this server, I say nothing.")
 

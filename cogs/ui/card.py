@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from bot.catalogue.order_text import Options, OptionValue
-from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply
+from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply, ReviewState
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
@@ -67,6 +67,12 @@ _STYLES = {
     JobStatus.CANCELLED: _StatusStyle(word=job_card.CANCELLED, emoji="🚫", accent=0x99AAB5),
 }
 
+_REVIEW_STYLES = {
+    ReviewState.WAITING: _StatusStyle(word=job_card.WAITING_FOR_REVIEW, emoji="🔎", accent=0xF1C40F),
+    ReviewState.REFUSED: _StatusStyle(word=job_card.REFUSED, emoji="🚫", accent=0xE74C3C),
+}
+"""Instead of that of a finished order whose images are held back."""
+
 # The state of a card with several jobs is the first of these that one of its jobs has.
 _UNFINISHED_FIRST = (JobStatus.RUNNING, JobStatus.UNCERTAIN, JobStatus.SUBMITTING, JobStatus.QUEUED)
 _FINAL_FIRST = (JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED)
@@ -114,6 +120,8 @@ def card(
 
     `images` are attached under these filenames.
     """
+    if view.reply.is_held_back:
+        images = ()
     with use_locale(view.reply.address.language):
         status = status_of(view.reply)
         if form is Form.FULL:
@@ -126,15 +134,21 @@ def card(
             # Without the id of the job, the message could not be found again (MessageApi.posted).
             parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))
         else:
-            if view.reply.is_final:
+            if view.reply.is_final and not view.reply.is_held_back:
                 parts.extend(card_buttons.image_select(view.reply.jobs))
             parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
-    return components.container(parts, accent=accent(status))
+    return components.container(parts, accent=accent(view.reply, status))
 
 
-def accent(status: JobStatus) -> int:
+def accent(reply: Reply, status: JobStatus) -> int:
     """Return the accent colour of a state."""
-    return _STYLES[status].accent
+    return _style(reply, status).accent
+
+
+def _style(reply: Reply, status: JobStatus) -> _StatusStyle:
+    if status is JobStatus.SUCCEEDED and reply.review is not None:
+        return _REVIEW_STYLES.get(reply.review, _STYLES[status])
+    return _STYLES[status]
 
 
 def body(
@@ -150,23 +164,30 @@ def body(
     `with_votes` adds the button below each image of a comparison.
     """
     parts = [_title(view, status)]
-    if hide_prompt or _moderated(view):
+    if hide_prompt or _moderated(view) or (view.reply.review is ReviewState.REFUSED and not images):
         parts.append(components.text_display(f"-# {job_card.PROMPT_HIDDEN()}"))
     else:
         parts.append(
             components.text_display(formatting.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS))
         )
     parts.extend(_explanations(view, status, hide_prompt=hide_prompt))
+    if view.reply.is_held_back and not images:
+        parts.extend(_review(view, status))
     facts_shown = components.text_display("\n".join(f"-# {line}" for line in _facts(view, status)))
     if images:
         spare = MAX_TEXT_CHARACTERS - TEXT_RESERVE_CHARACTERS - components.text_length([*parts, facts_shown])
         if view.reply.is_comparison:
             parts.extend(comparison.parts(view, _media_by_job(view, images), with_votes=with_votes))
         else:
-            parts.append(_gallery(images))
+            parts.append(_gallery(view, images))
         parts.extend(_smaller_copies(images, max_characters=spare))
-    elif not view.reply.is_final and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None)):
-        parts.append(components.media_gallery(components.media_item(preview, job_card.PREVIEW())))
+    elif (
+        not view.reply.is_final
+        and not view.reply.is_held_back
+        and (preview := next((job.preview_url for job in view.jobs if job.preview_url), None))
+    ):
+        spoiler = view.reply.visibility.spoiler
+        parts.append(components.media_gallery(components.media_item(preview, job_card.PREVIEW(), spoiler=spoiler)))
     parts.append(facts_shown)
     return parts
 
@@ -177,7 +198,7 @@ def _reduced_body(view: ReplyView, status: JobStatus, *, images: Sequence[ShownI
     if form is Form.WITHOUT_IMAGES and images:
         parts.append(components.text_display(job_card.IN_HISTORY(len(images))))
     elif images:
-        parts.append(_gallery(images))
+        parts.append(_gallery(view, images))
     if form is Form.SMALLER:
         parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(view, status))))
     else:
@@ -207,8 +228,14 @@ def state(status: JobStatus) -> str:
     return f"{_STYLES[status].emoji} {_STYLES[status].word()}"
 
 
+def state_of(reply: Reply) -> str:
+    """Name the state of a card with its emoji: '🎨 Processing'."""
+    style = _style(reply, status_of(reply))
+    return f"{style.emoji} {style.word()}"
+
+
 def _title(view: ReplyView, status: JobStatus) -> Component:
-    style = _STYLES[status]
+    style = _style(view.reply, status)
     return components.text_display(f"### {style.emoji} {' · '.join([style.word(), *_title_details(view, status)])}")
 
 
@@ -263,6 +290,24 @@ def _explanations(view: ReplyView, status: JobStatus, *, hide_prompt: bool) -> l
     elif failed:
         lines.append(job_card.NO_ORDERS_UNTIL(when=formatting.moment(view.no_orders_until)))
     return [components.text_display("\n".join(lines))] if lines else []
+
+
+def _review(view: ReplyView, status: JobStatus) -> list[Component]:
+    """Say what comes, or came, of the review by moderators."""
+    if not view.reply.is_final:
+        return [components.text_display(f"-# {job_card.REVIEW_COMES()}")]
+    if status is not JobStatus.SUCCEEDED:
+        return []
+    return [components.text_display(review_of(view.reply))]
+
+
+def review_of(reply: Reply) -> str:
+    """Say what finished images wait for, or why they are not shown."""
+    if reply.review is ReviewState.WAITING:
+        return job_card.REVIEW_WAITING()
+    if reply.review_reason is None:
+        return job_card.REVIEW_REFUSED()
+    return job_card.REVIEW_REFUSED_BECAUSE(reason=formatting.inline(reply.review_reason, 200))
 
 
 def _facts(view: ReplyView, status: JobStatus) -> list[str]:
@@ -333,17 +378,20 @@ def _price(view: ReplyView, status: JobStatus) -> str:
 def _media_by_job(view: ReplyView, images: Sequence[ShownImage]) -> dict[str, Component]:
     """Return each attached image by the job that made it."""
     return {
-        job.job.id: components.media_item(components.attached(image.filename), image.alt_text)
+        job.job.id: _media_item(view, image)
         for job in view.jobs
         for image in images
         if shows_image_of(image.filename, job.job)
     }
 
 
-def _gallery(images: Sequence[ShownImage]) -> Component:
-    return components.media_gallery(
-        *[components.media_item(components.attached(image.filename), image.alt_text) for image in images]
-    )
+def _gallery(view: ReplyView, images: Sequence[ShownImage]) -> Component:
+    return components.media_gallery(*[_media_item(view, image) for image in images])
+
+
+def _media_item(view: ReplyView, image: ShownImage) -> Component:
+    spoiler = view.reply.visibility.spoiler
+    return components.media_item(components.attached(image.filename), image.alt_text, spoiler=spoiler)
 
 
 def _smaller_copies(images: Sequence[ShownImage], *, max_characters: int) -> list[Component]:

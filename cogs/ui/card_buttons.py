@@ -62,6 +62,8 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
         if view.no_orders_until is not None:
             return []
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
+    if view.reply.is_held_back:
+        return last_buttons(view, status)
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     made = images_made(view.reply.jobs)
     if len(made) == 1:  # else image_select offers it for each image
@@ -71,7 +73,7 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
 
 
 def last_buttons(view: ReplyView, status: JobStatus) -> list[Component]:
-    """Return the button of a card of which Discord refused more: Delete, if there is an image."""
+    """Return the button of a card of which Discord refused more, or that is held back: Delete, if there is an image."""
     first = view.jobs[0].job
     return [_button(DELETE, job_card.DELETE(), first, style=components.RED)] if status is JobStatus.SUCCEEDED else []
 

@@ -19,6 +19,7 @@ Layout = list[Component]
 """A whole message."""
 
 GREY = discord.ButtonStyle.secondary.value
+GREEN = discord.ButtonStyle.success.value
 RED = discord.ButtonStyle.danger.value
 
 
@@ -47,9 +48,9 @@ def media_gallery(*images: Component) -> Component:
     return {"type": 12, "items": list(images)}
 
 
-def media_item(url: str, description: str) -> Component:
-    """Return one image of a gallery, with an alt text."""
-    return {"media": {"url": url}, "spoiler": False, "description": description}
+def media_item(url: str, description: str, *, spoiler: bool = False) -> Component:
+    """Return one image of a gallery, with an alt text; a spoiler is covered until it is clicked."""
+    return {"media": {"url": url}, "spoiler": spoiler, "description": description}
 
 
 def attached(filename: str) -> str:

@@ -218,6 +218,12 @@ BAD = [
     bad("settings default-model", "clear", True, "`clear`", model=FLUX),
     bad("settings age-restricted", "action", "add", "`model`"),
     bad("settings age-restricted", "model", "pixazo/?", "No model matches `pixazo/?`", action="add"),
+    bad("settings review", "action", "add", "`channel`, a `role` or a `model`"),
+    bad("settings review", "model", "krea/nobody/*", "No model matches `krea/nobody/*`", action="remove"),
+    bad("settings review", "role", "@artists", "`review_channel`", action="add"),
+    bad("settings review", "channel", "#studio", "`action`"),
+    bad("settings spoilers", "action", "add", "`channel`"),
+    bad("settings spoilers", "channel", "#studio", "`action`"),
     bad("settings words", "action", "add", "`words`"),
     bad("settings words", "words", " , ,", "`words`", action="add"),
     bad("settings words", "words", "fine, *", "`*` cannot go on the list", action="add"),
@@ -242,6 +248,8 @@ FORGED = [
     ("settings channels", {"action": "allow"}, "explode"),
     ("settings models", {"action": "deny", "model": FLUX}, "explode"),
     ("settings age-restricted", {"action": "add", "model": FLUX}, "explode"),
+    ("settings review", {"action": "clear"}, "explode"),
+    ("settings spoilers", {"action": "clear"}, "explode"),
     ("settings words", {"action": "add", "words": "gore"}, "explode"),
     ("settings language", {"language": "de"}, "xx"),
 ]
@@ -258,6 +266,7 @@ ALWAYS_RIGHT = {
     "settings weekly-report clear": "yes or no",
     "settings showcase channel": "whatever text channel is picked; whether the bot may post there is in test_share",
     "settings showcase clear": "yes or no",
+    "settings review review_channel": "whatever channel is picked; whether the bot may post there is in test_review",
     "settings welcome on": "yes or no",
     "quota channel channel": "whatever channel is picked; a thread is in test_channel_caps",
     "settings channels channel": "whatever channel is picked",
@@ -370,6 +379,11 @@ async def test_text_that_cannot_be_stored_is_refused_in_every_option_of_every_co
 async def test_text_that_cannot_be_stored_is_refused_in_every_form(
     stage: Stage, forge: Callable[[str, Any], None], text: str
 ) -> None:
+    desk = stage.guild.create_text_channel("desk")
+    await stage.settings("review", action="add", channel=stage.channel, review_channel=desk)
+    await stage.until_says(await stage.imagine(), "Waiting for review")
+    await stage.until(lambda: stage.cards(desk))
+    refuse = await stage.press(stage.mo, stage.cards(desk)[0], "Refuse")
     stage.core.krea.waits = True
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
@@ -378,15 +392,16 @@ async def test_text_that_cannot_be_stored_is_refused_in_every_form(
     cancel = await stage.mo.select(jobs.message, [choice["options"][0]["value"]], custom_id="jobs:cancel")
     message = await stage.bob.send(stage.channel, "look", attachments=[("fox.png", PNG)])
     edit = await stage.ada.context_menu(stage.channel, "Edit this image", message)
-    for who, form, field in ((stage.mo, cancel, "reason"), (stage.ada, edit, "prompt")):
+    forms = ((stage.mo, cancel, "reason"), (stage.mo, refuse, "reason"), (stage.ada, edit, "prompt"))
+    for who, form, field in forms:
         forge(field, text)
         said = stage.said(await who.submit_modal(form, {field: "right"}))
         assert said.reason == refusals.TEXT_IMPOSSIBLE()
-    assert len(stage.env.errors) <= 2
-    assert len(Form.__subclasses__()) == 2, "every form is tried here"
-    assert await stage.core.store.audit(stage.guild.id) == []
+    assert len(stage.env.errors) <= 3
+    assert len(Form.__subclasses__()) == 3, "every form is tried here"
+    assert {entry.action for entry in await stage.core.store.audit(stage.guild.id)} == {"review", "review_channel"}
     stage.core.krea.finishes()
-    await stage.until_says(card, "Completed")
+    await stage.until_says(card, "Waiting for review")
 
 
 async def assert_it_did_nothing(stage: Stage, card: Card, *, errors: int = 1) -> None:

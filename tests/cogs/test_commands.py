@@ -149,6 +149,19 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
         "reason": (STRING, False, None),
     },
     "settings welcome": {"on": (BOOLEAN, False, None), "reason": (STRING, False, None)},
+    "settings review": {
+        "action": (STRING, False, ["add", "remove", "clear", "list"]),
+        "channel": (CHANNEL, False, None),
+        "role": (ROLE, False, None),
+        "model": (STRING, False, AUTOCOMPLETE),
+        "review_channel": (CHANNEL, False, None),
+        "reason": (STRING, False, None),
+    },
+    "settings spoilers": {
+        "action": (STRING, False, ["add", "remove", "clear", "list"]),
+        "channel": (CHANNEL, False, None),
+        "reason": (STRING, False, None),
+    },
     "settings time-zone": {"zone": (STRING, False, AUTOCOMPLETE), "reason": (STRING, False, None)},
 }
 

@@ -84,6 +84,7 @@ WHERE deleted_at IS NOT NULL AND (
     OR EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = jobs.id)
     OR EXISTS (SELECT 1 FROM reply_copies WHERE reply_copies.reply_id = replies.id)
     OR EXISTS (SELECT 1 FROM shared_images WHERE shared_images.reply_id = replies.id)
+    OR EXISTS (SELECT 1 FROM reviews WHERE reviews.reply_id = replies.id)
     OR EXISTS (SELECT 1 FROM votes WHERE votes.reply_id = replies.id)
     OR EXISTS (SELECT 1 FROM favourites WHERE favourites.reply_id = replies.id)
 )

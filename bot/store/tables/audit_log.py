@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Standing, Topic
+from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Role, Standing, Topic
 from bot.domain.errors import DatabaseUnusable
 from bot.domain.quota import LimitSubject, Period
 from bot.domain.texts import visible_or_none
@@ -108,6 +108,8 @@ def _plain(fact: Fact) -> dict[str, Any]:
             return {"usd_micros": amount}
         case Channel(channel_id=channel_id):
             return {"channel": str(channel_id)}
+        case Role(role_id=role_id):
+            return {"only_role": str(role_id)}
         case Models(pattern=pattern, role_id=role_id):
             return {"models": pattern} if role_id is None else {"models": pattern, "role": str(role_id)}
         case Name(name=name):
@@ -126,6 +128,8 @@ def _fact(text: str) -> Fact:
             return Amount(amount_usd_micros=amount)
         case {"channel": str(channel_id)}:
             return Channel(channel_id=int(channel_id))
+        case {"only_role": str(role_id)}:
+            return Role(role_id=int(role_id))
         case {"models": str(pattern), "role": str(role_id)}:
             return Models(pattern=pattern, role_id=int(role_id))
         case {"models": str(pattern)}:

@@ -37,7 +37,8 @@ WHERE reply_id = :reply_id
 """,
     """
 UPDATE replies SET role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '', language = 'en',
-    cancel_reason = NULL, preset_name = NULL, deleted_at = :now
+    cancel_reason = NULL, preset_name = NULL, review = NULL, review_reason = NULL, review_channel_id = NULL,
+    spoiler = FALSE, deleted_at = :now
 WHERE id = :reply_id
 """,
 )

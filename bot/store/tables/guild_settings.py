@@ -120,4 +120,9 @@ def _from_json(text: str) -> Policy:
         weekly_report_channel_id=plain.get("weekly_report_channel_id"),
         showcase_channel_id=plain.get("showcase_channel_id"),
         greets=plain.get("greets", True),
+        review_channel_id=plain.get("review_channel_id"),
+        reviewed_channels=tuple(plain.get("reviewed_channels", ())),
+        reviewed_roles=tuple(plain.get("reviewed_roles", ())),
+        reviewed_models=tuple(plain.get("reviewed_models", ())),
+        spoiler_channels=tuple(plain.get("spoiler_channels", ())),
     )

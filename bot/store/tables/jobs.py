@@ -27,6 +27,8 @@ from bot.domain.jobs import (
     Reply,
     ReplyAddress,
     ResultImage,
+    ReviewState,
+    Visibility,
 )
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, Row
@@ -35,10 +37,11 @@ from bot.store.tables.notifications import notify_slot_free
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
-    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at, preset_name)
+    channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at, preset_name,
+    review, review_channel_id, spoiler)
 VALUES (:id, :user_id, :role_ids, :application_id, :interaction_id, :token, :token_expires_at, :guild_id, :channel_id,
     :message_id, :private, :file_limit_bytes, :locale, :language, :accepted, :delivery, :created_at,
-    :preset_name)
+    :preset_name, :review, :review_channel_id, :spoiler)
 ON CONFLICT (interaction_id) DO NOTHING
 """
 _INSERT_JOB = """
@@ -194,6 +197,9 @@ def insert_reply(connection: Connection, reply: Reply) -> None:
         "delivery": reply.delivery,
         "created_at": to_micros(reply.created_at),
         "preset_name": reply.preset_name,
+        "review": reply.review,
+        "review_channel_id": reply.visibility.review_channel_id,
+        "spoiler": reply.visibility.spoiler,
     }
     if connection.execute(_INSERT_REPLY, row).rowcount != 1:
         raise DuplicateCommand
@@ -519,6 +525,9 @@ def _reply(connection: Connection, row: Row) -> Reply:
         cancel_reason=row["cancel_reason"],
         deleted_at=to_moment_or_none(row["deleted_at"]),
         preset_name=row["preset_name"],
+        visibility=Visibility(review_channel_id=row["review_channel_id"], spoiler=bool(row["spoiler"])),
+        review=None if row["review"] is None else ReviewState(row["review"]),
+        review_reason=row["review_reason"],
         jobs=tuple(_job(connection, job) for job in jobs),
     )
 

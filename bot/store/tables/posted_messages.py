@@ -26,7 +26,9 @@ _SHARED_OF_REPLY = """
 SELECT channel_id, message_id FROM shared_images
 WHERE reply_id = ? AND message_id IS NOT NULL AND removed_at IS NULL ORDER BY job_id
 """
+_REVIEW_OF_REPLY = "SELECT channel_id, message_id FROM reviews WHERE reply_id = ? AND message_id IS NOT NULL"
 _FORGET_OF_REPLY = (
+    "DELETE FROM reviews WHERE reply_id = ?",
     "DELETE FROM reply_copies WHERE reply_id = ?",
     "DELETE FROM shared_images WHERE reply_id = ?",
 )
@@ -35,8 +37,11 @@ SELECT channel_id, message_id FROM reply_copies WHERE kind = 'log' AND reply_id 
 UNION ALL
 SELECT channel_id, message_id FROM shared_images
 WHERE message_id IS NOT NULL AND removed_at IS NULL AND reply_id IN ({REPLIES_OF_MEMBER})
+UNION ALL
+SELECT channel_id, message_id FROM reviews WHERE message_id IS NOT NULL AND reply_id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608 - our own words
 _FORGET_OF_MEMBER = (
+    f"DELETE FROM reviews WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
     f"DELETE FROM reply_copies WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
     f"DELETE FROM shared_images WHERE reply_id IN ({REPLIES_OF_MEMBER})",  # noqa: S608
 )
@@ -74,13 +79,17 @@ def take_copies(connection: Connection, reply_id: str) -> list[OrderMessage]:
         OrderMessage(channel_id=row["channel_id"], message_id=row["message_id"], kind=MessageKind.SHARED)
         for row in connection.execute(_SHARED_OF_REPLY, (reply_id,)).fetchall()
     ]
+    found += [
+        OrderMessage(channel_id=row["channel_id"], message_id=row["message_id"], kind=MessageKind.REVIEW)
+        for row in connection.execute(_REVIEW_OF_REPLY, (reply_id,)).fetchall()
+    ]
     for statement in _FORGET_OF_REPLY:
         connection.execute(statement, (reply_id,))
     return found
 
 
 def delete_copies_of(connection: Connection, user_id: int, *, now: datetime) -> None:
-    """Have the copies of a member's orders in log and showcase channels deleted, and forget which messages they are."""
+    """Have the copies of a member's orders in other channels deleted, and forget which messages they are."""
     who = {"user_id": user_id}
     found = [(row[0], row[1]) for row in connection.execute(_COPIES_OF_MEMBER, who).fetchall()]
     schedule(connection, found, at=now)

@@ -68,7 +68,8 @@ WHERE id IN ({_JOBS_OF_MEMBER})
 """  # noqa: S608
 _FORGET_REPLIES = f"""
 UPDATE replies SET user_id = NULL, role_ids = '[]', token = NULL, channel_id = 0, message_id = NULL, locale = '',
-    language = 'en', cancel_reason = NULL, preset_name = NULL
+    language = 'en', cancel_reason = NULL, preset_name = NULL, review = NULL, review_reason = NULL,
+    review_channel_id = NULL, spoiler = FALSE
 WHERE id IN ({REPLIES_OF_MEMBER})
 """  # noqa: S608
 # Before the replies lose their member: votes of others for the member's comparisons go as well.
@@ -88,7 +89,7 @@ _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 NOT IN (SELECT sha256 FROM i
 _OLD_JOBS = """
 SELECT jobs.id FROM jobs JOIN replies ON replies.id = reply_id
 WHERE erased_at IS NULL AND jobs.created_at < :before AND finished_at IS NOT NULL AND delivery <> 'pending'
-    AND follow_until_at IS NULL
+    AND follow_until_at IS NULL AND (coalesce(review, '') <> 'waiting' OR status <> 'succeeded')
 ORDER BY jobs.created_at LIMIT :limit
 """
 _FORGET_OLD_INPUTS = "DELETE FROM inputs WHERE job_id = ?"
@@ -227,6 +228,7 @@ _FAVOURITES = f"SELECT reply_id FROM favourites WHERE reply_id IN ({REPLIES_OF_M
 _SHARED = f"""
 SELECT * FROM shared_images WHERE reply_id IN ({REPLIES_OF_MEMBER}) ORDER BY job_id
 """  # noqa: S608
+_REVIEWS = f"SELECT * FROM reviews WHERE reply_id IN ({REPLIES_OF_MEMBER}) ORDER BY reply_id"  # noqa: S608
 _AUDIT = """
 SELECT * FROM audit WHERE id > :after AND id <= :through
     AND (actor_id = :user_id OR (subject = 'member' AND subject_id = :user_id))
@@ -248,6 +250,11 @@ UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.private = 1 AND replies.created_at >= :kept_since
+-- Shown only once a moderator approves them, and those refused only to their member.
+UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
+    CROSS JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.review IN ('waiting', 'refused')
+        AND (replies.review = 'waiting' OR replies.created_at >= :kept_since)
 """,
     postgresql="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
@@ -263,6 +270,11 @@ UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.private AND replies.created_at >= :kept_since
+-- Shown only once a moderator approves them, and those refused only to their member.
+UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
+    JOIN pictures ON pictures.job_id = jobs.id
+    WHERE replies.review IN ('waiting', 'refused')
+        AND (replies.review = 'waiting' OR replies.created_at >= :kept_since)
 """,
 )
 
@@ -376,6 +388,7 @@ class ExportStart:
     votes: list[dict[str, Any]]
     favourite_commands: list[dict[str, Any]]
     shared_images: list[dict[str, Any]]
+    reviews: list[dict[str, Any]]
     last_ledger_id: int
     last_change_id: int
 
@@ -465,6 +478,15 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_SHARED, who)
         ],
+        reviews=[
+            {
+                "command_id": row["reply_id"],
+                "channel_id": str(row["channel_id"]),
+                "message_id": None if row["message_id"] is None else str(row["message_id"]),
+                "at": _iso(row["first_claimed_at"]),
+            }
+            for row in connection.execute(_REVIEWS, who)
+        ],
         last_ledger_id=highest["ledger"],
         last_change_id=highest["changes"],
     )
@@ -535,6 +557,10 @@ def _command(row: Row) -> dict[str, Any]:
         "cancelled_by_a_moderator_because": row["cancel_reason"],
         "deleted_at": _iso(row["deleted_at"]),
         "preset": row["preset_name"],
+        "review": row["review"],
+        "refused_by_a_moderator_because": row["review_reason"],
+        "review_channel_id": None if row["review_channel_id"] is None else str(row["review_channel_id"]),
+        "spoiler": bool(row["spoiler"]),
     }
 
 
@@ -635,8 +661,8 @@ def _iso(micros: int | None) -> str | None:
 def sha256_in_use(connection: Connection, *, now: datetime | None = None) -> set[str]:
     """Images that must stay in the blob store.
 
-    Results not yet delivered and inputs of unfinished jobs; for RETENTION also the inputs of all jobs, and the results
-    that could not be shown or were shown privately.
+    Results not yet delivered or not yet reviewed, and inputs of unfinished jobs; for RETENTION also the inputs of all
+    jobs, and the results that could not be shown, were shown privately or were refused by a moderator.
     """
     kept_since = (now or datetime.now(UTC)) - RETENTION
     return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}

@@ -20,6 +20,7 @@ _CLAIM = """
 INSERT INTO shared_images (job_id, reply_id, channel_id, first_claimed_at, claimed_until_at)
 SELECT jobs.id, replies.id, :channel_id, :now, :until FROM jobs JOIN replies ON replies.id = reply_id
 WHERE jobs.id = :job_id AND status = 'succeeded' AND deleted_at IS NULL AND replies.user_id IS NOT NULL
+    AND coalesce(review, 'approved') = 'approved'
 ON CONFLICT (job_id) DO UPDATE SET claimed_until_at = excluded.claimed_until_at
 WHERE shared_images.message_id IS NULL AND shared_images.removed_at IS NULL AND shared_images.claimed_until_at <= :now
 RETURNING channel_id, first_claimed_at

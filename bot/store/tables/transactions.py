@@ -15,7 +15,7 @@ from bot.domain.jobs import Failure, Job, JobStatus, Reply, ResultImage
 from bot.domain.quota import Balance, Limits, LimitSubject, Member
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
-from bot.store.tables import audit_log, jobs, ledger, reply_queue_rows
+from bot.store.tables import audit_log, jobs, ledger, reply_queue_rows, reviews
 from bot.store.tables.limits import terms_for
 from bot.store.tables.notifications import Topic, notify, notify_slot_free
 
@@ -175,6 +175,7 @@ def deliver_late(
     ledger.book_late_cost(connection, job_id, operator_cost_usd_micros, now=now)
     jobs.insert_images(connection, job_id, images)
     jobs.show_again(connection, job.reply_id)
+    reviews.ask_again(connection, job.reply_id, now=now)
     return replace(job, images=tuple(images))
 
 

@@ -1,0 +1,1 @@
+"""Review: moderators see images before everybody else, and approve or refuse them."""

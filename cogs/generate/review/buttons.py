@@ -1,0 +1,115 @@
+"""Review buttons: Approve and Refuse under a question in the review channel, for moderators. They never expire."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Self
+
+import discord
+from discord import ui
+
+from bot.domain.jobs import Reply, ReviewState
+from bot.domain.texts import visible_or_none
+from cogs.generate.review import question
+from cogs.text import job_card
+from cogs.text.locale import use_locale
+from cogs.ui import card
+from cogs.ui.attachments import images_of
+from cogs.ui.checks import require_moderator
+from cogs.ui.client import BotClient, Interaction
+from cogs.ui.components import View
+from cogs.ui.error_handler import DynamicComponent, Form
+from cogs.ui.initial_response import respond_privately
+from cogs.ui.message_api import NO_MENTIONS
+
+REASON_CHARACTERS = 200
+
+
+class ReviewButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=question.CUSTOM_ID):
+    """Approve, or Refuse, which asks for the reason first."""
+
+    def __init__(self, choice: str, reply_id: str) -> None:
+        super().__init__(ui.Button(custom_id=question.custom_id(choice, reply_id)))
+        self._choice = choice
+        self._reply_id = reply_id
+
+    @classmethod
+    async def from_custom_id(
+        cls, interaction: discord.Interaction[Any], item: ui.Item[Any], match: re.Match[str], /
+    ) -> Self:
+        return cls(match["choice"], match["reply_id"])
+
+    async def handle(self, interaction: Interaction) -> None:
+        """Check who clicks, then approve or ask for the reason."""
+        reply = await _asked_about(interaction, self._reply_id)
+        if reply is None:
+            return
+        if self._choice == question.APPROVE:
+            await _decide(interaction, reply, approves=True, reason=None)
+        else:
+            await interaction.response.send_modal(RefuseForm(interaction.client, reply.id))
+
+
+class RefuseForm(Form):
+    """Form that asks for the reason, which may stay empty, and then refuses."""
+
+    def __init__(self, client: BotClient, reply_id: str) -> None:
+        super().__init__(title=job_card.REFUSE_TITLE(), timeout=15 * 60)
+        self._client = client
+        self._reply_id = reply_id
+        self._reason: ui.TextInput[RefuseForm] = ui.TextInput(
+            custom_id="reason", max_length=REASON_CHARACTERS, required=False
+        )
+        self.add_item(ui.Label(text=job_card.REFUSE_REASON(), component=self._reason))
+
+    async def on_submit(self, interaction: discord.Interaction[Any]) -> None:
+        """Refuse, unless another moderator was first."""
+        reply = await _asked_about(interaction, self._reply_id)
+        if reply is not None:
+            await _decide(interaction, reply, approves=False, reason=visible_or_none(self._reason.value))
+
+
+async def _asked_about(interaction: Interaction, reply_id: str) -> Reply | None:
+    """Return the order that waits; or say that nothing is to be decided any more and return None."""
+    guild_id = require_moderator(interaction)
+    reply = await interaction.client.service.store.reply(reply_id)
+    if reply is None or reply.is_forgotten or reply.deleted_at is not None or reply.address.guild_id != guild_id:
+        await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
+        return None
+    if reply.review is not ReviewState.WAITING:
+        await respond_privately(interaction, card.note(_already(reply)))
+        return None
+    return reply
+
+
+def _already(reply: Reply) -> str:
+    is_approved = reply.review is ReviewState.APPROVED
+    return job_card.REVIEW_ALREADY_APPROVED() if is_approved else job_card.REVIEW_ALREADY_REFUSED()
+
+
+async def _decide(interaction: Interaction, reply: Reply, *, approves: bool, reason: str | None) -> None:
+    """Record the decision and show it in place of the question."""
+    service, message = interaction.client.service, interaction.message
+    assert message is not None, "the button is under a message"
+    await interaction.response.defer()
+    decided = await service.decide_review(
+        reply.id,
+        guild_id=reply.address.guild_id,
+        message_id=message.id,
+        approves=approves,
+        actor_id=interaction.user.id,
+        reason=reason,
+    )
+    view = await service.view(reply.id)
+    if decided is None or view is None:
+        await respond_privately(interaction, card.note(job_card.REVIEW_ELSEWHERE()))
+        return
+    images = [
+        card.ShownImage(filename=file.filename, alt_text=card.alt_text(job.job))
+        for job in view.jobs
+        for file in images_of(message)
+        if card.shows_image_of(file.filename, job.job)
+    ]
+    with use_locale(reply.address.language):
+        layout = question.layout(view, images, decided_by=interaction.user.id)
+    await interaction.edit_original_response(view=View(layout), allowed_mentions=NO_MENTIONS)
