@@ -31,7 +31,7 @@ run: $(INSTALLED) ## the bot on Discord, settings from .env
 	@$(BIN)/python -m bot
 
 test: $(INSTALLED) ## the whole test suite
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist worksteal $(TESTS)
 
 coverage: $(INSTALLED) ## every branch of the money code is taken by its own tests; WHOLE=1 for all of bot/ and cogs/
 ifeq ($(WHOLE),)

@@ -310,7 +310,7 @@ class JobMachine(RuleBasedStateMachine):
 
 
 TestJobs = JobMachine.TestCase
-TestJobs.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestJobs.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 class JobMachineOnPostgres(JobMachine):
@@ -318,7 +318,7 @@ class JobMachineOnPostgres(JobMachine):
 
 
 TestJobsOnPostgres = JobMachineOnPostgres.TestCase
-TestJobsOnPostgres.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestJobsOnPostgres.settings = settings(max_examples=10, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.torture

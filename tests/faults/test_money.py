@@ -57,7 +57,7 @@ async def test_f02_every_price_on_the_list_fits_into_exactly_as_much_and_not_int
 
 
 async def test_f03_in_shuffled_crowds_of_two_hundred_exactly_twelve_get_in(store: Store, location: Location):
-    for run in range(50 if isinstance(location, Path) else 10):
+    for run in range(20 if isinstance(location, Path) else 5):
         shuffled = random.Random(run)
         member = Member(guild_id=run + 1, user_id=7)
 

@@ -572,7 +572,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedger = LedgerMachine.TestCase
-TestLedger.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestLedger.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
 
 
 class LedgerMachineOnPostgres(LedgerMachine):
@@ -580,7 +580,7 @@ class LedgerMachineOnPostgres(LedgerMachine):
 
 
 TestLedgerOnPostgres = LedgerMachineOnPostgres.TestCase
-TestLedgerOnPostgres.settings = settings(max_examples=15, stateful_step_count=40, deadline=None)
+TestLedgerOnPostgres.settings = settings(max_examples=10, stateful_step_count=40, deadline=None)
 
 
 @pytest.mark.torture
