@@ -75,7 +75,9 @@ class QuotaExceeded(RequestRefused):
 
     asked_usd_micros: int
     available_usd_micros: int
+    """With what is in the member's wallet."""
     resets_at: datetime
+    wallet_usd_micros: int = 0
 
 
 @dataclass(eq=False)

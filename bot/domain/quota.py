@@ -163,6 +163,35 @@ class Balance:
         return None if self.limit_usd_micros is None else max(0, self.limit_usd_micros - self.used_usd_micros)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wallet:
+    """What a person paid in at Discord and has not spent, over all servers. It has no period and never expires."""
+
+    available_usd_micros: int = 0
+    set_aside_usd_micros: int = 0
+    """Reserved by unfinished jobs."""
+
+    @property
+    def total_usd_micros(self) -> int:
+        """What belongs to the person: available or set aside."""
+        return self.available_usd_micros + self.set_aside_usd_micros
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Purchase:
+    """One purchase of a Discord consumable, as the wallet keeps it."""
+
+    entitlement_id: int
+    sku_id: int
+    amount_usd_micros: int
+    taken_back_usd_micros: int
+    """What a refund took out of the wallet again: at most what was left."""
+    credited_at: datetime
+    consumed_at: datetime | None
+    ended_at: datetime | None
+    """When Discord refunded or deleted it."""
+
+
 def parse_usd(text: str) -> int:
     """Parse `12`, `12.5` or `$0.065` to micro-dollars. Raises ValueError for anything else.
 

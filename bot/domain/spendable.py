@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from bot.domain.quota import Balance, Cap
+from bot.domain.quota import Balance, Cap, Wallet
 
 
 class BindingLimit(StrEnum):
@@ -28,6 +28,10 @@ class BindingLimit(StrEnum):
     OPERATOR_CAP = "operator_cap"
 
 
+CAPS_OF_MODERATORS = (BindingLimit.CHANNEL_CAP, BindingLimit.CATEGORY_CAP, BindingLimit.SERVER_CAP)
+"""They bound what happens in a place, with all money that is spent there."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spendable:
     """All limits of one member at one moment."""
@@ -38,6 +42,8 @@ class Spendable:
     blocked: bool
     paused_until: datetime | None
     """Until when uncharged jobs keep the member from ordering; None if they do not."""
+    wallet: Wallet = field(default_factory=Wallet)
+    """It pays what the quota and the operator's caps leave no room for. Caps set by moderators bind it as well."""
 
     @property
     def binding(self) -> BindingLimit:
@@ -46,9 +52,9 @@ class Spendable:
             return BindingLimit.BLOCK
         if self.paused_until is not None:
             return BindingLimit.MEMBER_COST
-        least, left = BindingLimit.QUOTA, self.balance.available_usd_micros
-        for limit, cap in self.caps.items():
-            available = cap.available_usd_micros
+        least, left = BindingLimit.QUOTA, self._with_wallet(BindingLimit.QUOTA)
+        for limit in self.caps:
+            available = self._with_wallet(limit)
             if available is not None and (left is None or available < left):
                 least, left = limit, available
         return least
@@ -59,10 +65,15 @@ class Spendable:
         match self.binding:
             case BindingLimit.BLOCK | BindingLimit.MEMBER_COST:
                 return 0
-            case BindingLimit.QUOTA:
-                return self.balance.available_usd_micros
             case limit:
-                return self.caps[limit].available_usd_micros
+                return self._with_wallet(limit)
+
+    def _with_wallet(self, limit: BindingLimit) -> int | None:
+        """Return what a limit leaves, with what the wallet adds where it may pay beyond that limit."""
+        left = (self.balance if limit is BindingLimit.QUOTA else self.caps[limit]).available_usd_micros
+        if left is None or limit in CAPS_OF_MODERATORS:
+            return left
+        return left + self.wallet.available_usd_micros
 
     @property
     def resets_at(self) -> datetime | None:

@@ -47,6 +47,7 @@ from bot.store.tables import (
     spend_reports,
     spendable,
     transactions,
+    wallets,
     weekly_reports,
 )
 from bot.store.tables.guild_settings import PolicyMemory
@@ -202,6 +203,15 @@ class Store(DatabaseUser):
     finish_weekly_report = writes_with_retry(weekly_reports.finish_weekly_report)
     is_weekly_report_done = reads(weekly_reports.is_weekly_report_done)
 
+    # -- wallets ------------------------------------------------------------------------------------------
+
+    wallet_of = reads(ledger.wallet_of)
+    credit = writes(wallets.credit)
+    take_back = writes(wallets.take_back)
+    mark_consumed = writes(wallets.mark_consumed)
+    purchase = reads(wallets.purchase)
+    to_consume = reads(wallets.to_consume)
+
     # -- policy -------------------------------------------------------------------------------------------
 
     _read_policy = reads(guild_settings.policy)
@@ -253,6 +263,7 @@ class Store(DatabaseUser):
     _export_start = reads(privacy.export_start)
     _exported_orders = reads(privacy.exported_orders)
     _exported_ledger = reads(privacy.exported_ledger)
+    _exported_wallet_entries = reads(privacy.exported_wallet_entries)
     _exported_changes = reads(privacy.exported_changes)
     _write_forget_member = writes(erasures.forget_member)
     _write_forget_names_on_record = writes(privacy.forget_names_on_record)
@@ -371,9 +382,14 @@ class Store(DatabaseUser):
         yield "shared_images", start.shared_images
         yield "questions_to_moderators", start.reviews
         yield "grants_and_resets", start.grants_and_resets
+        yield "wallet", start.wallet
+        yield "purchases", start.purchases
         yield "ledger", []
         for after, through in _spans(start.last_ledger_id):
             yield "ledger", await self._exported_ledger(user_id, after=after, through=through)
+        yield "wallet_entries", []
+        for after, through in _spans(start.last_wallet_entry_id):
+            yield "wallet_entries", await self._exported_wallet_entries(user_id, after=after, through=through)
         yield "changes_by_or_about_you", []
         for after, through in _spans(start.last_change_id):
             yield "changes_by_or_about_you", await self._exported_changes(user_id, after=after, through=through)

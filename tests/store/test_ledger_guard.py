@@ -34,6 +34,10 @@ async def database(location: Location) -> Location:
             failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=70_000
         )
         await admitted(store, 10_000, 20_000)
+        await store.credit(5, user_id=ADA.user_id, sku_id=3, amount_usd_micros=500_000, now=NOON)
+        paid = await admitted(store, 1_100_000)
+        await finished(store, paid.jobs[0].id, charged_usd_micros=1_100_000)
+        await admitted(store, 50_000)
     return location
 
 
@@ -64,6 +68,11 @@ async def test_a_sound_ledger_starts(database: Location) -> None:
         "UPDATE totals SET held_usd_micros = 90000000000000 WHERE account_id = 1",
         "UPDATE adjustments SET amount_usd_micros = -5",
         "UPDATE jobs SET charged_usd_micros = 1 WHERE status = 'succeeded'",
+        "UPDATE wallets SET available_usd_micros = available_usd_micros + 1",
+        "UPDATE entitlements SET amount_usd_micros = 600000",
+        "UPDATE wallet_ledger SET amount_usd_micros = 1 WHERE kind = 'settle'",
+        "DELETE FROM wallet_ledger WHERE kind = 'reserve'",
+        "UPDATE totals SET wallet_settled_usd_micros = 0",
     ],
 )
 async def test_a_ledger_that_was_tampered_with_stops_the_start(database: Location, statement: str) -> None:
@@ -104,6 +113,9 @@ def test_the_program_ends_with_exit_code_2_and_one_sentence(
             "UPDATE reservations SET house_usd_micros = 10000000000000, state = 'released', held_usd_micros = 0,"
             " resolved_at = 1 WHERE state = 'open'"
         ),
+        "UPDATE wallets SET available_usd_micros = -1",
+        "UPDATE wallets SET held_usd_micros = 10000000000000",
+        "INSERT INTO entitlements (id, wallet_id, sku_id, amount_usd_micros, credited_at) VALUES (9, 1, 3, -1, 0)",
         "UPDATE totals SET held_usd_micros = 10000000000000",
         "UPDATE totals SET operator_cost_usd_micros = 10000000000000",
         "UPDATE daily_totals SET settled_usd_micros = 10000000000000",

@@ -28,9 +28,9 @@ from bot.domain.errors import (
     TooMuchAtRisk,
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
-from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota, Window
+from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet, Window
 from bot.store.core.connection import Connection
-from bot.store.tables import channel_caps, jobs, ledger, privacy, transactions
+from bot.store.tables import channel_caps, jobs, ledger, privacy, transactions, wallets
 from bot.store.tables import limits as limits_table
 from tests.support.databases import new_books
 from tests.support.store_samples import a_command, an_image
@@ -78,8 +78,11 @@ class Entry:
     member: Member
     reserved_at: datetime
     held: int
+    wallet: int = 0
+    """The part of it that the wallet pays, after the other part."""
     place: Place | None = None
     spent: int = 0
+    spent_of_wallet: int = 0
     house: int = 0
     forgiven: bool = False
     open: bool = True
@@ -89,6 +92,26 @@ class Entry:
     followed: bool = False
     may_cost: int = 0
     """What it may cost the operator while it is followed."""
+
+    @property
+    def held_of_wallet(self) -> int:
+        return self.wallet if self.open else 0
+
+    @property
+    def used_of_wallet(self) -> int:
+        return self.held_of_wallet + self.spent_of_wallet
+
+
+@dataclass
+class Bought:
+    """A purchase as the model sees it."""
+
+    user_id: int
+    amount: int
+    taken_back: int = 0
+    ended: bool = False
+    nameless: bool = False
+    """The wallet was empty when its owner asked to be forgotten: nobody can tell any more whose it was."""
 
 
 @dataclass
@@ -116,6 +139,7 @@ class Model:
 
     entries: dict[str, Entry] = field(default_factory=dict[str, Entry])
     grants: list[Grant] = field(default_factory=list[Grant])
+    purchases: dict[int, Bought] = field(default_factory=dict[int, Bought])
     farewells: list[Farewell] = field(default_factory=list[Farewell])
     limits: dict[tuple[int, LimitSubject, int | None], Quota] = field(default_factory=dict)
     zones: dict[int, str] = field(default_factory=dict[int, str])
@@ -159,9 +183,25 @@ class Model:
             and not grant.nameless
             and self.same_period(member.guild_id, period, grant.granted_at, now)
         )
-        return granted, sum(e.spent for e in mine if not e.forgiven), sum(e.held for e in mine)
+        spent = sum(e.spent - e.spent_of_wallet for e in mine if not e.forgiven)
+        return granted, spent, sum(e.held - e.held_of_wallet for e in mine)
+
+    def in_wallet(self, user_id: int) -> Wallet:
+        mine = [e for e in self.entries.values() if e.member.user_id == user_id]
+        paid_in = sum(b.amount - b.taken_back for b in self.purchases.values() if b.user_id == user_id)
+        held, used = sum(e.held_of_wallet for e in mine), sum(e.used_of_wallet for e in mine)
+        return Wallet(available_usd_micros=paid_in - used, set_aside_usd_micros=held)
+
+    def room(self, member: Member, now: datetime) -> int:
+        """Return what an order may cost before the wallet has to pay."""
+        left = self.left(member, now)
+        caps = [self.left_for_server(member.guild_id, now), self.left_for_operator(now)]
+        return min(caps if left is None else [left, *caps])
 
     def forget(self, user_id: int, now: datetime) -> None:
+        if not self.in_wallet(user_id).total_usd_micros:
+            for bought in self.purchases.values():
+                bought.nameless = bought.nameless or bought.user_id == user_id
         for member in (member for member in MEMBERS if member.user_id == user_id):
             rows = [row for row in (*self.entries.values(), *self.grants) if row.member == member]
             self.farewells.append(Farewell(guild_id=member.guild_id, at=now, rows=rows))
@@ -207,12 +247,12 @@ class Model:
     def left_for_operator(self, now: datetime) -> int:
         today = self.of_today(now)
         excess = sum(e.house + e.may_cost for e in today) - OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
-        used = sum(e.held + e.spent for e in today) + max(0, excess)
+        used = sum(e.held + e.spent - e.used_of_wallet for e in today) + max(0, excess)
         return max(0, OPERATOR_LIMITS.operator_daily_cap_usd_micros - used)
 
     def left_for_server(self, guild_id: int, now: datetime) -> int:
         today = [e for e in self.of_today(now) if e.member.guild_id == guild_id]
-        used = sum(e.held + e.spent + e.house + e.may_cost for e in today)
+        used = sum(e.held + e.spent - e.used_of_wallet + e.house + e.may_cost for e in today)
         return max(0, OPERATOR_LIMITS.operator_server_cap_usd_micros - used)
 
     def cost_of(self, user_id: int, now: datetime) -> int:
@@ -242,13 +282,14 @@ class Model:
             at_risk = cost + sum(e.held for e in at_work) + sum(e.may_cost for e in followed) + sum(amounts[:-1])
             if at_risk >= OPERATOR_LIMITS.operator_cost_per_member_usd_micros:
                 return TooMuchAtRisk
+        wallet = self.in_wallet(member.user_id).available_usd_micros
         limits: list[tuple[int | None, type[Exception]]] = [
-            (left, QuotaExceeded),
+            (None if left is None else left + wallet, QuotaExceeded),
             (self.left_in_channel(member.guild_id, place.channel_id if place else None, now), ChannelCapReached),
             (self.left_in_channel(member.guild_id, place.category_id if place else None, now), ChannelCapReached),
             (left_in_server, ServerCapReached),
-            (self.left_for_server(member.guild_id, now), OperatorServerCapReached),
-            (self.left_for_operator(now), OperatorCapReached),
+            (self.left_for_server(member.guild_id, now) + wallet, OperatorServerCapReached),
+            (self.left_for_operator(now) + wallet, OperatorCapReached),
         ]
         finite = [(amount, refusal) for amount, refusal in limits if amount is not None]
         least, refusal = min(finite, key=lambda limit: limit[0])  # the first of those that leave the same
@@ -354,6 +395,11 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.order(member, [500 if left is None else left + too_much])
 
     @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
+    def admit_what_is_left_with_the_wallet(self, member: Member, too_much: bool) -> Any:
+        left = self.model.room(member, self.now) + self.model.in_wallet(member.user_id).available_usd_micros
+        return self.order(member, [left + too_much])
+
+    @rule(target=open_jobs, member=st.sampled_from(MEMBERS), too_much=st.booleans())
     def admit_what_the_server_has_left(self, member: Member, too_much: bool) -> Any:
         left = self.model.left_in_server(member.guild_id, self.now)
         return self.order(member, [500 if left is None else left + too_much])
@@ -374,10 +420,11 @@ class LedgerMachine(RuleBasedStateMachine):
         place = in_server(member.guild_id, place)
         expected = self.model.refusal(member, place, amounts, self.now)
         orders_there = replace(member, place=place)
+        wallet = self.model.in_wallet(member.user_id).available_usd_micros
         available = {
-            QuotaExceeded: self.model.left(member, self.now),
+            QuotaExceeded: (self.model.left(member, self.now) or 0) + wallet,
             ServerCapReached: self.model.left_in_server(member.guild_id, self.now),
-            OperatorServerCapReached: self.model.left_for_server(member.guild_id, self.now),
+            OperatorServerCapReached: self.model.left_for_server(member.guild_id, self.now) + wallet,
         }
         foreseen = self.foreseen(orders_there, amounts)
         try:
@@ -400,8 +447,9 @@ class LedgerMachine(RuleBasedStateMachine):
             return multiple()
         assert expected is foreseen is None
         for job in reply.jobs:
+            price, room = job.reserved_usd_micros, self.model.room(member, self.now)
             self.model.entries[job.id] = Entry(
-                member=member, reserved_at=self.now, held=job.reserved_usd_micros, place=place
+                member=member, reserved_at=self.now, held=price, wallet=max(0, price - room), place=place
             )
         self.write(lambda connection: jobs.accept(connection, reply.id, message_id=None))
         return multiple(*(job.id for job in reply.jobs))
@@ -432,6 +480,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         assert self.write(work) is not None
         assert self.write(work) is None  # the same update again
+        entry.spent_of_wallet = max(0, charged - (entry.held - entry.wallet))
         entry.spent, entry.house, entry.held, entry.open = charged, house, 0, False
         entry.surcharge = house
 
@@ -517,6 +566,33 @@ class LedgerMachine(RuleBasedStateMachine):
         for entry in self.model.of_member(member, self.now):
             entry.forgiven = entry.forgiven or not entry.open
 
+    @rule(user_id=st.sampled_from([1, 2]), entitlement_id=st.integers(1, 6), amount=PRICES)
+    def buy(self, user_id: int, entitlement_id: int, amount: int) -> None:
+        """Credit a purchase, or one that was credited before, or that was refunded before it was seen."""
+        work = partial(
+            wallets.credit,
+            entitlement_id=entitlement_id,
+            user_id=user_id,
+            sku_id=3,
+            amount_usd_micros=amount,
+            now=self.now,
+        )
+        assert (self.write(work) is not None) == (entitlement_id not in self.model.purchases)
+        assert self.write(work) is None
+        self.model.purchases.setdefault(entitlement_id, Bought(user_id=user_id, amount=amount))
+
+    @rule(user_id=st.sampled_from([1, 2]), entitlement_id=st.integers(1, 6))
+    def refund(self, user_id: int, entitlement_id: int) -> None:
+        bought = self.model.purchases.setdefault(entitlement_id, Bought(user_id=user_id, amount=0))
+        work = partial(wallets.take_back, entitlement_id=entitlement_id, user_id=user_id, sku_id=3, now=self.now)
+        left = 0 if bought.nameless else self.model.in_wallet(bought.user_id).available_usd_micros
+        taken_back = self.write(work)
+        assert (taken_back is None) == bought.ended
+        assert self.write(work) is None
+        if taken_back is not None:
+            bought.ended, bought.taken_back = True, min(left, bought.amount)
+            assert taken_back.taken_back_usd_micros == bought.taken_back
+
     @rule(user_id=st.sampled_from([1, 2]))
     def forget(self, user_id: int) -> None:
         self.connection.execute(SHOW_WHAT_IS_DONE)
@@ -543,6 +619,7 @@ class LedgerMachine(RuleBasedStateMachine):
             balance = ledger.balance_in(self.connection, member, terms.quota, window)
             figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
             assert figures == self.model.figures(member, self.now)
+            assert ledger.wallet_of(self.connection, member.user_id) == self.model.in_wallet(member.user_id)
             assert balance.available_usd_micros == self.model.left(member, self.now)
             until = ledger.cost_limit_ends_at(self.connection, member.user_id, limits=OPERATOR_LIMITS, now=self.now)
             assert (until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
@@ -562,7 +639,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def the_bill_of_a_day_is_at_most_both_caps(self) -> None:
         today = self.model.of_today(self.now)
         both = OPERATOR_LIMITS.operator_daily_cap_usd_micros + OPERATOR_LIMITS.operator_cost_daily_cap_usd_micros
-        assert sum(e.spent + e.house - e.surcharge for e in today) <= both
+        assert sum(e.spent - e.spent_of_wallet + e.house - e.surcharge for e in today) <= both
 
     def teardown(self) -> None:
         try:

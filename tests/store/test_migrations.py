@@ -31,6 +31,7 @@ RELEASED = {
     "postgresql/0011_fleet.sql": "7852c7ca50755ba2db89ef46579addf44cdceb25653f9bab9c49646b7cf47887",
     "postgresql/0012_weekly_reports.sql": "5493e53e70a032afa6bde4e2547c352ab37ae176ddcf4cfec0da76a05954a7d2",
     "postgresql/0013_shared_images.sql": "03d78306f600a4be4ffecdcb6becee147572041b4acd153e2aee39018fc2fbe5",
+    "postgresql/0014_wallets.sql": "868f17dcbdf944f987780f4597696f3c506a9bdd1b08ef622bc608c86b075714",
     "postgresql/0016_review.sql": "bb316a25415a0ad62d9e1ae4eccf42d5f04b0bf758288767644bcbf950eec62d",
     "sqlite/0001_initial.sql": "0e8a336daaaa44fbeac68bfaef60304cab0ddd3eed0254f3aae694dc5a3c9f38",
     "sqlite/0002_places.sql": "39b6f75f23d9f634990bc3194f02ef7d65907cdee7921799dcebb3b0ac420224",
@@ -45,6 +46,7 @@ RELEASED = {
     "sqlite/0011_fleet.sql": "148bf3cc25bd9dbac10e9ab5707ee261d8a020cbd7bed81381d55ba0e0d7a61e",
     "sqlite/0012_weekly_reports.sql": "2e9059928e4c17ec0a8166349411407f37f3d5b23716fc2e739570cb46663b68",
     "sqlite/0013_shared_images.sql": "8dfbe7cd519e3ac7737c3a3d1dd4a4f6f029dd0ab92e4d8e77061458b6d084be",
+    "sqlite/0014_wallets.sql": "3003bf3bdacd95910a9bd9ea426f7e636bfe7e5aae5c0aadcc5b6c5905dd1606",
     "sqlite/0016_review.sql": "3c7d47c159656e996a7126188a8e0a770d8bcc0ed3017309bfe5e196f1c203c3",
 }
 """Databases exist that these files made. A change of the schema is a new file, with a new line here."""

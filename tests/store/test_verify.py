@@ -11,12 +11,13 @@ import pytest
 from bot.domain.database_url import Location
 from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.domain.jobs import Failure, FailureReason
-from bot.domain.quota import Place
+from bot.domain.quota import Member, Place
 from bot.store.admin import verify
 from bot.store.store import Store
 from tests.support.databases import tamper
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
 
+BOB = Member(guild_id=1, user_id=8)
 ADA_IN_A_CHANNEL = replace(ADA, place=Place(channel_id=11, category_id=10))
 
 
@@ -32,6 +33,12 @@ async def database(location: Location) -> Location:
             failed.jobs[0].id, Failure(reason=FailureReason.TIMED_OUT), now=NOON, operator_cost_usd_micros=70_000
         )
         await admitted(store, 10_000, 20_000, member=ADA_IN_A_CHANNEL)
+        await store.credit(5, user_id=ADA.user_id, sku_id=3, amount_usd_micros=500_000, now=NOON)
+        await store.credit(6, user_id=BOB.user_id, sku_id=3, amount_usd_micros=500_000, now=NOON)
+        await store.take_back(6, user_id=BOB.user_id, sku_id=3, now=NOON)
+        paid = await admitted(store, 1_100_000, member=ADA_IN_A_CHANNEL)
+        await finished(store, paid.jobs[0].id, charged_usd_micros=1_050_000)
+        await admitted(store, 50_000, member=ADA_IN_A_CHANNEL)
         assert verify.verify_location(location) == []  # while it is in use
     return location
 
@@ -69,6 +76,21 @@ async def database(location: Location) -> Location:
         ("DELETE FROM channel_totals", "totals of channels equal the reservations"),
         ("UPDATE reservations SET category_id = 12", "totals of channels equal the reservations"),
         ("UPDATE channel_daily_totals SET settled_usd_micros = 1", "days of channels equal their quarters"),
+        ("UPDATE wallet_ledger SET from_bucket = 'spent'", "every transfer of a wallet sums to zero, once"),
+        ("UPDATE entitlements SET amount_usd_micros = 400000", "purchases equal their wallet entries"),
+        ("DELETE FROM entitlements", "purchases equal their wallet entries"),
+        ("UPDATE wallet_ledger SET wallet_id = 2 WHERE kind = 'credit'", "purchases equal their wallet entries"),
+        (
+            "UPDATE reservations SET wallet_usd_micros = 1 WHERE wallet_id IS NOT NULL",
+            "what wallets pay equals their entries",
+        ),
+        ("DELETE FROM wallet_ledger WHERE kind = 'settle'", "what wallets pay equals their entries"),
+        ("UPDATE wallets SET user_id = user_id + 100", "what wallets pay equals their entries"),
+        ("UPDATE wallets SET available_usd_micros = 1000000", "wallets equal their entries"),
+        ("UPDATE wallets SET held_usd_micros = 0", "wallets equal their entries"),
+        ("UPDATE wallet_ledger SET amount_usd_micros = 1 WHERE kind = 'credit'", "no wallet was overdrawn"),
+        ("UPDATE totals SET wallet_settled_usd_micros = 0", "totals equal the reservations"),
+        ("UPDATE daily_totals SET wallet_held_usd_micros = 0", "days equal their quarters"),
         ("UPDATE reservations SET limit_usd_micros = 9999", verify.WITHIN_QUOTA),
         ("UPDATE totals SET forgiven_usd_micros = 5 WHERE account_id = 1", verify.FORGIVEN),
         ("DELETE FROM adjustments", verify.FORGIVEN),

@@ -27,8 +27,9 @@ from bot.store.sqlite.backup import progress
 from bot.store.sqlite.connection import SqliteConnection, connect_for_reading
 from bot.store.sqlite.file_lock import ProcessLock
 
-# In the order of creation, so that a row is copied after those it refers to.
-_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY rowid"
+# In the order of creation, so that a row is copied after those it refers to. Wallets came later than the reservations
+# that refer to them.
+_TABLES = "SELECT name FROM sqlite_schema WHERE type = 'table' ORDER BY name <> 'wallets', rowid"
 _FLAGS = """
 SELECT column_name FROM information_schema.columns
 WHERE table_schema = current_schema() AND table_name = ? AND data_type = 'boolean'
@@ -115,8 +116,9 @@ def _only_on_server(file: SqliteConnection, target: PostgresAddress) -> list[str
     try:
         if not postgres_schema.check_ours(server, target):
             return []
-        in_file = progress(file)
-        return [name for name, count in progress(server).items() if count > in_file[name]]
+        in_file = progress(file, version=schema.version_of(file))
+        on_server = progress(server, version=postgres_schema.version_of(server))
+        return [name for name, count in on_server.items() if count > in_file[name]]
     except psycopg.Error as error:
         raise translated_error(error, target) from error
     finally:

@@ -133,7 +133,7 @@ SELECT job_id || ' has ' || count(*) || ' entries of one sort'
 FROM ledger GROUP BY job_id, CASE kind WHEN 'settle' THEN 'resolve' WHEN 'release' THEN 'resolve' ELSE kind END
 HAVING count(*) > 1
 """
-# The amounts of a reservation must equal the sums of its entries.
+# What a reservation takes from the quota must equal the sums of its entries.
 _RESERVATIONS_EQUAL_THEIR_ENTRIES = """
 WITH entries AS (
     SELECT job_id,
@@ -149,8 +149,10 @@ WITH entries AS (
 )
 SELECT reservations.job_id || ' does not equal its ledger entries' FROM reservations
     LEFT JOIN entries ON entries.job_id = reservations.job_id
-WHERE reserved_usd_micros <> coalesce(reserved, 0) OR settled_usd_micros <> coalesce(settled, 0)
-    OR house_usd_micros <> coalesce(house, 0) OR held_usd_micros <> coalesce(held, 0)
+WHERE reserved_usd_micros - wallet_usd_micros <> coalesce(reserved, 0)
+    OR settled_usd_micros - wallet_settled_usd_micros <> coalesce(settled, 0)
+    OR house_usd_micros <> coalesce(house, 0)
+    OR held_usd_micros - CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END <> coalesce(held, 0)
     OR foreign_accounts > 0
 UNION ALL
 SELECT job_id || ' has ledger entries but no reservation' FROM entries
@@ -159,29 +161,42 @@ WHERE job_id NOT IN (SELECT job_id FROM reservations)
 _TOTALS_EQUAL_THE_RESERVATIONS = """
 WITH parts AS (
     SELECT member_account_id AS account_id, quarter, held_usd_micros AS held, settled_usd_micros AS settled,
-        house_usd_micros AS cost
+        house_usd_micros AS cost, CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END AS wallet_held,
+        wallet_settled_usd_micros AS wallet_settled
     FROM reservations
-    UNION ALL SELECT server_account_id, quarter, held_usd_micros, settled_usd_micros, house_usd_micros FROM reservations
-    UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros, house_usd_micros FROM reservations
-    UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros, -operator_cost_usd_micros FROM totals
+    UNION ALL SELECT server_account_id, quarter, held_usd_micros, settled_usd_micros, house_usd_micros,
+        CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END, wallet_settled_usd_micros
+    FROM reservations
+    UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros, house_usd_micros,
+        CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END, wallet_settled_usd_micros
+    FROM reservations
+    UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros, -operator_cost_usd_micros,
+        -wallet_held_usd_micros, -wallet_settled_usd_micros
+    FROM totals
 )
 SELECT 'account ' || account_id || ', quarter ' || quarter || ': held off by ' || sum(held)
     || ', settled by ' || sum(settled) || ', operator''s cost by ' || sum(cost)
-FROM parts GROUP BY account_id, quarter HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(cost) <> 0
+    || ', wallets by ' || sum(wallet_held) || ' and ' || sum(wallet_settled)
+FROM parts GROUP BY account_id, quarter
+HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(cost) <> 0 OR sum(wallet_held) <> 0 OR sum(wallet_settled) <> 0
 """
 _DAYS_EQUAL_THEIR_QUARTERS = """
 WITH parts AS (
     SELECT account_id, quarter / 96 AS day, held_usd_micros AS held, settled_usd_micros AS settled,
-        forgiven_usd_micros AS forgiven, operator_cost_usd_micros AS cost
+        forgiven_usd_micros AS forgiven, operator_cost_usd_micros AS cost, wallet_held_usd_micros AS wallet_held,
+        wallet_settled_usd_micros AS wallet_settled
     FROM totals
     UNION ALL
-    SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros, -operator_cost_usd_micros
+    SELECT account_id, day, -held_usd_micros, -settled_usd_micros, -forgiven_usd_micros, -operator_cost_usd_micros,
+        -wallet_held_usd_micros, -wallet_settled_usd_micros
     FROM daily_totals
 )
 SELECT 'account ' || account_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
     || ', forgiven by ' || sum(forgiven) || ', operator''s cost by ' || sum(cost)
+    || ', wallets by ' || sum(wallet_held) || ' and ' || sum(wallet_settled)
 FROM parts GROUP BY account_id, day
-HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0 OR sum(cost) <> 0
+HAVING sum(held) <> 0 OR sum(settled) <> 0 OR sum(forgiven) <> 0 OR sum(cost) <> 0 OR sum(wallet_held) <> 0
+    OR sum(wallet_settled) <> 0
 """
 _CHANNEL_TOTALS_EQUAL_THE_RESERVATIONS = """
 WITH parts AS (
@@ -202,6 +217,86 @@ WITH parts AS (
 )
 SELECT 'channel ' || channel_id || ', day ' || day || ': held off by ' || sum(held) || ', settled by ' || sum(settled)
 FROM parts GROUP BY channel_id, day HAVING sum(held) <> 0 OR sum(settled) <> 0
+"""
+_EVERY_WALLET_TRANSFER_SUMS_TO_ZERO = """
+SELECT 'wallet entry ' || id || ': ' || kind || ' ' || amount_usd_micros || ' from ' || from_bucket || ' to '
+    || to_bucket
+FROM wallet_ledger WHERE amount_usd_micros <= 0 OR from_bucket = to_bucket
+    OR kind || ': ' || from_bucket || ' to ' || to_bucket NOT IN (
+        'credit: paid_in to available', 'take_back: available to paid_in', 'reserve: available to set_aside',
+        'settle: set_aside to spent', 'remainder: set_aside to available', 'release: set_aside to available'
+    )
+    OR (kind IN ('credit', 'take_back')) <> (entitlement_id IS NOT NULL)
+    OR (entitlement_id IS NULL) <> (job_id IS NOT NULL)
+UNION ALL
+SELECT coalesce(job_id, 'purchase ' || entitlement_id) || ' has ' || count(*) || ' wallet entries of one sort'
+FROM wallet_ledger
+GROUP BY job_id, entitlement_id, CASE kind WHEN 'settle' THEN 'resolve' WHEN 'release' THEN 'resolve' ELSE kind END
+HAVING count(*) > 1
+"""
+_PURCHASES_EQUAL_THEIR_ENTRIES = """
+WITH entries AS (
+    SELECT entitlement_id, min(wallet_id) AS wallet_id, max(wallet_id) AS other_wallet_id,
+        sum(CASE kind WHEN 'credit' THEN amount_usd_micros ELSE 0 END) AS credited,
+        sum(CASE kind WHEN 'take_back' THEN amount_usd_micros ELSE 0 END) AS taken_back
+    FROM wallet_ledger WHERE entitlement_id IS NOT NULL GROUP BY entitlement_id
+)
+SELECT 'purchase ' || id || ' does not equal its wallet entries' FROM entitlements
+    LEFT JOIN entries ON entitlement_id = id
+WHERE amount_usd_micros <> coalesce(credited, 0) OR taken_back_usd_micros <> coalesce(taken_back, 0)
+    OR taken_back_usd_micros NOT BETWEEN 0 AND amount_usd_micros
+    OR entries.wallet_id <> entitlements.wallet_id OR other_wallet_id <> entitlements.wallet_id
+UNION ALL
+SELECT 'purchase ' || entitlement_id || ' has wallet entries but is not recorded' FROM entries
+WHERE entitlement_id NOT IN (SELECT id FROM entitlements)
+"""
+# A job is paid from the quota first. Whose wallet it was is not known any more once a member was forgotten.
+_WALLET_PARTS_EQUAL_THEIR_ENTRIES = """
+WITH entries AS (
+    SELECT job_id, min(wallet_id) AS wallet_id, max(wallet_id) AS other_wallet_id,
+        sum(CASE kind WHEN 'reserve' THEN amount_usd_micros ELSE 0 END) AS reserved,
+        sum(CASE kind WHEN 'settle' THEN amount_usd_micros ELSE 0 END) AS settled,
+        sum(CASE 'set_aside' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END)
+            AS held
+    FROM wallet_ledger WHERE job_id IS NOT NULL GROUP BY job_id
+)
+SELECT reservations.job_id || ' does not equal its wallet entries' FROM reservations
+    LEFT JOIN entries ON entries.job_id = reservations.job_id
+WHERE wallet_usd_micros <> coalesce(reserved, 0) OR wallet_settled_usd_micros <> coalesce(settled, 0)
+    OR CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END <> coalesce(held, 0)
+    OR wallet_usd_micros NOT BETWEEN 0 AND reserved_usd_micros
+    OR wallet_settled_usd_micros <> CASE WHEN settled_usd_micros > reserved_usd_micros - wallet_usd_micros
+        THEN settled_usd_micros - (reserved_usd_micros - wallet_usd_micros) ELSE 0 END
+    OR entries.wallet_id <> reservations.wallet_id OR other_wallet_id <> reservations.wallet_id
+    OR (wallet_usd_micros > 0 AND reservations.wallet_id IS NULL)
+    OR (SELECT user_id FROM wallets WHERE wallets.id = reservations.wallet_id)
+        <> (SELECT user_id FROM jobs WHERE jobs.id = reservations.job_id)
+UNION ALL
+SELECT job_id || ' has wallet entries but no reservation' FROM entries
+WHERE job_id NOT IN (SELECT job_id FROM reservations)
+"""
+_WALLETS_EQUAL_THEIR_ENTRIES = """
+WITH entries AS (
+    SELECT wallet_id,
+        sum(CASE 'available' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END)
+            AS available,
+        sum(CASE 'set_aside' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END)
+            AS held
+    FROM wallet_ledger GROUP BY wallet_id
+)
+SELECT 'wallet ' || id || ' does not equal its entries' FROM wallets LEFT JOIN entries ON wallet_id = id
+WHERE available_usd_micros <> coalesce(available, 0) OR held_usd_micros <> coalesce(held, 0)
+UNION ALL
+SELECT 'wallet ' || wallet_id || ' has entries but is missing' FROM entries
+WHERE wallet_id NOT IN (SELECT id FROM wallets)
+"""
+_NO_WALLET_WAS_OVERDRAWN = """
+SELECT 'wallet ' || wallet_id || ' was short by ' || -left_then || ' at entry ' || id FROM (
+    SELECT id, wallet_id, sum(
+        CASE 'available' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END
+    ) OVER (PARTITION BY wallet_id ORDER BY id) AS left_then
+    FROM wallet_ledger
+) AS history WHERE left_then < 0
 """
 
 _RULES = {
@@ -224,6 +319,11 @@ _RULES = {
     "days equal their quarters": _DAYS_EQUAL_THEIR_QUARTERS,
     "totals of channels equal the reservations": _CHANNEL_TOTALS_EQUAL_THE_RESERVATIONS,
     "days of channels equal their quarters": _CHANNEL_DAYS_EQUAL_THEIR_QUARTERS,
+    "every transfer of a wallet sums to zero, once": _EVERY_WALLET_TRANSFER_SUMS_TO_ZERO,
+    "purchases equal their wallet entries": _PURCHASES_EQUAL_THEIR_ENTRIES,
+    "what wallets pay equals their entries": _WALLET_PARTS_EQUAL_THEIR_ENTRIES,
+    "wallets equal their entries": _WALLETS_EQUAL_THEIR_ENTRIES,
+    "no wallet was overdrawn": _NO_WALLET_WAS_OVERDRAWN,
 }
 WITHIN_QUOTA = "no reservation exceeded its quota when it was granted"
 FORGIVEN = "forgiven is what the resets forgave"

@@ -29,17 +29,22 @@ _OUT_OF_BOUNDS = {
     "ledger": f"amount_usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS}",
     "reservations": " OR ".join(
         f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("reserved", "held", "settled", "house")
+        for column in ("reserved", "held", "settled", "house", "wallet", "wallet_settled")
     ),
     "totals": " OR ".join(
         f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("held", "settled", "forgiven", "operator_cost")
+        for column in ("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled")
     ),
     "daily_totals": " OR ".join(
         f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}"
-        for column in ("held", "settled", "forgiven", "operator_cost")
+        for column in ("held", "settled", "forgiven", "operator_cost", "wallet_held", "wallet_settled")
     ),
     "adjustments": f"amount_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}",
+    "wallets": " OR ".join(
+        f"{column}_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}" for column in ("available", "held")
+    ),
+    "entitlements": f"amount_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}",
+    "wallet_ledger": f"amount_usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS}",
 }
 
 _SUMS_OF_LEDGER = """
@@ -49,38 +54,69 @@ SELECT count(*), sum(account_id),
     sum(CASE kind WHEN 'release' THEN amount_usd_micros END), sum(CASE kind WHEN 'house' THEN amount_usd_micros END)
 FROM ledger
 """
+# What of a reservation the quota pays; a wallet has entries of its own.
+_RESERVED = "(reserved_usd_micros - wallet_usd_micros)"
+_SETTLED = "(settled_usd_micros - wallet_settled_usd_micros)"
 # An entry for what was reserved, one or two for the end, and one of account 2 for what the operator bears.
-_ENTRIES_OF_MEMBER = """(
-    CASE WHEN reserved_usd_micros > 0 THEN 1 ELSE 0 END
-    + CASE WHEN state <> 'open' AND reserved_usd_micros > 0 THEN 1 ELSE 0 END
-    + CASE WHEN state = 'settled' AND settled_usd_micros < reserved_usd_micros THEN 1 ELSE 0 END
+_ENTRIES_OF_MEMBER = f"""(
+    CASE WHEN {_RESERVED} > 0 THEN 1 ELSE 0 END
+    + CASE WHEN state = 'released' AND {_RESERVED} > 0 THEN 1 ELSE 0 END
+    + CASE WHEN state = 'settled' AND {_SETTLED} > 0 THEN 1 ELSE 0 END
+    + CASE WHEN state = 'settled' AND {_SETTLED} < {_RESERVED} THEN 1 ELSE 0 END
 )"""
 _ENTRIES_OF_OPERATOR = "(CASE WHEN house_usd_micros > 0 THEN 1 ELSE 0 END)"
 _THE_SAME_OF_RESERVATIONS = f"""
 SELECT sum({_ENTRIES_OF_MEMBER} + {_ENTRIES_OF_OPERATOR}),
     sum({_ENTRIES_OF_MEMBER} * member_account_id + {_ENTRIES_OF_OPERATOR} * 2),
-    sum(reserved_usd_micros), sum(settled_usd_micros),
-    sum(CASE state WHEN 'settled' THEN reserved_usd_micros - settled_usd_micros END),
-    sum(CASE state WHEN 'released' THEN reserved_usd_micros END), sum(house_usd_micros)
+    sum({_RESERVED}), sum({_SETTLED}),
+    sum(CASE state WHEN 'settled' THEN {_RESERVED} - {_SETTLED} END),
+    sum(CASE state WHEN 'released' THEN {_RESERVED} END), sum(house_usd_micros)
 FROM reservations
 """  # noqa: S608 - our own words
+_SUMS_OF_WALLET_LEDGER = """
+SELECT sum(CASE kind WHEN 'reserve' THEN amount_usd_micros END),
+    sum(CASE kind WHEN 'settle' THEN amount_usd_micros END),
+    sum(CASE WHEN kind IN ('remainder', 'release') THEN amount_usd_micros END)
+FROM wallet_ledger WHERE job_id IS NOT NULL
+"""
+_THE_SAME_OF_WALLET_PARTS = """
+SELECT sum(wallet_usd_micros), sum(wallet_settled_usd_micros),
+    sum(CASE WHEN state <> 'open' THEN wallet_usd_micros - wallet_settled_usd_micros END)
+FROM reservations WHERE wallet_id IS NOT NULL
+"""
+_SUMS_OF_PURCHASES = """
+SELECT sum(amount_usd_micros), sum(taken_back_usd_micros),
+    sum(amount_usd_micros) - sum(taken_back_usd_micros) - coalesce((
+        SELECT sum(amount_usd_micros) FROM wallet_ledger WHERE kind = 'settle'
+    ), 0)
+FROM entitlements
+"""
+_THE_SAME_OF_WALLETS = """
+SELECT sum(CASE kind WHEN 'credit' THEN amount_usd_micros END),
+    sum(CASE kind WHEN 'take_back' THEN amount_usd_micros END),
+    (SELECT sum(available_usd_micros + held_usd_micros) FROM wallets)
+FROM wallet_ledger WHERE entitlement_id IS NOT NULL
+"""
 # Each reservation counts for its member, its server and the operator (account 1).
 _SUMS_OF_RESERVATIONS = """
 SELECT 3 * sum(held_usd_micros), 3 * sum(settled_usd_micros), 3 * sum(house_usd_micros),
     sum(held_usd_micros), sum(settled_usd_micros),
-    sum(house_usd_micros)
+    sum(house_usd_micros),
+    sum(CASE state WHEN 'open' THEN wallet_usd_micros END), sum(wallet_settled_usd_micros)
 FROM reservations
 """
 _THE_SAME_OF_TOTALS = """
 SELECT sum(held_usd_micros), sum(settled_usd_micros), sum(operator_cost_usd_micros),
     sum(CASE account_id WHEN 1 THEN held_usd_micros ELSE 0 END),
     sum(CASE account_id WHEN 1 THEN settled_usd_micros ELSE 0 END),
-    sum(CASE account_id WHEN 1 THEN operator_cost_usd_micros ELSE 0 END)
+    sum(CASE account_id WHEN 1 THEN operator_cost_usd_micros ELSE 0 END),
+    sum(CASE account_id WHEN 1 THEN wallet_held_usd_micros ELSE 0 END),
+    sum(CASE account_id WHEN 1 THEN wallet_settled_usd_micros ELSE 0 END)
 FROM totals
 """
 _SUMS_OF_TOTALS = """
 SELECT sum(held_usd_micros), sum(settled_usd_micros), sum(operator_cost_usd_micros),
-    sum(forgiven_usd_micros)
+    sum(forgiven_usd_micros), sum(wallet_held_usd_micros), sum(wallet_settled_usd_micros)
 FROM totals
 """
 _THE_SAME_OF_DAYS = _SUMS_OF_TOTALS.replace("totals", "daily_totals")
@@ -92,15 +128,17 @@ _EQUAL_SUMS = {
     "the jobs and their reservations": (_NUMBER_OF_JOBS, _NUMBER_OF_RESERVATIONS),
     "the sums of the days": (_SUMS_OF_TOTALS, _THE_SAME_OF_DAYS),
     "the sums of the accounts": (_SUMS_OF_RESERVATIONS, _THE_SAME_OF_TOTALS),
+    "the purchases and the wallets": (_SUMS_OF_PURCHASES, _THE_SAME_OF_WALLETS),
+    "what wallets pay": (_SUMS_OF_WALLET_LEDGER, _THE_SAME_OF_WALLET_PARTS),
     "the entries of the ledger": (_SUMS_OF_LEDGER, _THE_SAME_OF_RESERVATIONS),
 }
 
 # Ids of jobs grow with time. The kinds in brackets are those of the index ledger_resolves_once, word for word.
 _NEWEST_UNLIKE_THEIR_ENTRIES = f"""
 SELECT job_id FROM (SELECT * FROM reservations ORDER BY job_id DESC LIMIT {_NEWEST_ROWS}) AS newest
-WHERE reserved_usd_micros <> coalesce(
+WHERE {_RESERVED} <> coalesce(
         (SELECT sum(amount_usd_micros) FROM ledger WHERE ledger.job_id = newest.job_id AND kind = 'reserve'), 0)
-    OR settled_usd_micros <> coalesce(
+    OR {_SETTLED} <> coalesce(
         (SELECT sum(amount_usd_micros) FROM ledger WHERE ledger.job_id = newest.job_id
             AND kind IN ('settle', 'release') AND kind = 'settle'), 0)
     OR house_usd_micros <> coalesce(

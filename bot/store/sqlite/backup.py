@@ -25,7 +25,10 @@ _PROGRESS = {
     "ledger entries": "SELECT coalesce(max(id), 0) FROM ledger",
     "grants and resets": "SELECT coalesce(max(id), 0) FROM adjustments",
     "recorded changes": "SELECT coalesce(max(id), 0) FROM audit",
+    "wallet entries": "SELECT coalesce(max(id), 0) FROM wallet_ledger",
 }
+_WALLETS_SINCE = 14
+"""The version of the schema that has wallets."""
 
 
 def copy_database(source: Path, target: Path) -> None:
@@ -102,14 +105,15 @@ def _refuse_to_lose(backup: Path, target: Path) -> None:
     try:
         schema.check_header(target)
         with closing(connect(target)) as connection:  # also writes a log left by a crash back into the file
-            in_target = progress(connection)
             version = schema.version_of(connection)
+            in_target = progress(connection, version=version)
     except (sqlite3.DatabaseError, DatabaseUnusable):
         return
     with closing(connect_for_reading(backup)) as connection:
-        in_backup = progress(connection)
+        version_of_backup = schema.version_of(connection)
+        in_backup = progress(connection, version=version_of_backup)
         lost = [name for name, count in in_target.items() if count > in_backup[name]]
-        if version > schema.version_of(connection):
+        if version > version_of_backup:
             lost.append("schema version")
     if lost:
         raise DatabaseUnusable(
@@ -118,9 +122,12 @@ def _refuse_to_lose(backup: Path, target: Path) -> None:
         )
 
 
-def progress(connection: Connection) -> dict[str, int]:
-    """Return the counts that only ever grow, by what they count."""
-    return {name: connection.execute(query).fetchone()[0] for name, query in _PROGRESS.items()}
+def progress(connection: Connection, *, version: int) -> dict[str, int]:
+    """Return the counts that only ever grow, by what they count, of a database of this version."""
+    return {
+        name: 0 if name == "wallet entries" and version < _WALLETS_SINCE else connection.execute(query).fetchone()[0]
+        for name, query in _PROGRESS.items()
+    }
 
 
 def _keep(target: Path) -> None:

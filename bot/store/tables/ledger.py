@@ -1,5 +1,8 @@
 """The ledger: every reservation, settlement and release, and the sums that admissions are held against.
 
+What neither the quota nor the operator's caps have room for is paid from the member's wallet. The caps that moderators
+set for a channel, its category or the server count both parts.
+
 Synchronous functions inside the caller's transaction. The ledger rows and the totals are written by triggers on
 `reservations` (see the migrations), so money moves only by the three statements below and never without its entry.
 """
@@ -40,6 +43,7 @@ from bot.domain.quota import (
     Period,
     Place,
     Quota,
+    Wallet,
     Window,
     format_usd,
 )
@@ -49,7 +53,7 @@ from bot.store.core.connection import Connection, Row
 from bot.store.tables.audit_log import Change, record
 from bot.store.tables.channel_caps import cap_in
 from bot.store.tables.limits import Terms, limit, terms_for, time_zone
-from bot.store.tables.totals import bounds, totals_of_accounts, totals_of_channel
+from bot.store.tables.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts, totals_of_channel
 
 OPERATOR_ACCOUNT_ID = 1
 
@@ -70,7 +74,8 @@ _OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?)
 
 _SUMS = f"""
 SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
-    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent
+    CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT) AS spent,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent_of_quota
 FROM {totals_of_accounts("= :account_id", "window")}
 """  # noqa: S608
 _RUNNING = """
@@ -113,8 +118,8 @@ _NO_REPLY = ""
 _ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
 
 _BALANCE_COLUMNS = f"""
-    CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
-    CAST(coalesce(sum(settled_usd_micros - forgiven_usd_micros), 0) AS BIGINT) AS spent,
+    CAST(coalesce(sum({QUOTA_HELD}), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent,
     (
         SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
         WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
@@ -132,8 +137,11 @@ SELECT {_BALANCE_COLUMNS}, (
 FROM {totals_of_accounts(_ALL_OF_MEMBER, "window")}
 """  # noqa: S608
 
+_OPERATOR_HELD = "held_usd_micros - wallet_held_usd_micros"
+_OPERATOR_SETTLED = "settled_usd_micros - wallet_settled_usd_micros"
+"""What the operator pays of it: not what members' wallets pay."""
 _USED_BY_SERVER = f"""
-SELECT held_usd_micros + settled_usd_micros + operator_cost_usd_micros
+SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} + operator_cost_usd_micros
     + ({_MAY_COST} AND server_account_id = :server)
 FROM daily_totals WHERE account_id = :server AND day = :today
 """  # noqa: S608
@@ -142,29 +150,43 @@ FROM daily_totals WHERE account_id = :server AND day = :today
 _USED_BY_ALL = f"""
 SELECT used + CASE WHEN cost > :cost_cap THEN cost - :cost_cap ELSE 0 END
 FROM (
-    SELECT held_usd_micros + settled_usd_micros AS used, operator_cost_usd_micros + ({_MAY_COST}) AS cost
+    SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} AS used, operator_cost_usd_micros + ({_MAY_COST}) AS cost
     FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
 ) AS today
 """  # noqa: S608
+
+# What the quota and the operator's caps leave; with no quota, what the caps leave. What it lacks, a wallet pays.
+_ROOM = f"""
+SELECT CASE WHEN min(room) < 0 THEN 0 ELSE min(room) END AS usd_micros
+FROM (
+    SELECT CAST(:member_limit AS BIGINT) - (
+        SELECT CAST(coalesce(sum({QUOTA_HELD} + {QUOTA_SPENT}), 0) AS BIGINT)
+        FROM {totals_of_accounts(_ALL_OF_MEMBER, "member")}
+    ) AS room
+    UNION ALL SELECT :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0)
+    UNION ALL SELECT :operator_limit - coalesce(({_USED_BY_ALL}), 0)
+) AS rooms
+"""  # noqa: S608 - the least of those that are not NULL
 
 # All limits and the writing in one statement. `asked` is this job and those of the same command still to come, so that
 # the first one is refused where a later one would be; `others` are all of the command but one. A limit that is NULL
 # does not bind.
 _RESERVE = f"""
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
-    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at, channel_id, category_id)
+    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at, channel_id, category_id, wallet_id,
+    wallet_usd_micros)
 SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
-    :amount, :now, CAST(:channel_id AS BIGINT), CAST(:category_id AS BIGINT)
+    :amount, :now, CAST(:channel_id AS BIGINT), CAST(:category_id AS BIGINT),
+    CASE WHEN :amount > room.usd_micros THEN wallets.id END,
+    CASE WHEN :amount > room.usd_micros THEN :amount - room.usd_micros ELSE 0 END
+FROM ({_ROOM}) AS room LEFT JOIN wallets ON wallets.user_id = :user_id
 WHERE :max_running > ({_RUNNING})
     AND NOT EXISTS (
         SELECT 1 FROM ({_AT_RISK}) AS at_risk
         WHERE (cost > 0 AND cost_of_all >= :cost_cap)
             OR ((cost > 0 OR in_doubt > 0) AND cost + unfinished + :others >= :cost_per_member)
     )
-    AND (CAST(:member_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :member_limit - (
-        SELECT coalesce(sum(held_usd_micros + settled_usd_micros - forgiven_usd_micros), 0)
-        FROM {totals_of_accounts(_ALL_OF_MEMBER, "member")}
-    ))
+    AND (:asked <= 0 OR :asked <= room.usd_micros + coalesce(wallets.available_usd_micros, 0))
     AND (CAST(:channel_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :channel_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_channel(":channel_id", "channel")}
     ))
@@ -175,12 +197,14 @@ WHERE :max_running > ({_RUNNING})
     AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
         SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_accounts("= :server", "server")}
     ))
-    AND (:asked <= 0 OR :asked <= :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0))
-    AND (:asked <= 0 OR :asked <= :operator_limit - coalesce(({_USED_BY_ALL}), 0))
+RETURNING wallet_usd_micros
 """  # noqa: S608
+_WALLET = "SELECT available_usd_micros, held_usd_micros FROM wallets WHERE user_id = ?"
 _PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
 _SETTLE = """
 UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
+    wallet_settled_usd_micros = CASE WHEN :charged > reserved_usd_micros - wallet_usd_micros
+        THEN :charged - (reserved_usd_micros - wallet_usd_micros) ELSE 0 END,
     house_usd_micros = :house, resolved_at = :now
 WHERE job_id = :job_id AND state = 'open' AND :charged BETWEEN 1 AND reserved_usd_micros
 """
@@ -209,7 +233,7 @@ FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservatio
 WHERE ledger.kind = 'house' ORDER BY ledger.id
 """
 _DAY_OF_ACCOUNT = f"""
-SELECT settled_usd_micros, held_usd_micros, operator_cost_usd_micros
+SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
     + ({_MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
 FROM daily_totals WHERE account_id = :account_id AND day = :today
 """  # noqa: S608
@@ -284,17 +308,18 @@ def reserve(
         **bounds("category", window_of(terms, terms.category_cap, now)),
         **bounds("server", window_of(terms, terms.server_cap, now)),
     }
-    still_to_come = list(accumulate(reversed(prices)))
+    still_to_come, from_quota = list(accumulate(reversed(prices))), 0
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
-        if connection.execute(_RESERVE, row).rowcount != 1:
+        reserved = connection.execute(_RESERVE, row).fetchone()
+        if reserved is None:
             refusal = _refusal(
                 connection, prices, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now
             )
             raise refusal or LedgerError(f"job {order.job_id} was refused, but no limit is exceeded")
+        from_quota += order.amount_usd_micros - reserved["wallet_usd_micros"]
     # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
-    held = sum(order.amount_usd_micros for order in orders)
-    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + held)
+    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + from_quota)
 
 
 def check_reservation(
@@ -353,12 +378,22 @@ def _refusal(
 def _amount_exceeded(
     connection: Connection, asked: int, *, member: Member, terms: Terms, limits: Limits, now: datetime
 ) -> RequestRefused | None:
-    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room."""
+    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room.
+
+    The member's wallet adds to what the quota and the operator's caps leave.
+    """
     least: tuple[int, RequestRefused] | None = None
+    wallet = wallet_of(connection, member.user_id).available_usd_micros
     window = window_of(terms, terms.quota, now)
     available = balance_in(connection, member, terms.quota, window).available_usd_micros
     if available is not None:
-        quota = QuotaExceeded(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+        available += wallet
+        quota = QuotaExceeded(
+            asked_usd_micros=asked,
+            available_usd_micros=available,
+            resets_at=window.end,
+            wallet_usd_micros=wallet,
+        )
         least = (available, quota)
     for cap in caps_of_channel(connection, member, terms, now).values():
         available = cap.available_usd_micros
@@ -378,13 +413,13 @@ def _amount_exceeded(
             cap = ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
             least = (available, cap)
     today = Window.containing(now, Period.DAY, _UTC)
-    available = operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0
+    available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
     if least is None or available < least[0]:
         of_server = OperatorServerCapReached(
             asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end
         )
         least = (available, of_server)
-    available = operator_cap(connection, limits, now=now).available_usd_micros or 0
+    available = (operator_cap(connection, limits, now=now).available_usd_micros or 0) + wallet
     if available < least[0]:
         least = (available, OperatorCapReached(resets_at=today.end))
     return least[1] if asked > least[0] else None
@@ -513,6 +548,14 @@ def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
     )
 
 
+def wallet_of(connection: Connection, user_id: int) -> Wallet:
+    """Return what a member's wallet has left and set aside: nothing for one who never paid in."""
+    row = connection.execute(_WALLET, (user_id,)).fetchone()
+    if row is None:
+        return Wallet()
+    return Wallet(available_usd_micros=row["available_usd_micros"], set_aside_usd_micros=row["held_usd_micros"])
+
+
 def place_of_job(connection: Connection, job_id: str) -> Place | None:
     """Return where a job was ordered; None if that is not known."""
     row = connection.execute(_PLACE_OF_JOB, (job_id,)).fetchone()
@@ -539,7 +582,10 @@ def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: d
 def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
     """Return what all members of the server together have spent and reserved."""
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    return (0, 0) if account is None else _sums(connection, account["id"], window)
+    if account is None:
+        return 0, 0
+    row = _sums(connection, account["id"], window)
+    return row["spent"], row["held"]
 
 
 def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
@@ -635,7 +681,7 @@ def reset(
     window = window_of(terms, terms.quota, now)
     spent = balance_in(connection, member, terms.quota, window).spent_usd_micros
     for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
-        spent_here, _ = _sums(connection, account_id, window)
+        spent_here = _sums(connection, account_id, window)["spent_of_quota"]
         _adjust(connection, account_id, "reset", spent_here, window, now)
     old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
     record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
@@ -696,10 +742,9 @@ def _adjust(
     connection.execute(_ADJUST, row)
 
 
-def _sums(connection: Connection, account_id: int, window: Window) -> tuple[int, int]:
-    """Return the amounts spent and reserved."""
-    row = connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
-    return row["spent"], row["held"]
+def _sums(connection: Connection, account_id: int, window: Window) -> Row:
+    """Return the amounts reserved and spent, and what of the latter counts against a quota."""
+    return connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
 
 
 def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:

@@ -14,10 +14,10 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from bot.domain.errors import StillUnderWay
-from bot.domain.quota import Period, Window, format_usd
+from bot.domain.quota import Period, Wallet, Window, format_usd
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables import callbacks, catalogue, limits, posted_messages
+from bot.store.tables import callbacks, catalogue, ledger, limits, posted_messages, wallets
 from bot.store.tables.deletion import not_in_use
 from bot.store.tables.jobs import REPLIES_OF_MEMBER
 
@@ -167,7 +167,8 @@ UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND finished_at IS NULL
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL
 """
 _HIGHEST_IDS = """
-SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes
+SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes,
+    coalesce((SELECT max(id) FROM wallet_ledger), 0) AS wallet_entries
 """
 _REPLIES = DialectSql(
     sqlite="""
@@ -180,13 +181,15 @@ ORDER BY created_at, id
 )
 _JOBS = DialectSql(
     sqlite="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id,
+    wallet_settled_usd_micros
 FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
 WHERE reply_id IN (SELECT value FROM json_each(:ids)) ORDER BY reply_id, ordinal
 """,
     postgresql="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id
+SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id,
+    wallet_settled_usd_micros
 FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
 WHERE reply_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY reply_id, ordinal
@@ -210,6 +213,10 @@ _LEDGER = """
 SELECT ledger.*, accounts.guild_id FROM ledger JOIN accounts ON accounts.id = account_id
 WHERE ledger.id > :after AND ledger.id <= :through AND accounts.kind = 'member' AND accounts.user_id = :user_id
 ORDER BY ledger.id
+"""
+_WALLET_ENTRIES = """
+SELECT wallet_ledger.* FROM wallet_ledger JOIN wallets ON wallets.id = wallet_id
+WHERE wallet_ledger.id > :after AND wallet_ledger.id <= :through AND user_id = :user_id ORDER BY wallet_ledger.id
 """
 _ADJUSTMENTS = """
 SELECT adjustments.*, guild_id FROM adjustments JOIN accounts ON accounts.id = account_id
@@ -307,7 +314,8 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
     """Erase what a member asked for and got, and their name; returns the sha256 of the images that nothing needs now.
 
     Limits and blocks stay: they are decisions of a server's moderators, who alone can lift them. So does the record of
-    changes, for ACTS_KEPT: a moderator must not be able to erase their own traces. Raises StillUnderWay.
+    changes, for ACTS_KEPT: a moderator must not be able to erase their own traces. A wallet with money in it stays as
+    well, with its entries: it is the member's. Raises StillUnderWay.
     """
     who = {"user_id": user_id, "now": to_micros(now)}
     if (under_way := _under_way(connection, user_id)) is not None:
@@ -318,6 +326,7 @@ def forget_member(connection: Connection, user_id: int, *, now: datetime) -> set
     for statement in (*_FORGET_MARKS, _FORGET_INPUTS, _FORGET_PICTURES, _FORGET_UPLOADS, _FORGET_JOBS, _FORGET_REPLIES):
         connection.execute(statement, who)
     connection.execute(_CLOSE_ACCOUNTS, who)
+    wallets.forget_empty(connection, user_id)
     catalogue.forget_person(connection, user_id)
     _forget_names(connection, now)
     return not_in_use(connection, contents)
@@ -383,6 +392,8 @@ class ExportStart:
     catalogue_decisions: list[dict[str, Any]]
     blocks: list[dict[str, Any]]
     grants_and_resets: list[dict[str, Any]]
+    wallet: list[dict[str, Any]]
+    purchases: list[dict[str, Any]]
     own_presets: list[dict[str, Any]]
     own_defaults: list[dict[str, Any]]
     votes: list[dict[str, Any]]
@@ -390,6 +401,7 @@ class ExportStart:
     shared_images: list[dict[str, Any]]
     reviews: list[dict[str, Any]]
     last_ledger_id: int
+    last_wallet_entry_id: int
     last_change_id: int
 
 
@@ -401,6 +413,7 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
     who = {"user_id": user_id}
     highest = connection.execute(_HIGHEST_IDS).fetchone()
     under_way = [row[0] for row in connection.execute(_ORDERS_UNDER_WAY, who)]
+    purchases = wallets.purchases_of(connection, user_id)
     return ExportStart(
         order_ids=[row[0] for row in connection.execute(_ORDER_IDS, who)],
         under_way=exported_orders(connection, user_id, under_way),
@@ -439,6 +452,19 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
                 "at": _iso(row["created_at"]),
             }
             for row in connection.execute(_ADJUSTMENTS, who)
+        ],
+        wallet=_wallet(ledger.wallet_of(connection, user_id)) if purchases else [],
+        purchases=[
+            {
+                "entitlement_id": str(purchase.entitlement_id),
+                "sku_id": str(purchase.sku_id),
+                **_amount("paid_in", purchase.amount_usd_micros),
+                **_amount("taken_back", purchase.taken_back_usd_micros),
+                "paid_in_at": purchase.credited_at.isoformat(),
+                "consumed_at": None if purchase.consumed_at is None else purchase.consumed_at.isoformat(),
+                "refunded_or_deleted_at": None if purchase.ended_at is None else purchase.ended_at.isoformat(),
+            }
+            for purchase in purchases
         ],
         own_presets=[
             {
@@ -488,8 +514,14 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             for row in connection.execute(_REVIEWS, who)
         ],
         last_ledger_id=highest["ledger"],
+        last_wallet_entry_id=highest["wallet_entries"],
         last_change_id=highest["changes"],
     )
+
+
+def _wallet(wallet: Wallet) -> list[dict[str, Any]]:
+    available, set_aside = wallet.available_usd_micros, wallet.set_aside_usd_micros
+    return [{**_amount("available", available), **_amount("set_aside", set_aside)}]
 
 
 def exported_orders(connection: Connection, user_id: int, order_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -531,6 +563,21 @@ def exported_ledger(connection: Connection, user_id: int, *, after: int, through
             "at": _iso(row["created_at"]),
         }
         for row in connection.execute(_LEDGER, which)
+    ]
+
+
+def exported_wallet_entries(connection: Connection, user_id: int, *, after: int, through: int) -> list[dict[str, Any]]:
+    """Return the entries of the member's wallet with an id above `after` and up to `through`."""
+    which = {"user_id": user_id, "after": after, "through": through}
+    return [
+        {
+            "what": row["kind"],
+            **_amount("amount", row["amount_usd_micros"]),
+            "job_id": row["job_id"],
+            "entitlement_id": None if row["entitlement_id"] is None else str(row["entitlement_id"]),
+            "at": _iso(row["created_at"]),
+        }
+        for row in connection.execute(_WALLET_ENTRIES, which)
     ]
 
 
@@ -581,6 +628,7 @@ def _job(row: Row) -> dict[str, Any]:
         "sent_to_provider": json.loads(row["body"]),
         **_amount("price", row["reserved_usd_micros"]),
         **_amount("charged", row["charged_usd_micros"] or 0),
+        **_amount("charged_to_your_wallet", row["wallet_settled_usd_micros"] or 0),
         **_amount("paid_by_the_house", row["house_usd_micros"] or 0),
         "counts_for_channel_id": None if row["channel_id"] is None else str(row["channel_id"]),
         "counts_for_category_id": None if row["category_id"] is None else str(row["category_id"]),

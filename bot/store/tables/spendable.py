@@ -27,6 +27,7 @@ def spendable(connection: Connection, member: Member, *, limits: Limits, now: da
         balance=ledger.balance_in(connection, member, terms.quota, ledger.window_of(terms, terms.quota, now)),
         caps=caps,
         blocked=terms.blocked,
+        wallet=ledger.wallet_of(connection, member.user_id),
         paused_until=ledger.cost_limit_ends_at(connection, member.user_id, limits=limits, now=now),
     )
 

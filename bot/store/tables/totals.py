@@ -8,8 +8,15 @@ from bot.store.core.columns import QUARTERS_PER_DAY, to_quarter
 
 def totals_of_accounts(accounts: str, window: str) -> str:
     """Return SQL for the totals of accounts, such as `= :account_id`, in the window of `bounds(window, …)`."""
-    columns = "held_usd_micros, settled_usd_micros, forgiven_usd_micros"
+    columns = (
+        "held_usd_micros, settled_usd_micros, forgiven_usd_micros, wallet_held_usd_micros, wallet_settled_usd_micros"
+    )
     return _totals(columns, "totals", "daily_totals", f"account_id {accounts}", window)
+
+
+QUOTA_HELD = "held_usd_micros - wallet_held_usd_micros"
+QUOTA_SPENT = "settled_usd_micros - wallet_settled_usd_micros - forgiven_usd_micros"
+"""SQL for what counts against a member's quota: not what their wallet pays."""
 
 
 def totals_of_channel(channel: str, window: str) -> str:
