@@ -400,15 +400,21 @@ def _http_servers(
     metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
     metrics.watch("places_taken", "Jobs at a provider", "provider", service.slots_in_use)
     metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.open_breakers)
+    if fleet_watch is not None:
+        metrics.watch("fleet_processes", "Processes alive on this database", "role", fleet_watch.alive)
+        metrics.watch("fleet_disagreements", "Things in which the processes differ", "check", fleet_watch.disagreements)
     checks: dict[str, Check] = {
         "discord": bot.problem,
         "database": store.problem,
         "workers": lambda: ", ".join(supervisor.down()) or None,
+        "providers": lambda: service.closed_providers() if service.all_providers_closed else None,
         **({} if bot.queue is None else {"queue": bot.queue.problem}),
         **({} if fleet_watch is None else {"fleet": fleet_watch.problem}),
         **({} if store.is_shared else {"disk": DiskCheck(settings.data_folder).problem}),
     }
-    health = HealthRoutes(checks, metrics.registry).routes()
+    # One of several providers that is closed leaves the rest of the bot, and its webhooks, worth reaching.
+    degraded: dict[str, Check] = {"providers": service.closed_providers}
+    health = HealthRoutes(checks, metrics.registry, degraded=degraded).routes()
     hooks = WebhookRoutes(webhooks.handle).routes()
     if settings.webhook_address is None:
         return [HttpServer([*health, *hooks], host=settings.http_host, port=settings.http_port)]

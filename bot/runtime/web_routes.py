@@ -30,8 +30,12 @@ OnHook = Callable[[str, "str | None"], "Awaitable[None] | None"]
 class HealthRoutes:
     """`/healthz`, `/readyz` and `/metrics`: for the operator and the programs that watch the bot."""
 
-    def __init__(self, checks: Mapping[str, Check], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, checks: Mapping[str, Check], registry: CollectorRegistry, *, degraded: Mapping[str, Check] | None = None
+    ) -> None:
+        """Create the routes. What fails in `degraded` alone is named, and leaves the process ready."""
         self._checks = dict(checks)
+        self._degraded = dict(degraded or {})
         self._registry = registry
 
     def routes(self) -> list[web.RouteDef]:
@@ -47,10 +51,13 @@ class HealthRoutes:
         return web.json_response({"status": "ok"})
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        answers = await asyncio.gather(*(self._ask(name, check) for name, check in self._checks.items()))
-        failing = {name: answer for name, answer in zip(self._checks, answers, strict=True) if answer is not None}
-        status = "not ready" if failing else "ready"
-        return web.json_response({"status": status, "failing": failing}, status=503 if failing else 200)
+        failing, degraded = await asyncio.gather(self._failing(self._checks), self._failing(self._degraded))
+        status = "not ready" if failing else "degraded" if degraded else "ready"
+        return web.json_response({"status": status, "failing": degraded | failing}, status=503 if failing else 200)
+
+    async def _failing(self, checks: Mapping[str, Check]) -> dict[str, str]:
+        answers = await asyncio.gather(*(self._ask(name, check) for name, check in checks.items()))
+        return {name: answer for name, answer in zip(checks, answers, strict=True) if answer is not None}
 
     async def _ask(self, name: str, check: Check) -> str | None:
         try:

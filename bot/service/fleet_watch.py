@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
+from collections.abc import Mapping
 
 from bot.dispatch.coordinator import ClusterCoordinator
 from bot.domain.errors import StoreError
-from bot.domain.fleet import HEARTBEAT_SECONDS, NO_WORKER, ProcessInfo
+from bot.domain.fleet import HEARTBEAT_SECONDS, NO_WORKER, ProcessInfo, disagreements
 from bot.domain.jobs import JobStatus
 from bot.domain.presenter import ReplyPresenter
 from bot.domain.process_role import Role
@@ -37,11 +39,21 @@ class FleetWatch:
         self._reply_runner = reply_runner
         self._presenter = presenter
         self._has_worker = True
+        self._alive = {role: 0.0 for role in Role if role is not Role.ALL}
+        self._disagreements = 0.0
         self._is_leaving = False
 
     def problem(self) -> str | None:
         """Return None while a worker is alive, as far as this process knows."""
         return None if self._has_worker else NO_WORKER
+
+    def alive(self) -> Mapping[str, float]:
+        """Return how many processes of each role are alive, as far as this process knows."""
+        return {str(role): count for role, count in self._alive.items()}
+
+    def disagreements(self) -> Mapping[str, float]:
+        """Return in how many things the processes do not fit together, under the name that `check` has for it."""
+        return {"fleet": self._disagreements}
 
     async def run(self) -> None:
         """Write and read every few seconds, until `leave` or cancelled. Raises StoreError."""
@@ -50,6 +62,9 @@ class FleetWatch:
             found = await self._cluster.processes()
             workers = [process for process in found if process.role is Role.WORKER and process.is_alive]
             self._has_worker = bool(workers)
+            count = Counter(process.role for process in found if process.is_alive)
+            self._alive = {role: float(count[role]) for role in self._alive}
+            self._disagreements = float(len(disagreements(found)))
             await self._note_served(frozenset(name for worker in workers for name in worker.provider_keys))
             await asyncio.sleep(HEARTBEAT_SECONDS)
 

@@ -152,6 +152,18 @@ class JobService:
         """Return 1 for each provider that takes no new jobs now, else 0."""
         return {name: float(dispatcher.breaker.is_open) for name, dispatcher in self._dispatchers.items()}
 
+    def closed_providers(self) -> str | None:
+        """Say which providers take no new jobs now, and why; None if each of them does."""
+        closed = {
+            name: dispatcher.breaker for name, dispatcher in self._dispatchers.items() if dispatcher.breaker.is_open
+        }
+        return ", ".join(f"{name} ({breaker.state})" for name, breaker in closed.items()) or None
+
+    @property
+    def all_providers_closed(self) -> bool:
+        """Whether no provider takes new jobs now."""
+        return bool(self._dispatchers) and all(self.open_breakers().values())
+
     def offered(self) -> list[Model]:
         """Return the models that can be ordered: with a price, of a provider we have a key for."""
         return [model for model in self.catalogue.models if model.orderable and model.provider in self._dispatchers]

@@ -327,6 +327,21 @@ async def test_f43_a_worker_that_does_not_work_is_named(scene: Scene, name: str)
     await scene.until_ready()
 
 
+@pytest.mark.f43
+async def test_a_closed_provider_is_named_and_only_without_any_other_the_bot_is_not_ready(scene: Scene):
+    await scene.until_ready()
+    denied = Trouble(status=401)
+    scene.provider.next_answers("list", *[denied] * 10_000)
+    for model, answer in (
+        ("krea/bfl/flux-1-dev", (200, {"providers": "krea (denied)"})),
+        ("pixazo/krea-2-large", (503, {"providers": "krea (denied), pixazo (denied)"})),
+    ):
+        scene.provider.next_order(Plan(trouble=denied))
+        order = await scene.discord.slash(scene.ada, scene.studio, "imagine", prompt="a fox", model=model)
+        await order.wait_for("Failed")
+        assert await scene.ready() == answer
+
+
 # -- F-58: a flood ---------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ DEPLOY = PROJECT / "deploy"
 
 def known() -> set[str]:
     metrics = Metrics()
-    for gauge in ("line_length", "places_taken", "provider_closed"):
+    for gauge in ("line_length", "places_taken", "provider_closed", "fleet_processes", "fleet_disagreements"):
         metrics.watch(gauge, "x", "provider", dict)
     names: set[str] = set()
     for family in metrics.registry.collect():
@@ -39,6 +39,8 @@ def test_the_gauges_of_this_test_are_those_of_the_bot() -> None:
         "places_taken",
         "provider_closed",
         "clock_ahead_seconds",
+        "fleet_processes",
+        "fleet_disagreements",
     }
 
 

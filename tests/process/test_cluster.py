@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 import socket
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from bot.domain.fleet import NO_WORKER
@@ -107,7 +109,10 @@ async def test_a_worker_without_a_key_leaves_the_replies_to_one_that_has_it(tmp_
 
 
 async def test_cards_in_line_say_that_they_wait_once_the_last_worker_is_gone(tmp_path: Path) -> None:
-    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+    port = free_port()
+    async with short_timeouts_cluster(tmp_path, "worker-1", KREA_MAX_CONCURRENCY="1") as here:
+        await here.start("gateway-0", HTTP_PORT=str(port))
+        await until_metrics(port, 'image_bot_fleet_processes{role="worker"} 1.0', what=here.last_words)
         here.provider.default_plan = LONG
         await here.imagine("a slow lock")
         await until_running(here, 1)
@@ -115,6 +120,8 @@ async def test_cards_in_line_say_that_they_wait_once_the_last_worker_is_gone(tmp
         assert "as soon as the operator" not in waiting.text
         here.processes["worker-1"].kill()
         await until(lambda: "as soon as the operator" in waiting.text, seconds=60, what=here.last_words)
+        await until_metrics(port, 'image_bot_fleet_processes{role="worker"} 0.0', what=here.last_words)
+        await until_metrics(port, 'image_bot_fleet_disagreements{check="fleet"} 2.0', what=here.last_words)
         here.provider.default_plan = Plan()
         here.provider.complete_all()
         await here.start("worker-2")
@@ -173,9 +180,7 @@ async def test_a_cancellation_reaches_the_worker_that_runs_the_job(tmp_path: Pat
 
 async def test_any_process_accepts_a_webhook(tmp_path: Path) -> None:
     """The provider calls a gateway, which notifies the worker. Polling alone would take ten minutes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     address = f"http://127.0.0.1:{port}"
     async with short_timeouts_cluster(tmp_path, "worker-1", PUBLIC_URL=address, KREA_POLL_SECONDS="600") as here:
         await here.start("gateway-0", HTTP_PORT=str(port))
@@ -204,6 +209,23 @@ async def test_one_process_opens_the_circuit_breaker_for_all_and_alerts_the_oper
         ]
         alerts = [message for message in everywhere if "takes no jobs" in message.text]
         assert len(alerts) == 1
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+async def until_metrics(port: int, line: str, *, what: Callable[[], object]) -> None:
+    """Wait until a process serves this line of its metrics."""
+    async with aiohttp.ClientSession() as session:
+
+        async def serves() -> bool:
+            async with session.get(f"http://127.0.0.1:{port}/metrics") as response:
+                return line in (await response.text()).splitlines()
+
+        await until(serves, seconds=60, what=what)
 
 
 async def fleet_of(here: Cluster, count: int) -> list[tuple[str, bool, str]]:

@@ -92,6 +92,18 @@ async def test_it_names_what_is_not_ready_and_keeps_details_to_the_log(
     assert "secret detail" in caplog.text
 
 
+async def test_what_leaves_the_rest_working_is_named_by_a_process_that_is_ready():
+    degraded: dict[str, Check] = {"providers": lambda: "krea (denied)"}
+    health = HealthRoutes({"database": fine}, prometheus_client.CollectorRegistry(), degraded=degraded)
+    async with (
+        HttpServer(health.routes(), host="127.0.0.1", port=0) as server,
+        aiohttp.ClientSession() as session,
+        session.get(f"http://127.0.0.1:{server.port}/readyz") as response,
+    ):
+        assert response.status == 200
+        assert await response.json() == {"status": "degraded", "failing": {"providers": "krea (denied)"}}
+
+
 @pytest.mark.f43
 @pytest.mark.parametrize("checks", [{"database": lambda: asyncio.sleep(60)}])
 async def test_a_check_that_hangs_is_reported_after_its_time_limit(
