@@ -82,11 +82,16 @@ def accepted(fact: Constraint) -> str:
         case Identifiers():
             return _identifiers(fact)
         case AttachedImages(names=names, max_count=max_count):
-            listed = ", ".join(f"`{option_name(name)}`" for name in names)
+            shown = [f"`{option_name(name)}`" for name in names]
+            listed = ", ".join(shown) if len(shown) <= _MAX_NAMES else f"{shown[0]}, {shown[1]} … {shown[-1]}"
             many = ATTACHED_IMAGES(names=listed)
             return many if max_count is None else ATTACHED_IMAGES_AT_MOST(max_count, names=listed)
         case Assignments(example=example):
             return ASSIGNMENTS(example=example or _EXAMPLE_ASSIGNMENTS)
+
+
+_MAX_NAMES = 4
+"""Most names of attached images that are listed one by one."""
 
 
 def _identifiers(fact: Identifiers) -> str:

@@ -14,18 +14,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from bot.store.admin.verify import verify_file
+from sandbox.contracts import as_openapi
 from sandbox.discord import Channel, LocalDiscord, Member
 from sandbox.discord.world import Permission
-from sandbox.plans import LOST_ANSWER, Ending, Plan
+from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.fakes import until
+from tests.support.read_only import ReadOnly
 
 PROJECT = Path(__file__).resolve().parents[2]
 PRICE = 7_000
@@ -46,6 +48,8 @@ class Scene:
     http_port: int = 0
     webhook_port: int | None = None
     max_descriptors: int | None = None
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+    """Settings that differ from the usual ones."""
 
     @property
     def database(self) -> Path:
@@ -80,6 +84,7 @@ class Scene:
                 "PYTHONPATH": str(PROJECT),
                 "PYTHONUNBUFFERED": "1",
             }
+            | self.environment
         )
 
     async def start(self) -> None:
@@ -227,6 +232,83 @@ async def test_a_token_that_discord_does_not_take_ends_the_start_with_one_line(t
         assert bot.returncode == 2
         assert words.decode().strip().splitlines()[-1].startswith("DISCORD_TOKEN is not accepted")
         assert b"not.the.token" not in words
+
+
+@pytest.mark.hostile("G-26")
+async def test_a_token_that_was_reset_while_the_bot_runs_ends_it_with_the_same_line_and_loses_no_order(scene: Scene):
+    scene.provider.next_order(FOREVER)
+    interaction = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a red fox")
+    await interaction.wait_for("Processing")
+    await scene.discord.gateway.disconnect(code=4004)
+    assert scene.bot is not None
+    assert await asyncio.wait_for(scene.bot.wait(), 60) == 2
+    lines = scene.log.strip().splitlines()
+    assert lines[-1].startswith("DISCORD_TOKEN is not accepted")
+    assert "Traceback" not in scene.log
+    scene.provider.complete_all()
+    await scene.start()  # with the new token
+    await interaction.wait_for("Completed")
+    assert scene.charged_and_open() == (PRICE, 0)
+
+
+# -- a read-only container ------------------------------------------------------------------------------------------
+
+
+async def test_with_everything_read_only_but_the_data_folder_a_price_is_held_accepted_ordered_and_kept(tmp_path: Path):
+    async with a_scene(tmp_path) as scene:
+        data = tmp_path / "data"
+        outside = ReadOnly(tmp_path / "start", data)
+        scene.environment = {**outside.environment(PROJECT), "DATABASE_URL": f"sqlite:///{data}/bot.sqlite3"}
+        document = as_openapi()
+        flux = document["paths"]["/generate/image/bfl/flux-1-dev"]["post"]
+        flux["x-krea-pricing"]["price_points"] = [{"amount": 0.02, "dimensions": {}}]
+        scene.provider.next_answers("openapi", *[Trouble(status=200, body=document)] * 3)
+        await scene.start()
+        await until(lambda: "$0.02 is more than twice what it was" in scene.log)
+        held = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a fox", model=FLUX)
+        await held.wait_for("takes no orders for now")
+        assert "held, no orders until you decide" in await said_by(scene, "catalogue", "--refresh")
+        before = scene.log.count("models that can be ordered")
+        assert f"accepted, change 1: ~ {FLUX}: price $0.007 → $0.02" in await said_by(
+            scene, "catalogue", "--accept", FLUX
+        )
+        await until(lambda: scene.log.count("models that can be ordered") > before)
+        await cost_is(scene, "$0.02")
+        await scene.kill()
+        await scene.start()
+        await cost_is(scene, "$0.02")
+        assert outside.refused == []
+        assert verify_file(data / "bot.sqlite3") == []
+
+
+async def test_a_write_outside_the_data_folder_would_be_seen(tmp_path: Path):
+    outside = ReadOnly(tmp_path / "start", tmp_path / "data")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", "open('x', 'w')", cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL,
+        env=outside.environment(PROJECT),
+    )  # fmt: skip
+    assert await process.wait() == 1
+    assert outside.refused == ["open x"]
+
+
+FLUX = "krea/bfl/flux-1-dev"
+
+
+async def said_by(scene: Scene, *arguments: str) -> str:
+    """Run another command beside the bot and return what it says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "bot", *arguments, cwd=scene.directory, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT, env=scene.settings(),
+    )  # fmt: skip
+    words, _ = await asyncio.wait_for(process.communicate(), 120)
+    assert process.returncode == 0, words
+    return words.decode()
+
+
+async def cost_is(scene: Scene, amount: str) -> None:
+    """Order an image of Flux and see what it costs."""
+    ordered = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a fox", model=FLUX)
+    await ordered.wait_for(f"cost **{amount}**")
 
 
 # -- the HTTP port --------------------------------------------------------------------------------------------
