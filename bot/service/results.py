@@ -53,12 +53,13 @@ class ResultCollector:
         images, errors = await self._download_usable(job, update.result_urls, deadline)
         if not images:
             fresh_urls = await _fresh_urls(provider, update)
-            images, more_errors = await self._download_usable(job, fresh_urls, deadline)
-            errors += more_errors
+            images, fresh_errors = await self._download_usable(job, fresh_urls, deadline)
+            # Fresh addresses are of the same results: an old one that is dead lacks nothing.
+            errors = fresh_errors if images else errors + fresh_errors
         if not images:
             error = errors[-1] if errors else MediaError("completed without a result", transient=False)
             _log.error("job %s was completed without a usable image: %s", job.id, error)
-            notice = f"Job {job.id} was completed without a usable picture: {error}"
+            notice = f"Job {job.id} was completed without a usable image: {error}"
             self._presenter.operator_notice("no usable picture", notice)
             raise error
         if errors:

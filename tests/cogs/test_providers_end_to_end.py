@@ -16,7 +16,7 @@ from bot.providers.pixazo import PixazoProvider
 from bot.service.style_reader import StyleReader
 from cogs.text import job_card
 from sandbox.contracts import Contract, contracts
-from sandbox.plans import LOST_ANSWER, Ending, Plan, Trouble
+from sandbox.plans import LOST_ANSWER, Ending, FileTrouble, Plan, Trouble
 from sandbox.provider import SandboxProvider
 from tests.support.catalogue_samples import (
     CATALOGUE,
@@ -150,6 +150,22 @@ async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: Sandbox
     assert stage.said(await stage.press(stage.ada, card, "Cancel")).text == job_card.CANCEL_ASKED()
     await stage.until_says(card, "Cancelled", "not charged", seconds=20)
     assert sandbox.bill_usd_micros == 0
+
+
+@pytest.mark.hostile("G-32")
+async def test_of_a_batch_only_the_usable_images_are_charged_and_the_card_says_how_many(
+    stage: Stage, sandbox: SandboxProvider
+) -> None:
+    gone, made = "{base}/pictures/nothing-{id}.png", "{base}/pictures/{id}.png"
+    sandbox.next_order(Plan(urls=(made, gone)), Plan(file_trouble=FileTrouble.HTML), Plan(ending=Ending.FAILED), Plan())
+    card = await stage.imagine(model=FLUX, count=4)
+    text = await stage.until_says(card, "Completed · 2 of 4 done", seconds=60)
+    assert "2 of 4 failed, not charged" in text
+    assert job_card.NOT_FETCHED(1) in text
+    assert "cost **$0.014** · $0.986 left" in text
+    assert (len(card.files), len(card.gallery)) == (2, 2)
+    assert (await stage.balance()).spent_usd_micros == 14_000
+    assert sandbox.bill_usd_micros == 21_000, "the unusable one is the operator's cost"
 
 
 COMMANDS = {JobKind.IMAGINE: "imagine", JobKind.EDIT: "edit", JobKind.UPSCALE: "edit"}

@@ -134,6 +134,7 @@ async def test_the_provider_is_asked_once_more_for_the_address_of_a_dead_link(co
     job = await core.ended(await core.order())
     assert [image.source_url.rpartition("/")[2] for image in job.images] == [f"{job.remote_id}.png"]
     assert await core.money() == (PRICE, 0, 0)
+    assert (job.lost_images, core.presenter.notices) == (0, []), "nothing is lacking"
 
 
 @pytest.mark.hostile("G-35")
