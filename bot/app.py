@@ -428,7 +428,8 @@ def _http_servers(
 async def _enqueue_orphaned(store: Store, clock: TrustedClock) -> None:
     """Enqueue replies that no process runs, such as those of a process that died, until cancelled."""
     while True:
-        found = await store.cluster.enqueue_orphaned(now=clock.now())
+        # Before Discord said what time it is, a wrong clock would take every reply for an old one.
+        found = await store.cluster.enqueue_orphaned(now=clock.now()) if clock.is_set else 0
         if found:
             _log.info("enqueued %d replies that no process ran", found)
         await asyncio.sleep(ORPHAN_SCAN_SECONDS)

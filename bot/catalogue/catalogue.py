@@ -110,8 +110,9 @@ class Catalogue:
 
     def next_best(self, model_id: str, *, kind: JobKind, providers: frozenset[str]) -> Model | None:
         """Return the model to order instead of one that cannot be ordered: its heir, else one of about its price."""
-        candidates = self.search("", kind=kind, providers=providers)
         missing = self.find(model_id)
+        # One that will be withdrawn still takes orders, and is no successor of itself.
+        candidates = [model for model in self.search("", kind=kind, providers=providers) if model is not missing]
         if missing is None:
             return min(candidates, key=lambda model: model.starting_usd_micros or 0, default=None)
         heir = next((model for model in candidates if model.id == missing.heir), None)

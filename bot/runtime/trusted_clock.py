@@ -49,6 +49,11 @@ class TrustedClock:
         """Return the time in UTC."""
         return self._carried_on(self._anchor)
 
+    @property
+    def is_set(self) -> bool:
+        """Whether Discord said what time it is."""
+        return DISCORD in self._observed
+
     def agreed_time(self) -> datetime | None:
         """Return the time if this machine's clock, Discord and the providers agree on it, else None."""
         wall_time = self._wall_clock()

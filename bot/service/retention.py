@@ -31,20 +31,22 @@ class Retention:
         self._store = store
         self._blob_store = blob_store
         self._clock = clock
+        self._list_is_whole = True
 
     async def run(self) -> None:
         """Sweep until cancelled."""
         while True:
-            await self._repeat_erasures()
+            await self.repeat_erasures()
             agreed = self._clock.agreed_time()
             if agreed is not None:
                 await self.sweep(agreed)
             await asyncio.sleep(DISAGREEMENT_PAUSE_SECONDS if agreed is None else SWEEP_SECONDS)
 
-    async def _repeat_erasures(self) -> None:
+    async def repeat_erasures(self) -> None:
         """Erase again what members had erased after a backup was taken that is in use now."""
         try:
             done, waiting = await self._store.repeat_erasures(now=self._clock.now())
+            lacks = await self._store.lacks_listed_erasures(now=self._clock.now())
         except OSError:
             _log.exception("the list of erasures cannot be read")
             return
@@ -54,6 +56,13 @@ class Retention:
                 done,
                 waiting,
             )
+
+        if lacks and self._list_is_whole:
+            _log.error(
+                "the list of erasures lacks some that were done, so a restored backup would bring back what was "
+                "erased: the data folder has to be a lasting one, and one for all processes"
+            )
+        self._list_is_whole = not lacks
 
     async def sweep(self, agreed: datetime) -> None:
         """Erase what is old at the agreed time, or a day after the last sweep if that is earlier."""

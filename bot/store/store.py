@@ -55,6 +55,11 @@ from bot.store.tables.guild_settings import PolicyMemory
 _log = logging.getLogger(__name__)
 
 
+LIST_TURN_SECONDS = 30.0
+"""How long an erasure waits for another process that has the list of erasures."""
+LIST_PAUSE_SECONDS = 0.05
+
+
 class Store(DatabaseUser):
     """Open with `await Store.open(location)`; close with `await store.close()`, or use it with `async with`."""
 
@@ -316,8 +321,9 @@ class Store(DatabaseUser):
             yield None
             return
         async with self._erasing:
-            erasure: Erasure | None = None
+            erasure, turn = None, None
             try:
+                turn = await self._begin_turn(self._erasures)
                 erasure = await asyncio.to_thread(self._erasures.add, now=now, user_id=user_id, reply_id=reply_id)
             except OSError:
                 _log.exception("an erasure is done but not listed, so a restored backup would bring it back")
@@ -326,6 +332,18 @@ class Store(DatabaseUser):
             except StillUnderWay:
                 await self._withdraw(erasure)
                 raise
+            finally:
+                if turn is not None:
+                    self._erasures.end_turn(turn)
+
+    @staticmethod
+    async def _begin_turn(erasures: ErasureList) -> int:
+        """Wait until no other process has the list. Raises OSError if one has it for too long."""
+        for _ in range(int(LIST_TURN_SECONDS / LIST_PAUSE_SECONDS)):
+            if (turn := erasures.begin_turn()) is not None:
+                return turn
+            await asyncio.sleep(LIST_PAUSE_SECONDS)
+        raise OSError(f"another process has had {erasures.path} for {LIST_TURN_SECONDS:.0f} s")
 
     async def _withdraw(self, erasure: Erasure | None) -> None:
         if self._erasures is None or erasure is None:
@@ -343,17 +361,30 @@ class Store(DatabaseUser):
         if self._erasures is None:
             return 0, 0
         async with self._erasing:
-            missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
-            for done, erasure in enumerate(missing):
-                try:
-                    await self._repeat_erasure(erasure, now=now)
-                except StillUnderWay:
-                    # The later ones wait as well: the database remembers one moment up to which all are done.
-                    return done, len(missing) - done
+            turn = await self._begin_turn(self._erasures)
+            try:
+                missing = await asyncio.to_thread(self._erasures.since, await self._last_erasure_at())
+                for done, erasure in enumerate(missing):
+                    try:
+                        await self._repeat_erasure(erasure, now=now)
+                    except StillUnderWay:
+                        # The later ones wait as well: the database remembers one moment up to which all are done.
+                        return done, len(missing) - done
+                await asyncio.to_thread(self._erasures.trim, now)
+            finally:
+                self._erasures.end_turn(turn)
         if missing:
             await self.database.overwrite_forgotten()
-        await asyncio.to_thread(self._erasures.trim, now)
         return len(missing), 0
+
+    async def lacks_listed_erasures(self, *, now: datetime) -> bool:
+        """Return whether the list lacks an erasure that was done: it was lost, or others write one elsewhere.
+
+        Raises StoreError, OSError.
+        """
+        if self._erasures is None:
+            return False
+        return await asyncio.to_thread(self._erasures.lacks, await self._last_erasure_at(), now=now)
 
     _last_erasure_at = reads(erasures.last_erasure_at)
     _repeat_erasure = writes(erasures.repeat)

@@ -89,7 +89,7 @@ def models(offered: Sequence[Model], default_id: str) -> Layout:
         low, high = item.price_range or (0, 0)
         price = format_usd(low) if low == high else f"{format_usd(low)} – {format_usd(high)}"
         mark = f" · {spending.DEFAULT()}" if item.id == default_id else ""
-        lines.append(f"**{item.label}** · {price}{mark}\n-# `{item.id}`")
+        lines.append(f"**{item.label}** · {price}{mark}\n-# `{item.id}`{_ending(item)}")
     text = "\n".join(lines)
     while len(text) > MAX_MODELS_CHARACTERS:
         lines.pop()
@@ -100,6 +100,11 @@ def models(offered: Sequence[Model], default_id: str) -> Layout:
         components.text_display(f"-# {spending.MODELS_HINT()}"),
     ]
     return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def _ending(item: Model) -> str:
+    """Say when the provider withdraws the model, where it said so."""
+    return "" if item.ends_at is None else f" · {spending.MODEL_ENDS(when=formatting.date(item.ends_at))}"
 
 
 def _takes(item: Model) -> Iterator[tuple[str, str]]:
@@ -113,7 +118,7 @@ def _takes(item: Model) -> Iterator[tuple[str, str]]:
 def model(item: Model) -> Layout:
     """Lay out what one model can do and what it costs."""
     can = ", ".join(spending.MODEL_MODES[mode]() for mode in item.modes if mode in spending.MODEL_MODES)
-    lines = [f"### {item.label}", f"`{item.id}`", can[:1].upper() + can[1:]]
+    lines = [f"### {item.label}", f"`{item.id}`{_ending(item)}", can[:1].upper() + can[1:]]
     lines += [f"-# `{option_name(name)}`{': ' + text if text else ''}" for name, text in _takes(item)]
     prices = [
         " · ".join(filter(None, (format_usd(amount), facts.price_for(conditions))))

@@ -59,6 +59,8 @@ DEFAULT = Phrase("default")
 
 MODELS_HINT = Phrase("`/models model:` tells more about one of them.")
 MODEL_NO_PRICE = Phrase("not available: no price set")
+MODEL_ENDS = Phrase("withdrawn by its provider on {when}")
+"""Stands beside a model that still takes orders."""
 MODEL_MODES = {
     "generate": Phrase("makes images from text"),
     "edit": Phrase("edits images"),

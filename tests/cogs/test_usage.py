@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
 
+from bot.catalogue.model_notices import Withdrawal
 from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason
 from bot.domain.quota import parse_usd
@@ -163,6 +164,18 @@ async def test_one_model_tells_what_it_takes_and_each_price(stage: Stage) -> Non
     text = stage.said(await stage.ada.slash(stage.channel, "models", model="krea 2 large")).text
     assert f"`{KREA_LARGE}`" in text
     assert "$0.065 · with reference" in text
+
+
+async def test_a_model_that_its_provider_withdraws_says_when_and_takes_orders(stage: Stage) -> None:
+    ends_at = datetime(2027, 1, 31, 12, tzinfo=UTC)
+    stage.core.parts.model_watch.accepted(NANO_BANANA_2, Withdrawal(ends_at=ends_at))
+    await stage.until(lambda: stage.core.service.catalogue.get(NANO_BANANA_2).ends_at)
+    word = f"withdrawn by its provider on <t:{int(ends_at.timestamp())}:D>"
+    for options in (dict[str, str](), {"model": NANO_BANANA_2}):
+        text = stage.said(await stage.ada.slash(stage.channel, "models", **options)).text
+        assert f"`{NANO_BANANA_2}` · {word}" in text
+        assert text.count(word) == 1
+    await stage.until_says(await stage.imagine(model=NANO_BANANA_2), "Completed")
 
 
 async def test_a_model_without_a_price_says_so(stage: Stage) -> None:

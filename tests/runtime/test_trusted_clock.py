@@ -50,8 +50,11 @@ def test_a_jump_of_the_machines_clock_moves_nothing(jump: timedelta) -> None:
 
 def test_a_start_with_a_wrong_clock_is_set_right_by_the_first_answer_of_discord() -> None:
     machine = Machine(ahead=timedelta(days=40))
-    assert machine.clock.agreed_time() is None
+    machine.hears(PROVIDERS)
+    assert (machine.clock.agreed_time(), machine.clock.is_set) == (None, False)
+    machine = Machine(ahead=timedelta(days=40))
     machine.hears(DISCORD)
+    assert machine.clock.is_set
     assert machine.clock.now() == machine.true_time
     assert machine.clock.agreed_time() is None
     assert machine.clock.skew_seconds() == {DISCORD: 40 * 86_400, PROVIDERS: 0}

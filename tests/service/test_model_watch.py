@@ -71,3 +71,17 @@ async def test_a_model_that_is_gone_is_asked_for_and_offered_again(core: Core):
 def test_headers_announce_the_end_of_a_model(headers: dict[str, str], ends: Any):
     said = read_withdrawal(headers)
     assert (None if said is None else "" if said.ends_at is None else f"{said.ends_at:%Y-%m-%d}") == ends
+
+
+@pytest.mark.hostile("G-39")
+async def test_the_end_of_a_model_is_told_once_with_another_model_as_its_successor(core: Core):
+    sunset = {"Deprecation": "true", "Sunset": "Fri, 31 Dec 2027 23:59:59 GMT"}
+    for _ in range(2):
+        core.parts.model_watch.accepted(FLUX, read_withdrawal(sunset))
+    await until(lambda: core.presenter.notices)
+    ((matter, text),) = core.presenter.notices
+    assert matter == f"model {FLUX}"
+    assert f"The provider will withdraw {FLUX} on 2027-12-31; it takes orders until then." in text
+    assert text.count(FLUX) == 1
+    assert "takes its place where it was the default" in text
+    assert not is_hidden(core)

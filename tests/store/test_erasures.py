@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +13,10 @@ from bot.domain.database_url import Location
 from bot.domain.errors import StillUnderWay
 from bot.domain.jobs import Delivery, Reply
 from bot.domain.quota import Member
+from bot.media.blob_store import FileBlobStore
+from bot.runtime.trusted_clock import TrustedClock
+from bot.service.retention import Retention
+from bot.store import store as store_module
 from bot.store.admin.verify import verify_location
 from bot.store.core.erasure_list import KEPT, ErasureList
 from bot.store.sqlite.backup import restore
@@ -86,6 +91,56 @@ async def test_on_either_engine_the_database_knows_which_erasures_it_lacks(
         await store.set_delivery(running.id, Delivery.DELIVERED)
         assert await store.repeat_erasures(now=NOON) == (1, 0)
         assert await prompts(store, reply, running) == ["", ""]
+
+
+async def test_processes_share_one_list_and_have_it_in_turn(location: Location, erasures: ErasureList) -> None:
+    """A gateway erases, and after a restore a worker repeats it, by the list in the folder of both."""
+    async with await Store.open(location, erasures=erasures) as gateway:
+        reply = await delivered(gateway)
+        others = ErasureList(erasures.path)
+        turn = others.begin_turn()
+        assert turn is not None
+        assert erasures.begin_turn() is None
+        erasing = asyncio.create_task(gateway.forget_member(ADA.user_id, now=NOON))
+        await gateway.reply(reply.id)
+        assert others.since(None) == []
+        others.end_turn(turn)
+        await erasing
+    execute(location, "DELETE FROM notes WHERE key = 'last erasure'")
+    async with await Store.open(location, erasures=others) as worker:
+        assert await worker.repeat_erasures(now=NOON) == (1, 0)
+
+
+async def test_an_erasure_is_done_although_another_process_keeps_the_list(
+    tmp_path: Path, erasures: ErasureList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "LIST_TURN_SECONDS", 0.1)
+    async with await Store.open(tmp_path / "books.sqlite3", erasures=erasures) as store:
+        reply = await delivered(store)
+        turn = ErasureList(erasures.path).begin_turn()
+        assert turn is not None
+        await store.forget_member(ADA.user_id, now=NOON)
+        erasures.end_turn(turn)
+        assert await prompts(store, reply) == [""]
+
+
+async def test_a_list_that_lacks_what_was_erased_is_told_once(
+    tmp_path: Path, erasures: ErasureList, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It lay in memory, or the process that erased has a folder of its own."""
+    clock = TrustedClock(wall_clock=lambda: NOON)
+    async with await Store.open(tmp_path / "books.sqlite3", erasures=erasures) as store:
+        retention = Retention(store=store, blob_store=FileBlobStore(tmp_path / "pictures"), clock=clock)
+        await retention.repeat_erasures()
+        await delivered(store)
+        await store.forget_member(ADA.user_id, now=NOON)
+        await retention.repeat_erasures()
+        assert "lacks some" not in caplog.text
+        erasures.path.unlink()
+        for _ in range(3):
+            await retention.repeat_erasures()
+        assert caplog.text.count("the list of erasures lacks some that were done") == 1
+        assert not await store.lacks_listed_erasures(now=NOON + KEPT + timedelta(days=1))
 
 
 async def test_a_refused_erasure_is_not_listed(tmp_path: Path, erasures: ErasureList) -> None:

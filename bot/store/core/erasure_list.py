@@ -5,6 +5,7 @@ One JSON object on each line. It holds numbers of members and orders for as long
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 from dataclasses import dataclass
@@ -25,10 +26,42 @@ class Erasure:
 
 
 class ErasureList:
-    """One process writes the file. Its methods block, for a moment."""
+    """Several processes may have the file, each of them in turn. Its methods block, for a moment."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def begin_turn(self) -> int | None:
+        """Keep other processes from the list until `end_turn`; None while another one has it. Raises OSError.
+
+        An erasure is written down, done and remembered in one turn: the database remembers only the newest one.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        # A file of its own, because trimming replaces the list. It ends with the process at the latest.
+        descriptor = os.open(self.path.with_name(f"{self.path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def end_turn(self, turn: int) -> None:
+        """Let other processes have the list."""
+        os.close(turn)
+
+    def lacks(self, moment: datetime | None, *, now: datetime) -> bool:
+        """Return whether an erasure of that moment, which the database knows, should be here and is not.
+
+        Raises OSError.
+        """
+        if moment is None or moment < now - KEPT:
+            return False
+        latest = max(self._entries(), default=None)
+        return latest is None or latest < moment
 
     def add(self, *, now: datetime, user_id: int | None = None, reply_id: str | None = None) -> Erasure:
         """Write down what is about to be erased. Raises OSError."""
