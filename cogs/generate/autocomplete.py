@@ -176,12 +176,25 @@ def kind_with(model: Model | None, kind: JobKind) -> JobKind:
 async def _chosen_model(
     service: JobService, interaction: Interaction, kind: JobKind, default_model: str
 ) -> Model | None:
-    """Return the model typed so far, or the default one; None for an unknown one."""
-    model_id = getattr(interaction.namespace, "model", None)
+    """Return the model typed so far, that of the typed preset, or the default one; None for an unknown one."""
+    model_id = getattr(interaction.namespace, "model", None) or await _model_of_preset(service, interaction)
     if not model_id:
         policy = await service.store.policy(interaction.guild_id or 0)
         model_id = default_model_of(service, policy, kind=kind, fallback=default_model)
     return service.catalogue.find(model_id)
+
+
+async def _model_of_preset(service: JobService, interaction: Interaction) -> str | None:
+    """Return the model of the typed preset; None without one, or if the database does not answer at once."""
+    typed = getattr(interaction.namespace, "preset", None)
+    if not typed:
+        return None
+    try:
+        async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
+            found = await service.store.presets_of(guild_id=interaction.guild_id or 0, user_id=interaction.user.id)
+    except (TimeoutError, StoreError):
+        return None
+    return next((preset.model_id for preset in found if name_key(preset.name) == name_key(str(typed))), None)
 
 
 def _matching(choices: Iterable[str], text: str) -> list[str]:

@@ -138,7 +138,7 @@ class Edit(commands.Cog):
 
 
 class EditModal(OrderForm):
-    """The form of an edit: prompt, a select if there are several images, further ones to upload, model with price."""
+    """The form of an edit: prompt, a select of several images, further ones to upload, model with price, options."""
 
     def __init__(
         self,
@@ -176,6 +176,7 @@ class EditModal(OrderForm):
         )
         self.add_item(ui.Label(text=job_card.EDIT_MODAL_UPLOAD(), component=self._uploads))
         self.add_model_select()
+        self.add_more("")
 
     async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
         """Order the edit of the chosen images, then the uploaded ones."""
@@ -188,7 +189,9 @@ class EditModal(OrderForm):
             return
         request = _request(interaction, self._prompt.value, self.chosen.request.model_id, {})
         sources = tuple((file, ImageRole.SOURCE) for file in files)
-        await self.order(interaction, Order(request=request, attachments=sources, private=self._private))
+        additions = Additions(more=self._more.value)
+        order = Order(request=request, attachments=sources, additions=additions, private=self._private)
+        await self.order(interaction, order)
 
 
 async def open_edit_form(

@@ -27,6 +27,8 @@ MAX_MODELS = 25
 PROMPT_CHARACTERS = 4_000
 """Discord's limit of a text input in a modal."""
 
+MORE_CHARACTERS = 1_000
+
 FORM_TIMEOUT_SECONDS = 15 * 60.0
 _ANY_PROMPT = "an image of something"
 """Stands in for a prompt that is yet to be typed: no price depends on it."""
@@ -104,10 +106,17 @@ class OrderForm(Form):
             ],
         )
 
+        self._more: ui.TextInput[OrderForm] = ui.TextInput(custom_id="more", required=False, max_length=MORE_CHARACTERS)
+
     def add_model_select(self) -> None:
         """Add the select of models at this place of the form."""
         label = ui.Label(text=job_card.FORM_MODEL(), description=job_card.FORM_MODEL_HINT(), component=self._model)
         self.add_item(label)
+
+    def add_more(self, written: str) -> None:
+        """Add the input of options, filled in with those that are `written`."""
+        self._more.default = written[:MORE_CHARACTERS] or None
+        self.add_item(ui.Label(text=job_card.FORM_MORE(), description=job_card.FORM_MORE_HINT(), component=self._more))
 
     @property
     def chosen(self) -> ModelChoice:

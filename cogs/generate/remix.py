@@ -11,7 +11,6 @@ from dataclasses import replace
 from typing import Any
 
 import discord
-from discord import ui
 
 from bot.catalogue import order_text
 from bot.domain.errors import RequestRefused
@@ -28,8 +27,6 @@ from cogs.ui.initial_response import respond_privately
 
 FETCH_TIMEOUT_SECONDS = 1.5
 """Discord wants a modal within 3 seconds of the click."""
-
-MORE_CHARACTERS = 1_000
 
 
 async def open_remix(interaction: Interaction, reply: Reply, job: Job) -> None:
@@ -88,11 +85,7 @@ class RemixForm(OrderForm):
         )
         self._order = order
         self.add_model_select()
-        written = order_text.more_text(order.request.options)
-        self._more: ui.TextInput[RemixForm] = ui.TextInput(
-            custom_id="more", required=False, max_length=MORE_CHARACTERS, default=written[:MORE_CHARACTERS] or None
-        )
-        self.add_item(ui.Label(text=job_card.FORM_MORE(), description=job_card.FORM_MORE_HINT(), component=self._more))
+        self.add_more(order_text.more_text(order.request.options))
 
     async def on_submit(self, interaction: discord.Interaction[Any], /) -> None:
         """Order the remix."""

@@ -225,7 +225,9 @@ async def test_the_menu_asks_for_the_prompt_and_edits_the_only_image(stage: Stag
     shown = await menu(stage, ("notes.txt", b"hello"), ("fox.png", PNG))
     assert shown.modal is not None
     assert shown.modal["title"] == job_card.EDIT_MODAL_TITLE()
-    assert [label["component"]["custom_id"] for label in shown.modal["components"]] == ["prompt", "uploads", "model"]
+    assert [label["component"]["custom_id"] for label in shown.modal["components"]] == [
+        *("prompt", "uploads", "model", "more")
+    ]
     card = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
     assert not card.private
     await stage.until_says(card, "Completed", "make it blue")

@@ -34,6 +34,19 @@ async def test_a_moderators_preset_completes_the_orders_of_members(stage: Stage)
     await stage.until_says(card, "Completed", "cost **$0.12**", "2K", "16:9")
 
 
+async def test_options_are_offered_for_the_model_of_the_preset_unless_another_is_typed(stage: Stage) -> None:
+    await said(stage, stage.mo, "preset add", name="quick", model=FLUX, after="in oil")
+
+    async def offered(option: str, **typed: Any) -> list[str]:
+        found = await stage.ada.autocomplete(stage.channel, "imagine", option, "", prompt="a fox", **typed)
+        return [choice["name"] for choice in found]
+
+    assert await offered("resolution", preset=" QUICK ") == []
+    assert any(name.startswith("steps=") for name in await offered("more", preset="quick"))
+    for typed in ({"preset": "quick", "model": NANO}, {"preset": "unknown"}, {}):
+        assert "4K · $0.16" in await offered("resolution", **typed)
+
+
 async def test_what_the_command_says_wins_over_the_preset(stage: Stage) -> None:
     await said(stage, stage.mo, "preset add", **NOIR)
     card = await stage.imagine(preset="Film Noir", resolution="1K")

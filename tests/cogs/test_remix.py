@@ -130,3 +130,15 @@ async def test_one_image_of_several_is_chosen_in_a_select(stage: Stage) -> None:
     assert defaults == [False, True, False]
     for_bob = stage.said(await stage.bob.select(card.message, [chosen], custom_id=select["custom_id"]))
     assert list(for_bob.buttons) == [job_card.REMIX(), job_card.RECIPE(), job_card.SHARE()]
+
+
+async def test_an_edit_form_takes_further_options_and_says_what_is_wrong_with_them(stage: Stage) -> None:
+    card = await completed(stage, model=NANO)
+    shown = await stage.press(stage.ada, card, "Edit")
+    edited = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night", "more": "aspect_ratio=16:9"}))
+    await stage.until_says(edited, "Completed", "16:9")
+    shown = await stage.press(stage.ada, card, "Edit")
+    refused = stage.said(await stage.ada.submit_modal(shown, {"prompt": "at night", "more": "resolution=9K"}))
+    assert refused.private
+    assert "resolution" in refused.reason
+    assert "more: resolution=9K" in refused.text
