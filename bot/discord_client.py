@@ -269,7 +269,7 @@ class Bot(BotClient, commands.Bot):
             Imagine(order_flow=order_flow, service=service, default_model=default_model),
             edit,
             Compare(order_flow=order_flow, service=service, default_model=default_model),
-            PresetCommands(service=service, default_model=default_model),
+            PresetCommands(order_flow=order_flow, service=service, default_model=default_model),
             DefaultsCommands(service=service, default_model=default_model),
             Usage(service, default_model=default_model),
             History(service=service, messages=self.messages),

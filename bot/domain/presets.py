@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bot.domain.jobs import ImageInput
+
 OptionValue = str | int | float | bool
 
 MAX_PER_SERVER = 100
@@ -25,6 +27,8 @@ class Preset:
     """Options as the text of `more`, read for the model of each order."""
     words_before: str = ""
     words_after: str = ""
+    reference: ImageInput | None = None
+    """An image that goes with the attached ones of each order."""
 
     @property
     def is_own(self) -> bool:

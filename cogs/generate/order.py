@@ -55,6 +55,8 @@ class Order:
     """The complete requests of a comparison."""
     preset_name: str | None = None
     """The preset that completed it, for the card."""
+    preset_image: ImageInput | None = None
+    """The image that this preset adds to the attached ones."""
 
     @property
     def size(self) -> int:
@@ -66,7 +68,9 @@ class Order:
         if self.variants:
             return list(self.variants)
         if images is None:
-            images = self.request.images or tuple(_stand_in(file, role) for file, role in self.attachments)
+            images = self.request.images or tuple(stand_in(file, role) for file, role in self.attachments)
+        if self.preset_image is not None:
+            images = (*images, self.preset_image)
         return [_numbered_request(self.request, images, number) for number in range(self.count)]
 
     def with_model(self, model_id: str) -> Order:
@@ -74,7 +78,7 @@ class Order:
         return replace(self, request=replace(self.request, model_id=model_id))
 
 
-def _stand_in(attachment: discord.Attachment | PostedFile, role: ImageRole) -> ImageInput:
+def stand_in(attachment: discord.Attachment | PostedFile, role: ImageRole) -> ImageInput:
     """Return what takes the place of an attached image in the request until it is read."""
     size = (attachment.width, attachment.height) if isinstance(attachment, discord.Attachment) else (None, None)
     return ImageInput(

@@ -283,7 +283,7 @@ class OrderFlow:
     ) -> ReplyView:
         held: list[str] = []
         try:
-            images = await self._read_attachments(order.attachments, member, held)
+            images = await self.read_attachments(order.attachments, member, held)
             # Reading takes a while, and a moderator may have changed the policy in the meantime.
             permissions = await permissions_of(self._service, interaction)
             permissions.check(self._service, order.request)
@@ -301,10 +301,10 @@ class OrderFlow:
         self._service.input_images.keep(held)
         return view
 
-    async def _read_attachments(
+    async def read_attachments(
         self, attachments: Attachments, member: Member, held: list[str]
     ) -> tuple[ImageInput, ...]:
-        """Download, check and clean the attached images, all at the same time. Adds what it stores to `held`.
+        """Download, check and clean attached images, all at the same time. Adds what it stores to `held`.
 
         Raises TooFast, UnusableImage.
         """

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from bot.catalogue.order_text import Template
 from bot.domain.errors import UnknownPreset
-from bot.domain.jobs import JobRequest
+from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest
 from bot.domain.presets import MemberDefaults, Preset, name_key
 from bot.service.job_service import JobService
 from cogs.generate.order import DEFAULT_MODEL, Order
@@ -29,7 +29,20 @@ async def with_own_settings(
     request = replace(request, model_id=model_id or default_model_id)
     template = None if preset is None else template_of(service, preset, request)
     additions = replace(additions, template=template, defaults=own.options)
-    return replace(order, request=request, additions=additions, preset_name=preset and preset.name)
+    return replace(
+        order,
+        request=request,
+        additions=additions,
+        preset_name=preset and preset.name,
+        preset_image=None if preset is None else _image_of(preset, request.kind),
+    )
+
+
+def _image_of(preset: Preset, kind: JobKind) -> ImageInput | None:
+    """Return the image that a preset adds to an order of this kind."""
+    if preset.reference is None or kind is JobKind.UPSCALE:
+        return None
+    return preset.reference if kind is JobKind.IMAGINE else replace(preset.reference, role=ImageRole.SOURCE)
 
 
 def template_of(service: JobService, preset: Preset, request: JobRequest) -> Template:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,19 +12,21 @@ import discord
 from discord import app_commands
 from discord.ext import commands
 
-from bot.domain.jobs import JobKind, JobRequest, new_id
+from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest, new_id
 from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset, name_key
 from bot.domain.quota import format_usd
 from bot.domain.texts import is_visible
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
 from cogs.generate.autocomplete import MAX_CHOICES, Choices
+from cogs.generate.order import stand_in
+from cogs.generate.order_flow import OrderFlow
 from cogs.generate.own_settings import template_of
 from cogs.generate.permissions import default_model, permissions_of
 from cogs.presets import presets_page
 from cogs.text import formatting, presets
 from cogs.ui import card
-from cogs.ui.checks import is_moderator, require_server
+from cogs.ui.checks import is_moderator, member_of, require_server
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -41,7 +45,8 @@ class PresetCommands(commands.Cog):
 
     group = app_commands.Group(name="preset", description="Save an order's options under a name", guild_only=True)
 
-    def __init__(self, *, service: JobService, default_model: str) -> None:
+    def __init__(self, *, order_flow: OrderFlow, service: JobService, default_model: str) -> None:
+        self._order_flow = order_flow
         self._service = service
         self._default_model = default_model
 
@@ -54,6 +59,7 @@ class PresetCommands(commands.Cog):
         before="Words before the prompt",
         after="Words after the prompt",
         style="A style to apply",
+        reference="An image to take the style or subject from",
         scope="Who can use it (default: everybody, if you moderate this server)",
     )
     @app_commands.choices(scope=SCOPES)
@@ -66,6 +72,7 @@ class PresetCommands(commands.Cog):
         before: Words | None = None,
         after: Words | None = None,
         style: str | None = None,
+        reference: discord.Attachment | None = None,
         scope: Scope | None = None,
     ) -> None:
         """Check the preset as an order would be, then store it."""
@@ -84,14 +91,39 @@ class PresetCommands(commands.Cog):
             more=written,
             words_before=(before or "").strip(),
             words_after=(after or "").strip(),
+            # Before it is read, to find out what an order with it costs.
+            reference=stand_in(reference, ImageRole.REFERENCE) if reference else None,
         )
-        if not (preset.model_id or preset.more or preset.words_before or preset.words_after):
+        if not (preset.model_id or preset.more or preset.words_before or preset.words_after or preset.reference):
             await respond_privately(interaction, card.refused(presets.PRESET_EMPTY()))
             return
         amount = await self._price(interaction, preset)
+        if reference is None:
+            await self._store(interaction, preset, amount)
+            return
+        await interaction.response.defer(ephemeral=True, thinking=True)
+        held: list[str] = []
+        try:
+            preset = replace(preset, reference=await self._read(interaction, reference, held))
+            await self._store(interaction, preset, amount)
+        except BaseException:
+            await asyncio.shield(self._service.input_images.discard(held))
+            raise
+        self._service.input_images.keep(held)
+
+    async def _read(self, interaction: Interaction, reference: discord.Attachment, held: list[str]) -> ImageInput:
+        """Read the attached image like that of an order. Raises RequestRefused."""
+        member = member_of(interaction)
+        await self._service.check_member(member, orders=1)
+        async with self._service.reading_turns.turn(member.user_id):
+            (image,) = await self._order_flow.read_attachments([(reference, ImageRole.REFERENCE)], member, held)
+        return image
+
+    async def _store(self, interaction: Interaction, preset: Preset, amount: int) -> None:
+        """Store the preset and say what an image with it costs."""
         replaced = await self._service.store.set_preset(preset, actor_id=interaction.user.id, now=datetime.now(UTC))
         said = presets.PRESET_REPLACED if replaced else presets.PRESET_ADDED
-        who = presets.SCOPE_OWN if is_own else presets.SCOPE_SERVER
+        who = presets.SCOPE_OWN if preset.is_own else presets.SCOPE_SERVER
         text = said(name=formatting.inline(preset.name), scope=who())
         price = presets.PRESET_PRICE(amount=format_usd(amount))
         await respond_privately(interaction, card.note(text, presets_page.line(self._service, preset), price))
@@ -106,6 +138,7 @@ class PresetCommands(commands.Cog):
             user_id=interaction.user.id,
             model_id=preset.model_id or fallback,
             prompt="an image of something",
+            images=() if preset.reference is None else (preset.reference,),
         )
         expanded = self._service.expand(request, template=template_of(self._service, preset, request))
         permissions.check(self._service, expanded)

@@ -43,6 +43,8 @@ def line(service: JobService, preset: Preset) -> str:
         facts.append(service.model_label(preset.model_id))
     if preset.more:
         facts.append(f"`{formatting.inline(preset.more, WORDS_CHARACTERS)}`")
+    if preset.reference is not None:
+        facts.append(presets.WITH_REFERENCE())
     if preset.words_before or preset.words_after:
         before = formatting.inline(preset.words_before, WORDS_CHARACTERS).strip()
         after = formatting.inline(preset.words_after, WORDS_CHARACTERS).strip()

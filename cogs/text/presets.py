@@ -14,7 +14,9 @@ PRESET_REPLACED = Phrase("Replaced the preset **{name}** for {scope}.")
 PRESET_REMOVED = Phrase("Removed the preset **{name}**.")
 PRESET_NONE_TO_REMOVE = Phrase("There is no preset `{name}` here that you can remove. `/preset list` shows them all.")
 PRESET_PRICE = Phrase("-# An image with it costs {amount}.")
-PRESET_EMPTY = Phrase("Give the preset something to do: a `model`, `options`, a `style`, or words `before` or `after`.")
+PRESET_EMPTY = Phrase(
+    "Give the preset something to do: a `model`, `options`, a `style`, a `reference`, or words `before` or `after`."
+)
 PRESET_NAME_EMPTY = Phrase("Give the preset a name of 1 to 50 characters.")
 PRESET_TOO_LONG = Phrase("A preset takes at most {limit} characters of options.")
 SCOPE_SERVER = Phrase("everybody in this server")
@@ -25,6 +27,7 @@ MODERATORS_FOR_SERVER = Phrase(
 PROMPT_HERE = Phrase("your prompt")
 """Between the words before and after a prompt."""
 
+WITH_REFERENCE = Phrase("with an image")
 ON_CARD = Phrase("preset {name}")
 UNKNOWN_PRESET = Phrase("There is no preset `{name}`. Pick one from the list that appears as you type.")
 

@@ -186,6 +186,7 @@ BAD = [
     bad("preset add", "options", "wings=2", "does not take `wings`", "It takes", model=FLUX),
     bad("preset add", "before", " ", "Give the preset something to do"),
     bad("preset add", "after", " ", "Give the preset something to do"),
+    bad("preset add", "reference", ("notes.txt", b"no image"), "notes.txt"),
     bad("preset add", "style", "two words", "`style`", "ids without blanks", model=FLUX),
     bad("preset remove", "name", "zzzz", "There is no preset `zzzz` here that you can remove"),
     bad("defaults set", "model", "zzzz", "There is no model `zzzz`", "the list that appears as you type"),

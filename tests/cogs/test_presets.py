@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from cogs.text import presets, refusals
@@ -10,6 +11,9 @@ from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
 
 NANO = "krea/google/nano-banana-2"
+NO_REFERENCES = "krea/bfl/flux-1.1-pro"
+FOX = ("fox.png", image("PNG"))
+DOG = ("dog.png", image("JPEG"))
 NOIR: dict[str, Any] = {
     "name": "Film Noir",
     "model": NANO,
@@ -134,3 +138,40 @@ async def test_a_default_preset_completes_edits_too(stage: Stage) -> None:
     await stage.until_says(card, "Completed", "make it blue at night", "preset `night`")
     await said(stage, stage.mo, "preset remove", name="night")
     await stage.until_says(await stage.imagine(), "Completed")
+
+
+async def test_the_reference_of_a_preset_goes_with_each_order(stage: Stage) -> None:
+    added = await said(stage, stage.mo, "preset add", name="like this", reference=FOX, after="in oil")
+    assert "with an image" in added.text
+    await stage.restart()
+    krea = stage.core.krea
+    await stage.until_says(await stage.imagine(preset="like this"), "Completed", "1 image given")
+    await stage.until_says(await stage.imagine(preset="like this", reference=DOG), "2 images given")
+    edited = await stage.edit(preset="like this", image=DOG)
+    await stage.until_says(edited, "Completed", "2 images given")
+    await stage.quiet()
+    jobs = (await stage.jobs())[::-1]
+    [reference] = jobs[0].request.images
+    assert [order.images[-1].role for order in (job.request for job in jobs)] == ["reference", "reference", "source"]
+    assert all(job.request.images[-1].sha256 == reference.sha256 for job in jobs)
+    assert len(krea.orders) == 3
+    much_later = stage.core.service.now() + timedelta(days=400)
+    assert reference.sha256 in await stage.core.store.sha256_in_use(now=much_later)
+    await said(stage, stage.mo, "preset remove", name="like this")
+    assert reference.sha256 not in await stage.core.store.sha256_in_use(now=much_later)
+
+
+async def test_a_reference_that_cannot_be_used_is_refused_before_the_preset_is_stored(stage: Stage) -> None:
+    broken = await said(stage, stage.ada, "preset add", name="x", reference=("notes.txt", b"no image"))
+    assert "notes.txt" in broken.text
+    without = await said(stage, stage.ada, "preset add", name="x", model=NO_REFERENCES, reference=FOX)
+    assert "reference" in without.text
+    assert (await said(stage, stage.ada, "preset list")).text.endswith(presets.PRESETS_NONE())
+    assert len(stage.env.errors) == 2
+
+
+async def test_a_model_that_takes_no_reference_is_offered_the_preset_without_it(stage: Stage) -> None:
+    await said(stage, stage.ada, "preset add", name="mine", reference=FOX, after="in oil")
+    refused = await stage.imagine(preset="mine", model=NO_REFERENCES)
+    assert refused.private
+    assert any(label.startswith("Order without reference") for label in refused.buttons)

@@ -193,7 +193,7 @@ async def test_buttons_and_forms_ask_the_policy_too(stage: Stage) -> None:
 async def test_what_is_decided_while_an_attachment_is_read_counts(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = stage.core.bot.order_flow._read_attachments
+    read = stage.core.bot.order_flow.read_attachments
 
     async def read_while_a_moderator_decides(*args: Any) -> Any:
         images = await read(*args)
@@ -206,7 +206,7 @@ async def test_what_is_decided_while_an_attachment_is_read_counts(
         )
         return images
 
-    monkeypatch.setattr(stage.core.bot.order_flow, "_read_attachments", read_while_a_moderator_decides)
+    monkeypatch.setattr(stage.core.bot.order_flow, "read_attachments", read_while_a_moderator_decides)
     assert "Images can't be ordered in this channel" in (await stage.edit(image=("fox.png", PNG))).text
     await stage.assert_nothing_reserved()
 

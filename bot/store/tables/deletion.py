@@ -46,10 +46,13 @@ _IN_USE = DialectSql(
     sqlite="""
 SELECT sha256 FROM inputs WHERE sha256 IN (SELECT value FROM json_each(:contents))
 UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT value FROM json_each(:contents))
+UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IN (SELECT value FROM json_each(:contents))
 """,
     postgresql="""
 SELECT sha256 FROM inputs WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
 UNION SELECT sha256 FROM pictures WHERE sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
+UNION SELECT reference_sha256 FROM presets
+    WHERE reference_sha256 IN (SELECT json_array_elements_text(CAST(:contents AS JSON)))
 """,
 )
 _FORGET_UPLOADS = "DELETE FROM uploads WHERE sha256 = ? AND sha256 NOT IN (SELECT sha256 FROM inputs)"
@@ -78,7 +81,7 @@ def delete_reply(connection: Connection, reply_id: str, *, actor_id: int, now: d
 
 
 def not_in_use(connection: Connection, contents: Collection[str]) -> set[str]:
-    """Return those of `contents` that no order has as an input or a result."""
+    """Return those of `contents` that no order has as an input or a result, and no preset as its reference."""
     in_use = connection.execute(_IN_USE.on(connection), {"contents": json.dumps(sorted(contents))})
     return set(contents) - {row[0] for row in in_use}
 

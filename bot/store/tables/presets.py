@@ -10,6 +10,7 @@ from typing import Any
 
 from bot.domain.audit import Name, Standing
 from bot.domain.errors import ListFull
+from bot.domain.jobs import ImageInput, ImageRole
 from bot.domain.presets import MAX_PER_MEMBER, MAX_PER_SERVER, MemberDefaults, Preset, name_key
 from bot.domain.quota import LimitSubject
 from bot.store.core.columns import to_micros
@@ -24,9 +25,11 @@ DELETE FROM presets WHERE (guild_id = :guild_id OR user_id = :user_id) AND name_
 """
 _INSERT = """
 INSERT INTO presets
-    (id, guild_id, user_id, name, name_key, model_id, more, words_before, words_after, created_at)
+    (id, guild_id, user_id, name, name_key, model_id, more, words_before, words_after, created_at,
+    reference_sha256, reference_content_type, reference_width, reference_height)
 VALUES
-    (:id, :guild_id, :user_id, :name, :name_key, :model_id, :more, :words_before, :words_after, :created_at)
+    (:id, :guild_id, :user_id, :name, :name_key, :model_id, :more, :words_before, :words_after, :created_at,
+    :reference_hash, :reference_content_type, :reference_width, :reference_height)
 """
 _PRESETS = """
 SELECT * FROM presets WHERE guild_id = :guild_id OR user_id = :user_id
@@ -53,6 +56,7 @@ def set_preset(connection: Connection, preset: Preset, *, actor_id: int, now: da
 
     A change of a server's preset is recorded.
     """
+    reference = preset.reference
     row: dict[str, Any] = {
         "id": preset.id,
         "guild_id": preset.guild_id,
@@ -64,6 +68,10 @@ def set_preset(connection: Connection, preset: Preset, *, actor_id: int, now: da
         "words_before": preset.words_before,
         "words_after": preset.words_after,
         "created_at": to_micros(now),
+        "reference_hash": reference and reference.sha256,
+        "reference_content_type": reference and reference.content_type,
+        "reference_width": reference and reference.width,
+        "reference_height": reference and reference.height,
     }
     owner = {"guild_id": preset.guild_id, "user_id": preset.user_id}
     replaced = connection.execute(_DELETE, {**owner, "name_key": row["name_key"]}).fetchone() is not None
@@ -145,4 +153,15 @@ def _preset(row: Row) -> Preset:
         more=row["more"],
         words_before=row["words_before"],
         words_after=row["words_after"],
+        reference=None if row["reference_sha256"] is None else _reference(row),
+    )
+
+
+def _reference(row: Row) -> ImageInput:
+    return ImageInput(
+        sha256=row["reference_sha256"],
+        role=ImageRole.REFERENCE,
+        content_type=row["reference_content_type"],
+        width=row["reference_width"],
+        height=row["reference_height"],
     )

@@ -58,6 +58,7 @@ _JOBS_OF_MEMBER = f"SELECT id FROM jobs WHERE reply_id IN ({REPLIES_OF_MEMBER})"
 _CONTENTS_OF_MEMBER = f"""
 SELECT sha256 FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})
 UNION SELECT sha256 FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})
+UNION SELECT reference_sha256 FROM presets WHERE user_id = :user_id AND reference_sha256 IS NOT NULL
 """  # noqa: S608
 _FORGET_INPUTS = f"DELETE FROM inputs WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
 _FORGET_PICTURES = f"DELETE FROM pictures WHERE job_id IN ({_JOBS_OF_MEMBER})"  # noqa: S608
@@ -245,6 +246,7 @@ ORDER BY id
 _SHA256_IN_USE = DialectSql(
     sqlite="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IS NOT NULL
 UNION SELECT sha256 FROM jobs CROSS JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
 -- The card is shown again, with all its images, when the image of a job comes late.
 UNION SELECT sha256 FROM jobs followed CROSS JOIN jobs ON jobs.reply_id = followed.reply_id
@@ -265,6 +267,7 @@ UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
 """,
     postgresql="""
 SELECT sha256 FROM inputs WHERE created_at >= :kept_since
+UNION SELECT reference_sha256 FROM presets WHERE reference_sha256 IS NOT NULL
 UNION SELECT sha256 FROM jobs JOIN inputs ON inputs.job_id = jobs.id WHERE jobs.finished_at IS NULL
 -- The card is shown again, with all its images, when the image of a job comes late.
 UNION SELECT sha256 FROM jobs followed JOIN jobs ON jobs.reply_id = followed.reply_id
@@ -473,6 +476,10 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
                 "options": row["more"],
                 "words_before": row["words_before"],
                 "words_after": row["words_after"],
+                "reference_sha256": row["reference_sha256"],
+                "reference_content_type": row["reference_content_type"],
+                "reference_width": row["reference_width"],
+                "reference_height": row["reference_height"],
                 "at": _iso(row["created_at"]),
             }
             for row in connection.execute(_PRESETS, who)
@@ -709,8 +716,8 @@ def _iso(micros: int | None) -> str | None:
 def sha256_in_use(connection: Connection, *, now: datetime | None = None) -> set[str]:
     """Images that must stay in the blob store.
 
-    Results not yet delivered or not yet reviewed, and inputs of unfinished jobs; for RETENTION also the inputs of all
-    jobs, and the results that could not be shown, were shown privately or were refused by a moderator.
+    Results not yet delivered or not yet reviewed, inputs of unfinished jobs, references of presets; for RETENTION also
+    the inputs of all jobs, and the results that could not be shown, were shown privately or were refused.
     """
     kept_since = (now or datetime.now(UTC)) - RETENTION
     return {row[0] for row in connection.execute(_SHA256_IN_USE.on(connection), {"kept_since": to_micros(kept_since)})}

@@ -222,6 +222,8 @@ def _fewer(order: Order, count: int) -> NearOrder:
 def _fewer_inputs(order: Order, count: int) -> Iterator[NearOrder]:
     """Yield the order with only the first of its input images."""
     request = replace(order.request, images=order.request.images[:count])
-    fewer = replace(order, request=request, attachments=tuple(order.attachments)[:count])
+    preset_image = order.preset_image if len(request.images or order.attachments) < count else None
+    attachments = tuple(order.attachments)[:count]
+    fewer = replace(order, request=request, attachments=attachments, preset_image=preset_image)
     change = refusals.ORDER_WITH_INPUTS(count) if count else refusals.ORDER_WITHOUT(option=option_name("reference"))
     yield NearOrder(order=fewer, change=change)
