@@ -143,7 +143,7 @@ BAD = [
     bad("imagine", "moodboard", MOODBOARD, "Nano Banana 2 does not take `moodboard`", "It takes"),
     *(
         bad("imagine", f"reference{number}", TEXT, "`notes.txt` is not an image", "Attach a PNG, JPEG, WebP")
-        for number in (2, 3, 4)
+        for number in range(2, 11)
     ),
     bad("imagine", "preset", "zzzz", "There is no preset `zzzz`", "the list that appears as you type"),
     bad("imagine", "more", "steps=many", "`steps`", "Flux 1 Dev", model=FLUX),
