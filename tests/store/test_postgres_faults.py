@@ -7,17 +7,18 @@ import random
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 
 import psycopg
 import pytest
 
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import BotError, StoreError
+from bot.domain.errors import BotError, DatabaseBusy, StoreError
 from bot.domain.quota import LimitSubject, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.core.connection import Connection
 from bot.store.postgres import connection as postgres_connection
+from bot.store.postgres import database as postgres_database
 from bot.store.postgres import pool, writer
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.store import Store
@@ -211,6 +212,61 @@ async def test_a_killed_server_loses_nothing_and_does_nothing_twice() -> None:
         assert verify_location(address) == []
     finally:
         server.close()
+
+
+# -- the lock of the bot that runs the jobs ----------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_after_a_restart_of_the_server_the_lock_is_held_again_also_by_an_idle_bot(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres_database, "BOT_LOCK_CHECK_SECONDS", 0.05)
+    server = PostgresServer(is_durable=True)
+    try:
+        address = server.fresh()
+        async with await Store.open(address) as store:
+            await store.lock_exclusively()
+            await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(server.start)
+            held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objsubid = 2 AND granted"
+            await until(lambda: rows(address, held) == [(1,)])
+            async with await Store.open(address) as second:
+                with pytest.raises(DatabaseBusy):
+                    await second.lock_shared()
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+async def test_a_process_that_lost_the_lock_to_another_bot_writes_nothing_until_it_has_it_again(
+    address: PostgresAddress, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, is_alone: bool
+) -> None:
+    monkeypatch.setattr(writer, "_BOT_LOCK_TIMEOUT_SECONDS", 0.1)
+    async with await Store.open(through(proxy, address)) as first, await Store.open(address) as second:
+        await (first.lock_exclusively() if is_alone else first.lock_shared())
+        await first.set_value("before", "x")
+        await proxy.close()
+
+        async def is_free() -> bool:
+            with suppress(DatabaseBusy):
+                await second.lock_exclusively()
+                return True
+            return False
+
+        await until(is_free)
+        await proxy.open()
+        with pytest.raises(DatabaseBusy, match="Another bot works with" if is_alone else "has to be alone"):
+            await first.set_value("meanwhile", "x")
+        assert "Stop it first" in (await first.problem() or "")
+        await second.close()
+
+        async def works_again() -> bool:
+            return await first.problem() is None
+
+        await until(works_again)
+        await first.set_value("after", "x")
+        assert rows(address, NOTES) == [("after",), ("before",)]
 
 
 # -- other processes ------------------------------------------------------------------------------------------

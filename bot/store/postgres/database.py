@@ -16,7 +16,7 @@ from typing import Self, TypeVar, cast
 import psycopg
 
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import DatabaseBusy, StoreError
+from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, Work
 from bot.store.core.write_queue import Priority, WriteQueue, WriteResult
 from bot.store.postgres import schema
@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 _READERS = 3
 _RETRY_PAUSE_SECONDS = 0.2
 _CLOSE_TIMEOUT_SECONDS = 30.0
-_BOT_LOCK_TIMEOUT_SECONDS = 2.0
-"""The server takes a moment to notice that a bot has ended; the bot that is started next waits for that."""
+BOT_LOCK_CHECK_SECONDS = 5.0
+"""Pause between two looks at whether the lock is still held: a server that restarts forgets it."""
 
 
 class PostgresDatabase:
@@ -46,8 +46,8 @@ class PostgresDatabase:
         self._writer_thread = ConnectionThread(address, "database writer")
         self._writer = PostgresWriter(self._writer_thread)
         self._readers = ConnectionPool(address, "database reader", _READERS)
-        self._lock_thread = ConnectionThread(address, "database lock")
         self._queue = WriteQueue()
+        self._holding: asyncio.Task[None] | None = None
         self._close_started_at: float | None = None
         self._writing = asyncio.create_task(self._write_batches(), name="database writer")
 
@@ -61,25 +61,32 @@ class PostgresDatabase:
         return cls(address)
 
     async def lock_exclusively(self) -> None:
-        """Implement `Database.lock_exclusively`. The server holds the lock as long as this connection is open."""
-        if not await self._take_bot_lock("pg_try_advisory_lock"):
-            raise DatabaseBusy(f"Another bot works with the database {self.address}. Stop it first.")
+        """Implement `Database.lock_exclusively`. It is held again after the connection or the server was replaced."""
+        await self._take_bot_lock(is_alone=True)
 
     async def lock_shared(self) -> None:
-        """Implement `Database.lock_shared`. The server holds the lock as long as this connection is open."""
-        if not await self._take_bot_lock("pg_try_advisory_lock_shared"):
-            raise DatabaseBusy(
-                f"A bot without a --role works with the database {self.address}, and it has to be alone. Stop it first."
-            )
+        """Implement `Database.lock_shared`. It is held again after the connection or the server was replaced."""
+        await self._take_bot_lock(is_alone=False)
 
-    async def _take_bot_lock(self, function: str) -> bool:
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + _BOT_LOCK_TIMEOUT_SECONDS
-        while not (taken := await self._lock_thread.run(partial(_take_bot_lock, self._lock_thread, function))):
-            if loop.time() >= deadline:
-                break
-            await asyncio.sleep(_RETRY_PAUSE_SECONDS)
-        return taken
+    async def _take_bot_lock(self, *, is_alone: bool) -> None:
+        await self._writer_thread.run(partial(self._writer.take_bot_lock, is_alone=is_alone))
+        self._holding = asyncio.create_task(self._hold_bot_lock(), name="database lock")
+
+    async def _hold_bot_lock(self) -> None:
+        """Take the lock again soon after it was lost, also while nothing is written."""
+        is_held = True
+        while True:
+            await asyncio.sleep(BOT_LOCK_CHECK_SECONDS)
+            try:
+                await self._writer_thread.run(self._writer.renew_bot_lock)
+            except StoreError as error:
+                if is_held:
+                    _log.error("nothing is written until this bot has its lock on the database again: %s", error)
+                is_held = False
+            else:
+                if not is_held:
+                    _log.info("this bot has its lock on the database again")
+                is_held = True
 
     async def write(self, work: Callable[[Connection], T], priority: Priority = Priority.NORMAL) -> T:
         """Implement `Database.write`. When the connection breaks during COMMIT, wait until the outcome is known."""
@@ -107,10 +114,12 @@ class PostgresDatabase:
             return
         self._close_started_at = asyncio.get_running_loop().time()
         self._queue.close()
+        if self._holding is not None:
+            self._holding.cancel()
+            await asyncio.wait([self._holding])
         await asyncio.wait([self._writing])
         await self._writer_thread.run(self._writer.delete_own_row)
         await self._writer_thread.close()
-        await self._lock_thread.close()
         await self._readers.close()
 
     # -- writing ------------------------------------------------------------------------------------------
@@ -164,15 +173,6 @@ def _prepare(address: PostgresAddress) -> None:
         raise StoreError(f"The database {address} cannot be opened: {translated_error(error, address)}") from error
     finally:
         connection.close()
-
-
-def _take_bot_lock(thread: ConnectionThread, function: str) -> bool:
-    first, second = schema.BOT_LOCK
-    try:
-        return thread.connection().execute(f"SELECT {function}({first}, {second})").fetchone()[0]
-    except psycopg.Error as error:
-        thread.drop()
-        raise translated_error(error, thread.address) from error
 
 
 def _read(work: Callable[[Connection], T], connection: PostgresConnection) -> T:

@@ -7,6 +7,9 @@ commits.
 Each batch also stores its number in the row of its process in `writers`. When the connection breaks during COMMIT, that
 row tells whether the batch was committed. It is read under the same lock, which the old transaction would still hold if
 it had not ended.
+
+The connection also holds the lock that says whether one bot runs the jobs or several processes with roles. A server
+that was restarted, or took over from another, knows nothing of it, so each new connection takes it before it writes.
 """
 
 from __future__ import annotations
@@ -18,12 +21,12 @@ from collections.abc import Sequence
 import psycopg
 
 from bot.domain.database_url import PostgresAddress
-from bot.domain.errors import StoreError
+from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.connection import Work
 from bot.store.core.write_queue import WriteResult, in_savepoint
 from bot.store.postgres.connection import PostgresConnection, translated_error
 from bot.store.postgres.pool import ConnectionThread
-from bot.store.postgres.schema import WRITE_LOCK
+from bot.store.postgres.schema import BOT_LOCK, WRITE_LOCK
 
 _TAKE_LOCK = f"SELECT pg_advisory_xact_lock({WRITE_LOCK[0]}, {WRITE_LOCK[1]})"
 _STORE_BATCH_NUMBER = """
@@ -32,6 +35,10 @@ ON CONFLICT (id) DO UPDATE SET group_number = excluded.group_number, seen_at = e
 """
 _BATCH_NUMBER = "SELECT group_number FROM writers WHERE id = ?"
 _MAX_ATTEMPTS = 3
+_BOT_LOCK_TIMEOUT_SECONDS = 2.0
+"""The server takes a moment to notice that a bot has ended; the bot that is started next waits for that."""
+
+_BOT_LOCK_PAUSE_SECONDS = 0.2
 
 
 class InDoubtError(Exception):
@@ -57,6 +64,31 @@ class PostgresWriter:
         self._thread = thread
         self._id = secrets.token_hex(8)
         self._batch_number = 0
+        self._is_alone: bool | None = None
+        """Whether this bot has to be alone; None while it asked for no lock."""
+        self._locked_connection: PostgresConnection | None = None
+
+    def take_bot_lock(self, *, is_alone: bool) -> None:
+        """Take the lock of a bot that has to be alone, or of one of several processes. Raises DatabaseBusy, StoreError.
+
+        It is taken again on every later connection, and nothing is written while another process keeps it.
+        """
+        self._is_alone = is_alone
+        try:
+            self.renew_bot_lock()
+        except StoreError:
+            self._is_alone = None
+            raise
+
+    def renew_bot_lock(self) -> None:
+        """Take the lock again if its connection is gone. Raises DatabaseBusy, StoreError."""
+        connection = self._thread.connection()
+        try:
+            connection.execute("SELECT 1")
+            self._hold_bot_lock(connection)
+        except psycopg.Error as error:
+            self._thread.drop()
+            raise translated_error(error, self._thread.address) from error
 
     def commit(self, batch: Sequence[Work]) -> list[WriteResult]:
         """Run every work of the batch and commit them together. Return one result each; leave no transaction open.
@@ -97,6 +129,7 @@ class PostgresWriter:
         connection = self._thread.connection()
         self._batch_number += 1
         try:
+            self._hold_bot_lock(connection)
             self._begin(connection)
             results = [_run(connection, work, alone=len(batch) == 1) for work in batch]
         except psycopg.Error as error:
@@ -108,6 +141,27 @@ class PostgresWriter:
         if not connection.in_transaction:  # the only work of the batch failed
             return self._translated(results)
         return self._end(connection, batch, results)
+
+    def _hold_bot_lock(self, connection: PostgresConnection) -> None:
+        """Take the lock on a connection that does not have it yet. Raises DatabaseBusy, psycopg.Error."""
+        if self._is_alone is None or connection is self._locked_connection:
+            return
+        first, second = BOT_LOCK
+        function = "pg_try_advisory_lock" if self._is_alone else "pg_try_advisory_lock_shared"
+        deadline = time.monotonic() + _BOT_LOCK_TIMEOUT_SECONDS
+        while not connection.execute(f"SELECT {function}({first}, {second})").fetchone()[0]:
+            if time.monotonic() >= deadline:
+                raise self._busy()
+            time.sleep(_BOT_LOCK_PAUSE_SECONDS)
+        self._locked_connection = connection
+
+    def _busy(self) -> DatabaseBusy:
+        address = self._thread.address
+        if self._is_alone:
+            return DatabaseBusy(f"Another bot works with the database {address}. Stop it first.")
+        return DatabaseBusy(
+            f"A bot without a --role works with the database {address}, and it has to be alone. Stop it first."
+        )
 
     def _begin(self, connection: PostgresConnection) -> None:
         row = f"'{self._id}', {self._batch_number}, {time.time_ns() // 1_000}"
