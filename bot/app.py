@@ -181,6 +181,18 @@ def limits_of(settings: Settings) -> Limits:
         operator_cost_per_member_usd_micros=settings.operator_cost_per_member_usd,
         operator_cost_daily_cap_usd_micros=settings.cost_daily_cap_usd_micros,
         max_running_jobs=settings.max_running_jobs_per_user,
+        direct_quota=_direct_quota(settings),
+        operator_direct_cap_usd_micros=settings.direct_cap_usd_micros,
+    )
+
+
+def _direct_quota(settings: Settings) -> Quota | None:
+    if not settings.direct_quota_usd:
+        return None
+    return Quota(
+        amount_usd_micros=settings.direct_quota_usd,
+        period=settings.direct_quota_period,
+        source=QuotaSource.SETTINGS,
     )
 
 

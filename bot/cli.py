@@ -23,6 +23,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
+from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.process_role import Role, Shards
 from bot.domain.quota import OperatorCostLine, format_usd
 from bot.fleet import check_fleet
@@ -371,7 +372,7 @@ def ledger_house() -> int:
         amount = format_usd(line.amount_usd_micros)
         print(
             f"{line.at:%Y-%m-%d %H:%M}  {line.job_id}  {line.provider:<6}  {line.model_id:<38}  "
-            f"{_who(line.user_id):<27} in server {line.guild_id:<20}  {amount:>9}  {reason}"
+            f"{_who(line.user_id):<27} {_where(line.guild_id):<30}  {amount:>9}  {reason}"
         )
     for sums in _sums_by_day(lines):
         print(sums)
@@ -389,6 +390,10 @@ def _sums_by_day(lines: Sequence[OperatorCostLine]) -> Iterator[str]:
         yield f"{day}  {'all members':<27}  {format_usd(by_member.total()):>9}"
         for user_id, amount in by_member.most_common():
             yield f"{day}  {_who(user_id):<27}  {format_usd(amount):>9}"
+
+
+def _where(guild_id: int) -> str:
+    return "outside servers" if guild_id == DIRECT_GUILD_ID else f"in server {guild_id}"
 
 
 def _who(user_id: int | None) -> str:

@@ -36,7 +36,7 @@ from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.alerts.welcome import Welcome
 from cogs.compare.compare import Compare
 from cogs.compare.vote_button import VoteButton
-from cogs.generate.edit import Edit
+from cogs.generate.edit import MENU_NAME, Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
 from cogs.generate.one_image import ImageSelect
@@ -102,6 +102,9 @@ PUBLIC_BOT = (
     "there at your cost, up to OPERATOR_SERVER_CAP_USD a day in each. Switch Public Bot off in Discord's developer "
     "portal, or set ALLOWED_SERVERS."
 )
+
+OUTSIDE_SERVERS = frozenset({"imagine", "edit", MENU_NAME, "compare", "usage", "history", "models", "privacy", "help"})
+"""Commands for people who installed the bot themselves, where DIRECT_QUOTA_USD lets them order."""
 
 
 class Tree(app_commands.CommandTree["Bot"]):
@@ -285,6 +288,8 @@ class Bot(BotClient, commands.Bot):
         for cog in (*cogs, *moderators, Help(service, self.tree)):
             await self.add_cog(cog)
         edit.add_menu(self.tree)
+        if self.service.limits.direct_quota is not None:
+            _offer_outside_servers(self.tree)
         self.add_dynamic_items(
             JobButton,
             CatalogueButton,
@@ -390,6 +395,20 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         now = datetime.now(UTC)
         starts_at = await self._cluster.acquire_turn(f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
         await asyncio.sleep((starts_at - now).total_seconds())
+
+
+def _offer_outside_servers(tree: app_commands.CommandTree[Any]) -> None:
+    """Offer members' commands to people who install the bot themselves, and the others to servers alone.
+
+    Without installations of its own a command has those that the application is configured for.
+    """
+    for command in tree.get_commands():
+        if command.name in OUTSIDE_SERVERS:
+            command.guild_only = False
+            command.allowed_contexts = app_commands.AppCommandContext(guild=True, dm_channel=True, private_channel=True)
+            command.allowed_installs = app_commands.AppInstallationType(guild=True, user=True)
+        else:
+            command.allowed_installs = app_commands.AppInstallationType(guild=True, user=False)
 
 
 def _problem_of(socket: DiscordWebSocket) -> str | None:

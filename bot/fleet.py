@@ -31,6 +31,8 @@ def describe_process(
             **({} if role is Role.WORKER else {"DEFAULT_MODEL": settings.default_model}),
             "DEFAULT_QUOTA_USD": format_usd(settings.default_quota_usd),
             "DEFAULT_QUOTA_PERIOD": settings.default_quota_period,
+            "DIRECT_QUOTA_USD": format_usd(settings.direct_quota_usd),
+            "DIRECT_QUOTA_PERIOD": settings.direct_quota_period,
             "OPERATOR_DAILY_CAP_USD": format_usd(settings.operator_daily_cap_usd),
             "OPERATOR_SERVER_CAP_USD": format_usd(settings.server_cap_usd_micros),
             "OPERATOR_COST_PER_MEMBER_USD": format_usd(settings.operator_cost_per_member_usd),

@@ -144,6 +144,10 @@ class Settings(BaseSettings):
     default_quota_period: Annotated[Period, BeforeValidator(_lower), Field(description="day, week or month")] = (
         Period.DAY
     )
+    direct_quota_usd: _UsdMicros = 0
+    direct_quota_period: Annotated[Period, BeforeValidator(_lower), Field(description="day, week or month")] = (
+        Period.DAY
+    )
     operator_daily_cap_usd: _UsdMicros = 25_000_000
     operator_server_cap_usd: _UsdMicrosOrShare = None
     operator_cost_per_member_usd: _UsdMicros = 250_000
@@ -192,6 +196,16 @@ class Settings(BaseSettings):
         if self.operator_server_cap_usd is not None:
             return self.operator_server_cap_usd
         return self.operator_daily_cap_usd if self.allowed_servers else self.operator_daily_cap_usd // SHARES_OF_THE_CAP
+
+    @property
+    def direct_cap_usd_micros(self) -> int:
+        """OPERATOR_SERVER_CAP_USD, for all people together who order outside servers; unless set, a fifth.
+
+        ALLOWED_SERVERS does not raise it: these people were not chosen.
+        """
+        if self.operator_server_cap_usd is not None:
+            return self.operator_server_cap_usd
+        return self.operator_daily_cap_usd // SHARES_OF_THE_CAP
 
     @property
     def cost_daily_cap_usd_micros(self) -> int:

@@ -88,6 +88,8 @@ class Model:
     deprecated: bool = False
     retired: bool = False
     hidden: bool = False
+    age_restricted: bool = False
+    """Whether it works only in age-restricted channels, in every server; the operator's file says so."""
     stopped: str = ""
     heir: str = ""
     ends_at: datetime | None = None
@@ -113,6 +115,7 @@ class Model:
             hosted=data.get("hosted"),
             deprecated=data.get("deprecated", False),
             retired=data.get("retired", False),
+            age_restricted=data.get("age_restricted", False),
             style_families=tuple(data.get("style_families", ())),
         )
 

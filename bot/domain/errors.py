@@ -116,6 +116,10 @@ class OperatorServerCapReached(RequestRefused):
     resets_at: datetime
 
 
+class OperatorDirectCapReached(OperatorServerCapReached):
+    """The request costs more than the operator lets all people together spend outside servers today (UTC)."""
+
+
 @dataclass(eq=False)
 class MemberCostReached(RequestRefused):
     """The member's uncharged jobs cost the operator as much as they may today (UTC), over all servers."""
@@ -161,6 +165,10 @@ class ServerBusy(RequestRefused):
 
     running: int
     limit: int
+
+
+class DirectBusy(ServerBusy):
+    """All people together have as many unfinished jobs outside servers as one server may have."""
 
 
 @dataclass(eq=False)
@@ -273,7 +281,9 @@ class NotAllowedHere(RequestRefused):
     """The policy of the server forbids the request.
 
     `reason` is one of: 'channel' (`channel_ids` are the allowed ones, if any), 'model', 'other_roles' (`role_ids` may
-    use the model), 'age_restricted' (the model works only in age-restricted channels), 'word' (on the word list).
+    use the model), 'age_restricted' (the model works only in age-restricted channels), 'age_restricted_model' (the same
+    by the operator's decision), 'direct' (the same again, outside the servers that have the bot), 'word' (on the word
+    list).
     """
 
     reason: str

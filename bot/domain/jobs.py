@@ -13,6 +13,12 @@ from typing import Any
 ERASED_USER_ID = 0
 """The user id in rows of members who had their data deleted."""
 
+DIRECT_GUILD_ID = 0
+"""Stands for the server's id in accounts and orders of people who use the bot outside the servers that have it."""
+
+NO_CHANNEL_ID = 0
+"""Stands for the channel's id of a reply in a channel where the bot itself has no access."""
+
 
 MAX_FILTER_WORDS = 5
 
@@ -246,6 +252,16 @@ class ReplyAddress:
     """The locale of the member's Discord client."""
     language: str = "en"
     """Language tag of the message: the member's language for a private one, else the server's."""
+
+    @property
+    def is_direct(self) -> bool:
+        """True when a person ordered it with an account of their own."""
+        return self.guild_id == DIRECT_GUILD_ID
+
+    @property
+    def is_token_only(self) -> bool:
+        """True when the message can be edited through the interaction token alone."""
+        return self.private or self.channel_id == NO_CHANNEL_ID
 
     def token_is_usable(self, now: datetime) -> bool:
         """Return whether the message can still be edited through the interaction token."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import assert_never
 from zoneinfo import ZoneInfo
 
-from bot.domain.jobs import FailureReason
+from bot.domain.jobs import DIRECT_GUILD_ID, FailureReason
 
 MICROS_PER_USD = 1_000_000
 SERVER_RUNS = 1_000
@@ -228,6 +228,22 @@ class Limits:
     """The same over all members."""
     max_running_jobs: int
     """Of one member, over all servers."""
+    direct_quota: Quota | None = None
+    """What a person may spend outside the servers that have the bot; None where nothing can be ordered there."""
+    operator_direct_cap_usd_micros: int = 0
+    """What all people together may reserve and cost in a UTC day outside the servers that have the bot."""
+
+    def default_quota_of(self, guild_id: int) -> Quota:
+        """Return the quota that applies where no moderator has set one."""
+        if guild_id != DIRECT_GUILD_ID:
+            return self.default_quota
+        return self.direct_quota or Quota(amount_usd_micros=0, period=Period.DAY, source=QuotaSource.SETTINGS)
+
+    def operator_cap_of(self, guild_id: int) -> int:
+        """Return what the operator lets one server, or all people outside servers, reserve and cost in a UTC day."""
+        if guild_id == DIRECT_GUILD_ID:
+            return self.operator_direct_cap_usd_micros
+        return self.operator_server_cap_usd_micros
 
     @property
     def max_running_jobs_per_server(self) -> int:

@@ -25,6 +25,8 @@ class BindingLimit(StrEnum):
     SERVER_CAP = "server_cap"
     """The cap that moderators set for the whole server."""
     OPERATOR_SERVER_CAP = "operator_server_cap"
+    OPERATOR_DIRECT_CAP = "operator_direct_cap"
+    """The operator's cap for all people together who order outside the servers that have the bot."""
     OPERATOR_CAP = "operator_cap"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from bot.domain.errors import OperatorServerCapReached, RequestRefused, StoreError
-from bot.domain.jobs import Job
+from bot.domain.jobs import DIRECT_GUILD_ID, Job
 from bot.domain.quota import CostLimit, Limits, format_usd
 from bot.service.context import ServiceContext
 
@@ -68,9 +68,12 @@ class CostAlerts:
             _log.exception("it could not be recorded that server %d reached its cap", guild_id)
             return
         if is_first:
-            cap, left = self._limits.operator_server_cap_usd_micros, error.available_usd_micros
+            cap, left = self._limits.operator_cap_of(guild_id), error.available_usd_micros
+            is_direct = guild_id == DIRECT_GUILD_ID
+            who = "People who order outside servers have" if is_direct else f"Server {guild_id} has"
+            whose = "they together" if is_direct else "one server"
             text = (
-                f"Server {guild_id} has {format_usd(left)} left of the {format_usd(cap)} that one server may use in a "
+                f"{who} {format_usd(left)} left of the {format_usd(cap)} that {whose} may use in a "
                 f"day (OPERATOR_SERVER_CAP_USD): an order of {format_usd(error.asked_usd_micros)} was refused. "
                 f"Other servers that get there today are not reported."
             )

@@ -184,8 +184,8 @@ class ReplyRunner:
         try:
             message_id = await self._presenter.find_message(reply)
             if message_id is None:
-                # A private card cannot be looked for once its token has expired, so it may be shown all the same.
-                could_look = not reply.address.private or reply.address.token_is_usable(self._clock())
+                # A card that only its token reaches cannot be looked for once that has expired: it may be shown.
+                could_look = not reply.address.is_token_only or reply.address.token_is_usable(self._clock())
                 await self.abandon(reply, surely_unseen=could_look)
                 return
             await self._store.accept(reply.id, message_id=message_id)

@@ -11,7 +11,7 @@ from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
 from cogs.generate.order import Additions, Order
 from cogs.generate.order_flow import OrderFlow
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.typed_command import typed_command
 
@@ -47,14 +47,14 @@ class Compare(commands.Cog):
         """Order one image of each model, all or none."""
         request = JobRequest(
             kind=JobKind.IMAGINE,
-            guild_id=require_server(interaction),
+            guild_id=account_of(interaction),
             user_id=interaction.user.id,
             model_id=model1,
             prompt=prompt,
             options={} if aspect_ratio is None else {"aspect_ratio": aspect_ratio},
         )
         models = tuple(model for model in (model1, model2, model3, model4) if model is not None)
-        order = Order(request=request, model_ids=models, additions=Additions())
+        order = Order(request=request, model_ids=models, additions=Additions(), private=None)
         await self._order_flow.submit_order(interaction, order, typed=typed_command(interaction))
 
     @compare.autocomplete("model1")

@@ -15,7 +15,7 @@ from cogs.generate.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card, comparison
 from cogs.ui.attachments import images_of
-from cogs.ui.checks import require_server
+from cogs.ui.checks import server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.components import View
 from cogs.ui.error_handler import DynamicComponent
@@ -38,7 +38,7 @@ class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comp
 
     async def handle(self, interaction: Interaction) -> None:
         """Count the vote and show the card with the new numbers."""
-        guild_id = require_server(interaction)
+        guild_id = server_or_direct(interaction)
         client = interaction.client
         reply = await client.service.store.reply_of_job(self._job_id)
         if (

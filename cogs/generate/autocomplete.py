@@ -25,7 +25,7 @@ from cogs.generate.more import price_of, suggestions
 from cogs.generate.permissions import default_model as default_model_of
 from cogs.generate.permissions import permissions_of
 from cogs.text import formatting, spending
-from cogs.ui.checks import member_of
+from cogs.ui.checks import NotAllowed, member_of, server_or_direct
 from cogs.ui.client import Interaction
 
 MAX_CHOICES = 25
@@ -65,12 +65,10 @@ async def models(
 
 async def _available(service: JobService, interaction: Interaction) -> int | None:
     """Return what the member may still spend; None for no limit, or if the database does not answer at once."""
-    if interaction.guild_id is None:
-        return None
     try:
         async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
             spendable = await service.store.spendable(member_of(interaction), limits=service.limits, now=service.now())
-    except (TimeoutError, StoreError):
+    except (NotAllowed, TimeoutError, StoreError):
         return None
     return spendable.left_usd_micros
 
@@ -136,7 +134,7 @@ async def styles(service: JobService, interaction: Interaction, text: str, *, de
 
 async def presets(service: JobService, interaction: Interaction, text: str) -> Choices:
     """List the names of the presets that the member can use here and that contain what was typed: own ones first."""
-    found = await service.store.presets_of(guild_id=interaction.guild_id or 0, user_id=interaction.user.id)
+    found = await service.store.presets_of(guild_id=server_or_direct(interaction), user_id=interaction.user.id)
     wanted = name_key(text)
     return plain(list(dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name)))[:MAX_CHOICES])
 
@@ -179,8 +177,8 @@ async def _chosen_model(
     """Return the model typed so far, that of the typed preset, or the default one; None for an unknown one."""
     model_id = getattr(interaction.namespace, "model", None) or await _model_of_preset(service, interaction)
     if not model_id:
-        policy = await service.store.policy(interaction.guild_id or 0)
-        model_id = default_model_of(service, policy, kind=kind, fallback=default_model)
+        permissions = await permissions_of(service, interaction)
+        model_id = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
     return service.catalogue.find(model_id)
 
 

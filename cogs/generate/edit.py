@@ -23,7 +23,7 @@ from cogs.text import formatting, job_card
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import BotClient, Interaction
 from cogs.ui.initial_response import respond_privately
 from cogs.ui.typed_command import typed_command
@@ -128,7 +128,7 @@ class Edit(commands.Cog):
 
     async def edit_this_image(self, interaction: Interaction, message: discord.Message) -> None:
         """Open the form for the images of a message."""
-        require_server(interaction)
+        account_of(interaction)
         images = images_of(message)
         if not images:
             await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
@@ -145,7 +145,7 @@ class EditModal(OrderForm):
         images: Mapping[str, PostedFile],
         *,
         choices: Sequence[ModelChoice],
-        private: bool = False,
+        private: bool | None = None,
         chosen_id: int | None = None,
     ) -> None:
         """`images` come by their labels; the one of `chosen_id`, else the first, is chosen at the beginning."""
@@ -199,7 +199,7 @@ async def open_edit_form(
     images: Mapping[str, PostedFile],
     *,
     model_id: str = DEFAULT_MODEL,
-    private: bool = False,
+    private: bool | None = None,
     chosen_id: int | None = None,
 ) -> None:
     """Open the form for these images, by their labels, or say privately that no model may be used for it."""
@@ -221,7 +221,7 @@ def _request(
 ) -> JobRequest:
     return JobRequest(
         kind=JobKind.EDIT,
-        guild_id=require_server(interaction),
+        guild_id=account_of(interaction),
         user_id=interaction.user.id,
         model_id=model_id or DEFAULT_MODEL,
         prompt=prompt,

@@ -77,7 +77,7 @@ class HostedImages:
 
     async def _attach_once(self, address: ReplyAddress, files: dict[str, tuple[str, bytes]]) -> dict[str, str]:
         by_token = address.token_is_usable(self._service.now())
-        if not by_token and (address.private or address.message_id is None):
-            raise ImagesNotHosted("the private reply can no longer be edited")
+        if not by_token and (address.is_token_only or address.message_id is None):
+            raise ImagesNotHosted("the reply can no longer be edited")
         uploads = [upload(data, name) for name, data in files.values()]
         return await self._messages.attach(address, uploads, by_token=by_token)

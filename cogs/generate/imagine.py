@@ -12,7 +12,7 @@ from cogs.generate import autocomplete
 from cogs.generate.autocomplete import Choices
 from cogs.generate.order import DEFAULT_MODEL, Additions
 from cogs.generate.order_flow import OrderFlow
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 
 MAX_IMAGES = 4
@@ -93,7 +93,7 @@ class Imagine(commands.Cog):
         }
         request = JobRequest(
             kind=JobKind.IMAGINE,
-            guild_id=require_server(interaction),
+            guild_id=account_of(interaction),
             user_id=interaction.user.id,
             model_id=model or DEFAULT_MODEL,
             prompt=prompt,

@@ -22,7 +22,7 @@ from cogs.generate.remix import open_remix
 from cogs.text import job_card
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.attachments import images_of
-from cogs.ui.checks import is_moderator, require_server
+from cogs.ui.checks import is_moderator, require_account_of, server_of
 from cogs.ui.client import Interaction
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
@@ -101,6 +101,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
+        require_account_of(interaction, reply)
         order = self._repeated(interaction, reply, count)
         price = _price_now(interaction.client.service, order)
         if price > self._amount_usd_micros:
@@ -128,7 +129,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         )
 
     async def _edit(self, interaction: Interaction, reply: Reply) -> None:
-        require_server(interaction)
+        require_account_of(interaction, reply)
         images = images_of(interaction.message) if interaction.message else []
         if not images:  # a page of /history only links to them
             images = await interaction.client.messages.files_of_reply(reply, timeout_seconds=FETCH_TIMEOUT_SECONDS)
@@ -157,7 +158,7 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
         # bot cannot see, but only if the question is not the response to the click.
         await interaction.response.defer()
         interaction.client.message_deletions.remember_click(self._job_id, interaction)
-        await respond_privately(interaction, delete_question.question(self._job_id))
+        await respond_privately(interaction, delete_question.question(self._job_id, is_direct=reply.address.is_direct))
 
     async def _of_deleted(self, interaction: Interaction) -> None:
         """Answer a button of a card that outlived its order: Delete removes the card, by the token of the click."""
@@ -195,7 +196,8 @@ async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -
         return None
     if action in card_buttons.FOR_EVERYBODY and _is_public_result(reply, interaction):
         return reply
-    if interaction.user.id != reply.user_id and not is_moderator(interaction):
+    # What was ordered outside servers is nobody's to moderate.
+    if interaction.user.id != reply.user_id and (reply.address.is_direct or not is_moderator(interaction)):
         await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
         return None
     if interaction.user.id != reply.user_id and reply.address.private and action not in _OF_MODERATORS_ON_PRIVATE:
@@ -205,20 +207,28 @@ async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -
 
 
 def _is_here(reply: Reply, interaction: Interaction) -> bool:
-    """Whether the click came from the server of the reply, or from the requester's direct messages.
+    """Whether the click came from the server of the reply, from its own message, or from its requester.
 
-    A private reply goes to direct messages if its interaction token has expired.
+    A private reply goes to direct messages if its interaction token has expired. What was ordered outside servers
+    belongs to its requester wherever they are.
     """
-    if interaction.guild_id is None:
-        return interaction.user.id == reply.user_id
-    return interaction.guild_id == reply.address.guild_id
+    guild_id = server_of(interaction)
+    if guild_id is not None and guild_id == reply.address.guild_id:
+        return True
+    if reply.address.is_direct:
+        return interaction.user.id == reply.user_id or _is_its_message(reply, interaction)
+    return guild_id is None and interaction.guild_id is None and interaction.user.id == reply.user_id
 
 
 def _is_public_result(reply: Reply, interaction: Interaction) -> bool:
     """Whether everybody who sees the clicked channel sees the images of the reply."""
     is_done = any(job.status is JobStatus.SUCCEEDED for job in reply.jobs)
-    is_here = interaction.channel_id == reply.address.channel_id
+    is_here = interaction.channel_id == reply.address.channel_id or _is_its_message(reply, interaction)
     return is_done and is_here and not reply.address.private and reply.deleted_at is None
+
+
+def _is_its_message(reply: Reply, interaction: Interaction) -> bool:
+    return interaction.message is not None and interaction.message.id == reply.address.message_id
 
 
 async def cancel_all(service: JobService, reply: Reply) -> CancelOutcome:

@@ -152,10 +152,10 @@ class LastEdit:
         if Way.TOKEN not in self._closed and self._token_is_usable():
             return Way.TOKEN
         is_unseen = not self._reply.accepted and self._address.message_id is None
-        # Whether a private message is there cannot be found out once the token has expired.
-        if is_unseen and (Way.TOKEN in self._closed or not self._address.private):
+        # Whether a message that only its token reaches is there cannot be found out once that has expired.
+        if is_unseen and (Way.TOKEN in self._closed or not self._address.is_token_only):
             raise DeliveryImpossible("Discord never showed the message, and nothing was ordered")
-        if Way.CHANNEL not in self._closed and not self._address.private:
+        if Way.CHANNEL not in self._closed and not self._address.is_token_only:
             return Way.CHANNEL
         # A private reply, or one that its channel no longer accepts, goes to the requester's direct messages.
         if Way.DIRECT not in self._closed:
@@ -181,13 +181,14 @@ class LastEdit:
     async def _send(self, way: Way) -> PostedMessage:
         match way:
             case Way.TOKEN:
-                return await self._messages.edit(
+                posted = await self._messages.edit(
                     self._address,
                     self._layout(),
                     files=self._files(),
                     by_token=True,
                     overtake=self._is_status_edit_under_way(),
                 )
+                return replace(posted, channel_id=self._address.channel_id)
             case Way.CHANNEL if self._address.message_id is not None:
                 return await self._messages.edit(self._address, self._layout(), files=self._files(), by_token=False)
             case Way.CHANNEL:
@@ -195,8 +196,15 @@ class LastEdit:
             case Way.DIRECT:
                 channel_id = await self._messages.open_direct_channel(self._reply.user_id)
                 if self._address.message_id is not None and self._address.channel_id == channel_id:
-                    # It was shown there before one of its images came late.
-                    return await self._messages.edit(self._address, self._layout(), files=self._files(), by_token=False)
+                    # It was shown there before one of its images came late, or is a private answer to a command there,
+                    # which cannot be edited any more.
+                    try:
+                        return await self._messages.edit(
+                            self._address, self._layout(), files=self._files(), by_token=False
+                        )
+                    except discord.NotFound:
+                        if not self._address.is_direct:
+                            raise
                 return await self._posted_before(channel_id) or await self._post(channel_id)
 
     async def _posted_before(self, channel_id: int) -> PostedMessage | None:

@@ -44,7 +44,8 @@ class ImageSelect(DynamicComponent, ui.DynamicItem[ui.Select[Any]], template=car
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
         number = made.index(job) + 1
-        is_for_owner = interaction.user.id == reply.user_id or is_moderator(interaction)
+        is_own = interaction.user.id == reply.user_id
+        is_for_owner = is_own or (is_moderator(interaction) and not reply.address.is_direct)
         larger = await _upscale_button(interaction, reply, job) if is_for_owner else None
         buttons = card_buttons.one_image_buttons(job, is_for_owner=is_for_owner, upscale=larger)
         await respond_privately(interaction, card.question(f"### {job_card.ONE_IMAGE(number=number)}", *buttons))

@@ -45,7 +45,7 @@ class Order:
     attachments: Attachments = ()
     count: int = 1
     private: bool | None = False
-    """None: as the member's defaults say."""
+    """None: as the member's defaults say; outside the servers that have the bot, private."""
     agreed_usd_micros: int | None = None
     """The price that a button or form said; the order is refused if it costs more."""
 

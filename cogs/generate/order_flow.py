@@ -37,7 +37,7 @@ from cogs.generate.refused.near_orders import near_orders
 from cogs.text import job_card, refusals
 from cogs.text.locale import language_of_answer
 from cogs.ui.attachments import EMBED_HOSTS, PostedFile
-from cogs.ui.checks import member_of
+from cogs.ui.checks import member_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.initial_response import InitialResponse, NotShown, address_of
@@ -133,7 +133,7 @@ class OrderFlow:
                 return
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
-                self._service.cost_alerts.order_refused(interaction.guild_id or 0, error)
+                self._service.cost_alerts.order_refused(server_or_direct(interaction), error)
                 await response.refuse(await self._refusal(interaction, order, own, error, typed), typed)
                 return
             except StoreError as error:
@@ -237,10 +237,13 @@ class OrderFlow:
 
     async def _own_defaults(self, interaction: Interaction, order: Order) -> MemberDefaults:
         """Read the member's defaults where they count; if the database does not answer, the order meets it too."""
-        if order.additions is None or not order.additions.uses_own_settings or interaction.guild_id is None:
+        guild_id = server_of(interaction)
+        if guild_id is None:
+            return MemberDefaults(private=True)
+        if order.additions is None or not order.additions.uses_own_settings:
             return MemberDefaults()
         try:
-            return await self._service.store.member_defaults(guild_id=interaction.guild_id, user_id=interaction.user.id)
+            return await self._service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
         except StoreError:
             return MemberDefaults(private=True)  # rather than show everybody what should be private
 
@@ -256,7 +259,8 @@ class OrderFlow:
         for request in order.variants or (order.request,):
             permissions.check(self._service, request)
         self._check_agreed_price(order)
-        language = language_of_answer(interaction, permissions.policy, private=bool(order.private))
+        is_for_one = bool(order.private) or permissions.is_direct
+        language = language_of_answer(interaction, permissions.policy, private=is_for_one)
         address = address_of(interaction, private=bool(order.private), language=language)
         if not order.attachments:
             return await self._service.admit(

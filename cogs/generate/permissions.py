@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import discord
 
 from bot.catalogue.models import OPTIONS, Model
+from bot.domain.errors import NotAllowedHere
 from bot.domain.jobs import JobKind, JobRequest, Visibility
 from bot.domain.policy import ChannelContext, Policy
 from bot.service.job_service import JobService
-from cogs.ui.checks import role_ids_of
+from cogs.ui.checks import role_ids_of, server_of
 from cogs.ui.client import Interaction
 
 
@@ -22,14 +23,20 @@ class Permissions:
     policy: Policy
     channel: ChannelContext
     role_ids: tuple[int, ...]
+    is_direct: bool = False
+    """Whether no server's rules apply, because the person orders with an account of their own."""
 
     def permits(self, model: Model) -> bool:
         """Whether the member may order the model in the channel."""
+        if model.age_restricted and not self.channel.age_restricted:
+            return False
         return self.policy.permits(model.id, channel=self.channel, role_ids=self.role_ids)
 
     def check(self, service: JobService, request: JobRequest) -> None:
         """Raise NotAllowedHere if the policy forbids the request. An unknown model is left for the quote to refuse."""
         model = service.catalogue.find(request.model_id)
+        if model is not None and model.age_restricted and not self.channel.age_restricted:
+            raise NotAllowedHere("direct" if self.is_direct else "age_restricted_model", model_label=model.label)
         self.policy.check(
             channel=self.channel,
             role_ids=self.role_ids,
@@ -58,8 +65,12 @@ async def permissions_of(
     service: JobService, interaction: Interaction, member: discord.abc.User | None = None
 ) -> Permissions:
     """Read what the user of the interaction, or another member, may order in its channel."""
+    guild_id = server_of(interaction)
+    if guild_id is None:
+        nowhere = ChannelContext(channel_ids=(), age_restricted=False)
+        return Permissions(policy=Policy(), channel=nowhere, role_ids=(), is_direct=True)
     return Permissions(
-        policy=await service.store.policy(interaction.guild_id or 0),
+        policy=await service.store.policy(guild_id),
         channel=_context(interaction.channel_id, interaction.channel),
         role_ids=role_ids_of(member or interaction.user),
     )

@@ -21,7 +21,7 @@ from cogs.generate.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of, require_account_of
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -31,7 +31,7 @@ FETCH_TIMEOUT_SECONDS = 1.5
 
 async def open_remix(interaction: Interaction, reply: Reply, job: Job) -> None:
     """Open the form for a finished image, or say privately why that is not possible."""
-    require_server(interaction)
+    require_account_of(interaction, reply)
     order = await _order(interaction, reply, job)
     if order is None:
         await respond_privately(interaction, card.refused(job_card.NO_PICTURE_IN_MESSAGE()))
@@ -94,7 +94,7 @@ class RemixForm(OrderForm):
             model_id=self.chosen.request.model_id,
             prompt=self._prompt.value,
             options={},
-            guild_id=require_server(interaction),
+            guild_id=account_of(interaction),
         )
         order = replace(self._order, request=request, additions=Additions(more=self._kept_options(interaction)))
         await self.order(interaction, order)

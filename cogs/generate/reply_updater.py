@@ -119,7 +119,7 @@ class ReplyUpdater:
         try:
             if address.token_is_usable(self._service.now()):
                 return (await self._messages.original(address)).message_id
-            if address.private:
+            if address.is_token_only:
                 return None
             found = await self._messages.search(address)
             return found.message_id if found else None
@@ -231,7 +231,7 @@ class _Editor:
     async def _show_status(self, layout: Layout) -> None:
         """Send one status edit. It is not retried: a newer state will follow."""
         by_token = self.address.token_is_usable(self._service.now())
-        if not by_token and (self.address.private or self.address.message_id is None):
+        if not by_token and (self.address.is_token_only or self.address.message_id is None):
             return
         try:
             await self._messages.edit(self.address, layout, by_token=by_token)

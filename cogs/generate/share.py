@@ -68,6 +68,9 @@ class ShareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=car
         if job is None or reply.deleted_at is not None:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
+        if reply.address.is_direct:
+            await respond_privately(interaction, card.refused(job_card.SHARE_DIRECT()))
+            return
         client = interaction.client
         policy = await client.service.store.policy(reply.address.guild_id)
         shared = await client.service.store.shared_image(job.id)

@@ -24,7 +24,7 @@ from cogs.generate.permissions import channel_context, permissions_of
 from cogs.text import job_card, member_pages
 from cogs.ui import card, card_buttons, components
 from cogs.ui.attachments import PostedFile, files_of
-from cogs.ui.checks import require_server
+from cogs.ui.checks import require_account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Component, Layout
 from cogs.ui.error_handler import DynamicComponent
@@ -76,7 +76,8 @@ class UpscalePrices:
         # Whether the channel permits images is not checked again: it permitted this one.
         def permits(model: Model) -> bool:
             allowed = policy.model_verdict(model.id, reply.role_ids).allowed
-            return allowed and (channel.age_restricted or not policy.is_age_restricted(model.id))
+            is_restricted = model.age_restricted or policy.is_age_restricted(model.id)
+            return allowed and (channel.age_restricted or not is_restricted)
 
         return least_usd_micros(offers(self._service, reply, permits))
 
@@ -104,7 +105,7 @@ class UpscaleButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=c
         if reply.deleted_at is not None:
             await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
             return
-        require_server(interaction)
+        require_account_of(interaction, reply)
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return

@@ -17,7 +17,7 @@ from cogs.generate.job_buttons import clicked_reply
 from cogs.members.history import HistoryPage
 from cogs.text import formatting, job_card
 from cogs.ui import card, card_buttons, delete_question
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.delete_question import ASK, HISTORY_OF_MODEL, NO, SEPARATE, YES
@@ -55,7 +55,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         elif (refusal := _why_not(reply)) is not None:
             await respond_privately(interaction, card.refused(refusal))
         elif self._choice == ASK:
-            question = delete_question.question(self._job_id, self._place)
+            question = delete_question.question(self._job_id, self._place, is_direct=reply.address.is_direct)
             await interaction.response.edit_message(view=View(question), attachments=[], allowed_mentions=NO_MENTIONS)
         elif self._choice == YES:
             await self._delete(interaction, reply)
@@ -105,7 +105,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         return None if page is None else page.older_id or page.newer_id
 
     async def _show_history(self, interaction: Interaction, reply: Reply, *, reply_id: str | None) -> None:
-        require_server(interaction)
+        account_of(interaction)
         page = HistoryPage(interaction.client.service, interaction.client.messages, interaction)
         await page.show(GalleryFilter(model_id=self._model_id(reply)), reply_id=reply_id)
 
@@ -125,15 +125,19 @@ def _why_not(reply: Reply) -> str | None:
 
 
 async def _notes(interaction: Interaction, reply: Reply, deleted: DeletedOrder, *, card_is_gone: bool) -> list[str]:
-    """Say which copies the bot cannot reach: those in a log channel that it has no id of, and a private card."""
+    """Say which copies the bot cannot reach: those in a log channel that it has no id of, and some cards."""
     lines: list[str] = []
     if not any(message.kind is MessageKind.LOG for message in deleted.messages):
         policy = await interaction.client.service.store.policy(reply.address.guild_id)
         if policy.log_channel_id is not None:
             lines.append(job_card.DELETE_LOG_UNKNOWN(channel=f"<#{policy.log_channel_id}>"))
     is_own = interaction.user.id == reply.user_id
-    if reply.address.private and is_own and interaction.guild_id is not None and not card_is_gone:
+    if card_is_gone:
+        return lines
+    if reply.address.private and is_own and (interaction.guild_id is not None or reply.address.is_direct):
         lines.append(job_card.DELETE_PRIVATE_CARD())
+    elif not reply.address.private and reply.address.is_token_only:
+        lines.append(job_card.DELETE_CARD_WITHOUT_ACCESS())
     return lines
 
 

@@ -10,9 +10,10 @@ from discord.ext import commands
 
 from bot.service.job_service import JobService
 from cogs.generate.permissions import permissions_of
-from cogs.text import formatting, member_pages
+from cogs.text import formatting, member_pages, spending
 from cogs.text.command_translations import described, menu_name
 from cogs.ui import card
+from cogs.ui.checks import server_of
 from cogs.ui.initial_response import respond_privately
 
 Command = app_commands.Command[Any, ..., Any] | app_commands.Group
@@ -33,7 +34,7 @@ class Help(commands.Cog):
         moderators: list[str] = []
         for command in self._tree.get_commands():
             if isinstance(command, app_commands.ContextMenu):
-                if interaction.guild_id is not None:
+                if server_of(interaction) is not None or not command.guild_only:
                     members.append(member_pages.HELP_MENU(name=menu_name(command.name)))
             elif command.name != "help" and _may_use(interaction, command):
                 lines = members if command.default_permissions is None else moderators
@@ -48,8 +49,8 @@ class Help(commands.Cog):
 
     async def _where(self, interaction: discord.Interaction[Any]) -> str:
         """Return a sentence about where images can be made; '' if they can be made here."""
-        if interaction.guild_id is None:
-            return member_pages.HELP_DIRECT()
+        if server_of(interaction) is None:
+            return self._outside_servers(interaction)
         permissions = await permissions_of(self._service, interaction)
         if permissions.policy.channel_verdict(permissions.channel).allowed:
             return ""
@@ -60,9 +61,17 @@ class Help(commands.Cog):
             else member_pages.HELP_NOT_HERE()
         )
 
+    def _outside_servers(self, interaction: discord.Interaction[Any]) -> str:
+        quota = self._service.limits.direct_quota
+        if quota is None:
+            return member_pages.HELP_DIRECT()
+        if not interaction.is_user_integration():
+            return member_pages.HELP_ADD_APP()
+        return member_pages.HELP_OWN_ACCOUNT(quota=spending.quota(quota))
+
 
 def _may_use(interaction: discord.Interaction[Any], command: Command) -> bool:
-    if interaction.guild_id is None:
+    if server_of(interaction) is None:
         return not command.guild_only
     needed = command.default_permissions
     return needed is None or interaction.permissions.administrator or needed <= interaction.permissions

@@ -22,7 +22,7 @@ from cogs.members import history_page
 from cogs.text import formatting, member_pages
 from cogs.ui import card
 from cogs.ui.attachments import upload
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
@@ -54,7 +54,7 @@ class History(commands.Cog):
         favourites: bool = False,
     ) -> None:
         """Show the newest page, privately."""
-        require_server(interaction)
+        account_of(interaction)
         with self._service.heavy_work.page(interaction.user.id):
             await interaction.response.defer(ephemeral=True, thinking=True)
             known = None if model is None else self._service.catalogue.find(model)
@@ -85,7 +85,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
 
     async def handle(self, interaction: Interaction) -> None:
         """Show the page that the custom id names, after marking it where that is asked."""
-        require_server(interaction)
+        account_of(interaction)
         target, client = self._target, interaction.client
         if interaction.user.id != target.user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
@@ -116,7 +116,7 @@ class HistoryPage:
 
     async def show(self, chosen: GalleryFilter, *, reply_id: str | None = None) -> None:
         page = await self._service.store.gallery_page(
-            require_server(self._interaction), self._interaction.user.id, chosen=chosen, reply_id=reply_id
+            account_of(self._interaction), self._interaction.user.id, chosen=chosen, reply_id=reply_id
         )
         if page is None:
             await self._edit(card.note(_nothing(chosen, reply_id)))

@@ -80,7 +80,7 @@ def _facts(page: GalleryPage, model_label: str, sent: Options) -> list[str]:
     if len(jobs) > 1 and jobs[0].seed is not None:  # for a single image the recipe shows it
         facts.insert(-1, card.seeds(jobs))
     where = [formatting.day(page.reply.created_at)]
-    if address.message_id is not None and not address.private:
+    if address.message_id is not None and not address.is_token_only:
         where.append(formatting.link_to_message(address.guild_id, address.channel_id, address.message_id))
     return [" · ".join(facts), " · ".join(where)]
 

@@ -12,6 +12,7 @@ from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
 from cogs.generate import autocomplete as suggestions
 from cogs.generate.permissions import default_model as default_model_of
+from cogs.generate.permissions import permissions_of
 from cogs.members import usage_page
 from cogs.ui.checks import member_of
 from cogs.ui.initial_response import respond_privately
@@ -45,7 +46,7 @@ class Usage(commands.Cog):
         previous = period is not None and period.value == "previous"
         spendable = None
         if previous:
-            default = service.limits.default_quota
+            default = service.limits.default_quota_of(member.guild_id)
             balance = await service.store.balance(member, default=default, now=now, previous=True)
         else:
             spendable = await service.store.spendable(member, limits=service.limits, now=now)
@@ -64,8 +65,8 @@ class Usage(commands.Cog):
         """Show the catalogue, or one model of it, privately."""
         service = self._service
         if model is None:
-            policy = await service.store.policy(interaction.guild_id or 0)
-            default = default_model_of(service, policy, kind=JobKind.IMAGINE, fallback=self._default_model)
+            permissions = await permissions_of(service, interaction)
+            default = default_model_of(service, permissions.policy, kind=JobKind.IMAGINE, fallback=self._default_model)
             await respond_privately(interaction, usage_page.models(service.offered(), default))
         else:
             await respond_privately(interaction, usage_page.model(service.catalogue.get(model)))

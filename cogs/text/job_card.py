@@ -46,6 +46,10 @@ WAITS_FOR_OPERATOR = Phrase(
     "The part of me that makes images is not running. Your order is kept and starts as soon as the operator has "
     "started it again; it costs nothing until there is an image."
 )
+DIRECT_LATE = Phrase(
+    "If this takes longer than 15 minutes, the image comes by direct message. If you take none from me, find it in "
+    "`/history`."
+)
 STILL_LOOKING = Phrase("If the image still turns up by {when}, it appears here, free of charge.")
 CAME_LATE = Plural(
     "{count} image came after the time was up, so it is free.",
@@ -164,6 +168,11 @@ DELETE_ASK = Phrase(
     "The message, the images and the prompt go: also from `/history`, from what is stored here and from the log "
     "channel of this server. **This cannot be undone.** What it cost still counts."
 )
+DELETE_ASK_DIRECT = Phrase(
+    "### Delete this for good?\n"
+    "The message, the images and the prompt go: also from `/history` and from what is stored here. **This cannot be "
+    "undone.** What it cost still counts."
+)
 DELETE_DONE = Phrase("Deleted. The images and the prompt are gone. What it cost still counts.")
 DELETE_KEPT = Phrase("Nothing was deleted.")
 DELETE_ALREADY = Phrase("This is deleted already.")
@@ -181,6 +190,9 @@ DELETE_LOG_UNKNOWN = Phrase(
     "moderator deletes them."
 )
 DELETE_PRIVATE_CARD = Phrase("-# The card that only you see goes when you dismiss it or reload Discord.")
+DELETE_CARD_WITHOUT_ACCESS = Phrase(
+    "-# The message itself stays: I have no access to the channel that it is in. You can delete it there."
+)
 PRIVATE_ORDER = Phrase("This was ordered privately: a moderator may cancel or delete it, and nothing else.")
 SHARED_BY = Phrase("Made by {member} with **{model}**")
 SHARE_DONE = Phrase("Shared in {channel}: {link}. Remove under the image takes it back.")
@@ -188,6 +200,7 @@ SHARE_ALREADY = Phrase("This image is already in {channel}: {link}.")
 SHARE_REMOVED = Phrase("This image was shared and taken back. Each image can be shared once.")
 SHARE_UNDER_WAY = Phrase("This image is being shared. If it is not there in two minutes, press Share again.")
 SHARE_NO_CHANNEL = Phrase("This server has no showcase channel. A moderator can choose one with `/settings showcase`.")
+SHARE_DIRECT = Phrase("This image was not ordered in a server, so there is no showcase channel for it.")
 SHARE_NO_ACCESS = Phrase(
     "I cannot see the showcase channel {channel}. A moderator can let me view it, or choose another one with "
     "`/settings showcase`."

@@ -19,6 +19,10 @@ SERVER_CAP = Phrase("⚠️ The cap of this server binds: it has **{left}** left
 OPERATOR_SERVER_CAP = Phrase(
     "⚠️ The bot's own cap for this server binds: it has **{left}** left today. It resets {when}."
 )
+OPERATOR_DIRECT_CAP = Phrase(
+    "⚠️ The bot's own cap for everybody who orders outside servers binds: it has **{left}** left today. "
+    "It resets {when}."
+)
 OPERATOR_CAP = Phrase("⚠️ The bot's own daily cap binds: it has **{left}** left for all servers. It resets {when}.")
 
 BLOCKED_FOR_MODERATORS = Phrase("blocked by a moderator")
@@ -37,6 +41,7 @@ _TO_MEMBER = {
     BindingLimit.CATEGORY_CAP: CHANNEL_CAP,
     BindingLimit.SERVER_CAP: SERVER_CAP,
     BindingLimit.OPERATOR_SERVER_CAP: OPERATOR_SERVER_CAP,
+    BindingLimit.OPERATOR_DIRECT_CAP: OPERATOR_DIRECT_CAP,
     BindingLimit.OPERATOR_CAP: OPERATOR_CAP,
 }
 _TO_MODERATORS = {
@@ -93,7 +98,9 @@ def on_card(spendable: Spendable) -> str:
             return LEFT_FOR_CHANNEL(left=format_usd(left), channel=_channel(spendable))
         case BindingLimit.SERVER_CAP if left is not None:
             return LEFT_FOR_SERVER(left=format_usd(left))
-        case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_CAP if left is not None:
+        case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_DIRECT_CAP | BindingLimit.OPERATOR_CAP if (
+            left is not None
+        ):
             return LEFT_AT_BOT(left=format_usd(left))
         case _:
             return amount_left(left)

@@ -16,6 +16,13 @@ HELP_BOOSTERS = Phrase(
 HELP_NOT_HERE = Phrase("Images can't be ordered in this channel.")
 HELP_ELSEWHERE = Phrase("Images can't be ordered in this channel, only in {channels}.")
 HELP_DIRECT = Phrase("Images can be ordered in servers, not in direct messages.")
+HELP_OWN_ACCOUNT = Phrase(
+    "Here you order with an account of your own: {quota}, wherever you are. Only you see the answers unless you ask "
+    "otherwise, and no server's rules or money count."
+)
+HELP_ADD_APP = Phrase(
+    "To order images here, add me yourself: open my profile, press **Add App**, and choose **Add to My Apps**."
+)
 
 # -- history ------------------------------------------------------------------------------------------------
 

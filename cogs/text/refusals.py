@@ -8,6 +8,7 @@ from bot.domain.errors import (
     BadOption,
     ChannelCapReached,
     DearerThanAgreed,
+    DirectBusy,
     DuplicateCommand,
     ListFull,
     ManyAsking,
@@ -17,6 +18,7 @@ from bot.domain.errors import (
     NotAllowedHere,
     OperatorCapReached,
     OperatorCostCapReached,
+    OperatorDirectCapReached,
     OperatorServerCapReached,
     ProviderPaused,
     QuotaExceeded,
@@ -43,6 +45,13 @@ from cogs.text.presets import UNKNOWN_PRESET
 # -- any request -----------------------------------------------------------------------------------------
 
 SERVER_ONLY = Phrase("This works in a server, not in a direct message.")
+BOT_NOT_IN_SERVER = Phrase("This works in a server that has added me, and this one has not.")
+DIRECT_NOT_INSTALLED = Phrase(
+    "Here you order with an account of your own, for which you add me yourself: open my profile, press **Add App**, "
+    "and choose **Add to My Apps**."
+)
+SERVER_ORDER = Phrase("This was ordered in a server. Order it again there, or use a command here.")
+DIRECT_ORDER = Phrase("This was ordered with a member's own account, not in this server. Use a command to order here.")
 PRIVATE_BOT = Phrase("This bot is private: it only works in the servers that its operator chose.")
 MODERATORS_ONLY = Phrase("You need the Manage Server permission for this.")
 BOOKS_UNAVAILABLE = Phrase("I cannot save anything right now, so I ordered nothing. Please try again in a minute.")
@@ -91,6 +100,10 @@ OPERATOR_CAP_REACHED = Phrase("The bot has reached its spending limit for today.
 OPERATOR_SERVER_CAP_REACHED = Phrase(
     "This costs {asked} and the bot has {left} left for this server today. More can be ordered {when}."
 )
+OPERATOR_DIRECT_CAP_REACHED = Phrase(
+    "This costs {asked} and the bot has {left} left today for everybody who orders outside servers. "
+    "More can be ordered {when}."
+)
 MEMBER_COST_REACHED = Phrase(
     "Orders of yours failed today, and the bot's operator paid for them instead of you. You can order again {when}."
 )
@@ -110,6 +123,10 @@ TOO_MANY_RUNNING = Plural(
 SERVER_BUSY = Plural(
     "This server already has {count} image in progress. Please try again in a while.",
     "This server already has {count} images in progress. Please try again in a while.",
+)
+DIRECT_BUSY = Plural(
+    "Outside servers, {count} image is already in progress. Please try again in a while.",
+    "Outside servers, {count} images are already in progress. Please try again in a while.",
 )
 TOO_FAST = Phrase("That was a lot in one minute. You can order again {when}.")
 STILL_BUSY_FOR_YOU = Phrase("I am still working on what you asked for before. Try again when that is done.")
@@ -174,6 +191,12 @@ CHANNEL_ALLOWED_ELSEWHERE = Phrase("Images can't be ordered in this channel. Use
 MODEL_NOT_ALLOWED = Phrase("{model} may not be used here. Pick one from the list that appears as you type.")
 MODEL_FOR_ROLES = Phrase("Here, {model} is only for {roles}. Pick one from the list that appears as you type.")
 MODEL_AGE_RESTRICTED = Phrase("Here, {model} works only in age-restricted channels. Go to one, or pick another model.")
+MODEL_AGE_RESTRICTED_EVERYWHERE = Phrase(
+    "{model} works only in age-restricted channels. Go to one, or pick another model."
+)
+MODEL_NOT_DIRECT = Phrase(
+    "{model} works only in age-restricted channels of servers that have added me. Pick another model."
+)
 WORD_NOT_WELCOME = Phrase("This server's word list does not allow `{word}`. Leave it out and try again.")
 DECIDED_BY_MODERATOR = Phrase("A moderator decided that: `{command}`.")
 
@@ -198,6 +221,12 @@ def refusal(error: RequestRefused) -> str:
             )
         case OperatorCapReached():
             return OPERATOR_CAP_REACHED(when=moment(error.resets_at))
+        case OperatorDirectCapReached():
+            return OPERATOR_DIRECT_CAP_REACHED(
+                asked=format_usd(error.asked_usd_micros),
+                left=format_usd(error.available_usd_micros),
+                when=moment(error.resets_at),
+            )
         case OperatorServerCapReached():
             return OPERATOR_SERVER_CAP_REACHED(
                 asked=format_usd(error.asked_usd_micros),
@@ -214,6 +243,8 @@ def refusal(error: RequestRefused) -> str:
             return DEARER_THAN_AGREED(amount=format_usd(error.amount_usd_micros))
         case TooManyRunning():
             return TOO_MANY_RUNNING(error.running, limit=error.limit)
+        case DirectBusy():
+            return DIRECT_BUSY(error.running)
         case ServerBusy():
             return SERVER_BUSY(error.running)
         case TooFast():
@@ -317,6 +348,10 @@ def _not_allowed(error: NotAllowedHere) -> str:
             command = "/settings models"
         case "age_restricted":
             said, command = MODEL_AGE_RESTRICTED(model=model), "/settings age-restricted"
+        case "age_restricted_model":
+            return MODEL_AGE_RESTRICTED_EVERYWHERE(model=model)
+        case "direct":
+            return MODEL_NOT_DIRECT(model=model)
         case "word":
             said, command = WORD_NOT_WELCOME(word=inline(error.word)), "/settings words"
         case _:

@@ -329,6 +329,8 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
             timing.append(job_card.EXPECTED(when=formatting.moment(expected)))
         if timing:
             lines.append(" · ".join(timing))
+    if view.reply.address.is_direct and not view.reply.is_final:
+        lines.append(job_card.DIRECT_LATE())
     price = _price(view, status)
     if view.no_orders_until is not None:  # what is left is no use to a member who can order nothing today
         lines.append(price)

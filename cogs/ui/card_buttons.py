@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from bot.domain.jobs import Job, JobStatus
+from bot.domain.jobs import DIRECT_GUILD_ID, Job, JobStatus
 from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import job_card
@@ -66,7 +66,8 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
         return last_buttons(view, status)
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     made = images_made(view.reply.jobs)
-    if len(made) == 1:  # else image_select offers it for each image
+    # image_select offers it for each of several images; outside servers there is no channel for it.
+    if len(made) == 1 and not view.reply.address.is_direct:
         buttons.append(share_button(made[0]))
     buttons.append(_button(DELETE, job_card.DELETE(), first, style=components.RED))
     return buttons
@@ -120,7 +121,9 @@ def unshare_button(job_id: str) -> Component:
 
 def one_image_buttons(job: Job, *, is_for_owner: bool, upscale: Component | None) -> list[Component]:
     """Return the buttons for the image of one job; others than its member, or a moderator, get those for everybody."""
-    for_all = [_button(REMIX, job_card.REMIX(), job), _button(RECIPE_ONE, job_card.RECIPE(), job), share_button(job)]
+    for_all = [_button(REMIX, job_card.REMIX(), job), _button(RECIPE_ONE, job_card.RECIPE(), job)]
+    if job.request.guild_id != DIRECT_GUILD_ID:
+        for_all.append(share_button(job))
     if not is_for_owner:
         return for_all
     buttons = [order_button(VARY_ONE, job.id, job.reserved_usd_micros), *([upscale] if upscale else [])]

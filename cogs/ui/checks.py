@@ -9,6 +9,7 @@ from typing import Any, cast
 import discord
 from discord import app_commands
 
+from bot.domain.jobs import DIRECT_GUILD_ID, Reply
 from bot.domain.quota import Member, Place
 from bot.domain.texts import is_possible
 from cogs.text import refusals
@@ -51,9 +52,67 @@ class ClickDebouncer:
         return before[0] != interaction.id
 
 
+def server_of(interaction: discord.Interaction[Any]) -> int | None:
+    """Return the server whose rules and money apply; None in direct messages and in servers without the bot.
+
+    There only a person may have installed it, which concerns no server.
+    """
+    guild_id = interaction.guild_id
+    if guild_id is None:
+        return None
+    client: BotClient = interaction.client
+    return guild_id if interaction.is_guild_integration() or client.get_guild(guild_id) is not None else None
+
+
+def server_or_direct(interaction: discord.Interaction[Any]) -> int:
+    """Return the server whose rules apply, or DIRECT_GUILD_ID where none does. It says nothing about who may order."""
+    return server_of(interaction) or DIRECT_GUILD_ID
+
+
+def account_of(interaction: discord.Interaction[Any]) -> int:
+    """Return where an order counts: in the server, or DIRECT_GUILD_ID for the account of the person's own.
+
+    Raises NotAllowed outside the servers that have the bot, unless the operator lets people order there and this person
+    has installed the bot. That of another person does not count, as with a button under a message of theirs.
+    """
+    if (guild_id := server_of(interaction)) is not None:
+        return guild_id
+    if not takes_direct_orders(interaction):
+        raise NotAllowed(_not_here(interaction))
+    if not (interaction.is_user_integration() or _is_button_in_own_messages(interaction)):
+        raise NotAllowed(refusals.DIRECT_NOT_INSTALLED())
+    return DIRECT_GUILD_ID
+
+
+def require_account_of(interaction: discord.Interaction[Any], reply: Reply) -> None:
+    """Raise NotAllowed unless a button under the reply would order for the account that the reply was ordered with."""
+    if account_of(interaction) != reply.address.guild_id:
+        raise NotAllowed(refusals.DIRECT_ORDER() if reply.address.is_direct else refusals.SERVER_ORDER())
+
+
+def takes_direct_orders(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether the operator lets people order with an account of their own."""
+    client: BotClient = interaction.client
+    return client.service.limits.direct_quota is not None
+
+
+def _is_button_in_own_messages(interaction: discord.Interaction[Any]) -> bool:
+    """Whether it is a button or form between the person and the bot alone, below what the bot sent them there.
+
+    Discord names no installation for messages that the bot sent by itself. No other account is reached this way: a
+    button orders only for the account that its message came from.
+    """
+    is_command = interaction.type in (discord.InteractionType.application_command, discord.InteractionType.autocomplete)
+    return interaction.guild_id is None and interaction.context.dm_channel and not is_command
+
+
+def _not_here(interaction: discord.Interaction[Any]) -> str:
+    return refusals.SERVER_ONLY() if interaction.guild_id is None else refusals.BOT_NOT_IN_SERVER()
+
+
 def is_moderator(interaction: discord.Interaction[Any]) -> bool:
-    """Return whether the user has Manage Server, as Discord computed it for this interaction."""
-    if interaction.guild_id is None:
+    """Return whether the user has Manage Server, as Discord computed it, in a server that has the bot."""
+    if server_of(interaction) is None:
         return False
     permissions = interaction.permissions
     return permissions.manage_guild or permissions.administrator
@@ -129,10 +188,11 @@ def _is_possible(part: object) -> bool:
 
 
 def require_server(interaction: discord.Interaction[Any]) -> int:
-    """Return the server's id. Raises NotAllowed in a direct message."""
-    if interaction.guild_id is None:
-        raise NotAllowed(refusals.SERVER_ONLY())
-    return interaction.guild_id
+    """Return the server's id. Raises NotAllowed in a direct message and in a server without the bot."""
+    guild_id = server_of(interaction)
+    if guild_id is None:
+        raise NotAllowed(_not_here(interaction))
+    return guild_id
 
 
 def require_moderator(interaction: discord.Interaction[Any]) -> int:
@@ -162,10 +222,16 @@ def require_own_channel(
 
 
 def member_of(interaction: discord.Interaction[Any], user: discord.abc.User | None = None) -> Member:
-    """Return the user of the interaction, or another one, as a member of the server. Raises NotAllowed."""
+    """Return the user of the interaction, with the account that their orders count in, or another member of the server.
+
+    Raises NotAllowed.
+    """
+    guild_id = account_of(interaction) if user is None else require_server(interaction)
     user = user or interaction.user
+    if guild_id == DIRECT_GUILD_ID:  # neither roles nor caps of a server without the bot count
+        return Member(guild_id=guild_id, user_id=user.id)
     return Member(
-        guild_id=require_server(interaction),
+        guild_id=guild_id,
         user_id=user.id,
         role_ids=role_ids_of(user),
         place=place_of(interaction.guild, interaction.channel_id, interaction.channel),

@@ -27,8 +27,9 @@ def ask_button(job_id: str, *, one_model: bool) -> Component:
     return components.button(job_card.DELETE(), custom_id(ASK, job_id, place), style=components.RED)
 
 
-def question(job_id: str, place: str = SEPARATE) -> Layout:
-    """Lay out the question with its two answers."""
+def question(job_id: str, place: str = SEPARATE, *, is_direct: bool = False) -> Layout:
+    """Lay out the question with its two answers; `is_direct` says that the order concerns no server."""
+    text = job_card.DELETE_ASK_DIRECT() if is_direct else job_card.DELETE_ASK()
     delete = components.button(job_card.DELETE(), custom_id(YES, job_id, place), style=components.RED)
     keep = components.button(member_pages.ERASE_NOT(), custom_id(NO, job_id, place))
-    return card.question(job_card.DELETE_ASK(), delete, keep)
+    return card.question(text, delete, keep)

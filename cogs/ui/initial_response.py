@@ -15,12 +15,13 @@ from typing import Any, Self
 import aiohttp
 import discord
 
-from bot.domain.jobs import ReplyAddress
+from bot.domain.jobs import DIRECT_GUILD_ID, NO_CHANNEL_ID, ReplyAddress
 from bot.service.views import ReplyView
 from cogs.text import job_card
 from cogs.text.locale import ENGLISH
 from cogs.ui import card
 from cogs.ui.card import Form
+from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
 from cogs.ui.message_api import NO_MENTIONS, MessageApi, PostedMessage
@@ -208,13 +209,16 @@ def address_of(
     interaction: discord.Interaction[Any], *, private: bool = False, language: str = ENGLISH
 ) -> ReplyAddress:
     """Return where the response to the interaction is, and its language, as plain values."""
+    guild_id = server_or_direct(interaction)
+    # Among the channels outside its servers, the bot reaches only its own direct messages.
+    has_access = guild_id != DIRECT_GUILD_ID or (interaction.guild_id is None and interaction.context.dm_channel)
     return ReplyAddress(
         application_id=interaction.application_id,
         interaction_id=interaction.id,
         token=interaction.token,
         token_expires_at=interaction.expires_at,
-        guild_id=interaction.guild_id or 0,
-        channel_id=interaction.channel_id or 0,
+        guild_id=guild_id,
+        channel_id=(interaction.channel_id or NO_CHANNEL_ID) if has_access else NO_CHANNEL_ID,
         message_id=None,
         private=private,
         file_limit_bytes=interaction.filesize_limit,

@@ -21,7 +21,7 @@ import discord
 from discord.http import Route
 from discord.webhook.async_ import async_context
 
-from bot.domain.jobs import Reply, ReplyAddress
+from bot.domain.jobs import NO_CHANNEL_ID, Reply, ReplyAddress
 from bot.runtime.sealing import Sealer
 from cogs.ui.attachments import PostedFile, files_of, ids_of, urls_of
 from cogs.ui.components import Layout
@@ -184,7 +184,7 @@ class MessageApi:
         [] if the message is gone, None if Discord does not answer. Raises nothing.
         """
         address = reply.address
-        if address.message_id is None:
+        if address.message_id is None or address.channel_id == NO_CHANNEL_ID:
             return []
         try:
             async with asyncio.timeout(timeout_seconds):

@@ -42,14 +42,28 @@ _registered: list[dict[str, Any]] = []
 
 
 @pytest.fixture
-def registers_commands() -> bool:
-    """Whether the bot registers its commands; a test may ask for it."""
-    return not _registered
+def direct_quota_usd_micros() -> int:
+    """Return what people may spend outside servers; a test may let them."""
+    return 0
 
 
 @pytest.fixture
-async def core(tmp_path: Path, image_pool: ImagePool, slots: int, registers_commands: bool) -> AsyncGenerator[Core]:
-    async with opened_core(tmp_path, image_pool, slots=slots, registers_commands=registers_commands) as core:
+def registers_commands(direct_quota_usd_micros: int) -> bool:
+    """Whether the bot registers its commands; a test may ask for it."""
+    return not _registered or bool(direct_quota_usd_micros)
+
+
+@pytest.fixture
+async def core(
+    tmp_path: Path, image_pool: ImagePool, slots: int, registers_commands: bool, direct_quota_usd_micros: int
+) -> AsyncGenerator[Core]:
+    async with opened_core(
+        tmp_path,
+        image_pool,
+        slots=slots,
+        registers_commands=registers_commands,
+        direct_quota_usd_micros=direct_quota_usd_micros,
+    ) as core:
         yield core
     assert verify_location(core.settings.database_url) == []
 
@@ -86,7 +100,8 @@ async def stage(
     monkeypatch.setattr(spending_alerts, "OPERATOR_CHECK_DELAY_SECONDS", 0.01)
     if registers_commands:  # beside the connection
         await until(lambda: simcord_env.backend.commands.get(None))
-        _remember_commands(simcord_env)
+        if core.service.limits.direct_quota is None:  # else they are offered elsewhere too
+            _remember_commands(simcord_env)
     else:
         simcord_env.backend.register_commands(None, _registered)
     stage = Stage(core, simcord_env)

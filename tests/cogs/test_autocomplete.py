@@ -200,7 +200,13 @@ async def test_a_busy_database_does_not_delay_autocomplete(stage: Stage, monkeyp
 
     monkeypatch.setattr(stage.core.store, "spendable", busy)
     typing: Any = SimpleNamespace(
-        guild=None, guild_id=stage.guild.id, channel_id=0, channel=None, user=SimpleNamespace(id=1)
+        guild=None,
+        guild_id=stage.guild.id,
+        is_guild_integration=lambda: True,
+        channel_id=0,
+        channel=None,
+        user=SimpleNamespace(id=1),
+        client=stage.core.bot,
     )
     service = stage.core.service
     # In real time, because the simulated Discord does not advance its clock.

@@ -45,6 +45,8 @@ BAD_VALUES: dict[str, list[str]] = {
     "CATALOGUE_REFRESH_HOURS": ["-1", "8761", "inf", "nan", "daily", "24h", CANARY],
     "DEFAULT_QUOTA_USD": ["-1", "1,5", "12345678", "1.1234567", "unlimited", "NaN", "1e3", CANARY],
     "DEFAULT_QUOTA_PERIOD": ["year", "2 days", CANARY],
+    "DIRECT_QUOTA_USD": ["-1", "1,5", "12345678", "unlimited", "1e3", CANARY],
+    "DIRECT_QUOTA_PERIOD": ["year", "2 days", CANARY],
     "OPERATOR_DAILY_CAP_USD": ["-0.01", "ten", "$", "99999999", CANARY],
     "OPERATOR_SERVER_CAP_USD": ["-1", "five", "$", "99999999", CANARY],
     "OPERATOR_COST_PER_MEMBER_USD": ["-0.25", "unlimited", "1e-1", CANARY],
@@ -89,7 +91,7 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
     for name, field in Settings.model_fields.items():
         default: Any = field.default
         match name:
-            case "default_quota_usd" | "operator_daily_cap_usd" | "operator_cost_per_member_usd":
+            case "default_quota_usd" | "direct_quota_usd" | "operator_daily_cap_usd" | "operator_cost_per_member_usd":
                 expected = format_usd(default).removeprefix("$")
             case "discord_cdn_hosts":
                 expected = ",".join(default)
@@ -116,6 +118,7 @@ def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_
     settings = load_settings(no_file)
     assert settings.default_quota_usd == 1_000_000
     assert settings.default_quota_period is Period.DAY
+    assert (settings.direct_quota_usd, settings.direct_quota_period) == (0, Period.DAY)
     assert settings.operator_daily_cap_usd == 25_000_000
     assert settings.operator_cost_per_member_usd == 250_000
     assert settings.server_cap_usd_micros == settings.cost_daily_cap_usd_micros == 5_000_000
@@ -133,8 +136,10 @@ def test_one_server_gets_a_fifth_of_the_daily_cap_and_chosen_servers_all_of_it(
     assert load_settings(no_file).server_cap_usd_micros == 2_400_000
     environment.setenv("ALLOWED_SERVERS", "81384788765712384")
     assert load_settings(no_file).server_cap_usd_micros == 12_000_000
+    # People who order outside servers were not chosen.
+    assert load_settings(no_file).direct_cap_usd_micros == 2_400_000
     environment.setenv("OPERATOR_SERVER_CAP_USD", "0")
-    assert load_settings(no_file).server_cap_usd_micros == 0
+    assert load_settings(no_file).server_cap_usd_micros == load_settings(no_file).direct_cap_usd_micros == 0
 
 
 @pytest.mark.hostile("G-02")

@@ -8,12 +8,13 @@ from collections.abc import AsyncGenerator, Coroutine, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from bot.app import Bot, limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
 from bot.dispatch.coordinator import LocalCoordinator
+from bot.domain.quota import format_usd
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -122,7 +123,12 @@ class _Tools:
 
 @asynccontextmanager
 async def opened_core(
-    directory: Path, image_pool: ImagePool, *, slots: int, registers_commands: bool = True
+    directory: Path,
+    image_pool: ImagePool,
+    *,
+    slots: int,
+    registers_commands: bool = True,
+    direct_quota_usd_micros: int = 0,
 ) -> AsyncGenerator[Core]:
     """Open in the order of the real composition root, and close in reverse."""
     async with AsyncExitStack() as stack:
@@ -132,6 +138,7 @@ async def opened_core(
             discord_cdn_hosts=(server.host,),
             krea_api_key=None,
             sync_commands=registers_commands,
+            direct_quota_usd=cast("Any", format_usd(direct_quota_usd_micros)),  # as in the environment
         )
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         # The simulated application is public, which the operator would be told of at every start.

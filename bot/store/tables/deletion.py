@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from bot.domain.audit import Name
 from bot.domain.deletion import DeletedOrder, MessageKind, OrderMessage
-from bot.domain.jobs import Reply
+from bot.domain.jobs import NO_CHANNEL_ID, Reply
 from bot.domain.quota import LimitSubject
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection, DialectSql
@@ -88,7 +88,7 @@ def not_in_use(connection: Connection, contents: Collection[str]) -> set[str]:
 
 def _card_of(reply: Reply) -> list[OrderMessage]:
     address = reply.address
-    if address.message_id is None:
+    if address.message_id is None or address.channel_id == NO_CHANNEL_ID:
         return []
     return [OrderMessage(channel_id=address.channel_id, message_id=address.message_id, kind=MessageKind.CARD)]
 

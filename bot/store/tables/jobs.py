@@ -71,11 +71,12 @@ _SET_DELIVERY = """
 UPDATE replies SET delivery = ?, message_id = coalesce(?, message_id), channel_id = coalesce(?, channel_id)
 WHERE id = ? AND deleted_at IS NULL
 """
-# A public card that was replaced by a message elsewhere stays where it is, with the prompt.
+# A public card that was replaced by a message elsewhere stays where it is, with the prompt. In a channel where the bot
+# has no access it cannot be deleted either.
 _REMEMBER_REPLACED_CARD = """
 INSERT INTO reply_copies (channel_id, message_id, reply_id, kind)
 SELECT channel_id, message_id, id, 'card' FROM replies
-WHERE id = ? AND message_id IS NOT NULL AND message_id <> ? AND NOT private
+WHERE id = ? AND message_id IS NOT NULL AND message_id <> ? AND NOT private AND channel_id <> 0
 ON CONFLICT DO NOTHING
 """
 _IS_DELETED = "SELECT EXISTS (SELECT 1 FROM replies WHERE id = ? AND deleted_at IS NOT NULL)"

@@ -19,10 +19,12 @@ from bot.domain.audit import Amount
 from bot.domain.bill import LedgerJob
 from bot.domain.errors import (
     ChannelCapReached,
+    DirectBusy,
     LedgerError,
     MemberCostReached,
     OperatorCapReached,
     OperatorCostCapReached,
+    OperatorDirectCapReached,
     OperatorServerCapReached,
     QuotaExceeded,
     RequestRefused,
@@ -31,7 +33,7 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
 )
-from bot.domain.jobs import CHECKING_PERIOD, FailureReason, JobStatus
+from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID, FailureReason, JobStatus
 from bot.domain.quota import (
     Balance,
     Cap,
@@ -278,7 +280,7 @@ def reserve(
     """
     window = window_of(terms, terms.quota, now)
     found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
-    _check_server_is_free(found["running_in_server"] - len(orders), limits)
+    _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
     before = _balance_in(found, terms.quota, window)
     place = member.place
     prices = [order.amount_usd_micros for order in orders]
@@ -299,7 +301,7 @@ def reserve(
         "others": sum(prices) - prices[-1],
         "cost_per_member": limits.operator_cost_per_member_usd_micros,
         "cost_cap": limits.operator_cost_daily_cap_usd_micros,
-        "operator_server_limit": limits.operator_server_cap_usd_micros,
+        "operator_server_limit": limits.operator_cap_of(member.guild_id),
         "operator_limit": limits.operator_daily_cap_usd_micros,
         "window_start_at": to_micros(window.start),
         "window_end_at": to_micros(window.end),
@@ -332,7 +334,8 @@ def check_reservation(
     now: datetime,
 ) -> None:
     """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
-    _check_server_is_free(connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0], limits)
+    running = connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0]
+    _check_server_is_free(member.guild_id, running, limits)
     refusal = _refusal(
         connection, amounts_usd_micros, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now
     )
@@ -340,9 +343,10 @@ def check_reservation(
         raise refusal
 
 
-def _check_server_is_free(running: int, limits: Limits) -> None:
+def _check_server_is_free(guild_id: int, running: int, limits: Limits) -> None:
     if running >= limits.max_running_jobs_per_server:
-        raise ServerBusy(running=running, limit=limits.max_running_jobs_per_server)
+        refusal = DirectBusy if guild_id == DIRECT_GUILD_ID else ServerBusy
+        raise refusal(running=running, limit=limits.max_running_jobs_per_server)
 
 
 def _refusal(
@@ -415,9 +419,8 @@ def _amount_exceeded(
     today = Window.containing(now, Period.DAY, _UTC)
     available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
     if least is None or available < least[0]:
-        of_server = OperatorServerCapReached(
-            asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end
-        )
+        reached = OperatorDirectCapReached if member.guild_id == DIRECT_GUILD_ID else OperatorServerCapReached
+        of_server = reached(asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end)
         least = (available, of_server)
     available = (operator_cap(connection, limits, now=now).available_usd_micros or 0) + wallet
     if available < least[0]:
@@ -609,10 +612,13 @@ def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Ca
 
 
 def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
-    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost."""
+    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost.
+
+    All people outside servers share one as well.
+    """
     account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
     settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
-    return _cap_of_today(limits.operator_server_cap_usd_micros, settled + cost, held, now)
+    return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
 
 
 def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:

@@ -49,7 +49,7 @@ FROM replies WHERE id IN ({REPLIES_OF_MEMBER}) AND (delivery = 'pending' OR EXIS
 ))
 """  # noqa: S608 - our own words
 _COUNTS = f"""
-SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT replies.guild_id) AS servers,
+SELECT count(DISTINCT replies.id) AS commands, count(DISTINCT nullif(replies.guild_id, 0)) AS servers,
     count(pictures.job_id) AS images
 FROM replies JOIN jobs ON jobs.reply_id = replies.id LEFT JOIN pictures ON pictures.job_id = jobs.id
 WHERE replies.id IN ({REPLIES_OF_MEMBER})
@@ -255,10 +255,11 @@ UNION SELECT sha256 FROM jobs followed CROSS JOIN jobs ON jobs.reply_id = follow
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
--- Discord drops the files of a private answer after a while, so ours are all there is.
+-- Discord drops the files of a private answer after a while, and those in a channel without access cannot be read, so
+-- ours are all there is.
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.private = 1 AND replies.created_at >= :kept_since
+    WHERE (replies.private = 1 OR replies.channel_id = 0) AND replies.created_at >= :kept_since
 -- Shown only once a moderator approves them, and those refused only to their member.
 UNION SELECT sha256 FROM replies CROSS JOIN jobs ON jobs.reply_id = replies.id
     CROSS JOIN pictures ON pictures.job_id = jobs.id
@@ -276,10 +277,11 @@ UNION SELECT sha256 FROM jobs followed JOIN jobs ON jobs.reply_id = followed.rep
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     JOIN pictures ON pictures.job_id = jobs.id
     WHERE replies.delivery <> 'delivered' AND (replies.delivery = 'pending' OR replies.created_at >= :kept_since)
--- Discord drops the files of a private answer after a while, so ours are all there is.
+-- Discord drops the files of a private answer after a while, and those in a channel without access cannot be read, so
+-- ours are all there is.
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     JOIN pictures ON pictures.job_id = jobs.id
-    WHERE replies.private AND replies.created_at >= :kept_since
+    WHERE (replies.private OR replies.channel_id = 0) AND replies.created_at >= :kept_since
 -- Shown only once a moderator approves them, and those refused only to their member.
 UNION SELECT sha256 FROM replies JOIN jobs ON jobs.reply_id = replies.id
     JOIN pictures ON pictures.job_id = jobs.id

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from bot.domain.jobs import Reply
+from bot.domain.jobs import DIRECT_GUILD_ID, Reply
 from bot.domain.quota import Limits, Member
 from bot.domain.spendable import BindingLimit, Spendable
 from bot.store.core.connection import Connection
@@ -17,11 +17,14 @@ from bot.store.tables.limits import terms_for
 
 def spendable(connection: Connection, member: Member, *, limits: Limits, now: datetime) -> Spendable:
     """Return what the member may spend now in the server, and what every limit leaves."""
-    terms = terms_for(connection, member, default=limits.default_quota)
+    terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
     caps = ledger.caps_of_channel(connection, member, terms, now)
     if (server_cap := ledger.server_cap(connection, member.guild_id, now=now)) is not None:
         caps[BindingLimit.SERVER_CAP] = server_cap
-    caps[BindingLimit.OPERATOR_SERVER_CAP] = ledger.operator_server_cap(connection, member.guild_id, limits, now=now)
+    of_operator = BindingLimit.OPERATOR_SERVER_CAP
+    if member.guild_id == DIRECT_GUILD_ID:
+        of_operator = BindingLimit.OPERATOR_DIRECT_CAP
+    caps[of_operator] = ledger.operator_server_cap(connection, member.guild_id, limits, now=now)
     caps[BindingLimit.OPERATOR_CAP] = ledger.operator_cap(connection, limits, now=now)
     return Spendable(
         balance=ledger.balance_in(connection, member, terms.quota, ledger.window_of(terms, terms.quota, now)),

@@ -32,7 +32,7 @@ def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limit
     Raises DuplicateCommand (same interaction id), and what `check_admission` raises, and StoreError.
     """
     _require_one_owner(member, reply)
-    terms = terms_for(connection, member, default=limits.default_quota)
+    terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
     if terms.blocked:
         raise MemberBlocked
     jobs.insert_reply(connection, reply)
@@ -48,7 +48,7 @@ def check_admission(
     Raises MemberBlocked, ServerBusy, MemberCostReached, OperatorCostCapReached, TooManyRunning, TooMuchAtRisk,
     QuotaExceeded, ChannelCapReached, ServerCapReached, OperatorServerCapReached, OperatorCapReached.
     """
-    terms = terms_for(connection, member, default=limits.default_quota)
+    terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
     if terms.blocked:
         raise MemberBlocked
     ledger.check_reservation(connection, amounts_usd_micros, member=member, terms=terms, limits=limits, now=now)

@@ -15,7 +15,7 @@ from cogs.generate.refused.near_orders import NearOrder
 from cogs.text import formatting, refusals
 from cogs.ui import card, components
 from cogs.ui.attachments import upload
-from cogs.ui.checks import require_server
+from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Component, Layout
 from cogs.ui.error_handler import DynamicComponent
@@ -94,20 +94,20 @@ class OrderInsteadButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], templ
 
     async def handle(self, interaction: Interaction) -> None:
         """Order it at the price on the button; if it has gone up since, the refusal asks."""
-        require_server(interaction)
+        account_id = account_of(interaction)
         if interaction.client.click_debouncer.is_double(interaction):
             await interaction.response.defer()
             return
         kept = interaction.client.order_flow.kept_orders.find(self._key, user_id=interaction.user.id)
-        order = self._order(kept, interaction)
+        order = self._order(kept, account_id)
         if kept is None or order is None:
             await respond_privately(interaction, card.refused(refusals.NOT_KEPT()))
             return
         agreed = replace(order, agreed_usd_micros=self._amount_usd_micros)
         await interaction.client.order_flow.submit_order(interaction, agreed, typed=kept.typed)
 
-    def _order(self, kept: Kept | None, interaction: Interaction) -> Order | None:
+    def _order(self, kept: Kept | None, account_id: int) -> Order | None:
         if kept is None or self._number >= len(kept.orders):
             return None
         order = kept.orders[self._number]
-        return order if order.request.guild_id == interaction.guild_id else None
+        return order if order.request.guild_id == account_id else None

@@ -44,7 +44,7 @@ _LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, TooMuchAtRisk, S
 
 _TOO_DEAR = (QuotaExceeded, ChannelCapReached, ServerCapReached, OperatorServerCapReached)
 _OF_MODEL = (UnknownModel, ModelUnavailable, ProviderPaused)
-_RULES_ABOUT_MODELS = frozenset({"model", "other_roles", "age_restricted"})
+_RULES_ABOUT_MODELS = frozenset({"model", "other_roles", "age_restricted", "age_restricted_model", "direct"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
