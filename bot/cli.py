@@ -104,13 +104,13 @@ def _parser() -> argparse.ArgumentParser:
     backup_parser = calls.add_parser("backup", help="write a consistent copy of the database, also while the bot runs")
     backup_parser.add_argument("file", type=Path)
     migrate_parser = calls.add_parser(
-        "migrate-to", help="move the books from their file into an empty PostgreSQL database"
+        "migrate-to", help="move the database from its file to an empty PostgreSQL database"
     )
     migrate_parser.add_argument("address", metavar="postgresql://…")
     migrate_parser.add_argument("--undo", action="store_true", help="use the file again, if nothing was ordered since")
     restore_parser = calls.add_parser("restore", help="put a backup in place of the database; the bot must be stopped")
     restore_parser.add_argument("file", type=Path)
-    ledger_parser = calls.add_parser("ledger", help="look into the books")
+    ledger_parser = calls.add_parser("ledger", help="read the ledger")
     questions = ledger_parser.add_subparsers(title="questions", metavar="question", dest="question", required=True)
     questions.add_parser("verify", help="prove every invariant over the whole database")
     questions.add_parser("house", help="list the jobs whose cost no member bore: who, why, and their sums")
@@ -229,9 +229,9 @@ async def _check_database(settings: Settings) -> str:
 async def _check_processes(settings: Settings) -> str:
     location = settings.database_url
     if not isinstance(location, PostgresAddress):
-        return "one, since the books are in a file; several need a server: python -m bot migrate-to postgresql://…"
+        return "one, since the database is a file; several need a server: python -m bot migrate-to postgresql://…"
     if not await asyncio.to_thread(exists, location):
-        return "any, once the books are there"
+        return "any, once the database is there"
     found = await asyncio.to_thread(readiness, location)
     use = f"{found.processes} at work, room for {found.room} more: {found.used} of {found.allowed} connections are used"
     if found.room == 0:
@@ -317,7 +317,7 @@ def _database_file(settings: Settings, instead: str) -> Path:
     if isinstance(settings.database_url, Path):
         return settings.database_url
     raise StoreError(
-        f"This is for books in a file. Those on a PostgreSQL server have the server's own tools: {instead}"
+        f"This is for a database in a file. One on a PostgreSQL server has the server's own tools: {instead}"
     )
 
 
@@ -339,7 +339,7 @@ def migrate_to(address: str, *, is_undo: bool) -> int:
     for table, count in rows.items():
         print(f"{count:>10}  {table}")
     print(
-        f"moved: the books balance on both sides. Set DATABASE_URL to the address of {target}; no bot starts with "
+        f"moved: the ledger balances on both sides. Set DATABASE_URL to the address of {target}; no bot starts with "
         f"{source} any more"
     )
     return 0
@@ -351,7 +351,7 @@ def ledger_verify() -> int:
     findings = _findings(settings.database_url)
     for finding in findings:
         print(finding)
-    print("the books balance" if not findings else f"{len(findings)} findings")
+    print("the ledger balances" if not findings else f"{len(findings)} findings")
     return 1 if findings else 0
 
 
@@ -377,7 +377,7 @@ def ledger_house() -> int:
     for sums in _sums_by_day(lines):
         print(sums)
     total = format_usd(sum(line.amount_usd_micros for line in lines))
-    print(f"the house bore {total} for {len(lines)} {'job' if len(lines) == 1 else 'jobs'}")
+    print(f"the operator bore {total} for {len(lines)} {'job' if len(lines) == 1 else 'jobs'}")
     return 0
 
 

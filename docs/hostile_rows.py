@@ -32,7 +32,7 @@ SECTIONS: dict[str, dict[str, str]] = {
         "G-14": "Numbers of others are clamped on both sides.",
         "G-15": "Nothing irreversible on one reading of the clock.",
         "G-16": "After an old backup was restored nothing is ordered again, and what differs is found.",
-        "G-17": "Tampered books are refused at the start.",
+        "G-17": "A ledger that was tampered with is refused at the start.",
         "G-18": "A model is stored under its id; no cell of a file begins like a formula.",
         "G-19": "No live secret at rest in rows and backups.",
     },

@@ -95,7 +95,7 @@ def postgres() -> PostgresServer:
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """Yield the location of an empty database on each engine; what holds on one holds on the other."""
     if request.param == "sqlite":
-        yield tmp_path / "books.sqlite3"
+        yield tmp_path / "bot.sqlite3"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     address = server.fresh()
@@ -107,7 +107,7 @@ def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Locatio
 def location_without_tables(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Location]:
     """Yield where a database can be created on each engine, at a version that the test chooses."""
     if request.param == "sqlite":
-        yield tmp_path / "books.sqlite3"
+        yield tmp_path / "bot.sqlite3"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     address = server.empty()

@@ -1,6 +1,6 @@
 """TrustedClock: the time of day of one process, which a wrong clock of the machine does not move.
 
-The time is read from the machine once and carried on by the monotonic clock, which nobody sets, so a jump changes no
+The time is read from the machine once and carried on by the monotonic clock, which cannot be set, so a jump changes no
 deadline of running work. It is set again only to what Discord says in its Date headers. What cannot be undone asks
 `agreed_time`, which has an answer only while the machine, Discord and the providers agree.
 """

@@ -21,7 +21,7 @@ from bot.domain.errors import LedgerError, StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.store.database import Database
 from bot.store.store import Store
-from tests.support.databases import new_books
+from tests.support.databases import new_database
 from tests.support.retries import one_attempt
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, an_image, limits
 
@@ -88,7 +88,7 @@ class JobMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.database = new_books(self.engine)
+        self.database = new_database(self.engine)
         self.store = Store(cast("Database", self.database))
         self.now = NOON
         self.orders: dict[str, Order] = {}

@@ -321,7 +321,7 @@ async def test_every_difference_is_recorded_with_old_and_new(store: Store) -> No
 async def test_the_policy_is_read_from_memory_not_from_the_database(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         await store.policy(GUILD)
 
         def never(*args: Any, **kwargs: Any) -> None:

@@ -220,7 +220,7 @@ def test_check_reports_that_discord_cannot_be_reached(
 
 def test_a_valid_ledger_is_verified(ledger_file: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["ledger", "verify"]) == 0
-    assert one_line(capsys.readouterr().out) == "the books balance"
+    assert one_line(capsys.readouterr().out) == "the ledger balances"
 
 
 def test_verify_finds_a_manipulated_ledger(ledger_file: Path, capsys: pytest.CaptureFixture[str]):
@@ -264,7 +264,7 @@ def test_operator_costs_are_listed_with_their_reasons(directory: Path, capsys: p
     assert cli.main(["ledger", "house"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.rpartition("  ")[2] for line in lines[:2]] == ["timed out", "outcome unknown"]
-    assert lines[-1] == "the house bore $0.16 for 2 jobs"
+    assert lines[-1] == "the operator bore $0.16 for 2 jobs"
     path.write_bytes(b"")
     assert cli.main(["ledger", "house"]) == 1
     one_line(capsys.readouterr().err)

@@ -50,7 +50,7 @@ async def test_house_lists_operator_costs_and_their_sum(path: Path, capsys: pyte
         ["2026-11-21", "all", "members", "$0.085"],
         ["2026-11-21", "member", "7", "$0.085"],
     ]
-    assert last == "the house bore $0.085 for 2 jobs"
+    assert last == "the operator bore $0.085 for 2 jobs"
 
 
 @pytest.mark.hostile("G-02")
@@ -74,20 +74,20 @@ async def test_house_sums_up_who_cost_what_on_the_day_of_the_order(
         "2026-11-21 member 7 $0.01",
         "2026-11-22 all members $0.005",
         "2026-11-22 member 8 $0.005",
-        "the house bore $0.045 for 3 jobs",
+        "the operator bore $0.045 for 3 jobs",
     ]
 
 
 async def test_house_without_operator_costs_is_one_line(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with await Store.open(path):
         assert cli.main(["ledger", "house"]) == 0  # also while the bot runs
-    assert capsys.readouterr().out == "the house bore $0.00 for 0 jobs\n"
+    assert capsys.readouterr().out == "the operator bore $0.00 for 0 jobs\n"
 
 
 async def test_verify_reports_a_valid_ledger(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     await sample_ledger(path)
     assert cli.main(["ledger", "verify"]) == 0
-    assert capsys.readouterr().out == "the books balance\n"
+    assert capsys.readouterr().out == "the ledger balances\n"
 
 
 @pytest.mark.parametrize("question", ["house", "verify"])

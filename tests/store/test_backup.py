@@ -18,7 +18,7 @@ from tests.support.store_samples import admitted, finished
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "books.sqlite3"
+    return tmp_path / "bot.sqlite3"
 
 
 async def replies(path: Path) -> set[str]:
@@ -35,7 +35,7 @@ async def test_a_backup_taken_while_jobs_run_holds_everything_committed_before_i
         await store.backup_to(backup)
         await asyncio.gather(*later)
     assert verify_file(backup) == []
-    target = tmp_path / "restored" / "books.sqlite3"
+    target = tmp_path / "restored" / "bot.sqlite3"
     restore(backup, target)
     assert committed <= await replies(target)
     assert backup.stat().st_mode & 0o077 == 0
@@ -134,7 +134,7 @@ async def test_a_copy_that_cannot_be_written_is_a_sentence_and_leaves_nothing(pa
         copy_database(path, tmp_path / "nowhere" / "backup.sqlite3")
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be replaced"):
-        restore(path, tmp_path / "file" / "books.sqlite3")
+        restore(path, tmp_path / "file" / "bot.sqlite3")
     (tmp_path / "directory" / "inside").mkdir(parents=True)
     with pytest.raises(StoreError, match="could not be restored"):
         restore(path, tmp_path / "directory")

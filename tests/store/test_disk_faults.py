@@ -106,7 +106,7 @@ async def give(store: Store, disk: Disk, *, reader: bool = False) -> None:
 async def test_f16_a_fault_at_any_statement_refuses_the_whole_change(
     tmp_path: Path, name: str, kind: str, times: int
 ) -> None:
-    call, disk, path = CALLS[name], Disk(), tmp_path / "books.sqlite3"
+    call, disk, path = CALLS[name], Disk(), tmp_path / "bot.sqlite3"
     error, gives_up = ERRORS[kind]
     async with await Store.open(path) as store:
         reply = await call.prepare(store)
@@ -137,7 +137,7 @@ async def test_f16_a_fault_at_any_statement_refuses_the_whole_change(
 async def test_f16_a_fault_while_reading_is_an_error_and_passes(tmp_path: Path, kind: str) -> None:
     error, gives_up = ERRORS[kind]
     disk = Disk()
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         reply = await admitted(store)
         await give(store, disk, reader=True)
         found, nth = None, 0
@@ -157,7 +157,7 @@ async def test_f16_a_fault_while_reading_is_an_error_and_passes(tmp_path: Path, 
 
 @pytest.mark.usefixtures("faulty")
 async def test_f16_all_callers_of_one_commit_get_its_error_and_nothing_is_written(tmp_path: Path) -> None:
-    path, disk = tmp_path / "books.sqlite3", Disk()
+    path, disk = tmp_path / "bot.sqlite3", Disk()
     error, _ = ERRORS["I/O error"]
     async with await Store.open(path) as store:
         await admitted(store)
@@ -221,7 +221,7 @@ async def opened_at_last(path: Path, disk: Disk, error: sqlite3.Error, check: Ca
 async def test_f36_a_fault_while_opening_stops_the_start_and_changes_nothing(
     tmp_path: Path, faulty_from_the_start: Disk, kind: str
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         await admitted(store)
     before = contents(path)
@@ -235,7 +235,7 @@ async def test_f36_a_fault_while_opening_stops_the_start_and_changes_nothing(
 async def test_f36_a_new_file_is_made_whole_or_not_at_all(
     tmp_path: Path, faulty_from_the_start: Disk, kind: str
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     seen_whole: list[bool] = []
 
     def whole_or_absent() -> None:
@@ -251,7 +251,7 @@ async def test_f36_a_new_file_is_made_whole_or_not_at_all(
 async def test_f37_an_upgrade_that_fails_at_any_step_leaves_the_old_file_and_a_backup(
     tmp_path: Path, faulty_from_the_start: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         reply = await admitted(store)
     old_version, before = version(path), contents(path)
@@ -308,7 +308,7 @@ def no_file_longer_than(size_bytes: int, *, pid: int = 0) -> Iterator[None]:
 
 
 async def test_f16_the_kernel_refuses_at_any_byte_and_the_next_order_works_when_it_does_not(tmp_path: Path) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     log = Path(f"{path}-wal")
     refused = 0
     async with await Store.open(path) as store:

@@ -49,7 +49,7 @@ async def prompts(store: Store, *replies: Reply) -> list[str]:
 async def test_a_restored_backup_forgets_again_what_was_erased_since_and_nothing_else(
     tmp_path: Path, erasures: ErasureList
 ) -> None:
-    path, backup = tmp_path / "books.sqlite3", tmp_path / "backup.sqlite3"
+    path, backup = tmp_path / "bot.sqlite3", tmp_path / "backup.sqlite3"
     async with await Store.open(path, erasures=erasures) as store:
         adas, deleted, kept = (
             await delivered(store),
@@ -115,7 +115,7 @@ async def test_an_erasure_is_done_although_another_process_keeps_the_list(
     tmp_path: Path, erasures: ErasureList, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store_module, "LIST_TURN_SECONDS", 0.1)
-    async with await Store.open(tmp_path / "books.sqlite3", erasures=erasures) as store:
+    async with await Store.open(tmp_path / "bot.sqlite3", erasures=erasures) as store:
         reply = await delivered(store)
         turn = ErasureList(erasures.path).begin_turn()
         assert turn is not None
@@ -129,7 +129,7 @@ async def test_a_list_that_lacks_what_was_erased_is_told_once(
 ) -> None:
     """It lay in memory, or the process that erased has a folder of its own."""
     clock = TrustedClock(wall_clock=lambda: NOON)
-    async with await Store.open(tmp_path / "books.sqlite3", erasures=erasures) as store:
+    async with await Store.open(tmp_path / "bot.sqlite3", erasures=erasures) as store:
         retention = Retention(store=store, blob_store=FileBlobStore(tmp_path / "pictures"), clock=clock)
         await retention.repeat_erasures()
         await delivered(store)
@@ -144,7 +144,7 @@ async def test_a_list_that_lacks_what_was_erased_is_told_once(
 
 
 async def test_a_refused_erasure_is_not_listed(tmp_path: Path, erasures: ErasureList) -> None:
-    async with await Store.open(tmp_path / "books.sqlite3", erasures=erasures) as store:
+    async with await Store.open(tmp_path / "bot.sqlite3", erasures=erasures) as store:
         reply = await admitted(store, 1_000)
         with pytest.raises(StillUnderWay):
             await store.forget_member(ADA.user_id, now=NOON)
@@ -155,7 +155,7 @@ async def test_a_refused_erasure_is_not_listed(tmp_path: Path, erasures: Erasure
 async def test_an_erasure_is_done_even_if_the_list_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("not a folder")
     unwritable = ErasureList(tmp_path / "data" / "erasures.jsonl")
-    async with await Store.open(tmp_path / "books.sqlite3", erasures=unwritable) as store:
+    async with await Store.open(tmp_path / "bot.sqlite3", erasures=unwritable) as store:
         reply = await delivered(store)
         await store.forget_member(ADA.user_id, now=NOON)
         assert await prompts(store, reply) == [""]

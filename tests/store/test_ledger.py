@@ -579,7 +579,7 @@ async def test_in_a_report_who_spent_the_same_stand_in_a_fixed_order(store: Stor
 
 
 async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(tmp_path: Path) -> None:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         plan = await store.database.read(
             lambda connection: [
                 row["detail"]

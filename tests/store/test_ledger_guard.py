@@ -85,7 +85,7 @@ async def test_a_ledger_that_was_tampered_with_stops_the_start(database: Locatio
 async def test_a_start_does_not_wait_for_the_sums_of_a_huge_ledger(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     await (await Store.open(path)).close()
     monkeypatch.setattr(database_module, "GUARD_TIMEOUT_SECONDS", 0)
     monkeypatch.setattr(database_module, "_OPCODES_BETWEEN_LOOKS", 1)
@@ -145,7 +145,7 @@ async def test_no_amount_beyond_the_bounds_can_be_written_by_any_program(databas
 
 
 async def test_a_row_of_the_ledger_cannot_be_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         await admitted(store, 10_000)
         database = store.database
@@ -157,7 +157,7 @@ async def test_a_row_of_the_ledger_cannot_be_replaced(tmp_path: Path) -> None:
 
 
 async def test_a_trigger_that_was_changed_stops_the_start(tmp_path: Path) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     await (await Store.open(path)).close()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("DROP TRIGGER ledger_rows_stay")

@@ -32,7 +32,7 @@ from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota,
 from bot.store.core.connection import Connection
 from bot.store.tables import channel_caps, jobs, ledger, privacy, transactions, wallets
 from bot.store.tables import limits as limits_table
-from tests.support.databases import new_books
+from tests.support.databases import new_database
 from tests.support.store_samples import a_command, an_image
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]
@@ -316,13 +316,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.books = new_books(self.engine)
-        self.connection = self.books.connection
+        self.database = new_database(self.engine)
+        self.connection = self.database.connection
         self.model = Model()
         self.now = STARTS[0]
 
     def write(self, work: Callable[[Connection], Any]) -> Any:
-        return self.books.write_now(work)
+        return self.database.write_now(work)
 
     @property
     def change(self) -> dict[str, Any]:
@@ -643,9 +643,9 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         try:
-            assert self.books.findings() == []
+            assert self.database.findings() == []
         finally:
-            self.books.close()
+            self.database.close()
 
 
 TestLedger = LedgerMachine.TestCase

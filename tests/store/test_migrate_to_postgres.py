@@ -260,14 +260,14 @@ async def test_the_command_migrates_and_says_what_to_do_next(
     monkeypatch.setenv("DATABASE_URL", f"sqlite:///{source}")
     assert cli.main(["migrate-to", target.url]) == 0
     output = capsys.readouterr().out
-    assert "the books balance on both sides" in output
+    assert "the ledger balances on both sides" in output
     assert PASSWORD not in output
     assert cli.main(["migrate-to", target.url]) == 1
     assert "was moved to" in capsys.readouterr().err
     assert cli.main(["migrate-to", "--undo", target.url]) == 0
     assert f"{source} is in use again" in capsys.readouterr().out
     assert cli.main(["migrate-to", target.url]) == 1
-    assert "has books in it already" in capsys.readouterr().err
+    assert "has tables of this program already" in capsys.readouterr().err
     assert cli.main(["migrate-to", f"postgresql:{PASSWORD}"]) == 2
     assert PASSWORD not in capsys.readouterr().err
 
@@ -278,11 +278,11 @@ async def test_the_ledger_and_backup_commands_support_a_server(
     monkeypatch.chdir(source.parent)
     monkeypatch.setenv("DATABASE_URL", target.url)
     assert cli.main(["ledger", "verify"]) == 1
-    assert "There are no books in" in capsys.readouterr().err
+    assert "There is no database of this program in" in capsys.readouterr().err
     migrate_to_postgres.migrate(source, target)
     assert cli.main(["ledger", "verify"]) == 0
     assert cli.main(["ledger", "house"]) == 0
-    assert "the house bore $0.000005 for 1 job" in capsys.readouterr().out
+    assert "the operator bore $0.000005 for 1 job" in capsys.readouterr().out
     for arguments, instead in ((["backup", "x"], "pg_dump"), (["restore", "x"], "pg_restore")):
         assert cli.main(arguments) == 1
         assert instead in capsys.readouterr().err

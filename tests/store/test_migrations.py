@@ -98,7 +98,7 @@ async def test_of_several_migrations_all_are_applied_or_none(
 async def test_a_row_without_its_parent_stops_an_upgrade_of_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         await admitted(store)
     tamper(

@@ -18,7 +18,7 @@ from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, _translated_placeholders
 from bot.store.sqlite import schema
 from bot.store.store import Store
-from tests.support.databases import execute, new_books, rows
+from tests.support.databases import execute, new_database, rows
 from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, finished, limits
 
@@ -198,7 +198,7 @@ async def test_a_backup_is_refused_and_names_pg_dump(empty: PostgresAddress, tmp
 
 
 def test_both_engines_have_the_same_tables_and_columns() -> None:
-    file, server = new_books("sqlite"), new_books("postgresql")
+    file, server = new_database("sqlite"), new_database("postgresql")
     try:
         in_file = {
             (table, column[1])

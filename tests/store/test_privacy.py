@@ -48,7 +48,7 @@ PROMPT = "a lighthouse, „bei Nacht“ 🌊"
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "books.sqlite3"
+    return tmp_path / "bot.sqlite3"
 
 
 @pytest.fixture
@@ -519,7 +519,7 @@ async def test_a_page_of_the_gallery_reads_the_history_in_its_order_from_where_i
     statement = getattr(gallery._queries(1, favourites), side)
     where = {"user_id": 7, "guild_id": 1, "model_id": None, "created_at": 1, "reply_id": "", "limit": 1}
     where |= {"lower_a": "%fox%", "capital_a": "%Fox%"}
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         plan = await store.database.read(
             lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", where)]
         )
@@ -560,7 +560,7 @@ async def test_one_members_commands_are_found_without_reading_those_of_all_membe
     tmp_path: Path, statement: str
 ) -> None:
     who = {"user_id": ADA.user_id, "now": 1, "dead_before": 1}
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         plan = await store.database.read(
             lambda connection: [row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", who)]
         )

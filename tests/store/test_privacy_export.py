@@ -115,7 +115,7 @@ def fill(path: Path, orders: int) -> None:
 async def test_a_long_export_takes_a_few_megabytes_of_memory_whatever_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "books.sqlite3"
+    path = tmp_path / "bot.sqlite3"
     async with await Store.open(path) as store:
         fill(path, ORDERS)  # now, because the start checks that jobs and reservations add up
         read = store.database.read
@@ -159,7 +159,7 @@ PAGED = [
 
 @pytest.mark.parametrize(("statement", "values"), PAGED)
 async def test_a_part_reads_its_own_rows_alone(tmp_path: Path, statement: Any, values: dict[str, Any]) -> None:
-    async with await Store.open(tmp_path / "books.sqlite3") as store:
+    async with await Store.open(tmp_path / "bot.sqlite3") as store:
         plan = await store.database.read(
             lambda connection: [
                 row["detail"] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement.sqlite}", values)

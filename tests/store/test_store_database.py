@@ -30,7 +30,7 @@ NEXT_VERSION = max(schema.migrations()) + 1
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "new" / "books.sqlite3"
+    return tmp_path / "new" / "bot.sqlite3"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ async def open_transaction(database: SqliteDatabase) -> bool:
 async def test_a_missing_file_is_made_with_its_directory_and_private_to_the_owner(path: Path) -> None:
     await (await Store.open(path)).close()
     assert path.stat().st_mode & 0o077 == 0
-    assert {file.name for file in path.parent.iterdir()} == {"books.sqlite3", "books.sqlite3.lock"}
+    assert {file.name for file in path.parent.iterdir()} == {"bot.sqlite3", "bot.sqlite3.lock"}
     assert verify_file(path) == []
 
 
@@ -113,7 +113,7 @@ async def test_after_closing_the_next_one_may_open_and_the_closed_one_refuses(pa
 async def test_a_path_where_no_file_can_be_is_an_error_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match="cannot be opened"):
-        await SqliteDatabase.open(tmp_path / "file" / "books.sqlite3")
+        await SqliteDatabase.open(tmp_path / "file" / "bot.sqlite3")
     (tmp_path / "directory").mkdir()
     with pytest.raises(StoreError, match="cannot be opened"):
         await SqliteDatabase.open(tmp_path / "directory")

@@ -113,7 +113,7 @@ class _OnServer(_Books):
         the_server().drop(self._session.address)
 
 
-def new_books(engine: str) -> Books:
+def new_database(engine: str) -> Books:
     """Create an empty database of this engine."""
     return _InMemory() if engine == "sqlite" else _OnServer()
 

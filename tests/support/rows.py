@@ -84,7 +84,7 @@ SECTIONS: Final[dict[str, dict[str, str]]] = {
         "f56": "No location and no other metadata leaves with a image, in or out.",
         "f57": "Forged, repeated and unknown callbacks change nothing; the provider itself is asked.",
         "f58": "A member who floods is slowed down; others are served at most twice as slowly as usual.",
-        "f59": "Members get everything about themselves; erasing leaves no word and no name, and sound books.",
+        "f59": "Members get everything about themselves; erasing leaves no word and no name, and the ledger balances.",
         "f60": "Non-root, read-only, with a health check; dependencies by hash; audits and security rules in the "
         "pipeline.",
     },

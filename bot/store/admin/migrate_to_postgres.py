@@ -176,7 +176,7 @@ def _commit(source: Path, server: PostgresConnection, target: PostgresAddress) -
         if server.is_broken_by(error):
             raise StoreError(
                 f"The connection to {target} broke at the last step, and {source} is marked as moved. If "
-                f"`python -m bot check` finds no books at the new address, run `python -m bot migrate-to --undo "
+                f"`python -m bot check` finds no database at the new address, run `python -m bot migrate-to --undo "
                 f"ADDRESS` and move again."
             ) from error
         moved_mark.remove_mark(source)
@@ -185,7 +185,7 @@ def _commit(source: Path, server: PostgresConnection, target: PostgresAddress) -
 
 def _require_empty(server: PostgresConnection, target: PostgresAddress) -> None:
     if postgres_schema.check_ours(server, target):
-        raise DatabaseUnusable(f"The database {target} has books in it already. Name an empty one.")
+        raise DatabaseUnusable(f"The database {target} has tables of this program already. Name an empty one.")
 
 
 def _fill(file: sqlite3.Connection, server: PostgresConnection) -> dict[str, int]:

@@ -60,7 +60,7 @@ def open_server_readonly(address: PostgresAddress) -> Generator[PostgresConnecti
         raise unreachable(address, error) from error
     try:
         if not schema.check_ours(connection, address):
-            raise StoreError(f"There are no books in {address} yet.")
+            raise StoreError(f"There is no database of this program in {address} yet.")
         connection.execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
         yield connection
     except psycopg.Error as error:

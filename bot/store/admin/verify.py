@@ -40,7 +40,7 @@ SELECT jobs.id || ' reserved ' || reservations.reserved_usd_micros || ', not ' |
 FROM jobs JOIN reservations ON job_id = jobs.id WHERE reservations.reserved_usd_micros <> jobs.reserved_usd_micros
 """
 _RESERVED_WITH_THE_RIGHT_ACCOUNTS = """
-SELECT jobs.id || ' is paid by somebody else'
+SELECT jobs.id || ' is paid by another member'
 FROM jobs JOIN reservations ON job_id = jobs.id
     LEFT JOIN accounts member ON member.id = member_account_id AND member.kind = 'member'
     LEFT JOIN accounts server ON server.id = server_account_id AND server.kind = 'server'

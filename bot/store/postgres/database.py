@@ -156,7 +156,7 @@ class PostgresDatabase:
                     and asyncio.get_running_loop().time() > self._close_started_at + _CLOSE_TIMEOUT_SECONDS
                 ):
                     raise StoreError(
-                        f"Whether the last change was written is not known. {error} The books are right either way."
+                        f"Whether the last change was written is not known. {error} The ledger is right either way."
                     ) from error
                 await asyncio.sleep(_RETRY_PAUSE_SECONDS)
 

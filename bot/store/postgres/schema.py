@@ -160,8 +160,8 @@ def check_ours(connection: PostgresConnection, address: PostgresAddress) -> bool
         )
     if found["encoding"] != "UTF8":
         raise DatabaseUnusable(
-            f"The database {address} is encoded in {found['encoding']}, which cannot hold every prompt. Create it anew "
-            f"with ENCODING 'UTF8'."
+            f"The database {address} is encoded in {found['encoding']}, which cannot hold every prompt. Create another "
+            f"one with ENCODING 'UTF8'."
         )
     if not found["has_tables"]:
         return False

@@ -345,7 +345,7 @@ def _create(path: Path) -> None:
     """Make a new file under another name and move it here when it is whole: an empty file is always a damaged one."""
     log = Path(f"{path}-wal")
     if log.exists() and log.stat().st_size > 0:
-        raise schema.unusable(path, "is missing, but its -wal file is there, so there were books")
+        raise schema.unusable(path, "is missing, but its -wal file is there, so there was a database")
     unfinished = Path(f"{path}.new")
     unfinished.unlink(missing_ok=True)
     os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))  # tokens and prompts are private
