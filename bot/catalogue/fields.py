@@ -9,9 +9,18 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn, cast
 from uuid import UUID
 
-from bot.domain.constraints import Constraint, Identifiers, Number, OneOf, Pattern, Text, TrueOrFalse, Uuid
+from bot.domain.constraints import (
+    MAX_ID_CHARACTERS,
+    Constraint,
+    Identifiers,
+    Number,
+    OneOf,
+    Pattern,
+    Text,
+    TrueOrFalse,
+    Uuid,
+)
 
-_MAX_ID_CHARACTERS = 200
 _NUMBER = re.compile(r"[+-]?(\d{1,15}(\.\d{0,9})?|\.\d{1,9})")
 _BOOLEANS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
@@ -158,7 +167,7 @@ class Field:
         text = str(value).strip()
         if self.format == "uuid":
             return str(UUID(text))
-        if not text or len(text) > _MAX_ID_CHARACTERS or not text.isprintable() or re.search(r"\s", text):
+        if not text or len(text) > MAX_ID_CHARACTERS or not text.isprintable() or re.search(r"\s", text):
             self._refuse()
         return text
 

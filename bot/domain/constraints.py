@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_ID_CHARACTERS = 200
+"""Of the id of a style or the like."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OneOf:

@@ -179,7 +179,12 @@ class OrderFlow:
         typed: TypedCommand | None,
     ) -> Layout:
         """Lay out why the order is refused, what was typed, and what could be ordered instead."""
-        text = refusals.BOOKS_UNAVAILABLE() if isinstance(error, StoreError) else refusals.refusal(error)
+        is_of_form = typed is not None and typed.is_of_form
+        text = (
+            refusals.BOOKS_UNAVAILABLE()
+            if isinstance(error, StoreError)
+            else refusals.refusal(error, is_of_form=is_of_form)
+        )
         try:
             permissions = await permissions_of(self._service, interaction)
         except StoreError:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bot.catalogue.models import IMAGE_COUNT, PRESENT, PriceCondition
 from bot.domain.constraints import (
+    MAX_ID_CHARACTERS,
     Assignments,
     AtLeastImages,
     AtMostImages,
@@ -40,8 +41,11 @@ TEXT_AT_LEAST = Plural("at least {count} character", "at least {count} character
 TEXT_BETWEEN = Plural("{shortest} to {count} character", "{shortest} to {count} characters")
 PATTERN = Phrase("{text}, by the pattern `{pattern}`")
 UUID = Phrase("a UUID such as {example}")
-IDENTIFIERS = Phrase("ids without blanks, joined by `+`")
-IDENTIFIERS_AT_MOST = Plural("one id without blanks", "at most {count} ids without blanks, joined by `+`")
+IDENTIFIERS = Phrase("ids without blanks, each of at most {characters} characters, joined by `+`")
+IDENTIFIERS_AT_MOST = Plural(
+    "one id without blanks, of at most {characters} characters",
+    "at most {count} ids without blanks, each of at most {characters} characters, joined by `+`",
+)
 WITH_STRENGTH = Phrase("{ids}; after a colon each may have its strength, {strength}: `{example}`")
 ATTACHED_IMAGES = Phrase("one or more of the attached images, joined by `+`: {names}")
 ATTACHED_IMAGES_AT_MOST = Plural(
@@ -95,7 +99,10 @@ _MAX_NAMES = 4
 
 
 def _identifiers(fact: Identifiers) -> str:
-    ids = IDENTIFIERS() if fact.max_count is None else IDENTIFIERS_AT_MOST(fact.max_count)
+    if fact.max_count is None:
+        ids = IDENTIFIERS(characters=MAX_ID_CHARACTERS)
+    else:
+        ids = IDENTIFIERS_AT_MOST(fact.max_count, characters=MAX_ID_CHARACTERS)
     if fact.strength is None:
         return ids
     return WITH_STRENGTH(ids=ids, strength=_number(fact.strength), example=_EXAMPLE_IDENTIFIERS)

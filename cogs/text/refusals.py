@@ -178,6 +178,11 @@ TAKES_FEWER_IMAGES = Plural(
     "{model} takes only {count} images. Remove `{option}` or pick another model.",
 )
 TAKES_NO_IMAGES = Phrase("{model} takes no images. Remove `{option}` or pick another model.")
+FORM_FEWER_IMAGES = Plural(
+    "{model} takes only {count} image. Choose just one, or pick another model.",
+    "{model} takes only {count} images. Choose fewer, or pick another model.",
+)
+FORM_NO_IMAGES = Phrase("{model} takes no images. Pick another model.")
 OPTION_WRONG_LENGTH = Plural(
     "`{option}` has {count} character. {model} takes: {accepted}.",
     "`{option}` has {count} characters. {model} takes: {accepted}.",
@@ -201,8 +206,11 @@ WORD_NOT_WELCOME = Phrase("This server's word list does not allow `{word}`. Leav
 DECIDED_BY_MODERATOR = Phrase("A moderator decided that: `{command}`.")
 
 
-def refusal(error: RequestRefused) -> str:
-    """Return what is wrong, what it would have cost, and what would work."""
+def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
+    """Return what is wrong, what it would have cost, and what would work.
+
+    `is_of_form` says that it was typed into a form, where images have no names.
+    """
     match error:
         case QuotaExceeded():
             return _quota_exceeded(error)
@@ -267,6 +275,9 @@ def refusal(error: RequestRefused) -> str:
             if error.heir:
                 return HEIR(model=inline(error.model_id), heir=error.heir)
             return UNAVAILABLE[error.reason](model=inline(error.model_id))
+        case BadOption(constraint=AtMostImages(count=most)) if is_of_form:
+            model = error.model_label
+            return FORM_FEWER_IMAGES(most, model=model) if most else FORM_NO_IMAGES(model=model)
         case BadOption():
             return _bad_option(error)
         case UnusableImage():

@@ -34,6 +34,11 @@ class TypedCommand:
     prompt: str
 
     @property
+    def is_of_form(self) -> bool:
+        """Whether it was typed into a form, which has no options."""
+        return not self.line.startswith("/")
+
+    @property
     def is_long(self) -> bool:
         """Whether the command is attached as a file as well."""
         return len(self.line) > SHOWN_CHARACTERS

@@ -136,7 +136,7 @@ BAD = [
     bad("imagine", "creativity", "raw", "does not take `creativity`", "It takes"),
     bad("imagine", "style", "ink", "Nano Banana 2 does not take `style`", "It takes"),
     bad("imagine", "style", "two words", "`style`", "ids without blanks", model=FLUX),
-    bad("imagine", "style", "x" * 201, "`style`", "ids without blanks", model=FLUX),
+    bad("imagine", "style", "x" * 201, "`style`", "each of at most 200 characters", model=FLUX),
     bad("imagine", "style", " ", "`style`", "ids without blanks", model=FLUX),
     bad("imagine", "moodboard", "mine", "`moodboard`", "a UUID such as", model=KREA_LARGE),
     bad("imagine", "moodboard", MOODBOARD[:-1], "`moodboard`", "a UUID such as", model=KREA_LARGE),
