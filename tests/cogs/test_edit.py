@@ -146,7 +146,7 @@ async def test_a_provider_that_fetches_images_itself_gets_a_cleaned_copy_under_a
     stage.core.pixazo.waits = True
     original = laden(image_format)
     card = await stage.imagine(model=PIXAZO_LARGE, reference=("My home.jpg", original), private=private)
-    await stage.until(lambda: stage.core.pixazo.orders)
+    await stage.until(lambda: stage.core.pixazo.accepted)
     url = stage.core.pixazo.orders[0].body["image_style_references"][0]["image_url"]
     copy = stage.env.backend.cdn.get(url)
     assert copy is not None

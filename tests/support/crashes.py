@@ -316,7 +316,7 @@ class Audit:
 
     @property
     def problems(self) -> list[str]:
-        return [*self.database, *self.sent_twice, *self.shown_twice, *self.lost, *self.stuck, *self.overspent]
+        return [*self.books, *self.sent_twice, *self.shown_twice, *self.lost, *self.stuck, *self.overspent]
 
     @property
     def operator_overestimate_usd_micros(self) -> int:
