@@ -183,6 +183,7 @@ async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:
         await _row("processes", _check_processes(settings)),
         *await _check_fleet(settings),
         await _row("discord", _check_discord(settings)),
+        *([await _row("top-ups", _check_top_ups(settings))] if settings.topup_skus else []),
         ("http", True, _describe_listeners(settings)),
     ]
     async with aiohttp.ClientSession() as session:
@@ -279,6 +280,24 @@ async def _check_discord(settings: Settings) -> str:
                 f"{timedelta(seconds=round(abs(ahead_seconds)))}: set it, or nothing is erased by its age"
             )
         return "; WARNING: ".join([f"logged in as {client.user}; invite: {invite}", *warnings])
+
+
+async def _check_top_ups(settings: Settings) -> str:
+    """Say what is sold for wallets. Raises SettingsError for what Discord would not sell."""
+    assert settings.discord_token is not None
+    async with discord.Client(intents=discord.Intents.none()) as client:
+        await client.login(settings.discord_token.get_secret_value())
+        known = {sku.id: sku for sku in await client.fetch_skus()}
+    for sku_id in settings.topup_skus:
+        sku = known.get(sku_id)
+        if sku is None:
+            raise SettingsError(f"TOPUP_SKUS names {sku_id}, which is no SKU of this application")
+        if sku.type is not discord.SKUType.consumable:
+            raise SettingsError(f"TOPUP_SKUS names {sku_id} ({sku.name}), which is not a consumable")
+        if not sku.flags.available:
+            raise SettingsError(f"TOPUP_SKUS names {sku_id} ({sku.name}), which is not published")
+    sold = [f"{known[sku_id].name} pays in {format_usd(amount)}" for sku_id, amount in settings.topup_skus.items()]
+    return "; ".join(sold)
 
 
 # -- the database ---------------------------------------------------------------------------------------------

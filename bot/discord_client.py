@@ -33,6 +33,7 @@ from cogs.alerts.catalogue_question import CatalogueButton
 from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
+from cogs.alerts.top_ups import TopUps
 from cogs.alerts.welcome import Welcome
 from cogs.compare.compare import Compare
 from cogs.compare.vote_button import VoteButton
@@ -191,6 +192,10 @@ class Bot(BotClient, commands.Bot):
             ),
             cdn_hosts=settings.discord_cdn_hosts,
             default_model=settings.default_model,
+            sku_ids=tuple(settings.topup_skus),
+        )
+        self.top_ups = TopUps(
+            client=self, service=service, operator_alerts=self.operator_alerts, skus=settings.topup_skus
         )
         self.charts = charts
         self.queue: ReplyQueue | None = None
@@ -225,10 +230,12 @@ class Bot(BotClient, commands.Bot):
             gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
         self._supervisor.start_forever("weekly reports", self.weekly_reports.run)
+        if self._settings.topup_skus and self._has_first_shard:
+            self._supervisor.start_forever("top-ups", self.top_ups.run)
         await self._add_commands()
         await self.tree.set_translator(CommandTranslator())
         await self.service.resume()
-        if self._settings.sync_commands and self._registers_commands:
+        if self._settings.sync_commands and self._has_first_shard:
             # Beside the connection: Discord may limit the rate of registrations for hours.
             self._supervisor.start("command registration", self._register_commands())
 
@@ -274,7 +281,7 @@ class Bot(BotClient, commands.Bot):
             Compare(order_flow=order_flow, service=service, default_model=default_model),
             PresetCommands(order_flow=order_flow, service=service, default_model=default_model),
             DefaultsCommands(service=service, default_model=default_model),
-            Usage(service, default_model=default_model),
+            Usage(service, default_model=default_model, sku_ids=tuple(self._settings.topup_skus)),
             History(service=service, messages=self.messages),
             Privacy(service),
         )
@@ -334,7 +341,7 @@ class Bot(BotClient, commands.Bot):
         await super().close()
 
     @property
-    def _registers_commands(self) -> bool:
+    def _has_first_shard(self) -> bool:
         return True
 
     def _sockets(self) -> Iterable[DiscordWebSocket]:
@@ -357,6 +364,18 @@ class Bot(BotClient, commands.Bot):
         """Introduce the bot, unless the operator does not serve the server."""
         if not self.allowed_servers or guild.id in self.allowed_servers:
             await self.welcome.greet(guild)
+
+    async def on_entitlement_create(self, entitlement: discord.Entitlement) -> None:
+        """Credit a purchase."""
+        await self.top_ups.changed(entitlement)
+
+    async def on_entitlement_update(self, entitlement: discord.Entitlement) -> None:
+        """Credit a purchase, or take back one that is deleted."""
+        await self.top_ups.changed(entitlement)
+
+    async def on_entitlement_delete(self, entitlement: discord.Entitlement) -> None:
+        """Take back a purchase that was refunded."""
+        await self.top_ups.ended(entitlement)
 
     async def on_ready(self) -> None:
         """Log that the bot is ready."""
@@ -381,8 +400,8 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         await super().setup_hook()
 
     @property
-    def _registers_commands(self) -> bool:
-        """Whether this process registers the commands, which are the same in all: the one with shard 0 does."""
+    def _has_first_shard(self) -> bool:
+        """Whether this process does what one of them must: register the commands, read the list of purchases."""
         return self._shards_served is None or 0 in self._shards_served.ids
 
     def _sockets(self) -> Iterable[DiscordWebSocket]:

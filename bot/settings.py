@@ -24,6 +24,10 @@ SHARES_OF_THE_CAP = 5
 """The caps for one server and for uncharged costs are this part of OPERATOR_DAILY_CAP_USD unless they are set."""
 
 
+MAX_TOP_UP_SKUS = 5
+"""As many buttons as Discord shows in one row."""
+
+
 def _base_url(value: str) -> str:
     parts = urlsplit(value.strip())
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment or parts.username:
@@ -50,6 +54,21 @@ def _server_ids(value: Any) -> Any:
     if not ids or not all(_ID.match(server_id) for server_id in ids):
         raise ValueError("not a list of ids")
     return frozenset(int(server_id) for server_id in ids)
+
+
+def _top_up_skus(value: Any) -> Any:
+    """Read `<sku id>=<dollars>` pairs with commas between them."""
+    if not isinstance(value, str):
+        return value
+    skus: dict[int, int] = {}
+    for part in value.split(","):
+        sku_id, _, amount = part.partition("=")
+        if not _ID.match(sku_id.strip()) or int(sku_id) in skus or (amount_usd_micros := parse_usd(amount)) == 0:
+            raise ValueError("not a list of SKUs with amounts")
+        skus[int(sku_id)] = amount_usd_micros
+    if len(skus) > MAX_TOP_UP_SKUS:
+        raise ValueError("too many SKUs")
+    return skus
 
 
 def _secret(value: SecretStr) -> SecretStr | None:
@@ -158,6 +177,15 @@ class Settings(BaseSettings):
         BeforeValidator(_server_ids),
         Field(description="ids of servers with commas between them, such as 81384788765712384,613425648685547541"),
     ] = frozenset()
+    topup_skus: Annotated[
+        dict[int, int],
+        NoDecode,
+        BeforeValidator(_top_up_skus),
+        Field(
+            description="up to five different SKU ids, each with the dollars it pays in, such as "
+            "1174801234567890123=5.00,1174801234567890124=20.00"
+        ),
+    ] = {}
     max_running_jobs_per_user: Annotated[int, _whole(1, 10_000)] = 3
     krea_max_concurrency: Annotated[int, _whole(1, 100_000)] = 8
     pixazo_max_concurrency: Annotated[int, _whole(1, 100_000)] = 4

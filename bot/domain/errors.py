@@ -113,7 +113,9 @@ class OperatorServerCapReached(RequestRefused):
 
     asked_usd_micros: int
     available_usd_micros: int
+    """With what is in the member's wallet."""
     resets_at: datetime
+    wallet_usd_micros: int = 0
 
 
 class OperatorDirectCapReached(OperatorServerCapReached):

@@ -291,6 +291,8 @@ class SpendLine:
     model_id: str
     jobs: int
     spent_usd_micros: int
+    wallet_usd_micros: int = 0
+    """What of it the member's wallet paid."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

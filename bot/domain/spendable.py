@@ -70,6 +70,15 @@ class Spendable:
             case limit:
                 return self._with_wallet(limit)
 
+    @property
+    def left_of_binding_usd_micros(self) -> int | None:
+        """What the binding limit alone leaves, without the wallet; None for no limit."""
+        match self.binding:
+            case BindingLimit.BLOCK | BindingLimit.MEMBER_COST:
+                return 0
+            case limit:
+                return (self.balance if limit is BindingLimit.QUOTA else self.caps[limit]).available_usd_micros
+
     def _with_wallet(self, limit: BindingLimit) -> int | None:
         """Return what a limit leaves, with what the wallet adds where it may pay beyond that limit."""
         left = (self.balance if limit is BindingLimit.QUOTA else self.caps[limit]).available_usd_micros

@@ -211,9 +211,9 @@ class Store(DatabaseUser):
     # -- wallets ------------------------------------------------------------------------------------------
 
     wallet_of = reads(ledger.wallet_of)
-    credit = writes(wallets.credit)
-    take_back = writes(wallets.take_back)
-    mark_consumed = writes(wallets.mark_consumed)
+    credit = writes_with_retry(wallets.credit)
+    take_back = writes_with_retry(wallets.take_back)
+    mark_consumed = writes_with_retry(wallets.mark_consumed)
     purchase = reads(wallets.purchase)
     to_consume = reads(wallets.to_consume)
 

@@ -15,6 +15,9 @@ from bot.domain.errors import (
     DearerThanAgreed,
     DuplicateCommand,
     MediaError,
+    OperatorCapReached,
+    OperatorServerCapReached,
+    QuotaExceeded,
     RequestRefused,
     SameModelTwice,
     StoreError,
@@ -55,6 +58,9 @@ DOWNLOAD_PAUSES_SECONDS = (0.3, 0.6, 1.2, 2.4, 4.8)
 DOWNLOAD_TRIES_SECONDS = 15.0
 """Age of the first try after which none begins: a try itself may take long."""
 
+HELPED_BY_A_WALLET = (QuotaExceeded, OperatorServerCapReached, OperatorCapReached)
+"""Refusals by limits that a member's own money goes beyond."""
+
 
 class OrderFlow:
     """Submits orders and shows their first card. `ReplyUpdater` shows every later state."""
@@ -67,12 +73,15 @@ class OrderFlow:
         spending_alerts: SpendingAlerts,
         cdn_hosts: tuple[str, ...],
         default_model: str,
+        sku_ids: tuple[int, ...] = (),
     ) -> None:
         self._service = service
         self._messages = messages
         self._spending_alerts = spending_alerts
         self._cdn_hosts = (*cdn_hosts, *EMBED_HOSTS)
         self._default_model = default_model
+        self._sku_ids = sku_ids
+        """What members can buy for their wallets."""
         self.kept_orders = KeptOrders()
         self._closed = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -204,7 +213,8 @@ class OrderFlow:
             )
         orders = tuple(near.order for near in offered)
         key = self.kept_orders.keep(user_id=interaction.user.id, typed=typed, orders=orders)
-        return buttons.refusal(text, typed, buttons.buttons(key, typed, offered))
+        sku_ids = self._sku_ids if isinstance(error, HELPED_BY_A_WALLET) else ()
+        return buttons.refusal(text, typed, buttons.buttons(key, typed, offered), sku_ids=sku_ids)
 
     def default_model_id(self, order: Order, permissions: Permissions) -> str:
         """Return the model of an order that names none."""

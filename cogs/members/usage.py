@@ -28,9 +28,10 @@ PERIODS = [
 class Usage(commands.Cog):
     """The commands /usage and /models, which cost nothing."""
 
-    def __init__(self, service: JobService, *, default_model: str) -> None:
+    def __init__(self, service: JobService, *, default_model: str, sku_ids: tuple[int, ...] = ()) -> None:
         self._service = service
         self._default_model = default_model
+        self._sku_ids = sku_ids
 
     @app_commands.command(description="See what you have spent and what is left")
     @app_commands.describe(period="Which period to show")
@@ -57,7 +58,8 @@ class Usage(commands.Cog):
         in_window = [
             (job, service.model_label(job.request.model_id)) for job in jobs if job.created_at >= balance.window.start
         ]
-        await respond_privately(interaction, usage_page.page(balance, in_window, spendable=spendable))
+        sku_ids = () if previous else self._sku_ids
+        await respond_privately(interaction, usage_page.page(balance, in_window, spendable=spendable, sku_ids=sku_ids))
 
     @app_commands.command(description="See which image models there are and what they cost")
     @app_commands.describe(model="Tell more about this one")

@@ -28,8 +28,17 @@ def bar(balance: Balance) -> str:
     return "█" * spent + "▒" * held + "░" * (BAR_CELLS - spent - held)
 
 
-def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, spendable: Spendable | None) -> Layout:
-    """Lay out a member's own balance and the last jobs of the period; `spendable` is None for the previous one."""
+def page(
+    balance: Balance,
+    jobs: Sequence[tuple[Job, str]],
+    *,
+    spendable: Spendable | None,
+    sku_ids: Sequence[int] = (),
+) -> Layout:
+    """Lay out a member's own balance and the last jobs of the period; `spendable` is None for the previous one.
+
+    `sku_ids` are what they can buy for their wallet.
+    """
     previous = spendable is None
     title = spending.PREVIOUS_TITLE() if previous else spending.TITLE()
     lines = [f"### {title}", balance_lines(balance, spending.SOURCES, spendable=spendable)]
@@ -47,7 +56,7 @@ def page(balance: Balance, jobs: Sequence[tuple[Job, str]], *, spendable: Spenda
         [f"**{spending.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [spending.NO_JOBS()]
     )
     parts.append(components.text_display("\n".join(lines)))
-    return components.container(parts, accent=card.NOTE_ACCENT)
+    return components.container([*parts, *card.top_ups(sku_ids)], accent=card.NOTE_ACCENT)
 
 
 def balance_lines(balance: Balance, sources: Mapping[str, Phrase], *, spendable: Spendable | None = None) -> str:
@@ -68,6 +77,13 @@ def balance_lines(balance: Balance, sources: Mapping[str, Phrase], *, spendable:
         ),
         spending.QUOTA(quota=spending.quota(balance.quota), source=source),
     ]
+    if spendable is not None and spendable.wallet.total_usd_micros:
+        lines.append(
+            spending.WALLET(
+                left=format_usd(spendable.wallet.available_usd_micros),
+                set_aside=format_usd(spendable.wallet.set_aside_usd_micros),
+            )
+        )
     if balance.granted_usd_micros:
         lines.append(spending.GRANTED_NOW(amount=format_usd(balance.granted_usd_micros)))
     return "\n".join(lines)

@@ -24,7 +24,9 @@ def quota_of(mention: str, spendable: Spendable, channel_caps: Sequence[Cap]) ->
     lines = [f"### {spending.QUOTA_OF(subject=mention)}", amounts]
     if spendable.blocked:
         lines.append(spending.BLOCKED(subject=mention))
-    elif spendable.binding is not BindingLimit.QUOTA or balance.limit_usd_micros == 0:
+    elif spendable.binding is not BindingLimit.QUOTA or (
+        balance.limit_usd_micros == 0 and not spendable.wallet.available_usd_micros
+    ):
         lines.append(spending.BINDS(why=limits_left.binding_for_moderators(spendable)))
     lines.append(f"-# {spending.RESETS(when=formatting.moment(balance.window.end))}")
     if cap is not None:

@@ -53,6 +53,11 @@ class Spending:
         return sum(line.spent_usd_micros for line in self.report.lines)
 
     @property
+    def wallet_usd_micros(self) -> int:
+        """Return what of it the members' wallets paid."""
+        return sum(line.wallet_usd_micros for line in self.report.lines)
+
+    @property
     def jobs(self) -> int:
         """Return the number of images."""
         return sum(line.jobs for line in self.report.lines)
@@ -79,6 +84,8 @@ def page(spending: Spending, files: Iterable[str], *, title: str = "") -> Layout
         start=formatting.day(spending.window.start),
         end=formatting.day(spending.window.end),
     )
+    if spending.wallet_usd_micros:
+        total += f"\n{spending_report.REPORT_FROM_WALLETS(amount=format_usd(spending.wallet_usd_micros))}"
     members: dict[str, tuple[int, int]] = {}
     models: dict[str, tuple[int, int]] = {}
     channels: dict[str, tuple[int, int]] = {}
@@ -145,7 +152,7 @@ def tables(spending: Spending) -> dict[str, bytes]:
     report = spending.report
     return {
         TABLE_FILE: _csv(
-            [*who_and_where, *columns],
+            [*who_and_where, *columns, spending_report.REPORT_WALLET_COLUMN()],
             (
                 (
                     _id(line.user_id),
@@ -155,6 +162,7 @@ def tables(spending: Spending) -> dict[str, bytes]:
                     line.model_id,
                     line.jobs,
                     _usd(line.spent_usd_micros),
+                    _usd(line.wallet_usd_micros),
                 )
                 for line in report.lines
             ),

@@ -57,7 +57,8 @@ _TO_MODERATORS = {
 
 
 def _has_no_quota(spendable: Spendable) -> bool:
-    return spendable.binding is BindingLimit.QUOTA and spendable.balance.limit_usd_micros == 0
+    has_none = spendable.binding is BindingLimit.QUOTA and spendable.balance.limit_usd_micros == 0
+    return has_none and spendable.wallet.available_usd_micros == 0
 
 
 def binding(spendable: Spendable) -> str:
@@ -77,7 +78,7 @@ def binding_for_moderators(spendable: Spendable) -> str:
 
 
 def _said(phrase: Phrase, spendable: Spendable) -> str:
-    left, resets_at = spendable.left_usd_micros, spendable.resets_at
+    left, resets_at = spendable.left_of_binding_usd_micros, spendable.resets_at
     return phrase(
         left="" if left is None else format_usd(left),
         when="" if resets_at is None else moment(resets_at),
@@ -99,7 +100,7 @@ def on_card(spendable: Spendable) -> str:
         case BindingLimit.SERVER_CAP if left is not None:
             return LEFT_FOR_SERVER(left=format_usd(left))
         case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_DIRECT_CAP | BindingLimit.OPERATOR_CAP if (
-            left is not None
+            left is not None and not spendable.wallet.available_usd_micros
         ):
             return LEFT_AT_BOT(left=format_usd(left))
         case _:

@@ -90,6 +90,9 @@ NOT_KEPT = Phrase("I no longer keep this command. It is in the message above: co
 # -- limits -----------------------------------------------------------------------------------------------------
 
 QUOTA_EXCEEDED = Phrase("This costs {asked} and you have {left} left. Your quota resets {when}.")
+QUOTA_AND_WALLET_EXCEEDED = Phrase(
+    "This costs {asked} and you have {left} left, {wallet} of it in your wallet. You get more {when}."
+)
 CHEAPER = Phrase("A cheaper model may still fit: `/models` lists them by price.")
 SERVER_CAP_REACHED = Phrase("This costs {asked} and this server has {left} left for everybody. Its cap resets {when}.")
 CHANNEL_CAP_REACHED = Phrase(
@@ -229,6 +232,8 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
             )
         case OperatorCapReached():
             return OPERATOR_CAP_REACHED(when=moment(error.resets_at))
+        case OperatorServerCapReached(wallet_usd_micros=wallet) if wallet:
+            return _with_wallet(error)
         case OperatorDirectCapReached():
             return OPERATOR_DIRECT_CAP_REACHED(
                 asked=format_usd(error.asked_usd_micros),
@@ -296,12 +301,24 @@ def refusal(error: RequestRefused, *, is_of_form: bool = False) -> str:
             return UNEXPECTED()
 
 
-def _quota_exceeded(error: QuotaExceeded) -> str:
-    said = QUOTA_EXCEEDED(
+def _with_wallet(error: QuotaExceeded | OperatorServerCapReached) -> str:
+    return QUOTA_AND_WALLET_EXCEEDED(
         asked=format_usd(error.asked_usd_micros),
         left=format_usd(error.available_usd_micros),
+        wallet=format_usd(error.wallet_usd_micros),
         when=moment(error.resets_at),
     )
+
+
+def _quota_exceeded(error: QuotaExceeded) -> str:
+    if error.wallet_usd_micros:
+        said = _with_wallet(error)
+    else:
+        said = QUOTA_EXCEEDED(
+            asked=format_usd(error.asked_usd_micros),
+            left=format_usd(error.available_usd_micros),
+            when=moment(error.resets_at),
+        )
     return f"{said}\n-# {CHEAPER()}" if error.available_usd_micros > 0 else said
 
 

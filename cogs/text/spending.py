@@ -33,6 +33,9 @@ BALANCE = Phrase("**{spent}** spent · **{set_aside}** set aside · **{left}** l
 BALANCE_UNLIMITED = Phrase("**{spent}** spent · **{set_aside}** set aside · **no limit**")
 QUOTA = Phrase("Quota: **{quota}** ({source})")
 GRANTED_NOW = Phrase("Extra this period: **{amount}**")
+TOP_UP = Phrase("More for your own wallet. It works wherever this bot is, is used after your quota, and never expires:")
+"""Above the buttons that buy at Discord, which show what it is and its price."""
+WALLET = Phrase("Wallet: **{left}** left · **{set_aside}** set aside")
 RESETS = Phrase("Resets {when}")
 ENDED = Phrase("Ended {when}")
 JOBS = Phrase("Last jobs")

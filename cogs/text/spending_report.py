@@ -16,6 +16,7 @@ REPORT_TOTAL = Plural(
     "**{amount}** for {count} image, from {start} to {end}",
     "**{amount}** for {count} images, from {start} to {end}",
 )
+REPORT_FROM_WALLETS = Phrase("Members paid **{amount}** of it from their own wallets.")
 REPORT_MEMBERS = Phrase("By member")
 REPORT_MODELS = Phrase("By model")
 REPORT_CHANNELS = Phrase("By channel")
@@ -25,6 +26,8 @@ REPORT_MORE = Plural("… and {count} more, all in the CSV file.", "… and {cou
 REPORT_WHO_AND_WHERE = (Phrase("member_id"), Phrase("member"), Phrase("channel_id"), Phrase("channel"))
 REPORT_COLUMNS = (Phrase("model"), Phrase("images"), Phrase("spent_usd"))
 """Titles of the columns of the CSV file."""
+REPORT_WALLET_COLUMN = Phrase("from_wallet_usd")
+"""Title of the last column: what of the amount the member's own wallet paid."""
 REPORT_DAY, REPORT_HOUR = Phrase("day"), Phrase("hour")
 """Titles of the first column of the other one."""
 REPORT_POST = Phrase("Post here", longest=MAX_BUTTON_CHARACTERS)

@@ -19,7 +19,7 @@ from bot.domain.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
 from cogs.text.locale import Phrase, option_name, use_locale
-from cogs.text.spending import FORMER_MEMBER
+from cogs.text.spending import FORMER_MEMBER, TOP_UP
 from cogs.ui import card_buttons, comparison, components
 from cogs.ui.components import Component, Layout
 
@@ -95,6 +95,14 @@ def note(*paragraphs: str, accent: int = NOTE_ACCENT) -> Layout:
 def refused(text: str) -> Layout:
     """Lay out a refusal: private, and says what would work."""
     return note(text, accent=REFUSAL_ACCENT)
+
+
+def top_ups(sku_ids: Sequence[int]) -> list[Component]:
+    """Return what offers purchases for the wallet; nothing where none are for sale."""
+    if not sku_ids:
+        return []
+    text = components.text_display(f"-# {TOP_UP()}")
+    return [text, components.action_row(*map(components.premium_button, sku_ids))]
 
 
 def question(text: str, *buttons: Component) -> Layout:

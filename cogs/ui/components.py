@@ -74,6 +74,25 @@ def button(label: str, custom_id: str, *, style: int = GREY, disabled: bool = Fa
     return {"type": 2, "style": style, "disabled": disabled, "label": label, "custom_id": custom_id}
 
 
+def premium_button(sku_id: int) -> Component:
+    """Return a button that buys a SKU: Discord shows its name and price, and sends no interaction."""
+    return {"type": 2, "style": discord.ButtonStyle.premium.value, "sku_id": str(sku_id)}
+
+
+def without_premium(layout: Layout) -> Layout:
+    """Return a layout without its premium buttons: Discord refuses a message with a SKU that is not for sale."""
+    kept: Layout = []
+    for part in layout:
+        if "sku_id" in part:
+            continue
+        inner = part.get("components")
+        if inner is None:
+            kept.append(part)
+        elif remaining := without_premium(inner):
+            kept.append(part if remaining == inner else {**part, "components": remaining})
+    return kept
+
+
 def string_select(custom_id: str, *, placeholder: str, options: Iterable[tuple[str, str]]) -> Component:
     """Return a select of one out of up to 25 options, each (label, value)."""
     return {

@@ -19,7 +19,7 @@ from bot.domain.jobs import DIRECT_GUILD_ID, NO_CHANNEL_ID, ReplyAddress
 from bot.service.views import ReplyView
 from cogs.text import job_card
 from cogs.text.locale import ENGLISH
-from cogs.ui import card
+from cogs.ui import card, components
 from cogs.ui.card import Form
 from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
@@ -140,13 +140,16 @@ class InitialResponse:
                 if not self._deferred:
                     try:
                         async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
-                            await self._send(layout, private=True, typed=typed)
+                            plain = components.without_premium(layout)
+                            layouts = [layout] if plain == layout else [layout, plain]
+                            await self._send(*layouts, private=True, typed=typed)
                     except discord.HTTPException as error:
                         # Another delivery of the same command may have its card, which must stay.
                         if not (_is_already_acknowledged(error) and self._may_be_deferred):
                             raise
                     else:
                         return
+                layout = components.without_premium(layout)  # whether Discord takes them is not known here
                 if self._private:
                     await self._edit(layout, _files(typed))
                 else:
@@ -236,6 +239,18 @@ async def respond_privately(
     Raises discord.HTTPException, aiohttp.ClientError, OSError.
     """
     options: dict[str, Any] = {"ephemeral": True, "allowed_mentions": NO_MENTIONS} | ({"files": files} if files else {})
+    try:
+        await _answer(interaction, layout, options)
+    except discord.HTTPException as error:
+        plain = components.without_premium(layout)
+        if files or plain == layout or not is_malformed(error):
+            raise
+        _log.warning("Discord takes no buttons that buy: is every SKU in TOPUP_SKUS published? %s", error)
+        interaction.response._response_type = None  # pyright: ignore[reportPrivateUsage]
+        await _answer(interaction, plain, options)
+
+
+async def _answer(interaction: discord.Interaction[Any], layout: Layout, options: dict[str, Any]) -> None:
     if interaction.response.is_done():
         await interaction.followup.send(view=View(layout), **options)
     else:

@@ -52,6 +52,10 @@ BAD_VALUES: dict[str, list[str]] = {
     "OPERATOR_COST_PER_MEMBER_USD": ["-0.25", "unlimited", "1e-1", CANARY],
     "OPERATOR_COST_DAILY_CAP_USD": ["-1", "20%", "12345678", CANARY],
     "ALLOWED_SERVERS": [",", " ", "1;2", "1,0", "all", "81384788765712384 613425648685547541", "-1", "1.0", CANARY],
+    "TOPUP_SKUS": [
+        *(",", " ", "1174801234567890123", "1174801234567890123=", "=5.00", "0=5.00", "12=0", "12=-1", "12=five"),
+        *("12=5.00;13=20.00", "12=5.00,", "12=5.00,12=6.00", "1=1,2=1,3=1,4=1,5=1,6=1", f"12={CANARY}", CANARY),
+    ],
     "MAX_RUNNING_JOBS_PER_USER": ["0", "-1", "1.5", "10001", "three", CANARY],
     "KREA_MAX_CONCURRENCY": ["0", "-8", "100001", "8.5", CANARY],
     "PIXAZO_MAX_CONCURRENCY": ["0", "-4", "100001", "four", CANARY],
@@ -99,7 +103,7 @@ def test_the_example_names_every_setting_with_its_default_and_a_reason():
                 expected = f"sqlite:///{default}"
             case "krea_poll_seconds" | "pixazo_poll_seconds" | "catalogue_refresh_hours":
                 expected = f"{default:g}"
-            case "allowed_servers":
+            case "allowed_servers" | "topup_skus":
                 expected = ",".join(default)
             case _:
                 expected = {None: "", True: "true", False: "false"}.get(default, str(default))
@@ -123,6 +127,7 @@ def test_defaults_are_those_of_the_contract(environment: pytest.MonkeyPatch, no_
     assert settings.operator_cost_per_member_usd == 250_000
     assert settings.server_cap_usd_micros == settings.cost_daily_cap_usd_micros == 5_000_000
     assert settings.allowed_servers == frozenset()
+    assert settings.topup_skus == {}
     assert settings.database_url == Path("data/bot.sqlite3")
     assert settings.public_url is None
     assert settings.secret_values == ("a-token", "a-key")
@@ -202,6 +207,7 @@ def test_an_empty_variable_counts_as_not_set(environment: pytest.MonkeyPatch, no
         ("OPERATOR_DAILY_CAP_USD", "0", 0),
         ("OPERATOR_SERVER_CAP_USD", "$3", 3_000_000),
         ("ALLOWED_SERVERS", " 81384788765712384, 7 ,", frozenset({81384788765712384, 7})),
+        ("TOPUP_SKUS", " 12 = 5.00, 13=$0.5", {12: 5_000_000, 13: 500_000}),
         ("DEFAULT_QUOTA_PERIOD", "Week", Period.WEEK),
         ("LOG_LEVEL", "debug", "DEBUG"),
         ("HTTP_PORT", "0", 0),

@@ -420,7 +420,12 @@ def _amount_exceeded(
     available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
     if least is None or available < least[0]:
         reached = OperatorDirectCapReached if member.guild_id == DIRECT_GUILD_ID else OperatorServerCapReached
-        of_server = reached(asked_usd_micros=asked, available_usd_micros=available, resets_at=today.end)
+        of_server = reached(
+            asked_usd_micros=asked,
+            available_usd_micros=available,
+            resets_at=today.end,
+            wallet_usd_micros=wallet,
+        )
         least = (available, of_server)
     available = (operator_cap(connection, limits, now=now).available_usd_micros or 0) + wallet
     if available < least[0]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -43,10 +44,10 @@ def buttons(key: str, typed: TypedCommand | None, offered: list[NearOrder]) -> l
     return found
 
 
-def refusal(text: str, typed: TypedCommand | None, actions: list[Component]) -> Layout:
-    """Lay out a refusal with the typed command and its buttons."""
+def refusal(text: str, typed: TypedCommand | None, actions: list[Component], *, sku_ids: Sequence[int] = ()) -> Layout:
+    """Lay out a refusal with the typed command, its buttons, and the purchases that would help."""
     parts = [components.text_display(text), *(typed.parts() if typed else ()), *components.action_rows(actions)]
-    return components.container(parts, accent=card.REFUSAL_ACCENT)
+    return components.container([*parts, *card.top_ups(sku_ids)], accent=card.REFUSAL_ACCENT)
 
 
 class CopyPromptButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=COPY_ID):
