@@ -264,6 +264,12 @@ def _describe_listeners(settings: Settings) -> str:
     )
 
 
+NO_USER_INSTALL = (
+    "DIRECT_QUOTA_USD is set, but people cannot add this application themselves: switch on User Install on the "
+    "Installation page of Discord's developer portal"
+)
+
+
 async def _check_discord(settings: Settings) -> str:
     assert settings.discord_token is not None
     aim_at(settings.discord_api_base)
@@ -274,6 +280,8 @@ async def _check_discord(settings: Settings) -> str:
         invite = discord.utils.oauth_url(client.application_id or 0, permissions=INVITE_PERMISSIONS)
         public = client.application is not None and client.application.bot_public and not settings.allowed_servers
         warnings = [PUBLIC_BOT] if public else []
+        if settings.direct_quota_usd and (client.application is None or not client.application.user_integration_config):
+            warnings.append(NO_USER_INSTALL)
         if abs(ahead_seconds := clock.skew_seconds()[DISCORD]) > MAX_SKEW.total_seconds():
             warnings.append(
                 f"the clock of this machine is {'ahead' if ahead_seconds > 0 else 'behind'} by "

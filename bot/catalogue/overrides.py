@@ -74,6 +74,7 @@ class ModelShape(_Shape):
     hosted: Literal["krea", "external"] | None = None
     deprecated: bool = False
     retired: bool = False
+    age_restricted: bool = False
     style_families: list[str] = []
     note: str = ""
 

@@ -130,8 +130,11 @@ def _why_not(client: BotClient, policy: Policy, reply: Reply, job: Job, shared: 
         return job_card.SHARE_NO_ACCESS(channel=mention)
     if missing:
         return job_card.SHARE_PERMISSIONS(channel=mention, permissions=", ".join(missing))
-    is_restricted = channel_context(guild, reply.address.channel_id).age_restricted or policy.is_age_restricted(
-        job.request.model_id
+    model = client.service.catalogue.find(job.request.model_id)
+    is_restricted = (
+        channel_context(guild, reply.address.channel_id).age_restricted
+        or policy.is_age_restricted(job.request.model_id)
+        or (model is not None and model.age_restricted)
     )
     if is_restricted and not channel_context(guild, channel_id).age_restricted:
         return job_card.SHARE_AGE_RESTRICTED(channel=mention)

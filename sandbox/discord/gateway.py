@@ -84,7 +84,10 @@ class Gateway:
             self._sessions.clear()
 
     def tell(self, event: str, data: Json, *, intent: int = 0) -> None:
-        """Send an event to the sessions that asked for its kind."""
+        """Send an event to the sessions that asked for its kind; none about a server without the bot."""
+        server = self._world.servers.get(int(data.get("guild_id") or 0))
+        if server is not None and not server.has_bot:
+            return
         for session in self._sessions.values():
             if session.intents & intent == intent:
                 session.dispatch(event, data)
@@ -113,6 +116,8 @@ class Gateway:
 
     def _tell_message(self, kind: str, message: Message) -> None:
         server = message.channel.server
+        if message.channel.group or (server is not None and not server.has_bot):
+            return
         place: Json = {"guild_id": str(server.id)} if server else {}
         intent = GUILD_MESSAGES if server else DIRECT_MESSAGES
         if kind == "message_deleted":
@@ -208,7 +213,7 @@ class Gateway:
         else:
             session.dispatch("READY", self._ready(session))
             for server in self._world.servers.values():
-                if session.serves(server.id):
+                if server.has_bot and session.serves(server.id):
                     session.dispatch("GUILD_CREATE", server.created_payload())
         self._world.feed.publish("bot_online", session)
 
@@ -218,8 +223,8 @@ class Gateway:
             "user": self._world.bot.payload() | {"verified": True, "mfa_enabled": False, "flags": 0},
             "guilds": [
                 {"id": str(server_id), "unavailable": True}
-                for server_id in self._world.servers
-                if session.serves(server_id)
+                for server_id, server in self._world.servers.items()
+                if server.has_bot and session.serves(server_id)
             ],
             "session_id": session.id,
             "resume_gateway_url": self.url,

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from sandbox.discord.feed import Feed
 from sandbox.discord.files import Json
@@ -15,6 +16,9 @@ from sandbox.discord.world import EPHEMERAL, LOADING, Channel, Message, User, Wo
 
 COMMAND, COMPONENT, AUTOCOMPLETE, MODAL = 2, 3, 4, 5  # kinds of interaction
 MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE, CHOICES, OPEN_MODAL = 4, 5, 6, 7, 8, 9  # kinds of answer
+
+MAX_FOLLOW_UPS_OF_PERSON = 5
+"""Follow-ups to one interaction where only a person installed the bot."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -30,6 +34,8 @@ class Interaction:
     feed: Feed
     message: Message | None = None
     opened_by: Interaction | None = None
+    owners: Json = field(default_factory=dict[str, Any])
+    """Who installed the bot where the interaction comes from: '0' a server, '1' a person."""
     opened_at: float = field(default_factory=time.monotonic)
     answer: int | None = None
     answered_after_seconds: float | None = None
@@ -82,7 +88,7 @@ class Interaction:
             "id": str(self.id),
             "type": self.kind,
             "user": self.user.payload(),
-            "authorizing_integration_owners": self._owners,
+            "authorizing_integration_owners": self.owners,
         }
         if self.kind == COMMAND:
             metadata |= {"name": self.data["name"], "command_type": self.data["type"]}
@@ -91,10 +97,6 @@ class Interaction:
         if self.kind == MODAL and self.opened_by is not None:
             metadata["triggering_interaction_metadata"] = self.opened_by.metadata
         return metadata
-
-    @property
-    def _owners(self) -> Json:
-        return {"0": str(self.channel.server.id) if self.channel.server else "0"}
 
     def payload(self, *, world: World, limits: Limits) -> Json:
         """Return the interaction as the gateway sends it to the bot."""
@@ -111,8 +113,8 @@ class Interaction:
             "locale": self.user.locale,
             "app_permissions": str(int(world.may(world.bot, self.channel))),
             "entitlements": [],
-            "authorizing_integration_owners": self._owners,
-            "context": 0 if server else 1,
+            "authorizing_integration_owners": self.owners,
+            "context": 0 if server else 2 if self.channel.group else 1,
             "attachment_size_limit": limits.file_bytes,
         }
         if server is None:
@@ -165,6 +167,7 @@ class InteractionRegistry:
             feed=self._world.feed,
             message=message,
             opened_by=opened_by,
+            owners=self._owners(user, channel, message),
         )
         self._by_token[interaction.token] = interaction
         loop = asyncio.get_running_loop()
@@ -172,6 +175,18 @@ class InteractionRegistry:
         self._timers.add(loop.call_later(self._limits.acknowledge_seconds, self._give_up, interaction))
         self._world.feed.publish("interaction", interaction)
         return interaction
+
+    def _owners(self, user: User, channel: Channel, message: Message | None) -> Json:
+        """Return what is installed here; below a message, what it was posted by, and not by the person who clicks."""
+        owners: Json = {}
+        if channel.server is not None and channel.server.has_bot:
+            owners["0"] = str(channel.server.id)
+        elif channel.server is None and not channel.group:
+            owners["0"] = "0"
+        if message is None or message.author is not self._world.bot:
+            return owners | ({"1": str(user.id)} if user.id in self._world.installed else {})
+        by_person = fields(message.metadata or {}, "authorizing_integration_owners").get("1")
+        return owners | ({"1": by_person} if by_person else {})
 
     def close(self) -> None:
         for timer in self._timers:
@@ -244,6 +259,8 @@ class InteractionRegistry:
         """Post a further message; the first one after a deferral replaces the deferred reply."""
         if interaction.reply is not None and interaction.reply.flags & LOADING:
             return self._messages.edit(interaction.reply, {k: v for k, v in body.items() if k != "nonce"}, uploads)
+        if "0" not in interaction.owners and len(interaction.follow_ups) >= MAX_FOLLOW_UPS_OF_PERSON:
+            raise ApiError(400, 40094, "This interaction has hit the maximum number of follow up messages")
         message = self._write(interaction, body, uploads, ephemeral=_is_ephemeral(body))
         interaction.follow_ups.append(message)
         return message

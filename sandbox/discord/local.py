@@ -96,12 +96,30 @@ class LocalDiscord:
     def offered(self, member: Member | User, channel: Channel) -> list[Json]:
         """Return the commands that Discord would list for this person in this channel."""
         may = self.world.may(_user(member), channel)
-        return [command for command in self.commands(channel.server) if is_offered(command, channel, may)]
+        installed = _user(member).id in self.world.installed
+        return [
+            command
+            for command in self.commands(channel.server)
+            if is_offered(command, channel, may, is_installed=installed)
+        ]
 
     # -- building the world --
 
-    def server(self, name: str, *, owner: str = "Owner") -> Server:
-        return self.world.add_server(name, owner=self.world.add_user(owner))
+    def server(self, name: str, *, owner: str = "Owner", with_bot: bool = True) -> Server:
+        return self.world.add_server(name, owner=self.world.add_user(owner), with_bot=with_bot)
+
+    def group(self, name: str, *people: Member | User) -> Channel:
+        """Return a new channel of direct messages between several people, which the bot is not in."""
+        channel = self.world.add_channel(name)
+        channel.group = [_user(person) for person in people]
+        return channel
+
+    def install(self, *people: Member | User) -> None:
+        """Let people install the bot themselves."""
+        self.world.installed.update(_user(person).id for person in people)
+
+    def uninstall(self, person: Member | User) -> None:
+        self.world.installed.discard(_user(person).id)
 
     def channel(self, server: Server, name: str, *, age_restricted: bool = False, topic: str = "") -> Channel:
         channel = self.world.add_channel(name, server=server)
@@ -246,7 +264,8 @@ class LocalDiscord:
     ) -> Json:
         name, *rest = path.split(" ")
         command = find_command(self.commands(channel.server), name)
-        if not overridden and not is_offered(command, channel, self.world.may(_user(member), channel)):
+        is_listed = any(listed["id"] == command["id"] for listed in self.offered(member, channel))
+        if not overridden and not is_listed:
             raise NotOffered(f"/{path} is not offered to {member.name} here")
         options = Options(self.world, channel)
         data: Json = {"id": command["id"], "name": command["name"], "type": 1}

@@ -24,8 +24,17 @@ def find_command(commands: list[Json], name: str, *, kind: int = 1) -> Json:
     raise NotOffered(f"no command {name!r} is registered; there are {[command['name'] for command in commands]}")
 
 
-def is_offered(command: Json, channel: Channel, may: Permission) -> bool:
-    """Return whether Discord lists the command here for a person with these permissions."""
+def is_offered(command: Json, channel: Channel, may: Permission, *, is_installed: bool = False) -> bool:
+    """Return whether Discord lists the command here for a person with these permissions.
+
+    `is_installed` says that the person installed the bot themselves.
+    """
+    has_bot = not channel.group if channel.server is None else channel.server.has_bot
+    kinds = command.get("integration_types") or [0, 1]  # by default, those of the application
+    if not ((0 in kinds and has_bot) or (1 in kinds and is_installed)):
+        return False
+    if channel.group:
+        return 2 in (command.get("contexts") or ())
     if channel.server is None:
         contexts = command.get("contexts")
         return 1 in contexts if contexts is not None else command.get("dm_permission", True)

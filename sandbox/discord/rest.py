@@ -267,6 +267,7 @@ class Rest:
         owner = next((s.members[s.owner_id].user for s in self._world.servers.values()), bot)
         facts: Json = {"id": str(bot.id), "name": bot.name, "description": "", "icon": None, "verify_key": "0" * 64}
         flags: Json = {"bot_public": self._world.bot_is_public, "bot_require_code_grant": False, "flags": 0}
+        flags["integration_types_config"] = {"0": {}} | ({"1": {}} if self._world.takes_people else {})
         return answer(facts | flags | {"owner": owner.payload(), "team": None, "bot": bot.payload()})
 
     async def _get_server(self, request: web.Request) -> web.StreamResponse:
@@ -324,7 +325,7 @@ class Rest:
             facts: Json = {"type": kind, "description": "", "options": [], "default_member_permissions": None}
             ids: Json = {"id": kept["id"] if kept else str(self._world.new_id()), "version": str(self._world.new_id())}
             ids |= {"application_id": str(self._world.bot.id)} | ({"guild_id": str(scope)} if scope else {})
-            commands.append(facts | {"nsfw": False, "contexts": None, "integration_types": [0]} | new | ids)
+            commands.append(facts | {"nsfw": False, "contexts": None, "integration_types": None} | new | ids)
         require(len({(c["type"], c["name"]) for c in commands}) == len(commands), "commands: names must differ")
         for kind, most in ((1, 100), (2, 15), (3, 15)):
             require(sum(c["type"] == kind for c in commands) <= most, f"commands: {most} of type {kind} at most")

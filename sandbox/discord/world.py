@@ -149,12 +149,14 @@ class Member:
 
 @dataclass(kw_only=True, eq=False)
 class Channel:
-    """A text channel of a server, or (without a server) the direct messages between the bot and `recipient`."""
+    """A text channel of a server, the direct messages between the bot and `recipient`, or a group of people."""
 
     id: int
     name: str
     server: Server | None = None
     recipient: User | None = None
+    group: list[User] = field(default_factory=list[User])
+    """People in a group of their own, which the bot is not in."""
     topic: str = ""
     age_restricted: bool = False
     position: int = 0
@@ -164,6 +166,15 @@ class Channel:
     def payload(self) -> Json:
         last = next(reversed(self.messages), None)
         payload: Json = {"id": str(self.id), "last_message_id": str(last) if last else None, "flags": 0}
+        if self.group:
+            return (
+                payload
+                | {"type": 3, "name": self.name, "icon": None}
+                | {
+                    "owner_id": str(self.group[0].id),
+                    "recipients": [user.payload() for user in self.group],
+                }
+            )
         if self.server is None:
             return payload | {"type": 1, "recipients": [self.recipient.payload()] if self.recipient else []}
         overwrites = [
@@ -192,6 +203,7 @@ class Server:
     roles: list[Role] = field(default_factory=list[Role])
     members: dict[int, Member] = field(default_factory=dict[int, Member])
     channels: list[Channel] = field(default_factory=list[Channel])
+    has_bot: bool = True
 
     def payload(self) -> Json:
         return {
@@ -398,6 +410,10 @@ class World:
         self.cdn_base = ""
         self.link_seconds = 86_400.0
         self.bot_is_public = False
+        self.installed: set[int] = set()
+        """Ids of the people who installed the bot themselves."""
+        self.takes_people = True
+        """Whether people can install the bot themselves, as its owner chose at Discord."""
         self._last_id = 0
         self.bot = self.add_user("Image Bot", bot=True)
 
@@ -412,12 +428,12 @@ class World:
         self.users[user.id] = user
         return user
 
-    def add_server(self, name: str, *, owner: User) -> Server:
+    def add_server(self, name: str, *, owner: User, with_bot: bool = True) -> Server:
         server_id = self.new_id()
         everyone = Role(id=server_id, name="@everyone", permissions=Permission.usual())
-        server = Server(id=server_id, name=name, owner_id=owner.id, everyone=everyone)
+        server = Server(id=server_id, name=name, owner_id=owner.id, everyone=everyone, has_bot=with_bot)
         self.servers[server.id] = server
-        for user in (owner, self.bot):
+        for user in (owner, self.bot) if with_bot else (owner,):
             server.members[user.id] = Member(user=user, server=server)
         return server
 
@@ -449,6 +465,8 @@ class World:
 
     def may(self, user: User, channel: Channel) -> Permission:
         """Return what a person may do in a channel. In direct messages both may do everything of their own."""
+        if channel.group:
+            return Permission.usual() if user in channel.group else Permission.none()
         if channel.server is None:
             return Permission.usual() if user in (channel.recipient, self.bot) else Permission.none()
         member = channel.server.members.get(user.id)

@@ -212,6 +212,13 @@ def test_the_prices_in_the_operators_page_are_prices_an_operator_can_set(tmp_pat
         assert catalogue.cheapest(AN_UPSCALE, permits=everything) is not None
 
 
+def test_the_operator_can_keep_a_model_to_age_restricted_channels(tmp_path: Path):
+    file = tmp_path / "catalogue.override.json"
+    file.write_text('{"models": {"krea/bfl/flux-1-dev": {"age_restricted": true}}}')
+    restricted = [model.id for model in Catalogue.load(file).models if model.age_restricted]
+    assert restricted == ["krea/bfl/flux-1-dev"]
+
+
 def test_no_override_file_changes_nothing(tmp_path: Path):
     assert Catalogue.load(tmp_path / "catalogue.override.json").models == CATALOGUE.models
 

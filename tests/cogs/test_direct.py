@@ -322,7 +322,7 @@ async def everything_reserved(stage: Stage) -> int:
     return cap.used_usd_micros
 
 
-@pytest.mark.parametrize("label", ["Again", "Vary", "Remix", "Edit", "Upscale", "Delete"])
+@pytest.mark.parametrize("label", ["Again", "Vary", "Remix", "Edit", "Delete"])
 async def test_the_installation_of_another_person_does_not_count(
     stage: Stage, installs: UserInstalls, label: str
 ) -> None:
@@ -333,8 +333,6 @@ async def test_the_installation_of_another_person_does_not_count(
     await stage.until_says(card, "Completed")
     await stage.quiet()
     used = await everything_reserved(stage)
-    if not any(name.startswith(label) for name in card.buttons):
-        pytest.skip(f"the card has no button {label}")
     result = await stage.press(vic, card, label)
     assert result.modal is None
     assert reason(stage, result) in (refusals.DIRECT_NOT_INSTALLED(), job_card.NOT_YOURS())

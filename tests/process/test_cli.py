@@ -187,6 +187,23 @@ def test_check_warns_of_a_bot_that_anybody_can_add(
     assert ("Public Bot is on and ALLOWED_SERVERS is empty" in what) is is_warned
 
 
+@pytest.mark.parametrize(
+    ("quota", "takes_people", "is_warned"), [("0.50", False, True), ("0.50", True, False), ("", False, False)]
+)
+def test_check_warns_if_people_cannot_add_a_bot_that_takes_their_orders(
+    outside: Outside,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    quota: str,
+    takes_people: bool,
+    is_warned: bool,
+):
+    monkeypatch.setattr(outside.discord.world, "takes_people", takes_people)
+    monkeypatch.setenv("DIRECT_QUOTA_USD", quota)
+    assert cli.main(["check"]) == 0
+    assert ("switch on User Install" in rows_of(capsys.readouterr().out)["discord"][1]) is is_warned
+
+
 def test_check_names_each_thing_that_does_not_work(
     outside: Outside, ledger_file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):

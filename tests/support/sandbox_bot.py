@@ -79,6 +79,7 @@ class TestBot(commands.Bot):
         self.tree.add_command(quota)
         self.tree.add_command(silence)
         self.tree.add_command(edit_image)
+        self.tree.add_command(own)
         await self.tree.sync()
 
 
@@ -119,6 +120,35 @@ async def silence(interaction: discord.Interaction) -> None:
 @app_commands.context_menu(name="Edit this image")
 async def edit_image(interaction: discord.Interaction, message: discord.Message) -> None:
     await interaction.response.send_modal(EditModal())
+
+
+@app_commands.command(description="Says who installed it")
+@app_commands.allowed_installs(guilds=True, users=True)
+@app_commands.allowed_contexts(guilds=True, dms=True, private_channels=True)
+async def own(interaction: discord.Interaction) -> None:
+    view = Card(str(interaction._integration_owners), "navy", image=False)
+    view.add_item(discord.ui.ActionRow[Any](Again("navy")))
+    await interaction.response.send_message(view=view)
+    knows = interaction.guild_id is not None and interaction.client.get_guild(interaction.guild_id) is not None
+    if knows:
+        channel = "200"
+    else:
+        try:
+            await interaction.client.http.get_channel(interaction.channel_id or 0)
+            channel = "200"
+        except discord.HTTPException as error:
+            channel = str(error.status)
+    sent, refused = 0, 0
+    try:
+        while not refused and sent < 6:
+            await interaction.followup.send("more")
+            sent += 1
+    except discord.HTTPException as error:
+        refused = error.code
+    said = f"{interaction._integration_owners}\nknows the server: {knows}\nthe channel: {channel}\n"
+    final = Card(f"{said}follow-ups: {sent} then {refused}", "navy", image=False)
+    final.add_item(discord.ui.ActionRow[Any](Again("navy")))
+    await interaction.edit_original_response(view=final)
 
 
 class Quota(app_commands.Group, name="quota", description="Limits"):
