@@ -35,18 +35,21 @@ START_SECONDS = 60.0
 KEPT_LOG_LINES = 25
 
 WELCOME = """### Welcome to the studio
-I make and edit pictures for everybody here. Each member has **$1.00 a day**; nothing here costs real money.
+I make and edit images for everybody here. Each member has **$1.00 a day**; nothing here costs real money.
 1. Choose </imagine:1>, say what you would like to see, press Enter, watch the card. Then try the buttons under it.
-2. Open the menu of Ben's picture below (`⋯`, or the right mouse button) and choose **Edit this image**.
-3. </models:1> lists what there is, </usage:1> what you have left, </history:1> your pictures, </help:1> the rest.
-4. Beside the channel, set another **language**, or become **Mona**: moderators have `/quota`, `/settings`, `/jobs`."""
+2. Open the menu of Ben's image below (`⋯`, or the right mouse button) and choose **Edit this image**.
+3. </models:1> lists what there is, </usage:1> what you have left, </history:1> your images, </help:1> the rest.
+4. **Remix** under an image changes prompt, model and options; </compare:1> asks several models at once, with votes; \
+</preset add:1> saves options under a name.
+5. Beside the channel, set another **language**, or become **Mona**: moderators have `/quota`, `/settings`, `/jobs`; \
+with `/settings review` they see images in #desk before everybody else."""
 HINT = (
-    "-# Pictures come from a simulated provider on this machine; nothing leaves it. "
+    "-# Images come from a simulated provider on this machine; nothing leaves it. "
     "With `[fail]`, `[nsfw]`, `[slow]`, `[busy]` or `[lost]` in a prompt you see what happens then."
 )
 PHOTO = "boats in our harbour this morning"
 QUESTION = "This is our harbour this morning. Who can show me how it looks at night, in winter?"
-ADVICE = "That is one for you, Alice: `⋯` beside the picture, then **Edit this image**."
+ADVICE = "That is one for you, Alice: `⋯` beside the image, then **Edit this image**."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +89,9 @@ def _furnish(discord: LocalDiscord) -> Server:
     alice = discord.member(server, "Alice", colour=0xE4699B)
     ben = discord.member(server, "Ben", roles=[patrons], colour=0x4D9DE0)
     mona = discord.member(server, "Mona", roles=[moderators], colour=0x2FA58A)
-    discord.channel(server, "studio", topic="Make pictures here: type / to begin")
+    discord.channel(server, "studio", topic="Make images here: type / to begin")
     discord.channel(server, "gallery", topic="The ones worth keeping")
+    discord.channel(server, "desk", topic="Mona sees images here first, once /settings review says so")
     Viewer(discord, server, [alice, ben, mona])
     return server
 

@@ -165,8 +165,8 @@ DELETE_STILL_LOOKING = Phrase(
 DELETE_POSTING = Phrase("This image is still being posted. Try again in a minute.")
 DELETE_ASK = Phrase(
     "### Delete this for good?\n"
-    "The message, the images and the prompt go: also from `/history`, from what is stored here and from the log "
-    "channel of this server. **This cannot be undone.** What it cost still counts."
+    "The message, the images and the prompt go: also from `/history`, from what is stored here and from "
+    "other channels of this server. **This cannot be undone.** What it cost still counts."
 )
 DELETE_ASK_DIRECT = Phrase(
     "### Delete this for good?\n"

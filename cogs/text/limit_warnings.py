@@ -23,7 +23,7 @@ _OPERATOR_WARNING = (
 
 ACCEPT = Phrase("Accept")
 KEEP = Phrase("Keep")
-OPERATOR_ONLY = Phrase("Only who runs this bot may decide that.")
+OPERATOR_ONLY = Phrase("Only the operator of this bot may decide that.")
 
 OPERATOR_NOTICE = "### Your image bot needs you\n{text}"
 """To the operator, whose notices are English like the log."""

@@ -51,11 +51,11 @@ EXPORT_ABOUT = Phrase(
     "them. Left out: credentials, and who else is named in the audit log."
 )
 EXPORT_READY = Phrase("### Your data\nEverything kept about you, from all servers. Only you can see this message.")
-EXPORT_TOO_LARGE = Phrase("Your data does not fit into one file here. Ask the operator of this bot for them.")
+EXPORT_TOO_LARGE = Phrase("Your data does not fit into one file here. Ask the operator of this bot for it.")
 ERASE_ASK = Phrase(
     "### Erase your data?\n"
     "**This goes**, from all servers and for good: your prompts and options, the images kept for you, the copies "
-    "in log channels, and that it was you who asked ({commands}, {images}, {servers}).\n"
+    "in other channels, and that it was you who asked ({commands}, {images}, {servers}).\n"
     "**This stays:**\n"
     "- Your messages in Discord. If an image should go, press Delete under it first; afterwards its buttons "
     "stop working.\n"
@@ -69,7 +69,7 @@ ERASE = Phrase("Erase my data", longest=MAX_BUTTON_CHARACTERS)
 ERASE_NOT = Phrase("Keep it", longest=MAX_BUTTON_CHARACTERS)
 ERASE_KEPT = Phrase("Nothing was erased.")
 ERASE_DONE = Phrase(
-    "Your data has been erased. Your messages in Discord are still there, their copies in log channels are being "
+    "Your data has been erased. Your messages in Discord are still there, their copies in other channels are being "
     "deleted; the amounts in the ledger lose their last link to you when the month is over."
 )
 ERASE_STALE = Phrase("This question is too old. Nothing was erased; use `/privacy delete` again.")

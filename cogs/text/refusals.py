@@ -146,7 +146,7 @@ UNKNOWN_MODEL = Phrase("There is no model `{model}`. Pick one from the list that
 DID_YOU_MEAN = {
     1: Phrase("There is no model `{model}`. Did you mean `{first}`?"),
     2: Phrase("There is no model `{model}`. Did you mean `{first}` or `{second}`?"),
-    3: Phrase("There is no model `{model}`. Did you mean `{first}` or `{second}` or `{third}`?"),
+    3: Phrase("There is no model `{model}`. Did you mean `{first}`, `{second}` or `{third}`?"),
 }
 _ORDINALS = ("first", "second", "third")
 

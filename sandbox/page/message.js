@@ -157,7 +157,9 @@ export function gallery(items, kind = "") {
       },
     });
     return h("button", {
-      class: "picture", ariaLabel: `Open picture ${index + 1}`, onclick: () => lightbox(pictures, index),
+      class: item.spoiler ? "picture covered" : "picture", ariaLabel: `Open picture ${index + 1}`,
+      // The first click on a spoiler uncovers it.
+      onclick: ({ currentTarget: shown }) => shown.classList.contains("covered") ? shown.classList.remove("covered") : lightbox(pictures, index),
       style: items.length === 1 && width ? shape(width, height) : {},
     }, image);
   }));

@@ -214,3 +214,37 @@ async def test_a_page_of_another_origin_can_neither_read_nor_act(demo: Demo, pag
         demo.url + "act/message", multipart={"body": "{}"}, headers={"Host": "evil.example"}
     )
     assert answer.status == 403
+
+
+async def test_moderators_see_an_image_first_and_a_spoiler_is_uncovered_by_a_click(demo: Demo, page: Page) -> None:
+    world = demo.discord.world
+    [server] = world.servers.values()
+    people = {member.name: member for member in server.members.values()}
+    studio, desk = (next(channel for channel in server.channels if channel.name == name) for name in ("studio", "desk"))
+    for command, options in (
+        ("settings review", {"action": "add", "channel": studio, "review_channel": desk}),
+        ("settings spoilers", {"action": "add", "channel": studio}),
+    ):
+        await demo.discord.slash(people["Mona"], studio, command, **options)
+    await choose(page, "imagine")
+    await page.keyboard.type("a dragon above the harbour")
+    await page.keyboard.press("Enter")
+    card = page.locator(".message").last
+    await expect(card).to_contain_text("Waiting for review", timeout=60_000)
+    await expect(card.locator(".picture")).to_have_count(0)
+    await page.locator("nav").get_by_text("desk").first.click()
+    question = page.locator(".message").last
+    await expect(question.locator(".picture.covered")).to_have_count(1, timeout=30_000)
+    await page.locator("#people").get_by_text("Mona").click()
+    await expect(page.locator("#self")).to_contain_text("Mona")
+    await question.get_by_text("Approve").click()
+    await expect(question).to_contain_text("Approved by", timeout=30_000)
+    await page.locator("nav").get_by_text("studio").first.click()
+    await expect(card).to_contain_text("Completed", timeout=30_000)
+    image = card.locator(".picture")
+    await expect(image).to_have_class(re.compile("covered"))
+    await image.click()
+    await expect(image).not_to_have_class(re.compile("covered"))
+    await expect(page.locator("dialog.lightbox")).to_have_count(0)
+    await image.click()
+    await expect(page.locator("dialog.lightbox")).to_have_count(1)
