@@ -125,6 +125,8 @@ class Policy:
     """Where the report of each week is posted; None for nowhere."""
     showcase_channel_id: int | None = None
     """Where members share finished images; None for nowhere."""
+    showcase_stars: int = 1
+    """Members who must press Share before an image is shared; a moderator shares it at once."""
     greets: bool = True
     """Whether the bot introduces itself when it joins the server."""
     review_channel_id: int | None = None
@@ -305,6 +307,10 @@ def policy_changes(old: Policy, new: Policy) -> Iterator[PolicyChange]:
     if old.showcase_channel_id != new.showcase_channel_id:
         yield PolicyChange(
             setting="showcase", old=as_channel(old.showcase_channel_id), new=as_channel(new.showcase_channel_id)
+        )
+    if old.showcase_stars != new.showcase_stars:
+        yield PolicyChange(
+            setting="showcase_stars", old=Name(name=str(old.showcase_stars)), new=Name(name=str(new.showcase_stars))
         )
     if old.review_channel_id != new.review_channel_id:
         yield PolicyChange(

@@ -171,6 +171,7 @@ class Store(DatabaseUser):
     member_defaults = reads(presets.member_defaults)
     set_member_defaults = writes(presets.set_member_defaults)
     vote = writes(marks.vote)
+    star = writes(marks.star)
     votes = reads(marks.votes)
     is_favourite = reads(marks.is_favourite)
     set_favourite = writes(marks.set_favourite)

@@ -77,6 +77,9 @@ class ShareButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=car
         if (refusal := _why_not(client, policy, reply, job, shared)) is not None:
             await respond_privately(interaction, card.refused(refusal))
             return
+        if (refusal := await _why_not_enough(interaction, policy, reply, job)) is not None:
+            await respond_privately(interaction, card.note(refusal))
+            return
         await interaction.response.defer(ephemeral=True, thinking=True)
         await respond_privately(interaction, await _share(interaction, policy, reply, job))
 
@@ -139,6 +142,17 @@ def _why_not(client: BotClient, policy: Policy, reply: Reply, job: Job, shared: 
     if is_restricted and not channel_context(guild, channel_id).age_restricted:
         return job_card.SHARE_AGE_RESTRICTED(channel=mention)
     return None
+
+
+async def _why_not_enough(interaction: Interaction, policy: Policy, reply: Reply, job: Job) -> str | None:
+    """Count who clicks, and return how many members are missing; None if the image can be shared now."""
+    needed = policy.showcase_stars
+    if needed <= 1 or is_moderator(interaction):
+        return None
+    if reply.address.private:
+        return job_card.SHARE_STARS_PRIVATE(needed=needed)
+    stars = await interaction.client.service.store.star(job.id, user_id=interaction.user.id)
+    return None if stars >= needed else job_card.SHARE_STARS(stars=stars, needed=needed)
 
 
 def _is_reviewed(policy: Policy, guild: discord.Guild | None, reply: Reply, job: Job) -> bool:

@@ -53,6 +53,7 @@ LIST_ACTIONS = [
     app_commands.Choice(name="List", value=LIST),
 ]
 LANGUAGE_CHOICES = [app_commands.Choice(name=name, value=tag) for tag, name in LANGUAGES.items()]
+MAX_STARS = 25
 _MODEL_PATTERN = re.compile(r"[a-z0-9._/*?-]{1,100}")
 _VERDICTS = {ALLOW: True, DENY: False, CLEAR: None}
 
@@ -424,28 +425,37 @@ class SettingsCommands(commands.Cog):
             )
 
     @group.command(name="showcase", description="Where members share finished images")
-    @app_commands.describe(channel="Channel", clear="No more sharing", reason="Reason, shown in the audit log")
+    @app_commands.describe(
+        channel="Channel",
+        stars="How many members must press Share (default: 1)",
+        clear="No more sharing",
+        reason="Reason, shown in the audit log",
+    )
     async def showcase(
         self,
         interaction: discord.Interaction[Any],
         channel: Channel | None = None,
+        stars: app_commands.Range[int, 1, MAX_STARS] | None = None,
         clear: bool = False,
         reason: Reason | None = None,
     ) -> None:
         """Set or clear the channel in which members share images. What was shared stays where it is."""
         page = settings_page.showcase
-        if channel is not None and clear:
+        changes: dict[str, Any] = {}
+        if channel is not None:
+            changes["showcase_channel_id"] = channel.id
+        if stars is not None:
+            changes["showcase_stars"] = stars
+        if changes and clear:
             await respond_privately(interaction, card.refused(moderation.EITHER()))
-        elif channel is None and not clear:
-            await self._list(interaction, page)
-        elif channel is None:
+        elif clear:
             await self._change(interaction, lambda policy: replace(policy, showcase_channel_id=None), reason, page)
-        elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
+        elif not changes:
+            await self._list(interaction, page)
+        elif channel is not None and (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
             await respond_privately(interaction, card.refused(refusal))
         else:
-            await self._change(
-                interaction, lambda policy: replace(policy, showcase_channel_id=channel.id), reason, page
-            )
+            await self._change(interaction, lambda policy: replace(policy, **changes), reason, page)
 
     @group.command(name="review", description="Images that moderators see and approve before everybody else")
     @app_commands.describe(

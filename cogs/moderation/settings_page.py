@@ -230,7 +230,10 @@ def showcase(policy: Policy) -> str:
     """Return where members share images."""
     if policy.showcase_channel_id is None:
         return moderation.SHOWCASE_IS_OFF()
-    return moderation.SHOWCASE_IS(channel=formatting.channel(policy.showcase_channel_id))
+    said = moderation.SHOWCASE_IS(channel=formatting.channel(policy.showcase_channel_id))
+    if policy.showcase_stars <= 1:
+        return said
+    return f"{said} {moderation.SHOWCASE_STARS(needed=policy.showcase_stars)}"
 
 
 def review(policy: Policy) -> str:

@@ -40,6 +40,7 @@ AUDIT_ACTIONS = {
     "approve": Phrase("{who} approved an image of {subject}"),
     "refuse": Phrase("{who} refused an image of {subject}"),
     "spoilers": Phrase("{who} changed where images are covered"),
+    "showcase_stars": Phrase("{who} changed how many members it takes to share an image"),
     "welcome": Phrase("{who} changed whether I introduce myself"),
 }
 

@@ -218,6 +218,13 @@ SHARE_UNKNOWN = Phrase(
     "Discord did not answer, so I do not know whether the image is in {channel}. Press Share again in two minutes: it "
     "is not posted twice."
 )
+SHARE_STARS = Phrase(
+    "★ {stars} of {needed}: this image is shared once {needed} members have pressed Share. Yours counts."
+)
+SHARE_STARS_PRIVATE = Phrase(
+    "Here it takes {needed} members to share an image, and nobody else sees a private one. Order it again without "
+    "`private` to share it."
+)
 SHARE_NOT_REVIEWED = Phrase(
     "Moderators review this kind of image before everybody sees it, and they do not see private ones. Order it again "
     "without `private` to share it."

@@ -171,6 +171,7 @@ WEEKLY_IS = Phrase(
 )
 WEEKLY_IS_OFF = Phrase("No weekly report is posted. Choose a `channel` to get one.")
 SHOWCASE_IS = Phrase("Members share finished images in {channel}: the button Share is under their card.")
+SHOWCASE_STARS = Phrase("It takes {needed} members who press Share, or one moderator.")
 SHOWCASE_IS_OFF = Phrase("Images cannot be shared here. Choose a `channel` to show them in.")
 REVIEW_IS_OFF = Phrase(
     "No images are reviewed. `Add` a `channel`, `role` or `model` whose images moderators see before everybody else, "

@@ -267,6 +267,7 @@ ALWAYS_RIGHT = {
     "settings weekly-report clear": "yes or no",
     "settings showcase channel": "whatever text channel is picked; whether the bot may post there is in test_share",
     "settings showcase clear": "yes or no",
+    "settings showcase stars": "discord.py refuses any other number, as for count",
     "settings review review_channel": "whatever channel is picked; whether the bot may post there is in test_review",
     "settings welcome on": "yes or no",
     "quota channel channel": "whatever channel is picked; a thread is in test_channel_caps",

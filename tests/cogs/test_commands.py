@@ -140,6 +140,7 @@ SURFACE: dict[str, dict[str, tuple[int, bool, Any]]] = {
     },
     "settings showcase": {
         "channel": (CHANNEL, False, None),
+        "stars": (INTEGER, False, (1, 25)),
         "clear": (BOOLEAN, False, None),
         "reason": (STRING, False, None),
     },

@@ -56,6 +56,29 @@ async def test_an_image_is_shared_once_with_credit_however_often_it_is_pressed(s
     assert len(stage.cards(hall)) == 1
 
 
+async def test_with_a_star_threshold_it_takes_several_members_or_a_moderator(stage: Stage) -> None:
+    hall = await showcase(stage)
+    said = await stage.settings("showcase", stars=2)
+    assert moderation.SHOWCASE_STARS(needed=2) in said.text
+    card = await completed(stage)
+    for _ in range(2):
+        assert await share(stage, card) == job_card.SHARE_STARS(stars=1, needed=2)
+    assert stage.cards(hall) == []
+    await stage.restart()
+    await share(stage, card, stage.bob)
+    [copy] = stage.cards(hall)
+    assert stage.ada.mention in copy.text
+    at_once = await completed(stage)
+    await share(stage, at_once, stage.mo)
+    assert len(stage.cards(hall)) == 2
+    private = await completed(stage, private=True)
+    assert await share(stage, private) == job_card.SHARE_STARS_PRIVATE(needed=2)
+    assert "`1` → `2`" in (await stage.quota("audit")).text
+    await stage.settings("showcase", stars=1)
+    await share(stage, private)
+    assert len(stage.cards(hall)) == 3
+
+
 async def test_an_image_that_is_no_longer_stored_is_shared_from_its_card(stage: Stage) -> None:
     hall = await showcase(stage)
     card = await completed(stage)

@@ -165,7 +165,7 @@ def test_a_cause_invites_no_other_try(reason: FailureReason) -> None:
 
 def test_did_you_mean_names_at_most_three() -> None:
     error = errors.UnknownModel(model_id="x", suggestions=("a", "b", "c", "d"))
-    assert refusals.refusal(error).endswith("Did you mean `a` or `b` or `c`?")
+    assert refusals.refusal(error).endswith("Did you mean `a`, `b` or `c`?")
 
 
 @pytest.mark.parametrize(

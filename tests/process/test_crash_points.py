@@ -81,6 +81,7 @@ NOT_PASSED = {
     "store.set_member_defaults": "the same",
     "store.set_favourite": "the same",
     "store.vote": "the same",
+    "store.star": "the same",
     "messages.files_of_reply": "the same, for a whole reply",
     "krea.styles": "reads a list that no job waits for",
     "krea.probe": "asks whether a closed provider answers again, and changes nothing",

@@ -119,6 +119,7 @@ def _from_json(text: str) -> Policy:
         language=plain.get("language"),
         weekly_report_channel_id=plain.get("weekly_report_channel_id"),
         showcase_channel_id=plain.get("showcase_channel_id"),
+        showcase_stars=plain.get("showcase_stars", 1),
         greets=plain.get("greets", True),
         review_channel_id=plain.get("review_channel_id"),
         reviewed_channels=tuple(plain.get("reviewed_channels", ())),

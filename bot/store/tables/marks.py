@@ -1,4 +1,4 @@
-"""Marks that people put on finished orders: votes in comparisons, and favourites.
+"""Marks that people put on finished orders: votes in comparisons, stars for the showcase, and favourites.
 
 Synchronous functions inside the caller's transaction.
 """
@@ -18,6 +18,7 @@ WHERE jobs.id = :job_id AND jobs.status = 'succeeded' AND replies.deleted_at IS 
 ON CONFLICT (reply_id, user_id) DO UPDATE SET job_id = excluded.job_id WHERE votes.job_id <> excluded.job_id
 """
 _WITHDRAW = "DELETE FROM votes WHERE job_id = :job_id AND user_id = :user_id"
+_STARS = "SELECT count(*) FROM votes WHERE job_id = ?"
 _VOTES = "SELECT job_id, count(*) AS votes FROM votes WHERE reply_id = ? GROUP BY job_id"
 _SET_FAVOURITE = """
 INSERT INTO favourites (reply_id)
@@ -37,6 +38,12 @@ def vote(connection: Connection, job_id: str, *, user_id: int) -> bool:
     if connection.execute(_WITHDRAW, row).rowcount:
         return False
     return connection.execute(_VOTE, row).rowcount == 1
+
+
+def star(connection: Connection, job_id: str, *, user_id: int) -> int:
+    """Count a member's one star in an order for the image of this job, like a vote; return how many it has."""
+    connection.execute(_VOTE, {"job_id": job_id, "user_id": user_id})
+    return int(connection.execute(_STARS, (job_id,)).fetchone()[0])
 
 
 def votes(connection: Connection, reply_id: str) -> Mapping[str, int]:
