@@ -136,5 +136,6 @@ def _poll_ages(ended: list[float], wait_seconds: float, pace_seconds: float) -> 
 
 
 def _max_gap_seconds(age_seconds: float, pace_seconds: float) -> float:
-    share = age_seconds * _MAX_GAP_SHARE if age_seconds else math.inf
+    # A job that was just sent is a moment old when its first poll is planned.
+    share = age_seconds * _MAX_GAP_SHARE if age_seconds >= pace_seconds else math.inf
     return max(pace_seconds, min(_MAX_GAP_SECONDS, share))

