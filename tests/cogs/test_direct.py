@@ -14,7 +14,9 @@ from simcord.results import InteractionResult
 from bot.domain.jobs import DIRECT_GUILD_ID, Delivery, Progress, Reply
 from bot.domain.quota import Balance, Member
 from cogs.text import job_card, member_pages, refusals
+from tests.support.catalogue_samples import PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
+from tests.support.image_samples import image
 from tests.support.transport_double import POSTED, TransportDouble, refused
 from tests.support.user_installs import UserInstalls
 
@@ -436,6 +438,28 @@ async def test_a_remix_is_ordered_with_ones_own_account(stage: Stage, installs: 
     remixed = stage.ordered(await stage.ada.user.submit_modal(shown, {"prompt": "a blue fox", "more": ""}))
     await stage.until_says(remixed, "Completed", "$0.04 left")
     assert remixed.private
+
+
+async def test_an_image_of_a_message_is_edited_privately_there(stage: Stage, installs: UserInstalls) -> None:
+    _, channel, [una, vic] = installs.server_without_bot("una", "vic")
+    installs.install(una)
+    message = await vic.send(channel, "look", attachments=[("fox.png", image("PNG"))])
+    shown = await una.context_menu(channel, "Edit this image", message)
+    edited = stage.ordered(await una.submit_modal(shown, {"prompt": "make it blue"}))
+    await stage.until_says(edited, "Completed", "$0.12 left")
+    assert edited.private
+    assert installs.rest_calls_in(channel) == []
+
+
+async def test_a_provider_that_fetches_images_finds_them_at_the_private_answer(
+    stage: Stage, installs: UserInstalls
+) -> None:
+    _, channel, [una] = installs.server_without_bot("una")
+    installs.install(una)
+    card = await order(stage, channel, una, model=PIXAZO_LARGE, reference=("fox.png", image("PNG")))
+    await stage.until_says(card, "Completed")
+    assert stage.core.pixazo.orders
+    assert installs.rest_calls_in(channel) == []
 
 
 async def test_a_comparison_is_private_there(stage: Stage, installs: UserInstalls) -> None:
