@@ -10,6 +10,8 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 TESTS ?=
 WHOLE ?=
 KILLS ?= 500
+# Kills while Discord and the providers also give odd answers: enough for more than 500 of those.
+ODD_KILLS ?= 100
 JOBS ?=
 MORE ?=
 # More than most machines have processors: many tests wait for a clock.
@@ -45,9 +47,10 @@ endif
 screenshots: $(INSTALLED) ## the pictures in the README, taken from the demo; needs Chromium
 	@$(BIN)/python -m sandbox.screenshots
 
-torture: $(INSTALLED) ## kill the bot KILLS times (500 unless told, JOBS bounds the orders) and at every statement
+torture: $(INSTALLED) ## kill the bot KILLS times (500 unless told, JOBS bounds the orders), at every statement, and among odd answers
 	$(BIN)/python -m pytest --numprocesses 2 -m torture
 	$(BIN)/python -m benchmarks.torture --kills $(KILLS) $(if $(JOBS),--commands $(JOBS)) --json build/torture.json
+	$(BIN)/python -m benchmarks.torture --odd --kills $(ODD_KILLS) $(if $(JOBS),--commands $(JOBS)) --json build/torture-odd.json
 
 bench: $(INSTALLED) ## the measurements in benchmarks/
 	$(BIN)/python -m benchmarks

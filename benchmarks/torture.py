@@ -2,6 +2,8 @@
 
     python -m benchmarks.torture --kills 500
 
+With `--odd`, Discord and the providers also give answers that nobody documents (odd_answers.py) until the last start.
+
 Prints a table, writes the results as JSON and ends with status 1 when anything is overspent, sent or shown twice, lost
 or stuck. Between two starts the clock moves on by up to ten minutes, so tokens expire and quota windows end.
 """
@@ -27,6 +29,7 @@ from statistics import quantiles
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.odd_answers import OddAnswers
 from sandbox.discord import Channel, Interaction, Member
 from sandbox.discord.world import EPHEMERAL
 from tests.support.crashes import Audit, Nursery, World, a_file, audit, world
@@ -61,6 +64,9 @@ class TortureResults:
     lost: int = 0
     stuck_reservations: int = 0
     broken_rules: int = 0
+    odd_answers: int = 0
+    odd_answers_not_given: list[str] = field(default_factory=list[str])
+    """Kinds of them that no request met: the run was too short for these."""
     kills_survived: int = 0
     commands: int = 0
     jobs: int = 0
@@ -90,7 +96,14 @@ class TortureResults:
 
 
 async def torture(
-    nursery: Nursery, folder: Path, *, kills: int, seed: int, max_commands: int | None = None, webhooks: bool = False
+    nursery: Nursery,
+    folder: Path,
+    *,
+    kills: int,
+    seed: int,
+    max_commands: int | None = None,
+    webhooks: bool = False,
+    odd: bool = False,
 ) -> TortureResults:
     """Kill the bot `kills` times while members order, let it finish, and audit."""
     chance = random.Random(seed)
@@ -99,6 +112,7 @@ async def torture(
         if webhooks:
             port = _free_port()
             here.settings |= {"HTTP_PORT": str(port), "PUBLIC_URL": f"http://127.0.0.1:{port}"}
+        odd_answers = OddAnswers(chance, here.discord, here.provider) if odd else None
         crowd = Crowd(here, chance, max_commands)
         recovered = [await here.start()]
         members = [asyncio.create_task(crowd.run(number), name=f"member {number}") for number in range(MEMBERS)]
@@ -117,6 +131,8 @@ async def torture(
         await asyncio.gather(*members)
         here.kill()
         await here.dead()
+        if odd_answers is not None:
+            odd_answers.end()
         here.pass_time(A_NIGHT_SECONDS)
         unfinished = here.unfinished
         await here.start()
@@ -125,6 +141,9 @@ async def torture(
         results = _results(audit(here), kills, recovered)
         if status != 0:
             results.problems.append(f"the last bot ended with {status}")
+        if odd_answers is not None:
+            results.odd_answers = odd_answers.given.total()
+            results.odd_answers_not_given = odd_answers.not_given
         results.settle_seconds, results.unfinished_at_last_start = round(settle_seconds, 3), unfinished
         results.seed, results.simulated_hours = seed, round(here.ahead_seconds / 3600, 1)
     results.seconds = round(time.monotonic() - begun_at, 1)
@@ -222,6 +241,7 @@ def main() -> None:
     parser.add_argument("--commands", type=int, help="maximum of commands; the kills go on")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--webhooks", action="store_true", help="let the providers call the bot as well")
+    parser.add_argument("--odd", action="store_true", help="let Discord and the providers give odd answers as well")
     parser.add_argument("--json", type=Path, default=Path("build/torture.json"), help="file of the results")
     arguments = parser.parse_args()
     logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)  # killed clients are expected here
@@ -234,6 +254,7 @@ def main() -> None:
                 seed=arguments.seed,
                 max_commands=arguments.commands,
                 webhooks=arguments.webhooks,
+                odd=arguments.odd,
             )
         )
     facts = asdict(results)

@@ -14,9 +14,9 @@ import json
 import logging
 import secrets
 import uuid
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, cast
@@ -91,10 +91,14 @@ class SandboxProvider:
         self.default_plan = Plan()
         self.lists_orders = True
         """Whether the list of jobs tells model and request body: that the real one does is not documented."""
+        self.told_to_wait: Counter[str] = Counter()
+        """How often orders with a prompt were answered 429, which is no acceptance."""
         self.unlisted: set[str] = set()
         """Ids of jobs that the list does not show (yet)."""
         self.styles = list(_STYLES)
         """What is listed and may be ordered."""
+        self.odd: Callable[[str], Trouble | None] | None = None
+        """Called with the operation of each request that has no answer of its own yet: the faulty answer, or None."""
         self._port = port
         self._unpublished_price_usd_micros = unpublished_price_usd_micros
         self._plans: deque[Plan] = deque()
@@ -235,6 +239,8 @@ class SandboxProvider:
             self.violations.extend(f"{name} sent to {request.path}" for name in unwanted if name in request.headers)
             if self._troubles[operation]:
                 return await self._troubled(request, self._troubles[operation].popleft())
+            if operation != "order" and self.odd is not None and (odd := self.odd(operation)) is not None:
+                return await self._troubled(request, odd)
             return refusal(request) or await handler(request)
 
         return handle
@@ -300,6 +306,10 @@ class SandboxProvider:
             return _says(400, {"error": "The body is not an object"})
         order = cast("dict[str, Any]", body)
         plan = self._plans.popleft() if self._plans else plan_in(str(order.get("prompt"))) or self.default_plan
+        if plan.trouble is None and self.odd is not None:
+            plan = replace(plan, trouble=self.odd("order"))
+        if plan.trouble is not None and plan.trouble.status == 429 and plan.trouble.how is How.STATUS:
+            self.told_to_wait[str(order.get("prompt"))] += 1
         if plan.trouble is not None and not plan.trouble.accepted:
             return await self._troubled(request, plan.trouble)
         refusal = self._refused(contract, order)
@@ -322,6 +332,7 @@ class SandboxProvider:
             )
         )
         if job is None:
+            self.told_to_wait[str(order.get("prompt"))] += 1
             return _says(429, {"error": "Too many concurrent jobs"}, headers={"Retry-After": "1"})
         if plan.trouble is not None:
             return await self._troubled(request, plan.trouble)

@@ -19,8 +19,9 @@ from bot.media.ip_policy import AddressScope, address_scope
 MAX_REDIRECTS = 3
 _ENCODED_URL = re.compile(r"[!-~]+")
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT_STATUSES = frozenset({202, 204, 403, 404, 408, 425, 429})
-"""Besides 5xx. 202, 204, 403, 404: after completion a result may not have reached every server."""
+_FINAL_STATUSES = frozenset({400, 401, 405, 406, 410, 413, 414, 415, 451})
+"""Every other one may pass: after completion a result may not have reached every server (202, 204, 403, 404), and
+unknown ones say nothing about the file."""
 
 LARGE_BYTES = 2 * 2**20
 """A larger body counts against MAX_LARGE_BODIES_BYTES, and is joined in a thread."""
@@ -236,7 +237,7 @@ def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
     it sends.
     """
     if response.status != 200:
-        transient = response.status >= 500 or response.status in _TRANSIENT_STATUSES
+        transient = response.status not in _FINAL_STATUSES
         raise MediaError(f"the server answered {response.status}", transient=transient)
     announced = response.content_length
     if announced is None:

@@ -74,6 +74,11 @@ class ApiResponse:
     def is_success(self) -> bool:
         return 200 <= self.status < 300
 
+    @property
+    def is_page(self) -> bool:
+        """Whether the body is text for people, as what stands in front of an API sends it."""
+        return isinstance(self.document, str) or self.headers.get("Content-Type", "").startswith("text/html")
+
 
 _MIN_CLOCK_DIFFERENCE = timedelta(seconds=2)
 """A `Date` header is in whole seconds, and the response took time to arrive."""
@@ -322,6 +327,9 @@ class ApiClient:
             case 403 if error_body.is_about_an_input:
                 # The private style of one member must not stop the provider for all.
                 return ProviderRejected(detail, status=status, hint=error_body.hint)
+            case 403 if response.is_page:
+                # A page of something in front of the provider: it says nothing about our key, and may pass.
+                return ProviderUnavailable(detail, status=status, retry_after_seconds=retry_after_seconds)
             case 401 | 402 | 403:
                 return ProviderDenied(detail, status=status, reason=FailureReason.PROVIDER_UNAVAILABLE)
             case 400 | 404 | 422 if is_order and error_body.is_about_the_model:

@@ -156,7 +156,9 @@ class ReplyRunner:
             return
         for job in reply.jobs:
             self._resume_job(reply, job)
-        if reply.is_to_be_shown or any(job.status is JobStatus.SUBMITTING for job in reply.jobs):
+        # The process may have ended before it showed that an order is looked for.
+        unclear = (JobStatus.SUBMITTING, JobStatus.UNCERTAIN)
+        if reply.is_to_be_shown or any(job.status in unclear for job in reply.jobs):
             self.show(reply.id)
 
     def _resume_job(self, reply: Reply, job: Job) -> None:

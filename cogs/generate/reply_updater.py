@@ -36,6 +36,8 @@ from cogs.ui.message_api import MessageApi
 _log = logging.getLogger(__name__)
 
 EDIT_INTERVAL_SECONDS = 1.0
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
+"""Pauses before a status edit that failed is tried again; a state such as Checking may last for long."""
 
 
 class ReplyUpdater:
@@ -161,6 +163,10 @@ class _Editor:
         self._status_edit: asyncio.Task[None] | None = None
         self._next_edit_at = 0.0
         self._shown_hash: int | None = None
+        self._failed_hash: int | None = None
+        """What Discord did not take, which is tried again at `_retry_at`."""
+        self._retry_at = 0.0
+        self._retry_seconds = 0.0
 
     def note_change(self) -> None:
         """Note that the state is newer than what `run` read last."""
@@ -204,15 +210,18 @@ class _Editor:
         layout_hash = hash(json.dumps(layout))
         while not self.has_changed:
             is_editing = self._is_editing()
-            if layout_hash != self._shown_hash and not is_editing and loop.time() >= self._next_edit_at:
+            due_at = max(self._next_edit_at, self._retry_at if layout_hash == self._failed_hash else 0.0)
+            if layout_hash != self._shown_hash and not is_editing and loop.time() >= due_at:
                 self._shown_hash = layout_hash
                 self._next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
-                self._status_edit = asyncio.create_task(self._show_status(layout), name=f"status of {self.reply_id}")
+                self._status_edit = asyncio.create_task(
+                    self._show_status(layout, layout_hash), name=f"status of {self.reply_id}"
+                )
                 is_editing = True
             if layout_hash == self._shown_hash and not is_editing:
                 self._status_edit = None
                 return
-            await self._wait(None if is_editing else self._next_edit_at - loop.time())
+            await self._wait(None if is_editing else due_at - loop.time())
 
     async def _wait(self, timeout_seconds: float | None) -> None:
         """Wait for a change, the end of the status edit, or the timeout."""
@@ -228,8 +237,8 @@ class _Editor:
     def _is_editing(self) -> bool:
         return self._status_edit is not None and not self._status_edit.done()
 
-    async def _show_status(self, layout: Layout) -> None:
-        """Send one status edit. It is not retried: a newer state will follow."""
+    async def _show_status(self, layout: Layout, layout_hash: int) -> None:
+        """Send one status edit. One that Discord does not take is due again later, unless a newer state comes first."""
         by_token = self.address.token_is_usable(self._service.now())
         if not by_token and (self.address.is_token_only or self.address.message_id is None):
             return
@@ -237,6 +246,11 @@ class _Editor:
             await self._messages.edit(self.address, layout, by_token=by_token)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("status of reply %s in server %d not shown: %s", self.reply_id, self.address.guild_id, error)
+            if not is_final(error):
+                seconds = 2 * self._retry_seconds if layout_hash == self._failed_hash else FIRST_RETRY_SECONDS
+                self._retry_seconds = min(seconds, MAX_RETRY_SECONDS)
+                self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
+                self._shown_hash, self._failed_hash = None, layout_hash
 
 
 def _is_own_failure(error: Exception) -> bool:

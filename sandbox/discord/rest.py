@@ -37,7 +37,8 @@ class Call:
 class Trouble:
     """A fault: the next `times` requests of this method whose path contains `part` fail.
 
-    With a status they are refused; without one the connection breaks, `after` the request has taken effect or before.
+    With a status they are refused; without one the connection breaks. Either `after` the request has taken effect or
+    before.
     """
 
     method: str
@@ -47,6 +48,8 @@ class Trouble:
     code: int = 0
     message: str = "made to fail"
     after: bool = False
+    page: str | None = None
+    """Instead of Discord's JSON: a page of something in between, with the status, or one that breaks off without it."""
 
 
 def answer(data: Any, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
@@ -103,6 +106,8 @@ class Rest:
         self.calls: list[Call] = []
         self.unknown_routes: list[str] = []
         self.troubles: list[Trouble] = []
+        self.odd: Callable[[str, str], Trouble | None] | None = None
+        """Called with method and route of each request that `troubles` leave alone: the fault it meets, or None."""
 
     def add_to(self, app: web.Application) -> None:
         route = app.router.add_route
@@ -150,11 +155,15 @@ class Rest:
 
         async def guarded(request: web.Request) -> web.StreamResponse:
             trouble = self._trouble_for(request)
+            if trouble is None and self.odd is not None:
+                trouble = self.odd(request.method, route)
+            if trouble is not None and trouble.page is not None and not trouble.after:
+                return await self._page(request, route, trouble)
             if trouble is not None and trouble.status is None and not trouble.after:
                 return self._broken(request, route)
             headers: dict[str, str] = {}
             try:
-                if trouble is not None and trouble.status is not None:
+                if trouble is not None and trouble.status is not None and trouble.page is None:
                     raise ApiError(trouble.status, trouble.code, trouble.message)
                 self._check_token(request, route)
                 headers = self._check_rate(request, route)
@@ -166,6 +175,8 @@ class Rest:
                 body = {"message": "You are being rate limited.", "retry_after": error.wait_seconds, "global": False}
                 extra = {"Retry-After": f"{error.wait_seconds:.3f}", "X-RateLimit-Scope": "user"}
                 response = answer(body, status=429, headers=error.headers | extra)
+            if trouble is not None and trouble.page is not None:
+                return await self._page(request, route, trouble)
             if trouble is not None and trouble.after:
                 return self._broken(request, route)
             response.headers.update(headers)
@@ -184,6 +195,21 @@ class Rest:
         if request.transport is not None:
             request.transport.abort()
         return web.Response(status=500)
+
+    async def _page(self, request: web.Request, route: str, trouble: Trouble) -> web.StreamResponse:
+        """Answer with a page, or with the beginning of one."""
+        self._record(request, route, trouble.status or 0)
+        page = (trouble.page or "").encode()
+        if trouble.status is not None:
+            return web.Response(status=trouble.status, body=page, content_type="text/html")
+        response = web.StreamResponse(
+            headers={"Content-Type": "application/json", "Content-Length": str(len(page) + 100)}
+        )
+        await response.prepare(request)
+        await response.write(page)
+        if request.transport is not None:
+            request.transport.close()
+        return response
 
     def _trouble_for(self, request: web.Request) -> Trouble | None:
         for trouble in self.troubles:

@@ -133,6 +133,30 @@ async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, t
     await stage.until_says(card, "Completed")
 
 
+@pytest.mark.hostile("G-21")
+async def test_a_state_that_discord_did_not_take_is_shown_later_although_nothing_changes(
+    stage: Stage, transport: TransportDouble, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_updater, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(reply_updater, "MAX_RETRY_SECONDS", 0.05)
+    troubles: list[Exception] = [refused(403), refused(502), TypeError("200 with HTML"), refused(429)]
+
+    async def break_status(method: str, path: str, files: bool) -> None:
+        if path == ORIGINAL and troubles:
+            raise troubles.pop(0)
+
+    transport.on_call = break_status
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until_says(card, "Processing")
+    assert troubles == []
+    await stage.quiet_editors()
+    edits = transport.count("PATCH", ORIGINAL)
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+    assert transport.count("PATCH", ORIGINAL) >= edits
+
+
 # -- an unwilling Discord ------------------------------------------------------------------------------
 
 

@@ -437,7 +437,7 @@ async def test_a_refused_connection_is_a_transient_error(local: Downloader) -> N
     ("status", "transient"),
     [(202, True), (204, True), (403, True), (404, True), (408, True),
      (425, True), (429, True), (500, True), (502, True), (503, True), (599, True),
-     (400, False), (401, False), (410, False), (451, False), (206, False), (304, False)],
+     (206, True), (304, True), (409, True), (418, True), (400, False), (401, False), (410, False), (451, False)],
 )  # fmt: skip
 async def test_the_status_decides_whether_an_error_is_transient(
     local: Downloader, server: ImageServer, status: int, *, transient: bool

@@ -388,6 +388,21 @@ async def test_a_refused_key_or_balance_is_for_the_operator(
         assert caught.value.hint == "", "members need not know"
 
 
+@pytest.mark.hostile("G-38")
+async def test_a_403_page_of_something_in_between_says_nothing_about_the_key(
+    krea: KreaProvider, pixazo: PixazoProvider, sandbox: SandboxProvider
+) -> None:
+    for provider, order in ((krea, an_order()), (pixazo, a_pixazo_order())):
+        sandbox.next_order(Plan(trouble=Trouble(status=403, body="<html>Attention Required!</html>")))
+        with pytest.raises(ProviderUnavailable) as caught:
+            await provider.submit(order)
+        assert caught.value.status == 403
+    accepted = await krea.submit(an_order())
+    sandbox.next_answers("read", Trouble(status=403, body="<html>"))
+    with pytest.raises(ProviderUnavailable):  # the poller asks again
+        await krea.fetch(accepted.remote_id)
+
+
 async def test_the_contracts_real_refusals_are_understood(
     krea: KreaProvider, pixazo: PixazoProvider, session: aiohttp.ClientSession, sandbox: SandboxProvider
 ) -> None:

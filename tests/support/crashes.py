@@ -366,8 +366,8 @@ def audit(world: Audited) -> Audit:
     ordered = Counter(_prompt_of(world, job) for job in jobs)
     accepted = Counter(job.body["prompt"] for job in world.provider.jobs.values())
     for prompt, count in sent.items():
-        refused = count - accepted[prompt] if "busy" in prompt else 0  # a 429 is no order and may be repeated
-        if max(accepted[prompt], count - refused) > ordered[prompt]:
+        again = world.provider.told_to_wait[prompt]  # a 429 is no order and may be repeated
+        if max(accepted[prompt], count - again) > ordered[prompt]:
             found.sent_twice.append(f"{prompt!r}: {count} orders, {accepted[prompt]} accepted, {ordered[prompt]} jobs")
     for interaction in world.discord.interactions:
         if interaction.command_path not in ("imagine", "edit"):
