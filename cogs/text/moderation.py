@@ -174,11 +174,11 @@ SHOWCASE_IS = Phrase("Members share finished images in {channel}: the button Sha
 SHOWCASE_STARS = Phrase("It takes {needed} members who press Share, or one moderator.")
 SHOWCASE_IS_OFF = Phrase("Images cannot be shared here. Choose a `channel` to show them in.")
 REVIEW_IS_OFF = Phrase(
-    "No images are reviewed. `Add` a `channel`, `role` or `model` whose images moderators see before everybody else, "
+    "No images are reviewed. Add a `channel`, `role` or `model` whose images moderators see before everybody else, "
     "and choose the `review_channel`."
 )
 REVIEW_NAMES_NOTHING = Phrase(
-    "Nothing is reviewed yet; the review channel is {channel}. `Add` a `channel`, `role` or `model` whose images "
+    "Nothing is reviewed yet; the review channel is {channel}. Add a `channel`, `role` or `model` whose images "
     "moderators see before everybody else."
 )
 REVIEW_IS = Phrase("Moderators see these images in {channel} before everybody else, and approve or refuse them:")
@@ -195,7 +195,7 @@ REVIEW_AUDIENCE = Phrase(
     "moderators see."
 )
 SPOILERS_ARE_OFF = Phrase(
-    "No channel covers its images. `Add` a `channel` to have them covered until they are clicked."
+    "No channel covers its images. Add a `channel` to have them covered until they are clicked."
 )
 SPOILERS_HINT = Phrase("-# For orders from now on. A category counts for its channels, a channel for its threads.")
 WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
