@@ -14,7 +14,7 @@ from aiohttp import WSMsgType, web
 from sandbox.discord.files import Json
 from sandbox.discord.interactions import Interaction
 from sandbox.discord.rules import Limits
-from sandbox.discord.world import Channel, Member, Message, World, rows
+from sandbox.discord.world import Channel, Entitlement, Member, Message, World, rows
 
 DISPATCH, HEARTBEAT, IDENTIFY, RESUME, RECONNECT = 0, 1, 2, 6, 7
 REQUEST_MEMBERS, INVALID_SESSION, HELLO, HEARTBEAT_ACK = 8, 9, 10, 11
@@ -100,6 +100,8 @@ class Gateway:
                 self._to_one("INTERACTION_CREATE", subject.payload(world=self._world, limits=self._limits))
         elif isinstance(subject, Message) and subject.visible_to is None:
             self._tell_message(kind, subject)
+        elif isinstance(subject, Entitlement):
+            self._to_shards_of(0, kind.upper(), subject.payload())
         elif isinstance(subject, Member) and kind == "member_changed":
             payload = subject.payload() | {"guild_id": str(subject.server.id)}
             self.tell("GUILD_MEMBER_UPDATE", payload, intent=GUILD_MEMBERS)
@@ -113,6 +115,12 @@ class Gateway:
             if session.socket is not None and session.serves(server_id):
                 session.dispatch(event, data)
                 return
+
+    def _to_shards_of(self, server_id: int, event: str, data: Json) -> None:
+        """Send an event to all sessions of one shard: that of a server, or (0) of direct messages and purchases."""
+        for session in self._sessions.values():
+            if session.serves(server_id):
+                session.dispatch(event, data)
 
     def _tell_message(self, kind: str, message: Message) -> None:
         server = message.channel.server

@@ -16,7 +16,19 @@ from sandbox.discord.messages import Messages
 from sandbox.discord.options import NotOffered, Options, find_command, is_offered
 from sandbox.discord.rest import PREFIX, Rest, Trouble
 from sandbox.discord.rules import FILE_UPLOAD, IN_LABEL, LABEL, SELECTS, TEXT_INPUT, Limits
-from sandbox.discord.world import Channel, Member, Message, Permission, Role, Server, User, World, rows
+from sandbox.discord.world import (
+    Channel,
+    Entitlement,
+    Member,
+    Message,
+    Permission,
+    Role,
+    Server,
+    Sku,
+    User,
+    World,
+    rows,
+)
 
 NOTHING = Permission.none()
 BODY_BYTES = 120 * 1024 * 1024
@@ -126,6 +138,26 @@ class LocalDiscord:
         channel.age_restricted, channel.topic = age_restricted, topic
         self.gateway.tell("CHANNEL_CREATE", channel.payload(), intent=1)
         return channel
+
+    def sku(self, name: str, *, price: str) -> Sku:
+        """Let the application sell a consumable."""
+        return self.world.add_sku(name, price)
+
+    def buy(self, member: Member | User, sku: Sku) -> Entitlement:
+        """Buy a consumable, which the bot is told of if it is connected."""
+        user = _user(member)
+        for earlier in self.world.entitlements.values():
+            if earlier.user is user and earlier.sku is sku and not earlier.consumed and not earlier.deleted:
+                raise ValueError("bought already, and not used up")
+        entitlement = Entitlement(id=self.world.new_id(), sku=sku, user=user)
+        self.world.entitlements[entitlement.id] = entitlement
+        self.world.feed.publish("entitlement_create", entitlement)
+        return entitlement
+
+    def refund(self, entitlement: Entitlement) -> None:
+        """Give a purchase back, as Discord does on request."""
+        entitlement.deleted = True
+        self.world.feed.publish("entitlement_delete", entitlement)
 
     def role(self, server: Server, name: str, *, permissions: Permission = NOTHING, colour: int = 0) -> Role:
         position = len(server.roles) + 1

@@ -121,6 +121,9 @@ class Rest:
             ("POST", "/users/@me/channels", self._open_direct),
             ("GET", "/applications/@me", self._application),
             ("GET", "/oauth2/applications/@me", self._application),
+            ("GET", "/applications/{application}/skus", self._list_skus),
+            ("GET", "/applications/{application}/entitlements", self._list_entitlements),
+            ("POST", "/applications/{application}/entitlements/{entitlement}/consume", self._consume),
             ("GET", own, self._list_commands),
             ("PUT", own, self._put_commands),
             ("GET", of_server, self._list_commands),
@@ -332,6 +335,34 @@ class Rest:
         if user is None or user.bot:
             raise ApiError(400, 50007, "Cannot send messages to this user")
         return answer(self._world.direct_channel(user).payload())
+
+    # -- what is sold --
+
+    async def _list_skus(self, request: web.Request) -> web.StreamResponse:
+        return answer([sku.payload() for sku in self._world.skus.values()])
+
+    async def _list_entitlements(self, request: web.Request) -> web.StreamResponse:
+        after, limit = int(request.query.get("after", "0")), int(request.query.get("limit", "100"))
+        require(1 <= limit <= 100, "limit: 1 to 100")
+        skus = {int(sku_id) for sku_id in request.query.get("sku_ids", "").split(",") if sku_id}
+        leaves_deleted_out = request.query.get("exclude_deleted", "1").lower() in ("1", "true")
+        found = [
+            entitlement.payload()
+            for entitlement in sorted(self._world.entitlements.values(), key=lambda entitlement: entitlement.id)
+            if entitlement.id > after
+            and (not skus or entitlement.sku.id in skus)
+            and not (leaves_deleted_out and entitlement.deleted)
+        ]
+        return answer(found[:limit])
+
+    async def _consume(self, request: web.Request) -> web.StreamResponse:
+        entitlement = self._world.entitlements.get(_number(request, "entitlement"))
+        if entitlement is None or entitlement.deleted:
+            raise ApiError(404, 10066, "Unknown Entitlement")
+        entitlement.consumed = True
+        entitlement.times_consumed += 1
+        self._world.feed.publish("entitlement_update", entitlement)
+        return web.Response(status=204)
 
     # -- commands --
 

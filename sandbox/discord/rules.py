@@ -142,7 +142,11 @@ def _check_row(children: list[Json]) -> None:
         require(len(children) <= 5, "action row: five buttons at most")
         for button in children:
             style = button.get("style")
-            require(style in (1, 2, 3, 4, 5), "button: style")
+            require(style in (1, 2, 3, 4, 5, 6), "button: style")
+            if style == 6:
+                require(set(button) <= {"type", "style", "sku_id", "disabled", "id"}, "button: of a purchase, no more")
+                require(str(button.get("sku_id", "")).isdigit(), "button: sku_id")
+                continue
             require(("url" in button) == (style == 5), "button: a url belongs to a link button and to no other")
             require(("custom_id" in button) == (style != 5), "button: custom_id")
             require(button.get("label") or button.get("emoji"), "button: label or emoji")

@@ -398,6 +398,52 @@ def _files_in(components: list[Json]) -> set[str]:
 _MEDIA_FACTS = frozenset({"url", "proxy_url", "width", "height", "content_type"})
 
 
+@dataclass(kw_only=True, eq=False)
+class Sku:
+    """Something that the application sells."""
+
+    id: int
+    name: str
+    price: str
+    application_id: int
+    consumable: bool = True
+
+    def payload(self) -> Json:
+        return {
+            "id": str(self.id),
+            "type": 3 if self.consumable else 2,
+            "application_id": str(self.application_id),
+            "name": self.name,
+            "slug": self.name.lower().replace(" ", "-"),
+            "flags": 1 << 2,
+        }
+
+
+@dataclass(kw_only=True, eq=False)
+class Entitlement:
+    """A purchase."""
+
+    id: int
+    sku: Sku
+    user: User
+    consumed: bool = False
+    deleted: bool = False
+    times_consumed: int = 0
+
+    def payload(self) -> Json:
+        return {
+            "id": str(self.id),
+            "sku_id": str(self.sku.id),
+            "application_id": str(self.sku.application_id),
+            "user_id": str(self.user.id),
+            "type": 1,
+            "deleted": self.deleted,
+            "consumed": self.consumed,
+            "starts_at": None,
+            "ends_at": None,
+        }
+
+
 class World:
     """Everything that exists, by id."""
 
@@ -407,6 +453,8 @@ class World:
         self.servers: dict[int, Server] = {}
         self.channels: dict[int, Channel] = {}
         self.attachments: dict[int, Attachment] = {}
+        self.skus: dict[int, Sku] = {}
+        self.entitlements: dict[int, Entitlement] = {}
         self.cdn_base = ""
         self.link_seconds = 86_400.0
         self.bot_is_public = False
@@ -427,6 +475,11 @@ class World:
         user = User(id=self.new_id(), name=name, colour=colour, bot=bot)
         self.users[user.id] = user
         return user
+
+    def add_sku(self, name: str, price: str) -> Sku:
+        sku = Sku(id=self.new_id(), name=name, price=price, application_id=self.bot.id)
+        self.skus[sku.id] = sku
+        return sku
 
     def add_server(self, name: str, *, owner: User, with_bot: bool = True) -> Server:
         server_id = self.new_id()

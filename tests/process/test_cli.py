@@ -537,3 +537,19 @@ def test_without_orders_nothing_is_open(outside: Outside, ledger_file: Path, cap
 def test_a_missing_bill_is_one_line(directory: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["ledger", "reconcile", "--invoice", "nowhere.csv"]) == 2
     assert capsys.readouterr().err == "nowhere.csv cannot be read: No such file or directory\n"
+
+
+@pytest.mark.parametrize("is_sold", [True, False])
+def test_check_says_whether_discord_sells_what_fills_wallets(
+    outside: Outside, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_sold: bool
+):
+    sku = outside.discord.sku("Credit of $5", price="$7.99")
+    monkeypatch.setenv("TOPUP_SKUS", f"{sku.id if is_sold else sku.id + 1}=5.00")
+    assert cli.main(["check"]) == (0 if is_sold else 1)
+    works, what = rows_of(capsys.readouterr().out)["top-ups"]
+    assert works is is_sold
+    assert what == (
+        "Credit of $5 pays in $5.00"
+        if is_sold
+        else f"TOPUP_SKUS names {sku.id + 1}, which is no SKU of this application"
+    )
