@@ -68,13 +68,51 @@ async def _play(demo: Demo, page: Page) -> None:
     await page.locator("#people").get_by_text("Mona").click()
     await expect(page.locator("#self")).to_contain_text("Mona")
     await _command(page, "settings show")
-    await expect(private).to_contain_text("Settings of this server")
+    await expect(private).to_contain_text("Server settings")
     await _keep(private, "settings")
     await private.get_by_text("Dismiss message").click()
     await page.locator("#composer .line textarea").fill("/quota r")  # a few, so that they do not cover the image
     await expect(page.locator("#picker button").first).to_be_visible()
     await _settled(card)
     await page.screenshot(path=IMAGES / "demo.png", animations="disabled")
+    await page.locator("#composer .line textarea").fill("")
+    await _compare_and_review(demo, page)
+
+
+async def _compare_and_review(demo: Demo, page: Page) -> None:
+    """Show a comparison, and an image that waits for a moderator."""
+    [server] = demo.discord.world.servers.values()
+    people = {member.name: member for member in server.members.values()}
+    places = {channel.name: channel for channel in server.channels}
+    studio = places["studio"]
+    await page.set_viewport_size({"width": 1180, "height": 1700})  # a comparison is taller than the others
+    await demo.discord.slash(
+        people["Ben"],
+        studio,
+        "compare",
+        prompt="a balloon over the alps at sunrise",
+        model1="krea/google/nano-banana-2",
+        model2="krea/bfl/flux-1-dev",
+    )
+    card = page.locator(".message").last
+    await expect(card).to_contain_text("2 of 2 done", timeout=60_000)
+    await _settled(card)
+    await _keep(card, "comparison")
+    rule = await demo.discord.slash(
+        people["Mona"], studio, "settings review", action="add", channel=studio, review_channel=places["desk"]
+    )
+    await demo.discord.world.feed.until(
+        lambda: rule.answer is not None, timeout_seconds=30, what=lambda: "the settings were not answered"
+    )
+    await demo.discord.slash(people["Ben"], studio, "imagine", prompt="a dragon above the harbour")
+    await expect(page.locator(".message").last).to_contain_text("Waiting for review", timeout=60_000)
+    await page.locator("nav").get_by_text("desk").first.click()
+    question = page.locator(".message").last
+    await expect(question).to_contain_text("Approve", timeout=30_000)
+    await _settled(question)
+    await _keep(question, "review")
+    await page.locator("nav").get_by_text("studio").first.click()
+    await expect(page.locator(".message").last).to_contain_text("Waiting for review")
 
 
 async def _command(page: Page, name: str, prompt: str = "") -> None:
