@@ -194,9 +194,7 @@ REVIEW_AUDIENCE = Phrase(
     "⚠️ Everybody can read {channel}, so everybody sees the images before they are reviewed. Choose a channel that only "
     "moderators see."
 )
-SPOILERS_ARE_OFF = Phrase(
-    "No channel covers its images. Add a `channel` to have them covered until they are clicked."
-)
+SPOILERS_ARE_OFF = Phrase("No channel covers its images. Add a `channel` to have them covered until they are clicked.")
 SPOILERS_HINT = Phrase("-# For orders from now on. A category counts for its channels, a channel for its threads.")
 WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
 WELCOME_IS_OFF = Phrase("When I join this server, I say nothing.")
