@@ -119,7 +119,7 @@ async def test_cards_in_line_say_that_they_wait_once_the_last_worker_is_gone(tmp
         waiting = await here.imagine("a lock in line")
         assert "as soon as the operator" not in waiting.text
         here.processes["worker-1"].kill()
-        await until(lambda: "as soon as the operator" in waiting.text, seconds=60, what=here.last_words)
+        await until(lambda: "as soon as the operator" in waiting.text, seconds=120, what=here.last_words)
         await until_metrics(port, 'image_bot_fleet_processes{role="worker"} 0.0', what=here.last_words)
         await until_metrics(port, 'image_bot_fleet_disagreements{check="fleet"} 2.0', what=here.last_words)
         here.provider.default_plan = Plan()
