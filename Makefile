@@ -17,7 +17,7 @@ MORE ?=
 # More than most machines have processors: many tests wait for a clock.
 PROCESSES ?= 4
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
-MONEY := bot/domain/quota.py,bot/store/tables/ledger.py
+MONEY := bot/domain/money/quota.py,bot/store/tables/money/ledger.py
 MONEY_TESTS := tests/store/test_ledger.py tests/store/test_operator_costs.py tests/domain/test_quota.py -k "not postgresql"
 
 .DEFAULT_GOAL := help

@@ -11,7 +11,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 
 from benchmarks.results import Result
-from bot.domain.quota import LimitSubject, Member, Period, Quota
+from bot.domain.money.quota import LimitSubject, Member, Period, Quota
 from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from tests.support.store_samples import a_command, limits

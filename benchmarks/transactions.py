@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from benchmarks.results import Result
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery, ResultImage
-from bot.domain.quota import Member, Period, Quota
+from bot.domain.money.quota import Member, Period, Quota
 from bot.store.store import Store
 from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import a_command, limits

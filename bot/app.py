@@ -20,15 +20,15 @@ import yarl
 
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
 from bot.catalogue.models import Model
-from bot.catalogue.openapi import fetch_openapi
+from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
+from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import MediaError, SettingsError, StoreError
 from bot.domain.jobs import JobKind
-from bot.domain.process_role import Role, Shards
-from bot.domain.quota import Limits, Quota, QuotaSource
+from bot.domain.money.quota import Limits, Quota, QuotaSource
 from bot.fleet import describe_process
 from bot.media.blob_store import BlobStore, FileBlobStore
 from bot.media.downloader import Downloader
@@ -42,22 +42,22 @@ from bot.runtime.metrics import Metrics
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import PROVIDERS, TrustedClock, utc_now
-from bot.runtime.web_routes import Check, HealthRoutes, WebhookRoutes
-from bot.runtime.web_server import HttpServer
-from bot.service.bill_reconciliation import BillReconciliation
-from bot.service.catalogue_keeper import CatalogueKeeper
+from bot.runtime.web.web_routes import Check, HealthRoutes, WebhookRoutes
+from bot.runtime.web.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
-from bot.service.fleet_watch import FleetWatch
 from bot.service.job_service import JobService
+from bot.service.maintenance.bill_reconciliation import BillReconciliation
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
+from bot.service.maintenance.fleet_watch import FleetWatch
+from bot.service.maintenance.retention import Retention
+from bot.service.maintenance.style_reader import StyleReader
 from bot.service.notifications import NotificationHandler, WebhookHandler
-from bot.service.retention import Retention
-from bot.service.style_reader import StyleReader
 from bot.settings import Settings
 from bot.store.admin.readonly import recorded_catalogue
 from bot.store.core.erasure_list import ErasureList
 from bot.store.store import Store
-from bot.store.tables.reply_queue_rows import QUEUE_CHANNEL
+from bot.store.tables.shared.reply_queue_rows import QUEUE_CHANNEL
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it

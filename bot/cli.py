@@ -21,17 +21,17 @@ import discord
 from bot import app, cli_catalogue, cli_reconcile
 from bot.catalogue.catalogue import Catalogue
 from bot.discord_client import PUBLIC_BOT, aim_at
-from bot.domain.database_url import Location, PostgresAddress, parse_location
+from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
+from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
 from bot.domain.jobs import DIRECT_GUILD_ID
-from bot.domain.process_role import Role, Shards
-from bot.domain.quota import OperatorCostLine, format_usd
+from bot.domain.money.quota import OperatorCostLine, format_usd
 from bot.fleet import check_fleet
 from bot.providers.base import Provider
-from bot.runtime import confinement
-from bot.runtime.allocator import map_large_blocks_separately
-from bot.runtime.file_descriptors import raise_descriptor_limit
 from bot.runtime.logs import set_up_logging
+from bot.runtime.processes import confinement
+from bot.runtime.processes.allocator import map_large_blocks_separately
+from bot.runtime.processes.file_descriptors import raise_descriptor_limit
 from bot.runtime.trusted_clock import DISCORD, MAX_SKEW, TrustedClock
 from bot.settings import Settings, load_settings
 from bot.store.admin.migrate_to_postgres import migrate, undo
@@ -40,7 +40,7 @@ from bot.store.admin.readonly import exists, open_readonly
 from bot.store.admin.verify import verify_location
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
-from bot.store.tables.ledger import operator_cost_lines
+from bot.store.tables.money.ledger import operator_cost_lines
 
 _log = logging.getLogger(__name__)
 

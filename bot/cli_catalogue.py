@@ -16,19 +16,19 @@ import aiohttp
 
 from bot import app
 from bot.catalogue.catalogue import Catalogue, layered_data
-from bot.catalogue.changes import COMMAND_LINE, Change, ChangeState, RecordedChange
 from bot.catalogue.models import Model
-from bot.catalogue.openapi import fetch_openapi
-from bot.catalogue.refresh import Refresh
-from bot.catalogue.refresh_words import WHY_HELD, when_words
+from bot.catalogue.provider_description.changes import COMMAND_LINE, Change, ChangeState, RecordedChange
+from bot.catalogue.provider_description.openapi import fetch_openapi
+from bot.catalogue.provider_description.refresh import Refresh
+from bot.catalogue.provider_description.refresh_words import WHY_HELD, when_words
 from bot.domain.errors import DatabaseBusy, ProviderUnavailable, SettingsError, StoreError
-from bot.domain.quota import format_usd
-from bot.service.catalogue_keeper import compare
+from bot.domain.money.quota import format_usd
+from bot.service.maintenance.catalogue_keeper import compare
 from bot.settings import Settings, load_settings
 from bot.store.admin.readonly import recorded_catalogue, write_beside
 from bot.store.core.connection import Connection
 from bot.store.store import Store
-from bot.store.tables import catalogue as table
+from bot.store.tables.shared import catalogue as table
 
 ALL = "all"
 

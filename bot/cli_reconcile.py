@@ -12,13 +12,13 @@ from pathlib import Path
 import aiohttp
 
 from bot import app
-from bot.domain.bill import Difference, JobList, LedgerJob, compare_invoice, compare_list, read_invoice
 from bot.domain.errors import SettingsError
-from bot.domain.quota import format_usd
+from bot.domain.money.bill import Difference, JobList, LedgerJob, compare_invoice, compare_list, read_invoice
+from bot.domain.money.quota import format_usd
 from bot.providers.krea import KreaProvider
 from bot.settings import Settings, load_settings
 from bot.store.admin.readonly import open_readonly
-from bot.store.tables.ledger import ledger_jobs
+from bot.store.tables.money.ledger import ledger_jobs
 
 USUAL_SPAN = timedelta(days=30)
 MARGIN = timedelta(days=1)

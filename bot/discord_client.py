@@ -19,14 +19,14 @@ from discord.gateway import DiscordWebSocket, KeepAliveHandler
 from discord.http import Route
 
 from bot.charts.renderer import ChartRenderer
+from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import StoreError
-from bot.domain.process_role import Role, Shards
 from bot.gateway_events import EventGuard
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import DISCORD, TrustedClock
-from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.job_service import JobService
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.settings import Settings
 from bot.store.store import Store
 from cogs.alerts.catalogue_question import CatalogueButton
@@ -37,13 +37,13 @@ from cogs.alerts.top_ups import TopUps
 from cogs.alerts.welcome import Welcome
 from cogs.compare.compare import Compare
 from cogs.compare.vote_button import VoteButton
+from cogs.generate.delivery.reply_updater import ReplyUpdater
 from cogs.generate.edit import MENU_NAME, Edit
 from cogs.generate.imagine import Imagine
 from cogs.generate.job_buttons import JobButton
 from cogs.generate.one_image import ImageSelect
-from cogs.generate.order_flow import OrderFlow
+from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.refused.buttons import CopyPromptButton, OrderInsteadButton
-from cogs.generate.reply_updater import ReplyUpdater
 from cogs.generate.review.buttons import ReviewButton
 from cogs.generate.review.requests import ReviewRequests
 from cogs.generate.share import ShareButton, UnshareButton
@@ -62,7 +62,7 @@ from cogs.presets.defaults import DefaultsCommands
 from cogs.presets.preset_commands import PresetCommands
 from cogs.text.command_translations import CommandTranslator
 from cogs.text.locale import set_locale_of
-from cogs.ui import error_handler, request_pace
+from cogs.ui import error_handler
 from cogs.ui.checks import (
     ClickDebouncer,
     has_ids,
@@ -73,8 +73,9 @@ from cogs.ui.checks import (
     require_possible_text,
 )
 from cogs.ui.client import BotClient
-from cogs.ui.message_api import NO_MENTIONS, MessageApi
-from cogs.ui.message_deletions import MessageDeletions
+from cogs.ui.discord_api import request_pace
+from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
+from cogs.ui.discord_api.message_deletions import MessageDeletions
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it

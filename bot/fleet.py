@@ -6,14 +6,14 @@ import hashlib
 import secrets
 from pathlib import Path
 
-from bot.domain.database_url import PostgresAddress
-from bot.domain.fleet import ProcessInfo, disagreements
-from bot.domain.process_role import Role, Shards
-from bot.domain.quota import format_usd
+from bot.domain.deployment.database_url import PostgresAddress
+from bot.domain.deployment.fleet import ProcessInfo, disagreements
+from bot.domain.deployment.process_role import Role, Shards
+from bot.domain.money.quota import format_usd
 from bot.runtime.code_version import code_version
 from bot.settings import Settings
 from bot.store.admin.readonly import open_server_readonly
-from bot.store.tables import processes
+from bot.store.tables.shared import processes
 
 
 def describe_process(

@@ -12,9 +12,9 @@ from dotenv.parser import parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from bot.domain.database_url import Location, PostgresAddress, parse_location
+from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import SettingsError
-from bot.domain.quota import Period, parse_usd
+from bot.domain.money.quota import Period, parse_usd
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
 _ID = re.compile(r"^[1-9][0-9]{0,19}$")

@@ -23,7 +23,7 @@ BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
 def package_of(module: str) -> str:
-    """Return `bot.store` for `bot.store.tables.ledger`, and `bot` for the files of `bot/` itself."""
+    """Return `bot.store` for `bot.store.tables.money.ledger`, and `bot` for the files of `bot/` itself."""
     parts = module.split(".")
     return ".".join(parts[:2]) if (ROOT / "/".join(parts[:2])).is_dir() else parts[0]
 

@@ -18,7 +18,7 @@ from bot.settings import Settings
 from tests.support.rows import RowMarks
 
 if TYPE_CHECKING:
-    from bot.domain.database_url import Location
+    from bot.domain.deployment.database_url import Location
     from tests.support.core import Core
     from tests.support.postgres_server import PostgresServer
 

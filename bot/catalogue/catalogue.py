@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from bot.catalogue import quotes
-from bot.catalogue.changes import PRICE, ChangeState, Layered, RecordedChange, layered
-from bot.catalogue.model_notices import ModelNotice
 from bot.catalogue.models import Model
-from bot.catalogue.overrides import with_overrides
+from bot.catalogue.provider_description.changes import PRICE, ChangeState, Layered, RecordedChange, layered
+from bot.catalogue.provider_description.model_notices import ModelNotice
+from bot.catalogue.provider_description.overrides import with_overrides
 from bot.catalogue.quotes import Quote
 from bot.domain.errors import BadOption, ModelUnavailable, UnknownModel
 from bot.domain.jobs import JobKind, JobRequest

@@ -21,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bot.charts.chart import Chart
 from bot.charts.lettering import drawable, installed_fonts
-from bot.domain.quota import MICROS_PER_USD, format_usd
+from bot.domain.money.quota import MICROS_PER_USD, format_usd
 
 WIDTH, HEIGHT = 1400, 900
 """Pixels. Discord shows it half as wide or less, so everything is twice as large as it should look."""

@@ -12,7 +12,7 @@ import shutil
 import tempfile
 
 from bot.charts.chart import Chart
-from bot.runtime.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
+from bot.runtime.processes.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
 
 _log = logging.getLogger(__name__)
 

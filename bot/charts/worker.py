@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from bot.charts.chart import Chart
-from bot.runtime.subprocess_child import serve
+from bot.runtime.processes.subprocess_child import serve
 
 
 def handle(_: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -14,8 +14,8 @@ from datetime import datetime
 from typing import Protocol
 
 from bot.dispatch.fair_queue import FairQueue
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import StoreError
-from bot.domain.process_role import Role
 from bot.runtime.supervisor import Supervisor
 from bot.store.cluster_store import ClusterStore
 

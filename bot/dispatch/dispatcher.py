@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.coordinator import Coordinator
 from bot.dispatch.fair_queue import FairQueue
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import StoreError
 from bot.domain.jobs import Job
-from bot.domain.process_role import Role
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
 from bot.runtime.retry import RetryBudget, retry_storage_errors

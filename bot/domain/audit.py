@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from bot.domain.quota import Period, Quota
+from bot.domain.money.quota import Period, Quota
 
 
 class Standing(StrEnum):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from bot.domain.errors import MediaError, UnusableImage
 from bot.media.file_types import CONTENT_TYPES, EXTENSIONS, format_of
-from bot.runtime.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
+from bot.runtime.processes.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
 
 _BASE_MEMORY_BYTES = 80 << 20
 """Address space of a process before its first image: the interpreter and the decoders. A third of it is in memory."""

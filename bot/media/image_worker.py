@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from bot.media import image_ops
-from bot.runtime.subprocess_child import serve
+from bot.runtime.processes.subprocess_child import serve
 
 _MAX_RESIDENT_BYTES = 96 << 20
 

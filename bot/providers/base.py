@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from bot.catalogue.model_notices import Withdrawal
+from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, JobStatus, Progress
 

@@ -10,9 +10,9 @@ from urllib.parse import quote
 
 import aiohttp
 
-from bot.domain.bill import JobList, ListedJob
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
+from bot.domain.money.bill import JobList, ListedJob
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (

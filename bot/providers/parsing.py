@@ -17,10 +17,10 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, cast
 
-from bot.catalogue.model_notices import Withdrawal
+from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
-from bot.domain.quota import MICROS_PER_USD
+from bot.domain.money.quota import MICROS_PER_USD
 
 _log = logging.getLogger(__name__)
 

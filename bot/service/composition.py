@@ -9,21 +9,21 @@ from typing import Self
 from bot.catalogue.catalogue import Catalogue
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.domain.deployment.process_role import Role
 from bot.domain.jobs import JobStatus
-from bot.domain.process_role import Role
-from bot.domain.quota import Limits
+from bot.domain.money.quota import Limits
 from bot.media.downloader import Downloader
 from bot.providers.base import Provider, Update
 from bot.providers.poller import Poller
-from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.context import ServiceContext
-from bot.service.cost_alerts import CostAlerts
-from bot.service.job_runner import JobRunner
+from bot.service.execution.job_runner import JobRunner
+from bot.service.execution.reply_runner import ReplyRunner
 from bot.service.job_service import JobService
-from bot.service.model_watch import ModelWatch
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
+from bot.service.maintenance.cost_alerts import CostAlerts
+from bot.service.maintenance.model_watch import ModelWatch
 from bot.service.notifications import WebhookHandler
 from bot.service.queue_positions import QueuePositions
-from bot.service.reply_runner import ReplyRunner
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,7 +15,7 @@ from bot.runtime.metrics import Metrics
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import utc_now
-from bot.service.in_flight import InFlightJobs
+from bot.service.execution.in_flight import InFlightJobs
 from bot.store.store import Store
 
 

@@ -34,6 +34,7 @@ from bot.dispatch.heavy_work import HeavyWork
 from bot.dispatch.rate_limit import MINUTE, SlidingWindowLimiter
 from bot.dispatch.turns import MemberTurns
 from bot.domain.deletion import DeletedOrder
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import MemberBlocked, ModelUnavailable, ProviderPaused, StoreError, TooFast
 from bot.domain.jobs import (
     Delivery,
@@ -47,17 +48,16 @@ from bot.domain.jobs import (
     Visibility,
     new_id,
 )
-from bot.domain.process_role import Role
-from bot.domain.quota import Limits, Member
-from bot.domain.spendable import Spendable
+from bot.domain.money.quota import Limits, Member
+from bot.domain.money.spendable import Spendable
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
 from bot.service.context import ServiceContext
-from bot.service.cost_alerts import CostAlerts
+from bot.service.execution.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.input_images import InputImages
+from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.queue_positions import QueuePositions
-from bot.service.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.views import JobView, ReplyView
 
 __all__ = ["CancelOutcome", "JobService"]

@@ -11,15 +11,15 @@ from collections.abc import Callable, Iterable, Mapping
 from bot.dispatch.circuit_breaker import BreakerState
 from bot.dispatch.coordinator import MAX_PENDING_WEBHOOKS
 from bot.dispatch.dispatcher import ProviderDispatcher
+from bot.domain.deployment.process_role import Role
 from bot.domain.errors import StoreError
-from bot.domain.process_role import Role
 from bot.providers.parsing import read_id
 from bot.runtime.retry import retry_storage_errors
 from bot.service.context import ServiceContext
-from bot.service.reply_runner import ReplyRunner
+from bot.service.execution.reply_runner import ReplyRunner
 from bot.store.cluster_store import ClusterStore
-from bot.store.tables.notifications import Notification, Topic
-from bot.store.tables.shared_state import OpenBreaker
+from bot.store.tables.shared.notifications import Notification, Topic
+from bot.store.tables.shared.shared_state import OpenBreaker
 
 _log = logging.getLogger(__name__)
 

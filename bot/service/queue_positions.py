@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.service.context import ServiceContext
-from bot.service.reply_runner import ReplyRunner
+from bot.service.execution.reply_runner import ReplyRunner
 
 UPDATE_SECONDS = 5.0
 """Interval at which positions are compared with what the cards show."""

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from bot.catalogue.order_text import OptionValue
 from bot.domain.jobs import Job, Progress, Reply
-from bot.domain.quota import Balance
-from bot.domain.spendable import Spendable
+from bot.domain.money.quota import Balance
+from bot.domain.money.spendable import Spendable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.store.database import Database, DatabaseUser, reads, writes, writes_with_retry
-from bot.store.tables import notifications, processes, reply_queue_rows, shared_state, transactions
 from bot.store.tables.guild_settings import PolicyMemory
-from bot.store.tables.notifications import Notification, Topic
+from bot.store.tables.money import transactions
+from bot.store.tables.shared import notifications, processes, reply_queue_rows, shared_state
+from bot.store.tables.shared.notifications import Notification, Topic
 
 if TYPE_CHECKING:
     from bot.store.postgres.listener import Listener

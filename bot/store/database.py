@@ -7,7 +7,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.runtime.retry import retry_storage_errors
 from bot.store.core.connection import Connection
 from bot.store.core.write_queue import Priority

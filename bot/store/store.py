@@ -15,8 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from bot.domain.database_url import Location
 from bot.domain.deletion import DeletedOrder
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import BotError, StillUnderWay, StoreError
 from bot.domain.policy import Policy, PolicyEdit
 from bot.runtime.sealing import Sealer
@@ -24,33 +24,30 @@ from bot.store.cluster_store import ClusterStore
 from bot.store.core.erasure_list import Erasure, ErasureList
 from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
-from bot.store.tables import (
-    audit_log,
-    callbacks,
-    catalogue,
-    channel_caps,
+from bot.store.tables import audit_log, callbacks, guild_settings, jobs
+from bot.store.tables.guild_settings import PolicyMemory
+from bot.store.tables.members import (
     deletion,
     erasures,
     gallery,
-    guild_settings,
-    jobs,
-    key_value,
-    ledger,
-    limits,
     marks,
     posted_messages,
     presets,
     privacy,
     reviews,
-    sealing,
     shared_images,
+)
+from bot.store.tables.money import (
+    channel_caps,
+    ledger,
+    limits,
     spend_reports,
     spendable,
     transactions,
     wallets,
     weekly_reports,
 )
-from bot.store.tables.guild_settings import PolicyMemory
+from bot.store.tables.shared import catalogue, key_value, sealing
 
 _log = logging.getLogger(__name__)
 

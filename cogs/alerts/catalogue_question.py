@@ -17,8 +17,8 @@ from cogs.ui import card, components
 from cogs.ui.checks import NotAllowed
 from cogs.ui.client import Interaction
 from cogs.ui.components import Component, View
+from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.message_api import NO_MENTIONS
 
 ACCEPT, KEEP = "accept", "keep"
 

@@ -18,8 +18,8 @@ from cogs.text import formatting, moderation
 from cogs.text.locale import language_of_server, set_locale
 from cogs.ui import card, components
 from cogs.ui.components import Layout
-from cogs.ui.discord_errors import AUTOMOD_BLOCKED, is_too_large
-from cogs.ui.message_api import MessageApi, PostedMessage
+from cogs.ui.discord_api.discord_errors import AUTOMOD_BLOCKED, is_too_large
+from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from bot.runtime.supervisor import Supervisor
 from cogs.text import formatting, limit_warnings
 from cogs.ui import card, components
 from cogs.ui.components import Component
-from cogs.ui.message_api import MessageApi
+from cogs.ui.discord_api.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ import aiohttp
 import discord
 
 from bot.domain.errors import StoreError
+from bot.domain.money.quota import Cap, Window, nearly_used
 from bot.domain.policy import Policy
-from bot.domain.quota import Cap, Window, nearly_used
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView

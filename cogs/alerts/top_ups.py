@@ -15,7 +15,7 @@ from datetime import timedelta
 import aiohttp
 import discord
 
-from bot.domain.quota import Purchase, format_usd
+from bot.domain.money.quota import Purchase, format_usd
 from bot.service.job_service import JobService
 from cogs.alerts.operator_alerts import OperatorAlerts
 

@@ -8,13 +8,13 @@ import aiohttp
 import discord
 
 from bot.domain.errors import StoreError
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.text import moderation, spending
 from cogs.text.locale import language_of_server, use_locale
 from cogs.ui import card
 from cogs.ui.components import Layout
-from cogs.ui.message_api import MessageApi
+from cogs.ui.discord_api.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 

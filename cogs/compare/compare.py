@@ -7,10 +7,10 @@ from discord.ext import commands
 
 from bot.domain.jobs import JobKind, JobRequest
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete
-from cogs.generate.autocomplete import Choices
-from cogs.generate.order import Additions, Order
-from cogs.generate.order_flow import OrderFlow
+from cogs.generate.ordering import autocomplete
+from cogs.generate.ordering.autocomplete import Choices
+from cogs.generate.ordering.order import Additions, Order
+from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.typed_command import typed_command

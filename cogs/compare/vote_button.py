@@ -11,16 +11,16 @@ from discord import ui
 
 from bot.service.views import ReplyView
 from cogs.generate import upscale
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card, comparison
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.components import View
+from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS
 
 
 class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comparison.VOTE_ID):

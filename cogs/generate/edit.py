@@ -12,12 +12,12 @@ from discord.ext import commands
 
 from bot.domain.jobs import ImageRole, JobKind, JobRequest
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete
-from cogs.generate.autocomplete import Choices
-from cogs.generate.order import DEFAULT_MODEL, Additions, Order
-from cogs.generate.order_flow import OrderFlow
-from cogs.generate.order_form import ModelChoice, OrderForm, model_choices
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering import autocomplete
+from cogs.generate.ordering.autocomplete import Choices
+from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Order
+from cogs.generate.ordering.order_flow import OrderFlow
+from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.generate.refused.buttons import refusal
 from cogs.text import formatting, job_card
 from cogs.text.locale import MAX_CHOICE_CHARACTERS

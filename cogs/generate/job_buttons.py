@@ -16,7 +16,7 @@ from bot.domain.errors import RequestRefused
 from bot.domain.jobs import Job, JobRequest, JobStatus, Reply, ReviewState
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import open_edit_form
-from cogs.generate.order import DEFAULT_MODEL, Order
+from cogs.generate.ordering.order import DEFAULT_MODEL, Order
 from cogs.generate.recipe import recipe_of
 from cogs.generate.remix import open_remix
 from cogs.text import job_card

@@ -9,10 +9,10 @@ import discord
 from discord import ui
 
 from bot.domain.jobs import Job, Reply
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.generate import upscale
 from cogs.generate.job_buttons import clicked_reply
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card, card_buttons, components
 from cogs.ui.checks import is_moderator

@@ -15,9 +15,9 @@ import discord
 from bot.catalogue import order_text
 from bot.domain.errors import RequestRefused
 from bot.domain.jobs import ImageRole, Job, JobKind, Reply
-from cogs.generate.order import Additions, Order
-from cogs.generate.order_form import ModelChoice, OrderForm, model_choices
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering.order import Additions, Order
+from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import job_card
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of

@@ -22,9 +22,9 @@ from bot.domain.jobs import Job, Reply
 from bot.domain.policy import Policy
 from bot.domain.sharing import ShareClaim, SharedImage
 from cogs.alerts.log_channel import missing_permissions
-from cogs.generate.attached_images import AttachedImage, files_of, load_images
+from cogs.generate.delivery.attached_images import AttachedImage, files_of, load_images
 from cogs.generate.job_buttons import clicked_reply
-from cogs.generate.permissions import channel_context
+from cogs.generate.ordering.permissions import channel_context
 from cogs.generate.upscale import posted_file
 from cogs.text import formatting, job_card, member_pages
 from cogs.text.locale import language_of_server, use_locale
@@ -32,11 +32,11 @@ from cogs.ui import card, card_buttons, components
 from cogs.ui.checks import is_moderator
 from cogs.ui.client import BotClient, Interaction
 from cogs.ui.components import Layout
-from cogs.ui.discord_errors import is_final, is_malformed
+from cogs.ui.discord_api.discord_errors import is_final, is_malformed
+from cogs.ui.discord_api.message_api import PostedMessage
+from cogs.ui.discord_api.message_deletions import Outcome
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import PostedMessage
-from cogs.ui.message_deletions import Outcome
 
 _log = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from discord import ui
 from bot.catalogue.models import Model
 from bot.catalogue.quotes import Quote
 from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, Reply, ResultImage
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.service.job_service import JobService
 from cogs.generate.job_buttons import FETCH_TIMEOUT_SECONDS, clicked_reply
-from cogs.generate.permissions import channel_context, permissions_of
+from cogs.generate.ordering.permissions import channel_context, permissions_of
 from cogs.text import job_card, member_pages
 from cogs.ui import card, card_buttons, components
 from cogs.ui.attachments import PostedFile, files_of

@@ -21,10 +21,10 @@ from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.delete_question import ASK, HISTORY_OF_MODEL, NO, SEPARATE, YES
+from cogs.ui.discord_api.message_api import NO_MENTIONS
+from cogs.ui.discord_api.message_deletions import Outcome
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS
-from cogs.ui.message_deletions import Outcome
 
 
 class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=delete_question.CUSTOM_ID):

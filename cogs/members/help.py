@@ -9,7 +9,7 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.service.job_service import JobService
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import formatting, member_pages, spending
 from cogs.text.command_translations import described, menu_name
 from cogs.ui import card

@@ -15,9 +15,9 @@ from discord.ext import commands
 
 from bot.domain.jobs import GalleryFilter, Job, Reply, ResultImage
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete as suggestions
 from cogs.generate import upscale
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import history_page
 from cogs.text import formatting, member_pages
 from cogs.ui import card
@@ -25,9 +25,9 @@ from cogs.ui.attachments import upload
 from cogs.ui.checks import account_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
+from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS, MessageApi
 
 FETCH_SECONDS = 5.0
 

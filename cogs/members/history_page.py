@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bot.catalogue.order_text import Options
 from bot.domain.jobs import GalleryFilter, GalleryPage
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.generate.recipe import recipe_line
 from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, card_buttons, components, delete_question

@@ -21,8 +21,8 @@ from cogs.text.refusals import refusal
 from cogs.ui import card, components
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
+from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 

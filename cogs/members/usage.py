@@ -10,9 +10,9 @@ from discord.ext import commands
 
 from bot.domain.jobs import JobKind
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete as suggestions
-from cogs.generate.permissions import default_model as default_model_of
-from cogs.generate.permissions import permissions_of
+from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.permissions import default_model as default_model_of
+from cogs.generate.ordering.permissions import permissions_of
 from cogs.members import usage_page
 from cogs.ui.checks import member_of
 from cogs.ui.initial_response import respond_privately

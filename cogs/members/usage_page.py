@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from bot.catalogue import parameters
 from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason, Job, JobKind
-from bot.domain.quota import Balance, format_usd
-from bot.domain.spendable import Spendable
+from bot.domain.money.quota import Balance, format_usd
+from bot.domain.money.spendable import Spendable
 from cogs.text import facts, formatting, limits_left, spending
 from cogs.text.locale import Phrase, option_name
 from cogs.ui import card, components

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from bot.domain.jobs import Reply
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.text import formatting, job_card, moderation
 from cogs.ui import card, components
 from cogs.ui.components import Component, Layout

@@ -9,8 +9,8 @@ import discord
 from discord import app_commands, ui
 from discord.ext import commands
 
-from bot.domain.quota import LimitSubject, Member, Period, Quota, format_usd, parse_usd
-from bot.domain.spendable import BindingLimit
+from bot.domain.money.quota import LimitSubject, Member, Period, Quota, format_usd, parse_usd
+from bot.domain.money.spendable import BindingLimit
 from bot.service.job_service import JobService
 from cogs.moderation import quota_page
 from cogs.moderation.report import Reports

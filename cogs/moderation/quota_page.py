@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from bot.domain.audit import AuditEntry
-from bot.domain.quota import Cap, format_usd
-from bot.domain.spendable import BindingLimit, Spendable
+from bot.domain.money.quota import Cap, format_usd
+from bot.domain.money.spendable import BindingLimit, Spendable
 from cogs.members.usage_page import balance_lines
 from cogs.text import audit_entries, formatting, job_card, limits_left, spending
 from cogs.text.audit_entries import change

@@ -16,7 +16,7 @@ from discord import ui
 
 from bot.charts.chart import Label
 from bot.charts.renderer import ChartRenderer
-from bot.domain.quota import Period, SpendReport, Window
+from bot.domain.money.quota import Period, SpendReport, Window
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
@@ -26,9 +26,9 @@ from cogs.ui.attachments import upload
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
+from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS
 
 _log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from bot.charts.chart import Chart, Label, Row, Stack
-from bot.domain.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
+from bot.domain.money.quota import MICROS_PER_USD, Period, SpendReport, Window, format_usd
 from cogs.text import formatting, spending_report
 from cogs.text.locale import ENGLISH, use_locale
 from cogs.text.spending import FORMER_MEMBER

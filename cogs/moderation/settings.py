@@ -16,13 +16,13 @@ from discord.ext import commands
 from bot.catalogue.catalogue import Catalogue
 from bot.domain import word_list as wordlist
 from bot.domain.jobs import JobKind
+from bot.domain.money.quota import LimitSubject, Member, Window
 from bot.domain.policy import Policy, PolicyEdit, is_pattern, matches
-from bot.domain.quota import LimitSubject, Member, Window
 from bot.service.job_service import JobService
 from cogs.alerts import log_channel
 from cogs.alerts.log_channel import LogChannel
-from cogs.generate import autocomplete as suggestions
-from cogs.generate.permissions import Permissions, channel_context, default_model
+from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.permissions import Permissions, channel_context, default_model
 from cogs.moderation import settings_page, time_zones
 from cogs.moderation.quota import Reason
 from cogs.moderation.weekly_reports import WeeklyReports

@@ -9,11 +9,11 @@ from datetime import datetime
 import discord
 
 from bot.catalogue.models import Model
+from bot.domain.money.quota import Quota
+from bot.domain.money.spendable import Spendable
 from bot.domain.policy import Policy
-from bot.domain.quota import Quota
-from bot.domain.spendable import Spendable
 from cogs.alerts.log_channel import LogAudience
-from cogs.generate.permissions import Permissions
+from cogs.generate.ordering.permissions import Permissions
 from cogs.text import formatting, limits_left, moderation, spending
 from cogs.text.locale import LANGUAGES, Phrase, language_for, language_of_server
 from cogs.ui import card, components

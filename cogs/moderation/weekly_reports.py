@@ -14,13 +14,13 @@ import aiohttp
 import discord
 
 from bot.domain.errors import StoreError
+from bot.domain.money.quota import Period, Window
 from bot.domain.policy import Policy
-from bot.domain.quota import Period, Window
 from bot.service.job_service import JobService
 from cogs.moderation.report import Reports
 from cogs.text import formatting
 from cogs.text.locale import language_of_server, use_locale
-from cogs.ui.message_api import MessageApi
+from cogs.ui.discord_api.message_api import MessageApi
 
 _log = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from bot.domain.errors import UnknownPreset
 from bot.domain.jobs import JobKind
 from bot.domain.presets import MemberDefaults, name_key
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete as suggestions
-from cogs.generate.autocomplete import Choices
+from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.autocomplete import Choices
 from cogs.presets import presets_page
 from cogs.presets.preset_commands import presets_of
 from cogs.text import formatting, presets

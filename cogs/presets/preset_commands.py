@@ -13,16 +13,16 @@ from discord import app_commands
 from discord.ext import commands
 
 from bot.domain.jobs import ImageInput, ImageRole, JobKind, JobRequest, new_id
+from bot.domain.money.quota import format_usd
 from bot.domain.presets import MAX_NAME_CHARACTERS, MAX_WORDS_CHARACTERS, Preset, name_key
-from bot.domain.quota import format_usd
 from bot.domain.texts import is_visible
 from bot.service.job_service import JobService
-from cogs.generate import autocomplete as suggestions
-from cogs.generate.autocomplete import MAX_CHOICES, Choices
-from cogs.generate.order import stand_in
-from cogs.generate.order_flow import OrderFlow
-from cogs.generate.own_settings import template_of
-from cogs.generate.permissions import default_model, permissions_of
+from cogs.generate.ordering import autocomplete as suggestions
+from cogs.generate.ordering.autocomplete import MAX_CHOICES, Choices
+from cogs.generate.ordering.order import stand_in
+from cogs.generate.ordering.order_flow import OrderFlow
+from cogs.generate.ordering.own_settings import template_of
+from cogs.generate.ordering.permissions import default_model, permissions_of
 from cogs.presets import presets_page
 from cogs.text import formatting, presets
 from cogs.ui import card

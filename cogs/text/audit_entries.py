@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Role, Standing
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.text.formatting import inline
 from cogs.text.locale import LANGUAGES, Phrase
 from cogs.text.moderation import FOR_ROLE

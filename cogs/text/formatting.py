@@ -9,7 +9,7 @@ from datetime import datetime
 
 import discord
 
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.text.locale import Phrase, Plural
 
 LEFT = Phrase("{left} left")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bot.domain.quota import Balance, Cap, format_usd
+from bot.domain.money.quota import Balance, Cap, format_usd
 from cogs.text import formatting, spending
 from cogs.text.locale import Phrase
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bot.domain.quota import format_usd
-from bot.domain.spendable import BindingLimit, Spendable
+from bot.domain.money.quota import format_usd
+from bot.domain.money.spendable import BindingLimit, Spendable
 from cogs.text.formatting import amount_left, channel, moment
 from cogs.text.locale import Phrase
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from bot.domain.money.quota import Period
 from bot.domain.policy import Layer, Verdict
-from bot.domain.quota import Period
 from cogs.text import formatting
 from cogs.text.locale import (
     MAX_BUTTON_CHARACTERS,

@@ -35,7 +35,7 @@ from bot.domain.errors import (
     UnknownPreset,
     UnusableImage,
 )
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from cogs.text.facts import accepted, unusable
 from cogs.text.formatting import MAX_MENTIONS, channel, inline, moment
 from cogs.text.job_card import CHECKING

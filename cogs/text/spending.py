@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.domain.quota import Period, Quota, format_usd
+from bot.domain.money.quota import Period, Quota, format_usd
 from cogs.text.locale import Phrase, Plural
 
 # -- limits -----------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot.domain.quota import Period
+from bot.domain.money.quota import Period
 from cogs.text.locale import MAX_BUTTON_CHARACTERS, Phrase, Plural
 
 REPORT_TITLES = {

@@ -15,7 +15,7 @@ from enum import IntEnum
 
 from bot.catalogue.order_text import Options, OptionValue
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply, ReviewState
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.service.views import ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
 from cogs.text.locale import Phrase, option_name, use_locale

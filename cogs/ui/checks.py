@@ -10,7 +10,7 @@ import discord
 from discord import app_commands
 
 from bot.domain.jobs import DIRECT_GUILD_ID, Reply
-from bot.domain.quota import Member, Place
+from bot.domain.money.quota import Member, Place
 from bot.domain.texts import is_possible
 from cogs.text import refusals
 from cogs.ui.client import BotClient

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import discord
 
 if TYPE_CHECKING:  # packages above this one; only their types are needed here
-    from bot.service.catalogue_keeper import CatalogueKeeper
     from bot.service.job_service import JobService
+    from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
     from cogs.alerts.operator_alerts import OperatorAlerts
-    from cogs.generate.order_flow import OrderFlow
+    from cogs.generate.ordering.order_flow import OrderFlow
     from cogs.moderation.report import Reports
     from cogs.ui.checks import ClickDebouncer
-    from cogs.ui.message_api import MessageApi
-    from cogs.ui.message_deletions import MessageDeletions
+    from cogs.ui.discord_api.message_api import MessageApi
+    from cogs.ui.discord_api.message_deletions import MessageDeletions
 
 
 class BotClient(discord.Client):

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from bot.domain.jobs import JobStatus
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.service.views import JobView, ReplyView
 from cogs.text import job_card
 from cogs.ui import components

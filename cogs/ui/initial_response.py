@@ -23,8 +23,8 @@ from cogs.ui import card, components
 from cogs.ui.card import Form
 from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
-from cogs.ui.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
-from cogs.ui.message_api import NO_MENTIONS, MessageApi, PostedMessage
+from cogs.ui.discord_api.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
+from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi, PostedMessage
 from cogs.ui.typed_command import TypedCommand
 
 _log = logging.getLogger(__name__)

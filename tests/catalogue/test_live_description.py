@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.catalogue.catalogue import Catalogue, shipped_data
-from bot.catalogue.changes import PRICE, Reason, apply_edits
 from bot.catalogue.models import Model
-from bot.catalogue.openapi import parse
-from bot.catalogue.refresh import Refresh, refresh
+from bot.catalogue.provider_description.changes import PRICE, Reason, apply_edits
+from bot.catalogue.provider_description.openapi import parse
+from bot.catalogue.provider_description.refresh import Refresh, refresh
 from bot.domain.errors import BadOption, ModelUnavailable
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, plainest
 from tests.support.live_description import GROK, IDEOGRAM, body_schema, live, point, post

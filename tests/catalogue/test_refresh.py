@@ -15,12 +15,12 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from bot.catalogue import openapi as openapi_module
 from bot.catalogue.catalogue import data_text
-from bot.catalogue.changes import Reason, apply_edits
 from bot.catalogue.models import Model
-from bot.catalogue.openapi import fetch_openapi
-from bot.catalogue.refresh import Refresh, refresh
+from bot.catalogue.provider_description import openapi as openapi_module
+from bot.catalogue.provider_description.changes import Reason, apply_edits
+from bot.catalogue.provider_description.openapi import fetch_openapi
+from bot.catalogue.provider_description.refresh import Refresh, refresh
 from bot.domain.errors import ProviderUnavailable
 from tests.support.catalogue_samples import capacities
 

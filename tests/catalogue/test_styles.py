@@ -21,8 +21,8 @@ from bot.domain.presenter import DeferredPresenter
 from bot.providers.api_client import open_session
 from bot.providers.krea import KreaProvider
 from bot.runtime.supervisor import Supervisor
-from bot.service import style_reader
-from bot.service.style_reader import StyleReader
+from bot.service.maintenance import style_reader
+from bot.service.maintenance.style_reader import StyleReader
 from bot.store.store import Store
 from sandbox.plans import How, Trouble
 from sandbox.provider import SandboxProvider

@@ -16,7 +16,8 @@ from bot.app import Bot
 from bot.media.image_pool import ImagePool
 from bot.store.admin.verify import verify_location
 from cogs.alerts import spending_alerts
-from cogs.generate import order_flow, reply_updater
+from cogs.generate.delivery import reply_updater
+from cogs.generate.ordering import order_flow
 from cogs.ui import initial_response
 from tests.support.discord_core import Core, opened_core
 from tests.support.discord_stage import RunningClock, Stage

@@ -11,7 +11,7 @@ import pytest
 from bot.catalogue.styles import Style
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
-from cogs.generate import autocomplete as suggestions
+from cogs.generate.ordering import autocomplete as suggestions
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Stage
 

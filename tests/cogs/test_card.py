@@ -28,8 +28,8 @@ from bot.domain.jobs import (
     ResultImage,
     new_id,
 )
-from bot.domain.quota import Balance, Cap, Period, Quota, QuotaSource, SpendLine, Window
-from bot.domain.spendable import BindingLimit, Spendable
+from bot.domain.money.quota import Balance, Cap, Period, Quota, QuotaSource, SpendLine, Window
+from bot.domain.money.spendable import BindingLimit, Spendable
 from bot.service.views import JobView, ReplyView
 from cogs.generate.recipe import RECIPE_CHARACTERS, recipe_line, recipe_of
 from cogs.members import usage_page

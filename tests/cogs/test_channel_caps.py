@@ -7,7 +7,7 @@ from typing import Any
 import discord
 from simcord.builders import ChannelHandle
 
-from bot.domain.quota import Place
+from bot.domain.money.quota import Place
 from cogs.text import spending
 from cogs.ui.checks import place_of
 from tests.support.discord_stage import Card, Stage

@@ -11,8 +11,9 @@ import pytest
 from simcord.results import InteractionResult
 
 from cogs.text import job_card, member_pages, moderation
-from cogs.ui import delete_question, message_deletions
-from cogs.ui.message_deletions import RETRY_PAUSES
+from cogs.ui import delete_question
+from cogs.ui.discord_api import message_deletions
+from cogs.ui.discord_api.message_deletions import RETRY_PAUSES
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import everything_in, rows
 from tests.support.discord_stage import Card, Stage

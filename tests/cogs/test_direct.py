@@ -12,7 +12,7 @@ import time_machine
 from simcord.results import InteractionResult
 
 from bot.domain.jobs import DIRECT_GUILD_ID, Delivery, Progress, Reply
-from bot.domain.quota import Balance, Member
+from bot.domain.money.quota import Balance, Member
 from cogs.text import job_card, member_pages, refusals
 from tests.support.catalogue_samples import PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage

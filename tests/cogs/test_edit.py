@@ -11,7 +11,7 @@ import pytest
 from bot.domain.errors import StoreError
 from bot.domain.jobs import FailureReason
 from bot.store.sqlite.database import SqliteDatabase
-from cogs.generate import order_flow
+from cogs.generate.ordering import order_flow
 from cogs.text import job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage

@@ -10,9 +10,9 @@ import pytest
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import FailureReason, JobStatus, Progress
-from bot.domain.quota import Limits, LimitSubject, Period, Quota
+from bot.domain.money.quota import Limits, LimitSubject, Period, Quota
 from bot.providers.base import RemoteJob
-from bot.service import results
+from bot.service.execution import results
 from cogs.text import formatting, job_card, refusals
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage

@@ -15,7 +15,7 @@ from babel.messages.mofile import write_mo
 from simcord import interactions
 from simcord.actors import MemberActor
 
-from bot.domain.quota import Period
+from bot.domain.money.quota import Period
 from cogs.text import audit_entries, formatting, job_card, limit_warnings, moderation, refusals, spending
 from cogs.text import locale as language
 from cogs.text.locale import Phrase, Plural

@@ -12,13 +12,14 @@ import stamina
 from aiohttp import ClientSession, TraceConfig, web
 
 from bot.domain.jobs import Delivery, FailureReason, JobStatus
-from bot.service import reply_runner
-from cogs.generate import last_edit
+from bot.service.execution import reply_runner
+from cogs.generate.delivery import last_edit
 from cogs.text import job_card
 from cogs.ui import card as cards
-from cogs.ui import components, request_pace
+from cogs.ui import components
+from cogs.ui.discord_api import request_pace
+from cogs.ui.discord_api.request_pace import REQUESTS_PER_MINUTE, RequestPace
 from cogs.ui.initial_response import InitialResponse
-from cogs.ui.request_pace import REQUESTS_PER_MINUTE, RequestPace
 from tests.cogs.test_reply_updater import delivery, waiting
 from tests.support.discord_stage import Stage
 from tests.support.image_samples import encode, noise

@@ -55,5 +55,5 @@ async def test_one_imagine_runs_through_a_bounded_number_of_files(stage: Stage, 
     files = recorder.files
     if (report := os.environ.get("ONE_IMAGINE_FILES")) is not None:
         Path(report).write_text(json.dumps(files), encoding="utf-8")
-    assert "bot/store/tables/ledger.py" in files
+    assert "bot/store/tables/money/ledger.py" in files
     assert len(files) <= MAX_FILES

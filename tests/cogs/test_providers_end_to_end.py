@@ -13,7 +13,7 @@ import pytest
 from bot.domain.jobs import ImageRole, JobKind
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.service.style_reader import StyleReader
+from bot.service.maintenance.style_reader import StyleReader
 from cogs.text import job_card
 from sandbox.contracts import Contract, contracts
 from sandbox.plans import LOST_ANSWER, Ending, FileTrouble, Plan, Trouble

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from simcord.actors import MemberActor
 
-from bot.domain.quota import LimitSubject, Member
+from bot.domain.money.quota import LimitSubject, Member
 from cogs.text import audit_entries, refusals, spending, spending_report
 from tests.support.discord_stage import Card, Stage
 

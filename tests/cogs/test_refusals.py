@@ -9,7 +9,7 @@ import pytest
 
 from bot.domain.errors import StoreError
 from bot.service.job_service import JobService
-from cogs.generate.order import Order
+from cogs.generate.ordering.order import Order
 from cogs.generate.refused.kept_orders import KEPT_SECONDS, MAX_KEPT, MAX_PER_MEMBER, KeptOrders
 from cogs.text import refusals
 from tests.support.catalogue_samples import FLUX

@@ -16,7 +16,7 @@ from simcord.results import InteractionResult
 
 from bot.domain.errors import MediaError, StoreError
 from bot.domain.jobs import Delivery, FailureReason, Progress
-from cogs.generate import reply_updater
+from cogs.generate.delivery import reply_updater
 from cogs.text import job_card, refusals
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import encode, exif_with_location, noise, open_image, photo

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from bot.charts.chart import Chart, Label
-from bot.domain.quota import Period, SpendLine, SpendPart
+from bot.domain.money.quota import Period, SpendLine, SpendPart
 from cogs.moderation import report, report_page
 from cogs.text import locale, refusals, spending_report
 from tests.support.catalogue_samples import CATALOGUE, FLUX, NANO_BANANA_2

@@ -12,8 +12,8 @@ import pytest
 
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobKind
+from bot.domain.money.quota import Cap, Limits, Period, Window
 from bot.domain.policy import MAX_ENTRIES, Policy
-from bot.domain.quota import Cap, Limits, Period, Window
 from cogs.moderation import time_zones
 from cogs.text import member_pages, moderation, refusals
 from cogs.text.audit_entries import change

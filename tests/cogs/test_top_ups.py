@@ -9,7 +9,7 @@ import pytest
 import simcord
 
 from bot.domain.errors import StoreError
-from bot.domain.quota import LimitSubject, Period, Quota
+from bot.domain.money.quota import LimitSubject, Period, Quota
 from bot.store.admin.verify import verify_location
 from cogs.alerts import top_ups
 from cogs.text import spending

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import time_machine
 
-from bot.catalogue.model_notices import Withdrawal
 from bot.catalogue.models import Model
+from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.domain.jobs import FailureReason
-from bot.domain.quota import parse_usd
+from bot.domain.money.quota import parse_usd
 from cogs.members import usage_page
 from cogs.text import spending
 from tests.support.catalogue_samples import CATALOGUE, FLUX, KREA_LARGE, NANO_BANANA_2

@@ -44,7 +44,7 @@ from bot.domain.constraints import (
 )
 from bot.domain.errors import RequestRefused, UnusableImage
 from bot.domain.jobs import Failure, FailureReason
-from bot.domain.quota import Period
+from bot.domain.money.quota import Period
 from cogs.text import audit_entries, facts, formatting, job_card, refusals
 
 ANY_TEXT = st.text() | st.text(alphabet="`@#<>[]()*_~|\\\n\r\t \u202e\u2066\u200b\u00ad\ufeff\x00\x1b🦊")

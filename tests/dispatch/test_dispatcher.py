@@ -23,7 +23,7 @@ from bot.dispatch.circuit_breaker import (
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, NextJob, ProviderDispatcher
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from tests.providers.test_poller import ScriptedProvider

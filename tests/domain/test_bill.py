@@ -6,7 +6,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from bot.domain.bill import (
+from bot.domain.errors import SettingsError
+from bot.domain.jobs import JobStatus
+from bot.domain.money.bill import (
     InvoiceLine,
     JobList,
     Kind,
@@ -16,8 +18,6 @@ from bot.domain.bill import (
     compare_list,
     read_invoice,
 )
-from bot.domain.errors import SettingsError
-from bot.domain.jobs import JobStatus
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 SINCE = NOW - timedelta(days=10)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bot.domain.fleet import NO_WORKER, ProcessInfo, disagreements
-from bot.domain.process_role import Role
+from bot.domain.deployment.fleet import NO_WORKER, ProcessInfo, disagreements
+from bot.domain.deployment.process_role import Role
 
 
 def process(name: str, *, shards: str = "", keys: str = "krea", cap: str = "$25.00", age: float = 1) -> ProcessInfo:

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 
 from bot.domain import word_list
 from bot.domain.audit import Channel, Language, Models, Name, Standing
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import BadOption, ListFull, NotAllowedHere
+from bot.domain.money.quota import Period, Window
 from bot.domain.policy import MAX_ENTRIES, ChannelContext, Layer, Policy, PolicyEdit, matches
-from bot.domain.quota import Period, Window
 from bot.store.store import Store
 from bot.store.tables import guild_settings
 from tests.support.postgres_server import PostgresServer

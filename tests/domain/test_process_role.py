@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from bot import cli
-from bot.domain.database_url import PostgresAddress
-from bot.domain.process_role import Shards
+from bot.domain.deployment.database_url import PostgresAddress
+from bot.domain.deployment.process_role import Shards
 from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
 from bot.store.store import Store
 from tests.support.postgres_server import PostgresServer

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.quota import (
+from bot.domain.money.quota import (
     Balance,
     Cap,
     Period,

@@ -12,10 +12,10 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot.catalogue.models import Model
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import BadOption, ModelUnavailable, OperatorCapReached, QuotaExceeded, ServerCapReached
 from bot.domain.jobs import JobStatus
-from bot.domain.quota import LimitSubject, Member, Period, Quota
+from bot.domain.money.quota import LimitSubject, Member, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from sandbox.plans import Ending, Plan

@@ -265,7 +265,7 @@ subprocess_child.serve(handle, max_resident_bytes=1 << 30)
 @LINUX
 @pytest.mark.hostile("G-09")
 async def test_a_process_that_was_taken_over_reaches_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bot.runtime.subprocess_pool import SubprocessPool
+    from bot.runtime.processes.subprocess_pool import SubprocessPool
 
     (tmp_path / "confined_for_test.py").write_text(CONFINED, encoding="ascii")
     monkeypatch.setenv("KREA_API_KEY", "canary")
@@ -286,7 +286,7 @@ async def test_a_process_that_was_taken_over_reaches_nothing(tmp_path: Path, mon
 
 HIDDEN = """
 import ctypes
-from bot.runtime.confinement import hide_memory
+from bot.runtime.processes.confinement import hide_memory
 print(hide_memory(), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
 """
 

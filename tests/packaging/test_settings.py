@@ -13,9 +13,9 @@ from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import SettingsError
-from bot.domain.quota import Period, format_usd
+from bot.domain.money.quota import Period, format_usd
 from bot.settings import Settings, load_settings
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"

@@ -9,7 +9,7 @@ import pytest
 
 from bot import cli
 from bot.domain.jobs import Failure, FailureReason
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, admitted, an_image, finished, running
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from bot.domain.fleet import NO_WORKER
+from bot.domain.deployment.fleet import NO_WORKER
 from bot.fleet import check_fleet
 from sandbox.plans import Plan
 from tests.support.cluster import Cluster, a_cluster

@@ -12,7 +12,7 @@ import pytest
 from bot.domain.jobs import Job, Reply
 from bot.providers.base import Update
 from bot.providers.poller import _Watched
-from bot.service.in_flight import InFlight
+from bot.service.execution.in_flight import InFlight
 from bot.service.views import JobView
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import a_core

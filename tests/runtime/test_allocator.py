@@ -12,7 +12,7 @@ IMAGE_BYTES = 20_000_000
 MEASURE_BYTES_KEPT = f"""
 import sys
 from pathlib import Path
-from bot.runtime.allocator import map_large_blocks_separately
+from bot.runtime.processes.allocator import map_large_blocks_separately
 
 def resident_bytes():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.errors import SettingsError
-from bot.runtime import web_routes
-from bot.runtime.web_routes import MAX_WEBHOOK_BYTES, Check, HealthRoutes, WebhookRoutes
-from bot.runtime.web_server import IDLE_SECONDS, REQUEST_SECONDS, HttpServer
+from bot.runtime.web import web_routes
+from bot.runtime.web.web_routes import MAX_WEBHOOK_BYTES, Check, HealthRoutes, WebhookRoutes
+from bot.runtime.web.web_server import IDLE_SECONDS, REQUEST_SECONDS, HttpServer
 
 Seen = list[tuple[str, str | None]]
 
@@ -184,7 +184,9 @@ async def test_a_failing_listener_is_logged_and_not_shown(
     server = HttpServer(WebhookRoutes(fail).routes(), host="127.0.0.1", port=0)
     async with server, session.post(f"http://127.0.0.1:{server.port}/hooks/t", data=b"{}") as response:
         assert response.status == 204
-    assert [record.levelno for record in caplog.records if record.name == "bot.runtime.web_routes"] == [logging.ERROR]
+    assert [record.levelno for record in caplog.records if record.name == "bot.runtime.web.web_routes"] == [
+        logging.ERROR
+    ]
 
 
 async def test_the_path_of_a_webhook_is_never_logged(

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 
 from bot.catalogue.catalogue import Catalogue
-from bot.catalogue.changes import ChangeState
-from bot.domain.database_url import Location
+from bot.catalogue.provider_description.changes import ChangeState
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import ModelUnavailable, StoreError
-from bot.service.catalogue_keeper import CatalogueKeeper
 from bot.service.context import ServiceContext
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.store.store import Store
 from sandbox.contracts import as_openapi
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2, a_request

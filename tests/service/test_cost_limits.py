@@ -9,7 +9,7 @@ import pytest
 
 from bot.domain.errors import MemberCostReached, OperatorCostCapReached, OperatorServerCapReached
 from bot.domain.jobs import JobStatus
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.store.store import Store
 from sandbox.plans import Ending, FileTrouble, Plan, Shape
 from tests.support import store_samples

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from bot.providers.durations import KEPT
-from bot.service.in_flight import MAX_CLAIMS, InFlightJobs
+from bot.service.execution.in_flight import MAX_CLAIMS, InFlightJobs
 from tests.support.store_samples import NOON, a_command
 
 JOB = a_command().jobs[0]

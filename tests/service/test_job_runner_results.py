@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bot.domain.jobs import FailureReason, JobStatus
 from bot.media.image_pool import CheckedImage, ImagePool
-from bot.service import results
+from bot.service.execution import results
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
 from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until

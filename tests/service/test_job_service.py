@@ -20,7 +20,7 @@ from bot.domain.errors import (
     UnknownModel,
 )
 from bot.domain.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress, Reply, ResultImage
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.media.image_pool import ShrunkImage
 from bot.service import job_service, queue_positions
 from sandbox.plans import Ending, How, Plan, Trouble

@@ -11,7 +11,7 @@ import pytest
 from bot.domain.jobs import Job, JobStatus
 from bot.providers.base import ProviderRequest
 from bot.providers.krea import KreaProvider
-from bot.service import reconciliation
+from bot.service.execution import reconciliation
 from bot.store.admin.verify import verify_file
 from sandbox.plans import LOST_ANSWER, How, Plan, Trouble
 from tests.support import store_samples

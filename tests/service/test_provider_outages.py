@@ -16,11 +16,11 @@ from bot.dispatch import circuit_breaker
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderPaused, ProviderUnavailable
 from bot.domain.jobs import FailureReason, Job, JobStatus
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.providers.base import ProviderRequest, RemoteJob
 from bot.runtime.retry import RetryBudget
-from bot.service import job_runner
-from bot.service.job_runner import SUBMIT_ATTEMPTS, send_once
+from bot.service.execution import job_runner
+from bot.service.execution.job_runner import SUBMIT_ATTEMPTS, send_once
 from sandbox.plans import Ending, How, Plan, Trouble
 from tests.support.core import ADA, PIXAZO_LARGE, PRICE, Core, a_core
 from tests.support.fakes import until

@@ -376,7 +376,7 @@ async def test_a_job_that_keeps_failing_unexpectedly_before_it_is_sent_is_releas
     def broken(*_: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("bot.service.job_runner.JobRunner._input_urls", broken)
+    monkeypatch.setattr("bot.service.execution.job_runner.JobRunner._input_urls", broken)
     job = await core.ended(await core.order())
     assert reason_of(job) is FailureReason.INTERNAL
     assert await core.money() == (0, 0, 0)
@@ -392,7 +392,7 @@ async def test_a_job_that_keeps_failing_unexpectedly_while_it_runs_is_run_again_
     def broken(*_: object, **__: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("bot.service.job_runner.JobRunner._watch", broken)
+    monkeypatch.setattr("bot.service.execution.job_runner.JobRunner._watch", broken)
     job = await core.reached(await core.order(), JobStatus.RUNNING)
     other = await core.order("another")
     await until(lambda: len(core.failures.lines) > 8)

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery, Reply
 from bot.media.blob_store import FileBlobStore
 from bot.runtime.trusted_clock import DISCORD, PROVIDERS, TrustedClock
-from bot.service import retention
-from bot.service.retention import Retention
+from bot.service.maintenance import retention
+from bot.service.maintenance.retention import Retention
 from bot.store.store import Store
-from bot.store.tables.privacy import ACTS_KEPT, RETENTION
+from bot.store.tables.members.privacy import ACTS_KEPT, RETENTION
 from tests.support.store_samples import ADA, NOON, a_command, an_image, limits, running
 
 MODERATOR_ID = 99

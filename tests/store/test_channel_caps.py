@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import ChannelCapReached, QuotaExceeded
-from bot.domain.quota import LimitSubject, Member, Period, Place, Quota
-from bot.domain.spendable import BindingLimit
+from bot.domain.money.quota import LimitSubject, Member, Period, Place, Quota
+from bot.domain.money.spendable import BindingLimit
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, a_command, admitted, finished, limits

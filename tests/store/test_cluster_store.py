@@ -16,15 +16,15 @@ import pytest
 from pgqueuer.adapters.persistence.schema_ddl import render_install
 from pgqueuer.domain.settings import DBSettings
 
-from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.media.blob_store import FileBlobStore
 from bot.store.core.connection import Connection
 from bot.store.postgres import schema
 from bot.store.postgres.blob_store import PostgresBlobStore
 from bot.store.store import Store
-from bot.store.tables.notifications import Notification, Topic
-from bot.store.tables.reply_queue_rows import ORPHANED_AFTER
+from bot.store.tables.shared.notifications import Notification, Topic
+from bot.store.tables.shared.reply_queue_rows import ORPHANED_AFTER
 from tests.support.databases import rows
 from tests.support.fakes import until
 from tests.support.postgres_server import PostgresServer

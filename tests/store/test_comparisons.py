@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import QuotaExceeded
 from bot.domain.jobs import Reply
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.store_samples import A_DOLLAR_A_DAY, NOON, a_command, limits

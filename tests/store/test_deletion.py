@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import pytest
 
-from bot.domain.database_url import Location
 from bot.domain.deletion import MessageDeletion, MessageKind, OrderMessage
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery, ImageInput, ImageRole, Reply
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.domain.sharing import ShareClaim
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables.shared_images import CLAIM
+from bot.store.tables.members.shared_images import CLAIM
 from tests.support.databases import everything_in, tamper
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, a_command, admitted, an_image, limits, running
 

@@ -9,11 +9,11 @@ from datetime import timedelta
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import DirectBusy, OperatorDirectCapReached, QuotaExceeded, TooManyRunning
 from bot.domain.jobs import DIRECT_GUILD_ID, NO_CHANNEL_ID, Delivery, Reply
-from bot.domain.quota import Limits, Member, Period, Quota, QuotaSource
-from bot.domain.spendable import BindingLimit
+from bot.domain.money.quota import Limits, Member, Period, Quota, QuotaSource
+from bot.domain.money.spendable import BindingLimit
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
@@ -91,7 +91,7 @@ async def test_the_number_of_running_jobs_counts_over_servers_and_direct_message
 
 
 async def test_outside_servers_only_so_much_runs_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bot.domain.quota.SERVER_RUNS", 1)
+    monkeypatch.setattr("bot.domain.money.quota.SERVER_RUNS", 1)
     bounds = open_limits(quota=10_000_000, max_running_jobs=1)
     await order(store, DIRECT, 80_000, bounds=bounds)
     with pytest.raises(DirectBusy):

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import StillUnderWay
 from bot.domain.jobs import Delivery, Reply
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.media.blob_store import FileBlobStore
 from bot.runtime.trusted_clock import TrustedClock
-from bot.service.retention import Retention
+from bot.service.maintenance.retention import Retention
 from bot.store import store as store_module
 from bot.store.admin.verify import verify_location
 from bot.store.core.erasure_list import KEPT, ErasureList

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bot.domain.audit import Amount, Limit, Name, Standing, as_limit
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import StoreError
 from bot.domain.jobs import (
     LEGAL_MOVES,
@@ -25,13 +25,13 @@ from bot.domain.jobs import (
     JobStatus,
     Reply,
 )
-from bot.domain.quota import LimitSubject, Member, Period, Quota
+from bot.domain.money.quota import LimitSubject, Member, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.sqlite import schema
 from bot.store.sqlite.connection import connect
 from bot.store.store import Store
 from bot.store.tables import jobs
-from bot.store.tables.privacy import RETENTION
+from bot.store.tables.members.privacy import RETENTION
 from tests.support.retries import one_attempt
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,

@@ -11,8 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.domain import quota
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import (
     DuplicateCommand,
     LedgerError,
@@ -26,10 +25,21 @@ from bot.domain.errors import (
     TooManyRunning,
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
-from bot.domain.quota import Balance, Limits, LimitSubject, Member, Period, Quota, QuotaSource, SpendReport, Window
+from bot.domain.money import quota
+from bot.domain.money.quota import (
+    Balance,
+    Limits,
+    LimitSubject,
+    Member,
+    Period,
+    Quota,
+    QuotaSource,
+    SpendReport,
+    Window,
+)
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables import ledger, spend_reports
+from bot.store.tables.money import ledger, spend_reports
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.support.databases import everything_in
 from tests.support.store_samples import (

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from bot import cli
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import DatabaseUnusable, LedgerTampered
 from bot.domain.jobs import Failure, FailureReason
 from bot.store.sqlite import database as database_module

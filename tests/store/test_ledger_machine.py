@@ -28,10 +28,12 @@ from bot.domain.errors import (
     TooMuchAtRisk,
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
-from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet, Window
+from bot.domain.money.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet, Window
 from bot.store.core.connection import Connection
-from bot.store.tables import channel_caps, jobs, ledger, privacy, transactions, wallets
-from bot.store.tables import limits as limits_table
+from bot.store.tables import jobs
+from bot.store.tables.members import privacy
+from bot.store.tables.money import channel_caps, ledger, transactions, wallets
+from bot.store.tables.money import limits as limits_table
 from tests.support.databases import new_database
 from tests.support.store_samples import a_command, an_image
 

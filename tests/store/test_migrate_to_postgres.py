@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 
 from bot import cli
-from bot.catalogue.changes import ENTRY, Change, Edit
-from bot.catalogue.model_notices import ModelNotice, NoticeKind
-from bot.domain.database_url import PostgresAddress
+from bot.catalogue.provider_description.changes import ENTRY, Change, Edit
+from bot.catalogue.provider_description.model_notices import ModelNotice, NoticeKind
 from bot.domain.deletion import MessageKind
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, ImageInput, ImageRole, ReviewState, Visibility, new_id
+from bot.domain.money.quota import LimitSubject, Member, Place
 from bot.domain.presets import MemberDefaults, Preset
-from bot.domain.quota import LimitSubject, Member, Place
 from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
 from bot.store.postgres.connection import PostgresConnection

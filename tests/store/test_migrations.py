@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import bot.store
-from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.errors import DatabaseUnusable, LedgerTampered, StoreError
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import (
     MemberCostReached,
     OperatorCapReached,
@@ -24,12 +24,12 @@ from bot.domain.errors import (
     TooMuchAtRisk,
 )
 from bot.domain.jobs import Delivery, Failure, FailureReason
-from bot.domain.quota import CostLimit, Limits, LimitSubject, Member, Period, Quota
+from bot.domain.money.quota import CostLimit, Limits, LimitSubject, Member, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.sqlite import schema as sqlite_schema
 from bot.store.store import Store
-from bot.store.tables import ledger
+from bot.store.tables.money import ledger
 from tests.support.databases import execute, rows, tamper
 from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable
 from bot.store.admin.readiness import readiness
 from bot.store.postgres import schema

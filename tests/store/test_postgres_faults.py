@@ -12,9 +12,9 @@ from contextlib import closing, suppress
 import psycopg
 import pytest
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import BotError, DatabaseBusy, StoreError
-from bot.domain.quota import LimitSubject, Period, Quota
+from bot.domain.money.quota import LimitSubject, Period, Quota
 from bot.store.admin.verify import verify_location
 from bot.store.core.connection import Connection
 from bot.store.postgres import connection as postgres_connection
@@ -276,7 +276,7 @@ async def test_two_processes_together_never_exceed_a_quota(address: PostgresAddr
     script = (
         "import asyncio, sys\n"
         "from bot.domain.errors import QuotaExceeded\n"
-        "from bot.domain.database_url import PostgresAddress\n"
+        "from bot.domain.deployment.database_url import PostgresAddress\n"
         "from bot.store.store import Store\n"
         "from tests.support.store_samples import ADA, NOON, a_command, limits\n"
         "async def main(address, first):\n"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.database_url import PostgresAddress, parse_location
+from bot.domain.deployment.database_url import PostgresAddress, parse_location
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.domain.jobs import LEGAL_MOVES, JobStatus
-from bot.domain.quota import LimitSubject
+from bot.domain.money.quota import LimitSubject
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, _translated_placeholders

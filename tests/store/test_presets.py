@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import ListFull
 from bot.domain.jobs import Delivery, GalleryFilter, Reply, new_id
+from bot.domain.money.quota import Member
 from bot.domain.presets import MAX_PER_MEMBER, MemberDefaults, Preset
-from bot.domain.quota import Member
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.databases import everything_in

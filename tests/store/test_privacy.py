@@ -17,14 +17,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.domain.jobs import Delivery, Failure, FailureReason, GalleryFilter, ImageInput, ImageRole, Reply
-from bot.domain.quota import LimitSubject, Member, Period, Quota, QuotaSource
+from bot.domain.money.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables import gallery, privacy
-from bot.store.tables.privacy import RETENTION
+from bot.store.tables.members import gallery, privacy
+from bot.store.tables.members.privacy import RETENTION
 from tests.support.databases import everything_in, rows
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,

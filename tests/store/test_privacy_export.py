@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery
 from bot.store.store import Store
-from bot.store.tables import privacy
+from bot.store.tables.members import privacy
 from cogs.members.export_file import ExportFile
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from bot.domain.database_url import Location
 from bot.domain.deletion import MessageKind, OrderMessage
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery, Failure, FailureReason, Reply, ReviewState, Visibility
-from bot.domain.quota import Member
+from bot.domain.money.quota import Member
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables.reviews import CLAIM
+from bot.store.tables.members.reviews import CLAIM
 from tests.support.databases import everything_in
 from tests.support.store_samples import ADA, NOON, a_command, an_image, everything_kept, finished, limits, running
 

@@ -7,11 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Reply
 from bot.runtime.sealing import Sealer
 from bot.store.store import Store
-from bot.store.tables import sealing
+from bot.store.tables.shared import sealing
 from tests.support.databases import everything_in, rows
 from tests.support.store_samples import ADA, NOON, a_command, limits
 

@@ -19,13 +19,14 @@ from typing import Any, cast
 import pytest
 
 import bot.store.store
-from bot.service.job_runner import JobRunner
+from bot.service.execution.job_runner import JobRunner
+from bot.service.execution.reply_runner import ReplyRunner
 from bot.service.job_service import JobService
-from bot.service.reply_runner import ReplyRunner
 from bot.store.store import Store
-from bot.store.tables import jobs, ledger, transactions
+from bot.store.tables import jobs
+from bot.store.tables.money import ledger, transactions
 from cogs.generate.imagine import Imagine
-from cogs.generate.order_flow import OrderFlow
+from cogs.generate.ordering.order_flow import OrderFlow
 
 WRAPPERS = {"reads", "writes", "writes_with_retry"}
 PARTS: dict[str, type] = {"store": Store, "_store": Store, "_service": JobService, "_order_flow": OrderFlow}

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.domain.jobs import Failure, FailureReason
-from bot.domain.quota import Member, Place
+from bot.domain.money.quota import Member, Place
 from bot.store.admin import verify
 from bot.store.store import Store
 from tests.support.databases import tamper

@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.domain.errors import (
     ChannelCapReached,
     MemberBlocked,
@@ -22,8 +22,8 @@ from bot.domain.errors import (
     ServerCapReached,
 )
 from bot.domain.jobs import Delivery, Failure, FailureReason, JobStatus
-from bot.domain.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet
-from bot.domain.spendable import BindingLimit
+from bot.domain.money.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet
+from bot.domain.money.spendable import BindingLimit
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.databases import everything_in, rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
-from bot.domain.database_url import Location
+from bot.domain.deployment.database_url import Location
 from bot.store.store import Store
-from bot.store.tables.weekly_reports import CLAIM
+from bot.store.tables.money.weekly_reports import CLAIM
 from tests.support.store_samples import NOON
 
 WEEK = "2026-11-16"

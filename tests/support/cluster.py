@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.store.admin.verify import Finding, verify_location
 from bot.store.postgres.connection import PostgresConnection
 from sandbox import shelf

@@ -30,7 +30,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.dispatch import circuit_breaker
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.jobs import ImageInput, ImageRole, Job, JobKind, JobRequest, JobStatus, ReplyAddress
-from bot.domain.quota import Balance, Limits, Member, Period, Quota, QuotaSource
+from bot.domain.money.quota import Balance, Limits, Member, Period, Quota, QuotaSource
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -39,11 +39,11 @@ from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
-from bot.runtime.web_routes import WebhookRoutes
-from bot.runtime.web_server import HttpServer
-from bot.service import job_runner, reconciliation
+from bot.runtime.web.web_routes import WebhookRoutes
+from bot.runtime.web.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
+from bot.service.execution import job_runner, reconciliation
 from bot.service.views import ReplyView
 from bot.store.admin.verify import verify_file
 from bot.store.store import Store

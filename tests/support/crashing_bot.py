@@ -38,13 +38,13 @@ from bot.domain import jobs
 from bot.media.blob_store import FileBlobStore
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.service import reconciliation
+from bot.service.execution import reconciliation
 from bot.store.database import writes, writes_with_retry
 from bot.store.sqlite import database
 from bot.store.store import Store
-from bot.store.tables import reply_queue_rows
+from bot.store.tables.shared import reply_queue_rows
+from cogs.ui.discord_api.message_api import MessageApi
 from cogs.ui.initial_response import InitialResponse
-from cogs.ui.message_api import MessageApi
 
 SQL = "sql"
 

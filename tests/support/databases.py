@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
-from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.store.admin import verify
 from bot.store.core.connection import Connection
 from bot.store.core.write_queue import Priority, WriteResult

@@ -14,7 +14,7 @@ from bot.app import Bot, limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
 from bot.dispatch.coordinator import LocalCoordinator
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool

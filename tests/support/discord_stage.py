@@ -15,7 +15,7 @@ from simcord.components import walk_components
 from simcord.results import InteractionResult, ResponseMessage
 
 from bot.domain.jobs import Job
-from bot.domain.quota import Balance, Member
+from bot.domain.money.quota import Balance, Member
 from tests.support.discord_core import Core
 
 PATIENCE_SECONDS = 8.0

@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.store.postgres import database as postgres_database
 
 _numbers = count(1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
-from bot.domain.quota import Period, SpendLine, SpendPart, SpendReport, Window
+from bot.domain.money.quota import Period, SpendLine, SpendPart, SpendReport, Window
 from cogs.moderation.report_page import Spending
 from tests.support.catalogue_samples import CATALOGUE
 

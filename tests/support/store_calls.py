@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bot.domain.jobs import Delivery, Failure, FailureReason, JobStatus, Reply
-from bot.domain.quota import LimitSubject
+from bot.domain.money.quota import LimitSubject
 from bot.store.sqlite.connection import connect_for_reading
 from bot.store.store import Store
 from tests.support.store_samples import (

@@ -18,7 +18,7 @@ from bot.domain.jobs import (
     ResultImage,
     new_id,
 )
-from bot.domain.quota import Limits, Member, Period, Quota, QuotaSource
+from bot.domain.money.quota import Limits, Member, Period, Quota, QuotaSource
 from bot.store.sqlite.database import SqliteDatabase
 from bot.store.store import Store
 

@@ -17,7 +17,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.store.admin import verify
 from bot.store.postgres import schema as postgres_schema

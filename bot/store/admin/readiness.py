@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import psycopg
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 from bot.store.postgres.pooler import require_sessions
-from bot.store.tables.notifications import CHANNEL
+from bot.store.tables.shared.notifications import CHANNEL
 
 CONNECTIONS_PER_PROCESS = 9
 """One writes, three read, two are for images, and one each for the reply queue, the listener and the bots' lock."""

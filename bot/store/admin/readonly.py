@@ -11,13 +11,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from bot.catalogue.changes import RecordedChange
-from bot.catalogue.model_notices import ModelNotice
-from bot.domain.database_url import Location, PostgresAddress
+from bot.catalogue.provider_description.changes import RecordedChange
+from bot.catalogue.provider_description.model_notices import ModelNotice
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, DialectSql
 from bot.store.sqlite.connection import connect_for_reading
-from bot.store.tables import catalogue
+from bot.store.tables.shared import catalogue
 
 if TYPE_CHECKING:
     from bot.store.postgres.connection import PostgresConnection

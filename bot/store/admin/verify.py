@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bot.domain.database_url import Location, PostgresAddress
+from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.errors import StoreError
-from bot.domain.quota import format_usd
+from bot.domain.money.quota import format_usd
 from bot.store.admin.readonly import open_server_readonly
 from bot.store.core.columns import QUARTER_MICROS
 from bot.store.core.connection import Connection, Row

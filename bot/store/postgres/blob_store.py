@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Collection
 from functools import partial
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.media.blob_store import MAX_CACHED_BYTES, BlobStore, require_sha256
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionPool

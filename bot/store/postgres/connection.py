@@ -21,7 +21,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import LedgerError, StoreError
 from bot.store.core.connection import Cursor, Dialect, Parameters
 

@@ -15,7 +15,7 @@ from typing import Self, TypeVar, cast
 
 import psycopg
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, Work
 from bot.store.core.write_queue import Priority, WriteQueue, WriteResult

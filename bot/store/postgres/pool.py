@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import psycopg
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from contextlib import closing
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseUnusable
 from bot.store.postgres.connection import PostgresConnection
 

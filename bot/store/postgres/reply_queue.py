@@ -24,10 +24,10 @@ from pgqueuer.domain.models import Job
 from pgqueuer.ports.driver import NotifyCallback
 from psycopg.rows import dict_row
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import ProviderKeyMissing, StoreError
 from bot.store.postgres.pool import ConnectionThread
-from bot.store.tables.reply_queue_rows import ENTRYPOINT
+from bot.store.tables.shared.reply_queue_rows import ENTRYPOINT
 
 _log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import psycopg
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.core.ledger_guard import GUARD_TIMEOUT_SECONDS, UNFINISHED, check_ledger

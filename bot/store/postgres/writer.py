@@ -20,7 +20,7 @@ from collections.abc import Sequence
 
 import psycopg
 
-from bot.domain.database_url import PostgresAddress
+from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.connection import Work
 from bot.store.core.write_queue import WriteResult, in_savepoint

@@ -9,7 +9,7 @@ from pathlib import Path
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.sqlite.connection import connect
-from bot.store.tables import key_value
+from bot.store.tables.shared import key_value
 
 # Versions of the bot that do not know the mark take the file for one of another program, and refuse it as well.
 _APPLICATION_ID_OF_MOVED = APPLICATION_ID + 1

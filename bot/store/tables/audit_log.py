@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from bot.domain.audit import Amount, AuditEntry, Channel, Fact, Language, Limit, Models, Name, Role, Standing, Topic
 from bot.domain.errors import DatabaseUnusable
-from bot.domain.quota import LimitSubject, Period
+from bot.domain.money.quota import LimitSubject, Period
 from bot.domain.texts import visible_or_none
 from bot.store.core.columns import to_json, to_micros, to_moment
 from bot.store.core.connection import Connection, Row

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from bot.domain.money.quota import LimitSubject
 from bot.domain.policy import ModelRule, Policy, PolicyEdit, policy_changes
-from bot.domain.quota import LimitSubject
 from bot.store.core.columns import to_json
 from bot.store.core.connection import Connection
 from bot.store.tables.audit_log import Change, record
-from bot.store.tables.notifications import Topic, notify
+from bot.store.tables.shared.notifications import Topic, notify
 
 _POLICY = "SELECT policy FROM server_settings WHERE guild_id = ?"
 _SET_POLICY = """

@@ -33,7 +33,7 @@ from bot.domain.jobs import (
 from bot.store.core.columns import to_json, to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, Row
 from bot.store.tables import callbacks
-from bot.store.tables.notifications import notify_slot_free
+from bot.store.tables.shared.notifications import notify_slot_free
 
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,

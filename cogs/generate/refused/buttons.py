@@ -10,7 +10,7 @@ from typing import Any, Self
 import discord
 from discord import ui
 
-from cogs.generate.order import Order
+from cogs.generate.ordering.order import Order
 from cogs.generate.refused.kept_orders import Kept
 from cogs.generate.refused.near_orders import NearOrder
 from cogs.text import formatting, refusals

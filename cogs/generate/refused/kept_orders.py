@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cogs.generate.order import Order
+from cogs.generate.ordering.order import Order
 from cogs.ui.typed_command import TypedCommand
 
 KEPT_SECONDS = 15 * 60

@@ -28,10 +28,10 @@ from bot.domain.errors import (
     UnknownPreset,
 )
 from bot.domain.jobs import ImageRole, JobRequest
-from bot.domain.quota import Member, format_usd
+from bot.domain.money.quota import Member, format_usd
 from bot.service.job_service import JobService
-from cogs.generate.order import Order
-from cogs.generate.permissions import Permissions
+from cogs.generate.ordering.order import Order
+from cogs.generate.ordering.permissions import Permissions
 from cogs.text import formatting, refusals
 from cogs.text.locale import MAX_BUTTON_CHARACTERS, option_name
 

@@ -18,9 +18,9 @@ from cogs.ui.attachments import images_of
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import BotClient, Interaction
 from cogs.ui.components import View
+from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent, Form
 from cogs.ui.initial_response import respond_privately
-from cogs.ui.message_api import NO_MENTIONS
 
 REASON_CHARACTERS = 200
 

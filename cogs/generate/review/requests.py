@@ -17,12 +17,12 @@ from bot.domain.errors import MediaError, StoreError
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
-from cogs.generate.attached_images import AttachedImage, files_of, load_images
-from cogs.generate.last_edit import DEFAULT_FILE_LIMIT_BYTES, MIN_FILE_LIMIT_BYTES
+from cogs.generate.delivery.attached_images import AttachedImage, files_of, load_images
+from cogs.generate.delivery.last_edit import DEFAULT_FILE_LIMIT_BYTES, MIN_FILE_LIMIT_BYTES
 from cogs.generate.review import question
 from cogs.text.locale import use_locale
-from cogs.ui.discord_errors import AUTOMOD_BLOCKED, is_final, is_too_large
-from cogs.ui.message_api import MessageApi, PostedMessage
+from cogs.ui.discord_api.discord_errors import AUTOMOD_BLOCKED, is_final, is_too_large
+from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 

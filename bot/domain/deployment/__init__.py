@@ -1,0 +1,1 @@
+"""How the bot is run: its database, its processes and their roles."""

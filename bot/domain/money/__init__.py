@@ -1,0 +1,1 @@
+"""Money in integer micro-dollars: quotas, what may be spent, and bills."""

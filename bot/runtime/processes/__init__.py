@@ -1,0 +1,1 @@
+"""Child processes and what the system allows them and us."""

@@ -1,0 +1,1 @@
+"""The HTTP port of the bot: health, metrics and webhooks."""

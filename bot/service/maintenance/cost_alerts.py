@@ -1,0 +1,84 @@
+"""Cost alerts: tell the operator when a limit on what they pay is reached, once per kind of limit and UTC day."""
+
+from __future__ import annotations
+
+import logging
+
+from bot.domain.errors import OperatorServerCapReached, RequestRefused, StoreError
+from bot.domain.jobs import DIRECT_GUILD_ID, Job
+from bot.domain.money.quota import CostLimit, Limits, format_usd
+from bot.service.context import ServiceContext
+
+_log = logging.getLogger(__name__)
+
+_WHO = "`python -m bot ledger house` lists who cost what."
+
+
+class CostAlerts:
+    """Checks the limits when a job has cost the operator something, and when an order was refused.
+
+    The database records what was told, so that several processes tell it once.
+    """
+
+    def __init__(self, context: ServiceContext, *, limits: Limits) -> None:
+        self._store = context.store
+        self._presenter = context.presenter
+        self._supervisor = context.supervisor
+        self._clock = context.clock
+        self._limits = limits
+
+    def job_cost_something(self, job: Job) -> None:
+        """Tell the operator, in the background, if the cost of this job has reached a limit."""
+        self._supervisor.start(f"cost of job {job.id}", self._check_costs(job))
+
+    def order_refused(self, guild_id: int, error: RequestRefused) -> None:
+        """Tell the operator, in the background, if an order was refused because of the server's share of their cap."""
+        if isinstance(error, OperatorServerCapReached):
+            self._supervisor.start(f"cap of server {guild_id}", self._tell_of_server(guild_id, error))
+
+    async def _check_costs(self, job: Job) -> None:
+        user_id = job.request.user_id
+        try:
+            reached = await self._store.cost_limits_reached(user_id, limits=self._limits, now=self._clock())
+        except StoreError:
+            _log.exception("the limits on uncharged costs could not be checked after job %s", job.id)
+            return
+        for limit in reached:
+            self._tell(limit, self._text(limit, user_id))
+
+    def _text(self, limit: CostLimit, user_id: int) -> str:
+        if limit is CostLimit.MEMBER:
+            amount = format_usd(self._limits.operator_cost_per_member_usd_micros)
+            return (
+                f"Failed jobs of member {user_id} have cost you at least {amount} today without being charged "
+                f"(OPERATOR_COST_PER_MEMBER_USD). Nothing more is taken from this member until midnight UTC, and the "
+                f"same holds for every other member who gets there today. {_WHO}"
+            )
+        amount = format_usd(self._limits.operator_cost_daily_cap_usd_micros)
+        return (
+            f"Failed jobs have cost you at least {amount} today without being charged (OPERATOR_COST_DAILY_CAP_USD). "
+            f"Members who caused some of it wait until midnight UTC, all others go on; what still comes counts towards "
+            f"OPERATOR_DAILY_CAP_USD. {_WHO}"
+        )
+
+    async def _tell_of_server(self, guild_id: int, error: OperatorServerCapReached) -> None:
+        try:
+            is_first = await self._store.first_telling(CostLimit.SERVER, now=self._clock())
+        except StoreError:
+            _log.exception("it could not be recorded that server %d reached its cap", guild_id)
+            return
+        if is_first:
+            cap, left = self._limits.operator_cap_of(guild_id), error.available_usd_micros
+            is_direct = guild_id == DIRECT_GUILD_ID
+            who = "People who order outside servers have" if is_direct else f"Server {guild_id} has"
+            whose = "they together" if is_direct else "one server"
+            text = (
+                f"{who} {format_usd(left)} left of the {format_usd(cap)} that {whose} may use in a "
+                f"day (OPERATOR_SERVER_CAP_USD): an order of {format_usd(error.asked_usd_micros)} was refused. "
+                f"Other servers that get there today are not reported."
+            )
+            self._tell(CostLimit.SERVER, text)
+
+    def _tell(self, limit: CostLimit, text: str) -> None:
+        _log.warning("%s", text)
+        self._presenter.operator_notice(f"{limit} cost limit", text)

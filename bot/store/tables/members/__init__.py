@@ -1,0 +1,1 @@
+"""Tables of what members keep: images, presets, and how it is erased."""

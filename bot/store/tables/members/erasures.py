@@ -1,0 +1,57 @@
+"""Erasures with the mark that tells whether this database knows them, or is an older backup that was restored.
+
+Synchronous functions inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from bot.domain.deletion import DeletedOrder
+from bot.store.core.connection import Connection
+from bot.store.core.erasure_list import Erasure
+from bot.store.tables import jobs
+from bot.store.tables.members import deletion, privacy
+from bot.store.tables.shared import key_value
+
+_LAST_ERASURE = "last erasure"
+
+
+def forget_member(connection: Connection, user_id: int, *, erasure: Erasure | None, now: datetime) -> set[str]:
+    """Do as `privacy.forget_member`, and remember that the erasure of the list is done."""
+    unneeded = privacy.forget_member(connection, user_id, now=now)
+    _mark(connection, erasure)
+    return unneeded
+
+
+def delete_reply(
+    connection: Connection, reply_id: str, *, erasure: Erasure | None, actor_id: int, now: datetime
+) -> DeletedOrder | None:
+    """Do as `deletion.delete_reply`, and remember that the erasure of the list is done."""
+    deleted = deletion.delete_reply(connection, reply_id, actor_id=actor_id, now=now)
+    if deleted is not None:
+        _mark(connection, erasure)
+    return deleted
+
+
+def repeat(connection: Connection, erasure: Erasure, *, now: datetime) -> None:
+    """Erase again what a restored backup brought back. Raises StillUnderWay while something of a member runs."""
+    if erasure.user_id is not None:
+        privacy.forget_member(connection, erasure.user_id, now=now)
+    if erasure.reply_id is not None:
+        reply = jobs.reply(connection, erasure.reply_id)
+        if reply is not None:
+            deletion.delete_reply(connection, reply.id, actor_id=reply.user_id, now=now)
+    _mark(connection, erasure)
+
+
+def last_erasure_at(connection: Connection) -> datetime | None:
+    """Return the time of the newest erasure of the list that this database knows."""
+    found = key_value.get(connection, _LAST_ERASURE)
+    return None if found is None else datetime.fromisoformat(found)
+
+
+def _mark(connection: Connection, erasure: Erasure | None) -> None:
+    known_until = last_erasure_at(connection)
+    if erasure is not None and (known_until is None or erasure.at > known_until):
+        key_value.set_(connection, _LAST_ERASURE, erasure.at.isoformat())

@@ -1,0 +1,1 @@
+"""Tables of money: the ledger, every limit on it, and its sums."""

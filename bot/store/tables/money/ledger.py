@@ -1,0 +1,772 @@
+"""The ledger: every reservation, settlement and release, and the sums that admissions are held against.
+
+What neither the quota nor the operator's caps have room for is paid from the member's wallet. The caps that moderators
+set for a channel, its category or the server count both parts.
+
+Synchronous functions inside the caller's transaction. The ledger rows and the totals are written by triggers on
+`reservations` (see the migrations), so money moves only by the three statements below and never without its entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import accumulate
+from zoneinfo import ZoneInfo
+
+from bot.domain.audit import Amount
+from bot.domain.errors import (
+    ChannelCapReached,
+    DirectBusy,
+    LedgerError,
+    MemberCostReached,
+    OperatorCapReached,
+    OperatorCostCapReached,
+    OperatorDirectCapReached,
+    OperatorServerCapReached,
+    QuotaExceeded,
+    RequestRefused,
+    ServerBusy,
+    ServerCapReached,
+    TooManyRunning,
+    TooMuchAtRisk,
+)
+from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID, FailureReason, JobStatus
+from bot.domain.money.bill import LedgerJob
+from bot.domain.money.quota import (
+    Balance,
+    Cap,
+    CostLimit,
+    Limits,
+    LimitSubject,
+    Member,
+    OperatorCostLine,
+    Period,
+    Place,
+    Quota,
+    Wallet,
+    Window,
+    format_usd,
+)
+from bot.domain.money.spendable import BindingLimit
+from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_moment, to_quarter
+from bot.store.core.connection import Connection, Row
+from bot.store.tables.audit_log import Change, record
+from bot.store.tables.money.channel_caps import cap_in
+from bot.store.tables.money.limits import Terms, limit, terms_for, time_zone
+from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts, totals_of_channel
+
+OPERATOR_ACCOUNT_ID = 1
+
+MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
+"""How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
+cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
+
+_UTC = ZoneInfo("UTC")
+
+_OPEN_MEMBER_ACCOUNT = """
+SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
+"""
+# One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
+_MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
+_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
+_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
+
+
+_SUMS = f"""
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT) AS spent,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent_of_quota
+FROM {totals_of_accounts("= :account_id", "window")}
+"""  # noqa: S608
+_RUNNING = """
+SELECT count(*) FROM jobs
+WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    AND (status <> 'uncertain' OR submitted_at >= :in_doubt_since)
+"""
+# What jobs that are followed may still cost the operator: it counts like a cost until it is known.
+_MAY_COST = """
+    SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM reservations
+    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND quarter / 96 = :today
+"""
+# What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
+# done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
+# over.
+_AT_RISK = f"""
+SELECT (
+        SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
+        WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
+    ) AS cost,
+    (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+    ) + (
+        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
+        WHERE user_id = :user_id AND follow_until_at IS NOT NULL
+    ) AS unfinished,
+    (
+        SELECT count(*) FROM jobs
+        WHERE user_id = :user_id AND finished_at IS NULL AND status = 'uncertain' AND reply_id <> :reply_id
+    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL) AS in_doubt,
+    coalesce((
+        SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+    ), 0) AS cost_of_all
+"""  # noqa: S608 - our own words
+_RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
+_NO_REPLY = ""
+"""The reply id of a command whose jobs are not inserted."""
+
+_ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
+
+_BALANCE_COLUMNS = f"""
+    CAST(coalesce(sum({QUOTA_HELD}), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent,
+    (
+        SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
+        WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
+    ) AS granted
+"""  # noqa: S608
+_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {totals_of_accounts(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
+# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
+_BEFORE_ADMISSION = f"""
+SELECT {_BALANCE_COLUMNS}, (
+        SELECT id FROM accounts
+        WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
+    ) AS member_account_id,
+    (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
+    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
+FROM {totals_of_accounts(_ALL_OF_MEMBER, "window")}
+"""  # noqa: S608
+
+_OPERATOR_HELD = "held_usd_micros - wallet_held_usd_micros"
+_OPERATOR_SETTLED = "settled_usd_micros - wallet_settled_usd_micros"
+"""What the operator pays of it: not what members' wallets pay."""
+_USED_BY_SERVER = f"""
+SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} + operator_cost_usd_micros
+    + ({_MAY_COST} AND server_account_id = :server)
+FROM daily_totals WHERE account_id = :server AND day = :today
+"""  # noqa: S608
+# Uncharged costs count here only beyond their own cap, so that they use up nothing of what paying members may spend,
+# and yet the bill of a day is at most both caps together.
+_USED_BY_ALL = f"""
+SELECT used + CASE WHEN cost > :cost_cap THEN cost - :cost_cap ELSE 0 END
+FROM (
+    SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} AS used, operator_cost_usd_micros + ({_MAY_COST}) AS cost
+    FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
+) AS today
+"""  # noqa: S608
+
+# What the quota and the operator's caps leave; with no quota, what the caps leave. What it lacks, a wallet pays.
+_ROOM = f"""
+SELECT CASE WHEN min(room) < 0 THEN 0 ELSE min(room) END AS usd_micros
+FROM (
+    SELECT CAST(:member_limit AS BIGINT) - (
+        SELECT CAST(coalesce(sum({QUOTA_HELD} + {QUOTA_SPENT}), 0) AS BIGINT)
+        FROM {totals_of_accounts(_ALL_OF_MEMBER, "member")}
+    ) AS room
+    UNION ALL SELECT :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0)
+    UNION ALL SELECT :operator_limit - coalesce(({_USED_BY_ALL}), 0)
+) AS rooms
+"""  # noqa: S608 - the least of those that are not NULL
+
+# All limits and the writing in one statement. `asked` is this job and those of the same command still to come, so that
+# the first one is refused where a later one would be; `others` are all of the command but one. A limit that is NULL
+# does not bind.
+_RESERVE = f"""
+INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
+    window_end_at, reserved_usd_micros, held_usd_micros, reserved_at, channel_id, category_id, wallet_id,
+    wallet_usd_micros)
+SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :window_start_at, :window_end_at, :amount,
+    :amount, :now, CAST(:channel_id AS BIGINT), CAST(:category_id AS BIGINT),
+    CASE WHEN :amount > room.usd_micros THEN wallets.id END,
+    CASE WHEN :amount > room.usd_micros THEN :amount - room.usd_micros ELSE 0 END
+FROM ({_ROOM}) AS room LEFT JOIN wallets ON wallets.user_id = :user_id
+WHERE :max_running > ({_RUNNING})
+    AND NOT EXISTS (
+        SELECT 1 FROM ({_AT_RISK}) AS at_risk
+        WHERE (cost > 0 AND cost_of_all >= :cost_cap)
+            OR ((cost > 0 OR in_doubt > 0) AND cost + unfinished + :others >= :cost_per_member)
+    )
+    AND (:asked <= 0 OR :asked <= room.usd_micros + coalesce(wallets.available_usd_micros, 0))
+    AND (CAST(:channel_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :channel_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_channel(":channel_id", "channel")}
+    ))
+    AND (CAST(:category_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :category_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0)
+        FROM {totals_of_channel(":category_id", "category")}
+    ))
+    AND (CAST(:server_limit AS BIGINT) IS NULL OR :asked <= 0 OR :asked <= :server_limit - (
+        SELECT coalesce(sum(held_usd_micros + settled_usd_micros), 0) FROM {totals_of_accounts("= :server", "server")}
+    ))
+RETURNING wallet_usd_micros
+"""  # noqa: S608
+_WALLET = "SELECT available_usd_micros, held_usd_micros FROM wallets WHERE user_id = ?"
+_PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
+_SETTLE = """
+UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
+    wallet_settled_usd_micros = CASE WHEN :charged > reserved_usd_micros - wallet_usd_micros
+        THEN :charged - (reserved_usd_micros - wallet_usd_micros) ELSE 0 END,
+    house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open' AND :charged BETWEEN 1 AND reserved_usd_micros
+"""
+_RELEASE = """
+UPDATE reservations SET state = 'released', held_usd_micros = 0, house_usd_micros = :house, resolved_at = :now
+WHERE job_id = :job_id AND state = 'open'
+"""
+_COST_LATE = """
+UPDATE reservations SET house_usd_micros = :house, late_cost_at = :now
+WHERE job_id = :job_id AND state = 'released' AND house_usd_micros = 0
+"""
+_ADJUST = """
+INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
+    created_at)
+SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
+"""
+_LEDGER_JOBS = """
+SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd_micros + house_usd_micros AS paid
+FROM jobs JOIN reservations ON job_id = jobs.id WHERE submitted_at >= ? ORDER BY submitted_at, jobs.id
+"""
+_OPERATOR_COST_LINES = """
+SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
+    jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at
+FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
+    JOIN accounts ON accounts.id = reservations.member_account_id
+WHERE ledger.kind = 'house' ORDER BY ledger.id
+"""
+_DAY_OF_ACCOUNT = f"""
+SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
+    + ({_MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
+FROM daily_totals WHERE account_id = :account_id AND day = :today
+"""  # noqa: S608
+# Once per matter and day over all processes. Days are dates, which are in the order of their text.
+_TOLD_ONCE = """
+INSERT INTO notes (key, value) VALUES (?, ?)
+ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE notes.value < excluded.value
+"""
+_SERVER_WAS_WARNED = """
+SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
+"""
+_WARN_ONCE = """
+UPDATE accounts SET warned_until_at = :until
+WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
+"""
+_OPERATOR_COST = """
+SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM ledger WHERE kind = 'house' AND created_at >= ?
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """One job of a command, as far as money is concerned."""
+
+    job_id: str
+    amount_usd_micros: int
+
+
+def reserve(
+    connection: Connection,
+    orders: Sequence[Hold],
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> Balance:
+    """Reserve every order of one command within all limits, or raise the error for the limit that is exceeded.
+
+    The jobs are already inserted. A refusal must undo the whole transaction.
+    """
+    window = window_of(terms, terms.quota, now)
+    found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
+    _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
+    before = _balance_in(found, terms.quota, window)
+    place = member.place
+    prices = [order.amount_usd_micros for order in orders]
+    parameters = {
+        **_risk_question(member.user_id, reply_id, now),
+        "guild_id": member.guild_id,
+        "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
+        "server": found["server_account_id"] or _open_account(connection, member.guild_id),
+        "quarter": to_quarter(now),
+        "now": to_micros(now),
+        "max_running": limits.max_running_jobs,
+        "member_limit": before.limit_usd_micros,
+        "channel_id": place.channel_id if place else None,
+        "category_id": place.category_id if place else None,
+        "channel_limit": terms.channel_cap.amount_usd_micros if terms.channel_cap else None,
+        "category_limit": terms.category_cap.amount_usd_micros if terms.category_cap else None,
+        "server_limit": terms.server_cap.amount_usd_micros if terms.server_cap else None,
+        "others": sum(prices) - prices[-1],
+        "cost_per_member": limits.operator_cost_per_member_usd_micros,
+        "cost_cap": limits.operator_cost_daily_cap_usd_micros,
+        "operator_server_limit": limits.operator_cap_of(member.guild_id),
+        "operator_limit": limits.operator_daily_cap_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        **bounds("member", window),
+        **bounds("channel", window_of(terms, terms.channel_cap, now)),
+        **bounds("category", window_of(terms, terms.category_cap, now)),
+        **bounds("server", window_of(terms, terms.server_cap, now)),
+    }
+    still_to_come, from_quota = list(accumulate(reversed(prices))), 0
+    for order, asked in zip(orders, reversed(still_to_come), strict=True):
+        row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
+        reserved = connection.execute(_RESERVE, row).fetchone()
+        if reserved is None:
+            refusal = _refusal(
+                connection, prices, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now
+            )
+            raise refusal or LedgerError(f"job {order.job_id} was refused, but no limit is exceeded")
+        from_quota += order.amount_usd_micros - reserved["wallet_usd_micros"]
+    # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
+    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + from_quota)
+
+
+def check_reservation(
+    connection: Connection,
+    amounts_usd_micros: Sequence[int],
+    *,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> None:
+    """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
+    running = connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0]
+    _check_server_is_free(member.guild_id, running, limits)
+    refusal = _refusal(
+        connection, amounts_usd_micros, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now
+    )
+    if refusal is not None:
+        raise refusal
+
+
+def _check_server_is_free(guild_id: int, running: int, limits: Limits) -> None:
+    if running >= limits.max_running_jobs_per_server:
+        refusal = DirectBusy if guild_id == DIRECT_GUILD_ID else ServerBusy
+        raise refusal(running=running, limit=limits.max_running_jobs_per_server)
+
+
+def _refusal(
+    connection: Connection,
+    amounts_usd_micros: Sequence[int],
+    *,
+    reply_id: str,
+    member: Member,
+    terms: Terms,
+    limits: Limits,
+    now: datetime,
+) -> RequestRefused | None:
+    """Return the error for the limit of `_RESERVE` that a command exceeds, None when it exceeds none.
+
+    If any order of a command exceeds one, the first order does. Where several are exceeded, what the member's jobs cost
+    is named first: until the day is over, nothing that the member can change helps. Of the limits on amounts, the one
+    that leaves least is named, so that an order within what is said to be left is not refused by another one.
+    """
+    question, asked = _risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
+    today = Window.containing(now, Period.DAY, _UTC)
+    risk = connection.execute(_AT_RISK, question).fetchone()
+    if (reached := _cost_reached(risk, limits, today)) is not None:
+        return reached
+    running = connection.execute(_RUNNING, question).fetchone()[0]
+    if running >= limits.max_running_jobs:
+        return TooManyRunning(running=running, limit=limits.max_running_jobs)
+    at_risk = risk["cost"] + risk["unfinished"] + asked - amounts_usd_micros[-1]
+    if (risk["cost"] or risk["in_doubt"]) and at_risk >= limits.operator_cost_per_member_usd_micros:
+        return TooMuchAtRisk(resets_at=today.end)
+    return _amount_exceeded(connection, asked, member=member, terms=terms, limits=limits, now=now)
+
+
+def _amount_exceeded(
+    connection: Connection, asked: int, *, member: Member, terms: Terms, limits: Limits, now: datetime
+) -> RequestRefused | None:
+    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room.
+
+    The member's wallet adds to what the quota and the operator's caps leave.
+    """
+    least: tuple[int, RequestRefused] | None = None
+    wallet = wallet_of(connection, member.user_id).available_usd_micros
+    window = window_of(terms, terms.quota, now)
+    available = balance_in(connection, member, terms.quota, window).available_usd_micros
+    if available is not None:
+        available += wallet
+        quota = QuotaExceeded(
+            asked_usd_micros=asked,
+            available_usd_micros=available,
+            resets_at=window.end,
+            wallet_usd_micros=wallet,
+        )
+        least = (available, quota)
+    for cap in caps_of_channel(connection, member, terms, now).values():
+        available = cap.available_usd_micros
+        if available is not None and (least is None or available < least[0]):
+            of_channel = ChannelCapReached(
+                asked_usd_micros=asked,
+                available_usd_micros=available,
+                resets_at=cap.window.end,
+                channel_id=cap.channel_id or 0,
+            )
+            least = (available, of_channel)
+    if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
+        window = window_of(terms, terms.server_cap, now)
+        spent, held = server_sums(connection, member.guild_id, window)
+        available = max(0, terms.server_cap.amount_usd_micros - spent - held)
+        if least is None or available < least[0]:
+            cap = ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
+            least = (available, cap)
+    today = Window.containing(now, Period.DAY, _UTC)
+    available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
+    if least is None or available < least[0]:
+        reached = OperatorDirectCapReached if member.guild_id == DIRECT_GUILD_ID else OperatorServerCapReached
+        of_server = reached(
+            asked_usd_micros=asked,
+            available_usd_micros=available,
+            resets_at=today.end,
+            wallet_usd_micros=wallet,
+        )
+        least = (available, of_server)
+    available = (operator_cap(connection, limits, now=now).available_usd_micros or 0) + wallet
+    if available < least[0]:
+        least = (available, OperatorCapReached(resets_at=today.end))
+    return least[1] if asked > least[0] else None
+
+
+def _risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
+    return {
+        "user_id": user_id,
+        "reply_id": reply_id,
+        "today": _day_of(now),
+        "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
+    }
+
+
+def _cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached | OperatorCostCapReached | None:
+    """Return why a member whose uncharged jobs cost something today gets no new ones until the day is over."""
+    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
+        return MemberCostReached(resets_at=today.end)
+    if risk["cost"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
+        return OperatorCostCapReached(resets_at=today.end)
+    return None
+
+
+def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
+    """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
+    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
+    reached = _cost_reached(risk, limits, Window.containing(now, Period.DAY, _UTC))
+    return None if reached is None else reached.resets_at
+
+
+def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> list[CostLimit]:
+    """Return the limits on uncharged costs that are reached today and that the operator was not told of yet.
+
+    What is returned counts as told, for the rest of the UTC day and in every process.
+    """
+    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
+    reached: list[CostLimit] = []
+    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
+        reached.append(CostLimit.MEMBER)
+    if risk["cost_of_all"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
+        reached.append(CostLimit.ALL_MEMBERS)
+    return [limit for limit in reached if first_telling(connection, limit, now=now)]
+
+
+def first_telling(connection: Connection, matter: str, *, now: datetime) -> bool:
+    """Record that the operator is told of a matter today (UTC), such as a `CostLimit`; False when it was before."""
+    row = (f"told of {matter}", f"{now.astimezone(_UTC):%Y-%m-%d}")
+    return connection.execute(_TOLD_ONCE, row).rowcount == 1
+
+
+def settle(
+    connection: Connection, job_id: str, *, charged_usd_micros: int, operator_cost_usd_micros: int, now: datetime
+) -> None:
+    """Turn a reservation into a charge of at most what was reserved; the rest becomes available again.
+
+    A charge of nothing is a release. Raises LedgerError when there is no open reservation or the charge exceeds it.
+    """
+    if charged_usd_micros == 0:
+        release(connection, job_id, operator_cost_usd_micros=operator_cost_usd_micros, now=now)
+        return
+    row = {"job_id": job_id, "charged": charged_usd_micros, "house": operator_cost_usd_micros, "now": to_micros(now)}
+    if connection.execute(_SETTLE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} cannot be settled at {format_usd(charged_usd_micros)}")
+
+
+def release(connection: Connection, job_id: str, *, operator_cost_usd_micros: int, now: datetime) -> None:
+    """Give a reservation back unspent; the operator bears what the provider charges all the same.
+
+    Raises LedgerError when there is no open reservation.
+    """
+    row = {"job_id": job_id, "house": operator_cost_usd_micros, "now": to_micros(now)}
+    if connection.execute(_RELEASE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} has no open reservation to release")
+
+
+def book_late_cost(connection: Connection, job_id: str, amount_usd_micros: int, *, now: datetime) -> None:
+    """Book what the provider charged for a job whose reservation was released while its outcome was not known.
+
+    Raises LedgerError when the reservation is not released, or a cost was booked before.
+    """
+    if amount_usd_micros == 0:
+        return
+    row = {"job_id": job_id, "house": amount_usd_micros, "now": to_micros(now)}
+    if connection.execute(_COST_LATE, row).rowcount != 1:
+        raise LedgerError(f"job {job_id} cannot cost the operator {format_usd(amount_usd_micros)} late")
+
+
+def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
+    """Return the window that a quota counts in; without a quota, today's."""
+    return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
+
+
+def balance(
+    connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
+) -> Balance:
+    """Return the member's balance in the current window of their effective quota, or in the one before."""
+    terms = terms_for(connection, member, default=default)
+    window = window_of(terms, terms.quota, now)
+    if previous:
+        window = window.before(terms.quota.period, terms.time_zone)
+    return balance_in(connection, member, terms.quota, window)
+
+
+def balance_in(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
+    """Return what the member has spent, reserved and been granted in `window`."""
+    return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
+
+
+def _balance_question(member: Member, window: Window) -> dict[str, int]:
+    return {
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
+        "start_at": to_micros(window.start),
+        "end_at": to_micros(window.end),
+        **bounds("window", window),
+    }
+
+
+def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
+    return Balance(
+        quota=quota,
+        window=window,
+        granted_usd_micros=row["granted"],
+        spent_usd_micros=row["spent"],
+        set_aside_usd_micros=row["held"],
+    )
+
+
+def wallet_of(connection: Connection, user_id: int) -> Wallet:
+    """Return what a member's wallet has left and set aside: nothing for one who never paid in."""
+    row = connection.execute(_WALLET, (user_id,)).fetchone()
+    if row is None:
+        return Wallet()
+    return Wallet(available_usd_micros=row["available_usd_micros"], set_aside_usd_micros=row["held_usd_micros"])
+
+
+def place_of_job(connection: Connection, job_id: str) -> Place | None:
+    """Return where a job was ordered; None if that is not known."""
+    row = connection.execute(_PLACE_OF_JOB, (job_id,)).fetchone()
+    if row is None or row["channel_id"] is None:
+        return None
+    return Place(channel_id=row["channel_id"], category_id=row["category_id"])
+
+
+def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: datetime) -> dict[BindingLimit, Cap]:
+    """Return the caps of the member's channel and of its category, where they are set."""
+    if member.place is None:
+        return {}
+    found = (
+        (BindingLimit.CHANNEL_CAP, member.place.channel_id, terms.channel_cap),
+        (BindingLimit.CATEGORY_CAP, member.place.category_id, terms.category_cap),
+    )
+    return {
+        binding: cap_in(connection, channel_id, quota, window_of(terms, quota, now))
+        for binding, channel_id, quota in found
+        if channel_id is not None and quota is not None
+    }
+
+
+def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
+    """Return what all members of the server together have spent and reserved."""
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    if account is None:
+        return 0, 0
+    row = _sums(connection, account["id"], window)
+    return row["spent"], row["held"]
+
+
+def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
+    """Return the server's cap and what its members have used of it; None where no cap is set."""
+    cap = limit(connection, guild_id, LimitSubject.SERVER, None)
+    if cap is None:
+        return None
+    window = Window.containing(now, cap.period, time_zone(connection, guild_id))
+    spent, held = server_sums(connection, guild_id, window)
+    return Cap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+
+def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
+    """Return the operator's cap of today (UTC), and what all servers together have used of it.
+
+    Uncharged costs have a cap of their own; only what exceeds that one counts here.
+    """
+    settled, held, cost = _day_of_account(connection, OPERATOR_ACCOUNT_ID, now)
+    excess = max(0, cost - limits.operator_cost_daily_cap_usd_micros)
+    return _cap_of_today(limits.operator_daily_cap_usd_micros, settled + excess, held, now)
+
+
+def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
+    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost.
+
+    All people outside servers share one as well.
+    """
+    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
+    return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
+
+
+def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
+    """Return the amounts settled, reserved, and borne or perhaps to be borne by the operator today."""
+    row = connection.execute(_DAY_OF_ACCOUNT, {"account_id": account_id, "today": _day_of(now)}).fetchone()
+    return (0, 0, 0) if row is None else tuple(row)
+
+
+def _cap_of_today(amount_usd_micros: int, spent_usd_micros: int, held_usd_micros: int, now: datetime) -> Cap:
+    return Cap(
+        quota=Quota(amount_usd_micros=amount_usd_micros, period=Period.DAY),
+        window=Window.containing(now, Period.DAY, _UTC),
+        spent_usd_micros=spent_usd_micros,
+        set_aside_usd_micros=held_usd_micros,
+    )
+
+
+def _day_of(moment: datetime) -> int:
+    """Return the number of the UTC day, counted from 1970."""
+    return to_quarter(moment) // QUARTERS_PER_DAY
+
+
+def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
+    """Record that a member, a server (no user) or the operator (neither) was told that little is left in `window`.
+
+    Returns True the first time, False when that was recorded before.
+    """
+    account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
+    row = {"account_id": account_id, "until": to_micros(window.end)}
+    return connection.execute(_WARN_ONCE, row).rowcount == 1
+
+
+def server_was_warned(connection: Connection, guild_id: int, window: Window) -> bool:
+    """Return whether it is recorded that the server's moderators were told that little is left in `window`."""
+    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(window.end))).fetchone()[0])
+
+
+def grant(
+    connection: Connection,
+    member: Member,
+    amount_usd_micros: int,
+    *,
+    default: Quota,
+    actor_id: int,
+    reason: str | None,
+    now: datetime,
+) -> Balance:
+    """Grant a one-off extra in the current window, and record it."""
+    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
+    window = window_of(terms, terms.quota, now)
+    account_id = _account(connection, member.guild_id, member.user_id)
+    _adjust(connection, account_id, "grant", amount_usd_micros, window, now)
+    new = Amount(amount_usd_micros=amount_usd_micros)
+    record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
+    return balance_in(connection, member, terms.quota, window)
+
+
+def reset(
+    connection: Connection, member: Member, *, default: Quota, actor_id: int, reason: str | None, now: datetime
+) -> Balance:
+    """Stop counting what was settled so far in the current window, and record that; open reservations still count.
+
+    The ledger itself does not change.
+    """
+    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
+    window = window_of(terms, terms.quota, now)
+    spent = balance_in(connection, member, terms.quota, window).spent_usd_micros
+    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
+        spent_here = _sums(connection, account_id, window)["spent_of_quota"]
+        _adjust(connection, account_id, "reset", spent_here, window, now)
+    old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
+    record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
+    return balance_in(connection, member, terms.quota, window)
+
+
+def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
+    """Return what the operator paid since then, or in all."""
+    return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
+
+
+def ledger_jobs(connection: Connection, *, since: datetime) -> list[LedgerJob]:
+    """Return every order that was sent at or after `since`, with what was paid for it, oldest first."""
+    return [
+        LedgerJob(
+            job_id=row["id"],
+            provider=row["provider"],
+            model_id=row["model_id"],
+            remote_id=row["remote_id"],
+            status=JobStatus(row["status"]),
+            submitted_at=to_moment(row["submitted_at"]),
+            paid_usd_micros=row["paid"],
+        )
+        for row in connection.execute(_LEDGER_JOBS, (to_micros(since),))
+    ]
+
+
+def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
+    """Every job that cost the operator something, oldest first."""
+    return [
+        OperatorCostLine(
+            at=to_moment(row["created_at"]),
+            ordered_at=to_moment(row["reserved_at"]),
+            guild_id=row["guild_id"],
+            user_id=row["user_id"],
+            job_id=row["id"],
+            provider=row["provider"],
+            model_id=row["model_id"],
+            amount_usd_micros=row["amount_usd_micros"],
+            failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
+            came_late=row["late_at"] is not None,
+        )
+        for row in connection.execute(_OPERATOR_COST_LINES)
+    ]
+
+
+def _adjust(
+    connection: Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
+) -> None:
+    row = {
+        "account_id": account_id,
+        "kind": kind,
+        "amount": amount_usd_micros,
+        "window_start_at": to_micros(window.start),
+        "window_end_at": to_micros(window.end),
+        "now": to_micros(now),
+    }
+    connection.execute(_ADJUST, row)
+
+
+def _sums(connection: Connection, account_id: int, window: Window) -> Row:
+    """Return the amounts reserved and spent, and what of the latter counts against a quota."""
+    return connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
+
+
+def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    """Return the account of a member, or of the server without `user_id`; open it at the first use."""
+    if user_id is None:
+        account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
+    else:
+        account = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
+    return _open_account(connection, guild_id, user_id) if account is None else int(account["id"])
+
+
+def _open_account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    kind = "server" if user_id is None else "member"
+    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])

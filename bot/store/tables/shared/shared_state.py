@@ -1,0 +1,92 @@
+"""What processes on one database share beside jobs and money: slots at providers, open breakers, turns.
+
+Synchronous functions inside the caller's transaction. Closings and turns are there on PostgreSQL alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from bot.store.core.columns import to_micros, to_moment
+from bot.store.core.connection import Connection
+from bot.store.tables import callbacks
+from bot.store.tables.shared.notifications import Topic, notify
+
+_AT_PROVIDER = "SELECT count(*) FROM jobs WHERE provider = ? AND status IN ('submitting', 'running')"
+# The index of unfinished jobs serves: those at a provider are few beside those that wait.
+_WAITING = """
+SELECT jobs.id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
+WHERE finished_at IS NULL AND status = 'queued' AND provider = ? AND accepted ORDER BY jobs.created_at, jobs.id
+"""
+_JOB_OF_HOOK = "SELECT id FROM jobs WHERE webhook_token = ?"
+_CLOSE = """
+INSERT INTO closings (provider, reason, closed_at) VALUES (?, ?, ?)
+ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason
+WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
+"""
+_OPEN = "DELETE FROM closings WHERE provider = ?"
+_CLOSINGS = "SELECT provider, reason, closed_at FROM closings"
+_TAKE_TURN = """
+INSERT INTO turns (name, free_at) VALUES (:name, CAST(:now AS BIGINT) + :pause)
+ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, CAST(:now AS BIGINT)) + :pause
+RETURNING free_at - :pause
+"""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpenBreaker:
+    """A provider that takes no new jobs: why, and since when."""
+
+    provider: str
+    reason: str
+    closed_at: datetime
+
+
+def slots_in_use(connection: Connection, provider: str) -> int:
+    """Return how many jobs of all processes are being sent to the provider or are there."""
+    return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
+
+
+def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
+    """Return the ids of the jobs queued for a provider, each with its member, oldest first."""
+    return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
+
+
+def forward_webhook(connection: Connection, token: str, remote_id: str | None, *, now: datetime) -> bool:
+    """Keep a webhook call for the process that runs the job of this path, and tell it; False when no job has it."""
+    row = connection.execute(_JOB_OF_HOOK, (token,)).fetchone()
+    if row is not None:
+        if remote_id is not None:
+            callbacks.keep(connection, token, remote_id, now=now)
+        notify(connection, Topic.WEBHOOK, row[0], remote_id)
+    return row is not None
+
+
+def open_breaker(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
+    """Keep every process from sending new jobs to the provider. False when that was recorded before."""
+    changed = connection.execute(_CLOSE, (provider, reason, to_micros(now))).rowcount == 1
+    if changed:
+        notify(connection, Topic.BREAKERS, provider)
+    return changed
+
+
+def close_breaker(connection: Connection, provider: str) -> None:
+    """Mark the provider as available."""
+    if connection.execute(_OPEN, (provider,)).rowcount:
+        notify(connection, Topic.BREAKERS, provider)
+
+
+def open_breakers(connection: Connection) -> list[OpenBreaker]:
+    """Return the providers that take no new jobs."""
+    return [
+        OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
+        for row in connection.execute(_CLOSINGS).fetchall()
+    ]
+
+
+def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
+    """Reserve and return the time for the caller to do `name`; no other process gets one within `pause` after it."""
+    parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
+    return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])

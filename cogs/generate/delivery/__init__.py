@@ -1,0 +1,1 @@
+"""From a state of the job to the message that shows it."""

@@ -1,0 +1,258 @@
+"""Reply updater: keeps the one Discord message of each command at its newest state, without delaying an image.
+
+Each unfinished reply that ever changed has one editor. It sends at most one status edit a second and skips a state that
+a newer one replaced. It sends the final state at once, even while a status edit is under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from functools import partial
+
+import aiohttp
+import discord
+
+from bot.domain.errors import ImagesNotHosted, LedgerError, MediaError, StoreError
+from bot.domain.jobs import Reply, ReplyAddress, StoredImage
+from bot.runtime.retry import retrying
+from bot.runtime.supervisor import Supervisor
+from bot.service.job_service import JobService
+from cogs.alerts import catalogue_question
+from cogs.alerts.log_channel import LogChannel
+from cogs.alerts.operator_alerts import OperatorAlerts
+from cogs.generate.delivery.final_reply import FinalReply
+from cogs.generate.delivery.hosted_images import HostedImages
+from cogs.generate.review.requests import ReviewRequests
+from cogs.generate.upscale import UpscalePrices
+from cogs.text.locale import set_locale
+from cogs.ui import card
+from cogs.ui.components import Layout
+from cogs.ui.discord_api.discord_errors import is_final
+from cogs.ui.discord_api.message_api import MessageApi
+
+_log = logging.getLogger(__name__)
+
+EDIT_INTERVAL_SECONDS = 1.0
+FIRST_RETRY_SECONDS, MAX_RETRY_SECONDS = 10.0, 60.0
+"""Pauses before a status edit that failed is tried again; a state such as Checking may last for long."""
+
+
+class ReplyUpdater:
+    """Shows replies for the service: its `ReplyPresenter`."""
+
+    def __init__(
+        self,
+        *,
+        service: JobService,
+        messages: MessageApi,
+        supervisor: Supervisor,
+        operator_alerts: OperatorAlerts,
+        log_channel: LogChannel,
+        upscale_prices: UpscalePrices,
+        review_requests: ReviewRequests,
+    ) -> None:
+        self._service = service
+        self._messages = messages
+        self._log_channel = log_channel
+        self._review_requests = review_requests
+        self._upscale_prices = upscale_prices
+        self._supervisor = supervisor
+        self._operator_alerts = operator_alerts
+        self._hosted_images = HostedImages(messages, service)
+        self._editors: dict[str, _Editor] = {}
+
+    def reply_changed(self, reply_id: str) -> None:
+        """Show the newest state of a reply soon."""
+        editor = self._editors.get(reply_id)
+        if editor is None:
+            editor = self._editors[reply_id] = _Editor(
+                reply_id,
+                service=self._service,
+                messages=self._messages,
+                log_channel=self._log_channel,
+                operator_alerts=self._operator_alerts,
+                upscale_prices=self._upscale_prices,
+                review_requests=self._review_requests,
+            )
+        editor.note_change()
+        if not editor.is_running and not self._supervisor.closed:  # what is not shown now is shown after the restart
+            editor.is_running = True
+            self._supervisor.start(f"reply {reply_id}", self._run(editor))
+
+    async def _run(self, editor: _Editor) -> None:
+        succeeded = False
+        try:
+            await retrying(editor.run, on=_is_own_failure, first_pause_seconds=1, max_pause_seconds=60)
+            succeeded = True
+        finally:
+            editor.is_running = False
+            if editor.is_finished:
+                self._service.reply_shown(editor.reply_id)
+                self._hosted_images.forget(editor.reply_id)
+            if editor.is_finished or not succeeded:  # after an unexpected error the next change gets a new editor
+                self._editors.pop(editor.reply_id, None)
+            if editor.has_changed:  # since `run` returned
+                self.reply_changed(editor.reply_id)
+
+    def operator_notice(self, matter: str, text: str) -> None:
+        """Send the operator an alert."""
+        self._operator_alerts.send(matter, text)
+
+    async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
+        """Send the operator a message, with buttons where there is something to decide."""
+        return await self._operator_alerts.ask(topic, text, catalogue_question.buttons(change_ids))
+
+    async def find_message(self, reply: Reply) -> int | None:
+        """Find the message of a reply whose acceptance was not recorded; None if Discord never showed it."""
+        find = partial(self._find, reply.address)
+        return await retrying(find, on=lambda error: True, first_pause_seconds=1, max_pause_seconds=60)
+
+    async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
+        """Attach images to the message of a reply, and return their addresses. Raises ImagesNotHosted, StoreError."""
+        view = await self._service.view(reply_id)
+        if view is None:
+            raise ImagesNotHosted("the reply is gone")
+        return await self._hosted_images.host(reply_id, view.reply.address, images)
+
+    async def _find(self, address: ReplyAddress) -> int | None:
+        try:
+            if address.token_is_usable(self._service.now()):
+                return (await self._messages.original(address)).message_id
+            if address.is_token_only:
+                return None
+            found = await self._messages.search(address)
+            return found.message_id if found else None
+        except discord.HTTPException as error:
+            if not is_final(error):
+                raise
+            return None
+
+
+class _Editor:
+    """Keeps one message current. It has a task only while `is_running`; `is_finished` once the final state is settled.
+
+    Thousands of editors exist at a time, so each keeps only a hash of what it shows.
+    """
+
+    def __init__(
+        self,
+        reply_id: str,
+        *,
+        service: JobService,
+        messages: MessageApi,
+        log_channel: LogChannel,
+        operator_alerts: OperatorAlerts,
+        upscale_prices: UpscalePrices,
+        review_requests: ReviewRequests,
+    ) -> None:
+        self.reply_id = reply_id
+        self.address: ReplyAddress  # set by `run`
+        self.has_changed = False
+        self.is_running = False
+        self.is_finished = False
+        self._service = service
+        self._messages = messages
+        self._log_channel = log_channel
+        self._operator_alerts = operator_alerts
+        self._upscale_prices = upscale_prices
+        self._review_requests = review_requests
+        self._changed: asyncio.Future[None] | None = None  # only while it waits
+        self._status_edit: asyncio.Task[None] | None = None
+        self._next_edit_at = 0.0
+        self._shown_hash: int | None = None
+        self._failed_hash: int | None = None
+        """What Discord did not take, which is tried again at `_retry_at`."""
+        self._retry_at = 0.0
+        self._retry_seconds = 0.0
+
+    def note_change(self) -> None:
+        """Note that the state is newer than what `run` read last."""
+        self.has_changed = True
+        if self._changed is not None and not self._changed.done():
+            self._changed.set_result(None)
+
+    async def run(self) -> None:
+        """Return once the message shows the newest state."""
+        while True:
+            self.has_changed = False
+            view = await self._service.view(self.reply_id)
+            if view is None:
+                self.is_finished = True
+                return
+            self.address = view.reply.address
+            set_locale(self.address.language)
+            if view.reply.is_final:
+                await FinalReply(
+                    view,
+                    service=self._service,
+                    messages=self._messages,
+                    log_channel=self._log_channel,
+                    operator_alerts=self._operator_alerts,
+                    upscale_prices=self._upscale_prices,
+                    review_requests=self._review_requests,
+                    status_edit=self._status_edit,
+                ).deliver()
+                self.is_finished = True
+                return
+            await self._keep_shown(card.card(view))
+            if not self.has_changed:
+                return
+
+    async def _keep_shown(self, layout: Layout) -> None:
+        """Return once a state that is not final is shown or a newer one exists.
+
+        At most one status edit is under way, and at most one begins within a second.
+        """
+        loop = asyncio.get_running_loop()
+        layout_hash = hash(json.dumps(layout))
+        while not self.has_changed:
+            is_editing = self._is_editing()
+            due_at = max(self._next_edit_at, self._retry_at if layout_hash == self._failed_hash else 0.0)
+            if layout_hash != self._shown_hash and not is_editing and loop.time() >= due_at:
+                self._shown_hash = layout_hash
+                self._next_edit_at = loop.time() + EDIT_INTERVAL_SECONDS
+                self._status_edit = asyncio.create_task(
+                    self._show_status(layout, layout_hash), name=f"status of {self.reply_id}"
+                )
+                is_editing = True
+            if layout_hash == self._shown_hash and not is_editing:
+                self._status_edit = None
+                return
+            await self._wait(None if is_editing else due_at - loop.time())
+
+    async def _wait(self, timeout_seconds: float | None) -> None:
+        """Wait for a change, the end of the status edit, or the timeout."""
+        self._changed = asyncio.get_running_loop().create_future()
+        waiting_for: set[asyncio.Future[None]] = {self._changed}
+        if self._status_edit is not None and not self._status_edit.done():
+            waiting_for.add(self._status_edit)
+        try:
+            await asyncio.wait(waiting_for, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._changed = None
+
+    def _is_editing(self) -> bool:
+        return self._status_edit is not None and not self._status_edit.done()
+
+    async def _show_status(self, layout: Layout, layout_hash: int) -> None:
+        """Send one status edit. One that Discord does not take is due again later, unless a newer state comes first."""
+        by_token = self.address.token_is_usable(self._service.now())
+        if not by_token and (self.address.is_token_only or self.address.message_id is None):
+            return
+        try:
+            await self._messages.edit(self.address, layout, by_token=by_token)
+        except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
+            _log.info("status of reply %s in server %d not shown: %s", self.reply_id, self.address.guild_id, error)
+            if not is_final(error):
+                seconds = 2 * self._retry_seconds if layout_hash == self._failed_hash else FIRST_RETRY_SECONDS
+                self._retry_seconds = min(seconds, MAX_RETRY_SECONDS)
+                self._retry_at = asyncio.get_running_loop().time() + self._retry_seconds
+                self._shown_hash, self._failed_hash = None, layout_hash
+
+
+def _is_own_failure(error: Exception) -> bool:
+    """Whether our own database or image processes failed, which a retry may cure."""
+    return isinstance(error, StoreError | MediaError) and not isinstance(error, LedgerError)

@@ -1,0 +1,1 @@
+"""From a command, form or button to an accepted order."""

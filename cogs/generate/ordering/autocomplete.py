@@ -1,0 +1,212 @@
+"""Autocomplete: the choices that fit what a member types. The command checks every value again.
+
+Discord: at most 25 choices, names and values of 1 to 100 characters. Autocomplete runs without command checks, so
+choices reveal nothing but the catalogue and what the member who types has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import Counter
+from collections.abc import Iterable
+from itertools import islice
+
+from discord import app_commands
+
+from bot.catalogue.models import Model
+from bot.catalogue.parameters import attachment_names
+from bot.domain.errors import StoreError
+from bot.domain.jobs import JobKind
+from bot.domain.money.quota import format_usd
+from bot.domain.presets import name_key
+from bot.service.job_service import JobService
+from cogs.generate.ordering.more import price_of, suggestions
+from cogs.generate.ordering.permissions import default_model as default_model_of
+from cogs.generate.ordering.permissions import permissions_of
+from cogs.text import formatting, spending
+from cogs.ui.checks import NotAllowed, member_of, server_or_direct
+from cogs.ui.client import Interaction
+
+MAX_CHOICES = 25
+MAX_NAME_CHARACTERS = 100
+
+BALANCE_TIMEOUT_SECONDS = 0.02
+"""Reading a balance takes a fraction of a millisecond unless a report is being computed before it."""
+
+Choices = list[app_commands.Choice[str]]
+
+
+async def models(
+    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
+) -> Choices:
+    """List models that the member may order here and can pay: `Nano Banana 2 · $0.08`, the default one marked.
+
+    Models that cost more than what is left come last, say so, and are listed only if the member typed a text or
+    nothing else is left.
+    """
+    permissions = await permissions_of(service, interaction)
+    # /edit also takes the models that only enlarge.
+    kinds = (kind, JobKind.UPSCALE) if kind is JobKind.EDIT else (kind,)
+    found = [
+        model for each in kinds for model in service.catalogue.search(text, kind=each, providers=service.providers)
+    ]
+    priced = [(model.starting_usd_micros or 0, model) for model in found if permissions.permits(model)]
+    left = await _available(service, interaction)
+    usual = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    named = [
+        (label(model, is_default=model.id == usual), model) for price, model in priced if left is None or price <= left
+    ]
+    if left is not None and (text.strip() or not named):
+        over = sorted((pair for pair in priced if pair[0] > left), key=lambda pair: pair[0])
+        named += [(_over_label(model, left), model) for _, model in over]
+    return [app_commands.Choice(name=name, value=model.id) for name, model in named[:MAX_CHOICES]]
+
+
+async def _available(service: JobService, interaction: Interaction) -> int | None:
+    """Return what the member may still spend; None for no limit, or if the database does not answer at once."""
+    try:
+        async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
+            spendable = await service.store.spendable(member_of(interaction), limits=service.limits, now=service.now())
+    except (NotAllowed, TimeoutError, StoreError):
+        return None
+    return spendable.left_usd_micros
+
+
+def any_models(service: JobService, text: str) -> Choices:
+    """List every model that can be ordered, whatever the server's policy says."""
+    kinds = (JobKind.IMAGINE, JobKind.EDIT, JobKind.UPSCALE)
+    found = {
+        model.id: model
+        for kind in kinds
+        for model in service.catalogue.search(text, kind=kind, providers=service.providers)
+    }
+    return [app_commands.Choice(name=label(model), value=model.id) for model in list(found.values())[:MAX_CHOICES]]
+
+
+def models_and_patterns(service: JobService, text: str) -> Choices:
+    """List patterns for rules, such as all models of a vendor (`krea/openai/*`), then single models."""
+    wanted = text.strip().casefold()
+    sizes = Counter(f"{prefix}/*" for model in service.catalogue.models for prefix in _prefixes(model.id))
+    patterns = [
+        app_commands.Choice(name=f"{pattern} · {spending.MODELS(count)}", value=pattern)
+        for pattern, count in sorted(sizes.items())
+        if wanted in pattern
+    ]
+    return [*patterns, *any_models(service, text)][:MAX_CHOICES]
+
+
+def _prefixes(model_id: str) -> list[str]:
+    parts = model_id.split("/")
+    return ["/".join(parts[:depth]) for depth in range(1, len(parts))]
+
+
+def plain(texts: Iterable[str]) -> Choices:
+    """List texts that are both name and value of their choice."""
+    return [app_commands.Choice(name=text, value=text) for text in texts][:MAX_CHOICES]
+
+
+def label(model: Model, *, is_default: bool = False) -> str:
+    """Name a model with the price of its least expensive order."""
+    price = model.starting_usd_micros
+    name = model.label if price is None else f"{model.label} · {format_usd(price)}"
+    return formatting.shorten(f"{name} · {spending.DEFAULT()}" if is_default else name, MAX_NAME_CHARACTERS)
+
+
+def _over_label(model: Model, left_usd_micros: int) -> str:
+    """Name a model with its price and that it is more than what is left."""
+    mark = spending.OVER_WHAT_IS_LEFT(amount=format_usd(left_usd_micros))
+    return f"{formatting.shorten(label(model), MAX_NAME_CHARACTERS - len(mark) - 3)} · {mark}"
+
+
+async def styles(service: JobService, interaction: Interaction, text: str, *, default_model: str) -> Choices:
+    """List public styles for the model chosen so far, by title; the value is the id."""
+    model = await _chosen_model(service, interaction, JobKind.IMAGINE, default_model)
+    if model is None or not model.supports_option("style"):
+        return []
+    found = service.styles.search(text, families=model.style_families)
+    usable = [style for style in found if len(style.id) <= MAX_NAME_CHARACTERS]
+    return [
+        app_commands.Choice(name=formatting.shorten(style.title, MAX_NAME_CHARACTERS), value=style.id)
+        for style in usable[:MAX_CHOICES]
+    ]
+
+
+async def presets(service: JobService, interaction: Interaction, text: str) -> Choices:
+    """List the names of the presets that the member can use here and that contain what was typed: own ones first."""
+    found = await service.store.presets_of(guild_id=server_or_direct(interaction), user_id=interaction.user.id)
+    wanted = name_key(text)
+    return plain(list(dict.fromkeys(preset.name for preset in found if wanted in name_key(preset.name)))[:MAX_CHOICES])
+
+
+async def values(
+    service: JobService, interaction: Interaction, option: str, text: str, *, kind: JobKind, default_model: str
+) -> Choices:
+    """List the values of `option` that the model chosen so far takes and that contain what was typed."""
+    model = await _chosen_model(service, interaction, kind, default_model)
+    if model is None:
+        return []
+    return [
+        app_commands.Choice(name=_value_label(model, option, value), value=value)
+        for value in _matching(model.choices(option), text)[:MAX_CHOICES]
+    ]
+
+
+async def more(
+    service: JobService, interaction: Interaction, text: str, *, kind: JobKind, default_model: str
+) -> Choices:
+    """List what `more` can go on with, for the model chosen so far: `steps=25 · a whole number from 1 to 100`."""
+    model = await _chosen_model(service, interaction, kind, default_model)
+    if model is None:
+        return []
+    kind = kind_with(model, kind)
+    attached = [name for name in attachment_names(kind) if getattr(interaction.namespace, name, None) is not None]
+    found = suggestions(model, kind, text, attached=attached, styles=service.styles)
+    return [app_commands.Choice(name=each.label, value=each.text) for each in islice(found, MAX_CHOICES)]
+
+
+def kind_with(model: Model | None, kind: JobKind) -> JobKind:
+    """Return what a command orders with the chosen model: /edit enlarges with a model that does nothing else."""
+    only_enlarges = model is not None and model.supports(JobKind.UPSCALE) and not model.supports(JobKind.EDIT)
+    return JobKind.UPSCALE if only_enlarges and kind is JobKind.EDIT else kind
+
+
+async def _chosen_model(
+    service: JobService, interaction: Interaction, kind: JobKind, default_model: str
+) -> Model | None:
+    """Return the model typed so far, that of the typed preset, or the default one; None for an unknown one."""
+    model_id = getattr(interaction.namespace, "model", None) or await _model_of_preset(service, interaction)
+    if not model_id:
+        permissions = await permissions_of(service, interaction)
+        model_id = default_model_of(service, permissions.policy, kind=kind, fallback=default_model)
+    return service.catalogue.find(model_id)
+
+
+async def _model_of_preset(service: JobService, interaction: Interaction) -> str | None:
+    """Return the model of the typed preset; None without one, or if the database does not answer at once."""
+    typed = getattr(interaction.namespace, "preset", None)
+    if not typed:
+        return None
+    try:
+        async with asyncio.timeout(BALANCE_TIMEOUT_SECONDS):
+            found = await service.store.presets_of(guild_id=interaction.guild_id or 0, user_id=interaction.user.id)
+    except (TimeoutError, StoreError):
+        return None
+    return next((preset.model_id for preset in found if name_key(preset.name) == name_key(str(typed))), None)
+
+
+def _matching(choices: Iterable[str], text: str) -> list[str]:
+    """Return the choices that contain the text; `16x9` and `16 9` find `16:9`."""
+    wanted = text.strip().casefold()
+    exact = [choice for choice in choices if wanted in choice.casefold()]
+    return exact or [choice for choice in choices if _bare(wanted) and _bare(wanted) in _bare(choice.casefold())]
+
+
+def _bare(text: str) -> str:
+    return re.sub(r"[^a-wyz0-9.]", "", text)
+
+
+def _value_label(model: Model, option: str, value: str) -> str:
+    """Name a value, with the price if the value alone decides it: `4K · $0.16`."""
+    price = price_of(model, option, value)
+    return value if price is None else f"{value} · {format_usd(price)}"

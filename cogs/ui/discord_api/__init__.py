@@ -1,0 +1,1 @@
+"""Requests to Discord: messages, deletions, errors and pace."""
