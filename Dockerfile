@@ -29,7 +29,7 @@ WORKDIR /app
 COPY --from=packages /opt/venv /opt/venv
 COPY bot bot
 COPY cogs cogs
-# The operator's prices lie in data/ when the books are on a server: in the volume as well.
+# The operator's prices lie in data/ when the database is on a server: in the volume as well.
 RUN chmod -R a+rX bot cogs && ln -s /data data && python -m compileall -q bot cogs
 # The root file system may be read-only: nothing is written but /data and /tmp.
 ENV PATH=/opt/venv/bin:$PATH \

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -49,3 +54,63 @@ def test_every_panel_has_a_query_and_a_position_of_its_own() -> None:
     positions = {(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in panels}
     assert len(positions) == len(panels)
     assert all(target["expr"] for panel in panels for target in panel["targets"])
+
+
+# -- the command of the container ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_compose(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Return a function that runs the container's command, with a shell script in the place of Python."""
+    found = re.search(r'- "(trap .*)"', (PROJECT / "compose.yaml").read_text(encoding="utf-8"))
+    assert found is not None
+    command = found[1].replace("$$", "$")
+    running: list[subprocess.Popen[str]] = []
+
+    def run(script: str) -> subprocess.Popen[str]:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        python.chmod(0o755)
+        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+        # Signals go to the whole group, as the container's first process sends them (TINI_KILL_PROCESS_GROUP).
+        process = subprocess.Popen(
+            ["sh", "-c", command], env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+        )
+        running.append(process)
+        return process
+
+    yield run
+    for process in running:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.mark.parametrize("status", [0, 1, 3])
+def test_a_container_ends_as_the_bot_does(in_compose: Callable[[str], subprocess.Popen[str]], status: int) -> None:
+    assert in_compose(f"exit {status}").wait(timeout=60) == status
+
+
+def test_a_container_whose_bot_needs_its_operator_waits_and_can_be_stopped(
+    in_compose: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    process = in_compose("echo DISCORD_TOKEN is not accepted; exit 2")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "DISCORD_TOKEN is not accepted\n"
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=0.5)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 2
+
+
+def test_a_bot_in_a_container_is_told_to_stop_and_finishes(
+    in_compose: Callable[[str], subprocess.Popen[str]],
+) -> None:
+    process = in_compose("trap 'echo finished; exit 0' TERM; echo started; while :; do sleep 0.1; done")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "started\n"
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.stdout.readline() == "finished\n"
+    assert process.wait(timeout=60) == 0
