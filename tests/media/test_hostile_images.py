@@ -235,7 +235,7 @@ async def test_a_process_in_the_middle_of_computing_ends_when_the_bot_is_killed(
 
 CONFINED = """
 import ctypes, json, os, socket, subprocess, sys
-from bot.runtime import subprocess_child
+from bot.runtime.processes import subprocess_child
 def attempt(function):
     try:
         function()
