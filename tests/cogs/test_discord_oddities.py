@@ -77,17 +77,17 @@ async def test_a_refused_registration_of_commands_is_told_and_tried_again(
     monkeypatch.setattr(stage.core.bot.operator_alerts, "send", lambda topic, text: notices.append(text))
     monkeypatch.setattr(discord_client, "REGISTRATION_MAX_PAUSE_SECONDS", 0.01)
     refusals = [discord.RateLimited(5_000), discord.RateLimited(5_000)]
-    synced = asyncio.Event()
+    registered = asyncio.Event()
 
-    async def sync() -> None:
+    async def register(application_id: int, payload: object) -> None:
         if refusals:
             raise refusals.pop()
-        synced.set()
+        registered.set()
 
-    monkeypatch.setattr(stage.core.bot.tree, "sync", sync)
+    monkeypatch.setattr(stage.core.bot.http, "bulk_upsert_global_commands", register)
     await stage.core.store.set_value(f"commands of {stage.core.bot.application_id}", "of another version")
     await asyncio.wait_for(stage.core.bot._register_commands(), 30)
-    assert synced.is_set()
+    assert registered.is_set()
     assert len(notices) == 2
     assert "Members have those of last time" in notices[0]
 

@@ -262,7 +262,7 @@ async def test_with_everything_read_only_but_the_data_folder_a_price_is_held_acc
         document = as_openapi()
         flux = document["paths"]["/generate/image/bfl/flux-1-dev"]["post"]
         flux["x-krea-pricing"]["price_points"] = [{"amount": 0.02, "dimensions": {}}]
-        scene.provider.next_answers("openapi", *[Trouble(status=200, body=document)] * 3)
+        scene.provider.next_answers("openapi", *[Trouble(status=200, body=document)] * 100)
         await scene.start()
         await until(lambda: "$0.02 is more than twice what it was" in scene.log)
         held = await scene.discord.slash(scene.alice, scene.studio, "imagine", prompt="a fox", model=FLUX)
