@@ -46,6 +46,7 @@ WORKERS = (
     "pixazo probe",
     "queue positions",
     "replies in limbo",
+    "review requests",
     "styles",
     "weekly reports",
 )

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+import bot.store
 from bot.domain.deployment.database_url import Location
 from bot.domain.errors import MemberBlocked, QuotaExceeded, StillUnderWay
 from bot.domain.jobs import Delivery, Failure, FailureReason, GalleryFilter, ImageInput, ImageRole, Reply
@@ -162,7 +163,7 @@ LEFT_OUT = {
 @pytest.mark.parametrize("table", ["replies", "jobs", "inputs", "pictures", "ledger", "adjustments", "limits", "audit"])
 def test_every_column_about_a_member_is_in_the_export_or_left_out_for_a_reason(table: str) -> None:
     with closing(sqlite3.connect(":memory:")) as connection:
-        schema = Path(privacy.__file__).parents[1] / "migrations" / "sqlite" / "0001_initial.sql"
+        schema = Path(bot.store.__file__).parent / "migrations" / "sqlite" / "0001_initial.sql"
         connection.executescript(schema.read_text(encoding="utf-8"))
         columns = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
     exported = set(re.findall(r'row\["(\w+)"\]', inspect.getsource(privacy)))

@@ -6,6 +6,7 @@ says why; the other models are read all the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, cast
 
@@ -209,6 +210,8 @@ def read_fields(
         field |= {key: decided[key] for key in DECIDED if key in decided}
         if "use" in decided and field.get("enum") and decided["use"] not in field["enum"]:
             del field["use"]
+        if isinstance(use := field.get("use"), int | float) and not isinstance(use, bool):
+            field["use"] = min(max(use, field.get("min", use)), field.get("max", use))
         if not _has_only_texts(schema):
             # Choices that are no texts can be neither offered nor checked, so the field is not sent.
             field = {key: value for key, value in field.items() if key not in ("enum", "use")}
@@ -253,8 +256,12 @@ def _described(name: str, schema: Json, items: Json, *, required: bool) -> Json:
     for theirs, ours in _LIMITS.items():
         if (limit := getattr(shape, theirs)) is not None:
             field[ours] = limit
-    if isinstance(shape.default, str | bool | int | float) and field["type"] != "array":
-        field["default"] = shape.default
+    for least, most in (("min", "max"), ("min_length", "max_length"), ("min_items", "max_items")):
+        if field.get(least, 0) > field.get(most, math.inf):
+            raise Unreadable(f"{name[:40]} allows nothing: at least {field[least]} and at most {field[most]}")
+    default = shape.default
+    if isinstance(default, str | bool | int | float) and field["type"] != "array" and _allows(field, default):
+        field["default"] = default
     inside = items if field["type"] == "array" else schema
     formats = [inside.get("format"), *(_property(inside, key).get("format") for key in ("url", "image_url", "id"))]
     if found := next((word for word in formats if isinstance(word, str) and word), None):
@@ -264,8 +271,18 @@ def _described(name: str, schema: Json, items: Json, *, required: bool) -> Json:
     return field
 
 
+def _allows(field: Json, value: str | bool | int | float) -> bool:
+    """Return whether a described default is one of the described choices and within the described bounds."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return field.get("min", -math.inf) <= value <= field.get("max", math.inf)
+    return value in field.get("enum", [value])
+
+
 def _has_only_texts(schema: Json) -> bool:
-    return all(choice is None or isinstance(choice, str) for choice in as_list(schema.get("enum")))
+    """Return whether every choice is a text, besides null, and there is one if there are choices at all."""
+    choices = as_list(schema.get("enum"))
+    texts = [choice for choice in choices if choice is not None]
+    return bool(texts or not choices) and all(isinstance(choice, str) for choice in texts)
 
 
 def _type_of(shape: FieldShape) -> str:

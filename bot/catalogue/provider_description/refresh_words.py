@@ -45,6 +45,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ..
             unused = "; not sent until somebody decides what it is for" if described.get("for") == [] else ""
             lines.append(f"~ {name}: field {field} is new ({_shown(described)}){unused}")
             continue
+        if before[field].get("for") != [] and described.get("for") == []:
+            lines.append(f"~ {name}: field {field} is not sent any more: the values that it takes are not understood")
+        elif before[field].get("for") == [] and described.get("for") != []:
+            lines.append(f"~ {name}: field {field} is sent again")
         lines += [
             f"~ {name}: field {field}: {key} {_shown(before[field].get(key))} → {_shown(described.get(key))}"
             for key in (*_DESCRIBED, "use")
