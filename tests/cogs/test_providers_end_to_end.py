@@ -13,6 +13,7 @@ import pytest
 from bot.domain.jobs import ImageRole, JobKind
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
+from bot.service.execution import results
 from bot.service.maintenance.style_reader import StyleReader
 from cogs.text import job_card
 from sandbox.contracts import Contract, contracts
@@ -154,8 +155,9 @@ async def test_a_job_is_cancelled_at_the_provider(stage: Stage, sandbox: Sandbox
 
 @pytest.mark.hostile("G-32")
 async def test_of_a_batch_only_the_usable_images_are_charged_and_the_card_says_how_many(
-    stage: Stage, sandbox: SandboxProvider
+    stage: Stage, sandbox: SandboxProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(results, "RESULT_ATTEMPTS", 2)
     gone, made = "{base}/pictures/nothing-{id}.png", "{base}/pictures/{id}.png"
     sandbox.next_order(Plan(urls=(made, gone)), Plan(file_trouble=FileTrouble.HTML), Plan(ending=Ending.FAILED), Plan())
     card = await stage.imagine(model=FLUX, count=4)
