@@ -130,7 +130,13 @@ async def _settled(card: Locator) -> None:
 
 async def _keep(scene: Locator, name: str) -> None:
     # The page redraws a message at each change, so the screenshot is cut out of the page; new messages slide in.
-    await scene.evaluate("node => Promise.allSettled(node.getAnimations().map(animation => animation.finished))")
+    # Images fade in.
+    await scene.evaluate(
+        """node => Promise.allSettled([
+            ...node.getAnimations(),
+            ...node.getAnimations({subtree: true}).filter(animation => animation instanceof CSSTransition),
+        ].map(animation => animation.finished))"""
+    )
     box = await scene.bounding_box()
     assert box is not None
     clip = FloatRect(x=box["x"], y=box["y"] - MARGIN, width=box["width"], height=box["height"] + 2 * MARGIN)
