@@ -628,3 +628,34 @@ async def test_the_ledger_refuses_every_change_and_deletion(store: Store) -> Non
             await store.grant(ADA, 5, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)
         with pytest.raises(StoreError):
             await store.database.write(lambda connection, sql=statement: connection.execute(sql))
+
+
+# -- what must not happen -------------------------------------------------------------------------------------------
+
+
+async def test_money_that_is_not_there_is_neither_charged_nor_booked(store: Store) -> None:
+    job_id = (await admitted(store, 50_000)).jobs[0].id
+    write = store.database.write
+    with pytest.raises(LedgerError, match=r"cannot be settled at \$0.01"):
+        await write(
+            lambda connection: ledger.settle(
+                connection, "no job", charged_usd_micros=10_000, operator_cost_usd_micros=0, now=NOON
+            )
+        )
+    with pytest.raises(LedgerError, match=r"cannot cost the operator \$0.01 late"):
+        await write(lambda connection: ledger.book_late_cost(connection, job_id, 10_000, now=NOON))
+    await write(lambda connection: ledger.book_late_cost(connection, job_id, 0, now=NOON))
+    balance = await store.balance(ADA, default=A_DOLLAR_A_DAY, now=NOON)
+    assert (balance.spent_usd_micros, balance.set_aside_usd_micros) == (0, 50_000)
+
+
+async def test_the_jobs_that_were_sent_are_listed_with_what_was_paid(store: Store) -> None:
+    await admitted(store, 70_000)  # never sent
+    job = (await admitted(store, 50_000)).jobs[0]
+    await finished(store, job.id, charged_usd_micros=40_000)
+    (listed,) = await store.ledger_jobs(since=NOON - timedelta(hours=1))
+    assert (listed.job_id, listed.paid_usd_micros, listed.status) == (job.id, 40_000, JobStatus.SUCCEEDED)
+
+
+async def test_where_an_order_without_a_known_channel_was_made_is_not_guessed(store: Store) -> None:
+    assert await store.database.read(lambda connection: ledger.place_of_job(connection, "no job")) is None

@@ -68,6 +68,7 @@ async def taken_back(store: Store, entitlement_id: int = 5, *, user_id: int = 7)
 async def wallet(store: Store, user_id: int = ADA.user_id) -> tuple[int, int]:
     """Return what is available and what is set aside."""
     found = await store.wallet_of(user_id)
+    assert found.total_usd_micros == found.available_usd_micros + found.set_aside_usd_micros
     return found.available_usd_micros, found.set_aside_usd_micros
 
 
