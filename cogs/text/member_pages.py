@@ -60,7 +60,7 @@ ERASE_ASK = Phrase(
     "- Your messages in Discord. If an image should go, press Delete under it first; afterwards its buttons "
     "stop working.\n"
     "- The amounts in the ledger, without your name. What you spent stays linked to you until the month is over, so "
-    "that your quota does not start anew.\n"
+    "that your quota does not start over.\n"
     "- Limits and blocks that moderators set for you.\n"
     "- Who changed what and why, where you acted as a moderator or it was about you, until it is 90 days old.\n"
     "-# `/privacy export` gives you a copy first."
