@@ -133,6 +133,16 @@ class Field:
             case _:
                 return self._check_text(value)
 
+    def still_takes(self, sent: object) -> bool:
+        """Return whether a value of a request body that was right earlier is still right. Lists are not looked into."""
+        if not self.purposes or isinstance(sent, list | dict):
+            return bool(self.purposes)
+        try:
+            self.check(sent)
+        except ValueError:
+            return False
+        return True
+
     def parse(self, text: str) -> str | int | float | bool:
         """Return the value that a typed text means for this field; the text itself where it means none."""
         match self.type:

@@ -231,6 +231,15 @@ class Model:
         applicable = [point for point in self.prices if point.applies_to(body, images=images)]
         return max(applicable, key=lambda point: (len(point.when), point.usd_micros)).usd_micros if applicable else None
 
+    def still_takes(self, body: Mapping[str, Any], *, images: int, amount_usd_micros: int) -> bool:
+        """Return whether an order that was quoted earlier is still right: its fields, their values and its price."""
+        return (
+            not (self.retired or self.stopped or self.unfillable)
+            and all(field.name in body for field in self.fields.values() if field.required)
+            and all(name in self.fields and self.fields[name].still_takes(value) for name, value in body.items())
+            and self.price_of(body, images=images) == amount_usd_micros
+        )
+
     @cached_property
     def starting_usd_micros(self) -> int | None:
         """The price of an order with defaults only, without images where none is required; None when there is none."""

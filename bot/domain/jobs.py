@@ -96,6 +96,8 @@ class FailureReason(StrEnum):
     INPUT_NOT_HOSTED = "input_not_hosted"
     """Discord did not take the copy of an input image that the provider fetches from there."""
     MODEL_RETIRED = "model_retired"
+    MODEL_CHANGED = "model_changed"
+    """Its price or its fields changed, or wait for the operator, while the order waited. It was not sent."""
     NO_USABLE_RESULT = "no_usable_result"
     """Completed, but no image could be fetched. The operator bears the cost."""
     TIMED_OUT = "timed_out"

@@ -67,9 +67,16 @@ class ServiceParts:
             default_model=default_model,
             providers=dispatchers,
         )
-        model_watch = ModelWatch(context, catalogue=catalogue, reload=keeper.load, dispatchers=dispatchers)
+        model_watch = ModelWatch(
+            context,
+            catalogue=catalogue,
+            reload=keeper.load,
+            read_soon=keeper.read_soon,
+            dispatchers=dispatchers,
+        )
         job_runner = JobRunner(
             context,
+            catalogue=catalogue,
             downloader=result_downloader,
             cost_alerts=cost_alerts,
             model_watch=model_watch,

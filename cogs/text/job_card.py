@@ -101,6 +101,9 @@ FAILURES: dict[FailureReason, Phrase] = {
         "Discord did not take the image that this model has to look at. Try again, or pick another model."
     ),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
+    FailureReason.MODEL_CHANGED: Phrase(
+        "The price or options of this model changed before its turn, so nothing was ordered. Check them and try again."
+    ),
     FailureReason.NO_USABLE_RESULT: Phrase(
         "The image service finished, but its image could not be fetched. Try again."
     ),
@@ -119,6 +122,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here."),
     FailureReason.INPUT_NOT_HOSTED: Phrase("Discord did not take the image that this model has to look at."),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
+    FailureReason.MODEL_CHANGED: Phrase("The model was different when the order's turn came, so nothing was ordered."),
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time."),
     FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time."),

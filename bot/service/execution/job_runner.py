@@ -26,6 +26,7 @@ from collections.abc import Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
+from bot.catalogue.catalogue import Catalogue
 from bot.catalogue.quotes import fill_image_urls
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import (
@@ -87,11 +88,13 @@ class JobRunner:
         self,
         context: ServiceContext,
         *,
+        catalogue: Catalogue,
         downloader: Downloader,
         cost_alerts: CostAlerts,
         model_watch: ModelWatch,
         public_url: str | None = None,
     ) -> None:
+        self._catalogue = catalogue
         self._store = context.store
         self._blob_store = context.blob_store
         self._presenter = context.presenter
@@ -191,6 +194,9 @@ class JobRunner:
 
     async def _submit(self, job: Job, dispatcher: ProviderDispatcher) -> Job | None:
         """Move queued → running | uncertain | failed, or back into the queue. Return None when nothing is left."""
+        if (failure := self._why_not_sent(job)) is not None:
+            _log.warning("job %s (%s) waited, and its model has changed: %s", job.id, _who(job), failure.reason)
+            return await self.fail(job, failure, expected=_NOT_SENT)
         if dispatcher.breaker.gave_up and not dispatcher.breaker.begin_trial():
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
@@ -232,6 +238,17 @@ class JobRunner:
             )
         )
 
+    def _why_not_sent(self, job: Job) -> Failure | None:
+        """Return why an order that waited cannot be sent as it was quoted: its model changed, is held or is gone."""
+        model = self._catalogue.find(job.request.model_id)
+        if model is not None and model.still_takes(
+            job.body, images=len(job.request.images), amount_usd_micros=job.reserved_usd_micros
+        ):
+            return None
+        if model is not None and model.stopped == "gone":
+            return Failure(reason=FailureReason.MODEL_RETIRED, hint=model.heir)
+        return Failure(reason=FailureReason.MODEL_CHANGED)
+
     async def _send(
         self, job: Job, dispatcher: ProviderDispatcher, order: ProviderRequest, *, give_up_at: datetime | None
     ) -> Job | None:
@@ -248,6 +265,8 @@ class JobRunner:
                     dispatcher.breaker.record_success()
                 if error.reason == FailureReason.MODEL_RETIRED:
                     self._model_watch.gone(job.request.model_id, heir=error.hint)
+                elif error.reason == FailureReason.REJECTED:
+                    self._model_watch.doubted()
                 if error.status == UNUSABLE_INPUT_STATUS and await self._forget_uploads(job):
                     again = await self._not_accepted(job)
                     return (

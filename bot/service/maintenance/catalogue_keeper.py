@@ -9,6 +9,7 @@ load      lay what the database holds over the shipped catalogue; every process 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
@@ -36,6 +37,9 @@ TELL_AGAIN_SECONDS = 60.0
 
 START_PAUSE = timedelta(seconds=10)
 """The description is read at every start, but not by every process of a cluster that starts at the same time."""
+
+REFUSED_PAUSE = timedelta(minutes=1)
+"""Pause after a reading before an order that the provider refused as malformed brings another one."""
 
 JITTER = 0.05
 READING = "catalogue read"
@@ -66,6 +70,8 @@ class CatalogueKeeper:
         self._providers = providers
         self._token = ""
         self._loading = asyncio.Lock()
+        self._is_doubted = asyncio.Event()
+        """Set when the provider refused an order that was right by the catalogue."""
 
     # -- what the database says ---------------------------------------------------------------------------
 
@@ -104,16 +110,24 @@ class CatalogueKeeper:
     # -- what the provider says ---------------------------------------------------------------------------
 
     async def read_forever(self, fetch: Callable[[], Awaitable[Json]], *, every: timedelta) -> None:
-        """Read the description at the start and then at this interval, in one process of a cluster, until cancelled."""
+        """Read the description at the start, at this interval and on `read_soon`, in one process of a cluster."""
         pause = START_PAUSE
         while True:
+            self._is_doubted.clear()
             if await self._store.begin_reading(READING, now=self._clock(), pause=pause):
                 try:
                     await self.read(await fetch())
                 except (ProviderError, ValueError) as error:
                     _log.warning("the provider's description was not used: %s", error)
             pause = every * 0.9
-            await asyncio.sleep(every.total_seconds() * random.uniform(1, 1 + JITTER))  # noqa: S311 - no secret
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(every.total_seconds() * random.uniform(1, 1 + JITTER)):  # noqa: S311
+                    await self._is_doubted.wait()
+                    pause = min(REFUSED_PAUSE, pause)
+
+    def read_soon(self) -> None:
+        """Read the description out of turn: an order that was right by the catalogue was refused as malformed."""
+        self._is_doubted.set()
 
     async def read(self, document: Json) -> list[RecordedChange]:
         """Compare with the description and record what changed; return what is new.

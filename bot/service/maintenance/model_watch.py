@@ -37,6 +37,7 @@ class ModelWatch:
         *,
         catalogue: Catalogue,
         reload: Callable[[], Awaitable[None]],
+        read_soon: Callable[[], None],
         dispatchers: Mapping[str, ProviderDispatcher],
     ) -> None:
         self._store = context.store
@@ -45,6 +46,7 @@ class ModelWatch:
         self._clock = context.clock
         self._catalogue = catalogue
         self._reload = reload
+        self._read_soon = read_soon
         self._dispatchers = dispatchers
         self._ending: dict[str, datetime | None] = {}
         """Models that are known to end, with the time, so that not every order writes it down."""
@@ -56,6 +58,10 @@ class ModelWatch:
         """Act on an order that the provider refused because it has no such model (any more)."""
         notice = ModelNotice(model_id=model_id, kind=NoticeKind.GONE, noticed_at=self._clock(), heir=heir[:200])
         self._supervisor.start(f"{model_id} gone", self._record(notice))
+
+    def doubted(self) -> None:
+        """Act on an order that was right by the catalogue and that the provider refused as malformed."""
+        self._read_soon()
 
     def accepted(self, model_id: str, withdrawal: Withdrawal | None) -> None:
         """Act on an order that the provider accepted, perhaps with the word that the model will be withdrawn."""
