@@ -56,7 +56,10 @@ class CatalogueButton(
         return cls(match["choice"], int(match["first"]), int(match["last"]))
 
     async def handle(self, interaction: Interaction) -> None:
-        """Check who presses, decide about what is still held, and show the decision in place of the buttons."""
+        """Check who presses, decide about what is still held, and show the decision in place of the buttons.
+
+        Where a decision is shown already, it stays, and who pressed too late is told so privately.
+        """
         client = interaction.client
         if not client.operator_alerts.is_operator(interaction.user.id):
             raise NotAllowed(limit_warnings.OPERATOR_ONLY())
@@ -67,4 +70,17 @@ class CatalogueButton(
         answer = limit_warnings.decided(
             [change.model_id for change in decided], accepted=self._choice == ACCEPT, user_id=interaction.user.id
         )
-        await interaction.edit_original_response(view=View(card.note(answer)), allowed_mentions=NO_MENTIONS)
+        view = View(card.note(answer))
+        if not decided and not await _still_asks(interaction):
+            await interaction.followup.send(view=view, ephemeral=True, allowed_mentions=NO_MENTIONS)
+            return
+        await interaction.edit_original_response(view=view, allowed_mentions=NO_MENTIONS)
+
+
+async def _still_asks(interaction: Interaction) -> bool:
+    """Return whether the message has its buttons now: the press may have begun before another one ended."""
+    message = await interaction.original_response()
+    return any(
+        isinstance(part, discord.Container) and any(isinstance(inner, discord.ActionRow) for inner in part.children)
+        for part in message.components
+    )

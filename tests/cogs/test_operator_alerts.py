@@ -7,10 +7,14 @@ from typing import Any
 import discord
 import pytest
 
+from bot.catalogue.provider_description.changes import RecordedChange
 from bot.domain.errors import ProviderDenied
 from cogs.alerts import operator_alerts
+from cogs.ui.card import note
+from cogs.ui.components import View
 from sandbox.contracts import as_openapi
-from tests.support.discord_stage import Stage
+from tests.support.catalogue_samples import FLUX
+from tests.support.discord_stage import Card, Stage
 from tests.support.transport_double import POSTED, TransportDouble, refused
 
 
@@ -84,20 +88,72 @@ async def test_an_operator_who_takes_no_messages_stops_nothing(stage: Stage, own
     await stage.until_says(await stage.imagine(), "Completed")
 
 
-async def test_the_operator_is_asked_about_held_changes_with_buttons(stage: Stage, owner: Any) -> None:
-    keeper = stage.core.catalogue_keeper
+def set_owner(stage: Stage, person: Any) -> None:
+    application: Any = stage.core.bot.application
+    application.owner = discord.Object(person.id)
+    stage.core.bot.operator_alerts.set_owner(application)
+
+
+async def asked_about(stage: Stage, owner: Any, amount: float) -> Card:
+    """Have the price of a model held, and return the message about it to the operator."""
     document = as_openapi()
     flux = document["paths"]["/generate/image/bfl/flux-1-dev"]["post"]
-    flux["x-krea-pricing"]["price_points"] = [{"amount": 7.0, "dimensions": {}}]
-    await keeper.read(document)
-    assert await keeper.tell()
-    (message,) = stage.cards(owner.dm_channel)
-    assert "$7.00 is more than twice what it was" in message.text
+    flux["x-krea-pricing"]["price_points"] = [{"amount": amount, "dimensions": {}}]
+    await stage.core.catalogue_keeper.read(document)
+    assert await stage.core.catalogue_keeper.tell()
+    return stage.cards(owner.dm_channel)[-1]
+
+
+@pytest.mark.parametrize(
+    ("label", "decision", "price"),
+    [("Accept", "accepted: the changes are in force now", "$0.50"), ("Keep", "kept as they were", "$0.007")],
+)
+async def test_the_operator_decides_about_held_changes_by_a_button_once(
+    stage: Stage, owner: Any, label: str, decision: str, price: str
+) -> None:
+    message = await asked_about(stage, owner, 0.5)
+    buttons = message.buttons
+    assert "$0.50 is more than twice what it was" in message.text
+    assert list(buttons) == ["Accept", "Keep"]
+    assert "takes no orders for now" in (await stage.imagine(model=FLUX)).text
+    await owner.click(message.message, custom_id=buttons[label])
+    assert f"`{FLUX}`: {decision}" in message.text
+    assert f"(<@{owner.id}>)" in message.text
+    assert message.buttons == {}
+    assert f"**{price}**" in await stage.until_says(await stage.imagine(model=FLUX), "Completed")
+
+
+async def test_a_second_decision_changes_nothing_and_is_answered(
+    stage: Stage, owner: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await asked_about(stage, owner, 0.5)
+    await stage.core.catalogue_keeper.decide_between(1, 99, accept=False, decided_by="command line")
+    await owner.click(first.message, custom_id=first.buttons["Accept"])
+    assert "Nothing of this waits for a decision any more." in first.text
+    assert first.buttons == {}
+    second = await asked_about(stage, owner, 0.6)
+    decide_between = stage.core.catalogue_keeper.decide_between
+
+    async def overtaken(first_id: int, last_id: int, *, accept: bool, decided_by: str) -> list[RecordedChange]:
+        """Decide after another member of the operator's team did, whose decision is shown by now."""
+        await decide_between(first_id, last_id, accept=False, decided_by="18")
+        shown = stage.core.bot.get_partial_messageable(owner.dm_channel.id).get_partial_message(second.message.id)
+        await shown.edit(view=View(note("kept by another")), allowed_mentions=discord.AllowedMentions.none())
+        return await decide_between(first_id, last_id, accept=accept, decided_by=decided_by)
+
+    monkeypatch.setattr(stage.core.catalogue_keeper, "decide_between", overtaken)
+    late = stage.said(await owner.click(second.message, custom_id=second.buttons["Accept"]))
+    assert "Nothing of this waits for a decision any more." in late.text
+    assert late.private
+    assert second.text == "kept by another"
+    assert "$0.007" in (await stage.imagine(model=FLUX)).text
+
+
+async def test_only_who_runs_the_bot_decides(stage: Stage, owner: Any) -> None:
+    message = await asked_about(stage, owner, 0.5)
+    set_owner(stage, stage.bob)
+    said = stage.said(await owner.click(message.message, custom_id=message.buttons["Accept"]))
+    assert "Only the operator of this bot may decide that." in said.text
+    assert said.private
+    assert "takes no orders for now" in (await stage.imagine(model=FLUX)).text
     assert list(message.buttons) == ["Accept", "Keep"]
-    held = await stage.imagine(model="krea/bfl/flux-1-dev")
-    assert "takes no orders for now" in held.text
-    alerts = stage.core.bot.operator_alerts
-    assert (alerts.is_operator(owner.id), alerts.is_operator(stage.bob.id)) == (True, False)
-    first, last = map(int, message.buttons["Keep"].split(":")[2:])
-    await keeper.decide_between(first, last, accept=False, decided_by=str(owner.id))
-    assert "$0.007" in (await stage.imagine(model="krea/bfl/flux-1-dev")).text
