@@ -22,7 +22,17 @@ from bot.catalogue.provider_description.changes import PRICE, Reason, apply_edit
 from bot.catalogue.provider_description.openapi import parse
 from bot.catalogue.provider_description.refresh import Refresh, refresh
 from bot.domain.errors import BadOption, ModelUnavailable
-from tests.support.catalogue_samples import FLUX, KREA_LARGE, NANO_BANANA_2, PIXAZO_LARGE, plainest
+from bot.domain.jobs import ImageRole
+from tests.support.catalogue_samples import (
+    CATALOGUE,
+    FLUX,
+    KREA_LARGE,
+    NANO_BANANA_2,
+    PIXAZO_LARGE,
+    an_image,
+    order,
+    plainest,
+)
 from tests.support.live_description import GROK, IDEOGRAM, body_schema, live, point, post
 
 
@@ -62,6 +72,19 @@ def test_the_providers_own_words_change_no_price_that_we_ship():
     }
     assert [change for change in refresh(some, live()).changes if change.part == PRICE] == []
     assert refresh(KNOWN, live()).changes == ()
+
+
+def test_style_images_that_a_model_has_now_go_where_a_member_says_with_their_strength():
+    assert "style_images" not in CATALOGUE.get(NANO_BANANA_2).fields
+    now = Catalogue(Model.from_data(model) for model in KNOWN["models"])
+    images = (an_image(ImageRole.REFERENCE), an_image(ImageRole.REFERENCE))
+    options = {"style_images": "reference2", "reference2_strength": -0.5}
+    body = order(NANO_BANANA_2, now, images=images, options=options).body
+    assert body["image_urls"] == [{"$picture": 0}]
+    assert body["style_images"] == [{"url": {"$picture": 1}, "strength": -0.5}]
+    with pytest.raises(BadOption):
+        order(NANO_BANANA_2, now, images=images, options={**options, "reference2_strength": 2.5})
+    assert "style_images" not in order(NANO_BANANA_2, now, images=images).body
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ DECIDED = ("for", "use", "use_with_source", "item", "parts", "pattern", "format"
 
 # Names that the provider uses: a first guess for new models.
 _SOURCE_NAMES = ("image_url", "image_urls")
-_REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
+REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
 _PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
 _NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
 _KINDS = frozenset({"string", "number", "integer", "boolean", "array", "object"})
@@ -243,7 +243,7 @@ def renamed_fields(operation: Json, known: Mapping[str, Json]) -> dict[str, str]
     return {alias.to: alias.from_ for alias in read_operation(operation).aliases if alias.from_ in known and alias.to}
 
 
-def _described(name: str, schema: Json, items: Json, *, required: bool) -> Json:
+def _described(name: str, schema: Json, items: Json, *, required: bool = False) -> Json:
     try:
         shape = FieldShape.model_validate(schema)
     except ValidationError as error:
@@ -297,7 +297,7 @@ def _property(items: Json, name: str) -> Json:
 def decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str]) -> None:
     """Guess what each new field is for, and its default."""
     sources = [name for name in _SOURCE_NAMES if name in fields]
-    references = [name for name in _REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
+    references = [name for name in REFERENCE_NAMES if name in fields][:1] or [n for n in sources if n == "image_urls"]
     for name in new:
         field = fields[name]
         properties = as_object(items[name].get("properties"))
@@ -311,9 +311,11 @@ def decide(fields: dict[str, Json], items: Mapping[str, Json], new: Iterable[str
             # There are two ways to set the size, and which one wins is not documented, so only one is sent.
             field["for"] = []
         if holder and field.get("for"):
-            field["item"] = {holder: "$value"} | {
-                key: _usual_strength(inner) for key, inner in properties.items() if key == "strength"
-            }
+            item: Json = {holder: "$value"}
+            field["item"] = item
+            if "strength" in properties:
+                item["strength"] = _usual_strength(properties["strength"])
+                field |= _strength_part(properties["strength"])
         _decide_default(name, field)
 
 
@@ -326,6 +328,15 @@ def _decide_default(name: str, field: Json) -> None:
         field["use"] = neutral if neutral in choices else choices[0]
     elif name in _NEUTRAL and field["type"] in ("number", "integer") and "for" not in field:
         field["use"] = min(max(_NEUTRAL[name], field.get("min", 1)), field.get("max", _NEUTRAL[name]))
+
+
+def _strength_part(schema: object) -> Json:
+    """Return `parts` for a strength that members can choose; nothing where its description is not understood."""
+    try:
+        strength = _described("strength", as_object(schema), {})
+    except Unreadable:
+        return {}
+    return {"parts": {"strength": strength}} if strength["type"] in ("number", "integer") else {}
 
 
 def _usual_strength(schema: object) -> float | int:

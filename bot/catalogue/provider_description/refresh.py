@@ -174,7 +174,11 @@ def _updated(model: Json, operation: Json, document: Mapping[str, Any]) -> Json:
     new = [name for name in fields if name not in known and name not in renamed]
     description.decide(fields, items, new)
     for name in new:
-        if fields[name].get("format") == "uri":
+        if fields[name].get("format") != "uri":
+            continue
+        if name in description.REFERENCE_NAMES and not fields[name].get("required"):
+            del fields[name]["for"]  # Sent only where a member names it, such as `style_images=reference2`.
+        else:
             fields[name]["for"] = []  # Not sent until its purpose is entered in the catalogue.
     updated = {key: value for key, value in model.items() if key not in ("retired", "deprecated")}
     if words.deprecated:
