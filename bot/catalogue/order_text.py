@@ -33,8 +33,8 @@ _SHAPES: Mapping[str, tuple[str, ...]] = {
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])([A-Za-z][A-Za-z0-9_-]*)\s*=(?!=)")
-# Some keyboards turn two hyphens into one dash.
-_FLAG = re.compile(r"(?<!\S)(?:--|\N{EM DASH})([A-Za-z][A-Za-z0-9_-]*)(?=[=\s]|$)")
+# Keyboards turn two hyphens into one dash, and programs copy hyphens as other characters: \u2013 to \u2015 are dashes.
+_FLAG = re.compile(r"(?<!\S)(?:[-\u2010-\u2013\u2212]{2}|[\u2013-\u2015])([A-Za-z][A-Za-z0-9_-]*)(?=[=\s]|$)")
 _NEEDS_QUOTES = re.compile(r'[=";,]|^\s|\s$| \N{MIDDLE DOT} ')
 NOTE = " \N{MIDDLE DOT} "
 """What follows this in an unquoted value is a note of autocomplete, which stays when the member types on."""

@@ -310,9 +310,10 @@ class _BodyBuilder:
             pass
         else:
             # Some models state no range, but no image has a side of less than one pixel, or of half a pixel.
-            if option not in ("width", "height") or field.minimum is not None or (checked >= 1 and checked % 1 == 0):
+            if option not in ("width", "height") or (checked >= 1 and checked % 1 == 0):
                 return checked
-            raise self._bad(option, "invalid", Number(whole=True, minimum=1, maximum=field.maximum))
+            least = 1 if field.minimum is None else field.minimum
+            raise self._bad(option, "invalid", Number(whole=True, minimum=least, maximum=field.maximum))
         if isinstance(field.constraint, Text) and isinstance(value, str):
             raise self._bad(option, "wrong_length", field.constraint, length=len(value))
         raise self._bad(option, "invalid", field.constraint)

@@ -205,6 +205,7 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         (FLUX, {"options": {"resolution": "2K"}}, "resolution", "unknown", None),
         (FLUX, {"options": {"moodboard": MOODBOARD}}, "moodboard", "unknown", None),
         (NANO_BANANA_2, {"options": {"width": 0}}, "width", "invalid", Number(whole=True, minimum=1)),
+        (FLUX, {"options": {"width": 1024.5}}, "width", "invalid", Number(whole=True, minimum=512, maximum=2368)),
         (FLUX, {"options": {"image_url": "http://10.0.0.1"}}, "image_url", "invalid", AN_ATTACHED_IMAGE),
         (FLUX, {"options": {"source": "http://10.0.0.1"}}, "source", "invalid", AN_ATTACHED_IMAGE),
         (FLUX, {"options": {"prompt": "other"}}, "prompt", "unknown", None),
