@@ -137,6 +137,144 @@ def test_a_price_that_creeps_up_is_compared_with_what_a_person_agreed_to():
     assert reasons(refresh(crept, document, agreed=KNOWN)) == {FLUX: {Reason.PRICE}}
 
 
+# -- the same in other words, and words that are not understood ---------------------------------------------------
+
+
+def flux_path(document: dict[str, Any]) -> str:
+    return next(path for path in document["paths"] if path.endswith("flux-1-dev"))
+
+
+def refer_to_the_path(document: dict[str, Any]) -> None:
+    path = flux_path(document)
+    document["components"]["pathItems"] = {"Flux": document["paths"][path]}
+    document["paths"][path] = {"$ref": "#/components/pathItems/Flux"}
+
+
+def refer_to_the_body(document: dict[str, Any]) -> None:
+    content = post(document, FLUX)["requestBody"]["content"]["application/json"]
+    document["components"]["schemas"]["a/b~c d"] = content["schema"]
+    content["schema"] = {"$ref": "#/components/schemas/a~1b~0c%20d"}
+
+
+def split_the_body(document: dict[str, Any]) -> None:
+    schema = body_schema(document, FLUX)
+    properties: dict[str, Any] = schema.pop("properties")
+    schema["properties"] = {"prompt": properties.pop("prompt")}
+    schema["allOf"] = [{"$ref": "#/components/schemas/Rest"}]
+    document["components"]["schemas"]["Rest"] = {"type": "object", "properties": properties}
+
+
+def name_the_character_set(document: dict[str, Any]) -> None:
+    content = post(document, FLUX)["requestBody"]["content"]
+    content["application/json; charset=utf-8"] = content.pop("application/json")
+
+
+def name_each_value(document: dict[str, Any]) -> None:
+    properties = body_schema(document, KREA_LARGE)["properties"]
+    words = properties["creativity"]["enum"]
+    properties["creativity"] = {"anyOf": [{"const": word} for word in words], "default": "low"}
+    properties["resolution"] = {"const": "1K"}
+
+
+def exclude_the_bounds(document: dict[str, Any]) -> None:
+    steps = body_schema(document, FLUX)["properties"]["steps"]
+    del steps["minimum"], steps["maximum"]
+    steps |= {"exclusiveMinimum": 0, "exclusiveMaximum": 101}
+
+
+def exclude_the_bounds_as_before(document: dict[str, Any]) -> None:
+    body_schema(document, FLUX)["properties"]["steps"] |= {"minimum": 0, "exclusiveMinimum": True}
+
+
+def name_it_oddly(document: dict[str, Any]) -> None:
+    post(document, FLUX)["summary"] = "Flux \u202e@everyone"
+
+
+@pytest.mark.parametrize(
+    "reword",
+    [
+        refer_to_the_path,
+        refer_to_the_body,
+        split_the_body,
+        name_the_character_set,
+        name_each_value,
+        exclude_the_bounds,
+        exclude_the_bounds_as_before,
+        name_it_oddly,
+    ],
+)
+def test_the_same_in_other_words_changes_nothing(reword: Callable[[dict[str, Any]], None]):
+    assert changed(reword).lines == ()
+
+
+def require_beside_the_fields(document: dict[str, Any]) -> None:
+    licence = {"properties": {"licence": {"type": "string"}}, "required": ["licence"]}
+    body_schema(document, FLUX)["allOf"] = [licence]
+
+
+def require_a_header(document: dict[str, Any]) -> None:
+    header = {"in": "header", "name": "X-Consent", "required": True, "schema": {"type": "string"}}
+    post(document, FLUX)["parameters"] = [header]
+
+
+def take_prompts_as_objects(document: dict[str, Any]) -> None:
+    body_schema(document, FLUX)["properties"]["prompt"] = {"type": "object"}
+
+
+def take_prompts_as_lists(document: dict[str, Any]) -> None:
+    body_schema(document, FLUX)["properties"]["prompt"] = {"type": "array", "items": {"type": "string"}}
+
+
+def charge_at_least_a_dollar(document: dict[str, Any]) -> None:
+    post(document, FLUX)["x-krea-pricing"]["minimum_charge"] = 1.0
+
+
+def join_in_a_circle(document: dict[str, Any]) -> None:
+    circle = {"allOf": [{"$ref": "#/components/schemas/Circle"}] * 20}
+    document["components"]["schemas"]["Circle"] = circle
+    post(document, FLUX)["requestBody"]["content"]["application/json"]["schema"] = circle
+
+
+@pytest.mark.parametrize(
+    ("adjust", "reason", "said"),
+    [
+        (require_beside_the_fields, Reason.REQUIRED, "an order has to contain a field that it did not have to contain"),
+        (require_a_header, Reason.UNREADABLE, "it needs the header X-Consent"),
+        (take_prompts_as_objects, Reason.NO_ORDER, "nobody can give a field that every order needs"),
+        (take_prompts_as_lists, Reason.NO_ORDER, "nobody can give a field that every order needs"),
+        (charge_at_least_a_dollar, Reason.MEANING, "its price has minimum_charge, which this version does not know"),
+        (join_in_a_circle, Reason.UNREADABLE, "its references lead in a circle"),
+    ],
+)
+def test_what_no_order_could_be_made_by_is_held_and_said_loudly(
+    adjust: Callable[[dict[str, Any]], None], reason: Reason, said: str
+):
+    found = changed(adjust)
+    assert reasons(found) == {FLUX: {reason}}
+    assert found.changes[0].stops
+    assert any(line.startswith("! ") and said in line for line in found.lines)
+
+
+def test_a_default_model_without_a_usual_order_is_held_as_one_that_is_gone():
+    def count_pixels(document: dict[str, Any]) -> None:
+        resolution = {"type": "integer", "enum": [1024, 2048]}
+        body_schema(document, NANO_BANANA_2)["properties"]["resolution"] = resolution
+
+    found = changed(count_pixels, default_model=NANO_BANANA_2)
+    assert reasons(found) == {NANO_BANANA_2: {Reason.NO_ORDER, Reason.DEFAULT}}
+    assert found.changes[0].stops
+
+
+def test_sides_that_the_sizes_of_a_ratio_are_not_are_not_sent():
+    found = changed(lambda d: body_schema(d, FLUX)["properties"]["width"].update(multipleOf=64))
+    flux = next(model for model in taken_over(KNOWN, found)["models"] if model["id"] == FLUX)
+    assert not Model.from_data(flux).uses_width_and_height
+    assert found.lines[0] == (
+        f"~ {FLUX}: field width is not sent any more: the values that it takes are not understood"
+    )
+    assert changed(lambda d: body_schema(d, FLUX)["properties"]["width"].update(multipleOf=8)).lines == ()
+
+
 def test_a_new_required_field_is_held():
     def require(document: dict[str, Any]) -> None:
         schema = body_schema(document, FLUX)

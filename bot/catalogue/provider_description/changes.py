@@ -52,6 +52,8 @@ class Reason(StrEnum):
     """A price has another type, currency or unit."""
     NO_PRICE = "no_price"
     """The model would have no price that is known."""
+    NO_ORDER = "no_order"
+    """No order could be made any more: a field that each needs takes values that are not understood."""
     REQUIRED = "required"
     """A field is required that was not."""
     DEFAULT = "default"

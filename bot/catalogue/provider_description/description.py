@@ -7,10 +7,11 @@ says why; the other models are read all the same.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal, cast
+from urllib.parse import unquote
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from bot.domain.texts import is_visible
 
@@ -24,7 +25,7 @@ _MAX_FIELDS = 200
 _MAX_CHOICES = 500
 _MAX_TEXT = 200
 _MAX_PATH = 200
-_MAX_REFERENCES = 8  # a longer chain is a loop
+_MAX_REFERENCES = 50  # of one schema; more are a loop
 
 _LIMITS: Mapping[str, str] = {
     "minimum": "min",
@@ -44,6 +45,8 @@ _SOURCE_NAMES = ("image_url", "image_urls")
 REFERENCE_NAMES = ("image_style_references", "style_images", "reference_images")
 _PURPOSES: Mapping[str, list[str]] = {"styles": ["style"], "moodboards": ["moodboard"]}
 _NEUTRAL: Mapping[str, Any] = {"aspect_ratio": "1:1", "resolution": "1K", "width": 1024, "height": 1024}
+_STEP_PIXELS = 16
+"""The sides of an aspect ratio are multiples of this."""
 _KINDS = frozenset({"string", "number", "integer", "boolean", "array", "object"})
 
 
@@ -78,6 +81,9 @@ class FieldShape(_Shape):
     enum: Annotated[list[_Scalar], Field(max_length=_MAX_CHOICES)] = []
     minimum: _Number | None = None
     maximum: _Number | None = None
+    exclusive_minimum: Annotated[bool | _Number | None, Field(alias="exclusiveMinimum")] = None
+    exclusive_maximum: Annotated[bool | _Number | None, Field(alias="exclusiveMaximum")] = None
+    multiple_of: Annotated[_Number | None, Field(alias="multipleOf")] = None
     min_length: Annotated[_Count | None, Field(alias="minLength")] = None
     max_length: Annotated[_Count | None, Field(alias="maxLength")] = None
     min_items: Annotated[_Count | None, Field(alias="minItems")] = None
@@ -101,14 +107,25 @@ class AliasShape(_Shape):
     to: _Text = ""
 
 
+def _printable_or_none(value: object) -> str | None:
+    """Return a text that can be shown; a model is no worse for a summary that cannot."""
+    return value if isinstance(value, str) and len(value) <= _MAX_TEXT and value.isprintable() else None
+
+
 class OperationShape(_Shape):
     """What is read of the operation of one model, without its body and its price."""
 
-    summary: _Text | None = None
+    summary: Annotated[str | None, BeforeValidator(_printable_or_none)] = None
     deprecated: bool = False
     aliases: Annotated[
         list[AliasShape], Field(alias="x-krea-deprecated-field-aliases", max_length=_MAX_FIELDS)
     ] = []  # fmt: skip
+
+
+def shown(value: object) -> str:
+    """Return a value of the document in at most 40 characters, without anything that cannot be printed."""
+    text = value if isinstance(value, str) else repr(value)[:60]
+    return "".join(character if character.isprintable() else "?" for character in text[:40]) or "''"
 
 
 def why_invalid(error: ValidationError) -> str:
@@ -125,7 +142,7 @@ def operations(document: Mapping[str, Any]) -> dict[str, Json]:
     """Return the operation of each model by path. Raises ValueError for a document without models or with too many."""
     found: dict[str, Json] = {}
     for path, methods in as_object(document.get("paths")).items():
-        operation = as_object(methods).get("post")
+        operation = _path_item(methods, document).get("post")
         if path.startswith(tuple(PREFIXES)) and operation is not None and _is_plain(path):
             found[path] = as_object(operation)
     if not found:
@@ -133,6 +150,14 @@ def operations(document: Mapping[str, Any]) -> dict[str, Json]:
     if len(found) > MAX_MODELS:
         raise ValueError(f"the description names {len(found)} models, more than {MAX_MODELS}")
     return found
+
+
+def _path_item(methods: object, document: Mapping[str, Any]) -> Json:
+    """Return the methods of a path; those it refers to where it does."""
+    try:
+        return resolved(methods, document) if "$ref" in as_object(methods) else as_object(methods)
+    except Unreadable:
+        return {}
 
 
 def _is_plain(path: str) -> bool:
@@ -163,26 +188,60 @@ def read_operation(operation: Json) -> OperationShape:
 
 
 def resolved(schema: object, document: Mapping[str, Any]) -> Json:
-    """Return the schema with references followed, and 'X or null' reduced to X. Raises Unreadable."""
+    """Return the schema with references followed, 'X or null' reduced to X, and parts joined. Raises Unreadable."""
+    return _resolved(schema, document, iter(range(_MAX_REFERENCES)))
+
+
+def _resolved(schema: object, document: Mapping[str, Any], steps: Iterator[int]) -> Json:
+    """Resolve a schema. `steps` runs out when it leads in a circle, or far too deep."""
     here = as_object(schema)
-    for _ in range(_MAX_REFERENCES):
+    while True:
         alternatives = as_list(here.get("anyOf")) or as_list(here.get("oneOf"))
         if isinstance(reference := here.get("$ref"), str):
-            target = _target(reference, document)
-            here = target | {key: value for key, value in here.items() if key != "$ref"}
+            here = _target(reference, document) | {key: value for key, value in here.items() if key != "$ref"}
+        elif parts := as_list(here.get("allOf")):
+            rest = {key: value for key, value in here.items() if key != "allOf"}
+            here = _joined(rest, [_resolved(part, document, steps) for part in parts])
         elif alternatives:
             real = [option for option in map(as_object, alternatives) if option.get("type") != "null"]
             rest = {key: value for key, value in here.items() if key not in ("anyOf", "oneOf")}
-            here = rest | (real[0] if real else {})
+            chosen = real[0] if real else {}
+            here = rest | (_choices(real) or chosen)
         else:
-            return here
-    raise Unreadable("its references lead in a circle")
+            return here if "const" not in here else {**here, "enum": [here["const"]]}
+        if next(steps, None) is None:
+            raise Unreadable("its references lead in a circle")
+
+
+def _choices(alternatives: list[Json]) -> Json:
+    """Return one schema for alternatives that name their values one by one; nothing where one does not."""
+    named = [
+        as_list(option.get("enum")) or [option[key] for key in option if key == "const"] for option in alternatives
+    ]
+    if len(named) < 2 or not all(named):
+        return {}
+    first = {key: value for key, value in alternatives[0].items() if key != "const"}
+    return {**first, "enum": [value for values in named for value in values]}
+
+
+def _joined(schema: Json, parts: Iterable[Json]) -> Json:
+    """Return one schema that asks for what the schema and all its parts ask for."""
+    result = schema
+    for part in parts:
+        properties = as_object(result.get("properties")) | as_object(part.get("properties"))
+        required = [*as_list(result.get("required")), *as_list(part.get("required"))]
+        result = part | result
+        if properties:
+            result["properties"] = properties
+        if required:
+            result["required"] = required
+    return result
 
 
 def _target(reference: str, document: Mapping[str, Any]) -> Json:
     target: object = document
     for step in reference.removeprefix("#/").split("/")[:20]:
-        target = as_object(target).get(step)
+        target = as_object(target).get(unquote(step).replace("~1", "/").replace("~0", "~"))
     if not isinstance(target, dict):
         raise Unreadable(f"it refers to {reference[:80]!r}, which is not there")
     return cast("Json", target)
@@ -212,8 +271,8 @@ def read_fields(
             del field["use"]
         if isinstance(use := field.get("use"), int | float) and not isinstance(use, bool):
             field["use"] = min(max(use, field.get("min", use)), field.get("max", use))
-        if not _has_only_texts(schema):
-            # Choices that are no texts can be neither offered nor checked, so the field is not sent.
+        if not _has_only_texts(schema) or _is_another_kind(field, decided):
+            # Such values can be neither offered nor checked, so the field is not sent.
             field = {key: value for key, value in field.items() if key not in ("enum", "use")}
             field["for"] = []
         if field.get("format") == "uri":
@@ -224,8 +283,14 @@ def read_fields(
 
 
 def _body(operation: Json, document: Mapping[str, Any]) -> BodyShape:
+    for parameter in as_list(operation.get("parameters")):
+        described = resolved(parameter, document)
+        if described.get("required") is True:
+            raise Unreadable(f"it needs the {shown(described.get('in'))} {shown(described.get('name'))}")
     request = resolved(operation.get("requestBody"), document)
-    content = as_object(as_object(request.get("content")).get("application/json"))
+    kinds = as_object(request.get("content"))
+    is_json = (name for name in kinds if name.partition(";")[0].strip().casefold() == "application/json")
+    content = as_object(kinds.get(next(is_json, "")))
     schema = resolved(content.get("schema"), document)
     if not as_object(schema.get("properties")):
         raise Unreadable("it describes no fields")
@@ -256,6 +321,7 @@ def _described(name: str, schema: Json, items: Json, *, required: bool = False) 
     for theirs, ours in _LIMITS.items():
         if (limit := getattr(shape, theirs)) is not None:
             field[ours] = limit
+    _exclude_bounds(field, shape)
     for least, most in (("min", "max"), ("min_length", "max_length"), ("min_items", "max_items")):
         if field.get(least, 0) > field.get(most, math.inf):
             raise Unreadable(f"{name[:40]} allows nothing: at least {field[least]} and at most {field[most]}")
@@ -266,9 +332,20 @@ def _described(name: str, schema: Json, items: Json, *, required: bool = False) 
     formats = [inside.get("format"), *(_property(inside, key).get("format") for key in ("url", "image_url", "id"))]
     if found := next((word for word in formats if isinstance(word, str) and word), None):
         field["format"] = "uri" if "ur" in found else found[:20]
-    if field["type"] not in _KINDS:
-        field["for"] = []  # a kind of value that nobody can give
+    if field["type"] not in _KINDS or ((shape.multiple_of or 0) > 1 and _STEP_PIXELS % (shape.multiple_of or 1)):
+        field["for"] = []  # values that nobody can give, or that the sizes of an aspect ratio are not
     return field
+
+
+def _exclude_bounds(field: Json, shape: FieldShape) -> None:
+    """Take over bounds that are not allowed themselves: exactly for whole numbers, else as if they were."""
+    step = 1 if field["type"] == "integer" else 0
+    for ours, excluded, inward in (("min", shape.exclusive_minimum, step), ("max", shape.exclusive_maximum, -step)):
+        if excluded is True and ours in field:
+            field[ours] += inward
+        elif isinstance(excluded, int | float) and not isinstance(excluded, bool):
+            bound = math.floor(excluded) if ours == "min" else math.ceil(excluded)
+            field[ours] = bound + inward if step else excluded
 
 
 def _allows(field: Json, value: str | bool | int | float) -> bool:
@@ -283,6 +360,11 @@ def _has_only_texts(schema: Json) -> bool:
     choices = as_list(schema.get("enum"))
     texts = [choice for choice in choices if choice is not None]
     return bool(texts or not choices) and all(isinstance(choice, str) for choice in texts)
+
+
+def _is_another_kind(field: Json, decided: Json) -> bool:
+    """Return whether a field that took one value takes a list or an object now."""
+    return "type" in decided and decided["type"] not in ("array", "object") and field["type"] in ("array", "object")
 
 
 def _type_of(shape: FieldShape) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT
-from bot.catalogue.provider_description.description import Json, as_object, why_invalid
+from bot.catalogue.provider_description.description import Json, as_object, shown, why_invalid
 from bot.domain.money.quota import MICROS_PER_USD
 
 MAX_PRICE_USD = 1_000
@@ -72,6 +72,9 @@ def read_price(operation: Mapping[str, Any], fields: Mapping[str, Json], dimensi
         pricing = _PricingShape.model_validate(stated)
     except ValidationError as error:
         return ReadPrice(price=_NO_PRICE, problems=(_why_not_a_price(stated, error),), has_other_meaning=True)
+    if unknown := _unknown_amounts(as_object(stated)):
+        problem = f"its price has {shown(unknown)}, which this version does not know"
+        return ReadPrice(price=_NO_PRICE, problems=(problem,), has_other_meaning=True)
     points: list[Json] = []
     unusable: list[Json] = []
     problems: list[str] = []
@@ -90,6 +93,20 @@ def read_price(operation: Mapping[str, Any], fields: Mapping[str, Json], dimensi
     )
 
 
+def _unknown_amounts(stated: Json) -> str:
+    """Name a part of a price that we do not know and that may change what an order costs; '' if there is none."""
+    unknown = stated.keys() - _PricingShape.model_fields.keys()
+    return min(
+        (
+            name
+            for name in unknown
+            if not isinstance(stated[name], str | bool | None) and any(word in name.casefold() for word in _MONEY_WORDS)
+        ),
+        default="",
+    )
+
+
+_MONEY_WORDS = ("amount", "charge", "cost", "discount", "fee", "multiplier", "per", "price", "tax", "usd")
 _NO_PRICE: Json = {"complete": False, "points": []}
 
 
@@ -101,12 +118,6 @@ def _why_not_a_price(stated: object, error: ValidationError) -> str:
         value = as_object(stated).get(place)
         return f"its price has {f'the {place} {shown(value)}' if value is not None else f'no {place}'}"
     return f"its price cannot be read ({why_invalid(error)})"
-
-
-def shown(value: object) -> str:
-    """Return a value of the document in at most 40 characters, without anything that cannot be printed."""
-    text = value if isinstance(value, str) else repr(value)[:60]
-    return "".join(character if character.isprintable() else "?" for character in text[:40]) or "''"
 
 
 def _read_point(raw: object, fields: Mapping[str, Json], dictionary: Mapping[str, Any]) -> tuple[Json, str | None]:

@@ -14,8 +14,8 @@ from typing import Any, cast
 from bot.catalogue.models import Model
 from bot.catalogue.provider_description import description
 from bot.catalogue.provider_description.changes import ENTRY, PRICE, Change, Edit, Reason, difference
-from bot.catalogue.provider_description.description import PREFIXES, Unreadable
-from bot.catalogue.provider_description.prices import ReadPrice, read_price, shown
+from bot.catalogue.provider_description.description import PREFIXES, Unreadable, shown
+from bot.catalogue.provider_description.prices import ReadPrice, read_price
 from bot.catalogue.provider_description.refresh_words import differences, orders_lost, price_words
 
 Json = dict[str, Any]
@@ -124,21 +124,25 @@ def _compared(
     except Unreadable as error:
         return _unreadable(model, str(error), default_model)
     changes: list[Change] = []
+    read = read_price(operation, updated["fields"], description.as_object(current.get("dimensions")))
     if edits := difference(model, updated):
-        lines, requires_more = differences(model, updated), _requires_more(model, updated)
-        if requires_more:
+        lines, reasons = differences(model, updated), list[Reason]()
+        if _requires_more(model, updated):
+            reasons.append(Reason.REQUIRED)
             lines += (f"! {model['id']}: an order has to contain a field that it did not have to contain before",)
+        elif read.price["points"] and _is_orderable(model) and not _is_orderable(updated | {"price": read.price}):
+            reasons += [Reason.NO_ORDER] + [Reason.DEFAULT] * (model["id"] == default_model)
+            lines += (f"! {model['id']}: cannot be ordered any more: nobody can give a field that every order needs",)
         changes.append(
             Change(
                 model_id=model["id"],
                 part=ENTRY,
                 edits=edits,
                 lines=lines,
-                reasons=(Reason.REQUIRED,) if requires_more else (),
+                reasons=tuple(reasons),
                 stops=not all(map(_only_adds, edits)),
             )
         )
-    read = read_price(operation, updated["fields"], description.as_object(current.get("dimensions")))
     if read.price["points"] != model["price"]["points"]:
         changes.append(_price_change(model, updated, read, agreed_price))
     return changes

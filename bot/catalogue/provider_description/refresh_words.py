@@ -20,6 +20,7 @@ WHY_HELD: Mapping[Reason, str] = {
     Reason.PRICE: "a price moves to more than twice or less than half",
     Reason.MEANING: "its price has another type, currency or unit",
     Reason.NO_PRICE: "it would have no price that is known",
+    Reason.NO_ORDER: "a field that every order needs takes values that are not understood",
     Reason.REQUIRED: "a field is required that was not",
     Reason.DEFAULT: "it is the default model",
     Reason.MANY: "more than a fifth of the models change at once",
