@@ -37,7 +37,7 @@ KEPT_LOG_LINES = 25
 WELCOME = """### Welcome to the studio
 I make and edit images for everybody here. Each member has **$1.00 a day**; nothing here costs real money.
 1. Choose </imagine:1>, say what you would like to see, press Enter, watch the card. Then try the buttons under it.
-2. Open the menu of Ben's image below (`⋯`, or the right mouse button) and choose **Edit this image**.
+2. Open the menu of Ben's image below (**⋯**, or the right mouse button) and choose **Edit this image**.
 3. </models:1> lists what there is, </usage:1> what you have left, </history:1> your images, </help:1> the rest.
 4. **Remix** under an image changes prompt, model and options; </compare:1> asks several models at once, with votes; \
 </preset add:1> saves options under a name.
@@ -49,7 +49,7 @@ HINT = (
 )
 PHOTO = "boats in our harbour this morning"
 QUESTION = "This is our harbour this morning. Who can show me how it looks at night, in winter?"
-ADVICE = "That is one for you, Alice: `⋯` beside the image, then **Edit this image**."
+ADVICE = "That is one for you, Alice: **⋯** beside the image, then **Edit this image**."
 
 
 @dataclass(frozen=True, kw_only=True)

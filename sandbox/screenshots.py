@@ -38,6 +38,7 @@ async def main() -> int:
                 args=ARGUMENTS,
                 viewport={"width": 1180, "height": 940},
                 device_scale_factor=1.5,
+                color_scheme="dark",
             )
             page = browser.pages[0]
             await page.goto(demo.url)

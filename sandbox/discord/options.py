@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from sandbox.discord.world import Channel, Member, Permission, Role, User, World
 
 SUBCOMMAND, GROUP, TEXT, INTEGER, BOOLEAN, USER, CHANNEL, ROLE, MENTIONABLE, NUMBER, ATTACHMENT = range(1, 12)
 
+_LARGEST_NUMBER = 2**53
 _CHOSEN = frozenset({USER, CHANNEL, ROLE, MENTIONABLE})
 
 
@@ -48,6 +50,19 @@ def is_offered(command: Json, channel: Channel, may: Permission, *, is_installed
         if wanted == Permission(0) or may & wanted != wanted:
             return False
     return bool(may & Permission.USE_COMMANDS)
+
+
+def _number(name: str, value: Any, *, is_whole: bool) -> int | float:
+    """Return the number that was typed, in the range that Discord sends."""
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (is_whole and not number.is_integer()):
+        raise NotOffered(f"{name}: {value!r} is not a {'whole ' * is_whole}number")
+    if abs(number) > _LARGEST_NUMBER:
+        raise NotOffered(f"{name}: {value} is out of range")
+    return int(number) if is_whole else number
 
 
 class Options:
@@ -101,13 +116,15 @@ class Options:
                 raise NotOffered(f"{name}: too short or too long")
             return text
         if kind in (INTEGER, NUMBER):
-            number = int(value) if kind == INTEGER else float(value)
+            number = _number(name, value, is_whole=kind == INTEGER)
             low, high = option.get("min_value"), option.get("max_value")
             if (low is not None and number < low) or (high is not None and number > high):
                 raise NotOffered(f"{name}: {number} is out of range")
             return number
         if kind == BOOLEAN:
-            return bool(value)
+            if not isinstance(value, bool):
+                raise NotOffered(f"{name}: {value!r} is neither True nor False")
+            return value
         if kind in _CHOSEN and isinstance(value, str) and not partial:
             raise NotOffered(f"{name}: {value!r} is not in the list; pick one that appears as you type")
         return self.plain(value)

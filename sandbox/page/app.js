@@ -1,9 +1,9 @@
 // The page: what the person can see, kept true by events from the server, and what they do, sent to it.
 
-import { $, avatar, dates_in, h, toast } from "./dom.js";
+import { $, avatar, dates_in, h, name, toast } from "./dom.js";
 import { Composer, take_drops } from "./composer.js";
 import { form } from "./dialogs.js";
-import { messageElement } from "./message.js";
+import { messageElement, reveal } from "./message.js";
 
 const state = { about: null, messages: new Map(), notes: [], channel: null, live: null, pending: new Map(), unread: new Set() };
 let composer = null;
@@ -19,6 +19,7 @@ const names = {
   channel: (id) => state.about.channels.find((channel) => channel.id === id)?.name ?? "channel",
   place: (channel) => (channel.name ? `#${channel.name}` : `@${state.about.bot.name}`),
   run: (path) => composer.run(path),
+  open: (channel, message) => open(channel, message),
   choices: (kind) => [
     ...(kind === 5 || kind === 7 ? state.about.people.map((one) => ({ label: one.name, value: one.id, person: one })) : []),
     ...(kind === 6 || kind === 7 ? state.about.roles.map((role) => ({ label: role.name, value: role.id })) : []),
@@ -33,11 +34,13 @@ async function send(what, body, files = {}) {
   data.set("body", JSON.stringify({ as: state.about.me, channel: here().id, ...body }));
   for (const [name, list] of Object.entries(files)) for (const file of list) data.append(name, file, file.name);
   const response = await fetch(`/act/${what}`, { method: "POST", body: data }).catch(() => null);
-  const answer = response?.headers.get("content-type")?.includes("json") ? await response.json() : { error: "The demo is not running any more." };
+  const answer = response?.headers.get("content-type")?.includes("json") ? await response.json() : { error: refused(response) };
   if (answer.error && what !== "modal") toast(answer.error);
   if (answer.interaction) wait_for(answer.interaction, what);
   return answer;
 }
+
+const refused = (response) => (response ? `The demo did not take this: ${response.status} ${response.statusText}` : "The demo is not running any more.");
 
 const act = {
   menu: (message, name) => send("menu", { message: message.id, name }),
@@ -124,6 +127,22 @@ function become(id) {
   connect(id);
 }
 
+function show(channel) {
+  state.channel = channel;
+  state.unread.delete(channel);
+  document.body.classList.remove("show-places");
+  draw_frame();
+  start_composer();
+  draw_messages();
+}
+
+/** Go to a message that a link names. */
+function open(channel, message) {
+  if (!state.messages.has(message)) return toast("This message is gone, or only somebody else sees it");
+  if (channel !== here().id) show(channel);
+  reveal(message);
+}
+
 // -- drawing --
 
 function status(kind, text) {
@@ -137,7 +156,7 @@ function draw_frame() {
   $("#server-name").textContent = about.server.name;
   const go = (channel) => h("button", {
     class: state.unread.has(channel.id) ? "unread" : "", ariaCurrent: channel.id === here().id ? "page" : null,
-    onclick: () => { state.channel = channel.id; state.unread.delete(channel.id); document.body.classList.remove("show-places"); draw_frame(); start_composer(); draw_messages(); },
+    onclick: () => show(channel.id),
   }, h("span", { class: "hash" }, channel.name ? "#" : "@"), channel.name ?? about.bot.name, channel.nsfw && h("span", { class: "tag quiet" }, "18+"));
   $("#channels").replaceChildren(
     h("h3", {}, "Channels"), ...about.channels.filter((channel) => channel.name).map(go),
@@ -150,7 +169,7 @@ function draw_frame() {
   const actor = (id) => {
     const one = person(id);
     return h("button", { class: "actor", ariaPressed: String(id === about.me), onclick: () => become(id) }, avatar(one),
-      h("span", {}, h("b", { style: one.name_colour ? { color: one.name_colour } : {} }, one.name), h("small", {}, one.roles.join(", ") || "member")),
+      h("span", {}, name(one), h("small", {}, one.roles.join(", ") || "member")),
       id === about.me && h("span", { class: "tag quiet" }, "you"));
   };
   $("#people").replaceChildren(
@@ -192,7 +211,9 @@ function draw_messages() {
   const empty = h("li", { class: "empty" }, h("b", {}, names.place(here())), "This is where it begins.");
   $("#messages").replaceChildren(...(list.length ? list.map((message, index) => element(message, list[index - 1])) : [empty]));
   draw_notes();
-  follow(true);
+  // A person who opens the page for the first time reads from the beginning.
+  follow(state.drawn || list.some((message) => message.command));
+  state.drawn = true;
 }
 
 function draw_message(message) {
@@ -230,7 +251,7 @@ function draw_notes() {
         ? [h("p", { class: "fault" }, "The application did not respond"), h("p", { class: "private" }, "◉ Only you can see this · ", h("button", { class: "plain", onclick: () => drop_note(note.id) }, "Dismiss message"))]
         : h("p", { class: "thinking" }, h("i"), h("i"), h("i"), "Sending command…")),
   ])));
-  follow(stay);
+  if (state.notes.length) follow(stay);
 }
 
 $("#open-places").addEventListener("click", () => document.body.classList.toggle("show-places"));

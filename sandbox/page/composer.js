@@ -67,7 +67,7 @@ export class Composer {
     this.command = null;
     this.picker.hide();
     this.field = h("textarea", {
-      rows: 1, value: text, ariaLabel: "Message", placeholder: `Message ${this.names.place(this.channel())} — type / for commands`,
+      rows: 1, value: text, ariaLabel: "Message", placeholder: `Message ${this.names.place(this.channel())} — / for commands`,
       oninput: () => this.suggest(), onkeydown: (event) => this.typed(event), onblur: () => this.picker.hide(), onpaste: (event) => this.add(event.clipboardData.files),
     });
     const input = h("input", { type: "file", multiple: true, hidden: true, onchange: () => this.add(input.files) });
@@ -108,7 +108,8 @@ export class Composer {
     const files = this.files.splice(0);
     this.write();
     this.field.focus();
-    await this.send("message", { text }, { files });
+    const answer = await this.send("message", { text }, { files });
+    if (answer.error && this.is_empty) { this.write(text); this.add(files); }
   }
 
   // -- a command and its options --
@@ -135,6 +136,8 @@ export class Composer {
 
   back() { this.write(); this.field.focus(); }
 
+  get is_empty() { return !this.command && !this.field.value && !this.files.length; }
+
   get left() { return (this.command.options ?? []).filter((option) => !(option.name in this.values)); }
 
   count_more() {
@@ -154,7 +157,11 @@ export class Composer {
     const pill = h("label", { class: "pill", data: { option: option.name } }, h("span", {}, option.label), control);
     control.addEventListener("focus", () => this.pills.querySelectorAll(".pill").forEach((one) => one.classList.toggle("here", one === pill)));
     control.addEventListener("keydown", (event) => {
-      if (event.key === "Backspace" && !control.value && !option.required && this.values[option.name] === null) {
+      const is_empty = event.key === "Backspace" && !control.value && this.values[option.name] === null;
+      if (is_empty && Object.values(this.values).every((value) => value === null)) {
+        event.preventDefault();
+        this.back();
+      } else if (is_empty && !option.required) {
         event.preventDefault();
         delete this.values[option.name];
         const before = pill.previousElementSibling;
@@ -170,8 +177,7 @@ export class Composer {
 
   keys(event) {
     if (event.isComposing || this.picker.key(event)) return;
-    if (event.key === "Escape" && this.picker.node.hidden) this.back();
-    else if (event.key === "Escape") this.picker.hide();
+    if (event.key === "Escape") this.picker.hide(); // what was typed stays
     else if (event.key === "Enter" && !event.target.matches(".pick")) {
       event.preventDefault();
       this.submit();
@@ -208,6 +214,8 @@ export class Composer {
     const fixed = this.fixed(option);
     if (fixed) {
       const items = fixed.filter((item) => item.name.toLowerCase().includes(typed));
+      const exact = items.find((item) => item.name.toLowerCase() === typed);
+      if (exact) this.values[option.name] = exact.value;
       return this.picker.show(items.length ? option.description : "Nothing fits", items, pick);
     }
     this.picker.show(`${option.label}: ${option.description}`, [], pick);
@@ -260,14 +268,25 @@ export class Composer {
         return toast(`${option.label} is required`);
       }
     }
-    const { path } = this.command;
+    const kept = { command: this.command, values: this.values, pills: this.pills, more: this.more, nodes: [...this.root.childNodes] };
     this.back();
-    await this.send("command", { command: path, options }, files);
+    const answer = await this.send("command", { command: kept.command.path, options }, files);
+    if (answer.error && this.is_empty) this.restore(kept);
+  }
+
+  /** Show a command again that was not taken, as it was typed. */
+  restore({ nodes, ...kept }) {
+    Object.assign(this, kept);
+    this.root.replaceChildren(...nodes);
+    this.pills.querySelector(".pill.here :is(input, textarea, button)")?.focus();
+    this.picker.hide();
   }
 }
 
+/** What is no number goes as it is, so that the answer says what is wrong with it. */
 function parsed(option, text) {
-  return option.type === INTEGER || option.type === NUMBER ? Number(text) : text;
+  const is_number = (option.type === INTEGER || option.type === NUMBER) && Number.isFinite(Number(text)) && text.trim();
+  return is_number ? Number(text) : text;
 }
 
 function thumbnail(file, remove) {

@@ -23,6 +23,11 @@ export function avatar(person, size = "") {
   return h("span", { class: `avatar ${size}`, style: { "--own": person.colour }, ariaHidden: "true" }, letters);
 }
 
+/** A name in the colour of the person's role. */
+export function name({ name, name_colour: colour }) {
+  return h("b", colour ? { class: "named", style: { "--named": colour } } : {}, name);
+}
+
 export function bytes(count) {
   if (count < 1024) return `${count} B`;
   return count < 1024 ** 2 ? `${(count / 1024).toFixed(1)} KB` : `${(count / 1024 ** 2).toFixed(1)} MB`;

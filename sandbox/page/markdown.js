@@ -47,8 +47,8 @@ function mark(m, names) {
   if (m[6]) return h("s", {}, inner(m[6]));
   if (m[7]) return h("button", { class: "spoiler", onclick: (e) => e.currentTarget.classList.add("open") }, inner(m[7]));
   if (m[8] || m[9]) return h("em", {}, inner(m[8] || m[9]));
-  if (m[10]) return link(m[11], inner(m[10]));
-  if (m[12] || m[13]) return link(m[12] || m[13], m[12] || m[13]);
+  if (m[10]) return link(m[11], inner(m[10]), names);
+  if (m[12] || m[13]) return link(m[12] || m[13], m[12] || m[13], names);
   if (m[14]) return moment(Number(m[14]), m[15]);
   if (m[16]) return h("span", { class: "mention" }, `@${names.person(m[16])}`);
   if (m[17]) return h("span", { class: "mention" }, `@${names.role(m[17])}`);
@@ -58,7 +58,12 @@ function mark(m, names) {
   return h("span", { class: "mention" }, m[21]);
 }
 
-const link = (url, text) => h("a", { href: url, target: "_blank", rel: "noreferrer noopener" }, text);
+/** A link; one to a message of this Discord goes there. */
+function link(url, text, names) {
+  const place = /^https:\/\/discord\.com\/channels\/\d+\/(\d+)\/(\d+)$/.exec(url);
+  const to = place && ((event) => { event.preventDefault(); names.open(place[1], place[2]); });
+  return h("a", { href: url, target: "_blank", rel: "noreferrer noopener", onclick: to }, text);
+}
 
 export function markdown(text, names) {
   const blocks = [];

@@ -1,6 +1,6 @@
 // One message as an element: author, words, embeds, components, files.
 
-import { avatar, bytes, h, moment } from "./dom.js";
+import { avatar, bytes, h, moment, name } from "./dom.js";
 import { markdown } from "./markdown.js";
 import { lightbox } from "./dialogs.js";
 
@@ -14,7 +14,7 @@ export function messageElement(message, { names, person, act, entries, grouped }
   const ctx = { message, names, act };
   const body = h("div", { class: "body" }, [
     grouped ? null : h("div", { class: "byline" }, [
-      h("b", { style: author.name_colour ? { color: author.name_colour } : {} }, author.name),
+      name(author),
       author.bot && h("span", { class: "tag" }, "APP"),
       clock(message.timestamp),
     ]),
@@ -55,7 +55,7 @@ function clock(stamp, style) {
   return moment(date.getTime() / 1000, style ?? (today ? "t" : "f"));
 }
 
-function reveal(id) {
+export function reveal(id) {
   const target = document.getElementById(`m${id}`);
   target?.scrollIntoView({ block: "center", behavior: "smooth" });
   target?.animate([{ background: "rgb(139 155 255 / 0.2)" }, {}], 1500);

@@ -7,6 +7,7 @@ import re
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -78,6 +79,7 @@ NOTE_STATES = """() => {
 
 
 async def test_an_image_ordered_in_the_page_arrives_by_itself(page: Page) -> None:
+    await expect(page.get_by_text("Welcome to the studio")).to_be_in_viewport()
     await page.evaluate(NOTE_STATES)
     await choose(page, "imagine")
     await page.keyboard.type("a lighthouse at dusk")
@@ -194,6 +196,124 @@ async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) ->
     await page.locator("dialog input").fill("not during the contest")
     await page.locator("dialog").get_by_text("Submit").click()
     await expect(card).to_contain_text("Cancelled by a moderator: not during the contest", timeout=40_000)
+
+
+async def test_the_keyboard_alone_orders_and_escape_keeps_what_was_typed(page: Page) -> None:
+    await choose(page, "imagine")
+    await page.keyboard.type("an owl in the rain")
+    for _ in range(3):
+        await page.keyboard.press("Escape")
+    await expect(page.locator("[data-option=prompt] textarea")).to_have_value("an owl in the rain")
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("option", name="model Which")).to_be_visible()
+    await page.keyboard.press("Escape")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=40_000)
+
+    await choose(page, "usage")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message.mine-only")).to_contain_text("$0.08")
+    await choose(page, "imagine")
+    await page.keyboard.press("Backspace")  # nothing was typed, so the command goes
+    await expect(page.get_by_label("Message", exact=True)).to_be_focused()
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "typed", "said"),
+    [
+        ("imagine", "seed", "abc", "seed: 'abc' is not a whole number"),
+        ("imagine", "seed", "1.5", "seed: 1.5 is not a whole number"),
+        ("imagine", "seed", "9" * 30, "is out of range"),
+        ("imagine", "count", "9", "count: 9 is out of range"),
+        ("imagine", "private", "no", "private: 'no' is neither True nor False"),
+        ("quota role", "role", "Server Booster", "role: 'Server Booster' is not in the list"),
+        ("quota clear", "member", "@nobody", "member: '@nobody' is not in the list"),
+    ],
+)
+async def test_what_discord_would_not_send_is_a_sentence_and_the_command_stays(
+    page: Page, command: str, option: str, typed: str, said: str
+) -> None:
+    await page.locator("#people").get_by_text("Mona").click()
+    await expect(page.locator("#self")).to_contain_text("Mona")
+    await choose(page, command)
+    given = {"imagine": {"prompt": "an owl"}, "quota role": {"amount": "5"}}.get(command, {})
+    for name, value in given.items():
+        await page.locator(f"[data-option={name}] :is(input, textarea)").fill(value)
+    field = page.locator(f"[data-option={option}] :is(input, textarea)")
+    if not await field.count():
+        await page.get_by_role("button", name=" more").click()
+        await page.get_by_role("option", name=re.compile(f"^{option} ")).click()
+    await field.fill(typed)
+    await page.get_by_label("Run the command").click()
+    await expect(page.locator("#toasts")).to_contain_text(said)
+    await expect(field).to_have_value(typed)
+    for name, value in given.items():
+        await expect(page.locator(f"[data-option={name}] :is(input, textarea)")).to_have_value(value)
+    await expect(page.locator(".message", has_text=f"/{command}")).to_have_count(1 if command == "imagine" else 0)
+
+
+# The contrast that WCAG asks for.
+FAINT = """() => {
+  const channels = (colour) => {
+    const pixel = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+    pixel.fillStyle = colour;
+    pixel.fillRect(0, 0, 1, 1);
+    return [...pixel.getImageData(0, 0, 1, 1).data];
+  };
+  const light = (colour) => {
+    const linear = (c) => (c <= 0.03928 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = colour.map((part) => linear(part / 255));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const over = ([r, g, b, a], under) => [r, g, b].map((c, i) => (c * a + under[i] * (255 - a)) / 255);
+  const ground = (node) => {
+    if (!node) return channels("Canvas").slice(0, 3);
+    const own = channels(getComputedStyle(node).backgroundColor);
+    return own[3] === 255 ? own.slice(0, 3) : over(own, ground(node.parentElement));
+  };
+  const faint = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const says = [...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim());
+    if (!says || !node.checkVisibility({ opacityProperty: true }) || node.closest(".avatar, :disabled")) continue;
+    const under = ground(node);
+    const [a, b] = [light(over(channels(getComputedStyle(node).color), under)), light(under)].sort((x, y) => y - x);
+    const contrast = (a + 0.05) / (b + 0.05);
+    const what = `${node.localName}.${node.className} ${node.textContent.slice(0, 30)}`;
+    if (contrast < 4.5) faint.push(`${contrast.toFixed(1)} ${what}`);
+  }
+  return faint;
+}"""
+
+
+async def assert_readable(page: Page) -> None:
+    for scheme in COLOUR_SCHEMES:
+        await page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+        assert await page.evaluate(FAINT) == [], scheme
+
+
+COLOUR_SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
+
+
+@pytest.mark.parametrize("locale", ["en-US", "de", "ja"])
+async def test_every_text_can_be_read_in_light_and_dark(page: Page, locale: str) -> None:
+    await page.get_by_label("Language").select_option(locale)
+    await assert_readable(page)
+    await choose(page, "usage")
+    await page.locator(".run").click()
+    await expect(page.locator(".message.mine-only")).to_contain_text("$0.00")
+    await choose(page, "imagine")
+    await page.keyboard.type("a lighthouse at dusk")
+    await page.keyboard.press("Enter")
+    card = page.locator(".message").last
+    await expect(card).to_contain_text("Completed", timeout=40_000)
+    await page.get_by_label("Message", exact=True).fill("/")
+    await assert_readable(page)
+    await page.set_viewport_size({"width": 390, "height": 844})
+    await page.keyboard.press("Escape")
+    await card.get_by_role("button", name="Remix").click()
+    await expect(page.locator("dialog")).to_be_visible()
+    await assert_readable(page)
+    assert await page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 async def test_the_page_fits_a_narrow_window(page: Page) -> None:
