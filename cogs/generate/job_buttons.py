@@ -17,7 +17,7 @@ from bot.domain.jobs import Job, JobRequest, JobStatus, Reply, ReviewState
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import open_edit_form
 from cogs.generate.ordering.order import DEFAULT_MODEL, Order
-from cogs.generate.recipe import recipe_of
+from cogs.generate.recipe import Made, recipe_of
 from cogs.generate.remix import open_remix
 from cogs.text import job_card
 from cogs.ui import card, card_buttons, delete_question
@@ -79,10 +79,17 @@ class JobButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=card_
             case card_buttons.REMIX:
                 await open_remix(interaction, reply, self._job(reply))
             case card_buttons.RECIPE | card_buttons.RECIPE_ONE:
-                label = interaction.client.service.model_label(self._job(reply).request.model_id)
+                service = interaction.client.service
                 jobs = reply.jobs if self._action == card_buttons.RECIPE else (self._job(reply),)
-                made = [(job, interaction.client.service.sent_options(job)) for job in jobs]
-                await respond_privately(interaction, recipe_of(made, label))
+                made = [
+                    Made(
+                        job=job,
+                        model_label=service.model_label(job.request.model_id),
+                        sent=service.sent_options(job),
+                    )
+                    for job in jobs
+                ]
+                await respond_privately(interaction, recipe_of(made))
             case card_buttons.DELETE:
                 await self._delete(interaction, reply)
             case _:

@@ -122,13 +122,13 @@ class HistoryPage:
             await self._edit(card.note(_nothing(chosen, reply_id)))
             return
         images = await self._pictures(page.reply)
-        label = self._service.model_label(page.reply.jobs[0].request.model_id)
+        labels = [self._service.model_label(job.request.model_id) for job in page.reply.jobs]
         permissions = await permissions_of(self._service, self._interaction)
         found = upscale.offers(self._service, page.reply, permissions.permits)
         await self._edit(
             history_page.page_of(
                 page,
-                label,
+                labels,
                 self._service.sent_options(page.reply.jobs[0]),
                 images,
                 chosen=chosen,

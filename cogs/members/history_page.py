@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bot.catalogue.order_text import Options
 from bot.domain.jobs import GalleryFilter, GalleryPage
 from bot.domain.money.quota import format_usd
-from cogs.generate.recipe import recipe_line
+from cogs.generate.recipe import comparison_line, recipe_line
 from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, card_buttons, components, delete_question
 from cogs.ui.components import Component, Layout
@@ -29,14 +29,14 @@ class GalleryImage:
 
 def page_of(
     page: GalleryPage,
-    model_label: str,
+    model_labels: Sequence[str],
     sent: Options,
     images: Sequence[GalleryImage],
     *,
     chosen: GalleryFilter,
     upscale_usd_micros: int | None = None,
 ) -> Layout:
-    """Lay out a page of a member's own images."""
+    """Lay out a page of a member's own images. `model_labels` has one for each job; `sent` is of the first one."""
     jobs = page.reply.jobs
     first = jobs[0]
     parts = [components.text_display(f"### {_title(page)}")]
@@ -46,9 +46,13 @@ def page_of(
     if missing := list(dict.fromkeys(image.missing for image in images if image.missing)):
         parts.append(components.text_display("\n".join(missing)))
     if first.erased_at is None:
-        recipe = recipe_line(first, sent, model_label, card.PROMPT_SHOWN_CHARACTERS)
+        recipe = (
+            comparison_line(jobs, model_labels, card.PROMPT_SHOWN_CHARACTERS)
+            if page.reply.is_comparison
+            else recipe_line(first, sent, model_labels[0], card.PROMPT_SHOWN_CHARACTERS)
+        )
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
-    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_label, sent))))
+    parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_labels, sent))))
     is_held_back = page.reply.is_held_back
     if is_held_back:
         parts.append(components.text_display(f"**{card.state_of(page.reply)}** · {card.review_of(page.reply)}"))
@@ -73,11 +77,13 @@ def _title(page: GalleryPage) -> str:
     return member_pages.HISTORY_TITLE(number=page.number, total=page.total)
 
 
-def _facts(page: GalleryPage, model_label: str, sent: Options) -> list[str]:
+def _facts(page: GalleryPage, model_labels: Sequence[str], sent: Options) -> list[str]:
     jobs, address = page.reply.jobs, page.reply.address
     cost = format_usd(sum(job.charged_usd_micros or 0 for job in jobs))
-    facts = [f"**{model_label}**", *card.option_facts(jobs[0], sent), job_card.COST(amount=cost)]
-    if len(jobs) > 1 and jobs[0].seed is not None:  # for a single image the recipe shows it
+    models = [f"**{label}**" for label in dict.fromkeys(model_labels)]
+    facts = [*models, *card.option_facts(jobs[0], sent), job_card.COST(amount=cost)]
+    # For a single image the recipe shows it.
+    if len(jobs) > 1 and jobs[0].seed is not None and not page.reply.is_comparison:
         facts.insert(-1, card.seeds(jobs))
     where = [formatting.day(page.reply.created_at)]
     if address.message_id is not None and not address.is_token_only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -92,8 +93,8 @@ def _line(reply: Reply, label: Label) -> str:
 
 
 def _what(reply: Reply, label: Label) -> str:
-    name = label(reply.jobs[0].request.model_id)
-    return f"{len(reply.jobs)} × {name}" if len(reply.jobs) > 1 else name
+    counts = Counter(label(job.request.model_id) for job in reply.jobs)
+    return ", ".join(f"{count} × {name}" if count > 1 else name for name, count in counts.items())
 
 
 def _price(reply: Reply) -> str:

@@ -31,7 +31,7 @@ from bot.domain.jobs import (
 from bot.domain.money.quota import Balance, Cap, Period, Quota, QuotaSource, SpendLine, Window
 from bot.domain.money.spendable import BindingLimit, Spendable
 from bot.service.views import JobView, ReplyView
-from cogs.generate.recipe import RECIPE_CHARACTERS, recipe_line, recipe_of
+from cogs.generate.recipe import RECIPE_CHARACTERS, Made, recipe_line, recipe_of
 from cogs.members import usage_page
 from cogs.moderation import quota_page, report_page
 from cogs.text import audit_entries, formatting, job_card
@@ -317,7 +317,8 @@ def test_any_page_of_the_record_fits(reasons: list[str], action: str) -> None:
 def test_any_recipe_fits(prompt: str) -> None:
     for count in (1, 4):
         jobs = [replace(a_job(prompt=prompt), seed=number) for number in range(count)]
-        assert_fits(recipe_of([(job, {"negative_prompt": "x" * 400}) for job in jobs], "Flux 1 Dev"))
+        sent = {"negative_prompt": "x" * 400}
+        assert_fits(recipe_of([Made(job=job, model_label="Flux 1 Dev", sent=sent) for job in jobs]))
 
 
 def test_a_recipe_too_long_to_show_loses_words_of_its_prompt_but_no_option() -> None:

@@ -82,6 +82,24 @@ async def test_again_orders_the_whole_comparison(stage: Stage) -> None:
     await stage.until_says(again, "Completed", "2 of 2 done", "Flux 1 Dev")
 
 
+async def test_recipe_history_and_jobs_name_each_model_of_a_comparison(stage: Stage) -> None:
+    card = await compare(stage, aspect_ratio="1:1")
+    await stage.until_says(card, "Completed")
+    recipe = stage.said(await stage.press(stage.ada, card, "Recipe")).text
+    assert "Recipe · Nano Banana 2, Flux 1 Dev" in recipe
+    assert [
+        line.split(" model: ")[1].split(" aspect_ratio")[0] for line in recipe.splitlines() if "/imagine" in line
+    ] == [
+        "Nano Banana 2",
+        "Flux 1 Dev",
+    ]
+    page = stage.said(await stage.ada.slash(stage.channel, "history")).text
+    assert "/compare prompt: a red fox model1: Nano Banana 2 model2: Flux 1 Dev aspect_ratio: 1:1" in page
+    assert "**Nano Banana 2** · **Flux 1 Dev**" in page
+    jobs = stage.said(await stage.mo.slash(stage.channel, "jobs")).text
+    assert f" · {stage.ada.mention} · Nano Banana 2, Flux 1 Dev · $0.087 · " in jobs
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
