@@ -230,7 +230,7 @@ class QuotaCommands(commands.Cog):
             balance = await self._store.balance(who, default=self._default, now=now)
             used, until = balance.used_usd_micros - balance.granted_usd_micros, balance.window.end
         if used >= new.amount_usd_micros:
-            return [spending.STOPS_NOW(used=format_usd(used), when=formatting.moment(until))]
+            return [spending.STOPS_NOW(used=format_usd(used), when=formatting.day(until))]
         return []
 
     @group.command(name="clear", description="Remove the limit of a member, a role, a channel or a category")

@@ -130,7 +130,9 @@ class SettingsCommands(commands.Cog):
         default_id = self._default_of(policy)
         asked = self._catalogue.get(model or default_id)
         zone = await self._store.time_zone(guild_id)
-        server_default = await self._store.limit(guild_id, LimitSubject.DEFAULT, None)
+        limits = await self._store.limits_of(guild_id)
+        own = {subject: quota for subject, subject_id, quota in limits if subject_id is None}
+        server_default = own.get(LimitSubject.DEFAULT)
         bot_default = self._service.limits.default_quota
         seen = settings_page.Overview(
             policy=policy,
@@ -141,7 +143,13 @@ class SettingsCommands(commands.Cog):
             models=self._service.offered(),
             server_default=server_default,
             bot_default=bot_default,
-            cap=await self._store.limit(guild_id, LimitSubject.SERVER, None),
+            cap=own.get(LimitSubject.SERVER),
+            role_limits=[
+                (role_id, quota) for subject, role_id, quota in limits if subject is LimitSubject.ROLE and role_id
+            ],
+            channel_caps=[
+                (place, quota) for subject, place, quota in limits if subject is LimitSubject.CHANNEL and place
+            ],
             log_trouble=" ".join(
                 filter(
                     None,

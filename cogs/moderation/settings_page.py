@@ -9,12 +9,14 @@ from datetime import datetime
 import discord
 
 from bot.catalogue.models import Model
+from bot.domain.audit import Standing
 from bot.domain.money.quota import Quota
 from bot.domain.money.spendable import Spendable
 from bot.domain.policy import Policy
 from cogs.alerts.log_channel import LogAudience
 from cogs.generate.ordering.permissions import Permissions
 from cogs.text import formatting, limits_left, moderation, spending
+from cogs.text.audit_entries import STANDINGS
 from cogs.text.locale import LANGUAGES, Phrase, language_for, language_of_server
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -41,6 +43,9 @@ class Overview:
     server_default: Quota | None
     bot_default: Quota
     cap: Quota | None
+    role_limits: Sequence[tuple[int, Quota]]
+    channel_caps: Sequence[tuple[int, Quota]]
+    """By channel or category."""
     locale: discord.Locale | None
     """The language of the server in Discord."""
     log_trouble: str = ""
@@ -100,6 +105,13 @@ def _entries(seen: Overview) -> list[_Entry]:
         (moderation.SHOWCASE(), _showcase(policy), policy.showcase_channel_id, "/settings showcase"),
         (moderation.REVIEW(), _review_in_short(policy), policy.review_channel_id, "/settings review"),
         (moderation.SPOILERS(), _spoilers_in_short(policy), policy.spoiler_channels, "/settings spoilers"),
+        (moderation.WEEKLY_REPORT(), _weekly(policy), policy.weekly_report_channel_id, "/settings weekly-report"),
+        (
+            moderation.WELCOME_MESSAGE(),
+            STANDINGS[Standing.ON if policy.greets else Standing.OFF](),
+            not policy.greets,
+            "/settings welcome",
+        ),
         (moderation.LANGUAGE(), _language_in_short(seen), policy.language, "/settings language"),
         (moderation.TIME_ZONE(), seen.zone, seen.zone != "UTC", "/settings time-zone"),
         (
@@ -110,6 +122,12 @@ def _entries(seen: Overview) -> list[_Entry]:
         ),
         (moderation.CAP(), spending.quota(seen.cap), seen.cap, "/quota server"),
     ]
+    if seen.role_limits:
+        limits = [f"<@&{role_id}> {spending.quota(quota)}" for role_id, quota in seen.role_limits]
+        found.append((moderation.ROLE_LIMITS(), _names(limits), True, "/quota role"))
+    if seen.channel_caps:
+        caps = [f"{formatting.channel(channel_id)} {spending.quota(quota)}" for channel_id, quota in seen.channel_caps]
+        found.append((moderation.CHANNEL_CAPS(), _names(caps), True, "/quota channel"))
     return [
         _Entry(name=name, value=value, is_set=bool(is_set), command=command) for name, value, is_set, command in found
     ]
@@ -315,6 +333,11 @@ def _log_channel(seen: Overview) -> str:
 
 def _showcase(policy: Policy) -> str:
     channel_id = policy.showcase_channel_id
+    return spending.NOT_SET() if channel_id is None else formatting.channel(channel_id)
+
+
+def _weekly(policy: Policy) -> str:
+    channel_id = policy.weekly_report_channel_id
     return spending.NOT_SET() if channel_id is None else formatting.channel(channel_id)
 
 

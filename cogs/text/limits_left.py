@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from bot.domain.money.quota import format_usd
 from bot.domain.money.spendable import BindingLimit, Spendable
-from cogs.text.formatting import amount_left, channel, moment
+from cogs.text.formatting import amount_left, channel, day, moment
 from cogs.text.locale import Phrase
 
 LEFT_FOR_SERVER = Phrase("{left} left for this server")
@@ -74,14 +77,16 @@ def binding_for_moderators(spendable: Spendable) -> str:
     """Return the limit that leaves a member the least, as part of a sentence."""
     if _has_no_quota(spendable):
         return NO_QUOTA_FOR_MODERATORS()
-    return _said(_TO_MODERATORS[spendable.binding], spendable)
+    # Behind "until" goes a time, not "in an hour".
+    says = moment if spendable.binding is BindingLimit.MEMBER_COST else day
+    return _said(_TO_MODERATORS[spendable.binding], spendable, says=says)
 
 
-def _said(phrase: Phrase, spendable: Spendable) -> str:
+def _said(phrase: Phrase, spendable: Spendable, *, says: Callable[[datetime], str] = moment) -> str:
     left, resets_at = spendable.left_of_binding_usd_micros, spendable.resets_at
     return phrase(
         left="" if left is None else format_usd(left),
-        when="" if resets_at is None else moment(resets_at),
+        when="" if resets_at is None else says(resets_at),
         channel=_channel(spendable),
     )
 

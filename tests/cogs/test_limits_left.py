@@ -42,7 +42,8 @@ async def test_a_server_cap_below_the_quota_is_what_is_shown_as_left_everywhere(
     assert "The cap of this server binds: it has **$0.02** left for everybody" in text
     shown = (await stage.quota("show", member=stage.ada)).text
     assert "**$0.02** left" in shown
-    assert "What binds now: the cap of the server has **$0.02** left" in shown
+    assert "What binds now: the cap of the server has **$0.02** left until <t:" in shown
+    assert ":f>." in shown, "until a time, not 'until in an hour'"
     choices = await stage.ada.autocomplete(stage.channel, "imagine", "model", "banana")
     assert all("over your $0.02 left" in choice["name"] for choice in choices)
 
@@ -133,6 +134,7 @@ async def test_a_limit_below_what_is_spent_is_set_and_the_answer_says_that_order
     whose = {"member": stage.ada} if command == "set" else {}
     said = (await stage.quota(command, amount="0.05", **whose)).text
     assert "⚠️ $0.08 is spent or set aside already: ordering stops now until <t:" in said
+    assert ":f>." in said
     assert "binds" in await usage(stage) or "**$0.00** left" in await usage(stage)
 
 

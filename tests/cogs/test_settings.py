@@ -127,6 +127,16 @@ async def test_what_was_decided_is_shown_with_the_layer_that_decided(stage: Stag
     assert "**Word list:** empty" in defaults
     assert f"✅ Can use Nano Banana 2: there is a rule `{NANO_BANANA_2}` for <@&{stage.artists.id}>" in text
 
+    await stage.settings("weekly-report", channel=stage.channel)
+    await stage.quota("role", role=stage.artists, amount="3", period="week")
+    await stage.quota("channel", channel=stage.channel, amount="2")
+    text = (await stage.settings("show")).text
+    ours, defaults = text.split(moderation.SET_BY_MODERATORS())[1].split(moderation.BOT_DEFAULT())
+    assert f"**Weekly report:** <#{stage.channel.id}> · `/settings weekly-report`" in ours
+    assert f"**Role limits:** <@&{stage.artists.id}> $3.00 per week · `/quota role`" in ours
+    assert f"**Channel caps:** <#{stage.channel.id}> $2.00 per day · `/quota channel`" in ours
+    assert "**Welcome message:** on · `/settings welcome`" in defaults
+
     text = (await stage.settings("show", channel=other, member=stage.ada, model=NANO_BANANA_2)).text
     assert "🚫 Can't order here: this channel isn't on the allowed list" in text
     assert "🚫 Can't use Nano Banana 2: there is a rule `krea/google/*` for everybody" in text
