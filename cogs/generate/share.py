@@ -194,7 +194,10 @@ async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Jo
         job.id, channel_id=posted.channel_id, message_id=posted.message_id, now=client.service.now()
     )
     link = formatting.link_to_message(reply.address.guild_id, posted.channel_id, posted.message_id)
-    return card.note(job_card.SHARE_DONE(channel=mention, link=link))
+    said = [job_card.SHARE_DONE(channel=mention, link=link)]
+    if interaction.user.id == reply.user_id or is_moderator(interaction):
+        said.append(job_card.SHARE_UNDO())
+    return card.note(" ".join(said))
 
 
 async def _post_once(

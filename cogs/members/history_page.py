@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bot.catalogue.order_text import Options
-from bot.domain.jobs import GalleryFilter, GalleryPage
+from bot.domain.jobs import GalleryFilter, GalleryPage, Reply
 from bot.domain.money.quota import format_usd
 from cogs.generate.recipe import comparison_line, recipe_line
 from cogs.text import formatting, job_card, member_pages
@@ -55,7 +55,7 @@ def page_of(
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_labels, sent))))
     is_held_back = page.reply.is_held_back
     if is_held_back:
-        parts.append(components.text_display(f"**{card.state_of(page.reply)}** · {card.review_of(page.reply)}"))
+        parts.append(components.text_display("\n".join(_review(page.reply))))
     elif shown and first.erased_at is None:
         parts.extend(card_buttons.image_select(jobs))
     actions = [
@@ -67,6 +67,14 @@ def page_of(
     parts.extend(components.action_rows(actions))
     parts.append(components.action_row(_favourite(page, chosen), *_turns(page, chosen)))
     return components.container(parts, accent=card.NOTE_ACCENT)
+
+
+def _review(reply: Reply) -> list[str]:
+    """Say who sees the images of an order that is held back, and why moderators refused it."""
+    lines = [f"**{card.state_of(reply)}** · {job_card.REVIEW_OWN()}"]
+    if reply.review_reason is not None:
+        lines.append(f"`{formatting.inline(reply.review_reason, 200)}`")
+    return lines
 
 
 def _title(page: GalleryPage) -> str:

@@ -136,7 +136,7 @@ class QuotaCommands(commands.Cog):
         """Set the limit of members without a limit of their own or of a role."""
         await self._set(interaction, LimitSubject.DEFAULT, None, spending.THE_DEFAULT(), amount, period, reason)
 
-    @group.command(name="server", description="A cap for the whole server; it always binds")
+    @group.command(name="server", description="A cap for the whole server; it always applies")
     @app_commands.describe(
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
         period="Period",
@@ -153,7 +153,7 @@ class QuotaCommands(commands.Cog):
         """Set the cap of the whole server."""
         await self._set(interaction, LimitSubject.SERVER, None, spending.THE_SERVER(), amount, period, reason)
 
-    @group.command(name="channel", description="A cap for one channel or category; it binds beside all other limits")
+    @group.command(name="channel", description="A cap for one channel or category; all other limits still apply")
     @app_commands.describe(
         channel="A channel, or a category for all channels in it",
         amount="Dollars such as 5 or 2.50; 0 for none; unlimited",
@@ -305,7 +305,7 @@ class QuotaCommands(commands.Cog):
             amount=format_usd(extra),
         )
 
-    @group.command(name="reset", description="Let a member's spending in this period count from zero")
+    @group.command(name="reset", description="Count a member's spending in this period from zero again")
     @app_commands.describe(member="Member", reason="Reason, shown in the audit log")
     async def reset(
         self, interaction: discord.Interaction[Any], member: discord.Member, reason: Reason | None = None

@@ -27,9 +27,7 @@ from cogs.ui.initial_response import respond_privately
 class DefaultsCommands(commands.Cog):
     """The commands /defaults show, set and clear."""
 
-    group = app_commands.Group(
-        name="defaults", description="What your own orders in this server begin with", guild_only=True
-    )
+    group = app_commands.Group(name="defaults", description="Your own default options in this server", guild_only=True)
 
     def __init__(self, *, service: JobService, default_model: str) -> None:
         self._service = service

@@ -39,12 +39,12 @@ NUMBER_BETWEEN = Phrase("a number from {minimum} to {maximum}")
 TEXT = Phrase("a text")
 TEXT_AT_LEAST = Plural("at least {count} character", "at least {count} characters")
 TEXT_BETWEEN = Plural("{shortest} to {count} character", "{shortest} to {count} characters")
-PATTERN = Phrase("{text}, by the pattern `{pattern}`")
+PATTERN = Phrase("{text}, matching the pattern `{pattern}`")
 UUID = Phrase("a UUID such as {example}")
-IDENTIFIERS = Phrase("ids without blanks, each of at most {characters} characters, joined by `+`")
+IDENTIFIERS = Phrase("ids without spaces, each of at most {characters} characters, joined by `+`")
 IDENTIFIERS_AT_MOST = Plural(
-    "one id without blanks, of at most {characters} characters",
-    "at most {count} ids without blanks, each of at most {characters} characters, joined by `+`",
+    "one id without spaces, of at most {characters} characters",
+    "at most {count} ids without spaces, each of at most {characters} characters, joined by `+`",
 )
 WITH_STRENGTH = Phrase("{ids}; after a colon each may have its strength, {strength}: `{example}`")
 ATTACHED_IMAGES = Phrase("one or more of the attached images, joined by `+`: {names}")

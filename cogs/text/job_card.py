@@ -63,15 +63,18 @@ CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
 CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
 REVIEW_COMES = Phrase("Moderators review the result before everybody sees it.")
 REVIEW_WAITING = Phrase(
-    "The result is ready. It appears here once a moderator approves it; until then, its member finds it in `/history`."
+    "The result is ready. It appears here once a moderator approves it. Until then, the member who ordered it can see "
+    "it in `/history`."
 )
 REVIEW_REFUSED = Phrase(
-    "A moderator refused the result, so it is not shown. What it cost still counts; its member finds it in `/history`."
+    "A moderator refused the result, so it is not shown. What it cost still counts. The member who ordered it can "
+    "still see it in `/history`."
 )
 REVIEW_REFUSED_BECAUSE = Phrase(
     "A moderator refused the result, so it is not shown: `{reason}`\n"
-    "What it cost still counts; its member finds it in `/history`."
+    "What it cost still counts. The member who ordered it can still see it in `/history`."
 )
+REVIEW_OWN = Phrase("Only you and moderators see this.")
 PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
 SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
 ORIGINAL = Phrase("Original")
@@ -169,13 +172,13 @@ DELETE_STILL_LOOKING = Phrase(
 DELETE_POSTING = Phrase("This image is still being posted. Try again in a minute.")
 DELETE_ASK = Phrase(
     "### Delete this for good?\n"
-    "The message, the images and the prompt go: also from `/history`, from what is stored here and from "
-    "other channels of this server. **This cannot be undone.** What it cost still counts."
+    "This deletes the message, the images and the prompt, also in `/history`, in the bot's storage and in other "
+    "channels of this server. **This cannot be undone.** What it cost still counts."
 )
 DELETE_ASK_DIRECT = Phrase(
     "### Delete this for good?\n"
-    "The message, the images and the prompt go: also from `/history` and from what is stored here. **This cannot be "
-    "undone.** What it cost still counts."
+    "This deletes the message, the images and the prompt, also in `/history` and in the bot's storage. **This cannot "
+    "be undone.** What it cost still counts."
 )
 DELETE_DONE = Phrase("Deleted. The images and the prompt are gone. What it cost still counts.")
 DELETE_KEPT = Phrase("Nothing was deleted.")
@@ -199,7 +202,8 @@ DELETE_CARD_WITHOUT_ACCESS = Phrase(
 )
 PRIVATE_ORDER = Phrase("This was ordered privately: a moderator may cancel or delete it, and nothing else.")
 SHARED_BY = Phrase("Made by {member} with **{model}**")
-SHARE_DONE = Phrase("Shared in {channel}: {link}. Remove under the image takes it back.")
+SHARE_DONE = Phrase("Shared in {channel}: {link}.")
+SHARE_UNDO = Phrase("Press **Remove** under the image there to take it back.")
 SHARE_ALREADY = Phrase("This image is already in {channel}: {link}.")
 SHARE_REMOVED = Phrase("This image was shared and taken back. Each image can be shared once.")
 SHARE_UNDER_WAY = Phrase("This image is being shared. If it is not there in two minutes, press Share again.")

@@ -17,16 +17,16 @@ LEFT_AT_BOT = Phrase("{left} left of the bot's cap")
 BLOCKED = Phrase("🚫 A moderator has paused your orders here: nothing can be ordered until they lift that.")
 NO_QUOTA = Phrase("🚫 Your quota here is zero: nothing can be ordered.")
 PAUSED = Phrase("🚫 Your failed orders have cost the bot's operator too much today: you can order again {when}.")
-CHANNEL_CAP = Phrase("⚠️ The cap of {channel} binds: it has **{left}** left for everybody. It resets {when}.")
-SERVER_CAP = Phrase("⚠️ The cap of this server binds: it has **{left}** left for everybody. It resets {when}.")
+CHANNEL_CAP = Phrase("⚠️ The cap of {channel} applies: it has **{left}** left for everybody. It resets {when}.")
+SERVER_CAP = Phrase("⚠️ The cap of this server applies: it has **{left}** left for everybody. It resets {when}.")
 OPERATOR_SERVER_CAP = Phrase(
-    "⚠️ The bot's own cap for this server binds: it has **{left}** left today. It resets {when}."
+    "⚠️ The bot's own cap for this server applies: it has **{left}** left today. It resets {when}."
 )
 OPERATOR_DIRECT_CAP = Phrase(
-    "⚠️ The bot's own cap for everybody who orders outside servers binds: it has **{left}** left today. "
+    "⚠️ The bot's own cap for everybody who orders outside servers applies: it has **{left}** left today. "
     "It resets {when}."
 )
-OPERATOR_CAP = Phrase("⚠️ The bot's own daily cap binds: it has **{left}** left for all servers. It resets {when}.")
+OPERATOR_CAP = Phrase("⚠️ The bot's own daily cap applies: it has **{left}** left for all servers. It resets {when}.")
 
 BLOCKED_FOR_MODERATORS = Phrase("blocked by a moderator")
 NO_QUOTA_FOR_MODERATORS = Phrase("the quota is zero")

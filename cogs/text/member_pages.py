@@ -40,7 +40,7 @@ HISTORY_NOT_YOURS = Phrase("These are somebody else's images. Use `/history` for
 HISTORY_PICTURE_GONE = Phrase(
     "This image is gone: its message was deleted, or I cannot see it, and I no longer have a copy."
 )
-HISTORY_UNREACHABLE = Phrase("Discord does not hand this image out just now. Try again in a minute.")
+HISTORY_UNREACHABLE = Phrase("Discord is not giving out this image right now. Try again in a minute.")
 
 # -- privacy ------------------------------------------------------------------------------------------------
 

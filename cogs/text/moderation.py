@@ -174,7 +174,7 @@ WEEKLY_IS = Phrase(
     "Every week's spending is posted in {channel}, with a chart, when the week ends in the server's time zone."
 )
 WEEKLY_IS_OFF = Phrase("No weekly report is posted. Choose a `channel` to get one.")
-SHOWCASE_IS = Phrase("Members share finished images in {channel}: the button Share is under their card.")
+SHOWCASE_IS = Phrase("Members can share finished images in {channel} with the Share button under them.")
 SHOWCASE_STARS = Phrase("It takes {needed} members who press Share, or one moderator.")
 SHOWCASE_IS_OFF = Phrase("Images cannot be shared here. Choose a `channel` to show them in.")
 REVIEW_IS_OFF = Phrase(
@@ -198,7 +198,9 @@ REVIEW_AUDIENCE = Phrase(
     "⚠️ Everybody can read {channel}, so everybody sees the images before they are reviewed. Choose a channel that only "
     "moderators see."
 )
-SPOILERS_ARE_OFF = Phrase("No channel covers its images. Add a `channel` to have them covered until they are clicked.")
+SPOILERS_ARE_OFF = Phrase(
+    "Images are not covered in any channel. Add a `channel` to cover its images until they are clicked."
+)
 SPOILERS_HINT = Phrase("-# For orders from now on. A category counts for its channels, a channel for its threads.")
 WELCOME_IS_ON = Phrase("When I join this server, I introduce myself once.")
 WELCOME_IS_OFF = Phrase("When I join this server, I say nothing.")
@@ -211,9 +213,9 @@ WELCOME = Phrase(
 WELCOME_FIRST = Phrase("**Moderators decide first** (`/settings show` has it all):")
 WELCOME_OFF = Phrase("-# `/settings welcome` turns this message off.")
 LANGUAGE_NOW = Phrase("{language}, as in Discord")
-LANGUAGE_SET = Phrase("Cards that everybody sees and the log speak **{language}** (set by moderators).")
-LANGUAGE_OF_DISCORD = Phrase("Cards that everybody sees and the log speak **{language}**, like this server in Discord.")
-LANGUAGE_HINT = Phrase("-# What only one member sees speaks the language of their Discord.")
+LANGUAGE_SET = Phrase("Public cards and the log are in **{language}** (set by moderators).")
+LANGUAGE_OF_DISCORD = Phrase("Public cards and the log are in **{language}**, like this server in Discord.")
+LANGUAGE_HINT = Phrase("-# Private answers are in the language of each member's own Discord.")
 
 ZONE_IS = {
     Period.DAY: Phrase(

@@ -38,7 +38,9 @@ DEFAULTS_CLEARED = Phrase("Your defaults in this server are cleared.")
 DEFAULTS_NOTHING_GIVEN = Phrase(
     "Name at least one option to set: `model`, `aspect_ratio`, `resolution`, `private`, `preset`."
 )
-DEFAULTS_HINT = Phrase("-# What a command says itself counts instead. What a model does not take is left out.")
+DEFAULTS_HINT = Phrase(
+    "-# Options that you type in a command count instead. Options that a model does not take are left out."
+)
 DEFAULTS_BAD_VALUE = Phrase(
     "No model here takes `{option}: {value}`. Pick a value from the list that appears as you type."
 )

@@ -60,7 +60,7 @@ MODELS_TITLE = Phrase("Models")
 DEFAULT = Phrase("default")
 """Marks the model that is used when a member names none."""
 
-MODELS_HINT = Phrase("`/models model:` tells more about one of them.")
+MODELS_HINT = Phrase("`/models model:` tells you more about one of them.")
 MODEL_NO_PRICE = Phrase("not available: no price set")
 MODEL_ENDS = Phrase("withdrawn by its provider on {when}")
 """Stands beside a model that still takes orders."""
@@ -83,11 +83,11 @@ AMOUNT_HELP = Phrase(
 GRANT_HELP = Phrase("`{amount}` is not an amount. Give dollars such as `5`, `2.50` or `$0.065`, more than zero.")
 LIMIT_SET = Phrase("{subject}: **{new}** (was {old}).")
 LIMIT_SAME = Phrase("{subject}: **{new}** already. Nothing changed.")
-ABOVE_BOT_CAP = Phrase("⚠️ That is above the bot's own daily cap of {cap} for this server, which binds.")
-BOT_CAP_BINDS = Phrase("The bot's own daily cap of {cap} for this server still binds.")
+ABOVE_BOT_CAP = Phrase("⚠️ That is above the bot's own daily cap of {cap} for this server, which applies too.")
+BOT_CAP_BINDS = Phrase("The bot's own daily cap of {cap} for this server still applies.")
 ZERO_MEANS = Phrase("⚠️ Zero means that nothing can be ordered under this limit from now on.")
 STOPS_NOW = Phrase("⚠️ {used} is spent or set aside already: ordering stops now until {when}.")
-BINDS = Phrase("⚠️ What binds now: {why}.")
+BINDS = Phrase("⚠️ What limits this now: {why}.")
 LIMIT_CLEARED = Phrase("{subject}: limit removed (was {old}).")
 LIMIT_NONE = Phrase("No limit is set for {subject}.")
 CLEAR_ONE = Phrase("Choose either a `member`, a `role` or a `channel`.")

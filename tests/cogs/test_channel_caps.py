@@ -27,9 +27,9 @@ async def test_a_cap_of_a_channel_refuses_with_what_is_left_and_is_shown_everywh
     assert refusal.private
     assert f"This costs $0.08 and {art} has $0.02 left for everybody. Its cap resets <t:" in refusal.text
     usage = stage.said(await stage.ada.slash(stage.channel, "usage")).text
-    assert f"The cap of {art} binds: it has **$0.02** left for everybody" in usage
+    assert f"The cap of {art} applies: it has **$0.02** left for everybody" in usage
     shown = (await stage.quota("show", member=stage.ada)).text
-    assert f"What binds now: the cap of {art} has **$0.02** left" in shown
+    assert f"What limits this now: the cap of {art} has **$0.02** left" in shown
     assert f"{art}: $0.08 used of $0.10 per week" in shown
     assert "`trial`" in (await stage.quota("audit")).text
     cleared = await stage.quota("clear", channel=stage.channel)

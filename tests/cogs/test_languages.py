@@ -246,14 +246,14 @@ async def test_what_moderators_choose_comes_before_what_the_server_speaks_in_dis
 ) -> None:
     assert "**Language:** Français, as in Discord · " in (await paris.said_to(paris.max, "settings show")).text
     said = await paris.said_to(paris.max, "settings language", language="ja", reason="we moved")
-    assert "Cards that everybody sees and the log speak **日本語** (set by moderators)." in said.text
+    assert "Public cards and the log are in **日本語** (set by moderators)." in said.text
     await stage.until_says(await paris.imagine(), "完成")
     assert "**Language:** 日本語 · " in (await paris.said_to(paris.max, "settings show")).text
     record = (await paris.said_to(paris.max, "quota audit")).text
     assert f"<@{paris.max.id}> changed the language: not set → 日本語 · `we moved`" in record
 
     said = await paris.said_to(paris.max, "settings language", clear=True)
-    assert "speak **Français**, like this server in Discord." in said.text
+    assert "are in **Français**, like this server in Discord." in said.text
     assert (await paris.said_to(paris.max, "settings language")).text in said.text
     await stage.until_says(await paris.imagine(), "Terminé")
 

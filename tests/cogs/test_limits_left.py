@@ -39,10 +39,10 @@ async def test_a_server_cap_below_the_quota_is_what_is_shown_as_left_everywhere(
     assert "cost **$0.08** · $0.02 left for this server" in card.text
     text = await usage(stage)
     assert "**$0.02** left" in text
-    assert "The cap of this server binds: it has **$0.02** left for everybody" in text
+    assert "The cap of this server applies: it has **$0.02** left for everybody" in text
     shown = (await stage.quota("show", member=stage.ada)).text
     assert "**$0.02** left" in shown
-    assert "What binds now: the cap of the server has **$0.02** left until <t:" in shown
+    assert "What limits this now: the cap of the server has **$0.02** left until <t:" in shown
     assert ":f>." in shown, "until a time, not 'until in an hour'"
     choices = await stage.ada.autocomplete(stage.channel, "imagine", "model", "banana")
     assert all("over your $0.02 left" in choice["name"] for choice in choices)
@@ -73,8 +73,8 @@ async def test_a_zero_quota_is_said_and_not_called_permission(stage: Stage) -> N
 @pytest.mark.parametrize(
     ("limit", "words"),
     [
-        ("operator_server_cap_usd_micros", "The bot's own cap for this server binds: it has **$0.02** left"),
-        ("operator_daily_cap_usd_micros", "The bot's own daily cap binds: it has **$0.02** left"),
+        ("operator_server_cap_usd_micros", "The bot's own cap for this server applies: it has **$0.02** left"),
+        ("operator_daily_cap_usd_micros", "The bot's own daily cap applies: it has **$0.02** left"),
     ],
 )
 async def test_the_operators_caps_are_what_is_left_when_they_bind(stage: Stage, limit: str, words: str) -> None:
@@ -104,7 +104,7 @@ async def test_may_order_here_is_said_only_where_a_model_could_be_ordered(stage:
 async def test_a_quota_that_binds_alone_is_shown_as_before(stage: Stage) -> None:
     text = await usage(stage)
     assert "**$1.00** left" in text
-    assert "binds" not in text
+    assert "applies" not in text
 
 
 # -- slips ------------------------------------------------------------------------------------------------------
@@ -135,7 +135,7 @@ async def test_a_limit_below_what_is_spent_is_set_and_the_answer_says_that_order
     said = (await stage.quota(command, amount="0.05", **whose)).text
     assert "⚠️ $0.08 is spent or set aside already: ordering stops now until <t:" in said
     assert ":f>." in said
-    assert "binds" in await usage(stage) or "**$0.00** left" in await usage(stage)
+    assert "applies" in await usage(stage) or "**$0.00** left" in await usage(stage)
 
 
 @pytest.mark.hostile("G-54")

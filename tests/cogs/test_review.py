@@ -104,7 +104,8 @@ async def test_its_member_finds_it_in_their_history_and_can_only_delete_it(stage
     for state in ("Waiting for review", "Refused"):
         page = stage.said(await stage.ada.slash(stage.channel, "history"))
         assert page.private
-        assert state in page.text
+        assert f"{state}** · {job_card.REVIEW_OWN()}" in page.text
+        assert "appears here" not in page.text, "it is here, and nobody else sees it"
         assert len(page.gallery) == 1
         assert set(page.buttons) == {"Delete", "☆ Favourite"}
         if state == "Waiting for review":

@@ -109,7 +109,7 @@ async def test_an_image_whose_posting_had_no_answer_is_found_later_and_not_poste
     later = datetime.now(UTC) + timedelta(minutes=3)
     monkeypatch.setattr(stage.core.service, "now", lambda: later)
     done = job_card.SHARE_DONE(channel=hall.mention, link=link(stage, hall, copy))
-    assert await share(stage, card) == done
+    assert await share(stage, card) == f"{done} {job_card.SHARE_UNDO()}", "its author can take it back"
     assert len(stage.cards(hall)) == 1
 
 

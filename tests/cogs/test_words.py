@@ -184,15 +184,15 @@ def test_did_you_mean_names_at_most_three() -> None:
         (Text(), "a text"),
         (Text(min_characters=3), "at least 3 characters"),
         (Text(max_characters=1800), "1 to 1,800 characters"),
-        (Identifiers(), "ids without blanks, each of at most 200 characters, joined by `+`"),
+        (Identifiers(), "ids without spaces, each of at most 200 characters, joined by `+`"),
         (
             Identifiers(max_count=3, strength=Number(whole=False, minimum=-2, maximum=2)),
             (
-                "at most 3 ids without blanks, each of at most 200 characters, joined by `+`; after a colon "
+                "at most 3 ids without spaces, each of at most 200 characters, joined by `+`; after a colon "
                 "each may have its strength, a number from -2 to 2: `first:0.8+second:0.3`"
             ),
         ),
-        (Pattern(pattern="^[a-z]+$", max_characters=9), "1 to 9 characters, by the pattern `^[a-z]+$`"),
+        (Pattern(pattern="^[a-z]+$", max_characters=9), "1 to 9 characters, matching the pattern `^[a-z]+$`"),
         (AttachedImages(names=("image", "image2"), max_count=1), "one of the attached images: `image`, `image2`"),
         (
             AttachedImages(names=("image", "image2")),
