@@ -18,6 +18,7 @@ from bot.providers.poller import Poller
 from bot.service.context import ServiceContext
 from bot.service.execution.job_runner import JobRunner
 from bot.service.execution.reply_runner import ReplyRunner
+from bot.service.execution.results import ResultCollector
 from bot.service.job_service import JobService
 from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.service.maintenance.cost_alerts import CostAlerts
@@ -90,6 +91,7 @@ class ServiceParts:
             limits=limits,
             cost_alerts=cost_alerts,
             attachment_downloader=attachment_downloader,
+            results=ResultCollector(context, downloader=result_downloader),
             dispatchers=dispatchers,
             reply_runner=reply_runner,
             queue_positions=queue_positions,

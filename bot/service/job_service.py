@@ -55,6 +55,7 @@ from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
 from bot.service.context import ServiceContext
 from bot.service.execution.reply_runner import CancelOutcome, ReplyRunner
+from bot.service.execution.results import ResultCollector
 from bot.service.input_images import InputImages
 from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.queue_positions import QueuePositions
@@ -91,6 +92,7 @@ class JobService:
         limits: Limits,
         cost_alerts: CostAlerts,
         attachment_downloader: Downloader,
+        results: ResultCollector,
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
         queue_positions: QueuePositions,
@@ -106,6 +108,7 @@ class JobService:
         self.limits = limits
         self.cost_alerts = cost_alerts
         self.attachment_downloader = attachment_downloader
+        self._results = results
         self.styles = Styles()
         self._in_flight = context.in_flight
         self._priority = context.priority
@@ -186,6 +189,10 @@ class JobService:
         async with self._shrinking if image.size_bytes > limit_bytes else nullcontext():
             data = await self.blob_store.get(image.sha256)
             return None if data is None else await self.image_pool.shrink_to(data, limit_bytes)
+
+    async def recover_image(self, image: ResultImage) -> bool:
+        """Keep again a result that was lost or damaged here, while its provider still has it. Raises StoreError."""
+        return await self._results.recover(image)
 
     async def delete_order(self, reply_id: str, *, actor_id: int) -> DeletedOrder | None:
         """Erase one finished order and its stored images; None if there is none, or it was deleted before.

@@ -59,6 +59,12 @@ NOT_FETCHED = Plural(
     "{count} more image could not be fetched from the image service.",
     "{count} more images could not be fetched from the image service.",
 )
+IMAGES_LOST = Plural(
+    "⚠️ {count} image was lost here before it could be shown. The operator has been told, and a moderator can give "
+    "back what it cost with `/quota grant`.",
+    "⚠️ {count} images were lost here before they could be shown. The operator has been told, and a moderator can give "
+    "back what they cost with `/quota grant`.",
+)
 CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
 CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
 REVIEW_COMES = Phrase("Moderators review the result before everybody sees it.")

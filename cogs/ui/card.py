@@ -120,20 +120,21 @@ def card(
     view: ReplyView,
     *,
     images: Sequence[ShownImage] = (),
+    lost_images: int = 0,
     mention: str | None = None,
     hide_prompt: bool = False,
     form: Form = Form.FULL,
 ) -> Layout:
     """Lay out the one message of a command in its current state, in the language of its address.
 
-    `images` are attached under these filenames.
+    `images` are attached under these filenames; `lost_images` more were made and are no longer kept.
     """
     if view.reply.is_held_back:
-        images = ()
+        images, lost_images = (), 0
     with use_locale(view.reply.address.language):
         status = status_of(view.reply)
         if form is Form.FULL:
-            parts = body(view, status, images=images, hide_prompt=hide_prompt, with_votes=True)
+            parts = body(view, status, images=images, lost_images=lost_images, hide_prompt=hide_prompt, with_votes=True)
         else:
             parts = _reduced_body(view, status, images=images, form=form)
         if mention:
@@ -164,6 +165,7 @@ def body(
     status: JobStatus,
     *,
     images: Sequence[ShownImage] = (),
+    lost_images: int = 0,
     hide_prompt: bool = False,
     with_votes: bool = False,
 ) -> list[Component]:
@@ -179,7 +181,9 @@ def body(
             components.text_display(formatting.block(view.jobs[0].job.request.prompt, PROMPT_SHOWN_CHARACTERS))
         )
     parts.extend(_explanations(view, status, hide_prompt=hide_prompt))
-    if view.reply.is_held_back and not images:
+    if lost_images:
+        parts.append(components.text_display(job_card.IMAGES_LOST(lost_images)))
+    elif view.reply.is_held_back and not images:
         parts.extend(_review(view, status))
     facts_shown = components.text_display("\n".join(f"-# {line}" for line in _facts(view, status)))
     if images:

@@ -274,6 +274,43 @@ async def test_a_private_image_is_not_reviewed_and_not_shared(stage: Stage) -> N
     assert stage.cards(hall) == []
 
 
+@pytest.mark.parametrize("when", ["before the question", "before the decision"])
+@pytest.mark.parametrize("still_there", [True, False])
+async def test_an_image_lost_meanwhile_is_fetched_again_or_named_as_lost(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, when: str, still_there: bool
+) -> None:
+    desk = await reviewed(stage)
+    told: list[str] = []
+    monkeypatch.setattr(stage.core.bot.operator_alerts, "send", lambda matter, text: told.append(text))
+    ask = stage.core.bot.review_requests.ask_soon
+    if when == "before the question":
+        monkeypatch.setattr(stage.core.bot.review_requests, "ask_soon", lambda reply_id: None)
+        card = await stage.imagine()
+        await stage.until_says(card, "Waiting for review")
+        await stage.quiet()
+    else:
+        card, _ = await waiting(stage, desk)
+    (job,) = await stage.jobs()
+    await stage.core.service.blob_store.remove(job.images[0].sha256)
+    if not still_there:
+        stage.core.server.results.clear()
+    if when == "before the question":
+        ask(job.reply_id)
+        await stage.until(lambda: stage.cards(desk))
+        await stage.quiet()
+    [question] = stage.cards(desk)
+    lost_question = when == "before the question" and not still_there
+    assert len(question.files) == (0 if lost_question else 1)
+    assert (job_card.IMAGES_LOST(1) in question.text) is lost_question
+    assert "appears here" not in question.text
+    await stage.press(stage.mo, question, "Approve")
+    await stage.until_says(card, "Completed")
+    await stage.quiet()
+    assert len(card.files) == still_there
+    assert (job_card.IMAGES_LOST(1) in card.text) is not still_there
+    assert any("is lost" in text for text in told) is not still_there
+
+
 @pytest.mark.parametrize("how", ["card", "privacy"])
 async def test_deleting_the_order_takes_the_question(stage: Stage, how: str) -> None:
     desk = await reviewed(stage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from hashlib import sha256
 
 from bot.domain.errors import MediaError, ProviderError
 from bot.domain.jobs import Job, ResultImage
@@ -20,6 +21,9 @@ RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_TIMEOUT_SECONDS = 300.0
 """For collecting all results of a job together."""
+
+RECOVERY_TIMEOUT_SECONDS = 60.0
+"""For a lost image alone, which an answer waits for."""
 
 MAX_RESULTS = 2
 """Images kept of one job: the one that was ordered, and one more."""
@@ -69,6 +73,24 @@ class ResultCollector:
             )
             self._presenter.operator_notice("unusable results", notice)
         return images, len(errors)
+
+    async def recover(self, image: ResultImage) -> bool:
+        """Download again a result that was kept and is lost; False if the provider no longer has the same one."""
+        if not image.source_url:
+            return False
+        try:
+            async with asyncio.timeout(RECOVERY_TIMEOUT_SECONDS):
+                data = await self._downloader.download(
+                    image.source_url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
+                )
+        except (MediaError, TimeoutError) as error:
+            _log.warning("a lost image cannot be downloaded again: %s", error)
+            return False
+        if sha256(data).hexdigest() != image.sha256:
+            _log.warning("a lost image cannot be downloaded again: its address leads to another one")
+            return False
+        await self._blob_store.put(data)
+        return True
 
     async def _download_usable(
         self, job: Job, urls: Sequence[str], deadline: float

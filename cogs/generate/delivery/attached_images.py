@@ -48,6 +48,8 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
     for index, image in enumerate(view.job.images):
         try:
             fitted = await service.image_for_upload(image, limit_bytes)
+            if fitted is None and await service.recover_image(image):
+                fitted = await service.image_for_upload(image, limit_bytes)
         except MediaError as error:
             if error.transient:
                 raise
@@ -55,6 +57,8 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
             continue
         if fitted is None:
             _log.error("image %d of job %s is missing from the blob store", index + 1, view.job.id)
+            notice = f"Image {index + 1} of job {view.job.id} is lost: it is neither kept here nor at its provider."
+            service.presenter.operator_notice("lost image", notice)
             continue
         shown = card.ShownImage(
             filename=card.filename(view.job, index, fitted.extension, hide_prompt=hide_prompt),
@@ -64,6 +68,12 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
         )
         images.append(AttachedImage(shown=shown, sha256=image.sha256, data=fitted.data))
     return images
+
+
+def count_lost(view: ReplyView, images: Sequence[AttachedImage]) -> int:
+    """Count the images of a reply that `load_images` has not found any more."""
+    made = sum(len(job.job.images) for job in view.jobs if job.job.status is JobStatus.SUCCEEDED)
+    return max(0, min(made, MAX_ATTACHMENTS) - len(images))
 
 
 def files_of(images: Sequence[AttachedImage]) -> list[discord.File]:

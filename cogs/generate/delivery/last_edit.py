@@ -22,7 +22,7 @@ from bot.runtime.retry import retrying
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.operator_alerts import OperatorAlerts
-from cogs.generate.delivery.attached_images import AttachedImage, files_of, load_images
+from cogs.generate.delivery.attached_images import AttachedImage, count_lost, files_of, load_images
 from cogs.ui import card
 from cogs.ui.card import Form
 from cogs.ui.components import Layout
@@ -266,6 +266,7 @@ class LastEdit:
         return card.card(
             self._view,
             images=[image.shown for image in self.images],
+            lost_images=count_lost(self._view, self.images),
             hide_prompt=self.prompt_is_hidden,
             mention=mention,
             form=self._form,

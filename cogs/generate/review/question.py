@@ -25,6 +25,7 @@ def layout(
     view: ReplyView,
     images: Sequence[card.ShownImage],
     *,
+    lost_images: int = 0,
     hide_prompt: bool = False,
     decided_by: int | None = None,
 ) -> Layout:
@@ -35,7 +36,7 @@ def layout(
         heading.append(formatting.link_to_message(address.guild_id, address.channel_id, address.message_id))
     status = JobStatus.SUCCEEDED
     parts = [components.text_display(" · ".join(heading))]
-    parts.extend(card.body(view, status, images=images, hide_prompt=hide_prompt))
+    parts.extend(card.body(view, status, images=images, lost_images=lost_images, hide_prompt=hide_prompt))
     if reply.review is ReviewState.WAITING:
         parts.append(components.action_row(*_buttons(reply.id)))
     elif decided_by is not None:

@@ -17,7 +17,7 @@ from bot.domain.errors import MediaError, StoreError
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
-from cogs.generate.delivery.attached_images import AttachedImage, files_of, load_images
+from cogs.generate.delivery.attached_images import AttachedImage, count_lost, files_of, load_images
 from cogs.generate.delivery.last_edit import DEFAULT_FILE_LIMIT_BYTES, MIN_FILE_LIMIT_BYTES
 from cogs.generate.review import question
 from cogs.text.locale import use_locale
@@ -123,6 +123,11 @@ class ReviewRequests:
         self, view: ReplyView, channel_id: int, images: list[AttachedImage], *, hide_prompt: bool
     ) -> PostedMessage:
         with use_locale(view.reply.address.language):
-            layout = question.layout(view, [image.shown for image in images], hide_prompt=hide_prompt)
+            layout = question.layout(
+                view,
+                [image.shown for image in images],
+                lost_images=count_lost(view, images),
+                hide_prompt=hide_prompt,
+            )
         nonce = f"v{view.reply.id}"
         return await self._messages.post(channel_id, layout, files=files_of(images), nonce=nonce)
