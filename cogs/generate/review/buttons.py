@@ -10,6 +10,7 @@ from discord import ui
 
 from bot.domain.jobs import Reply, ReviewState
 from bot.domain.texts import visible_or_none
+from bot.service.views import ReplyView
 from cogs.generate.review import question
 from cogs.text import job_card
 from cogs.text.locale import use_locale
@@ -77,6 +78,9 @@ async def _asked_about(interaction: Interaction, reply_id: str) -> Reply | None:
         await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
         return None
     if reply.review is not ReviewState.WAITING:
+        await interaction.response.defer()
+        # The process that recorded the decision may have ended before it showed it.
+        await _show_decision(interaction, await interaction.client.service.view(reply.id), decided_by=None)
         await respond_privately(interaction, card.note(_already(reply)))
         return None
     return reply
@@ -104,12 +108,20 @@ async def _decide(interaction: Interaction, reply: Reply, *, approves: bool, rea
     if decided is None or view is None:
         await respond_privately(interaction, card.note(job_card.REVIEW_ELSEWHERE()))
         return
+    await _show_decision(interaction, view, decided_by=interaction.user.id)
+
+
+async def _show_decision(interaction: Interaction, view: ReplyView | None, *, decided_by: int | None) -> None:
+    """Show what was decided in place of the question; without `decided_by` only the state and no buttons."""
+    message = interaction.message
+    if view is None or message is None:
+        return
     images = [
         card.ShownImage(filename=file.filename, alt_text=card.alt_text(job.job))
         for job in view.jobs
         for file in images_of(message)
         if card.shows_image_of(file.filename, job.job)
     ]
-    with use_locale(reply.address.language):
-        layout = question.layout(view, images, decided_by=interaction.user.id)
+    with use_locale(view.reply.address.language):
+        layout = question.layout(view, images, decided_by=decided_by)
     await interaction.edit_original_response(view=View(layout), allowed_mentions=NO_MENTIONS)
