@@ -116,8 +116,38 @@ async def test_bad_input_is_refused_with_a_sentence(stage: Stage, options: dict[
     await stage.assert_nothing_reserved()
 
 
+@pytest.mark.parametrize(
+    ("quota", "options", "offered"),
+    [
+        ("0.10", {"model3": PIXAZO_LARGE}, ["Order without Nano Banana 2 · $0.067", "Order without Krea 2 Large"]),
+        ("0.05", {"model3": PIXAZO_LARGE}, ["Order with Flux 1 Dev · $0.007"]),
+        ("0.086", {}, ["Order with Flux 1 Dev · $0.007", "Order with Nano Banana 2 · $0.08"]),
+        ("1", {"model2": NANO}, ["Order with Nano Banana 2 · $0.08"]),
+        ("1", {"model2": "krea/bfl/flux-1-devv"}, ["Order with Nano Banana 2, Flux 1 Dev · $0.087"]),
+        ("1", {"model3": "zzzz"}, ["Order with Nano Banana 2, Flux 1 Dev · $0.087"]),
+        ("1", {"aspect_ratio": "7:1"}, ["Order without aspect_ratio · $0.087"]),
+        ("0", {}, []),
+    ],
+)
+async def test_a_refused_comparison_offers_the_nearest_possible_one(
+    stage: Stage, quota: str, options: dict[str, Any], offered: list[str]
+) -> None:
+    await stage.quota("set", member=stage.ada, amount=quota)
+    card = await compare(stage, **options)
+    found = [label for label in card.buttons if label.startswith("Order")]
+    assert [label[: len(wanted)] for label, wanted in zip(found, offered, strict=True)] == offered, found
+    assert "Copy prompt" in card.buttons
+    await stage.assert_nothing_reserved()
+    if offered:
+        ordered = stage.ordered(await stage.press(stage.ada, card, found[0]))
+        await stage.until_says(ordered, "Completed")
+        price = found[0].rpartition("$")[2]
+        assert f"${(await stage.balance()).spent_usd_micros / 1e6:.4f}".rstrip("0") == f"${price}"
+
+
 async def test_a_model_that_moderators_deny_is_refused(stage: Stage) -> None:
     await stage.settings("models", action="deny", model=FLUX)
     card = await compare(stage)
     assert "Flux 1 Dev may not be used here" in card.text
+    assert "Order with Nano Banana 2 · $0.08" in card.buttons
     await stage.assert_nothing_reserved()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from bot.catalogue.models import Model
@@ -39,6 +39,10 @@ MAX_OFFERED = 2
 NAMED_CHARACTERS = 40
 """Space for the name of a model on a button."""
 
+_FEWEST_COMPARED = 2
+_IMPOSSIBLE = 2**62
+"""Above any price."""
+
 _LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, TooMuchAtRisk, StoreError)
 """Refusals after which the same order is possible a little later."""
 
@@ -73,8 +77,6 @@ async def near_orders(
 ) -> list[NearOrder]:
     """List up to two orders near the refused one that would be accepted now, or the same one if it only has to wait."""
     order = replace(order, agreed_usd_micros=None)
-    if order.model_ids:  # a comparison that could not be completed
-        return []
     if isinstance(error, _LATER):
         amount = _price(service, order, permissions)
         agreed = replace(order, agreed_usd_micros=amount)
@@ -118,8 +120,13 @@ def _changes(
     default_model_id: str,
 ) -> Iterator[NearOrder]:
     """Yield orders that might be possible instead, the nearest first; each differs in one thing."""
+    if order.model_ids:  # a comparison that could not be completed
+        yield from _of_models(service, order, _models_meant(service, order, error))
+        return
     if order.variants and not isinstance(error, DearerThanAgreed):
         yield from _variants_without(order, error)
+        if _is_about_models(error):
+            yield from _smaller_comparisons(service, order)
         return
     match error:
         case UnknownPreset() if order.additions is not None:
@@ -189,6 +196,65 @@ def _variants_without(order: Order, error: RequestRefused | StoreError) -> Itera
     kept = near.order.request.options
     variants = tuple(replace(request, options=kept) for request in order.variants)
     yield replace(near, order=replace(near.order, variants=variants))
+
+
+def _is_about_models(error: RequestRefused | StoreError) -> bool:
+    """Whether another choice of models may be possible."""
+    is_rule = isinstance(error, NotAllowedHere) and error.reason in _RULES_ABOUT_MODELS
+    return is_rule or isinstance(error, (*_TOO_DEAR, *_OF_MODEL, BadOption))
+
+
+def _models_meant(service: JobService, order: Order, error: RequestRefused | StoreError) -> list[Model]:
+    """Return the models of a comparison, each once, with the nearest one in place of one that does not exist."""
+    found: list[Model] = []
+    for model_id in order.model_ids:
+        is_wrong = isinstance(error, UnknownModel) and error.model_id == model_id
+        meant = error.suggestions[0] if isinstance(error, UnknownModel) and is_wrong and error.suggestions else model_id
+        model = service.catalogue.find(meant)
+        if model is not None and model not in found:
+            found.append(model)
+    return found
+
+
+def _of_models(service: JobService, order: Order, models: Sequence[Model]) -> Iterator[NearOrder]:
+    """Yield the comparison of these models, or the order of a single one."""
+    try:
+        requests = [service.expand(replace(order.request, model_id=model.id)) for model in models]
+    except RequestRefused:
+        return
+    if requests:
+        yield _compared(service, order, requests)
+
+
+def _smaller_comparisons(service: JobService, order: Order) -> Iterator[NearOrder]:
+    """Yield the comparison without one of its models, the dearest first, then the cheapest ones alone."""
+    amounts = {request.model_id: _amount(service, request) for request in order.variants}
+    by_price = sorted(order.variants, key=lambda request: amounts[request.model_id])
+    if len(by_price) > _FEWEST_COMPARED:
+        for left_out in reversed(by_price):
+            kept = [request for request in order.variants if request is not left_out]
+            change = refusals.ORDER_WITHOUT(option=service.model_label(left_out.model_id))
+            yield replace(_compared(service, order, kept), change=change)
+    for count in range(len(by_price) - 2, _FEWEST_COMPARED - 1, -1):
+        cheapest = by_price[:count]
+        yield _compared(service, order, [request for request in order.variants if request in cheapest])
+    for request in by_price:
+        yield _compared(service, order, [request])
+
+
+def _compared(service: JobService, order: Order, requests: Sequence[JobRequest]) -> NearOrder:
+    labels = ", ".join(service.model_label(request.model_id) for request in requests)
+    variants = tuple(requests) if len(requests) >= _FEWEST_COMPARED else ()
+    near = replace(order, request=requests[0], variants=variants, model_ids=(), additions=None)
+    return NearOrder(order=near, change=refusals.ORDER_WITH_MODEL(model=labels))
+
+
+def _amount(service: JobService, request: JobRequest) -> int:
+    """Return the price of a request; the highest for one that cannot be ordered."""
+    try:
+        return service.quote(request).amount_usd_micros
+    except RequestRefused:
+        return _IMPOSSIBLE
 
 
 def _without(order: Order, option: str) -> NearOrder:
