@@ -214,6 +214,8 @@ class Store(DatabaseUser):
     mark_consumed = writes_with_retry(wallets.mark_consumed)
     purchase = reads(wallets.purchase)
     to_consume = reads(wallets.to_consume)
+    untold_refunds = reads(wallets.untold_refunds)
+    refund_told = writes(wallets.refund_told)
 
     # -- policy -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 
 MAX_CHARACTERS = 3_000
 """Discord takes 4,000 in one message."""
+
+MAX_NONCE_CHARACTERS = 25
 
 REPEAT_SECONDS = 3600.0
 """Pause between two alerts about the same topic."""
@@ -63,7 +66,9 @@ class OperatorAlerts:
             channel_id = await self._messages.open_direct_channel(owner_id)
             words = limit_warnings.OPERATOR_NOTICE.format(text=formatting.block(text, MAX_CHARACTERS))
             layout = components.container([components.text_display(words), *buttons], accent=card.REFUSAL_ACCENT)
-            await self._messages.post(channel_id, layout, nonce=f"{topic[:8]}{int(time.time())}", notify=owner_id)
+            # Discord takes two messages of one nonce for the same one, so different texts have different ones.
+            nonce = hashlib.sha256(f"{topic} {text} {int(time.time())}".encode()).hexdigest()[:MAX_NONCE_CHARACTERS]
+            await self._messages.post(channel_id, layout, nonce=nonce, notify=owner_id)
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.info("could not send the operator an alert about %s: %s", topic, error)
             return False

@@ -8,6 +8,7 @@ start: it is credited then if it was not, and consumed if it was not.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from datetime import timedelta
@@ -33,6 +34,9 @@ NEWEST = timedelta(days=3)
 PAGE = 100
 """Purchases that Discord lists at a time."""
 
+MAX_LISTED = 20
+"""Purchases that one message to the operator names."""
+
 _UNREACHABLE = (discord.HTTPException, aiohttp.ClientError, OSError, TimeoutError)
 
 
@@ -53,6 +57,10 @@ class TopUps:
         self._skus = skus
         self._retry = asyncio.Event()
         """Set when something is left to do before the next reading."""
+        self._untold = asyncio.Event()
+        """Set when the operator is to be told of something."""
+        self._unknown: dict[int, int] = {}
+        """Consumed purchases that the ledger does not know and the operator was not told of, with their buyers."""
 
     async def run(self) -> None:
         """Read all purchases now, and the newest from time to time."""
@@ -121,7 +129,8 @@ class TopUps:
         store, now = self._service.store, self._service.now()
         known = await store.purchase(entitlement.id)
         if known is None and entitlement.consumed:
-            self._tell_unknown(entitlement)
+            self._note_unknown(entitlement.id, entitlement.user_id)
+            self._untold.set()
             return True
         credited = await store.credit(
             entitlement.id,
@@ -155,9 +164,8 @@ class TopUps:
         )
         if purchase is None or purchase.amount_usd_micros == 0:  # told before, or never credited
             return
-        text = _refunded(purchase, entitlement.user_id)
-        _log.warning("%s", text)
-        self._operator_alerts.send(f"refund {entitlement.id}", text)
+        _log.warning("%s", _refunded(purchase, entitlement.user_id))
+        self._untold.set()
 
     async def _consume(self, entitlement_id: int) -> bool:
         """Tell Discord that a purchase is used up. Return whether it knows that now."""
@@ -171,21 +179,47 @@ class TopUps:
         await self._service.store.mark_consumed(entitlement_id, now=self._service.now())
         return True
 
-    def _tell_unknown(self, entitlement: discord.Entitlement) -> None:
-        text = (
-            f"Purchase {entitlement.id} of member {entitlement.user_id} was consumed at Discord, but it is not in this "
-            f"ledger, so nothing was credited. Either another database was used for this application, or a backup "
-            f"was restored that is older than the purchase: then grant the member what is missing."
-        )
-        _log.warning("%s", text)
-        self._operator_alerts.send("unknown purchase", text)
+    # -- the operator -------------------------------------------------------------------------------------
+
+    async def tell_forever(self) -> None:
+        """Tell the operator of refunds until each message arrived, also after a restart, until cancelled."""
+        while True:
+            self._untold.clear()
+            await self._tell()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TRY_AGAIN_SECONDS):
+                    await self._untold.wait()
+
+    async def _tell(self) -> None:
+        for purchase, user_id in await self._service.store.untold_refunds():
+            if await self._operator_alerts.ask("refund", _refunded(purchase, user_id), []):
+                await self._service.store.refund_told(purchase.entitlement_id)
+        if unknown := dict(self._unknown):
+            text = _not_in_ledger(unknown)
+            if await self._operator_alerts.ask("unknown purchases", text, []):
+                self._unknown = {key: buyer for key, buyer in self._unknown.items() if key not in unknown}
+
+    def _note_unknown(self, entitlement_id: int, user_id: int) -> None:
+        _log.warning("%s", _not_in_ledger({entitlement_id: user_id}))
+        self._unknown[entitlement_id] = user_id
 
 
-def _refunded(purchase: Purchase, user_id: int) -> str:
+def _not_in_ledger(buyers: Mapping[int, int]) -> str:
+    listed = [f"{entitlement_id} of member {user_id}" for entitlement_id, user_id in buyers.items()]
+    more = f", and {len(listed) - MAX_LISTED} more" if len(listed) > MAX_LISTED else ""
+    return (
+        f"These purchases were consumed at Discord, but they are not in this ledger, so nothing was credited: "
+        f"{', '.join(listed[:MAX_LISTED])}{more}. Either another database was used for this application, or a backup "
+        f"was restored that is older than the purchases: then grant the members what is missing."
+    )
+
+
+def _refunded(purchase: Purchase, user_id: int | None) -> str:
+    buyer = "a member who asked to be forgotten" if user_id is None else f"member {user_id}"
     missing = purchase.amount_usd_micros - purchase.taken_back_usd_micros
     rest = f" {format_usd(missing)} of it are spent or set aside, which you bear." if missing else ""
     return (
-        f"Discord refunded or deleted purchase {purchase.entitlement_id} of member {user_id}: "
+        f"Discord refunded or deleted purchase {purchase.entitlement_id} of {buyer}: "
         f"{format_usd(purchase.taken_back_usd_micros)} of {format_usd(purchase.amount_usd_micros)} were taken back out "
         f"of the wallet.{rest}"
     )

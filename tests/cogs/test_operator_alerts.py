@@ -58,6 +58,15 @@ async def test_another_matter_is_told_as_well_and_the_same_one_again_after_an_ho
     assert len(stage.cards(owner.dm_channel)) == 3
 
 
+async def test_two_alerts_of_one_second_are_two_messages_for_discord(stage: Stage, owner: Any) -> None:
+    for model_id in ("krea/bfl/flux-1-dev", "krea/bfl/flux-1.1-pro"):
+        stage.core.bot.operator_alerts.send(f"model {model_id}", f"{model_id} is not offered any more")
+    await stage.quiet()
+    assert len(stage.cards(owner.dm_channel)) == 2
+    sent = [call.json for call in stage.env.http_requests if call.method == "POST" and isinstance(call.json, dict)]
+    assert len({body["nonce"] for body in sent if "nonce" in body}) == 2
+
+
 async def test_the_longest_notice_fits(stage: Stage, owner: Any) -> None:
     stage.core.bot.operator_alerts.send("long", "word " * 5_000)
     await stage.quiet()

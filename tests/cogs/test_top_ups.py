@@ -14,6 +14,7 @@ from bot.store.admin.verify import verify_location
 from cogs.alerts import top_ups
 from cogs.text import spending
 from tests.support.discord_stage import Card, Stage
+from tests.support.transport_double import POSTED, TransportDouble, refused
 
 FIFTY_CENTS = 500_000
 
@@ -136,18 +137,24 @@ async def test_a_purchase_is_committed_before_it_is_consumed_and_tried_again(
     assert await wallet(stage) == (FIFTY_CENTS, 0)
 
 
-async def test_a_refund_takes_back_what_is_left_and_tells_the_operator(stage: Stage, sku: simcord.SKUHandle) -> None:
-    await stage.restart()
+def an_operator(stage: Stage) -> Any:
+    """Give the application an owner who takes direct messages."""
     person = stage.env.create_user("olga")
     application: Any = stage.core.bot.application
     application.team, application.owner = None, person
     stage.core.bot.operator_alerts.set_owner(application)
     stage.env.backend.get_dm_channel(person.id)
+    return person
+
+
+async def test_a_refund_takes_back_what_is_left_and_tells_the_operator(stage: Stage, sku: simcord.SKUHandle) -> None:
+    await stage.restart()
+    person = an_operator(stage)
     bought = await stage.env.grant_entitlement(sku, user=stage.ada)
     await without_quota(stage)
     await stage.until_says(await stage.imagine(), "Completed")
     await bought.revoke()
-    await stage.quiet()
+    await stage.until(lambda: stage.cards(person.dm_channel))
     assert await wallet(stage) == (0, 0)
     [card] = stage.cards(person.dm_channel)
     assert "$0.42 of $0.50 were taken back" in card.text
@@ -155,6 +162,30 @@ async def test_a_refund_takes_back_what_is_left_and_tells_the_operator(stage: St
     await stage.restart()
     await bought.replay_create()
     assert await wallet(stage) == (0, 0)
+
+
+async def test_a_refund_is_told_once_the_operator_can_be_reached_also_after_a_restart(
+    stage: Stage, sku: simcord.SKUHandle
+) -> None:
+    await stage.restart()
+    transport = TransportDouble(stage.core.bot)
+
+    async def closed(method: str, path: str, has_files: bool) -> None:
+        if path == POSTED:
+            raise refused(403, 50007)
+
+    transport.on_call = closed
+    for _ in range(2):
+        await (await stage.env.grant_entitlement(sku, user=stage.ada)).revoke()
+    await stage.until(lambda: transport.count("POST", POSTED))
+    await stage.restart()
+    person = an_operator(stage)
+    stage.core.bot.top_ups._untold.set()
+    await stage.until(lambda: len(stage.cards(person.dm_channel)) == 2)
+    assert all("Discord refunded or deleted purchase" in card.text for card in stage.cards(person.dm_channel))
+    await stage.core.bot.top_ups._tell()
+    assert len(stage.cards(person.dm_channel)) == 2
+    assert await stage.core.store.untold_refunds() == []
 
 
 async def test_a_refund_that_came_while_the_bot_was_away_is_found_at_the_start(
@@ -175,7 +206,7 @@ async def test_a_consumed_purchase_that_the_ledger_does_not_know_is_not_credited
     await stage.restart()
     await stage.core.bot.top_ups._read(newest_only=False)
     assert await wallet(stage) == (0, 0)
-    assert "was consumed at Discord, but it is not in this ledger" in caplog.text
+    assert "were consumed at Discord, but they are not in this ledger" in caplog.text
 
 
 async def test_a_refusal_for_lack_of_quota_offers_purchases_and_another_does_not(

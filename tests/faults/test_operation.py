@@ -45,6 +45,7 @@ WORKERS = (
     "pixazo dispatcher",
     "pixazo probe",
     "queue positions",
+    "refunds",
     "replies in limbo",
     "review requests",
     "styles",

@@ -76,6 +76,7 @@ NOT_PASSED = {
     "store.credit": "tests/process/test_crash_top_ups.py",
     "store.mark_consumed": "the same",
     "store.take_back": "the same",
+    "store.refund_told": "the same",
     "store.set_preset": "one transaction that no order waits for",
     "store.remove_preset": "the same",
     "store.set_member_defaults": "the same",

@@ -27,6 +27,7 @@ from bot.domain.money.spendable import BindingLimit
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.databases import everything_in, rows
+from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,
     ADA,
@@ -95,6 +96,30 @@ async def test_a_purchase_is_credited_once_by_its_id(store: Store) -> None:
     assert await store.to_consume() == []
     assert await pay_in(store, 250_000, entitlement_id=6)
     assert await wallet(store) == (750_000, 0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_two_gateways_that_hear_of_purchases_at_once_credit_each_once(
+    postgres: PostgresServer, seed: int
+) -> None:
+    address = postgres.fresh()
+    news = [(entitlement_id, 7 + entitlement_id % 3) for entitlement_id in range(1, 31)] * 4
+    random.Random(seed).shuffle(news)
+    async with await Store.open(address) as one, await Store.open(address) as other:
+        calls = [
+            gateway.credit(entitlement_id, user_id=user_id, sku_id=SKU, amount_usd_micros=500_000, now=NOON)
+            for entitlement_id, user_id in news
+            for gateway in (one, other)
+        ]
+        ends = [gateway.take_back(30, user_id=7, sku_id=SKU, now=NOON) for gateway in (one, other)]
+        credited = await asyncio.gather(*calls)
+        assert len([purchase for purchase in credited if purchase is not None]) == 30
+        assert [(await one.wallet_of(user_id)).available_usd_micros for user_id in (7, 8, 9)] == [5_000_000] * 3
+        ended = await asyncio.gather(*ends)
+        assert [purchase.taken_back_usd_micros for purchase in ended if purchase is not None] == [500_000]
+        assert (await other.wallet_of(7)).available_usd_micros == 4_500_000
+    assert verify_location(address) == []
+    postgres.drop(address)
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -254,6 +279,20 @@ async def test_a_purchase_that_was_refunded_before_it_was_seen_is_never_credited
     assert await taken_back(store) == 0
     assert not await pay_in(store)
     assert await wallet(store) == (0, 0)
+
+
+async def test_a_refund_waits_until_the_operator_was_told_and_one_of_nothing_does_not(store: Store) -> None:
+    await pay_in(store)
+    await pay_in(store, entitlement_id=6, user_id=BOB.user_id)
+    for entitlement_id, user_id in ((5, ADA.user_id), (5, ADA.user_id), (6, BOB.user_id), (7, ADA.user_id)):
+        await taken_back(store, entitlement_id, user_id=user_id)
+    untold = [(purchase.entitlement_id, user_id) for purchase, user_id in await store.untold_refunds()]
+    assert untold == [(5, ADA.user_id), (6, BOB.user_id)]
+    await store.refund_told(5)
+    await store.forget_member(BOB.user_id, now=NOON)
+    assert [(purchase.entitlement_id, user_id) for purchase, user_id in await store.untold_refunds()] == [(6, None)]
+    await store.refund_told(6)
+    assert await store.untold_refunds() == []
 
 
 async def test_money_survives_the_wish_to_be_forgotten_and_an_empty_wallet_forgets_its_owner(

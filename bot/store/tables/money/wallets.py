@@ -11,6 +11,7 @@ from datetime import datetime
 from bot.domain.money.quota import Purchase
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, Row
+from bot.store.tables.shared import key_value
 
 _OPEN_WALLET = "INSERT INTO wallets (user_id) VALUES (?) ON CONFLICT (user_id) DO NOTHING"
 _CREDIT = """
@@ -37,6 +38,12 @@ SELECT entitlements.* FROM entitlements JOIN wallets ON wallets.id = wallet_id
 WHERE user_id = ? ORDER BY credited_at, entitlements.id
 """
 
+_UNTOLD = "refund to tell "
+_UNTOLD_REFUNDS = """
+SELECT entitlements.*, user_id FROM notes JOIN entitlements ON notes.key = ? || entitlements.id
+JOIN wallets ON wallets.id = wallet_id ORDER BY ended_at, entitlements.id
+"""
+
 
 def credit(
     connection: Connection, entitlement_id: int, *, user_id: int, sku_id: int, amount_usd_micros: int, now: datetime
@@ -52,13 +59,27 @@ def take_back(
 ) -> Purchase | None:
     """End a purchase that Discord refunded or deleted, and take out of the wallet at most what is left there.
 
-    One that was never credited is recorded as ended, so that it never will be. None when it had ended before.
+    One that was never credited is recorded as ended, so that it never will be; of another, the operator is to be told.
+    None when it had ended before.
     """
     _insert(connection, entitlement_id, user_id, sku_id, 0, now)
     row = {"entitlement_id": entitlement_id, "now": to_micros(now)}
     if connection.execute(_TAKE_BACK, row).rowcount != 1:
         return None
-    return purchase(connection, entitlement_id)
+    ended = purchase(connection, entitlement_id)
+    if ended is not None and ended.amount_usd_micros:
+        key_value.set_(connection, f"{_UNTOLD}{entitlement_id}", "")
+    return ended
+
+
+def untold_refunds(connection: Connection) -> list[tuple[Purchase, int | None]]:
+    """Return the refunds that the operator was not told of, each with its buyer, None for one who was forgotten."""
+    return [(_purchase(row), row["user_id"]) for row in connection.execute(_UNTOLD_REFUNDS, (_UNTOLD,))]
+
+
+def refund_told(connection: Connection, entitlement_id: int) -> None:
+    """Record that the operator was told of a refund."""
+    key_value.remove(connection, f"{_UNTOLD}{entitlement_id}")
 
 
 def _insert(
