@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -214,6 +215,25 @@ async def test_the_image_of_a_message_that_was_deleted_goes_to_its_owner_and_not
     (message,) = stage.cards(stage.ada.user.dm_channel)
     assert len(message.files) == 1
     assert (await stage.balance()).spent_usd_micros == 80_000
+
+
+@pytest.mark.parametrize("by_operator", [True, False])
+async def test_the_image_of_a_model_for_age_restricted_channels_does_not_go_to_direct_messages(
+    stage: Stage, transport: TransportDouble, by_operator: bool
+) -> None:
+    card = await waiting(stage)
+    if by_operator:
+        catalogue = stage.core.service.catalogue
+        restricted = [replace(each, age_restricted=True) for each in catalogue.all_models]
+        stage.core.service.catalogue.replace(restricted)
+    else:
+        await stage.settings("age-restricted", action="add", model="krea/google/*")
+    stage.env.backend.delete_message(stage.channel.id, card.message.id)
+    stage.core.krea.finishes()
+    assert await delivery(stage) is Delivery.DELIVERED
+    (message,) = stage.cards(stage.ada.user.dm_channel)
+    assert message.files == []
+    assert "You find it in `/history`" in message.text
 
 
 async def test_a_prompt_that_automod_blocks_is_left_out_and_the_image_shown(

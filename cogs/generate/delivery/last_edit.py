@@ -201,6 +201,8 @@ class LastEdit:
             case Way.CHANNEL:
                 return await self._post(self._address.channel_id)
             case Way.DIRECT:
+                if await self._is_age_restricted():
+                    self._form = Form.WITHOUT_IMAGES
                 channel_id = await self._messages.open_direct_channel(self._reply.user_id)
                 if self._address.message_id is not None and self._address.channel_id == channel_id:
                     # It was shown there before one of its images came late, or is a private answer to a command there,
@@ -213,6 +215,16 @@ class LastEdit:
                         if not self._address.is_direct:
                             raise
                 return await self._posted_before(channel_id) or await self._post(channel_id)
+
+    async def _is_age_restricted(self) -> bool:
+        """Return whether the images are of a model for age-restricted channels, which direct messages are not."""
+        policy = None if self._address.is_direct else await self._service.store.policy(self._address.guild_id)
+        for job in self._reply.jobs:
+            model = self._service.catalogue.find(job.request.model_id)
+            by_operator = model is not None and model.age_restricted
+            if by_operator or (policy is not None and policy.is_age_restricted(job.request.model_id)):
+                return True
+        return False
 
     async def _posted_before(self, channel_id: int) -> PostedMessage | None:
         """Find a message that was posted but not recorded; the nonce prevents a second one only for minutes."""
