@@ -27,6 +27,9 @@ from sandbox.drawing import Sketch, draw, encode
 from sandbox.provider import SandboxProvider
 
 PROJECT = Path(__file__).resolve().parent.parent
+SHOP = {"Credit of $0.50": ("$0.99", "0.50"), "Credit of $5.00": ("$7.99", "5.00")}
+"""What the simulated Discord sells: its price there, and what the bot pays into the buyer's wallet."""
+
 PRICES = {"krea/enhance/topaz/standard-enhance": "0.05"}
 """A price that an operator sets: without one for upscaling there is no Upscale button."""
 
@@ -41,7 +44,8 @@ I make and edit images for everybody here. Each member has **$1.00 a day**; noth
 3. </models:1> lists what there is, </usage:1> what you have left, </history:1> your images, </help:1> the rest.
 4. **Remix** under an image changes prompt, model and options; </compare:1> asks several models at once, with votes; \
 </preset add:1> saves options under a name.
-5. Beside the channel, set another **language**, or become **Mona**: moderators have `/quota`, `/settings`, `/jobs`; \
+5. </usage:1> sells **credit** that is spent after the dollar of the day. Buying is simulated as well.
+6. Beside the channel, set another **language**, or become **Mona**: moderators have `/quota`, `/settings`, `/jobs`; \
 with `/settings review` they see images in #desk before everybody else."""
 HINT = (
     "-# Images come from a simulated provider on this machine; nothing leaves it. "
@@ -129,6 +133,8 @@ async def _the_bot(
         "HTTP_PORT": "0",
         "MEDIA_ALLOW_PRIVATE_ADDRESSES": "true",
     }
+    items = {discord.sku(name, price=price).id: pays_in for name, (price, pays_in) in SHOP.items()}
+    settings["TOPUP_SKUS"] = ",".join(f"{sku_id}={pays_in}" for sku_id, pays_in in items.items())
     (folder / OVERRIDE_FILE).write_text(json.dumps({"prices": PRICES}), encoding="utf-8")
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
     with log.open("wb") as output:

@@ -48,6 +48,7 @@ class Viewer:
             "modal": self._modal,
             "dismiss": self._dismiss,
             "language": self._language,
+            "buy": self._buy,
         }
         router = discord.app.router
         router.add_get("/", self._page)
@@ -126,6 +127,7 @@ class Viewer:
             "people": [self._person(member) for member in self._server.members.values()],
             "actors": [str(member_id) for member_id in self._people],
             "roles": [role.payload() for role in self._server.roles],
+            "shop": [{"id": str(sku.id), "name": sku.name, "price": sku.price} for sku in world.skus.values()],
             "channels": [
                 channel.payload()
                 | {"commands": [_shown_in(viewer.user.locale, item) for item in self._discord.offered(viewer, channel)]}
@@ -256,6 +258,14 @@ class Viewer:
         if body["locale"] not in self._about(viewer)["locales"]:
             raise LookupError("no command is translated into this language")
         self._discord.set_locale(viewer, body["locale"])
+        return {}
+
+    async def _buy(self, viewer: Member, body: Json, files: Files) -> Json:
+        """Buy what a button of a message that the person sees sells."""
+        message = self._message(viewer, body)
+        if not any(part.get("sku_id") == body["sku"] for part in walk(message.components)):
+            raise LookupError("it is not for sale here")
+        self._discord.buy(viewer, self._discord.world.skus[int(body["sku"])])
         return {}
 
     async def _dismiss(self, viewer: Member, body: Json, files: Files) -> Json:

@@ -35,7 +35,7 @@ async function send(what, body, files = {}) {
   for (const [name, list] of Object.entries(files)) for (const file of list) data.append(name, file, file.name);
   const response = await fetch(`/act/${what}`, { method: "POST", body: data }).catch(() => null);
   const answer = response?.headers.get("content-type")?.includes("json") ? await response.json() : { error: refused(response) };
-  if (answer.error && what !== "modal") toast(answer.error);
+  if (answer.error && what !== "modal" && what !== "buy") toast(answer.error);
   if (answer.interaction) wait_for(answer.interaction, what);
   return answer;
 }
@@ -43,6 +43,8 @@ async function send(what, body, files = {}) {
 const refused = (response) => (response ? `The demo did not take this: ${response.status} ${response.statusText}` : "The demo is not running any more.");
 
 const act = {
+  shop: (id) => state.about.shop.find((item) => item.id === id),
+  buy: async (message, sku) => (await send("buy", { message: message.id, sku })).error,
   menu: (message, name) => send("menu", { message: message.id, name }),
   dismiss: (message) => (message.local ? drop_note(message.id) : send("dismiss", { message: message.id })),
   press: async (message, custom_id, values, control) => {

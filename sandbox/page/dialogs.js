@@ -31,6 +31,22 @@ export function lightbox(pictures, index) {
   show(index);
 }
 
+/** Ask before something is bought; `buy` returns what went wrong, if anything did. */
+export function purchase({ name, price }, buy) {
+  const fault = h("p", { class: "fault", role: "alert" });
+  const node = dialog("form", h("form", {
+    method: "dialog",
+    onsubmit: async (event) => {
+      event.preventDefault();
+      const error = await buy();
+      if (error) fault.textContent = error;
+      else node.close();
+    },
+  }, h("h3", {}, name), h("p", {}, `You pay ${price}. In this demo no money changes hands.`), fault, h("footer", {},
+    h("button", { type: "button", class: "button secondary", onclick: () => node.close() }, "Cancel"),
+    h("button", { class: "button primary" }, `Buy for ${price}`))));
+}
+
 export function form(modal, { names, submit }) {
   const readers = [];
   const files = {};

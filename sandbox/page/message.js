@@ -2,7 +2,7 @@
 
 import { avatar, bytes, h, moment, name } from "./dom.js";
 import { markdown } from "./markdown.js";
-import { lightbox } from "./dialogs.js";
+import { lightbox, purchase } from "./dialogs.js";
 
 const V2 = 1 << 15;
 const TALLEST = 460; // pixels a single picture may be high
@@ -123,11 +123,19 @@ const emoji = (part) => part.emoji?.name && h("span", { class: "emoji" }, part.e
 
 function button(part, { message, act }) {
   const label = [emoji(part), part.label];
+  if (part.style === 6) return shop_button(part.sku_id, message, act);
   if (part.style === 5) return h("a", { class: "button link", href: part.url, target: "_blank", rel: "noreferrer noopener" }, label, " ↗");
   return h("button", {
     class: `button ${STYLES[part.style]}`, disabled: part.disabled, data: { custom: part.custom_id },
     onclick: (event) => act.press(message, part.custom_id, [], event.currentTarget),
   }, label);
+}
+
+/** Name and price are those of the shop, not of the bot. */
+function shop_button(id, message, act) {
+  const item = act.shop(id);
+  if (!item) return null;
+  return h("button", { class: "button primary", onclick: () => purchase(item, () => act.buy(message, id)) }, `${item.name} · ${item.price}`);
 }
 
 function menu(part, { message, names, act }) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 from collections.abc import AsyncIterator
@@ -15,6 +16,7 @@ from playwright.async_api import Page, async_playwright, expect
 
 from sandbox.demo import Demo, running_demo
 from sandbox.plans import Plan
+from tests.support.fakes import until
 
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), ""
@@ -314,6 +316,46 @@ async def test_every_text_can_be_read_in_light_and_dark(page: Page, locale: str)
     await expect(page.locator("dialog")).to_be_visible()
     await assert_readable(page)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+async def test_credit_is_bought_in_the_shop_and_spent_after_the_quota(demo: Demo, page: Page) -> None:
+    await choose(page, "usage")
+    await page.locator(".run").click()
+    own = page.locator(".message.mine-only")
+    await expect(own).to_contain_text("$1.00")
+    await own.get_by_text("Credit of $0.50 · $0.99").click()
+    await expect(page.locator("dialog")).to_contain_text("no money changes hands")
+    await page.locator("dialog").get_by_text("Cancel").click()
+    assert demo.discord.world.entitlements == {}
+    await own.get_by_text("Credit of $0.50 · $0.99").click()
+    await page.locator("dialog").get_by_text("Buy for $0.99").click()
+    await expect(page.locator("dialog")).to_have_count(0)
+    [bought] = demo.discord.world.entitlements.values()
+    await until(lambda: bought.consumed)
+    await choose(page, "usage")
+    await page.locator(".run").click()
+    await expect(page.locator(".message.mine-only").last).to_contain_text("$0.50")
+
+    [server] = demo.discord.world.servers.values()
+    people = {member.name: member for member in server.members.values()}
+    await demo.discord.slash(people["Mona"], server.channels[0], "quota set", member=people["Alice"], amount="0.10")
+    for prompt in ("a lighthouse", "a harbour"):  # the second one is paid by both
+        await choose(page, "imagine")
+        await page.keyboard.type(prompt)
+        await page.keyboard.press("Enter")
+        card = page.locator(".message:not(.mine-only)", has_text=prompt).last
+        await expect(card).to_contain_text("Completed", timeout=60_000)
+    await choose(page, "usage")
+    await page.locator(".run").click()
+    await expect(page.locator(".message.mine-only").last).to_contain_text("$0.44")
+
+
+async def test_what_no_button_sells_is_not_bought(demo: Demo, page: Page) -> None:
+    message = await page.locator(".message").first.get_attribute("id")
+    [me] = [person for person in demo.discord.world.users.values() if person.name == "Alice"]
+    sku = next(iter(demo.discord.world.skus))
+    body = json.dumps({"as": str(me.id), "channel": "", "message": str(message).removeprefix("m"), "sku": str(sku)})
+    answer = await page.request.post(demo.url + "act/buy", multipart={"body": body})
+    assert (answer.status, await answer.json()) == (400, {"error": "it is not for sale here"})
+    assert demo.discord.world.entitlements == {}
 
 
 async def test_the_page_fits_a_narrow_window(page: Page) -> None:
