@@ -316,6 +316,8 @@ async def test_every_text_can_be_read_in_light_and_dark(page: Page, locale: str)
     await expect(page.locator("dialog")).to_be_visible()
     await assert_readable(page)
     assert await page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 async def test_credit_is_bought_in_the_shop_and_spent_after_the_quota(demo: Demo, page: Page) -> None:
     await choose(page, "usage")
     await page.locator(".run").click()
