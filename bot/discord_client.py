@@ -233,8 +233,7 @@ class Bot(BotClient, commands.Bot):
         self._supervisor.start_forever("weekly reports", self.weekly_reports.run)
         if self._has_first_shard:
             self._supervisor.start_forever("refunds", self.top_ups.tell_forever)
-            if self._settings.topup_skus:
-                self._supervisor.start_forever("top-ups", self.top_ups.run)
+            self._supervisor.start_forever("top-ups", self.top_ups.run)
         await self._add_commands()
         await self.tree.set_translator(CommandTranslator())
         await self.service.resume()

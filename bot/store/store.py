@@ -214,6 +214,7 @@ class Store(DatabaseUser):
     mark_consumed = writes_with_retry(wallets.mark_consumed)
     purchase = reads(wallets.purchase)
     to_consume = reads(wallets.to_consume)
+    sold_skus = reads(wallets.sold_skus)
     untold_refunds = reads(wallets.untold_refunds)
     refund_told = writes(wallets.refund_told)
 

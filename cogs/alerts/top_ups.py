@@ -93,13 +93,16 @@ class TopUps:
     async def _purchases(self, after: int) -> AsyncGenerator[discord.Entitlement]:
         """Yield the purchases of our SKUs with an id above this, oldest first, also those that were refunded.
 
+        Ours are those that the operator sells, and those that were sold once and may be refunded.
+
         Not `Client.entitlements`, which leaves those out: on this way through the list it does not pass on that they
         are wanted, and Discord omits them unless told.
         """
-        while True:
+        skus = sorted({*self._skus, *await self._service.store.sold_skus()})
+        while skus:
             page = await self._client.http.get_entitlements(
                 self._application_id,
-                sku_ids=list(self._skus),
+                sku_ids=skus,
                 after=after,
                 limit=PAGE,
                 exclude_deleted=False,
@@ -120,12 +123,12 @@ class TopUps:
 
         Whatever is done already is not done again, so news may come twice, in any order and to several processes.
         """
-        amount_usd_micros = self._skus.get(entitlement.sku_id)
-        if amount_usd_micros is None or entitlement.user_id is None:
-            return True  # not ours: another SKU of this application, or bought for a server
         if entitlement.deleted:
             await self.ended(entitlement)
             return True
+        amount_usd_micros = self._skus.get(entitlement.sku_id)
+        if amount_usd_micros is None or entitlement.user_id is None:
+            return True  # not ours: another SKU of this application, or bought for a server
         store, now = self._service.store, self._service.now()
         known = await store.purchase(entitlement.id)
         if known is None and entitlement.consumed:

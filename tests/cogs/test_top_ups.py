@@ -199,6 +199,22 @@ async def test_a_refund_that_came_while_the_bot_was_away_is_found_at_the_start(
     assert await wallet(stage) == (0, 0)
 
 
+@pytest.mark.parametrize("is_another_sold", [True, False])
+async def test_a_refund_of_what_is_not_sold_any_more_is_found_at_the_start(
+    stage: Stage, sku: simcord.SKUHandle, is_another_sold: bool
+) -> None:
+    await stage.restart()
+    bought = await stage.env.grant_entitlement(sku, user=stage.ada)
+    assert await wallet(stage) == (FIFTY_CENTS, 0)
+    stage.env.backend.get_entitlement(bought.id).deleted = True
+    another = {stage.env.create_sku("Another", type=discord.SKUType.consumable).id: 2 * FIFTY_CENTS}
+    topup_skus = another if is_another_sold else {}
+    stage.core.settings = stage.core.settings.model_copy(update={"topup_skus": topup_skus})
+    await stage.restart()
+    await stage.core.bot.top_ups._read(newest_only=False)
+    assert await wallet(stage) == (0, 0)
+
+
 async def test_a_consumed_purchase_that_the_ledger_does_not_know_is_not_credited(
     stage: Stage, sku: simcord.SKUHandle, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -49,6 +49,7 @@ WORKERS = (
     "replies in limbo",
     "review requests",
     "styles",
+    "top-ups",
     "weekly reports",
 )
 

@@ -30,6 +30,7 @@ WHERE id = :entitlement_id AND ended_at IS NULL
 _CONSUMED = "UPDATE entitlements SET consumed_at = :now WHERE id = :entitlement_id AND consumed_at IS NULL"
 _PURCHASE = "SELECT * FROM entitlements WHERE id = ?"
 _TO_CONSUME = "SELECT id FROM entitlements WHERE consumed_at IS NULL AND ended_at IS NULL ORDER BY id"
+_SOLD = "SELECT DISTINCT sku_id FROM entitlements WHERE ended_at IS NULL ORDER BY sku_id"
 _FORGET_EMPTY = """
 UPDATE wallets SET user_id = NULL WHERE user_id = ? AND available_usd_micros = 0 AND held_usd_micros = 0
 """
@@ -112,6 +113,11 @@ def purchase(connection: Connection, entitlement_id: int) -> Purchase | None:
 def to_consume(connection: Connection) -> list[int]:
     """Return the entitlements that are credited and not known to be consumed at Discord."""
     return [row["id"] for row in connection.execute(_TO_CONSUME)]
+
+
+def sold_skus(connection: Connection) -> list[int]:
+    """Return the SKUs of purchases that can still be refunded, whether or not they are sold now."""
+    return [row["sku_id"] for row in connection.execute(_SOLD)]
 
 
 def purchases_of(connection: Connection, user_id: int) -> list[Purchase]:
