@@ -39,8 +39,17 @@ FIRST_TRIAL_SECONDS = 300.0
 MAX_TRIAL_SECONDS = 3600.0
 """Pauses before one order is let through to an account that was empty and, after doubling, between later ones."""
 
+FIRST_FORBIDDEN_TRIAL_SECONDS = 10.0
+MAX_FORBIDDEN_TRIAL_SECONDS = 300.0
+"""The same where an order was forbidden."""
+
 
 EMPTY_STATUS = 402
+FORBIDDEN_STATUS = 403
+_FORBIDDEN_ADVICE = (
+    ". Orders are refused although the account can be read: look at its plan and its bills there. The bot lets one "
+    "order through now and then and goes on when it is accepted."
+)
 _EMPTY_ADVICE = (
     ". Fill the account; the bot lets one order through now and then and goes on when it is accepted. A restart of "
     "a bot that runs alone goes on at once."
@@ -55,7 +64,8 @@ class BreakerState(StrEnum):
     DENIED = "denied"
     """Our key or balance was refused: the operator has to act."""
     EMPTY = "empty"
-    """Our balance was refused (402). Reading still works then, so only an accepted order proves that it is filled."""
+    """Our balance was refused (402), or an order of ours (403). Reading still works then, so only an accepted order
+    proves that it is filled, or free again."""
     DOWN = "down"
     """Too many failures in a row."""
 
@@ -80,7 +90,9 @@ class CircuitBreaker:
         """Whether the provider is being probed because of the failures of a few members."""
         self._opened_at = 0.0
         self._trial_pause_seconds = FIRST_TRIAL_SECONDS
+        self._max_trial_pause_seconds = MAX_TRIAL_SECONDS
         self._trial_at = 0.0
+        self._denied_status: int | None = None
         self._opened = asyncio.Event()
         """Set while the breaker is open."""
 
@@ -114,7 +126,7 @@ class CircuitBreaker:
         if not self.may_try:
             return False
         self._trial_at = asyncio.get_running_loop().time() + self._trial_pause_seconds
-        self._trial_pause_seconds = min(2 * self._trial_pause_seconds, MAX_TRIAL_SECONDS)
+        self._trial_pause_seconds = min(2 * self._trial_pause_seconds, self._max_trial_pause_seconds)
         return True
 
     def record_success(self) -> None:
@@ -142,9 +154,23 @@ class CircuitBreaker:
             self._is_asking = True
             self._supervisor.start(f"{self._provider.name} asked", self._open_unless_it_answers(error))
 
-    def record_denial(self, error: ProviderDenied) -> None:
-        """Open because our key or balance was refused: no order of any member can succeed."""
-        self._open(BreakerState.EMPTY if error.status == EMPTY_STATUS else BreakerState.DENIED, error)
+    def record_denial(self, error: ProviderDenied, *, of_order: bool = False) -> None:
+        """Open because our key or balance was refused: no order of any member can succeed.
+
+        An order that is forbidden (403) while reading works may be forbidden for its model alone, so the next one is
+        let through soon.
+        """
+        if error.status == EMPTY_STATUS:
+            self._open(BreakerState.EMPTY, error, advice=_EMPTY_ADVICE)
+        elif of_order and error.status == FORBIDDEN_STATUS:
+            was_closed = not self.is_open
+            self._open(BreakerState.EMPTY, error, advice=_FORBIDDEN_ADVICE)
+            if was_closed:
+                self._trial_at = self._opened_at + FIRST_FORBIDDEN_TRIAL_SECONDS
+                self._trial_pause_seconds = 2 * FIRST_FORBIDDEN_TRIAL_SECONDS
+                self._max_trial_pause_seconds = MAX_FORBIDDEN_TRIAL_SECONDS
+        else:
+            self._open(BreakerState.DENIED, error)
 
     async def _open_unless_it_answers(self, error: ProviderError) -> None:
         """Probe the provider after failures of a few members; open only if it does not answer us either."""
@@ -180,6 +206,7 @@ class CircuitBreaker:
         else:
             self._opened_at = asyncio.get_running_loop().time() - seconds_ago
             self._trial_pause_seconds = 2 * FIRST_TRIAL_SECONDS
+            self._max_trial_pause_seconds = MAX_TRIAL_SECONDS
             self._trial_at = self._opened_at + FIRST_TRIAL_SECONDS
             self._opened.set()
         self.changed.set()
@@ -212,16 +239,19 @@ class CircuitBreaker:
             self.set_state(BreakerState.CLOSED)
             self._coordinator.close_breaker(name)
 
-    def _open(self, reason: BreakerState, error: ProviderError) -> None:
+    def _open(self, reason: BreakerState, error: ProviderError, *, advice: str = "") -> None:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
         if self.state in (reason, BreakerState.DENIED) or (
             self.state is BreakerState.EMPTY and reason is BreakerState.DOWN
         ):
             return
+        is_told = self.state is BreakerState.EMPTY and error.status == self._denied_status
+        self._denied_status = error.status
         self.set_state(reason)
+        if is_told:
+            return  # reading is refused as orders were
         name = self._provider.name
         _log.error("%s takes no jobs (%s): %s", name, reason, error)
-        advice = _EMPTY_ADVICE if reason is BreakerState.EMPTY else ""
         notice = f"{name} takes no jobs ({reason}): {error}{advice}"
         self._supervisor.start(f"{name} closed", self._announce(reason, notice))
 
@@ -229,4 +259,4 @@ class CircuitBreaker:
         """Tell the other processes; the first process that opens the breaker tells the operator."""
         name = self._provider.name
         if await self._coordinator.open_breaker(name, reason.value):
-            self._presenter.operator_notice(f"{name} closed", notice)
+            self._presenter.operator_notice(f"{name} closed: {reason}", notice)

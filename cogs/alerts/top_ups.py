@@ -98,7 +98,7 @@ class TopUps:
         Not `Client.entitlements`, which leaves those out: on this way through the list it does not pass on that they
         are wanted, and Discord omits them unless told.
         """
-        skus = sorted({*self._skus, *await self._service.store.sold_skus()})
+        skus: list[str | int] = sorted({*self._skus, *await self._service.store.sold_skus()})
         while skus:
             page = await self._client.http.get_entitlements(
                 self._application_id,

@@ -14,6 +14,7 @@ from bot.dispatch.circuit_breaker import (
     FAILURES_BEFORE_OPENING,
     FIRST_PROBE_SECONDS,
     FIRST_TRIAL_SECONDS,
+    MAX_FORBIDDEN_TRIAL_SECONDS,
     MAX_OUTAGE_SECONDS,
     MAX_PROBE_SECONDS,
     MEMBERS_BEFORE_OPENING,
@@ -86,7 +87,7 @@ class Scene:
         """The alerts to the operator: (provider, reason)."""
         found: list[tuple[str, str]] = []
         for matter, text in self.presenter.notices:
-            name = matter.removesuffix(" closed")
+            name = matter.partition(" closed: ")[0]
             [reason] = [state for state in BreakerState if text.startswith(f"{name} takes no jobs ({state}): ")]
             found.append((name, reason))
         return found
@@ -429,6 +430,30 @@ def test_an_empty_account_stays_closed_while_reading_works_until_an_order_is_acc
             assert scene.breaker.begin_trial()
             scene.breaker.record_success()  # an order that is refused for itself proves nothing
             assert scene.breaker.state is BreakerState.EMPTY
+            scene.breaker.record_acceptance()
+            assert scene.breaker.state is BreakerState.CLOSED
+            assert scene.openings == [("scripted", BreakerState.EMPTY)]
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-38")
+def test_orders_that_are_forbidden_while_reading_works_are_tried_one_at_a_time_until_one_is_accepted():
+    async def main() -> None:
+        async with a_scene(None) as scene:
+            forbidden = ProviderDenied("krea: 403", status=403)
+            scene.breaker.record_denial(forbidden, of_order=True)
+            assert scene.breaker.refuses_orders
+            tried = 0
+            for _ in range(3600):
+                await asyncio.sleep(1)
+                if scene.breaker.begin_trial():
+                    tried += 1
+                    scene.breaker.record_denial(forbidden, of_order=True)
+                assert scene.breaker.state is BreakerState.EMPTY
+            assert 10 < tried < 20
+            await asyncio.sleep(MAX_FORBIDDEN_TRIAL_SECONDS)
+            assert scene.breaker.begin_trial()
             scene.breaker.record_acceptance()
             assert scene.breaker.state is BreakerState.CLOSED
             assert scene.openings == [("scripted", BreakerState.EMPTY)]

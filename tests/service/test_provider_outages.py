@@ -187,7 +187,8 @@ async def test_a_refused_key_stops_the_provider_clears_its_queue_and_tells_the_o
         assert core.submissions == 2
         assert await core.money() == (PRICE, 0, 0)
         assert await is_paused(core)
-        await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
+        reason = "denied" if status == 401 else "empty"
+        await until(lambda: [matter for matter, _ in core.presenter.notices] == [f"krea closed: {reason}"])
         assert core.sandbox.krea_key not in repr(core.presenter.notices)
         other = await core.ended(await core.order(model_id=PIXAZO_LARGE))
         assert other.status is JobStatus.SUCCEEDED, "other providers are unaffected"
@@ -228,7 +229,7 @@ async def test_a_key_refused_while_a_job_is_polled_stops_new_jobs_and_not_the_on
     await core.reached(await core.order(), JobStatus.RUNNING)
     core.sandbox.next_answers("read", Trouble(status=401))
     await until(lambda: is_paused(core))
-    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
+    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed: denied"])
     assert await core.set_aside() == PRICE
 
 
@@ -263,7 +264,7 @@ async def test_five_failures_in_a_row_open_the_breaker_and_a_probe_closes_it(cor
     for job in jobs:
         await core.reached(job, JobStatus.UNCERTAIN)
     assert await is_paused(core)
-    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed"])
+    await until(lambda: [matter for matter, _ in core.presenter.notices] == ["krea closed: down"])
     asked = len(core.sent)
     started = asyncio.get_running_loop().time()
     with pytest.raises(ProviderPaused):

@@ -260,7 +260,7 @@ class JobRunner:
                 dispatcher.refused_since = None
                 _log.warning("job %s (%s) was refused: %s", job.id, _who(job), error)
                 if isinstance(error, ProviderDenied):
-                    dispatcher.breaker.record_denial(error)
+                    dispatcher.breaker.record_denial(error, of_order=True)
                 else:
                     dispatcher.breaker.record_success()
                 if error.reason == FailureReason.MODEL_RETIRED:
