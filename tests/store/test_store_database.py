@@ -445,6 +445,18 @@ async def test_a_defect_in_the_writer_reaches_the_callers_and_does_not_stop_the_
     assert await words(database) == {"b"}
 
 
+async def test_without_its_connection_the_writer_answers_every_caller_and_the_database_closes(
+    database: SqliteDatabase,
+) -> None:
+    await database._writer.close()
+    for _ in range(2):  # also those who come after the first failure
+        async with asyncio.timeout(10):
+            answers = await asyncio.gather(*(database.write(note(str(i))) for i in range(3)), return_exceptions=True)
+        assert all(isinstance(answer, StoreError) for answer in answers)
+    async with asyncio.timeout(10):
+        await database.close()
+
+
 async def test_who_comes_while_others_are_written_is_next_however_busy_the_event_loop_is(
     database: SqliteDatabase,
 ) -> None:

@@ -148,7 +148,14 @@ class SqliteDatabase:
     async def _write_batches(self) -> None:
         loop = asyncio.get_running_loop()
         while (batch := await self._queue.next_batch()) is not None:
-            await self._writer.run(partial(self._write_in_a_row, batch=batch, loop=loop))
+            try:
+                await self._writer.run(partial(self._write_in_a_row, batch=batch, loop=loop))
+            except Exception as error:
+                # The connection is gone, or there is a defect here: the callers must get an answer, and so must the next.
+                _log.exception("the writer of the database failed")
+                failed = StoreError(f"The database did not do what was asked: {error}.")
+                failed.__cause__ = error
+                _resolve(batch, [WriteResult(error=failed)] * len(batch))
 
     def _write_in_a_row(
         self, connection: SqliteConnection, *, batch: list[PendingWrite], loop: asyncio.AbstractEventLoop
