@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from bot.domain.errors import BotError, ProviderDenied, ProviderRejected, ProviderUnavailable
-from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
+from bot.domain.jobs import JobStatus, Progress
 from bot.providers.base import Provider, Update
 from bot.providers.durations import DurationEstimator
 from bot.runtime.retry import backoff_seconds
@@ -47,6 +47,10 @@ class DeadlineReached(BotError):
     """The job's deadline passed and the provider still does not report an end."""
 
 
+class JobUnknown(BotError):
+    """The provider has not known the job for about a minute, which does not prove that it never made its image."""
+
+
 @dataclass(eq=False, slots=True)
 class _Watched:
     """One watched job. Times named `_at` are on the loop's clock, except `submitted_at` and `deadline_at`."""
@@ -56,6 +60,7 @@ class _Watched:
     deadline_at: datetime
     durations: DurationEstimator
     age_at_start_seconds: float
+    until_deadline: bool
     due_at: float = 0.0
     polled_at_age_seconds: float = 0.0
     """The age at the last poll that found it unfinished."""
@@ -112,13 +117,20 @@ class Poller:
         return remote_id in self._watched
 
     async def watch(
-        self, remote_id: str, *, submitted_at: datetime, deadline_at: datetime, usual: DurationEstimator | None = None
+        self,
+        remote_id: str,
+        *,
+        submitted_at: datetime,
+        deadline_at: datetime,
+        usual: DurationEstimator | None = None,
+        until_deadline: bool = False,
     ) -> AsyncGenerator[Update, None]:
         """Poll a job; yield an update at each change of status, progress or preview, and stop after the final one.
 
         `usual` estimates when the job is likely to be done, which is when it is polled. The job is polled only while
-        the next update is awaited. Raises `DeadlineReached` when the deadline passes first, and RuntimeError when the
-        same job is watched a second time: the newest watch continues.
+        the next update is awaited. Raises `DeadlineReached` when the deadline passes first, `JobUnknown` when the
+        provider does not know the job (not with `until_deadline`), and RuntimeError when the same job is watched a
+        second time: the newest watch continues.
         """
         loop = asyncio.get_running_loop()
         job = _Watched(
@@ -127,6 +139,7 @@ class Poller:
             deadline_at=deadline_at,
             durations=usual or DurationEstimator(),
             age_at_start_seconds=self._age_seconds(submitted_at),
+            until_deadline=until_deadline,
         )
         previous, self._watched[remote_id] = self._watched.get(remote_id), job
         if previous is not None:
@@ -216,9 +229,9 @@ class Poller:
         except ProviderRejected as error:
             job.not_found += 1
             pause_seconds = self._pause_seconds(job.not_found)
-            if job.not_found > _MAX_NOT_FOUND:
+            if job.not_found > _MAX_NOT_FOUND and not job.until_deadline:
                 _log.warning("%s does not know job %s any more: %s", self._provider.name, job.remote_id, error.detail)
-                return _lost(job, error)
+                raise JobUnknown(f"{self._provider.name} job {job.remote_id}") from error
         except Exception:
             # A defect must not end the job: it may be paid for.
             _log.exception("polling %s job %s failed", self._provider.name, job.remote_id)
@@ -298,13 +311,3 @@ def _state_of(update: Update) -> tuple[JobStatus, Progress | None, str | None]:
     """Return what a change of is worth an update."""
     return update.status, update.progress, update.preview_url
 
-
-def _lost(job: _Watched, error: ProviderRejected) -> Update:
-    """Return the update that fails a job which its provider does not know any more."""
-    return Update(
-        remote_id=job.remote_id,
-        status=JobStatus.FAILED,
-        provider_status=f"unknown job ({error.status})",
-        failure=Failure(reason=FailureReason.PROVIDER_FAILED),
-        may_be_charged=True,
-    )

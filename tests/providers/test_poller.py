@@ -14,7 +14,7 @@ import pytest
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
 from bot.providers.base import ProviderRequest, RemoteJob, Update
-from bot.providers.poller import DeadlineReached, Poller
+from bot.providers.poller import DeadlineReached, JobUnknown, Poller
 from tests.support.virtual_time import run_in_virtual_time
 
 START = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -88,9 +88,15 @@ def a_poller(provider: ScriptedProvider, **options: Any) -> Poller:
     return Poller(provider, **{"poll_seconds": 2.0, "clock": now} | options)
 
 
-async def collect(poller: Poller, remote_id: str = "r", *, seconds: float = 7800, age: float = 0) -> list[Update]:
-    started = now() - timedelta(seconds=age)
-    watching = poller.watch(remote_id, submitted_at=started, deadline_at=now() + timedelta(seconds=seconds))
+async def collect(
+    poller: Poller, remote_id: str = "r", *, seconds: float = 7800, age: float = 0, until_deadline: bool = False
+) -> list[Update]:
+    watching = poller.watch(
+        remote_id,
+        submitted_at=now() - timedelta(seconds=age),
+        deadline_at=now() + timedelta(seconds=seconds),
+        until_deadline=until_deadline,
+    )
     return [update async for update in watching]
 
 
@@ -285,7 +291,7 @@ def test_poll_soon_during_a_poll_leads_to_another_one() -> None:
     run_in_virtual_time(main())
 
 
-def test_a_few_404s_are_tolerated_then_the_job_counts_as_failed() -> None:
+def test_a_few_404s_are_tolerated_then_the_job_counts_as_unknown() -> None:
     async def main() -> None:
         lost = ProviderRejected("no such job", status=404)
         forgiving = ScriptedProvider(lost, lost, running(), DONE)
@@ -293,10 +299,22 @@ def test_a_few_404s_are_tolerated_then_the_job_counts_as_failed() -> None:
         assert (await collect(poller))[-1] == DONE
         failing = ScriptedProvider(lost)
         poller = a_poller(failing)
-        updates = await collect(poller)
-        assert [update.status for update in updates] == [JobStatus.FAILED]
-        assert updates[0].may_be_charged
+        with pytest.raises(JobUnknown):
+            await collect(poller)
         assert len(failing.polled_at["r"]) == 5
+        assert len(poller) == 0
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-12")
+def test_a_job_that_is_unknown_for_an_hour_is_still_polled_where_late_images_are_wanted() -> None:
+    async def main() -> None:
+        lost = ProviderRejected("no such job", status=404)
+        provider = ScriptedProvider(*[lost] * 60, DONE)
+        poller = a_poller(provider)
+        assert await collect(poller, until_deadline=True) == [DONE]
+        assert max(provider.gaps()) <= 75, "slowly, but not so slowly that an image waits for long"
 
     run_in_virtual_time(main())
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobKind, JobStatus
+from bot.domain.jobs import FailureReason, ImageInput, ImageRole, Job, JobKind, JobStatus
 from sandbox.plans import Ending, ErrorForm, How, Plan, Trouble
 from tests.support.core import NANO_BANANA_2, PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
@@ -104,13 +104,37 @@ async def test_where_a_failure_may_be_charged_the_operator_pays_and_not_the_memb
     assert await core.money() == (0, 0, operator_cost)
 
 
-async def test_a_job_the_provider_does_not_know_any_more_costs_the_member_nothing(core: Core):
+async def unknown(core: Core) -> Job:
+    """Return a job that has failed because the provider has not known it for a while."""
     core.sandbox.next_order(Plan(words=(("processing", 0.01),), ending=Ending.NEVER))
     job = await core.reached(await core.order(), JobStatus.RUNNING)
-    core.sandbox.next_answers("read", *[Trouble(status=404, body={"error": "Job not found"})] * 10)
+    core.sandbox.next_answers("read", *[Trouble(status=404, body={"error": "Job not found"})] * 5)
     failed = await core.ended(job)
     assert failed.failure is not None
     assert failed.failure.reason is FailureReason.PROVIDER_FAILED
+    assert failed.is_followed
+    assert await core.money() == NOTHING
+    return failed
+
+
+async def test_a_job_the_provider_does_not_know_any_more_costs_the_member_nothing(core: Core):
+    job = await unknown(core)
+    core.sandbox.next_answers("read", *[Trouble(status=404, body={"error": "Job not found"})] * 1000)
+    core.clock.move(hours=3)
+    await core.unfollowed(job)
+    assert await core.money() == (0, 0, PRICE)
+
+
+@pytest.mark.hostile("G-12")
+@pytest.mark.parametrize("restart", [False, True])
+async def test_the_image_of_a_job_that_was_unknown_for_a_while_is_brought_free(core: Core, *, restart: bool):
+    job = await unknown(core)
+    if restart:
+        await core.restart()
+    core.sandbox.next_answers("read", *[Trouble(status=404, body={"error": "Job not found"})] * 3)
+    core.sandbox.jobs[job.remote_id or ""].word = "completed"
+    late = await core.reached(job, JobStatus.SUCCEEDED)
+    assert (late.charged_usd_micros, len(late.images)) == (0, 1)
     assert await core.money() == (0, 0, PRICE)
 
 

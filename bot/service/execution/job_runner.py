@@ -42,7 +42,7 @@ from bot.domain.jobs import Failure, FailureReason, ImageInput, Job, JobStatus, 
 from bot.domain.money.quota import format_usd
 from bot.media.downloader import Downloader
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
-from bot.providers.poller import DeadlineReached
+from bot.providers.poller import DeadlineReached, JobUnknown
 from bot.runtime.logs import bind_job
 from bot.runtime.retry import backoff_seconds, retrying
 from bot.service.context import ServiceContext
@@ -395,6 +395,10 @@ class JobRunner:
                 async for update in updates:
                     if await self._advance(job, update, in_flight, dispatcher.provider):
                         return None
+        except JobUnknown:
+            # It may know the job again, so an image that comes later is brought, and paid for by the operator.
+            failure = Failure(reason=FailureReason.PROVIDER_FAILED)
+            return await self.fail(job, failure, expected=_RUNNING, follow_until=job.deadline_at)
         except DeadlineReached:
             _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)

@@ -73,7 +73,10 @@ class LateImages:
         assert job.follow_until_at is not None, "a followed job has an end"
         try:
             watch = dispatcher.poller.watch(
-                job.remote_id, submitted_at=job.submitted_at, deadline_at=job.follow_until_at
+                job.remote_id,
+                submitted_at=job.submitted_at,
+                deadline_at=job.follow_until_at,
+                until_deadline=True,
             )
             async with aclosing(watch) as updates:
                 async for update in updates:
