@@ -70,6 +70,7 @@ from cogs.ui.checks import (
     is_server_allowed,
     require_allowed_server,
     require_ids,
+    require_lengths,
     require_possible_text,
 )
 from cogs.ui.client import BotClient
@@ -129,6 +130,7 @@ class Tree(app_commands.CommandTree["Bot"]):
         require_allowed_server(interaction)
         require_possible_text(interaction)
         require_ids(interaction)
+        require_lengths(interaction)
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:

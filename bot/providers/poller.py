@@ -310,4 +310,3 @@ class Poller:
 def _state_of(update: Update) -> tuple[JobStatus, Progress | None, str | None]:
     """Return what a change of is worth an update."""
     return update.status, update.progress, update.preview_url
-

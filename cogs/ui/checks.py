@@ -176,6 +176,24 @@ def _kind_without_id(options_of: dict[str, Any]) -> discord.AppCommandOptionType
     return None
 
 
+def require_lengths(interaction: discord.Interaction[Any]) -> None:
+    """Raise NotAllowed if an option holds a longer text than its command takes.
+
+    discord.py tells Discord the limit and does not check it, and a modified client does not either.
+    """
+    command = interaction.command
+    if not isinstance(command, app_commands.Command):
+        return
+    options = cast("dict[str, Any]", interaction.data or {})
+    while options.get("options") and "value" not in options["options"][0]:
+        options = options["options"][0]  # a subcommand
+    values = {option["name"]: option.get("value") for option in options.get("options") or ()}
+    for parameter in command.parameters:
+        value = values.get(str(parameter.display_name))
+        if parameter.max_value is not None and isinstance(value, str) and len(value) > parameter.max_value:
+            raise NotAllowed(refusals.COMMAND_CHANGED())
+
+
 def _is_possible(part: object) -> bool:
     if isinstance(part, str):
         return is_possible(part)

@@ -88,6 +88,10 @@ class Form(ui.Modal):
         set_locale_of(interaction)
         require_allowed_server(interaction)
         require_possible_text(interaction)
+        for field in self.walk_children():
+            # A modified client does not keep the limit.
+            if isinstance(field, ui.TextInput) and field.max_length and len(field.value) > field.max_length:
+                raise NotAllowed(refusals.COMMAND_CHANGED())
         return True
 
     async def on_error(self, interaction: discord.Interaction[Any], error: Exception, /) -> None:

@@ -14,6 +14,7 @@ import pytest
 from discord import AppCommandOptionType, app_commands
 
 from bot.domain.policy import Policy
+from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import refusals
 from cogs.ui.error_handler import Form
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
@@ -340,6 +341,46 @@ async def test_a_number_of_images_that_discord_would_not_let_through_is_brought_
     await stage.imagine(model=FLUX, count=2)
     await stage.quiet()
     assert len(stage.core.krea.orders) == images
+
+
+@pytest.mark.hostile("G-43")
+async def test_text_beyond_the_limit_of_its_option_is_refused_in_every_option_that_has_one(
+    stage: Stage, forge: Callable[[str, Any], None]
+) -> None:
+    tried: list[str] = []
+    for command in stage.core.bot.tree.walk_commands():
+        if not isinstance(command, app_commands.Command):
+            continue
+        for option in command.parameters:
+            if option.type is not AppCommandOptionType.string or option.max_value is None:
+                continue
+            name = str(option.display_name)
+            forge(name, "x" * (int(option.max_value) + 1))
+            given = required(stage, command) | {name: "x"}
+            card = stage.said(await stage.mo.slash(stage.channel, command.qualified_name, **given))
+            assert card.reason == refusals.COMMAND_CHANGED(), f"{command.qualified_name} {name}"
+            tried.append(f"{command.qualified_name} {name}")
+            await assert_it_did_nothing(stage, card, errors=len(tried))
+            forge(name, None)
+    assert {"preset add name", "preset add before", "quota set reason", "history words"} < set(tried)
+
+
+@pytest.mark.hostile("G-43")
+async def test_text_beyond_the_limit_of_its_field_is_refused_in_a_form(
+    stage: Stage, forge: Callable[[str, Any], None]
+) -> None:
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until_says(card, "Processing")
+    jobs = stage.said(await stage.mo.slash(stage.channel, "jobs"))
+    (choice,) = [part for part in jobs.components if part.get("custom_id") == "jobs:cancel"]
+    cancel = await stage.mo.select(jobs.message, [choice["options"][0]["value"]], custom_id="jobs:cancel")
+    forge("reason", "x" * (REASON_CHARACTERS + 1))
+    said = stage.said(await stage.mo.submit_modal(cancel, {"reason": "right"}))
+    assert said.reason == refusals.COMMAND_CHANGED()
+    assert len(stage.env.errors) == 1  # shown as that sentence
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
 
 
 IMPOSSIBLE = ("a\ud800b", "a\x00b")
