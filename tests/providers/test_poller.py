@@ -307,7 +307,6 @@ def test_a_few_404s_are_tolerated_then_the_job_counts_as_unknown() -> None:
     run_in_virtual_time(main())
 
 
-@pytest.mark.hostile("G-12")
 def test_a_job_that_is_unknown_for_an_hour_is_still_polled_where_late_images_are_wanted() -> None:
     async def main() -> None:
         lost = ProviderRejected("no such job", status=404)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import socket
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from bot.domain.errors import SettingsError
 from bot.runtime.web import web_routes
 from bot.runtime.web.web_routes import MAX_WEBHOOK_BYTES, Check, HealthRoutes, WebhookRoutes
-from bot.runtime.web.web_server import IDLE_SECONDS, REQUEST_SECONDS, HttpServer
+from bot.runtime.web.web_server import IDLE_SECONDS, RECEIVE_BUFFER_BYTES, REQUEST_SECONDS, HttpServer
 
 Seen = list[tuple[str, str | None]]
 
@@ -350,3 +351,52 @@ async def count_of(server: HttpServer, count: int) -> None:
     async with asyncio.timeout(60):
         while server.connection_count != count:
             await asyncio.sleep(0)
+
+
+@pytest.mark.hostile("G-06")
+@pytest.mark.parametrize(
+    "request_of_a_stranger",
+    [
+        b"\x16\x03\x01\x02\x00 s3cret\r\n\r\n",
+        b"POST /hooks/s3cret HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"POST /hooks/s3cret HTTP/1.1\r\n" + b"".join(b"X%d: a\r\n" % number for number in range(10_000)) + b"\r\n",
+        b"POST /hooks/s3cret" + b"%61" * 10_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"POST /hooks/s3cret HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"POST /hooks/s3cret HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+    ],
+    ids=["TLS", "a long header", "many headers", "a long path", "two lengths", "a negative length"],
+)
+async def test_what_is_not_http_is_answered_and_neither_logged_nor_repeated(
+    client: Client, caplog: pytest.LogCaptureFixture, request_of_a_stranger: bytes
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+    writer.write(request_of_a_stranger)
+    answer = b""
+    with contextlib.suppress(ConnectionError):  # the server closes without reading the rest
+        while part := await asyncio.wait_for(reader.read(1024), 60):
+            answer += part
+    writer.close()
+    assert answer == b"" or answer.startswith(b"HTTP/1.0 400")
+    assert b"s3cret" not in answer
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    assert client.hooks == []
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_body_in_tiny_chunks_is_parsed_a_little_at_a_time(client: Client, monkeypatch: pytest.MonkeyPatch):
+    """Each chunk takes microseconds, and asyncio reads 256 KiB from each of hundreds of connections at once."""
+    parsed: list[int] = []
+    parse = web.RequestHandler.data_received
+
+    def counted(connection: web.RequestHandler, data: bytes) -> None:
+        parsed.append(len(data))
+        parse(connection, data)
+
+    monkeypatch.setattr(web.RequestHandler, "data_received", counted)
+    reader, writer = await asyncio.open_connection("127.0.0.1", client.server.port)
+    writer.write(b"POST /hooks/t HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+    writer.write(b"1\r\n{\r\n" * 50_000 + b"0\r\n\r\n")
+    assert (await asyncio.wait_for(reader.readline(), 60)).startswith(b"HTTP/1.1 204")
+    writer.close()
+    assert max(parsed) <= 4 * RECEIVE_BUFFER_BYTES
+    assert client.hooks == [("t", None)]

@@ -11,6 +11,7 @@ import errno
 import logging
 import socket
 from collections.abc import Iterable
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -34,6 +35,12 @@ _DESCRIPTORS_PER_CONNECTION = 8
 
 _ACCEPTED_AT_ONCE = 16
 """Connections that asyncio accepts before other code runs: the limit may be exceeded by this many for a moment."""
+
+RECEIVE_BUFFER_BYTES = 8 * 1024
+"""What the kernel keeps of a connection, and so what is parsed of it before other code runs. Linux takes it twice.
+
+asyncio reads up to 256 KiB at once, which may be tens of thousands of chunks or lines, from each of all connections.
+"""
 
 _SCAN_SECONDS = 1.0
 _WARNING_SECONDS = 60.0
@@ -103,6 +110,8 @@ class HttpServer:
         except OSError as error:
             await self._runner.cleanup()
             raise SettingsError(_explain(error, self._setting_prefix, self._host, self._requested_port)) from error
+        for listening in self._listener.sockets:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         self._port = self._listener.sockets[0].getsockname()[1]
         self._scan_task = asyncio.create_task(self._scan(), name=f"old connections at {self._setting_prefix}_PORT")
 
@@ -192,6 +201,23 @@ class _Connection(web.RequestHandler):
         self.handles_request = handles_request
         self.changed_at = asyncio.get_running_loop().time()
         self._http_server.changed(self)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer a request that is not HTTP, and log nothing: a flood would fill the disk, and its path may be secret.
+
+        aiohttp logs a traceback with the first bytes of each, and sends them back. Our own errors are still logged.
+        """
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        response = web.Response(status=status)
+        response.force_close()
+        return response
 
     def abort(self) -> None:
         """Close the connection at once, without waiting for data to be sent."""
