@@ -151,7 +151,7 @@ class SqliteDatabase:
             try:
                 await self._writer.run(partial(self._write_in_a_row, batch=batch, loop=loop))
             except Exception as error:
-                # Its connection is gone, or this class has a defect: the callers must get an answer, and so must later ones.
+                # Its connection is gone, or this class has a defect. Every caller has to be answered, also later ones.
                 _log.exception("the writer of the database failed")
                 failed = StoreError(f"The database did not do what was asked: {error}.")
                 failed.__cause__ = error
