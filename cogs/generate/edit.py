@@ -18,8 +18,9 @@ from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Order
 from cogs.generate.ordering.order_flow import OrderFlow
 from cogs.generate.ordering.order_form import ModelChoice, OrderForm, model_choices
 from cogs.generate.ordering.permissions import permissions_of
-from cogs.generate.refused.buttons import refusal
-from cogs.text import formatting, job_card
+from cogs.generate.refused.buttons import buttons, refusal
+from cogs.generate.refused.near_orders import NearOrder
+from cogs.text import formatting, job_card, refusals
 from cogs.text.locale import MAX_CHOICE_CHARACTERS
 from cogs.ui import card
 from cogs.ui.attachments import PostedFile, images_of
@@ -182,16 +183,27 @@ class EditModal(OrderForm):
         """Order the edit of the chosen images, then the uploaded ones."""
         chosen = self._select.values if self._select is not None else [self._first]
         files = [*(self._images[key] for key in chosen if key in self._images), *self._uploads.values]
-        typed = typed_command(interaction)
-        if len(files) > MAX_IMAGES:
-            layout = refusal(job_card.EDIT_TOO_MANY(len(files), most=MAX_IMAGES), typed, [])
-            await respond_privately(interaction, layout, files=typed.files() if typed else None)
-            return
         request = _request(interaction, self._prompt.value, self.chosen.request.model_id, {})
-        sources = tuple((file, ImageRole.SOURCE) for file in files)
+        sources = tuple((file, ImageRole.SOURCE) for file in files[:MAX_IMAGES])
         additions = Additions(more=self._more.value)
         order = Order(request=request, attachments=sources, additions=additions, private=self._private)
-        await self.order(interaction, order)
+        if len(files) > MAX_IMAGES:
+            await self._refuse(interaction, order, len(files))
+        else:
+            await self.order(interaction, order)
+
+    async def _refuse(self, interaction: Interaction, order: Order, images: int) -> None:
+        """Say that these are too many images, and offer the edit of the first ones."""
+        typed = typed_command(interaction)
+        near = NearOrder(
+            order=replace(order, agreed_usd_micros=self.chosen.amount_usd_micros),
+            change=refusals.ORDER_WITH_INPUTS(MAX_IMAGES),
+            amount_usd_micros=self.chosen.amount_usd_micros,
+        )
+        kept = interaction.client.order_flow.kept_orders
+        key = kept.keep(user_id=interaction.user.id, typed=typed, orders=(near.order,))
+        layout = refusal(job_card.EDIT_TOO_MANY(images, most=MAX_IMAGES), typed, buttons(key, typed, [near]))
+        await respond_privately(interaction, layout, files=typed.files() if typed else None)
 
 
 async def open_edit_form(

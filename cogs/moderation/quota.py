@@ -21,7 +21,7 @@ from cogs.ui.checks import member_of, require_moderator, require_own_channel, re
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.initial_response import respond_privately
+from cogs.ui.initial_response import refuse_privately, respond_privately
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
@@ -95,7 +95,7 @@ class QuotaCommands(commands.Cog):
     ) -> None:
         """Set a member's own limit, which takes precedence over limits of roles and the default."""
         if member.bot:
-            await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await refuse_privately(interaction, spending.BOT_HAS_NO_QUOTA(subject=member.mention))
             return
         await self._set(interaction, LimitSubject.MEMBER, member.id, member.mention, amount, period, reason)
 
@@ -174,7 +174,7 @@ class QuotaCommands(commands.Cog):
         if isinstance(channel, app_commands.AppCommandThread):
             parent = formatting.channel(channel.parent_id)
             said = spending.THREAD_HAS_NO_CAP(thread=channel.mention, channel=parent)
-            await respond_privately(interaction, card.refused(said))
+            await refuse_privately(interaction, said)
             return
         await self._set(interaction, LimitSubject.CHANNEL, channel.id, channel.mention, amount, period, reason)
 
@@ -192,7 +192,7 @@ class QuotaCommands(commands.Cog):
         try:
             limit = None if amount.strip().casefold() == UNLIMITED else parse_usd(amount)
         except ValueError:
-            await respond_privately(interaction, card.refused(spending.AMOUNT_HELP(amount=formatting.inline(amount))))
+            await refuse_privately(interaction, spending.AMOUNT_HELP(amount=formatting.inline(amount)))
             return
         before = await self._store.limit(guild_id, subject, subject_id)
         chosen = Period(period.value) if period else before.period if before else self._default.period
@@ -253,7 +253,7 @@ class QuotaCommands(commands.Cog):
         given = {LimitSubject.MEMBER: member, LimitSubject.ROLE: role, LimitSubject.CHANNEL: channel}
         chosen = [(subject, named) for subject, named in given.items() if named is not None]
         if len(chosen) != 1:
-            await respond_privately(interaction, card.refused(spending.CLEAR_ONE()))
+            await refuse_privately(interaction, spending.CLEAR_ONE())
             return
         if role is not None:
             require_own_role(interaction, role)
@@ -278,14 +278,14 @@ class QuotaCommands(commands.Cog):
         """Grant an extra amount that counts until the current period ends."""
         require_moderator(interaction)
         if member.bot:
-            await respond_privately(interaction, card.refused(spending.BOT_HAS_NO_QUOTA(subject=member.mention)))
+            await refuse_privately(interaction, spending.BOT_HAS_NO_QUOTA(subject=member.mention))
             return
         try:
             extra = parse_usd(amount)
         except ValueError:
             extra = 0
         if extra == 0:
-            await respond_privately(interaction, card.refused(spending.GRANT_HELP(amount=formatting.inline(amount))))
+            await refuse_privately(interaction, spending.GRANT_HELP(amount=formatting.inline(amount)))
             return
         who = member_of(interaction, member)
         await self._store.grant(

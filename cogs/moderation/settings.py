@@ -37,7 +37,7 @@ from cogs.ui.checks import (
     require_own_role,
     role_ids_of,
 )
-from cogs.ui.initial_response import respond_privately
+from cogs.ui.initial_response import refuse_privately, respond_privately
 
 ALLOW, DENY, ADD, REMOVE, CLEAR, LIST = "allow", "deny", "add", "remove", "clear", "list"
 RULE_ACTIONS = [
@@ -208,7 +208,7 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, lambda policy: replace(policy, channels={}), reason, settings_page.channels)
         else:
-            await respond_privately(interaction, card.refused(moderation.NAME_CHANNEL()))
+            await refuse_privately(interaction, moderation.NAME_CHANNEL())
 
     # -- models ---------------------------------------------------------------------------------------
 
@@ -239,9 +239,7 @@ class SettingsCommands(commands.Cog):
             pattern = model_pattern(model, self._catalogue, known)
             role_id = None if role is None or role.is_default() else role.id
             if pattern is None:
-                await respond_privately(
-                    interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
-                )
+                await refuse_privately(interaction, moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
                 return
             await self._change(
                 interaction,
@@ -254,7 +252,7 @@ class SettingsCommands(commands.Cog):
                 interaction, lambda policy: replace(policy, model_rules=()), reason, settings_page.models
             )
         else:
-            await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
+            await refuse_privately(interaction, moderation.NAME_MODEL())
 
     @group.command(name="default-model", description="The model of commands that name none")
     @app_commands.describe(model="Model", clear="Back to the bot's default", reason="Reason, shown in the audit log")
@@ -267,7 +265,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Set or clear the default model, which must be one that all members may use."""
         if model is not None and clear:
-            await respond_privately(interaction, card.refused(moderation.EITHER()))
+            await refuse_privately(interaction, moderation.EITHER())
             return
         if model is None and not clear:
             await self._list(interaction, self._default_model_line)
@@ -278,14 +276,10 @@ class SettingsCommands(commands.Cog):
             if chosen not in self._service.offered() or not (
                 chosen.supports(JobKind.IMAGINE) or chosen.supports(JobKind.EDIT)
             ):
-                await respond_privately(
-                    interaction, card.refused(moderation.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label))
-                )
+                await refuse_privately(interaction, moderation.DEFAULT_MODEL_UNAVAILABLE(model=chosen.label))
                 return
             if not policy.model_verdict(chosen.id, ()).allowed or policy.is_age_restricted(chosen.id):
-                await respond_privately(
-                    interaction, card.refused(moderation.DEFAULT_MODEL_FORBIDDEN(model=chosen.label))
-                )
+                await refuse_privately(interaction, moderation.DEFAULT_MODEL_FORBIDDEN(model=chosen.label))
                 return
         chosen_id = None if chosen is None else chosen.id
         await self._change(
@@ -315,13 +309,11 @@ class SettingsCommands(commands.Cog):
                 interaction, lambda policy: replace(policy, age_restricted=()), reason, settings_page.age_restricted
             )
         elif model is None:
-            await respond_privately(interaction, card.refused(moderation.NAME_MODEL()))
+            await refuse_privately(interaction, moderation.NAME_MODEL())
         else:
             pattern = model_pattern(model, self._catalogue, (await self._policy(interaction)).age_restricted)
             if pattern is None:
-                await respond_privately(
-                    interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
-                )
+                await refuse_privately(interaction, moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
                 return
             await self._change(
                 interaction,
@@ -362,10 +354,10 @@ class SettingsCommands(commands.Cog):
                     # An entry of an earlier version may exceed the limits of new ones, and can be removed all the same.
                     found.append(wordlist.normalise_entry(entry) if what == ADD else wordlist.stored_form(entry))
                 except ValueError:
-                    await respond_privately(interaction, card.refused(_not_a_word(entry)))
+                    await refuse_privately(interaction, _not_a_word(entry))
                     return
         if not found:
-            await respond_privately(interaction, card.refused(moderation.NAME_WORDS()))
+            await refuse_privately(interaction, moderation.NAME_WORDS())
             return
         await self._change(
             interaction, lambda policy: policy.with_words(found, what == ADD), reason, settings_page.word_list
@@ -384,7 +376,7 @@ class SettingsCommands(commands.Cog):
     ) -> None:
         """Set or clear the log channel, after a first post in it shows that the bot may post there."""
         if channel is not None and clear:
-            await respond_privately(interaction, card.refused(moderation.EITHER()))
+            await refuse_privately(interaction, moderation.EITHER())
         elif channel is None and not clear:
             await self._list(interaction, settings_page.log_channel)
         elif channel is None:
@@ -394,11 +386,11 @@ class SettingsCommands(commands.Cog):
         else:
             refusal = _why_not_in(interaction.guild, channel.id)
             if refusal is not None:
-                await respond_privately(interaction, card.refused(refusal))
+                await refuse_privately(interaction, refusal)
             elif (await self._policy(interaction)).log_channel_id != channel.id and not await self._greet(
                 interaction, channel.id
             ):
-                await respond_privately(interaction, card.refused(moderation.LOG_REFUSED(channel=f"<#{channel.id}>")))
+                await refuse_privately(interaction, moderation.LOG_REFUSED(channel=f"<#{channel.id}>"))
             else:
                 await self._change(
                     interaction,
@@ -419,13 +411,13 @@ class SettingsCommands(commands.Cog):
         """Set or clear the channel of the weekly report. The first one is of the week that is under way now."""
         page = settings_page.weekly_report
         if channel is not None and clear:
-            await respond_privately(interaction, card.refused(moderation.EITHER()))
+            await refuse_privately(interaction, moderation.EITHER())
         elif channel is None and not clear:
             await self._list(interaction, page)
         elif channel is None:
             await self._change(interaction, lambda policy: replace(policy, weekly_report_channel_id=None), reason, page)
         elif (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
-            await respond_privately(interaction, card.refused(refusal))
+            await refuse_privately(interaction, refusal)
         else:
             await self._weekly_reports.begin(require_moderator(interaction), self._service.now())
             await self._change(
@@ -455,13 +447,13 @@ class SettingsCommands(commands.Cog):
         if stars is not None:
             changes["showcase_stars"] = stars
         if changes and clear:
-            await respond_privately(interaction, card.refused(moderation.EITHER()))
+            await refuse_privately(interaction, moderation.EITHER())
         elif clear:
             await self._change(interaction, lambda policy: replace(policy, showcase_channel_id=None), reason, page)
         elif not changes:
             await self._list(interaction, page)
         elif channel is not None and (refusal := _why_not_in(interaction.guild, channel.id)) is not None:
-            await respond_privately(interaction, card.refused(refusal))
+            await refuse_privately(interaction, refusal)
         else:
             await self._change(interaction, lambda policy: replace(policy, **changes), reason, page)
 
@@ -515,12 +507,10 @@ class SettingsCommands(commands.Cog):
             return
         pattern = None if model is None else model_pattern(model, self._catalogue, policy.reviewed_models)
         if (refusal := self._why_no_review(interaction, policy, what, is_named, review_channel)) is not None:
-            await respond_privately(interaction, card.refused(refusal))
+            await refuse_privately(interaction, refusal)
             return
         if model is not None and pattern is None:
-            await respond_privately(
-                interaction, card.refused(moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
-            )
+            await refuse_privately(interaction, moderation.NO_MODEL_MATCHES(pattern=formatting.inline(model)))
             return
         if what == ADD and channel is not None:
             require_own_channel(interaction, channel)
@@ -586,7 +576,7 @@ class SettingsCommands(commands.Cog):
         elif what == CLEAR:
             await self._change(interaction, lambda policy: replace(policy, spoiler_channels=()), reason, page)
         elif channel is None:
-            await respond_privately(interaction, card.refused(moderation.NAME_CHANNEL()))
+            await refuse_privately(interaction, moderation.NAME_CHANNEL())
         else:
             if what == ADD:
                 require_own_channel(interaction, channel)
@@ -620,7 +610,7 @@ class SettingsCommands(commands.Cog):
         """Set the language of public cards and of the log. Existing cards and private responses keep their own."""
         page = partial(settings_page.language, locale=interaction.guild_locale)
         if language is not None and clear:
-            await respond_privately(interaction, card.refused(moderation.EITHER()))
+            await refuse_privately(interaction, moderation.EITHER())
         elif language is None and not clear:
             await self._list(interaction, page)
         else:
@@ -639,9 +629,7 @@ class SettingsCommands(commands.Cog):
         if zone is not None:
             found = time_zones.find(zone)
             if found is None:
-                await respond_privately(
-                    interaction, card.refused(moderation.ZONE_UNKNOWN(zone=formatting.inline(zone)))
-                )
+                await refuse_privately(interaction, moderation.ZONE_UNKNOWN(zone=formatting.inline(zone)))
                 return
             if found.key != current.key:
                 await self._store.set_time_zone(guild_id, found, actor_id=interaction.user.id, reason=reason, now=now)

@@ -21,7 +21,7 @@ from cogs.text import formatting, presets
 from cogs.text.locale import option_name
 from cogs.ui import card
 from cogs.ui.checks import require_server
-from cogs.ui.initial_response import respond_privately
+from cogs.ui.initial_response import refuse_privately, respond_privately
 
 
 class DefaultsCommands(commands.Cog):
@@ -57,21 +57,21 @@ class DefaultsCommands(commands.Cog):
     ) -> None:
         """Change what was given and keep the rest."""
         given: dict[str, Any] = {
-            "model_id": model and self._service.catalogue.get(model).id,
+            "model_id": self._service.catalogue.get(model).id if model else None,
             "aspect_ratio": aspect_ratio,
             "resolution": resolution,
             "private": private,
-            "preset_name": preset and await self._preset_name(interaction, preset),
+            "preset_name": await self._preset_name(interaction, preset) if preset else None,
         }
         given = {name: value for name, value in given.items() if value is not None}
         for option, value in (("aspect_ratio", aspect_ratio), ("resolution", resolution)):
             if value is not None and not self._is_taken(option, value):
                 shown = formatting.inline(value)
                 refusal = presets.DEFAULTS_BAD_VALUE(option=option_name(option), value=shown)
-                await respond_privately(interaction, card.refused(refusal))
+                await refuse_privately(interaction, refusal)
                 return
         if not given:
-            await respond_privately(interaction, card.refused(presets.DEFAULTS_NOTHING_GIVEN()))
+            await refuse_privately(interaction, presets.DEFAULTS_NOTHING_GIVEN())
             return
         own = replace(await self._own(interaction), **given)
         await self._write(interaction, own)

@@ -28,7 +28,7 @@ from cogs.text import formatting, presets
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, member_of, require_server
 from cogs.ui.client import Interaction
-from cogs.ui.initial_response import respond_privately
+from cogs.ui.initial_response import refuse_privately, respond_privately
 
 MAX_MORE_CHARACTERS = 1_000
 SERVER, OWN = "server", "own"
@@ -79,9 +79,17 @@ class PresetCommands(commands.Cog):
         guild_id = require_server(interaction)
         is_own = _is_own(interaction, scope)
         if refusal := _refusal(interaction, name, is_own=is_own):
-            await respond_privately(interaction, card.refused(refusal))
+            await refuse_privately(interaction, refusal)
             return
         written = ", ".join(filter(None, (options, style and f"style={self._service.styles.id_of(style)}")))
+        # A style is added to the options, and a modified client sends more than Discord's own.
+        for text, limit in (
+            (written, MAX_MORE_CHARACTERS),
+            *((words, MAX_WORDS_CHARACTERS) for words in (before, after)),
+        ):
+            if len(text or "") > limit:
+                await refuse_privately(interaction, presets.PRESET_TOO_LONG(limit=f"{limit:,}"))
+                return
         preset = Preset(
             id=new_id(),
             guild_id=None if is_own else guild_id,
@@ -95,7 +103,7 @@ class PresetCommands(commands.Cog):
             reference=stand_in(reference, ImageRole.REFERENCE) if reference else None,
         )
         if not (preset.model_id or preset.more or preset.words_before or preset.words_after or preset.reference):
-            await respond_privately(interaction, card.refused(presets.PRESET_EMPTY()))
+            await refuse_privately(interaction, presets.PRESET_EMPTY())
             return
         amount = await self._price(interaction, preset)
         if reference is None:
@@ -153,7 +161,7 @@ class PresetCommands(commands.Cog):
         guild_id = require_server(interaction)
         own = [True, False] if scope is None else [scope.value == OWN]
         if scope is not None and scope.value == SERVER and not is_moderator(interaction):
-            await respond_privately(interaction, card.refused(presets.MODERATORS_FOR_SERVER()))
+            await refuse_privately(interaction, presets.MODERATORS_FOR_SERVER())
             return
         for is_own in own:
             if (is_own or is_moderator(interaction)) and await self._service.store.remove_preset(
@@ -166,7 +174,7 @@ class PresetCommands(commands.Cog):
                 await respond_privately(interaction, card.note(presets.PRESET_REMOVED(name=formatting.inline(name))))
                 return
         refusal = presets.PRESET_NONE_TO_REMOVE(name=formatting.inline(name))
-        await respond_privately(interaction, card.refused(refusal))
+        await refuse_privately(interaction, refusal)
 
     @group.command(name="list", description="See the presets that you can use here")
     async def show(self, interaction: discord.Interaction[Any]) -> None:
@@ -209,4 +217,5 @@ def _refusal(interaction: Interaction, name: str, *, is_own: bool) -> str | None
     """Return why this member may not store a preset of this name; None if they may."""
     if not is_own and not is_moderator(interaction):
         return presets.MODERATORS_FOR_SERVER()
-    return None if is_visible(name) else presets.PRESET_NAME_EMPTY()
+    is_name = is_visible(name) and len(name) <= MAX_NAME_CHARACTERS
+    return None if is_name else presets.PRESET_NAME_EMPTY()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Collection
 from typing import Any, cast
 
 import discord
@@ -27,6 +28,15 @@ _WITH_IDS = frozenset(
         discord.AppCommandOptionType.attachment,
     }
 )
+_TYPES: dict[discord.AppCommandOptionType, type | tuple[type, ...]] = {
+    discord.AppCommandOptionType.string: str,
+    discord.AppCommandOptionType.integer: int,
+    discord.AppCommandOptionType.number: (int, float),
+    discord.AppCommandOptionType.boolean: bool,
+}
+"""What the value of an option of each type is, where it is no id."""
+
+_NUMBERS = (discord.AppCommandOptionType.integer.value, discord.AppCommandOptionType.number.value)
 _ID = re.compile(r"[0-9]{1,20}")
 
 
@@ -147,11 +157,15 @@ def has_possible_text(interaction: discord.Interaction[Any]) -> bool:
 
 
 def require_ids(interaction: discord.Interaction[Any]) -> None:
-    """Raise NotAllowed if an option for a member, role, channel or file holds text instead of an id.
+    """Raise NotAllowed if an option for a member, role, channel or file holds no id, or another a wrong type of value.
 
-    discord.py expects an id there and fails before any command runs. Call it before the options are used.
+    discord.py expects an id there and fails before any command runs; other values it passes on as they are. Call it
+    before the options are used.
     """
-    kind = _kind_without_id(cast("dict[str, Any]", interaction.data or {}))
+    data = cast("dict[str, Any]", interaction.data or {})
+    if not _has_types(data):
+        raise NotAllowed(refusals.COMMAND_CHANGED())
+    kind = _kind_without_id(data, files=data.get("resolved", {}).get("attachments", {}))
     if kind is discord.AppCommandOptionType.channel:
         raise NotAllowed(refusals.CHANNEL_UNKNOWN())
     if kind is discord.AppCommandOptionType.attachment:
@@ -165,13 +179,20 @@ def has_ids(interaction: discord.Interaction[Any]) -> bool:
     return _kind_without_id(cast("dict[str, Any]", interaction.data or {})) is None
 
 
-def _kind_without_id(options_of: dict[str, Any]) -> discord.AppCommandOptionType | None:
-    """Return the type of the first option, here or in a subcommand, that should hold an id and does not."""
+def _kind_without_id(
+    options_of: dict[str, Any], *, files: Collection[str] | None = None
+) -> discord.AppCommandOptionType | None:
+    """Return the type of the first option, here or in a subcommand, that should hold an id and does not.
+
+    `files` are those that came along; None while a command is typed, when Discord sends none.
+    """
     for option in cast("list[dict[str, Any]]", options_of.get("options") or ()):
         kind = discord.AppCommandOptionType(option["type"])
         if kind in _WITH_IDS and not _ID.fullmatch(str(option.get("value"))):
             return kind
-        if (found := _kind_without_id(option)) is not None:
+        if kind is discord.AppCommandOptionType.attachment and files is not None and option["value"] not in files:
+            return kind
+        if (found := _kind_without_id(option, files=files)) is not None:
             return found
     return None
 
@@ -192,6 +213,16 @@ def require_lengths(interaction: discord.Interaction[Any]) -> None:
         value = values.get(str(parameter.display_name))
         if parameter.max_value is not None and isinstance(value, str) and len(value) > parameter.max_value:
             raise NotAllowed(refusals.COMMAND_CHANGED())
+
+
+def _has_types(options_of: dict[str, Any]) -> bool:
+    """Return whether each option for a text, a number or yes and no, here or in a subcommand, holds one."""
+    return all(
+        isinstance(option.get("value"), _TYPES.get(discord.AppCommandOptionType(option["type"]), object))
+        and not (option["type"] in _NUMBERS and isinstance(option.get("value"), bool))
+        and _has_types(option)
+        for option in cast("list[dict[str, Any]]", options_of.get("options") or ())
+    )
 
 
 def _is_possible(part: object) -> bool:

@@ -13,11 +13,9 @@ from discord import app_commands, ui
 from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
-from cogs.ui import card, components
 from cogs.ui.checks import NotAllowed, require_allowed_server, require_possible_text
 from cogs.ui.client import Interaction
-from cogs.ui.initial_response import respond_privately
-from cogs.ui.typed_command import typed_command
+from cogs.ui.initial_response import refuse_privately
 
 _log = logging.getLogger(__name__)
 
@@ -45,10 +43,7 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
             _log.error("unexpected error: %s", _origin(interaction), exc_info=cause)
             text = refusals.UNEXPECTED()
     try:
-        typed = typed_command(interaction)
-        parts = [components.text_display(text), *(typed.parts() if typed else ())]
-        layout = components.container(parts, accent=card.REFUSAL_ACCENT)
-        await respond_privately(interaction, layout, files=typed.files() if typed else None)
+        await refuse_privately(interaction, text)
     except (discord.HTTPException, aiohttp.ClientError, OSError) as problem:
         _log.info("could not answer with an error message: %s: %s", _origin(interaction), problem)
 

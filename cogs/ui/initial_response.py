@@ -25,7 +25,7 @@ from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi, PostedMessage
-from cogs.ui.typed_command import TypedCommand
+from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
 
@@ -248,6 +248,17 @@ async def respond_privately(
         _log.warning("Discord takes no buttons that buy: is every SKU in TOPUP_SKUS published? %s", error)
         interaction.response._response_type = None  # pyright: ignore[reportPrivateUsage]
         await _answer(interaction, plain, options)
+
+
+async def refuse_privately(interaction: discord.Interaction[Any], text: str) -> None:
+    """Say privately why a command or form is refused, and give back what was typed where that took some effort.
+
+    Raises discord.HTTPException, aiohttp.ClientError, OSError.
+    """
+    typed = typed_command(interaction)
+    parts = [components.text_display(text), *(typed.parts() if typed else ())]
+    layout = components.container(parts, accent=card.REFUSAL_ACCENT)
+    await respond_privately(interaction, layout, files=typed.files() if typed else None)
 
 
 async def _answer(interaction: discord.Interaction[Any], layout: Layout, options: dict[str, Any]) -> None:

@@ -20,9 +20,19 @@ PROMPT = "prompt"
 SHOWN_CHARACTERS = 2_400
 """A longer command is attached as a file: Discord takes 4,000 characters of text in a message."""
 
+KEPT_CHARACTERS = 20
+"""A shorter text is sooner typed again than copied."""
+
 FILENAME = "command.txt"
 _SUBCOMMANDS = frozenset({discord.AppCommandOptionType.subcommand, discord.AppCommandOptionType.subcommand_group})
-_ATTACHMENT = discord.AppCommandOptionType.attachment
+_NAMED = {
+    discord.AppCommandOptionType.attachment: ("attachments", "", "filename"),
+    discord.AppCommandOptionType.user: ("users", "@", "username"),
+    discord.AppCommandOptionType.role: ("roles", "@", "name"),
+    discord.AppCommandOptionType.channel: ("channels", "#", "name"),
+}
+"""Options whose value is an id: where the names are, the mark before the name, and its key."""
+
 _TEXT_INPUT = discord.ComponentType.text_input
 
 
@@ -54,21 +64,23 @@ class TypedCommand:
 
 
 def typed_command(interaction: discord.Interaction[Any]) -> TypedCommand | None:
-    """Return what was typed with the interaction; None if it has no prompt."""
+    """Return what was typed with the interaction; None if it has neither a prompt nor another text of some length."""
     data = cast("dict[str, Any]", interaction.data or {})
     if interaction.type is discord.InteractionType.modal_submit:
         typed = dict(_text_inputs(data.get("components", ())))
+        texts = list(typed.values())
         start = ""
     elif interaction.type is discord.InteractionType.application_command:
         typed = dict(_options(data))
+        texts = list(_texts(data))
         start = "/" + " ".join(_names(data))
     else:
         return None
     prompt = typed.get(PROMPT, "")
-    if not prompt.strip():
+    if not prompt.strip() and all(len(text.strip()) < KEPT_CHARACTERS for text in texts):
         return None
     named = " ".join(f"{option_name(name)}: {value}" for name, value in typed.items() if value)
-    return TypedCommand(line=_possible(f"{start} {named}".strip()), prompt=_possible(prompt))
+    return TypedCommand(line=_possible(f"{start} {named}".strip()), prompt=_possible(prompt.strip() and prompt))
 
 
 def _possible(text: str) -> str:
@@ -85,16 +97,31 @@ def _names(data: dict[str, Any]) -> Iterator[str]:
 
 
 def _options(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield name and value of each option; for an attachment its filename."""
-    files = data.get("resolved", {}).get("attachments", {})
-    for option in data.get("options", ()):
-        kind = discord.AppCommandOptionType(option["type"])
-        if kind in _SUBCOMMANDS:
-            yield from _options(option)
-        elif kind is _ATTACHMENT:
-            yield option["name"], str(files.get(str(option["value"]), {}).get("filename", ""))
+    """Yield name and value of each option; for what has an id its name as members see it."""
+    resolved = data.get("resolved", {})
+    for option in _given(data):
+        kind, value = discord.AppCommandOptionType(option["type"]), str(option["value"])
+        if kind in _NAMED:
+            table, mark, key = _NAMED[kind]
+            yield option["name"], mark + str(resolved.get(table, {}).get(value, {}).get(key, value))
         else:
-            yield option["name"], str(option["value"])
+            yield option["name"], value
+
+
+def _texts(data: dict[str, Any]) -> Iterator[str]:
+    """Yield the value of each option for a text."""
+    for option in _given(data):
+        if option["type"] == discord.AppCommandOptionType.string.value:
+            yield str(option["value"])
+
+
+def _given(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the options that were given, also those of a subcommand."""
+    for option in data.get("options", ()):
+        if discord.AppCommandOptionType(option["type"]) in _SUBCOMMANDS:
+            yield from _given(option)
+        else:
+            yield option
 
 
 def _text_inputs(parts: Any) -> Iterator[tuple[str, str]]:

@@ -188,6 +188,7 @@ BAD = [
     bad("preset add", "before", " ", "Give the preset something to do"),
     bad("preset add", "after", " ", "Give the preset something to do"),
     bad("preset add", "reference", ("notes.txt", b"no image"), "notes.txt"),
+    bad("preset add", "style", "x" * 1_001, "A preset takes at most 1,000 characters of options", model=FLUX),
     bad("preset add", "style", "two words", "`style`", "ids without spaces", model=FLUX),
     bad("preset remove", "name", "zzzz", "There is no preset `zzzz` here that you can remove"),
     bad("defaults set", "model", "zzzz", "There is no model `zzzz`", "the list that appears as you type"),
@@ -415,6 +416,78 @@ async def test_text_that_cannot_be_stored_is_refused_in_every_option_of_every_co
             await assert_it_did_nothing(stage, card, errors=len(tried))
             forge(option, None)
     assert {"imagine prompt", "history model", "quota set reason", "settings words words"} < set(tried)
+
+
+ANOTHER_SERVERS_ID = str(1 << 60)
+ODD: dict[AppCommandOptionType, list[Any]] = {
+    AppCommandOptionType.string: [
+        *(
+            "",
+            "   \n\t",
+            "🦊" * 60,
+            "x" * 6_000,
+            "`" * 90,
+            "\u202e\u200b",
+            "-1",
+            "9" * 400,
+            "a=b=c,,=",
+            "--",
+            "%s{0}{x}",
+        ),
+    ],
+    AppCommandOptionType.integer: [-1, 0, 2**53, -(2**53), 10**30, 1.5, "abc", "", None],
+    AppCommandOptionType.boolean: ["maybe", "", 7, None],
+    AppCommandOptionType.user: [ANOTHER_SERVERS_ID, "0", str(2**64), "-1", "@ada", "", None],
+    AppCommandOptionType.role: [ANOTHER_SERVERS_ID, "0", str(2**64), "-1", "@artists", "", None],
+    AppCommandOptionType.channel: [ANOTHER_SERVERS_ID, "0", str(2**64), "-1", "#studio", "", None],
+    AppCommandOptionType.attachment: [ANOTHER_SERVERS_ID, "0", str(2**64), "-1", "fox.png", "", None],
+}
+"""What a modified client, or a member with a lot of time, can put into an option of each type."""
+
+
+@pytest.mark.slow
+async def test_odd_input_in_any_option_of_any_command_gets_a_sentence(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    emit: Callable[[str, dict[str, Any]], Any] = stage.env.backend.emit
+    odd: dict[str, Any] = {}
+
+    def changed(event: str, payload: dict[str, Any]) -> Any:
+        if event == "INTERACTION_CREATE":
+            _put(payload["data"], odd)
+        return emit(event, payload)
+
+    monkeypatch.setattr(stage.env.backend, "emit", changed)
+    tried = 0
+    for command in stage.core.bot.tree.walk_commands():
+        if not isinstance(command, app_commands.Command):
+            continue
+        for option in command.parameters:
+            for value in ODD[option.type]:
+                odd.update(name=str(option.display_name), type=option.type.value, value=value)
+                card = stage.said(
+                    await stage.mo.slash(stage.channel, command.qualified_name, **required(stage, command))
+                )
+                asked = f"{command.qualified_name} {option.display_name}: {str(value)[:20]!r}"
+                assert card.text.strip(), asked
+                assert refusals.UNEXPECTED() not in card.text, asked
+                assert refusals.BOOKS_UNAVAILABLE() not in card.text, asked
+                await stage.quiet()
+                tried += 1
+    assert tried > 600
+    stage.env.errors.clear()  # what commands raised, shown as those sentences
+    assert [record.getMessage() for record in caplog.records if "unexpected error" in record.getMessage()] == []
+
+
+def _put(part: dict[str, Any], odd: dict[str, Any]) -> None:
+    """Set an option of a command, or of the subcommand that is used."""
+    options: list[dict[str, Any]] = part.setdefault("options", [])
+    inner = [option for option in options if option.get("type") in (1, 2)]
+    for option in inner:
+        _put(option, odd)
+    if not inner:
+        options[:] = [option for option in options if option["name"] != odd["name"]]
+        options.append(dict(odd))
 
 
 @pytest.mark.hostile("G-43")

@@ -262,11 +262,16 @@ async def test_chosen_and_attached_images_together_are_at_most_four(stage: Stage
     shown = await menu(stage, *[(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70)])
     chosen = [option["value"] for option in shown.modal["components"][1]["component"]["options"]]
     others = [("a.png", PNG), ("b.png", PNG)]
-    values = {"prompt": "x", "pictures": chosen, "uploads": others}
+    values = {"prompt": "all on one wall", "pictures": chosen, "uploads": others}
     refusal = stage.said(await stage.ada.submit_modal(shown, values))
     assert refusal.private
     assert refusal.reason == job_card.EDIT_TOO_MANY(5, most=4)
+    assert "all on one wall" in refusal.text
     await stage.assert_nothing_reserved()
+    copied = stage.said(await stage.press(stage.ada, refusal, "Copy prompt"))
+    assert copied.text == "```\nall on one wall\n```"
+    ordered = stage.ordered(await stage.press(stage.ada, refusal, "Order with the first 4 images · $0.08"))
+    await stage.until_says(ordered, "Completed", "4 images given", "cost **$0.08**")
 
 
 async def test_for_more_images_than_the_cards_model_takes_another_is_picked_in_the_form(stage: Stage) -> None:

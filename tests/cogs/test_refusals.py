@@ -43,6 +43,38 @@ async def test_a_command_too_long_for_a_message_comes_back_as_a_file(stage: Stag
     assert copied.file().decode() == prompt
 
 
+LONG = "with soft light from the left"
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "line"),
+    [
+        ("preset add", {"name": "mine", "options": "steps=many", "after": LONG, "model": FLUX}, f"after: {LONG}"),
+        ("preset add", {"name": " ", "after": LONG}, f"after: {LONG}"),
+        ("quota set", {"member": "@ada", "amount": "five", "reason": LONG}, f": @ada amount: five reason: {LONG}"),
+        ("quota role", {"role": "@artists", "amount": "x", "reason": LONG}, f"role: @Artists amount: x reason: {LONG}"),
+        ("quota clear", {"reason": LONG}, f"/quota clear reason: {LONG}"),
+        ("settings words", {"action": "add", "words": f"{LONG}, *"}, f"words: {LONG}, *"),
+        ("imagine", {"prompt": " ", "more": "guidance_scale=3.5, steps=28"}, "more: guidance_scale=3.5, steps=28"),
+    ],
+)
+async def test_every_command_gives_back_a_text_that_took_some_effort(
+    stage: Stage, command: str, options: dict[str, Any], line: str
+) -> None:
+    cast = {"@ada": stage.ada, "@artists": stage.artists}
+    given = {name: cast.get(value, value) for name, value in options.items()}
+    card = stage.said(await stage.mo.slash(stage.channel, command, **given))
+    assert card.private
+    assert line in card.text
+    assert "Copy prompt" not in card.buttons, "there is none"
+    assert len(stage.env.errors) <= 1
+
+
+async def test_a_short_command_is_not_given_back(stage: Stage) -> None:
+    card = stage.said(await stage.mo.slash(stage.channel, "quota default", amount="five"))
+    assert "```" not in card.text
+
+
 async def test_one_change_makes_the_order_possible_at_the_price_on_the_button(stage: Stage) -> None:
     card = await refused(stage, model=FLUX, resolution="2K")
     label = next(name for name in card.buttons if name.startswith("Order without"))

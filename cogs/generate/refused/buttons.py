@@ -39,7 +39,7 @@ def buttons(key: str, typed: TypedCommand | None, offered: list[NearOrder]) -> l
         components.button(near.label, f"refused:order:{key}:{number}:{near.amount_usd_micros}")
         for number, near in enumerate(offered)
     ]
-    if typed is not None:
+    if typed is not None and typed.prompt:
         found.append(components.button(refusals.COPY_PROMPT(), f"refused:copy:{key}"))
     return found
 
