@@ -1,4 +1,4 @@
-"""Reviews by moderators with several processes on one PostgreSQL: each decision reaches the card, whoever is killed."""
+"""Reviews by moderators with several processes on one PostgreSQL: each decision reaches the card, also after kills."""
 
 from __future__ import annotations
 
