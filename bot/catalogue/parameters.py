@@ -85,10 +85,22 @@ def parameters_of(model: Model, kind: JobKind) -> tuple[Parameter, ...]:
 def parameter(model: Model, kind: JobKind, name: str) -> Parameter | None:
     """Return the parameter of that name, also of the second to last attachment; None when the model has none."""
     name = model.option_name(name)
-    part = attachment_part(name)
-    wanted = f"{re.sub(r'[0-9]', '', part[0])}_{part[1]}" if part else name
-    found = next((found for found in parameters_of(model, kind) if found.name == wanted), None)
+    found = next((found for found in parameters_of(model, kind) if _includes(found.name, name)), None)
     return replace(found, name=name) if found is not None else None
+
+
+def _includes(listed: str, name: str) -> bool:
+    """Return whether a listed name stands for this one, as `image2_strength` does for `image3_strength`."""
+    first, other = attachment_part(listed), attachment_part(name)
+    if not (first and other):
+        return listed == name
+    (kind, number), (other_kind, other_number) = _numbered(first[0]), _numbered(other[0])
+    return (kind, first[1]) == (other_kind, other[1]) and number <= other_number
+
+
+def _numbered(attachment: str) -> tuple[str, int]:
+    word = attachment.rstrip("0123456789")
+    return word, int(attachment.removeprefix(word) or 1)
 
 
 def options_of(model: Model, kind: JobKind) -> tuple[str, ...]:
@@ -112,16 +124,23 @@ def _of_values(field: Field, kind: JobKind) -> list[Parameter]:
 def _of_images(model: Model, field: Field, kind: JobKind) -> list[Parameter]:
     role = _ROLES[kind]
     usual = model.field_for(role)
-    found: list[Parameter] = []
-    if usual is not None and usual.name != field.name:
-        images = AttachedImages(names=attachment_names(kind), max_count=field.capacity)
-        found.append(Parameter(name=field.option, constraint=images, field=field))
-    return [*found, *_parts(field, attachment_name(role, 1))]
+    if usual is None or usual.name == field.name:
+        return _parts(field, attachment_name(role, 1))
+    # The first image is the one to change, so another field gets a later one.
+    first = 2 if role is ImageRole.SOURCE else 1
+    images = AttachedImages(names=attachment_names(kind)[first - 1 :], max_count=field.capacity)
+    named = Parameter(name=field.option, constraint=images, field=field)
+    return [named, *_parts(field, attachment_name(role, first))]
 
 
 def _parts(field: Field, prefix: str) -> list[Parameter]:
     defaults = cast("Mapping[str, Any]", field.item if field.parts else {})
     return [
-        Parameter(name=f"{prefix}_{key}", constraint=part.constraint, field=part, default=defaults.get(key))
+        Parameter(name=f"{prefix}_{key}", constraint=part.constraint, field=part, default=_default(defaults.get(key)))
         for key, part in field.parts.items()
     ]
+
+
+def _default(value: Any) -> Any:
+    """Return the default of a part; None for one that is made from the number of the image."""
+    return None if isinstance(value, str) and "$" in value else value
