@@ -67,6 +67,14 @@ def _no_settings_from_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _new_databases_are_copies() -> Iterator[None]:
+    from tests.support.databases import new_databases_are_copies
+
+    with new_databases_are_copies():
+        yield
+
+
 @pytest.fixture
 async def core(tmp_path: Path) -> AsyncIterator[Core]:
     """Start a core; when the test is over, its ledger must balance."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import closing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, cast
 
@@ -116,6 +117,31 @@ class _OnServer(_Books):
 def new_database(engine: str) -> Books:
     """Create an empty database of this engine."""
     return _InMemory() if engine == "sqlite" else _OnServer()
+
+
+@contextmanager
+def new_databases_are_copies() -> Iterator[None]:
+    """Make every new SQLite database of this process a copy of one that the migrations made: 30 ms less for each."""
+    migrate, migrations = schema.migrate, schema.migrations
+    lock = threading.Lock()
+    with closing(
+        sqlite3.connect(":memory:", isolation_level=None, factory=SqliteConnection, check_same_thread=False)
+    ) as (first):
+        migrate(first)
+
+        def copy_or_migrate(connection: SqliteConnection, name: str = "the database") -> None:
+            is_new = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+            if not is_new or schema.migrations is not migrations:
+                migrate(connection, name)
+                return
+            with lock:
+                first.backup(connection)
+
+        schema.migrate = copy_or_migrate
+        try:
+            yield
+        finally:
+            schema.migrate = migrate
 
 
 # -- direct access, besides the store ---------------------------------------------------------------------
