@@ -30,7 +30,7 @@ _MAX_GAP_SHARE = 0.5
 _MARGIN_SECONDS = 0.1
 """Time for a request to arrive: our age of a job begins a little before the provider's."""
 
-_BUDGET_SHARE = 0.99
+_BUDGET_SHARE = 0.92
 """Polls that are planned, as a share of those of a loop with a fixed pause: the next jobs differ from the last ones."""
 
 _MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS, _HALVINGS = 0.001, 60.0, 16
@@ -87,17 +87,19 @@ class DurationEstimator:
             ended = [self.quantile(share) + _MARGIN_SECONDS for share in shares]
             self._poll_ages, self._poll_ages_pace_seconds = _best_poll_ages(ended, pace_seconds), pace_seconds
             self._observed_since = 0
-        soonest = age_seconds + min(MIN_GAP_SECONDS, pace_seconds)
-        index = bisect.bisect_left(self._poll_ages, soonest)
+        min_gap_seconds = min(MIN_GAP_SECONDS, pace_seconds)
+        # A poll is always a little later than planned: the one half a second after it is not skipped for that.
+        index = bisect.bisect_left(self._poll_ages, age_seconds + min_gap_seconds / 2)
         if index == len(self._poll_ages):
             return age_seconds + max(pace_seconds, min(age_seconds * _LATE_GAP_SHARE, pace_seconds * _LATE_GAP_PAUSES))
-        return min(self._poll_ages[index], age_seconds + _max_gap_seconds(age_seconds, pace_seconds))
+        planned_at_age = max(self._poll_ages[index], age_seconds + min_gap_seconds)
+        return min(planned_at_age, age_seconds + _max_gap_seconds(age_seconds, pace_seconds))
 
 
 def _best_poll_ages(ended: list[float], pace_seconds: float) -> list[float]:
     """Return the ages at which to poll jobs that end at the ages `ended` (ordered), each as likely as the others.
 
-    Of all plans that need no more polls than the loop, it is the one in which finished jobs wait least.
+    Of all plans that need no more polls than the loop, it is the one with the least squares of finished jobs' waits.
     """
     repeated_by_loop = sum(age // pace_seconds for age in ended)
     low, high = _MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS
@@ -113,20 +115,24 @@ def _best_poll_ages(ended: list[float], pace_seconds: float) -> list[float]:
 
 
 def _poll_ages(ended: list[float], wait_seconds: float, pace_seconds: float) -> list[float]:
-    """Return polling ages: each is where finished jobs have waited `wait_seconds` on average, if the gap allows it.
+    """Return polling ages: at each, the squares of finished jobs' waits are `wait_seconds` squared, if the gaps allow.
 
-    The average is over all jobs that were not finished at the poll before. For a given number of polls it is the same
-    at all polls of the best plan: where jobs end at a rate of `h` for each unfinished one, the best gap is
-    `sqrt(2 * wait_seconds / h)`.
+    That is their mean over all jobs that were not finished at the poll before. Squares, because one image that waits
+    for three seconds is worse than three that wait for one. For a given number of polls it is the same at all polls of
+    the best plan: where jobs end at a rate of `h` for each unfinished one, the best gap grows as `h ** (-1 / 3)`.
     """
     ages, age, first = list[float](), 0.0, 0
     while first < len(ended):
         soonest, latest = age + min(MIN_GAP_SECONDS, pace_seconds), age + _max_gap_seconds(age, pace_seconds)
-        waited_for, sum_of_ages = wait_seconds * (len(ended) - first), 0.0
+        sum_of_squared_waits = wait_seconds**2 * (len(ended) - first)
+        sum_of_ages = sum_of_squares = 0.0
         for index in range(first, len(ended)):
+            count = index - first + 1
             sum_of_ages += ended[index]
-            # At that age the jobs that have ended since the last poll have waited `count * age - sum_of_ages` together.
-            age = max(soonest, ended[index], (sum_of_ages + waited_for) / (index - first + 1))
+            sum_of_squares += ended[index] ** 2
+            # The age at which the squares of the waits of these `count` jobs add up to that sum.
+            root = sum_of_ages**2 - count * (sum_of_squares - sum_of_squared_waits)
+            age = max(soonest, ended[index], (sum_of_ages + math.sqrt(max(0.0, root))) / count)
             if index + 1 < len(ended) and min(age, latest) <= ended[index + 1]:
                 break
         age = min(age, latest)

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from statistics import mean, median, quantiles
 
 import pytest
@@ -69,14 +70,25 @@ def test_the_next_poll_is_half_a_second_to_the_maximum_gap_away(
     assert age_seconds + min(0.5, pace_seconds) <= at <= age_seconds + max(15, 5 * pace_seconds) + 1e-6
 
 
-def polls_until(durations: DurationEstimator, end_seconds: float, *, pace_seconds: float) -> list[float]:
+def polls_until(
+    durations: DurationEstimator, end_seconds: float, *, pace_seconds: float, late_seconds: float = 0.0
+) -> list[float]:
     polls: list[float] = []
     age_seconds = 0.0
     while age_seconds < end_seconds:
         at = durations.next_poll_seconds(age_seconds, pace_seconds=pace_seconds)
         assert at is not None
-        polls.append(age_seconds := at)
+        polls.append(age_seconds := at + late_seconds)
     return polls
+
+
+def test_a_poll_that_comes_a_moment_late_does_not_skip_the_next_one() -> None:
+    durations = known(*(4 + number / 20 for number in range(80)))
+    punctual = polls_until(durations, 8, pace_seconds=1)
+    late = polls_until(durations, 8, pace_seconds=1, late_seconds=0.02)
+    assert min(after - before for before, after in pairwise(punctual)) == pytest.approx(0.5, abs=0.1)
+    assert len(late) >= len(punctual) - 1
+    assert all(after - before >= 0.5 for before, after in pairwise(late))
 
 
 @given(st.lists(st.floats(1, 600), min_size=20, max_size=100), st.floats(0.5, 30))
