@@ -209,8 +209,10 @@ class Stage:
     async def jobs(self, who: MemberActor | None = None) -> list[Job]:
         """Return the jobs of a member, or of all, newest first."""
         store = self.core.store
-        pages = [await store.replies_of_server(self.guild.id, finished=ended, limit=100) for ended in (True, False)]
-        jobs = [job for page in pages for reply in page for job in reply.jobs if who is None or reply.user_id == who.id]
+        # Those that end between the two are on both pages, and the second one is right.
+        pages = [await store.replies_of_server(self.guild.id, finished=ended, limit=100) for ended in (False, True)]
+        replies = {reply.id: reply for page in pages for reply in page if who is None or reply.user_id == who.id}
+        jobs = [job for reply in replies.values() for job in reply.jobs]
         return sorted(jobs, key=lambda job: (job.created_at, job.id), reverse=True)
 
     async def assert_nothing_reserved(self) -> None:
