@@ -1,16 +1,23 @@
 """Measure, print one table, write build/bench.json.
 
-python -m benchmarks                            everything, five times: more than an hour
-python -m benchmarks --runs 1 cost_per_job      one of them, once
-python -m benchmarks --soak 30                  half an hour of steady work as well
+python -m benchmarks                            what members and the operator feel, once: under five minutes
+python -m benchmarks --full                     everything, five times: more than an hour
+python -m benchmarks --runs 1 admissions        one of them, once
+python -m benchmarks --full --soak 30           half an hour of steady work as well
+
+Ends with 1 when an aim is not reached, and with 130 when it is interrupted; what is finished then is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-from collections.abc import Awaitable, Callable
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from benchmarks import costs, scenarios
 from benchmarks.admissions import admissions
@@ -19,50 +26,93 @@ from benchmarks.results import Result, Row, rows_of, say, table, write_json
 from benchmarks.transactions import transactions
 from benchmarks.word_lists import word_lists
 
-SCENARIOS: dict[str, Callable[[], Awaitable[list[Result]]]] = {
-    "answering": scenarios.answering,
-    "answering_beside_images": scenarios.answering_beside_images,
-    "cost_per_job": scenarios.cost_per_job,
-    "delivery": scenarios.delivery,
-    "at_rest": scenarios.at_rest,
-    "in_flight": scenarios.in_flight,
-    "admissions": admissions,
-    "waiting": costs.waiting,
-    "polls": costs.polls,
-    "large_images": costs.large_images,
-    "cost_on_server": costs.cost_on_server,
-    "servers": costs.servers,
-    "transactions": transactions,
-    "word_lists": word_lists,
+FULL_RUNS = 5
+EXIT_MISSED, EXIT_INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """What one run measures and about how long it takes."""
+
+    measure: Callable[[], Awaitable[list[Result]]]
+    seconds: float
+    by_default: bool = False
+
+
+SCENARIOS: Mapping[str, Scenario] = {
+    "word_lists": Scenario(word_lists, 3),
+    "answering": Scenario(scenarios.answering, 30, by_default=True),
+    "delivery": Scenario(scenarios.delivery, 100, by_default=True),
+    "bursts": Scenario(scenarios.bursts, 45, by_default=True),
+    "cost_per_job": Scenario(scenarios.cost_per_job, 70, by_default=True),
+    "at_rest": Scenario(scenarios.at_rest, 12, by_default=True),
+    "answering_beside_images": Scenario(scenarios.answering_beside_images, 45),
+    "in_flight": Scenario(scenarios.in_flight, 200),
+    "admissions": Scenario(admissions, 150),
+    "waiting": Scenario(costs.waiting, 110),
+    "polls": Scenario(costs.polls, 35),
+    "large_images": Scenario(costs.large_images, 70),
+    "cost_on_server": Scenario(costs.cost_on_server, 30),
+    "servers": Scenario(costs.servers, 15),
+    "transactions": Scenario(transactions, 60),
 }
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--full", action="store_true", help=f"every scenario, {FULL_RUNS} times unless told")
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--soak", type=float, default=0.0, help="minutes")
+    parser.add_argument("--json", type=Path, default=PROJECT / "build" / "bench.json", help="where the figures go")
     parser.add_argument("scenarios", nargs="*", help=", ".join(SCENARIOS))
-    arguments = parser.parse_args()
-    unknown = sorted(set(arguments.scenarios) - SCENARIOS.keys())
-    if unknown:
+    options = parser.parse_args(arguments)
+    if unknown := sorted(set(options.scenarios) - SCENARIOS.keys()):
         parser.error(f"there is no {', '.join(unknown)}; there are: {', '.join(SCENARIOS)}")
-    rows: list[Row] = []
-    for name in arguments.scenarios or SCENARIOS:
-        runs: list[list[Result]] = []
-        for run in range(arguments.runs):
-            say(f"{name}, run {run + 1} of {arguments.runs} …")
-            runs.append(asyncio.run(_as_coroutine(SCENARIOS[name])))
-        rows += rows_of(runs)
-    if arguments.soak:
-        say(f"soak of {arguments.soak:g} minutes …")
-        rows += rows_of([asyncio.run(_as_coroutine(partial(scenarios.soak, minutes=arguments.soak)))])
+    chosen = {
+        name: scenario
+        for name, scenario in SCENARIOS.items()
+        if (name in options.scenarios if options.scenarios else options.full or scenario.by_default)
+    }
+    if options.soak:
+        soak = partial(scenarios.soak, minutes=options.soak)
+        chosen["soak"] = Scenario(soak, options.soak * 60)
+    runs = options.runs or (FULL_RUNS if options.full else 1)
+    return _measure(chosen, runs, options.json)
+
+
+def _measure(chosen: Mapping[str, Scenario], runs: int, json_file: Path) -> int:
+    """Run each scenario `runs` times, the soak once. Return the exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    queue = [(name, run) for name in chosen for run in range(1 if name == "soak" else runs)]
+    minutes = sum(chosen[name].seconds for name, _ in queue) / 60
+    say(f"About {minutes:.0f} minutes on a quiet machine. Ctrl-C ends it and keeps what is finished.")
+    finished: dict[str, list[list[Result]]] = {}
+    is_interrupted = False
+    try:
+        for number, (name, _) in enumerate(queue, 1):
+            say(f"[{number} of {len(queue)}] {name}, about {chosen[name].seconds:.0f} s …")
+            finished.setdefault(name, []).append(asyncio.run(_as_coroutine(chosen[name].measure)))
+            write_json(_rows(finished), json_file)
+    except KeyboardInterrupt:
+        is_interrupted = True
+    rows = _rows(finished)
     print(table(rows))
-    write_json(rows, PROJECT / "build" / "bench.json")
+    if is_interrupted:
+        say(f"Interrupted after {sum(map(len, finished.values()))} of {len(queue)} runs.")
+        return EXIT_INTERRUPTED
+    missed = [row.name for row in rows if row.reached is False]
+    if missed:
+        say(f"Not reached: {'; '.join(missed)}.")
+    return EXIT_MISSED if missed else 0
 
 
-async def _as_coroutine(scenario: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
-    return await scenario()
+def _rows(finished: Mapping[str, list[list[Result]]]) -> list[Row]:
+    return [row for runs in finished.values() for row in rows_of(runs)]
+
+
+async def _as_coroutine(measure: Callable[[], Awaitable[list[Result]]]) -> list[Result]:
+    return await measure()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

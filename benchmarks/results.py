@@ -17,19 +17,29 @@ from benchmarks.bot_process import processors
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """One measured value of one run. `at_most` or `at_least` is its aim."""
+    """One measured value of one run.
+
+    `at_most` or `at_least` is its aim; where there is a `baseline`, measured in the same run, it is one of the ratio.
+    """
 
     name: str
     value: float
     unit: str
+    baseline: float | None = None
     at_most: float | None = None
     at_least: float | None = None
 
     @property
+    def judged(self) -> float:
+        """Return what the aim is about: the value, or its ratio to the baseline."""
+        return self.value if self.baseline is None else self.value / self.baseline
+
+    @property
     def aim(self) -> str:
+        times = "" if self.baseline is None else " ×"
         if self.at_most is not None:
-            return f"≤ {_number(self.at_most)}"
-        return "" if self.at_least is None else f"≥ {_number(self.at_least)}"
+            return f"≤ {_number(self.at_most)}{times}"
+        return "" if self.at_least is None else f"≥ {_number(self.at_least)}{times}"
 
 
 @dataclass(kw_only=True)
@@ -47,9 +57,17 @@ class Row:
         return [result.value for result in self.results]
 
     @property
+    def baselines(self) -> list[float]:
+        return [result.baseline for result in self.results if result.baseline is not None]
+
+    @property
+    def judged(self) -> list[float]:
+        return [result.judged for result in self.results]
+
+    @property
     def reached(self) -> bool | None:
         """Return whether the median meets the aim; None where there is none."""
-        first, middle = self.results[0], median(self.values)
+        first, middle = self.results[0], median(self.judged)
         if first.at_most is not None:
             return middle <= first.at_most
         return None if first.at_least is None else middle >= first.at_least
@@ -65,15 +83,19 @@ def rows_of(runs: Sequence[Sequence[Result]]) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Format a Markdown table: median, lowest and highest, aim, and whether it is reached."""
-    lines = ["| figure | median | lowest to highest | aim | reached |", "| --- | --- | --- | --- | --- |"]
+    """Format a Markdown table: what was measured, the baseline and the ratio to it, the aim, whether it is reached.
+
+    Each is the median of the runs; the range is that of what the aim is about.
+    """
+    lines = ["| figure | measured | baseline | ratio | range | aim | reached |", "| --- " * 7 + "|"]
     for row in rows:
         first, reached = row.results[0], row.reached
-        spread = f"{_number(min(row.values))} to {_number(max(row.values))}" if len(row.values) > 1 else ""
+        baseline = f"{_number(median(row.baselines))} {first.unit}".rstrip() if row.baselines else ""
+        ratio = f"{_number(median(row.judged))} ×" if row.baselines else ""
+        spread = f"{_number(min(row.judged))} to {_number(max(row.judged))}" if len(row.values) > 1 else ""
         verdict = "" if reached is None else "yes" if reached else "**no**"
-        lines.append(
-            f"| {row.name} | {_number(median(row.values))} {first.unit} | {spread} | {first.aim} | {verdict} |"
-        )
+        measured = f"{_number(median(row.values))} {first.unit}".rstrip()
+        lines.append(f"| {row.name} | {measured} | {baseline} | {ratio} | {spread} | {first.aim} | {verdict} |")
     return "\n".join(lines)
 
 
@@ -91,6 +113,7 @@ def write_json(rows: Sequence[Row], path: Path) -> None:
                 "name": row.name,
                 "unit": row.results[0].unit,
                 "values": row.values,
+                "baselines": row.baselines,
                 "at_most": row.results[0].at_most,
                 "at_least": row.results[0].at_least,
                 "reached": row.reached,
