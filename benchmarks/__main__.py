@@ -5,7 +5,8 @@ python -m benchmarks --full                     everything, five times: more tha
 python -m benchmarks --runs 1 admissions        one of them, once
 python -m benchmarks --full --soak 30           half an hour of steady work as well
 
-Ends with 1 when an aim is not reached, and with 130 when it is interrupted; what is finished then is printed.
+Ends with 1 when an aim is not reached or a scenario fails, and with 130 when it is interrupted; what is finished then
+is printed.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import signal
 import sys
+import traceback
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -87,11 +89,19 @@ def _measure(chosen: Mapping[str, Scenario], runs: int, json_file: Path) -> int:
     minutes = sum(chosen[name].seconds for name, _ in queue) / 60
     say(f"About {minutes:.0f} minutes on a quiet machine. Ctrl-C ends it and keeps what is finished.")
     finished: dict[str, list[list[Result]]] = {}
+    failed: list[str] = []
     is_interrupted = False
     try:
         for number, (name, _) in enumerate(queue, 1):
             say(f"[{number} of {len(queue)}] {name}, about {chosen[name].seconds:.0f} s …")
-            finished.setdefault(name, []).append(asyncio.run(_as_coroutine(chosen[name].measure)))
+            try:
+                results = asyncio.run(_as_coroutine(chosen[name].measure))
+            except Exception:
+                # Minutes of other measurements must not be lost with it.
+                traceback.print_exc()
+                failed.append(name)
+                continue
+            finished.setdefault(name, []).append(results)
             write_json(_rows(finished), json_file)
     except KeyboardInterrupt:
         is_interrupted = True
@@ -103,7 +113,9 @@ def _measure(chosen: Mapping[str, Scenario], runs: int, json_file: Path) -> int:
     missed = [row.name for row in rows if row.reached is False]
     if missed:
         say(f"Not reached: {'; '.join(missed)}.")
-    return EXIT_MISSED if missed else 0
+    if failed:
+        say(f"Could not be measured: {', '.join(failed)}.")
+    return EXIT_MISSED if missed or failed else 0
 
 
 def _rows(finished: Mapping[str, list[list[Result]]]) -> list[Row]:

@@ -20,7 +20,7 @@ from benchmarks.load_generator import LoadGenerator
 
 PROJECT = Path(__file__).resolve().parents[1]
 BOT, NAIVE, CAREFUL = "bot", "benchmarks.naive_baseline", "benchmarks.careful_baseline"
-READY_SECONDS = 30.0
+READY_SECONDS, STOP_SECONDS = 60.0, 60.0
 
 
 class BotProcess:
@@ -61,7 +61,11 @@ class BotProcess:
     ) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGTERM if self._module == BOT else signal.SIGKILL)
-        await asyncio.to_thread(self._process.wait, 20)
+        try:
+            await asyncio.to_thread(self._process.wait, STOP_SECONDS)
+        finally:
+            if self._process.is_running():
+                self._process.kill()
 
     @property
     def cpu_seconds(self) -> float:

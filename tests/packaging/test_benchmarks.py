@@ -57,6 +57,21 @@ def test_an_aim_that_is_not_reached_is_named_and_fails_the_exit_code(
     assert [(figure["name"], figure["reached"]) for figure in figures] == [("lag", False), ("rate", True)]
 
 
+def test_a_scenario_that_fails_loses_no_figure_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    async def broken() -> list[Result]:
+        raise TimeoutError("the bot did not start")
+
+    works = Scenario(measuring(Result(name="lag", value=300, unit="ms")), 1, by_default=True)
+    monkeypatch.setattr(bench, "SCENARIOS", {"broken": Scenario(broken, 1, by_default=True), "works": works})
+    assert bench.main(["--json", str(tmp_path / "bench.json")]) == 1
+    output = capsys.readouterr()
+    assert "| lag | 300 ms |" in output.out
+    assert "the bot did not start" in output.err
+    assert "Could not be measured: broken." in output.err
+
+
 def test_the_default_takes_less_than_five_minutes() -> None:
     assert sum(scenario.seconds for scenario in bench.SCENARIOS.values() if scenario.by_default) < 300
 
