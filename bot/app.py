@@ -447,6 +447,19 @@ async def _enqueue_orphaned(store: Store, clock: TrustedClock) -> None:
         await asyncio.sleep(ORPHAN_SCAN_SECONDS)
 
 
+def stop_event() -> asyncio.Event:
+    """Return the event that SIGTERM and Ctrl-C set from now on.
+
+    Not `loop.add_signal_handler`: it reads the signal's number from the socket that threads wake the event loop with,
+    and loses it when some 300 wake-ups wait there, as in a burst.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for name in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(name, lambda *_: loop.call_soon_threadsafe(stopping.set))
+    return stopping
+
+
 async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> None:
     """Run until SIGTERM, Ctrl-C or a failure that retrying cannot solve. Raises BotError, discord.LoginFailure."""
     if role is not Role.ALL and not isinstance(settings.database_url, PostgresAddress):
@@ -454,10 +467,7 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
             f"DATABASE_URL must be postgresql://… for --role {role}: several processes cannot share a file "
             f"(python -m bot migrate-to moves the database)"
         )
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stopping.set)
+    stopping = stop_event()
     assert settings.discord_token is not None, "load_settings() made sure"
     async with opened(settings, role=role, shards=shards) as bot:
         # What exists now stays until the end, so the garbage collector need not examine it again.

@@ -20,6 +20,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from bot.app import stop_event
 from bot.store.admin.verify import verify_file
 from sandbox.contracts import as_openapi
 from sandbox.discord import Channel, LocalDiscord, Member
@@ -362,3 +363,18 @@ async def test_webhooks_with_a_port_of_their_own_are_served_there_and_nowhere_el
             ("/hooks/x", 0): 404, ("/healthz", 0): 200, ("/metrics", 0): 200,
             ("/hooks/x", 1): 204, ("/healthz", 1): 404, ("/metrics", 1): 404,
         }  # fmt: skip
+
+
+async def test_a_stop_signal_is_not_lost_among_many_wake_ups() -> None:
+    before = [signal.getsignal(name) for name in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        stopping = stop_event()
+        loop = asyncio.get_running_loop()
+        for _ in range(5_000):  # more than the socket holds that wakes the event loop
+            loop.call_soon_threadsafe(lambda: None)
+        os.kill(os.getpid(), signal.SIGTERM)
+        async with asyncio.timeout(30):
+            await stopping.wait()
+    finally:
+        for name, handler in zip((signal.SIGTERM, signal.SIGINT), before, strict=True):
+            signal.signal(name, handler)
