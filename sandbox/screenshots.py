@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from playwright.async_api import FloatRect, Locator, Page, async_playwright, expect
 
 from sandbox.demo import Demo, running_demo
+from sandbox.discord.world import Channel, Member
 from sandbox.plans import Plan, Trouble
 
 IMAGES = Path(__file__).resolve().parent.parent / "docs" / "images"
@@ -114,6 +116,32 @@ async def _compare_and_review(demo: Demo, page: Page) -> None:
     await _keep(question, "review")
     await page.locator("nav").get_by_text("studio").first.click()
     await expect(page.locator(".message").last).to_contain_text("Waiting for review")
+    await _four_in_another_language(demo, page, people, places)
+
+
+async def _four_in_another_language(
+    demo: Demo, page: Page, people: Mapping[str, Member], places: Mapping[str, Channel]
+) -> None:
+    """Show four images of one order in German, and the report of what was spent with its chart."""
+    await demo.discord.slash(people["Mona"], places["gallery"], "settings language", language="de")
+    await page.locator("nav").get_by_text("gallery").first.click()
+    for who, prompt, count in (
+        ("Ben", "a robot watering flowers", 2),
+        ("Alice", "an owl on a branch in the rain", 3),
+        ("Ben", "a cat on a roof at night", 4),
+    ):
+        order = await demo.discord.slash(
+            people[who], places["gallery"], "imagine", prompt=prompt, model="krea/bfl/flux-1-dev", count=count
+        )
+        await order.wait_for("Fertig")
+    card = page.locator(".message").last
+    await expect(card.locator(".picture img.here")).to_have_count(4, timeout=20_000)
+    await _keep(card, "four")
+    report = await demo.discord.slash(people["Mona"], places["gallery"], "quota report", period="day")
+    await report.wait_for("Spending today", timeout_seconds=60)
+    shown = page.locator(".message.mine-only").last
+    await _settled(shown)
+    await _keep(shown, "report")
 
 
 async def _command(page: Page, name: str, prompt: str = "") -> None:
@@ -138,6 +166,10 @@ async def _keep(scene: Locator, name: str) -> None:
             ...node.getAnimations({subtree: true}).filter(animation => animation instanceof CSSTransition),
         ].map(animation => animation.finished))"""
     )
+    pictures = scene.locator(".picture img")
+    for number in range(await pictures.count()):
+        await expect(pictures.nth(number)).to_have_css("opacity", "1")
+    await scene.page.mouse.move(0, 0)  # away from the message, which shows its menu under the pointer
     box = await scene.bounding_box()
     assert box is not None
     clip = FloatRect(x=box["x"], y=box["y"] - MARGIN, width=box["width"], height=box["height"] + 2 * MARGIN)
