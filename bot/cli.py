@@ -88,7 +88,7 @@ def _run(parsed: argparse.Namespace) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits pictures.")
+    parser = argparse.ArgumentParser(prog="python -m bot", description="A Discord bot that makes and edits images.")
     parser.add_argument(
         "--role",
         type=Role,

@@ -1,4 +1,4 @@
-"""Words for facts: what an option takes, what a price is for, and how large a picture may be."""
+"""Words for facts: what an option takes, what a price is for, and how large an image may be."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def _condition(condition: PriceCondition) -> str:
     return str(condition.value) if condition.option == "resolution" else OPTION_IS(option=option, value=condition.value)
 
 
-# -- attached pictures -----------------------------------------------------------------------------------------
+# -- attached images -------------------------------------------------------------------------------------------
 
 UNUSABLE = {
     "not_an_image": Phrase("`{file}` is not an image. Attach a PNG, JPEG, WebP, HEIC, AVIF, GIF, BMP or TIFF file."),

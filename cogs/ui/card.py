@@ -427,7 +427,7 @@ def _moderated(view: ReplyView) -> bool:
 def filename(job: Job, index: int, extension: str, *, hide_prompt: bool = False) -> str:
     """Return an ASCII filename made from the prompt unless it is hidden: `a-red-fox-2f9c41.png`."""
     words_of_prompt = [] if hide_prompt else re.findall(r"[a-z0-9]+", job.request.prompt.lower())
-    slug = "-".join(words_of_prompt)[:40].strip("-") or "picture"
+    slug = "-".join(words_of_prompt)[:40].strip("-") or "image"
     return f"{slug}-{job.id[-6:]}{f'-{index + 1}' if index else ''}.{extension}"
 
 

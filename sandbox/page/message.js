@@ -165,7 +165,7 @@ export function gallery(items, kind = "") {
       },
     });
     return h("button", {
-      class: item.spoiler ? "picture covered" : "picture", ariaLabel: `Open picture ${index + 1}`,
+      class: item.spoiler ? "picture covered" : "picture", ariaLabel: `Open image ${index + 1}`,
       // The first click on a spoiler uncovers it.
       onclick: ({ currentTarget: shown }) => shown.classList.contains("covered") ? shown.classList.remove("covered") : lightbox(pictures, index),
       style: items.length === 1 && width ? shape(width, height) : {},
