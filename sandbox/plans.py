@@ -93,7 +93,7 @@ class Plan:
     seconds_factor: float = 1.0
     ending: Ending = Ending.COMPLETED
     code: str = "internal_error"
-    message: str = "The model could not finish this picture."
+    message: str = "The model could not finish this image."
     error_form: ErrorForm = ErrorForm.OBJECT
     shape: Shape = Shape.LIST
     urls: tuple[str | dict[str, str], ...] = ()

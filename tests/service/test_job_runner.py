@@ -75,7 +75,7 @@ async def test_a_redirect_is_not_followed_and_its_order_counts_as_uncertain(core
 async def test_a_failed_job_gives_the_reservation_back_and_says_why(core: Core, form: ErrorForm):
     reason, hint = await ended_badly(core, Plan(ending=Ending.FAILED, error_form=form))
     assert reason is FailureReason.PROVIDER_FAILED
-    assert hint == ("" if form is ErrorForm.NONE else "The model could not finish this picture.")
+    assert hint == ("" if form is ErrorForm.NONE else "The model could not finish this image.")
     assert await core.money() == NOTHING
 
 
