@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,11 +53,19 @@ class Catalogue:
     """All models, in the order of the data."""
 
     def __init__(self, models: Iterable[Model]) -> None:
+        self._by_id: dict[str, Model] = {}
+        self._changed_at: dict[str, datetime] = {}
         self.replace(models)
 
-    def replace(self, models: Iterable[Model]) -> None:
-        """Take these models instead of the present ones. Orders under way keep the quote that they were given."""
-        self._by_id = {model.id: model for model in models}
+    def replace(self, models: Iterable[Model], *, now: datetime | None = None) -> None:
+        """Take these models instead of the present ones. Orders at a provider keep the quote that they were given.
+
+        With `now`, remember when each of them changed.
+        """
+        before, self._by_id = self._by_id, {model.id: model for model in models}
+        if now is not None:
+            changed = [key for key in before.keys() | self._by_id.keys() if before.get(key) != self._by_id.get(key)]
+            self._changed_at |= dict.fromkeys(changed, now)
         self._by_label = {_squash(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
 
@@ -88,6 +97,11 @@ class Catalogue:
         """Return the model of that id or exactly that label, listed or not; None when there is none."""
         found = self._by_id.get(model_id) or self._by_id.get(_normal_spelling(model_id))
         return found or self._by_label.get(_squash(model_id))
+
+    def changed_since(self, model_id: str, moment: datetime) -> bool:
+        """Return whether the model was changed in this process after that moment, by any of the layers."""
+        changed_at = self._changed_at.get(model_id)
+        return changed_at is not None and changed_at >= moment
 
     def get(
         self, model_id: str, *, kind: JobKind | None = None, providers: frozenset[str] | None = None

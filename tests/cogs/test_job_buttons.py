@@ -281,7 +281,7 @@ async def test_what_became_dearer_asks_again_with_the_new_price(
 ) -> None:
     card = await completed(stage, model=FLUX, count=2)
     dearer = overridden({"prices": {FLUX: "0.25"}}, tmp_path=tmp_path)
-    stage.use_catalogue(dearer, monkeypatch)
+    monkeypatch.setattr(stage.core.service, "catalogue", dearer)
     question = stage.said(await stage.press(stage.ada, card, f"{label} · $0.014"))
     assert question.private
     assert question.text == job_card.DEARER()
@@ -296,7 +296,7 @@ async def test_what_became_cheaper_is_ordered_at_once(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     card = await completed(stage, model=FLUX)
-    stage.use_catalogue(overridden({"prices": {FLUX: "0.001"}}, tmp_path=tmp_path), monkeypatch)
+    monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {FLUX: "0.001"}}, tmp_path=tmp_path))
     again = stage.said(await stage.press(stage.ada, card, "Again · $0.007"))
     await stage.until_says(again, "Completed", "cost **$0.001**")
 
@@ -306,7 +306,7 @@ async def test_what_is_no_longer_to_be_had_says_so_instead_of_asking(
 ) -> None:
     card = await completed(stage, model=FLUX)
     retired = Catalogue(replace(model, retired=model.id == FLUX) for model in CATALOGUE.models)
-    stage.use_catalogue(retired, monkeypatch)
+    monkeypatch.setattr(stage.core.service, "catalogue", retired)
     refusal = stage.said(await stage.press(stage.ada, card, "Again"))
     assert refusal.private
     assert "has been retired" in refusal.text

@@ -77,7 +77,7 @@ async def test_a_command_becomes_an_image_and_the_ledger_agrees_with_the_bill(
 async def test_an_upscale_doubles_the_image(
     stage: Stage, sandbox: SandboxProvider, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    stage.use_catalogue(overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path), monkeypatch)
+    monkeypatch.setattr(stage.core.service, "catalogue", overridden({"prices": {TOPAZ: "0.05"}}, tmp_path=tmp_path))
     card = await stage.imagine(model=FLUX, aspect_ratio="16:9")
     await stage.until_says(card, "Completed", seconds=20)
     width, height = open_image(card.file()).size
@@ -184,7 +184,7 @@ async def test_every_documented_field_reaches_the_provider_by_slash_command(
     for contract in routes:
         model = next(model for model in CATALOGUE.models if model.path == contract.path)
         catalogue = overridden({"prices": {model.id: "0.01"}}, tmp_path=tmp_path)
-        stage.use_catalogue(catalogue, monkeypatch)
+        monkeypatch.setattr(stage.core.service, "catalogue", catalogue)
         with_sides = "width" in contract.fields
         reached = {"aspect_ratio"} if with_sides else set[str]()  # one excludes the other
         for kind in filter(model.supports, JobKind):

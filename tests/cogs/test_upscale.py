@@ -27,7 +27,7 @@ def prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 def set_prices(stage: Stage, monkeypatch: pytest.MonkeyPatch, catalogue: Catalogue) -> None:
     monkeypatch.setattr(discord_core, "CATALOGUE", catalogue)
-    stage.use_catalogue(catalogue, monkeypatch)
+    monkeypatch.setattr(stage.core.service, "catalogue", catalogue)
 
 
 async def completed(stage: Stage, **options: Any) -> Card:

@@ -6,7 +6,9 @@ Every connection is real. Asserts what the member sees, what the provider bills,
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import shutil
 import signal
 import socket
 import sqlite3
@@ -255,6 +257,18 @@ async def test_a_token_that_was_reset_while_the_bot_runs_ends_it_with_the_same_l
 # -- a read-only container ------------------------------------------------------------------------------------------
 
 
+def a_newer_program(folder: Path, *, flux_usd_micros: int) -> Path:
+    """Copy the program with another price in the catalogue that it ships."""
+    for package in ("bot", "cogs"):
+        shutil.copytree(PROJECT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    file = folder / "bot" / "catalogue" / "catalogue.json"
+    shipped = json.loads(file.read_text(encoding="utf-8"))
+    (flux,) = [model for model in shipped["models"] if model["id"] == FLUX]
+    flux["price"] = {"complete": True, "points": [{"when": {}, "usd_micros": flux_usd_micros}]}
+    file.write_text(json.dumps(shipped), encoding="utf-8")
+    return folder
+
+
 async def test_with_everything_read_only_but_the_data_folder_a_price_is_held_accepted_ordered_and_kept(tmp_path: Path):
     async with a_scene(tmp_path) as scene:
         data = tmp_path / "data"
@@ -278,6 +292,13 @@ async def test_with_everything_read_only_but_the_data_folder_a_price_is_held_acc
         await scene.kill()
         await scene.start()
         await cost_is(scene, "$0.02")
+        await scene.kill()
+        scene.environment |= outside.environment(a_newer_program(tmp_path / "newer", flux_usd_micros=9_000))
+        await scene.start()
+        await cost_is(scene, "$0.02")
+        overridden = f"{FLUX}: price stays as accepted (change 1); the program ships"
+        assert overridden in scene.log
+        assert overridden in await said_by(scene, "catalogue")
         assert outside.refused == []
         assert verify_file(data / "bot.sqlite3") == []
 

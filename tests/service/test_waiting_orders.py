@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from bot.catalogue.models import PricePoint
 from bot.catalogue.provider_description.model_notices import ModelNotice, NoticeKind
 from bot.domain.errors import ModelUnavailable
 from bot.domain.jobs import FailureReason, Job, JobStatus
@@ -116,6 +117,17 @@ async def test_a_change_that_leaves_an_order_right_is_no_reason_to_refuse_it(nar
     narrow.sandbox.complete_all()
     await until(lambda: narrow.submissions == 2)
     assert (await narrow.ended(first, second)).status is JobStatus.SUCCEEDED
+
+
+async def test_an_order_that_another_process_quoted_by_another_file_is_sent_as_quoted(narrow: Core):
+    model = narrow.service.catalogue.get(FLUX)
+    ours = narrow.service.catalogue.all_models
+    quoting = [each.priced((PricePoint(when={}, usd_micros=9_000),)) if each is model else each for each in ours]
+    narrow.service.catalogue.replace(quoting)
+    job = await narrow.ask("a fox")
+    narrow.service.catalogue.replace(ours)
+    await narrow.service.accept(job.reply, message_id=99)
+    assert (await narrow.ended(*job.reply.jobs)).charged_usd_micros == 9_000
 
 
 async def test_an_order_that_is_refused_as_malformed_has_the_description_read_out_of_turn(core: Core):

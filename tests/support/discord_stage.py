@@ -9,13 +9,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import discord
-import pytest
 import simcord
 from simcord.actors import MemberActor
 from simcord.components import walk_components
 from simcord.results import InteractionResult, ResponseMessage
 
-from bot.catalogue.catalogue import Catalogue
 from bot.domain.jobs import Job
 from bot.domain.money.quota import Balance, Member
 from tests.support.discord_core import Core
@@ -156,11 +154,6 @@ class Stage:
         await self.core.end()
         self.core.begin()
         await self.env.restart_bot(self.core.bot)
-
-    def use_catalogue(self, catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Take and send orders by another catalogue until the test ends."""
-        monkeypatch.setattr(self.core.service, "catalogue", catalogue)
-        monkeypatch.setattr(self.core.parts.job_runner, "_catalogue", catalogue)
 
     # -- reading ----------------------------------------------------------------------------------------
 

@@ -239,7 +239,12 @@ class JobRunner:
         )
 
     def _why_not_sent(self, job: Job) -> Failure | None:
-        """Return why an order that waited cannot be sent as it was quoted: its model changed, is held or is gone."""
+        """Return why an order that waited cannot be sent as it was quoted: its model changed, is held or is gone.
+
+        What did not change here since the order is not compared: another process quoted it, perhaps by a newer file.
+        """
+        if not self._catalogue.changed_since(job.request.model_id, job.created_at):
+            return None
         model = self._catalogue.find(job.request.model_id)
         if model is not None and model.still_takes(
             job.body, images=len(job.request.images), amount_usd_micros=job.reserved_usd_micros

@@ -84,7 +84,7 @@ class CatalogueKeeper:
             changes, notices = await self._store.catalogue_changes(), await self._store.model_notices()
             # In a thread, because the whole catalogue is read again.
             models = await asyncio.to_thread(assembled, self._overrides, changes=changes, notices=notices)
-            self._catalogue.replace(models)
+            self._catalogue.replace(models, now=self._clock())
             is_first, self._token = not self._token, token
         if is_first:
             for line in layered_data(changes).overriding:
