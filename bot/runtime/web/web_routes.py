@@ -18,6 +18,9 @@ MAX_WEBHOOK_BYTES = 256 * 1024
 _HOOK_READ_SECONDS = 10.0
 _HOOK_HANDLE_SECONDS = 5.0
 _CHECK_SECONDS = 2.0
+_METRICS_SECONDS = 1.0
+"""How old the metrics may be: making them takes milliseconds, and strangers may ask for them without end."""
+
 _MAX_ID_CHARACTERS = 200
 
 Check = Callable[[], "str | Awaitable[str | None] | None"]
@@ -37,6 +40,8 @@ class HealthRoutes:
         self._checks = dict(checks)
         self._degraded = dict(degraded or {})
         self._registry = registry
+        self._page = b""
+        self._page_made_at = float("-inf")
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes, for an HttpServer."""
@@ -72,7 +77,10 @@ class HealthRoutes:
             return type(error).__name__
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        now = asyncio.get_running_loop().time()
+        if now - self._page_made_at >= _METRICS_SECONDS:
+            self._page, self._page_made_at = generate_latest(self._registry), now
+        return web.Response(body=self._page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 class WebhookRoutes:

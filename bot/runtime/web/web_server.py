@@ -42,6 +42,13 @@ RECEIVE_BUFFER_BYTES = 8 * 1024
 asyncio reads up to 256 KiB at once, which may be tens of thousands of chunks or lines, from each of all connections.
 """
 
+MAX_LINES = 100
+"""Lines of a connection's header and chunks together. The header of a webhook has about twenty, its body a few.
+
+aiohttp takes up to a tenth of a millisecond for a chunk, however small, and keeps the event loop for as long as there
+are more.
+"""
+
 _SCAN_SECONDS = 1.0
 _WARNING_SECONDS = 60.0
 """Pauses between two searches for old connections, and between two log lines about a full port."""
@@ -175,7 +182,7 @@ class HttpServer:
 class _Connection(web.RequestHandler):
     """aiohttp's protocol for one connection; knows since when it waits for a request or handles one."""
 
-    __slots__ = ("_http_server", "_socket_transport", "changed_at", "handles_request")
+    __slots__ = ("_http_server", "_lines_left", "_socket_transport", "changed_at", "handles_request")
 
     def __init__(self, http_server: HttpServer, handlers: web.Server) -> None:
         loop = asyncio.get_running_loop()
@@ -184,6 +191,7 @@ class _Connection(web.RequestHandler):
         super().__init__(handlers, loop=loop, **options)
         self._http_server = http_server
         self._socket_transport: asyncio.Transport | None = None
+        self._lines_left = MAX_LINES
         self.handles_request = False
         self.changed_at = loop.time()
 
@@ -195,6 +203,14 @@ class _Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._http_server.closed(self)
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        # Those that a body holds are counted too; one that was written for machines has none.
+        self._lines_left -= data.count(b"\r\n")
+        if self._lines_left < 0:
+            self.abort()
+        else:
+            super().data_received(data)
 
     def note_handling(self, handles_request: bool) -> None:
         """Note that a request begins or ends to be handled."""
@@ -230,7 +246,10 @@ async def _note_handling(request: web.Request, handler: Handler) -> web.StreamRe
     connection = cast("_Connection", request.protocol)
     connection.note_handling(True)
     try:
-        return await handler(request)
+        response = await handler(request)
+        # One request for each connection, or thousands in a row would be answered before other code runs.
+        response.force_close()
+        return response
     finally:
         connection.note_handling(False)
 
