@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import logging
 import socket
@@ -396,6 +397,14 @@ async def test_a_body_in_very_many_chunks_is_cut_off(client: Client):
             await writer.drain()
     assert await is_closed(reader)
     writer.close()
+
+
+@pytest.mark.hostile("G-06")
+async def test_a_compressed_body_is_not_unpacked(client: Client, session: aiohttp.ClientSession):
+    packed = gzip.compress(b'{"job_id": "j-1"}')
+    async with session.post(client.url("/hooks/t"), data=packed, headers={"Content-Encoding": "gzip"}) as response:
+        assert response.status == 204
+    assert client.hooks == [("t", None)]
 
 
 @pytest.mark.hostile("G-06")

@@ -188,6 +188,8 @@ class _Connection(web.RequestHandler):
         loop = asyncio.get_running_loop()
         # No access log: the path of a webhook is a secret.
         options: dict[str, Any] = {"access_log": None, "lingering_time": 1.0, "keepalive_timeout": IDLE_SECONDS}
+        # A compressed body stays so: 30 KB may become 30 MB, and unpacking takes the time of the event loop.
+        options["auto_decompress"] = False
         super().__init__(handlers, loop=loop, **options)
         self._http_server = http_server
         self._socket_transport: asyncio.Transport | None = None
