@@ -45,8 +45,8 @@ asyncio reads up to 256 KiB at once, which may be tens of thousands of chunks or
 MAX_LINES = 100
 """Lines of a connection's header and chunks together. The header of a webhook has about twenty, its body a few.
 
-aiohttp needs as much as a tenth of a millisecond for a chunk, however small, and keeps the event loop for as long as there
-are more.
+aiohttp needs as much as a tenth of a millisecond for a chunk, however small, and keeps the event loop for as long as
+there are more.
 """
 
 _SCAN_SECONDS = 1.0
