@@ -33,6 +33,9 @@ from sandbox.shelf import Shelf, UnusableResult
 _log = logging.getLogger(__name__)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+BUSY_ANSWERS = 3
+"""Refusals of one order by `[busy]`, five seconds apart; then the order is taken."""
+
 _KEY_HEADERS = ("Authorization", "Ocp-Apim-Subscription-Key")
 _UPLOAD_MAX_BYTES = 75_000_000
 _UPLOAD_TYPES = frozenset({"image/jpeg", "image/png", "image/webp", "image/heic"})
@@ -263,6 +266,12 @@ class SandboxProvider:
             )
         )
 
+    def _plan_in(self, prompt: str) -> Plan | None:
+        """Return the plan that a prompt asks for; a busy provider takes the order after a few refusals."""
+        plan = plan_in(prompt)
+        is_busy = plan is not None and plan.trouble is not None and plan.trouble.status == 429
+        return None if is_busy and self.told_to_wait[prompt] >= BUSY_ANSWERS else plan
+
     async def _troubled(self, request: web.Request, trouble: Trouble) -> web.StreamResponse:
         """Send the faulty answer that was requested."""
         match trouble.how:
@@ -305,7 +314,7 @@ class SandboxProvider:
         if not isinstance(body, dict):
             return _says(400, {"error": "The body is not an object"})
         order = cast("dict[str, Any]", body)
-        plan = self._plans.popleft() if self._plans else plan_in(str(order.get("prompt"))) or self.default_plan
+        plan = self._plans.popleft() if self._plans else self._plan_in(str(order.get("prompt"))) or self.default_plan
         if plan.trouble is None and self.odd is not None:
             plan = replace(plan, trouble=self.odd("order"))
         if plan.trouble is not None and plan.trouble.status == 429 and plan.trouble.how is How.STATUS:

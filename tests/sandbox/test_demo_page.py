@@ -360,6 +360,14 @@ async def test_what_no_button_sells_is_not_bought(demo: Demo, page: Page) -> Non
     assert demo.discord.world.entitlements == {}
 
 
+async def test_an_order_at_a_busy_provider_waits_and_ends(page: Page) -> None:
+    await choose(page, "imagine")
+    await page.keyboard.type("a ferry [busy]")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".message").last).to_contain_text("Queued")
+    await expect(page.locator(".message").last).to_contain_text("Completed", timeout=90_000)
+
+
 async def test_the_page_fits_a_narrow_window(page: Page) -> None:
     await page.set_viewport_size({"width": 360, "height": 700})
     assert await page.evaluate("document.documentElement.scrollWidth") <= 360

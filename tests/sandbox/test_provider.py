@@ -272,10 +272,11 @@ async def test_words_in_a_prompt_choose_the_plan(client: Client) -> None:
     moderated = await client.finish(FLUX, {"prompt": "a fox [NSFW]"})
     assert moderated["error"]["code"] == "nsfw"
     assert (await client.order(FLUX, {"prompt": "a fox [refuse]"}))[0] == 422
-    assert (await client.order(FLUX, {"prompt": "a fox [busy]"}))[0] == 429
+    busy = [(await client.order(FLUX, {"prompt": "a fox [busy]"}))[0] for _ in range(4)]
+    assert busy == [429, 429, 429, 200], "it ends"
     with pytest.raises(aiohttp.ServerDisconnectedError):
         await client.order(FLUX, {"prompt": "a fox [lost]"})
-    assert len(client.sandbox.jobs) == 3, "a lost order was taken all the same"
+    assert len(client.sandbox.jobs) == 4, "a lost order was taken all the same"
 
 
 async def test_troubles_are_answered_once_each(client: Client) -> None:
