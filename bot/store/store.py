@@ -34,6 +34,7 @@ from bot.store.tables.members import (
     posted_messages,
     presets,
     privacy,
+    privacy_export,
     reviews,
     shared_images,
 )
@@ -266,11 +267,11 @@ class Store(DatabaseUser):
 
     footprint = reads(privacy.footprint)
     sha256_in_use = reads(privacy.sha256_in_use)
-    _export_start = reads(privacy.export_start)
-    _exported_orders = reads(privacy.exported_orders)
-    _exported_ledger = reads(privacy.exported_ledger)
-    _exported_wallet_entries = reads(privacy.exported_wallet_entries)
-    _exported_changes = reads(privacy.exported_changes)
+    _export_start = reads(privacy_export.export_start)
+    _exported_orders = reads(privacy_export.exported_orders)
+    _exported_ledger = reads(privacy_export.exported_ledger)
+    _exported_wallet_entries = reads(privacy_export.exported_wallet_entries)
+    _exported_changes = reads(privacy_export.exported_changes)
     _write_forget_member = writes(erasures.forget_member)
     _write_forget_names_on_record = writes(privacy.forget_names_on_record)
     _write_forget_old = writes(privacy.forget_old)
@@ -398,8 +399,8 @@ class Store(DatabaseUser):
         """
         start = await self._export_start(user_id)
         yield "commands", []
-        for index in range(0, len(start.order_ids), privacy.EXPORT_ORDERS):
-            ids = start.order_ids[index : index + privacy.EXPORT_ORDERS]
+        for index in range(0, len(start.order_ids), privacy_export.EXPORT_ORDERS):
+            ids = start.order_ids[index : index + privacy_export.EXPORT_ORDERS]
             finished = await self._exported_orders(user_id, [key for key in ids if key not in start.under_way])
             orders = {**start.under_way, **finished}
             yield "commands", [orders[key] for key in ids if key in orders]
@@ -463,5 +464,5 @@ class Store(DatabaseUser):
 
 def _spans(last_id: int) -> Iterator[tuple[int, int]]:
     """Cut the ids up to `last_id` into spans: those above the first number, up to the second."""
-    for after in range(0, last_id, privacy.EXPORT_SPAN):
-        yield after, min(after + privacy.EXPORT_SPAN, last_id)
+    for after in range(0, last_id, privacy_export.EXPORT_SPAN):
+        yield after, min(after + privacy_export.EXPORT_SPAN, last_id)

@@ -24,7 +24,7 @@ from bot.domain.jobs import Delivery, Failure, FailureReason, GalleryFilter, Ima
 from bot.domain.money.quota import LimitSubject, Member, Period, Quota, QuotaSource
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables.members import gallery, privacy
+from bot.store.tables.members import gallery, privacy, privacy_export
 from bot.store.tables.members.privacy import RETENTION
 from tests.support.databases import everything_in, rows
 from tests.support.store_samples import (
@@ -554,7 +554,7 @@ async def test_no_member_sees_a_page_of_another_member_or_of_what_was_forgotten(
         privacy._FORGET_JOBS,
         privacy._FORGET_REPLIES,
         privacy._FORGET_EVENTS.sqlite,
-        privacy._ORDER_IDS,
+        privacy_export._ORDER_IDS,
     ],
 )
 async def test_one_members_commands_are_found_without_reading_those_of_all_members(

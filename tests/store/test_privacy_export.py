@@ -15,7 +15,7 @@ import pytest
 from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery
 from bot.store.store import Store
-from bot.store.tables.members import privacy
+from bot.store.tables.members import privacy_export
 from cogs.members.export_file import ExportFile
 from tests.support.store_samples import (
     A_DOLLAR_A_DAY,
@@ -45,8 +45,8 @@ async def test_many_parts_make_the_same_export_as_few(store: Store, monkeypatch:
         await finished(store, (await admitted(store)).jobs[0].id)
         await store.grant(ADA, 1, default=A_DOLLAR_A_DAY, actor_id=ADA.user_id, reason=None, now=NOON)
     whole = await everything_kept(store, ADA.user_id)
-    monkeypatch.setattr(privacy, "EXPORT_ORDERS", 2)
-    monkeypatch.setattr(privacy, "EXPORT_SPAN", 3)
+    monkeypatch.setattr(privacy_export, "EXPORT_ORDERS", 2)
+    monkeypatch.setattr(privacy_export, "EXPORT_SPAN", 3)
     sizes = [len(items) async for _, items in store.kept_about(ADA.user_id)]
     assert max(sizes) <= 5  # the grants are read at once
     assert await everything_kept(store, ADA.user_id) == whole
@@ -71,7 +71,7 @@ async def test_an_order_that_ends_meanwhile_is_shown_as_it_was(store: Store) -> 
 
 
 async def test_what_is_erased_meanwhile_is_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(privacy, "EXPORT_ORDERS", 1)
+    monkeypatch.setattr(privacy_export, "EXPORT_ORDERS", 1)
     for _ in range(3):
         reply = await admitted(store)
         await finished(store, reply.jobs[0].id)
@@ -134,7 +134,7 @@ async def test_a_long_export_takes_a_few_megabytes_of_memory_whatever_its_length
                 about="about", user_id=ADA.user_id, exported_at=datetime.now(UTC), limit_bytes=5 * MEGABYTE
             ) as file:
                 async for name, items in store.kept_about(ADA.user_id):
-                    assert len(items) <= privacy.EXPORT_ORDERS
+                    assert len(items) <= privacy_export.EXPORT_ORDERS
                     orders += len(items)
                     file.add(name, items)
                 finished_file = file.finish()
@@ -145,15 +145,15 @@ async def test_a_long_export_takes_a_few_megabytes_of_memory_whatever_its_length
         finally:
             tracemalloc.stop()
     assert orders == ORDERS
-    assert reads == 1 + ORDERS // privacy.EXPORT_ORDERS
+    assert reads == 1 + ORDERS // privacy_export.EXPORT_ORDERS
     assert peak < 6 * MEGABYTE
 
 
 PAGED = [
-    (privacy._REPLIES, {"ids": "[]", "user_id": 7}),
-    (privacy._JOBS, {"ids": "[]"}),
-    (privacy._INPUTS, {"ids": "[]"}),
-    (privacy._PICTURES, {"ids": "[]"}),
+    (privacy_export._REPLIES, {"ids": "[]", "user_id": 7}),
+    (privacy_export._JOBS, {"ids": "[]"}),
+    (privacy_export._INPUTS, {"ids": "[]"}),
+    (privacy_export._PICTURES, {"ids": "[]"}),
 ]
 
 
