@@ -197,6 +197,13 @@ def _kind_without_id(
     return None
 
 
+def require_choice(interaction: discord.Interaction[Any]) -> None:
+    """Raise NotAllowed if nothing is chosen in a select, which only a modified client can send."""
+    data = cast("dict[str, Any]", interaction.data or {})
+    if data.get("component_type") == discord.ComponentType.string_select.value and not data.get("values"):
+        raise NotAllowed(refusals.COMMAND_CHANGED())
+
+
 def require_lengths(interaction: discord.Interaction[Any]) -> None:
     """Raise NotAllowed if an option holds a longer text than its command takes.
 

@@ -13,7 +13,7 @@ from discord import app_commands, ui
 from bot.domain.errors import RequestRefused, StoreError
 from cogs.text import refusals
 from cogs.text.locale import set_locale_of
-from cogs.ui.checks import NotAllowed, require_allowed_server, require_possible_text
+from cogs.ui.checks import NotAllowed, require_allowed_server, require_choice, require_possible_text
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import refuse_privately
 
@@ -66,6 +66,7 @@ class DynamicComponent(ABC):
         try:
             require_allowed_server(interaction)
             require_possible_text(interaction)
+            require_choice(interaction)
             await self.handle(interaction)
         except Exception as error:
             await report(interaction, error)

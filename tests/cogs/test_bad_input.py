@@ -15,7 +15,7 @@ from discord import AppCommandOptionType, app_commands
 
 from bot.domain.policy import Policy
 from cogs.moderation.quota import REASON_CHARACTERS
-from cogs.text import refusals
+from cogs.text import job_card, refusals
 from cogs.ui.error_handler import Form
 from tests.support.catalogue_samples import FLUX, KREA_LARGE, MOODBOARD, NANO_BANANA_2, PIXAZO_LARGE, TOPAZ
 from tests.support.discord_stage import Card, Stage
@@ -382,6 +382,25 @@ async def test_text_beyond_the_limit_of_its_field_is_refused_in_a_form(
     assert len(stage.env.errors) == 1  # shown as that sentence
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
+
+
+@pytest.mark.hostile("G-43")
+async def test_a_select_without_a_choice_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = await stage.imagine(model=FLUX, count=2)
+    await stage.until_says(card, "Completed")
+    (choice,) = [part for part in card.components if part.get("placeholder") == job_card.IMAGE_CHOICE()]
+    emit = stage.env.backend.emit
+
+    def changed(event: str, payload: dict[str, Any]) -> Any:
+        if event == "INTERACTION_CREATE":
+            payload["data"] = {**payload["data"], "values": []}
+        return emit(event, payload)
+
+    monkeypatch.setattr(stage.env.backend, "emit", changed)
+    said = stage.said(
+        await stage.ada.select(card.message, [choice["options"][0]["value"]], custom_id=choice["custom_id"])
+    )
+    assert said.reason == refusals.COMMAND_CHANGED()
 
 
 IMPOSSIBLE = ("a\ud800b", "a\x00b")
