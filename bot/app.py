@@ -211,8 +211,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         metrics.watch("clock_ahead_seconds", "How far this machine's clock is ahead", "source", clock.skew_seconds)
         store = await stack.enter_async_context(await _opened_store(settings))
         await (store.lock_exclusively() if role is Role.ALL else store.lock_shared())
-        blob_store = _blob_store(settings)
-        stack.push_async_callback(blob_store.close)
+        blob_store = await stack.enter_async_context(_blob_store(settings))
         image_pool = ImagePool()
         stack.push_async_callback(image_pool.close)
         charts = ChartRenderer()
@@ -276,7 +275,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         }
         bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
         if role is Role.WORKER:
-            bot.queue = await stack.enter_async_context(_reply_queue(settings, service))
+            bot.queue = await stack.enter_async_context(_reply_queue(settings, service, store, blob_store))
         fleet_watch = None
         if role is not Role.ALL:
             _listen(store, parts, bot.queue, keeper)
@@ -375,24 +374,38 @@ def _fleet_watch(settings: Settings, parts: ServiceParts, role: Role, shards: Sh
     )
 
 
-def _blob_store(settings: Settings) -> BlobStore:
-    """Return where images are kept: beside a database file, or in PostgreSQL, where every process reaches them."""
+@asynccontextmanager
+async def _blob_store(settings: Settings) -> AsyncGenerator[BlobStore]:
+    """Open where images are kept: beside a database file, or in PostgreSQL, where every process reaches them."""
     files = FileBlobStore(settings.data_folder / "pictures")
     location = settings.database_url
-    if not isinstance(location, PostgresAddress):
-        return files
-    from bot.store.postgres.blob_store import PostgresBlobStore  # imports the driver, which a file does not need
+    blob_store: BlobStore = files
+    try:
+        if isinstance(location, PostgresAddress):
+            from bot.store.postgres.blob_store import (
+                PostgresBlobStore,
+            )  # imports the driver, which a file does not need
 
-    return PostgresBlobStore(location, earlier=files)
+            blob_store = on_server = PostgresBlobStore(location, earlier=files)
+            await on_server.open()
+        yield blob_store
+    finally:
+        await blob_store.close()
 
 
 @asynccontextmanager
-async def _reply_queue(settings: Settings, service: JobService) -> AsyncGenerator[ReplyQueue]:
+async def _reply_queue(
+    settings: Settings, service: JobService, store: Store, blob_store: BlobStore
+) -> AsyncGenerator[ReplyQueue]:
     from bot.store.postgres.reply_queue import ReplyQueue
 
+    async def database_problem() -> str | None:
+        return await store.problem() or await blob_store.problem()
+
     assert isinstance(settings.database_url, PostgresAddress), "workers share a PostgreSQL database"
-    queue = ReplyQueue(settings.database_url, service.run_reply)
+    queue = ReplyQueue(settings.database_url, service.run_reply, database_problem=database_problem)
     try:
+        await queue.open()
         yield queue
     finally:
         await queue.close()
@@ -419,6 +432,7 @@ def _http_servers(
     checks: dict[str, Check] = {
         "discord": bot.problem,
         "database": store.problem,
+        "images": service.blob_store.problem,
         "workers": lambda: ", ".join(supervisor.down()) or None,
         "providers": lambda: service.closed_providers() if service.all_providers_closed else None,
         **({} if bot.queue is None else {"queue": bot.queue.problem}),
@@ -426,7 +440,7 @@ def _http_servers(
         **({} if store.is_shared else {"disk": DiskCheck(settings.data_folder).problem}),
     }
     # One of several providers that is closed leaves the rest of the bot, and its webhooks, worth reaching.
-    degraded: dict[str, Check] = {"providers": service.closed_providers}
+    degraded: dict[str, Check] = {"providers": service.closed_providers, "connections": store.missing_connections}
     health = HealthRoutes(checks, metrics.registry, degraded=degraded).routes()
     hooks = WebhookRoutes(webhooks.handle).routes()
     if settings.webhook_address is None:

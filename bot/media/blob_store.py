@@ -58,6 +58,10 @@ class BlobStore(Protocol):
         """
         ...
 
+    async def problem(self) -> str | None:
+        """Return None when images can be read, or else what is in the way."""
+        ...
+
     async def close(self) -> None:
         """Wait for operations in progress. The store cannot be used afterwards."""
         ...
@@ -113,6 +117,10 @@ class FileBlobStore:
         for sha256 in self._cache.keys() - names:
             del self._cache[sha256]
         return await self._run(lambda: self._sweep(names, before=time.time() - older_than_seconds))
+
+    async def problem(self) -> str | None:
+        """Implement `BlobStore.problem`. The disk is checked by itself."""
+        return None
 
     async def close(self) -> None:
         """Wait for operations in progress. The store cannot be used afterwards."""

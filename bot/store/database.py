@@ -25,6 +25,11 @@ class Database(Protocol):
         """Whether other processes may change the database at the same time."""
         ...
 
+    @property
+    def missing_connections(self) -> int:
+        """The number of connections that the server does not give; the rest is slower without them."""
+        ...
+
     async def lock_exclusively(self) -> None:
         """Keep every other process from running the jobs in this database. Raises DatabaseBusy when one does."""
         ...

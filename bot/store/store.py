@@ -108,14 +108,21 @@ class Store(DatabaseUser):
         await self.database.backup_to(target)
 
     async def problem(self) -> str | None:
-        """Return None when a transaction can be written now, else what is in the way."""
+        """Return None when a transaction can be written and read now, else what is in the way."""
         try:
             await self._write_nothing()
+            await self._read_nothing()
         except StoreError as error:
             return str(error)
         return None
 
     _write_nothing = writes(lambda connection: None)
+    _read_nothing = reads(lambda connection: None)
+
+    def missing_connections(self) -> str | None:
+        """Return None, or say that the server gives fewer connections than this process needs."""
+        missing = self.database.missing_connections
+        return f"the server refuses {missing} connections: raise max_connections" if missing else None
 
     # -- the life of a job --------------------------------------------------------------------------------
     # Each is one conditional update that returns the job as it is afterwards, or None when the move was not legal any

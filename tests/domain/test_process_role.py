@@ -10,7 +10,8 @@ import pytest
 from bot import cli
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.process_role import Shards
-from bot.store.admin.readiness import CONNECTIONS_PER_PROCESS, readiness
+from bot.store.admin.readiness import readiness
+from bot.store.postgres.connection import CONNECTIONS_PER_PROCESS
 from bot.store.store import Store
 from tests.support.postgres_server import PostgresServer
 

@@ -13,10 +13,12 @@ import pytest
 
 from bot.domain.deployment.fleet import NO_WORKER
 from bot.fleet import check_fleet
+from bot.store.postgres.connection import CONNECTIONS_PER_PROCESS
 from sandbox.plans import Plan
 from tests.support.cluster import Cluster, a_cluster
 from tests.support.crashes import IMPATIENT
 from tests.support.fakes import until
+from tests.support.postgres_server import the_server
 
 pytestmark = pytest.mark.slow
 
@@ -128,6 +130,23 @@ async def test_cards_in_line_say_that_they_wait_once_the_last_worker_is_gone(tmp
         await here.settled()
         assert "as soon as the operator" not in waiting.text
         here.audit()
+
+
+async def test_a_worker_without_room_at_the_server_does_not_start_and_the_others_go_on(tmp_path: Path) -> None:
+    async with short_timeouts_cluster(tmp_path) as here:
+        name = here.address.url.rpartition("/")[2]
+        with the_server().a_modest_user(name) as url:
+            # A worker opens one more than a gateway, which has no reply queue.
+            the_server().execute(f"ALTER ROLE modest CONNECTION LIMIT {2 * CONNECTIONS_PER_PROCESS - 1 + 3}")
+            await here.start("gateway-0", "worker-1", DATABASE_URL=url)
+            refused = await here.spawn("worker-2", DATABASE_URL=url)
+            assert await refused.dead() == 1
+            assert refused.said("does not give this process the connections that it needs, up to 8. Raise max_conn")
+            order = await here.imagine("a full harbour")
+            await here.settled()
+            assert "Completed" in order.text
+            here.audit()
+            await here.close()
 
 
 async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Path) -> None:

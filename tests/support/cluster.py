@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,11 +79,12 @@ class Cluster:
 
     async def start(self, *names: str, **settings: str) -> None:
         """Start processes named `gateway-0`, `gateway-1` or `worker-…`, and wait until all of them serve."""
-        started = [await self._spawn(name, settings) for name in names]
+        started = [await self.spawn(name, **settings) for name in names]
         for process in started:
             await until(lambda process=process: self._serves(process), seconds=120, what=self.last_words)
 
-    async def _spawn(self, name: str, settings: Mapping[str, str]) -> Process:
+    async def spawn(self, name: str, **settings: str) -> Process:
+        """Start a process without waiting for it."""
         kind, _, number = name.partition("-")
         shards = ["--shards", f"{number}/{SHARDS}"] if kind == "gateway" else []
         log = self.folder / f"{name}.log"

@@ -20,7 +20,9 @@ _PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sb
 
 
 @contextmanager
-def pooled(server: PostgresServer, address: PostgresAddress, mode: str) -> Iterator[PostgresAddress]:
+def pooled(
+    server: PostgresServer, address: PostgresAddress, mode: str, *, pool_size: int = 40
+) -> Iterator[PostgresAddress]:
     """Yield the address of the same database through a pooler. Skip the test where there is none."""
     if _PROGRAM is None:
         pytest.skip("there is no pooler here: no pgbouncer")
@@ -31,7 +33,7 @@ def pooled(server: PostgresServer, address: PostgresAddress, mode: str) -> Itera
     settings.write_text(
         f"[databases]\n* = host=127.0.0.1 port={server.port} user=bot password={PASSWORD}\n"
         f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {mode}\ndefault_pool_size = 40\n"
+        f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
     )
     settings.chmod(0o644)
     output = subprocess.DEVNULL

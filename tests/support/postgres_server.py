@@ -14,7 +14,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import count
 from pathlib import Path
@@ -27,6 +27,7 @@ from bot.store.postgres import database as postgres_database
 
 _numbers = count(1)
 PASSWORD = "a-long-password"
+_END_SESSIONS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'modest'"
 
 
 @cache
@@ -172,6 +173,20 @@ class PostgresServer:
     def drop(self, address: PostgresAddress) -> None:
         name = address.url.rpartition("/")[2]
         self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextlib.contextmanager
+    def a_modest_user(self, database: str) -> Iterator[str]:
+        """Yield the URL of a database for `modest`, a user without special rights, whose connections can be limited."""
+        self.execute(f"CREATE ROLE modest LOGIN PASSWORD '{PASSWORD}'")
+        self.execute(f"GRANT CREATE ON DATABASE {database} TO modest")
+        for kind in ("TABLES", "SEQUENCES"):
+            self.execute(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO modest", database=database)
+        try:
+            yield self.url(database).replace("//bot:", "//modest:")
+        finally:
+            self.execute(_END_SESSIONS)
+            self.execute("DROP OWNED BY modest", database=database)
+            self.execute("DROP ROLE modest")
 
     def execute(self, statement: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
         with psycopg.connect(self.url(database), autocommit=True) as connection:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
 import psycopg
 
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
-from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.store.postgres.connection import (
+    CONNECTIONS_PER_PROCESS,
+    PostgresConnection,
+    no_room,
+    translated_error,
+    unreachable,
+)
 from bot.store.postgres.pooler import require_sessions
 from bot.store.tables.shared.notifications import CHANNEL
-
-CONNECTIONS_PER_PROCESS = 9
-"""One writes, three read, two are for images, and one each for the reply queue, the listener and the bots' lock."""
 
 _NOTIFICATION_TIMEOUT_SECONDS = 3.0
 _CONNECTIONS = """
 SELECT CAST(current_setting('max_connections') AS INT)
     - CAST(current_setting('superuser_reserved_connections') AS INT) AS allowed,
-    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
+    (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'
+        AND pid <> pg_backend_pid()) AS used,
     (SELECT count(DISTINCT id) FROM writers WHERE seen_at > extract(epoch FROM now() - INTERVAL '1 minute') * 1000000)
         AS processes
 """
@@ -41,7 +45,11 @@ class Readiness:
 
 
 def readiness(address: PostgresAddress) -> Readiness:
-    """Ask the server. Raises StoreError when it cannot be reached, keeps no sessions or delivers no notifications."""
+    """Ask the server.
+
+    Raises StoreError when it cannot be reached, keeps no sessions, delivers no notifications, or has no room for
+    another process: only the attempt shows limits of a pooler and of the user.
+    """
     try:
         connection = PostgresConnection.open(address)
     except psycopg.Error as error:
@@ -59,4 +67,10 @@ def readiness(address: PostgresAddress) -> Readiness:
             row = connection.execute(_CONNECTIONS).fetchone()
         except psycopg.Error as error:
             raise translated_error(error, address) from error
+        with ExitStack() as others:
+            for _ in range(CONNECTIONS_PER_PROCESS - 1):
+                try:
+                    others.enter_context(closing(PostgresConnection.open(address)))
+                except psycopg.Error as error:
+                    raise no_room(address, unreachable(address, error)) from error
         return Readiness(allowed=row["allowed"], used=row["used"], processes=row["processes"])

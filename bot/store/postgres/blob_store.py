@@ -13,6 +13,7 @@ from collections.abc import Collection
 from functools import partial
 
 from bot.domain.deployment.database_url import PostgresAddress
+from bot.domain.errors import StoreError
 from bot.media.blob_store import MAX_CACHED_BYTES, BlobStore, require_sha256
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionPool
@@ -73,6 +74,18 @@ class PostgresBlobStore:
         before = _now_micros() - round(older_than_seconds * 1_000_000)
         removed = await self._pool.run(lambda connection: connection.execute(_SWEEP, (before, kept)).rowcount)
         return removed + await self._earlier.sweep(keep, older_than_seconds)
+
+    async def open(self) -> None:
+        """Open the connections. Raises StoreError when the server gives none."""
+        await self._pool.open()
+
+    async def problem(self) -> str | None:
+        """Implement `BlobStore.problem`."""
+        try:
+            await self._pool.run(lambda connection: connection.execute("SELECT 1").fetchone())
+        except StoreError as error:
+            return str(error)
+        return None
 
     async def close(self) -> None:
         """Implement `BlobStore.close`."""

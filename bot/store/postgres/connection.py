@@ -5,10 +5,12 @@ The placeholders `?` and `:name` are translated into the driver's own, once per 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
@@ -49,6 +51,12 @@ SET tcp_keepalives_count = 3
 """
 """The server disconnects a stalled process after five seconds, which frees the write lock; other processes wait for it
 for at most eight. A process whose machine has disappeared is disconnected after about ten."""
+
+CONNECTIONS_PER_PROCESS = 8
+"""One writes, three read, two are for images, and one each for the reply queue and for notifications."""
+
+_SESSION_TIMEOUT_SECONDS = 5.0
+"""A pooler without a free connection accepts a client and lets its first statement wait, for minutes."""
 
 _PLACEHOLDER = re.compile(r"'(?:[^']|'')*'|--[^\n]*|::|%|\?|:([a-z_]+)")
 
@@ -119,11 +127,20 @@ class PostgresConnection:
             for kind, dumper in dumpers.items():
                 raw.adapters.register_dumper(kind, dumper)
             raw.prepared_max = 400  # more than there are statements
-            raw.execute(_SESSION_SETTINGS.encode(), prepare=False)
-            return cls(raw)
+            connection = cls(raw)
         except BaseException:
             raw.close()
             raise
+        timer = threading.Timer(_SESSION_TIMEOUT_SECONDS, connection.cut)
+        timer.start()
+        try:
+            raw.execute(_SESSION_SETTINGS.encode(), prepare=False)
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            timer.cancel()
 
     @property
     def in_transaction(self) -> bool:
@@ -190,7 +207,11 @@ async def open_async_connection(address: PostgresAddress) -> psycopg.AsyncConnec
     """Connect from a coroutine, for LISTEN. Raises psycopg.Error."""
     connection = await psycopg.AsyncConnection.connect(_conninfo(address), autocommit=True)
     try:
-        await connection.execute(_SESSION_SETTINGS.encode(), prepare=False)
+        async with asyncio.timeout(_SESSION_TIMEOUT_SECONDS):
+            await connection.execute(_SESSION_SETTINGS.encode(), prepare=False)
+    except TimeoutError:
+        await connection.close()
+        raise psycopg.OperationalError("no connection is free") from None
     except BaseException:
         await connection.close()
         raise
@@ -229,6 +250,15 @@ def translated_error(error: psycopg.Error, address: PostgresAddress) -> StoreErr
     if isinstance(error, psycopg.errors.IntegrityError):  # a retry would be refused again
         return LedgerError(f"The database refused what was asked: {reason}.")
     return StoreError(f"The database did not do what was asked: {reason}.")
+
+
+def no_room(address: PostgresAddress, error: StoreError) -> StoreError:
+    """Return the StoreError for a server that was reached before and refuses a further connection."""
+    return StoreError(
+        f"The database {address} does not give this process the connections that it needs, up to "
+        f"{CONNECTIONS_PER_PROCESS}. Raise max_connections of the server, the limit of its user, or the pool size of a "
+        f"pooler, or run fewer processes. {error}"
+    )
 
 
 def unreachable(address: PostgresAddress, error: psycopg.Error) -> StoreError:

@@ -58,7 +58,20 @@ class PostgresDatabase:
         Raises DatabaseUnusable when the schema is newer, damaged or not ours, or StoreError.
         """
         await asyncio.to_thread(_prepare, address)
-        return cls(address)
+        database = cls(address)
+        try:
+            # All at once: a process that the server has no room for must not take jobs that it cannot follow.
+            await database._writer_thread.open()
+            await database._readers.open()
+        except StoreError:
+            await database.close()
+            raise
+        return database
+
+    @property
+    def missing_connections(self) -> int:
+        """Implement `Database.missing_connections`."""
+        return self._readers.missing
 
     async def lock_exclusively(self) -> None:
         """Implement `Database.lock_exclusively`. It is held again after the connection or the server was replaced."""

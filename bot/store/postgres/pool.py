@@ -9,13 +9,15 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from typing import TypeVar
 
 import psycopg
 
 from bot.domain.deployment.database_url import PostgresAddress
-from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.domain.errors import StoreError
+from bot.store.postgres.connection import PostgresConnection, no_room, translated_error, unreachable
 
 T = TypeVar("T")
 
@@ -26,7 +28,14 @@ _RECONNECT_TIMEOUT_SECONDS = 5.0
 """How long callers wait for a server that has gone away, from the first failed attempt; later callers fail at once."""
 
 _RECONNECT_PAUSE_SECONDS = 0.1
+_REOPEN_PAUSE_SECONDS = 5.0
+"""Pause between attempts to open a connection that the server refused while the pool has others."""
+
 _MAX_ATTEMPTS = 3
+
+
+class NoConnection(StoreError):
+    """The server cannot be reached, or gives no further connection."""
 
 
 class ConnectionThread:
@@ -58,17 +67,29 @@ class ConnectionThread:
         await self.run(self.drop)
         self._executor.shutdown()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a connection, as far as its last use told."""
+        return self._connection is not None
+
+    async def open(self) -> None:
+        """Connect now. Raises StoreError, with what the operator can do, when the server gives no connection."""
+        try:
+            await self.run(self.connection)
+        except NoConnection as error:
+            raise no_room(self.address, error) from error
+
     # -- on the thread ------------------------------------------------------------------------------------
 
-    def connection(self) -> PostgresConnection:
-        """Return the open connection, or open a new one. Raises StoreError when the server cannot be reached."""
+    def connection(self, *, timeout_seconds: float = _RECONNECT_TIMEOUT_SECONDS) -> PostgresConnection:
+        """Return the open connection, or open a new one. Raises NoConnection when the server gives none."""
         while self._connection is None:
             try:
                 self._connection = PostgresConnection.open(self.address)
             except psycopg.Error as error:
                 self._unreachable_since = self._unreachable_since or time.monotonic()
-                if time.monotonic() - self._unreachable_since > _RECONNECT_TIMEOUT_SECONDS:
-                    raise unreachable(self.address, error) from error
+                if time.monotonic() - self._unreachable_since > timeout_seconds:
+                    raise NoConnection(str(unreachable(self.address, error))) from error
                 time.sleep(_RECONNECT_PAUSE_SECONDS)
         self._unreachable_since = None
         return self._connection
@@ -81,36 +102,73 @@ class ConnectionThread:
 
 
 class ConnectionPool:
-    """A fixed number of connections, for work that may be repeated: reads and idempotent statements."""
+    """A fixed number of connections, for work that may be repeated: reads and idempotent statements.
+
+    It goes on with fewer where the server gives no more, and opens the others when it can.
+    """
 
     def __init__(self, address: PostgresAddress, name: str, count: int) -> None:
-        self._count = count
+        self._threads = [ConnectionThread(address, f"{name} {number}") for number in range(count)]
         self._idle: asyncio.LifoQueue[ConnectionThread] = asyncio.LifoQueue()
-        for number in range(count):
-            self._idle.put_nowait(ConnectionThread(address, f"{name} {number}"))
+        self._reopening: set[asyncio.Task[None]] = set()
+        for thread in self._threads:
+            self._idle.put_nowait(thread)
+
+    @property
+    def missing(self) -> int:
+        """The number of connections that the server does not give."""
+        return len(self._reopening)
+
+    async def open(self) -> None:
+        """Open every connection now. Raises StoreError."""
+        for thread in self._threads:
+            await thread.open()
 
     async def run(self, work: Callable[[PostgresConnection], T]) -> T:
-        """Run `work` on an idle connection, and again on a new one when the connection breaks. Raises StoreError."""
-        thread = await self._idle.get()
-        future = thread.run(partial(_run, thread, work))
-        # The thread is idle when the work has ended, not when the caller was cancelled.
-        future.add_done_callback(partial(self._on_done, thread))
-        return await asyncio.shield(future)
+        """Run `work` on an idle connection, and again on another when the connection breaks. Raises StoreError."""
+        while True:
+            thread = await self._idle.get()
+            has_others = any(other.is_connected for other in self._threads if other is not thread)
+            timeout_seconds = 0.0 if has_others else _RECONNECT_TIMEOUT_SECONDS
+            future = thread.run(partial(_run, thread, work, timeout_seconds))
+            # The thread is idle when the work has ended, not when the caller was cancelled.
+            future.add_done_callback(partial(self._on_done, thread, has_others))
+            try:
+                return await asyncio.shield(future)
+            except NoConnection:
+                if not has_others:
+                    raise
 
     async def close(self) -> None:
         """Wait for the work in progress, then close every connection."""
-        for _ in range(self._count):
+        for task in self._reopening:
+            task.cancel()
+        for _ in self._threads:
             await (await self._idle.get()).close()
 
-    def _on_done(self, thread: ConnectionThread, future: asyncio.Future[T]) -> None:
-        self._idle.put_nowait(thread)
-        if not future.cancelled():
-            future.exception()  # marks it as retrieved: a caller that was cancelled does not ask for it
+    def _on_done(self, thread: ConnectionThread, has_others: bool, future: asyncio.Future[T]) -> None:
+        # A caller that was cancelled does not ask for the error; `exception` marks it as retrieved.
+        error = None if future.cancelled() else future.exception()
+        if not (has_others and isinstance(error, NoConnection)):
+            self._idle.put_nowait(thread)
+            return
+        task = asyncio.create_task(self._reopen(thread), name="database reconnection")
+        self._reopening.add(task)
+        task.add_done_callback(self._reopening.discard)
+
+    async def _reopen(self, thread: ConnectionThread) -> None:
+        try:
+            while not thread.is_connected:
+                await asyncio.sleep(_REOPEN_PAUSE_SECONDS)
+                with suppress(NoConnection):
+                    await thread.run(partial(thread.connection, timeout_seconds=0.0))
+        finally:
+            self._idle.put_nowait(thread)
 
 
-def _run(thread: ConnectionThread, work: Callable[[PostgresConnection], T]) -> T:
+def _run(thread: ConnectionThread, work: Callable[[PostgresConnection], T], timeout_seconds: float) -> T:
     for attempt in range(1, _MAX_ATTEMPTS + 1):
-        connection = thread.connection()
+        connection = thread.connection(timeout_seconds=timeout_seconds)
         try:
             return work(connection)
         except psycopg.Error as error:

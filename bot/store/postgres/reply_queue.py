@@ -50,6 +50,10 @@ OUTAGE_SECONDS = 6.0
 CLAIM_DELAY_AFTER_OUTAGE_SECONDS = 8.0
 """Time for every worker to send a heartbeat after an outage, before any worker claims from those that seem dead."""
 
+DATABASE_CHECK_SECONDS = 5.0
+UNFIT_SECONDS = 10.0
+"""A worker that could not write or read for this time leaves its replies to others, though it may send heartbeats."""
+
 RETURN_TIMEOUT_SECONDS = 2.5
 _RETRY_PAUSE_SECONDS = 0.5
 
@@ -67,6 +71,8 @@ class _Driver:
         self._shutdown = asyncio.Event()
         self._tasks = TaskManager()
         self.is_closing = False
+        self.is_paused = False
+        """Whether nothing is sent to the server, so that this worker counts as dead."""
         self.claims_from = 0.0
         self._responded_at = math.inf
 
@@ -81,6 +87,8 @@ class _Driver:
     async def fetch(self, query: str, *args: object) -> list[dict[str, object]]:
         while True:
             try:
+                if self.is_paused:
+                    raise _ConnectionLost
                 rows = await self._thread.run(partial(self._fetch, query, args))
             except (_ConnectionLost, StoreError):
                 if self.is_closing:
@@ -107,6 +115,14 @@ class _Driver:
         """Pass on a notification that the process's listener received."""
         for callback in self._callbacks[channel]:
             callback(payload)
+
+    async def open(self) -> None:
+        await self._thread.open()
+
+    async def pause(self) -> None:
+        """Send nothing until `is_paused` is False again, and leave the connection to other processes."""
+        self.is_paused = True
+        await self._thread.run(self._thread.drop)
 
     async def close(self) -> None:
         await self._thread.close()
@@ -144,10 +160,20 @@ class _Queries(Queries):
 
 
 class ReplyQueue:
-    """Awaits `run_reply` for every reply that this process claims: True if it is finished, False to return it."""
+    """Awaits `run_reply` for every reply that this process claims: True if it is finished, False to return it.
 
-    def __init__(self, address: PostgresAddress, run_reply: Callable[[str], Awaitable[bool]]) -> None:
+    `database_problem` says what keeps the process from writing or reading what its replies need, if anything does.
+    """
+
+    def __init__(
+        self,
+        address: PostgresAddress,
+        run_reply: Callable[[str], Awaitable[bool]],
+        *,
+        database_problem: Callable[[], Awaitable[str | None]],
+    ) -> None:
         self._run_reply = run_reply
+        self._database_problem = database_problem
         self._driver = _Driver(address)
         self._manager = QueueManager(_Queries(self._driver))
         self._manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handle)
@@ -161,10 +187,24 @@ class ReplyQueue:
 
     def problem(self) -> str | None:
         """Return None while replies are claimed, or else what is wrong."""
+        if self._driver.is_paused:
+            return "replies are left to other workers while the database cannot be used"
         return None if self._is_claiming else "nothing is claimed"
+
+    async def open(self) -> None:
+        """Connect. Raises StoreError when the server gives no connection."""
+        await self._driver.open()
 
     async def run(self) -> None:
         """Claim and run replies until `return_unfinished`; return when every reply is finished or back in the queue."""
+        watching = asyncio.create_task(self._watch_database(), name="queue's database check")
+        try:
+            await self._claim()
+        finally:
+            watching.cancel()
+            await asyncio.wait({watching})
+
+    async def _claim(self) -> None:
         while not self._manager.shutdown.is_set():
             self._is_claiming = True
             try:
@@ -177,6 +217,21 @@ class ReplyQueue:
                 self._is_claiming = False
                 _log.exception("claiming replies failed and is started again in %.1f s", _RETRY_PAUSE_SECONDS)
                 await asyncio.sleep(_RETRY_PAUSE_SECONDS)
+
+    async def _watch_database(self) -> None:
+        """Leave the replies to others while this process cannot write or read what they need."""
+        loop = asyncio.get_running_loop()
+        worked_at = loop.time()
+        while True:
+            await asyncio.sleep(DATABASE_CHECK_SECONDS)
+            if (problem := await self._database_problem()) is None:
+                worked_at = loop.time()
+                if self._driver.is_paused:
+                    _log.info("the database can be used again: replies are claimed")
+                    self._driver.is_paused = False
+            elif loop.time() - worked_at >= UNFIT_SECONDS and not self._driver.is_paused:
+                _log.error("replies are left to other workers while the database cannot be used: %s", problem)
+                await self._driver.pause()
 
     def stop_claiming(self) -> None:
         """Claim no more replies. Those that run go on."""

@@ -102,6 +102,11 @@ class SqliteDatabase:
             raise
         return cls(path, lock, writer, reader)
 
+    @property
+    def missing_connections(self) -> int:
+        """Return 0: a file has no limit of connections."""
+        return 0
+
     async def lock_exclusively(self) -> None:
         """Do nothing: the process that has the file open is the only one."""
 
