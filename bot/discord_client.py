@@ -110,6 +110,12 @@ OUTSIDE_SERVERS = frozenset({"imagine", "edit", MENU_NAME, "compare", "usage", "
 """Commands for people who installed the bot themselves, where DIRECT_QUOTA_USD lets them order."""
 
 
+RESTORED = (
+    "The database continues from a backup, or another server took over. Its newest order is of {} UTC: it lacks what "
+    "happened between then and the restore, although providers charge for it. What members had erased since is erased "
+    "again. python -m bot ledger reconcile lists the orders that only the provider knows."
+)
+
 class Tree(app_commands.CommandTree["Bot"]):
     """The command tree: answers in the language of the member who asks, and turns failures into sentences."""
 
@@ -233,6 +239,7 @@ class Bot(BotClient, commands.Bot):
             gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
         self._supervisor.start_forever("weekly reports", self.weekly_reports.run)
+            await self._tell_if_restored()
         if self._has_first_shard:
             self._supervisor.start_forever("refunds", self.top_ups.tell_forever)
             self._supervisor.start_forever("top-ups", self.top_ups.run)
@@ -272,6 +279,18 @@ class Bot(BotClient, commands.Bot):
             is_first = await self._store.first_telling("public bot", now=self.service.now())
         except StoreError:
             _log.exception("it could not be recorded that the operator was warned")
+    async def _tell_if_restored(self) -> None:
+        """Tell the operator, once, if the database server was restored or another one took over."""
+        try:
+            newest_order_at = await self._store.newest_order_if_restored()
+        except StoreError:
+            _log.exception("it could not be found out whether the database was restored")
+            return
+        if newest_order_at is not None:
+            text = RESTORED.format(newest_order_at.strftime("%Y-%m-%d %H:%M:%S"))
+            _log.warning("%s", text)
+            self.operator_alerts.send("restored database", text)
+
             return
         if is_first:
             self.operator_alerts.send("public bot", PUBLIC_BOT)

@@ -48,7 +48,7 @@ from bot.store.tables.money import (
     wallets,
     weekly_reports,
 )
-from bot.store.tables.shared import catalogue, key_value, sealing
+from bot.store.tables.shared import catalogue, key_value, origin, sealing
 
 _log = logging.getLogger(__name__)
 
@@ -464,6 +464,7 @@ class Store(DatabaseUser):
 
     # -- key-value pairs of the bot itself ----------------------------------------------------------------
 
+    newest_order_if_restored = writes(origin.newest_order_if_restored)
     get_value = reads(key_value.get)
     set_value = writes(key_value.set_)
     remove_value = writes(key_value.remove)

@@ -51,13 +51,14 @@ def _unprivileged_user() -> str | None:
 class PostgresServer:
     """One server, which tests may kill, start, freeze and thaw."""
 
-    def __init__(self, *, is_durable: bool = False) -> None:
+    def __init__(self, *, is_durable: bool = False, settings: str = "", in_folder: Path | None = None) -> None:
+        """Start a server. `settings` are further lines of its configuration, with {folder} for its folder."""
         programs = _programs()
         if programs is None:
             pytest.skip("there is no PostgreSQL server here: no initdb")
         self._programs = programs
         self.run_as: Sequence[str] = ()
-        self.folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=in_folder))
         if os.geteuid() == 0:
             user = _unprivileged_user()
             if user is None or not shutil.which("setpriv"):
@@ -72,7 +73,7 @@ class PostgresServer:
         password_file = self.folder / "password"
         password_file.write_text(PASSWORD)
         password_file.chmod(0o644)
-        self._call(
+        self.call(
             "initdb",
             f"--pgdata={self.folder}/data",
             "--username=bot",
@@ -86,10 +87,12 @@ class PostgresServer:
             f"listen_addresses = '127.0.0.1'\nport = {self.port}\nunix_socket_directories = ''\n"
             f"shared_buffers = 16MB\nmax_connections = 60\nautovacuum_naptime = 5\nlog_min_messages = warning\n"
             + ("" if is_durable else "fsync = off\nfull_page_writes = off\n")
+            + settings.replace("{folder}", str(self.folder))
         )
         self.start()
 
-    def _call(self, program: str, *arguments: str) -> None:
+    def call(self, program: str, *arguments: str) -> None:
+        """Run one of the server's programs as its user."""
         done = subprocess.run(
             [*self.run_as, str(self._programs / program), *arguments], cwd="/", capture_output=True, check=False
         )
@@ -116,10 +119,15 @@ class PostgresServer:
                 assert time.monotonic() < deadline
                 time.sleep(0.02)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def kill(self) -> None:
         """Stop at once, as in a power failure: the next start replays the log."""
         assert self._process is not None
-        self._call("pg_ctl", "stop", f"--pgdata={self.folder}/data", "--mode=immediate", "--wait")
+        self.call("pg_ctl", "stop", f"--pgdata={self.folder}/data", "--mode=immediate", "--wait")
         self._process.wait()
         self._process = None
 
@@ -139,7 +147,7 @@ class PostgresServer:
                 os.kill(pid, number)
 
     def close(self) -> None:
-        if self._process is not None:
+        if self._process is not None and not self.has_ended:
             self.kill()
         shutil.rmtree(self.folder)
 
