@@ -79,6 +79,7 @@ from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
 from cogs.ui.discord_api.message_deletions import MessageDeletions
 
 if TYPE_CHECKING:
+from cogs.ui.late_deferral import defer_if_late
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
 
 _log = logging.getLogger(__name__)
@@ -136,6 +137,7 @@ class Tree(app_commands.CommandTree["Bot"]):
         require_allowed_server(interaction)
         require_possible_text(interaction)
         require_ids(interaction)
+        defer_if_late(interaction)
         require_lengths(interaction)
         return True
 

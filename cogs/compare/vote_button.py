@@ -17,10 +17,9 @@ from cogs.ui import card, comparison
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import server_or_direct
 from cogs.ui.client import Interaction
-from cogs.ui.components import View
-from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
+from cogs.ui.late_deferral import edit_in_place
 
 
 class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comparison.VOTE_ID):
@@ -63,7 +62,7 @@ class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comp
         offers = upscale.offers(client.service, reply, permissions.permits)
         view = replace(view, upscale_usd_micros=upscale.least_usd_micros(offers))
         layout = card.card(view, images=_shown_images(view, interaction))
-        await interaction.response.edit_message(view=View(layout), allowed_mentions=NO_MENTIONS)
+        await edit_in_place(interaction, layout)
 
 
 def _shown_images(view: ReplyView, interaction: Interaction) -> list[card.ShownImage]:

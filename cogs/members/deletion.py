@@ -25,6 +25,7 @@ from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.discord_api.message_deletions import Outcome
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import respond_privately
+from cogs.ui.late_deferral import edit_in_place
 
 
 class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=delete_question.CUSTOM_ID):
@@ -56,7 +57,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
             await respond_privately(interaction, card.refused(refusal))
         elif self._choice == ASK:
             question = delete_question.question(self._job_id, self._place, is_direct=reply.address.is_direct)
-            await interaction.response.edit_message(view=View(question), attachments=[], allowed_mentions=NO_MENTIONS)
+            await edit_in_place(interaction, question, attachments=[])
         elif self._choice == YES:
             await self._delete(interaction, reply)
 

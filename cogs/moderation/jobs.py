@@ -20,9 +20,10 @@ from cogs.text.locale import use_locale
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.checks import require_moderator
 from cogs.ui.client import Interaction
-from cogs.ui.components import Layout, View
+from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent, Form
 from cogs.ui.initial_response import respond_privately
+from cogs.ui.late_deferral import edit_in_place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -62,7 +63,7 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
         """Show another page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
         interaction.client.service.heavy_work.count_page(interaction.user.id)
-        await interaction.response.edit_message(view=View(await self._page(interaction.client.service, guild_id)))
+        await edit_in_place(interaction, await self._page(interaction.client.service, guild_id))
 
     async def _page(self, service: JobService, guild_id: int) -> Layout:
         if self._before is None:

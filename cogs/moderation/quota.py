@@ -19,9 +19,10 @@ from cogs.text.locale import Phrase
 from cogs.ui import card
 from cogs.ui.checks import member_of, require_moderator, require_own_channel, require_own_role
 from cogs.ui.client import Interaction
-from cogs.ui.components import Layout, View
+from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent
 from cogs.ui.initial_response import refuse_privately, respond_privately
+from cogs.ui.late_deferral import edit_in_place
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200
@@ -407,7 +408,7 @@ class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quo
         guild_id = require_moderator(interaction)
         interaction.client.service.heavy_work.count_page(interaction.user.id)
         page = await _audit_page(interaction.client.service, guild_id, self._user_id, before_id=self._before_id)
-        await interaction.response.edit_message(view=View(page))
+        await edit_in_place(interaction, page)
 
 
 async def _audit_page(

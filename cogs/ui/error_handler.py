@@ -16,6 +16,7 @@ from cogs.text.locale import set_locale_of
 from cogs.ui.checks import NotAllowed, require_allowed_server, require_choice, require_possible_text
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import refuse_privately
+from cogs.ui.late_deferral import defer_if_late
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
             text = str(cause)
         case RequestRefused():
             text = refusals.refusal(cause)
-        case StoreError():
+        case StoreError() | discord.InteractionResponded():  # the second one: a form came too late to be the response
             _log.error("the database is unavailable: %s", _origin(interaction), exc_info=cause)
             text = refusals.BOOKS_UNAVAILABLE()
         case app_commands.TransformerError() if cause.type in _USER_OR_ROLE:
@@ -63,6 +64,7 @@ class DynamicComponent(ABC):
     async def callback(self, interaction: discord.Interaction[Any]) -> None:
         """Handle a click or a choice."""
         set_locale_of(interaction)
+        defer_if_late(interaction)
         try:
             require_allowed_server(interaction)
             require_possible_text(interaction)
@@ -82,6 +84,7 @@ class Form(ui.Modal):
     async def interaction_check(self, interaction: discord.Interaction[Any], /) -> bool:
         """Set the language and check the server before `on_submit`."""
         set_locale_of(interaction)
+        defer_if_late(interaction)
         require_allowed_server(interaction)
         require_possible_text(interaction)
         for field in self.walk_children():

@@ -25,6 +25,7 @@ from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi, PostedMessage
+from cogs.ui.late_deferral import is_deferred_late, leave_deferral_to
 from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class InitialResponse:
         self._deferral: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
+        leave_deferral_to(self._interaction)
+        self._deferred = self._interaction.response.is_done()
         # A timer costs less than a task that sleeps, and nearly every response is sent before it fires.
         self._timer = asyncio.get_running_loop().call_later(DEFER_AFTER_SECONDS, self._start_deferral)
         return self
@@ -262,7 +265,14 @@ async def refuse_privately(interaction: discord.Interaction[Any], text: str) -> 
 
 
 async def _answer(interaction: discord.Interaction[Any], layout: Layout, options: dict[str, Any]) -> None:
-    if interaction.response.is_done():
-        await interaction.followup.send(view=View(layout), **options)
-    else:
-        await interaction.response.send_message(view=View(layout), **options)
+    if not interaction.response.is_done():
+        try:
+            await interaction.response.send_message(view=View(layout), **options)
+        except discord.InteractionResponded:
+            pass  # a late deferral was on its way
+        except discord.HTTPException as error:
+            if not (_is_already_acknowledged(error) and is_deferred_late(interaction)):
+                raise
+        else:
+            return
+    await interaction.followup.send(view=View(layout), **options)

@@ -45,6 +45,7 @@ from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.discord_api.message_api import MessageApi
 from cogs.ui.initial_response import InitialResponse, NotShown, address_of
+from cogs.ui.late_deferral import leave_deferral_to
 from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
@@ -57,6 +58,9 @@ DOWNLOAD_PAUSES_SECONDS = (0.3, 0.6, 1.2, 2.4, 4.8)
 
 DOWNLOAD_TRIES_SECONDS = 15.0
 """Age of the first try after which none begins: a try itself may take long."""
+
+OWN_DEFAULTS_SECONDS = 1.0
+"""How long an order waits for its member's defaults, which say whether its first answer is private."""
 
 HELPED_BY_A_WALLET = (QuotaExceeded, OperatorServerCapReached, OperatorCapReached)
 """Refusals by limits that a member's own money goes beyond."""
@@ -124,6 +128,7 @@ class OrderFlow:
         """
         started_at = time.perf_counter()
         self.track_current_task()
+        leave_deferral_to(interaction)
         try:
             self._service.count_attempt(interaction.user.id)
         except TooFast as error:
@@ -258,8 +263,9 @@ class OrderFlow:
         if order.additions is None or not order.additions.uses_own_settings:
             return MemberDefaults()
         try:
-            return await self._service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
-        except StoreError:
+            async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
+                return await self._service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
+        except (StoreError, TimeoutError):
             return MemberDefaults(private=True)  # rather than show everybody what should be private
 
     async def _admit(self, interaction: Interaction, order: Order, own: MemberDefaults) -> ReplyView:
