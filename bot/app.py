@@ -26,6 +26,7 @@ from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.deployment.database_url import PostgresAddress
+from bot.domain.deployment.fleet import ProcessInfo
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import MediaError, SettingsError, StoreError
 from bot.domain.jobs import JobKind
@@ -55,6 +56,7 @@ from bot.service.maintenance.retention import Retention
 from bot.service.maintenance.style_reader import StyleReader
 from bot.service.notifications import NotificationHandler, WebhookHandler
 from bot.settings import Settings
+from bot.shard_handover import ShardHandover
 from bot.store.admin.readonly import recorded_catalogue
 from bot.store.core.erasure_list import ErasureList
 from bot.store.store import Store
@@ -278,8 +280,18 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service, store, blob_store))
         fleet_watch = None
         if role is not Role.ALL:
-            _listen(store, parts, bot.queue, keeper)
-            fleet_watch = _fleet_watch(settings, parts, role, shards)
+            own = describe_process(
+                settings,
+                role=role,
+                shards=shards,
+                provider_keys=provider_keys(settings),
+                overrides=overrides_of(settings),
+            )
+            if isinstance(bot, ShardedBot):
+                bot.handover = ShardHandover(bot, cluster=store.cluster, supervisor=supervisor, process_id=own.id)
+                supervisor.start_forever("shards", bot.handover.run)
+            _listen(store, parts, bot, keeper)
+            fleet_watch = _fleet_watch(parts, own)
             stack.push_async_callback(fleet_watch.leave)
             supervisor.start_forever("fleet", fleet_watch.run)
         for server in _http_servers(settings, bot, store, supervisor, parts.webhooks, fleet_watch):
@@ -342,7 +354,7 @@ def _coordinator(store: Store, role: Role, supervisor: Supervisor, clock: Truste
     return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=clock.now)
 
 
-def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper: CatalogueKeeper) -> None:
+def _listen(store: Store, parts: ServiceParts, bot: Bot, keeper: CatalogueKeeper) -> None:
     """Act on the notifications of other processes from now on."""
     handler = NotificationHandler(
         parts.context,
@@ -351,18 +363,16 @@ def _listen(store: Store, parts: ServiceParts, queue: ReplyQueue | None, keeper:
         reply_runner=parts.reply_runner,
         webhooks=parts.webhooks,
         on_catalogue_change=keeper.load_soon,
+        on_shards=None if bot.handover is None else bot.handover.heard,
     )
     store.cluster.listen(
         handler.handle,
         on_back=handler.catch_up,
-        channels={} if queue is None else {QUEUE_CHANNEL: queue.handle_notification},
+        channels={} if bot.queue is None else {QUEUE_CHANNEL: bot.queue.handle_notification},
     )
 
 
-def _fleet_watch(settings: Settings, parts: ServiceParts, role: Role, shards: Shards | None) -> FleetWatch:
-    own = describe_process(
-        settings, role=role, shards=shards, provider_keys=provider_keys(settings), overrides=overrides_of(settings)
-    )
+def _fleet_watch(parts: ServiceParts, own: ProcessInfo) -> FleetWatch:
     coordinator = parts.context.coordinator
     assert isinstance(coordinator, ClusterCoordinator), "a process that runs alone is no fleet"
     return FleetWatch(
@@ -498,6 +508,8 @@ async def run(settings: Settings, *, role: Role = Role.ALL, shards: Shards | Non
             await asyncio.wait({client, stop}, return_when=asyncio.FIRST_COMPLETED)
             if client.done():
                 client.result()
+            elif bot.handover is not None:
+                await bot.handover.hand_over()
         finally:
             stop.cancel()
             await _close(bot, client)

@@ -7,8 +7,10 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import discord
@@ -77,9 +79,10 @@ from cogs.ui.client import BotClient
 from cogs.ui.discord_api import request_pace
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
 from cogs.ui.discord_api.message_deletions import MessageDeletions
+from cogs.ui.late_deferral import defer_if_late
 
 if TYPE_CHECKING:
-from cogs.ui.late_deferral import defer_if_late
+    from bot.shard_handover import ShardHandover
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
 
 _log = logging.getLogger(__name__)
@@ -107,15 +110,15 @@ PUBLIC_BOT = (
     "portal, or set ALLOWED_SERVERS."
 )
 
-OUTSIDE_SERVERS = frozenset({"imagine", "edit", MENU_NAME, "compare", "usage", "history", "models", "privacy", "help"})
-"""Commands for people who installed the bot themselves, where DIRECT_QUOTA_USD lets them order."""
-
-
 RESTORED = (
     "The database continues from a backup, or another server took over. Its newest order is of {} UTC: it lacks what "
     "happened between then and the restore, although providers charge for it. What members had erased since is erased "
     "again. python -m bot ledger reconcile lists the orders that only the provider knows."
 )
+
+OUTSIDE_SERVERS = frozenset({"imagine", "edit", MENU_NAME, "compare", "usage", "history", "models", "privacy", "help"})
+"""Commands for people who installed the bot themselves, where DIRECT_QUOTA_USD lets them order."""
+
 
 class Tree(app_commands.CommandTree["Bot"]):
     """The command tree: answers in the language of the member who asks, and turns failures into sentences."""
@@ -134,10 +137,10 @@ class Tree(app_commands.CommandTree["Bot"]):
                 await interaction.response.autocomplete([])
                 return False
             return True
+        defer_if_late(interaction)
         require_allowed_server(interaction)
         require_possible_text(interaction)
         require_ids(interaction)
-        defer_if_late(interaction)
         require_lengths(interaction)
         return True
 
@@ -180,6 +183,8 @@ class Bot(BotClient, commands.Bot):
             max_ratelimit_timeout=MAX_RATE_LIMIT_SECONDS,
             **options,
         )
+        parsers = self._connection.parsers
+        parsers["INTERACTION_CREATE"] = partial(self._handle_interaction, parsers["INTERACTION_CREATE"])
         EventGuard(self._connection).install()
         self._settings = settings
         self.allowed_servers = settings.allowed_servers
@@ -211,6 +216,8 @@ class Bot(BotClient, commands.Bot):
         self.charts = charts
         self.queue: ReplyQueue | None = None
         """Set for a worker before it logs in; None for others."""
+        self.handover: ShardHandover | None = None
+        """Set for a gateway before it logs in; None for others."""
         self.reports = Reports(service=service, charts=charts)
         self.welcome = Welcome(service=service, messages=messages)
         self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
@@ -232,6 +239,7 @@ class Bot(BotClient, commands.Bot):
             self.operator_alerts.set_owner(self.application)
             await self._warn_if_public(self.application)
         if self.service.role is not Role.GATEWAY:
+            await self._tell_if_restored()
             self._supervisor.start_forever("message deletions", self.message_deletions.run)
             self._supervisor.start_forever("review requests", self.review_requests.run)
         if self.service.role is Role.WORKER:  # it receives no interactions
@@ -241,7 +249,6 @@ class Bot(BotClient, commands.Bot):
             gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
             DiscordWebSocket.DEFAULT_GATEWAY = yarl.URL(gateway["url"])
         self._supervisor.start_forever("weekly reports", self.weekly_reports.run)
-            await self._tell_if_restored()
         if self._has_first_shard:
             self._supervisor.start_forever("refunds", self.top_ups.tell_forever)
             self._supervisor.start_forever("top-ups", self.top_ups.run)
@@ -272,15 +279,6 @@ class Bot(BotClient, commands.Bot):
             return min(max(error.retry_after, 1.0), REGISTRATION_MAX_PAUSE_SECONDS)
         return True
 
-    async def _warn_if_public(self, application: discord.AppInfo) -> None:
-        """Tell the operator, once a day, if anybody may add the bot to a server and order there."""
-        if self.allowed_servers or not application.bot_public:
-            return
-        _log.warning("%s", PUBLIC_BOT)
-        try:
-            is_first = await self._store.first_telling("public bot", now=self.service.now())
-        except StoreError:
-            _log.exception("it could not be recorded that the operator was warned")
     async def _tell_if_restored(self) -> None:
         """Tell the operator, once, if the database server was restored or another one took over."""
         try:
@@ -293,6 +291,15 @@ class Bot(BotClient, commands.Bot):
             _log.warning("%s", text)
             self.operator_alerts.send("restored database", text)
 
+    async def _warn_if_public(self, application: discord.AppInfo) -> None:
+        """Tell the operator, once a day, if anybody may add the bot to a server and order there."""
+        if self.allowed_servers or not application.bot_public:
+            return
+        _log.warning("%s", PUBLIC_BOT)
+        try:
+            is_first = await self._store.first_telling("public bot", now=self.service.now())
+        except StoreError:
+            _log.exception("it could not be recorded that the operator was warned")
             return
         if is_first:
             self.operator_alerts.send("public bot", PUBLIC_BOT)
@@ -360,6 +367,17 @@ class Bot(BotClient, commands.Bot):
         await self._store.set_value(key, digest)
         _log.info("commands registered")
 
+    def _handle_interaction(self, parse: Callable[[Any], None], data: Any) -> None:
+        """Handle an interaction, unless a second gateway may receive it and was first."""
+        if self.handover is None or not self.handover.is_claiming:
+            parse(data)
+        else:
+            self._supervisor.start(f"claim {data['id']}", self._claim(self.handover, parse, data))
+
+    async def _claim(self, handover: ShardHandover, parse: Callable[[Any], None], data: Any) -> None:
+        if await handover.may_handle(int(data["id"])):
+            parse(data)
+
     async def close(self) -> None:
         """End what uses the connection to Discord before it is closed, so that it does not fail."""
         await self._supervisor.close(timeout_seconds=TASKS_END_TIMEOUT_SECONDS)
@@ -416,12 +434,14 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         super().__init__(store=store, **options)
         self._shards_served = shards
         self._cluster = store.cluster
-        self._starts_at_a_time = 1
+        self.starts_at_a_time = 1
+        self._connected_shards: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+        """Shards that this gateway serves, each set while its session has begun."""
 
     async def setup_hook(self) -> None:
         """Set up as every bot does, and ask Discord how many shards may begin a session at a time."""
         gateway: dict[str, Any] = await self.http.request(Route("GET", "/gateway/bot"))
-        self._starts_at_a_time = max(1, int(gateway["session_start_limit"]["max_concurrency"]))
+        self.starts_at_a_time = max(1, int(gateway["session_start_limit"]["max_concurrency"]))
         await super().setup_hook()
 
     @property
@@ -430,15 +450,59 @@ class ShardedBot(Bot, commands.AutoShardedBot):
         return self._shards_served is None or 0 in self._shards_served.ids
 
     def _sockets(self) -> Iterable[DiscordWebSocket]:
-        infos = self.shards.values()
+        infos = [info for shard_id, info in self.shards.items() if shard_id in self._connected_shards]
         return [info._parent.ws for info in infos]  # pyright: ignore[reportPrivateUsage]
+
+    def problem(self) -> str | None:
+        """Return None while the gateway works for all of its own shards."""
+        elsewhere = sorted(set(self.own_ids) - self._connected_shards.keys()) if self.is_ready() else []
+        if elsewhere:
+            return f"another gateway serves shard {', '.join(map(str, elsewhere))}"
+        return super().problem()
+
+    @property
+    def own_ids(self) -> Collection[int]:
+        """Implement `ShardClient.own_ids`."""
+        return range(self.shard_count or 0) if self._shards_served is None else self._shards_served.ids
+
+    def own_shards(self) -> Collection[int]:
+        """Implement `ShardClient.own_shards`."""
+        return self.own_ids if self.is_ready() else ()
+
+    def held_shards(self) -> Collection[int]:
+        """Implement `ShardClient.held_shards`."""
+        return [shard_id for shard_id, event in self._connected_shards.items() if event.is_set()]
+
+    async def take_shard(self, shard_id: int) -> None:
+        """Implement `ShardClient.take_shard`."""
+        connected = self._connected_shards[shard_id]
+        await self.launch_shard(DiscordWebSocket.DEFAULT_GATEWAY, shard_id)
+        await connected.wait()
+
+    async def drop_shard(self, shard_id: int) -> None:
+        """Implement `ShardClient.drop_shard`."""
+        if self._connected_shards.pop(shard_id, None) is None:
+            return
+        if (info := self.get_shard(shard_id)) is not None:
+            await info.disconnect()
+        for guild in self.guilds:
+            if guild.shard_id == shard_id:  # its events do not arrive any more
+                self._connection._remove_guild(guild)  # pyright: ignore[reportPrivateUsage]
+
+    async def on_shard_connect(self, shard_id: int) -> None:
+        """Note that the events of a shard arrive."""
+        self._connected_shards[shard_id].set()
+        if self.handover is not None:
+            self.handover.began(shard_id)
 
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Wait for the turn of this shard among all processes."""
-        bucket = (shard_id or 0) % self._starts_at_a_time
+        bucket = (shard_id or 0) % self.starts_at_a_time
         now = datetime.now(UTC)
         starts_at = await self._cluster.acquire_turn(f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
         await asyncio.sleep((starts_at - now).total_seconds())
+        if self.handover is not None and shard_id is not None:
+            await self.handover.begin(shard_id)
 
 
 def _offer_outside_servers(tree: app_commands.CommandTree[Any]) -> None:

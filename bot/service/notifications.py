@@ -87,7 +87,9 @@ class NotificationHandler:
         reply_runner: ReplyRunner,
         webhooks: WebhookHandler,
         on_catalogue_change: Callable[[], None],
+        on_shards: Callable[[str, str], None] | None,
     ) -> None:
+        self._on_shards = on_shards
         self._on_catalogue_change = on_catalogue_change
         self._supervisor = context.supervisor
         self._clock = context.clock
@@ -110,6 +112,9 @@ class NotificationHandler:
                 self._webhooks.handle_forwarded(notification.subject, notification.detail)
             case Topic.CATALOGUE:
                 self._on_catalogue_change()
+            case Topic.SHARDS:
+                if self._on_shards is not None:
+                    self._on_shards(notification.subject, notification.detail or "")
             case Topic.POLICY:
                 pass  # the store acts on it
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from bot.domain.deployment.database_url import Location, PostgresAddress
+from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, reads, writes, writes_with_retry
 from bot.store.tables.guild_settings import PolicyMemory
 from bot.store.tables.money import transactions
@@ -73,6 +74,7 @@ class ClusterStore(DatabaseUser):
     _enqueue_all = writes(reply_queue_rows.enqueue)
     trim_queue_log = writes(reply_queue_rows.trim_log)
     forward_webhook = writes(shared_state.forward_webhook)
+    notify_shards = writes(notifications.notify_shards)
     notify_poll = writes(notifications.notify_poll)
 
     record_process = writes(processes.record)
@@ -96,6 +98,8 @@ class ClusterStore(DatabaseUser):
     open_breaker = writes_with_retry(shared_state.open_breaker)
     close_breaker = writes_with_retry(shared_state.close_breaker)
     open_breakers = reads(shared_state.open_breakers)
+
+    claim_command = writes(shared_state.claim_command, Priority.INTERACTIVE)
 
     # -- what only one process may do at a time -----------------------------------------------------------
 

@@ -97,7 +97,7 @@ class Gateway:
     def _on_news(self, kind: str, subject: Any) -> None:
         if isinstance(subject, Interaction):
             if kind == "interaction":
-                self._to_one("INTERACTION_CREATE", subject.payload(world=self._world, limits=self._limits))
+                self._tell_interaction("INTERACTION_CREATE", subject.payload(world=self._world, limits=self._limits))
         elif isinstance(subject, Message) and subject.visible_to is None:
             self._tell_message(kind, subject)
         elif isinstance(subject, Entitlement):
@@ -108,13 +108,12 @@ class Gateway:
         elif isinstance(subject, Channel) and kind == "channel_changed":
             self.tell("CHANNEL_UPDATE", subject.payload(), intent=GUILDS)
 
-    def _to_one(self, event: str, data: Json) -> None:
-        """Send an interaction to a single session: the newest that is connected for the server's shard."""
+    def _tell_interaction(self, event: str, data: Json) -> None:
+        """Send an interaction to every session that is connected for the server's shard."""
         server_id = int(data.get("guild_id") or 0)
-        for session in reversed(self._sessions.values()):
+        for session in self._sessions.values():
             if session.socket is not None and session.serves(server_id):
                 session.dispatch(event, data)
-                return
 
     def _to_shards_of(self, server_id: int, event: str, data: Json) -> None:
         """Send an event to all sessions of one shard: that of a server, or (0) of direct messages and purchases."""

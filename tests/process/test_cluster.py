@@ -255,3 +255,26 @@ async def fleet_of(here: Cluster, count: int) -> list[tuple[str, bool, str]]:
 async def until_running(here: Cluster, count: int) -> None:
     running = "SELECT count(*) FROM jobs WHERE status = 'running'"
     await until(lambda: here.count(running) >= count, what=here.last_words)
+
+
+async def test_every_command_is_answered_while_the_database_is_silent(tmp_path: Path) -> None:
+    """As with a stand-by that vanished, or a disk that hangs: nothing fails, and nothing answers either."""
+    async with short_timeouts_cluster(tmp_path, "gateway-0", "worker-1") as here:
+        ada, mo, studio = here.members[0], here.moderators[0], here.channels[0]
+        here.forget_connection()
+        the_server().freeze()
+        try:
+            used = [
+                await here.discord.slash(mo, studio, "quota grant", member=ada, amount="0.01"),
+                await here.discord.slash(mo, studio, "quota block", member=ada),
+                await here.discord.slash(mo, studio, "settings show"),
+                await here.discord.slash(ada, studio, "imagine", prompt="a silent sea"),
+                await here.discord.slash(ada, studio, "usage"),
+                await here.discord.slash(ada, studio, "history"),
+            ]
+            await until(lambda: all(one.answer is not None for one in used), seconds=25)
+        finally:
+            the_server().thaw()
+        await until(lambda: all(one.text or one.follow_ups for one in used), seconds=60, what=here.last_words)
+        await here.settled()
+        here.audit()

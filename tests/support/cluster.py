@@ -37,13 +37,15 @@ class Process:
     name: str
     log: Path
     inner: asyncio.subprocess.Process
+    starts_at: int = 0
+    """Where its words begin in the log, which those of the same name before it share."""
 
     @property
     def is_dead(self) -> bool:
         return self.inner.returncode is not None
 
     def said(self, words: str) -> bool:
-        return words in self.log.read_text(encoding="utf-8", errors="replace")
+        return words.encode() in self.log.read_bytes()[self.starts_at :]
 
     def kill(self) -> None:
         """Send SIGKILL."""
@@ -73,6 +75,7 @@ class Cluster:
     channels: Sequence[Channel]
     settings: dict[str, str] = field(default_factory=dict[str, str])
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
+    _started: list[Process] = field(default_factory=list[Process])
     _connection: PostgresConnection | None = None
 
     # -- processes ----------------------------------------------------------------------------------------
@@ -88,20 +91,21 @@ class Cluster:
         kind, _, number = name.partition("-")
         shards = ["--shards", f"{number}/{SHARDS}"] if kind == "gateway" else []
         log = self.folder / f"{name}.log"
+        starts_at = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
             inner = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.support.crashing_bot", "--role", kind, *shards,
                 cwd=self.folder, env={**self._environment(), **settings}, stdout=output, stderr=output,
             )  # fmt: skip
-        process = self.processes[name] = Process(name=name, log=log, inner=inner)
+        process = self.processes[name] = Process(name=name, log=log, inner=inner, starts_at=starts_at)
+        self._started.append(process)
         return process
 
     def _serves(self, process: Process) -> bool:
         assert not process.is_dead, self.last_words()
-        kind, _, number = process.name.partition("-")
-        if kind == "worker":
+        if process.name.startswith("worker"):
             return process.said("ready to run")
-        return (int(number), SHARDS) in self.discord.gateway.shards and bool(self.discord.commands())
+        return process.said("ready in") and bool(self.discord.commands())
 
     def _environment(self) -> dict[str, str]:
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TZ") if name in os.environ}
@@ -130,7 +134,7 @@ class Cluster:
         }
 
     async def close(self) -> None:
-        for process in self.processes.values():
+        for process in self._started:
             if not process.is_dead:
                 process.kill()
                 await process.dead()

@@ -28,6 +28,8 @@ class Topic(StrEnum):
     """A provider takes no new jobs, or takes them again."""
     CATALOGUE = "catalogue"
     """A model, or nothing in particular: what can be ordered changed."""
+    SHARDS = "shards"
+    """Shards: what a gateway says about them; `detail` is what, and which gateway."""
     WEBHOOK = "called"
     """A job: its provider called; `detail` is the remote id that the call named, if any."""
 
@@ -49,6 +51,11 @@ def notify(connection: Connection, topic: Topic, subject: str | int, detail: str
 def notify_poll(connection: Connection, job_id: str, remote_id: str) -> None:
     """Ask the process that runs the job to poll its provider now."""
     notify(connection, Topic.WEBHOOK, job_id, remote_id)
+
+
+def notify_shards(connection: Connection, shards: str, said: str) -> None:
+    """Tell the other gateways something about shards."""
+    notify(connection, Topic.SHARDS, shards, said)
 
 
 def notify_slot_free(connection: Connection, job: Job | None) -> Job | None:

@@ -27,6 +27,7 @@ ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason
 WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
 """
 _OPEN = "DELETE FROM closings WHERE provider = ?"
+_CLAIM = "SELECT pg_try_advisory_lock(?)"
 _CLOSINGS = "SELECT provider, reason, closed_at FROM closings"
 _TAKE_TURN = """
 INSERT INTO turns (name, free_at) VALUES (:name, CAST(:now AS BIGINT) + :pause)
@@ -84,6 +85,11 @@ def open_breakers(connection: Connection) -> list[OpenBreaker]:
         OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
         for row in connection.execute(_CLOSINGS).fetchall()
     ]
+
+
+def claim_command(connection: Connection, interaction_id: int) -> bool:
+    """Return whether no other process claimed the command. The claim ends with the connection of the process."""
+    return connection.execute(_CLAIM, (interaction_id,)).fetchone()[0]
 
 
 def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
