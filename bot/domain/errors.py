@@ -354,7 +354,7 @@ class ProviderUnavailable(ProviderError):
 
 
 class OutcomeUncertain(ProviderError):
-    """The order may have been accepted and charged. It is never sent again, but reconciled until its deadline."""
+    """The order may have been accepted and charged. It is never sent again, but looked up for 15 minutes."""
 
 
 # -- the rest -----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ What neither the quota nor the operator's caps have room for is paid from the me
 set for a channel, its category or the server count both parts.
 
 Synchronous functions inside the caller's transaction. The ledger rows and the totals are written by triggers on
-`reservations` (see the migrations), so money moves only by the three statements below and never without its entry.
+`reservations` (see the migrations), so money moves only by the statements below and never without its entry.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ FROM (
 ) AS rooms
 """  # noqa: S608 - the least of those that are not NULL
 
-# All limits and the writing in one statement. `asked` is this job and those of the same command still to come, so that
+# All limits of money and the writing in one statement. `asked` is this job and those of the same command still to come, so that
 # the first one is refused where a later one would be; `others` are all of the command but one. A limit that is NULL
 # does not bind.
 _RESERVE = f"""
