@@ -316,7 +316,7 @@ class ApiClient:
         return ProviderUnavailable(f"{self._name}: {detail}", status=status, retry_after_seconds=retry_after_seconds)
 
     def _error_of(self, response: ApiResponse, *, is_order: bool) -> ProviderError:
-        """Return the error for a status other than 2xx. Its class decides what becomes of the money: see job_runner.py."""
+        """Return the error for a status other than 2xx. Its class decides about the money: see job_runner.py."""
         status = response.status
         error_body = read_error_body(response.document, secret=self._api_key)
         detail = f"{self._name}: {status} {error_body.summary}".rstrip()

@@ -10,7 +10,7 @@
 Another process may run the same job, because it took this one for dead. Every step is one guarded move in the database,
 from the states that the step may expect, so the second of two changes nothing.
 
-What an error does to the money is decided by its class, in `_send` and `_watch` (what comes after that, in late_images.py):
+What an error does to the money is decided by its class, in `_send` and `_watch` (after the end, in late_images.py):
 
     ProviderRejected, ProviderDenied   release
     ProviderUnavailable                429: back into the queue, for 15 minutes; else release when it keeps failing

@@ -170,9 +170,9 @@ FROM (
 ) AS rooms
 """  # noqa: S608 - the least of those that are not NULL
 
-# All limits of money and the writing in one statement. `asked` is this job and those of the same command still to come, so that
-# the first one is refused where a later one would be; `others` are all of the command but one. A limit that is NULL
-# does not bind.
+# All limits of money and the writing in one statement. `asked` is this job and those of the same command still to come,
+# so that the first one is refused where a later one would be; `others` are all of the command but one. A limit that is
+# NULL does not bind.
 _RESERVE = f"""
 INSERT INTO reservations (job_id, member_account_id, server_account_id, quarter, limit_usd_micros, window_start_at,
     window_end_at, reserved_usd_micros, held_usd_micros, reserved_at, channel_id, category_id, wallet_id,
