@@ -69,7 +69,7 @@ async def test_a_member_has_one_piece_of_work_at_a_time_and_takes_no_turn_of_oth
     may_end = asyncio.Event()
 
     async def work(user_id: int) -> None:
-        async with turns.turn(user_id):
+        async with turns.turn(user_id, user_id):
             at_work.append(user_id)
             await may_end.wait()
 
@@ -84,3 +84,24 @@ async def test_a_member_has_one_piece_of_work_at_a_time_and_takes_no_turn_of_oth
     may_end.set()
     await asyncio.gather(*tasks)
     assert sorted(at_work) == [1, 1, 1, 2]
+
+
+@pytest.mark.hostile("G-05")
+async def test_the_members_of_one_server_leave_a_turn_to_those_of_others() -> None:
+    turns = MemberTurns(at_a_time=3, waiting=2)
+    at_work: list[int] = []
+    may_end = asyncio.Event()
+
+    async def work(user_id: int, guild_id: int) -> None:
+        async with turns.turn(user_id, guild_id):
+            at_work.append(user_id)
+            await may_end.wait()
+
+    tasks = [asyncio.create_task(work(user_id, 1)) for user_id in range(30)]
+    await asyncio.sleep(0)
+    tasks.append(asyncio.create_task(work(100, 2)))
+    await asyncio.sleep(0)
+    assert at_work == [0, 1, 100]
+    may_end.set()
+    await asyncio.gather(*tasks)
+    assert sorted(at_work) == [*range(30), 100]

@@ -292,7 +292,7 @@ class OrderFlow:
                 visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
             )
         await self._service.check_admission(order.requests(), member=member)
-        async with self._service.reading_turns.turn(member.user_id):
+        async with self._service.reading_turns.turn(member.user_id, member.guild_id):
             return await self._read_and_admit(interaction, order, member=member, address=address)
 
     def _check_agreed_price(self, order: Order) -> None:
