@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -114,3 +115,23 @@ def test_a_bot_in_a_container_is_told_to_stop_and_finishes(
     os.killpg(process.pid, signal.SIGTERM)
     assert process.stdout.readline() == "finished\n"
     assert process.wait(timeout=60) == 0
+
+
+def test_the_service_exposes_little() -> None:
+    if (program := shutil.which("systemd-analyze")) is None:
+        pytest.skip("there is no systemd-analyze here")
+    command = [program, "security", "--offline=true", "--threshold=30", "--no-pager", DEPLOY / "image-bot.service"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "offline" in checked.stderr:
+        pytest.skip("this systemd cannot analyze a file")
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize(("status", "ends_with"), [(0, 0), (1, 1), (2, 99)])
+def test_a_process_of_the_cluster_that_needs_its_operator_is_not_started_again(status: int, ends_with: int) -> None:
+    text = (PROJECT / "compose.cluster.yaml").read_text(encoding="utf-8")
+    found = re.search(r"^  entrypoint: \[sh, -c, '(.+)', sh\]$", text, re.MULTILINE)
+    assert found is not None
+    script = found[1].replace("$$", "$").replace("sleep infinity", "exit 99")
+    ended = subprocess.run(["sh", "-c", script, "sh", "sh", "-c", f"exit {status}"], check=False)
+    assert ended.returncode == ends_with
