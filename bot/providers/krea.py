@@ -12,14 +12,13 @@ import aiohttp
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
+from bot.domain.json_values import as_list, as_object
 from bot.domain.money.bill import JobList, ListedJob
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, UPLOAD_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (
     StatusMap,
     StatusMeaning,
-    as_list,
-    as_object,
     read_cost_usd_micros,
     read_cursor,
     read_error_body,

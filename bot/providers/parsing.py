@@ -15,11 +15,12 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any, cast
+from typing import Any
 
 from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
+from bot.domain.json_values import as_list, as_object
 from bot.domain.money.quota import MICROS_PER_USD
 
 _log = logging.getLogger(__name__)
@@ -181,16 +182,6 @@ def _clean(value: Any, secret: str) -> str:
     text = "".join(" " if unicodedata.category(character)[0] in "CZ" else character for character in text)
     text = " ".join(text.split())
     return text if len(text) <= _MAX_HINT_CHARACTERS else f"{text[: _MAX_HINT_CHARACTERS - 1].rstrip()}…"
-
-
-def as_object(value: Any) -> Mapping[str, Any]:
-    """Return the JSON object, or an empty one."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    """Return the JSON array, or an empty one."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def read_text(entry: Mapping[str, Any], *names: str) -> str | None:

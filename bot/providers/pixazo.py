@@ -11,12 +11,12 @@ import aiohttp
 
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import Failure, JobStatus, Progress
+from bot.domain.json_values import as_object
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, ApiClient, Timeouts
 from bot.providers.base import ProviderRequest, RemoteJob, Update
 from bot.providers.parsing import (
     StatusMap,
     StatusMeaning,
-    as_object,
     read_cost_usd_micros,
     read_error_body,
     read_id,

@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
 
-Json = dict[str, Any]
+from bot.domain.json_values import Json
 
 ENTRY, PRICE = "entry", "price"
 """The parts of a model that change separately: everything but its price, and its price."""

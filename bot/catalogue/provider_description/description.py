@@ -13,9 +13,8 @@ from urllib.parse import unquote
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from bot.domain.json_values import Json, as_list, as_object
 from bot.domain.texts import is_visible
-
-Json = dict[str, Any]
 
 PREFIXES: Mapping[str, str] = {"/generate/image/": "image", "/generate/enhance/": "enhance"}
 """Beginnings of the paths of models, with the kind of model."""
@@ -167,16 +166,6 @@ def _is_plain(path: str) -> bool:
         part and part.strip(".") and all(c.isascii() and (c.isalnum() or c in "._-") for c in part)
         for part in name.split("/")
     )
-
-
-def as_object(value: object) -> Json:
-    """Return the value if it is a JSON object, else an empty one."""
-    return cast("Json", value) if isinstance(value, dict) else {}
-
-
-def as_list(value: object) -> list[Any]:
-    """Return the value if it is a JSON array, else an empty one."""
-    return cast("list[Any]", value) if isinstance(value, list) else []
 
 
 def read_operation(operation: Json) -> OperationShape:

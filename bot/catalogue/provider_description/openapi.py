@@ -9,8 +9,7 @@ from typing import Any, NoReturn, cast
 import aiohttp
 
 from bot.domain.errors import ProviderUnavailable
-
-Json = dict[str, Any]
+from bot.domain.json_values import Json
 
 _MAX_BYTES = 20 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)

@@ -14,9 +14,8 @@ from bot.catalogue import fields
 from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT, Model, PricePoint
 from bot.catalogue.provider_description.description import why_invalid
 from bot.domain.errors import SettingsError
+from bot.domain.json_values import Json
 from bot.domain.money.quota import parse_usd
-
-Json = dict[str, Any]
 
 _MAX_DEPTH = 10
 _Text = Annotated[str, Field(min_length=1, max_length=200)]

@@ -14,7 +14,8 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bot.catalogue.models import ABSENT, IMAGE_COUNT, PRESENT
-from bot.catalogue.provider_description.description import Json, as_object, shown, why_invalid
+from bot.catalogue.provider_description.description import shown, why_invalid
+from bot.domain.json_values import Json, as_object
 from bot.domain.money.quota import MICROS_PER_USD
 
 MAX_PRICE_USD = 1_000

@@ -17,8 +17,7 @@ from bot.catalogue.provider_description.changes import ENTRY, PRICE, Change, Edi
 from bot.catalogue.provider_description.description import PREFIXES, Unreadable, shown
 from bot.catalogue.provider_description.prices import ReadPrice, read_price
 from bot.catalogue.provider_description.refresh_words import differences, orders_lost, price_words
-
-Json = dict[str, Any]
+from bot.domain.json_values import Json, as_object
 
 MAX_PRICE_FACTOR = 2
 """A price that moves by more than this is held."""
@@ -124,7 +123,7 @@ def _compared(
     except Unreadable as error:
         return _unreadable(model, str(error), default_model)
     changes: list[Change] = []
-    read = read_price(operation, updated["fields"], description.as_object(current.get("dimensions")))
+    read = read_price(operation, updated["fields"], as_object(current.get("dimensions")))
     if edits := difference(model, updated):
         lines, reasons = differences(model, updated), list[Reason]()
         if _requires_more(model, updated):
@@ -208,7 +207,7 @@ def _only_adds(edit: Edit) -> bool:
     """Whether an order that was right before the edit is still right."""
     name = edit.path[-1]
     if len(edit.path) == 2:
-        return edit.before is None and not description.as_object(edit.after).get("required")
+        return edit.before is None and not as_object(edit.after).get("required")
     if name == "enum" and edit.before is not None and edit.after is not None:
         return set(edit.before) <= set(edit.after)
     if edit.after is None and name in ("required", "enum", "min", "max", "min_length", "max_length"):
@@ -301,7 +300,7 @@ def _discovered(
     }
     if words.deprecated:
         model["deprecated"] = True
-    price = read_price(operation, fields, description.as_object(current.get("dimensions"))).price
+    price = read_price(operation, fields, as_object(current.get("dimensions"))).price
     return model | {"fields": fields, "price": price}
 
 

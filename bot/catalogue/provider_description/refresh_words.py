@@ -8,9 +8,8 @@ from typing import Any
 
 from bot.catalogue.models import ABSENT, PRESENT
 from bot.catalogue.provider_description.changes import Reason
+from bot.domain.json_values import Json
 from bot.domain.money.quota import format_usd
-
-Json = dict[str, Any]
 
 _DESCRIBED = ("type", "required", "enum", "min", "max", "min_length", "max_length", "min_items", "max_items", "default")
 _MAX_SHOWN = 300
