@@ -25,6 +25,7 @@ from bot.domain.jobs import FailureReason
 from bot.providers.parsing import ApiErrorBody, parse_json, read_error_body
 from bot.runtime.retry import RetryBudget, backoff_seconds
 from bot.runtime.trusted_clock import utc_now
+from bot.runtime.web.capped_body import read_capped
 
 _MAX_RESPONSE_BYTES = 1024 * 1024
 _MAX_BYTES_PARSED_ON_THE_LOOP = 64 * 1024
@@ -283,8 +284,8 @@ class ApiClient:
                 raise_for_status=False,
             ) as response:
                 self._compare_clock_to_date_header(response.headers.get("Date"))
-                body, is_complete = await _read_capped(response)
-                document, is_ambiguous = await _parsed(body) if is_complete else (None, False)
+                body = await _read_whole(response)
+                document, is_ambiguous = (None, False) if body is None else await _parsed(body)
                 return ApiResponse(
                     status=response.status, headers=response.headers, document=document, is_ambiguous=is_ambiguous
                 )
@@ -366,18 +367,12 @@ async def _parsed(body: bytes) -> tuple[Any, bool]:
     return await asyncio.to_thread(parse_json, body)
 
 
-async def _read_capped(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    """Return the decoded body up to the limit, and whether it is complete. Never raises, since the status is known."""
-    chunks = bytearray()
+async def _read_whole(response: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body; None when it is cut short or too large. Never raises, since the status is known."""
     try:
-        async for chunk in response.content.iter_chunked(64 * 1024):
-            chunks += chunk
-            if len(chunks) > _MAX_RESPONSE_BYTES:
-                response.close()
-                return b"", False
+        return await read_capped(response, max_bytes=_MAX_RESPONSE_BYTES)
     except (aiohttp.ClientError, TimeoutError, OSError):
-        return bytes(chunks), False
-    return bytes(chunks), True
+        return None
 
 
 @lru_cache(maxsize=4)

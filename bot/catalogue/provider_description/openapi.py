@@ -10,6 +10,7 @@ import aiohttp
 
 from bot.domain.errors import ProviderUnavailable
 from bot.domain.json_values import Json
+from bot.runtime.web.capped_body import read_capped
 
 _MAX_BYTES = 20 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=60, sock_connect=10, sock_read=30)
@@ -25,7 +26,9 @@ async def fetch_openapi(session: aiohttp.ClientSession, base_url: str) -> Json:
         async with session.get(url, allow_redirects=False, timeout=_TIMEOUT) as response:
             if response.status != 200:
                 raise ProviderUnavailable(f"{url} answered {response.status}", status=response.status)
-            data = await _read_capped(response)
+            data = await read_capped(response, max_bytes=_MAX_BYTES)
+            if data is None:
+                raise ProviderUnavailable(f"{response.url} is larger than {_MAX_BYTES} bytes", status=200)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ProviderUnavailable(f"{url} could not be read: {type(error).__name__}") from error
     try:
@@ -61,13 +64,3 @@ def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> Json:
     if len(found) < len(pairs):
         raise _OddJson("says one thing twice: a key is repeated in one object")
     return found
-
-
-async def _read_capped(response: aiohttp.ClientResponse) -> bytes:
-    """Return the decoded body, limited in size: its length header may be missing, or be that of a gzip bomb."""
-    data = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        data += chunk
-        if len(data) > _MAX_BYTES:
-            raise ProviderUnavailable(f"{response.url} is larger than {_MAX_BYTES} bytes", status=200)
-    return bytes(data)
