@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
@@ -24,6 +23,7 @@ from bot.catalogue.provider_description.overrides import with_overrides
 from bot.catalogue.quotes import Quote
 from bot.domain.errors import BadOption, ModelUnavailable, UnknownModel
 from bot.domain.jobs import JobKind, JobRequest
+from bot.domain.texts import squashed, words_of
 
 OVERRIDE_FILE = "catalogue.override.json"
 """The operator's own prices, hidden models and changes, in the folder of the database."""
@@ -66,7 +66,7 @@ class Catalogue:
         if now is not None:
             changed = [key for key in before.keys() | self._by_id.keys() if before.get(key) != self._by_id.get(key)]
             self._changed_at |= dict.fromkeys(changed, now)
-        self._by_label = {_squash(model.label): model for model in self._by_id.values()}
+        self._by_label = {squashed(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
 
     @classmethod
@@ -96,7 +96,7 @@ class Catalogue:
     def find(self, model_id: str) -> Model | None:
         """Return the model of that id or exactly that label, listed or not; None when there is none."""
         found = self._by_id.get(model_id) or self._by_id.get(_normal_spelling(model_id))
-        return found or self._by_label.get(_squash(model_id))
+        return found or self._by_label.get(squashed(model_id))
 
     def changed_since(self, model_id: str, moment: datetime) -> bool:
         """Return whether the model was changed in this process after that moment, by any of the layers."""
@@ -142,7 +142,7 @@ class Catalogue:
     def search(self, text: str, *, kind: JobKind, providers: frozenset[str]) -> list[Model]:
         """Return the models that the command can order now, best match first; all of them for an empty text."""
         models = [m for m in self._by_id.values() if m.orderable and m.provider in providers and m.supports(kind)]
-        parts = _parts(text[:MAX_SEARCH_CHARACTERS])[:MAX_SEARCH_WORDS]
+        parts = words_of(text[:MAX_SEARCH_CHARACTERS])[:MAX_SEARCH_WORDS]
         if not parts:
             return models
         ranked = [(rank, model) for model in models if (rank := self._tokens[model.id].rank(parts)) is not None]
@@ -220,8 +220,8 @@ def _similar_ids(text: str, models: Iterable[Model]) -> tuple[str, ...]:
     names: dict[str, str] = {}
     for model in models:
         for name in (model.label, model.id, model.id.rpartition("/")[2]):
-            names[_squash(name)] = model.id
-    near = difflib.get_close_matches(_squash(text)[:100], names, n=_MAX_SUGGESTIONS * 2, cutoff=0.5)
+            names[squashed(name)] = model.id
+    near = difflib.get_close_matches(squashed(text)[:100], names, n=_MAX_SUGGESTIONS * 2, cutoff=0.5)
     return tuple(dict.fromkeys(names[name] for name in near))[:_MAX_SUGGESTIONS]
 
 
@@ -241,10 +241,10 @@ class _Tokens:
     def __init__(self, model: Model) -> None:
         # Without the provider: every id begins with one.
         name = model.id.partition("/")[2]
-        self._words = _parts(f"{model.label} {name}")
-        self._label = _squash(model.label)
-        self._squashed = f"{self._label} {_squash(name)}"
-        self._id = _squash(model.id)
+        self._words = words_of(f"{model.label} {name}")
+        self._label = squashed(model.label)
+        self._squashed = f"{self._label} {squashed(name)}"
+        self._id = squashed(model.id)
 
     def rank(self, parts: list[str]) -> int | None:
         """Return 0 for the whole label, 1 for the start, 2 for word starts, 3 for other parts; None for no match."""
@@ -262,14 +262,6 @@ class _Tokens:
         return all(difflib.get_close_matches(part[:50], self._words, n=1, cutoff=_MIN_SIMILARITY) for part in parts)
 
 
-def _parts(text: str) -> list[str]:
-    return re.findall(r"[^\W_]+", text.casefold())
-
-
 def _normal_spelling(text: str) -> str:
     """Return an id as the catalogue spells it: lower case, without blanks, no full-width letters."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
-
-
-def _squash(text: str) -> str:
-    return "".join(_parts(text))

@@ -51,9 +51,9 @@ class Styles:
 
         An empty text finds all of them, most liked first.
         """
-        wanted = frozenset(map(_squash, families))
+        wanted = frozenset(map(_squashed_without_accents, families))
         candidates = [entry for entry in self._entries if not wanted.isdisjoint(entry.families)]
-        parts = _words(text[:MAX_SEARCHED_CHARACTERS])[:MAX_SEARCHED_WORDS]
+        parts = _words_without_accents(text[:MAX_SEARCHED_CHARACTERS])[:MAX_SEARCHED_WORDS]
         if not parts:
             return [entry.style for entry in candidates]
         ranked = [(rank, entry.style) for entry in candidates if (rank := entry.rank(parts)) is not None]
@@ -61,7 +61,7 @@ class Styles:
 
     def id_of(self, text: str) -> str:
         """Return the id of the style with exactly that title, else the text itself, which may be an id."""
-        return self._by_title.get(_squash(text), text)
+        return self._by_title.get(_squashed_without_accents(text), text)
 
     def name_of(self, style_id: str) -> str:
         """Return the title of a style if it can be typed in a list and means this style, else the id itself."""
@@ -90,9 +90,9 @@ class _Entry:
 
     def __init__(self, style: Style) -> None:
         self.style = style
-        self.families = frozenset(map(_squash, style.families))
-        self.squashed = _squash(style.title)
-        self._words = _words(style.title)
+        self.families = frozenset(map(_squashed_without_accents, style.families))
+        self.squashed = _squashed_without_accents(style.title)
+        self._words = _words_without_accents(style.title)
 
     def rank(self, parts: list[str]) -> int | None:
         """Return 0 for the start of the title, 1 for starts of words, 2 for other parts, None for no match."""
@@ -103,11 +103,11 @@ class _Entry:
         return 1 if all(any(word.startswith(part) for word in self._words) for part in parts) else 2
 
 
-def _words(text: str) -> list[str]:
+def _words_without_accents(text: str) -> list[str]:
     """Return lower-case words without accents: 'Élan-vital' becomes 'elan', 'vital'."""
     plain = unicodedata.normalize("NFKD", text.casefold())
     return re.findall(r"[^\W_]+", "".join(character for character in plain if not unicodedata.combining(character)))
 
 
-def _squash(text: str) -> str:
-    return "".join(_words(text))
+def _squashed_without_accents(text: str) -> str:
+    return "".join(_words_without_accents(text))

@@ -1,7 +1,8 @@
-"""Texts that people send: whether there is anything to see in them, and whether they can be stored. No I/O."""
+"""Texts that people send: whether something is to be seen, whether they can be stored, their words. No I/O."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _UNSEEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zs", "Zl", "Zp", "Mn", "Mc", "Me"})
@@ -24,6 +25,16 @@ def visible_or_none(text: str | None) -> str | None:
 def is_possible(text: str) -> bool:
     """Return whether the text can be encoded and stored: it has neither a NUL nor half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def words_of(text: str) -> list[str]:
+    """Return the words in lower case, without punctuation: 'Nano-Banana 2' becomes 'nano', 'banana', '2'."""
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def squashed(text: str) -> str:
+    """Return the words as one, to compare names however they are written: 'Nano-Banana 2' becomes 'nanobanana2'."""
+    return "".join(words_of(text))
 
 
 def _is_visible(character: str) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from functools import cache
 from zoneinfo import ZoneInfo, available_timezones
 
+from bot.domain.texts import squashed
 from cogs.text.moderation import ZONE_NOW
 
 _OLD_FAMILIES = ("Etc/", "SystemV/", "US/", "posix/", "right/", "Factory")
@@ -16,7 +16,7 @@ _OLD_FAMILIES = ("Etc/", "SystemV/", "US/", "posix/", "right/", "Factory")
 def _zones() -> dict[str, str]:
     """Map normalised names to names. The first call reads several hundred files."""
     names = sorted(name for name in available_timezones() if not name.startswith(_OLD_FAMILIES) and "/" in name)
-    return {_squash(name): name for name in ("UTC", *names)}
+    return {squashed(name): name for name in ("UTC", *names)}
 
 
 def load() -> None:
@@ -26,22 +26,18 @@ def load() -> None:
 
 def find(text: str) -> ZoneInfo | None:
     """Return the zone of that name, ignoring case, blanks and punctuation; None if there is none."""
-    name = _zones().get(_squash(text))
+    name = _zones().get(squashed(text))
     return None if name is None else ZoneInfo(name)
 
 
 def search(text: str, *, limit: int) -> list[str]:
     """Return names that contain `text`, first those whose city begins with it."""
-    wanted = _squash(text)
-    found = [(squashed, name) for squashed, name in _zones().items() if wanted in squashed]
-    found.sort(key=lambda pair: not _squash(pair[1].rpartition("/")[2]).startswith(wanted))
+    wanted = squashed(text)
+    found = [(key, name) for key, name in _zones().items() if wanted in key]
+    found.sort(key=lambda pair: not squashed(pair[1].rpartition("/")[2]).startswith(wanted))
     return [name for _, name in found[:limit]]
 
 
 def described(name: str, now: datetime) -> str:
     """Return `Europe/Berlin · 14:05 now`."""
     return ZONE_NOW(zone=name.replace("_", " "), time=f"{now.astimezone(ZoneInfo(name)):%H:%M}")
-
-
-def _squash(text: str) -> str:
-    return re.sub(r"[\W_]+", "", text.casefold())

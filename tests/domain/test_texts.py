@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot.domain.texts import is_possible, is_visible, visible_or_none
+from bot.domain.texts import is_possible, is_visible, squashed, visible_or_none
 
 pytestmark = [pytest.mark.hostile("G-42"), pytest.mark.hostile("G-43")]
 
@@ -54,3 +54,8 @@ def test_a_text_is_possible_if_it_can_be_stored(text: str) -> None:
 )
 def test_a_text_without_anything_to_see_is_none(text: str | None, kept: str | None) -> None:
     assert visible_or_none(text) == kept
+
+
+@pytest.mark.parametrize("text", ["Nano-Banana 2", "nano_banana2", " NANO BANANA·2 "])
+def test_names_are_equal_however_they_are_written(text: str) -> None:
+    assert squashed(text) == "nanobanana2"
