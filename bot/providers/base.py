@@ -69,6 +69,10 @@ class Update:
     is_new_word: bool = field(default=False, compare=False)
     """The provider used a status word that is not documented, for the first time since the start."""
 
+    def cost_usd_micros_or(self, reserved_usd_micros: int) -> int:
+        """Return the price that the provider states, or what was reserved where it states none."""
+        return reserved_usd_micros if self.cost_usd_micros is None else self.cost_usd_micros
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StylePage:

@@ -446,7 +446,7 @@ class JobRunner:
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
             await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
             return
-        cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
+        cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
             _log.error(

@@ -94,7 +94,7 @@ class LateImages:
             await self._end(job, job.reserved_usd_micros)
 
     async def _deliver(self, job: Job, update: Update, provider: Provider) -> None:
-        cost = job.reserved_usd_micros if update.cost_usd_micros is None else update.cost_usd_micros
+        cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         try:
             images, lost_images = await self._results.collect(job, update, provider)
         except MediaError:
