@@ -34,13 +34,12 @@ from bot.runtime.processes.allocator import map_large_blocks_separately
 from bot.runtime.processes.file_descriptors import raise_descriptor_limit
 from bot.runtime.trusted_clock import DISCORD, MAX_SKEW, TrustedClock
 from bot.settings import Settings, load_settings
-from bot.store.admin.migrate_to_postgres import migrate, undo
-from bot.store.admin.readiness import readiness
 from bot.store.admin.readonly import exists, open_readonly
-from bot.store.admin.verify import verify_location
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
 from bot.store.tables.money.ledger import operator_cost_lines
+
+# What imports PostgreSQL's driver is imported where it is used: a bot with a file does without those 8 MB.
 
 _log = logging.getLogger(__name__)
 
@@ -233,6 +232,8 @@ async def _check_processes(settings: Settings) -> str:
         return "one, since the database is a file; several need a server: python -m bot migrate-to postgresql://…"
     if not await asyncio.to_thread(exists, location):
         return "any, once the database is there"
+    from bot.store.admin.readiness import readiness
+
     found = await asyncio.to_thread(readiness, location)
     return (
         f"{found.processes} at work, room for {found.room} more: {found.used} of {found.allowed} connections are used"
@@ -349,6 +350,8 @@ def _database_file(settings: Settings, instead: str) -> Path:
 
 def migrate_to(address: str, *, is_undo: bool) -> int:
     """Move the database file into an empty PostgreSQL database, or make the file usable again."""
+    from bot.store.admin.migrate_to_postgres import migrate, undo
+
     source = _database_file(load_settings(credentials=False), "pg_dump and pg_restore")
     try:
         target = parse_location(address)
@@ -382,6 +385,8 @@ def ledger_verify() -> int:
 
 
 def _findings(location: Location) -> list[str]:
+    from bot.store.admin.verify import verify_location
+
     return [f"{finding.rule}: {finding.detail}" for finding in verify_location(location)]
 
 

@@ -162,7 +162,8 @@ def test_a_bot_on_sqlite_does_not_import_the_drivers_of_postgresql(tmp_path: Pat
     program = """
 import asyncio, sys
 from pathlib import Path
-import bot.app
+import bot.__main__
+import bot.cli
 from bot.store.store import Store
 
 async def main() -> None:
