@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import discord
@@ -23,7 +23,7 @@ from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
 from bot.catalogue.models import Model
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
-from bot.discord_client import Bot, ShardedBot, aim_at
+from bot.discord_client import Bot, BotParts, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.fleet import ProcessInfo
@@ -266,16 +266,16 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
 
         await _load_catalogue(settings, keeper, catalogue)
 
-        bot_parts: dict[str, Any] = {
-            "settings": settings,
-            "store": store,
-            "service": service,
-            "charts": charts,
-            "supervisor": supervisor,
-            "catalogue_keeper": keeper,
-            "clock": clock,
-        }
-        bot = ShardedBot(shards=shards, **bot_parts) if role is Role.GATEWAY else Bot(**bot_parts)
+        bot_parts = BotParts(
+            settings=settings,
+            store=store,
+            service=service,
+            charts=charts,
+            supervisor=supervisor,
+            catalogue_keeper=keeper,
+            clock=clock,
+        )
+        bot = ShardedBot(bot_parts, shards=shards) if role is Role.GATEWAY else Bot(bot_parts)
         if role is Role.WORKER:
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service, store, blob_store))
         fleet_watch = None

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -152,23 +153,27 @@ class Tree(app_commands.CommandTree["Bot"]):
         await error_handler.report(interaction, error)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BotParts:
+    """What the composition root opened and built for the Discord client."""
+
+    settings: Settings
+    store: Store
+    service: JobService
+    charts: ChartRenderer
+    supervisor: Supervisor
+    catalogue_keeper: CatalogueKeeper
+    clock: TrustedClock
+
+
 class Bot(BotClient, commands.Bot):
     """The Discord client. It caches next to nothing: commands carry everything they need."""
 
-    def __init__(
-        self,
-        *,
-        settings: Settings,
-        store: Store,
-        service: JobService,
-        charts: ChartRenderer,
-        supervisor: Supervisor,
-        catalogue_keeper: CatalogueKeeper,
-        clock: TrustedClock,
-        **options: Any,
-    ) -> None:
+    def __init__(self, parts: BotParts, **options: Any) -> None:
+        """Build the client; `options` are those of discord.py."""
+        settings, service, supervisor = parts.settings, parts.service, parts.supervisor
         trace = service.metrics.trace("discord")
-        clock.attach(trace, DISCORD)
+        parts.clock.attach(trace, DISCORD)
         request_pace.attach(trace)
         super().__init__(
             command_prefix=commands.when_mentioned,
@@ -188,10 +193,10 @@ class Bot(BotClient, commands.Bot):
         EventGuard(self._connection).install()
         self._settings = settings
         self.allowed_servers = settings.allowed_servers
-        self._store = store
+        self._store = parts.store
         self._supervisor = supervisor
         self.service = service
-        self.catalogue_keeper = catalogue_keeper
+        self.catalogue_keeper = parts.catalogue_keeper
         self.messages = messages = MessageApi(self, service.sealer)
         self.message_deletions = MessageDeletions(service=service, messages=messages)
         self.click_debouncer = ClickDebouncer()
@@ -213,12 +218,12 @@ class Bot(BotClient, commands.Bot):
         self.top_ups = TopUps(
             client=self, service=service, operator_alerts=self.operator_alerts, skus=settings.topup_skus
         )
-        self.charts = charts
+        self.charts = parts.charts
         self.queue: ReplyQueue | None = None
         """Set for a worker before it logs in; None for others."""
         self.handover: ShardHandover | None = None
         """Set for a gateway before it logs in; None for others."""
-        self.reports = Reports(service=service, charts=charts)
+        self.reports = Reports(service=service, charts=parts.charts)
         self.welcome = Welcome(service=service, messages=messages)
         self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
         self.review_requests = ReviewRequests(service=service, messages=messages, supervisor=supervisor)
@@ -428,12 +433,13 @@ class Bot(BotClient, commands.Bot):
 class ShardedBot(Bot, commands.AutoShardedBot):
     """The client of a gateway: for some of the shards, or for as many as Discord recommends."""
 
-    def __init__(self, *, store: Store, shards: Shards | None, **options: Any) -> None:
-        if shards is not None:
-            options |= {"shard_ids": list(shards.ids), "shard_count": shards.count}
-        super().__init__(store=store, **options)
+    def __init__(self, parts: BotParts, *, shards: Shards | None) -> None:
+        if shards is None:
+            super().__init__(parts)
+        else:
+            super().__init__(parts, shard_ids=list(shards.ids), shard_count=shards.count)
         self._shards_served = shards
-        self._cluster = store.cluster
+        self._cluster = parts.store.cluster
         self.starts_at_a_time = 1
         self._connected_shards: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
         """Shards that this gateway serves, each set while its session has begun."""

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bot.app import Bot, limits_of
+from bot.app import limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
+from bot.discord_client import Bot, BotParts
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.money.quota import format_usd
 from bot.media.blob_store import FileBlobStore
@@ -79,13 +80,15 @@ class Core:
         for provider in (self.krea, self.pixazo):
             self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._slots)
         self.bot = Bot(
-            settings=self.settings,
-            store=self.store,
-            service=self.service,
-            charts=self._tools.charts,
-            supervisor=self.supervisor,
-            catalogue_keeper=self.catalogue_keeper,
-            clock=TrustedClock(),
+            BotParts(
+                settings=self.settings,
+                store=self.store,
+                service=self.service,
+                charts=self._tools.charts,
+                supervisor=self.supervisor,
+                catalogue_keeper=self.catalogue_keeper,
+                clock=TrustedClock(),
+            )
         )
 
     @contextmanager
