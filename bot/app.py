@@ -256,16 +256,6 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         )
         service = parts.service
         keeper = parts.catalogue_keeper
-        for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
-            dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
-            if isinstance(provider, KreaProvider) and role is not Role.WORKER:
-                reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
-                supervisor.start_forever("styles", reader.run)
-            if isinstance(provider, KreaProvider) and role is not Role.GATEWAY:
-                supervisor.start_forever("bill reconciliation", BillReconciliation(context, provider).run)
-
-        await _load_catalogue(settings, keeper, catalogue)
-
         bot_parts = BotParts(
             settings=settings,
             store=store,
@@ -276,6 +266,18 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             clock=clock,
         )
         bot = ShardedBot(bot_parts, shards=shards) if role is Role.GATEWAY else Bot(bot_parts)
+        context.presenter.set(bot.replies)  # before anything starts that shows something
+
+        for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
+            dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
+            if isinstance(provider, KreaProvider) and role is not Role.WORKER:
+                reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
+                supervisor.start_forever("styles", reader.run)
+            if isinstance(provider, KreaProvider) and role is not Role.GATEWAY:
+                supervisor.start_forever("bill reconciliation", BillReconciliation(context, provider).run)
+
+        await _load_catalogue(settings, keeper, catalogue)
+
         if role is Role.WORKER:
             bot.queue = await stack.enter_async_context(_reply_queue(settings, service, store, blob_store))
         fleet_watch = None

@@ -227,7 +227,7 @@ class Bot(BotClient, commands.Bot):
         self.welcome = Welcome(service=service, messages=messages)
         self.weekly_reports = WeeklyReports(client=self, service=service, messages=messages, reports=self.reports)
         self.review_requests = ReviewRequests(service=service, messages=messages, supervisor=supervisor)
-        replies = ReplyUpdater(
+        self.replies = ReplyUpdater(
             service=service,
             messages=messages,
             supervisor=supervisor,
@@ -236,7 +236,6 @@ class Bot(BotClient, commands.Bot):
             upscale_prices=UpscalePrices(client=self, service=service),
             review_requests=self.review_requests,
         )
-        service.presenter.set(replies)
 
     async def setup_hook(self) -> None:
         """Set up commands and buttons and resume old jobs, after the login and before the first interaction."""

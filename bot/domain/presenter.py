@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from bot.domain.errors import ImagesNotHosted
 from bot.domain.jobs import Reply, StoredImage
 
 
@@ -43,39 +42,42 @@ class ReplyPresenter(Protocol):
 
 
 class DeferredPresenter:
-    """Passes calls on to the presenter that is set later; until then nothing is shown.
+    """Passes calls on to the presenter that the composition root sets before it starts anything that shows.
 
     The Discord client needs the service, and the service needs what the Discord client shows: this is the one place
     where the circle is closed.
     """
 
     def __init__(self) -> None:
-        self.current: ReplyPresenter | None = None
+        self._presenter: ReplyPresenter | None = None
 
     def set(self, presenter: ReplyPresenter) -> None:
-        """Show replies with `presenter` from now on. Call it before the first job."""
-        self.current = presenter
+        """Show replies with `presenter` from now on."""
+        self._presenter = presenter
+
+    @property
+    def current(self) -> ReplyPresenter:
+        """What shows replies. Raises RuntimeError before `set`: what is not shown would be lost without a trace."""
+        if self._presenter is None:
+            raise RuntimeError("something was to be shown before the presenter was set")
+        return self._presenter
 
     def reply_changed(self, reply_id: str) -> None:
         """Show the reply as it is now."""
-        if self.current is not None:
-            self.current.reply_changed(reply_id)
+        self.current.reply_changed(reply_id)
 
     def operator_notice(self, matter: str, text: str) -> None:
         """Send the operator a message; at most one for a while about the same matter."""
-        if self.current is not None:
-            self.current.operator_notice(matter, text)
+        self.current.operator_notice(matter, text)
 
     async def ask_operator(self, text: str, change_ids: Sequence[int], *, topic: str) -> bool:
         """Send the operator a message, with buttons where there is something to decide."""
-        return self.current is not None and await self.current.ask_operator(text, change_ids, topic=topic)
+        return await self.current.ask_operator(text, change_ids, topic=topic)
 
     async def find_message(self, reply: Reply) -> int | None:
         """Return the message id of a reply whose acceptance was not recorded, or None when Discord never showed it."""
-        return None if self.current is None else await self.current.find_message(reply)
+        return await self.current.find_message(reply)
 
     async def host_images(self, reply_id: str, images: Sequence[StoredImage]) -> list[str]:
         """Attach images to the message of a reply, and return the addresses at which Discord serves them."""
-        if self.current is None:
-            raise ImagesNotHosted("the connection to Discord is not made yet")
         return await self.current.host_images(reply_id, images)

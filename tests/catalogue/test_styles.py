@@ -17,7 +17,6 @@ from bot.catalogue.styles import Style, Styles
 from bot.dispatch.circuit_breaker import BreakerState, CircuitBreaker
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.errors import ProviderDenied, ProviderUnavailable
-from bot.domain.presenter import DeferredPresenter
 from bot.providers.api_client import open_session
 from bot.providers.krea import KreaProvider
 from bot.runtime.supervisor import Supervisor
@@ -26,6 +25,7 @@ from bot.service.maintenance.style_reader import StyleReader
 from bot.store.store import Store
 from sandbox.plans import How, Trouble
 from sandbox.provider import SandboxProvider
+from tests.support.fakes import FakePresenter
 
 FLUX = ("flux_dev",)
 
@@ -151,7 +151,7 @@ class Corner:
         self.styles = Styles()
         provider = KreaProvider(session, base_url=sandbox.krea_base, api_key=sandbox.krea_key)
         self.breaker = CircuitBreaker(
-            provider, coordinator=LocalCoordinator(), presenter=DeferredPresenter(), supervisor=Supervisor()
+            provider, coordinator=LocalCoordinator(), presenter=FakePresenter(), supervisor=Supervisor()
         )
         self.reader = StyleReader(
             self.styles,

@@ -77,8 +77,6 @@ class Core:
         )
         self.service = self.parts.service
         self.catalogue_keeper = self.parts.catalogue_keeper
-        for provider in (self.krea, self.pixazo):
-            self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._slots)
         self.bot = Bot(
             BotParts(
                 settings=self.settings,
@@ -90,6 +88,9 @@ class Core:
                 clock=TrustedClock(),
             )
         )
+        context.presenter.set(self.bot.replies)
+        for provider in (self.krea, self.pixazo):
+            self.parts.add_provider(provider, poll_seconds=0.01, max_concurrency=self._slots)
 
     @contextmanager
     def providers_wait(self) -> Generator[None]:
