@@ -125,7 +125,10 @@ class ProviderDispatcher:
         return queue.position_of_next(user_id)
 
     def push(self, job: Job, *, at_front: bool = False) -> None:
-        """Queue a job; `at_front` makes it the next one of its member."""
+        """Queue a job; `at_front` makes it the next one of its member.
+
+        `next_job` returns it when it has a slot, to `JobRunner.start`, which runs it.
+        """
         self.queue.push(job.id, job.request.user_id, at_front=at_front)
         if self._slots_in_use < self.slots:
             self._newcomers[job.id] = job
@@ -148,9 +151,9 @@ class ProviderDispatcher:
     # -- slots --------------------------------------------------------------------------------------------
 
     async def next_job(self) -> NextJob | None:
-        """Wait until a queued job may start, take a slot for it and return it; None after `stop`.
+        """Wait until a job that was pushed may start, take a slot for it and return it; None after `stop`.
 
-        The caller must run the job inside `slot_held`.
+        `JobRunner.start` awaits it in a loop. The caller must run the job inside `slot_held`.
         """
         loop = asyncio.get_running_loop()
         while not self._stopping:

@@ -68,13 +68,7 @@ class ServiceParts:
             default_model=default_model,
             providers=dispatchers,
         )
-        model_watch = ModelWatch(
-            context,
-            catalogue=catalogue,
-            reload=keeper.load,
-            read_soon=keeper.read_soon,
-            dispatchers=dispatchers,
-        )
+        model_watch = ModelWatch(context, catalogue=catalogue, catalogue_keeper=keeper, dispatchers=dispatchers)
         job_runner = JobRunner(
             context,
             catalogue=catalogue,
@@ -134,7 +128,6 @@ class ServiceParts:
             provider, poller, breaker=breaker, coordinator=context.coordinator, max_concurrency=max_concurrency
         )
         if context.coordinator.role is not Role.GATEWAY:
-            start_forever = context.supervisor.start_forever
-            start_forever(f"{provider.name} dispatcher", lambda: self.job_runner.run_queued(dispatcher))
-            start_forever(f"{provider.name} probe", breaker.run_probes)
+            self.job_runner.start(dispatcher)
+            context.supervisor.start_forever(f"{provider.name} probe", breaker.run_probes)
         return dispatcher

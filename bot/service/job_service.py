@@ -3,7 +3,7 @@
     JobService.admit          quote, then reserve and insert in one transaction; nothing leaves the process
     JobService.accept         Discord has shown the card (or `abandon`: everything is released)
     ReplyRunner.resume        queue the reply's jobs, or continue them from where they stand
-    ProviderDispatcher        gives a free slot to the next job in fair order
+    ProviderDispatcher.push   queue a job, until `next_job` gives it a free slot, in fair order
     JobRunner.run             submit → poll → download → settle
     ReplyPresenter            shows every change
 

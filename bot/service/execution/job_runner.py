@@ -1,5 +1,8 @@
 """JobRunner: runs one job from its slot at the provider to the settled charge.
 
+    start       at the start of the process: from now on, each job that `ProviderDispatcher.push` queued and that
+                `ProviderDispatcher.next_job` gives a slot is run, in a task of its own
+    adopt       after a restart: a job that is at the provider already is run at once
     run         restartable at any point: every step first checks where the job stands
     submit      queued → submitting → running          the order is sent at most once
     reconcile   uncertain → running | failed           when the answer to the order was lost
@@ -113,18 +116,22 @@ class JobRunner:
             context, reconciler=self._reconciler, results=self._results, cost_alerts=cost_alerts
         )
 
-    async def run_queued(self, dispatcher: ProviderDispatcher) -> None:
-        """Start queued jobs of a provider as slots become free, until the dispatcher is stopped."""
+    def start(self, dispatcher: ProviderDispatcher) -> None:
+        """Run the jobs that are pushed to a dispatcher from now on, in the background."""
+        self._supervisor.start_forever(f"{dispatcher.provider.name} dispatcher", lambda: self._run_queued(dispatcher))
+
+    async def _run_queued(self, dispatcher: ProviderDispatcher) -> None:
+        """Run each job that the dispatcher gives a slot in a task of its own, until the dispatcher is stopped."""
         while (next_job := await dispatcher.next_job()) is not None:
-            self._start(dispatcher, next_job.id, next_job.job)
+            self._start_job(dispatcher, next_job.id, next_job.job)
             await self._priority.yield_if_busy()
 
     def adopt(self, dispatcher: ProviderDispatcher, job_id: str) -> None:
         """Run a job that is already at the provider (after a restart): it takes a slot without waiting."""
         dispatcher.adopt(job_id)
-        self._start(dispatcher, job_id, None)
+        self._start_job(dispatcher, job_id, None)
 
-    def _start(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
+    def _start_job(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         self._supervisor.start(f"job {job_id}", self.run(dispatcher, job_id, job))
 
     async def run(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None = None) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from bot.catalogue.catalogue import Catalogue
@@ -17,6 +17,7 @@ from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import ProviderError, StoreError
 from bot.domain.jobs import JobKind
 from bot.service.context import ServiceContext
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +37,7 @@ class ModelWatch:
         context: ServiceContext,
         *,
         catalogue: Catalogue,
-        reload: Callable[[], Awaitable[None]],
-        read_soon: Callable[[], None],
+        catalogue_keeper: CatalogueKeeper,
         dispatchers: Mapping[str, ProviderDispatcher],
     ) -> None:
         self._store = context.store
@@ -45,8 +45,7 @@ class ModelWatch:
         self._supervisor = context.supervisor
         self._clock = context.clock
         self._catalogue = catalogue
-        self._reload = reload
-        self._read_soon = read_soon
+        self._catalogue_keeper = catalogue_keeper
         self._dispatchers = dispatchers
         self._ending: dict[str, datetime | None] = {}
         """Models that are known to end, with the time, so that not every order writes it down."""
@@ -61,7 +60,7 @@ class ModelWatch:
 
     def doubted(self) -> None:
         """Act on an order that was right by the catalogue and that the provider refused as malformed."""
-        self._read_soon()
+        self._catalogue_keeper.read_soon()
 
     def accepted(self, model_id: str, withdrawal: Withdrawal | None) -> None:
         """Act on an order that the provider accepted, perhaps with the word that the model will be withdrawn."""
@@ -82,7 +81,7 @@ class ModelWatch:
     async def _record(self, notice: ModelNotice) -> None:
         if not await self._store.note_model(notice):
             return
-        await self._reload()
+        await self._catalogue_keeper.load()
         text = self._text(notice)
         _log.warning("%s", text)
         told_at = self._told_at.get(notice.model_id)
@@ -112,7 +111,7 @@ class ModelWatch:
         try:
             if await self._store.remove_model_notice(model_id, kind):
                 _log.warning("%s is offered as before", model_id)
-            await self._reload()
+            await self._catalogue_keeper.load()
         except StoreError as error:
             _log.info("it could not be recorded that %s is offered: %s", model_id, error)
 
