@@ -48,7 +48,7 @@ from bot.runtime.web.web_routes import Check, HealthRoutes, WebhookRoutes
 from bot.runtime.web.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
-from bot.service.job_service import JobService
+from bot.service.execution.reply_runner import ReplyRunner
 from bot.service.maintenance.bill_reconciliation import BillReconciliation
 from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.service.maintenance.fleet_watch import FleetWatch
@@ -60,7 +60,6 @@ from bot.shard_handover import ShardHandover
 from bot.store.admin.readonly import recorded_catalogue
 from bot.store.core.erasure_list import ErasureList
 from bot.store.store import Store
-from bot.store.tables.shared.reply_queue_rows import QUEUE_CHANNEL
 
 if TYPE_CHECKING:
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
@@ -279,7 +278,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         await _load_catalogue(settings, keeper, catalogue)
 
         if role is Role.WORKER:
-            bot.queue = await stack.enter_async_context(_reply_queue(settings, service, store, blob_store))
+            bot.queue = await stack.enter_async_context(_reply_queue(settings, parts.reply_runner, store, blob_store))
         fleet_watch = None
         if role is not Role.ALL:
             own = describe_process(
@@ -292,7 +291,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             if isinstance(bot, ShardedBot):
                 bot.handover = ShardHandover(bot, cluster=store.cluster, supervisor=supervisor, process_id=own.id)
                 supervisor.start_forever("shards", bot.handover.run)
-            _listen(store, parts, bot, keeper)
+            _listen(store, parts, bot)
             fleet_watch = _fleet_watch(parts, own)
             stack.push_async_callback(fleet_watch.leave)
             supervisor.start_forever("fleet", fleet_watch.run)
@@ -356,7 +355,7 @@ def _coordinator(store: Store, role: Role, supervisor: Supervisor, clock: Truste
     return ClusterCoordinator(store.cluster, role=role, supervisor=supervisor, clock=clock.now)
 
 
-def _listen(store: Store, parts: ServiceParts, bot: Bot, keeper: CatalogueKeeper) -> None:
+def _listen(store: Store, parts: ServiceParts, bot: Bot) -> None:
     """Act on the notifications of other processes from now on."""
     handler = NotificationHandler(
         parts.context,
@@ -364,14 +363,10 @@ def _listen(store: Store, parts: ServiceParts, bot: Bot, keeper: CatalogueKeeper
         dispatchers=parts.dispatchers,
         reply_runner=parts.reply_runner,
         webhooks=parts.webhooks,
-        on_catalogue_change=keeper.load_soon,
-        on_shards=None if bot.handover is None else bot.handover.heard,
+        catalogue_keeper=parts.catalogue_keeper,
+        shards=bot.handover,
     )
-    store.cluster.listen(
-        handler.handle,
-        on_back=handler.catch_up,
-        channels={} if bot.queue is None else {QUEUE_CHANNEL: bot.queue.handle_notification},
-    )
+    store.cluster.listen(handler, queue=bot.queue)
 
 
 def _fleet_watch(parts: ServiceParts, own: ProcessInfo) -> FleetWatch:
@@ -407,7 +402,7 @@ async def _blob_store(settings: Settings) -> AsyncGenerator[BlobStore]:
 
 @asynccontextmanager
 async def _reply_queue(
-    settings: Settings, service: JobService, store: Store, blob_store: BlobStore
+    settings: Settings, reply_runner: ReplyRunner, store: Store, blob_store: BlobStore
 ) -> AsyncGenerator[ReplyQueue]:
     from bot.store.postgres.reply_queue import ReplyQueue
 
@@ -415,7 +410,7 @@ async def _reply_queue(
         return await store.problem() or await blob_store.problem()
 
     assert isinstance(settings.database_url, PostgresAddress), "workers share a PostgreSQL database"
-    queue = ReplyQueue(settings.database_url, service.run_reply, database_problem=database_problem)
+    queue = ReplyQueue(settings.database_url, reply_runner, database_problem=database_problem)
     try:
         await queue.open()
         yield queue

@@ -10,7 +10,7 @@
 On start, `resume` takes every unfinished reply down the same line from where it stands. Stopping releases nothing.
 
 A process with the role ALL does all of this. Where there are several processes, a gateway admits and accepts, the
-reply goes into the reply queue in the same transaction, and a worker awaits `run_reply` for it.
+reply goes into the reply queue in the same transaction, and a worker awaits `ReplyRunner.run` for it.
 """
 
 from __future__ import annotations
@@ -455,19 +455,11 @@ class JobService:
     async def resume(self) -> None:
         """Resume every unfinished job from where it stands, and show every final state that was not shown yet.
 
-        With several processes, the reply queue does this instead, one reply at a time (`run_reply`).
+        With several processes, the reply queue does this instead, one reply at a time (`ReplyRunner.run`).
         """
         self._in_flight.observe_durations(await self.store.recent_durations(durations.KEPT))
         if self.role is Role.ALL:
             await self._reply_runner.resume_all()
-
-    async def run_reply(self, reply_id: str) -> bool:
-        """Run a reply from where it stands until its final state was shown; may be started again at any time.
-
-        Returns False when `release_all` came first: another process continues the reply then.
-        Raises ProviderKeyMissing.
-        """
-        return await self._reply_runner.run(reply_id)
 
     def release_all(self) -> None:
         """Release all running replies to other workers. Call after `stop`, when no job is at work any more."""

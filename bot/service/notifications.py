@@ -6,7 +6,8 @@ They only make things faster. Nothing relies on them: jobs are polled, and repli
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Protocol
 
 from bot.dispatch.circuit_breaker import BreakerState
 from bot.dispatch.coordinator import MAX_PENDING_WEBHOOKS
@@ -17,6 +18,7 @@ from bot.providers.parsing import read_id
 from bot.runtime.retry import retry_storage_errors
 from bot.service.context import ServiceContext
 from bot.service.execution.reply_runner import ReplyRunner
+from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.store.cluster_store import ClusterStore
 from bot.store.tables.shared.notifications import Notification, Topic
 from bot.store.tables.shared.shared_state import OpenBreaker
@@ -75,6 +77,14 @@ class WebhookHandler:
                 dispatcher.poller.poll_soon(remote_id)
 
 
+class ShardListener(Protocol):
+    """What acts on what gateways say about shards: `bot.shard_handover.ShardHandover`."""
+
+    def heard(self, shards_text: str, said: str) -> None:
+        """Act on what another gateway (or this one) said."""
+        ...
+
+
 class NotificationHandler:
     """Acts on what other processes (and this one) notify through the database."""
 
@@ -86,11 +96,11 @@ class NotificationHandler:
         dispatchers: Mapping[str, ProviderDispatcher],
         reply_runner: ReplyRunner,
         webhooks: WebhookHandler,
-        on_catalogue_change: Callable[[], None],
-        on_shards: Callable[[str, str], None] | None,
+        catalogue_keeper: CatalogueKeeper,
+        shards: ShardListener | None,
     ) -> None:
-        self._on_shards = on_shards
-        self._on_catalogue_change = on_catalogue_change
+        self._shards = shards
+        self._catalogue_keeper = catalogue_keeper
         self._supervisor = context.supervisor
         self._clock = context.clock
         self._cluster = cluster
@@ -111,17 +121,17 @@ class NotificationHandler:
             case Topic.WEBHOOK:
                 self._webhooks.handle_forwarded(notification.subject, notification.detail)
             case Topic.CATALOGUE:
-                self._on_catalogue_change()
+                self._catalogue_keeper.load_soon()
             case Topic.SHARDS:
-                if self._on_shards is not None:
-                    self._on_shards(notification.subject, notification.detail or "")
+                if self._shards is not None:
+                    self._shards.heard(notification.subject, notification.detail or "")
             case Topic.POLICY:
                 pass  # the store acts on it
 
     def catch_up(self) -> None:
         """Check everything that a notification could have been about: some may have been missed."""
         self._supervisor.start("read open breakers", self.read_open_breakers())
-        self._on_catalogue_change()
+        self._catalogue_keeper.load_soon()
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
         self._reply_runner.wake(None)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.store.core.write_queue import Priority
@@ -16,6 +15,19 @@ from bot.store.tables.shared.notifications import Notification, Topic
 
 if TYPE_CHECKING:
     from bot.store.postgres.listener import Listener
+    from bot.store.postgres.reply_queue import ReplyQueue
+
+
+class NotificationReceiver(Protocol):
+    """What acts on notifications: `bot.service.notifications.NotificationHandler`."""
+
+    def handle(self, notification: Notification) -> None:
+        """Act on one notification."""
+        ...
+
+    def catch_up(self) -> None:
+        """Act on whatever a notification could have been about: some may have been missed."""
+        ...
 
 
 class ClusterStore(DatabaseUser):
@@ -27,18 +39,8 @@ class ClusterStore(DatabaseUser):
         self._location = location
         self._listener: Listener | None = None
 
-    def listen(
-        self,
-        on_notice: Callable[[Notification], None],
-        *,
-        on_back: Callable[[], None],
-        channels: Mapping[str, Callable[[str, str], None]],
-    ) -> None:
-        """Receive notifications from now on.
-
-        `on_back` is called whenever some may have been missed. `channels` maps the names of further channels to the
-        functions called with what arrives there.
-        """
+    def listen(self, receiver: NotificationReceiver, *, queue: ReplyQueue | None) -> None:
+        """Receive notifications from now on, for `receiver` and for the reply queue of a worker."""
         from bot.store.postgres.connection import import_queue_library
         from bot.store.postgres.listener import Listener
 
@@ -46,21 +48,23 @@ class ClusterStore(DatabaseUser):
         import_queue_library()
 
         def heard(channel: str, payload: str) -> None:
-            if channel in channels:
-                channels[channel](channel, payload)
+            if queue is not None and channel == reply_queue_rows.QUEUE_CHANNEL:
+                queue.handle_notification(channel, payload)
             elif (notification := notifications.read(payload)) is not None:
                 if notification.topic is Topic.POLICY:
                     self._policies.forget()
-                on_notice(notification)
+                receiver.handle(notification)
 
         def changed(is_connected: bool) -> None:
             self._policies.forget()
             self._policies.remembers = is_connected
             if is_connected:
-                on_back()
+                receiver.catch_up()
 
-        everything = (notifications.CHANNEL, *channels)
-        self._listener = Listener(self._location, everything, on_notification=heard, on_listening=changed)
+        channels = [notifications.CHANNEL]
+        if queue is not None:
+            channels.append(reply_queue_rows.QUEUE_CHANNEL)
+        self._listener = Listener(self._location, channels, on_notification=heard, on_listening=changed)
 
     async def close(self) -> None:
         """Stop receiving notifications. Safe to call twice."""

@@ -364,7 +364,7 @@ async def test_a_reply_is_released_also_when_its_worker_stops_while_it_is_read(
 
     monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
     async with asyncio.timeout(5):
-        assert not await core.service.run_reply(job.reply_id)
+        assert not await core.parts.reply_runner.run(job.reply_id)
 
 
 async def test_a_wake_while_a_reply_is_read_makes_its_worker_read_it_again(core: Core, monkeypatch: pytest.MonkeyPatch):
@@ -383,7 +383,7 @@ async def test_a_wake_while_a_reply_is_read_makes_its_worker_read_it_again(core:
 
     monkeypatch.setattr(core.disk, "reply", reply_meanwhile, raising=False)
     async with asyncio.timeout(5):
-        assert await core.service.run_reply(job.reply_id)
+        assert await core.parts.reply_runner.run(job.reply_id)
 
 
 # -- images to be posted ---------------------------------------------------------------------------------------

@@ -54,9 +54,12 @@ class Neighbour:
         self.store = store
         self.heard: list[Notification] = []
         self.times_back = 0
-        store.cluster.listen(self.heard.append, on_back=self._back, channels={})
+        store.cluster.listen(self, queue=None)
 
-    def _back(self) -> None:
+    def handle(self, notification: Notification) -> None:
+        self.heard.append(notification)
+
+    def catch_up(self) -> None:
         self.times_back += 1
 
     def has_heard(self, matter: Topic, subject: str) -> bool:

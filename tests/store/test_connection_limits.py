@@ -138,22 +138,28 @@ class Worker:
     claimed: list[str]
 
 
-@asynccontextmanager
-async def a_worker(address: PostgresAddress, store: Store) -> AsyncGenerator[Worker]:
-    claimed: list[str] = []
-    released = asyncio.Event()
+class EndlessReplies:
+    """Runs replies that do not end before `released` is set."""
 
-    async def never_ends(reply_id: str) -> bool:
-        claimed.append(reply_id)
-        await released.wait()
+    def __init__(self) -> None:
+        self.claimed: list[str] = []
+        self.released = asyncio.Event()
+
+    async def run(self, reply_id: str) -> bool:
+        self.claimed.append(reply_id)
+        await self.released.wait()
         return False
 
-    queue = ReplyQueue(address, never_ends, database_problem=store.problem)
+
+@asynccontextmanager
+async def a_worker(address: PostgresAddress, store: Store) -> AsyncGenerator[Worker]:
+    replies = EndlessReplies()
+    queue = ReplyQueue(address, replies, database_problem=store.problem)
     await queue.open()
     running = asyncio.create_task(queue.run())
     try:
-        yield Worker(queue, claimed)
+        yield Worker(queue, replies.claimed)
     finally:
-        released.set()
+        replies.released.set()
         await queue.return_unfinished(running)
         await queue.close()

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import psycopg
 from pgqueuer.adapters.persistence.queries import Queries
@@ -159,8 +159,16 @@ class _Queries(Queries):
         return await super().dequeue(*arguments, **named)
 
 
+class RunsReplies(Protocol):
+    """What runs the replies that are claimed: `bot.service.execution.reply_runner.ReplyRunner`."""
+
+    async def run(self, reply_id: str) -> bool:
+        """Run a reply; True if it is finished, False to return it. Raises ProviderKeyMissing to leave it to others."""
+        ...
+
+
 class ReplyQueue:
-    """Awaits `run_reply` for every reply that this process claims: True if it is finished, False to return it.
+    """Runs every reply that this process claims.
 
     `database_problem` says what keeps the process from writing or reading what its replies need, if anything does.
     """
@@ -168,17 +176,16 @@ class ReplyQueue:
     def __init__(
         self,
         address: PostgresAddress,
-        run_reply: Callable[[str], Awaitable[bool]],
+        reply_runner: RunsReplies,
         *,
         database_problem: Callable[[], Awaitable[str | None]],
     ) -> None:
-        self._run_reply = run_reply
+        self._reply_runner = reply_runner
         self._database_problem = database_problem
         self._driver = _Driver(address)
         self._manager = QueueManager(_Queries(self._driver))
         self._manager.entrypoint(ENTRYPOINT, accepts_context=False)(self._handle)
         self._is_claiming = False
-        self.handle_notification = self._driver.handle_notification
 
     @property
     def name(self) -> str:
@@ -190,6 +197,10 @@ class ReplyQueue:
         if self._driver.is_paused:
             return "replies are left to other workers while the database cannot be used"
         return None if self._is_claiming else "nothing is claimed"
+
+    def handle_notification(self, channel: str, payload: str) -> None:
+        """Act on a notification that the process's listener received."""
+        self._driver.handle_notification(channel, payload)
 
     async def open(self) -> None:
         """Connect. Raises StoreError when the server gives no connection."""
@@ -260,7 +271,7 @@ class ReplyQueue:
     async def _handle(self, job: Job) -> None:
         reply_id = (job.payload or b"").decode()
         try:
-            is_finished = await self._run_reply(reply_id)
+            is_finished = await self._reply_runner.run(reply_id)
         except ProviderKeyMissing as error:
             _log.debug("reply %s is left to other workers: %s", reply_id, error)
             raise RetryRequested(KEY_DELAY, reason=type(error).__name__) from None
