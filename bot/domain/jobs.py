@@ -324,15 +324,19 @@ class Reply:
     """The reason given by the moderator who refused its images."""
 
     @property
+    def has_images(self) -> bool:
+        """True when one of its jobs made an image."""
+        return any(job.status is JobStatus.SUCCEEDED for job in self.jobs)
+
+    @property
     def is_held_back(self) -> bool:
-        """True while its images may be shown to nobody but its member and moderators."""
+        """True while its images may be shown to nobody but its member and moderators; see also visibility.py."""
         return self.review in (ReviewState.WAITING, ReviewState.REFUSED)
 
     @property
     def is_waiting_for_review(self) -> bool:
         """True when there are images that no moderator has decided about."""
-        is_made = self.is_final and any(job.status is JobStatus.SUCCEEDED for job in self.jobs)
-        return self.review is ReviewState.WAITING and is_made
+        return self.review is ReviewState.WAITING and self.is_final and self.has_images
 
     @property
     def is_comparison(self) -> bool:

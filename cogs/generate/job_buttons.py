@@ -6,6 +6,7 @@ A button that costs money says how much. A click agrees to that price; if the pr
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -13,13 +14,15 @@ import discord
 from discord import ui
 
 from bot.domain.errors import RequestRefused
-from bot.domain.jobs import Job, JobRequest, JobStatus, Reply, ReviewState
+from bot.domain.jobs import Job, JobRequest, Reply
+from bot.domain.visibility import Action, Person, Refusal, why_refused
 from bot.service.job_service import CancelOutcome, JobService
 from cogs.generate.edit import open_edit_form
 from cogs.generate.ordering.order import DEFAULT_MODEL, Order
 from cogs.generate.recipe import Made, recipe_of
 from cogs.generate.remix import open_remix
 from cogs.text import job_card
+from cogs.text.locale import Phrase
 from cogs.ui import card, card_buttons, delete_question
 from cogs.ui.attachments import images_of
 from cogs.ui.checks import is_moderator, require_account_of, server_of
@@ -30,11 +33,12 @@ from cogs.ui.initial_response import respond_privately
 FETCH_TIMEOUT_SECONDS = 1.5
 """Discord wants a modal within 3 seconds of the click."""
 
-_OF_MODERATORS_ON_PRIVATE = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
-"""What a moderator may do with the private order of a member, whose contents are the member's own."""
-
-_WHILE_HELD_BACK = frozenset({card_buttons.CANCEL, card_buttons.DELETE})
-"""What can be done with an order whose images only moderators and its member see."""
+_REFUSALS: Mapping[Refusal, Phrase] = {
+    Refusal.NOT_REVIEWED: job_card.REVIEW_NOT_YET,
+    Refusal.REFUSED_BY_REVIEW: job_card.REVIEW_NOT_PASSED,
+    Refusal.NOT_YOURS: job_card.NOT_YOURS,
+    Refusal.PRIVATE: job_card.PRIVATE_ORDER,
+}
 
 _ACTIONS_WITH_PROMPT = frozenset(
     {card_buttons.AGAIN, card_buttons.VARY, card_buttons.VARY_ONE, *card_buttons.FOR_EVERYBODY}
@@ -196,21 +200,26 @@ async def clicked_reply(interaction: Interaction, job_id: str, *, action: str) -
     if reply is None or reply.is_forgotten or not _is_here(reply, interaction):
         await respond_privately(interaction, card.refused(job_card.JOB_GONE()))
         return None
-    is_refused = reply.review is ReviewState.REFUSED
-    if (is_refused or reply.is_waiting_for_review) and action not in _WHILE_HELD_BACK and reply.deleted_at is None:
-        said = job_card.REVIEW_NOT_PASSED if is_refused else job_card.REVIEW_NOT_YET
-        await respond_privately(interaction, card.refused(said()))
-        return None
-    if action in card_buttons.FOR_EVERYBODY and _is_public_result(reply, interaction):
-        return reply
-    # What was ordered outside servers is nobody's to moderate.
-    if interaction.user.id != reply.user_id and (reply.address.is_direct or not is_moderator(interaction)):
-        await respond_privately(interaction, card.refused(job_card.NOT_YOURS()))
-        return None
-    if interaction.user.id != reply.user_id and reply.address.private and action not in _OF_MODERATORS_ON_PRIVATE:
-        await respond_privately(interaction, card.refused(job_card.PRIVATE_ORDER()))
+    if (refusal := why_refused(reply, _who_clicked(interaction, reply), _kind_of(action))) is not None:
+        await respond_privately(interaction, card.refused(_REFUSALS[refusal]()))
         return None
     return reply
+
+
+def _who_clicked(interaction: Interaction, reply: Reply) -> Person:
+    if interaction.user.id == reply.user_id:
+        return Person.MEMBER
+    # What was ordered outside servers is nobody's to moderate.
+    if not reply.address.is_direct and is_moderator(interaction):
+        return Person.MODERATOR
+    is_there = interaction.channel_id == reply.address.channel_id or _is_its_message(reply, interaction)
+    return Person.ONLOOKER if is_there else Person.STRANGER
+
+
+def _kind_of(action: str) -> Action:
+    if action in (card_buttons.CANCEL, card_buttons.DELETE):
+        return Action.END
+    return Action.USE if action in card_buttons.FOR_EVERYBODY else Action.ORDER
 
 
 def _is_here(reply: Reply, interaction: Interaction) -> bool:
@@ -225,13 +234,6 @@ def _is_here(reply: Reply, interaction: Interaction) -> bool:
     if reply.address.is_direct:
         return interaction.user.id == reply.user_id or _is_its_message(reply, interaction)
     return guild_id is None and interaction.guild_id is None and interaction.user.id == reply.user_id
-
-
-def _is_public_result(reply: Reply, interaction: Interaction) -> bool:
-    """Whether everybody who sees the clicked channel sees the images of the reply."""
-    is_done = any(job.status is JobStatus.SUCCEEDED for job in reply.jobs)
-    is_here = interaction.channel_id == reply.address.channel_id or _is_its_message(reply, interaction)
-    return is_done and is_here and not reply.address.private and reply.deleted_at is None
 
 
 def _is_its_message(reply: Reply, interaction: Interaction) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bot.catalogue.order_text import Options
 from bot.domain.jobs import GalleryFilter, GalleryPage, Reply
 from bot.domain.money.quota import format_usd
+from bot.domain.visibility import why_withheld
 from cogs.generate.recipe import comparison_line, recipe_line
 from cogs.text import formatting, job_card, member_pages
 from cogs.ui import card, card_buttons, components, delete_question
@@ -53,15 +54,15 @@ def page_of(
         )
         parts.append(components.text_display(formatting.block(recipe, card.PROMPT_SHOWN_CHARACTERS)))
     parts.append(components.text_display("\n".join(f"-# {line}" for line in _facts(page, model_labels, sent))))
-    is_held_back = page.reply.is_held_back
-    if is_held_back:
+    is_withheld = why_withheld(page.reply) is not None
+    if is_withheld:
         parts.append(components.text_display("\n".join(_review(page.reply))))
     elif shown and first.erased_at is None:
         parts.extend(card_buttons.image_select(jobs))
     actions = [
         button
         for button in card_buttons.result_buttons(jobs, upscale_usd_micros=upscale_usd_micros if shown else None)
-        if not is_held_back and (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
+        if not is_withheld and (shown if button["label"] == job_card.EDIT() else first.erased_at is None)
     ]
     actions.append(delete_question.ask_button(first.id, one_model=chosen.model_id is not None))
     parts.extend(components.action_rows(actions))

@@ -16,6 +16,7 @@ from enum import IntEnum
 from bot.catalogue.order_text import Options, OptionValue
 from bot.domain.jobs import FailureReason, Job, JobKind, JobStatus, Progress, Reply, ReviewState
 from bot.domain.money.quota import format_usd
+from bot.domain.visibility import why_withheld
 from bot.service.views import ReplyView
 from cogs.text import facts, formatting, job_card, limits_left, presets
 from cogs.text.locale import Phrase, option_name, use_locale
@@ -143,7 +144,7 @@ def card(
             # Without the id of the job, the message could not be found again (MessageApi.posted).
             parts.extend(components.action_rows(card_buttons.last_buttons(view, status)))
         else:
-            if view.reply.is_final and not view.reply.is_held_back:
+            if view.reply.is_final and why_withheld(view.reply) is None:
                 parts.extend(card_buttons.image_select(view.reply.jobs))
             parts.extend(components.action_rows(card_buttons.buttons_of(view, status)))
     return components.container(parts, accent=accent(view.reply, status))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from bot.domain.jobs import DIRECT_GUILD_ID, Job, JobStatus
 from bot.domain.money.quota import format_usd
+from bot.domain.visibility import why_withheld
 from bot.service.views import ReplyView
 from cogs.text import job_card
 from cogs.ui import components
@@ -62,7 +63,7 @@ def buttons_of(view: ReplyView, status: JobStatus) -> list[Component]:
         if view.no_orders_until is not None:
             return []
         return [order_button(AGAIN, first.id, _price_of([job.job for job in view.jobs]))]
-    if view.reply.is_held_back:
+    if why_withheld(view.reply) is not None:
         return last_buttons(view, status)
     buttons = result_buttons([job.job for job in view.jobs], upscale_usd_micros=view.upscale_usd_micros)
     made = images_made(view.reply.jobs)
