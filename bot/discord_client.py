@@ -301,7 +301,7 @@ class Bot(BotClient, commands.Bot):
             return
         _log.warning("%s", PUBLIC_BOT)
         try:
-            is_first = await self._store.first_telling("public bot", now=self.service.now())
+            is_first = await self._store.claim_notice("public bot", now=self.service.now())
         except StoreError:
             _log.exception("it could not be recorded that the operator was warned")
             return

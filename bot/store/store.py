@@ -48,7 +48,7 @@ from bot.store.tables.money import (
     wallets,
     weekly_reports,
 )
-from bot.store.tables.shared import catalogue, key_value, origin, sealing
+from bot.store.tables.shared import catalogue, notes, origin, sealing
 
 _log = logging.getLogger(__name__)
 
@@ -191,7 +191,6 @@ class Store(DatabaseUser):
     operator_server_cap = reads(ledger.operator_server_cap)
     cost_limit_ends_at = reads(ledger.cost_limit_ends_at)
     cost_limits_reached = writes(ledger.cost_limits_reached)
-    first_telling = writes(ledger.first_telling)
     operator_cost_usd_micros = reads(ledger.operator_cost_usd_micros)
     spend_report = reads(spend_reports.spend_report)
     first_warning = writes(ledger.first_warning)
@@ -260,7 +259,6 @@ class Store(DatabaseUser):
 
     catalogue_changes = reads(catalogue.changes)
     catalogue_token = reads(catalogue.catalogue_token)
-    begin_reading = writes(catalogue.begin_reading)
     record_catalogue_changes = writes(catalogue.record_changes)
     accept_catalogue_changes = writes(catalogue.accept_changes)
     decide_catalogue_changes = writes(catalogue.decide_changes)
@@ -462,12 +460,14 @@ class Store(DatabaseUser):
         while after is not None:
             after = await self._hash_old_paths(sealer=sealer, after=after)
 
-    # -- key-value pairs of the bot itself ----------------------------------------------------------------
+    # -- notes of the bot itself --------------------------------------------------------------------------
 
     newest_order_if_restored = writes(origin.newest_order_if_restored)
-    get_value = reads(key_value.get)
-    set_value = writes(key_value.set_)
-    remove_value = writes(key_value.remove)
+    get_value = reads(notes.get)
+    set_value = writes(notes.set_)
+    remove_value = writes(notes.remove)
+    claim_turn = writes(notes.claim_turn)
+    claim_notice = writes(notes.claim_notice)
 
 
 def _spans(last_id: int) -> Iterator[tuple[int, int]]:

@@ -30,7 +30,7 @@ class Welcome:
         """Post the message unless the moderators turned it off; once a day at most, however often the bot joins."""
         try:
             policy = await self._service.store.policy(guild.id)
-            is_first = policy.greets and await self._service.store.first_telling(
+            is_first = policy.greets and await self._service.store.claim_notice(
                 f"welcome {guild.id}", now=self._service.now()
             )
         except StoreError:

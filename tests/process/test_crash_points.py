@@ -34,7 +34,7 @@ IN_RECOVERY = {
 NOT_PASSED = {
     "store.problem": "the health check writes nothing",
     "store.delete_reply": "one transaction; tests/cogs/test_deletion.py restarts after it",
-    "store.first_telling": "notes that the operator was told, once a day",
+    "store.claim_notice": "notes that the operator was told, once a day",
     "store.remove_value": "forgets a count of tries, which ends with the job in any case",
     "messages.delete": "repeated until Discord has deleted it; tests/cogs/test_deletion.py restarts in between",
     "store.mark_found": "hours after the order; tests/service/test_reconciliation.py restarts before and after it",
@@ -54,7 +54,7 @@ NOT_PASSED = {
     "store.accept_catalogue_changes": "one transaction; tests/process/test_cli.py starts after it",
     "store.decide_catalogue_changes": "the same; tests/service/test_catalogue_keeper.py",
     "store.record_catalogue_changes": "the same; what was not recorded is read again",
-    "store.begin_reading": "claims the next reading of the description, which expires",
+    "store.claim_turn": "claims something that one process does, such as reading the description, which expires",
     "store.take_untold_changes": "the same for telling the operator; put back when it fails",
     "store.put_back_untold_changes": "the same",
     "store.note_model": "a note that the next order to the model would make again",

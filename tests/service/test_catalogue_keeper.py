@@ -154,9 +154,9 @@ async def test_the_operators_own_price_holds_whatever_the_provider_publishes(wor
 async def test_one_process_of_a_cluster_reads_in_an_interval(world: World):
     day = timedelta(hours=24)
     now = world.clock()
-    assert await world.store.begin_reading("x", now=now, pause=day)
-    assert not await world.store.begin_reading("x", now=now, pause=day)
-    assert await world.store.begin_reading("x", now=now + day, pause=day)
+    assert await world.store.claim_turn("x", now=now, pause=day)
+    assert not await world.store.claim_turn("x", now=now, pause=day)
+    assert await world.store.claim_turn("x", now=now + day, pause=day)
 
 
 async def test_a_decision_is_never_changed(world: World, location: Location):

@@ -402,9 +402,9 @@ async def test_the_operator_is_told_once_per_limit_and_day_over_all_processes(st
     await fail(store, *await order(store, 250_000, member=BOB), cost=250_000)
     assert await told(BOB.user_id) == [CostLimit.ALL_MEMBERS]
     assert await told(BOB.user_id) == []
-    assert await store.first_telling(CostLimit.SERVER, now=NOON)
-    assert not await store.first_telling(CostLimit.SERVER, now=NOON)
-    assert await store.first_telling(CostLimit.SERVER, now=MIDNIGHT)
+    assert await store.claim_notice(CostLimit.SERVER, now=NOON)
+    assert not await store.claim_notice(CostLimit.SERVER, now=NOON)
+    assert await store.claim_notice(CostLimit.SERVER, now=MIDNIGHT)
     await fail(store, *await order(store, 250_000, now=MIDNIGHT), cost=250_000, now=MIDNIGHT)
     assert await told(ADA.user_id, MIDNIGHT) == [CostLimit.MEMBER]
 

@@ -146,7 +146,7 @@ async def opened_core(
         )
         store = await stack.enter_async_context(await Store.open(settings.database_url))
         # The simulated application is public, which the operator would be told of at every start.
-        await store.first_telling("public bot", now=datetime.now(UTC))
+        await store.claim_notice("public bot", now=datetime.now(UTC))
         images = FileBlobStore(directory / "pictures")
         stack.push_async_callback(images.close)
         downloader = await stack.enter_async_context(Downloader(allow_private_addresses=True))

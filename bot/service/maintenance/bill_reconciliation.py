@@ -38,9 +38,7 @@ class BillReconciliation:
         """Compare every night, until cancelled."""
         while True:
             now = self._clock()
-            if now.astimezone(UTC).hour == HOUR_OF_DAY and await self._store.begin_reading(
-                TURN, now=now, pause=ONCE_IN
-            ):
+            if now.astimezone(UTC).hour == HOUR_OF_DAY and await self._store.claim_turn(TURN, now=now, pause=ONCE_IN):
                 await self.compare()
             await asyncio.sleep(CHECK_SECONDS)
 

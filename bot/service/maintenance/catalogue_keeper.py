@@ -114,7 +114,7 @@ class CatalogueKeeper:
         pause = START_PAUSE
         while True:
             self._is_doubted.clear()
-            if await self._store.begin_reading(READING, now=self._clock(), pause=pause):
+            if await self._store.claim_turn(READING, now=self._clock(), pause=pause):
                 try:
                     await self.read(await fetch())
                 except (ProviderError, ValueError) as error:

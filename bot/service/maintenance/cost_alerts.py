@@ -63,7 +63,7 @@ class CostAlerts:
 
     async def _tell_of_server(self, guild_id: int, error: OperatorServerCapReached) -> None:
         try:
-            is_first = await self._store.first_telling(CostLimit.SERVER, now=self._clock())
+            is_first = await self._store.claim_notice(CostLimit.SERVER, now=self._clock())
         except StoreError:
             _log.exception("it could not be recorded that server %d reached its cap", guild_id)
             return

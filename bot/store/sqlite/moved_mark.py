@@ -9,7 +9,7 @@ from pathlib import Path
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.sqlite.connection import connect
-from bot.store.tables.shared import key_value
+from bot.store.tables.shared import notes
 
 # Versions of the bot that do not know the mark take the file for one of another program, and refuse it as well.
 _APPLICATION_ID_OF_MOVED = APPLICATION_ID + 1
@@ -20,7 +20,7 @@ def mark_moved(path: Path, target: str) -> None:
     """Mark the file as moved to `target`, which must be an address without a password. On disk when this returns."""
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        key_value.set_(connection, _MOVED_TO, target)
+        notes.set_(connection, _MOVED_TO, target)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID_OF_MOVED}")
         connection.execute("COMMIT")
 
@@ -29,7 +29,7 @@ def remove_mark(path: Path) -> None:
     """Make the file usable again."""
     with closing(connect(path)) as connection:
         connection.execute("BEGIN IMMEDIATE")
-        key_value.remove(connection, _MOVED_TO)
+        notes.remove(connection, _MOVED_TO)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute("COMMIT")
 

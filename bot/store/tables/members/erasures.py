@@ -12,7 +12,7 @@ from bot.store.core.connection import Connection
 from bot.store.core.erasure_list import Erasure
 from bot.store.tables import jobs
 from bot.store.tables.members import deletion, privacy
-from bot.store.tables.shared import key_value
+from bot.store.tables.shared import notes
 
 _LAST_ERASURE = "last erasure"
 
@@ -47,11 +47,11 @@ def repeat(connection: Connection, erasure: Erasure, *, now: datetime) -> None:
 
 def last_erasure_at(connection: Connection) -> datetime | None:
     """Return the time of the newest erasure of the list that this database knows."""
-    found = key_value.get(connection, _LAST_ERASURE)
+    found = notes.get(connection, _LAST_ERASURE)
     return None if found is None else datetime.fromisoformat(found)
 
 
 def _mark(connection: Connection, erasure: Erasure | None) -> None:
     known_until = last_erasure_at(connection)
     if erasure is not None and (known_until is None or erasure.at > known_until):
-        key_value.set_(connection, _LAST_ERASURE, erasure.at.isoformat())
+        notes.set_(connection, _LAST_ERASURE, erasure.at.isoformat())

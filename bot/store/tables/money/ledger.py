@@ -56,6 +56,7 @@ from bot.store.tables.audit_log import Change, record
 from bot.store.tables.money.channel_caps import cap_in
 from bot.store.tables.money.limits import Terms, limit, terms_for, time_zone
 from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts, totals_of_channel
+from bot.store.tables.shared import notes
 
 OPERATOR_ACCOUNT_ID = 1
 
@@ -240,10 +241,6 @@ SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
 FROM daily_totals WHERE account_id = :account_id AND day = :today
 """  # noqa: S608
 # Once per matter and day over all processes. Days are dates, which are in the order of their text.
-_TOLD_ONCE = """
-INSERT INTO notes (key, value) VALUES (?, ?)
-ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE notes.value < excluded.value
-"""
 _SERVER_WAS_WARNED = """
 SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
 """
@@ -469,13 +466,7 @@ def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits,
         reached.append(CostLimit.MEMBER)
     if risk["cost_of_all"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
         reached.append(CostLimit.ALL_MEMBERS)
-    return [limit for limit in reached if first_telling(connection, limit, now=now)]
-
-
-def first_telling(connection: Connection, matter: str, *, now: datetime) -> bool:
-    """Record that the operator is told of a matter today (UTC), such as a `CostLimit`; False when it was before."""
-    row = (f"told of {matter}", f"{now.astimezone(_UTC):%Y-%m-%d}")
-    return connection.execute(_TOLD_ONCE, row).rowcount == 1
+    return [limit for limit in reached if notes.claim_notice(connection, limit, now=now)]
 
 
 def settle(

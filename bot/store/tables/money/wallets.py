@@ -11,7 +11,7 @@ from datetime import datetime
 from bot.domain.money.quota import Purchase
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, Row
-from bot.store.tables.shared import key_value
+from bot.store.tables.shared import notes
 
 _OPEN_WALLET = "INSERT INTO wallets (user_id) VALUES (?) ON CONFLICT (user_id) DO NOTHING"
 _CREDIT = """
@@ -69,7 +69,7 @@ def take_back(
         return None
     ended = purchase(connection, entitlement_id)
     if ended is not None and ended.amount_usd_micros:
-        key_value.set_(connection, f"{_UNTOLD}{entitlement_id}", "")
+        notes.set_(connection, f"{_UNTOLD}{entitlement_id}", "")
     return ended
 
 
@@ -80,7 +80,7 @@ def untold_refunds(connection: Connection) -> list[tuple[Purchase, int | None]]:
 
 def refund_told(connection: Connection, entitlement_id: int) -> None:
     """Record that the operator was told of a refund."""
-    key_value.remove(connection, f"{_UNTOLD}{entitlement_id}")
+    notes.remove(connection, f"{_UNTOLD}{entitlement_id}")
 
 
 def _insert(

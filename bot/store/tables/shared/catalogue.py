@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from bot.catalogue.provider_description.changes import BOT, Change, ChangeState, Edit, Reason, RecordedChange
 from bot.catalogue.provider_description.model_notices import ModelNotice, NoticeKind
@@ -38,10 +38,6 @@ _DECISIONS_OF = "SELECT * FROM catalogue_changes WHERE decided_by = ? ORDER BY i
 _STATE = """
 SELECT (SELECT count(*) || ' ' || coalesce(max(id), 0) || ' ' || coalesce(max(decided_at), 0) FROM catalogue_changes)
     || ' ' || (SELECT count(*) || ' ' || coalesce(max(noticed_at), 0) FROM model_notices)
-"""
-_BEGIN_READING = """
-INSERT INTO notes (key, value) VALUES (:key, :now) ON CONFLICT (key) DO UPDATE SET value = excluded.value
-WHERE CAST(notes.value AS BIGINT) <= CAST(:before AS BIGINT) OR CAST(notes.value AS BIGINT) > CAST(:now AS BIGINT)
 """
 _NOTE = """
 INSERT INTO model_notices (model_id, kind, heir, ends_at, noticed_at)
@@ -178,12 +174,6 @@ def decisions_of(connection: Connection, user_id: int) -> list[RecordedChange]:
 def catalogue_token(connection: Connection) -> str:
     """Return a text that changes with everything that the catalogue is made of here."""
     return connection.execute(_STATE).fetchone()[0]
-
-
-def begin_reading(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> bool:
-    """Return True for the one process that may do `name` now: none did within `pause`."""
-    row = {"key": f"{name} at", "now": str(to_micros(now)), "before": str(to_micros(now - pause))}
-    return connection.execute(_BEGIN_READING, row).rowcount == 1
 
 
 def _change(row: Row) -> RecordedChange:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection, Dialect
-from bot.store.tables.shared import key_value
+from bot.store.tables.shared import notes
 
 _KEY = "server origin"
 # The database's own number changes with pg_restore, the log's with a point-in-time recovery and a failover.
@@ -25,8 +25,8 @@ def newest_order_if_restored(connection: Connection) -> datetime | None:
     if connection.dialect is not Dialect.POSTGRESQL:
         return None
     origin = connection.execute(_ORIGIN).fetchone()[0]
-    before = key_value.get(connection, _KEY)
+    before = notes.get(connection, _KEY)
     if origin == before:
         return None
-    key_value.set_(connection, _KEY, origin)
+    notes.set_(connection, _KEY, origin)
     return None if before is None else to_moment_or_none(connection.execute(_NEWEST_ORDER).fetchone()[0])
