@@ -10,7 +10,7 @@ from discord import Locale, app_commands
 from discord.app_commands import TranslationContextLocation as Location
 from discord.app_commands import TranslationContextTypes, locale_str
 
-from cogs.text.locale import ENGLISH, OPTION, catalogue, get_locale, language_for
+from cogs.text.locale import ENGLISH, OPTION, get_locale, language_for, translations_of
 
 CHOICE = "choice"
 MENU = "menu"
@@ -28,7 +28,7 @@ class CommandTranslator(app_commands.Translator):
         language = language_for(locale.value)
         if language == ENGLISH:  # as for most of Discord's languages; thousands of texts are asked for at each start
             return None
-        words = catalogue(language)
+        words = translations_of(language)
         text = string.message
         if context.location in DESCRIPTIONS:
             said = words.gettext(text)
@@ -43,9 +43,9 @@ class CommandTranslator(app_commands.Translator):
 
 def described(description: str) -> str:
     """Return the description of a command or option in the current language, as the member sees it."""
-    return catalogue(get_locale()).gettext(description)
+    return translations_of(get_locale()).gettext(description)
 
 
 def menu_name(name: str) -> str:
     """Return the name of the message menu in the current language."""
-    return catalogue(get_locale()).pgettext(MENU, name)
+    return translations_of(get_locale()).pgettext(MENU, name)

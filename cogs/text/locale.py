@@ -104,7 +104,7 @@ class Phrase:
         self.longest = longest
 
     def __call__(self, **facts: object) -> str:
-        said = catalogue(_spoken.get()).gettext(self.text)
+        said = translations_of(_spoken.get()).gettext(self.text)
         return said.format(**facts) if facts else said
 
     def __repr__(self) -> str:
@@ -128,11 +128,11 @@ class Plural:
         self.plural = plural
 
     def __call__(self, count: int, **facts: object) -> str:
-        said = catalogue(_spoken.get()).ngettext(self.singular, self.plural, count)
+        said = translations_of(_spoken.get()).ngettext(self.singular, self.plural, count)
         return said.format(count=f"{count:,}", **facts)
 
     def __repr__(self) -> str:
-        return f"Counted({self.singular!r}, {self.plural!r})"
+        return f"Plural({self.singular!r}, {self.plural!r})"
 
     def __str__(self) -> str:
         raise TypeError(f"{self!r} was not said: call it")
@@ -143,12 +143,12 @@ class Plural:
 
 def option_name(name: str) -> str:
     """Return the name of an option in the current language, as the member sees it in the command."""
-    return catalogue(_spoken.get()).pgettext(OPTION, name)
+    return translations_of(_spoken.get()).pgettext(OPTION, name)
 
 
 @cache
-def catalogue(tag: str) -> gettext.NullTranslations:
-    """Read the catalogue of a language, once. English is the source itself and has none."""
+def translations_of(tag: str) -> gettext.NullTranslations:
+    """Read the translations into a language, once. English is the source itself and has none."""
     if tag == ENGLISH:
         return gettext.NullTranslations()
     with (FOLDER / f"{tag}.mo").open("rb") as file:

@@ -66,9 +66,9 @@ def catalogues(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Non
         with (folder / f"{tag}.mo").open("wb") as file:
             write_mo(file, catalogue)
     monkeypatch.setattr(language, "FOLDER", folder)
-    language.catalogue.cache_clear()
+    language.translations_of.cache_clear()
     yield
-    language.catalogue.cache_clear()
+    language.translations_of.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from discord import Locale
 
 from bot.media.image_pool import ImagePool
 from cogs.text.command_translations import CHOICE, MENU, CommandTranslator, described
-from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, catalogue, language_for, use_locale
+from cogs.text.locale import ENGLISH, FOLDER, LANGUAGES, OPTION, language_for, translations_of, use_locale
 from sandbox.discord.rules import ApiError, check_command
 from tests.support.discord_core import opened_core
 from tests.support.translation_rules import Entry, Key, complaints, filled, names
@@ -105,7 +105,7 @@ def test_every_form_of_a_number_is_there(tag: str) -> None:
     ("tag", "one"), [("de", [1]), ("fr", [0, 1]), ("es", [1]), ("pt", [0, 1]), ("ja", [0, 1, 2, 5, 1_000_000])]
 )
 def test_numbers_take_the_form_of_the_language(tag: str, one: list[int]) -> None:
-    words = catalogue(tag)
+    words = translations_of(tag)
     assert isinstance(words, GNUTranslations)
     assert [count for count in (0, 1, 2, 5, 1_000_000) if words.plural(count) == 0] == one  # type: ignore[attr-defined]
 
