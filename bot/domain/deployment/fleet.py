@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from bot.domain.deployment.process_role import Role, Shards
 
 ALIVE_SECONDS = 30.0
-"""A process that was not seen for this time counts as gone. Each writes every HEARTBEAT_SECONDS."""
+"""A process that was not seen for this time counts as gone. Each writes every SIGN_OF_LIFE_PERIOD_SECONDS."""
 
-HEARTBEAT_SECONDS = 8.0
+SIGN_OF_LIFE_PERIOD_SECONDS = 8.0
 NO_WORKER = "no worker is alive: images wait"
 
 

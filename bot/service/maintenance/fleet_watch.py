@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from bot.dispatch.coordinator import ClusterCoordinator
-from bot.domain.deployment.fleet import HEARTBEAT_SECONDS, NO_WORKER, ProcessInfo, disagreements
+from bot.domain.deployment.fleet import NO_WORKER, SIGN_OF_LIFE_PERIOD_SECONDS, ProcessInfo, disagreements
 from bot.domain.deployment.process_role import Role
 from bot.domain.errors import StoreError
 from bot.domain.jobs import JobStatus
@@ -66,7 +66,7 @@ class FleetWatch:
             self._alive = {role: float(count[role]) for role in self._alive}
             self._disagreements = float(len(disagreements(found)))
             await self._note_served(frozenset(name for worker in workers for name in worker.provider_keys))
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+            await asyncio.sleep(SIGN_OF_LIFE_PERIOD_SECONDS)
 
     async def _note_served(self, served: frozenset[str]) -> None:
         """Have the cards of queued jobs say that they wait for the operator, or say so no longer."""
