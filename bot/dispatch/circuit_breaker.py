@@ -63,7 +63,7 @@ class BreakerState(StrEnum):
     """It takes new jobs."""
     DENIED = "denied"
     """Our key or balance was refused: the operator has to act."""
-    EMPTY = "empty"
+    ORDERS_REFUSED = "empty"
     """Our balance was refused (402), or an order of ours (403). Reading still works then, so only an accepted order
     proves that it is filled, or free again."""
     DOWN = "down"
@@ -114,12 +114,12 @@ class CircuitBreaker:
         """
         if self.state is BreakerState.DOWN:
             return asyncio.get_running_loop().time() - self._opened_at >= MAX_OUTAGE_SECONDS
-        return self.state in (BreakerState.DENIED, BreakerState.EMPTY)
+        return self.state in (BreakerState.DENIED, BreakerState.ORDERS_REFUSED)
 
     @property
     def may_try(self) -> bool:
         """Whether one order may be let through, to find out whether an account that was empty is filled."""
-        return self.state is BreakerState.EMPTY and asyncio.get_running_loop().time() >= self._trial_at
+        return self.state is BreakerState.ORDERS_REFUSED and asyncio.get_running_loop().time() >= self._trial_at
 
     def begin_trial(self) -> bool:
         """Take the right to let one order through; False if it is not due. The next one is due later."""
@@ -136,7 +136,7 @@ class CircuitBreaker:
     def record_acceptance(self) -> None:
         """Count an order that the provider accepted, which also proves that our account there is not empty."""
         self._forget_failures()
-        if self.state is BreakerState.EMPTY:
+        if self.state is BreakerState.ORDERS_REFUSED:
             name = self._provider.name
             _log.warning("%s accepted an order: the account is not empty any more", name)
             self.set_state(BreakerState.CLOSED)
@@ -161,10 +161,10 @@ class CircuitBreaker:
         let through soon.
         """
         if error.status == EMPTY_STATUS:
-            self._open(BreakerState.EMPTY, error, advice=_EMPTY_ADVICE)
+            self._open(BreakerState.ORDERS_REFUSED, error, advice=_EMPTY_ADVICE)
         elif of_order and error.status == FORBIDDEN_STATUS:
             was_closed = not self.is_open
-            self._open(BreakerState.EMPTY, error, advice=_FORBIDDEN_ADVICE)
+            self._open(BreakerState.ORDERS_REFUSED, error, advice=_FORBIDDEN_ADVICE)
             if was_closed:
                 self._trial_at = self._opened_at + FIRST_FORBIDDEN_TRIAL_SECONDS
                 self._trial_pause_seconds = 2 * FIRST_FORBIDDEN_TRIAL_SECONDS
@@ -233,7 +233,7 @@ class CircuitBreaker:
             if isinstance(error, ProviderDenied):
                 self.record_denial(error)
         else:
-            if self.state is BreakerState.EMPTY:
+            if self.state is BreakerState.ORDERS_REFUSED:
                 return  # an account without money can be read all the same
             _log.warning("%s answers again: it takes new jobs", name)
             self.set_state(BreakerState.CLOSED)
@@ -242,10 +242,10 @@ class CircuitBreaker:
     def _open(self, reason: BreakerState, error: ProviderError, *, advice: str = "") -> None:
         # One reason may follow the other: a provider that is down may turn out to refuse our key.
         if self.state in (reason, BreakerState.DENIED) or (
-            self.state is BreakerState.EMPTY and reason is BreakerState.DOWN
+            self.state is BreakerState.ORDERS_REFUSED and reason is BreakerState.DOWN
         ):
             return
-        is_told = self.state is BreakerState.EMPTY and error.status == self._denied_status
+        is_told = self.state is BreakerState.ORDERS_REFUSED and error.status == self._denied_status
         self._denied_status = error.status
         self.set_state(reason)
         if is_told:

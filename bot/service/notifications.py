@@ -144,7 +144,7 @@ class NotificationHandler:
             if found is None:
                 dispatcher.breaker.set_state(BreakerState.CLOSED)
             else:
-                seconds_ago = max(0.0, (self._clock() - found.closed_at).total_seconds())
+                seconds_ago = max(0.0, (self._clock() - found.opened_at).total_seconds())
                 dispatcher.breaker.set_state(BreakerState(found.reason), seconds_ago=seconds_ago)
 
     @retry_storage_errors

@@ -419,7 +419,7 @@ def test_an_empty_account_stays_closed_while_reading_works_until_an_order_is_acc
         async with a_scene(None) as scene:
             scene.breaker.record_denial(EMPTY)
             await asyncio.sleep(FIRST_TRIAL_SECONDS - 1)
-            assert scene.breaker.state is BreakerState.EMPTY
+            assert scene.breaker.state is BreakerState.ORDERS_REFUSED
             assert scene.breaker.refuses_orders
             await asyncio.sleep(2)
             assert not scene.breaker.refuses_orders
@@ -429,10 +429,10 @@ def test_an_empty_account_stays_closed_while_reading_works_until_an_order_is_acc
             await asyncio.sleep(2 * FIRST_TRIAL_SECONDS)
             assert scene.breaker.begin_trial()
             scene.breaker.record_success()  # an order that is refused for itself proves nothing
-            assert scene.breaker.state is BreakerState.EMPTY
+            assert scene.breaker.state is BreakerState.ORDERS_REFUSED
             scene.breaker.record_acceptance()
             assert scene.breaker.state is BreakerState.CLOSED
-            assert scene.openings == [("scripted", BreakerState.EMPTY)]
+            assert scene.openings == [("scripted", BreakerState.ORDERS_REFUSED)]
 
     run_in_virtual_time(main())
 
@@ -450,13 +450,13 @@ def test_orders_that_are_forbidden_while_reading_works_are_tried_one_at_a_time_u
                 if scene.breaker.begin_trial():
                     tried += 1
                     scene.breaker.record_denial(forbidden, of_order=True)
-                assert scene.breaker.state is BreakerState.EMPTY
+                assert scene.breaker.state is BreakerState.ORDERS_REFUSED
             assert 10 < tried < 20
             await asyncio.sleep(MAX_FORBIDDEN_TRIAL_SECONDS)
             assert scene.breaker.begin_trial()
             scene.breaker.record_acceptance()
             assert scene.breaker.state is BreakerState.CLOSED
-            assert scene.openings == [("scripted", BreakerState.EMPTY)]
+            assert scene.openings == [("scripted", BreakerState.ORDERS_REFUSED)]
 
     run_in_virtual_time(main())
 

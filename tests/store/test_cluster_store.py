@@ -213,7 +213,7 @@ async def test_a_closed_provider_is_closed_once_for_all(two: tuple[Neighbour, Ne
     assert await other.store.cluster.open_breaker("krea", "denied", now=NOON), "which is worse"
     assert not await one.store.cluster.open_breaker("krea", "down", now=NOON)
     [closing] = await one.store.cluster.open_breakers()
-    assert (closing.provider, closing.reason, closing.closed_at) == ("krea", "denied", NOON)
+    assert (closing.provider, closing.reason, closing.opened_at) == ("krea", "denied", NOON)
     await other.store.cluster.close_breaker("krea")
     assert await one.store.cluster.open_breakers() == []
 

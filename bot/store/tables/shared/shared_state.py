@@ -1,6 +1,7 @@
 """What processes on one database share beside jobs and money: slots at providers, open breakers, turns.
 
-Synchronous functions inside the caller's transaction. Closings and turns are there on PostgreSQL alone.
+Synchronous functions inside the caller's transaction. Open breakers and turns are there on PostgreSQL alone. The table
+of breakers speaks of providers instead: one whose breaker is open is closed to new jobs, which is a row in `closings`.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ SELECT jobs.id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
 WHERE finished_at IS NULL AND status = 'queued' AND provider = ? AND accepted ORDER BY jobs.created_at, jobs.id
 """
 _JOB_OF_HOOK = "SELECT id FROM jobs WHERE webhook_token = ?"
-_CLOSE = """
+_OPEN_BREAKER = """
 INSERT INTO closings (provider, reason, closed_at) VALUES (?, ?, ?)
 ON CONFLICT (provider) DO UPDATE SET reason = excluded.reason
 WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
 """
-_OPEN = "DELETE FROM closings WHERE provider = ?"
-_CLAIM = "SELECT pg_try_advisory_lock(?)"
-_CLOSINGS = "SELECT provider, reason, closed_at FROM closings"
-_TAKE_TURN = """
+_CLOSE_BREAKER = "DELETE FROM closings WHERE provider = ?"
+_CLAIM_COMMAND = "SELECT pg_try_advisory_lock(?)"
+_OPEN_BREAKERS = "SELECT provider, reason, closed_at FROM closings"
+_ACQUIRE_TURN = """
 INSERT INTO turns (name, free_at) VALUES (:name, CAST(:now AS BIGINT) + :pause)
 ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, CAST(:now AS BIGINT)) + :pause
 RETURNING free_at - :pause
@@ -42,7 +43,7 @@ class OpenBreaker:
 
     provider: str
     reason: str
-    closed_at: datetime
+    opened_at: datetime
 
 
 def slots_in_use(connection: Connection, provider: str) -> int:
@@ -67,7 +68,7 @@ def forward_webhook(connection: Connection, token: str, remote_id: str | None, *
 
 def open_breaker(connection: Connection, provider: str, reason: str, *, now: datetime) -> bool:
     """Keep every process from sending new jobs to the provider. False when that was recorded before."""
-    changed = connection.execute(_CLOSE, (provider, reason, to_micros(now))).rowcount == 1
+    changed = connection.execute(_OPEN_BREAKER, (provider, reason, to_micros(now))).rowcount == 1
     if changed:
         notify(connection, Topic.BREAKERS, provider)
     return changed
@@ -75,24 +76,24 @@ def open_breaker(connection: Connection, provider: str, reason: str, *, now: dat
 
 def close_breaker(connection: Connection, provider: str) -> None:
     """Mark the provider as available."""
-    if connection.execute(_OPEN, (provider,)).rowcount:
+    if connection.execute(_CLOSE_BREAKER, (provider,)).rowcount:
         notify(connection, Topic.BREAKERS, provider)
 
 
 def open_breakers(connection: Connection) -> list[OpenBreaker]:
     """Return the providers that take no new jobs."""
     return [
-        OpenBreaker(provider=row["provider"], reason=row["reason"], closed_at=to_moment(row["closed_at"]))
-        for row in connection.execute(_CLOSINGS).fetchall()
+        OpenBreaker(provider=row["provider"], reason=row["reason"], opened_at=to_moment(row["closed_at"]))
+        for row in connection.execute(_OPEN_BREAKERS).fetchall()
     ]
 
 
 def claim_command(connection: Connection, interaction_id: int) -> bool:
     """Return whether no other process claimed the command. The claim ends with the connection of the process."""
-    return connection.execute(_CLAIM, (interaction_id,)).fetchone()[0]
+    return connection.execute(_CLAIM_COMMAND, (interaction_id,)).fetchone()[0]
 
 
 def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
     """Reserve and return the time for the caller to do `name`; no other process gets one within `pause` after it."""
     parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
-    return to_moment(connection.execute(_TAKE_TURN, parameters).fetchone()[0])
+    return to_moment(connection.execute(_ACQUIRE_TURN, parameters).fetchone()[0])
