@@ -35,6 +35,10 @@ from bot.store.core.connection import Connection, Row
 from bot.store.tables import callbacks
 from bot.store.tables.shared.notifications import notify_slot_free
 
+NOT_SHOWN_YET = "delivery <> 'delivered' AND delivery = 'pending'"
+"""The condition of replies whose final state is yet to be shown. The first half says nothing new, but SQLite takes the
+index of replies that are not delivered only for a statement that contains the condition of that index."""
+
 _INSERT_REPLY = """
 INSERT INTO replies (id, user_id, role_ids, application_id, interaction_id, token, token_expires_at, guild_id,
     channel_id, message_id, private, file_limit_bytes, locale, language, accepted, delivery, created_at, preset_name,
@@ -86,24 +90,24 @@ _SET_ATTACHMENT = """
 UPDATE pictures SET attachment_id = ? WHERE sha256 = ? AND job_id IN (SELECT id FROM jobs WHERE reply_id = ?)
 """
 _SET_CANCEL_REASON = "UPDATE replies SET cancel_reason = ? WHERE id = ?"
-REPLIES_OF_MEMBER = """
+REPLIES_OF_MEMBER = f"""
 SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'pending'
-UNION ALL SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
-"""
+UNION ALL SELECT id FROM replies WHERE user_id = :user_id AND {NOT_SHOWN_YET}
+"""  # noqa: S608
 """Every reply of a member, for a subquery. In two parts, because an admission enters its reply only into the index of
 those that are not delivered; the member's own history takes it when its final state was shown."""
-_RECENT_OF_MEMBER = """
+_RECENT_OF_MEMBER = f"""
 SELECT jobs.* FROM (
     SELECT id, created_at FROM replies
     WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before AND delivery <> 'pending'
     UNION ALL
     SELECT id, created_at FROM replies
     WHERE user_id = :user_id AND guild_id = :guild_id AND created_at < :before
-        AND delivery <> 'delivered' AND delivery = 'pending'
+        AND {NOT_SHOWN_YET}
     ORDER BY created_at DESC LIMIT :limit
 ) AS latest JOIN jobs ON jobs.reply_id = latest.id
 ORDER BY latest.created_at DESC, jobs.id DESC LIMIT :limit
-"""
+"""  # noqa: S608
 # A reply is created together with its first job, so the index by server and time serves for both.
 _FINISHED_OF_SERVER = """
 SELECT replies.* FROM jobs JOIN replies ON replies.id = reply_id
@@ -119,19 +123,19 @@ ORDER BY created_at DESC, id DESC LIMIT :limit
 """
 _REPLY = "SELECT * FROM replies WHERE id = ?"
 _REPLY_OF_JOB = "SELECT replies.* FROM replies JOIN jobs ON jobs.reply_id = replies.id WHERE jobs.id = ?"
-_UNFINISHED_REPLIES = """
+_UNFINISHED_REPLIES = f"""
 SELECT * FROM replies WHERE id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
     UNION SELECT reply_id FROM jobs WHERE follow_until_at IS NOT NULL
-    UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
+    UNION SELECT id FROM replies WHERE {NOT_SHOWN_YET}
 ) ORDER BY created_at, id
-"""
-_IN_LIMBO = """
-SELECT * FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending' AND created_at < :before AND (
+"""  # noqa: S608
+_IN_LIMBO = f"""
+SELECT * FROM replies WHERE {NOT_SHOWN_YET} AND created_at < :before AND (
     NOT accepted
     OR NOT EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND (finished_at IS NULL OR finished_at >= :before))
 ) ORDER BY created_at, id LIMIT 1000
-"""
+"""  # noqa: S608
 _JOB = "SELECT * FROM jobs WHERE id = ?"
 _JOBS_OF_REPLY = "SELECT * FROM jobs WHERE reply_id = ? ORDER BY ordinal"
 _INPUTS = "SELECT * FROM inputs WHERE job_id = ? ORDER BY ordinal"

@@ -62,7 +62,7 @@ def _beside(comparison: str, direction: str, matches: str) -> str:
     SELECT id FROM (
         SELECT * FROM ({part} AND delivery <> 'pending' {order}) AS shown
         UNION ALL
-        SELECT * FROM ({part} AND delivery <> 'delivered' AND delivery = 'pending' {order}) AS not_shown_yet
+        SELECT * FROM ({part} AND {jobs.NOT_SHOWN_YET} {order}) AS not_shown_yet
     ) AS found {order}
     """  # noqa: S608
 

@@ -13,7 +13,7 @@ from typing import Any
 from bot.domain.money.quota import Wallet, format_usd
 from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables.jobs import REPLIES_OF_MEMBER
+from bot.store.tables.jobs import NOT_SHOWN_YET, REPLIES_OF_MEMBER
 from bot.store.tables.money import ledger, wallets
 from bot.store.tables.shared import catalogue
 
@@ -23,17 +23,17 @@ EXPORT_ORDERS = 200
 EXPORT_SPAN = 5_000
 """Rows of the ledger, or of the record of changes, looked at in one transaction of an export."""
 
-_ORDER_IDS = """
+_ORDER_IDS = f"""
 SELECT id, created_at FROM replies WHERE user_id = :user_id AND delivery <> 'pending'
 UNION ALL
-SELECT id, created_at FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
+SELECT id, created_at FROM replies WHERE user_id = :user_id AND {NOT_SHOWN_YET}
 ORDER BY created_at, id
-"""
-_ORDERS_UNDER_WAY = """
-SELECT id FROM replies WHERE user_id = :user_id AND delivery <> 'delivered' AND delivery = 'pending'
+"""  # noqa: S608
+_ORDERS_UNDER_WAY = f"""
+SELECT id FROM replies WHERE user_id = :user_id AND {NOT_SHOWN_YET}
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND finished_at IS NULL
 UNION SELECT reply_id FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL
-"""
+"""  # noqa: S608
 _HIGHEST_IDS = """
 SELECT coalesce((SELECT max(id) FROM ledger), 0) AS ledger, coalesce((SELECT max(id) FROM audit), 0) AS changes,
     coalesce((SELECT max(id) FROM wallet_ledger), 0) AS wallet_entries

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
+from bot.store.tables.jobs import NOT_SHOWN_YET
 
 ENTRYPOINT = "reply"
 QUEUE_CHANNEL = "ch_pgqueuer"
@@ -20,14 +21,14 @@ ORPHANED_AFTER = timedelta(seconds=20)
 """Age at which a reply that no process runs was admitted by a process that died, or lost its queue entry."""
 
 # As in jobs.py, without the replies that are in the queue.
-_ORPHANED = """
+_ORPHANED = f"""
 SELECT id FROM replies WHERE created_at < ? AND id IN (
     SELECT reply_id FROM jobs WHERE finished_at IS NULL
     UNION SELECT reply_id FROM jobs WHERE follow_until_at IS NOT NULL
-    UNION SELECT id FROM replies WHERE delivery <> 'delivered' AND delivery = 'pending'
+    UNION SELECT id FROM replies WHERE {NOT_SHOWN_YET}
 ) AND NOT EXISTS (SELECT 1 FROM pgqueuer WHERE dedupe_key = replies.id AND status IN ('queued', 'picked'))
 ORDER BY created_at, id LIMIT 1000
-"""
+"""  # noqa: S608
 # A hand-over takes at most the time of a heartbeat, so older entries have no use.
 _TRIM_LOG = "DELETE FROM pgqueuer_log WHERE aggregated AND created < now() - INTERVAL '1 day'"
 _TRIM_STATISTICS = "DELETE FROM pgqueuer_statistics WHERE created < now() - INTERVAL '7 days'"
