@@ -1,10 +1,12 @@
-"""Visibility: who may do what with an order, whose images may be held back, and images in a showcase. No I/O.
+"""Visibility: who may do what with an order, whose images may be held back; and images that were shared. No I/O.
 
 Whether its images may be shown where everybody sees them is `Reply.is_held_back`.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum, auto
 
 from bot.domain.jobs import Reply, ReviewState
@@ -43,6 +45,24 @@ class Refusal(Enum):
     NOT_YOURS = auto()
     PRIVATE = auto()
     """Its contents are the member's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SharedImage:
+    """What became of sharing an image; `message_id` is None as long as it is not known to be posted."""
+
+    channel_id: int
+    message_id: int | None
+    is_removed: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShareClaim:
+    """The right to post an image for a while. `is_first` is False if an earlier attempt may have posted it."""
+
+    channel_id: int
+    is_first: bool
+    first_claimed_at: datetime
 
 
 def why_refused(reply: Reply, person: Person, action: Action) -> Refusal | None:

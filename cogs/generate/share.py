@@ -20,7 +20,7 @@ from discord import ui
 from bot.domain.errors import MediaError
 from bot.domain.jobs import Job, Reply
 from bot.domain.policy import Policy
-from bot.domain.sharing import ShareClaim, SharedImage
+from bot.domain.visibility import ShareClaim, SharedImage
 from cogs.alerts.log_channel import missing_permissions
 from cogs.generate.delivery.attached_images import AttachedImage, files_of, load_images
 from cogs.generate.job_buttons import clicked_reply

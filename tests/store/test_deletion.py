@@ -12,7 +12,7 @@ from bot.domain.deletion import MessageDeletion, MessageKind, OrderMessage
 from bot.domain.deployment.database_url import Location
 from bot.domain.jobs import Delivery, ImageInput, ImageRole, Reply
 from bot.domain.money.quota import Member
-from bot.domain.sharing import ShareClaim
+from bot.domain.visibility import ShareClaim
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables.members.shared_images import CLAIM

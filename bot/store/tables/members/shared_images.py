@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-from bot.domain.sharing import ShareClaim, SharedImage
+from bot.domain.visibility import ShareClaim, SharedImage
 from bot.store.core.columns import to_micros, to_moment
 from bot.store.core.connection import Connection
 from bot.store.tables.members import posted_messages
