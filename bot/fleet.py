@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from functools import cache
 from pathlib import Path
 
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.fleet import ProcessInfo, disagreements
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.money.quota import format_usd
-from bot.runtime.code_version import code_version
 from bot.settings import Settings
 from bot.store.admin.readonly import open_server_readonly
 from bot.store.tables.shared import processes
+
+_ROOT = Path(__file__).parents[1]
 
 
 def describe_process(
@@ -24,7 +26,7 @@ def describe_process(
     return ProcessInfo(
         id=secrets.token_hex(4),
         role=role,
-        version=code_version(),
+        version=_code_version(),
         shards="" if shards is None else f"{shards.ids[0]}-{shards.ids[-1]}/{shards.count}",
         provider_keys=tuple(sorted(provider_keys)),
         settings={
@@ -43,6 +45,15 @@ def describe_process(
             overrides.name: prices,
         },
     )
+
+
+@cache
+def _code_version() -> str:
+    """Return eight hexadecimal digits that are equal for equal programs: builds between releases share a number."""
+    digest = hashlib.sha256()
+    for file in sorted(file for folder in ("bot", "cogs") for file in (_ROOT / folder).rglob("*.py")):
+        digest.update(str(file.relative_to(_ROOT)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def check_fleet(location: PostgresAddress) -> list[tuple[str, bool, str]]:
