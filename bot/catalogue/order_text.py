@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, replace
 
 from bot.catalogue import parameters
 from bot.catalogue.models import Model
-from bot.catalogue.weights import joined, weighted
 from bot.domain.constraints import Assignments, Text
 from bot.domain.errors import BadOption
 from bot.domain.jobs import JobKind, JobRequest
@@ -36,6 +35,9 @@ _ASSIGNMENT = re.compile(rf"{_QUOTED}|(?<![^,;\s])([A-Za-z][A-Za-z0-9_-]*)\s*=(?
 # Keyboards turn two hyphens into one dash, and programs copy hyphens as other characters: \u2013 to \u2015 are dashes.
 _FLAG = re.compile(r"(?<!\S)(?:[-\u2010-\u2013\u2212]{2}|[\u2013-\u2015])([A-Za-z][A-Za-z0-9_-]*)(?=[=\s]|$)")
 _NEEDS_QUOTES = re.compile(r'[=";,]|^\s|\s$| \N{MIDDLE DOT} ')
+# A plus in front of a number is its sign.
+_JOINT = re.compile(r"(?<!:)\+")
+_STRENGTH = re.compile(r"[+-]?(\d{1,6}(\.\d{0,9})?|\.\d{1,9})")
 NOTE = " \N{MIDDLE DOT} "
 """What follows this in an unquoted value is a note of autocomplete, which stays when the member types on."""
 
@@ -196,3 +198,28 @@ def flag_names(models: Iterable[Model]) -> frozenset[str]:
     attachments = [name for kind in kinds for name in parameters.attachment_names(kind)]
     names = {f"{attachment}_{part}" for attachment in attachments for part in parts}
     return frozenset(names.union(*(model.option_names for model in orderable)))
+
+
+# -- ids with strengths: `a:0.8+b:-0.3` ------------------------------------------------------------------
+
+
+def weighted(text: str) -> list[tuple[str, float | None]]:
+    """Split a list into ids with their strengths; None where an id has none."""
+    return [_id_and_strength(part.strip()) for part in _JOINT.split(text)]
+
+
+def joined(pairs: Iterable[tuple[str, float | None]]) -> str:
+    """Return the text from which `weighted` reads these pairs."""
+    return "+".join(key if strength is None else f"{key}:{_plain(strength)}" for key, strength in pairs)
+
+
+def _plain(number: float) -> str:
+    """Write a number without an exponent and without zeros at its end."""
+    return f"{number:.9f}".rstrip("0").rstrip(".")
+
+
+def _id_and_strength(text: str) -> tuple[str, float | None]:
+    key, colon, tail = text.rpartition(":")
+    if colon and _STRENGTH.fullmatch(tail.strip()):
+        return key.strip(), float(tail)
+    return text, None

@@ -11,7 +11,7 @@ from typing import Any, cast
 from bot.catalogue import aspect_ratio, parameters
 from bot.catalogue.fields import Field
 from bot.catalogue.models import Model
-from bot.catalogue.weights import weighted
+from bot.catalogue.order_text import weighted
 from bot.domain.constraints import (
     AtLeastImages,
     AtMostImages,

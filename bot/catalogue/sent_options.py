@@ -8,9 +8,8 @@ from typing import Any, cast
 from bot.catalogue import parameters
 from bot.catalogue.fields import Field
 from bot.catalogue.models import Model
-from bot.catalogue.order_text import OptionValue
+from bot.catalogue.order_text import OptionValue, joined
 from bot.catalogue.quotes import IMAGE_KEY
-from bot.catalogue.weights import joined
 from bot.domain.jobs import Job
 
 
