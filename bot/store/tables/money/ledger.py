@@ -149,7 +149,7 @@ SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} + operator_cost_usd_micros
 FROM daily_totals WHERE account_id = :server AND day = :today
 """  # noqa: S608
 # Uncharged costs count here only beyond their own cap, so that they use up nothing of what paying members may spend,
-# and yet the bill of a day is at most both caps together.
+# and yet the bill of a day is at most both caps together (and what wallets had set aside for jobs that failed).
 _USED_BY_ALL = f"""
 SELECT used + CASE WHEN cost > :cost_cap THEN cost - :cost_cap ELSE 0 END
 FROM (
