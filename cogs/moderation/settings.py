@@ -381,7 +381,11 @@ class SettingsCommands(commands.Cog):
             await self._list(interaction, settings_page.log_channel)
         elif channel is None:
             await self._change(
-                interaction, lambda policy: replace(policy, log_channel_id=None), reason, settings_page.log_channel
+                interaction,
+                lambda policy: replace(policy, log_channel_id=None),
+                reason,
+                settings_page.log_channel,
+                warn=self._log_audience,
             )
         else:
             refusal = _why_not_in(interaction.guild, channel.id)
@@ -397,6 +401,7 @@ class SettingsCommands(commands.Cog):
                     lambda policy: replace(policy, log_channel_id=channel.id),
                     reason,
                     settings_page.log_channel,
+                    warn=self._log_audience,
                 )
 
     @group.command(name="weekly-report", description="Where each week's spending is posted, with a chart")
@@ -503,6 +508,7 @@ class SettingsCommands(commands.Cog):
                 lambda old: replace(old, review_channel_id=None, **nothing),
                 reason,
                 settings_page.review,
+                warn=self._review_trouble,
             )
             return
         pattern = None if model is None else model_pattern(model, self._catalogue, policy.reviewed_models)
@@ -526,7 +532,7 @@ class SettingsCommands(commands.Cog):
             )
             return new if review_channel is None else replace(new, review_channel_id=review_channel.id)
 
-        await self._change(interaction, changed, reason, settings_page.review)
+        await self._change(interaction, changed, reason, settings_page.review, warn=self._review_trouble)
 
     def _why_no_review(
         self,
@@ -714,16 +720,22 @@ class SettingsCommands(commands.Cog):
         await respond_privately(interaction, card.note(f"{moderation.ACTION_FIRST()}\n{text}" if meant_more else text))
 
     async def _change(
-        self, interaction: discord.Interaction[Any], alter: PolicyEdit, reason: str | None, page: settings_page.Page
+        self,
+        interaction: discord.Interaction[Any],
+        alter: PolicyEdit,
+        reason: str | None,
+        page: settings_page.Page,
+        *,
+        warn: Callable[[discord.Interaction[Any], Policy], str] | None = None,
     ) -> None:
-        """Change the policy and show the changed part."""
+        """Change the policy and show the changed part, with what `warn` says about it."""
         old, new = await self._store.change_policy(
             require_moderator(interaction), alter, actor_id=interaction.user.id, reason=reason, now=self._service.now()
         )
         lines = [moderation.UNCHANGED() if old == new else moderation.CHANGED(), page(new)]
-        if page is settings_page.review:
-            lines.append(self._review_trouble(interaction, new))
-        if page is settings_page.log_channel or old.channels != new.channels:
+        if warn is not None:
+            lines.append(warn(interaction, new))
+        if old.channels != new.channels:
             lines.append(self._log_audience(interaction, new))
         if old.model_rules != new.model_rules or old.age_restricted != new.age_restricted:
             default = self._catalogue.get(self._default_of(new))
