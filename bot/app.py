@@ -20,18 +20,17 @@ import stamina
 import yarl
 
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
-from bot.catalogue.models import Model
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
+from bot.default_model import require_default_model, why_not_default
 from bot.discord_client import Bot, BotParts, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.fleet import ProcessInfo
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import MediaError, SettingsError, StoreError
-from bot.domain.jobs import JobKind
-from bot.domain.money.quota import Limits, Quota, QuotaSource
 from bot.fleet import describe_process
+from bot.http_servers import http_servers
 from bot.media.blob_store import BlobStore, FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -39,13 +38,10 @@ from bot.providers.api_client import open_session
 from bot.providers.base import Provider
 from bot.providers.krea import KreaProvider
 from bot.providers.pixazo import PixazoProvider
-from bot.runtime.disk import DiskCheck
 from bot.runtime.metrics import Metrics
 from bot.runtime.sealing import Sealer
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import PROVIDERS, TrustedClock, utc_now
-from bot.runtime.web.web_routes import Check, HealthRoutes, WebhookRoutes
-from bot.runtime.web.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
 from bot.service.execution.reply_runner import ReplyRunner
@@ -54,7 +50,7 @@ from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.service.maintenance.fleet_watch import FleetWatch
 from bot.service.maintenance.retention import Retention
 from bot.service.maintenance.style_reader import StyleReader
-from bot.service.notifications import NotificationHandler, WebhookHandler
+from bot.service.notifications import NotificationHandler
 from bot.settings import Settings
 from bot.shard_handover import ShardHandover
 from bot.store.admin.readonly import recorded_catalogue
@@ -117,87 +113,6 @@ def load_catalogue(settings: Settings) -> Catalogue:
     return Catalogue.load(overrides_of(settings), changes=changes, notices=notices)
 
 
-def require_default_model(settings: Settings, catalogue: Catalogue) -> None:
-    """Raise SettingsError when the default model cannot be ordered for a reason that only the operator can change.
-
-    A default model that its provider withdrew, or that waits for a decision, is replaced while the bot runs.
-    """
-    model = catalogue.find(settings.default_model)
-    if model is None:
-        raise SettingsError(
-            f"DEFAULT_MODEL must be the id of a model in the catalogue. {orderable_models(settings, catalogue)}"
-        )
-    why = why_not_default(settings, model)
-    is_chosen = "default_model" in settings.model_fields_set
-    if why and not (model.stopped or model.retired or (not is_chosen and why == _NO_KEY)):
-        raise SettingsError(f"DEFAULT_MODEL: {model.id} {why}. {orderable_models(settings, catalogue)}")
-
-
-_NO_KEY = "cannot be ordered: there is no key for its provider"
-
-
-def why_not_default(settings: Settings, model: Model) -> str:
-    """Say why members cannot order the model with /imagine; '' if they can."""
-    if model.provider not in provider_keys(settings):
-        return _NO_KEY
-    if model.hidden:
-        return f"cannot be ordered: it is hidden in {OVERRIDE_FILE}"
-    if model.retired or model.stopped == "gone":
-        return "cannot be ordered: its provider has withdrawn it"
-    if model.stopped:
-        return "cannot be ordered: a change of it waits for your decision (python -m bot catalogue --refresh)"
-    if not model.orderable:
-        return f"cannot be ordered: its price is not known (you can set it in {OVERRIDE_FILE})"
-    return "" if model.supports(JobKind.IMAGINE) else "makes no image from a prompt alone"
-
-
-def provider_keys(settings: Settings) -> frozenset[str]:
-    """Return the names of the providers that we have a key for."""
-    keys = {"krea": settings.krea_api_key, "pixazo": settings.pixazo_api_key}
-    return frozenset(name for name, key in keys.items() if key is not None)
-
-
-def orderable_models(settings: Settings, catalogue: Catalogue) -> str:
-    """Name the models that can be the default, least expensive first."""
-    found = catalogue.search("", kind=JobKind.IMAGINE, providers=provider_keys(settings))
-    ids = [model.id for model in sorted(found, key=lambda model: model.starting_usd_micros or 0)]
-    if not ids:
-        return "No model can be ordered (see: python -m bot catalogue)"
-    more = f" and {len(ids) - _MAX_NAMED} more" if len(ids) > _MAX_NAMED else ""
-    return f"These can be ordered: {', '.join(ids[:_MAX_NAMED])}{more} (see: python -m bot catalogue)"
-
-
-_MAX_NAMED = 10
-
-
-def limits_of(settings: Settings) -> Limits:
-    """Return the limits that hold where a server's moderators set none, and those that always hold."""
-    return Limits(
-        default_quota=Quota(
-            amount_usd_micros=settings.default_quota_usd,
-            period=settings.default_quota_period,
-            source=QuotaSource.SETTINGS,
-        ),
-        operator_daily_cap_usd_micros=settings.operator_daily_cap_usd,
-        operator_server_cap_usd_micros=settings.server_cap_usd_micros,
-        operator_cost_per_member_usd_micros=settings.operator_cost_per_member_usd,
-        operator_cost_daily_cap_usd_micros=settings.cost_daily_cap_usd_micros,
-        max_running_jobs=settings.max_running_jobs_per_user,
-        direct_quota=_direct_quota(settings),
-        operator_direct_cap_usd_micros=settings.direct_cap_usd_micros,
-    )
-
-
-def _direct_quota(settings: Settings) -> Quota | None:
-    if not settings.direct_quota_usd:
-        return None
-    return Quota(
-        amount_usd_micros=settings.direct_quota_usd,
-        period=settings.direct_quota_period,
-        source=QuotaSource.SETTINGS,
-    )
-
-
 @asynccontextmanager
 async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | None = None) -> AsyncGenerator[Bot]:
     """Open the whole application, ready to log in; close it in reverse order."""
@@ -246,7 +161,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         parts = ServiceParts.build(
             context,
             catalogue=catalogue,
-            limits=limits_of(settings),
+            limits=settings.limits,
             result_downloader=result_downloader,
             attachment_downloader=attachment_downloader,
             public_url=settings.public_url,
@@ -281,13 +196,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             bot.queue = await stack.enter_async_context(_reply_queue(settings, parts.reply_runner, store, blob_store))
         fleet_watch = None
         if role is not Role.ALL:
-            own = describe_process(
-                settings,
-                role=role,
-                shards=shards,
-                provider_keys=provider_keys(settings),
-                overrides=overrides_of(settings),
-            )
+            own = describe_process(settings, role=role, shards=shards, overrides=overrides_of(settings))
             if isinstance(bot, ShardedBot):
                 bot.handover = ShardHandover(bot, cluster=store.cluster, supervisor=supervisor, process_id=own.id)
                 supervisor.start_forever("shards", bot.handover.run)
@@ -295,7 +204,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
             fleet_watch = _fleet_watch(parts, own)
             stack.push_async_callback(fleet_watch.leave)
             supervisor.start_forever("fleet", fleet_watch.run)
-        for server in _http_servers(settings, bot, store, supervisor, parts.webhooks, fleet_watch):
+        for server in http_servers(settings, bot, store, supervisor, parts.webhooks, fleet_watch):
             await stack.enter_async_context(server)
         supervisor.start_forever("catalogue", keeper.follow)
         if role is not Role.GATEWAY:
@@ -416,47 +325,6 @@ async def _reply_queue(
         yield queue
     finally:
         await queue.close()
-
-
-def _http_servers(
-    settings: Settings,
-    bot: Bot,
-    store: Store,
-    supervisor: Supervisor,
-    webhooks: WebhookHandler,
-    fleet_watch: FleetWatch | None,
-) -> list[HttpServer]:
-    """Return the server for health checks and metrics; it also takes webhooks, or a second one does."""
-    service = bot.service
-    metrics = service.metrics
-    metrics.offer((model.provider, model.id) for model in service.offered())
-    metrics.watch("line_length", "Jobs that wait for a place", "provider", service.queue_lengths)
-    metrics.watch("places_taken", "Jobs at a provider", "provider", service.slots_in_use)
-    metrics.watch("provider_closed", "1 while a provider takes no new jobs", "provider", service.open_breakers)
-    if fleet_watch is not None:
-        metrics.watch("fleet_processes", "Processes alive on this database", "role", fleet_watch.alive)
-        metrics.watch("fleet_disagreements", "Things in which the processes differ", "check", fleet_watch.disagreements)
-    checks: dict[str, Check] = {
-        "discord": bot.problem,
-        "database": store.problem,
-        "images": service.blob_store.problem,
-        "workers": lambda: ", ".join(supervisor.down()) or None,
-        "providers": lambda: service.closed_providers() if service.all_providers_closed else None,
-        **({} if bot.queue is None else {"queue": bot.queue.problem}),
-        **({} if fleet_watch is None else {"fleet": fleet_watch.problem}),
-        **({} if store.is_shared else {"disk": DiskCheck(settings.data_folder).problem}),
-    }
-    # One of several providers that is closed leaves the rest of the bot, and its webhooks, worth reaching.
-    degraded: dict[str, Check] = {"providers": service.closed_providers, "connections": store.missing_connections}
-    health = HealthRoutes(checks, metrics.registry, degraded=degraded).routes()
-    hooks = WebhookRoutes(webhooks.handle).routes()
-    if settings.webhook_address is None:
-        return [HttpServer([*health, *hooks], host=settings.http_host, port=settings.http_port)]
-    host, port = settings.webhook_address
-    return [
-        HttpServer(health, host=settings.http_host, port=settings.http_port),
-        HttpServer(hooks, host=host, port=port, setting_prefix="WEBHOOK"),
-    ]
 
 
 async def _enqueue_orphaned(store: Store, clock: TrustedClock) -> None:

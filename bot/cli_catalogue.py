@@ -21,6 +21,7 @@ from bot.catalogue.provider_description.changes import COMMAND_LINE, Change, Cha
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.catalogue.provider_description.refresh import Refresh
 from bot.catalogue.provider_description.refresh_words import WHY_HELD, when_words
+from bot.default_model import orderable_models, require_default_model, why_not_default
 from bot.domain.errors import DatabaseBusy, ProviderUnavailable, SettingsError, StoreError
 from bot.domain.money.quota import format_usd
 from bot.service.maintenance.catalogue_keeper import compare
@@ -45,10 +46,10 @@ def catalogue(*, refresh: bool, accept: Sequence[str] | None, keep: Sequence[str
 
 def describe(settings: Settings, loaded: Catalogue) -> str:
     """Say in one line what can be ordered, for `check`. Raises SettingsError when the default model cannot."""
-    app.require_default_model(settings, loaded)
+    require_default_model(settings, loaded)
     default = loaded.get(settings.default_model)
-    if why := app.why_not_default(settings, default):
-        raise SettingsError(f"the default model {default.id} {why}. {app.orderable_models(settings, loaded)}")
+    if why := why_not_default(settings, default):
+        raise SettingsError(f"the default model {default.id} {why}. {orderable_models(settings, loaded)}")
     offered = [model for model in loaded.models if model.orderable]
     parts = [f"{len(offered)} models can be ordered; the default is {settings.default_model}"]
     if assumed := assumed_prices(offered):

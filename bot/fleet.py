@@ -18,9 +18,7 @@ from bot.store.tables.shared import processes
 _ROOT = Path(__file__).parents[1]
 
 
-def describe_process(
-    settings: Settings, *, role: Role, shards: Shards | None, provider_keys: frozenset[str], overrides: Path
-) -> ProcessInfo:
+def describe_process(settings: Settings, *, role: Role, shards: Shards | None, overrides: Path) -> ProcessInfo:
     """Describe this process, without any secret. `overrides` is the operator's file of prices, which need not exist."""
     prices = hashlib.sha256(overrides.read_bytes()).hexdigest()[:8] if overrides.exists() else "none"
     return ProcessInfo(
@@ -28,7 +26,7 @@ def describe_process(
         role=role,
         version=_code_version(),
         shards="" if shards is None else f"{shards.ids[0]}-{shards.ids[-1]}/{shards.count}",
-        provider_keys=tuple(sorted(provider_keys)),
+        provider_keys=tuple(sorted(settings.provider_keys)),
         settings={
             **({} if role is Role.WORKER else {"DEFAULT_MODEL": settings.default_model}),
             "DEFAULT_QUOTA_USD": format_usd(settings.default_quota_usd),

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.errors import SettingsError
-from bot.domain.money.quota import Period, parse_usd
+from bot.domain.money.quota import Limits, Period, Quota, QuotaSource, parse_usd
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
 _ID = re.compile(r"^[1-9][0-9]{0,19}$")
@@ -262,6 +262,36 @@ class Settings(BaseSettings):
         keys = (self.discord_token, self.krea_api_key, self.pixazo_api_key)
         passwords = self.database_url.secrets if isinstance(self.database_url, PostgresAddress) else ()
         return (*(key.get_secret_value() for key in keys if key is not None), *passwords)
+
+    @property
+    def provider_keys(self) -> frozenset[str]:
+        """The names of the providers that we have a key for."""
+        keys = {"krea": self.krea_api_key, "pixazo": self.pixazo_api_key}
+        return frozenset(name for name, key in keys.items() if key is not None)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits that hold where a server's moderators set none, and those that always hold."""
+        return Limits(
+            default_quota=Quota(
+                amount_usd_micros=self.default_quota_usd, period=self.default_quota_period, source=QuotaSource.SETTINGS
+            ),
+            operator_daily_cap_usd_micros=self.operator_daily_cap_usd,
+            operator_server_cap_usd_micros=self.server_cap_usd_micros,
+            operator_cost_per_member_usd_micros=self.operator_cost_per_member_usd,
+            operator_cost_daily_cap_usd_micros=self.cost_daily_cap_usd_micros,
+            max_running_jobs=self.max_running_jobs_per_user,
+            direct_quota=self._direct_quota,
+            operator_direct_cap_usd_micros=self.direct_cap_usd_micros,
+        )
+
+    @property
+    def _direct_quota(self) -> Quota | None:
+        if not self.direct_quota_usd:
+            return None
+        return Quota(
+            amount_usd_micros=self.direct_quota_usd, period=self.direct_quota_period, source=QuotaSource.SETTINGS
+        )
 
 
 def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) -> Settings:

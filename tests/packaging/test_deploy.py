@@ -39,8 +39,8 @@ def test_every_metric_in_the_file_is_served(file: str) -> None:
 
 
 def test_the_gauges_of_this_test_are_those_of_the_bot() -> None:
-    source = (PROJECT / "bot" / "app.py").read_text(encoding="utf-8")
-    assert set(re.findall(r'metrics\.watch\(\s*"(\w+)"', source)) == {
+    sources = [path.read_text(encoding="utf-8") for path in (PROJECT / "bot").rglob("*.py")]
+    assert {name for source in sources for name in re.findall(r'metrics\.watch\(\s*"(\w+)"', source)} == {
         "line_length",
         "places_taken",
         "provider_closed",

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from bot.app import limits_of
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
 from bot.discord_client import Bot, BotParts
@@ -70,7 +69,7 @@ class Core:
         self.parts = ServiceParts.build(
             context,
             catalogue=catalogue,
-            limits=limits_of(self.settings),
+            limits=self.settings.limits,
             result_downloader=self._tools.downloader,
             attachment_downloader=self._tools.downloader,
             default_model=self.settings.default_model,
