@@ -21,6 +21,7 @@ import pytest
 import bot.store.store
 from bot.service.execution.job_runner import JobRunner
 from bot.service.execution.reply_runner import ReplyRunner
+from bot.service.execution.uploads import InputUploads
 from bot.service.job_service import JobService
 from bot.store.store import Store
 from bot.store.tables import jobs
@@ -141,7 +142,7 @@ def test_an_order_is_a_straight_line_from_the_command_to_the_sql() -> None:
     assert (ledger.__name__, "_RESERVE") in statements(handler, Imagine)
 
 
-@pytest.mark.parametrize("owner", [JobRunner, JobService, ReplyRunner])
+@pytest.mark.parametrize("owner", [JobRunner, InputUploads, JobService, ReplyRunner])
 def test_every_call_of_the_store_is_direct(owner: type) -> None:
     """Check that each mention of a method of the store is a call: none is passed on to be called later."""
     tree = ast.parse(Path(inspect.getfile(owner)).read_text(encoding="utf-8"))

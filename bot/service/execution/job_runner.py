@@ -4,6 +4,7 @@
                 `ProviderDispatcher.next_job` gives a slot is run, in a task of its own
     adopt       after a restart: a job that is at the provider already is run at once
     run         restartable at any point: every step first checks where the job stands
+    upload      put input images where the provider fetches them; see uploads.py
     submit      queued → submitting → running          the order is sent at most once
     reconcile   uncertain → running | failed           when the answer to the order was lost
     watch       running → succeeded | failed | cancelled
@@ -41,7 +42,7 @@ from bot.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from bot.domain.jobs import Failure, FailureReason, ImageInput, Job, JobStatus, StoredImage
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus
 from bot.domain.money.quota import format_usd
 from bot.media.downloader import Downloader
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
@@ -53,6 +54,7 @@ from bot.service.execution.in_flight import InFlight
 from bot.service.execution.late_images import LateImages
 from bot.service.execution.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 from bot.service.execution.results import ResultCollector
+from bot.service.execution.uploads import InputUploads
 from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.maintenance.model_watch import ModelWatch
 
@@ -99,7 +101,6 @@ class JobRunner:
     ) -> None:
         self._catalogue = catalogue
         self._store = context.store
-        self._blob_store = context.blob_store
         self._presenter = context.presenter
         self._in_flight = context.in_flight
         self._supervisor = context.supervisor
@@ -107,6 +108,7 @@ class JobRunner:
         self._priority = context.priority
         self._clock = context.clock
         self._sealer = context.sealer
+        self._uploads = InputUploads(context)
         self._results = ResultCollector(context, downloader=downloader)
         self._cost_alerts = cost_alerts
         self._model_watch = model_watch
@@ -207,7 +209,7 @@ class JobRunner:
         if dispatcher.breaker.gave_up and not dispatcher.breaker.begin_trial():
             return await self.fail(job, Failure(reason=FailureReason.PROVIDER_UNAVAILABLE), expected=_NOT_SENT)
         try:
-            urls = await self._input_urls(job, dispatcher.provider)
+            urls = await self._uploads.urls_for(job, dispatcher.provider)
         except ImagesNotHosted as error:
             _log.warning("job %s (%s): input images not hosted: %s", job.id, _who(job), error)
             return await self.fail(job, Failure(reason=FailureReason.INPUT_NOT_HOSTED), expected=_NOT_SENT)
@@ -279,7 +281,7 @@ class JobRunner:
                     self._model_watch.gone(job.request.model_id, heir=error.hint)
                 elif error.reason == FailureReason.REJECTED:
                     self._model_watch.doubted()
-                if error.status == UNUSABLE_INPUT_STATUS and await self._forget_uploads(job):
+                if error.status == UNUSABLE_INPUT_STATUS and await self._uploads.forget(job):
                     again = await self._not_accepted(job)
                     return (
                         await self._submit(again, dispatcher) if again and again.status is JobStatus.QUEUED else again
@@ -335,38 +337,6 @@ class JobRunner:
         if waiting is not None and self._in_flight.get_or_create(job.id).cancel_wanted:
             waiting = await self._store.mark_cancelled(job.id, expected=JobStatus.QUEUED, now=self._clock())
         return self._show(waiting)
-
-    async def _input_urls(self, job: Job, provider: Provider) -> list[str]:
-        """Return where the provider finds each input image: uploaded to it once per content, or hosted by Discord."""
-        if not job.request.images:
-            return []
-        if not provider.takes_uploads:
-            images = [await self._stored_image(image) for image in job.request.images]
-            return await self._presenter.host_images(job.reply_id, images)
-        urls: list[str] = []
-        for image in job.request.images:
-            url = await self._store.uploaded_url(provider.name, image.sha256)
-            if url is None:
-                stored = await self._stored_image(image)
-                url = await provider.upload(stored.data, stored.content_type)
-                await self._store.remember_upload(provider.name, image.sha256, url, now=self._clock())
-            urls.append(url)
-        return urls
-
-    async def _stored_image(self, image: ImageInput) -> StoredImage:
-        data = await self._blob_store.get(image.sha256)
-        if data is None:
-            raise ProviderRejected("an input image is no longer kept", reason=FailureReason.INPUT_GONE)
-        return StoredImage(sha256=image.sha256, content_type=image.content_type, data=data)
-
-    async def _forget_uploads(self, job: Job) -> bool:
-        """Return whether input images can be uploaded once more: the address the provider gave may have expired."""
-        in_flight = self._in_flight.get_or_create(job.id)
-        if in_flight.uploaded_again:
-            return False
-        in_flight.uploaded_again = True
-        hashes = [image.sha256 for image in job.request.images]
-        return await self._store.forget_uploads(job.provider, hashes) > 0
 
     # -- reconcile ----------------------------------------------------------------------------------------
 
