@@ -30,7 +30,7 @@ def registrations(stage: Stage) -> int:
 async def test_new_translations_are_registered_once(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert registrations(stage) == 1
     said = {"de": Loud(), ENGLISH: gettext.NullTranslations()}
-    monkeypatch.setattr(command_translations, "catalogue", lambda tag: said.get(tag, said[ENGLISH]))
+    monkeypatch.setattr(command_translations, "translations_of", lambda tag: said.get(tag, said[ENGLISH]))
     await stage.restart()
     assert registrations(stage) == 2
     await stage.restart()
@@ -41,7 +41,7 @@ async def test_descriptions_options_choices_and_the_menu_are_translated_but_no_n
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        command_translations, "catalogue", lambda tag: Loud() if tag in ("es", "pt") else gettext.NullTranslations()
+        command_translations, "translations_of", lambda tag: Loud() if tag in ("es", "pt") else gettext.NullTranslations()
     )
     await stage.restart()
     registered = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
