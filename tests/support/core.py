@@ -271,15 +271,22 @@ class Core:
         return await self.store.balance(member, default=self.limits.default_quota, now=self.clock())
 
     async def spent(self, member: Member = ADA) -> int:
-        return (await self.balance(member)).spent_usd_micros
+        return (await self.money(member))[0]
 
     async def set_aside(self, member: Member = ADA) -> int:
-        return (await self.balance(member)).set_aside_usd_micros
+        return (await self.money(member))[1]
 
     async def money(self, member: Member = ADA) -> tuple[int, int, int]:
-        """Return (spent, set aside, operator cost), in micro-dollars."""
-        balance = await self.balance(member)
-        return balance.spent_usd_micros, balance.set_aside_usd_micros, await self.store.operator_cost_usd_micros()
+        """Return (spent, set aside, operator cost), in micro-dollars, of all days: a test may run past midnight."""
+        of_all_days = """
+            SELECT CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT),
+                CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT)
+            FROM reservations JOIN accounts ON accounts.id = member_account_id WHERE guild_id = ? AND user_id = ?
+        """
+        [(spent, set_aside)] = await self.store.database.read(
+            lambda connection: connection.execute(of_all_days, (member.guild_id, member.user_id)).fetchall()
+        )
+        return spent, set_aside, await self.store.operator_cost_usd_micros()
 
     @property
     def submissions(self) -> int:
