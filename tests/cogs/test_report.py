@@ -270,7 +270,7 @@ class Japanese(NullTranslations):
 
 def test_a_chart_in_another_language_knows_its_words_in_english_too(monkeypatch: pytest.MonkeyPatch) -> None:
     spoken: dict[str, NullTranslations] = {"ja": Japanese(), "en": NullTranslations()}
-    monkeypatch.setattr(locale, "catalogue", spoken.__getitem__)
+    monkeypatch.setattr(locale, "translations_of", spoken.__getitem__)
     with locale.use_locale("ja"):
         chart = report_page.chart(a_spending(period=Period.WEEK, lines=[line(1234)]))
     written = (chart.title, chart.count, chart.over_time, chart.ranking, chart.ticks[0], chart.rows[0].label)
