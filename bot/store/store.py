@@ -295,7 +295,7 @@ class Store(DatabaseUser):
     postpone_review = writes_with_retry(reviews.postpone_review)
     decide_review = writes(reviews.decide_review)
     due_deletions = reads(posted_messages.due_deletions)
-    finish_deletion = writes_with_retry(posted_messages.finish_deletion, Priority.LOW)
+    finish_deletion = writes_with_retry(posted_messages.finish_deletion)
     postpone_deletion = writes_with_retry(posted_messages.postpone_deletion, Priority.LOW)
     _write_delete_reply = writes(erasures.delete_reply)
 
