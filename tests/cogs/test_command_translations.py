@@ -41,7 +41,9 @@ async def test_descriptions_options_choices_and_the_menu_are_translated_but_no_n
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        command_translations, "translations_of", lambda tag: Loud() if tag in ("es", "pt") else gettext.NullTranslations()
+        command_translations,
+        "translations_of",
+        lambda tag: Loud() if tag in ("es", "pt") else gettext.NullTranslations(),
     )
     await stage.restart()
     registered = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
