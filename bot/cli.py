@@ -23,7 +23,7 @@ from bot.catalogue.catalogue import Catalogue
 from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.deployment.process_role import Role, Shards
-from bot.domain.errors import BotError, LedgerTampered, SettingsError, StoreError
+from bot.domain.errors import BotError, DatabaseUnusable, LedgerTampered, SettingsError, StoreError
 from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import OperatorCostLine, format_usd
 from bot.fleet import check_fleet
@@ -158,6 +158,9 @@ def run_bot(*, role: Role, shards: Shards | None) -> int:
         asyncio.run(app.run(settings, role=role, shards=shards))
     except discord.LoginFailure:
         raise SettingsError("DISCORD_TOKEN is not accepted by Discord: copy the bot's token again") from None
+    except DatabaseUnusable as error:  # damaged, newer, moved or another program's: starting again cannot help
+        print(error, file=sys.stderr)
+        return 2
     return 0
 
 
@@ -168,11 +171,23 @@ def check() -> int:
     """Check settings, catalogue, database, Discord and providers; print one line for each."""
     settings = load_settings()
     set_up_logging(level="ERROR", style=settings.log_format, secrets=settings.secret_values)
-    rows = [("settings", True, "complete"), *asyncio.run(_check_all(settings))]
+    rows = [("settings", True, _describe_money(settings)), *asyncio.run(_check_all(settings))]
     width = max(len(name) for name, _, _ in rows)
     for name, works, what in rows:
         print(f"{'ok  ' if works else 'FAIL'}  {name:<{width}}  {what}")
     return 0 if all(works for _, works, _ in rows) else 1
+
+
+def _describe_money(settings: Settings) -> str:
+    """Say what the settings may cost, so that an amount meant in cents is noticed."""
+    limits = settings.limits
+    most_usd_micros = limits.operator_daily_cap_usd_micros + limits.operator_cost_daily_cap_usd_micros
+    quota = settings.default_quota_usd
+    return (
+        f"complete; a day costs you at most {format_usd(most_usd_micros)}, one server "
+        f"{format_usd(limits.operator_server_cap_usd_micros)}; a member may spend {format_usd(quota)} a "
+        f"{settings.default_quota_period} unless a server's moderators set another quota"
+    )
 
 
 async def _check_all(settings: Settings) -> list[tuple[str, bool, str]]:

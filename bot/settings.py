@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +19,13 @@ from bot.domain.errors import SettingsError
 from bot.domain.money.quota import Limits, Period, Quota, QuotaSource, parse_usd
 
 _HOST = re.compile(r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?$")
+_LISTEN_HOST = re.compile(r"^[A-Za-z0-9.-]+$")
 _ID = re.compile(r"^[1-9][0-9]{0,19}$")
 _NAME = re.compile(r"^[A-Z][A-Z0-9_]{2,39}$")
+_OWN_NAME = re.compile(r"^(ALLOWED_SERVER|CATALOGUE|DEFAULT_[MQ]|DIRECT_|DISCORD|KREA|OPERATOR|PIXAZO|TOPUP)")
+"""How names in the environment begin that only this bot reads, so that one that it does not know is a typo."""
+
+_QUOTES = ("'", '"', "\u201c", "\u201d", "\u201e", "\u2018", "\u2019")
 
 SHARES_OF_THE_CAP = 5
 """The caps for one server and for uncharged costs are this part of OPERATOR_DAILY_CAP_USD unless they are set."""
@@ -73,10 +80,19 @@ def _top_up_skus(value: Any) -> Any:
 
 def _secret(value: SecretStr) -> SecretStr | None:
     text = value.get_secret_value().strip()
-    # It is sent in a header, which must not contain a line break or a pasted sentence.
-    if not text.isascii() or not text.isprintable() or " " in text:
+    # It is sent in a header, which must not contain a line break or a pasted sentence. Quotes were left by a reader of
+    # env files that knows none, as that of `docker run`.
+    if not text.isascii() or not text.isprintable() or any(character in text for character in " \"'"):
         raise ValueError("not a key")
     return SecretStr(text) if text else None
+
+
+def _listen_host(value: str) -> str:
+    if ":" in value:
+        ipaddress.IPv6Address(value)  # raises ValueError, also for a host with a port
+    elif not _LISTEN_HOST.match(value):
+        raise ValueError("not a host")
+    return value
 
 
 def _location(value: Any) -> Location:
@@ -115,11 +131,13 @@ _UsdMicrosOrShare = Annotated[
 _Secret = Annotated[
     SecretStr | None,
     AfterValidator(lambda value: None if value is None else _secret(value)),
-    Field(description="a key in plain letters, digits and signs, without blanks"),
+    Field(description="a key in plain letters, digits and signs, without blanks or quotes"),
 ]
 _Seconds = Annotated[
     float, Field(gt=0, le=600, allow_inf_nan=False, description="a number of seconds above 0, at most 600")
 ]
+_LISTEN_HOST_DESCRIPTION = "an address to listen on, without a port, such as 127.0.0.1 or 0.0.0.0"
+_ListenHost = Annotated[str, AfterValidator(_listen_host), Field(description=_LISTEN_HOST_DESCRIPTION)]
 _Switch = Annotated[bool, Field(description="true or false")]
 
 
@@ -153,7 +171,10 @@ class Settings(BaseSettings):
     database_url: Annotated[
         Location,
         PlainValidator(_location),
-        Field(description="sqlite:///data/bot.sqlite3, another file, or postgresql://user:password@host/database"),
+        Field(
+            description="sqlite:///data/bot.sqlite3, another file, or postgresql://user:password@host/database, with "
+            "%40 for @, %2F for / and %25 for % in the password"
+        ),
     ] = Path("data/bot.sqlite3")
     default_model: Annotated[
         str,
@@ -192,14 +213,9 @@ class Settings(BaseSettings):
     krea_poll_seconds: _Seconds = 2.0
     pixazo_poll_seconds: _Seconds = 5.0
     public_url: Annotated[_BaseUrl | None, Field(description="an https address such as https://bot.example.com")] = None
-    http_host: Annotated[
-        str, Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0")
-    ] = "127.0.0.1"
+    http_host: _ListenHost = "127.0.0.1"
     http_port: Annotated[int, _whole(0, 65_535)] = 8080
-    webhook_host: Annotated[
-        str | None,
-        Field(pattern=r"^[A-Za-z0-9.:-]+$", description="an address to listen on, such as 127.0.0.1 or 0.0.0.0"),
-    ] = None
+    webhook_host: Annotated[_ListenHost | None, Field(description=_LISTEN_HOST_DESCRIPTION)] = None
     webhook_port: Annotated[int | None, _whole(0, 65_535)] = None
     catalogue_refresh_hours: Annotated[
         float,
@@ -301,6 +317,7 @@ def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) ->
     database do without. Raises SettingsError: one line with the variables and what they accept, never a value.
     """
     _check_names(Path(env_file))
+    _check_environment_names()
     try:
         settings = Settings(_env_file=env_file)  # pyright: ignore[reportCallIssue]
     except ValidationError as error:
@@ -309,34 +326,68 @@ def load_settings(env_file: str | Path = ".env", *, credentials: bool = True) ->
         raise SettingsError("DISCORD_TOKEN is missing: it must be the bot's token from Discord's developer portal")
     if credentials and settings.krea_api_key is None and settings.pixazo_api_key is None:
         raise SettingsError("KREA_API_KEY or PIXAZO_API_KEY is missing: at least one provider's key is needed")
+    if settings.http_port != 0 and settings.webhook_address == (settings.http_host, settings.http_port):
+        raise SettingsError("WEBHOOK_PORT must be another port than HTTP_PORT, or empty")
     return settings
 
 
 def _describe(error: ValidationError) -> str:
     """List each invalid variable once, with what it accepts, without its value, which may be a misplaced key."""
-    names = dict.fromkeys(
-        str(problem["loc"][0]) for problem in error.errors(include_input=False, include_context=False)
+    slips = {str(problem["loc"][0]): _slip(problem["input"]) for problem in error.errors(include_context=False)}
+    return "; ".join(
+        f"{name.upper()} must be {Settings.model_fields[name].description}{slip}" for name, slip in slips.items()
     )
-    return "; ".join(f"{name.upper()} must be {Settings.model_fields[name].description}" for name in names)
+
+
+def _slip(value: object) -> str:
+    """Name what may surround a value in `.env`, but is part of it for `docker run --env-file` and `kubectl create`."""
+    if not isinstance(value, str):
+        return ""
+    if value.strip().startswith(_QUOTES):
+        return ": it begins with a quote"
+    return ": it has a comment behind it" if " #" in value else ""
 
 
 def _check_names(env_file: Path) -> None:
     """Refuse lines of `env_file` that set nothing, so that a typo does not silently leave a default in force."""
     if not env_file.exists():
         return
-    known = [name.upper() for name in Settings.model_fields]
     try:
         with env_file.open(encoding="utf-8-sig") as lines:
             bindings = list(parse_stream(lines))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{env_file} cannot be read as a text file ({type(error).__name__})") from None
+        raise SettingsError(f"{env_file} cannot be read as a text file in UTF-8 ({type(error).__name__})") from None
+    lines_by_name: dict[str, int] = {}
     for binding in bindings:
         location = f"{env_file} line {binding.original.line}"
         if binding.error or (binding.key is not None and binding.value is None):
             raise SettingsError(f"{location} is not of the form NAME=value")
-        if binding.key is None or binding.key.upper() in known:
+        if binding.key is None:
             continue
-        # A key pasted without its name is parsed as a name, so only plausible names are shown.
-        name = binding.key if _NAME.match(binding.key) else "the name"
-        close = difflib.get_close_matches(binding.key.upper(), known, n=1)
-        raise SettingsError(f"{location}: {name} is not a setting" + (f"; did you mean {close[0]}?" if close else ""))
+        if (name := binding.key.upper()) not in _known_names():
+            # A key pasted without its name is parsed as a name, so only plausible names are shown.
+            shown = binding.key if _NAME.match(binding.key) else "the name"
+            raise SettingsError(f"{location}: {shown} is not a setting{_suggestion(name)}")
+        if name in lines_by_name:  # the last one would count, also where it is empty
+            raise SettingsError(f"{location}: {name} is set already in line {lines_by_name[name]}")
+        if binding.value:
+            lines_by_name[name] = binding.original.line
+
+
+def _check_environment_names() -> None:
+    """Refuse a variable that only this bot would read and does not know: container engines pass on whole env files."""
+    for name in sorted(name.upper() for name in os.environ):
+        if _OWN_NAME.match(name) and _NAME.match(name) and name not in _known_names():
+            raise SettingsError(f"{name} in the environment is not a setting{_suggestion(name)}")
+
+
+def _known_names() -> list[str]:
+    return [name.upper() for name in Settings.model_fields]
+
+
+def _suggestion(name: str) -> str:
+    """Suggest the shortest setting that has all words of `name`, or else the one that is spelled most alike."""
+    words = set(name.split("_"))
+    with_all = [known for known in _known_names() if words <= set(known.split("_"))]
+    close = sorted(with_all, key=len) or difflib.get_close_matches(name, _known_names(), n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -24,10 +24,10 @@ NAMES = [name.upper() for name in Settings.model_fields]
 
 NUMBERS = ["", "0", "-1", "1.5", "many", "1e99", "0x10", "٣x", CANARY]
 BAD_VALUES: dict[str, list[str]] = {
-    "DISCORD_TOKEN": [f"Bot {CANARY}", f"{CANARY}\nX: y", f"{CANARY}ä"],
+    "DISCORD_TOKEN": [f"Bot {CANARY}", f"{CANARY}\nX: y", f"{CANARY}ä", f'"{CANARY}"', f"{CANARY} # mine"],
     "DISCORD_API_BASE": ["discord.com", "ftp://discord.com", "https://", "https://u:p@h", "https://h:99999", CANARY],
     "DISCORD_CDN_HOSTS": [",", "https://cdn.discordapp.com", "a b", "host:port", "host/path"],
-    "KREA_API_KEY": [f"Bearer {CANARY}", f"{CANARY}\r\nX: y"],
+    "KREA_API_KEY": [f"'{CANARY}'", f"Bearer {CANARY}", f"{CANARY}\r\nX: y"],
     "KREA_API_BASE": ["api.krea.ai", "https://h?key=1", "https://h#f", "https://[", f"file:///{CANARY}"],
     "PIXAZO_API_KEY": [f"{CANARY} {CANARY}", f"{CANARY}\x00"],
     "PIXAZO_API_BASE": ["//gateway", "https://a b", "https://h:0", CANARY],
@@ -39,6 +39,10 @@ BAD_VALUES: dict[str, list[str]] = {
         "sqlite:///",
         "sqlite:///:memory:",
         "sqlite:///d/",
+        "sqlite:///C:\new\bot.sqlite3",  # as double quotes in .env make it
+        f"postgresql://ada:{CANARY}@{CANARY}@h/d",
+        f"postgresql://ada:{CANARY}%zz@h/d",
+        f"postgresql://ada:{CANARY}%ca@h/d",  # no UTF-8
         CANARY,
     ],
     "DEFAULT_MODEL": ["flux", "Krea/Flux", "krea/", "krea//x", "krea/x y"],
@@ -62,8 +66,8 @@ BAD_VALUES: dict[str, list[str]] = {
     "KREA_POLL_SECONDS": ["0", "-1", "601", "inf", "nan", "2s", CANARY],
     "PIXAZO_POLL_SECONDS": ["0", "-5", "1e9", "inf", "five", CANARY],
     "PUBLIC_URL": ["bot.example.com", "ws://bot.example.com", "https://bot.example.com?x", CANARY + "!"],
-    "HTTP_HOST": ["http://127.0.0.1", "a b", "127.0.0.1/8"],
-    "WEBHOOK_HOST": ["http://127.0.0.1", "a b"],
+    "HTTP_HOST": ["http://127.0.0.1", "a b", "127.0.0.1/8", "0.0.0.0:8080", "[::]", "::1:8080:x"],
+    "WEBHOOK_HOST": ["http://127.0.0.1", "a b", "0.0.0.0:8081"],
     "WEBHOOK_PORT": ["-1", "65536", "http"],
     "HTTP_PORT": ["-1", "65536", "http", "80.5", CANARY],
     "MEDIA_ALLOW_PRIVATE_ADDRESSES": ["maybe", "2", CANARY],
@@ -262,6 +266,14 @@ def test_the_environment_beats_the_file(environment: pytest.MonkeyPatch, tmp_pat
         (CANARY, r"line 1 is not of the form NAME=value$"),
         (f"{CANARY.replace('-', '')}==", r"line 1: the name is not a setting$"),
         (f"KREA_API_KEY='{CANARY}", r"line 1 is not of the form NAME=value$"),
+        ("TOKEN=1", r"line 1: TOKEN is not a setting; did you mean DISCORD_TOKEN\?$"),
+        ("MAX_JOBS=1", r"line 1: MAX_JOBS is not a setting; did you mean MAX_RUNNING_JOBS_PER_USER\?$"),
+        ("DAILY_CAP=1", r"line 1: DAILY_CAP is not a setting; did you mean OPERATOR_DAILY_CAP_USD\?$"),
+        ("OPERATOR_DAILY_CAP_USD=5\nLOG_LEVEL=INFO\noperator_daily_cap_usd=500", "CAP_USD is set already in line 1$"),
+        (
+            "OPERATOR_DAILY_CAP_USD=5\nOPERATOR_DAILY_CAP_USD=",
+            "line 2: OPERATOR_DAILY_CAP_USD is set already in line 1$",
+        ),
     ],
 )
 def test_a_line_of_the_file_that_sets_nothing_stops_the_start(
@@ -274,10 +286,95 @@ def test_a_line_of_the_file_that_sets_nothing_stops_the_start(
     assert "canary" not in str(caught.value)
 
 
+def test_a_line_added_to_a_copy_of_the_example_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    file = tmp_path / ".env"
+    file.write_text(EXAMPLE.read_text(encoding="utf-8") + "DISCORD_TOKEN=a\nKREA_API_KEY=b\nHTTP_PORT=1\n")
+    assert load_settings(file).secret_values == ("a", "b")
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_file_of_any_editor_is_read_alike(tmp_path: Path, ending: str, mark: str):
+    lines = [
+        "DISCORD_TOKEN='a'",
+        'KREA_API_KEY = "b"',
+        "  export HTTP_PORT=1 # mine",
+        "OPERATOR_DAILY_CAP_USD= 5.00 ",
+        "",
+    ]
+    file = tmp_path / ".env"
+    file.write_bytes((mark + ending.join(lines)).encode())
+    settings = load_settings(file)
+    assert (settings.secret_values, settings.http_port) == (("a", "b"), 1)
+    assert settings.operator_daily_cap_usd == 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        (
+            "OPERATOR_DAILY_CAP",
+            r"OPERATOR_DAILY_CAP in the environment is not a setting; did you mean OPERATOR_DAILY_C",
+        ),
+        ("ALLOWED_SERVER", "did you mean ALLOWED_SERVERS"),
+        ("DEFAULT_QOUTA_USD", "did you mean DEFAULT_QUOTA_USD"),
+        ("DISCORD_BOT_TOKEN", "did you mean DISCORD_TOKEN"),
+        ("krea_key", "did you mean KREA_API_KEY"),
+    ],
+)
+def test_a_misspelled_name_in_the_environment_stops_the_start_too(
+    environment: pytest.MonkeyPatch, no_file: Path, name: str, sentence: str
+):
+    """Docker, Kubernetes and systemd read the env file themselves and pass on every name."""
+    environment.setenv(name, CANARY)
+    with pytest.raises(SettingsError, match=sentence) as caught:
+        load_settings(no_file)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["HTTPS_PORT", "LOGLEVEL", "DATABASE_POOL_SIZE", "KUBERNETES_PORT", "HTTP_PROXY"])
+def test_names_of_other_programs_in_the_environment_are_no_concern(
+    environment: pytest.MonkeyPatch, no_file: Path, name: str
+):
+    environment.setenv(name, "x")
+    load_settings(no_file)
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "ending"),
+    [
+        ("HTTP_PORT", '"8080"', "from 0 to 65535: it begins with a quote"),
+        (
+            "PUBLIC_URL",
+            "\u201chttps://bot.example.com\u201d",
+            "such as https://bot.example.com: it begins with a quote",
+        ),
+        ("OPERATOR_DAILY_CAP_USD", "5 # mine", "6 after it: it has a comment behind it"),
+        ("DISCORD_TOKEN", f"{CANARY} # mine", "without blanks or quotes: it has a comment behind it"),
+    ],
+)
+def test_what_docker_run_leaves_around_a_value_is_named(
+    environment: pytest.MonkeyPatch, no_file: Path, name: str, written: str, ending: str
+):
+    environment.setenv(name, written)
+    with pytest.raises(SettingsError) as caught:
+        load_settings(no_file)
+    assert str(caught.value).endswith(ending)
+
+
+def test_two_listeners_on_one_port_are_refused(environment: pytest.MonkeyPatch, no_file: Path):
+    environment.setenv("WEBHOOK_PORT", "8080")
+    with pytest.raises(SettingsError, match=r"^WEBHOOK_PORT must be another port than HTTP_PORT"):
+        load_settings(no_file)
+    environment.setenv("HTTP_PORT", "0")
+    environment.setenv("WEBHOOK_PORT", "0")  # each takes a free one
+    load_settings(no_file)
+
+
 def test_a_file_that_is_no_text_is_named(environment: pytest.MonkeyPatch, tmp_path: Path):
     file = tmp_path / ".env"
     file.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(SettingsError, match=r"\.env cannot be read as a text file"):
+    with pytest.raises(SettingsError, match=r"\.env cannot be read as a text file in UTF-8"):
         load_settings(file)
     with pytest.raises(SettingsError, match="cannot be read as a text file"):
         load_settings(tmp_path)

@@ -152,6 +152,18 @@ def test_an_unknown_default_model_stops_the_start(
     assert one_line(capsys.readouterr().err).startswith("DEFAULT_MODEL must be the id of a model")
 
 
+@pytest.mark.parametrize("content", ["Dear diary" * 1000, ""])
+def test_a_database_that_no_further_start_can_use_is_exit_code_2(
+    directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], content: str
+):
+    monkeypatch.setenv("DISCORD_TOKEN", TOKEN)
+    monkeypatch.setenv("KREA_API_KEY", TOKEN)
+    (directory / "data").mkdir()
+    (directory / "data" / "bot.sqlite3").write_text(content)
+    assert cli.main([]) == 2
+    assert "bot.sqlite3" in one_line(capsys.readouterr().err)
+
+
 # -- check -----------------------------------------------------------------------------------------------
 
 
@@ -161,6 +173,10 @@ def test_check_reports_each_part_as_working(outside: Outside, ledger_file: Path,
     rows = rows_of(printed.out)
     assert list(rows) == ["settings", "catalogue", "database", "processes", "discord", "http", "krea", "pixazo"]
     assert all(works for works, _ in rows.values())
+    assert rows["settings"][1] == (
+        "complete; a day costs you at most $30.00, one server $5.00; a member may spend $1.00 a day unless a server's "
+        "moderators set another quota"
+    )
     assert "invite: https://discord.com/" in rows["discord"][1]
     for secret in (outside.discord.token, outside.provider.krea_key, outside.provider.pixazo_key):
         assert secret not in printed.out + printed.err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 _POSTGRESQL = ("postgresql", "postgres")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ def parse_location(text: str) -> Location:
     # An in-memory database would lose the ledger.
     if path == text or not path or path.startswith(":") or "?" in path or path.endswith("/"):
         raise ValueError("not a database address")
+    if not path.isprintable():  # a Windows path in double quotes, whose \\n and \\b became control characters
+        raise ValueError("not a database address")
     return Path(path)
 
 
@@ -57,6 +61,10 @@ def _parse_postgres(text: str) -> PostgresAddress:
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ValueError("not a database address")
     parts = urlsplit(text)
+    # PostgreSQL's library ends the password at the first @, and would show the rest of it as the name of a host.
+    if parts.netloc.count("@") > 1 or _BAD_ESCAPE.search(text):
+        raise ValueError("not a database address")
+    unquote(text, errors="strict")  # raises UnicodeDecodeError, a ValueError
     for host in parts.netloc.rpartition("@")[2].split(","):  # a list of hosts is allowed
         _ = urlsplit(f"//{host}").port  # raises ValueError for an invalid port
     # Without a host, libpq would use a local server; without a database name, the user's name.
