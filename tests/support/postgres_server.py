@@ -6,6 +6,7 @@ PostgreSQL refuses to run as root; then it runs as the user of Debian's package,
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import pwd
 import shutil
@@ -48,6 +49,12 @@ def _unprivileged_user() -> str | None:
     return None
 
 
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class PostgresServer:
     """One server, which tests may kill, start, freeze and thaw."""
 
@@ -66,9 +73,7 @@ class PostgresServer:
             entry = pwd.getpwnam(user)
             self.run_as = ("setpriv", f"--reuid={user}", f"--regid={entry.pw_gid}", "--clear-groups")
             os.chown(self.folder, entry.pw_uid, entry.pw_gid)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         password_file = self.folder / "password"
         password_file.write_text(PASSWORD)
@@ -90,6 +95,25 @@ class PostgresServer:
             + settings.replace("{folder}", str(self.folder))
         )
         self.start()
+
+    def stand_by(self) -> PostgresServer:
+        """Start a stand-by of this server, which it knows by the name `stand_by`."""
+        other = copy.copy(self)
+        other.folder = self.folder / "stand_by"
+        other.port = _free_port()
+        data = other.folder / "data"
+        source = f"--dbname={self.url('postgres')}"
+        self.call(
+            "pg_basebackup", source, f"--pgdata={data}", "--checkpoint=fast", "--write-recovery-conf", "--no-sync"
+        )
+        with (data / "postgresql.auto.conf").open("a") as settings:
+            settings.write(f"port = {other.port}\ncluster_name = stand_by\n")
+        other.start()
+        return other
+
+    def promote(self) -> None:
+        """Make a stand-by take over."""
+        self.call("pg_ctl", "promote", f"--pgdata={self.folder}/data", "--wait")
 
     def call(self, program: str, *arguments: str) -> None:
         """Run one of the server's programs as its user."""
@@ -120,6 +144,11 @@ class PostgresServer:
                 time.sleep(0.02)
 
     @property
+    def is_up(self) -> bool:
+        """Whether the server was started and neither killed nor ended by itself."""
+        return self._process is not None and not self.has_ended
+
+    @property
     def has_ended(self) -> bool:
         """Whether the server ended by itself."""
         return self._process is not None and self._process.poll() is not None
@@ -147,7 +176,7 @@ class PostgresServer:
                 os.kill(pid, number)
 
     def close(self) -> None:
-        if self._process is not None and not self.has_ended:
+        if self.is_up:
             self.kill()
         shutil.rmtree(self.folder)
 

@@ -109,6 +109,10 @@ class _TextDumper(StrDumper):
         return super().dump(as_stored(obj))
 
 
+class NotReplicatedError(Exception):
+    """The server stopped waiting for its stand-bys: the transaction is committed there, and perhaps there alone."""
+
+
 class PostgresConnection:
     """One connection, for use by one thread. Only `cut` may be called from another."""
 
@@ -117,6 +121,8 @@ class PostgresConnection:
     def __init__(self, raw: psycopg.Connection[PostgresRow]) -> None:
         self.raw = raw
         self._socket = socket.socket(fileno=os.dup(raw.fileno()))
+        self._warnings: list[str | None] = []
+        raw.add_notice_handler(self._note_warning)
 
     @classmethod
     def open(cls, address: PostgresAddress) -> Self:
@@ -172,6 +178,24 @@ class PostgresConnection:
         """Yield the rows of a result that may not fit in memory."""
         with self.raw.cursor() as cursor:
             yield from cursor.stream(sql.encode(), size=1_000)
+
+    def _note_warning(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self._warnings.append(notice.message_primary)
+
+    def commit(self) -> bool:
+        """Commit. Return False when the server rolled back instead. Raises psycopg.Error, NotReplicatedError.
+
+        With `synchronous_standby_names`, COMMIT returns when a stand-by has the transaction. If it is cancelled while
+        it waits, it succeeds with a warning, and the transaction is lost when a stand-by takes over.
+        """
+        self._warnings.clear()
+        status = self.raw.execute(b"COMMIT", prepare=False).statusmessage
+        if status != "COMMIT":  # only the status tells
+            return False
+        if self._warnings:  # COMMIT gives no other warning inside a transaction
+            raise NotReplicatedError(self._warnings[0])
+        return True
 
     def rollback(self) -> None:
         """Roll back the open transaction, if there is one. Close the connection when that fails."""

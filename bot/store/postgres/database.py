@@ -152,7 +152,8 @@ class PostgresDatabase:
             try:
                 return await self._writer_thread.run(partial(self._writer.commit, batch))
             except InDoubtError as doubt:
-                _log.warning("the connection to the database broke during COMMIT: checking whether it was committed")
+                reason = self.address.hide(" ".join(str(doubt.__cause__).split()))
+                _log.warning("checking whether a change was committed that the database did not confirm: %s", reason)
                 if await self._has_committed():
                     return doubt.results
                 # It was not committed, so running it again cannot do anything twice.

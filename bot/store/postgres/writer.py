@@ -6,7 +6,8 @@ commits.
 
 Each batch also stores its number in the row of its process in `writers`. When the connection breaks during COMMIT, that
 row tells whether the batch was committed. It is read under the same lock, which the old transaction would still hold if
-it had not ended.
+it had not ended. It counts as committed when a later change was, so that the stand-bys that the server waits for have
+it: what follows, such as an order at a provider, cannot be undone when one of them takes over.
 
 The connection also holds the lock that says whether one bot runs the jobs or several processes with roles. A server
 that was restarted, or took over from another, knows nothing of it, so each new connection takes it before it writes.
@@ -24,7 +25,7 @@ from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.connection import Work
 from bot.store.core.write_queue import WriteResult, in_savepoint
-from bot.store.postgres.connection import PostgresConnection, translated_error
+from bot.store.postgres.connection import NotReplicatedError, PostgresConnection, translated_error
 from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.schema import BOT_LOCK, WRITE_LOCK
 
@@ -34,6 +35,7 @@ INSERT INTO writers (id, group_number, seen_at) VALUES ({row})
 ON CONFLICT (id) DO UPDATE SET group_number = excluded.group_number, seen_at = excluded.seen_at
 """
 _BATCH_NUMBER = "SELECT group_number FROM writers WHERE id = ?"
+_TOUCH = "UPDATE writers SET seen_at = seen_at WHERE id = ?"
 _MAX_ATTEMPTS = 3
 _BOT_LOCK_TIMEOUT_SECONDS = 2.0
 """The server takes a moment to notice that a bot has ended; the bot that is started next waits for that."""
@@ -42,10 +44,13 @@ _BOT_LOCK_PAUSE_SECONDS = 0.2
 
 
 class InDoubtError(Exception):
-    """The connection broke during COMMIT. `PostgresWriter.has_committed` tells whether the batch was written."""
+    """The connection broke during COMMIT, or the server stopped waiting for its stand-bys.
+
+    `PostgresWriter.has_committed` tells whether the batch was written.
+    """
 
     def __init__(self, results: list[WriteResult]) -> None:
-        super().__init__("the connection broke during COMMIT")
+        super().__init__("COMMIT did not end as it should")
         self.results = results
 
 
@@ -107,16 +112,26 @@ class PostgresWriter:
         raise AssertionError("the last attempt returns")
 
     def has_committed(self) -> bool:
-        """Return whether the last batch was committed. Raises StoreError while the server cannot be asked."""
+        """Return whether the last batch was committed, also on a stand-by if the server has to wait for one.
+
+        Raises StoreError while that is not known.
+        """
         connection = self._thread.connection()
         try:
             connection.execute(f"BEGIN; {_TAKE_LOCK}")  # granted only when the transaction in doubt has ended
             row = connection.execute(_BATCH_NUMBER, (self._id,)).fetchone()
-            connection.execute("ROLLBACK")
+            if row is None or row["group_number"] != self._batch_number:
+                connection.execute("ROLLBACK")
+                return False
+            # When this later change is on the stand-by, so is the one in doubt.
+            connection.execute(_TOUCH, (self._id,))
+            connection.commit()
+        except NotReplicatedError as error:
+            raise StoreError(f"The database {self._thread.address} has no stand-by that takes its changes.") from error
         except psycopg.Error as error:
             self._thread.drop()
             raise translated_error(error, self._thread.address) from error
-        return row is not None and row["group_number"] == self._batch_number
+        return True
 
     def delete_own_row(self) -> None:
         """Delete the row of this process. Call it last, when no batch is in doubt."""
@@ -172,13 +187,15 @@ class PostgresWriter:
         self, connection: PostgresConnection, batch: Sequence[Work], results: list[WriteResult]
     ) -> list[WriteResult]:
         try:
-            status = connection.raw.execute(b"COMMIT", prepare=False).statusmessage
+            is_committed = connection.commit()
+        except NotReplicatedError as error:
+            raise InDoubtError(self._translated(results)) from error
         except psycopg.Error as error:
             if connection.is_broken_by(error):
                 self._thread.drop()
                 raise InDoubtError(self._translated(results)) from error
             return self._fail(connection, batch, error)
-        if status != "COMMIT":  # the server rolled back instead; only the status tells
+        if not is_committed:
             error = StoreError("The database did not do what was asked: it undid the transaction.")
             return [WriteResult(error=error)] * len(batch)
         return self._translated(results)
