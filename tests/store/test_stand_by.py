@@ -41,7 +41,7 @@ def waiting_for_a_stand_by(server: PostgresServer) -> Iterator[None]:
 async def test_a_change_that_no_stand_by_has_is_in_doubt_until_one_has_it(
     postgres: PostgresServer, interruption: str
 ) -> None:
-    """Whoever ends the wait for a stand-by does not make the change safe."""
+    """An end of the wait for a stand-by does not make the change safe."""
     address = postgres.fresh()
     async with await Store.open(address) as store:
         with waiting_for_a_stand_by(postgres):
