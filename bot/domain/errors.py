@@ -363,13 +363,20 @@ class OutcomeUncertain(ProviderError):
 class MediaError(BotError):
     """An image could not be fetched or is not an image. `transient` says whether fetching it again may help.
 
-    `reason` is one of those of UnusableImage, because members' attachments are fetched as well.
+    `reason` is one of those of UnusableImage, because members' attachments are fetched as well. `answered` says that
+    the server works and answered about this file.
     """
 
-    def __init__(self, detail: str, *, transient: bool, reason: str = "unreachable") -> None:
+    def __init__(self, detail: str, *, transient: bool, reason: str = "unreachable", answered: bool = False) -> None:
         super().__init__(detail)
         self.transient = transient
         self.reason = reason
+        self.answered = answered
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """True when the server could not be reached or is out of order, which says nothing about the image."""
+        return self.transient and not self.answered
 
 
 class ImagesNotHosted(BotError):

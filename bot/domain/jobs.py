@@ -99,7 +99,7 @@ class FailureReason(StrEnum):
     MODEL_CHANGED = "model_changed"
     """Its price or its fields changed, or wait for the operator, while the order waited. It was not sent."""
     NO_USABLE_RESULT = "no_usable_result"
-    """Completed, but no image could be fetched. The operator bears the cost."""
+    """Completed, but no image could be fetched in time. The operator bears the cost, also when it comes late."""
     TIMED_OUT = "timed_out"
     """The deadline passed. The job is followed on; the operator bears the cost if the provider charges."""
     OUTCOME_UNKNOWN = "outcome_unknown"
@@ -222,11 +222,21 @@ class Job:
     """When its image turned up after it had failed. It was free for the member."""
     lost_images: int = 0
     """Results that the provider named and that could not be fetched."""
+    unfetched_since_at: datetime | None = None
+    """Since when its image is made, but out of reach."""
 
     @property
     def checked_until(self) -> datetime:
         """When the reservation is released if the answer to the order was lost and it is not found."""
         return (self.submitted_at or self.created_at) + CHECKING_PERIOD
+
+    @property
+    def fetched_until(self) -> datetime | None:
+        """When the reservation is released if its image, which is made, stays out of reach; None for other jobs."""
+        if self.unfetched_since_at is None or self.status is not JobStatus.RUNNING:
+            return None
+        until = self.unfetched_since_at + CHECKING_PERIOD
+        return until if self.deadline_at is None else min(until, self.deadline_at)
 
     @property
     def is_followed(self) -> bool:

@@ -34,6 +34,10 @@ slowly every megabyte may take 30 ms."""
 _UNANNOUNCED_BYTES = 4 * 2**20
 """Assumed length of a body without Content-Length."""
 
+MAX_CONNECTIONS = 64
+MAX_CONNECTIONS_PER_HOST = 32
+"""A server that does not answer keeps its connections for many seconds; other servers have as many of their own."""
+
 _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 
 
@@ -202,7 +206,12 @@ class Downloader:
             return socket.socket(family=family, type=kind, proto=protocol)
 
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(socket_factory=open_socket, resolver=self._resolver, limit=32),
+            connector=aiohttp.TCPConnector(
+                socket_factory=open_socket,
+                resolver=self._resolver,
+                limit=MAX_CONNECTIONS,
+                limit_per_host=MAX_CONNECTIONS_PER_HOST,
+            ),
             timeout=self._timeout,
             headers=_HEADERS,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -238,7 +247,8 @@ def _announced_bytes(response: aiohttp.ClientResponse, max_bytes: int) -> int:
     """
     if response.status != 200:
         transient = response.status not in _FINAL_STATUSES
-        raise MediaError(f"the server answered {response.status}", transient=transient)
+        answered = response.status < 500 and response.status != 429
+        raise MediaError(f"the server answered {response.status}", transient=transient, answered=answered)
     announced = response.content_length
     if announced is None:
         return min(_UNANNOUNCED_BYTES, max_bytes)

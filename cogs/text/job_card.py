@@ -42,6 +42,9 @@ CHECKING_EXPLAINED = Phrase(
     "The order went out, but the answer got lost. I am looking for it until {when} and never order twice; "
     "if it is not found by then, you are not charged."
 )
+NOT_FETCHED_YET = Phrase(
+    "The image is made, but it cannot be fetched yet. I keep trying until {when}; if that fails, you are not charged."
+)
 WAITS_FOR_OPERATOR = Phrase(
     "The part of me that makes images is not running. Your order is kept and starts as soon as the operator has "
     "started it again; it costs nothing until there is an image."

@@ -277,6 +277,8 @@ def _explanations(view: ReplyView, status: JobStatus, *, hide_prompt: bool) -> l
     if status is JobStatus.UNCERTAIN:
         until = max(job.job.checked_until for job in view.jobs if job.job.status is JobStatus.UNCERTAIN)
         lines.append(job_card.CHECKING_EXPLAINED(when=formatting.clock_time(until)))
+    if until := max((job.job.fetched_until for job in view.jobs if job.job.fetched_until), default=None):
+        lines.append(job_card.NOT_FETCHED_YET(when=formatting.clock_time(until)))
     if view.waits_for_operator:
         lines.append(job_card.WAITS_FOR_OPERATOR())
     reasons = dict.fromkeys(job.failure.reason for job in failed if job.failure)

@@ -217,6 +217,14 @@ def test_a_card_says_how_long_a_lost_order_is_looked_for_and_that_a_late_image_i
     assert job_card.CAME_LATE(1) in text_of(card.card(a_view(late)))
 
 
+@pytest.mark.hostile("G-33")
+def test_a_card_says_how_long_an_image_out_of_reach_is_tried() -> None:
+    running = a_job(JobStatus.RUNNING, submitted_at=NOON, unfetched_since_at=NOON)
+    text = text_of(card.card(a_view(running)))
+    assert job_card.NOT_FETCHED_YET(when=formatting.clock_time(NOON + timedelta(minutes=15))) in text
+    assert text_of(card.card(a_view(replace(running, status=JobStatus.SUCCEEDED)))).count("cannot be fetched") == 0
+
+
 @pytest.mark.hostile("G-32")
 def test_a_card_says_how_many_results_could_not_be_fetched() -> None:
     text = text_of(card.card(a_view(a_job(JobStatus.SUCCEEDED, images=(AN_IMAGE,), lost_images=2))))

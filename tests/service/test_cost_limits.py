@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bot.domain.errors import MemberCostReached, OperatorCostCapReached, OperatorServerCapReached
-from bot.domain.jobs import JobStatus
+from bot.domain.errors import MemberCostReached, OperatorCostCapReached, OperatorServerCapReached, TooMuchAtRisk
+from bot.domain.jobs import Job, JobStatus
 from bot.domain.money.quota import Member
 from bot.store.store import Store
 from sandbox.plans import Ending, FileTrouble, Plan, Shape
@@ -42,7 +43,7 @@ async def drain(core: Core, plan: Plan, *, model_id: str = PIXAZO_LARGE, member:
         Plan(ending=Ending.FAILED),
         Plan(shape=Shape.EMPTY),
         Plan(file_trouble=FileTrouble.MISSING),
-        Plan(file_trouble=FileTrouble.TRUNCATED),
+        Plan(file_trouble=FileTrouble.HTML),
     ],
     ids=["failed", "no address", "dead link", "unusable bytes"],
 )
@@ -58,6 +59,29 @@ async def test_one_member_cannot_drain_the_operator(tmp_path: Path, plan: Plan) 
         assert len(told) == 1
         assert f"member {ADA.user_id} " in told[0]
         assert "$0.25" in told[0]
+
+
+@pytest.mark.hostile("G-02")
+async def test_images_that_are_made_and_out_of_reach_count_as_what_may_cost_the_operator(tmp_path: Path) -> None:
+    jobs: list[Job] = []
+    async with a_core(tmp_path, limits=replace(LIMITS, max_running_jobs=10)) as core:
+        with pytest.raises(TooMuchAtRisk):
+            await order_out_of_reach(core, jobs)
+        core.clock.move(minutes=16)
+        await core.ended(*jobs)
+        assert LIMIT <= await core.store.operator_cost_usd_micros() < LIMIT + PRICE
+
+
+async def order_out_of_reach(core: Core, jobs: list[Job]) -> None:
+    """Order images, one after the other, whose address nobody can reach, and append their jobs to `jobs`."""
+    while len(jobs) < 8:
+        core.sandbox.next_order(Plan(urls=("http://127.0.0.1:1/picture.png",)))
+        jobs.append(await core.order(model_id=PIXAZO_LARGE))
+        await until(partial(is_unfetched, core, jobs[-1]))
+
+
+async def is_unfetched(core: Core, job: Job) -> bool:
+    return (await core.now(job)).unfetched_since_at is not None
 
 
 @pytest.mark.hostile("G-02")

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bot.domain.jobs import FailureReason, JobStatus
+from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.media.image_pool import CheckedImage, ImagePool
 from bot.service.execution import results
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
+from tests.support import store_samples
 from tests.support.core import PIXAZO_LARGE, PRICE, PRICES, Core, a_core
 from tests.support.fakes import until
 
@@ -36,7 +37,6 @@ async def test_every_documented_shape_of_a_result_leads_to_the_finished_image(co
         Plan(shape=Shape.MISSING),
         Plan(file_trouble=FileTrouble.MISSING),
         Plan(file_trouble=FileTrouble.HTML),
-        Plan(file_trouble=FileTrouble.TRUNCATED),
         Plan(file_trouble=FileTrouble.REDIRECT, redirect_to="http://169.254.169.254/latest/meta-data"),
         Plan(file_trouble=FileTrouble.REDIRECT, redirect_to="file:///etc/passwd"),
     ],
@@ -155,6 +155,99 @@ async def test_dead_addresses_are_tried_within_one_deadline_for_all(core: Core, 
     assert job.failure.reason is FailureReason.NO_USABLE_RESULT
     assert len({request.path for request in core.sandbox.seen("picture")}) <= 8
     assert await core.money() == (0, 0, PRICE)
+
+
+# -- out of reach -------------------------------------------------------------------------------------
+
+OUT_OF_REACH = Plan(urls=("http://127.0.0.1:1/picture.png",))
+"""The provider names an address where nobody listens."""
+
+
+async def out_of_reach(core: Core, plan: Plan = OUT_OF_REACH) -> Job:
+    """Order an image that is made and cannot be fetched."""
+    core.sandbox.next_order(plan)
+    job = await core.order()
+
+    async def is_known() -> bool:
+        return (await core.now(job)).unfetched_since_at is not None
+
+    await until(is_known)
+    return await core.now(job)
+
+
+def heal(core: Core, job: Job) -> None:
+    """Have the provider name an address that works."""
+    core.sandbox.jobs[job.remote_id or ""].plan = Plan()
+
+
+@pytest.mark.hostile("G-33")
+@pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize("plan", [OUT_OF_REACH, Plan(file_trouble=FileTrouble.TRUNCATED)], ids=["refused", "cut short"])
+async def test_an_image_out_of_reach_is_tried_on_and_charged_once_it_is_there(core: Core, plan: Plan, *, restart: bool):
+    job = await out_of_reach(core, plan)
+    assert await core.money() == (0, PRICE, 0), "the money stays as it is"
+    core.clock.move(minutes=14)
+    if restart:
+        await core.restart()
+    assert (await core.now(job)).status is JobStatus.RUNNING
+    heal(core, job)
+    assert (await core.ended(job)).status is JobStatus.SUCCEEDED
+    assert await core.money() == (PRICE, 0, 0)
+    assert core.presenter.notices == []
+
+
+@pytest.mark.hostile("G-33")
+@pytest.mark.parametrize("restart", [False, True])
+async def test_an_image_out_of_reach_for_a_quarter_of_an_hour_comes_free(core: Core, *, restart: bool):
+    job = await out_of_reach(core)
+    core.clock.move(minutes=16)
+    failed = await core.ended(job)
+    assert failed.failure is not None
+    assert failed.failure.reason is FailureReason.NO_USABLE_RESULT
+    assert failed.is_followed
+    assert await core.money() == (0, 0, PRICE)
+    core.clock.move(hours=3)
+    if restart:
+        await core.restart()
+    heal(core, job)
+    late = await core.reached(job, JobStatus.SUCCEEDED)
+    assert (late.charged_usd_micros, len(late.images), late.late_at is not None) == (0, 1, True)
+    assert await core.money() == (0, 0, PRICE) == (0, 0, core.sandbox.bill_usd_micros), "its cost was booked before"
+
+
+@pytest.mark.hostile("G-33")
+@pytest.mark.parametrize("plan", [OUT_OF_REACH, Plan(urls=("{base}/pictures/gone.png",))], ids=["refused", "not found"])
+async def test_an_image_that_never_comes_is_given_up_and_costs_once(core: Core, plan: Plan):
+    core.sandbox.next_order(plan)
+    job = await core.order()
+    if plan is OUT_OF_REACH:
+        await core.reached(job, JobStatus.RUNNING)
+        await until(lambda: len(core.sandbox.seen("read")) > 3)
+        core.clock.move(minutes=16)
+    assert (await core.ended(job)).is_followed
+    core.clock.move(hours=5)
+    await core.unfollowed(job)
+    assert (await core.now(job)).status is JobStatus.FAILED
+    assert await core.money() == (0, 0, PRICE) == (0, 0, core.sandbox.bill_usd_micros)
+    assert [matter for matter, _ in core.presenter.notices] == ["no usable picture"]
+
+
+@pytest.mark.hostile("G-33")
+async def test_an_image_out_of_reach_takes_no_place_from_other_orders(tmp_path: Path):
+    async with a_core(tmp_path, max_concurrency=1) as core:
+        job = await out_of_reach(core)
+        assert (await core.ended(await core.order("another"))).status is JobStatus.SUCCEEDED
+        assert (await core.now(job)).status is JobStatus.RUNNING
+
+
+@pytest.mark.hostile("G-02")
+async def test_what_an_image_that_was_given_up_costs_is_counted_once(tmp_path: Path):
+    limits = store_samples.limits(cost_per_member_usd_micros=2 * PRICE + 1)
+    async with a_core(tmp_path, limits=limits) as core:
+        core.sandbox.next_order(Plan(urls=("{base}/pictures/gone.png",)))
+        assert (await core.ended(await core.order())).is_followed
+        assert (await core.ended(await core.order("another"))).status is JobStatus.SUCCEEDED
+        assert (await core.ended(*await core.orders("one", "two"))).status is JobStatus.SUCCEEDED
 
 
 async def test_an_image_with_a_long_tail_is_kept_as_it_is(core: Core):

@@ -178,6 +178,11 @@ async def test_no_job_is_sent_while_all_slots_are_in_use(store: Store) -> None:
     await store.mark_uncertain(second.jobs[0].id)
     assert await begin(third.jobs[0].id, slots=2) is JobStatus.SUBMITTING, "a lost order waits without a place"
     assert await begin(third.jobs[0].id, slots=2) is None, "it is on its way already"
+    fourth = await admitted(store)
+    assert await begin(fourth.jobs[0].id, slots=2) is JobStatus.QUEUED
+    assert await store.mark_unfetched(first.jobs[0].id, now=NOON) is not None
+    assert await store.mark_unfetched(first.jobs[0].id, now=NOON) is None, "once"
+    assert await begin(fourth.jobs[0].id, slots=2) is JobStatus.SUBMITTING, "one that is made has no place"
 
 
 async def test_of_many_processes_that_send_at_once_no_more_begin_than_there_are_slots(

@@ -34,6 +34,7 @@ RELEASED = {
     "postgresql/0014_wallets.sql": "868f17dcbdf944f987780f4597696f3c506a9bdd1b08ef622bc608c86b075714",
     "postgresql/0016_review.sql": "bb316a25415a0ad62d9e1ae4eccf42d5f04b0bf758288767644bcbf950eec62d",
     "postgresql/0017_preset_references.sql": "91d1e5bdb8da485b2509893d6d6ef5c90da7caf25768b0c74f197b64abebe7a3",
+    "postgresql/0018_unfetched_results.sql": "61316c7495a796984423a3343d18bc7f78a6f4b1c3c820e58206cc23856d06cb",
     "sqlite/0001_initial.sql": "0e8a336daaaa44fbeac68bfaef60304cab0ddd3eed0254f3aae694dc5a3c9f38",
     "sqlite/0002_places.sql": "39b6f75f23d9f634990bc3194f02ef7d65907cdee7921799dcebb3b0ac420224",
     "sqlite/0003_history.sql": "a2272cdea8b56749c96f03c26324230ac34ca954c31ff9e63974bc693aa7522a",
@@ -50,6 +51,7 @@ RELEASED = {
     "sqlite/0014_wallets.sql": "3003bf3bdacd95910a9bd9ea426f7e636bfe7e5aae5c0aadcc5b6c5905dd1606",
     "sqlite/0016_review.sql": "3c7d47c159656e996a7126188a8e0a770d8bcc0ed3017309bfe5e196f1c203c3",
     "sqlite/0017_preset_references.sql": "ffb7cdddff25ba37357ac90ce708a246a48b73d89f1f24f84a0da8ca84561e7f",
+    "sqlite/0018_unfetched_results.sql": "e6c7292c271909e960481591a5eb1f469e5b249f4cd0e46a34a2d28f55b683ff",
 }
 """Databases exist that these files made. A change of the schema is a new file, with a new line here."""
 

@@ -43,7 +43,7 @@ from bot.runtime.web.web_routes import WebhookRoutes
 from bot.runtime.web.web_server import HttpServer
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
-from bot.service.execution import job_runner, reconciliation
+from bot.service.execution import job_runner, reconciliation, results
 from bot.service.views import ReplyView
 from bot.store.admin.verify import verify_file
 from bot.store.store import Store
@@ -336,6 +336,8 @@ def brisk() -> Iterator[None]:
         patch.object(job_runner, "DEFAULT_RETRY_AFTER_SECONDS", 0.5),
         patch.object(job_runner, "FIRST_PAUSE_SECONDS", 0.01),
         patch.object(job_runner, "MAX_PAUSE_SECONDS", 0.05),
+        patch.object(results, "FIRST_PAUSE_SECONDS", 0.02),
+        patch.object(results, "MAX_PAUSE_SECONDS", 0.05),
         patch.object(shelf, "_drawn", small_image),
         stamina.set_testing(True, attempts=10**9, cap=True),
     ):

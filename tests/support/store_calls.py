@@ -111,6 +111,9 @@ CALLS = {
         prepare=leaving, make=lambda store, reply: store.mark_running(_first(reply), remote_id="theirs")
     ),
     "mark_uncertain": Call(prepare=leaving, make=lambda store, reply: store.mark_uncertain(_first(reply))),
+    "mark_unfetched": Call(
+        prepare=at_the_provider, make=lambda store, reply: store.mark_unfetched(_first(reply), now=NOON)
+    ),
     "succeed": Call(
         prepare=at_the_provider,
         make=lambda store, reply: store.succeed(

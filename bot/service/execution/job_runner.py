@@ -8,7 +8,7 @@
     submit      queued → submitting → running          the order is sent at most once
     reconcile   uncertain → running | failed           when the answer to the order was lost
     watch       running → succeeded | failed | cancelled
-    collect     download the images first, then settle the charge
+    collect     download the images first, then settle the charge; while they are out of reach, try on
     follow      failed → succeeded                     when the image comes after all, free; see late_images.py
 
 Another process may run the same job, because it took this one for dead. Every step is one guarded move in the database,
@@ -42,7 +42,7 @@ from bot.domain.errors import (
     ProviderRejected,
     ProviderUnavailable,
 )
-from bot.domain.jobs import Failure, FailureReason, Job, JobStatus
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
 from bot.domain.money.quota import format_usd
 from bot.media.downloader import Downloader
 from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
@@ -53,7 +53,7 @@ from bot.service.context import ServiceContext
 from bot.service.execution.in_flight import InFlight
 from bot.service.execution.late_images import LateImages
 from bot.service.execution.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
-from bot.service.execution.results import ResultCollector
+from bot.service.execution.results import ResultCollector, is_worth_another_try
 from bot.service.execution.uploads import InputUploads
 from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.maintenance.model_watch import ModelWatch
@@ -375,7 +375,9 @@ class JobRunner:
                 )
             ) as updates:
                 async for update in updates:
-                    if await self._advance(job, update, in_flight, dispatcher.provider):
+                    if update.status is JobStatus.SUCCEEDED:
+                        return await self._collect(job, update, dispatcher)
+                    if await self._advance(job, update, in_flight):
                         return None
         except JobUnknown:
             # It may know the job again, so an image that comes later is brought, and paid for by the operator.
@@ -384,15 +386,13 @@ class JobRunner:
         except DeadlineReached:
             _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)
-            follow_until = job.deadline_at + timedelta(seconds=dispatcher.provider.late_seconds)
+            follow_until = _late_until(job, dispatcher.provider)
             return await self.fail(job, failure, expected=_RUNNING, follow_until=follow_until)
         return None
 
-    async def _advance(self, job: Job, update: Update, in_flight: InFlight, provider: Provider) -> bool:
-        """Act on one update from the provider; True when the job has ended."""
+    async def _advance(self, job: Job, update: Update, in_flight: InFlight) -> bool:
+        """Act on one update from the provider, without a result; True when the job has ended."""
         match update.status:
-            case JobStatus.SUCCEEDED:
-                await self._collect(job, update, provider)
             case JobStatus.FAILED:
                 reason = update.failure.reason if update.failure else "no reason given"
                 _log.warning(
@@ -415,14 +415,20 @@ class JobRunner:
 
     # -- collect ------------------------------------------------------------------------------------------
 
-    async def _collect(self, job: Job, update: Update, provider: Provider) -> None:
-        """Download the images of a completed job, then charge. Without a usable image the member pays nothing."""
+    async def _collect(self, job: Job, update: Update, dispatcher: ProviderDispatcher) -> Job | None:
+        """Download the images of a completed job, then charge. Without a usable image the member pays nothing.
+
+        Return a job that is to be followed, because its image may be there later.
+        """
         try:
-            images, lost_images = await self._results.collect(job, update, provider)
-        except MediaError:
+            images, lost_images = await self._fetch(job, update, dispatcher)
+        except MediaError as error:
+            _log.error("job %s was completed without a usable image: %s", job.id, error)
+            notice = f"Job {job.id} was completed without a usable image: {error}"
+            self._presenter.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
-            await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True)
-            return
+            follow_until = _late_until(job, dispatcher.provider) if is_worth_another_try(error) else None
+            return await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True, follow_until=follow_until)
         cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         charged = min(cost, job.reserved_usd_micros)
         if cost > charged:
@@ -450,6 +456,26 @@ class JobRunner:
                 self._in_flight.observe_durations([(job.request.model_id, update.took_seconds)])
         self._show(succeeded)
         _log.info("job %s (%s) was completed for %s", job.id, _who(job), format_usd(charged))
+        return None
+
+    async def _fetch(self, job: Job, update: Update, dispatcher: ProviderDispatcher) -> tuple[list[ResultImage], int]:
+        """Return the results of a completed job and how many are lacking. Raises MediaError when none can be fetched.
+
+        While they are out of reach, the reservation stays for a quarter of an hour and the slot is free.
+        """
+        try:
+            return await self._results.collect(job, update, dispatcher.provider)
+        except MediaError as error:
+            if not error.is_out_of_reach:
+                raise
+            _log.warning("the image of job %s is made and out of reach: %s", job.id, error)
+            with dispatcher.slot_released():
+                unfetched = await self._store.mark_unfetched(job.id, now=self._clock()) or await self._store.job(job.id)
+                self._show(unfetched)
+                until = None if unfetched is None else unfetched.fetched_until
+                return await self._results.collect_later(
+                    job, update, dispatcher.provider, error, until=until or self._clock()
+                )
 
     # -- ends ---------------------------------------------------------------------------------------------
 
@@ -515,6 +541,12 @@ async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> 
 def _who(job: Job) -> str:
     """Describe a job in log lines."""
     return f"{job.request.model_id} for member {job.request.user_id} in server {job.request.guild_id}"
+
+
+def _late_until(job: Job, provider: Provider) -> datetime:
+    """Return until when a job that was sent may still bring an image."""
+    assert job.deadline_at is not None, "a job that was sent has a deadline"
+    return job.deadline_at + timedelta(seconds=provider.late_seconds)
 
 
 def failure_of(error: ProviderError) -> Failure:

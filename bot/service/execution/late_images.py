@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.errors import MediaError
-from bot.domain.jobs import Job, JobStatus
+from bot.domain.jobs import FailureReason, Job, JobStatus, ResultImage
 from bot.domain.money.quota import format_usd
 from bot.providers.base import Provider, Update
 from bot.providers.poller import DeadlineReached
@@ -94,10 +94,12 @@ class LateImages:
             await self._end(job, job.reserved_usd_micros)
 
     async def _deliver(self, job: Job, update: Update, provider: Provider) -> None:
-        cost = update.cost_usd_micros_or(job.reserved_usd_micros)
+        assert job.follow_until_at is not None, "a followed job has an end"
+        cost = _still_to_book(job, update.cost_usd_micros_or(job.reserved_usd_micros))
         try:
-            images, lost_images = await self._results.collect(job, update, provider)
-        except MediaError:
+            images, lost_images = await self._collect(job, update, provider, until=job.follow_until_at)
+        except MediaError as error:
+            _log.error("job %s was completed without a usable image: %s", job.id, error)
             await self._end(job, cost)
             return
         delivered = await self._store.deliver_late(
@@ -113,8 +115,17 @@ class LateImages:
             _log.warning("the image of job %s came late; the operator bears %s", job.id, format_usd(cost))
             self._presenter.reply_changed(delivered.reply_id)
 
+    async def _collect(
+        self, job: Job, update: Update, provider: Provider, *, until: datetime
+    ) -> tuple[list[ResultImage], int]:
+        try:
+            return await self._results.collect(job, update, provider)
+        except MediaError as error:
+            return await self._results.collect_later(job, update, provider, error, until=until)
+
     async def _end(self, job: Job, cost_usd_micros: int) -> None:
         """Follow the job no longer; the operator bears what the provider charges or may charge."""
+        cost_usd_micros = _still_to_book(job, cost_usd_micros)
         ended = await self._store.end_follow(job.id, operator_cost_usd_micros=cost_usd_micros, now=self._clock())
         if ended is not None:
             self._record_cost(ended, cost_usd_micros)
@@ -128,3 +139,9 @@ class LateImages:
         self._metrics.cost_late(job, operator_cost_usd_micros=cost_usd_micros)
         if cost_usd_micros:
             self._cost_alerts.job_cost_something(job)
+
+
+def _still_to_book(job: Job, cost_usd_micros: int) -> int:
+    """Return what of a cost is not booked yet: nothing once the image was made and given up."""
+    made = job.failure is not None and job.failure.reason is FailureReason.NO_USABLE_RESULT
+    return 0 if made else cost_usd_micros

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from hashlib import sha256
 
 from bot.domain.errors import MediaError, ProviderError
@@ -12,7 +13,7 @@ from bot.domain.jobs import Job, ResultImage
 from bot.media.downloader import Downloader
 from bot.media.image_pool import CheckedImage
 from bot.providers.base import Provider, Update
-from bot.runtime.retry import retry_storage_errors, retrying
+from bot.runtime.retry import backoff_seconds, retry_storage_errors, retrying
 from bot.service.context import ServiceContext
 
 _log = logging.getLogger(__name__)
@@ -21,6 +22,10 @@ RESULT_MAX_BYTES = 100 * 2**20
 RESULT_ATTEMPTS = 6
 RESULT_TIMEOUT_SECONDS = 300.0
 """For collecting all results of a job together."""
+
+FIRST_PAUSE_SECONDS = 5.0
+MAX_PAUSE_SECONDS = 120.0
+"""Pauses before results that are out of reach are fetched again."""
 
 RECOVERY_TIMEOUT_SECONDS = 60.0
 """For a lost image alone, which an answer waits for."""
@@ -45,27 +50,30 @@ class ResultCollector:
         self._image_pool = context.image_pool
         self._presenter = context.presenter
         self._priority = context.priority
+        self._clock = context.clock
         self._downloader = downloader
 
-    async def collect(self, job: Job, update: Update, provider: Provider) -> tuple[list[ResultImage], int]:
+    async def collect(
+        self, job: Job, update: Update, provider: Provider, *, attempts: int = RESULT_ATTEMPTS
+    ) -> tuple[list[ResultImage], int]:
         """Return the usable results of a job, at most `MAX_RESULTS`, and how many others could not be fetched.
 
-        Raises MediaError when there is none. The operator is told of unusable ones. Where all are, the provider is
-        asked once more for their addresses, because a signed one may have expired.
+        Raises MediaError when there is none: of several errors, the one that leaves most hope. The operator is told of
+        unusable ones beside usable ones. Where all are unusable, the provider is asked once more for their addresses,
+        because a signed one may have expired.
         """
         deadline = asyncio.get_running_loop().time() + RESULT_TIMEOUT_SECONDS
-        images, errors = await self._download_usable(job, update.result_urls, deadline)
+        images, errors = await self._download_usable(job, update.result_urls, deadline, attempts)
         if not images:
             fresh_urls = await _fresh_urls(provider, update)
-            images, fresh_errors = await self._download_usable(job, fresh_urls, deadline)
+            images, fresh_errors = await self._download_usable(job, fresh_urls, deadline, attempts)
             # Fresh addresses are of the same results: an old one that is dead lacks nothing.
             errors = fresh_errors if images else errors + fresh_errors
         if not images:
-            error = errors[-1] if errors else MediaError("completed without a result", transient=False)
-            _log.error("job %s was completed without a usable image: %s", job.id, error)
-            notice = f"Job {job.id} was completed without a usable image: {error}"
-            self._presenter.operator_notice("no usable picture", notice)
-            raise error
+            raise max(
+                [MediaError("completed without a result", transient=True, answered=True), *errors],
+                key=lambda error: (error.is_out_of_reach, is_worth_another_try(error), error in errors),
+            )
         if errors:
             _log.warning("job %s: %d results are not usable: %s", job.id, len(errors), errors[-1])
             notice = (
@@ -73,6 +81,26 @@ class ResultCollector:
             )
             self._presenter.operator_notice("unusable results", notice)
         return images, len(errors)
+
+    async def collect_later(
+        self, job: Job, update: Update, provider: Provider, error: MediaError, *, until: datetime
+    ) -> tuple[list[ResultImage], int]:
+        """Return what `collect` returns once a result can be fetched: it is tried after growing pauses until a time.
+
+        `error` is that of the last attempt. Raises the last MediaError when the time is over, or no other try helps.
+        """
+        failures = 0
+        while is_worth_another_try(error) and (left := (until - self._clock()).total_seconds()) > 0:
+            failures += 1
+            pause = backoff_seconds(
+                failures, first_seconds=FIRST_PAUSE_SECONDS, max_seconds=MAX_PAUSE_SECONDS, jitter=0.2
+            )
+            await asyncio.sleep(min(pause, left))
+            try:
+                return await self.collect(job, update, provider, attempts=1)
+            except MediaError as latest:
+                error = latest
+        raise error
 
     async def recover(self, image: ResultImage) -> bool:
         """Download again a result that was kept and is lost; False if the provider no longer has the same one."""
@@ -93,7 +121,7 @@ class ResultCollector:
         return True
 
     async def _download_usable(
-        self, job: Job, urls: Sequence[str], deadline: float
+        self, job: Job, urls: Sequence[str], deadline: float, attempts: int
     ) -> tuple[list[ResultImage], list[MediaError]]:
         """Download results one after the other until there are enough, and return the errors of the others."""
         images, errors = list[ResultImage](), list[MediaError]()
@@ -105,7 +133,7 @@ class ResultCollector:
                 errors.append(MediaError("collecting the results took too long", transient=True))
                 break
             try:
-                image = await self._download_image(job, url, within_seconds=left_seconds)
+                image = await self._download_image(job, url, within_seconds=left_seconds, attempts=attempts)
             except MediaError as error:
                 errors.append(error)
                 continue
@@ -114,11 +142,13 @@ class ResultCollector:
         largest = max((image.width * image.height for image in images), default=0)
         return [image for image in images if image.width * image.height >= largest * MIN_RESULT_AREA_SHARE], errors
 
-    async def _download_image(self, job: Job, url: str, *, within_seconds: float) -> ResultImage:
+    async def _download_image(self, job: Job, url: str, *, within_seconds: float, attempts: int) -> ResultImage:
+        if attempts == 1:
+            return await self._download_image_once(job, url)
         return await retrying(
             lambda: self._download_image_once(job, url),
-            on=_worth_another_try,
-            attempts=RESULT_ATTEMPTS,
+            on=is_worth_another_try,
+            attempts=attempts,
             within_seconds=within_seconds,
             first_pause_seconds=0.5,
             max_pause_seconds=30,
@@ -173,6 +203,7 @@ async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
     return [url for url in again.result_urls if url not in update.result_urls]
 
 
-def _worth_another_try(error: Exception) -> bool:
+def is_worth_another_try(error: Exception) -> bool:
+    """Return whether an image that could not be fetched may be there later."""
     # Right after the end, the CDN may serve a page of its own; a moment later it serves the image.
     return isinstance(error, MediaError) and (error.transient or error.reason == "not_an_image")

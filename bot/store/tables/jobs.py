@@ -64,10 +64,12 @@ VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _AND_IS_FOLLOWED = " AND follow_until_at IS NOT NULL"
 _AND_IS_NOT_FOUND = " AND follow_until_at IS NOT NULL AND remote_id IS NULL"
+_AND_IS_NOT_UNFETCHED = " AND unfetched_since_at IS NULL"
 _AND_IS_ACCEPTED = " AND EXISTS (SELECT 1 FROM replies WHERE replies.id = jobs.reply_id AND accepted)"
 # The condition on the state is that of the index jobs_at_provider, word for word.
 _AND_HAS_PLACE = """ AND ? > (
     SELECT count(*) FROM jobs other WHERE other.provider = jobs.provider AND other.status IN ('submitting', 'running')
+        AND other.unfetched_since_at IS NULL
 )"""
 _ACCEPT = "UPDATE replies SET accepted = TRUE, message_id = coalesce(?, message_id) WHERE id = ?"
 _IS_ACCEPTED = "SELECT EXISTS (SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND accepted)"
@@ -320,6 +322,16 @@ def mark_running(connection: Connection, job_id: str, *, remote_id: str) -> Job 
 def mark_uncertain(connection: Connection, job_id: str) -> Job | None:
     """Move the job from submitting to uncertain."""
     return notify_slot_free(connection, _move_to(connection, job_id, {"status": JobStatus.UNCERTAIN}))
+
+
+def mark_unfetched(connection: Connection, job_id: str, *, now: datetime) -> Job | None:
+    """Record that the image of a running job is made, but cannot be fetched; the job has no slot any more.
+
+    None when that was recorded before, or the job has ended.
+    """
+    changes = {"unfetched_since_at": to_micros(now)}
+    unfetched = move(connection, job_id, [JobStatus.RUNNING], changes, conditions=_AND_IS_NOT_UNFETCHED)
+    return notify_slot_free(connection, unfetched)
 
 
 def mark_found(connection: Connection, job_id: str, *, remote_id: str, follow_until: datetime) -> Job | None:
@@ -590,6 +602,7 @@ def _job(connection: Connection, row: Row) -> Job:
         follow_until_at=to_moment_or_none(row["follow_until_at"]),
         late_at=to_moment_or_none(row["late_at"]),
         lost_images=row["lost_images"],
+        unfetched_since_at=to_moment_or_none(row["unfetched_since_at"]),
     )
 
 

@@ -89,8 +89,11 @@ WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
 # What jobs that are followed may still cost the operator: it counts like a cost until it is known.
 _MAY_COST = """
     SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM reservations
-    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND quarter / 96 = :today
+    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND house_usd_micros = 0
+        AND quarter / 96 = :today
 """
+# Of a followed job whose image is made, the cost is booked already.
+_IS_IN_DOUBT = "follow_until_at IS NOT NULL AND failure_reason <> 'no_usable_result'"
 # What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
 # done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
 # over.
@@ -104,12 +107,13 @@ SELECT (
         WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
     ) + (
         SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
-        WHERE user_id = :user_id AND follow_until_at IS NOT NULL
+        WHERE user_id = :user_id AND {_IS_IN_DOUBT}
     ) AS unfinished,
     (
         SELECT count(*) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND status = 'uncertain' AND reply_id <> :reply_id
-    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND follow_until_at IS NOT NULL) AS in_doubt,
+        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
+            AND (status = 'uncertain' OR unfetched_since_at IS NOT NULL)
+    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND {_IS_IN_DOUBT}) AS in_doubt,
     coalesce((
         SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
     ), 0) AS cost_of_all

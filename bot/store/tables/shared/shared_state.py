@@ -15,7 +15,10 @@ from bot.store.core.connection import Connection
 from bot.store.tables import callbacks
 from bot.store.tables.shared.notifications import Topic, notify
 
-_AT_PROVIDER = "SELECT count(*) FROM jobs WHERE provider = ? AND status IN ('submitting', 'running')"
+_AT_PROVIDER = """
+SELECT count(*) FROM jobs
+WHERE provider = ? AND status IN ('submitting', 'running') AND unfetched_since_at IS NULL
+"""
 # The index of unfinished jobs serves: those at a provider are few beside those that wait.
 _WAITING = """
 SELECT jobs.id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
