@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -503,9 +503,8 @@ class ShardedBot(Bot, commands.AutoShardedBot):
     async def before_identify_hook(self, shard_id: int | None, *, initial: bool = False) -> None:
         """Wait for the turn of this shard among all processes."""
         bucket = (shard_id or 0) % self.starts_at_a_time
-        now = datetime.now(UTC)
-        starts_at = await self._cluster.acquire_turn(f"identify {bucket}", now=now, pause=IDENTIFY_PAUSE)
-        await asyncio.sleep((starts_at - now).total_seconds())
+        wait = await self._cluster.acquire_turn(f"identify {bucket}", pause=IDENTIFY_PAUSE)
+        await asyncio.sleep(wait.total_seconds())
         if self.handover is not None and shard_id is not None:
             await self.handover.begin(shard_id)
 

@@ -8,11 +8,12 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import time_machine
 from pgqueuer.adapters.persistence.schema_ddl import render_install
 from pgqueuer.domain.settings import DBSettings
 
@@ -238,12 +239,29 @@ async def test_a_call_is_passed_on_under_the_jobs_id_and_only_for_a_path_of_ours
 
 async def test_turns_of_all_processes_come_one_after_the_other(two: tuple[Neighbour, Neighbour]) -> None:
     pause = timedelta(seconds=5)
-    turns = await asyncio.gather(
-        *(process.store.cluster.acquire_turn("identify 0", now=NOON, pause=pause) for process in two for _ in range(3))
+    waits = await asyncio.gather(
+        *(process.store.cluster.acquire_turn("identify 0", pause=pause) for process in two for _ in range(3))
     )
-    assert sorted(turns) == [NOON + number * pause for number in range(6)]
-    elsewhere = await two[0].store.cluster.acquire_turn("identify 1", now=NOON, pause=pause)
-    assert elsewhere == NOON
+    assert [round(wait / pause) for wait in sorted(waits)] == [0, 1, 2, 3, 4, 5]
+    assert all(abs(wait - round(wait / pause) * pause) < pause / 2 for wait in waits)
+    assert await two[0].store.cluster.acquire_turn("identify 1", pause=pause) == timedelta()
+
+
+async def test_a_process_whose_clock_is_hours_ahead_keeps_no_other_waiting(two: tuple[Neighbour, Neighbour]) -> None:
+    pause = timedelta(minutes=1)
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=3)):
+        await two[0].store.cluster.acquire_turn("identify 0", pause=pause)
+    assert await two[1].store.cluster.acquire_turn("identify 0", pause=pause) <= pause
+
+
+async def test_what_a_process_wrote_whose_clock_is_behind_is_not_taken_for_old(
+    two: tuple[Neighbour, Neighbour], address: PostgresAddress
+) -> None:
+    """A start forgets the old rows of writers, by which a commit in doubt is looked up."""
+    with time_machine.travel(datetime.now(UTC) - timedelta(days=60)):
+        await two[0].store.set_value("a", "b")
+        async with await Store.open(address):
+            assert rows(address, "SELECT count(*) FROM writers") == [(1,)]
 
 
 # -- images -----------------------------------------------------------------------------------------------
@@ -290,6 +308,19 @@ async def test_a_damaged_image_reads_as_missing(
     sha256 = await images[0].put(b"a picture")
     rows(address, "UPDATE picture_bytes SET data = 'another' RETURNING 1")
     assert await images[1].get(sha256) is None
+
+
+async def test_images_of_processes_whose_clocks_differ_by_hours_are_kept(
+    images: tuple[PostgresBlobStore, PostgresBlobStore],
+) -> None:
+    one, other = images
+    early, late = datetime.now(UTC) - timedelta(hours=3), datetime.now(UTC) + timedelta(hours=3)
+    with time_machine.travel(early):
+        first = await one.put(b"a picture")
+    assert await other.sweep(()) == 0
+    with time_machine.travel(late):
+        assert await other.sweep(()) == 0
+    assert await other.get(first) == b"a picture"
 
 
 async def test_images_are_swept_by_use_and_age(

@@ -14,6 +14,9 @@ QUARTER_MICROS = 900_000_000
 
 QUARTERS_PER_DAY = 96
 
+SERVER_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
+"""SQL for the time on PostgreSQL, by the clock of the server: what processes compare must not depend on theirs."""
+
 
 def to_micros(moment: datetime) -> int:
     """Return an aware time as the integer that is stored, computed without floats."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
 from collections import OrderedDict
 from collections.abc import Collection
 from functools import partial
@@ -15,20 +14,21 @@ from functools import partial
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.media.blob_store import MAX_CACHED_BYTES, BlobStore, require_sha256
+from bot.store.core.columns import SERVER_NOW
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionPool
 
 _CONNECTIONS = 2
 
-_RENEW = "UPDATE picture_bytes SET put_at = ? WHERE sha256 = ?"
-_PUT = """
-INSERT INTO picture_bytes (sha256, data, put_at) VALUES (?, ?, ?)
+_RENEW = f"UPDATE picture_bytes SET put_at = {SERVER_NOW} WHERE sha256 = ?"  # noqa: S608 - no values of others
+_PUT = f"""
+INSERT INTO picture_bytes (sha256, data, put_at) VALUES (?, ?, {SERVER_NOW})
 ON CONFLICT (sha256) DO UPDATE SET put_at = excluded.put_at
-"""
+"""  # noqa: S608
 _GET = "SELECT data FROM picture_bytes WHERE sha256 = ?"
 _REMOVE = "DELETE FROM picture_bytes WHERE sha256 = ?"
 # An image that is put again during this statement has a new `put_at` when its row lock is granted, and stays.
-_SWEEP = "DELETE FROM picture_bytes WHERE put_at <= ? AND NOT sha256 = ANY (?)"
+_SWEEP = f"DELETE FROM picture_bytes WHERE put_at <= {SERVER_NOW} - ? AND NOT sha256 = ANY (?)"  # noqa: S608
 
 
 class PostgresBlobStore:
@@ -71,8 +71,8 @@ class PostgresBlobStore:
         kept = list(keep)
         for sha256 in self._fresh.keys() - set(kept):
             del self._fresh[sha256]
-        before = _now_micros() - round(older_than_seconds * 1_000_000)
-        removed = await self._pool.run(lambda connection: connection.execute(_SWEEP, (before, kept)).rowcount)
+        age_micros = round(older_than_seconds * 1_000_000)
+        removed = await self._pool.run(lambda connection: connection.execute(_SWEEP, (age_micros, kept)).rowcount)
         return removed + await self._earlier.sweep(keep, older_than_seconds)
 
     async def open(self) -> None:
@@ -95,15 +95,11 @@ class PostgresBlobStore:
 
 def _put(connection: PostgresConnection, sha256: str, data: bytes) -> None:
     # Most inputs are put many times; a renewal does not send their bytes again.
-    if connection.execute(_RENEW, (_now_micros(), sha256)).rowcount == 0:
-        connection.execute(_PUT, (sha256, data, _now_micros()))
+    if connection.execute(_RENEW, (sha256,)).rowcount == 0:
+        connection.execute(_PUT, (sha256, data))
 
 
 def _get(connection: PostgresConnection, sha256: str) -> bytes | None:
     row = connection.execute(_GET, (sha256,)).fetchone()
     data = None if row is None else bytes(row["data"])
     return data if data is not None and hashlib.sha256(data).hexdigest() == sha256 else None
-
-
-def _now_micros() -> int:
-    return time.time_ns() // 1_000

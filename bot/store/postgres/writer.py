@@ -23,6 +23,7 @@ import psycopg
 
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
+from bot.store.core.columns import SERVER_NOW
 from bot.store.core.connection import Work
 from bot.store.core.write_queue import WriteResult, in_savepoint
 from bot.store.postgres.connection import NotReplicatedError, PostgresConnection, translated_error
@@ -179,8 +180,8 @@ class PostgresWriter:
         )
 
     def _begin(self, connection: PostgresConnection) -> None:
-        row = f"'{self._id}', {self._batch_number}, {time.time_ns() // 1_000}"
-        # Several statements in one round trip take no parameters; the values are our own hexadecimal text and numbers.
+        row = f"'{self._id}', {self._batch_number}, {SERVER_NOW}"
+        # Several statements in one round trip take no parameters; the values are our own text and numbers.
         connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_TAKE_LOCK}; {_STORE_BATCH_NUMBER.format(row=row)}")
 
     def _end(

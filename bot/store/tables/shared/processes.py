@@ -9,19 +9,19 @@ import json
 
 from bot.domain.deployment.fleet import ProcessInfo
 from bot.domain.deployment.process_role import Role
+from bot.store.core.columns import SERVER_NOW
 from bot.store.core.connection import Connection
 
-_NOW = "CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _RECORD = f"""
 INSERT INTO processes (id, role, version, shards, provider_keys, settings, seen_at)
-VALUES (:id, :role, :version, :shards, :provider_keys, :settings, {_NOW})
+VALUES (:id, :role, :version, :shards, :provider_keys, :settings, {SERVER_NOW})
 ON CONFLICT (id) DO UPDATE SET settings = excluded.settings, seen_at = excluded.seen_at
 """  # noqa: S608 - no values of others
-_FORGET_OLD = f"DELETE FROM processes WHERE seen_at < {_NOW} - 3600000000"  # noqa: S608
+_FORGET_OLD = f"DELETE FROM processes WHERE seen_at < {SERVER_NOW} - 3600000000"  # noqa: S608
 _FORGET = "DELETE FROM processes WHERE id = ?"
 _EXISTS = "SELECT to_regclass('processes') IS NOT NULL"
 _ALL = f"""
-SELECT id, role, version, shards, provider_keys, settings, CAST({_NOW} - seen_at AS BIGINT) AS age
+SELECT id, role, version, shards, provider_keys, settings, CAST({SERVER_NOW} - seen_at AS BIGINT) AS age
 FROM processes ORDER BY role, shards, id
 """  # noqa: S608
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from bot.store.core.columns import to_micros, to_moment
+from bot.store.core.columns import SERVER_NOW, to_micros, to_moment
 from bot.store.core.connection import Connection
 from bot.store.tables import callbacks
 from bot.store.tables.shared.notifications import Topic, notify
@@ -33,11 +33,11 @@ WHERE closings.reason <> excluded.reason AND closings.reason <> 'denied'
 _CLOSE_BREAKER = "DELETE FROM closings WHERE provider = ?"
 _CLAIM_COMMAND = "SELECT pg_try_advisory_lock(?)"
 _OPEN_BREAKERS = "SELECT provider, reason, closed_at FROM closings"
-_ACQUIRE_TURN = """
-INSERT INTO turns (name, free_at) VALUES (:name, CAST(:now AS BIGINT) + :pause)
-ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, CAST(:now AS BIGINT)) + :pause
-RETURNING free_at - :pause
-"""
+_ACQUIRE_TURN = f"""
+INSERT INTO turns (name, free_at) VALUES (:name, {SERVER_NOW} + :pause)
+ON CONFLICT (name) DO UPDATE SET free_at = greatest(turns.free_at, {SERVER_NOW}) + :pause
+RETURNING greatest(0, free_at - :pause - {SERVER_NOW})
+"""  # noqa: S608 - no values of others
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,7 +96,11 @@ def claim_command(connection: Connection, interaction_id: int) -> bool:
     return connection.execute(_CLAIM_COMMAND, (interaction_id,)).fetchone()[0]
 
 
-def acquire_turn(connection: Connection, name: str, *, now: datetime, pause: timedelta) -> datetime:
-    """Reserve and return the time for the caller to do `name`; no other process gets one within `pause` after it."""
-    parameters = {"name": name, "now": to_micros(now), "pause": pause // timedelta(microseconds=1)}
-    return to_moment(connection.execute(_ACQUIRE_TURN, parameters).fetchone()[0])
+def acquire_turn(connection: Connection, name: str, *, pause: timedelta) -> timedelta:
+    """Reserve a time for the caller to do `name`, and return how long it has to wait for it.
+
+    No other process gets a time within `pause` after it. The clock is the server's: by that of a process which is an
+    hour ahead, all others would wait for an hour.
+    """
+    parameters = {"name": name, "pause": pause // timedelta(microseconds=1)}
+    return timedelta(microseconds=connection.execute(_ACQUIRE_TURN, parameters).fetchone()[0])
