@@ -432,11 +432,15 @@ def amounts_in(operation: dict[str, Any]) -> set[Decimal]:
 
 
 CREATIVITY = next(place for place in PLACES if place[-2:] == ("creativity", "enum"))
+RESOLUTION = next(
+    place for place in PLACES if "/generate/image/xai/grok-imagine-2" in place and place[-2:] == ("resolution", "enum")
+)
 HEIGHT = next(place for place in PLACES if place[-2:] == ("height", "maximum"))
 
 
 @settings(max_examples=150, deadline=None)
 @example(edits=[(PLACES.index(CREATIVITY), "replace", [None])])
+@example(edits=[(PLACES.index(RESOLUTION), "replace", [None])])
 @example(edits=[(PLACES.index(HEIGHT), "replace", 0)])
 @example(edits=[(PLACES.index(HEIGHT), "replace", 800)])
 @given(

@@ -139,7 +139,7 @@ def _compared(
                 edits=edits,
                 lines=lines,
                 reasons=tuple(reasons),
-                stops=not all(map(_only_adds, edits)),
+                stops=Reason.NO_ORDER in reasons or not all(map(_only_adds, edits)),
             )
         )
     if read.price["points"] != model["price"]["points"]:
