@@ -296,6 +296,7 @@ class QuotaCommands(commands.Cog):
             actor_id=interaction.user.id,
             reason=reason,
             now=self._service.now(),
+            command_id=interaction.id,
         )
         await self._say_left(
             interaction,

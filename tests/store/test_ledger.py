@@ -414,6 +414,15 @@ async def test_a_grant_counts_in_its_own_window_only(store: Store) -> None:
     assert (await balance(store, now=NOON + timedelta(days=1))).limit_usd_micros == 1_000_000
 
 
+async def test_a_grant_whose_command_reaches_two_gateways_counts_once(store: Store) -> None:
+    for command_id, available in ((5, 1_500_000), (5, 1_500_000), (6, 2_000_000)):
+        after = await store.grant(
+            ADA, 500_000, default=A_DOLLAR_A_DAY, actor_id=99, reason="thanks", now=NOON, command_id=command_id
+        )
+        assert after.available_usd_micros == available
+    assert [entry.action for entry in await store.audit(1)] == ["grant", "grant"]
+
+
 async def test_a_reset_forgives_what_was_settled_and_keeps_open_reservations_and_grants(store: Store) -> None:
     reply = await admitted(store, 300_000, 200_000)
     await store.grant(ADA, 50_000, default=A_DOLLAR_A_DAY, actor_id=99, reason=None, now=NOON)

@@ -223,10 +223,13 @@ _COST_LATE = """
 UPDATE reservations SET house_usd_micros = :house, late_cost_at = :now
 WHERE job_id = :job_id AND state = 'released' AND house_usd_micros = 0
 """
+# SQLite needs a WHERE between SELECT and ON CONFLICT, which it would take for the condition of a join.
 _ADJUST = """
 INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
-    created_at)
-SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now FROM ledger
+    created_at, command_id)
+SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now, :command_id
+FROM ledger WHERE true
+ON CONFLICT (command_id) WHERE command_id IS NOT NULL DO NOTHING
 """
 _LEDGER_JOBS = """
 SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd_micros + house_usd_micros AS paid
@@ -665,14 +668,17 @@ def grant(
     actor_id: int,
     reason: str | None,
     now: datetime,
+    command_id: int | None = None,
 ) -> Balance:
-    """Grant a one-off extra in the current window, and record it."""
+    """Grant a one-off extra in the current window, and record it. The same command counts once."""
     terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
     window = window_of(terms, terms.quota, now)
     account_id = _account(connection, member.guild_id, member.user_id)
-    _adjust(connection, account_id, "grant", amount_usd_micros, window, now)
-    new = Amount(amount_usd_micros=amount_usd_micros)
-    record(connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change)
+    if _adjust(connection, account_id, "grant", amount_usd_micros, window, now, command_id=command_id):
+        new = Amount(amount_usd_micros=amount_usd_micros)
+        record(
+            connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change
+        )
     return balance_in(connection, member, terms.quota, window)
 
 
@@ -735,8 +741,16 @@ def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
 
 
 def _adjust(
-    connection: Connection, account_id: int, kind: str, amount_usd_micros: int, window: Window, now: datetime
-) -> None:
+    connection: Connection,
+    account_id: int,
+    kind: str,
+    amount_usd_micros: int,
+    window: Window,
+    now: datetime,
+    *,
+    command_id: int | None = None,
+) -> bool:
+    """Append an adjustment; False if one of the same command is there."""
     row = {
         "account_id": account_id,
         "kind": kind,
@@ -744,8 +758,9 @@ def _adjust(
         "window_start_at": to_micros(window.start),
         "window_end_at": to_micros(window.end),
         "now": to_micros(now),
+        "command_id": command_id,
     }
-    connection.execute(_ADJUST, row)
+    return connection.execute(_ADJUST, row).rowcount == 1
 
 
 def _sums(connection: Connection, account_id: int, window: Window) -> Row:
