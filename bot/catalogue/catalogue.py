@@ -29,6 +29,9 @@ OVERRIDE_FILE = "catalogue.override.json"
 """The operator's own prices, hidden models and changes, in the folder of the database."""
 
 _MAX_SUGGESTIONS = 3
+_MIN_PART_CHARACTERS = 3
+"""A shorter part of a name is in too many names to say which one was meant."""
+
 _MIN_SIMILARITY = 0.75
 
 MAX_SEARCH_CHARACTERS = 100
@@ -219,10 +222,13 @@ def _id_named(name: str, model: Model, models: Mapping[str, Model]) -> str:
 def _similar_ids(text: str, models: Iterable[Model]) -> tuple[str, ...]:
     names: dict[str, str] = {}
     for model in models:
-        for name in (model.label, model.id, model.id.rpartition("/")[2]):
-            names[squashed(name)] = model.id
+        for known in (model.label, model.id, model.id.rpartition("/")[2]):
+            names[squashed(known)] = model.id
+    name = squashed(text.rpartition("/")[2])
+    longer = [other for other in names if name in other] if len(name) >= _MIN_PART_CHARACTERS else []
+    longer.sort(key=lambda other: (not other.startswith(name), len(other)))  # a name that was cut short comes first
     near = difflib.get_close_matches(squashed(text)[:100], names, n=_MAX_SUGGESTIONS * 2, cutoff=0.5)
-    return tuple(dict.fromkeys(names[name] for name in near))[:_MAX_SUGGESTIONS]
+    return tuple(dict.fromkeys(names[known] for known in (*longer, *near)))[:_MAX_SUGGESTIONS]
 
 
 def _try_quote(model: Model, request: JobRequest) -> Quote | None:

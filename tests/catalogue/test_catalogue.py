@@ -111,6 +111,13 @@ def test_an_unknown_model_is_refused_with_similar_ids():
     assert CATALOGUE.find("qqqqqqqq") is None
 
 
+def test_the_start_of_a_name_is_taken_for_the_name_rather_than_another_name_of_its_length():
+    with pytest.raises(UnknownModel) as caught:
+        CATALOGUE.get("krea/nano")
+    assert caught.value.suggestions[0] == "krea/google/nano-banana"
+    assert all("nano-banana" in suggestion for suggestion in caught.value.suggestions)
+
+
 def test_a_model_can_be_named_by_its_label():
     assert CATALOGUE.get("nano banana 2").id == NANO_BANANA_2
     assert order("Nano Banana 2").model.id == NANO_BANANA_2
