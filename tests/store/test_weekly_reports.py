@@ -25,3 +25,11 @@ async def test_of_many_attempts_one_gets_the_week_and_a_crash_frees_it_later(loc
         assert await store.is_weekly_report_done(1, WEEK)
         assert await store.claim_weekly_report(1, WEEK, now=NOON + timedelta(days=2)) is None
         assert await store.claim_weekly_report(2, WEEK, now=NOON) is not None
+
+
+async def test_a_week_before_one_that_is_done_is_not_reported(location: Location) -> None:
+    async with await Store.open(location) as store:
+        await store.finish_weekly_report(1, WEEK, now=NOON)
+        assert await store.is_weekly_report_done(1, "2026-11-09"), "where it is Sunday still, this was the last week"
+        assert not await store.is_weekly_report_done(1, "2026-11-23")
+        assert not await store.is_weekly_report_done(2, "2026-11-09")

@@ -25,7 +25,7 @@ INSERT INTO weekly_reports (guild_id, week, first_claimed_at, claimed_until_at, 
 VALUES (:guild_id, :week, :now, :now, :now)
 ON CONFLICT (guild_id, week) DO UPDATE SET done_at = coalesce(weekly_reports.done_at, excluded.done_at)
 """
-_IS_DONE = "SELECT EXISTS (SELECT 1 FROM weekly_reports WHERE guild_id = ? AND week = ? AND done_at IS NOT NULL)"
+_IS_DONE = "SELECT EXISTS (SELECT 1 FROM weekly_reports WHERE guild_id = ? AND week >= ? AND done_at IS NOT NULL)"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,5 +52,5 @@ def finish_weekly_report(connection: Connection, guild_id: int, week: str, *, no
 
 
 def is_weekly_report_done(connection: Connection, guild_id: int, week: str) -> bool:
-    """Return whether a week was reported."""
+    """Return whether a week or a later one was reported: another time zone can bring an earlier week back."""
     return bool(connection.execute(_IS_DONE, (guild_id, week)).fetchone()[0])
