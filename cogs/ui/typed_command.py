@@ -21,7 +21,7 @@ SHOWN_CHARACTERS = 2_400
 """A longer command is attached as a file: Discord takes 4,000 characters of text in a message."""
 
 KEPT_CHARACTERS = 20
-"""A shorter text is sooner typed again than copied."""
+"""Less text than this, all options together, is sooner typed again than copied."""
 
 FILENAME = "command.txt"
 _SUBCOMMANDS = frozenset({discord.AppCommandOptionType.subcommand, discord.AppCommandOptionType.subcommand_group})
@@ -64,7 +64,7 @@ class TypedCommand:
 
 
 def typed_command(interaction: discord.Interaction[Any]) -> TypedCommand | None:
-    """Return what was typed with the interaction; None if it has neither a prompt nor another text of some length."""
+    """Return what was typed with the interaction; None if it has neither a prompt nor much other text."""
     data = cast("dict[str, Any]", interaction.data or {})
     if interaction.type is discord.InteractionType.modal_submit:
         typed = dict(_text_inputs(data.get("components", ())))
@@ -77,7 +77,7 @@ def typed_command(interaction: discord.Interaction[Any]) -> TypedCommand | None:
     else:
         return None
     prompt = typed.get(PROMPT, "")
-    if not prompt.strip() and all(len(text.strip()) < KEPT_CHARACTERS for text in texts):
+    if not prompt.strip() and sum(len(text.strip()) for text in texts) < KEPT_CHARACTERS:
         return None
     named = " ".join(f"{option_name(name)}: {value}" for name, value in typed.items() if value)
     return TypedCommand(line=_possible(f"{start} {named}".strip()), prompt=_possible(prompt.strip() and prompt))

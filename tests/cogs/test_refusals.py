@@ -51,6 +51,11 @@ LONG = "with soft light from the left"
     [
         ("preset add", {"name": "mine", "options": "steps=many", "after": LONG, "model": FLUX}, f"after: {LONG}"),
         ("preset add", {"name": " ", "after": LONG}, f"after: {LONG}"),
+        (
+            "preset add",
+            {"name": "bad", "options": "steps=abc", "model": FLUX},
+            f"name: bad options: steps=abc model: {FLUX}",
+        ),
         ("quota set", {"member": "@ada", "amount": "five", "reason": LONG}, f": @ada amount: five reason: {LONG}"),
         ("quota role", {"role": "@artists", "amount": "x", "reason": LONG}, f"role: @Artists amount: x reason: {LONG}"),
         ("quota clear", {"reason": LONG}, f"/quota clear reason: {LONG}"),

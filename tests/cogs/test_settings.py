@@ -64,7 +64,7 @@ async def test_a_member_whom_discord_let_through_is_refused_by_the_bot_itself(st
     commands = {name: command for (name, _), command in stage.env.backend.commands[None].items()}
     commands[path.split(maxsplit=1)[0]]["default_member_permissions"] = None
     refusal = stage.said(await stage.ada.slash(stage.channel, path, **EVERY[path]))
-    assert refusal.text == refusals.MODERATORS_ONLY()
+    assert refusal.text.startswith(refusals.MODERATORS_ONLY())
     assert refusal.private
     assert await policy(stage) == Policy()
     assert await record(stage) == []
@@ -381,7 +381,7 @@ async def test_every_finished_order_is_logged_with_picture_member_prompt_and_pri
     await stage.until(lambda: len(stage.cards(log)) == 2)
     entry = stage.cards(log)[-1]
     link = f"https://discord.com/channels/{stage.guild.id}/{stage.channel.id}/{card.message.id}"
-    assert entry.text.startswith(f"{stage.ada.mention} · <#{stage.channel.id}> · [message]({link})")
+    assert entry.text.startswith(f"{stage.ada.mention} · <#{stage.channel.id}> · [go to message]({link})")
     assert "```\na red fox\n```" in entry.text
     assert "cost **$0.16**" in entry.text
     assert len(entry.files) == len(entry.gallery) == 2
@@ -429,7 +429,7 @@ async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, mo
     await stage.until(lambda: len(stage.cards(log)) == 4)
     entries = stage.cards(log)[1:]
     assert sorted(len(entry.files) for entry in entries) == [0, 0, 1]
-    assert all("[message](" in entry.text for entry in entries)
+    assert all("[go to message](" in entry.text for entry in entries)
 
     await stage.until_says(await stage.imagine(), "Completed")
     await stage.until(lambda: len(stage.cards(log)) == 5)
@@ -442,7 +442,7 @@ async def test_a_log_channel_where_the_bot_may_not_post_is_refused_by_name(stage
         overwrites={stage.core.bot.user: discord.PermissionOverwrite(send_messages=False, attach_files=False)},  # type: ignore[dict-item]
     )
     said = await stage.settings("log-channel", channel=closed)
-    assert f"In <#{closed.id}> I lack: **Send Messages, Attach Files**" in said.text
+    assert f"In <#{closed.id}> I need: **Send Messages, Attach Files**" in said.text
     assert await policy(stage) == Policy()
     assert stage.cards(closed) == []
 
@@ -452,7 +452,7 @@ async def test_a_deleted_log_channel_is_shown_in_the_overview_and_stops_nothing(
     stage.env.backend.delete_channel(log.id)
     await stage.until_says(await stage.imagine(), "Completed")
     await stage.quiet()
-    assert "⚠️ I lack View Channel there" in (await stage.settings("show")).text
+    assert "⚠️ I need View Channel there" in (await stage.settings("show")).text
     await stage.settings("log-channel", clear=True)
     assert (await policy(stage)).log_channel_id is None
 
