@@ -62,7 +62,7 @@ class Usage(commands.Cog):
         await respond_privately(interaction, usage_page.page(balance, in_window, spendable=spendable, sku_ids=sku_ids))
 
     @app_commands.command(description="See which image models there are and what they cost")
-    @app_commands.describe(model="Tell more about this one")
+    @app_commands.describe(model="A model to see in detail")
     async def models(self, interaction: discord.Interaction[Any], model: str | None = None) -> None:
         """Show the catalogue, or one model of it, privately."""
         service = self._service

@@ -9,7 +9,7 @@ from bot.catalogue.models import Model
 from bot.domain.jobs import FailureReason, Job, JobKind
 from bot.domain.money.quota import Balance, format_usd
 from bot.domain.money.spendable import Spendable
-from cogs.text import facts, formatting, limits_left, spending
+from cogs.text import facts, formatting, limits_left, spending, spending_report
 from cogs.text.locale import Phrase, option_name
 from cogs.ui import card, components
 from cogs.ui.components import Layout
@@ -52,9 +52,9 @@ def page(
         )
     )
     parts.append(components.separator())
-    lines = (
-        [f"**{spending.JOBS()}**", *(_job_line(job, label) for job, label in jobs)] if jobs else [spending.NO_JOBS()]
-    )
+    lines = [f"**{spending.JOBS()}**", *(_job_line(job, label) for job, label in jobs)]
+    if not jobs:
+        lines = [spending_report.REPORT_EMPTY() if previous else spending.NO_JOBS()]
     parts.append(components.text_display("\n".join(lines)))
     return components.container([*parts, *card.top_ups(sku_ids)], accent=card.NOTE_ACCENT)
 

@@ -34,7 +34,7 @@ class Jobs(commands.Cog):
     def __init__(self, service: JobService) -> None:
         self._service = service
 
-    @app_commands.command(description="See what is under way in this server, and cancel it")
+    @app_commands.command(description="See what is in progress in this server, and cancel it")
     @app_commands.default_permissions(manage_guild=True)
     @app_commands.guild_only()
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:

@@ -15,7 +15,7 @@ from cogs.text.locale import Phrase, Plural
 LEFT = Phrase("{left} left")
 NO_LIMIT = Phrase("no limit")
 
-MESSAGE = Phrase("message")
+MESSAGE = Phrase("go to message")
 """What a link to a message is called."""
 
 COMMANDS = Plural("{count} command", "{count} commands")

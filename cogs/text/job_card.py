@@ -32,7 +32,7 @@ NOT_CHARGED = Phrase("not charged")
 PLACE_IN_LINE = Phrase("place {place} in line")
 PREVIEW = Phrase("preview")
 STARTED = Phrase("started {when}")
-EXPECTED = Phrase("usually done {when}")
+EXPECTED = Phrase("expected {when}")
 SOME_DONE = Phrase("{done} of {total} done")
 SOME_FAILED = Phrase("{failed} of {total} failed, not charged")
 SOME_CANCELLED = Phrase("{cancelled} of {total} cancelled, not charged")
@@ -50,7 +50,7 @@ WAITS_FOR_OPERATOR = Phrase(
     "started it again; it costs nothing until there is an image."
 )
 DIRECT_LATE = Phrase(
-    "If this takes longer than 15 minutes, the image comes by direct message. If you take none from me, find it in "
+    "If this takes longer than 15 minutes, the image comes by direct message. If you accept none from me, it is in "
     "`/history`."
 )
 STILL_LOOKING = Phrase("If the image still turns up by {when}, it appears here, free of charge.")
@@ -88,8 +88,8 @@ PROMPT_HIDDEN = Phrase("The prompt is not repeated here.")
 SMALLER_COPY = Phrase("Shown smaller than it was made, to fit Discord's limit. {link}")
 ORIGINAL = Phrase("Original")
 IN_HISTORY = Plural(
-    "Discord does not take the image here. You find it in `/history`.",
-    "Discord does not take the images here. You find them in `/history`.",
+    "Discord does not accept the image here. You can find it in `/history`.",
+    "Discord does not accept the images here. You can find them in `/history`.",
 )
 READY_FOR = Phrase("{mention} your image is ready.")
 SEED = Phrase("seed {seed}")
@@ -110,7 +110,7 @@ FAILURES: dict[FailureReason, Phrase] = {
     ),
     FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here. Attach it again with `/edit`."),
     FailureReason.INPUT_NOT_HOSTED: Phrase(
-        "Discord did not take the image that this model has to look at. Try again, or pick another model."
+        "Discord did not accept the image that this model needs. Try again, or pick another model."
     ),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired. Pick another one."),
     FailureReason.MODEL_CHANGED: Phrase(
@@ -132,7 +132,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.PROVIDER_UNAVAILABLE: Phrase("The image service is temporarily unavailable."),
     FailureReason.PROVIDER_BUSY: Phrase("The image service is too busy right now."),
     FailureReason.INPUT_GONE: Phrase("The image to start from is no longer kept here."),
-    FailureReason.INPUT_NOT_HOSTED: Phrase("Discord did not take the image that this model has to look at."),
+    FailureReason.INPUT_NOT_HOSTED: Phrase("Discord did not accept the image that this model needs."),
     FailureReason.MODEL_RETIRED: Phrase("This model has been retired."),
     FailureReason.MODEL_CHANGED: Phrase("The model was different when the order's turn came, so nothing was ordered."),
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
@@ -170,11 +170,11 @@ NEWEST = Phrase("Newest", longest=MAX_BUTTON_CHARACTERS)
 
 CANCEL_DONE = Phrase("Cancelled. You are not charged.")
 CANCEL_ASKED = Phrase("I asked the image service to stop. The card will say what came of it.")
-CANCEL_TOO_LATE = Phrase("Too late: this job has already finished or cannot be stopped any more.")
-CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop a job once it has started.")
+CANCEL_TOO_LATE = Phrase("Too late: this image is finished already or can no longer be stopped.")
+CANCEL_NOT_POSSIBLE = Phrase("This image service cannot stop an image once it has started.")
 NOT_YOURS = Phrase("Only the person who asked for this image, or a moderator, can do that.")
-JOB_GONE = Phrase("I no longer know this job.")
-DELETE_NOT_YET = Phrase("This job is still running. Cancel it first.")
+JOB_GONE = Phrase("I no longer know this image.")
+DELETE_NOT_YET = Phrase("This image is still in progress. Cancel it first.")
 DELETE_STILL_LOOKING = Phrase(
     "An image of this order may still turn up, so it cannot be deleted yet. Try again {when}."
 )
@@ -194,13 +194,13 @@ DELETE_KEPT = Phrase("Nothing was deleted.")
 DELETE_ALREADY = Phrase("This is deleted already.")
 DELETE_CARD_REFUSED = Phrase(
     "⚠️ Discord does not let me remove the message in {channel}: I cannot see that channel. Press Delete under the "
-    "message once more, or let me see the channel: I try again for four days."
+    "message once more, or let me see the channel: I keep trying for four days."
 )
 DELETE_LOG_REFUSED = Phrase(
     "⚠️ Discord does not let me remove the copy in the log channel {channel}: I cannot see that channel. A "
-    "moderator can delete it there, or let me see the channel: I try again for four days."
+    "moderator can delete it there, or let me see the channel: I keep trying for four days."
 )
-DELETE_LATER = Phrase("⚠️ Discord did not remove the message in {channel} yet. I try again for four days.")
+DELETE_LATER = Phrase("⚠️ Discord did not remove the message in {channel} yet. I keep trying for four days.")
 DELETE_LOG_UNKNOWN = Phrase(
     "-# I know of no copy in a log channel. Copies posted before this bot could delete them stay in {channel} until a "
     "moderator deletes them."
@@ -223,14 +223,14 @@ SHARE_NO_ACCESS = Phrase(
     "`/settings showcase`."
 )
 SHARE_PERMISSIONS = Phrase(
-    "In the showcase channel {channel} I lack: **{permissions}**. A moderator can give me that there; then press Share "
-    "again."
+    "In the showcase channel {channel} I need: **{permissions}**. A moderator can allow me that there; then press "
+    "Share again."
 )
 SHARE_AGE_RESTRICTED = Phrase(
     "This image is for age-restricted channels, and {channel} is none. A moderator can choose another one with "
     "`/settings showcase`."
 )
-SHARE_REFUSED = Phrase("Discord did not take the image in {channel}, so it is not shared. A moderator can check why.")
+SHARE_REFUSED = Phrase("Discord did not accept the image in {channel}, so it is not shared. A moderator can check why.")
 SHARE_UNKNOWN = Phrase(
     "Discord did not answer, so I do not know whether the image is in {channel}. Press Share again in two minutes: it "
     "is not posted twice."
@@ -257,7 +257,7 @@ REVIEW_ELSEWHERE = Phrase("There is nothing to decide here any more: this was de
 REVIEW_NOT_YET = Phrase("This waits for review. Once a moderator approves it, you can use it.")
 REVIEW_NOT_PASSED = Phrase("A moderator refused this, so it cannot be used.")
 UNSHARE_DONE = Phrase("Taken back. The image is not shared any more.")
-UNSHARE_LATER = Phrase("Taken back. Discord did not remove the message yet, so I try again for four days.")
+UNSHARE_LATER = Phrase("Taken back. Discord did not remove the message yet, so I keep trying for four days.")
 PROMPT_ERASED = Phrase(
     "The prompt of this image is no longer kept, so it cannot be made again from here. Use `/imagine`."
 )
@@ -272,7 +272,7 @@ UPSCALE_WHICH = Phrase("Which image should be made larger?")
 UPSCALE_NOT_POSSIBLE = Phrase("None of the models that may be used here can make this image larger.")
 
 FORM_MODEL = Phrase("Model and price", longest=MAX_MODAL_CHARACTERS)
-FORM_MODEL_HINT = Phrase("You are charged this price once the image is there.", longest=MAX_CHOICE_CHARACTERS)
+FORM_MODEL_HINT = Phrase("You are charged this price when the image is ready.", longest=MAX_CHOICE_CHARACTERS)
 FORM_MORE = Phrase("More options", longest=MAX_MODAL_CHARACTERS)
 FORM_MORE_HINT = Phrase(
     "For example: aspect_ratio=16:9, seed=5. Options can change the price.", longest=MAX_CHOICE_CHARACTERS

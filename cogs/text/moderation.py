@@ -25,7 +25,7 @@ FIRST_NOTE = Phrase("Everything works already, with safe defaults. Worth a minut
 FIRST_STEPS = (
     Phrase("1. How much may a member spend? `/quota default`"),
     Phrase("2. How much may the whole server spend? `/quota server`"),
-    Phrase("3. In which channels are images made? `/settings channels`"),
+    Phrase("3. Where can images be ordered? `/settings channels`"),
     Phrase("4. See every image in one place? `/settings log-channel`"),
     Phrase("5. When does a new day begin? `/settings time-zone`"),
 )
@@ -87,12 +87,12 @@ MODEL_LAYERS = {
 FOR_ROLE = Phrase("{name} for {role}")
 MORE = Plural("… and {count} more", "… and {count} more")
 
-CHANNELS_ONLY_IN = Phrase("Images are made only in {allowed}.")
-CHANNELS_NOT_IN = Phrase("Images are made everywhere but in {denied}.")
-CHANNELS_ONLY_IN_NOT_IN = Phrase("Images are made only in {allowed}, not in {denied}.")
+CHANNELS_ONLY_IN = Phrase("Images can be ordered only in {allowed}.")
+CHANNELS_NOT_IN = Phrase("Images can be ordered everywhere except in {denied}.")
+CHANNELS_ONLY_IN_NOT_IN = Phrase("Images can be ordered only in {allowed}, not in {denied}.")
 CHANNELS_EMPTY = Phrase(
-    "No rules: images are made in every channel. Allow one, and they are made in allowed ones only; "
-    "deny one, and they are made in all others."
+    "No rules: images can be ordered in every channel. Allow one, and they can be ordered only in allowed ones; deny "
+    "one, and they can be ordered in all others."
 )
 CHANNELS_HINT = Phrase("-# A category counts for its channels, a channel for its threads; the closest rule wins.")
 MODELS_EMPTY = Phrase(
@@ -121,8 +121,8 @@ NOT_A_WORD = Phrase(
 NO_MODEL_MATCHES = Phrase(
     "No model matches `{pattern}`. Patterns look like `krea/openai/*`; pick one from the list that appears as you type."
 )
-UNCHANGED = Phrase("Nothing changed; these rules already apply:")
-CHANGED = Phrase("Done. These rules apply now:")
+UNCHANGED = Phrase("Nothing changed. This applies already:")
+CHANGED = Phrase("Done. This applies now:")
 DEFAULT_NOT_ALLOWED = Phrase(
     "⚠️ Commands that name no model use **{model}**, which not everybody may use now. "
     "Choose another with `/settings default-model`."
@@ -154,14 +154,14 @@ LOG_AUDIENCES = {
     ),
 }
 LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or choose another channel.")
-LOG_PERMISSIONS = Phrase("In {channel} I lack: **{permissions}**. Give me that there, then use this command again.")
+LOG_PERMISSIONS = Phrase("In {channel} I need: **{permissions}**. Allow me that there, then use this command again.")
 LOG_REFUSED = Phrase(
     "Discord did not let me post in {channel}, so the log stays as it was. Check my permissions there."
 )
 LOG_HELLO = Phrase(
     "From now on every finished order of this server is posted here. Change it with `/settings log-channel`."
 )
-LOG_WARNING = Phrase("⚠️ I lack {permissions} there")
+LOG_WARNING = Phrase("⚠️ I need {permissions} there")
 LOG_PRIVATE = Phrase("private, so without prompt and image")
 PERMISSIONS = {
     "view_channel": Phrase("View Channel"),
@@ -210,7 +210,7 @@ WELCOME = Phrase(
     "Describe one with `/imagine`, or change an attached one with `/edit`. `/help` shows everything else.\n"
     "**Who pays:** my operator, not the members. Each member may use up to {quota}, and this server up to {cap} a day."
 )
-WELCOME_FIRST = Phrase("**Moderators decide first** (`/settings show` has it all):")
+WELCOME_FIRST = Phrase("**For moderators to decide first** (`/settings show` lists everything):")
 WELCOME_OFF = Phrase("-# `/settings welcome` turns this message off.")
 LANGUAGE_NOW = Phrase("{language}, as in Discord")
 LANGUAGE_SET = Phrase("Public cards and the log are in **{language}** (set by moderators).")
@@ -234,12 +234,12 @@ ZONE_NOW = Phrase("{zone} · {time} now", longest=MAX_CHOICE_CHARACTERS)
 # -- jobs -------------------------------------------------------------------------------------------------------
 
 JOBS_TITLE = Phrase("Jobs in this server")
-JOBS_RUNNING = Phrase("**Under way**")
+JOBS_RUNNING = Phrase("**In progress**")
 JOBS_RECENT = Phrase("**Recent**")
 JOBS_NONE = Phrase("Nothing yet.")
-JOBS_NONE_RUNNING = Phrase("Nothing is under way.")
+JOBS_NONE_RUNNING = Phrase("Nothing is in progress.")
 JOBS_PRIVATE = Phrase("private")
-JOBS_MORE_RUNNING = Phrase("More under way", longest=MAX_BUTTON_CHARACTERS)
+JOBS_MORE_RUNNING = Phrase("More in progress", longest=MAX_BUTTON_CHARACTERS)
 JOBS_DELETED = Phrase("deleted")
 DELETE_CHOICE = Phrase("Delete one of these …", longest=MAX_PLACEHOLDER_CHARACTERS)
 CANCEL_CHOICE = Phrase("Cancel one of these …", longest=MAX_PLACEHOLDER_CHARACTERS)

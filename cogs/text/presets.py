@@ -39,7 +39,7 @@ DEFAULTS_NOTHING_GIVEN = Phrase(
     "Name at least one option to set: `model`, `aspect_ratio`, `resolution`, `private`, `preset`."
 )
 DEFAULTS_HINT = Phrase(
-    "-# Options that you type in a command count instead. Options that a model does not take are left out."
+    "-# Options that you type in a command come first. Options that a model does not take are left out."
 )
 DEFAULTS_BAD_VALUE = Phrase(
     "No model here takes `{option}: {value}`. Pick a value from the list that appears as you type."

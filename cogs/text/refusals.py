@@ -66,12 +66,12 @@ SHUTTING_DOWN = Phrase("I am restarting. Please try again in a minute.")
 DUPLICATE = Phrase("This command was already accepted.")
 LIST_FULL = Phrase("This list is full: it holds {limit} entries. Remove one first.")
 STILL_UNDER_WAY = Phrase(
-    "Something of yours is still under way ({commands}). Wait until it is done, or press Cancel on it, then use "
+    "You still have orders in progress ({commands}). Wait until they are done, or press Cancel under them, then use "
     "`/privacy delete` again."
 )
 STILL_CHECKED = Phrase(
-    "Something of yours is still under way ({commands}). What says **{checking}** cannot be cancelled and ends {when} "
-    "at the latest. Wait until then, press Cancel where a card has it, then use `/privacy delete` again."
+    "You still have orders in progress ({commands}). Those that say **{checking}** cannot be cancelled and end "
+    "{when} at the latest. Press Cancel under the others, wait until then, then use `/privacy delete` again."
 )
 
 # -- what a refusal gives back ----------------------------------------------------------------------------
@@ -115,7 +115,8 @@ OPERATOR_COST_CAP_REACHED = Phrase(
     "You can order again {when}."
 )
 TOO_MUCH_AT_RISK = Phrase(
-    "Some of your orders failed today or are still being checked, so fewer of your images may be under way at a time. "
+    "Some of your orders failed today or are still being checked, so fewer of your images may be in progress at a "
+    "time. "
     "Wait until one of them is done, or order fewer at once. This ends {when}."
 )
 DEARER_THAN_AGREED = Phrase("This costs {amount}, more than was shown before. Nothing has been ordered yet.")
@@ -137,7 +138,7 @@ ASKED_TOO_OFTEN = Phrase("That was a lot in a short time. This works again {when
 MANY_ASKING = Phrase("Many people are asking for this right now. Please try again {when}.")
 MEMBER_BLOCKED = Phrase("A moderator has paused image orders for you in this server.")
 PROVIDER_PAUSED = Phrase(
-    "This image service is temporarily unavailable. Try again later or pick a model of another provider."
+    "This image service is temporarily unavailable. Try again later or pick a model of another one."
 )
 
 # -- models and options -----------------------------------------------------------------------------------------
@@ -154,15 +155,15 @@ UNAVAILABLE = {
     "no_price": Phrase(
         "`{model}` cannot be ordered: its price for these options is not known. Pick another model or other options."
     ),
-    "no_key": Phrase("`{model}` cannot be ordered here: its provider is not set up. Pick another model."),
+    "no_key": Phrase("`{model}` cannot be ordered here: its image service is not set up. Pick another model."),
     "retired": Phrase("`{model}` has been retired. Pick another model."),
-    "gone": Phrase("`{model}` is not offered by its provider any more. Pick another model."),
+    "gone": Phrase("`{model}` is no longer offered by its image service. Pick another model."),
     "held": Phrase(
         "`{model}` takes no orders for now: its price or its options changed and are being checked. "
         "Pick another model, or try again later."
     ),
     "not_for_this_command": Phrase(
-        "`{model}` does not fit this command. Pick one from the list that appears as you type."
+        "`{model}` does not work with this command. Pick one from the list that appears as you type."
     ),
 }
 

@@ -33,7 +33,7 @@ BALANCE = Phrase("**{spent}** spent · **{set_aside}** set aside · **{left}** l
 BALANCE_UNLIMITED = Phrase("**{spent}** spent · **{set_aside}** set aside · **no limit**")
 QUOTA = Phrase("Quota: **{quota}** ({source})")
 GRANTED_NOW = Phrase("Extra this period: **{amount}**")
-TOP_UP = Phrase("More for your own wallet. It works wherever this bot is, is used after your quota, and never expires:")
+TOP_UP = Phrase("Credit for your own wallet works wherever this bot is, is used after your quota, and never expires:")
 """Above the buttons that buy at Discord, which show what it is and its price."""
 WALLET = Phrase("Wallet: **{left}** left · **{set_aside}** set aside")
 RESETS = Phrase("Resets {when}")
@@ -62,7 +62,7 @@ DEFAULT = Phrase("default")
 
 MODELS_HINT = Phrase("`/models model:` tells you more about one of them.")
 MODEL_NO_PRICE = Phrase("not available: no price set")
-MODEL_ENDS = Phrase("withdrawn by its provider on {when}")
+MODEL_ENDS = Phrase("withdrawn by its image service on {when}")
 """Stands beside a model that still takes orders."""
 MODEL_MODES = {
     "generate": Phrase("makes images from text"),

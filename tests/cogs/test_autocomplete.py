@@ -76,7 +76,7 @@ async def test_only_models_of_providers_that_are_set_up_are_offered(
 ) -> None:
     monkeypatch.delitem(stage.core.service._dispatchers, "krea")
     assert list((await typed(stage, "imagine", "model", "")).values()) == [PIXAZO_LARGE]
-    assert "its provider is not set up" in (await stage.imagine(model=NANO_BANANA_2)).text
+    assert "its image service is not set up" in (await stage.imagine(model=NANO_BANANA_2)).text
     assert "Krea 2 Large (Pixazo)" in (await stage.imagine()).text  # what takes the place of the default model
     assert PIXAZO_LARGE in (await typed(stage, "models", "model", "")).values()
 

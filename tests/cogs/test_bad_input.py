@@ -117,7 +117,11 @@ BAD = [
     bad("imagine", "prompt", "x" * 1_801, "`prompt` has 1,801 characters", "1 to 1,800", model=FLUX),
     *(bad("imagine", "model", value, *says) for value, says in A_MODEL),
     bad(
-        "imagine", "model", ONLY_EDITS, f"`{ONLY_EDITS}` does not fit this command", "the list that appears as you type"
+        "imagine",
+        "model",
+        ONLY_EDITS,
+        f"`{ONLY_EDITS}` does not work with this command",
+        "the list that appears as you type",
     ),
     bad("imagine", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
     bad("imagine", "aspect_ratio", "wide", "`aspect_ratio`", "Flux 1 Dev", "21:9", model=FLUX),
@@ -166,7 +170,7 @@ BAD = [
     bad("edit", "image3", ("a.png", png_of_zeros(12_000, 12_000)), "`a.png` has too many pixels", "megapixels"),
     bad("edit", "image4", ("a.png", png_of_zeros(1, 1)), "`a.png` is too small"),
     *(bad("edit", "model", value, *says) for value, says in A_MODEL),
-    bad("edit", "model", PIXAZO_LARGE, f"`{PIXAZO_LARGE}` does not fit this command"),
+    bad("edit", "model", PIXAZO_LARGE, f"`{PIXAZO_LARGE}` does not work with this command"),
     bad("edit", "aspect_ratio", "7:7", "`aspect_ratio` does not fit Nano Banana 2", "16:9"),
     bad("edit", "resolution", "8K", "`resolution`", "1K, 2K, 4K"),
     bad("edit", "seed", 1, "Nano Banana 2 does not take `seed`", "It takes"),

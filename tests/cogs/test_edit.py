@@ -184,8 +184,8 @@ async def test_images_of_one_command_share_the_copies_for_the_provider(stage: St
 @pytest.mark.parametrize(
     ("model", "sentence"),
     [
-        ("krea/ideogram/ideogram-2-turbo", "does not fit this command"),
-        (PIXAZO_LARGE, "does not fit this command"),
+        ("krea/ideogram/ideogram-2-turbo", "does not work with this command"),
+        (PIXAZO_LARGE, "does not work with this command"),
         ("krea/nobody/nothing", "There is no model"),
         ("krea/bytedance/seededit", "its price"),
     ],

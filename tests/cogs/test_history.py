@@ -128,7 +128,7 @@ async def test_a_private_picture_is_attached_again(stage: Stage) -> None:
     answer = await history(stage)
     assert answer.private
     assert len(answer.files) == 1
-    assert "[message]" not in answer.text
+    assert "[go to message]" not in answer.text
 
 
 async def test_a_page_with_a_file_gives_way_to_one_without(stage: Stage) -> None:

@@ -78,7 +78,7 @@ async def test_a_model_that_was_used_before_tells_when_it_is_usually_done(stage:
     await stage.until_says(await stage.imagine(), "Completed")
     stage.core.krea.waits = True
     card = await stage.imagine()
-    await stage.until_says(card, "Processing", "usually done <t:")
+    await stage.until_says(card, "Processing", "expected <t:")
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
 

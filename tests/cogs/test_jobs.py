@@ -97,7 +97,7 @@ async def test_everything_under_way_can_be_reached(stage: Stage) -> None:
         await stage.imagine(who)
     page = await jobs(stage)
     assert len(choices(page)) == jobs_page.PAGE
-    await stage.press(stage.mo, page, "More under way")
+    await stage.press(stage.mo, page, "More in progress")
     assert len(choices(page)) == 2
     assert people[0].mention in page.text
     assert moderation.JOBS_RECENT() not in page.text

@@ -127,11 +127,11 @@ async def test_nothing_is_erased_while_a_job_runs_and_the_refusal_says_how_to_go
     card = await stage.imagine()
     await stage.until_says(card, "Processing")
     refusal = await ask(stage, "delete")
-    assert "still under way (1)" in refusal.text
+    assert "still have orders in progress (1)" in refusal.text
     assert "press Cancel" in refusal.text
     assert refusal.buttons == {}
     await stage.press(stage.ada, question, member_pages.ERASE())  # asked before the job was ordered
-    assert "still under way" in question.text
+    assert "still have orders in progress" in question.text
     assert len(await stage.jobs(stage.ada)) == 1
     stage.core.krea.finishes()
     await stage.until_says(card, "Completed")
@@ -143,7 +143,7 @@ async def test_who_waits_for_a_lost_order_is_told_until_when(stage: Stage) -> No
     job = (await stage.jobs(stage.ada))[0]
     assert job.deadline_at is not None
     refusal = await ask(stage, "delete")
-    assert "What says **Checking** cannot be cancelled" in refusal.text
+    assert "Those that say **Checking** cannot be cancelled" in refusal.text
     assert formatting.moment(job.deadline_at) in refusal.text
 
 

@@ -320,7 +320,7 @@ def _all_parts(parts: list[Any]) -> list[Any]:
 
 async def test_no_command_takes_an_upscaling_model(stage: Stage) -> None:
     refusal = await stage.imagine(model=TOPAZ)
-    assert "does not fit this command" in refusal.text
+    assert "does not work with this command" in refusal.text
     assert refusal.text != refusals.UNEXPECTED()
     offered = await stage.ada.autocomplete(stage.channel, "imagine", "model", "topaz")
     assert offered == []

@@ -92,6 +92,8 @@ async def test_the_previous_period_is_told_apart_from_this_one(stage: Stage) -> 
     assert amounts(await usage(stage, period="this")) == (80_000, 0, 920_000)
     previous = await usage(stage, period="previous")
     assert amounts(previous) == (0, 0, 1_000_000)
+    assert "Nothing was spent." in previous.text
+    assert "Try" not in previous.text, "nothing can be ordered in a period that has ended"
     with time_machine.travel(stage.env.now() + timedelta(days=1)):
         assert amounts(await usage(stage)) == (0, 0, 1_000_000)
         previous = await usage(stage, period="previous")
@@ -170,7 +172,7 @@ async def test_a_model_that_its_provider_withdraws_says_when_and_takes_orders(st
     ends_at = datetime(2027, 1, 31, 12, tzinfo=UTC)
     stage.core.parts.model_watch.accepted(NANO_BANANA_2, Withdrawal(ends_at=ends_at))
     await stage.until(lambda: stage.core.service.catalogue.get(NANO_BANANA_2).ends_at)
-    word = f"withdrawn by its provider on <t:{int(ends_at.timestamp())}:D>"
+    word = f"withdrawn by its image service on <t:{int(ends_at.timestamp())}:D>"
     for options in (dict[str, str](), {"model": NANO_BANANA_2}):
         text = stage.said(await stage.ada.slash(stage.channel, "models", **options)).text
         assert f"`{NANO_BANANA_2}` · {word}" in text

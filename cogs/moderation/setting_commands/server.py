@@ -42,7 +42,7 @@ class ServerSettings(SettingsCog):
         else:
             await self._change(interaction, lambda policy: replace(policy, greets=on), reason, settings_page.welcome)
 
-    @group.command(name="language", description="What public cards and the log are written in")
+    @group.command(name="language", description="Language of public cards and of the log")
     @app_commands.describe(
         language="Language",
         clear="Back to the language of this server in Discord",
@@ -67,7 +67,7 @@ class ServerSettings(SettingsCog):
             await self._change(interaction, lambda policy: replace(policy, language=tag), reason, page)
 
     @group.command(name="time-zone", description="When days, weeks and months begin for quotas")
-    @app_commands.describe(zone="A city of that zone, such as Berlin", reason="Reason, shown in the audit log")
+    @app_commands.describe(zone="A city in that time zone, such as Berlin", reason="Reason, shown in the audit log")
     async def time_zone(
         self, interaction: discord.Interaction[Any], zone: str | None = None, reason: Reason | None = None
     ) -> None:
