@@ -13,6 +13,8 @@ from bot.domain.deployment.database_url import PostgresAddress, parse_location
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, StoreError
 from bot.domain.jobs import LEGAL_MOVES, JobStatus
 from bot.domain.money.quota import LimitSubject
+from bot.store.admin.readiness import readiness
+from bot.store.admin.readonly import exists
 from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.postgres.connection import PostgresConnection, _translated_placeholders
@@ -144,6 +146,53 @@ async def test_a_wrong_address_is_a_readable_error_without_the_password(
     with pytest.raises(StoreError, match=r"^The database postgresql://127\.0\.0\.1") as error:
         await Store.open(PostgresAddress(wrong(empty.url)))
     assert PASSWORD not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [
+        ("default_transaction_read_only = on", "is read-only for this user"),
+        ("session_replication_role = replica", "runs no triggers for this user"),
+    ],
+)
+async def test_a_user_who_cannot_write_safely_is_refused_at_the_start_and_by_check(
+    postgres: PostgresServer, setting: str, sentence: str
+) -> None:
+    fresh = postgres.fresh()
+    name = fresh.url.rpartition("/")[2]
+    postgres.execute(f"ALTER DATABASE {name} SET {setting}")
+    for attempt in (Store.open(fresh), asyncio.to_thread(readiness, fresh)):
+        with pytest.raises(StoreError, match=sentence):
+            await attempt
+    postgres.drop(fresh)
+
+
+async def test_a_user_without_rights_on_the_tables_is_told_to_own_them(postgres: PostgresServer) -> None:
+    fresh = postgres.fresh()
+    with postgres.a_modest_user(fresh.url.rpartition("/")[2]) as url:
+        postgres.execute("REVOKE ALL ON schema_version FROM modest", database=fresh.url.rpartition("/")[2])
+        for attempt in (Store.open(PostgresAddress(url)), asyncio.to_thread(exists, PostgresAddress(url))):
+            with pytest.raises(DatabaseUnusable, match=r"has to own the database .*: permission denied for table"):
+                await attempt
+    postgres.drop(fresh)
+
+
+async def test_an_upgrade_that_the_user_has_no_right_to_changes_nothing(
+    postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = postgres.fresh()
+    known = postgres_schema.migrations()
+    newer = {**known, max(known) + 1: "CREATE TABLE later (x INT); ALTER TABLE jobs ADD COLUMN added_later TEXT"}
+    with postgres.a_modest_user(fresh.url.rpartition("/")[2]) as url:
+        with monkeypatch.context() as patch:
+            patch.setattr(postgres_schema, "migrations", lambda: newer)
+            with pytest.raises(DatabaseUnusable, match="has to own the database"):
+                await Store.open(PostgresAddress(url))
+        assert rows(fresh, "SELECT to_regclass('later')") == [(None,)]
+        async with await Store.open(PostgresAddress(url)) as store:
+            await run_one_order(store)
+    assert verify_location(fresh) == []
+    postgres.drop(fresh)
 
 
 async def test_the_reachable_one_of_several_servers_is_used(postgres: PostgresServer) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from bot.domain.deployment.database_url import PostgresAddress
-from bot.domain.errors import DatabaseBusy
+from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from tests.support.databases import rows
@@ -71,6 +71,8 @@ async def test_a_change_that_the_stand_by_lacks_is_made_once_when_it_takes_over(
                 await store.database.lock_exclusively()
                 with waiting_for_a_stand_by(first):
                     before = await admitted(store)
+                    with pytest.raises(StoreError, match="is on a stand-by"):
+                        await Store.open(second.address(name))
                     second.kill()
                     change = asyncio.create_task(finished(store, before.jobs[0].id))
                     await until(lambda: commits_wait(first))

@@ -9,6 +9,7 @@ import psycopg
 
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
+from bot.store.postgres import schema
 from bot.store.postgres.connection import (
     CONNECTIONS_PER_PROCESS,
     PostgresConnection,
@@ -47,8 +48,8 @@ class Readiness:
 def readiness(address: PostgresAddress) -> Readiness:
     """Ask the server.
 
-    Raises StoreError when it cannot be reached, keeps no sessions, delivers no notifications, or has no room for
-    another process: only the attempt shows limits of a pooler and of the user.
+    Raises StoreError when it cannot be reached, takes no writes, keeps no sessions, delivers no notifications, or has
+    no room for another process: only the attempt shows limits of a pooler and of the user.
     """
     try:
         connection = PostgresConnection.open(address)
@@ -57,6 +58,7 @@ def readiness(address: PostgresAddress) -> Readiness:
     with closing(connection):
         try:
             require_sessions(connection, address)
+            schema.require_writable(connection, address)
             connection.execute(f'LISTEN "{CHANNEL}"')
             connection.execute("SELECT pg_notify(?, ?)", (CHANNEL, "readiness check"))
             if not any(connection.raw.notifies(timeout=_NOTIFICATION_TIMEOUT_SECONDS, stop_after=1)):

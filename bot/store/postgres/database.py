@@ -182,7 +182,10 @@ def _prepare(address: PostgresAddress) -> None:
         raise unreachable(address, error) from error
     try:
         require_sessions(connection, address)
+        schema.require_writable(connection, address)
         schema.prepare(connection, address)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise schema.no_rights(address, error) from error
     except psycopg.Error as error:
         raise StoreError(f"The database {address} cannot be opened: {translated_error(error, address)}") from error
     finally:

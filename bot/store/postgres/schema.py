@@ -15,7 +15,7 @@ from pathlib import Path
 import psycopg
 
 from bot.domain.deployment.database_url import PostgresAddress
-from bot.domain.errors import DatabaseUnusable
+from bot.domain.errors import DatabaseUnusable, StoreError
 from bot.store.core.connection import APPLICATION_ID
 from bot.store.core.ledger_guard import GUARD_TIMEOUT_SECONDS, UNFINISHED, check_ledger
 from bot.store.postgres.connection import PostgresConnection
@@ -44,11 +44,15 @@ CREATE TABLE schema_version (
     applied_at     TIMESTAMPTZ NOT NULL DEFAULT now()
 )
 """
+# Not from information_schema, which lists what the user has rights on.
 _IS_OURS = """
 SELECT EXISTS (
-    SELECT 1 FROM information_schema.columns
-    WHERE table_schema = current_schema() AND table_name = 'schema_version' AND column_name = 'application_id'
+    SELECT 1 FROM pg_attribute WHERE attrelid = to_regclass('schema_version') AND attname = 'application_id'
 )
+"""
+_SESSION = """
+SELECT pg_is_in_recovery() AS is_stand_by, current_setting('transaction_read_only') = 'on' AS is_read_only,
+    current_setting('session_replication_role') AS replication_role
 """
 _VERSION = "SELECT coalesce(max(version), 0) FROM schema_version WHERE application_id = ?"
 _APPLIED = "INSERT INTO schema_version (version, application_id) VALUES (?, ?)"
@@ -111,6 +115,26 @@ def newest_version() -> int:
     return max(migrations())
 
 
+def require_writable(connection: PostgresConnection, address: PostgresAddress) -> None:
+    """Raise StoreError for a stand-by and for a user who may only read, DatabaseUnusable where triggers are off."""
+    found = connection.execute(_SESSION).fetchone()
+    if found["is_stand_by"]:
+        raise StoreError(
+            f"The database {address} is on a stand-by, which takes no writes. Set DATABASE_URL to the primary server, "
+            f"or name both hosts and add ?target_session_attrs=read-write."
+        )
+    if found["is_read_only"]:
+        raise StoreError(
+            f"The database {address} is read-only for this user: reset default_transaction_read_only of the user, the "
+            f"database or the server."
+        )
+    if found["replication_role"] != "origin":
+        raise DatabaseUnusable(
+            f"The database {address} runs no triggers for this user, and they protect the ledger: reset "
+            f"session_replication_role."
+        )
+
+
 def prepare(connection: PostgresConnection, address: PostgresAddress) -> None:
     """Create the schema or migrate it to the newest version, also when several processes start at once.
 
@@ -165,17 +189,29 @@ def check_ours(connection: PostgresConnection, address: PostgresAddress) -> bool
         )
     if not found["has_tables"]:
         return False
-    if not found["has_versions"] or not connection.execute(_IS_OURS).fetchone()[0] or not version_of(connection):
+    is_ours = found["has_versions"] and connection.execute(_IS_OURS).fetchone()[0]
+    try:
+        version = version_of(connection) if is_ours else 0
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise no_rights(address, error) from error
+    if not version:
         raise DatabaseUnusable(
             f"The database {address} holds tables of another program. Set DATABASE_URL to a database of this bot or to "
             f"an empty one."
         )
-    if version_of(connection) > newest_version():
+    if version > newest_version():
         raise DatabaseUnusable(
-            f"The database {address} has version {version_of(connection)}, newer than this program, which knows up to "
+            f"The database {address} has version {version}, newer than this program, which knows up to "
             f"{newest_version()}. Start the newer program again, or restore a copy made before the upgrade."
         )
     return True
+
+
+def no_rights(address: PostgresAddress, error: psycopg.Error) -> DatabaseUnusable:
+    """Return the DatabaseUnusable for a user who lacks a right."""
+    return DatabaseUnusable(
+        f"The user of DATABASE_URL has to own the database {address} and its tables: {error.diag.message_primary}."
+    )
 
 
 def version_of(connection: PostgresConnection) -> int:
