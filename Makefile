@@ -58,12 +58,15 @@ bench: $(INSTALLED) ## what members and the operator feel, measured in under fiv
 bench-full: $(INSTALLED) ## every measurement in benchmarks/, five times: more than an hour
 	@$(BIN)/python -m benchmarks --full
 
-lint: $(INSTALLED) ## ruff, import-linter, hadolint, shellcheck
+lint: $(INSTALLED) ## ruff, import-linter, hadolint, shellcheck, schemas of compose and workflow files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
 	@if [ -x $(BIN)/hadolint ]; then set -x; $(BIN)/hadolint Dockerfile; fi
 	@if [ -x $(BIN)/shellcheck ]; then set -x; $(BIN)/shellcheck .ci/run; fi
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec compose.yaml compose.cluster.yaml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
 
 types: $(INSTALLED) ## pyright
 	$(BIN)/pyright
