@@ -71,6 +71,7 @@ from cogs.ui.checks import (
     has_ids,
     has_possible_text,
     is_server_allowed,
+    requester_of,
     require_allowed_server,
     require_ids,
     require_lengths,
@@ -133,7 +134,7 @@ class Tree(app_commands.CommandTree["Bot"]):
                 is_server_allowed(interaction)
                 and has_possible_text(interaction)
                 and has_ids(interaction)
-                and self.client.service.heavy_work.takes_suggestion(interaction.user.id)
+                and self.client.service.heavy_work.takes_suggestion(requester_of(interaction))
             ):
                 await interaction.response.autocomplete([])
                 return False

@@ -12,6 +12,8 @@ import shutil
 import tempfile
 
 from bot.charts.chart import Chart
+from bot.domain.requester import NOBODY, Requester
+from bot.runtime.fair_slots import FairSlots
 from bot.runtime.processes.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
 
 _log = logging.getLogger(__name__)
@@ -21,18 +23,19 @@ _MEMORY_LIMIT_BYTES = 1 << 30
 
 
 class ChartRenderer:
-    """Draws charts, each within `limit_seconds`, which includes the wait for those before it."""
+    """Draws charts; servers take turns. Each has `limit_seconds`, which include the wait for those before it."""
 
     def __init__(self, *, limit_seconds: int = 20) -> None:
         self._limit_seconds = limit_seconds
         self._pool: SubprocessPool | None = None
         self._folder: str | None = None
         self._closed = False
+        self._turns = FairSlots(1)
 
-    async def draw(self, chart: Chart) -> bytes | None:
+    async def draw(self, chart: Chart, *, requester: Requester = NOBODY) -> bytes | None:
         """Draw the chart as a PNG. None, and a line in the log, when it could not be drawn."""
         try:
-            async with asyncio.timeout(self._limit_seconds):
+            async with asyncio.timeout(self._limit_seconds), self._turns.slot(requester):
                 return (await self._started_pool().request({}, chart.to_json()))[1]
         except (TimeoutError, ChildTooSlow):
             _log.warning("a chart took more than %d seconds", self._limit_seconds)

@@ -154,8 +154,8 @@ class ClusterCoordinator:
         # Set before reading, so that calls during the reading use the former queue and do not read it too.
         self._fresh_until[provider] = started_at + MIN_QUEUE_AGE_SECONDS
         queue = FairQueue()
-        for job_id, user_id in await self._cluster.queued_jobs(provider):
-            queue.push(job_id, user_id)
+        for job_id, requester in await self._cluster.queued_jobs(provider):
+            queue.push(job_id, requester)
         self._queues[provider] = queue
         took_seconds = loop.time() - started_at
         self._fresh_until[provider] = loop.time() + max(MIN_QUEUE_AGE_SECONDS, took_seconds / MAX_READING_SHARE)

@@ -16,6 +16,7 @@ from bot.dispatch.fair_queue import FairQueue
 from bot.domain.deployment.process_role import Role
 from bot.domain.errors import StoreError
 from bot.domain.jobs import Job
+from bot.domain.requester import Requester
 from bot.providers.base import Provider
 from bot.providers.poller import Poller
 from bot.runtime.retry import RetryBudget, retry_storage_errors
@@ -107,7 +108,7 @@ class ProviderDispatcher:
         """Read the jobs that wait in other processes again unless that was done just now. Raises StoreError."""
         await self._coordinator.refresh_queue(self.provider.name)
 
-    async def position_for(self, user_id: int, *, now: datetime) -> int | None:
+    async def position_for(self, requester: Requester, *, now: datetime) -> int | None:
         """Return the queue position a new job of this member would get; None when it would start at once or is unknown.
 
         It is unknown while the database cannot be read, and while the queue does not move because of 429.
@@ -122,14 +123,14 @@ class ProviderDispatcher:
         except StoreError as error:
             _log.info("the queue position at %s is not known: %s", self.provider.name, error)
             return None
-        return queue.position_of_next(user_id)
+        return queue.position_of_next(requester)
 
     def push(self, job: Job, *, at_front: bool = False) -> None:
         """Queue a job; `at_front` makes it the next one of its member.
 
         `next_job` returns it when it has a slot, to `JobRunner.start`, which runs it.
         """
-        self.queue.push(job.id, job.request.user_id, at_front=at_front)
+        self.queue.push(job.id, job.request.requester, at_front=at_front)
         if self._slots_in_use < self.slots:
             self._newcomers[job.id] = job
         self._wake.set()

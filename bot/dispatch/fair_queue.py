@@ -1,90 +1,120 @@
-"""FairQueue: jobs that wait for a slot at a provider; members take turns, however many jobs each of them queued."""
+"""FairQueue: jobs that wait for a slot at a provider; servers take turns, and in each server its members."""
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Iterable, Sequence
+
+from bot.domain.requester import Requester
 
 
 class FairQueue:
-    """A round-robin queue: one job of each member in turn, each member's own jobs in the order they came.
+    """A round-robin queue: one job of each server in turn; for a server one of each member in turn, in their order.
 
-    `push` and `pop` cost O(1), a position O(members waiting). Only ids are kept, so a queued job is cheap.
+    `push` and `pop` cost O(1), a position O(members of the server + servers). Only ids are kept, so a queued job is
+    cheap.
     """
 
     def __init__(self) -> None:
-        self._turns: OrderedDict[int, deque[str]] = OrderedDict()
-        self._member_of: dict[str, int] = {}
+        self._servers: OrderedDict[int, OrderedDict[int, deque[str]]] = OrderedDict()
+        self._jobs_of_server: Counter[int] = Counter()
+        self._requester_of: dict[str, Requester] = {}
 
     def __len__(self) -> int:
-        return len(self._member_of)
+        return len(self._requester_of)
 
     def __contains__(self, job_id: str) -> bool:
-        return job_id in self._member_of
+        return job_id in self._requester_of
 
-    def push(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
+    def push(self, job_id: str, requester: Requester, *, at_front: bool = False) -> None:
         """Queue a job behind the member's other jobs; `at_front` for a job that had its turn and was sent back."""
-        if job_id in self._member_of:
+        if job_id in self._requester_of:
             return
-        waiting = self._turns.setdefault(user_id, deque())
+        members = self._servers.setdefault(requester.server_id, OrderedDict())
+        waiting = members.setdefault(requester.user_id, deque())
         if at_front:
             waiting.appendleft(job_id)
-            self._turns.move_to_end(user_id, last=False)
+            members.move_to_end(requester.user_id, last=False)
+            self._servers.move_to_end(requester.server_id, last=False)
         else:
             waiting.append(job_id)
-        self._member_of[job_id] = user_id
+        self._requester_of[job_id] = requester
+        self._jobs_of_server[requester.server_id] += 1
 
     def pop(self) -> str | None:
-        """Remove and return the next job, or None; its member goes to the end of the round."""
-        if not self._turns:
+        """Remove and return the next job, or None; its server and its member go to the ends of their rounds."""
+        if not self._servers:
             return None
-        user_id, waiting = next(iter(self._turns.items()))
-        job_id = waiting.popleft()
-        if waiting:
-            self._turns.move_to_end(user_id)
-        else:
-            del self._turns[user_id]
-        del self._member_of[job_id]
+        server_id, members = next(iter(self._servers.items()))
+        user_id, waiting = next(iter(members.items()))
+        job_id = waiting[0]
+        self._servers.move_to_end(server_id)
+        members.move_to_end(user_id)
+        self.remove(job_id)
         return job_id
 
     def remove(self, job_id: str) -> bool:
         """Remove a job. False when it was not queued."""
-        user_id = self._member_of.pop(job_id, None)
-        if user_id is None:
+        requester = self._requester_of.pop(job_id, None)
+        if requester is None:
             return False
-        waiting = self._turns[user_id]
-        waiting.remove(job_id)
-        if not waiting:
-            del self._turns[user_id]
+        server_id, user_id = requester
+        members = self._servers[server_id]
+        members[user_id].remove(job_id)
+        self._jobs_of_server[server_id] -= 1
+        if not members[user_id]:
+            del members[user_id]
+        if not members:
+            del self._servers[server_id], self._jobs_of_server[server_id]
         return True
 
     def position(self, job_id: str) -> int | None:
         """Return how many pops it takes to get this job (1 = next) if the queue does not change; None if not queued."""
-        user_id = self._member_of.get(job_id)
-        if user_id is None:
+        requester = self._requester_of.get(job_id)
+        if requester is None:
             return None
-        return self._count_until(user_id, self._turns[user_id].index(job_id))
+        return self._position(requester, self._servers[requester.server_id][requester.user_id].index(job_id))
 
-    def position_of_next(self, user_id: int) -> int:
+    def position_of_next(self, requester: Requester) -> int:
         """Return the position the member's next job would get."""
-        return self._count_until(user_id, len(self._turns.get(user_id, ())))
+        return self._position(requester, len(self._members(requester).get(requester.user_id, ())))
 
     def upcoming(self, count: int) -> list[str]:
         """Return the next jobs in the order of their turns, if the queue does not change."""
-        found: list[str] = []
-        for rounds in range(count):
-            in_this_round = [waiting[rounds] for waiting in self._turns.values() if len(waiting) > rounds]
-            found.extend(in_this_round)
-            if len(found) >= count or not in_this_round:
-                break
-        return found[:count]
+        return _in_turn([_in_turn(members.values(), count) for members in self._servers.values()], count)
 
-    def _count_until(self, user_id: int, own_before: int) -> int:
-        """Count the pops up to the member's job that has `own_before` jobs of the same member before it."""
-        position, passed_own_turn = own_before + 1, False
-        for member, waiting in self._turns.items():
-            if member == user_id:
-                passed_own_turn = True
-                continue
-            # Members ahead in the round take one turn more than those behind before the turn of that job comes.
-            position += min(own_before if passed_own_turn else own_before + 1, len(waiting))
-        return position
+    def _members(self, requester: Requester) -> OrderedDict[int, deque[str]]:
+        return self._servers.get(requester.server_id, OrderedDict())
+
+    def _position(self, requester: Requester, own_before: int) -> int:
+        """Return the position of the member's job that has `own_before` jobs of the same member before it."""
+        members = ((user_id, len(waiting)) for user_id, waiting in self._members(requester).items())
+        before_in_server = _count_before(requester.user_id, own_before, members)
+        servers = ((server_id, self._jobs_of_server[server_id]) for server_id in self._servers)
+        return 1 + _count_before(requester.server_id, before_in_server, servers)
+
+
+def _count_before(own_id: int, own_before: int, waiting: Iterable[tuple[int, int]]) -> int:
+    """Count the turns before the one of `own_id` that comes after `own_before` of its own.
+
+    `waiting` has the ids in the order of their turns, each with the number of turns it still takes.
+    """
+    count, passed_own_turn = own_before, False
+    for other_id, turns in waiting:
+        if other_id == own_id:
+            passed_own_turn = True
+            continue
+        # Those ahead in the round take one turn more than those behind before that one comes.
+        count += min(own_before if passed_own_turn else own_before + 1, turns)
+    return count
+
+
+def _in_turn(queues: Collection[Sequence[str]], count: int) -> list[str]:
+    """Return the first `count` jobs of queues that take turns."""
+    found: list[str] = []
+    for rounds in range(count):
+        in_this_round = [waiting[rounds] for waiting in queues if len(waiting) > rounds]
+        found.extend(in_this_round)
+        if len(found) >= count or not in_this_round:
+            break
+    return found[:count]

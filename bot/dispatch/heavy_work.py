@@ -13,6 +13,8 @@ from datetime import datetime, timedelta
 
 from bot.dispatch.rate_limit import HOUR, MINUTE, SlidingWindowLimiter
 from bot.domain.errors import AskedTooOften, ManyAsking, StillBusyForYou
+from bot.domain.requester import Requester
+from bot.runtime.fair_slots import FairSlots
 
 EXPORTS_PER_HOUR = 3
 REPORTS_PER_HOUR = 10
@@ -25,7 +27,12 @@ PAGES_PER_MINUTE = 30
 SUGGESTIONS_PER_MINUTE = 120
 """Lists that are offered during typing: Discord asks about twice a second."""
 
+MEMBERS_PER_SERVER = 30
+"""All members of a server together get the pace of this many."""
+
 EXPORTS_AT_A_TIME = 2
+"""The members of one server leave one of them to those of other servers."""
+
 EXPORT_WAIT_SECONDS = 300.0
 EXPORT_TIMEOUT_SECONDS = 300.0
 """With the wait before it, well within the 15 minutes for which Discord takes the answer to a command."""
@@ -38,55 +45,56 @@ class HeavyWork:
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._exports = SlidingWindowLimiter(limit=EXPORTS_PER_HOUR, window=HOUR, clock=clock)
-        self._reports = SlidingWindowLimiter(limit=REPORTS_PER_HOUR, window=HOUR, clock=clock)
-        self._erasures = SlidingWindowLimiter(limit=ERASURES_PER_HOUR, window=HOUR, clock=clock)
-        self._pages = SlidingWindowLimiter(limit=PAGES_PER_MINUTE, window=MINUTE, clock=clock)
-        self._suggestions = SlidingWindowLimiter(limit=SUGGESTIONS_PER_MINUTE, window=MINUTE, clock=clock)
-        self._export_slots = asyncio.Semaphore(EXPORTS_AT_A_TIME)
+        self._exports = _Pace(EXPORTS_PER_HOUR, HOUR, clock)
+        self._reports = _Pace(REPORTS_PER_HOUR, HOUR, clock)
+        self._erasures = _Pace(ERASURES_PER_HOUR, HOUR, clock)
+        self._pages = _Pace(PAGES_PER_MINUTE, MINUTE, clock)
+        self._suggestions = _Pace(SUGGESTIONS_PER_MINUTE, MINUTE, clock)
+        self._export_slots = FairSlots(EXPORTS_AT_A_TIME, per_server=EXPORTS_AT_A_TIME - 1)
         self._busy: set[int] = set()
 
-    def count_page(self, user_id: int) -> None:
-        """Count a page of a few rows that is about to be read for a member. Raises AskedTooOften."""
-        _count(self._pages, user_id)
+    def count_page(self, requester: Requester) -> None:
+        """Count a page of a few rows that is about to be read for a member. Raises AskedTooOften, ManyAsking."""
+        self._pages.count(requester)
 
-    def takes_suggestion(self, user_id: int) -> bool:
+    def takes_suggestion(self, requester: Requester) -> bool:
         """Return whether a list of suggestions may be read for a member now, and count it."""
-        if self._suggestions.free_at(user_id) is not None:
+        try:
+            self._suggestions.count(requester)
+        except (AskedTooOften, ManyAsking):
             return False
-        self._suggestions.note(user_id)
         return True
 
     @contextmanager
-    def export(self, user_id: int) -> Generator[None]:
-        """Take the member's turn for an export. Raises AskedTooOften, StillBusyForYou."""
-        with self._turn(self._exports, user_id):
+    def export(self, requester: Requester) -> Generator[None]:
+        """Take the member's turn for an export. Raises AskedTooOften, ManyAsking, StillBusyForYou."""
+        with self._turn(self._exports, requester):
             yield
 
     @contextmanager
-    def report(self, user_id: int) -> Generator[None]:
-        """Take the member's turn for a report. Raises AskedTooOften, StillBusyForYou."""
-        with self._turn(self._reports, user_id):
+    def report(self, requester: Requester) -> Generator[None]:
+        """Take the member's turn for a report. Raises what `export` raises."""
+        with self._turn(self._reports, requester):
             yield
 
     @contextmanager
-    def erasure(self, user_id: int) -> Generator[None]:
-        """Take the member's turn for the question before an erasure. Raises AskedTooOften, StillBusyForYou."""
-        with self._turn(self._erasures, user_id):
+    def erasure(self, requester: Requester) -> Generator[None]:
+        """Take the member's turn for the question before an erasure. Raises what `export` raises."""
+        with self._turn(self._erasures, requester):
             yield
 
     @contextmanager
-    def page(self, user_id: int) -> Generator[None]:
+    def page(self, requester: Requester) -> Generator[None]:
         """Take the member's turn for a page with images, or a press that erases. Raises what `export` raises."""
-        with self._turn(self._pages, user_id):
+        with self._turn(self._pages, requester):
             yield
 
     @asynccontextmanager
-    async def export_slot(self) -> AsyncGenerator[None]:
+    async def export_slot(self, requester: Requester) -> AsyncGenerator[None]:
         """Wait until few enough exports are being made, then make one within its time. Raises ManyAsking."""
         try:
             async with asyncio.timeout(EXPORT_WAIT_SECONDS):
-                await self._export_slots.acquire()
+                await self._export_slots.acquire(requester)
         except TimeoutError:
             raise ManyAsking(self._clock() + TRY_AGAIN_AFTER) from None
         limit = asyncio.timeout(EXPORT_TIMEOUT_SECONDS)
@@ -98,21 +106,32 @@ class HeavyWork:
                 raise ManyAsking(self._clock() + TRY_AGAIN_AFTER) from None
             raise
         finally:
-            self._export_slots.release()
+            self._export_slots.release(requester)
 
     @contextmanager
-    def _turn(self, limiter: SlidingWindowLimiter, user_id: int) -> Generator[None]:
-        if user_id in self._busy:
+    def _turn(self, pace: _Pace, requester: Requester) -> Generator[None]:
+        if requester.user_id in self._busy:
             raise StillBusyForYou
-        _count(limiter, user_id)
-        self._busy.add(user_id)
+        pace.count(requester)
+        self._busy.add(requester.user_id)
         try:
             yield
         finally:
-            self._busy.discard(user_id)
+            self._busy.discard(requester.user_id)
 
 
-def _count(limiter: SlidingWindowLimiter, user_id: int) -> None:
-    if (free_at := limiter.free_at(user_id)) is not None:
-        raise AskedTooOften(free_at)
-    limiter.note(user_id)
+class _Pace:
+    """How often a kind of work is done for a member, and for all members of a server together."""
+
+    def __init__(self, limit: int, window: timedelta, clock: Callable[[], datetime]) -> None:
+        self.of_members = SlidingWindowLimiter(limit=limit, window=window, clock=clock)
+        self.of_servers = SlidingWindowLimiter(limit=limit * MEMBERS_PER_SERVER, window=window, clock=clock)
+
+    def count(self, requester: Requester) -> None:
+        """Count a piece of work that begins. Raises AskedTooOften and ManyAsking."""
+        if (free_at := self.of_members.free_at(requester.user_id)) is not None:
+            raise AskedTooOften(free_at)
+        if (free_at := self.of_servers.free_at(requester.server_id)) is not None:
+            raise ManyAsking(free_at)
+        self.of_members.note(requester.user_id)
+        self.of_servers.note(requester.server_id)

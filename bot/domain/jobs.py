@@ -10,6 +10,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from bot.domain.requester import Requester
+
 ERASED_USER_ID = 0
 """The user id in rows of members who had their data deleted."""
 
@@ -160,6 +162,11 @@ class JobRequest:
     prompt: str
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict[str, "str | int | float | bool"])
     images: tuple[ImageInput, ...] = ()
+
+    @property
+    def requester(self) -> Requester:
+        """The member as one who takes turns with others."""
+        return Requester.of(self.guild_id, self.user_id)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -332,6 +339,11 @@ class Reply:
     """None if its images need no review."""
     review_reason: str | None = None
     """The reason given by the moderator who refused its images."""
+
+    @property
+    def requester(self) -> Requester:
+        """Its member as one who takes turns with others."""
+        return Requester.of(self.address.guild_id, self.user_id)
 
     @property
     def has_images(self) -> bool:

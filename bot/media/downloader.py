@@ -14,7 +14,9 @@ from aiohttp.abc import AbstractResolver
 from yarl import URL
 
 from bot.domain.errors import MediaError
+from bot.domain.requester import NOBODY, Requester
 from bot.media.ip_policy import AddressScope, address_scope
+from bot.runtime.fair_slots import FairSlots
 
 MAX_REDIRECTS = 3
 _ENCODED_URL = re.compile(r"[!-~]+")
@@ -31,6 +33,9 @@ MAX_LARGE_BODIES_BYTES = 48 * 2**20
 sixth of that rate. Twenty of 20 MB at once would fill the memory of a small machine, and where the system grants memory
 slowly every megabyte may take 30 ms."""
 
+MAX_LARGE_BODIES_OF_A_SERVER_BYTES = 40 * 2**20
+"""What the members of one server may take of that: bodies that arrive slowly leave room for those of others."""
+
 _UNANNOUNCED_BYTES = 4 * 2**20
 """Assumed length of a body without Content-Length."""
 
@@ -43,35 +48,6 @@ _HEADERS = {"Accept": "image/*,*/*;q=0.5", "Accept-Encoding": "identity"}
 
 class AddressRefused(OSError):
     """The address is on a network that downloads may not reach. Raised before connecting."""
-
-
-class _ByteSemaphore:
-    """Limits the bytes held at a time. Callers are served in the order in which they ask, however small the next is."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._free_bytes = max_bytes
-        self._turn = asyncio.Lock()
-        self._released = asyncio.Event()
-
-    def acquire_now(self, size_bytes: int) -> bool:
-        """Take the bytes if they are free and no caller waits. False when they were not taken."""
-        if self._turn.locked() or self._free_bytes < size_bytes:
-            return False
-        self._free_bytes -= size_bytes
-        return True
-
-    async def acquire(self, size_bytes: int) -> None:
-        """Wait until the bytes are free, and take them."""
-        async with self._turn:
-            while self._free_bytes < size_bytes:
-                self._released.clear()
-                await self._released.wait()
-            self._free_bytes -= size_bytes
-
-    def release(self, size_bytes: int) -> None:
-        """Return the bytes."""
-        self._free_bytes += size_bytes
-        self._released.set()
 
 
 class Downloader:
@@ -99,7 +75,7 @@ class Downloader:
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_seconds, sock_read=idle_seconds)
         self._resolver = resolver
         self._sessions: dict[bool, aiohttp.ClientSession] = {}
-        self._large_bodies = _ByteSemaphore(MAX_LARGE_BODIES_BYTES)
+        self._large_bodies = FairSlots(MAX_LARGE_BODIES_BYTES, per_server=MAX_LARGE_BODIES_OF_A_SERVER_BYTES)
 
     async def __aenter__(self) -> Self:
         return self
@@ -119,6 +95,7 @@ class Downloader:
         url: str,
         *,
         max_bytes: int,
+        requester: Requester = NOBODY,
         allowed_hosts: tuple[str, ...] | None = None,
         yield_if_busy: Callable[[], Awaitable[None]] | None = None,
     ) -> bytes:
@@ -132,7 +109,9 @@ class Downloader:
         """
         try:
             async with asyncio.timeout(self._total_seconds) as deadline:
-                return await self._follow_redirects(_parse(url), max_bytes, allowed_hosts, yield_if_busy, deadline)
+                return await self._follow_redirects(
+                    _parse(url), max_bytes, requester, allowed_hosts, yield_if_busy, deadline
+                )
         except TimeoutError as error:
             raise MediaError("the download took too long", transient=True) from error
         except aiohttp.ClientError as error:
@@ -146,6 +125,7 @@ class Downloader:
         self,
         url: URL,
         max_bytes: int,
+        requester: Requester,
         allowed_hosts: tuple[str, ...] | None,
         yield_if_busy: Callable[[], Awaitable[None]] | None,
         deadline: asyncio.Timeout,
@@ -160,11 +140,11 @@ class Downloader:
                         redirects += 1
                         continue
                     announced_bytes = _announced_bytes(response, max_bytes)
-                    needed_bytes = min(announced_bytes, MAX_LARGE_BODIES_BYTES)
+                    needed_bytes = min(announced_bytes, MAX_LARGE_BODIES_OF_A_SERVER_BYTES)
                     if (
                         announced_bytes > LARGE_BYTES
                         and not held_bytes
-                        and self._large_bodies.acquire_now(needed_bytes)
+                        and self._large_bodies.acquire_now(requester, needed_bytes)
                     ):
                         held_bytes = needed_bytes
                     # A request that has waited once does not wait again, whatever length is announced the second time.
@@ -173,11 +153,12 @@ class Downloader:
                 # Wait without the connection: other downloads need one, and servers drop clients that do not read for a
                 # minute. The server is not to blame for the wait, so its time begins after it.
                 deadline.reschedule(None)
-                await self._large_bodies.acquire(needed_bytes)
+                await self._large_bodies.acquire(requester, needed_bytes)
                 held_bytes = needed_bytes
                 deadline.reschedule(asyncio.get_running_loop().time() + self._total_seconds)
         finally:
-            self._large_bodies.release(held_bytes)
+            if held_bytes:
+                self._large_bodies.release(requester, held_bytes)
         raise MediaError("too many redirects", transient=False)
 
     def _session_for(self, url: URL, allowed_hosts: tuple[str, ...] | None) -> aiohttp.ClientSession:

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from bot.domain.errors import MediaError, UnusableImage
+from bot.domain.requester import NOBODY, Requester
 from bot.media.file_types import CONTENT_TYPES, EXTENSIONS, format_of
+from bot.runtime.fair_slots import FairSlots
 from bot.runtime.processes.subprocess_pool import ChildFailed, ChildTooSlow, PoolClosed, SubprocessPool
 
 _BASE_MEMORY_BYTES = 80 << 20
@@ -59,11 +61,12 @@ class CleanImage:
 class ImagePool:
     """Checks and re-encodes images in child processes: one for checks, `max_processes` for small images, one for large.
 
-    So the check of a finished image waits for no attachment, and a small image for no large one. A member has one image
-    in work at a time, whatever number they send. Each operation may take `limit_seconds` (`small_limit_seconds` for a
-    small image). A process is started when it is first needed (0.2 s; `warm()` does it ahead of time) and ends after
-    `idle_seconds` without work, or after a very large image. When a process dies, its image is tried once more in a new
-    one; a second death, or too long a time, is the end of that image.
+    So the check of a finished image waits for no attachment, and a small image for no large one. Servers take turns,
+    and in each of them its members; where there are several processes, one server leaves one to the others. A member
+    has one attached image in work at a time, whatever number they send. Each operation may take `limit_seconds`
+    (`small_limit_seconds` for a small image). A process is started when it is first needed (0.2 s; `warm()` does it
+    ahead of time) and ends after `idle_seconds` without work, or after a very large image. When a process dies, its
+    image is tried once more in a new one; a second death, or too long a time, is the end of that image.
     """
 
     def __init__(
@@ -82,14 +85,14 @@ class ImagePool:
         self._turns: dict[int, asyncio.Lock] = {}
         self._waiting: Counter[int] = Counter()
 
-    async def check_result(self, data: bytes) -> CheckedImage:
+    async def check_result(self, data: bytes, *, requester: Requester = NOBODY) -> CheckedImage:
         """Check that a result is a whole image of a known format. Raises MediaError and nothing else.
 
         A PNG, JPEG or WebP shows that without being decoded; the others are decoded. An image that killed or outlasted
         its process raises ImageGivenUp.
         """
         lane = self._checks if len(data) <= _MAX_CHECKED_BYTES else self._large
-        facts, _ = await self._request("check", data, lane)
+        facts, _ = await self._request("check", data, lane, requester)
         if "reason" in facts:
             # A file that ends too early may be complete the next time; any other error is permanent.
             raise MediaError(
@@ -99,7 +102,7 @@ class ImagePool:
             )
         return CheckedImage(facts["content_type"], facts["width"], facts["height"])
 
-    async def shrink_to(self, data: bytes, limit_bytes: int) -> ShrunkImage:
+    async def shrink_to(self, data: bytes, limit_bytes: int, *, requester: Requester = NOBODY) -> ShrunkImage:
         """Return a checked result that Discord shows and that has at most `limit_bytes`: itself, if it is one.
 
         Any other is re-encoded: WebP, then JPEG, then smaller and smaller, which ends within every limit of 1 kB or
@@ -115,19 +118,19 @@ class ImagePool:
                 extension=EXTENSIONS[image_format],
                 changed=False,
             )
-        facts, encoded = await self._request("fit", data, self._small, limit_bytes=limit_bytes)
+        facts, encoded = await self._request("fit", data, self._small, requester, limit_bytes=limit_bytes)
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
         return ShrunkImage(data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=True)
 
-    async def clean_input(self, data: bytes, filename: str, *, member_id: int = 0) -> CleanImage:
-        """Check an image that `member_id` attached and re-encode it without metadata, as PNG, JPEG or WebP.
+    async def clean_input(self, data: bytes, filename: str, *, requester: Requester = NOBODY) -> CleanImage:
+        """Check an image that a member attached and re-encode it without metadata, as PNG, JPEG or WebP.
 
         Raises UnusableImage, or MediaError when no process can be started.
         """
-        async with self._turn_of(member_id):
+        async with self._turn_of(requester.user_id):
             try:
-                facts, encoded = await self._request("clean", data, self._small)
+                facts, encoded = await self._request("clean", data, self._small, requester)
             except ImageGivenUp as error:
                 raise UnusableImage(filename=filename, reason="broken") from error
         if "reason" in facts:
@@ -142,11 +145,11 @@ class ImagePool:
 
     async def warm(self) -> None:
         """Start a process for the image that is about to come."""
-        await self._request("nothing", b"", self._small)
+        await self._request("nothing", b"", self._small, NOBODY)
 
     async def unconfined(self) -> list[str]:
         """Start the process for checks, and return what the system could not forbid to it."""
-        facts, _ = await self._request("nothing", b"", self._checks)
+        facts, _ = await self._request("nothing", b"", self._checks, NOBODY)
         return facts["unconfined"]
 
     async def close(self) -> None:
@@ -169,15 +172,17 @@ class ImagePool:
             if not self._waiting[member_id]:
                 del self._waiting[member_id], self._turns[member_id]
 
-    async def _request(self, operation: str, data: bytes, lane: _Lane, **options: int) -> tuple[dict[str, Any], bytes]:
+    async def _request(
+        self, operation: str, data: bytes, lane: _Lane, requester: Requester, **options: int
+    ) -> tuple[dict[str, Any], bytes]:
         """Send a request to a lane, and to the one for large images when it is too large for that lane."""
         if lane is self._small and len(data) > _MAX_SMALL_BYTES:
             lane = self._large
         head = {"operation": operation, **options}
         try:
-            facts, body = await lane.request(head, data)
+            facts, body = await lane.request(head, data, requester)
             if "needs_more_memory" in facts and lane is not self._large:
-                facts, body = await self._large.request(head, data)
+                facts, body = await self._large.request(head, data, requester)
         except ChildTooSlow as error:
             raise ImageGivenUp(f"given up: {error}") from error
         except ChildFailed as error:
@@ -199,10 +204,11 @@ class ImageGivenUp(MediaError):
 
 
 class _Lane:
-    """Processes of one size."""
+    """Processes of one size, for which servers take turns."""
 
     def __init__(self, processes: int, limit_seconds: float, idle_seconds: int, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
+        self._slots = FairSlots(processes, per_server=max(1, processes - 1))
         self.pool = SubprocessPool(
             "bot.media.image_worker",
             max_processes=processes,
@@ -211,9 +217,10 @@ class _Lane:
             memory_limit_bytes=_BASE_MEMORY_BYTES + memory_bytes,
         )
 
-    async def request(self, head: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
+    async def request(self, head: dict[str, Any], data: bytes, requester: Requester) -> tuple[dict[str, Any], bytes]:
         head = {**head, "memory_bytes": int(self._memory_bytes * _DECODED_SHARE)}
-        try:
-            return await self.pool.request(head, data)
-        except ChildFailed:
-            return await self.pool.request(head, data, new_process=True)
+        async with self._slots.slot(requester):
+            try:
+                return await self.pool.request(head, data)
+            except ChildFailed:
+                return await self.pool.request(head, data, new_process=True)

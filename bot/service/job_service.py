@@ -15,7 +15,6 @@ reply goes into the reply queue in the same transaction, and a worker awaits `Re
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import nullcontext
@@ -50,9 +49,11 @@ from bot.domain.jobs import (
 )
 from bot.domain.money.quota import Limits, Member
 from bot.domain.money.spendable import Spendable
+from bot.domain.requester import NOBODY, Requester
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ShrunkImage
 from bot.providers import durations
+from bot.runtime.fair_slots import FairSlots
 from bot.service.context import ServiceContext
 from bot.service.execution.reply_runner import CancelOutcome, ReplyRunner
 from bot.service.execution.results import ResultCollector
@@ -120,13 +121,16 @@ class JobService:
         self._member_limiter = self._limiter(MEMBER_TURNOVERS_PER_MINUTE)
         self._server_limiter = self._limiter(SERVER_TURNOVERS_PER_MINUTE)
         self._attempt_limiter = self._limiter(MEMBER_TURNOVERS_PER_MINUTE)
+        self._server_attempt_limiter = self._limiter(SERVER_TURNOVERS_PER_MINUTE)
         self._attachment_limiter = SlidingWindowLimiter(
             limit=MEMBER_ATTACHED_MEGABYTES_PER_MINUTE, window=MINUTE, clock=self._clock
         )
         self.heavy_work = HeavyWork(clock=self._clock)
         self.input_images = InputImages(context.store, context.blob_store)
         self.reading_turns = MemberTurns(at_a_time=READING_AT_A_TIME, waiting=WAITING_PER_MEMBER)
-        self._shrinking = asyncio.Semaphore(context.image_pool.max_processes)
+        self._shrinking = FairSlots(
+            context.image_pool.max_processes, per_server=max(1, context.image_pool.max_processes - 1)
+        )
 
     def _limiter(self, turnovers_per_minute: int) -> SlidingWindowLimiter:
         orders_per_minute = turnovers_per_minute * self.limits.max_running_jobs
@@ -180,19 +184,21 @@ class JobService:
         """Return everything that is sent with the prompt of a job, with titles of styles."""
         return sent_options(self.catalogue.find(job.request.model_id), job, style_name=self.styles.name_of)
 
-    async def image_for_upload(self, image: ResultImage, limit_bytes: int) -> ShrunkImage | None:
+    async def image_for_upload(
+        self, image: ResultImage, limit_bytes: int, *, requester: Requester = NOBODY
+    ) -> ShrunkImage | None:
         """Return our copy of a result in at most `limit_bytes`; None when it is not kept or damaged.
 
         Raises StoreError, and MediaError for what is no image after all or, `transient`, where another try may help.
         """
         # An image that has to be made smaller waits on disk, not in memory, until a worker of the image pool is free.
-        async with self._shrinking if image.size_bytes > limit_bytes else nullcontext():
+        async with self._shrinking.slot(requester) if image.size_bytes > limit_bytes else nullcontext():
             data = await self.blob_store.get(image.sha256)
-            return None if data is None else await self.image_pool.shrink_to(data, limit_bytes)
+            return None if data is None else await self.image_pool.shrink_to(data, limit_bytes, requester=requester)
 
-    async def recover_image(self, image: ResultImage) -> bool:
+    async def recover_image(self, image: ResultImage, *, requester: Requester = NOBODY) -> bool:
         """Keep again a result that was lost or damaged here, while its provider still has it. Raises StoreError."""
-        return await self._results.recover(image)
+        return await self._results.recover(image, requester=requester)
 
     async def delete_order(self, reply_id: str, *, actor_id: int) -> DeletedOrder | None:
         """Erase one finished order and its stored images; None if there is none, or it was deleted before.
@@ -258,11 +264,14 @@ class JobService:
             request, permits=lambda model: model.provider in self._dispatchers and permits(model)
         )
 
-    def count_attempt(self, user_id: int) -> None:
+    def count_attempt(self, requester: Requester) -> None:
         """Count a command before anything is read for it; refused ones count as well. Raises TooFast."""
-        if (free_at := self._attempt_limiter.free_at(user_id)) is not None:
-            raise TooFast(free_at)
-        self._attempt_limiter.note(user_id)
+        limits = ((self._attempt_limiter, requester.user_id), (self._server_attempt_limiter, requester.server_id))
+        for limiter, key in limits:
+            if (free_at := limiter.free_at(key)) is not None:
+                raise TooFast(free_at)
+        for limiter, key in limits:
+            limiter.note(key)
 
     async def check_member(self, member: Member, *, orders: int) -> None:
         """Refuse a member who is blocked or orders too fast. Raises MemberBlocked, TooFast, StoreError."""
@@ -332,7 +341,7 @@ class JobService:
         for limiter, key in self._limiters(member):
             limiter.note(key, orders)
         positions = [
-            await self._dispatchers[job.provider].position_for(job.request.user_id, now=now) for job in reply.jobs
+            await self._dispatchers[job.provider].position_for(job.request.requester, now=now) for job in reply.jobs
         ]
         views = tuple(
             JobView(job=job, model_label=quote.model.label, sent=self.sent_options(job), queue_position=position)

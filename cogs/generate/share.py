@@ -168,7 +168,8 @@ async def _share(interaction: Interaction, policy: Policy, reply: Reply, job: Jo
     assert channel_id is not None, "it was checked"
     store = client.service.store
     try:
-        images = await _images(interaction, reply, job)
+        async with client.service.reading_turns.turn(reply.requester):
+            images = await _images(interaction, reply, job)
     except MediaError as error:
         _log.info("the image of job %s cannot be shared: %s", job.id, error)
         images = []
@@ -239,7 +240,7 @@ async def _images(interaction: Interaction, reply: Reply, job: Job) -> list[Atta
     for index, image in enumerate(job.images):
         file = await posted_file(interaction, reply, image)
         if file is not None:
-            data = await client.order_flow.download(file.url)
+            data = await client.order_flow.download(file.url, job.request.requester)
             extension = file.filename.rpartition(".")[2]
             name = card.filename(job, index, extension, hide_prompt=hide_prompt)
             shown = card.ShownImage(filename=name, alt_text=card.alt_text(job, hide_prompt=hide_prompt))

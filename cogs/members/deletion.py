@@ -17,7 +17,7 @@ from cogs.generate.job_buttons import clicked_reply
 from cogs.members.history import HistoryPage
 from cogs.text import formatting, job_card
 from cogs.ui import card, card_buttons, delete_question
-from cogs.ui.checks import account_of
+from cogs.ui.checks import account_of, requester_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.delete_question import ASK, HISTORY_OF_MODEL, NO, SEPARATE, YES
@@ -47,7 +47,7 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         """Check who clicks, then ask, keep or delete."""
         reply = await clicked_reply(interaction, self._job_id, action=card_buttons.DELETE)
         if reply is not None:
-            with interaction.client.service.heavy_work.page(interaction.user.id):
+            with interaction.client.service.heavy_work.page(requester_of(interaction)):
                 await self._act(interaction, reply)
 
     async def _act(self, interaction: Interaction, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from cogs.generate.ordering.permissions import permissions_of
 from cogs.text import formatting, member_pages, spending
 from cogs.text.command_translations import described, menu_name
 from cogs.ui import card
-from cogs.ui.checks import server_of
+from cogs.ui.checks import requester_of, server_of
 from cogs.ui.initial_response import respond_privately
 
 Command = app_commands.Command[Any, ..., Any] | app_commands.Group
@@ -29,7 +29,7 @@ class Help(commands.Cog):
     @app_commands.command(description="What this bot can do for you")
     async def help(self, interaction: discord.Interaction[Any]) -> None:
         """Show privately which commands the member may use here."""
-        self._service.heavy_work.count_page(interaction.user.id)
+        self._service.heavy_work.count_page(requester_of(interaction))
         members: list[str] = []
         moderators: list[str] = []
         for command in self._tree.get_commands():

@@ -22,7 +22,7 @@ from cogs.members import history_page
 from cogs.text import formatting, member_pages
 from cogs.ui import card
 from cogs.ui.attachments import upload
-from cogs.ui.checks import account_of
+from cogs.ui.checks import account_of, requester_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
@@ -55,7 +55,7 @@ class History(commands.Cog):
     ) -> None:
         """Show the newest page, privately."""
         account_of(interaction)
-        with self._service.heavy_work.page(interaction.user.id):
+        with self._service.heavy_work.page(requester_of(interaction)):
             await interaction.response.defer(ephemeral=True, thinking=True)
             known = None if model is None else self._service.catalogue.find(model)
             chosen = GalleryFilter(
@@ -90,7 +90,7 @@ class HistoryButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=h
         if interaction.user.id != target.user_id:
             await respond_privately(interaction, card.refused(member_pages.HISTORY_NOT_YOURS()))
             return
-        with client.service.heavy_work.page(target.user_id):
+        with client.service.heavy_work.page(requester_of(interaction)):
             await interaction.response.defer()
             if target.marks is not None:
                 await client.service.store.set_favourite(
@@ -152,7 +152,9 @@ class HistoryPage:
 
     async def _attach(self, job: Job, index: int, image: ResultImage) -> str | None:
         """Attach our own copy and return its URL in the message, or None if there is no copy."""
-        fitted = await self._service.image_for_upload(image, self._interaction.filesize_limit)
+        fitted = await self._service.image_for_upload(
+            image, self._interaction.filesize_limit, requester=job.request.requester
+        )
         if fitted is None:
             return None
         name = card.filename(job, index, fitted.extension)

@@ -19,6 +19,7 @@ from cogs.members.export_file import ExportFile
 from cogs.text import formatting, member_pages
 from cogs.text.refusals import refusal
 from cogs.ui import card, components
+from cogs.ui.checks import requester_of
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.message_api import NO_MENTIONS
@@ -45,9 +46,9 @@ class Privacy(commands.Cog):
     async def export(self, interaction: discord.Interaction[Any]) -> None:
         """Send the member's data as a JSON file that only they see."""
         heavy_work = self._service.heavy_work
-        with heavy_work.export(interaction.user.id):
+        with heavy_work.export(requester_of(interaction)):
             await interaction.response.defer(ephemeral=True, thinking=True)
-            async with heavy_work.export_slot():
+            async with heavy_work.export_slot(requester_of(interaction)):
                 await self._export(interaction)
 
     async def _export(self, interaction: discord.Interaction[Any]) -> None:
@@ -73,7 +74,7 @@ class Privacy(commands.Cog):
     @group.command(name="delete", description="Erase what is kept about you; asks first")
     async def delete(self, interaction: discord.Interaction[Any]) -> None:
         """Show what is erased and what is kept, with buttons to confirm or to keep the data."""
-        with self._service.heavy_work.erasure(interaction.user.id):
+        with self._service.heavy_work.erasure(requester_of(interaction)):
             await interaction.response.defer(ephemeral=True, thinking=True)
             footprint = await self._service.store.footprint(interaction.user.id)
             if footprint.under_way is not None:
@@ -106,7 +107,7 @@ class EraseButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=CUS
 
     async def handle(self, interaction: Interaction) -> None:
         """Replace the question by the result."""
-        with interaction.client.service.heavy_work.page(interaction.user.id):
+        with interaction.client.service.heavy_work.page(requester_of(interaction)):
             await interaction.response.defer()
             await _edit(interaction, await self._answer(interaction))
 

@@ -43,7 +43,7 @@ class Usage(commands.Cog):
         """Show privately the quota, the amounts spent, reserved and left, the next reset and the last jobs."""
         service, now = self._service, self._service.now()
         member = member_of(interaction)
-        service.heavy_work.count_page(member.user_id)
+        service.heavy_work.count_page(member.requester)
         previous = period is not None and period.value == "previous"
         spendable = None
         if previous:

@@ -18,7 +18,7 @@ from cogs.moderation.quota import REASON_CHARACTERS
 from cogs.text import job_card, moderation
 from cogs.text.locale import use_locale
 from cogs.ui import card, card_buttons, delete_question
-from cogs.ui.checks import require_moderator
+from cogs.ui.checks import requester_of, require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent, Form
@@ -40,7 +40,7 @@ class Jobs(commands.Cog):
     async def jobs(self, interaction: discord.Interaction[Any]) -> None:
         """Show the first page, privately."""
         guild_id = require_moderator(interaction)
-        self._service.heavy_work.count_page(interaction.user.id)
+        self._service.heavy_work.count_page(requester_of(interaction))
         await respond_privately(interaction, await _first_page(self._service, guild_id))
 
 
@@ -62,7 +62,7 @@ class JobsButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=jobs
     async def handle(self, interaction: Interaction) -> None:
         """Show another page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        interaction.client.service.heavy_work.count_page(interaction.user.id)
+        interaction.client.service.heavy_work.count_page(requester_of(interaction))
         await edit_in_place(interaction, await self._page(interaction.client.service, guild_id))
 
     async def _page(self, service: JobService, guild_id: int) -> Layout:

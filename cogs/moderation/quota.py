@@ -17,7 +17,7 @@ from cogs.moderation.report import Reports
 from cogs.text import formatting, limits_left, spending
 from cogs.text.locale import Phrase
 from cogs.ui import card
-from cogs.ui.checks import member_of, require_moderator, require_own_channel, require_own_role
+from cogs.ui.checks import member_of, requester_of, require_moderator, require_own_channel, require_own_role
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent
@@ -71,7 +71,7 @@ class QuotaCommands(commands.Cog):
     @app_commands.describe(member="Member")
     async def show(self, interaction: discord.Interaction[Any], member: discord.Member) -> None:
         """Show a member's limit and its source, the amounts spent, reserved and left, the next reset and extras."""
-        self._service.heavy_work.count_page(interaction.user.id)
+        self._service.heavy_work.count_page(requester_of(interaction))
         now = self._service.now()
         who = member_of(interaction, member)
         spendable = await self._store.spendable(who, limits=self._service.limits, now=now)
@@ -385,7 +385,7 @@ class QuotaCommands(commands.Cog):
     async def audit(self, interaction: discord.Interaction[Any], member: discord.Member | None = None) -> None:
         """Show the record of changes, newest first, one page at a time."""
         guild_id = require_moderator(interaction)
-        self._service.heavy_work.count_page(interaction.user.id)
+        self._service.heavy_work.count_page(requester_of(interaction))
         user_id = member.id if member else None
         await respond_privately(interaction, await _audit_page(self._service, guild_id, user_id))
 
@@ -407,7 +407,7 @@ class AuditButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=quo
     async def handle(self, interaction: Interaction) -> None:
         """Turn the page; only for moderators of this server."""
         guild_id = require_moderator(interaction)
-        interaction.client.service.heavy_work.count_page(interaction.user.id)
+        interaction.client.service.heavy_work.count_page(requester_of(interaction))
         page = await _audit_page(interaction.client.service, guild_id, self._user_id, before_id=self._before_id)
         await edit_in_place(interaction, page)
 

@@ -17,13 +17,14 @@ from discord import ui
 from bot.charts.chart import Label
 from bot.charts.renderer import ChartRenderer
 from bot.domain.money.quota import Period, SpendReport, Window
+from bot.domain.requester import Requester
 from bot.service.job_service import JobService
 from cogs.moderation import report_page
 from cogs.moderation.report_page import Spending
 from cogs.text import formatting, spending_report
 from cogs.text.locale import language_of_server, use_locale
 from cogs.ui.attachments import upload
-from cogs.ui.checks import require_moderator
+from cogs.ui.checks import requester_of, require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.message_api import NO_MENTIONS
@@ -48,10 +49,10 @@ class Reports:
     async def show(self, interaction: discord.Interaction[Any], period: Period) -> None:
         """Show the current period to the moderator alone, with a button to post it."""
         guild_id = require_moderator(interaction)
-        with self._service.heavy_work.report(interaction.user.id):
+        with self._service.heavy_work.report(requester_of(interaction)):
             await interaction.response.defer(ephemeral=True, thinking=True)
             spending = await self._spending(interaction.guild, guild_id, period, self._service.now())
-            layout, files = await self._made(spending)
+            layout, files = await self._made(spending, requester_of(interaction))
             if files:
                 layout.append(report_page.post_row(spending))
             await respond_privately(interaction, layout, files=files)
@@ -59,12 +60,12 @@ class Reports:
     async def post(self, interaction: discord.Interaction[Any], period: Period, moment: datetime) -> None:
         """Post the period that contains `moment` in the channel, with the current amounts."""
         guild_id = require_moderator(interaction)
-        with self._service.heavy_work.report(interaction.user.id):
+        with self._service.heavy_work.report(requester_of(interaction)):
             await interaction.response.defer(thinking=True)
             policy = await self._service.store.policy(guild_id)
             spending = await self._spending(interaction.guild, guild_id, period, moment)
             with use_locale(language_of_server(policy, interaction.guild_locale)):
-                layout, files = await self._made(spending)
+                layout, files = await self._made(spending, requester_of(interaction))
             await interaction.followup.send(view=View(layout), files=files, allowed_mentions=NO_MENTIONS)
 
     async def _spending(self, guild: discord.Guild | None, guild_id: int, period: Period, moment: datetime) -> Spending:
@@ -86,13 +87,19 @@ class Reports:
     async def of_week(self, guild: discord.Guild, window: Window) -> tuple[Layout, list[discord.File]]:
         """Build the report of a week that has ended, to be posted without anybody asking for it."""
         spending = await self._spending(guild, guild.id, Period.WEEK, window.start)
-        return await self._made(spending, title=spending_report.WEEK_TITLE(start=formatting.date(window.start)))
+        return await self._made(
+            spending,
+            Requester(guild.id, guild.id),
+            title=spending_report.WEEK_TITLE(start=formatting.date(window.start)),
+        )
 
-    async def _made(self, spending: Spending, *, title: str = "") -> tuple[Layout, list[discord.File]]:
+    async def _made(
+        self, spending: Spending, requester: Requester, *, title: str = ""
+    ) -> tuple[Layout, list[discord.File]]:
         """Build the page and its files; no files when nothing was spent."""
         files = report_page.tables(spending) if spending.report.lines else {}
         if files:
-            image = await self._charts.draw(report_page.chart(spending))
+            image = await self._charts.draw(report_page.chart(spending), requester=requester)
             if image is not None:
                 files[report_page.CHART_FILE] = image
         layout = report_page.page(spending, files, title=title)

@@ -123,7 +123,7 @@ class PresetCommands(commands.Cog):
         """Read the attached image like that of an order. Raises RequestRefused."""
         member = member_of(interaction)
         await self._service.check_member(member, orders=1)
-        async with self._service.reading_turns.turn(member.user_id, member.guild_id):
+        async with self._service.reading_turns.turn(member.requester):
             (image,) = await self._order_flow.read_attachments([(reference, ImageRole.REFERENCE)], member, held)
         return image
 

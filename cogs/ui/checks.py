@@ -12,6 +12,7 @@ from discord import app_commands
 
 from bot.domain.jobs import DIRECT_GUILD_ID, Reply
 from bot.domain.money.quota import Member, Place
+from bot.domain.requester import Requester
 from bot.domain.texts import is_possible
 from cogs.text import refusals
 from cogs.ui.client import BotClient
@@ -77,6 +78,11 @@ def server_of(interaction: discord.Interaction[Any]) -> int | None:
 def server_or_direct(interaction: discord.Interaction[Any]) -> int:
     """Return the server whose rules apply, or DIRECT_GUILD_ID where none does. It says nothing about who may order."""
     return server_of(interaction) or DIRECT_GUILD_ID
+
+
+def requester_of(interaction: discord.Interaction[Any]) -> Requester:
+    """Return the user of the interaction as one who takes turns with others."""
+    return Requester.of(server_or_direct(interaction), interaction.user.id)
 
 
 def account_of(interaction: discord.Interaction[Any]) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bot.dispatch import heavy_work
+from bot.domain.requester import Requester
 from cogs.text import refusals
 from tests.support.discord_stage import Card, Stage
 
@@ -17,7 +18,7 @@ A_LOT = "That was a lot in a short time. This works again <t:"
 
 
 def used_up(stage: Stage, kind: str, limit: int, user_id: int) -> None:
-    getattr(stage.core.service.heavy_work, f"_{kind}").note(user_id, limit)
+    getattr(stage.core.service.heavy_work, f"_{kind}").of_members.note(user_id, limit)
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ async def test_who_may_not_use_a_command_is_told_that_and_nothing_is_counted(sta
     assert (await stage.quota(command, stage.bob)).text == refusals.MODERATORS_ONLY()
     assert len(stage.env.errors) == 1
     work = stage.core.service.heavy_work
-    assert not work._reports._uses
-    assert not work._pages._uses
+    assert not work._reports.of_members._uses
+    assert not work._pages.of_members._uses
 
 
 async def pages(stage: Stage) -> dict[str, tuple[Any, Card, str]]:
@@ -120,7 +121,7 @@ async def test_suggestions_come_to_an_end_without_an_error(stage: Stage, reads: 
 
 async def test_a_member_has_one_piece_of_heavy_work_at_a_time(stage: Stage) -> None:
     commands = ("privacy export", "privacy delete", "history")
-    with stage.core.service.heavy_work.export(stage.ada.id):
+    with stage.core.service.heavy_work.export(Requester(stage.guild.id, stage.ada.id)):
         for command in commands:
             answer = stage.said(await stage.ada.slash(stage.channel, command))
             assert answer.text == refusals.STILL_BUSY_FOR_YOU()
@@ -132,8 +133,8 @@ async def test_who_waits_too_long_for_an_export_is_told_when_to_try_again(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heavy_work, "EXPORT_WAIT_SECONDS", 0.0)
-    for _ in range(heavy_work.EXPORTS_AT_A_TIME):
-        await stage.core.service.heavy_work._export_slots.acquire()
+    for server_id in range(heavy_work.EXPORTS_AT_A_TIME):
+        await stage.core.service.heavy_work._export_slots.acquire(Requester(server_id, 9))
     answer = stage.said(await stage.ada.slash(stage.channel, "privacy export"))
     assert answer.text.startswith(refusals.MANY_ASKING(when="").removesuffix("."))
     assert "<t:" in answer.text

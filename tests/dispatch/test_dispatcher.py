@@ -25,6 +25,7 @@ from bot.dispatch.coordinator import LocalCoordinator
 from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, NextJob, ProviderDispatcher
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
 from bot.domain.money.quota import Member
+from bot.domain.requester import Requester
 from bot.providers.poller import Poller
 from bot.runtime.supervisor import Supervisor
 from tests.providers.test_poller import ScriptedProvider
@@ -201,14 +202,14 @@ def test_a_slot_is_free_again_when_its_job_fails(caplog: pytest.LogCaptureFixtur
 def test_the_position_for_a_new_job_is_none_while_it_would_start_at_once():
     async def main() -> None:
         async with a_scene(slots=1) as scene:
-            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) is None
+            assert await scene.dispatcher.position_for(Requester(1, 1), now=datetime.now(UTC)) is None
             scene.push("a", 1)
             await settled()
-            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) == 1
+            assert await scene.dispatcher.position_for(Requester(1, 1), now=datetime.now(UTC)) == 1
             scene.push("b", 1)
             await settled()
-            assert await scene.dispatcher.position_for(1, now=datetime.now(UTC)) == 2
-            assert await scene.dispatcher.position_for(2, now=datetime.now(UTC)) == 2, (
+            assert await scene.dispatcher.position_for(Requester(1, 1), now=datetime.now(UTC)) == 2
+            assert await scene.dispatcher.position_for(Requester(1, 2), now=datetime.now(UTC)) == 2, (
                 "behind the first job of the other member, whose turn is next"
             )
 
@@ -301,7 +302,7 @@ def test_failures_in_a_row_open_the_breaker_and_the_operator_is_told_once():
             scene.push("a", 1)
             await asyncio.sleep(60)
             assert scene.started == []
-            assert await scene.dispatcher.position_for(2, now=datetime.now(UTC)) == 2
+            assert await scene.dispatcher.position_for(Requester(1, 2), now=datetime.now(UTC)) == 2
 
     run_in_virtual_time(main())
 

@@ -13,11 +13,12 @@ from bot.dispatch import heavy_work
 from bot.dispatch.heavy_work import HeavyWork
 from bot.dispatch.rate_limit import HOUR, MINUTE
 from bot.domain.errors import AskedTooOften, ManyAsking, StillBusyForYou
+from bot.domain.requester import Requester
 
 pytestmark = pytest.mark.hostile("G-07")
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-ADA, BEN = 7, 8
+ADA, BEN = Requester(1, 7), Requester(1, 8)
 
 
 class Clock:
@@ -38,7 +39,7 @@ def work(clock: Clock) -> HeavyWork:
     return HeavyWork(clock=clock)
 
 
-Turn = Callable[[HeavyWork, int], AbstractContextManager[None]]
+Turn = Callable[[HeavyWork, Requester], AbstractContextManager[None]]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +113,10 @@ async def test_exports_are_made_two_at_a_time_and_the_others_wait(work: HeavyWor
     at_work, most = 0, 0
     goes_on = asyncio.Event()
 
-    async def export(user_id: int) -> None:
+    async def export(requester: Requester) -> None:
         nonlocal at_work, most
-        with work.export(user_id):
-            async with work.export_slot():
+        with work.export(requester):
+            async with work.export_slot(requester):
                 at_work += 1
                 most = max(most, at_work)
                 await goes_on.wait()
@@ -123,7 +124,7 @@ async def test_exports_are_made_two_at_a_time_and_the_others_wait(work: HeavyWor
 
     async with asyncio.TaskGroup() as tasks:
         for user_id in range(8):
-            tasks.create_task(export(user_id))
+            tasks.create_task(export(Requester(user_id % 4, user_id)))
         while at_work < heavy_work.EXPORTS_AT_A_TIME:
             await asyncio.sleep(0)
         goes_on.set()
@@ -137,11 +138,53 @@ async def test_neither_the_wait_nor_the_work_is_without_an_end(
     monkeypatch.setattr(heavy_work, limit, 0.0)
     with work.export(ADA):
         if limit == "EXPORT_WAIT_SECONDS":
-            for _ in range(heavy_work.EXPORTS_AT_A_TIME):
-                await work._export_slots.acquire()
+            for server_id in range(heavy_work.EXPORTS_AT_A_TIME):
+                await work._export_slots.acquire(Requester(server_id, 9))
         with pytest.raises(ManyAsking) as refused:
-            async with work.export_slot():
+            async with work.export_slot(ADA):
                 await asyncio.Event().wait()
     assert refused.value.free_at == NOON + heavy_work.TRY_AGAIN_AFTER
     with work.export(ADA):  # the turn is free again
         pass
+
+
+@pytest.mark.parametrize(
+    ("turn", "limit"), [(HeavyWork.export, heavy_work.EXPORTS_PER_HOUR), (HeavyWork.page, heavy_work.PAGES_PER_MINUTE)]
+)
+def test_the_members_of_a_server_have_a_pace_together_and_use_up_nothing_of_other_servers(
+    work: HeavyWork, turn: Turn, limit: int
+) -> None:
+    for number in range(heavy_work.MEMBERS_PER_SERVER * limit):
+        with turn(work, Requester(1, 100 + number)):
+            pass
+    with pytest.raises(ManyAsking), turn(work, ADA):
+        pass
+    with turn(work, Requester(2, ADA.user_id)):
+        pass
+
+
+def test_suggestions_for_a_server_stop_together(work: HeavyWork) -> None:
+    for number in range(heavy_work.MEMBERS_PER_SERVER * heavy_work.SUGGESTIONS_PER_MINUTE):
+        assert work.takes_suggestion(Requester(1, 100 + number))
+    assert not work.takes_suggestion(ADA)
+    assert work.takes_suggestion(Requester(2, ADA.user_id))
+
+
+async def test_exports_of_one_server_leave_a_slot_to_other_servers(work: HeavyWork) -> None:
+    goes_on = asyncio.Event()
+    at_work: list[int] = []
+
+    async def export(requester: Requester) -> None:
+        async with work.export_slot(requester):
+            at_work.append(requester.user_id)
+            await goes_on.wait()
+
+    async with asyncio.TaskGroup() as tasks:
+        for user_id in range(8):
+            tasks.create_task(export(Requester(1, user_id)))
+        await asyncio.sleep(0)
+        tasks.create_task(export(Requester(2, 100)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert at_work == [0, 100]
+        goes_on.set()

@@ -15,6 +15,7 @@ from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from bot.domain.errors import MediaError
+from bot.domain.requester import Requester
 from bot.media import downloader
 from bot.media.downloader import LARGE_BYTES, Downloader
 from tests.support.fakes import until
@@ -214,6 +215,7 @@ def large_body(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Set the limit to two large bodies at a time, and return such a body."""
     body = random.Random(1).randbytes(LARGE_BYTES + 1)
     monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_BYTES", 2 * len(body))
+    monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_OF_A_SERVER_BYTES", 2 * len(body))
     return body
 
 
@@ -244,6 +246,30 @@ async def test_large_bodies_are_read_up_to_the_limit_and_small_ones_beside_them(
         go_on.set()
     assert [download.result() for download in downloads] == [large_body] * len(names)
     assert sorted(begun) == names
+
+
+@pytest.mark.hostile("G-05")
+async def test_large_bodies_that_come_slowly_for_one_server_hold_up_no_other_server(
+    large_body: bytes, server: ImageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_OF_A_SERVER_BYTES", len(large_body))
+    url, go_on, begun = server.responds("/image.png", large_body), asyncio.Event(), 0
+
+    async def yield_if_busy() -> None:
+        nonlocal begun
+        begun += 1
+        await go_on.wait()
+
+    async with Downloader(allow_private_addresses=True) as fetches, asyncio.TaskGroup() as together:
+        for user_id in range(6):
+            requester = Requester(1, user_id)
+            together.create_task(
+                fetches.download(url, max_bytes=len(large_body), requester=requester, yield_if_busy=yield_if_busy)
+            )
+        await until(lambda: begun == 1)
+        assert await fetches.download(url, max_bytes=len(large_body), requester=Requester(2, 9)) == large_body
+        assert begun == 1
+        go_on.set()
 
 
 async def test_a_waiting_download_holds_no_connection(large_body: bytes, server: ImageServer) -> None:
@@ -291,6 +317,7 @@ async def test_a_body_larger_than_the_limit_is_read_alone(
     local: Downloader, server: ImageServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_BYTES", 1)
+    monkeypatch.setattr(downloader, "MAX_LARGE_BODIES_OF_A_SERVER_BYTES", 1)
     body = bytes(LARGE_BYTES + 1)
     async with Downloader(allow_private_addresses=True) as opened:
         url = server.responds("/image.png", body)

@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from bot.domain.errors import MediaError, UnusableImage
+from bot.domain.requester import Requester
 from bot.media.image_pool import ImageGivenUp, ImagePool
 from tests.support import image_samples as samples
 from tests.support.child_processes import child_processes
@@ -121,11 +122,11 @@ def peak_bytes(worker: psutil.Process) -> int:
 async def test_a_hostile_file_is_answered_within_the_memory_of_a_container(image_pool: ImagePool, name: str) -> None:
     data = HOSTILE[name]()
     with suppress(UnusableImage):
-        await image_pool.clean_input(data, "a.png", member_id=1)
+        await image_pool.clean_input(data, "a.png", requester=Requester(1, 1))
     with suppress(MediaError):
         await image_pool.check_result(data)
     assert sum(map(peak_bytes, workers())) < CONTAINER_BYTES // 2
-    assert (await image_pool.clean_input(samples.image("PNG"), "a", member_id=2)).width == 96
+    assert (await image_pool.clean_input(samples.image("PNG"), "a", requester=Requester(2, 2))).width == 96
 
 
 @pytest.mark.hostile("G-05")
@@ -143,11 +144,11 @@ async def test_all_processes_together_fit_the_container() -> None:
 @pytest.mark.hostile("G-05")
 async def test_a_small_image_of_another_member_waits_for_no_hostile_one(image_pool: ImagePool) -> None:
     slow = progressive_of_megapixels()
-    await image_pool.clean_input(samples.image("PNG"), "a", member_id=2)
-    hostile = [asyncio.create_task(image_pool.clean_input(slow, "a", member_id=1)) for _ in range(6)]
+    await image_pool.clean_input(samples.image("PNG"), "a", requester=Requester(2, 2))
+    hostile = [asyncio.create_task(image_pool.clean_input(slow, "a", requester=Requester(1, 1))) for _ in range(6)]
     await until(lambda: image_pool._large.pool.running > 0)
     for _ in range(5):
-        assert (await image_pool.clean_input(samples.image("PNG"), "a", member_id=2)).width == 96
+        assert (await image_pool.clean_input(samples.image("PNG"), "a", requester=Requester(2, 2))).width == 96
         assert (await image_pool.check_result(samples.image("PNG"))).width == 96
     assert not hostile[-1].done()
     for task in hostile:
@@ -156,10 +157,34 @@ async def test_a_small_image_of_another_member_waits_for_no_hostile_one(image_po
 
 
 @pytest.mark.hostile("G-05")
+@pytest.mark.parametrize(
+    ("make", "before"),
+    [(lambda: samples.encode(samples.noise(1500, 1500), "PNG"), 1), (progressive_of_megapixels, 2)],
+    ids=["small", "large"],
+)
+async def test_an_image_from_another_server_does_not_wait_for_a_crowd(
+    image_pool: ImagePool, make: Callable[[], bytes], before: int
+) -> None:
+    """One of the crowd may end first, and another one may begin before the image needs the process for large ones."""
+    data, done = make(), list[int]()
+
+    async def clean(requester: Requester) -> None:
+        await image_pool.clean_input(data, "a", requester=requester)
+        done.append(requester.server_id)
+
+    async with asyncio.TaskGroup() as together:
+        for user_id in range(1, 6):
+            together.create_task(clean(Requester(1, user_id)))
+        await until(lambda: image_pool._large.pool.running + image_pool._small.pool.running > 0)
+        together.create_task(clean(Requester(2, 100)))
+    assert done.index(2) <= before
+
+
+@pytest.mark.hostile("G-05")
 async def test_a_member_has_one_image_in_work_at_a_time(image_pool: ImagePool) -> None:
     data = samples.encode(samples.noise(1500, 1500), "PNG")
-    await image_pool.clean_input(data, "a", member_id=1)
-    mine = [asyncio.create_task(image_pool.clean_input(data, "a", member_id=1)) for _ in range(4)]
+    await image_pool.clean_input(data, "a", requester=Requester(1, 1))
+    mine = [asyncio.create_task(image_pool.clean_input(data, "a", requester=Requester(1, 1))) for _ in range(4)]
     most = 0
     while not all(task.done() for task in mine):
         most = max(most, image_pool._small.pool.running)

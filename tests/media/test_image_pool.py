@@ -18,6 +18,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from bot.domain.errors import MediaError, UnusableImage
+from bot.domain.requester import Requester
 from bot.media.image_pool import ImagePool
 from tests.support import image_samples as samples
 from tests.support.child_processes import child_processes
@@ -571,7 +572,10 @@ async def test_a_process_gets_no_secret_and_a_low_priority(
 async def test_closing_kills_the_processes_and_fails_unfinished_work() -> None:
     image_pool = ImagePool(limit_seconds=300)
     data = samples.encode(samples.noise(2500, 2000), "PNG")
-    waiting = [asyncio.create_task(image_pool.shrink_to(data, 1000)) for _ in range(4)]
+    waiting = [
+        asyncio.create_task(image_pool.shrink_to(data, 1000, requester=Requester(server_id, 1)))
+        for server_id in (1, 1, 2, 2)
+    ]
     await until(lambda: len(workers()) == 2)
     for worker in workers():
         worker.suspend()  # so that the work never ends by itself

@@ -11,6 +11,7 @@ import pytest
 
 from bot.dispatch.turns import MemberTurns
 from bot.domain.errors import StillBusyForYou
+from bot.domain.requester import Requester
 from bot.media.blob_store import FileBlobStore
 from bot.service.input_images import InputImages
 from bot.store.store import Store
@@ -69,7 +70,7 @@ async def test_a_member_has_one_piece_of_work_at_a_time_and_takes_no_turn_of_oth
     may_end = asyncio.Event()
 
     async def work(user_id: int) -> None:
-        async with turns.turn(user_id, user_id):
+        async with turns.turn(Requester(user_id, user_id)):
             at_work.append(user_id)
             await may_end.wait()
 
@@ -93,7 +94,7 @@ async def test_the_members_of_one_server_leave_a_turn_to_those_of_others() -> No
     may_end = asyncio.Event()
 
     async def work(user_id: int, guild_id: int) -> None:
-        async with turns.turn(user_id, guild_id):
+        async with turns.turn(Requester(guild_id, user_id)):
             at_work.append(user_id)
             await may_end.wait()
 

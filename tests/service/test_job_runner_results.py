@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bot.domain.jobs import FailureReason, Job, JobStatus
+from bot.domain.requester import Requester
 from bot.media.image_pool import CheckedImage, ImagePool
 from bot.service.execution import results
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
@@ -52,9 +53,9 @@ async def test_completed_without_a_usable_image_is_paid_by_the_operator_who_is_t
     assert core.submissions == 1
 
 
-async def unending_check(_: ImagePool, data: bytes) -> CheckedImage:
+async def unending_check(_: ImagePool, data: bytes, *, requester: Requester) -> CheckedImage:
     await asyncio.Event().wait()
-    raise AssertionError(len(data))
+    raise AssertionError(len(data), requester)
 
 
 @pytest.mark.hostile("G-04")

@@ -21,6 +21,7 @@ from bot.domain.errors import (
 )
 from bot.domain.jobs import Delivery, FailureReason, ImageRole, JobStatus, Progress, Reply, ResultImage
 from bot.domain.money.quota import Member
+from bot.domain.requester import Requester
 from bot.media.image_pool import ShrunkImage
 from bot.service import job_service, queue_positions
 from sandbox.plans import Ending, How, Plan, Trouble
@@ -399,22 +400,25 @@ async def test_images_that_are_too_large_wait_on_disk_until_they_can_be_made_sma
         read.append(sha256)
         return await get(sha256)
 
-    async def fit_later(data: bytes, limit_bytes: int) -> ShrunkImage:
+    async def fit_later(data: bytes, limit_bytes: int, *, requester: Requester) -> ShrunkImage:
         if len(data) > limit_bytes:
             await go_on.wait()
-        return await fit(data, limit_bytes)
+        return await fit(data, limit_bytes, requester=requester)
 
     monkeypatch.setattr(core.images, "get", get_noting)
     monkeypatch.setattr(core.service.image_pool, "shrink_to", fit_later)
     large = [await kept(core, encode(noise(100, 100 + number), "PNG")) for number in range(4)]
     small = await kept(core, encode(noise(20, 20), "PNG"))
     async with asyncio.TaskGroup() as together:
-        waiting = [together.create_task(core.service.image_for_upload(image, 20_000)) for image in large]
+        waiting = [
+            together.create_task(core.service.image_for_upload(image, 20_000, requester=Requester(server_id, 1)))
+            for server_id, image in zip((1, 1, 2, 2), large, strict=True)
+        ]
         posted = await core.service.image_for_upload(small, 20_000)
         assert posted is not None
         assert not posted.changed
         await until(lambda: len(read) == 3)
-        assert set(read) == {large[0].sha256, large[1].sha256, small.sha256}
+        assert set(read) == {large[0].sha256, large[2].sha256, small.sha256}  # one of each server
         go_on.set()
     for each in waiting:
         made = each.result()

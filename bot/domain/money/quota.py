@@ -15,6 +15,7 @@ from typing import assert_never
 from zoneinfo import ZoneInfo
 
 from bot.domain.jobs import DIRECT_GUILD_ID, FailureReason
+from bot.domain.requester import Requester
 
 MICROS_PER_USD = 1_000_000
 SERVER_RUNS = 1_000
@@ -268,6 +269,11 @@ class Member:
     role_ids: tuple[int, ...] = ()
     place: Place | None = None
     """None where no channel is meant: then no channel's cap applies."""
+
+    @property
+    def requester(self) -> Requester:
+        """The member as one who takes turns with others."""
+        return Requester.of(self.guild_id, self.user_id)
 
 
 class LimitSubject(StrEnum):

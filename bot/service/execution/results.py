@@ -10,6 +10,7 @@ from hashlib import sha256
 
 from bot.domain.errors import MediaError, ProviderError
 from bot.domain.jobs import Job, ResultImage
+from bot.domain.requester import NOBODY, Requester
 from bot.media.downloader import Downloader
 from bot.media.image_pool import CheckedImage
 from bot.providers.base import Provider, Update
@@ -102,14 +103,17 @@ class ResultCollector:
                 error = latest
         raise error
 
-    async def recover(self, image: ResultImage) -> bool:
+    async def recover(self, image: ResultImage, *, requester: Requester = NOBODY) -> bool:
         """Download again a result that was kept and is lost; False if the provider no longer has the same one."""
         if not image.source_url:
             return False
         try:
             async with asyncio.timeout(RECOVERY_TIMEOUT_SECONDS):
                 data = await self._downloader.download(
-                    image.source_url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
+                    image.source_url,
+                    max_bytes=RESULT_MAX_BYTES,
+                    requester=requester,
+                    yield_if_busy=self._priority.yield_if_busy,
                 )
         except (MediaError, TimeoutError) as error:
             _log.warning("a lost image cannot be downloaded again: %s", error)
@@ -156,7 +160,10 @@ class ResultCollector:
 
     async def _download_image_once(self, job: Job, url: str) -> ResultImage:
         data = await self._downloader.download(
-            url, max_bytes=RESULT_MAX_BYTES, yield_if_busy=self._priority.yield_if_busy
+            url,
+            max_bytes=RESULT_MAX_BYTES,
+            requester=job.request.requester,
+            yield_if_busy=self._priority.yield_if_busy,
         )
         checked = await self._check(job, data)
         return ResultImage(
@@ -173,7 +180,7 @@ class ResultCollector:
 
         Only a check that takes long is counted in the database: most are done before.
         """
-        check = asyncio.ensure_future(self._image_pool.check_result(data))
+        check = asyncio.ensure_future(self._image_pool.check_result(data, requester=job.request.requester))
         try:
             if not (await asyncio.wait({check}, timeout=COUNTED_CHECK_SECONDS))[0]:
                 key = f"check {job.id}"

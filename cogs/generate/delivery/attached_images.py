@@ -45,11 +45,12 @@ async def load_images(
 
 async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hide_prompt: bool) -> list[AttachedImage]:
     images: list[AttachedImage] = []
+    requester = view.job.request.requester
     for index, image in enumerate(view.job.images):
         try:
-            fitted = await service.image_for_upload(image, limit_bytes)
-            if fitted is None and await service.recover_image(image):
-                fitted = await service.image_for_upload(image, limit_bytes)
+            fitted = await service.image_for_upload(image, limit_bytes, requester=requester)
+            if fitted is None and await service.recover_image(image, requester=requester):
+                fitted = await service.image_for_upload(image, limit_bytes, requester=requester)
         except MediaError as error:
             if error.transient:
                 raise

@@ -15,7 +15,7 @@ import aiohttp
 import discord
 
 from bot.domain.errors import ImagesNotHosted, MediaError
-from bot.domain.jobs import ReplyAddress, StoredImage
+from bot.domain.jobs import Reply, ReplyAddress, StoredImage
 from bot.runtime.retry import retrying
 from bot.service.job_service import JobService
 from cogs.ui.attachments import upload
@@ -38,25 +38,25 @@ class HostedImages:
         """Where each image is, by its SHA-256, by reply. Discord's addresses hold for a day."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def host(self, reply_id: str, address: ReplyAddress, images: Sequence[StoredImage]) -> list[str]:
+    async def host(self, reply: Reply, images: Sequence[StoredImage]) -> list[str]:
         """Return an address for each image, valid for a day. Raises ImagesNotHosted."""
         contents = {image.sha256: image for image in images}
-        async with self._locks.setdefault(reply_id, asyncio.Lock()):
-            urls = self._urls.get(reply_id, {})
+        async with self._locks.setdefault(reply.id, asyncio.Lock()):
+            urls = self._urls.get(reply.id, {})
             if not contents.keys() <= urls.keys():
-                urls = self._urls[reply_id] = await self._attach(address, list(contents.values()))
+                urls = self._urls[reply.id] = await self._attach(reply, list(contents.values()))
         return [urls[image.sha256] for image in images]
 
     def forget(self, reply_id: str) -> None:
         """Forget where the images of a finished reply are; its last edit has removed them."""
         self._urls.pop(reply_id, None)
 
-    async def _attach(self, address: ReplyAddress, images: Sequence[StoredImage]) -> dict[str, str]:
+    async def _attach(self, reply: Reply, images: Sequence[StoredImage]) -> dict[str, str]:
         try:
             async with asyncio.timeout(HOSTING_TIMEOUT_SECONDS):
-                files = {image.sha256: await self._postable(image, address) for image in images}
+                files = {image.sha256: await self._postable(image, reply) for image in images}
                 found = await retrying(
-                    partial(self._attach_once, address, files),
+                    partial(self._attach_once, reply.address, files),
                     on=may_pass,
                     first_pause_seconds=1,
                     max_pause_seconds=15,
@@ -70,9 +70,11 @@ class HostedImages:
         except KeyError as error:
             raise ImagesNotHosted(f"Discord's answer does not list {error}") from error
 
-    async def _postable(self, image: StoredImage, address: ReplyAddress) -> tuple[str, bytes]:
+    async def _postable(self, image: StoredImage, reply: Reply) -> tuple[str, bytes]:
         """Return name and bytes of a copy that fits into a message of the reply."""
-        fitting = await self._service.image_pool.shrink_to(image.data, address.file_limit_bytes)
+        fitting = await self._service.image_pool.shrink_to(
+            image.data, reply.address.file_limit_bytes, requester=reply.requester
+        )
         return f"input-{image.sha256[:_NAME_DIGITS]}.{fitting.extension}", fitting.data
 
     async def _attach_once(self, address: ReplyAddress, files: dict[str, tuple[str, bytes]]) -> dict[str, str]:

@@ -115,7 +115,7 @@ class ReplyUpdater:
         view = await self._service.view(reply_id)
         if view is None:
             raise ImagesNotHosted("the reply is gone")
-        return await self._hosted_images.host(reply_id, view.reply.address, images)
+        return await self._hosted_images.host(view.reply, images)
 
     async def _find(self, address: ReplyAddress) -> int | None:
         try:

@@ -27,6 +27,7 @@ from bot.domain.errors import (
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobRequest, ReplyAddress
 from bot.domain.money.quota import Member, format_usd
 from bot.domain.presets import MemberDefaults
+from bot.domain.requester import Requester
 from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
@@ -40,7 +41,7 @@ from cogs.generate.refused.near_orders import near_orders
 from cogs.text import job_card, refusals
 from cogs.text.locale import language_of_answer
 from cogs.ui.attachments import EMBED_HOSTS, PostedFile
-from cogs.ui.checks import member_of, server_of, server_or_direct
+from cogs.ui.checks import member_of, requester_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.discord_api.message_api import MessageApi
@@ -130,7 +131,7 @@ class OrderFlow:
         self.track_current_task()
         leave_deferral_to(interaction)
         try:
-            self._service.count_attempt(interaction.user.id)
+            self._service.count_attempt(requester_of(interaction))
         except TooFast as error:
             await self._refuse_at_once(interaction, error, typed)
             return
@@ -292,7 +293,7 @@ class OrderFlow:
                 visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
             )
         await self._service.check_admission(order.requests(), member=member)
-        async with self._service.reading_turns.turn(member.user_id, member.guild_id):
+        async with self._service.reading_turns.turn(member.requester):
             return await self._read_and_admit(interaction, order, member=member, address=address)
 
     def _check_agreed_price(self, order: Order) -> None:
@@ -356,8 +357,8 @@ class OrderFlow:
     ) -> ImageInput:
         name = attachment.filename
         try:
-            data = await self.download(attachment.url)
-            clean = await self._service.image_pool.clean_input(data, name, member_id=member.user_id)
+            data = await self.download(attachment.url, member.requester)
+            clean = await self._service.image_pool.clean_input(data, name, requester=member.requester)
         except MediaError as error:
             _log.info("attachment %s cannot be used: %s", name, error)
             raise UnusableImage(name, error.reason) from error
@@ -371,14 +372,14 @@ class OrderFlow:
             height=clean.height,
         )
 
-    async def download(self, url: str) -> bytes:
+    async def download(self, url: str, requester: Requester) -> bytes:
         """Download a file that Discord holds, again for some seconds while its servers fail. Raises MediaError."""
         loop = asyncio.get_running_loop()
         until = loop.time() + DOWNLOAD_TRIES_SECONDS
         for pause_seconds in DOWNLOAD_PAUSES_SECONDS:
             try:
                 return await self._service.attachment_downloader.download(
-                    url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
+                    url, max_bytes=INPUT_MAX_BYTES, requester=requester, allowed_hosts=self._cdn_hosts
                 )
             except MediaError as error:
                 if not error.transient or loop.time() >= until:
@@ -386,7 +387,7 @@ class OrderFlow:
                 _log.info("an attachment is read again in %.1f s: %s", pause_seconds, error)
             await asyncio.sleep(pause_seconds)
         return await self._service.attachment_downloader.download(
-            url, max_bytes=INPUT_MAX_BYTES, allowed_hosts=self._cdn_hosts
+            url, max_bytes=INPUT_MAX_BYTES, requester=requester, allowed_hosts=self._cdn_hosts
         )
 
 

@@ -13,7 +13,7 @@ from cogs.generate.ordering import autocomplete as suggestions
 from cogs.generate.ordering.permissions import Permissions, channel_context
 from cogs.moderation import settings_page
 from cogs.moderation.setting_commands.base import Channel, SettingsCog, group
-from cogs.ui.checks import place_of, require_moderator, role_ids_of
+from cogs.ui.checks import place_of, requester_of, require_moderator, role_ids_of
 from cogs.ui.initial_response import respond_privately
 
 
@@ -35,7 +35,7 @@ class InForceSettings(SettingsCog):
     ) -> None:
         """Show the effective settings; before the first decision, list what to decide."""
         guild_id = require_moderator(interaction)
-        self._service.heavy_work.count_page(interaction.user.id)
+        self._service.heavy_work.count_page(requester_of(interaction))
         policy = await self._store.policy(guild_id)
         who = member or interaction.user
         context = channel_context(interaction.guild, channel.id if channel else interaction.channel_id or 0)

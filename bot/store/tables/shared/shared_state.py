@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bot.domain.requester import Requester
 from bot.store.core.columns import SERVER_NOW, to_micros, to_moment
 from bot.store.core.connection import Connection
 from bot.store.tables import callbacks
@@ -21,7 +22,7 @@ WHERE provider = ? AND status IN ('submitting', 'running') AND unfetched_since_a
 """
 # The index of unfinished jobs serves: those at a provider are few beside those that wait.
 _WAITING = """
-SELECT jobs.id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
+SELECT jobs.id, jobs.guild_id, jobs.user_id FROM jobs JOIN replies ON replies.id = reply_id
 WHERE finished_at IS NULL AND status = 'queued' AND provider = ? AND accepted ORDER BY jobs.created_at, jobs.id
 """
 _JOB_OF_HOOK = "SELECT id FROM jobs WHERE webhook_token = ?"
@@ -54,9 +55,10 @@ def slots_in_use(connection: Connection, provider: str) -> int:
     return connection.execute(_AT_PROVIDER, (provider,)).fetchone()[0]
 
 
-def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, int]]:
-    """Return the ids of the jobs queued for a provider, each with its member, oldest first."""
-    return [(row[0], row[1]) for row in connection.execute(_WAITING, (provider,)).fetchall()]
+def queued_jobs(connection: Connection, provider: str) -> Sequence[tuple[str, Requester]]:
+    """Return the ids of the jobs queued for a provider, each with its requester, oldest first."""
+    rows = connection.execute(_WAITING, (provider,)).fetchall()
+    return [(job_id, Requester.of(guild_id, user_id)) for job_id, guild_id, user_id in rows]
 
 
 def forward_webhook(connection: Connection, token: str, remote_id: str | None, *, now: datetime) -> bool:
