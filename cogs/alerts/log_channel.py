@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
@@ -23,7 +24,7 @@ from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 
 _log = logging.getLogger(__name__)
 
-MAX_ENTRIES_WITH_IMAGES = 20
+MAX_ENTRIES_WITH_IMAGES, MAX_ENTRIES_WITH_IMAGES_OF_A_SERVER = 20, 10
 """Discord takes about one post a second in a channel; in a busy server further entries get a link and no images."""
 
 Files = Callable[[], list[discord.File]]
@@ -39,8 +40,8 @@ class LogChannel:
         self._service = service
         self._messages = messages
         self._supervisor = supervisor
-        self._entries_with_images = 0
-        """Entries with images that Discord has not accepted yet."""
+        self._entries_with_images: Counter[int] = Counter()
+        """Entries with images that Discord has not accepted yet, by server."""
 
     def finished(
         self,
@@ -72,13 +73,13 @@ class LogChannel:
             return
         nonce = f"log{view.reply.id}"
         # Only the member may see a private image; the moderators still see who ordered which model for how much.
-        if view.reply.address.private or self._entries_with_images >= MAX_ENTRIES_WITH_IMAGES:
+        if view.reply.address.private or not self._takes_images(view.reply.address.guild_id):
             images = ()
         set_locale(self.language(policy, view.reply.address.guild_id))
         layout = entry(view, message_id=message_id, images=images, hide_prompt=hide_prompt)
         attached = files() if images else []
         del files  # frees the images, because posting may wait long
-        self._entries_with_images += bool(attached)
+        self._entries_with_images[view.reply.address.guild_id] += bool(attached)
         try:
             posted = await self._messages.post(policy.log_channel_id, layout, files=attached, nonce=nonce)
         except discord.HTTPException as error:
@@ -92,7 +93,7 @@ class LogChannel:
             _log_not_posted(view, error)
             return
         finally:
-            self._entries_with_images -= bool(attached)
+            self._entries_with_images -= Counter({view.reply.address.guild_id: int(bool(attached))})
         if posted is not None:  # its id is needed to delete it with the order
             await self._service.store.record_copy(
                 view.reply.id,
@@ -101,6 +102,12 @@ class LogChannel:
                 message_id=posted.message_id,
                 now=self._service.now(),
             )
+
+    def _takes_images(self, guild_id: int) -> bool:
+        return (
+            self._entries_with_images.total() < MAX_ENTRIES_WITH_IMAGES
+            and self._entries_with_images[guild_id] < MAX_ENTRIES_WITH_IMAGES_OF_A_SERVER
+        )
 
     async def _is_erased(self, reply_id: str) -> bool:
         """Whether the order was deleted, or its member's data, before it could be logged."""

@@ -436,6 +436,29 @@ async def test_a_log_that_falls_behind_goes_on_without_pictures(stage: Stage, mo
     assert len(stage.cards(log)[-1].files) == 1
 
 
+async def test_the_log_of_one_server_leaves_room_for_pictures_to_those_of_others(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cogs.alerts.log_channel.MAX_ENTRIES_WITH_IMAGES_OF_A_SERVER", 1)
+    log = await log_channel(stage)
+    transport, gate = TransportDouble(stage.core.bot), asyncio.Event()
+
+    async def hold(method: str, path: str, with_files: bool) -> None:
+        if (method, path) == ("POST", POSTED):
+            await gate.wait()
+
+    transport.on_call = hold
+    for _ in range(2):
+        await stage.until_says(await stage.imagine(), "Completed")
+    await stage.until(lambda: transport.count("POST", POSTED) == 2)
+    assert not stage.core.bot.log_channel._takes_images(stage.guild.id)
+    assert stage.core.bot.log_channel._takes_images(stage.guild.id + 1)
+    gate.set()
+    await stage.until(lambda: len(stage.cards(log)) == 3)
+    assert sorted(len(entry.files) for entry in stage.cards(log)[1:]) == [0, 1]
+    assert stage.core.bot.log_channel._takes_images(stage.guild.id)
+
+
 async def test_a_log_channel_where_the_bot_may_not_post_is_refused_by_name(stage: Stage) -> None:
     closed = stage.guild.create_text_channel(
         "closed",
