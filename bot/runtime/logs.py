@@ -7,7 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Literal, TextIO
 from urllib.parse import quote
@@ -147,11 +147,30 @@ class _Formatter(structlog.stdlib.ProcessorFormatter):
 
 
 class Handler(logging.StreamHandler[TextIO]):
-    """Writes the lines of `set_up_logging`."""
+    """Writes the lines of `set_up_logging`. A full disk, or a reader that is gone, costs lines and nothing else."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lost_lines = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, and once lines can be written again how many could not."""
+        lost_lines = self._lost_lines
+        if lost_lines:
+            with suppress(OSError):
+                self.stream.write("\n")  # the last line may be there in part
+        super().emit(record)
+        if lost_lines and self._lost_lines == lost_lines:
+            self._lost_lines = 0
+            text = "up to %d lines before this one are lost: the log could not be written"
+            super().emit(_log.makeRecord(_log.name, logging.WARNING, __file__, 0, text, (lost_lines,), None))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the name is logging's
         """Print that a line was lost, without its content, which the standard handler would print."""
-        kind = sys.exc_info()[0]
+        kind, error, _ = sys.exc_info()
+        if isinstance(error, OSError):  # standard error is most likely the same file
+            self._lost_lines += 1
+            return
         print(
             f"a log line from {record.name} could not be written ({kind.__name__ if kind else 'unknown error'})",
             file=sys.__stderr__,

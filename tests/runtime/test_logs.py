@@ -6,12 +6,15 @@ import asyncio
 import io
 import json
 import logging
+import os
+import re
 import subprocess
 import sys
 import textwrap
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Literal
 
 import aiohttp
@@ -198,6 +201,39 @@ def test_a_line_that_cannot_be_written_is_mentioned_but_not_shown(set_up: SetUp,
     logging.getLogger("bot").info("%d jobs of %s", "many", CANARY)
     message = capfd.readouterr().err
     assert message == "a log line from bot could not be written (TypeError)\n"
+
+
+FULL_DISK = """
+import logging, resource, sys
+from bot.runtime.logs import set_up_logging
+set_up_logging(level="INFO", style="json", secrets=[])
+_, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most))
+for number in range(400):
+    logging.getLogger("bot").info("line %d", number)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+logging.getLogger("bot").info("there is room again")
+"""
+
+
+def test_a_log_file_that_takes_no_more_bytes_costs_lines_and_nothing_else(tmp_path: Path):
+    file = tmp_path / "log"
+    with file.open("ab") as log:
+        ended = subprocess.run([sys.executable, "-c", FULL_DISK], stderr=log, check=False, timeout=60)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert ended.returncode == 0, lines[-1]
+    back, lost = [json.loads(line)["event"] for line in lines[-2:]]
+    assert back == "there is room again"
+    assert re.fullmatch(r"up to \d+ lines before this one are lost: the log could not be written", lost)
+    assert sum('"line ' in line for line in lines) > 50
+
+
+def test_a_reader_of_the_log_that_is_gone_stops_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = subprocess.run([sys.executable, "-c", FULL_DISK], stderr=writing, check=False, timeout=60)
+    os.close(writing)
+    assert ended.returncode == 0
 
 
 async def test_headers_of_a_failed_request_never_appear(set_up: SetUp):
