@@ -25,6 +25,7 @@ from cogs.generate.ordering.own_settings import template_of
 from cogs.generate.ordering.permissions import default_model, permissions_of
 from cogs.presets import presets_page
 from cogs.text import formatting, presets
+from cogs.text.locale import grouped
 from cogs.ui import card
 from cogs.ui.checks import is_moderator, member_of, require_server
 from cogs.ui.client import Interaction
@@ -88,7 +89,7 @@ class PresetCommands(commands.Cog):
             *((words, MAX_WORDS_CHARACTERS) for words in (before, after)),
         ):
             if len(text or "") > limit:
-                await refuse_privately(interaction, presets.PRESET_TOO_LONG(limit=f"{limit:,}"))
+                await refuse_privately(interaction, presets.PRESET_TOO_LONG(limit=grouped(limit)))
                 return
         preset = Preset(
             id=new_id(),

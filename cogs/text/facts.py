@@ -23,7 +23,7 @@ from bot.domain.constraints import (
 from bot.domain.errors import UnusableImage
 from bot.domain.jobs import Failure, FailureReason
 from cogs.text import formatting
-from cogs.text.locale import Phrase, Plural, option_name
+from cogs.text.locale import Phrase, Plural, grouped, option_name
 
 # -- what an option takes, said after a colon ------------------------------------------------------------------
 
@@ -110,7 +110,7 @@ def _identifiers(fact: Identifiers) -> str:
 
 def _text(fact: Text) -> str:
     if fact.max_characters is not None:
-        return TEXT_BETWEEN(fact.max_characters, shortest=f"{fact.min_characters:,}")
+        return TEXT_BETWEEN(fact.max_characters, shortest=grouped(fact.min_characters))
     return TEXT() if fact.min_characters == 1 else TEXT_AT_LEAST(fact.min_characters)
 
 
@@ -120,13 +120,13 @@ def _number(fact: Number) -> str:
             return WHOLE_NUMBER() if fact.whole else NUMBER()
         case minimum, None:
             said = WHOLE_NUMBER_AT_LEAST if fact.whole else NUMBER_AT_LEAST
-            return said(minimum=f"{minimum:,}")
+            return said(minimum=grouped(minimum))
         case None, maximum:
             said = WHOLE_NUMBER_AT_MOST if fact.whole else NUMBER_AT_MOST
-            return said(maximum=f"{maximum:,}")
+            return said(maximum=grouped(maximum))
         case minimum, maximum:
             said = WHOLE_NUMBER_BETWEEN if fact.whole else NUMBER_BETWEEN
-            return said(minimum=f"{minimum:,}", maximum=f"{maximum:,}")
+            return said(minimum=grouped(minimum), maximum=grouped(maximum))
 
 
 # -- what a price is for ----------------------------------------------------------------------------------------

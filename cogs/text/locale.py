@@ -31,6 +31,10 @@ LANGUAGES = {
 }
 """The name of each language in that language, by tag."""
 
+_THIN_SPACE = "\u202f"
+_BETWEEN_THOUSANDS = {ENGLISH: ",", "ja": ","}
+"""Other languages put a thin space there: to them a comma is what a point is in English."""
+
 OPTION = "option"
 """The context (gettext: msgctxt) of the names of options, which follow rules of their own."""
 
@@ -91,6 +95,11 @@ def language_of_answer(interaction: discord.Interaction[Any], policy: Policy, *,
     return language_of_server(policy, interaction.guild_locale)
 
 
+def grouped(number: float) -> str:
+    """Write a number with what the current language puts between thousands; the decimal point stays as it is typed."""
+    return f"{number:,}".replace(",", _BETWEEN_THOUSANDS.get(_spoken.get(), _THIN_SPACE))
+
+
 class Phrase:
     """A text in English with `{names}` for its facts. Call it with the facts to get the translation.
 
@@ -129,7 +138,7 @@ class Plural:
 
     def __call__(self, count: int, **facts: object) -> str:
         said = translations_of(_spoken.get()).ngettext(self.singular, self.plural, count)
-        return said.format(count=f"{count:,}", **facts)
+        return said.format(count=grouped(count), **facts)
 
     def __repr__(self) -> str:
         return f"Plural({self.singular!r}, {self.plural!r})"

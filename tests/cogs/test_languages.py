@@ -319,7 +319,7 @@ def test_a_phrase_that_was_not_called_is_no_text() -> None:
 
 def test_numbers_take_the_form_of_the_language() -> None:
     with language.use_locale("de"):
-        assert (spending.MODELS(1), spending.MODELS(2_000)) == ("1 Modell", "2,000 Modelle")
+        assert (spending.MODELS(1), spending.MODELS(2_000)) == ("1 Modell", "2\u202f000 Modelle")
     assert (spending.MODELS(1), spending.MODELS(2_000)) == ("1 model", "2,000 models")
 
 
