@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Self
 
-from bot.catalogue import quotes
+from bot.catalogue import order_text, quotes
 from bot.catalogue.models import Model
 from bot.catalogue.provider_description.changes import PRICE, ChangeState, Layered, RecordedChange, layered
 from bot.catalogue.provider_description.model_notices import ModelNotice
@@ -233,7 +233,7 @@ def _similar_ids(text: str, models: Iterable[Model]) -> tuple[str, ...]:
 
 def _try_quote(model: Model, request: JobRequest) -> Quote | None:
     try:
-        return quotes.quote(model, replace(request, model_id=model.id))
+        return quotes.quote(model, order_text.for_model(model, request))
     except (ModelUnavailable, BadOption):
         return None
 

@@ -88,6 +88,12 @@ def expand(
     return replace(request, prompt=" ".join(filter(None, (word.strip() for word in words))), options=options)
 
 
+def for_model(model: Model, request: JobRequest) -> JobRequest:
+    """Return the same order for another model, which reads the typed values that the first one had no field for."""
+    texts = {name: value for name, value in request.options.items() if isinstance(value, str)}
+    return replace(request, model_id=model.id, options={**request.options, **_read(model, request, texts)})
+
+
 def parse_more(model: Model, text: str) -> dict[str, str]:
     """Read names and values; the last value of a name counts. Raises BadOption for a text that has anything else."""
     if len(text) > MAX_MORE_CHARACTERS:

@@ -18,6 +18,7 @@ from tests.support.image_samples import image
 
 PNG = image("PNG")
 NANO = "krea/google/nano-banana-2"
+LARGE = "krea/krea/krea-2/large"
 
 
 async def refused(stage: Stage, **options: Any) -> Card:
@@ -199,3 +200,67 @@ def test_what_is_kept_of_a_member_is_forgotten_with_their_data() -> None:
     key = kept.keep(user_id=1, typed=None, orders=())
     kept.forget(1)
     assert kept.find(key, user_id=1) is None
+
+
+TWO_SIZES = {"prompt": "a red fox", "more": "width=1024, height=768"}
+"""Krea 2 takes neither."""
+
+
+async def test_options_that_the_model_does_not_take_are_left_out_together(stage: Stage) -> None:
+    card = await refused(stage, model=LARGE, **TWO_SIZES)
+    assert list(card.buttons) == [
+        "Order without width, height · $0.06",
+        "Order with Nano Banana 2 · $0.08",
+        "Copy prompt",
+    ]
+    await stage.until_says(stage.ordered(await stage.press(stage.ada, card, "Order without")), "Completed", "**$0.06**")
+    assert not {"width", "height"} & stage.core.krea.orders[-1].body.keys()
+    await stage.until_says(stage.ordered(await stage.press(stage.ada, card, "Order with Nano")), "Completed", "$0.08")
+    sizes = {name: stage.core.krea.orders[-1].body[name] for name in ("width", "height")}
+    assert sizes == {"width": 1024, "height": 768}, "numbers, which Krea 2 had no field for"
+
+
+async def test_a_refused_form_gives_back_the_prompt_and_offers_what_is_possible(stage: Stage) -> None:
+    card = await stage.imagine(model=LARGE)
+    await stage.until_says(card, "Completed")
+    for form, line in (("Remix", "prompt: a red fox more: width=1024, height=768"), ("Edit", "prompt: a red fox")):
+        shown = await stage.press(stage.ada, card, form)
+        answer = stage.said(await stage.ada.submit_modal(shown, {**TWO_SIZES, "model": [LARGE]}))
+        assert line in answer.text
+        assert next(iter(answer.buttons)) == "Order without width, height · $0.06"
+        copied = stage.said(await stage.press(stage.ada, answer, "Copy prompt"))
+        assert copied.text == "```\na red fox\n```"
+
+
+@pytest.mark.parametrize("kind", ["channel", "word", "model", "blocked", "running", "pace", "quota", "server cap"])
+async def test_a_refusal_of_every_kind_gives_the_prompt_back(stage: Stage, kind: str) -> None:
+    nothing: list[str] = []
+    offered = nothing
+    match kind:
+        case "channel":
+            await stage.settings("channels", action="deny", channel=stage.channel)
+        case "word":
+            await stage.settings("words", action="add", words="fox")
+        case "model":
+            await stage.settings("models", action="deny", model=NANO)
+            offered = ["Order with Flux 1 Dev · $0.007"]
+        case "blocked":
+            await stage.quota("block", member=stage.ada)
+        case "running":
+            stage.core.krea.waits = True
+            await stage.imagine(count=3)
+            offered = ["Try again · $0.08"]
+        case "pace":
+            limiter = stage.core.service._attempt_limiter
+            limiter.note(stage.ada.id, limiter._limit)
+        case "quota":
+            await stage.quota("set", member=stage.ada, amount="0.05")
+            offered = ["Order with Flux 1 Dev · $0.007"]
+        case _:
+            await stage.quota("server", amount="0.05")
+            offered = ["Order with Flux 1 Dev · $0.007"]
+    card = await refused(stage, prompt="a red fox, 35 mm")
+    assert "/imagine prompt: a red fox, 35 mm" in card.text
+    assert list(card.buttons) == [*offered, "Copy prompt"]
+    copied = stage.said(await stage.press(stage.ada, card, "Copy prompt"))
+    assert copied.text == "```\na red fox, 35 mm\n```"

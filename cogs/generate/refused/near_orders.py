@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from bot.catalogue import order_text
 from bot.catalogue.models import Model
 from bot.domain.constraints import AtMostImages
 from bot.domain.errors import (
@@ -137,7 +138,7 @@ def _changes(
         case DearerThanAgreed():
             yield NearOrder(order=order, change=refusals.ORDER())
         case BadOption(option=option) if option in order.request.options:
-            yield _without(order, option)
+            yield _without_unfitting(service, order, option)
             yield from _other_models(service, order, permissions, default_model_id)
         case BadOption(constraint=AtMostImages(count=count)):
             yield from _fewer_inputs(order, count)
@@ -182,7 +183,7 @@ def _cheapest(service: JobService, order: Order, permissions: Permissions) -> It
 
 def _is_paused(service: JobService, request: JobRequest, model: Model) -> bool:
     try:
-        service.quote(replace(request, model_id=model.id))
+        service.quote(order_text.for_model(model, request))
     except RequestRefused:
         return True
     return False
@@ -265,6 +266,26 @@ def _without(order: Order, option: str) -> NearOrder:
     )
 
 
+def _without_unfitting(service: JobService, order: Order, option: str) -> NearOrder:
+    """Return the order without this option and without those that are refused once it is gone."""
+    names: list[str] = []
+    while True:
+        names.append(option)
+        options = {name: value for name, value in order.request.options.items() if name not in names}
+        request = replace(order.request, options=options)
+        near = replace(order, request=request)
+        try:
+            service.quote(near.requests()[0])
+        except BadOption as error:
+            if error.option in options:
+                option = error.option
+                continue
+        except RequestRefused:
+            pass  # whether what is left can be ordered is asked of every near order
+        named = ", ".join(option_name(name) for name in names)
+        return NearOrder(order=near, change=refusals.ORDER_WITHOUT(option=named))
+
+
 def _without_more(service: JobService, order: Order) -> Iterator[NearOrder]:
     if order.additions is None:
         return
@@ -278,7 +299,11 @@ def _without_more(service: JobService, order: Order) -> Iterator[NearOrder]:
 
 def _with_model(service: JobService, order: Order, model_id: str) -> NearOrder:
     label = formatting.shorten(service.model_label(model_id), NAMED_CHARACTERS)
-    return NearOrder(order=order.with_model(model_id), change=refusals.ORDER_WITH_MODEL(model=label))
+    model = service.catalogue.find(model_id)
+    near = order.with_model(model_id)
+    if model is not None:
+        near = replace(near, request=order_text.for_model(model, order.request))
+    return NearOrder(order=near, change=refusals.ORDER_WITH_MODEL(model=label))
 
 
 def _fewer(order: Order, count: int) -> NearOrder:
