@@ -53,8 +53,9 @@ from bot.service.maintenance.style_reader import StyleReader
 from bot.service.notifications import NotificationHandler
 from bot.settings import Settings
 from bot.shard_handover import ShardHandover
-from bot.store.admin.readonly import recorded_catalogue
+from bot.store.admin.readonly import exists, recorded_catalogue
 from bot.store.core.erasure_list import ErasureList
+from bot.store.sqlite.moved_mark import refuse_half_move
 from bot.store.store import Store
 
 if TYPE_CHECKING:
@@ -242,6 +243,9 @@ def _start_reading(
 
 
 async def _opened_store(settings: Settings) -> Store:
+    location = settings.database_url
+    if isinstance(location, PostgresAddress) and not await asyncio.to_thread(exists, location):
+        await asyncio.to_thread(refuse_half_move, settings.data_folder, str(location))
     return await Store.open(settings.database_url, erasures=ErasureList(settings.data_folder / ERASURES_FILE))
 
 

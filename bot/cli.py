@@ -37,6 +37,7 @@ from bot.settings import Settings, load_settings
 from bot.store.admin.readonly import exists, open_readonly
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
+from bot.store.sqlite.moved_mark import refuse_half_move
 from bot.store.tables.money.ledger import operator_cost_lines
 
 # What imports PostgreSQL's driver is imported where it is used: a bot with a file does without those 8 MB.
@@ -233,6 +234,8 @@ async def _check_catalogue(settings: Settings) -> str:
 async def _check_database(settings: Settings) -> str:
     location = settings.database_url
     if not await asyncio.to_thread(exists, location):
+        if isinstance(location, PostgresAddress):
+            await asyncio.to_thread(refuse_half_move, settings.data_folder, str(location))
         missing = "does not exist" if isinstance(location, Path) else "is empty"
         return f"{location} {missing} yet and is created at the first start"
     findings = await asyncio.to_thread(_findings, location)

@@ -26,6 +26,7 @@ from bot.store.admin import migrate_to_postgres
 from bot.store.admin.verify import verify_location
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.sqlite.backup import copy_database
+from bot.store.sqlite.moved_mark import mark_moved
 from bot.store.store import Store
 from tests.support.databases import rows, tamper
 from tests.support.postgres_server import PASSWORD, PostgresServer
@@ -276,6 +277,34 @@ async def test_the_command_migrates_and_says_what_to_do_next(
     assert "has tables of this program already" in capsys.readouterr().err
     assert cli.main(["migrate-to", f"postgresql:{PASSWORD}"]) == 2
     assert PASSWORD not in capsys.readouterr().err
+
+
+def test_no_bot_begins_with_the_empty_database_of_an_interrupted_move(
+    target: PostgresAddress, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fill() -> None:
+        async with await Store.open(file) as store:
+            await admitted(store)
+
+    file = tmp_path / "data" / "bot.sqlite3"
+    asyncio.run(fill())
+    with monkeypatch.context() as killed:
+        # The server rolls back when the connection ends without COMMIT.
+        killed.setattr(migrate_to_postgres, "_commit", lambda source, _, target: mark_moved(source, str(target)))
+        migrate_to_postgres.migrate(file, target)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"DATABASE_URL": target.url, "DISCORD_TOKEN": "a-token", "KREA_API_KEY": "a-key"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("DISCORD_API_BASE", "http://127.0.0.1:9/api/v10")
+    monkeypatch.setenv("KREA_API_BASE", "http://127.0.0.1:9")
+    assert cli.main([]) == 2
+    assert "the move was interrupted" in capsys.readouterr().err
+    assert cli.main(["check"]) == 1
+    assert re.search("^FAIL  database .* the move was interrupted", capsys.readouterr().out, re.MULTILINE)
+    assert rows(target, "SELECT * FROM pg_tables WHERE schemaname = 'public'") == []
+    migrate_to_postgres.undo(file, target)
+    assert migrate_to_postgres.migrate(file, target)["jobs"] == 1
+    assert verify_location(target) == []
 
 
 async def test_the_ledger_and_backup_commands_support_a_server(

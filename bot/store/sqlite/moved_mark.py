@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from bot.domain.errors import DatabaseUnusable
 from bot.store.core.connection import APPLICATION_ID
-from bot.store.sqlite.connection import connect
+from bot.store.sqlite.connection import connect, connect_for_reading
 from bot.store.tables.shared import notes
 
 # Versions of the bot that do not know the mark take the file for one of another program, and refuse it as well.
@@ -42,12 +42,27 @@ def moved_to(connection: sqlite3.Connection) -> str | None:
     return "a PostgreSQL server" if row is None else row[0]
 
 
+def refuse_half_move(folder: Path, target: str) -> None:
+    """Raise DatabaseUnusable when a file of `folder` was moved to `target`. Call it when there is no database there.
+
+    A move marks the file before it commits on the server. One that was killed in between leaves everything in the file,
+    and a bot that starts with the empty database would know neither what members spent nor what is under way.
+    """
+    for path in sorted(folder.glob("*.sqlite3")):
+        with suppress(sqlite3.Error), closing(connect_for_reading(path)) as connection:
+            if moved_to(connection) == target:
+                raise DatabaseUnusable(
+                    f"The database {path} was moved to {target}, but there is none: the move was interrupted. Set "
+                    f"DATABASE_URL to the file, run `python -m bot migrate-to --undo ADDRESS`, and move it again."
+                )
+
+
 def check_not_moved(connection: sqlite3.Connection, path: Path) -> None:
     """Raise DatabaseUnusable for a file that was moved, with where it is now and the way back."""
     target = moved_to(connection)
     if target is not None:
         raise DatabaseUnusable(
             f"The database {path} was moved to {target} and must not be used any more: what it has in line would be "
-            f"ordered again. Set DATABASE_URL to that address. To go back to the file, stop every bot and run "
-            f"`python -m bot migrate-to --undo ADDRESS`."
+            f"ordered again. Set DATABASE_URL to that address. To go back to the file, or if the move was "
+            f"interrupted, stop every bot and run `python -m bot migrate-to --undo ADDRESS`."
         )
