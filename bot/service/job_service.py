@@ -127,7 +127,7 @@ class JobService:
         )
         self.heavy_work = HeavyWork(clock=self._clock)
         self.input_images = InputImages(context.store, context.blob_store)
-        self.reading_turns = MemberTurns(at_a_time=READING_AT_A_TIME, waiting=WAITING_PER_MEMBER)
+        self.reading_turns = MemberTurns(at_a_time=READING_AT_A_TIME, waiting=WAITING_PER_MEMBER, clock=self._clock)
         self._shrinking = FairSlots(
             context.image_pool.max_processes, per_server=max(1, context.image_pool.max_processes - 1)
         )

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from bot.dispatch.turns import MemberTurns
-from bot.domain.errors import StillBusyForYou
+from bot.domain.errors import ManyAsking, StillBusyForYou
 from bot.domain.requester import Requester
 from bot.media.blob_store import FileBlobStore
+from bot.runtime.trusted_clock import utc_now
 from bot.service.input_images import InputImages
 from bot.store.store import Store
 
@@ -65,7 +66,7 @@ async def test_an_image_that_is_stored_again_during_its_removal_is_there_afterwa
 
 
 async def test_a_member_has_one_piece_of_work_at_a_time_and_takes_no_turn_of_others() -> None:
-    turns = MemberTurns(at_a_time=2, waiting=2)
+    turns = MemberTurns(at_a_time=2, waiting=2, clock=utc_now)
     at_work: list[int] = []
     may_end = asyncio.Event()
 
@@ -89,7 +90,7 @@ async def test_a_member_has_one_piece_of_work_at_a_time_and_takes_no_turn_of_oth
 
 @pytest.mark.hostile("G-05")
 async def test_the_members_of_one_server_leave_a_turn_to_those_of_others() -> None:
-    turns = MemberTurns(at_a_time=3, waiting=2)
+    turns = MemberTurns(at_a_time=3, waiting=2, clock=utc_now)
     at_work: list[int] = []
     may_end = asyncio.Event()
 
@@ -106,3 +107,18 @@ async def test_the_members_of_one_server_leave_a_turn_to_those_of_others() -> No
     may_end.set()
     await asyncio.gather(*tasks)
     assert sorted(at_work) == [*range(30), 100]
+
+
+async def test_a_piece_of_work_whose_turn_does_not_come_is_refused_and_then_waits_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    turns = MemberTurns(at_a_time=2, waiting=0, clock=utc_now)
+    async with turns.turn(Requester(1, 1)), turns.turn(Requester(2, 2)):
+        with monkeypatch.context() as patched:
+            patched.setattr("bot.dispatch.turns.TURN_WAIT_SECONDS", 0.0)
+            with pytest.raises(ManyAsking) as refused:
+                async with turns.turn(Requester(3, 3)):
+                    pass
+        assert refused.value.free_at > utc_now()
+    async with turns.turn(Requester(3, 3)), turns.turn(Requester(4, 4)):
+        pass
