@@ -130,21 +130,28 @@ class Tree(app_commands.CommandTree["Bot"]):
         set_locale_of(interaction)
         self.client.order_flow.track_current_task()
         if interaction.type is discord.InteractionType.autocomplete:
-            if not (
-                is_server_allowed(interaction)
-                and has_possible_text(interaction)
-                and has_ids(interaction)
-                and self.client.service.heavy_work.takes_suggestion(requester_of(interaction))
-            ):
-                await interaction.response.autocomplete([])
-                return False
-            return True
+            return await self._check_autocomplete(interaction)
         defer_if_late(interaction)
         require_allowed_server(interaction)
         require_possible_text(interaction)
         require_ids(interaction)
         require_lengths(interaction)
         return True
+
+    async def _check_autocomplete(self, interaction: discord.Interaction[Any]) -> bool:
+        heavy_work, requester = self.client.service.heavy_work, requester_of(interaction)
+        # An empty answer is a request to Discord too: a flood gets none, or it would take the time of all others.
+        if not await heavy_work.takes_suggestion_slot(requester):
+            return False
+        if (
+            is_server_allowed(interaction)
+            and has_possible_text(interaction)
+            and has_ids(interaction)
+            and heavy_work.takes_suggestion(requester)
+        ):
+            return True
+        await interaction.response.autocomplete([])
+        return False
 
     async def on_error(self, interaction: discord.Interaction[Any], error: app_commands.AppCommandError, /) -> None:
         """Handle what a command raised."""

@@ -27,6 +27,10 @@ PAGES_PER_MINUTE = 30
 SUGGESTIONS_PER_MINUTE = 120
 """Lists that are offered during typing: Discord asks about twice a second."""
 
+SUGGESTIONS_AT_A_TIME, SUGGESTIONS_OF_A_SERVER_AT_A_TIME = 24, 16
+SUGGESTION_WAIT_SECONDS = 1.0
+"""What waits longer is left without an answer: the member has typed on."""
+
 MEMBERS_PER_SERVER = 30
 """All members of a server together get the pace of this many."""
 
@@ -51,6 +55,7 @@ class HeavyWork:
         self._pages = _Pace(PAGES_PER_MINUTE, MINUTE, clock)
         self._suggestions = _Pace(SUGGESTIONS_PER_MINUTE, MINUTE, clock)
         self._export_slots = FairSlots(EXPORTS_AT_A_TIME, per_server=EXPORTS_AT_A_TIME - 1)
+        self._suggestion_slots = FairSlots(SUGGESTIONS_AT_A_TIME, per_server=SUGGESTIONS_OF_A_SERVER_AT_A_TIME)
         self._busy: set[int] = set()
 
     def count_page(self, requester: Requester) -> None:
@@ -63,6 +68,18 @@ class HeavyWork:
             self._suggestions.count(requester)
         except (AskedTooOften, ManyAsking):
             return False
+        return True
+
+    async def takes_suggestion_slot(self, requester: Requester) -> bool:
+        """Wait until the current task may look for suggestions, which it may until its end; False when it shall not."""
+        try:
+            async with asyncio.timeout(SUGGESTION_WAIT_SECONDS):
+                await self._suggestion_slots.acquire(requester)
+        except TimeoutError:
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        task.add_done_callback(lambda _: self._suggestion_slots.release(requester))
         return True
 
     @contextmanager

@@ -188,3 +188,34 @@ async def test_exports_of_one_server_leave_a_slot_to_other_servers(work: HeavyWo
         await asyncio.sleep(0)
         assert at_work == [0, 100]
         goes_on.set()
+
+
+async def test_a_flood_of_suggestions_for_one_server_leaves_room_for_others_and_is_given_up(
+    work: HeavyWork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goes_on = asyncio.Event()
+    looked: list[Requester] = []
+
+    async def suggest(requester: Requester) -> bool:
+        if not await work.takes_suggestion_slot(requester):
+            return False
+        looked.append(requester)
+        await goes_on.wait()
+        return True
+
+    flood = [asyncio.create_task(suggest(Requester(1, number))) for number in range(200)]
+    await asyncio.sleep(0)
+    other = asyncio.create_task(suggest(Requester(2, 7)))
+    while len(looked) <= heavy_work.SUGGESTIONS_OF_A_SERVER_AT_A_TIME:
+        await asyncio.sleep(0)
+    assert looked[-1] == Requester(2, 7)
+    goes_on.set()
+    assert await other
+    assert all(await asyncio.gather(*flood))
+    monkeypatch.setattr(heavy_work, "SUGGESTION_WAIT_SECONDS", 0.0)
+    goes_on.clear()
+    flood = [asyncio.create_task(suggest(Requester(1, number))) for number in range(200)]
+    while sum(task.done() for task in flood) < 200 - heavy_work.SUGGESTIONS_OF_A_SERVER_AT_A_TIME:
+        await asyncio.sleep(0)
+    goes_on.set()
+    assert sum(await asyncio.gather(*flood)) == heavy_work.SUGGESTIONS_OF_A_SERVER_AT_A_TIME
