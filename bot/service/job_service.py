@@ -112,7 +112,7 @@ class JobService:
         self._results = results
         self.styles = Styles()
         self._in_flight = context.in_flight
-        self._priority = context.priority
+        self.priority = context.priority
         self.sealer = context.sealer
         self._clock = context.clock
         self._dispatchers = dispatchers
@@ -332,11 +332,11 @@ class JobService:
                 for ordinal, (request, quote) in enumerate(zip(requests, quotes, strict=True))
             ),
         )
-        self._priority.begin(reply_id)
+        self.priority.begin(reply_id)
         try:
             balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
         except BaseException:
-            self._priority.end(reply_id)
+            self.priority.end(reply_id)
             raise
         for limiter, key in self._limiters(member):
             limiter.note(key, orders)
@@ -381,7 +381,7 @@ class JobService:
 
     async def accept(self, reply: Reply, *, message_id: int | None) -> None:
         """Start the jobs of a reply whose card Discord has shown: from now on they may be bought."""
-        self._priority.end(reply.id)
+        self.priority.end(reply.id)
         runs_here = self.role is Role.ALL
         if runs_here:
             # Before it is recorded, so that acceptance and the first step of a job can share a transaction.
@@ -390,7 +390,7 @@ class JobService:
 
     async def abandon(self, reply: Reply, *, surely_unseen: bool = True) -> None:
         """Release a reply whose card Discord did not take. A card that may be visible after all is corrected."""
-        self._priority.end(reply.id)
+        self.priority.end(reply.id)
         await self._reply_runner.abandon(reply, surely_unseen=surely_unseen)
 
     # -- showing and cancelling ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from bot.domain.requester import Requester
 from bot.runtime import interactive_priority
 from bot.runtime.interactive_priority import InteractivePriority
 
@@ -54,3 +55,41 @@ async def test_a_command_that_was_never_answered_stops_counting(monkeypatch: pyt
     forgotten.begin("a")
     await asyncio.sleep(0.001)
     assert await gave_way_at_once(forgotten)
+
+
+async def test_a_command_of_another_server_is_prepared_before_the_rest_of_a_crowd() -> None:
+    priority, prepared = InteractivePriority(), list[str]()
+    may_go_on = asyncio.Event()
+
+    async def prepare(key: str, requester: Requester) -> None:
+        async with priority.turn(key, requester):
+            await may_go_on.wait()
+            prepared.append(key)
+
+    crowd = [asyncio.create_task(prepare(f"crowd {number}", Requester(1, number))) for number in range(200)]
+    await asyncio.sleep(0)
+    neighbour = asyncio.create_task(prepare("neighbour", Requester(2, 1_000)))
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.wait([*crowd, neighbour])
+    # Those whose turn had come, and one more of the crowd, whose turn is before that of the other server.
+    assert prepared.index("neighbour") <= interactive_priority.PREPARED_AT_A_TIME + 1
+    assert len(prepared) == 201
+
+
+async def test_background_work_gives_way_to_commands_that_wait_for_their_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interactive_priority, "MAX_PENDING_SECONDS", 60.0)
+    priority, may_end = InteractivePriority(), asyncio.Event()
+
+    async def prepare(key: str) -> None:
+        async with priority.turn(key, Requester(1, 1)):
+            await may_end.wait()
+
+    commands = [asyncio.create_task(prepare(str(number))) for number in range(20)]
+    await asyncio.sleep(0)
+    background = asyncio.create_task(priority.yield_if_busy())
+    await asyncio.sleep(0)
+    assert not background.done()
+    may_end.set()
+    async with asyncio.timeout(5):
+        await asyncio.gather(*commands, background)

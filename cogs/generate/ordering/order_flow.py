@@ -275,24 +275,25 @@ class OrderFlow:
         Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
         """
         member = member_of(interaction)
-        await self._service.check_member(member, orders=order.size)
-        permissions = await permissions_of(self._service, interaction)
-        order = await self._completed(order, own, permissions)
-        for request in order.variants or (order.request,):
-            permissions.check(self._service, request)
-        self._check_agreed_price(order)
-        is_for_one = bool(order.private) or permissions.is_direct
-        language = language_of_answer(interaction, permissions.policy, private=is_for_one)
-        address = address_of(interaction, private=bool(order.private), language=language)
-        if not order.attachments:
-            return await self._service.admit(
-                order.requests(),
-                member=member,
-                address=address,
-                preset_name=order.preset_name,
-                visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
-            )
-        await self._service.check_admission(order.requests(), member=member)
+        async with self._service.priority.turn(str(interaction.id), member.requester):
+            await self._service.check_member(member, orders=order.size)
+            permissions = await permissions_of(self._service, interaction)
+            order = await self._completed(order, own, permissions)
+            for request in order.variants or (order.request,):
+                permissions.check(self._service, request)
+            self._check_agreed_price(order)
+            is_for_one = bool(order.private) or permissions.is_direct
+            language = language_of_answer(interaction, permissions.policy, private=is_for_one)
+            address = address_of(interaction, private=bool(order.private), language=language)
+            if not order.attachments:
+                return await self._service.admit(
+                    order.requests(),
+                    member=member,
+                    address=address,
+                    preset_name=order.preset_name,
+                    visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
+                )
+            await self._service.check_admission(order.requests(), member=member)
         async with self._service.reading_turns.turn(member.requester):
             return await self._read_and_admit(interaction, order, member=member, address=address)
 
