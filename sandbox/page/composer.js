@@ -67,7 +67,7 @@ export class Composer {
     this.command = null;
     this.picker.hide();
     this.field = h("textarea", {
-      rows: 1, value: text, ariaLabel: "Message", placeholder: `Message ${this.names.place(this.channel())} — / for commands`,
+      rows: 1, value: text, ariaLabel: "Message", placeholder: `Message ${this.names.place(this.channel())}, or type /`,
       oninput: () => this.suggest(), onkeydown: (event) => this.typed(event), onblur: () => this.picker.hide(), onpaste: (event) => this.add(event.clipboardData.files),
     });
     const input = h("input", { type: "file", multiple: true, hidden: true, onchange: () => this.add(input.files) });
