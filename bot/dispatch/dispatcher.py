@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +28,12 @@ MAX_PAUSE_SECONDS = 60.0
 
 STALLED_AFTER = timedelta(seconds=15)
 """After this time with nothing but 429, cards show no queue position."""
+
+SLOTS_FOR_OTHERS_SHARE = 4
+"""One server leaves a slot in four to other servers, while any of them orders; what runs is never interrupted."""
+
+OTHERS_ORDER_SECONDS = 600.0
+"""A server orders if it had a job queued within this time."""
 
 FREE_SLOT_POLL_SECONDS = 1.0
 """Poll interval for free slots when other processes use all of them and no notification arrives."""
@@ -62,6 +68,11 @@ class ProviderDispatcher:
         self.slots = max_concurrency
         self._coordinator = coordinator
         self._slots_in_use = 0
+        self._slots_of_server: Counter[int] = Counter()
+        self._server_of: dict[str, int] = {}
+        """The servers of the jobs that run here."""
+        self._last_push_of: OrderedDict[int, float] = OrderedDict()
+        """When each server last had a job queued, by the loop's clock."""
         self._running: Counter[str] = Counter()
         self._newcomers: dict[str, Job] = {}
         """Jobs pushed since slots were last handed out. Jobs that wait are kept as ids only: there may be many."""
@@ -130,7 +141,10 @@ class ProviderDispatcher:
 
         `next_job` returns it when it has a slot, to `JobRunner.start`, which runs it.
         """
-        self.queue.push(job.id, job.request.requester, at_front=at_front)
+        requester = job.request.requester
+        self.queue.push(job.id, requester, at_front=at_front)
+        self._last_push_of[requester.server_id] = asyncio.get_running_loop().time()
+        self._last_push_of.move_to_end(requester.server_id)
         if self._slots_in_use < self.slots:
             self._newcomers[job.id] = job
         self._wake.set()
@@ -162,11 +176,15 @@ class ProviderDispatcher:
             is_full_elsewhere = False
             while not is_full_elsewhere and self._may_start():
                 is_full_elsewhere = not await self._has_free_slot_for_start()
-                job_id = self.queue.pop() if not is_full_elsewhere and self._may_start() else None
-                if job_id is not None:
-                    self._unrecorded.add(job_id)
-                    self.adopt(job_id)
-                    return NextJob(job_id, self._newcomers.pop(job_id, None))
+                if is_full_elsewhere or not self._may_start():
+                    continue
+                found = self.queue.pop_of_others(self._servers_at_their_share())
+                if found is None:
+                    break
+                job_id, requester = found
+                self._unrecorded.add(job_id)
+                self.adopt(job_id, requester)
+                return NextJob(job_id, self._newcomers.pop(job_id, None))
             self._newcomers.clear()
             remaining = max(self._paused_until - loop.time(), FREE_SLOT_POLL_SECONDS if is_full_elsewhere else 0)
             try:
@@ -175,10 +193,11 @@ class ProviderDispatcher:
                 continue
         return None
 
-    def adopt(self, job_id: str) -> None:
+    def adopt(self, job_id: str, requester: Requester) -> None:
         """Take a slot without waiting, for a job that is already at the provider (after a restart)."""
-        self._slots_in_use += 1
         self._running[job_id] += 1
+        self._server_of[job_id] = requester.server_id
+        self._count_slot(job_id, 1)
 
     @contextmanager
     def slot_held(self, job_id: str) -> Generator[None]:
@@ -186,29 +205,48 @@ class ProviderDispatcher:
         try:
             yield
         finally:
-            self._slots_in_use -= 1
+            self._count_slot(job_id, -1)
             self._running[job_id] -= 1
             if not self._running[job_id]:
-                del self._running[job_id]
+                del self._running[job_id], self._server_of[job_id]
             self._unrecorded.discard(job_id)
             self._wake.set()
 
     @contextmanager
-    def slot_released(self) -> Generator[None]:
+    def slot_released(self, job_id: str) -> Generator[None]:
         """Free the slot while a job only waits to be found again at the provider, which may take hours.
 
         Afterwards the job takes a slot without waiting: it is at the provider in any case.
         """
-        self._slots_in_use -= 1
+        self._count_slot(job_id, -1)
         self._wake.set()
         try:
             yield
         finally:
-            self._slots_in_use += 1
+            self._count_slot(job_id, 1)
 
     def slot_recorded(self, job_id: str) -> None:
         """Note that the database shows the job's slot now."""
         self._unrecorded.discard(job_id)
+
+    def _count_slot(self, job_id: str, change: int) -> None:
+        self._slots_in_use += change
+        server_id = self._server_of[job_id]
+        self._slots_of_server[server_id] += change
+        if not self._slots_of_server[server_id]:
+            del self._slots_of_server[server_id]
+
+    def _servers_at_their_share(self) -> set[int]:
+        """Return the servers that hold as many slots of this process as they may while other servers order."""
+        since = asyncio.get_running_loop().time() - OTHERS_ORDER_SECONDS
+        while self._last_push_of and next(iter(self._last_push_of.values())) < since:
+            self._last_push_of.popitem(last=False)
+        share = max(1, self.slots - max(1, self.slots // SLOTS_FOR_OTHERS_SHARE))
+        return {
+            server_id
+            for server_id, slots in self._slots_of_server.items()
+            if slots >= share and self._last_push_of.keys() - {server_id}
+        }
 
     def _may_start(self) -> bool:
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 
 from bot.domain.requester import Requester
 
@@ -43,15 +43,21 @@ class FairQueue:
 
     def pop(self) -> str | None:
         """Remove and return the next job, or None; its server and its member go to the ends of their rounds."""
-        if not self._servers:
+        found = self.pop_of_others(())
+        return None if found is None else found[0]
+
+    def pop_of_others(self, passed_over: Container[int]) -> tuple[str, Requester] | None:
+        """Remove and return the next job of a server that is not passed over, with its requester; None for none."""
+        server_id = next((server_id for server_id in self._servers if server_id not in passed_over), None)
+        if server_id is None:
             return None
-        server_id, members = next(iter(self._servers.items()))
+        members = self._servers[server_id]
         user_id, waiting = next(iter(members.items()))
         job_id = waiting[0]
         self._servers.move_to_end(server_id)
         members.move_to_end(user_id)
         self.remove(job_id)
-        return job_id
+        return job_id, Requester(server_id, user_id)
 
     def remove(self, job_id: str) -> bool:
         """Remove a job. False when it was not queued."""

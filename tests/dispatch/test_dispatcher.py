@@ -22,7 +22,7 @@ from bot.dispatch.circuit_breaker import (
     CircuitBreaker,
 )
 from bot.dispatch.coordinator import LocalCoordinator
-from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, NextJob, ProviderDispatcher
+from bot.dispatch.dispatcher import MAX_PAUSE_SECONDS, OTHERS_ORDER_SECONDS, NextJob, ProviderDispatcher
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderUnavailable
 from bot.domain.money.quota import Member
 from bot.domain.requester import Requester
@@ -93,13 +93,13 @@ class Scene:
             found.append((name, reason))
         return found
 
-    def push(self, job_id: str, user_id: int, *, at_front: bool = False) -> None:
-        member = Member(guild_id=ADA.guild_id, user_id=user_id)
+    def push(self, job_id: str, user_id: int, *, at_front: bool = False, guild_id: int = ADA.guild_id) -> None:
+        member = Member(guild_id=guild_id, user_id=user_id)
         [job] = a_command(member=member).jobs
         self.dispatcher.push(replace(job, id=job_id), at_front=at_front)
 
     def adopt(self, job_id: str) -> None:
-        self.dispatcher.adopt(job_id)
+        self.dispatcher.adopt(job_id, Requester(1, 1))
         self._start(NextJob(job_id, None))
 
     async def _run_queued(self) -> None:
@@ -212,6 +212,51 @@ def test_the_position_for_a_new_job_is_none_while_it_would_start_at_once():
             assert await scene.dispatcher.position_for(Requester(1, 2), now=datetime.now(UTC)) == 2, (
                 "behind the first job of the other member, whose turn is next"
             )
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+def test_a_server_leaves_slots_to_others_while_they_order_and_uses_all_when_they_do_not():
+    async def main() -> None:
+        async with a_scene(slots=4) as scene:
+            for number in range(6):
+                scene.push(f"alone {number}", number)
+            await settled()
+            assert scene.started == [f"alone {number}" for number in range(4)]
+
+            scene.push("other", 9, guild_id=2)
+            await scene.end("alone 0")
+            assert scene.started[4:] == ["other"], "the others have their turn"
+            await scene.end("other", "alone 1")
+            assert scene.dispatcher.slots_in_use == 3 - 1 + 1, "three at most, and the fourth stays free"
+            started = len(scene.started)
+            scene.push("other again", 9, guild_id=2)
+            await settled()
+            assert scene.started[started:] == ["other again"], "it did not wait for the end of any job"
+
+            await scene.end("other again")
+            await asyncio.sleep(OTHERS_ORDER_SECONDS + 1)
+            scene.push("alone 6", 1)
+            await settled()
+            assert scene.dispatcher.slots_in_use == 4
+
+    run_in_virtual_time(main())
+
+
+@pytest.mark.hostile("G-08")
+def test_a_job_whose_order_is_looked_for_does_not_count_against_its_server():
+    async def main() -> None:
+        async with a_scene(slots=2) as scene:
+            scene.push("other", 9, guild_id=2)
+            scene.push("a", 1)
+            scene.push("b", 1)
+            await settled()
+            await scene.end("other")
+            assert "b" not in scene.started
+            with scene.dispatcher.slot_released("a"):
+                await settled()
+                assert "b" in scene.started
 
     run_in_virtual_time(main())
 

@@ -128,10 +128,10 @@ class JobRunner:
             self._start_job(dispatcher, next_job.id, next_job.job)
             await self._priority.yield_if_busy()
 
-    def adopt(self, dispatcher: ProviderDispatcher, job_id: str) -> None:
+    def adopt(self, dispatcher: ProviderDispatcher, job: Job) -> None:
         """Run a job that is already at the provider (after a restart): it takes a slot without waiting."""
-        dispatcher.adopt(job_id)
-        self._start_job(dispatcher, job_id, None)
+        dispatcher.adopt(job.id, job.request.requester)
+        self._start_job(dispatcher, job.id, None)
 
     def _start_job(self, dispatcher: ProviderDispatcher, job_id: str, job: Job | None) -> None:
         self._supervisor.start(f"job {job_id}", self.run(dispatcher, job_id, job))
@@ -344,7 +344,7 @@ class JobRunner:
         """Move uncertain → running when the order is found with proof, else → failed, and follow it on."""
         in_flight = self._in_flight.get_or_create(job.id)
         try:
-            with dispatcher.slot_released():
+            with dispatcher.slot_released(job.id):
                 remote_id = await self._reconciler.find(job, dispatcher, in_flight, until=job.checked_until)
         except SubmissionLost:
             _log.error("job %s (%s) was not found at the provider yet", job.id, _who(job))
@@ -469,7 +469,7 @@ class JobRunner:
             if not error.is_out_of_reach:
                 raise
             _log.warning("the image of job %s is made and out of reach: %s", job.id, error)
-            with dispatcher.slot_released():
+            with dispatcher.slot_released(job.id):
                 unfetched = await self._store.mark_unfetched(job.id, now=self._clock()) or await self._store.job(job.id)
                 self._show(unfetched)
                 until = None if unfetched is None else unfetched.fetched_until

@@ -46,7 +46,7 @@ class LateImages:
 
     async def follow(self, job: Job, dispatcher: ProviderDispatcher) -> None:
         """Follow a failed job to its end: failed → succeeded, or nothing came."""
-        with dispatcher.slot_released():
+        with dispatcher.slot_released(job.id):
             found = job if job.remote_id is not None else await self._find(job, dispatcher)
             if found is not None:
                 await self._watch(found, dispatcher)

@@ -176,7 +176,7 @@ class ReplyRunner:
         elif job.status is JobStatus.QUEUED:
             dispatcher.push(job)
         else:
-            self._job_runner.adopt(dispatcher, job.id)
+            self._job_runner.adopt(dispatcher, job)
         if reply.cancel_reason is not None and not job.status.is_final:
             # A moderator cancelled the reply, and the process may have ended before it asked the provider.
             self._supervisor.start(f"cancel {job.id}", self.cancel(job))
