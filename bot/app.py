@@ -22,15 +22,13 @@ import yarl
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
-from bot.default_model import require_default_model, why_not_default
 from bot.discord_client import Bot, BotParts, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.fleet import ProcessInfo
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import MediaError, SettingsError, StoreError
-from bot.fleet import describe_process
-from bot.http_servers import http_servers
+from bot.gateway.shard_handover import ShardHandover
 from bot.media.blob_store import BlobStore, FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
@@ -52,7 +50,9 @@ from bot.service.maintenance.retention import Retention
 from bot.service.maintenance.style_reader import StyleReader
 from bot.service.notifications import NotificationHandler
 from bot.settings import Settings
-from bot.shard_handover import ShardHandover
+from bot.startup.default_model import require_default_model, why_not_default
+from bot.startup.fleet_check import describe_process
+from bot.startup.http_servers import http_servers
 from bot.store.admin.readonly import exists, recorded_catalogue
 from bot.store.core.erasure_list import ErasureList
 from bot.store.sqlite.moved_mark import refuse_half_move

@@ -18,15 +18,15 @@ from pathlib import Path
 import aiohttp
 import discord
 
-from bot import app, cli_catalogue, cli_reconcile
+from bot import app
 from bot.catalogue.catalogue import Catalogue
+from bot.cli_commands import catalogue, reconcile
 from bot.discord_client import PUBLIC_BOT, aim_at
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import BotError, DatabaseUnusable, LedgerTampered, SettingsError, StoreError
 from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import OperatorCostLine, format_usd
-from bot.fleet import check_fleet
 from bot.providers.base import Provider
 from bot.runtime.logs import set_up_logging
 from bot.runtime.processes import confinement
@@ -34,6 +34,7 @@ from bot.runtime.processes.allocator import map_large_blocks_separately
 from bot.runtime.processes.file_descriptors import raise_descriptor_limit
 from bot.runtime.trusted_clock import DISCORD, MAX_SKEW, TrustedClock
 from bot.settings import Settings, load_settings
+from bot.startup.fleet_check import check_fleet
 from bot.store.admin.readonly import exists, open_readonly
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
@@ -78,11 +79,11 @@ def _run(parsed: argparse.Namespace) -> int:
         case "ledger" if parsed.question == "verify":
             return ledger_verify()
         case "ledger" if parsed.question == "reconcile":
-            return cli_reconcile.reconcile(since=parsed.since, invoice=parsed.invoice, as_json=parsed.json)
+            return reconcile.reconcile(since=parsed.since, invoice=parsed.invoice, as_json=parsed.json)
         case "ledger":
             return ledger_house()
         case "catalogue":
-            return cli_catalogue.catalogue(refresh=parsed.refresh, accept=parsed.accept, keep=parsed.keep)
+            return catalogue.catalogue(refresh=parsed.refresh, accept=parsed.accept, keep=parsed.keep)
         case _:
             return run_bot(role=parsed.role, shards=parsed.shards)
 
@@ -228,7 +229,7 @@ async def _check_catalogue(settings: Settings) -> str:
         loaded = await asyncio.to_thread(app.load_catalogue, settings)
     except StoreError:  # the row of the database says what is wrong with it
         loaded = Catalogue.load(app.overrides_of(settings))
-    return cli_catalogue.describe(settings, loaded)
+    return catalogue.describe(settings, loaded)
 
 
 async def _check_database(settings: Settings) -> str:

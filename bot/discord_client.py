@@ -24,7 +24,7 @@ from discord.http import Route
 from bot.charts.renderer import ChartRenderer
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import StoreError
-from bot.gateway_events import EventGuard
+from bot.gateway.event_guard import EventGuard
 from bot.runtime.retry import retrying
 from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import DISCORD, TrustedClock
@@ -84,7 +84,7 @@ from cogs.ui.discord_api.message_deletions import MessageDeletions
 from cogs.ui.late_deferral import defer_if_late
 
 if TYPE_CHECKING:
-    from bot.shard_handover import ShardHandover
+    from bot.gateway.shard_handover import ShardHandover
     from bot.store.postgres.reply_queue import ReplyQueue  # takes time to import, and only a worker needs it
 
 _log = logging.getLogger(__name__)

@@ -78,7 +78,7 @@ class WebhookHandler:
 
 
 class ShardListener(Protocol):
-    """What acts on what gateways say about shards: `bot.shard_handover.ShardHandover`."""
+    """What acts on what gateways say about shards: `bot.gateway.shard_handover.ShardHandover`."""
 
     def heard(self, shards_text: str, said: str) -> None:
         """Act on what another gateway (or this one) said."""

@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from bot.domain.deployment.fleet import NO_WORKER
-from bot.fleet import check_fleet
+from bot.startup.fleet_check import check_fleet
 from bot.store.postgres.connection import CONNECTIONS_PER_PROCESS
 from sandbox.plans import Plan
 from tests.support.cluster import Cluster, a_cluster

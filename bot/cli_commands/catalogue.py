@@ -21,11 +21,11 @@ from bot.catalogue.provider_description.changes import COMMAND_LINE, Change, Cha
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.catalogue.provider_description.refresh import Refresh
 from bot.catalogue.provider_description.refresh_words import WHY_HELD, when_words
-from bot.default_model import orderable_models, require_default_model, why_not_default
 from bot.domain.errors import DatabaseBusy, ProviderUnavailable, SettingsError, StoreError
 from bot.domain.money.quota import format_usd
 from bot.service.maintenance.catalogue_keeper import compare
 from bot.settings import Settings, load_settings
+from bot.startup.default_model import orderable_models, require_default_model, why_not_default
 from bot.store.admin.readonly import recorded_catalogue, write_beside
 from bot.store.core.connection import Connection
 from bot.store.store import Store

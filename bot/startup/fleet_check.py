@@ -15,7 +15,7 @@ from bot.settings import Settings
 from bot.store.admin.readonly import open_server_readonly
 from bot.store.tables.shared import processes
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).parents[2]
 
 
 def describe_process(settings: Settings, *, role: Role, shards: Shards | None, overrides: Path) -> ProcessInfo:
