@@ -429,6 +429,10 @@ def _audit_unwritten(found: Audit, interaction: Interaction, prompt: str, sent: 
     if sent[prompt]:
         found.lost.append(f"{prompt!r} was ordered and is not in the books")
     reply = interaction.reply
+    # A command that waited for the database shows something first, and is refused in private.
+    is_refused = any(message.flags & EPHEMERAL and message.text for message in interaction.follow_ups)
+    if reply is not None and reply.text == "Answered privately." and is_refused:
+        return
     if reply is not None and not reply.flags & (EPHEMERAL | LOADING):
         found.lost.append(f"{prompt!r} has a card and is not in the books: {reply.text[:80]!r}")
 
