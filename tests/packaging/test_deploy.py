@@ -127,6 +127,19 @@ def test_the_service_exposes_little() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
+def test_systemd_knows_every_line_of_the_service(tmp_path: Path) -> None:
+    if (program := shutil.which("systemd-analyze")) is None:
+        pytest.skip("there is no systemd-analyze here")
+    unit = tmp_path / "image-bot.service"
+    text = (DEPLOY / "image-bot.service").read_text(encoding="utf-8")
+    # The folder of an installed bot is not here.
+    unit.write_text(text.replace("/opt/image-bot/.venv/bin/python", "/bin/true").replace("/opt/image-bot", "/tmp"))
+    command = [program, "verify", "--man=no", unit]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    said = [line for line in checked.stderr.splitlines() if "image-bot.service" in line]
+    assert (checked.returncode, said) == (0, [])
+
+
 @pytest.mark.parametrize(("status", "ends_with"), [(0, 0), (1, 1), (2, 99)])
 def test_a_process_of_the_cluster_that_needs_its_operator_is_not_started_again(status: int, ends_with: int) -> None:
     text = (PROJECT / "compose.cluster.yaml").read_text(encoding="utf-8")

@@ -167,6 +167,24 @@ async def test_a_user_who_cannot_write_safely_is_refused_at_the_start_and_by_che
     postgres.drop(fresh)
 
 
+async def test_what_a_server_sets_for_its_users_changes_nothing(postgres: PostgresServer) -> None:
+    fresh = postgres.fresh()
+    name = fresh.url.rpartition("/")[2]
+    for setting in (
+        *("statement_timeout = '1ms'", "lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'"),
+        *("synchronous_commit = off", "default_transaction_isolation = serializable", "TimeZone = 'Asia/Kathmandu'"),
+        *("DateStyle = 'SQL, DMY'", "bytea_output = escape", "standard_conforming_strings = off"),
+        *("client_encoding = LATIN1", "extra_float_digits = -15", "transform_null_equals = on"),
+    ):
+        postgres.execute(f"ALTER DATABASE {name} SET {setting}")
+    async with await Store.open(fresh) as store:
+        await store.set_value("a", "\u00fc\u65e5\u672c")
+        await run_one_order(store)
+        assert await store.get_value("a") == "\u00fc\u65e5\u672c"
+    assert verify_location(fresh) == []
+    postgres.drop(fresh)
+
+
 async def test_a_user_without_rights_on_the_tables_is_told_to_own_them(postgres: PostgresServer) -> None:
     fresh = postgres.fresh()
     with postgres.a_modest_user(fresh.url.rpartition("/")[2]) as url:
