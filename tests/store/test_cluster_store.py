@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import time_machine
 from pgqueuer.adapters.persistence.schema_ddl import render_install
@@ -21,14 +23,15 @@ from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.media.blob_store import FileBlobStore
 from bot.store.core.connection import Connection
-from bot.store.postgres import schema
+from bot.store.postgres import listener, schema
 from bot.store.postgres.blob_store import PostgresBlobStore
+from bot.store.postgres.connection import open_async_connection
 from bot.store.store import Store
 from bot.store.tables.shared.notifications import Notification, Topic
 from bot.store.tables.shared.reply_queue_rows import ORPHANED_AFTER
 from tests.support.databases import rows
 from tests.support.fakes import until
-from tests.support.postgres_server import PostgresServer
+from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, admitted, limits, running
 
 CHANGE: dict[str, Any] = {"actor_id": 1, "reason": None, "now": NOON}
@@ -124,6 +127,40 @@ async def test_nothing_is_cached_while_notifications_cannot_arrive(
 
 
 # -- the queue --------------------------------------------------------------------------------------------
+
+
+async def test_a_listener_that_is_cut_off_says_so_once_and_that_it_listens_again(
+    postgres: PostgresServer,
+    address: PostgresAddress,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    attempts, listening = 0, asyncio.Event()
+
+    async def counted(target: PostgresAddress) -> psycopg.AsyncConnection:
+        nonlocal attempts
+        attempts += 1
+        return await open_async_connection(target)
+
+    monkeypatch.setattr(listener, "_RECONNECT_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(listener, "open_async_connection", counted)
+    caplog.set_level(logging.INFO, logger="bot.store.postgres.listener")
+    with postgres.a_modest_user(address.url.rpartition("/")[2]) as url:
+        postgres.execute("ALTER ROLE modest PASSWORD 'rotated'")
+        one = listener.Listener(
+            PostgresAddress(url),
+            ["x"],
+            on_notification=lambda channel, payload: None,
+            on_listening=lambda is_listening: listening.set() if is_listening else None,
+        )
+        await until(lambda: attempts >= 5)
+        postgres.execute(f"ALTER ROLE modest PASSWORD '{PASSWORD}'")
+        await listening.wait()
+        await one.close()
+    assert [record.getMessage()[:52] for record in caplog.records] == [
+        "not listening for notifications of other processes: ",
+        "listening for notifications of other processes again",
+    ]
 
 
 async def test_a_reply_is_in_the_queue_once_it_is_accepted_and_only_once(

@@ -36,6 +36,7 @@ class Listener:
         self._channels = tuple(channels)
         self._on_notification = on_notification
         self._on_listening = on_listening
+        self._is_cut_off = False
         self._task = asyncio.create_task(self._run(), name="database listener")
 
     async def close(self) -> None:
@@ -48,9 +49,10 @@ class Listener:
             try:
                 await self._listen()
             except psycopg.Error as error:
-                _log.info(
-                    "not listening for notifications of other processes: %s", self._address.hide(str(error).strip())
-                )
+                if not self._is_cut_off:  # said once, not at each of two attempts a second
+                    reason = self._address.hide(" ".join(str(error).split()))
+                    _log.warning("not listening for notifications of other processes: %s", reason)
+                self._is_cut_off = True
             await asyncio.sleep(_RECONNECT_PAUSE_SECONDS)
 
     async def _listen(self) -> None:
@@ -61,6 +63,9 @@ class Listener:
             for channel in self._channels:
                 await connection.execute(f'LISTEN "{channel}"'.encode())
             call_soon(self._on_listening, True)
+            if self._is_cut_off:
+                _log.info("listening for notifications of other processes again")
+            self._is_cut_off = False
             try:
                 async for notification in connection.notifies():
                     call_soon(self._on_notification, notification.channel, notification.payload)
