@@ -21,7 +21,7 @@ import discord
 from bot import app
 from bot.catalogue.catalogue import Catalogue
 from bot.cli_commands import catalogue, reconcile
-from bot.discord_client import PUBLIC_BOT, aim_at
+from bot.discord_client import PUBLIC_BOT, REFUSED_BY_DISCORD, aim_at
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import BotError, DatabaseUnusable, LedgerTampered, SettingsError, StoreError
@@ -159,7 +159,7 @@ def run_bot(*, role: Role, shards: Shards | None) -> int:
     try:
         asyncio.run(app.run(settings, role=role, shards=shards))
     except discord.LoginFailure:
-        raise SettingsError("DISCORD_TOKEN is not accepted by Discord: copy the bot's token again") from None
+        raise SettingsError(f"{REFUSED_BY_DISCORD}: copy the bot's token again") from None
     except DatabaseUnusable as error:  # damaged, newer, moved or another program's: starting again cannot help
         print(error, file=sys.stderr)
         return 2

@@ -12,8 +12,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import discord
 import yarl
 from discord import app_commands
@@ -174,6 +177,9 @@ class BotParts:
     clock: TrustedClock
 
 
+REFUSED_BY_DISCORD = "DISCORD_TOKEN is not accepted by Discord"
+
+
 class Bot(BotClient, commands.Bot):
     """The Discord client. It caches next to nothing: commands carry everything they need."""
 
@@ -183,6 +189,8 @@ class Bot(BotClient, commands.Bot):
         trace = service.metrics.trace("discord")
         parts.clock.attach(trace, DISCORD)
         request_pace.attach(trace)
+        trace.on_request_end.append(self._note_token)
+        self._is_token_refused = False
         super().__init__(
             command_prefix=commands.when_mentioned,
             help_command=None,
@@ -403,12 +411,24 @@ class Bot(BotClient, commands.Bot):
         """Return the gateway connections that should exist."""
         return [self.ws]
 
+    async def _note_token(
+        self, _: aiohttp.ClientSession, context: SimpleNamespace, done: aiohttp.TraceRequestEndParams
+    ) -> None:
+        """Note whether Discord takes the token, from each request that has it: a worker hears of it nowhere else."""
+        if "Authorization" not in done.headers:
+            return
+        before, self._is_token_refused = self._is_token_refused, done.response.status == HTTPStatus.UNAUTHORIZED
+        if self._is_token_refused and not before:
+            _log.error("%s: copy the bot's token again, and restart every process with it", REFUSED_BY_DISCORD)
+
     def problem(self) -> str | None:
         """Return None while the gateway works: ready, connected, and heartbeats are answered.
 
         discord.py alone does not tell: its latency is that of the last answer, which may be old, and a client that
         cannot reconnect calls itself ready.
         """
+        if self._is_token_refused:
+            return REFUSED_BY_DISCORD
         if self.service.role is Role.WORKER:
             return None if self.user is not None and not self.is_closed() else "not logged in"
         if self.is_closed() or not self.is_ready():

@@ -345,6 +345,20 @@ async def test_a_closed_provider_is_named_and_only_without_any_other_the_bot_is_
         assert await scene.ready() == answer
 
 
+@pytest.mark.f43
+async def test_a_token_that_is_refused_is_named_by_a_process_that_goes_on(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    """As in a worker after a reset of the token: it shows images by the tokens of interactions."""
+    await scene.until_ready()
+    monkeypatch.setattr(scene.discord.rest, "_token", "another")
+    scene.provider.next_order(Plan(trouble=Trouble(status=401)))  # the operator is told, with the bot's token
+    await (await scene.imagine()).wait_for("Failed")
+    await scene.until_failing("discord")
+    assert (await scene.ready())[1]["discord"] == "DISCORD_TOKEN is not accepted by Discord"
+    assert "restart every process with it" in caplog.text
+
+
 # -- F-58: a flood ---------------------------------------------------------------------------------------------------
 
 
