@@ -133,7 +133,7 @@ class PresetCommands(commands.Cog):
         replaced = await self._service.store.set_preset(preset, actor_id=interaction.user.id, now=datetime.now(UTC))
         said = presets.PRESET_REPLACED if replaced else presets.PRESET_ADDED
         who = presets.SCOPE_OWN if preset.is_own else presets.SCOPE_SERVER
-        text = said(name=formatting.inline(preset.name), scope=who())
+        text = said(name=f"`{formatting.inline(preset.name)}`", scope=who())
         price = presets.PRESET_PRICE(amount=format_usd(amount))
         await respond_privately(interaction, card.note(text, presets_page.line(self._service, preset), price))
 
@@ -172,7 +172,8 @@ class PresetCommands(commands.Cog):
                 actor_id=interaction.user.id,
                 now=datetime.now(UTC),
             ):
-                await respond_privately(interaction, card.note(presets.PRESET_REMOVED(name=formatting.inline(name))))
+                removed = presets.PRESET_REMOVED(name=f"`{formatting.inline(name)}`")
+                await respond_privately(interaction, card.note(removed))
                 return
         refusal = presets.PRESET_NONE_TO_REMOVE(name=formatting.inline(name))
         await refuse_privately(interaction, refusal)

@@ -63,5 +63,5 @@ def defaults(service: JobService, own: MemberDefaults) -> Layout:
         "private": None if own.private is None else (presets.YES() if own.private else presets.NO()),
         "preset": own.preset_name,
     }
-    lines = [f"`{option_name(name)}`: {formatting.inline(value)}" for name, value in values.items() if value]
+    lines = [f"`{option_name(name)}`: {formatting.quoted(value)}" for name, value in values.items() if value]
     return card.note(presets.DEFAULTS_TITLE(), "\n".join(lines), presets.DEFAULTS_HINT())

@@ -5,6 +5,7 @@ Prices always carry a dollar sign. Times are Discord timestamps, which each read
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 
 import discord
@@ -87,9 +88,21 @@ _INVISIBLE = dict.fromkeys(
 )
 
 
+_PLAIN_WORDS = re.compile(r"(?:[^\W_]|[ .,:;×%+-]|(?<!_)_(?!_))*")
+
+
 def inline(text: str, limit: int = 100) -> str:
     """Return user text for the inside of `code`: no backticks, line breaks or controls, at most `limit` characters."""
     return shorten(" ".join(text.translate(_INVISIBLE).replace("`", "ˋ").split()), limit) or " "
+
+
+def quoted(text: str, limit: int = 100) -> str:
+    """Return user text for the middle of a line, as `code` if it has anything that Discord could take for more.
+
+    Words and numbers stay as they are: they can be neither link, mention nor markup.
+    """
+    plain = inline(text, limit)
+    return plain if _PLAIN_WORDS.fullmatch(plain) else f"`{plain}`"
 
 
 def block(text: str, limit: int) -> str:

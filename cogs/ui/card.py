@@ -358,7 +358,7 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
 
 def option_facts(job: Job, sent: Options) -> list[str]:
     """List everything that was sent with the prompt, and the number of input images."""
-    details = [formatting.inline(str(sent[name])) for name in _SELF_EXPLAINING if name in sent]
+    details = [formatting.quoted(str(sent[name])) for name in _SELF_EXPLAINING if name in sent]
     width, height = job.body.get("width"), job.body.get("height")
     if job.request.kind is JobKind.UPSCALE:
         details += [f"{image.width} × {image.height}" for image in job.images]
@@ -374,7 +374,7 @@ def option_facts(job: Job, sent: Options) -> list[str]:
 def _fact(name: str, value: OptionValue) -> str:
     """Name a value: 'steps 28'."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    return f"{option_name(name).replace('_', ' ')} {formatting.inline(text, FACT_CHARACTERS)}"
+    return f"{option_name(name).replace('_', ' ')} {formatting.quoted(text, FACT_CHARACTERS)}"
 
 
 def seeds(jobs: Sequence[Job]) -> str:

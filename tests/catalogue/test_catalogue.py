@@ -254,6 +254,9 @@ def test_no_override_file_changes_nothing(tmp_path: Path):
         ({"hidden": FLUX}, "'hidden' is a list"),
         ({"hidden": ["krea/nothing"]}, "no model 'krea/nothing'"),
         ({"hidden": [{}]}, "no model {}"),
+        ({"hidden": ["Krea/bfl/flux-dev"]}, f"no model 'Krea/bfl/flux-dev' in the catalogue; did you mean {FLUX!r}?"),
+        (f'{{"prices": {{"{FLUX}": "0.1", "{FLUX}": "0.9"}}}}', f"{FLUX!r} is there twice"),
+        ('{"prices": {}, "hidden": [], "prices": {}}', "'prices' is there twice"),
     ],
 )
 def test_a_wrong_override_file_stops_the_start_with_one_line(content: object, says: str, tmp_path: Path):
@@ -262,6 +265,19 @@ def test_a_wrong_override_file_stops_the_start_with_one_line(content: object, sa
     assert str(caught.value).startswith("catalogue.override.json: ")
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_override_file_may_begin_with_a_byte_order_mark(tmp_path: Path):
+    file = tmp_path / "catalogue.override.json"
+    file.write_text('{"hidden": ["krea/bfl/flux-1-dev"]}', encoding="utf-8-sig")
+    assert "krea/bfl/flux-1-dev" not in {model.id for model in Catalogue.load(file).models}
+
+
+def test_a_folder_in_the_place_of_the_override_file_stops_the_start(tmp_path: Path):
+    """Docker makes one where it is to mount a file that does not exist."""
+    (tmp_path / "catalogue.override.json").mkdir()
+    with pytest.raises(SettingsError, match=r"^catalogue\.override\.json: not readable as JSON .*directory"):
+        Catalogue.load(tmp_path / "catalogue.override.json")
 
 
 def test_a_price_may_depend_on_a_field_being_there(tmp_path: Path):
