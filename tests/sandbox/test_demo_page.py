@@ -416,6 +416,14 @@ async def test_the_page_fits_a_narrow_window(page: Page) -> None:
     await expect(page.locator("#self")).to_contain_text("Ben")
     await page.locator("#channels").get_by_text("gallery").click()
     await expect(page.locator("#channel-name")).to_have_text("#gallery")
+    await choose(page, "compare")
+    await page.keyboard.press("Enter")
+    await expect(page.locator("#toasts")).to_contain_text("prompt is required")
+    said = await page.locator("#toasts p").bounding_box()
+    typed = await page.locator("#composer .line").bounding_box()
+    assert said is not None
+    assert typed is not None
+    assert said["y"] + said["height"] < typed["y"], "what is wrong does not cover what was typed"
 
 
 async def test_a_page_of_another_origin_can_neither_read_nor_act(demo: Demo, page: Page) -> None:
