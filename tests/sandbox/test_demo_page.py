@@ -179,6 +179,7 @@ async def test_only_the_moderator_is_offered_the_limits_and_sets_one(page: Page)
         await page.get_by_role("option", name=value).click()
     await page.get_by_label("Run the command").click()
     await expect(page.locator(".message").last).to_contain_text("Images can be ordered only in #gallery")
+    await assert_readable(page)
 
 
 async def test_a_moderator_cancels_a_job_and_says_why(demo: Demo, page: Page) -> None:
