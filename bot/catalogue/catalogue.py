@@ -184,7 +184,7 @@ def assembled(
 ) -> list[Model]:  # fmt: skip
     """Return the models of all layers, each with why it takes no orders now. Raises SettingsError."""
     data = layered_data(changes).data
-    if overrides is not None and overrides.is_file():
+    if overrides is not None and overrides.exists():
         models = with_overrides(data, overrides)
     else:
         models = {entry["id"]: Model.from_data(entry) for entry in data["models"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -85,13 +86,25 @@ class _InvalidOverride(Exception):
 def with_overrides(data: Mapping[str, Any], path: Path) -> dict[str, Model]:
     """Return the models of catalogue data as the operator's file changes them. Raises SettingsError."""
     try:
-        overrides: Any = json.loads(path.read_text(encoding="utf-8"))
+        # Some editors put a byte order mark in front.
+        overrides: Any = json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_without_repetition)
+    except _InvalidOverride as error:
+        raise SettingsError(f"{path.name}: {error}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path.name}: not readable as JSON ({error})") from error
     try:
         return _apply(data, overrides)
     except _InvalidOverride as error:
         raise SettingsError(f"{path.name}: {error}") from error
+
+
+def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of names and values, unless a name is there twice: the last one would count."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        repeated = next(name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number]))
+        raise _InvalidOverride(f"{repeated!r} is there twice in the same object")
+    return result
 
 
 def _apply(data: Mapping[str, Any], overrides: Any) -> dict[str, Model]:
@@ -140,7 +153,9 @@ def _merged(target: Any, patch: Any, *, depth: int) -> Any:
 
 def _known(models: Mapping[str, Model], model_id: object) -> Model:
     if not isinstance(model_id, str) or model_id not in models:
-        raise _InvalidOverride(f"no model {model_id!r} in the catalogue")
+        close = difflib.get_close_matches(str(model_id).lower(), models, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise _InvalidOverride(f"no model {model_id!r} in the catalogue{hint}")
     return models[model_id]
 
 
