@@ -75,7 +75,7 @@ async def test_members_have_presets_of_their_own_and_cannot_change_the_servers(s
     assert "`Film Noir` · Nano Banana 2" in listed.text
     assert "`mine` · Flux 1 Dev" in listed.text
     gone = await said(stage, stage.ada, "preset remove", name="MINE")
-    assert gone.text == presets.PRESET_REMOVED(name="MINE")
+    assert gone.text == presets.PRESET_REMOVED(name="`MINE`")
     audit = await said(stage, stage.mo, "quota audit")
     assert "`Film Noir` not listed → listed" in audit.text
 
