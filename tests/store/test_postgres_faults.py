@@ -328,6 +328,22 @@ async def test_a_stalled_process_is_disconnected_and_writes_nothing_when_it_resu
         assert await store.get_value("from") == "the other process"
 
 
+async def test_a_statement_whose_process_was_killed_keeps_its_locks_for_two_seconds_only(
+    address: PostgresAddress, postgres: PostgresServer
+) -> None:
+    """As in an upgrade that was killed: the server alone would go on with what it was told."""
+    killed = PostgresConnection.open(address)
+    killed.execute("BEGIN; LOCK TABLE jobs")
+    work = asyncio.create_task(asyncio.to_thread(killed.execute, "SELECT pg_sleep(19)"))
+    await until(lambda: postgres.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'") == [(1,)])
+    killed.cut()
+    with pytest.raises(psycopg.OperationalError):
+        await work
+    killed.close()
+    async with await Store.open(address) as store:
+        await finished(store, (await admitted(store)).jobs[0].id)
+
+
 async def test_a_lock_that_is_never_released_is_an_error_for_waiting_writers(
     address: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,10 +47,12 @@ SET lock_timeout = '8s';
 SET idle_in_transaction_session_timeout = '5s';
 SET tcp_keepalives_idle = 5;
 SET tcp_keepalives_interval = 2;
-SET tcp_keepalives_count = 3
+SET tcp_keepalives_count = 3;
+SELECT set_config('client_connection_check_interval', '2s', false) WHERE version() LIKE '%linux%'
 """
 """The server disconnects a stalled process after five seconds, which frees the write lock; other processes wait for it
-for at most eight. A process whose machine has disappeared is disconnected after about ten."""
+for at most eight. A process whose machine has disappeared is disconnected after about ten. The statement of a killed
+process is ended after two, where the server's system can tell: a migration would keep its tables locked to its end."""
 
 CONNECTIONS_PER_PROCESS = 8
 """One writes, three read, two are for images, and one each for the reply queue and for notifications."""
