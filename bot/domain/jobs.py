@@ -63,6 +63,7 @@ LEGAL_MOVES: Mapping[JobStatus, frozenset[JobStatus]] = {
     ),
     JobStatus.RUNNING: frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.UNCERTAIN: frozenset({JobStatus.RUNNING, JobStatus.FAILED}),
+    # Once its images are lost before they were shown, it fails with IMAGE_LOST: see `lose_images`.
     JobStatus.SUCCEEDED: frozenset(),
     # Only while the job is followed, and free for the member: its image turned up late.
     JobStatus.FAILED: frozenset({JobStatus.SUCCEEDED}),
@@ -106,6 +107,8 @@ class FailureReason(StrEnum):
     """The deadline passed. The job is followed on; the operator bears the cost if the provider charges."""
     OUTCOME_UNKNOWN = "outcome_unknown"
     """Sent, never confirmed, not found in time. It is followed on; the operator bears what the provider charges."""
+    IMAGE_LOST = "image_lost"
+    """It was kept here and is lost, also at its provider, before it was shown. The charge is given back."""
     NOT_SHOWN = "not_shown"
     """Discord did not accept the reply, so nothing was bought."""
     INTERNAL = "internal"

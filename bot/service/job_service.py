@@ -47,7 +47,7 @@ from bot.domain.jobs import (
     Visibility,
     new_id,
 )
-from bot.domain.money.quota import Limits, Member
+from bot.domain.money.quota import Limits, Member, format_usd
 from bot.domain.money.spendable import Spendable
 from bot.domain.requester import NOBODY, Requester
 from bot.media.downloader import Downloader
@@ -196,9 +196,24 @@ class JobService:
             data = await self.blob_store.get(image.sha256)
             return None if data is None else await self.image_pool.shrink_to(data, limit_bytes, requester=requester)
 
-    async def recover_image(self, image: ResultImage, *, requester: Requester = NOBODY) -> bool:
-        """Keep again a result that was lost or damaged here, while its provider still has it. Raises StoreError."""
-        return await self._results.recover(image, requester=requester)
+    async def recover_image(self, job: Job, image: ResultImage) -> bool:
+        """Keep again a result that was lost or damaged here, while its provider still has it.
+
+        Raises StoreError, and a transient MediaError while it may still be there and is out of reach.
+        """
+        dispatcher = self._dispatchers.get(job.provider)
+        return await self._results.recover(job, image, None if dispatcher is None else dispatcher.provider)
+
+    async def give_up_images(self, job: Job) -> None:
+        """Fail a job whose images are lost before they were shown, and give its charge back. Raises StoreError."""
+        lost = await self.store.lose_images(job.id, now=self._clock())
+        if lost is None:
+            return
+        charged = job.charged_usd_micros or 0
+        _log.error("the images of job %s are lost; %s is given back to its member", job.id, format_usd(charged))
+        self.metrics.cost_late(lost, operator_cost_usd_micros=charged)
+        if charged:
+            self.cost_alerts.job_cost_something(lost)
 
     async def delete_order(self, reply_id: str, *, actor_id: int) -> DeletedOrder | None:
         """Erase one finished order and its stored images; None if there is none, or it was deleted before.

@@ -136,6 +136,7 @@ class Store(DatabaseUser):
     mark_uncertain = writes_with_retry(jobs.mark_uncertain)
     mark_found = writes_with_retry(jobs.mark_found)
     mark_unfetched = writes_with_retry(jobs.mark_unfetched)
+    lose_images = writes_with_retry(transactions.lose_images)
     deliver_late = writes_with_retry(transactions.deliver_late)
     end_follow = writes_with_retry(transactions.end_follow)
     succeed = writes_with_retry(transactions.succeed)

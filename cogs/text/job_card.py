@@ -63,10 +63,8 @@ NOT_FETCHED = Plural(
     "{count} more images could not be fetched from the image service.",
 )
 IMAGES_LOST = Plural(
-    "⚠️ {count} image was lost here before it could be shown. The operator has been told, and a moderator can give "
-    "back what it cost with `/quota grant`.",
-    "⚠️ {count} images were lost here before they could be shown. The operator has been told, and a moderator can give "
-    "back what they cost with `/quota grant`.",
+    "⚠️ {count} image was lost here before it could be shown. The operator has been told.",
+    "⚠️ {count} images were lost here before they could be shown. The operator has been told.",
 )
 CANCEL_WANTED_BECAUSE = Phrase("A moderator asked to stop this: `{reason}`")
 CANCELLED_BECAUSE = Phrase("Cancelled by a moderator: `{reason}`")
@@ -121,6 +119,9 @@ FAILURES: dict[FailureReason, Phrase] = {
     ),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time. Try again or pick another model."),
     FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time. Try again."),
+    FailureReason.IMAGE_LOST: Phrase(
+        "The image was made, but lost here before it could be shown. The operator has been told. Try again."
+    ),
     FailureReason.NOT_SHOWN: Phrase("Discord did not show the answer, so nothing was ordered."),
     FailureReason.INTERNAL: Phrase("Something went wrong here. The operator has been told."),
 }
@@ -138,6 +139,7 @@ CAUSES: dict[FailureReason, Phrase] = {
     FailureReason.NO_USABLE_RESULT: Phrase("The image service finished, but its image could not be fetched."),
     FailureReason.TIMED_OUT: Phrase("The image service did not finish in time."),
     FailureReason.OUTCOME_UNKNOWN: Phrase("The answer got lost and the image was not found in time."),
+    FailureReason.IMAGE_LOST: Phrase("The image was made, but lost here before it could be shown."),
     FailureReason.NOT_SHOWN: FAILURES[FailureReason.NOT_SHOWN],
     FailureReason.INTERNAL: FAILURES[FailureReason.INTERNAL],
 }

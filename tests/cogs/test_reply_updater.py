@@ -233,7 +233,7 @@ async def test_the_image_of_a_model_for_age_restricted_channels_does_not_go_to_d
     assert await delivery(stage) is Delivery.DELIVERED
     (message,) = stage.cards(stage.ada.user.dm_channel)
     assert message.files == []
-    assert "You find it in `/history`" in message.text
+    assert job_card.IN_HISTORY(1) in message.text
 
 
 async def test_a_prompt_that_automod_blocks_is_left_out_and_the_image_shown(
@@ -337,18 +337,6 @@ async def test_of_an_image_that_discord_finds_too_large_in_every_size_the_card_s
     await stage.until_says(card, job_card.IN_HISTORY(1))
     assert await delivery(stage) is Delivery.DELIVERED
     assert 2 <= sum(call[2] for call in transport.calls) <= 8
-
-
-async def test_an_image_that_vanished_from_the_store_leaves_a_card_without_it(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def nothing(sha256: str) -> None:
-        return None
-
-    monkeypatch.setattr(stage.core.service.blob_store, "get", nothing)
-    card = await stage.imagine()
-    await stage.until_says(card, "Completed")
-    assert card.gallery == card.files == []
 
 
 @pytest.mark.usefixtures("_hurried")
@@ -589,3 +577,19 @@ async def test_while_discord_cannot_be_asked_a_card_is_neither_given_up_nor_boug
     await stage.restart()
     await stage.until_says(card, "Completed")
     assert len(stage.core.krea.orders) == 1
+
+
+# -- lost images ----------------------------------------------------------------------------------------
+
+
+async def test_an_image_lost_before_it_was_shown_is_given_back(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def lost(sha256: str) -> None:
+        stage.core.server.results.clear()
+
+    monkeypatch.setattr(stage.core.service.blob_store, "get", lost)
+    card = await stage.imagine()
+    await stage.until_says(card, job_card.FAILURES[FailureReason.IMAGE_LOST](), "not charged")
+    assert await delivery(stage) is Delivery.DELIVERED
+    [job] = await stage.jobs()
+    assert (job.charged_usd_micros, job.images) == (None, ())
+    assert await stage.core.store.operator_cost_usd_micros() == job.reserved_usd_micros

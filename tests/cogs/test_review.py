@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from bot.domain.errors import ProviderRejected
+from bot.domain.jobs import FailureReason
 from cogs.text import job_card, member_pages, moderation
 from tests.support.catalogue_samples import FLUX
 from tests.support.databases import rows
@@ -304,10 +305,11 @@ async def test_an_image_lost_meanwhile_is_fetched_again_or_named_as_lost(
     assert (job_card.IMAGES_LOST(1) in question.text) is lost_question
     assert "appears here" not in question.text
     await stage.press(stage.mo, question, "Approve")
-    await stage.until_says(card, "Completed")
+    await stage.until_says(card, "Completed" if still_there else "not charged")
     await stage.quiet()
     assert len(card.files) == still_there
-    assert (job_card.IMAGES_LOST(1) in card.text) is not still_there
+    assert (job_card.FAILURES[FailureReason.IMAGE_LOST]() in card.text) is not still_there
+    assert await stage.core.store.operator_cost_usd_micros() == (0 if still_there else job.reserved_usd_micros)
     assert any("is lost" in text for text in told) is not still_there
 
 

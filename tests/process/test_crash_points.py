@@ -39,6 +39,7 @@ NOT_PASSED = {
     "messages.delete": "repeated until Discord has deleted it; tests/cogs/test_deletion.py restarts in between",
     "store.mark_found": "hours after the order; tests/service/test_reconciliation.py restarts before and after it",
     "store.deliver_late": "the same",
+    "store.lose_images": "one transaction, after a loss on disk; tests/store/test_refunds.py repeats it",
     "store.mark_unfetched": "only after a fault of the file server; tests/service/test_job_runner_results.py restarts",
     "store.end_follow": "the same",
     "store.keep_callback": "the same, for a call that comes before the answer",

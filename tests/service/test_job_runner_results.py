@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bot.domain.errors import MediaError
 from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.domain.requester import Requester
 from bot.media.image_pool import CheckedImage, ImagePool
@@ -249,6 +251,48 @@ async def test_what_an_image_that_was_given_up_costs_is_counted_once(tmp_path: P
         assert (await core.ended(await core.order())).is_followed
         assert (await core.ended(await core.order("another"))).status is JobStatus.SUCCEEDED
         assert (await core.ended(*await core.orders("one", "two"))).status is JobStatus.SUCCEEDED
+
+
+# -- lost here ----------------------------------------------------------------------------------------
+
+
+async def lost_here(core: Core) -> Job:
+    """Finish an image, and lose it on disk before it was shown."""
+    job = await core.ended(await core.order())
+    await core.images.remove(job.images[0].sha256)
+    return job
+
+
+async def test_a_lost_image_out_of_reach_is_asked_for_until_its_provider_can_no_longer_have_it(core: Core):
+    job = await lost_here(core)
+    image = replace(job.images[0], source_url="http://127.0.0.1:1/picture.png")
+    core.sandbox.jobs[job.remote_id or ""].plan = OUT_OF_REACH
+    with pytest.raises(MediaError) as out_of_reach:
+        await core.service.recover_image(job, image)
+    assert out_of_reach.value.transient
+    core.clock.move(hours=5)
+    assert not await core.service.recover_image(job, image)
+
+
+async def test_a_lost_image_is_found_where_its_provider_says_it_is_now(core: Core):
+    job = await lost_here(core)
+    assert await core.service.recover_image(job, replace(job.images[0], source_url="http://127.0.0.1:1/picture.png"))
+    assert await core.images.get(job.images[0].sha256) is not None
+
+
+async def test_a_lost_image_is_not_replaced_by_another_one(core: Core):
+    job, other = await lost_here(core), await core.ended(await core.order("another"))
+    core.sandbox.jobs[job.remote_id or ""].plan = Plan(urls=(other.images[0].source_url,))
+    assert not await core.service.recover_image(job, replace(job.images[0], source_url=other.images[0].source_url))
+
+
+@pytest.mark.parametrize("how", [How.RESET, How.STATUS])
+async def test_a_provider_that_cannot_be_asked_for_a_lost_image_is_asked_again(core: Core, how: How):
+    job = await lost_here(core)
+    core.sandbox.next_answers("read", *[Trouble(how=how)] * 20)
+    with pytest.raises(MediaError) as out_of_reach:
+        await core.service.recover_image(job, replace(job.images[0], source_url=""))
+    assert out_of_reach.value.transient
 
 
 async def test_an_image_with_a_long_tail_is_kept_as_it_is(core: Core):

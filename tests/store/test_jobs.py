@@ -210,6 +210,7 @@ def test_the_schema_allows_the_legal_moves_and_no_others() -> None:
     legal = {f"{source} to {target}" for source, targets in LEGAL_MOVES.items() for target in targets}
     assert in_schema == legal - {"failed to succeeded"}
     assert "OLD.follow_until_at IS NOT NULL AND NEW.late_at IS NOT NULL" in sql, "for a failed job that is followed"
+    assert "OLD.status = 'succeeded' AND NEW.status = 'failed' AND NEW.failure_reason = 'image_lost'" in sql
 
 
 @pytest.mark.f07

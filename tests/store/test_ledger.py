@@ -610,7 +610,8 @@ async def test_a_report_reads_the_jobs_of_its_own_server_and_time_and_no_others(
     of_the_server = "SEARCH reservations USING INDEX reservations_by_server (server_account_id=? AND reserved_at>? AND"
     assert plan[0].startswith("SCAN parts")
     assert plan[1].startswith(of_the_server)
-    assert plan[2].startswith("SEARCH jobs USING INDEX")
+    assert not [step for step in plan[2:] if step.startswith("SCAN")]
+    assert any(step.startswith("SEARCH jobs USING INDEX") for step in plan)
 
 
 async def test_prices_up_to_ten_million_dollars_are_exact(store: Store) -> None:

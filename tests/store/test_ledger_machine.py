@@ -73,6 +73,11 @@ WHERE NOT EXISTS (SELECT 1 FROM jobs WHERE reply_id = replies.id AND finished_at
 """
 
 
+WAS_SHOWN = """
+SELECT count(*) FROM jobs JOIN replies ON replies.id = reply_id WHERE jobs.id = ? AND delivery <> 'pending'
+"""
+
+
 @dataclass
 class Entry:
     """A job as the model sees it."""
@@ -315,6 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
     open_jobs = Bundle("open_jobs")
     lost_jobs = Bundle("lost_jobs")
     followed_jobs = Bundle("followed_jobs")
+    charged_jobs = Bundle("charged_jobs")
 
     def __init__(self) -> None:
         super().__init__()
@@ -466,8 +472,13 @@ class LedgerMachine(RuleBasedStateMachine):
             return type(refusal), vars(refusal)
         return None
 
-    @rule(job_id=consumes(open_jobs), part=st.sampled_from([0, 0.3, 1]), house=st.sampled_from([0, SURCHARGE]))
-    def succeed(self, job_id: str, part: float, house: int) -> None:
+    @rule(
+        target=charged_jobs,
+        job_id=consumes(open_jobs),
+        part=st.sampled_from([0, 0.3, 1]),
+        house=st.sampled_from([0, SURCHARGE]),
+    )
+    def succeed(self, job_id: str, part: float, house: int) -> str:
         self.run(job_id)
         entry = self.model.entries[job_id]
         charged = int(entry.held * part)
@@ -485,6 +496,19 @@ class LedgerMachine(RuleBasedStateMachine):
         entry.spent_of_wallet = max(0, charged - (entry.held - entry.wallet))
         entry.spent, entry.house, entry.held, entry.open = charged, house, 0, False
         entry.surcharge = house
+        return job_id
+
+    @rule(job_id=consumes(charged_jobs))
+    def lose_images(self, job_id: str) -> None:
+        """Lose the images of a job, and give its charge back unless they were shown before."""
+        entry = self.model.entries[job_id]
+        is_shown = self.connection.execute(WAS_SHOWN, (job_id,)).fetchone()[0] > 0
+        work = partial(transactions.lose_images, job_id=job_id, now=self.now)
+        assert (self.write(work) is None) == is_shown
+        assert self.write(work) is None
+        if not is_shown:
+            entry.house += entry.spent
+            entry.spent = entry.spent_of_wallet = 0
 
     @rule(target=lost_jobs, job_id=consumes(open_jobs))
     def lose(self, job_id: str) -> str:

@@ -116,6 +116,9 @@ async def source(tmp_path: Path) -> Path:
         await store.credit(5, user_id=ADA.user_id, sku_id=3, amount_usd_micros=2**41, now=NOON)
         await store.mark_consumed(5, now=NOON)
         await finished(store, (await admitted(store, 1_100_000)).jobs[0].id, charged_usd_micros=1_000_000)
+        unseen = await admitted(store)
+        await finished(store, unseen.jobs[0].id)
+        assert await store.lose_images(unseen.jobs[0].id, now=NOON) is not None
         await store.finish_weekly_report(1, "2026-11-16", now=NOON)
         await store.set_value("key", "value with \\ and \t and \n")
         await store.forget_member(BEN.user_id, now=NOON + timedelta(hours=1))
@@ -317,7 +320,7 @@ async def test_the_ledger_and_backup_commands_support_a_server(
     migrate_to_postgres.migrate(source, target)
     assert cli.main(["ledger", "verify"]) == 0
     assert cli.main(["ledger", "house"]) == 0
-    assert "the operator bore $0.000005 for 1 job" in capsys.readouterr().out
+    assert "the operator bore $0.080005 for 2 jobs" in capsys.readouterr().out
     for arguments, instead in ((["backup", "x"], "pg_dump"), (["restore", "x"], "pg_restore")):
         assert cli.main(arguments) == 1
         assert instead in capsys.readouterr().err

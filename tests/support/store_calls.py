@@ -120,6 +120,7 @@ CALLS = {
             _first(reply), charged_usd_micros=60_000, operator_cost_usd_micros=5_000, images=[an_image()], now=NOON
         ),
     ),
+    "lose_images": Call(prepare=made, make=lambda store, reply: store.lose_images(_first(reply), now=NOON)),
     "fail": Call(
         prepare=at_the_provider,
         make=lambda store, reply: store.fail(

@@ -45,7 +45,7 @@ from bot.domain.errors import (
 from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, ResultImage
 from bot.domain.money.quota import format_usd
 from bot.media.downloader import Downloader
-from bot.providers.base import Provider, ProviderRequest, RemoteJob, Update
+from bot.providers.base import ProviderRequest, RemoteJob, Update
 from bot.providers.poller import DeadlineReached, JobUnknown
 from bot.runtime.logs import bind_job
 from bot.runtime.retry import backoff_seconds, retrying
@@ -53,7 +53,7 @@ from bot.service.context import ServiceContext
 from bot.service.execution.in_flight import InFlight
 from bot.service.execution.late_images import LateImages
 from bot.service.execution.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
-from bot.service.execution.results import ResultCollector, is_worth_another_try
+from bot.service.execution.results import ResultCollector, is_worth_another_try, late_until
 from bot.service.execution.uploads import InputUploads
 from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.maintenance.model_watch import ModelWatch
@@ -386,7 +386,7 @@ class JobRunner:
         except DeadlineReached:
             _log.error("job %s (%s) did not end by its deadline; the operator bears what it costs", job.id, _who(job))
             failure = Failure(reason=FailureReason.TIMED_OUT)
-            follow_until = _late_until(job, dispatcher.provider)
+            follow_until = late_until(job, dispatcher.provider)
             return await self.fail(job, failure, expected=_RUNNING, follow_until=follow_until)
         return None
 
@@ -427,7 +427,7 @@ class JobRunner:
             notice = f"Job {job.id} was completed without a usable image: {error}"
             self._presenter.operator_notice("no usable picture", notice)
             failure = Failure(reason=FailureReason.NO_USABLE_RESULT)
-            follow_until = _late_until(job, dispatcher.provider) if is_worth_another_try(error) else None
+            follow_until = late_until(job, dispatcher.provider) if is_worth_another_try(error) else None
             return await self.fail(job, failure, expected=_RUNNING, at_operator_cost=True, follow_until=follow_until)
         cost = update.cost_usd_micros_or(job.reserved_usd_micros)
         charged = min(cost, job.reserved_usd_micros)
@@ -541,12 +541,6 @@ async def cancel_at_provider(dispatcher: ProviderDispatcher, remote_id: str) -> 
 def _who(job: Job) -> str:
     """Describe a job in log lines."""
     return f"{job.request.model_id} for member {job.request.user_id} in server {job.request.guild_id}"
-
-
-def _late_until(job: Job, provider: Provider) -> datetime:
-    """Return until when a job that was sent may still bring an image."""
-    assert job.deadline_at is not None, "a job that was sent has a deadline"
-    return job.deadline_at + timedelta(seconds=provider.late_seconds)
 
 
 def failure_of(error: ProviderError) -> Failure:

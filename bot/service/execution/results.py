@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from hashlib import sha256
 
-from bot.domain.errors import MediaError, ProviderError
+from bot.domain.errors import MediaError, ProviderError, ProviderRejected
 from bot.domain.jobs import Job, ResultImage
-from bot.domain.requester import NOBODY, Requester
+from bot.domain.requester import Requester
 from bot.media.downloader import Downloader
 from bot.media.image_pool import CheckedImage
 from bot.providers.base import Provider, Update
@@ -103,26 +103,52 @@ class ResultCollector:
                 error = latest
         raise error
 
-    async def recover(self, image: ResultImage, *, requester: Requester = NOBODY) -> bool:
-        """Download again a result that was kept and is lost; False if the provider no longer has the same one."""
-        if not image.source_url:
-            return False
+    async def recover(self, job: Job, image: ResultImage, provider: Provider | None) -> bool:
+        """Download again a result that was kept and is lost; False if the provider no longer has the same one.
+
+        Raises a transient MediaError while it may still be there and cannot be reached.
+        """
         try:
             async with asyncio.timeout(RECOVERY_TIMEOUT_SECONDS):
+                await self._download_again(job, image, provider)
+        except (MediaError, TimeoutError) as error:
+            _log.warning("a lost image of job %s cannot be downloaded again: %s", job.id, error)
+            is_out_of_reach = isinstance(error, TimeoutError) or error.is_out_of_reach
+            if is_out_of_reach and provider is not None and self._clock() < late_until(job, provider):
+                raise MediaError(f"a lost image of job {job.id} is out of reach", transient=True) from error
+            return False
+        return True
+
+    async def _download_again(self, job: Job, image: ResultImage, provider: Provider | None) -> None:
+        """Keep the same image again, from its address or one that the provider names now. Raises MediaError."""
+        problem = await self._keep_again(image, [image.source_url], job.request.requester)
+        if problem is not None and provider is not None and job.remote_id is not None:
+            urls = await _urls_now(provider, job.remote_id)
+            other = await self._keep_again(
+                image, [url for url in urls if url != image.source_url], job.request.requester
+            )
+            problem = None if other is None else max(problem, other, key=lambda error: error.is_out_of_reach)
+        if problem is not None:
+            raise problem
+
+    async def _keep_again(self, image: ResultImage, urls: Sequence[str], requester: Requester) -> MediaError | None:
+        """Keep an image again from the first address that leads to it; return what is the matter if none does."""
+        problem = MediaError("no address leads to it", transient=False)
+        for url in filter(None, urls):
+            try:
                 data = await self._downloader.download(
-                    image.source_url,
+                    url,
                     max_bytes=RESULT_MAX_BYTES,
                     requester=requester,
                     yield_if_busy=self._priority.yield_if_busy,
                 )
-        except (MediaError, TimeoutError) as error:
-            _log.warning("a lost image cannot be downloaded again: %s", error)
-            return False
-        if sha256(data).hexdigest() != image.sha256:
-            _log.warning("a lost image cannot be downloaded again: its address leads to another one")
-            return False
-        await self._blob_store.put(data)
-        return True
+            except MediaError as error:
+                problem = max(problem, error, key=lambda error: error.is_out_of_reach)
+                continue
+            if sha256(data).hexdigest() == image.sha256:
+                await self._blob_store.put(data)
+                return None
+        return problem
 
     async def _download_usable(
         self, job: Job, urls: Sequence[str], deadline: float, attempts: int
@@ -208,6 +234,23 @@ async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
         _log.info("%s does not name the results of %s again: %s", provider.name, update.remote_id, error)
         return []
     return [url for url in again.result_urls if url not in update.result_urls]
+
+
+async def _urls_now(provider: Provider, remote_id: str) -> Sequence[str]:
+    """Return the addresses of results that the provider names now. Raises MediaError when it cannot be asked."""
+    try:
+        return (await provider.fetch(remote_id)).result_urls
+    except ProviderRejected as error:
+        _log.info("%s does not know job %s any more: %s", provider.name, remote_id, error)
+        return []
+    except ProviderError as error:
+        raise MediaError(f"{provider.name} cannot be asked where the image is", transient=True) from error
+
+
+def late_until(job: Job, provider: Provider) -> datetime:
+    """Return until when a job that was sent may still bring an image."""
+    assert job.deadline_at is not None, "a job that was sent has a deadline"
+    return job.deadline_at + timedelta(seconds=provider.late_seconds)
 
 
 def is_worth_another_try(error: Exception) -> bool:

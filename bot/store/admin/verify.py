@@ -53,6 +53,7 @@ SELECT jobs.id || ' is ' || jobs.status || ', its reservation ' || state
 FROM jobs JOIN reservations ON job_id = jobs.id
 WHERE state <> CASE
     WHEN jobs.status = 'succeeded' AND jobs.charged_usd_micros > 0 THEN 'settled'
+    WHEN jobs.id IN (SELECT job_id FROM refunds) THEN 'settled'
     WHEN jobs.status IN ('succeeded', 'failed', 'cancelled') THEN 'released'
     ELSE 'open'
 END
@@ -60,11 +61,21 @@ END
 _CHARGED_AS_SHOWN = """
 SELECT jobs.id || ' shows ' || coalesce(CAST(charged_usd_micros AS TEXT), 'nothing') || ', was charged '
     || settled_usd_micros
-FROM jobs JOIN reservations ON job_id = jobs.id WHERE coalesce(charged_usd_micros, 0) <> settled_usd_micros
+FROM jobs JOIN reservations ON job_id = jobs.id
+WHERE coalesce(charged_usd_micros, 0) <> settled_usd_micros
+    - coalesce((SELECT usd_micros FROM refunds WHERE refunds.job_id = jobs.id), 0)
+"""
+_REFUNDED_WHEN_LOST = """
+SELECT refunds.job_id || ' was given back ' || usd_micros || ' of ' || coalesce(settled_usd_micros, 0) || ', and is '
+    || coalesce(jobs.failure_reason, jobs.status)
+FROM refunds LEFT JOIN reservations ON reservations.job_id = refunds.job_id LEFT JOIN jobs ON jobs.id = refunds.job_id
+WHERE coalesce(state, '') <> 'settled' OR usd_micros <> settled_usd_micros
+    OR refunds.wallet_usd_micros <> wallet_settled_usd_micros OR coalesce(jobs.failure_reason, '') <> 'image_lost'
 """
 _CHARGED_ONLY_FOR_IMAGES = """
 SELECT job_id || ' was charged without a picture' FROM reservations
 WHERE settled_usd_micros > 0 AND NOT EXISTS (SELECT 1 FROM pictures WHERE pictures.job_id = reservations.job_id)
+    AND job_id NOT IN (SELECT job_id FROM refunds)
     AND NOT EXISTS (  -- unless the member asked to be forgotten, or the order was deleted
         SELECT 1 FROM jobs JOIN replies ON replies.id = reply_id
         WHERE jobs.id = reservations.job_id AND erased_at IS NOT NULL
@@ -170,6 +181,12 @@ WITH parts AS (
     UNION ALL SELECT 1, quarter, held_usd_micros, settled_usd_micros, house_usd_micros,
         CASE state WHEN 'open' THEN wallet_usd_micros ELSE 0 END, wallet_settled_usd_micros
     FROM reservations
+    UNION ALL SELECT member_account_id, quarter, 0, -usd_micros, usd_micros, 0, -refunds.wallet_usd_micros
+    FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id
+    UNION ALL SELECT server_account_id, quarter, 0, -usd_micros, usd_micros, 0, -refunds.wallet_usd_micros
+    FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id
+    UNION ALL SELECT 1, quarter, 0, -usd_micros, usd_micros, 0, -refunds.wallet_usd_micros
+    FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id
     UNION ALL SELECT account_id, quarter, -held_usd_micros, -settled_usd_micros, -operator_cost_usd_micros,
         -wallet_held_usd_micros, -wallet_settled_usd_micros
     FROM totals
@@ -204,6 +221,10 @@ WITH parts AS (
     FROM reservations WHERE channel_id IS NOT NULL
     UNION ALL SELECT category_id, quarter, held_usd_micros, settled_usd_micros
     FROM reservations WHERE category_id IS NOT NULL
+    UNION ALL SELECT channel_id, quarter, 0, -usd_micros
+    FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id WHERE channel_id IS NOT NULL
+    UNION ALL SELECT category_id, quarter, 0, -usd_micros
+    FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id WHERE category_id IS NOT NULL
     UNION ALL SELECT channel_id, quarter, -held_usd_micros, -settled_usd_micros FROM channel_totals
 )
 SELECT 'channel ' || channel_id || ', quarter ' || quarter || ': held off by ' || sum(held)
@@ -285,17 +306,25 @@ WITH entries AS (
     FROM wallet_ledger GROUP BY wallet_id
 )
 SELECT 'wallet ' || id || ' does not equal its entries' FROM wallets LEFT JOIN entries ON wallet_id = id
-WHERE available_usd_micros <> coalesce(available, 0) OR held_usd_micros <> coalesce(held, 0)
+WHERE available_usd_micros <> coalesce(available, 0) + coalesce((
+        SELECT sum(refunds.wallet_usd_micros) FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id
+        WHERE reservations.wallet_id = wallets.id
+    ), 0)
+    OR held_usd_micros <> coalesce(held, 0)
 UNION ALL
 SELECT 'wallet ' || wallet_id || ' has entries but is missing' FROM entries
 WHERE wallet_id NOT IN (SELECT id FROM wallets)
 """
 _NO_WALLET_WAS_OVERDRAWN = """
 SELECT 'wallet ' || wallet_id || ' was short by ' || -left_then || ' at entry ' || id FROM (
-    SELECT id, wallet_id, sum(
-        CASE 'available' WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END
-    ) OVER (PARTITION BY wallet_id ORDER BY id) AS left_then
-    FROM wallet_ledger
+    SELECT id, wallet_id, sum(usd_micros) OVER (PARTITION BY wallet_id ORDER BY id, is_refund) AS left_then
+    FROM (
+        SELECT id, wallet_id, 0 AS is_refund, CASE 'available'
+            WHEN to_bucket THEN amount_usd_micros WHEN from_bucket THEN -amount_usd_micros ELSE 0 END AS usd_micros
+        FROM wallet_ledger
+        UNION ALL SELECT through_wallet_ledger_id, wallet_id, 1, refunds.wallet_usd_micros
+        FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id WHERE wallet_id IS NOT NULL
+    ) AS changes
 ) AS history WHERE left_then < 0
 """
 
@@ -307,6 +336,7 @@ _RULES = {
     "a charge needs a picture": _CHARGED_ONLY_FOR_IMAGES,
     "what was erased is gone": _ERASED_IS_GONE,
     "what comes late is free": _LATE_IS_FREE,
+    "a refund is of the whole charge for a lost image": _REFUNDED_WHEN_LOST,
     "never charged more than reserved": _NEVER_MORE_THAN_RESERVED,
     "a remote job belongs to one job": _SENT_AT_MOST_ONCE,
     "nothing is sent before Discord accepted the reply": _SENT_ONLY_WHEN_ACCEPTED,
@@ -338,6 +368,11 @@ FROM ledger JOIN reservations ON reservations.job_id = ledger.job_id
 WHERE ledger.kind <> 'house' ORDER BY ledger.id
 """
 _RESETS = "SELECT * FROM adjustments WHERE kind = 'reset' ORDER BY through_ledger_id, id"
+_REFUNDS = """
+SELECT member_account_id AS account_id, quarter, usd_micros - refunds.wallet_usd_micros AS amount,
+    forgiven_usd_micros AS forgiven, refunds.through_ledger_id
+FROM refunds JOIN reservations ON reservations.job_id = refunds.job_id ORDER BY refunds.through_ledger_id
+"""
 _FORGIVEN = "SELECT account_id, quarter, forgiven_usd_micros FROM totals"
 
 
@@ -440,10 +475,11 @@ class _Account:
 def _replay(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> Iterator[Finding]:
     """Replay the ledger entry by entry, and check that each reservation was within its quota when it was granted."""
     accounts: defaultdict[int, _Account] = defaultdict(_Account)
+    # A reset forgives what is settled then, so it does not matter that a refund comes before one of the same time.
     resets = connection.execute(_RESETS).fetchall()[::-1]
+    refunds = connection.execute(_REFUNDS).fetchall()[::-1]
     for row in stream(_HISTORY):
-        while resets and resets[-1]["through_ledger_id"] < row["ledger_id"]:
-            _forgive(accounts, resets.pop())
+        _correct(accounts, resets, refunds, before_ledger_id=row["ledger_id"])
         account, quarter, amount = accounts[row["account_id"]], row["quarter"], row["amount"]
         if row["kind"] == "reserve":
             limit = row["limit_usd_micros"]
@@ -455,13 +491,32 @@ def _replay(connection: Connection, stream: Callable[[str], Iterable[Any]]) -> I
             account.held[quarter] -= amount
         if row["kind"] == "settle":
             account.settled[quarter] += amount
-    while resets:
-        _forgive(accounts, resets.pop())
+    _correct(accounts, resets, refunds, before_ledger_id=None)
     for account_id, quarter, forgiven in connection.execute(_FORGIVEN).fetchall():
         expected = accounts[account_id].forgiven[quarter] if account_id in accounts else 0
         if forgiven != expected:
             detail = f"account {account_id}, quarter {quarter}: {format_usd(forgiven)}, not {format_usd(expected)}"
             yield Finding(rule=FORGIVEN, detail=detail)
+
+
+def _correct(
+    accounts: defaultdict[int, _Account], resets: list[Row], refunds: list[Row], *, before_ledger_id: int | None
+) -> None:
+    """Take resets and refunds from the ends of their lists and apply them, in the order of their times."""
+    while True:
+        reset_at = resets[-1]["through_ledger_id"] if resets else None
+        refund_at = refunds[-1]["through_ledger_id"] if refunds else None
+        is_refund = refund_at is not None and (reset_at is None or refund_at <= reset_at)
+        next_at = refund_at if is_refund else reset_at
+        if next_at is None or (before_ledger_id is not None and next_at >= before_ledger_id):
+            return
+        if is_refund:
+            refund = refunds.pop()
+            account, quarter = accounts[refund["account_id"]], refund["quarter"]
+            account.settled[quarter] -= refund["amount"]
+            account.forgiven[quarter] -= refund["forgiven"]
+        else:
+            _forgive(accounts, resets.pop())
 
 
 def _forgive(accounts: defaultdict[int, _Account], reset: Row) -> None:

@@ -45,6 +45,8 @@ _OUT_OF_BOUNDS = {
     ),
     "entitlements": f"amount_usd_micros NOT BETWEEN 0 AND {MAX_AMOUNT_USD_MICROS}",
     "wallet_ledger": f"amount_usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS}",
+    "refunds": f"usd_micros NOT BETWEEN 1 AND {MAX_AMOUNT_USD_MICROS} "
+    "OR wallet_usd_micros NOT BETWEEN 0 AND usd_micros",
 }
 
 _SUMS_OF_LEDGER = """
@@ -88,7 +90,7 @@ _SUMS_OF_PURCHASES = """
 SELECT sum(amount_usd_micros), sum(taken_back_usd_micros),
     sum(amount_usd_micros) - sum(taken_back_usd_micros) - coalesce((
         SELECT sum(amount_usd_micros) FROM wallet_ledger WHERE kind = 'settle'
-    ), 0)
+    ), 0) + coalesce((SELECT sum(wallet_usd_micros) FROM refunds), 0)
 FROM entitlements
 """
 _THE_SAME_OF_WALLETS = """
@@ -97,14 +99,16 @@ SELECT sum(CASE kind WHEN 'credit' THEN amount_usd_micros END),
     (SELECT sum(available_usd_micros + held_usd_micros) FROM wallets)
 FROM wallet_ledger WHERE entitlement_id IS NOT NULL
 """
+_REFUNDED = "(SELECT coalesce(sum(usd_micros), 0) FROM refunds)"
 # Each reservation counts for its member, its server and the operator (account 1).
-_SUMS_OF_RESERVATIONS = """
-SELECT 3 * sum(held_usd_micros), 3 * sum(settled_usd_micros), 3 * sum(house_usd_micros),
-    sum(held_usd_micros), sum(settled_usd_micros),
-    sum(house_usd_micros),
-    sum(CASE state WHEN 'open' THEN wallet_usd_micros END), sum(wallet_settled_usd_micros)
+_SUMS_OF_RESERVATIONS = f"""
+SELECT 3 * sum(held_usd_micros), 3 * (sum(settled_usd_micros) - {_REFUNDED}),
+    3 * (sum(house_usd_micros) + {_REFUNDED}), sum(held_usd_micros), sum(settled_usd_micros) - {_REFUNDED},
+    sum(house_usd_micros) + {_REFUNDED},
+    coalesce(sum(CASE state WHEN 'open' THEN wallet_usd_micros END), 0),
+    sum(wallet_settled_usd_micros) - (SELECT coalesce(sum(wallet_usd_micros), 0) FROM refunds)
 FROM reservations
-"""
+"""  # noqa: S608 - our own words
 _THE_SAME_OF_TOTALS = """
 SELECT sum(held_usd_micros), sum(settled_usd_micros), sum(operator_cost_usd_micros),
     sum(CASE account_id WHEN 1 THEN held_usd_micros ELSE 0 END),
@@ -145,6 +149,7 @@ WHERE {_RESERVED} <> coalesce(
         (SELECT sum(amount_usd_micros) FROM ledger WHERE ledger.job_id = newest.job_id AND kind = 'house'), 0)
     OR reserved_usd_micros <> (SELECT reserved_usd_micros FROM jobs WHERE jobs.id = newest.job_id)
     OR settled_usd_micros <> (SELECT coalesce(charged_usd_micros, 0) FROM jobs WHERE jobs.id = newest.job_id)
+        + coalesce((SELECT usd_micros FROM refunds WHERE refunds.job_id = newest.job_id), 0)
 LIMIT 1
 """  # noqa: S608 - our own words
 

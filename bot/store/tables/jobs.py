@@ -62,6 +62,8 @@ _INSERT_IMAGE = """
 INSERT INTO pictures (job_id, ordinal, sha256, content_type, width, height, size_bytes, source_url, attachment_id)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_FORGET_IMAGES = "DELETE FROM pictures WHERE job_id = ?"
+_AND_IS_UNSEEN = " AND EXISTS (SELECT 1 FROM replies WHERE replies.id = jobs.reply_id AND delivery = 'pending')"
 _AND_IS_FOLLOWED = " AND follow_until_at IS NOT NULL"
 _AND_IS_NOT_FOUND = " AND follow_until_at IS NOT NULL AND remote_id IS NULL"
 _AND_IS_NOT_UNFETCHED = " AND unfetched_since_at IS NULL"
@@ -344,6 +346,16 @@ def move_followed(connection: Connection, job_id: str, changes: Mapping[str, Any
     """Change a failed job while it is followed, and follow it no longer."""
     row = {**changes, "follow_until_at": None}
     return move(connection, job_id, [JobStatus.FAILED], row, conditions=_AND_IS_FOLLOWED)
+
+
+def move_unseen(connection: Connection, job_id: str, changes: Mapping[str, Any]) -> Job | None:
+    """Change a job that has succeeded, while its reply was not shown."""
+    return move(connection, job_id, [JobStatus.SUCCEEDED], changes, conditions=_AND_IS_UNSEEN)
+
+
+def forget_images(connection: Connection, job_id: str) -> None:
+    """Remove the images of a job, which are lost."""
+    connection.execute(_FORGET_IMAGES, (job_id,))
 
 
 def show_again(connection: Connection, reply_id: str) -> None:

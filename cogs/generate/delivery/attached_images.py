@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import discord
 
 from bot.domain.errors import MediaError
-from bot.domain.jobs import JobStatus
+from bot.domain.jobs import Job, JobStatus
 from bot.service.job_service import JobService
 from bot.service.views import JobView, ReplyView
 from cogs.ui import card
@@ -49,7 +49,7 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
     for index, image in enumerate(view.job.images):
         try:
             fitted = await service.image_for_upload(image, limit_bytes, requester=requester)
-            if fitted is None and await service.recover_image(image, requester=requester):
+            if fitted is None and await service.recover_image(view.job, image):
                 fitted = await service.image_for_upload(image, limit_bytes, requester=requester)
         except MediaError as error:
             if error.transient:
@@ -69,6 +69,15 @@ async def _images_of(service: JobService, view: JobView, *, limit_bytes: int, hi
         )
         images.append(AttachedImage(shown=shown, sha256=image.sha256, data=fitted.data))
     return images
+
+
+def wholly_lost(view: ReplyView, images: Sequence[AttachedImage]) -> list[Job]:
+    """Return the jobs of a reply of whose images `load_images` has found none any more."""
+    found = {image.sha256 for image in images}
+    made = [job.job for job in view.jobs if job.job.status is JobStatus.SUCCEEDED]
+    if len(images) == MAX_ATTACHMENTS:
+        return []  # the others were left out
+    return [job for job in made if not any(image.sha256 in found for image in job.images)]
 
 
 def count_lost(view: ReplyView, images: Sequence[AttachedImage]) -> int:

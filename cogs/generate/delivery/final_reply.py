@@ -46,7 +46,10 @@ class FinalReply:
         self._status_edit = status_edit
 
     async def deliver(self) -> None:
-        """Show the final state, record the delivery and log it in the server. Raises StoreError, MediaError."""
+        """Show the final state, record the delivery and log it in the server.
+
+        Raises StateChanged, StoreError, MediaError.
+        """
         if self._reply.delivery is not Delivery.PENDING:
             return
         self._view = replace(self._view, upscale_usd_micros=await self._upscale_prices.price(self._reply))

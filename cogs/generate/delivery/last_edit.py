@@ -22,7 +22,7 @@ from bot.runtime.retry import retrying
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.operator_alerts import OperatorAlerts
-from cogs.generate.delivery.attached_images import AttachedImage, count_lost, files_of, load_images
+from cogs.generate.delivery.attached_images import AttachedImage, count_lost, files_of, load_images, wholly_lost
 from cogs.ui import card
 from cogs.ui.card import Form
 from cogs.ui.components import Layout
@@ -54,6 +54,10 @@ MIN_FILE_LIMIT_BYTES = 64 * 1024
 
 class DeliveryImpossible(Exception):
     """No way is left to show the final state."""
+
+
+class StateChanged(Exception):
+    """What was about to be shown is not the final state any more: its images are lost."""
 
 
 class Way(StrEnum):
@@ -92,7 +96,10 @@ class LastEdit:
         self.prompt_is_hidden = False
 
     async def show(self) -> PostedMessage:
-        """Return once Discord has accepted the final state. Raises DeliveryImpossible, StoreError, MediaError."""
+        """Return once Discord has accepted the final state.
+
+        Raises DeliveryImpossible, StateChanged, StoreError, MediaError.
+        """
         await self._load_images()
         is_overtaking = self._is_status_edit_under_way()
         posted = await self._show()
@@ -114,7 +121,7 @@ class LastEdit:
                         max_pause_seconds=MAX_PAUSE_SECONDS,
                         jitter_seconds=2,
                     )
-            except (DeliveryImpossible, StoreError, MediaError):
+            except (DeliveryImpossible, StateChanged, StoreError, MediaError):
                 raise
             except Exception as error:
                 _log.warning("reply %s: given up %s after %s: %s", self._reply.id, self._way(), WAY_TIMEOUT, error)
@@ -125,7 +132,7 @@ class LastEdit:
 
         A number is the pause in seconds that Discord asked for.
         """
-        if isinstance(error, DeliveryImpossible | StoreError | MediaError):
+        if isinstance(error, DeliveryImpossible | StateChanged | StoreError | MediaError):
             return False
         _log.warning(
             "the final state of reply %s in server %d is not shown yet: %s",
@@ -270,6 +277,10 @@ class LastEdit:
         self.images = await load_images(
             self._service, self._view, limit_bytes=limit_bytes, hide_prompt=self.prompt_is_hidden
         )
+        if lost := wholly_lost(self._view, self.images):
+            for job in lost:
+                await self._service.give_up_images(job)
+            raise StateChanged
 
     def _files(self) -> list[discord.File]:
         return [] if self._form is Form.WITHOUT_IMAGES else files_of(self.images)

@@ -25,6 +25,7 @@ from cogs.alerts.log_channel import LogChannel
 from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.generate.delivery.final_reply import FinalReply
 from cogs.generate.delivery.hosted_images import HostedImages
+from cogs.generate.delivery.last_edit import StateChanged
 from cogs.generate.review.requests import ReviewRequests
 from cogs.generate.upscale import UpscalePrices
 from cogs.text.locale import set_locale
@@ -185,7 +186,7 @@ class _Editor:
             self.address = view.reply.address
             set_locale(self.address.language)
             if view.reply.is_final:
-                await FinalReply(
+                final_reply = FinalReply(
                     view,
                     service=self._service,
                     messages=self._messages,
@@ -194,7 +195,11 @@ class _Editor:
                     upscale_prices=self._upscale_prices,
                     review_requests=self._review_requests,
                     status_edit=self._status_edit,
-                ).deliver()
+                )
+                try:
+                    await final_reply.deliver()
+                except StateChanged:
+                    continue
                 self.is_finished = True
                 return
             await self._keep_shown(card.card(view))

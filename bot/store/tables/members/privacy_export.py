@@ -49,17 +49,21 @@ ORDER BY created_at, id
 )
 _JOBS = DialectSql(
     sqlite="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id,
-    wallet_settled_usd_micros
+SELECT jobs.*, coalesce(house.amount_usd_micros, 0) + coalesce(refunds.usd_micros, 0) AS house_usd_micros,
+    reservations.channel_id, reservations.category_id,
+    wallet_settled_usd_micros - coalesce(refunds.wallet_usd_micros, 0) AS wallet_settled_usd_micros
 FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+    LEFT JOIN refunds ON refunds.job_id = jobs.id
 WHERE reply_id IN (SELECT value FROM json_each(:ids)) ORDER BY reply_id, ordinal
 """,
     postgresql="""
-SELECT jobs.*, house.amount_usd_micros AS house_usd_micros, reservations.channel_id, reservations.category_id,
-    wallet_settled_usd_micros
+SELECT jobs.*, coalesce(house.amount_usd_micros, 0) + coalesce(refunds.usd_micros, 0) AS house_usd_micros,
+    reservations.channel_id, reservations.category_id,
+    wallet_settled_usd_micros - coalesce(refunds.wallet_usd_micros, 0) AS wallet_settled_usd_micros
 FROM jobs LEFT JOIN reservations ON reservations.job_id = jobs.id
     LEFT JOIN ledger house ON house.job_id = jobs.id AND house.kind = 'house'
+    LEFT JOIN refunds ON refunds.job_id = jobs.id
 WHERE reply_id IN (SELECT json_array_elements_text(CAST(:ids AS JSON))) ORDER BY reply_id, ordinal
 """,
 )

@@ -224,6 +224,24 @@ UPDATE reservations SET house_usd_micros = :house, late_cost_at = :now
 WHERE job_id = :job_id AND state = 'released' AND house_usd_micros = 0
 """
 # SQLite needs a WHERE between SELECT and ON CONFLICT, which it would take for the condition of a join.
+# The ids are those of the newest entries, so that a replay of the ledger knows when it was.
+_REFUND = """
+INSERT INTO refunds (job_id, usd_micros, wallet_usd_micros, forgiven_usd_micros, through_ledger_id,
+    through_wallet_ledger_id, refunded_at)
+SELECT job_id, settled_usd_micros, wallet_settled_usd_micros,
+    CASE WHEN EXISTS (
+        SELECT 1 FROM adjustments
+        WHERE adjustments.account_id = member_account_id AND adjustments.kind = 'reset'
+            AND quarter >= adjustments.window_start_at / 900000000
+            AND quarter < adjustments.window_end_at / 900000000
+            AND adjustments.through_ledger_id >= (
+                SELECT ledger.id FROM ledger
+                WHERE ledger.job_id = reservations.job_id AND ledger.kind IN ('settle', 'release')
+            )
+    ) THEN settled_usd_micros - wallet_settled_usd_micros ELSE 0 END,
+    (SELECT coalesce(max(id), 0) FROM ledger), (SELECT coalesce(max(id), 0) FROM wallet_ledger), CAST(:now AS BIGINT)
+FROM reservations WHERE job_id = :job_id AND state = 'settled'
+"""
 _ADJUST = """
 INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
     created_at, command_id)
@@ -240,7 +258,13 @@ SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user
     jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
     JOIN accounts ON accounts.id = reservations.member_account_id
-WHERE ledger.kind = 'house' ORDER BY ledger.id
+WHERE ledger.kind = 'house'
+UNION ALL
+SELECT refunded_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
+    jobs.model_id, usd_micros, jobs.failure_reason, jobs.late_at
+FROM refunds JOIN jobs ON jobs.id = refunds.job_id JOIN reservations ON reservations.job_id = jobs.id
+    JOIN accounts ON accounts.id = reservations.member_account_id
+ORDER BY 1, 5
 """
 _DAY_OF_ACCOUNT = f"""
 SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
@@ -256,7 +280,10 @@ UPDATE accounts SET warned_until_at = :until
 WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
 """
 _OPERATOR_COST = """
-SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM ledger WHERE kind = 'house' AND created_at >= ?
+SELECT CAST(coalesce(sum(usd_micros), 0) AS BIGINT) FROM (
+    SELECT amount_usd_micros AS usd_micros, created_at FROM ledger WHERE kind = 'house'
+    UNION ALL SELECT usd_micros, refunded_at FROM refunds
+) AS costs WHERE created_at >= ?
 """
 
 
@@ -511,6 +538,15 @@ def book_late_cost(connection: Connection, job_id: str, amount_usd_micros: int, 
     row = {"job_id": job_id, "house": amount_usd_micros, "now": to_micros(now)}
     if connection.execute(_COST_LATE, row).rowcount != 1:
         raise LedgerError(f"job {job_id} cannot cost the operator {format_usd(amount_usd_micros)} late")
+
+
+def refund(connection: Connection, job_id: str, *, now: datetime) -> None:
+    """Give the whole charge of a job back, to the quota and to the wallet that paid it; the operator bears it.
+
+    Raises LedgerError when nothing is charged, and StoreError when it was given back before.
+    """
+    if connection.execute(_REFUND, {"job_id": job_id, "now": to_micros(now)}).rowcount != 1:
+        raise LedgerError(f"job {job_id} has no charge to give back")
 
 
 def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:

@@ -19,6 +19,7 @@ SELECT parts.key AS part, jobs.user_id, reservations.channel_id, jobs.model_id, 
     sum(reservations.settled_usd_micros) AS spent, sum(reservations.wallet_settled_usd_micros) AS from_wallet
 FROM json_each(:parts) AS parts CROSS JOIN reservations JOIN jobs ON jobs.id = reservations.job_id
 WHERE reservations.state = 'settled' AND reservations.server_account_id = :account_id
+    AND NOT EXISTS (SELECT 1 FROM refunds WHERE refunds.job_id = reservations.job_id)
     AND reservations.reserved_at >= json_extract(parts.value, '$[0]')
     AND reservations.reserved_at < json_extract(parts.value, '$[1]')
 GROUP BY parts.key, jobs.user_id, reservations.channel_id, jobs.model_id
@@ -32,6 +33,7 @@ FROM json_array_elements(CAST(:parts AS JSON)) WITH ORDINALITY AS parts (span, n
         AND reservations.reserved_at < CAST(parts.span ->> 1 AS BIGINT)
     JOIN jobs ON jobs.id = reservations.job_id
 WHERE reservations.state = 'settled' AND reservations.server_account_id = CAST(:account_id AS BIGINT)
+    AND NOT EXISTS (SELECT 1 FROM refunds WHERE refunds.job_id = reservations.job_id)
 GROUP BY parts.number, jobs.user_id, reservations.channel_id, jobs.model_id
 """,
 )

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from bot.domain.audit import Name
 from bot.domain.errors import LedgerError, MemberBlocked
-from bot.domain.jobs import Failure, Job, JobStatus, Reply, ResultImage
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Reply, ResultImage
 from bot.domain.money.quota import Balance, Limits, LimitSubject, Member
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
@@ -188,6 +188,28 @@ def end_follow(connection: Connection, job_id: str, *, operator_cost_usd_micros:
     if job is not None:
         ledger.book_late_cost(connection, job_id, operator_cost_usd_micros, now=now)
     return job
+
+
+def lose_images(connection: Connection, job_id: str, *, now: datetime) -> Job | None:
+    """Move a job whose images are lost from succeeded to failed, and give its charge back; the operator bears it.
+
+    None when its reply was shown meanwhile, or the job is not succeeded any more.
+    """
+    before = jobs.job(connection, job_id)
+    changes = {
+        "status": JobStatus.FAILED,
+        "failure_reason": FailureReason.IMAGE_LOST,
+        "charged_usd_micros": None,
+        "late_at": None,
+        "lost_images": 0,
+    }
+    lost = jobs.move_unseen(connection, job_id, changes)
+    if before is None or lost is None:
+        return None
+    jobs.forget_images(connection, job_id)
+    if before.charged_usd_micros:
+        ledger.refund(connection, job_id, now=now)
+    return lost
 
 
 def _took_micros(took_seconds: float | None) -> int | None:
