@@ -55,7 +55,7 @@ class ResultCollector:
         self._downloader = downloader
 
     async def collect(
-        self, job: Job, update: Update, provider: Provider, *, attempts: int = RESULT_ATTEMPTS
+        self, job: Job, update: Update, provider: Provider, *, attempts: int | None = None
     ) -> tuple[list[ResultImage], int]:
         """Return the usable results of a job, at most `MAX_RESULTS`, and how many others could not be fetched.
 
@@ -63,6 +63,7 @@ class ResultCollector:
         unusable ones beside usable ones. Where all are unusable, the provider is asked once more for their addresses,
         because a signed one may have expired.
         """
+        attempts = attempts or RESULT_ATTEMPTS
         deadline = asyncio.get_running_loop().time() + RESULT_TIMEOUT_SECONDS
         images, errors = await self._download_usable(job, update.result_urls, deadline, attempts)
         if not images:
