@@ -109,7 +109,7 @@ FAULTS: dict[str, Fault] = {
 
 async def _handover_seconds(here: Cluster, process: Process, end: Callable[[Process], None]) -> list[float]:
     found = re.findall(r"gateways accept, as ([0-9a-f-]{36})", process.log.read_text())
-    mine = f"SELECT id FROM pgqueuer WHERE status = 'picked' AND queue_manager_id = '{found[-1]}'"
+    mine = f"SELECT reply_id FROM reply_queue WHERE worker = '{found[-1]}'"
     end(process)
     begun_at = time.monotonic()
     left = {row[0] for row in here.query(mine)}

@@ -42,7 +42,6 @@ from bot.runtime.supervisor import Supervisor
 from bot.runtime.trusted_clock import PROVIDERS, TrustedClock, utc_now
 from bot.service.composition import ServiceParts
 from bot.service.context import ServiceContext
-from bot.service.execution.reply_runner import ReplyRunner
 from bot.service.maintenance.bill_reconciliation import BillReconciliation
 from bot.service.maintenance.catalogue_keeper import CatalogueKeeper
 from bot.service.maintenance.fleet_watch import FleetWatch
@@ -194,7 +193,7 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
         await _load_catalogue(settings, keeper, catalogue)
 
         if role is Role.WORKER:
-            bot.queue = await stack.enter_async_context(_reply_queue(settings, parts.reply_runner, store, blob_store))
+            bot.queue = await stack.enter_async_context(_reply_queue(settings, parts, store, blob_store))
         fleet_watch = None
         if role is not Role.ALL:
             own = describe_process(settings, role=role, shards=shards, overrides=overrides_of(settings))
@@ -277,9 +276,10 @@ def _listen(store: Store, parts: ServiceParts, bot: Bot) -> None:
         reply_runner=parts.reply_runner,
         webhooks=parts.webhooks,
         catalogue_keeper=parts.catalogue_keeper,
+        queue=bot.queue,
         shards=bot.handover,
     )
-    store.cluster.listen(handler, queue=bot.queue)
+    store.cluster.listen(handler)
 
 
 def _fleet_watch(parts: ServiceParts, own: ProcessInfo) -> FleetWatch:
@@ -315,7 +315,7 @@ async def _blob_store(settings: Settings) -> AsyncGenerator[BlobStore]:
 
 @asynccontextmanager
 async def _reply_queue(
-    settings: Settings, reply_runner: ReplyRunner, store: Store, blob_store: BlobStore
+    settings: Settings, parts: ServiceParts, store: Store, blob_store: BlobStore
 ) -> AsyncGenerator[ReplyQueue]:
     from bot.store.postgres.reply_queue import ReplyQueue
 
@@ -323,7 +323,12 @@ async def _reply_queue(
         return await store.problem() or await blob_store.problem()
 
     assert isinstance(settings.database_url, PostgresAddress), "workers share a PostgreSQL database"
-    queue = ReplyQueue(settings.database_url, reply_runner, database_problem=database_problem)
+    queue = ReplyQueue(
+        settings.database_url,
+        parts.reply_runner,
+        providers=parts.dispatchers.keys(),
+        database_problem=database_problem,
+    )
     try:
         await queue.open()
         yield queue

@@ -58,10 +58,6 @@ class SettingsError(BotError):
     """A setting is missing or wrong. `str()` is one line that names the variable and what it accepts."""
 
 
-class ProviderKeyMissing(BotError):
-    """A reply has jobs of a provider for which this process has no key; another process may have it."""
-
-
 # -- refused: nothing reserved, nothing bought ------------------------------------------------------
 
 

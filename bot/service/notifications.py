@@ -85,6 +85,14 @@ class ShardListener(Protocol):
         ...
 
 
+class WorkerQueue(Protocol):
+    """The queue from which a worker claims replies: `bot.store.postgres.reply_queue.ReplyQueue`."""
+
+    def wake(self) -> None:
+        """Claim now: there may be something in the queue."""
+        ...
+
+
 class NotificationHandler:
     """Acts on what other processes (and this one) notify through the database."""
 
@@ -97,8 +105,10 @@ class NotificationHandler:
         reply_runner: ReplyRunner,
         webhooks: WebhookHandler,
         catalogue_keeper: CatalogueKeeper,
+        queue: WorkerQueue | None,
         shards: ShardListener | None,
     ) -> None:
+        self._queue = queue
         self._shards = shards
         self._catalogue_keeper = catalogue_keeper
         self._supervisor = context.supervisor
@@ -113,6 +123,9 @@ class NotificationHandler:
         match notification.topic:
             case Topic.REPLY:
                 self._reply_runner.wake(notification.subject)
+            case Topic.QUEUE:
+                if self._queue is not None:
+                    self._queue.wake()
             case Topic.SLOT:
                 if (dispatcher := self._dispatchers.get(notification.subject)) is not None:
                     dispatcher.wake()

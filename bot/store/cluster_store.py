@@ -15,7 +15,6 @@ from bot.store.tables.shared.notifications import Notification, Topic
 
 if TYPE_CHECKING:
     from bot.store.postgres.listener import Listener
-    from bot.store.postgres.reply_queue import ReplyQueue
 
 
 class NotificationReceiver(Protocol):
@@ -39,18 +38,14 @@ class ClusterStore(DatabaseUser):
         self._location = location
         self._listener: Listener | None = None
 
-    def listen(self, receiver: NotificationReceiver, *, queue: ReplyQueue | None) -> None:
-        """Receive notifications from now on, for `receiver` and for the reply queue of a worker."""
-        from bot.store.postgres.connection import import_queue_library
+    def listen(self, receiver: NotificationReceiver) -> None:
+        """Receive notifications from now on."""
         from bot.store.postgres.listener import Listener
 
         assert isinstance(self._location, PostgresAddress), "a file has one process"
-        import_queue_library()
 
-        def heard(channel: str, payload: str) -> None:
-            if queue is not None and channel == reply_queue_rows.QUEUE_CHANNEL:
-                queue.handle_notification(channel, payload)
-            elif (notification := notifications.read(payload)) is not None:
+        def heard(payload: str) -> None:
+            if (notification := notifications.read(payload)) is not None:
                 if notification.topic is Topic.POLICY:
                     self._policies.forget()
                 receiver.handle(notification)
@@ -61,10 +56,7 @@ class ClusterStore(DatabaseUser):
             if is_connected:
                 receiver.catch_up()
 
-        channels = [notifications.CHANNEL]
-        if queue is not None:
-            channels.append(reply_queue_rows.QUEUE_CHANNEL)
-        self._listener = Listener(self._location, channels, on_notification=heard, on_listening=changed)
+        self._listener = Listener(self._location, notifications.CHANNEL, on_notification=heard, on_listening=changed)
 
     async def close(self) -> None:
         """Stop receiving notifications. Safe to call twice."""
@@ -76,7 +68,6 @@ class ClusterStore(DatabaseUser):
     enqueue = writes_with_retry(transactions.enqueue)
     _orphaned = reads(reply_queue_rows.orphaned)
     _enqueue_all = writes(reply_queue_rows.enqueue)
-    trim_queue_log = writes(reply_queue_rows.trim_log)
     forward_webhook = writes(shared_state.forward_webhook)
     notify_shards = writes(notifications.notify_shards)
     notify_poll = writes(notifications.notify_poll)

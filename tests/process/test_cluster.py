@@ -74,7 +74,7 @@ async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -
         status, seconds = await here.processes["worker-1"].stop()
         assert status == 0, here.last_words()
         assert seconds < 10
-        assert here.count("SELECT count(*) FROM pgqueuer WHERE status = 'queued'") == 8, "all of them"
+        assert here.count("SELECT count(*) FROM reply_queue WHERE worker IS NULL") == 8, "all of them"
         assert here.count("SELECT count(*) FROM jobs WHERE status IN ('submitting', 'uncertain')") == 0
         here.provider.complete_all()
         await here.start("worker-2")
@@ -155,11 +155,11 @@ async def test_a_worker_that_stalled_and_resumes_does_nothing_twice(tmp_path: Pa
         for number in range(4):
             await here.imagine(f"a slow tide {number}")
         await until_running(here, 4)
-        ((first_worker,),) = here.query("SELECT DISTINCT queue_manager_id FROM pgqueuer")
+        ((first_worker,),) = here.query("SELECT DISTINCT worker FROM reply_queue")
         await here.start("worker-2")
         stalled = here.processes["worker-1"].inner
         stalled.send_signal(signal.SIGSTOP)
-        taken_over = f"SELECT count(*) FROM pgqueuer WHERE status = 'picked' AND queue_manager_id <> '{first_worker}'"
+        taken_over = f"SELECT count(*) FROM reply_queue WHERE worker <> '{first_worker}'"
         await until(lambda: here.count(taken_over) == 4, seconds=TAKEOVER_TIMEOUT_SECONDS, what=here.last_words)
         here.provider.complete_all()
         stalled.send_signal(signal.SIGCONT)

@@ -16,14 +16,12 @@ from typing import Any
 import psycopg
 import pytest
 import time_machine
-from pgqueuer.adapters.persistence.schema_ddl import render_install
-from pgqueuer.domain.settings import DBSettings
 
 from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.media.blob_store import FileBlobStore
 from bot.store.core.connection import Connection
-from bot.store.postgres import listener, schema
+from bot.store.postgres import listener
 from bot.store.postgres.blob_store import PostgresBlobStore
 from bot.store.postgres.connection import open_async_connection
 from bot.store.store import Store
@@ -35,7 +33,7 @@ from tests.support.postgres_server import PASSWORD, PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, admitted, limits, running
 
 CHANGE: dict[str, Any] = {"actor_id": 1, "reason": None, "now": NOON}
-QUEUED = "SELECT convert_from(payload, 'UTF8') FROM pgqueuer WHERE status = 'queued' ORDER BY id"
+QUEUED = "SELECT reply_id FROM reply_queue WHERE worker IS NULL ORDER BY reply_id"
 
 
 @pytest.fixture
@@ -58,7 +56,7 @@ class Neighbour:
         self.store = store
         self.heard: list[Notification] = []
         self.times_back = 0
-        store.cluster.listen(self, queue=None)
+        store.cluster.listen(self)
 
     def handle(self, notification: Notification) -> None:
         self.heard.append(notification)
@@ -149,8 +147,8 @@ async def test_a_listener_that_is_cut_off_says_so_once_and_that_it_listens_again
         postgres.execute("ALTER ROLE modest PASSWORD 'rotated'")
         one = listener.Listener(
             PostgresAddress(url),
-            ["x"],
-            on_notification=lambda channel, payload: None,
+            "x",
+            on_notification=lambda payload: None,
             on_listening=lambda is_listening: listening.set() if is_listening else None,
         )
         await until(lambda: attempts >= 5)
@@ -191,11 +189,6 @@ async def test_a_reply_that_no_process_runs_is_put_into_the_queue(
     assert await one.store.cluster.enqueue_orphaned(now=later) == 3
     assert {row[0] for row in rows(address, QUEUED)} == {never_accepted.id, accepted.id, not_shown.id}
     assert await one.store.cluster.enqueue_orphaned(now=later) == 0, "they are in the queue"
-
-
-def test_the_queues_tables_are_those_that_the_library_asks_for() -> None:
-    _, _, tables = render_install(DBSettings()).partition("\n\n")
-    assert tables.strip() in schema.migrations()[2]
 
 
 # -- providers --------------------------------------------------------------------------------------------

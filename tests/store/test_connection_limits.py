@@ -106,12 +106,12 @@ async def test_a_process_that_gets_fewer_connections_back_goes_on_with_those_and
 async def test_a_worker_that_cannot_follow_its_replies_leaves_them_to_another(
     postgres: PostgresServer, limited: PostgresAddress, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It still has the connection of the queue, so its heartbeats alone would keep the reply forever."""
+    """It still has the connection of the queue, so it could renew the lease forever."""
     monkeypatch.setattr(pool, "_RECONNECT_TIMEOUT_SECONDS", 0.2)
-    monkeypatch.setattr(reply_queue, "HEARTBEAT_TIMEOUT", timedelta(seconds=3))
+    monkeypatch.setattr(reply_queue, "LEASE", timedelta(seconds=3))
     monkeypatch.setattr(reply_queue, "DATABASE_CHECK_SECONDS", 0.1)
     monkeypatch.setattr(reply_queue, "UNFIT_SECONDS", 1.0)
-    monkeypatch.setattr(reply_queue, "CLAIM_DELAY_AFTER_OUTAGE_SECONDS", 0.5)
+    monkeypatch.setattr(reply_queue, "TAKEOVER_DELAY_AFTER_OUTAGE_SECONDS", 0.5)
     elsewhere = PostgresAddress(limited.url.replace("//modest:", "//bot:"))
     async with await Store.open(limited) as short, await Store.open(elsewhere) as store:
         reply = await admitted(store)
@@ -154,7 +154,7 @@ class EndlessReplies:
 @asynccontextmanager
 async def a_worker(address: PostgresAddress, store: Store) -> AsyncGenerator[Worker]:
     replies = EndlessReplies()
-    queue = ReplyQueue(address, replies, database_problem=store.problem)
+    queue = ReplyQueue(address, replies, providers=["krea"], database_problem=store.problem)
     await queue.open()
     running = asyncio.create_task(queue.run())
     try:

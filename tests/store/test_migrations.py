@@ -37,6 +37,7 @@ RELEASED = {
     "postgresql/0018_unfetched_results.sql": "61316c7495a796984423a3343d18bc7f78a6f4b1c3c820e58206cc23856d06cb",
     "postgresql/0020_adjustments_once.sql": "ed58a2864d8439faabc94b9e6131bf8013ea008b8de03dc49eb1e50da3e291a3",
     "postgresql/0021_refunds.sql": "8d1a0d66a545f94128ddf1640a2d3b4f40a4ba67e278936cc897496e85f3a9cc",
+    "postgresql/0022_reply_queue.sql": "5558707cff4f8878a990b795dd39a28b1d4bc1962f0c17d62b96ae62cba058f8",
     "sqlite/0001_initial.sql": "0e8a336daaaa44fbeac68bfaef60304cab0ddd3eed0254f3aae694dc5a3c9f38",
     "sqlite/0002_places.sql": "39b6f75f23d9f634990bc3194f02ef7d65907cdee7921799dcebb3b0ac420224",
     "sqlite/0003_history.sql": "a2272cdea8b56749c96f03c26324230ac34ca954c31ff9e63974bc693aa7522a",
@@ -56,6 +57,7 @@ RELEASED = {
     "sqlite/0018_unfetched_results.sql": "e6c7292c271909e960481591a5eb1f469e5b249f4cd0e46a34a2d28f55b683ff",
     "sqlite/0020_adjustments_once.sql": "63139a3298ae109504a73965126c3a91622771bcd6a6a00e264e99321a8b5439",
     "sqlite/0021_refunds.sql": "531ba6ffb04853697c28a2efc050f406fc1a03a71f49e29f7e0990252fad5a1f",
+    "sqlite/0022_reply_queue.sql": "148bf3cc25bd9dbac10e9ab5707ee261d8a020cbd7bed81381d55ba0e0d7a61e",
 }
 """Databases exist that these files made. A change of the schema is a new file, with a new line here."""
 

@@ -278,7 +278,7 @@ def test_both_engines_have_the_same_tables_and_columns() -> None:
                 "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'public'"
             )
         }
-        shared = ("closings", "picture_bytes", "processes", "schema_version", "turns", "writers")
+        shared = ("closings", "picture_bytes", "processes", "reply_queue", "schema_version", "turns", "writers")
         own = {(table, column) for table, column in on_server if table in shared or table.startswith("pgqueuer")}
         assert on_server - own == in_file
         indexes = "SELECT name FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL"

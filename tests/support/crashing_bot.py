@@ -138,7 +138,7 @@ def _hurry() -> None:
 
     reconciliation.MIN_RECONCILIATION_SECONDS = 2.0
     jobs.CHECKING_PERIOD = timedelta(minutes=5)
-    reply_queue.HEARTBEAT_TIMEOUT = timedelta(seconds=5)
+    reply_queue.LEASE = timedelta(seconds=5)
     reply_queue_rows.ORPHANED_AFTER = timedelta(seconds=7)
 
 

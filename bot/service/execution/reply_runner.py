@@ -20,7 +20,7 @@ from enum import StrEnum
 
 from bot.dispatch.dispatcher import ProviderDispatcher
 from bot.domain.deployment.process_role import Role
-from bot.domain.errors import ProviderKeyMissing, StoreError
+from bot.domain.errors import StoreError
 from bot.domain.jobs import Delivery, Failure, FailureReason, Job, JobStatus, Reply
 from bot.runtime.retry import retry_storage_errors
 from bot.service.context import ServiceContext
@@ -97,8 +97,7 @@ class ReplyRunner:
     async def run(self, reply_id: str) -> bool:
         """Run a reply until its final state was shown; may be started again at any time.
 
-        Returns False when `release_all` came first: another process continues the reply then. Raises ProviderKeyMissing
-        for a reply that this process cannot bring to its end.
+        Returns False when `release_all` came first: another process continues the reply then.
         """
         self._running[reply_id] = changed = asyncio.Event()
         try:
@@ -108,7 +107,6 @@ class ReplyRunner:
                 reply = await self._read(reply_id)
                 if reply is None or reply.is_over:
                     return True
-                self._require_keys(reply)
                 await self._mark_half_sent_uncertain(reply)
                 self.resume(reply)
                 if was_woken:
@@ -121,11 +119,6 @@ class ReplyRunner:
         finally:
             if self._running.get(reply_id) is changed:
                 del self._running[reply_id]
-
-    def _require_keys(self, reply: Reply) -> None:
-        for job in reply.jobs:
-            if job.provider not in self._dispatchers and (job.is_followed or not job.status.is_final):
-                raise ProviderKeyMissing(f"job {job.id} waits for a process with a key for {job.provider}")
 
     @retry_storage_errors
     async def _read(self, reply_id: str) -> Reply | None:

@@ -70,8 +70,6 @@ class Retention:
         forgotten = await self._store.forget_old(now=now)
         if names := await self._store.forget_names_on_record(now=now):
             _log.info("forgot the names in %d entries of the record of changes", names)
-        if self._store.is_shared:
-            await self._store.cluster.trim_queue_log()
         deleted = await self._blob_store.sweep(await self._store.sha256_in_use(now=now))
         if forgotten or deleted:
             _log.info("forgot %d old prompts, deleted %d images that are no longer needed", forgotten, deleted)

@@ -65,10 +65,6 @@ class Connection(Protocol):
         """Send a notification to the other processes when the transaction commits; on SQLite there are none."""
         ...
 
-    def enqueue(self, entrypoint: str, keys: Sequence[str]) -> None:
-        """Add an entry for each key to the queue shared by processes, unless it has one. On PostgreSQL alone."""
-        ...
-
 
 Work = Callable[[Connection], Any]
 """A whole transaction, as a function."""

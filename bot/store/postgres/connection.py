@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple, Self, cast
+from typing import Any, Self
 
 import psycopg
 from psycopg.abc import Buffer
@@ -26,10 +26,6 @@ from psycopg.types.string import StrDumper
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import LedgerError, StoreError
 from bot.store.core.connection import Cursor, Dialect, Parameters
-
-if TYPE_CHECKING:
-    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
-    from pgqueuer.adapters.persistence.queries import SyncQueries
 
 _CONNECTION_SETTINGS = {
     "client_encoding": "UTF8",
@@ -168,14 +164,6 @@ class PostgresConnection:
         """Send a notification to everybody who listens, when the transaction commits."""
         self.execute("SELECT pg_notify(?, ?)", (channel, payload))
 
-    def enqueue(self, entrypoint: str, keys: Sequence[str]) -> None:
-        """Add an entry for each key to pgqueuer's table, unless the key is queued or picked already."""
-        queue = _queue_library()
-        payloads: list[bytes | None] = [key.encode() for key in keys]
-        queries = queue.queries(queue.driver(cast("psycopg.Connection[Any]", self.raw)))
-        entrypoints = [entrypoint] * len(keys)
-        queries.enqueue(entrypoints, payloads, [0] * len(keys), dedupe_key=list(keys), on_conflict="skip")
-
     def stream(self, sql: str) -> Iterator[Any]:
         """Yield the rows of a result that may not fit in memory."""
         with self.raw.cursor() as cursor:
@@ -248,25 +236,6 @@ def _conninfo(address: PostgresAddress) -> str:
     return make_conninfo(
         "", **{"application_name": "image-bot", **_CONNECTION_SETTINGS, **conninfo_to_dict(address.url)}
     )
-
-
-class _QueueLibrary(NamedTuple):
-    driver: type[SyncPsycopgDriver]
-    queries: type[SyncQueries]
-
-
-@cache
-def _queue_library() -> _QueueLibrary:
-    """Import pgqueuer at its first use: a process that does not share its database never needs it."""
-    from pgqueuer.adapters.drivers.psycopg import SyncPsycopgDriver
-    from pgqueuer.adapters.persistence.queries import SyncQueries
-
-    return _QueueLibrary(SyncPsycopgDriver, SyncQueries)
-
-
-def import_queue_library() -> None:
-    """Import pgqueuer now, so that the first order need not wait for it."""
-    _queue_library()
 
 
 def translated_error(error: psycopg.Error, address: PostgresAddress) -> StoreError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import psycopg
 
@@ -17,9 +17,9 @@ _RECONNECT_PAUSE_SECONDS = 0.5
 
 
 class Listener:
-    """One connection that listens on `channels`. Needs a running event loop.
+    """One connection that listens on `channel`. Needs a running event loop.
 
-    `on_notification` is called with the channel and the payload of each notification. `on_listening` is called with
+    `on_notification` is called with the payload of each notification. `on_listening` is called with
     True when the connection begins to listen and with False when it breaks: notifications sent in between are lost, so
     the caller has to read again what they would have announced.
     """
@@ -27,13 +27,13 @@ class Listener:
     def __init__(
         self,
         address: PostgresAddress,
-        channels: Sequence[str],
+        channel: str,
         *,
-        on_notification: Callable[[str, str], None],
+        on_notification: Callable[[str], None],
         on_listening: Callable[[bool], None],
     ) -> None:
         self._address = address
-        self._channels = tuple(channels)
+        self._channel = channel
         self._on_notification = on_notification
         self._on_listening = on_listening
         self._is_cut_off = False
@@ -60,15 +60,14 @@ class Listener:
         # `call_soon`, so that an error in a callback ends neither this task nor the connection.
         call_soon = asyncio.get_running_loop().call_soon
         try:
-            for channel in self._channels:
-                await connection.execute(f'LISTEN "{channel}"'.encode())
+            await connection.execute(f'LISTEN "{self._channel}"'.encode())
             call_soon(self._on_listening, True)
             if self._is_cut_off:
                 _log.info("listening for notifications of other processes again")
             self._is_cut_off = False
             try:
                 async for notification in connection.notifies():
-                    call_soon(self._on_notification, notification.channel, notification.payload)
+                    call_soon(self._on_notification, notification.payload)
             except psycopg.Error:
                 call_soon(self._on_listening, False)
                 raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
 from pathlib import Path
 
 from bot.store.core.connection import Dialect
@@ -16,10 +15,6 @@ class SqliteConnection(sqlite3.Connection):
 
     def notify(self, channel: str, payload: str) -> None:
         """Do nothing: a file has one process."""
-
-    def enqueue(self, entrypoint: str, keys: Sequence[str]) -> None:
-        """Raise AssertionError: a file has one process, which needs no shared queue."""
-        raise AssertionError("a file has one process, which needs no queue")
 
 
 def connect(path: Path | str) -> SqliteConnection:

@@ -22,6 +22,8 @@ class Topic(StrEnum):
     """A server: its moderators changed what is allowed."""
     REPLY = "reply"
     """A reply: another process than the one that runs it changed it, or wants it shown."""
+    QUEUE = "queue"
+    """Nothing in particular: a worker may claim a reply."""
     SLOT = "place"
     """A provider: a slot became free there."""
     BREAKERS = "closings"

@@ -1,0 +1,1 @@
+-- Nothing changes in a file, which has one process. The numbers of both engines stay equal.
