@@ -31,6 +31,7 @@ WORKERS = ("worker-1", "worker-2", "worker-3")
 SETTLE_SECONDS = 300.0
 MAX_HANDOVER_SECONDS = 40.0
 UNREACHABLE_SECONDS = 20.0
+POOLER_AWAY_SECONDS = 5.0
 
 Fault = Callable[[Cluster], Awaitable[list[float]]]
 """Injects a fault; returns the seconds after which each reply of a dead worker ran on another one."""
@@ -89,6 +90,14 @@ async def restart_the_server(here: Cluster) -> list[float]:
     return []
 
 
+async def restart_the_pooler(here: Cluster) -> list[float]:
+    assert here.pooler is not None
+    here.pooler.kill()
+    await asyncio.sleep(POOLER_AWAY_SECONDS)
+    here.pooler.start()
+    return []
+
+
 async def freeze_the_server(here: Cluster) -> list[float]:
     here.forget_connection()
     the_server().freeze()
@@ -104,6 +113,7 @@ FAULTS: dict[str, Fault] = {
     "SIGTERM everything, one by one": stop_everything_one_by_one,
     "PostgreSQL killed and started": restart_the_server,
     "PostgreSQL frozen for 20 s": freeze_the_server,
+    "PgBouncer killed and started": restart_the_pooler,
 }
 
 
@@ -132,7 +142,10 @@ async def drill(folder: Path, *, jobs: int, part: str = "") -> list[FaultResult]
         own = folder / re.sub(r"\W+", "-", fault)
         own.mkdir()
         slots = str(max(8, jobs // 4))
-        async with a_cluster(own, *GATEWAYS, *WORKERS, concurrency=100_000, KREA_MAX_CONCURRENCY=slots) as here:
+        is_pooled = happen is restart_the_pooler
+        async with a_cluster(
+            own, *GATEWAYS, *WORKERS, concurrency=100_000, is_pooled=is_pooled, KREA_MAX_CONCURRENCY=slots
+        ) as here:
             lines.append(await _inject(here, fault, happen, orders=jobs // IMAGES_PER_ORDER))
         print(lines[-1], flush=True)
         for problem in lines[-1].problems[:5]:

@@ -23,6 +23,7 @@ from sandbox.provider import SandboxProvider
 from tests.support.core import small_image
 from tests.support.crashes import PATIENT, UNFINISHED, audit
 from tests.support.fakes import until
+from tests.support.pooler import Pooler
 from tests.support.postgres_server import the_server
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -74,6 +75,8 @@ class Cluster:
     moderators: Sequence[Member]
     channels: Sequence[Channel]
     settings: dict[str, str] = field(default_factory=dict[str, str])
+    pooler: Pooler | None = None
+    """What all processes reach the server through."""
     processes: dict[str, Process] = field(default_factory=dict[str, Process])
     _started: list[Process] = field(default_factory=list[Process])
     _connection: PostgresConnection | None = None
@@ -211,7 +214,12 @@ class Cluster:
 
 @asynccontextmanager
 async def a_cluster(
-    folder: Path, *processes: str, seconds_scale: float = 0.02, concurrency: int = 8, **settings: str
+    folder: Path,
+    *processes: str,
+    seconds_scale: float = 0.02,
+    concurrency: int = 8,
+    is_pooled: bool = False,
+    **settings: str,
 ) -> AsyncGenerator[Cluster]:
     """Start a cluster of these processes. Kill those that still run at the end."""
     address = the_server().fresh()
@@ -239,6 +247,10 @@ async def a_cluster(
                 channels=[discord.channel(server, "studio") for server in servers],
                 settings=settings,
             )
+            if is_pooled:
+                here.pooler = Pooler(the_server(), "session")
+                stack.callback(here.pooler.close)
+                here.settings["DATABASE_URL"] = here.pooler.address(address).url
             stack.push_async_callback(here.close)
             await here.start(*processes)
             yield here

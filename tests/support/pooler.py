@@ -19,32 +19,57 @@ from tests.support.postgres_server import PASSWORD, PostgresServer
 _PROGRAM = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
 
+class Pooler:
+    """A PgBouncer in front of every database of the server."""
+
+    def __init__(self, server: PostgresServer, mode: str, *, pool_size: int = 40) -> None:
+        """Start it. Skip the test where there is none."""
+        if _PROGRAM is None:
+            pytest.skip("there is no pooler here: no pgbouncer")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port: int = free.getsockname()[1]
+        settings = server.folder / f"pgbouncer-{self._port}.ini"
+        settings.write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port} user=bot password={PASSWORD}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {self._port}\nunix_socket_dir =\nauth_type = any\n"
+            f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
+        )
+        settings.chmod(0o644)
+        self._server = server
+        self._command = [*server.run_as, _PROGRAM, str(settings)]
+        self.start()
+
+    def start(self) -> None:
+        output = subprocess.DEVNULL
+        self._process = subprocess.Popen(self._command, cwd="/", stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        """Send SIGKILL: every connection through it breaks."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+
+    def address(self, of: PostgresAddress) -> PostgresAddress:
+        """Return the address through the pooler of the database at `of`, once that can be reached."""
+        through = self._server.address(of.url.rpartition("/")[2], port=self._port)
+        _wait_until_up(self._process, through)
+        return through
+
+
 @contextmanager
 def pooled(
     server: PostgresServer, address: PostgresAddress, mode: str, *, pool_size: int = 40
 ) -> Iterator[PostgresAddress]:
     """Yield the address of the same database through a pooler. Skip the test where there is none."""
-    if _PROGRAM is None:
-        pytest.skip("there is no pooler here: no pgbouncer")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    settings = server.folder / f"pgbouncer-{port}.ini"
-    settings.write_text(
-        f"[databases]\n* = host=127.0.0.1 port={server.port} user=bot password={PASSWORD}\n"
-        f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\nauth_type = any\n"
-        f"pool_mode = {mode}\ndefault_pool_size = {pool_size}\n"
-    )
-    settings.chmod(0o644)
-    output = subprocess.DEVNULL
-    process = subprocess.Popen([*server.run_as, _PROGRAM, str(settings)], cwd="/", stdout=output, stderr=output)
-    through = server.address(address.url.rpartition("/")[2], port=port)
+    pooler = Pooler(server, mode, pool_size=pool_size)
     try:
-        _wait_until_up(process, through)
-        yield through
+        yield pooler.address(address)
     finally:
-        process.terminate()
-        process.wait()
+        pooler.close()
 
 
 def _wait_until_up(process: subprocess.Popen[bytes], address: PostgresAddress) -> None:
