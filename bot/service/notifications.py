@@ -119,7 +119,9 @@ class NotificationHandler:
         self._webhooks = webhooks
 
     def handle(self, notification: Notification) -> None:
-        """Act on one notification."""
+        """Act on one notification, unless the program ends: nothing is started any more then."""
+        if self._supervisor.closed:
+            return
         match notification.topic:
             case Topic.REPLY:
                 self._reply_runner.wake(notification.subject)
@@ -143,11 +145,15 @@ class NotificationHandler:
 
     def catch_up(self) -> None:
         """Check everything that a notification could have been about: some may have been missed."""
+        if self._supervisor.closed:
+            return
         self._supervisor.start("read open breakers", self.read_open_breakers())
         self._catalogue_keeper.load_soon()
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
         self._reply_runner.wake(None)
+        if self._queue is not None:
+            self._queue.wake()
 
     async def read_open_breakers(self) -> None:
         """Open and close the breakers of this process as the database says."""
