@@ -254,17 +254,17 @@ SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd
 FROM jobs JOIN reservations ON job_id = jobs.id WHERE submitted_at >= ? ORDER BY submitted_at, jobs.id
 """
 _OPERATOR_COST_LINES = """
-SELECT ledger.created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
-    jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at
+SELECT ledger.created_at AS created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id,
+    jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at, ledger.id AS entry
 FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
     JOIN accounts ON accounts.id = reservations.member_account_id
 WHERE ledger.kind = 'house'
 UNION ALL
 SELECT refunded_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
-    jobs.model_id, usd_micros, jobs.failure_reason, jobs.late_at
+    jobs.model_id, usd_micros, jobs.failure_reason, jobs.late_at, refunds.through_ledger_id
 FROM refunds JOIN jobs ON jobs.id = refunds.job_id JOIN reservations ON reservations.job_id = jobs.id
     JOIN accounts ON accounts.id = reservations.member_account_id
-ORDER BY 1, 5
+ORDER BY entry, created_at
 """
 _DAY_OF_ACCOUNT = f"""
 SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
