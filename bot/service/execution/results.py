@@ -161,7 +161,7 @@ class ResultCollector:
                 break
             left_seconds = deadline - asyncio.get_running_loop().time()
             if left_seconds <= 0:
-                errors.append(MediaError("collecting the results took too long", transient=True))
+                errors.append(MediaError("collecting the results took too long", transient=True, answered=True))
                 break
             try:
                 image = await self._download_image(job, url, within_seconds=left_seconds, attempts=attempts)
