@@ -39,7 +39,7 @@ from bot.store.admin.readonly import exists, open_readonly
 from bot.store.sqlite.backup import copy_database
 from bot.store.sqlite.backup import restore as restore_database
 from bot.store.sqlite.moved_mark import refuse_half_move
-from bot.store.tables.money.ledger import operator_cost_lines
+from bot.store.tables.money.operator_costs import operator_cost_lines
 
 # What imports PostgreSQL's driver is imported where it is used: a bot with a file does without those 8 MB.
 

@@ -18,7 +18,7 @@ from bot.domain.money.quota import format_usd
 from bot.providers.krea import KreaProvider
 from bot.settings import Settings, load_settings
 from bot.store.admin.readonly import open_readonly
-from bot.store.tables.money.ledger import ledger_jobs
+from bot.store.tables.money.operator_costs import ledger_jobs
 
 USUAL_SPAN = timedelta(days=30)
 MARGIN = timedelta(days=1)

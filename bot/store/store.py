@@ -39,9 +39,12 @@ from bot.store.tables.members import (
     shared_images,
 )
 from bot.store.tables.money import (
+    adjustments,
+    balances,
     channel_caps,
     ledger,
     limits,
+    operator_costs,
     spend_reports,
     spendable,
     transactions,
@@ -185,24 +188,24 @@ class Store(DatabaseUser):
 
     # -- quotas -------------------------------------------------------------------------------------------
 
-    balance = reads(ledger.balance)
-    ledger_jobs = reads(ledger.ledger_jobs)
+    balance = reads(balances.balance)
+    ledger_jobs = reads(operator_costs.ledger_jobs)
     spendable = reads(spendable.spendable)
-    server_cap = reads(ledger.server_cap)
-    operator_cap = reads(ledger.operator_cap)
-    operator_server_cap = reads(ledger.operator_server_cap)
+    server_cap = reads(balances.server_cap)
+    operator_cap = reads(balances.operator_cap)
+    operator_server_cap = reads(balances.operator_server_cap)
     cost_limit_ends_at = reads(ledger.cost_limit_ends_at)
     cost_limits_reached = writes(ledger.cost_limits_reached)
-    operator_cost_usd_micros = reads(ledger.operator_cost_usd_micros)
+    operator_cost_usd_micros = reads(operator_costs.operator_cost_usd_micros)
     spend_report = reads(spend_reports.spend_report)
-    first_warning = writes(ledger.first_warning)
-    server_was_warned = reads(ledger.server_was_warned)
+    first_warning = writes(adjustments.first_warning)
+    server_was_warned = reads(adjustments.server_was_warned)
     channel_cap = reads(channel_caps.channel_cap)
     caps_of_channels = reads(channel_caps.caps_of_channels)
     first_warning_of_channel = writes(channel_caps.first_warning_of_channel)
     channel_was_warned = reads(channel_caps.channel_was_warned)
-    grant = writes(ledger.grant)
-    reset = writes(ledger.reset)
+    grant = writes(adjustments.grant)
+    reset = writes(adjustments.reset)
     limit = reads(limits.limit)
     limits_of = reads(limits.limits_of)
     set_limit = writes(limits.set_limit)
@@ -217,7 +220,7 @@ class Store(DatabaseUser):
 
     # -- wallets ------------------------------------------------------------------------------------------
 
-    wallet_of = reads(ledger.wallet_of)
+    wallet_of = reads(balances.wallet_of)
     credit = writes_with_retry(wallets.credit)
     take_back = writes_with_retry(wallets.take_back)
     mark_consumed = writes_with_retry(wallets.mark_consumed)

@@ -39,7 +39,7 @@ from bot.domain.money.quota import (
 )
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables.money import ledger, spend_reports
+from bot.store.tables.money import balances, ledger, operator_costs, spend_reports
 from tests.support.catalogue_samples import FLUX, NANO_BANANA_2
 from tests.support.databases import everything_in
 from tests.support.store_samples import (
@@ -284,7 +284,7 @@ async def test_what_the_operator_pays_beyond_its_own_cap_counts_for_the_operator
     assert await store.operator_cost_usd_micros() == 500_000
     assert await store.operator_cost_usd_micros(since=NOON) == 500_000
     assert await store.operator_cost_usd_micros(since=NOON + timedelta(microseconds=1)) == 0
-    [line] = await store.database.read(ledger.operator_cost_lines)
+    [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert (line.at, line.job_id, line.amount_usd_micros, line.failure) == (
         NOON,
         reply.jobs[0].id,
@@ -668,4 +668,4 @@ async def test_the_jobs_that_were_sent_are_listed_with_what_was_paid(store: Stor
 
 
 async def test_where_an_order_without_a_known_channel_was_made_is_not_guessed(store: Store) -> None:
-    assert await store.database.read(lambda connection: ledger.place_of_job(connection, "no job")) is None
+    assert await store.database.read(lambda connection: balances.place_of_job(connection, "no job")) is None

@@ -32,7 +32,7 @@ from bot.domain.money.quota import Limits, LimitSubject, Member, Period, Place, 
 from bot.store.core.connection import Connection
 from bot.store.tables import jobs
 from bot.store.tables.members import privacy
-from bot.store.tables.money import channel_caps, ledger, transactions, wallets
+from bot.store.tables.money import adjustments, balances, channel_caps, ledger, operator_costs, transactions, wallets
 from bot.store.tables.money import limits as limits_table
 from tests.support.databases import new_database
 from tests.support.store_samples import a_command, an_image
@@ -581,13 +581,13 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(member=st.sampled_from(MEMBERS), amount=AMOUNTS)
     def grant(self, member: Member, amount: int) -> None:
         default = OPERATOR_LIMITS.default_quota
-        self.write(lambda connection: ledger.grant(connection, member, amount, default=default, **self.change))
+        self.write(lambda connection: adjustments.grant(connection, member, amount, default=default, **self.change))
         self.model.grants.append(Grant(member=member, granted_at=self.now, amount=amount))
 
     @rule(member=st.sampled_from(MEMBERS))
     def reset(self, member: Member) -> None:
         default = OPERATOR_LIMITS.default_quota
-        after = self.write(lambda connection: ledger.reset(connection, member, default=default, **self.change))
+        after = self.write(lambda connection: adjustments.reset(connection, member, default=default, **self.change))
         assert after.spent_usd_micros == 0
         for entry in self.model.of_member(member, self.now):
             entry.forgiven = entry.forgiven or not entry.open
@@ -641,24 +641,24 @@ class LedgerMachine(RuleBasedStateMachine):
     def every_balance_is_the_models(self) -> None:
         for member in MEMBERS:
             terms = self.terms(member)
-            window = ledger.window_of(terms, terms.quota, self.now)
-            balance = ledger.balance_in(self.connection, member, terms.quota, window)
+            window = balances.window_of(terms, terms.quota, self.now)
+            balance = balances.balance_in(self.connection, member, terms.quota, window)
             figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
             assert figures == self.model.figures(member, self.now)
-            assert ledger.wallet_of(self.connection, member.user_id) == self.model.in_wallet(member.user_id)
+            assert balances.wallet_of(self.connection, member.user_id) == self.model.in_wallet(member.user_id)
             assert balance.available_usd_micros == self.model.left(member, self.now)
             until = ledger.cost_limit_ends_at(self.connection, member.user_id, limits=OPERATOR_LIMITS, now=self.now)
             assert (until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
-            cap = ledger.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
+            cap = balances.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
             assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
         for guild_id in (1, 2):
             for cap in channel_caps.caps_of_channels(self.connection, guild_id, now=self.now):
                 left = self.model.left_in_channel(guild_id, cap.channel_id, self.now)
                 assert cap.available_usd_micros == left
-        cap = ledger.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)
+        cap = balances.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)
         assert cap.available_usd_micros == self.model.left_for_operator(self.now)
         house = sum(entry.house for entry in self.model.entries.values())
-        assert ledger.operator_cost_usd_micros(self.connection, since=None) == house
+        assert operator_costs.operator_cost_usd_micros(self.connection, since=None) == house
         assert not self.connection.in_transaction
 
     @invariant()

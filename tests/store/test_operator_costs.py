@@ -29,7 +29,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.sqlite import schema as sqlite_schema
 from bot.store.store import Store
-from bot.store.tables.money import ledger
+from bot.store.tables.money import ledger, operator_costs
 from tests.support.databases import execute, rows, tamper
 from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
@@ -266,7 +266,7 @@ async def test_a_name_is_kept_until_the_utc_day_is_over_where_every_local_period
     with pytest.raises(MemberCostReached):
         await order(store, now=noon)
     await store.forget_old(now=noon + timedelta(hours=12))
-    [line] = await store.database.read(ledger.operator_cost_lines)
+    [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert line.user_id is None
 
 
@@ -413,7 +413,7 @@ async def test_the_operator_is_told_once_per_limit_and_day_over_all_processes(st
 async def test_the_lines_of_what_the_operator_bore_say_who_and_where(store: Store) -> None:
     [job_id] = await order(store, member=ADA_ELSEWHERE)
     await fail(store, job_id, now=MIDNIGHT)
-    [line] = await store.database.read(ledger.operator_cost_lines)
+    [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert (line.ordered_at, line.at, line.guild_id, line.user_id) == (NOON, MIDNIGHT, 2, ADA.user_id)
     assert (line.job_id, line.amount_usd_micros, line.failure) == (job_id, PRICE, FailureReason.PROVIDER_FAILED)
 

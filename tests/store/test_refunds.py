@@ -16,7 +16,7 @@ from bot.domain.jobs import Delivery, FailureReason, JobStatus
 from bot.domain.money.quota import Place, Window
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
-from bot.store.tables.money import ledger
+from bot.store.tables.money import ledger, operator_costs
 from tests.support.databases import rows, tamper
 from tests.support.store_samples import A_DOLLAR_A_DAY, ADA, NOON, admitted, finished
 
@@ -53,7 +53,7 @@ async def test_the_whole_charge_is_given_back_once_and_the_operator_bears_it(sto
     assert await spent(store) == 30_000
     assert await store.operator_cost_usd_micros() == 40_000
     assert await store.operator_cost_usd_micros(since=NOON + timedelta(days=1)) == 0
-    [line] = await store.database.read(ledger.operator_cost_lines)
+    [line] = await store.database.read(operator_costs.operator_cost_lines)
     assert (line.job_id, line.amount_usd_micros, line.failure) == (lost, 40_000, FailureReason.IMAGE_LOST)
     assert {job.job_id: job.paid_usd_micros for job in await store.ledger_jobs(since=NOON)} == {
         kept: 30_000,

@@ -14,7 +14,7 @@ from bot.domain.money.quota import Wallet, format_usd
 from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
 from bot.store.tables.jobs import NOT_SHOWN_YET, REPLIES_OF_MEMBER
-from bot.store.tables.money import ledger, wallets
+from bot.store.tables.money import balances, wallets
 from bot.store.tables.shared import catalogue
 
 EXPORT_ORDERS = 200
@@ -188,7 +188,7 @@ def export_start(connection: Connection, user_id: int) -> ExportStart:
             }
             for row in connection.execute(_ADJUSTMENTS, who)
         ],
-        wallet=_wallet(ledger.wallet_of(connection, user_id)) if purchases else [],
+        wallet=_wallet(balances.wallet_of(connection, user_id)) if purchases else [],
         purchases=[
             {
                 "entitlement_id": str(purchase.entitlement_id),

@@ -13,9 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import accumulate
-from zoneinfo import ZoneInfo
 
-from bot.domain.audit import Amount
 from bot.domain.errors import (
     ChannelCapReached,
     DirectBusy,
@@ -32,65 +30,49 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
 )
-from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID, FailureReason, JobStatus
-from bot.domain.money.bill import LedgerJob
+from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID
 from bot.domain.money.quota import (
     Balance,
-    Cap,
     CostLimit,
     Limits,
-    LimitSubject,
     Member,
-    OperatorCostLine,
     Period,
-    Place,
-    Quota,
-    Wallet,
     Window,
     format_usd,
 )
-from bot.domain.money.spendable import BindingLimit
-from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_moment, to_quarter
+from bot.store.core.columns import to_micros, to_quarter
 from bot.store.core.connection import Connection, Row
-from bot.store.tables.audit_log import Change, record
-from bot.store.tables.money.channel_caps import cap_in
-from bot.store.tables.money.limits import Terms, limit, terms_for, time_zone
+from bot.store.tables.money.balances import (
+    ALL_OF_MEMBER,
+    BALANCE_COLUMNS,
+    MAY_COST,
+    OPERATOR_ACCOUNT_ID,
+    OPERATOR_HELD,
+    OPERATOR_SETTLED,
+    UTC_ZONE,
+    balance_in,
+    balance_of_row,
+    balance_parameters,
+    caps_of_channel,
+    open_account,
+    operator_cap,
+    operator_server_cap,
+    server_sums,
+    utc_day,
+    wallet_of,
+    window_of,
+)
+from bot.store.tables.money.limits import Terms
 from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts, totals_of_channel
 from bot.store.tables.shared import notes
-
-OPERATOR_ACCOUNT_ID = 1
 
 MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
 """How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
 cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
-
-_UTC = ZoneInfo("UTC")
-
-_OPEN_MEMBER_ACCOUNT = """
-SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
-"""
-# One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
-_MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
-_SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
-_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
-
-
-_SUMS = f"""
-SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
-    CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT) AS spent,
-    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent_of_quota
-FROM {totals_of_accounts("= :account_id", "window")}
-"""  # noqa: S608
 _RUNNING = """
 SELECT count(*) FROM jobs
 WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
     AND (status <> 'uncertain' OR submitted_at >= :in_doubt_since)
-"""
-# What jobs that are followed may still cost the operator: it counts like a cost until it is known.
-_MAY_COST = """
-    SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM reservations
-    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND house_usd_micros = 0
-        AND quarter / 96 = :today
 """
 # Of a followed job whose image is made, the cost is booked already.
 _IS_IN_DOUBT = "follow_until_at IS NOT NULL AND failure_reason <> 'no_usable_result'"
@@ -121,35 +103,19 @@ SELECT (
 _RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
 _NO_REPLY = ""
 """The reply id of a command whose jobs are not inserted."""
-
-_ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
-
-_BALANCE_COLUMNS = f"""
-    CAST(coalesce(sum({QUOTA_HELD}), 0) AS BIGINT) AS held,
-    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent,
-    (
-        SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
-        WHERE account_id {_ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
-    ) AS granted
-"""  # noqa: S608
-_BALANCE = f"SELECT {_BALANCE_COLUMNS} FROM {totals_of_accounts(_ALL_OF_MEMBER, 'window')}"  # noqa: S608
 # Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
 _BEFORE_ADMISSION = f"""
-SELECT {_BALANCE_COLUMNS}, (
+SELECT {BALANCE_COLUMNS}, (
         SELECT id FROM accounts
         WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
     ) AS member_account_id,
     (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
     (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
-FROM {totals_of_accounts(_ALL_OF_MEMBER, "window")}
+FROM {totals_of_accounts(ALL_OF_MEMBER, "window")}
 """  # noqa: S608
-
-_OPERATOR_HELD = "held_usd_micros - wallet_held_usd_micros"
-_OPERATOR_SETTLED = "settled_usd_micros - wallet_settled_usd_micros"
-"""What the operator pays of it: not what members' wallets pay."""
 _USED_BY_SERVER = f"""
-SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} + operator_cost_usd_micros
-    + ({_MAY_COST} AND server_account_id = :server)
+SELECT {OPERATOR_HELD} + {OPERATOR_SETTLED} + operator_cost_usd_micros
+    + ({MAY_COST} AND server_account_id = :server)
 FROM daily_totals WHERE account_id = :server AND day = :today
 """  # noqa: S608
 # Uncharged costs count here only beyond their own cap, so that they use up nothing of what paying members may spend,
@@ -157,7 +123,7 @@ FROM daily_totals WHERE account_id = :server AND day = :today
 _USED_BY_ALL = f"""
 SELECT used + CASE WHEN cost > :cost_cap THEN cost - :cost_cap ELSE 0 END
 FROM (
-    SELECT {_OPERATOR_HELD} + {_OPERATOR_SETTLED} AS used, operator_cost_usd_micros + ({_MAY_COST}) AS cost
+    SELECT {OPERATOR_HELD} + {OPERATOR_SETTLED} AS used, operator_cost_usd_micros + ({MAY_COST}) AS cost
     FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
 ) AS today
 """  # noqa: S608
@@ -168,7 +134,7 @@ SELECT CASE WHEN min(room) < 0 THEN 0 ELSE min(room) END AS usd_micros
 FROM (
     SELECT CAST(:member_limit AS BIGINT) - (
         SELECT CAST(coalesce(sum({QUOTA_HELD} + {QUOTA_SPENT}), 0) AS BIGINT)
-        FROM {totals_of_accounts(_ALL_OF_MEMBER, "member")}
+        FROM {totals_of_accounts(ALL_OF_MEMBER, "member")}
     ) AS room
     UNION ALL SELECT :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0)
     UNION ALL SELECT :operator_limit - coalesce(({_USED_BY_ALL}), 0)
@@ -206,8 +172,6 @@ WHERE :max_running > ({_RUNNING})
     ))
 RETURNING wallet_usd_micros
 """  # noqa: S608
-_WALLET = "SELECT available_usd_micros, held_usd_micros FROM wallets WHERE user_id = ?"
-_PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
 _SETTLE = """
 UPDATE reservations SET state = 'settled', held_usd_micros = 0, settled_usd_micros = :charged,
     wallet_settled_usd_micros = CASE WHEN :charged > reserved_usd_micros - wallet_usd_micros
@@ -242,49 +206,6 @@ SELECT job_id, settled_usd_micros, wallet_settled_usd_micros,
     (SELECT coalesce(max(id), 0) FROM ledger), (SELECT coalesce(max(id), 0) FROM wallet_ledger), CAST(:now AS BIGINT)
 FROM reservations WHERE job_id = :job_id AND state = 'settled'
 """
-_ADJUST = """
-INSERT INTO adjustments (account_id, kind, amount_usd_micros, window_start_at, window_end_at, through_ledger_id,
-    created_at, command_id)
-SELECT :account_id, :kind, :amount, :window_start_at, :window_end_at, coalesce(max(id), 0), :now, :command_id
-FROM ledger WHERE true
-ON CONFLICT (command_id) WHERE command_id IS NOT NULL DO NOTHING
-"""
-_LEDGER_JOBS = """
-SELECT jobs.id, provider, model_id, remote_id, status, submitted_at, settled_usd_micros + house_usd_micros AS paid
-FROM jobs JOIN reservations ON job_id = jobs.id WHERE submitted_at >= ? ORDER BY submitted_at, jobs.id
-"""
-_OPERATOR_COST_LINES = """
-SELECT ledger.created_at AS created_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id,
-    jobs.provider, jobs.model_id, ledger.amount_usd_micros, jobs.failure_reason, jobs.late_at, ledger.id AS entry
-FROM ledger JOIN jobs ON jobs.id = ledger.job_id JOIN reservations ON reservations.job_id = jobs.id
-    JOIN accounts ON accounts.id = reservations.member_account_id
-WHERE ledger.kind = 'house'
-UNION ALL
-SELECT refunded_at, reservations.reserved_at, jobs.guild_id, accounts.user_id, jobs.id, jobs.provider,
-    jobs.model_id, usd_micros, jobs.failure_reason, jobs.late_at, refunds.through_ledger_id
-FROM refunds JOIN jobs ON jobs.id = refunds.job_id JOIN reservations ON reservations.job_id = jobs.id
-    JOIN accounts ON accounts.id = reservations.member_account_id
-ORDER BY entry, created_at
-"""
-_DAY_OF_ACCOUNT = f"""
-SELECT {_OPERATOR_SETTLED}, {_OPERATOR_HELD}, operator_cost_usd_micros
-    + ({_MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
-FROM daily_totals WHERE account_id = :account_id AND day = :today
-"""  # noqa: S608
-# Once per matter and day over all processes. Days are dates, which are in the order of their text.
-_SERVER_WAS_WARNED = """
-SELECT EXISTS (SELECT 1 FROM accounts WHERE kind = 'server' AND guild_id = ? AND warned_until_at = ?)
-"""
-_WARN_ONCE = """
-UPDATE accounts SET warned_until_at = :until
-WHERE id = :account_id AND (warned_until_at IS NULL OR warned_until_at <> :until)
-"""
-_OPERATOR_COST = """
-SELECT CAST(coalesce(sum(usd_micros), 0) AS BIGINT) FROM (
-    SELECT amount_usd_micros AS usd_micros, created_at FROM ledger WHERE kind = 'house'
-    UNION ALL SELECT usd_micros, refunded_at FROM refunds
-) AS costs WHERE created_at >= ?
-"""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -310,16 +231,16 @@ def reserve(
     The jobs are already inserted. A refusal must undo the whole transaction.
     """
     window = window_of(terms, terms.quota, now)
-    found = connection.execute(_BEFORE_ADMISSION, _balance_question(member, window)).fetchone()
+    found = connection.execute(_BEFORE_ADMISSION, balance_parameters(member, window)).fetchone()
     _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
-    before = _balance_in(found, terms.quota, window)
+    before = balance_of_row(found, terms.quota, window)
     place = member.place
     prices = [order.amount_usd_micros for order in orders]
     parameters = {
         **_risk_question(member.user_id, reply_id, now),
         "guild_id": member.guild_id,
-        "member": found["member_account_id"] or _open_account(connection, member.guild_id, member.user_id),
-        "server": found["server_account_id"] or _open_account(connection, member.guild_id),
+        "member": found["member_account_id"] or open_account(connection, member.guild_id, member.user_id),
+        "server": found["server_account_id"] or open_account(connection, member.guild_id),
         "quarter": to_quarter(now),
         "now": to_micros(now),
         "max_running": limits.max_running_jobs,
@@ -397,7 +318,7 @@ def _refusal(
     that leaves least is named, so that an order within what is said to be left is not refused by another one.
     """
     question, asked = _risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
-    today = Window.containing(now, Period.DAY, _UTC)
+    today = Window.containing(now, Period.DAY, UTC_ZONE)
     risk = connection.execute(_AT_RISK, question).fetchone()
     if (reached := _cost_reached(risk, limits, today)) is not None:
         return reached
@@ -447,7 +368,7 @@ def _amount_exceeded(
         if least is None or available < least[0]:
             cap = ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
             least = (available, cap)
-    today = Window.containing(now, Period.DAY, _UTC)
+    today = Window.containing(now, Period.DAY, UTC_ZONE)
     available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
     if least is None or available < least[0]:
         reached = OperatorDirectCapReached if member.guild_id == DIRECT_GUILD_ID else OperatorServerCapReached
@@ -468,7 +389,7 @@ def _risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int 
     return {
         "user_id": user_id,
         "reply_id": reply_id,
-        "today": _day_of(now),
+        "today": utc_day(now),
         "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
     }
 
@@ -485,7 +406,7 @@ def _cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached
 def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
     """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
     risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
-    reached = _cost_reached(risk, limits, Window.containing(now, Period.DAY, _UTC))
+    reached = _cost_reached(risk, limits, Window.containing(now, Period.DAY, UTC_ZONE))
     return None if reached is None else reached.resets_at
 
 
@@ -547,272 +468,3 @@ def refund(connection: Connection, job_id: str, *, now: datetime) -> None:
     """
     if connection.execute(_REFUND, {"job_id": job_id, "now": to_micros(now)}).rowcount != 1:
         raise LedgerError(f"job {job_id} has no charge to give back")
-
-
-def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
-    """Return the window that a quota counts in; without a quota, today's."""
-    return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
-
-
-def balance(
-    connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
-) -> Balance:
-    """Return the member's balance in the current window of their effective quota, or in the one before."""
-    terms = terms_for(connection, member, default=default)
-    window = window_of(terms, terms.quota, now)
-    if previous:
-        window = window.before(terms.quota.period, terms.time_zone)
-    return balance_in(connection, member, terms.quota, window)
-
-
-def balance_in(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
-    """Return what the member has spent, reserved and been granted in `window`."""
-    return _balance_in(connection.execute(_BALANCE, _balance_question(member, window)).fetchone(), quota, window)
-
-
-def _balance_question(member: Member, window: Window) -> dict[str, int]:
-    return {
-        "user_id": member.user_id,
-        "guild_id": member.guild_id,
-        "start_at": to_micros(window.start),
-        "end_at": to_micros(window.end),
-        **bounds("window", window),
-    }
-
-
-def _balance_in(row: Row, quota: Quota, window: Window) -> Balance:
-    return Balance(
-        quota=quota,
-        window=window,
-        granted_usd_micros=row["granted"],
-        spent_usd_micros=row["spent"],
-        set_aside_usd_micros=row["held"],
-    )
-
-
-def wallet_of(connection: Connection, user_id: int) -> Wallet:
-    """Return what a member's wallet has left and set aside: nothing for one who never paid in."""
-    row = connection.execute(_WALLET, (user_id,)).fetchone()
-    if row is None:
-        return Wallet()
-    return Wallet(available_usd_micros=row["available_usd_micros"], set_aside_usd_micros=row["held_usd_micros"])
-
-
-def place_of_job(connection: Connection, job_id: str) -> Place | None:
-    """Return where a job was ordered; None if that is not known."""
-    row = connection.execute(_PLACE_OF_JOB, (job_id,)).fetchone()
-    if row is None or row["channel_id"] is None:
-        return None
-    return Place(channel_id=row["channel_id"], category_id=row["category_id"])
-
-
-def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: datetime) -> dict[BindingLimit, Cap]:
-    """Return the caps of the member's channel and of its category, where they are set."""
-    if member.place is None:
-        return {}
-    found = (
-        (BindingLimit.CHANNEL_CAP, member.place.channel_id, terms.channel_cap),
-        (BindingLimit.CATEGORY_CAP, member.place.category_id, terms.category_cap),
-    )
-    return {
-        binding: cap_in(connection, channel_id, quota, window_of(terms, quota, now))
-        for binding, channel_id, quota in found
-        if channel_id is not None and quota is not None
-    }
-
-
-def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
-    """Return what all members of the server together have spent and reserved."""
-    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    if account is None:
-        return 0, 0
-    row = _sums(connection, account["id"], window)
-    return row["spent"], row["held"]
-
-
-def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
-    """Return the server's cap and what its members have used of it; None where no cap is set."""
-    cap = limit(connection, guild_id, LimitSubject.SERVER, None)
-    if cap is None:
-        return None
-    window = Window.containing(now, cap.period, time_zone(connection, guild_id))
-    spent, held = server_sums(connection, guild_id, window)
-    return Cap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
-
-
-def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
-    """Return the operator's cap of today (UTC), and what all servers together have used of it.
-
-    Uncharged costs have a cap of their own; only what exceeds that one counts here.
-    """
-    settled, held, cost = _day_of_account(connection, OPERATOR_ACCOUNT_ID, now)
-    excess = max(0, cost - limits.operator_cost_daily_cap_usd_micros)
-    return _cap_of_today(limits.operator_daily_cap_usd_micros, settled + excess, held, now)
-
-
-def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
-    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost.
-
-    All people outside servers share one as well.
-    """
-    account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
-    return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
-
-
-def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
-    """Return the amounts settled, reserved, and borne or perhaps to be borne by the operator today."""
-    row = connection.execute(_DAY_OF_ACCOUNT, {"account_id": account_id, "today": _day_of(now)}).fetchone()
-    return (0, 0, 0) if row is None else tuple(row)
-
-
-def _cap_of_today(amount_usd_micros: int, spent_usd_micros: int, held_usd_micros: int, now: datetime) -> Cap:
-    return Cap(
-        quota=Quota(amount_usd_micros=amount_usd_micros, period=Period.DAY),
-        window=Window.containing(now, Period.DAY, _UTC),
-        spent_usd_micros=spent_usd_micros,
-        set_aside_usd_micros=held_usd_micros,
-    )
-
-
-def _day_of(moment: datetime) -> int:
-    """Return the number of the UTC day, counted from 1970."""
-    return to_quarter(moment) // QUARTERS_PER_DAY
-
-
-def first_warning(connection: Connection, *, guild_id: int | None, user_id: int | None, window: Window) -> bool:
-    """Record that a member, a server (no user) or the operator (neither) was told that little is left in `window`.
-
-    Returns True the first time, False when that was recorded before.
-    """
-    account_id = OPERATOR_ACCOUNT_ID if guild_id is None else _account(connection, guild_id, user_id)
-    row = {"account_id": account_id, "until": to_micros(window.end)}
-    return connection.execute(_WARN_ONCE, row).rowcount == 1
-
-
-def server_was_warned(connection: Connection, guild_id: int, window: Window) -> bool:
-    """Return whether it is recorded that the server's moderators were told that little is left in `window`."""
-    return bool(connection.execute(_SERVER_WAS_WARNED, (guild_id, to_micros(window.end))).fetchone()[0])
-
-
-def grant(
-    connection: Connection,
-    member: Member,
-    amount_usd_micros: int,
-    *,
-    default: Quota,
-    actor_id: int,
-    reason: str | None,
-    now: datetime,
-    command_id: int | None = None,
-) -> Balance:
-    """Grant a one-off extra in the current window, and record it. The same command counts once."""
-    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
-    window = window_of(terms, terms.quota, now)
-    account_id = _account(connection, member.guild_id, member.user_id)
-    if _adjust(connection, account_id, "grant", amount_usd_micros, window, now, command_id=command_id):
-        new = Amount(amount_usd_micros=amount_usd_micros)
-        record(
-            connection, member.guild_id, "grant", LimitSubject.MEMBER, member.user_id, old=None, new=new, change=change
-        )
-    return balance_in(connection, member, terms.quota, window)
-
-
-def reset(
-    connection: Connection, member: Member, *, default: Quota, actor_id: int, reason: str | None, now: datetime
-) -> Balance:
-    """Stop counting what was settled so far in the current window, and record that; open reservations still count.
-
-    The ledger itself does not change.
-    """
-    terms, change = terms_for(connection, member, default=default), Change(actor_id=actor_id, reason=reason, now=now)
-    window = window_of(terms, terms.quota, now)
-    spent = balance_in(connection, member, terms.quota, window).spent_usd_micros
-    for (account_id,) in connection.execute(_MEMBER_ACCOUNTS, (member.user_id, member.guild_id)).fetchall():
-        spent_here = _sums(connection, account_id, window)["spent_of_quota"]
-        _adjust(connection, account_id, "reset", spent_here, window, now)
-    old, new = Amount(amount_usd_micros=spent), Amount(amount_usd_micros=0)
-    record(connection, member.guild_id, "reset", LimitSubject.MEMBER, member.user_id, old=old, new=new, change=change)
-    return balance_in(connection, member, terms.quota, window)
-
-
-def operator_cost_usd_micros(connection: Connection, *, since: datetime | None = None) -> int:
-    """Return what the operator paid since then, or in all."""
-    return int(connection.execute(_OPERATOR_COST, (0 if since is None else to_micros(since),)).fetchone()[0])
-
-
-def ledger_jobs(connection: Connection, *, since: datetime) -> list[LedgerJob]:
-    """Return every order that was sent at or after `since`, with what was paid for it, oldest first."""
-    return [
-        LedgerJob(
-            job_id=row["id"],
-            provider=row["provider"],
-            model_id=row["model_id"],
-            remote_id=row["remote_id"],
-            status=JobStatus(row["status"]),
-            submitted_at=to_moment(row["submitted_at"]),
-            paid_usd_micros=row["paid"],
-        )
-        for row in connection.execute(_LEDGER_JOBS, (to_micros(since),))
-    ]
-
-
-def operator_cost_lines(connection: Connection) -> list[OperatorCostLine]:
-    """Every job that cost the operator something, oldest first."""
-    return [
-        OperatorCostLine(
-            at=to_moment(row["created_at"]),
-            ordered_at=to_moment(row["reserved_at"]),
-            guild_id=row["guild_id"],
-            user_id=row["user_id"],
-            job_id=row["id"],
-            provider=row["provider"],
-            model_id=row["model_id"],
-            amount_usd_micros=row["amount_usd_micros"],
-            failure=None if row["failure_reason"] is None else FailureReason(row["failure_reason"]),
-            came_late=row["late_at"] is not None,
-        )
-        for row in connection.execute(_OPERATOR_COST_LINES)
-    ]
-
-
-def _adjust(
-    connection: Connection,
-    account_id: int,
-    kind: str,
-    amount_usd_micros: int,
-    window: Window,
-    now: datetime,
-    *,
-    command_id: int | None = None,
-) -> bool:
-    """Append an adjustment; False if one of the same command is there."""
-    row = {
-        "account_id": account_id,
-        "kind": kind,
-        "amount": amount_usd_micros,
-        "window_start_at": to_micros(window.start),
-        "window_end_at": to_micros(window.end),
-        "now": to_micros(now),
-        "command_id": command_id,
-    }
-    return connection.execute(_ADJUST, row).rowcount == 1
-
-
-def _sums(connection: Connection, account_id: int, window: Window) -> Row:
-    """Return the amounts reserved and spent, and what of the latter counts against a quota."""
-    return connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
-
-
-def _account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
-    """Return the account of a member, or of the server without `user_id`; open it at the first use."""
-    if user_id is None:
-        account = connection.execute(_SERVER_ACCOUNT, (guild_id,)).fetchone()
-    else:
-        account = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
-    return _open_account(connection, guild_id, user_id) if account is None else int(account["id"])
-
-
-def _open_account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
-    kind = "server" if user_id is None else "member"
-    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])

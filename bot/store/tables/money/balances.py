@@ -1,0 +1,227 @@
+"""Balances: the accounts of members, servers and the operator, what each spent and may still spend.
+
+Synchronous functions inside the caller's transaction.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from bot.domain.money.quota import (
+    Balance,
+    Cap,
+    Limits,
+    LimitSubject,
+    Member,
+    Period,
+    Place,
+    Quota,
+    Wallet,
+    Window,
+)
+from bot.domain.money.spendable import BindingLimit
+from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_quarter
+from bot.store.core.connection import Connection, Row
+from bot.store.tables.money.channel_caps import cap_in
+from bot.store.tables.money.limits import Terms, limit, terms_for, time_zone
+from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts
+
+OPERATOR_ACCOUNT_ID = 1
+
+_OPEN_MEMBER_ACCOUNT = """
+SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
+"""
+# One, unless the member asked to be forgotten in the windows that still count: then what they spent before counts too.
+MEMBER_ACCOUNTS = "SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? ORDER BY id"
+SERVER_ACCOUNT = "SELECT id FROM accounts WHERE kind = 'server' AND guild_id = ?"
+_OPEN_ACCOUNT = "INSERT INTO accounts (kind, guild_id, user_id) VALUES (?, ?, ?) RETURNING id"
+_SUMS = f"""
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT) AS spent,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent_of_quota
+FROM {totals_of_accounts("= :account_id", "window")}
+"""  # noqa: S608
+
+UTC_ZONE = ZoneInfo("UTC")
+
+# What jobs that are followed may still cost the operator: it counts like a cost until it is known.
+MAY_COST = """
+    SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM reservations
+    WHERE job_id IN (SELECT id FROM jobs WHERE follow_until_at IS NOT NULL) AND house_usd_micros = 0
+        AND quarter / 96 = :today
+"""
+ALL_OF_MEMBER = "IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id)"
+BALANCE_COLUMNS = f"""
+    CAST(coalesce(sum({QUOTA_HELD}), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum({QUOTA_SPENT}), 0) AS BIGINT) AS spent,
+    (
+        SELECT CAST(coalesce(sum(amount_usd_micros), 0) AS BIGINT) FROM adjustments
+        WHERE account_id {ALL_OF_MEMBER} AND kind = 'grant' AND created_at >= :start_at AND created_at < :end_at
+    ) AS granted
+"""  # noqa: S608
+_BALANCE = f"SELECT {BALANCE_COLUMNS} FROM {totals_of_accounts(ALL_OF_MEMBER, 'window')}"  # noqa: S608
+
+OPERATOR_HELD = "held_usd_micros - wallet_held_usd_micros"
+OPERATOR_SETTLED = "settled_usd_micros - wallet_settled_usd_micros"
+"""What the operator pays of it: not what members' wallets pay."""
+_WALLET = "SELECT available_usd_micros, held_usd_micros FROM wallets WHERE user_id = ?"
+_PLACE_OF_JOB = "SELECT channel_id, category_id FROM reservations WHERE job_id = ?"
+_DAY_OF_ACCOUNT = f"""
+SELECT {OPERATOR_SETTLED}, {OPERATOR_HELD}, operator_cost_usd_micros
+    + ({MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
+FROM daily_totals WHERE account_id = :account_id AND day = :today
+"""  # noqa: S608
+
+
+def sums(connection: Connection, account_id: int, window: Window) -> Row:
+    """Return the amounts of an account that are reserved and spent, and what of the latter counts against a quota."""
+    return connection.execute(_SUMS, {"account_id": account_id, **bounds("window", window)}).fetchone()
+
+
+def account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    """Return the account of a member, or of the server without `user_id`; open it at the first use."""
+    if user_id is None:
+        found = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+    else:
+        found = connection.execute(_OPEN_MEMBER_ACCOUNT, (user_id, guild_id)).fetchone()
+    return open_account(connection, guild_id, user_id) if found is None else int(found["id"])
+
+
+def open_account(connection: Connection, guild_id: int, user_id: int | None = None) -> int:
+    """Open the account of a member, or of the server without `user_id`, and return it."""
+    kind = "server" if user_id is None else "member"
+    return int(connection.execute(_OPEN_ACCOUNT, (kind, guild_id, user_id)).fetchone()["id"])
+
+
+def window_of(terms: Terms, quota: Quota | None, now: datetime) -> Window:
+    """Return the window that a quota counts in; without a quota, today's."""
+    return Window.containing(now, Period.DAY if quota is None else quota.period, terms.time_zone)
+
+
+def balance(
+    connection: Connection, member: Member, *, default: Quota, now: datetime, previous: bool = False
+) -> Balance:
+    """Return the member's balance in the current window of their effective quota, or in the one before."""
+    terms = terms_for(connection, member, default=default)
+    window = window_of(terms, terms.quota, now)
+    if previous:
+        window = window.before(terms.quota.period, terms.time_zone)
+    return balance_in(connection, member, terms.quota, window)
+
+
+def balance_in(connection: Connection, member: Member, quota: Quota, window: Window) -> Balance:
+    """Return what the member has spent, reserved and been granted in `window`."""
+    return balance_of_row(connection.execute(_BALANCE, balance_parameters(member, window)).fetchone(), quota, window)
+
+
+def balance_parameters(member: Member, window: Window) -> dict[str, int]:
+    """Return the parameters of a statement with `BALANCE_COLUMNS`."""
+    return {
+        "user_id": member.user_id,
+        "guild_id": member.guild_id,
+        "start_at": to_micros(window.start),
+        "end_at": to_micros(window.end),
+        **bounds("window", window),
+    }
+
+
+def balance_of_row(row: Row, quota: Quota, window: Window) -> Balance:
+    """Return the balance in a row with `BALANCE_COLUMNS`."""
+    return Balance(
+        quota=quota,
+        window=window,
+        granted_usd_micros=row["granted"],
+        spent_usd_micros=row["spent"],
+        set_aside_usd_micros=row["held"],
+    )
+
+
+def wallet_of(connection: Connection, user_id: int) -> Wallet:
+    """Return what a member's wallet has left and set aside: nothing for one who never paid in."""
+    row = connection.execute(_WALLET, (user_id,)).fetchone()
+    if row is None:
+        return Wallet()
+    return Wallet(available_usd_micros=row["available_usd_micros"], set_aside_usd_micros=row["held_usd_micros"])
+
+
+def place_of_job(connection: Connection, job_id: str) -> Place | None:
+    """Return where a job was ordered; None if that is not known."""
+    row = connection.execute(_PLACE_OF_JOB, (job_id,)).fetchone()
+    if row is None or row["channel_id"] is None:
+        return None
+    return Place(channel_id=row["channel_id"], category_id=row["category_id"])
+
+
+def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: datetime) -> dict[BindingLimit, Cap]:
+    """Return the caps of the member's channel and of its category, where they are set."""
+    if member.place is None:
+        return {}
+    found = (
+        (BindingLimit.CHANNEL_CAP, member.place.channel_id, terms.channel_cap),
+        (BindingLimit.CATEGORY_CAP, member.place.category_id, terms.category_cap),
+    )
+    return {
+        binding: cap_in(connection, channel_id, quota, window_of(terms, quota, now))
+        for binding, channel_id, quota in found
+        if channel_id is not None and quota is not None
+    }
+
+
+def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:
+    """Return what all members of the server together have spent and reserved."""
+    account = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+    if account is None:
+        return 0, 0
+    row = sums(connection, account["id"], window)
+    return row["spent"], row["held"]
+
+
+def server_cap(connection: Connection, guild_id: int, *, now: datetime) -> Cap | None:
+    """Return the server's cap and what its members have used of it; None where no cap is set."""
+    cap = limit(connection, guild_id, LimitSubject.SERVER, None)
+    if cap is None:
+        return None
+    window = Window.containing(now, cap.period, time_zone(connection, guild_id))
+    spent, held = server_sums(connection, guild_id, window)
+    return Cap(quota=cap, window=window, spent_usd_micros=spent, set_aside_usd_micros=held)
+
+
+def operator_cap(connection: Connection, limits: Limits, *, now: datetime) -> Cap:
+    """Return the operator's cap of today (UTC), and what all servers together have used of it.
+
+    Uncharged costs have a cap of their own; only what exceeds that one counts here.
+    """
+    settled, held, cost = _day_of_account(connection, OPERATOR_ACCOUNT_ID, now)
+    excess = max(0, cost - limits.operator_cost_daily_cap_usd_micros)
+    return _cap_of_today(limits.operator_daily_cap_usd_micros, settled + excess, held, now)
+
+
+def operator_server_cap(connection: Connection, guild_id: int, limits: Limits, *, now: datetime) -> Cap:
+    """Return the operator's cap of today (UTC) for one server, and what its members spent, reserved and cost.
+
+    All people outside servers share one as well.
+    """
+    account = connection.execute(SERVER_ACCOUNT, (guild_id,)).fetchone()
+    settled, held, cost = (0, 0, 0) if account is None else _day_of_account(connection, account["id"], now)
+    return _cap_of_today(limits.operator_cap_of(guild_id), settled + cost, held, now)
+
+
+def _day_of_account(connection: Connection, account_id: int, now: datetime) -> tuple[int, int, int]:
+    """Return the amounts settled, reserved, and borne or perhaps to be borne by the operator today."""
+    row = connection.execute(_DAY_OF_ACCOUNT, {"account_id": account_id, "today": utc_day(now)}).fetchone()
+    return (0, 0, 0) if row is None else tuple(row)
+
+
+def _cap_of_today(amount_usd_micros: int, spent_usd_micros: int, held_usd_micros: int, now: datetime) -> Cap:
+    return Cap(
+        quota=Quota(amount_usd_micros=amount_usd_micros, period=Period.DAY),
+        window=Window.containing(now, Period.DAY, UTC_ZONE),
+        spent_usd_micros=spent_usd_micros,
+        set_aside_usd_micros=held_usd_micros,
+    )
+
+
+def utc_day(moment: datetime) -> int:
+    """Return the number of the UTC day, counted from 1970."""
+    return to_quarter(moment) // QUARTERS_PER_DAY
