@@ -225,7 +225,7 @@ SHARE_NO_ACCESS = Phrase(
     "`/settings showcase`."
 )
 SHARE_PERMISSIONS = Phrase(
-    "In the showcase channel {channel} I need: **{permissions}**. A moderator can allow me that there; then press "
+    "In the showcase channel {channel} I need: **{permissions}**. A moderator can grant me that there; then press "
     "Share again."
 )
 SHARE_AGE_RESTRICTED = Phrase(

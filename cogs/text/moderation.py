@@ -154,7 +154,7 @@ LOG_AUDIENCES = {
     ),
 }
 LOG_UNKNOWN_CHANNEL = Phrase("I cannot see {channel}. Let me view it, or choose another channel.")
-LOG_PERMISSIONS = Phrase("In {channel} I need: **{permissions}**. Allow me that there, then use this command again.")
+LOG_PERMISSIONS = Phrase("In {channel} I need: **{permissions}**. Grant me that there, then use this command again.")
 LOG_REFUSED = Phrase(
     "Discord did not let me post in {channel}, so the log stays as it was. Check my permissions there."
 )
