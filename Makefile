@@ -15,7 +15,7 @@ ODD_KILLS ?= 100
 JOBS ?=
 MORE ?=
 # More than most machines have processors: many tests wait for a clock.
-PROCESSES ?= 4
+PROCESSES ?= 6
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/domain/money/quota.py,bot/store/tables/money/ledger.py,bot/store/tables/money/balances.py,bot/store/tables/money/adjustments.py
 MONEY_TESTS := tests/store/test_direct_account.py tests/store/test_ledger.py tests/store/test_jobs.py tests/store/test_operator_costs.py tests/store/test_wallets.py tests/store/test_channel_caps.py tests/domain/test_quota.py -k "not postgresql"

@@ -115,7 +115,8 @@ async def test_f51_who_may_not_manage_the_server_is_refused_by_every_command_of_
     shown_to_everybody(stage)
     for path, options in calls:
         refusal = stage.said(await who.slash(stage.channel, path, **options))
-        assert (refusal.text, refusal.private) == (refusals.MODERATORS_ONLY(), True), path
+        # What took some effort to type follows.
+        assert (refusal.text.partition("\n")[0], refusal.private) == (refusals.MODERATORS_ONLY(), True), path
     assert await everything_written(stage) == before
     assert len(stage.env.errors) == len(calls)
 
@@ -124,7 +125,7 @@ async def test_f51_a_moderator_is_refused_by_none_of_them(stage: Stage) -> None:
     for path, options in moderators_commands(stage):
         card = stage.said(await stage.mo.slash(stage.channel, path, **options))
         assert card.private, path
-        assert card.text not in (refusals.MODERATORS_ONLY(), refusals.UNEXPECTED()), path
+        assert not card.text.startswith((refusals.MODERATORS_ONLY(), refusals.UNEXPECTED())), path
 
 
 # -- F-13 -----------------------------------------------------------------------------------------------------

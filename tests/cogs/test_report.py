@@ -36,7 +36,7 @@ def drawn(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Chart]:
     """Return every chart requested so far; none is drawn."""
     charts: list[Chart] = []
 
-    async def remember(chart: Chart) -> None:
+    async def remember(chart: Chart, **_: object) -> None:
         charts.append(chart)
 
     monkeypatch.setattr(stage.core.bot.reports._charts, "draw", remember)

@@ -220,13 +220,16 @@ async def test_an_image_out_of_reach_for_a_quarter_of_an_hour_comes_free(core: C
 
 @pytest.mark.hostile("G-33")
 @pytest.mark.parametrize("plan", [OUT_OF_REACH, Plan(urls=("{base}/pictures/gone.png",))], ids=["refused", "not found"])
-async def test_an_image_that_never_comes_is_given_up_and_costs_once(core: Core, plan: Plan):
-    core.sandbox.next_order(plan)
-    job = await core.order()
+async def test_an_image_that_never_comes_is_given_up_and_costs_once(
+    core: Core, plan: Plan, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(results, "FIRST_PAUSE_SECONDS", 0.01)
     if plan is OUT_OF_REACH:
-        await core.reached(job, JobStatus.RUNNING)
-        await until(lambda: len(core.sandbox.seen("read")) > 3)
+        job = await out_of_reach(core)
         core.clock.move(minutes=16)
+    else:
+        core.sandbox.next_order(plan)
+        job = await core.order()
     assert (await core.ended(job)).is_followed
     core.clock.move(hours=5)
     await core.unfollowed(job)
