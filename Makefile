@@ -18,7 +18,7 @@ MORE ?=
 PROCESSES ?= 6
 # Money is where a wrong branch costs a dollar, so there every branch is taken.
 MONEY := bot/domain/money/quota.py,bot/store/tables/money/ledger.py,bot/store/tables/money/balances.py,bot/store/tables/money/adjustments.py
-MONEY_TESTS := tests/store/test_direct_account.py tests/store/test_ledger.py tests/store/test_jobs.py tests/store/test_operator_costs.py tests/store/test_wallets.py tests/store/test_channel_caps.py tests/domain/test_quota.py -k "not postgresql"
+MONEY_TESTS := tests/store/test_direct_account.py tests/store/test_ledger.py tests/store/test_jobs.py tests/store/test_operator_costs.py tests/store/test_wallets.py tests/store/test_refunds.py tests/store/test_channel_caps.py tests/domain/test_quota.py -k "not postgresql"
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run test coverage screenshots bench bench-full torture lint types format languages audit lock clean

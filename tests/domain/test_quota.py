@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import (
     Balance,
     Cap,
+    Member,
     Period,
     Quota,
     QuotaSource,
@@ -22,6 +24,7 @@ from bot.domain.money.quota import (
     nearly_used,
     parse_usd,
 )
+from bot.domain.requester import Requester
 
 NOON = datetime(2026, 3, 18, 12, tzinfo=UTC)  # a Wednesday
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Havana"]
@@ -233,3 +236,8 @@ def test_the_servers_cap_knows_what_is_left(amount: int | None, left: int | None
     window = Window.containing(NOON, Period.DAY, ZoneInfo("UTC"))
     cap = Cap(quota=quota(amount), window=window, spent_usd_micros=50, set_aside_usd_micros=20)
     assert cap.available_usd_micros == left
+
+
+def test_members_take_turns_with_their_server_and_outside_servers_each_person_does() -> None:
+    assert Member(guild_id=1, user_id=7).requester == Requester(server_id=1, user_id=7)
+    assert Member(guild_id=DIRECT_GUILD_ID, user_id=7).requester == Requester(server_id=7, user_id=7)
