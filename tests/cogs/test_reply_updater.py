@@ -120,6 +120,34 @@ async def test_a_finished_image_does_not_wait_behind_a_status_edit_that_hangs(
     assert await delivery(stage) is Delivery.DELIVERED
 
 
+@pytest.mark.hostile("G-21")
+@pytest.mark.usefixtures("_hurried")
+@pytest.mark.parametrize("trouble", [refused(400, 99_999), refused(403), refused(503)], ids=repr)
+async def test_a_status_edit_that_came_late_is_replaced_whatever_discord_answers(
+    stage: Stage, transport: TransportDouble, trouble: Exception
+) -> None:
+    hanging, troubles = asyncio.Event(), [trouble] * 8
+
+    async def hold_status(method: str, path: str, files: bool) -> None:
+        if path == ORIGINAL and not files:
+            if not hanging.is_set():
+                await hanging.wait()
+            elif troubles:
+                raise troubles.pop()
+
+    transport.on_call = hold_status
+    stage.core.krea.waits = True
+    card = await stage.imagine()
+    await stage.until(lambda: transport.count("PATCH", ORIGINAL) == 1)
+    stage.core.krea.finishes()
+    await stage.until_says(card, "Completed")
+    hanging.set()
+    assert await delivery(stage) is Delivery.DELIVERED
+    assert troubles == []
+    assert "Completed" in card.text
+    assert len(card.gallery) == 1
+
+
 async def test_a_status_edit_that_fails_costs_nothing_but_itself(stage: Stage, transport: TransportDouble) -> None:
     async def break_status(method: str, path: str, files: bool) -> None:
         if path == ORIGINAL and not files:

@@ -12,7 +12,6 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
-from functools import partial
 
 import aiohttp
 import discord
@@ -32,7 +31,6 @@ from cogs.ui.discord_api.discord_errors import (
     is_malformed,
     is_ordinary,
     is_too_large,
-    may_pass,
 )
 from cogs.ui.discord_api.message_api import MessageApi, PostedMessage
 from cogs.ui.discord_api.request_pace import RequestPace
@@ -250,18 +248,20 @@ class LastEdit:
         return await self._messages.post(channel_id, layout, files=self._files(), nonce=self._reply.id, notify=user_id)
 
     async def _edit_again(self, posted: PostedMessage) -> None:
-        """Repeat the final edit, without files, in case a status edit replaced it."""
+        """Repeat the final edit, without files, until Discord takes it or never will: a status edit may have replaced it.
+
+        Discord took the same contents before, so a refusal of them may pass as well.
+        """
         address = replace(self._address, message_id=posted.message_id, channel_id=posted.channel_id)
-        edit = partial(self._messages.edit, address, self._layout(), by_token=self._token_is_usable())
         try:
             with self._pace.applied():
                 await retrying(
-                    edit,
-                    on=may_pass,
-                    attempts=5,
-                    within_seconds=60,
-                    first_pause_seconds=0.1,
-                    max_pause_seconds=5,
+                    lambda: self._messages.edit(address, self._layout(), by_token=self._token_is_usable()),
+                    on=lambda error: not is_final(error) and self._may_pass(error),
+                    within_seconds=WAY_TIMEOUT.total_seconds(),
+                    first_pause_seconds=FIRST_PAUSE_SECONDS,
+                    max_pause_seconds=MAX_PAUSE_SECONDS,
+                    jitter_seconds=2,
                 )
         except (discord.HTTPException, aiohttp.ClientError, OSError) as error:
             _log.warning(
