@@ -248,9 +248,9 @@ class LastEdit:
         return await self._messages.post(channel_id, layout, files=self._files(), nonce=self._reply.id, notify=user_id)
 
     async def _edit_again(self, posted: PostedMessage) -> None:
-        """Repeat the final edit, without files, until Discord takes it or never will: a status edit may have replaced it.
+        """Repeat the final edit, without files, until Discord takes it or never will.
 
-        Discord took the same contents before, so a refusal of them may pass as well.
+        A status edit may have replaced it. Discord took the same contents before, so a refusal of them may pass as well.
         """
         address = replace(self._address, message_id=posted.message_id, channel_id=posted.channel_id)
         try:
