@@ -250,7 +250,7 @@ class LastEdit:
     async def _edit_again(self, posted: PostedMessage) -> None:
         """Repeat the final edit, without files, until Discord takes it or never will.
 
-        A status edit may have replaced it. Discord took the same contents before, so a refusal of them may pass as well.
+        A status edit may have replaced it. Discord took the same contents before, so a refusal of them may pass.
         """
         address = replace(self._address, message_id=posted.message_id, channel_id=posted.channel_id)
         try:
