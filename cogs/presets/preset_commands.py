@@ -124,8 +124,7 @@ class PresetCommands(commands.Cog):
         """Read the attached image like that of an order. Raises RequestRefused."""
         member = member_of(interaction)
         await self._service.check_member(member, orders=1)
-        async with self._service.reading_turns.turn(member.requester):
-            (image,) = await self._order_flow.read_attachments([(reference, ImageRole.REFERENCE)], member, held)
+        (image,) = await self._order_flow.read_attachments([(reference, ImageRole.REFERENCE)], member, held)
         return image
 
     async def _store(self, interaction: Interaction, preset: Preset, amount: int) -> None:

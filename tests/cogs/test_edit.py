@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import discord
 import pytest
 
+from bot.dispatch.turns import MemberTurns
 from bot.domain.errors import StoreError
 from bot.domain.jobs import FailureReason
+from bot.domain.requester import Requester
 from bot.store.sqlite.database import SqliteDatabase
 from cogs.generate.ordering import order_flow
 from cogs.text import job_card, refusals
@@ -398,3 +401,29 @@ async def test_refused_attempts_count_towards_the_pace(stage: Stage, monkeypatch
             patch.setattr(SqliteDatabase, method, None)
         assert "That was a lot in one minute" in (await stage.imagine()).text
     await stage.until_says(await stage.imagine(stage.bob), "Completed")
+
+
+@pytest.mark.hostile("G-05")
+async def test_files_of_other_servers_are_read_between_the_files_of_a_command(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns = MemberTurns(at_a_time=1, waiting=3, clock=stage.env.now)
+    monkeypatch.setattr(stage.core.bot.service, "reading_turns", turns)
+    download = stage.core.bot.order_flow.download
+    read: list[str] = []
+    others: list[asyncio.Task[None]] = []
+
+    async def read_for_another_server() -> None:
+        async with turns.turn(Requester(2, 2)):
+            read.append("another server")
+
+    async def counted(url: str, requester: Requester) -> bytes:
+        read.append("a file of the command")
+        others.append(asyncio.create_task(read_for_another_server()))
+        await asyncio.sleep(0)
+        return await download(url, requester)
+
+    monkeypatch.setattr(stage.core.bot.order_flow, "download", counted)
+    await stage.edit(image=("fox.png", PNG), image2=("owl.png", image("JPEG")))
+    await asyncio.gather(*others)
+    assert read == ["a file of the command", "another server"] * 2

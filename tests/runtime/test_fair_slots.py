@@ -14,6 +14,14 @@ from bot.runtime.fair_slots import FairSlots
 pytestmark = pytest.mark.hostile("G-05")
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Work:
     """Pieces of work that hold slots until they are told to end."""
 
@@ -62,12 +70,84 @@ async def test_a_crowd_of_one_server_leaves_a_slot_to_other_servers() -> None:
 
 
 async def test_where_there_is_one_slot_servers_take_turns_and_then_members() -> None:
-    work = Work(FairSlots(1))
+    work = Work(FairSlots(1, clock=Clock()))
     for server_id, user_id in ((1, 1), (1, 1), (1, 1), (1, 2), (2, 8), (2, 8), (3, 9)):
         await work.begin(server_id, user_id)
     for number in range(7):
         await work.end(number)
     assert work.begun == [(1, 1), (1, 1), (2, 8), (3, 9), (1, 2), (2, 8), (1, 1)]
+
+
+@pytest.mark.parametrize("crowds", [4, 12])
+async def test_a_server_that_uses_little_is_next_whatever_number_of_others_use_much(crowds: int) -> None:
+    clock = Clock()
+    work = Work(FairSlots(1, clock=clock))
+    for server_id in range(1, crowds + 1):
+        for _ in range(10):
+            await work.begin(server_id, server_id)
+    for number in range(crowds):
+        clock.now += 1
+        await work.end(number)
+    for _ in range(5):
+        await work.begin(1000, 1000)
+        clock.now += 1
+        await work.end(len(work.begun) - 1)
+        assert work.begun[-1] == (1000, 1000)
+        clock.now += 0.05
+        await work.end(len(work.begun) - 1)
+        assert work.begun[-1] != (1000, 1000)
+    await work.end_all()
+
+
+async def test_any_number_of_servers_that_come_at_once_are_behind_one_that_uses_little_all_the_time() -> None:
+    clock = Clock()
+    work = Work(FairSlots(1, clock=clock))
+    for number in range(60):
+        await work.begin(1000, 1000)
+        clock.now += 0.02
+        await work.end(number)
+        clock.now += 1
+    for server_id in range(1, 41):
+        await work.begin(server_id, server_id)
+    for number in range(60, 70, 2):
+        await work.begin(1000, 1000)
+        clock.now += 1
+        await work.end(number)
+        assert work.begun[-1] == (1000, 1000)
+        clock.now += 0.02
+        await work.end(number + 1)
+    await work.end_all()
+
+
+async def test_servers_that_use_much_share_the_slots_and_what_is_long_ago_counts_less() -> None:
+    clock = Clock()
+    work = Work(FairSlots(1, clock=clock))
+    for server_id, seconds in ((1, 60), (2, 10)):
+        await work.begin(server_id, server_id)
+        clock.now += seconds
+        await work.end(len(work.begun) - 1)
+    await work.begin(3, 3)
+    for server_id in (1, 2):
+        await work.begin(server_id, server_id)
+    await work.end(2)
+    assert work.begun[-1] == (2, 2)
+    clock.now += 60
+    await work.end(3)
+    assert work.begun[-1] == (1, 1)
+    for server_id in (1, 2):
+        await work.begin(server_id, server_id)
+    await work.end(4)
+    assert work.begun[-1] == (1, 1)
+    await work.end_all()
+
+
+async def test_what_servers_used_is_forgotten_in_time() -> None:
+    clock = Clock()
+    slots = FairSlots(1, clock=clock)
+    for server_id in range(1, 2001):
+        async with slots.slot(Requester(server_id, server_id)):
+            clock.now += 1
+    assert len(slots._uses) < 700
 
 
 async def test_a_member_holds_no_more_than_a_members_share_whatever_server_they_ask_from() -> None:

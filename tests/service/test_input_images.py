@@ -109,6 +109,33 @@ async def test_the_members_of_one_server_leave_a_turn_to_those_of_others() -> No
     assert sorted(at_work) == [*range(30), 100]
 
 
+@pytest.mark.hostile("G-05")
+async def test_the_parts_of_a_piece_of_work_let_others_in_between_and_wait_no_longer_together() -> None:
+    turns = MemberTurns(at_a_time=1, waiting=0, clock=utc_now)
+    at_work: list[str] = []
+
+    async def other() -> None:
+        async with turns.turn(Requester(2, 2)):
+            at_work.append("other")
+
+    with turns.piece(Requester(1, 1)) as piece:
+        with pytest.raises(StillBusyForYou), turns.piece(Requester(1, 1)):
+            pass
+        async with piece.turn():
+            at_work.append("first part")
+            task = asyncio.create_task(other())
+            await asyncio.sleep(0)
+        async with piece.turn():
+            at_work.append("second part")
+        await task
+        assert at_work == ["first part", "other", "second part"]
+        piece._until = asyncio.get_running_loop().time()
+        async with turns.turn(Requester(2, 2)):
+            with pytest.raises(ManyAsking):
+                async with piece.turn():
+                    pass
+
+
 async def test_a_piece_of_work_whose_turn_does_not_come_is_refused_and_then_waits_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -294,8 +294,7 @@ class OrderFlow:
                     visibility=permissions.visibility(self._service, order.requests(), private=bool(order.private)),
                 )
             await self._service.check_admission(order.requests(), member=member)
-        async with self._service.reading_turns.turn(member.requester):
-            return await self._read_and_admit(interaction, order, member=member, address=address)
+        return await self._read_and_admit(interaction, order, member=member, address=address)
 
     def _check_agreed_price(self, order: Order) -> None:
         """Raise DearerThanAgreed if the order costs more than its button or form said."""
@@ -331,22 +330,22 @@ class OrderFlow:
     async def read_attachments(
         self, attachments: Attachments, member: Member, held: list[str]
     ) -> tuple[ImageInput, ...]:
-        """Download, check and clean attached images, all at the same time. Adds what it stores to `held`.
+        """Download, check and clean attached images, one after the other. Adds what it stores to `held`.
 
-        Raises TooFast, UnusableImage.
+        Each waits for a turn of its own, so that an order with one file waits for no command with several.
+        Raises TooFast, StillBusyForYou, ManyAsking, UnusableImage.
         """
         for attachment, _ in attachments:
             if attachment.size > INPUT_MAX_BYTES:
                 raise UnusableImage(attachment.filename, "too_many_bytes", limit_bytes=INPUT_MAX_BYTES)
-        # Discord does not say how large a file is that only a component shows.
-        self._service.begin_reading(member, sum(attachment.size or INPUT_MAX_BYTES for attachment, _ in attachments))
-        reads = [self._read_attachment(attachment, role, member, held) for attachment, role in attachments]
-        # All of them end before the first error is raised, so that none is stored later.
         images: list[ImageInput] = []
-        for read in await asyncio.gather(*reads, return_exceptions=True):
-            if isinstance(read, BaseException):
-                raise read
-            images.append(read)
+        with self._service.reading_turns.piece(member.requester) as reading:
+            # Discord does not say how large a file is that only a component shows.
+            size_bytes = sum(attachment.size or INPUT_MAX_BYTES for attachment, _ in attachments)
+            self._service.begin_reading(member, size_bytes)
+            for attachment, role in attachments:
+                async with reading.turn():
+                    images.append(await self._read_attachment(attachment, role, member, held))
         return tuple(images)
 
     async def _read_attachment(
