@@ -390,12 +390,25 @@ class Bot(BotClient, commands.Bot):
     def _handle_interaction(self, parse: Callable[[Any], None], data: Any) -> None:
         """Handle an interaction, unless a second gateway may receive it and was first."""
         if self.handover is None or not self.handover.is_claiming:
-            parse(data)
+            self._parse_interaction(parse, data)
         else:
             self._supervisor.start(f"claim {data['id']}", self._claim(self.handover, parse, data))
 
     async def _claim(self, handover: ShardHandover, parse: Callable[[Any], None], data: Any) -> None:
         if await handover.may_handle(int(data["id"])):
+            self._parse_interaction(parse, data)
+
+    def _parse_interaction(self, parse: Callable[[Any], None], data: Any) -> None:
+        """Hand an interaction to the library, except a form that it would leave without an answer.
+
+        It knows a form until that is submitted, and none that was opened before a restart.
+        """
+        # Private in discord.py (guarded by a test); no event says that a form is not known.
+        forms = self._connection._view_store._modals  # pyright: ignore[reportPrivateUsage]
+        if data["type"] == discord.InteractionType.modal_submit.value and data["data"]["custom_id"] not in forms:
+            interaction: discord.Interaction[Any] = discord.Interaction(data=data, state=self._connection)
+            self._supervisor.start(f"form {data['id']}", error_handler.refuse_unknown_form(interaction))
+        else:
             parse(data)
 
     async def close(self) -> None:

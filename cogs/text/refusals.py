@@ -62,6 +62,7 @@ MEMBER_UNKNOWN = Phrase(
 CHANNEL_UNKNOWN = Phrase("I cannot find that channel in this server. Pick one from the list that appears as you type.")
 TEXT_IMPOSSIBLE = Phrase("Your text has a character that cannot be stored. Type it again without that character.")
 COMMAND_CHANGED = Phrase("This command has changed since your Discord loaded it. Please reload Discord and try again.")
+FORM_CLOSED = Phrase("This form is no longer open, so nothing was done. Open it again.")
 SHUTTING_DOWN = Phrase("I am restarting. Please try again in a minute.")
 DUPLICATE = Phrase("This command was already accepted.")
 LIST_FULL = Phrase("This list is full: it holds {limit} entries. Remove one first.")

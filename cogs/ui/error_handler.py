@@ -49,6 +49,12 @@ async def report(interaction: discord.Interaction[Any], error: Exception) -> Non
         _log.info("could not answer with an error message: %s: %s", _origin(interaction), problem)
 
 
+async def refuse_unknown_form(interaction: discord.Interaction[Any]) -> None:
+    """Give back what was typed into a form that was submitted before, or opened before a restart."""
+    set_locale_of(interaction)
+    await report(interaction, NotAllowed(refusals.FORM_CLOSED()))
+
+
 def _origin(interaction: discord.Interaction[Any]) -> str:
     """Say who used which command or component where, for the log."""
     name = interaction.command.qualified_name if interaction.command else (interaction.data or {}).get("custom_id")

@@ -237,6 +237,16 @@ async def test_the_menu_asks_for_the_prompt_and_edits_the_only_image(stage: Stag
     assert len(stage.core.krea.uploads) == 1
 
 
+async def test_a_form_that_was_opened_before_a_restart_gives_back_what_was_typed(stage: Stage) -> None:
+    shown = await menu(stage, ("fox.png", PNG))
+    await stage.restart()
+    refusal = stage.said(await stage.ada.submit_modal(shown, {"prompt": "make it blue"}))
+    assert refusal.private
+    assert refusals.FORM_CLOSED() in refusal.text
+    assert "make it blue" in refusal.text
+    assert await stage.jobs() == []
+
+
 async def test_of_several_images_one_to_four_are_chosen(stage: Stage) -> None:
     files = [(f"{width}.png", encode(photo(width, 40), "PNG")) for width in (50, 60, 70, 80, 90)]
     shown = await menu(stage, *files)
