@@ -41,12 +41,10 @@ from bot.store.tables.members import (
 from bot.store.tables.money import (
     adjustments,
     balances,
-    channel_caps,
     ledger,
     limits,
     operator_costs,
     spend_reports,
-    spendable,
     transactions,
     wallets,
     weekly_reports,
@@ -154,7 +152,7 @@ class Store(DatabaseUser):
     job = reads(jobs.job)
     reply = reads(jobs.reply)
     reply_of_job = reads(jobs.reply_of_job)
-    reply_and_spendable = reads(spendable.reply_and_spendable)
+    reply_and_spendable = reads(transactions.reply_and_spendable)
     unfinished = reads(jobs.unfinished)
     in_limbo = reads(jobs.in_limbo)
     known_remote_ids = reads(jobs.known_remote_ids)
@@ -190,7 +188,7 @@ class Store(DatabaseUser):
 
     balance = reads(balances.balance)
     ledger_jobs = reads(operator_costs.ledger_jobs)
-    spendable = reads(spendable.spendable)
+    spendable = reads(transactions.spendable)
     server_cap = reads(balances.server_cap)
     operator_cap = reads(balances.operator_cap)
     operator_server_cap = reads(balances.operator_server_cap)
@@ -200,10 +198,10 @@ class Store(DatabaseUser):
     spend_report = reads(spend_reports.spend_report)
     first_warning = writes(adjustments.first_warning)
     server_was_warned = reads(adjustments.server_was_warned)
-    channel_cap = reads(channel_caps.channel_cap)
-    caps_of_channels = reads(channel_caps.caps_of_channels)
-    first_warning_of_channel = writes(channel_caps.first_warning_of_channel)
-    channel_was_warned = reads(channel_caps.channel_was_warned)
+    channel_cap = reads(balances.channel_cap)
+    caps_of_channels = reads(balances.caps_of_channels)
+    first_warning_of_channel = writes(balances.first_warning_of_channel)
+    channel_was_warned = reads(balances.channel_was_warned)
     grant = writes(adjustments.grant)
     reset = writes(adjustments.reset)
     limit = reads(limits.limit)

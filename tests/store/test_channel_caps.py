@@ -114,3 +114,8 @@ async def test_moderators_are_told_once_in_a_window(store: Store) -> None:
     told = [await store.first_warning_of_channel(1, ART, window=cap.window) for _ in range(2)]
     assert told == [True, False]
     assert await store.channel_was_warned(1, ART, window=cap.window)
+
+
+async def test_a_channel_without_a_cap_has_none(store: Store) -> None:
+    await set_cap(store, ART, 100_000)
+    assert await store.channel_cap(1, MEMES, now=NOON) is None

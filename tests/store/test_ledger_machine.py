@@ -32,7 +32,7 @@ from bot.domain.money.quota import Limits, LimitSubject, Member, Period, Place, 
 from bot.store.core.connection import Connection
 from bot.store.tables import jobs
 from bot.store.tables.members import privacy
-from bot.store.tables.money import adjustments, balances, channel_caps, ledger, operator_costs, transactions, wallets
+from bot.store.tables.money import adjustments, balances, ledger, operator_costs, transactions, wallets
 from bot.store.tables.money import limits as limits_table
 from tests.support.databases import new_database
 from tests.support.store_samples import a_command, an_image
@@ -652,7 +652,7 @@ class LedgerMachine(RuleBasedStateMachine):
             cap = balances.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
             assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
         for guild_id in (1, 2):
-            for cap in channel_caps.caps_of_channels(self.connection, guild_id, now=self.now):
+            for cap in balances.caps_of_channels(self.connection, guild_id, now=self.now):
                 left = self.model.left_in_channel(guild_id, cap.channel_id, self.now)
                 assert cap.available_usd_micros == left
         cap = balances.operator_cap(self.connection, OPERATOR_LIMITS, now=self.now)

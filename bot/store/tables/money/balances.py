@@ -1,6 +1,7 @@
-"""Balances: the accounts of members, servers and the operator, what each spent and may still spend.
+"""Balances: the accounts of members, servers and the operator and the caps of channels, what was spent, what is left.
 
-Synchronous functions inside the caller's transaction.
+Synchronous functions inside the caller's transaction. What was spent in a window is read from totals, by whole days and
+then by quarters. An order counts for its channel and for that channel's category, as they were when it was made.
 """
 
 from __future__ import annotations
@@ -23,11 +24,39 @@ from bot.domain.money.quota import (
 from bot.domain.money.spendable import BindingLimit
 from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_quarter
 from bot.store.core.connection import Connection, Row
-from bot.store.tables.money.channel_caps import cap_in
-from bot.store.tables.money.limits import Terms, limit, terms_for, time_zone
-from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts
+from bot.store.tables.money.limits import Terms, limit, limits_of, terms_for, time_zone
+
+
+def totals_of_accounts(accounts: str, window: str) -> str:
+    """Return SQL for the totals of accounts, such as `= :account_id`, in the window of `bounds(window, …)`."""
+    columns = (
+        "held_usd_micros, settled_usd_micros, forgiven_usd_micros, wallet_held_usd_micros, wallet_settled_usd_micros"
+    )
+    return _totals(columns, "totals", "daily_totals", f"account_id {accounts}", window)
+
+
+def totals_of_channel(channel: str, window: str) -> str:
+    """Return SQL for the totals of a channel or category, given as a parameter such as `:channel_id`."""
+    columns = "held_usd_micros, settled_usd_micros"
+    return _totals(columns, "channel_totals", "channel_daily_totals", f"channel_id = {channel}", window)
+
+
+def _totals(columns: str, quarters: str, days: str, owner: str, window: str) -> str:
+    return f"""(
+        SELECT {columns} FROM {quarters}
+        WHERE {owner} AND quarter >= :{window}_from AND quarter < :{window}_head_until
+        UNION ALL SELECT {columns} FROM {days}
+        WHERE {owner} AND day >= :{window}_first_day AND day < :{window}_end_day
+        UNION ALL SELECT {columns} FROM {quarters}
+        WHERE {owner} AND quarter >= :{window}_tail_from AND quarter < :{window}_until
+    ) AS counted"""  # noqa: S608 - our own words
+
 
 OPERATOR_ACCOUNT_ID = 1
+
+QUOTA_HELD = "held_usd_micros - wallet_held_usd_micros"
+QUOTA_SPENT = "settled_usd_micros - wallet_settled_usd_micros - forgiven_usd_micros"
+"""SQL for what counts against a member's quota: not what their wallet pays."""
 
 _OPEN_MEMBER_ACCOUNT = """
 SELECT id FROM accounts WHERE kind = 'member' AND user_id = ? AND guild_id = ? AND closed_at IS NULL
@@ -72,6 +101,41 @@ SELECT {OPERATOR_SETTLED}, {OPERATOR_HELD}, operator_cost_usd_micros
     + ({MAY_COST} AND :account_id IN (server_account_id, {OPERATOR_ACCOUNT_ID}))
 FROM daily_totals WHERE account_id = :account_id AND day = :today
 """  # noqa: S608
+_CHANNEL_SUMS = f"""
+SELECT CAST(coalesce(sum(held_usd_micros), 0) AS BIGINT) AS held,
+    CAST(coalesce(sum(settled_usd_micros), 0) AS BIGINT) AS spent
+FROM {totals_of_channel(":channel_id", "window")}
+"""  # noqa: S608 - our own words
+_WARN_ONCE = """
+UPDATE limits SET warned_until_at = :until
+WHERE guild_id = :guild_id AND subject = 'channel' AND subject_id = :channel_id
+    AND (warned_until_at IS NULL OR warned_until_at <> :until)
+"""
+_WAS_WARNED = """
+SELECT EXISTS (
+    SELECT 1 FROM limits
+    WHERE guild_id = ? AND subject = 'channel' AND subject_id = ? AND warned_until_at = ?
+)
+"""
+
+
+def bounds(name: str, window: Window) -> dict[str, int]:
+    """Return the quarters and days of a window as parameters of the SQL above. Days are in UTC, in any time zone."""
+    start, end = to_quarter(window.start), to_quarter(window.end)
+    first_day, end_day = -(-start // QUARTERS_PER_DAY), end // QUARTERS_PER_DAY
+    if first_day >= end_day:  # no whole day in it
+        first_day = end_day = 0
+        head_until = tail_from = end
+    else:
+        head_until, tail_from = first_day * QUARTERS_PER_DAY, end_day * QUARTERS_PER_DAY
+    return {
+        f"{name}_from": start,
+        f"{name}_head_until": head_until,
+        f"{name}_first_day": first_day,
+        f"{name}_end_day": end_day,
+        f"{name}_tail_from": tail_from,
+        f"{name}_until": end,
+    }
 
 
 def sums(connection: Connection, account_id: int, window: Window) -> Row:
@@ -166,6 +230,48 @@ def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: d
         for binding, channel_id, quota in found
         if channel_id is not None and quota is not None
     }
+
+
+def channel_cap(connection: Connection, guild_id: int, channel_id: int, *, now: datetime) -> Cap | None:
+    """Return the cap of a channel or category and what was used of it; None where no cap is set."""
+    quota = limit(connection, guild_id, LimitSubject.CHANNEL, channel_id)
+    if quota is None:
+        return None
+    window = Window.containing(now, quota.period, time_zone(connection, guild_id))
+    return cap_in(connection, channel_id, quota, window)
+
+
+def caps_of_channels(connection: Connection, guild_id: int, *, now: datetime) -> list[Cap]:
+    """Return every cap of a channel or category of the server, and what was used of each."""
+    zone = time_zone(connection, guild_id)
+    return [
+        cap_in(connection, channel_id, quota, Window.containing(now, quota.period, zone))
+        for subject, channel_id, quota in limits_of(connection, guild_id)
+        if subject is LimitSubject.CHANNEL and channel_id is not None
+    ]
+
+
+def cap_in(connection: Connection, channel_id: int, quota: Quota, window: Window) -> Cap:
+    """Return a cap of a channel or category with what was spent and reserved there in the window."""
+    row = connection.execute(_CHANNEL_SUMS, {"channel_id": channel_id, **bounds("window", window)}).fetchone()
+    return Cap(
+        quota=quota,
+        window=window,
+        spent_usd_micros=row["spent"],
+        set_aside_usd_micros=row["held"],
+        channel_id=channel_id,
+    )
+
+
+def first_warning_of_channel(connection: Connection, guild_id: int, channel_id: int, *, window: Window) -> bool:
+    """Record that moderators were told that little is left for a channel in `window`; False if they were before."""
+    row = {"guild_id": guild_id, "channel_id": channel_id, "until": to_micros(window.end)}
+    return connection.execute(_WARN_ONCE, row).rowcount == 1
+
+
+def channel_was_warned(connection: Connection, guild_id: int, channel_id: int, *, window: Window) -> bool:
+    """Return whether it is recorded that moderators were told that little is left for a channel in `window`."""
+    return bool(connection.execute(_WAS_WARNED, (guild_id, channel_id, to_micros(window.end))).fetchone()[0])
 
 
 def server_sums(connection: Connection, guild_id: int, window: Window) -> tuple[int, int]:

@@ -49,21 +49,25 @@ from bot.store.tables.money.balances import (
     OPERATOR_ACCOUNT_ID,
     OPERATOR_HELD,
     OPERATOR_SETTLED,
+    QUOTA_HELD,
+    QUOTA_SPENT,
     UTC_ZONE,
     balance_in,
     balance_of_row,
     balance_parameters,
+    bounds,
     caps_of_channel,
     open_account,
     operator_cap,
     operator_server_cap,
     server_sums,
+    totals_of_accounts,
+    totals_of_channel,
     utc_day,
     wallet_of,
     window_of,
 )
 from bot.store.tables.money.limits import Terms
-from bot.store.tables.money.totals import QUOTA_HELD, QUOTA_SPENT, bounds, totals_of_accounts, totals_of_channel
 from bot.store.tables.shared import notes
 
 MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
