@@ -184,10 +184,10 @@ async def opened(settings: Settings, *, role: Role = Role.ALL, shards: Shards | 
 
         for provider, poll_seconds, slots in providers_of(settings, session, clock=clock.now):
             dispatcher = parts.add_provider(provider, poll_seconds=poll_seconds, max_concurrency=slots)
-            if isinstance(provider, KreaProvider) and role is not Role.WORKER:
+            if provider.has_styles and role is not Role.WORKER:
                 reader = StyleReader(service.styles, provider, store, breaker=dispatcher.breaker)
                 supervisor.start_forever("styles", reader.run)
-            if isinstance(provider, KreaProvider) and role is not Role.GATEWAY:
+            if provider.lists_costs and role is not Role.GATEWAY:
                 supervisor.start_forever("bill reconciliation", BillReconciliation(context, provider).run)
 
         await _load_catalogue(settings, keeper, catalogue)

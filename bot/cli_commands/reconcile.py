@@ -15,7 +15,6 @@ from bot import app
 from bot.domain.errors import SettingsError
 from bot.domain.money.bill import Difference, JobList, LedgerJob, compare_invoice, compare_list, read_invoice
 from bot.domain.money.quota import format_usd
-from bot.providers.krea import KreaProvider
 from bot.settings import Settings, load_settings
 from bot.store.admin.readonly import open_readonly
 from bot.store.tables.money.operator_costs import ledger_jobs
@@ -57,8 +56,8 @@ async def _listed(settings: Settings, since: datetime, now: datetime) -> JobList
     """Return the provider's list; None without a key. Raises ProviderError."""
     async with aiohttp.ClientSession() as session:
         for provider, _, _ in app.providers_of(settings, session):
-            if isinstance(provider, KreaProvider):
-                return await provider.listed(since=since, now=now)
+            if provider.lists_costs:
+                return await provider.listed_costs(since=since, now=now)
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from bot.catalogue.provider_description.model_notices import Withdrawal
 from bot.catalogue.styles import Style
 from bot.domain.jobs import Failure, JobStatus, Progress
+from bot.domain.money.bill import JobList
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +118,16 @@ class Provider(Protocol):
         """True when `recent` works, so that an order without a response can be found."""
         ...
 
+    @property
+    def lists_costs(self) -> bool:
+        """True when `listed_costs` works, so that the ledger can be compared with what the provider charged."""
+        ...
+
+    @property
+    def has_styles(self) -> bool:
+        """True when `styles` works: the provider has a list of public styles."""
+        ...
+
     async def submit(self, request: ProviderRequest) -> RemoteJob:
         """Send one order, exactly once, without any retry.
 
@@ -142,6 +153,17 @@ class Provider(Protocol):
 
         With `until`, later ones may be missing. Raises ProviderUnavailable where the list is not complete.
         """
+        ...
+
+    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
+        """Return the jobs that the provider lists, newest first, back to `since` or as far as its pages lead.
+
+        Only where `lists_costs`.
+        """
+        ...
+
+    async def styles(self, cursor: str | None) -> StylePage:
+        """Return a page of the public styles, from the cursor of the page before. Only where `has_styles`."""
         ...
 
     async def probe(self) -> None:

@@ -68,6 +68,8 @@ class KreaProvider:
     takes_uploads = True
     can_cancel = True
     can_list = True
+    lists_costs = True
+    has_styles = True
 
     def __init__(
         self,
@@ -170,8 +172,7 @@ class KreaProvider:
             raise ProviderUnavailable(f"krea: more than {_PAGE_SIZE * _MAX_PAGES} jobs since {since.isoformat()}")
         return sorted(found.values(), key=lambda job: (job.created_at is not None, job.created_at), reverse=True)
 
-    async def listed(self, *, since: datetime, now: datetime) -> JobList:
-        """Return the jobs that the provider lists, newest first, back to `since` or as far as its pages lead."""
+    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
         found: dict[str, ListedJob] = {}
         params = {"limit": str(_MAX_ITEMS_READ)}
         oldest = now

@@ -12,8 +12,9 @@ import aiohttp
 from bot.domain.errors import OutcomeUncertain, ProviderDenied, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import Failure, JobStatus, Progress
 from bot.domain.json_values import as_object
+from bot.domain.money.bill import JobList
 from bot.providers.api_client import READ_TIMEOUTS, SUBMIT_TIMEOUTS, ApiClient, Timeouts
-from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.parsing import (
     StatusMap,
     StatusMeaning,
@@ -53,6 +54,8 @@ class PixazoProvider:
     takes_uploads = False
     can_cancel = False
     can_list = False
+    lists_costs = False
+    has_styles = False
 
     def __init__(
         self,
@@ -109,6 +112,12 @@ class PixazoProvider:
 
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return ()
+
+    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
+        return JobList(provider=self.name, jobs=[], since=now)
+
+    async def styles(self, cursor: str | None) -> StylePage:
+        return StylePage(styles=(), next_cursor=None)
 
     async def has_model(self, path: str) -> bool:
         return await self._api.has_model(path)

@@ -13,7 +13,8 @@ import pytest
 
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderRejected, ProviderUnavailable
 from bot.domain.jobs import JobStatus, Progress
-from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.domain.money.bill import JobList
+from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 from bot.providers.poller import DeadlineReached, JobUnknown, Poller
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -38,7 +39,7 @@ class ScriptedProvider:
     name = "scripted"
     deadline_seconds = 60.0
     late_seconds = 60.0
-    takes_uploads = can_cancel = can_list = False
+    takes_uploads = can_cancel = can_list = lists_costs = has_styles = False
 
     def __init__(self, *script: Answer, seconds: float = 0.0) -> None:
         self.script: dict[str, list[Answer]] = {}
@@ -71,6 +72,12 @@ class ScriptedProvider:
         raise NotImplementedError
 
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
+        raise NotImplementedError
+
+    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
+        raise NotImplementedError
+
+    async def styles(self, cursor: str | None) -> StylePage:
         raise NotImplementedError
 
     async def has_model(self, path: str) -> bool:

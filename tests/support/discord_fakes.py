@@ -14,7 +14,8 @@ from aiohttp import web
 
 from bot.domain.errors import ProviderRejected
 from bot.domain.jobs import Failure, FailureReason, JobStatus, Progress
-from bot.providers.base import ProviderRequest, RemoteJob, Update
+from bot.domain.money.bill import JobList
+from bot.providers.base import ProviderRequest, RemoteJob, StylePage, Update
 
 
 class FakeProvider:
@@ -26,6 +27,7 @@ class FakeProvider:
     deadline_seconds = 120.0
     late_seconds = 120.0
     can_list = True
+    lists_costs = has_styles = False
 
     def __init__(
         self, name: str, *, image_url: Callable[[], str], takes_uploads: bool = True, can_cancel: bool = True
@@ -108,6 +110,12 @@ class FakeProvider:
 
     async def recent(self, *, since: datetime, until: datetime | None = None) -> Sequence[RemoteJob]:
         return list(self.listed)
+
+    async def listed_costs(self, *, since: datetime, now: datetime) -> JobList:
+        raise NotImplementedError
+
+    async def styles(self, cursor: str | None) -> StylePage:
+        raise NotImplementedError
 
     async def has_model(self, path: str) -> bool:
         return True

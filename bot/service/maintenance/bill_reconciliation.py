@@ -8,7 +8,7 @@ from datetime import UTC, timedelta
 
 from bot.domain.errors import ProviderError, StoreError
 from bot.domain.money.bill import Difference, compare_list
-from bot.providers.krea import KreaProvider
+from bot.providers.base import Provider
 from bot.service.context import ServiceContext
 
 _log = logging.getLogger(__name__)
@@ -26,13 +26,13 @@ TURN = "bill reconciliation"
 
 
 class BillReconciliation:
-    """Compares once a night, in one process of a cluster. Nothing is changed by it."""
+    """Compares once a night, in one process of a cluster, where `lists_costs`. Nothing is changed by it."""
 
-    def __init__(self, context: ServiceContext, krea: KreaProvider) -> None:
+    def __init__(self, context: ServiceContext, provider: Provider) -> None:
         self._store = context.store
         self._presenter = context.presenter
         self._clock = context.clock
-        self._krea = krea
+        self._provider = provider
 
     async def run(self) -> None:
         """Compare every night, until cancelled."""
@@ -46,22 +46,22 @@ class BillReconciliation:
         """Compare now, and tell the operator if anything is open."""
         now = self._clock()
         try:
-            listed = await self._krea.listed(since=now - LOOKED_BACK, now=now)
+            listed = await self._provider.listed_costs(since=now - LOOKED_BACK, now=now)
             # Read after the list, so that what is listed was recorded by then.
             jobs = await self._store.ledger_jobs(since=now - LOOKED_BACK - timedelta(days=1))
         except (ProviderError, StoreError) as error:
-            _log.warning("the ledger could not be compared with %s: %s", self._krea.name, error)
+            _log.warning("the ledger could not be compared with %s: %s", self._provider.name, error)
             return []
         found = compare_list(jobs, listed, now=now)
         if found:
-            _log.warning("%d differences between the ledger and %s", len(found), self._krea.name)
+            _log.warning("%d differences between the ledger and %s", len(found), self._provider.name)
             named = "\n".join(f"• {difference}" for difference in found[:MAX_NAMED])
             more = f"\n• and {len(found) - MAX_NAMED} more" if len(found) > MAX_NAMED else ""
             self._presenter.operator_notice(
                 "bill",
-                f"The ledger and {self._krea.name} differ about {len(found)} recent jobs:\n{named}{more}\n"
+                f"The ledger and {self._provider.name} differ about {len(found)} recent jobs:\n{named}{more}\n"
                 "python -m bot ledger reconcile lists all; nothing was changed.",
             )
         else:
-            _log.info("the ledger and %s agree", self._krea.name)
+            _log.info("the ledger and %s agree", self._provider.name)
         return found

@@ -13,7 +13,7 @@ import random
 from bot.catalogue.styles import Style, Styles
 from bot.dispatch.circuit_breaker import CircuitBreaker
 from bot.domain.errors import ProviderDenied, ProviderError, ProviderUnavailable, StoreError
-from bot.providers.krea import KreaProvider
+from bot.providers.base import Provider
 from bot.runtime.retry import backoff_seconds
 from bot.store.store import Store
 
@@ -32,12 +32,12 @@ JITTER = 0.1
 
 
 class StyleReader:
-    """Reads the list of one provider, as long as the provider's circuit breaker is closed."""
+    """Reads the list of one provider that `has_styles`, as long as the provider's circuit breaker is closed."""
 
     def __init__(
         self,
         styles: Styles,
-        source: KreaProvider,
+        source: Provider,
         store: Store,
         *,
         breaker: CircuitBreaker,
