@@ -84,7 +84,7 @@ from cogs.ui.client import BotClient
 from cogs.ui.discord_api import request_pace
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi
 from cogs.ui.discord_api.message_deletions import MessageDeletions
-from cogs.ui.late_deferral import defer_if_late
+from cogs.ui.initial_response import defer_if_late
 
 if TYPE_CHECKING:
     from bot.gateway.shard_handover import ShardHandover

@@ -18,8 +18,7 @@ from cogs.ui.attachments import images_of
 from cogs.ui.checks import server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.initial_response import respond_privately
-from cogs.ui.late_deferral import edit_in_place
+from cogs.ui.initial_response import edit_in_place, respond_privately
 
 
 class VoteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=comparison.VOTE_ID):

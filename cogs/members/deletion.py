@@ -24,8 +24,7 @@ from cogs.ui.delete_question import ASK, HISTORY_OF_MODEL, NO, SEPARATE, YES
 from cogs.ui.discord_api.message_api import NO_MENTIONS
 from cogs.ui.discord_api.message_deletions import Outcome
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.initial_response import respond_privately
-from cogs.ui.late_deferral import edit_in_place
+from cogs.ui.initial_response import edit_in_place, respond_privately
 
 
 class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=delete_question.CUSTOM_ID):

@@ -22,8 +22,7 @@ from cogs.ui.checks import requester_of, require_moderator
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent, Form
-from cogs.ui.initial_response import respond_privately
-from cogs.ui.late_deferral import edit_in_place
+from cogs.ui.initial_response import edit_in_place, respond_privately
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -21,8 +21,7 @@ from cogs.ui.checks import member_of, requester_of, require_moderator, require_o
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.error_handler import DynamicComponent
-from cogs.ui.initial_response import refuse_privately, respond_privately
-from cogs.ui.late_deferral import edit_in_place
+from cogs.ui.initial_response import edit_in_place, refuse_privately, respond_privately
 
 AUDIT_PAGE = 10
 REASON_CHARACTERS = 200

@@ -15,8 +15,7 @@ from cogs.text import refusals
 from cogs.text.locale import set_locale_of
 from cogs.ui.checks import NotAllowed, require_allowed_server, require_choice, require_possible_text
 from cogs.ui.client import Interaction
-from cogs.ui.initial_response import refuse_privately
-from cogs.ui.late_deferral import defer_if_late
+from cogs.ui.initial_response import defer_if_late, refuse_privately
 
 _log = logging.getLogger(__name__)
 

@@ -2,6 +2,10 @@
 
 Discord requires a response within 3 seconds. An admission takes milliseconds, so the card itself is usually that
 response; downloading attachments may take longer. A refusal is private, also after a public deferral.
+
+What waits for a database that does not answer is deferred as well, before Discord calls it failed: `defer_if_late`.
+Most commands do not defer at once, because they answer within milliseconds and a deferral shows every member a
+"thinking" first.
 """
 
 from __future__ import annotations
@@ -25,7 +29,6 @@ from cogs.ui.checks import server_or_direct
 from cogs.ui.components import Layout, View
 from cogs.ui.discord_api.discord_errors import ALREADY_ACKNOWLEDGED, is_final, is_malformed, with_readable_errors
 from cogs.ui.discord_api.message_api import NO_MENTIONS, MessageApi, PostedMessage
-from cogs.ui.late_deferral import is_deferred_late, leave_deferral_to
 from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
@@ -37,6 +40,12 @@ RESPONSE_TIMEOUT_SECONDS = 3.5
 RESPONSE_ATTEMPTS = 3
 RESPONSE_PAUSE_SECONDS = 0.2
 EDIT_TIMEOUT_SECONDS = 10.0
+LATE_SECONDS = 1.8
+"""Discord gives 3 seconds, and the deferral has to arrive by then."""
+
+_TIMER = "late deferral"
+_IS_DEFERRED = "is deferred, since it was late"
+_deferrals: set[asyncio.Task[None]] = set()
 
 
 class NotShown(Exception):
@@ -276,3 +285,51 @@ async def _answer(interaction: discord.Interaction[Any], layout: Layout, options
         else:
             return
     await interaction.followup.send(view=View(layout), **options)
+
+
+def defer_if_late(interaction: discord.Interaction[Any]) -> None:
+    """Defer the interaction if the current task, which handles it, gave no response when it becomes late."""
+    timer = asyncio.get_running_loop().call_later(LATE_SECONDS, _start, interaction)
+    interaction.extras[_TIMER] = timer
+    if (task := asyncio.current_task()) is not None:
+        task.add_done_callback(lambda _: timer.cancel())
+
+
+def leave_deferral_to(interaction: discord.Interaction[Any]) -> None:
+    """Leave the deferral to the caller, who may need another kind of it."""
+    timer: asyncio.TimerHandle | None = interaction.extras.get(_TIMER)
+    if timer is not None:
+        timer.cancel()
+
+
+def is_deferred_late(interaction: discord.Interaction[Any]) -> bool:
+    """Return whether a late deferral was sent, though Discord may not have answered it yet."""
+    return _IS_DEFERRED in interaction.extras
+
+
+async def edit_in_place(interaction: discord.Interaction[Any], layout: Layout, **options: Any) -> None:
+    """Replace the message of a component, whether or not its click was deferred."""
+    options = {"view": View(layout), "allowed_mentions": NO_MENTIONS} | options
+    if interaction.response.is_done():
+        await interaction.edit_original_response(**options)
+    else:
+        await interaction.response.edit_message(**options)
+
+
+def _start(interaction: discord.Interaction[Any]) -> None:
+    if interaction.response.is_done():
+        return
+    interaction.extras[_IS_DEFERRED] = True
+    task = asyncio.create_task(_defer(interaction), name=f"late deferral of {interaction.id}")
+    _deferrals.add(task)
+    task.add_done_callback(_deferrals.discard)
+
+
+async def _defer(interaction: discord.Interaction[Any]) -> None:
+    try:
+        if interaction.type is discord.InteractionType.component:
+            await interaction.response.defer()
+        else:
+            await interaction.response.defer(ephemeral=True, thinking=True)
+    except (discord.HTTPException, discord.InteractionResponded, aiohttp.ClientError, OSError) as error:
+        _log.info("interaction %d could not be deferred: %s", interaction.id, error)

@@ -45,8 +45,7 @@ from cogs.ui.checks import member_of, requester_of, server_of, server_or_direct
 from cogs.ui.client import Interaction
 from cogs.ui.components import Layout
 from cogs.ui.discord_api.message_api import MessageApi
-from cogs.ui.initial_response import InitialResponse, NotShown, address_of
-from cogs.ui.late_deferral import leave_deferral_to
+from cogs.ui.initial_response import InitialResponse, NotShown, address_of, leave_deferral_to
 from cogs.ui.typed_command import TypedCommand, typed_command
 
 _log = logging.getLogger(__name__)
