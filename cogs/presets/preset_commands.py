@@ -19,9 +19,8 @@ from bot.domain.texts import is_visible
 from bot.service.job_service import JobService
 from cogs.generate.ordering import autocomplete as suggestions
 from cogs.generate.ordering.autocomplete import MAX_CHOICES, Choices
-from cogs.generate.ordering.order import stand_in
+from cogs.generate.ordering.order import stand_in, template_of
 from cogs.generate.ordering.order_flow import OrderFlow
-from cogs.generate.ordering.own_settings import template_of
 from cogs.generate.ordering.permissions import default_model, permissions_of
 from cogs.presets import presets_page
 from cogs.text import formatting, presets

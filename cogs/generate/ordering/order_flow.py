@@ -32,8 +32,7 @@ from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
 from bot.service.views import ReplyView
 from cogs.alerts.spending_alerts import SpendingAlerts
-from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Attachments, Order
-from cogs.generate.ordering.own_settings import with_own_settings
+from cogs.generate.ordering.order import DEFAULT_MODEL, Additions, Attachments, Order, with_own_settings
 from cogs.generate.ordering.permissions import Permissions, default_model, permissions_of
 from cogs.generate.refused import buttons
 from cogs.generate.refused.kept_orders import KeptOrders
