@@ -24,7 +24,7 @@ from bot.store.cluster_store import ClusterStore
 from bot.store.core.erasure_list import Erasure, ErasureList
 from bot.store.core.write_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
-from bot.store.tables import audit_log, callbacks, guild_settings, jobs
+from bot.store.tables import audit_log, callbacks, guild_settings, job_lists, jobs
 from bot.store.tables.guild_settings import PolicyMemory
 from bot.store.tables.members import (
     deletion,
@@ -153,16 +153,16 @@ class Store(DatabaseUser):
     reply = reads(jobs.reply)
     reply_of_job = reads(jobs.reply_of_job)
     reply_and_spendable = reads(transactions.reply_and_spendable)
-    unfinished = reads(jobs.unfinished)
-    in_limbo = reads(jobs.in_limbo)
-    known_remote_ids = reads(jobs.known_remote_ids)
-    others_lost = reads(jobs.others_lost)
-    is_another_leaving = reads(jobs.is_another_leaving)
+    unfinished = reads(job_lists.unfinished)
+    in_limbo = reads(job_lists.in_limbo)
+    known_remote_ids = reads(job_lists.known_remote_ids)
+    others_lost = reads(job_lists.others_lost)
+    is_another_leaving = reads(job_lists.is_another_leaving)
     keep_callback = writes(callbacks.keep)
     kept_callbacks = reads(callbacks.of_job)
-    recent_jobs = reads(jobs.recent_jobs)
-    replies_of_server = reads(jobs.replies_of_server)
-    recent_durations = reads(jobs.recent_durations)
+    recent_jobs = reads(job_lists.recent_jobs)
+    replies_of_server = reads(job_lists.replies_of_server)
+    recent_durations = reads(job_lists.recent_durations)
     gallery_page = reads(gallery.gallery_page)
 
     # -- uploaded inputs ----------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.sqlite import schema
 from bot.store.sqlite.connection import connect
 from bot.store.store import Store
-from bot.store.tables import jobs
+from bot.store.tables import job_lists
 from bot.store.tables.members.privacy import RETENTION
 from tests.support.retries import one_attempt
 from tests.support.store_samples import (
@@ -277,7 +277,7 @@ async def test_durations_of_the_last_jobs_of_each_model_oldest_first(store: Stor
 async def test_a_start_does_not_search_all_jobs_there_ever_were_for_durations(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs, "DURATIONS_LOOKED_AT", 2)
+    monkeypatch.setattr(job_lists, "DURATIONS_LOOKED_AT", 2)
     for seconds in (10.0, 20.5, None):
         job_id = (await admitted(store, 1)).jobs[0].id
         await running(store, job_id)

@@ -13,7 +13,7 @@ from typing import Any
 
 from bot.domain.jobs import GalleryFilter, GalleryPage
 from bot.store.core.connection import Connection
-from bot.store.tables import jobs
+from bot.store.tables import job_lists, jobs
 from bot.store.tables.members import marks
 
 MAX_COUNTED = 500
@@ -62,7 +62,7 @@ def _beside(comparison: str, direction: str, matches: str) -> str:
     SELECT id FROM (
         SELECT * FROM ({part} AND delivery <> 'pending' {order}) AS shown
         UNION ALL
-        SELECT * FROM ({part} AND {jobs.NOT_SHOWN_YET} {order}) AS not_shown_yet
+        SELECT * FROM ({part} AND {job_lists.NOT_SHOWN_YET} {order}) AS not_shown_yet
     ) AS found {order}
     """  # noqa: S608
 

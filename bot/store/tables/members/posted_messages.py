@@ -11,7 +11,7 @@ from datetime import datetime
 from bot.domain.deletion import MessageDeletion, MessageKind, OrderMessage
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
-from bot.store.tables.jobs import REPLIES_OF_MEMBER
+from bot.store.tables.job_lists import REPLIES_OF_MEMBER
 
 _IS_ERASED = """
 SELECT NOT EXISTS (SELECT 1 FROM replies WHERE id = ? AND deleted_at IS NULL AND user_id IS NOT NULL)

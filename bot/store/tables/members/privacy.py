@@ -15,7 +15,7 @@ from bot.domain.money.quota import Period, Window
 from bot.store.core.columns import to_micros, to_moment, to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql
 from bot.store.tables import callbacks
-from bot.store.tables.jobs import REPLIES_OF_MEMBER
+from bot.store.tables.job_lists import REPLIES_OF_MEMBER
 from bot.store.tables.members import posted_messages
 from bot.store.tables.members.deletion import not_in_use
 from bot.store.tables.money import limits, wallets

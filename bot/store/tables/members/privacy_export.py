@@ -13,7 +13,7 @@ from typing import Any
 from bot.domain.money.quota import Wallet, format_usd
 from bot.store.core.columns import to_moment_or_none
 from bot.store.core.connection import Connection, DialectSql, Row
-from bot.store.tables.jobs import NOT_SHOWN_YET, REPLIES_OF_MEMBER
+from bot.store.tables.job_lists import NOT_SHOWN_YET, REPLIES_OF_MEMBER
 from bot.store.tables.money import balances, wallets
 from bot.store.tables.shared import catalogue
 

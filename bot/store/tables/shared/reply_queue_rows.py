@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
-from bot.store.tables.jobs import NOT_SHOWN_YET
+from bot.store.tables.job_lists import NOT_SHOWN_YET
 from bot.store.tables.shared.notifications import Topic, notify
 
 ORPHANED_AFTER = timedelta(seconds=20)
