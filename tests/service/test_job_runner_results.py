@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bot.domain.errors import MediaError
 from bot.domain.jobs import FailureReason, Job, JobStatus
 from bot.domain.requester import Requester
-from bot.media.image_pool import CheckedImage, ImagePool
+from bot.media.image_pool import CheckedImage, ImageGivenUp, ImagePool
 from bot.service.execution import results
 from sandbox.plans import Ending, FileTrouble, How, Plan, Shape, Trouble
 from tests.support import store_samples
@@ -79,6 +79,30 @@ async def test_a_result_whose_check_was_cut_off_twice_is_given_up_after_the_rest
     assert ended.failure.reason is FailureReason.NO_USABLE_RESULT
     assert await core.money() == (0, 0, PRICE)
     assert await core.store.get_value(f"check {job.id}") is None
+
+
+@pytest.mark.hostile("G-04")
+@pytest.mark.parametrize(
+    "error",
+    [
+        ImageGivenUp("given up: its process died twice"),
+        MediaError("not a usable image: too_many_pixels", transient=False, reason="too_many_pixels"),
+    ],
+    ids=["killed its process twice", "too large to decode"],
+)
+async def test_a_result_that_no_other_try_makes_usable_is_fetched_no_more(
+    core: Core, error: MediaError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unusable(_: ImagePool, data: bytes, *, requester: Requester) -> CheckedImage:
+        raise error if data else AssertionError(requester)
+
+    monkeypatch.setattr(ImagePool, "check_result", unusable)
+    job = await core.ended(await core.order())
+    assert not job.is_followed
+    assert await core.money() == (0, 0, PRICE)
+    assert len(core.sandbox.seen("picture")) == 1
+    told = [text for _, text in core.presenter.notices]
+    assert told == [f"Job {job.id} was completed without a usable image: {error}"]
 
 
 @pytest.mark.hostile("G-04")

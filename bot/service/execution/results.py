@@ -31,6 +31,9 @@ MAX_PAUSE_SECONDS = 120.0
 RECOVERY_TIMEOUT_SECONDS = 60.0
 """For a lost image alone, which an answer waits for."""
 
+_ADDRESS_REASONS = frozenset({"unreachable", "foreign_host"})
+"""What is the matter with an address, which the provider may replace. Any other reason is the image's own."""
+
 MAX_RESULTS = 2
 """Images kept of one job: the one that was ordered, and one more."""
 
@@ -72,10 +75,7 @@ class ResultCollector:
             # Fresh addresses are of the same results: an old one that is dead lacks nothing.
             errors = fresh_errors if images else errors + fresh_errors
         if not images:
-            raise max(
-                [MediaError("completed without a result", transient=True, answered=True), *errors],
-                key=lambda error: (error.is_out_of_reach, is_worth_another_try(error), error in errors),
-            )
+            raise _most_hopeful(errors)
         if errors:
             _log.warning("job %s: %d results are not usable: %s", job.id, len(errors), errors[-1])
             notice = (
@@ -225,6 +225,19 @@ class ResultCollector:
     @retry_storage_errors
     async def _keep(self, data: bytes) -> str:
         return await self._blob_store.put(data)
+
+
+def _most_hopeful(errors: Sequence[MediaError]) -> MediaError:
+    """Return the error that leaves most hope for the image of a job that has no usable one.
+
+    A dead address may be replaced by another one. An image that cannot be used stays as it is.
+    """
+    best = max(errors, key=lambda error: (error.is_out_of_reach, is_worth_another_try(error)), default=None)
+    if best is None:
+        return MediaError("completed without a result", transient=True, answered=True)
+    if not is_worth_another_try(best) and any(error.reason in _ADDRESS_REASONS for error in errors):
+        return MediaError(f"no result can be fetched: {best}", transient=True, answered=True)
+    return best
 
 
 async def _fresh_urls(provider: Provider, update: Update) -> list[str]:
