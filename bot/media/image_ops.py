@@ -63,6 +63,8 @@ _FILLER_BYTES = 1 << 16
 
 _SOURCE_TYPES = b"http://cv.iptc.org/newscodes/digitalsourcetype/"
 _SOURCE_TYPE = re.compile(re.escape(_SOURCE_TYPES) + rb"([A-Za-z]{1,60})")
+_CBOR_TEXT = b"\x78"
+"""Before the length of a text of 24 to 255 bytes."""
 _MAX_XMP_BYTES = 1 << 20
 _XMP = (
     b'<?xpacket begin="\xef\xbb\xbf" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">'
@@ -129,18 +131,19 @@ def check(data: bytes, memory_bytes: int) -> tuple[str, int, int]:
     return CONTENT_TYPES[image_format], image.width, image.height
 
 
-def fit(data: bytes, limit_bytes: int, memory_bytes: int) -> tuple[bytes, str, str]:
-    """Re-encode a result in at most `limit_bytes`, marked as made by a machine. Returns bytes, type and extension.
+def fit(data: bytes, limit_bytes: int, memory_bytes: int, *, is_result: bool) -> tuple[bytes, str, str]:
+    """Re-encode an image in at most `limit_bytes`. Returns bytes, type and extension.
 
-    A lossless image of a format that Discord does not show becomes a PNG if that fits. Raises UnusableImageError, and
-    NeedsMoreMemory when it may take more than `memory_bytes`.
+    A result is marked as made by a machine, which a member's image may not be. A lossless image of a format that
+    Discord does not show becomes a PNG if that fits. Raises UnusableImageError, and NeedsMoreMemory when it may take
+    more than `memory_bytes`.
     """
     image_format = _format(data)
     image = _open(data, image_format, max_pixels=MAX_RESULT_PIXELS, memory_bytes=memory_bytes)
     if image.width * image.height > _LARGE_RESULT_PIXELS:
         image.draft(image.mode, (MAX_INPUT_SIDE, MAX_INPUT_SIDE))
     _load(image)
-    marking = _marking(image)
+    marking = _marking(image, data) if is_result else b""
     image = _upright_srgb(image, factor=2 if image.width * image.height > _LARGE_RESULT_PIXELS else 1)
     attempts = _encode_smaller_and_smaller(image, lossless=image_format in ("BMP", "TIFF"), xmp=marking)
     encoded, image_format = next(attempt for attempt in attempts if len(attempt[0]) <= limit_bytes)
@@ -281,12 +284,24 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and value in _TRANSPOSITIONS else 1
 
 
-def _marking(image: Image.Image) -> bytes:
+def _marking(image: Image.Image, data: bytes) -> bytes:
     """Return an XMP packet with the source type that the image states, or else that of images made by a model."""
     stated: object = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or b""
     text = stated.encode() if isinstance(stated, str) else stated if isinstance(stated, bytes) else b""
-    found = _SOURCE_TYPE.search(text[:_MAX_XMP_BYTES])
+    found = _SOURCE_TYPE.search(text[:_MAX_XMP_BYTES]) or _SOURCE_TYPE.fullmatch(_type_in_manifest(data))
     return _XMP % (_SOURCE_TYPES + (found[1] if found else b"trainedAlgorithmicMedia"))
+
+
+def _type_in_manifest(data: bytes) -> bytes:
+    """Return the source type in the C2PA manifest of a file, the last one of several; b"" if there is none.
+
+    A manifest holds it as a text in CBOR, whose length stands before it. The manifests of what an image was made from
+    come before its own.
+    """
+    start = data.rfind(_SOURCE_TYPES)
+    if start < len(_CBOR_TEXT) + 1 or data[start - 2 : start - 1] != _CBOR_TEXT:
+        return b""
+    return data[start : start + data[start - 1]]
 
 
 # -- re-encoding --------------------------------------------------------------------------------------
@@ -356,7 +371,8 @@ def _encode_smaller_and_smaller(image: Image.Image, *, lossless: bool, xmp: byte
     """
     if lossless:
         marking = PngImagePlugin.PngInfo()
-        marking.add_itxt("XML:com.adobe.xmp", xmp.decode())
+        if xmp:
+            marking.add_itxt("XML:com.adobe.xmp", xmp.decode())
         with suppress(OSError, ValueError, MemoryError):
             yield _encode(image, "PNG", pnginfo=marking), "PNG"
     opaque = image

@@ -102,11 +102,14 @@ class ImagePool:
             )
         return CheckedImage(facts["content_type"], facts["width"], facts["height"])
 
-    async def shrink_to(self, data: bytes, limit_bytes: int, *, requester: Requester = NOBODY) -> ShrunkImage:
-        """Return a checked result that Discord shows and that has at most `limit_bytes`: itself, if it is one.
+    async def shrink_to(
+        self, data: bytes, limit_bytes: int, *, is_result: bool = True, requester: Requester = NOBODY
+    ) -> ShrunkImage:
+        """Return a checked image that Discord shows and that has at most `limit_bytes`: itself, if it is one.
 
         Any other is re-encoded: WebP, then JPEG, then smaller and smaller, which ends within every limit of 1 kB or
-        more. It carries the mark of IPTC for images that a machine made. Raises MediaError when the data is no image.
+        more. Unless it is a member's own image and no result, it then carries the mark of IPTC for images that a
+        machine made. Raises MediaError when the data is no image.
         """
         if limit_bytes < 1000:
             raise ValueError("no image fits into less than 1 kB")
@@ -118,7 +121,9 @@ class ImagePool:
                 extension=EXTENSIONS[image_format],
                 changed=False,
             )
-        facts, encoded = await self._request("fit", data, self._small, requester, limit_bytes=limit_bytes)
+        facts, encoded = await self._request(
+            "fit", data, self._small, requester, limit_bytes=limit_bytes, is_result=is_result
+        )
         if "reason" in facts:
             raise MediaError(f"cannot be made to fit: {facts['reason']}", transient=False, reason=facts["reason"])
         return ShrunkImage(data=encoded, content_type=facts["content_type"], extension=facts["extension"], changed=True)

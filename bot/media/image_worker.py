@@ -26,7 +26,9 @@ def handle(request: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]
                 content_type, width, height = image_ops.check(data, memory_bytes)
                 return {"content_type": content_type, "width": width, "height": height}, b""
             case "fit":
-                encoded, content_type, extension = image_ops.fit(data, request["limit_bytes"], memory_bytes)
+                encoded, content_type, extension = image_ops.fit(
+                    data, request["limit_bytes"], memory_bytes, is_result=request["is_result"]
+                )
                 return {"content_type": content_type, "extension": extension}, encoded
             case "clean":
                 encoded, content_type, width, height = image_ops.clean(data, memory_bytes)

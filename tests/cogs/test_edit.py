@@ -8,6 +8,7 @@ from typing import Any
 
 import discord
 import pytest
+from simcord import interactions
 
 from bot.dispatch.turns import MemberTurns
 from bot.domain.errors import StoreError
@@ -24,6 +25,7 @@ from tests.support.image_samples import (
     encode,
     image,
     laden,
+    noise,
     open_image,
     photo,
     png_of_zeros,
@@ -162,6 +164,27 @@ async def test_a_provider_that_fetches_images_itself_gets_a_cleaned_copy_under_a
     await stage.until_says(card, "Completed")
     assert len(card.gallery) == 1
     assert all("input-" not in file["filename"] for file in card.files)
+
+
+@pytest.mark.hostile("G-44")
+async def test_a_copy_that_is_made_smaller_for_discord_is_not_said_to_be_made_by_a_machine(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = interactions.base_payload
+
+    def with_a_low_limit(*args: Any, **more: Any) -> Any:
+        record, payload = build(*args, **more)
+        return record, payload | {"attachment_size_limit": 100_000}
+
+    monkeypatch.setattr(interactions, "base_payload", with_a_low_limit)
+    stage.core.pixazo.waits = True
+    await stage.imagine(model=PIXAZO_LARGE, reference=("a.png", encode(noise(400, 300), "PNG")))
+    await stage.until(lambda: stage.core.pixazo.accepted)
+    url = stage.core.pixazo.orders[0].body["image_style_references"][0]["image_url"]
+    copy = stage.env.backend.cdn.get(url)
+    assert copy is not None
+    assert len(copy) <= 100_000
+    assert b"digitalsourcetype" not in copy.lower()
 
 
 @pytest.mark.hostile("G-44")

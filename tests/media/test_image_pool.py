@@ -231,6 +231,29 @@ async def test_the_source_type_that_a_result_states_is_kept(image_pool: ImagePoo
     assert source_type((await image_pool.shrink_to(data, 3000)).data) == stated
 
 
+@pytest.mark.hostile("G-45")
+@pytest.mark.parametrize("image_format", FORMATS)
+async def test_the_source_type_in_the_manifest_of_a_result_is_kept(image_pool: ImagePool, image_format: str) -> None:
+    made_from = "http://cv.iptc.org/newscodes/digitalsourcetype/digitalCapture"
+    stated = "http://cv.iptc.org/newscodes/digitalsourcetype/compositeWithTrainedAlgorithmicMedia"
+    manifest = b"".join(
+        b"\x71digitalSourceType\x78" + bytes([len(url)]) + url.encode() + b"\x6dsoftwareAgent"
+        for url in (made_from, stated)
+    )
+    data = samples.encode(samples.noise(120, 90), image_format)
+    assert source_type((await image_pool.shrink_to(data + manifest, 3000)).data) == stated
+
+
+@pytest.mark.hostile("G-44")
+@pytest.mark.parametrize("image_format", [*FORMATS, "BMP"])
+async def test_a_members_image_is_not_said_to_be_made_by_a_machine(image_pool: ImagePool, image_format: str) -> None:
+    data = samples.encode(samples.noise(320, 200), image_format)
+    for share in (0.99, 0.1):
+        fitted = await image_pool.shrink_to(data, int(len(data) * share), is_result=False)
+        assert fitted.changed
+        assert b"digitalsourcetype" not in fitted.data.lower()
+
+
 async def test_shrinking_data_that_is_no_image_is_a_media_error(image_pool: ImagePool) -> None:
     with pytest.raises(MediaError):
         await image_pool.shrink_to(b"<html>", 1_000_000)

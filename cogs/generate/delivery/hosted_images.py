@@ -73,7 +73,7 @@ class HostedImages:
     async def _postable(self, image: StoredImage, reply: Reply) -> tuple[str, bytes]:
         """Return name and bytes of a copy that fits into a message of the reply."""
         fitting = await self._service.image_pool.shrink_to(
-            image.data, reply.address.file_limit_bytes, requester=reply.requester
+            image.data, reply.address.file_limit_bytes, is_result=False, requester=reply.requester
         )
         return f"input-{image.sha256[:_NAME_DIGITS]}.{fitting.extension}", fitting.data
 
