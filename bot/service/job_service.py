@@ -29,9 +29,8 @@ from bot.catalogue.quotes import Quote
 from bot.catalogue.sent_options import sent_options
 from bot.catalogue.styles import Styles
 from bot.dispatch.dispatcher import ProviderDispatcher
-from bot.dispatch.heavy_work import HeavyWork
+from bot.dispatch.heavy_work import HeavyWork, MemberTurns
 from bot.dispatch.rate_limit import MINUTE, SlidingWindowLimiter
-from bot.dispatch.turns import MemberTurns
 from bot.domain.deletion import DeletedOrder
 from bot.domain.deployment.process_role import Role
 from bot.domain.errors import MemberBlocked, ModelUnavailable, ProviderPaused, StoreError, TooFast

@@ -10,7 +10,7 @@ import discord
 import pytest
 from simcord import interactions
 
-from bot.dispatch.turns import MemberTurns
+from bot.dispatch.heavy_work import MemberTurns
 from bot.domain.errors import StoreError
 from bot.domain.jobs import FailureReason
 from bot.domain.requester import Requester

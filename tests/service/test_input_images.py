@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bot.dispatch.turns import MemberTurns
+from bot.dispatch.heavy_work import MemberTurns
 from bot.domain.errors import ManyAsking, StillBusyForYou
 from bot.domain.requester import Requester
 from bot.media.blob_store import FileBlobStore
@@ -142,7 +142,7 @@ async def test_a_piece_of_work_whose_turn_does_not_come_is_refused_and_then_wait
     turns = MemberTurns(at_a_time=2, waiting=0, clock=utc_now)
     async with turns.turn(Requester(1, 1)), turns.turn(Requester(2, 2)):
         with monkeypatch.context() as patched:
-            patched.setattr("bot.dispatch.turns.TURN_WAIT_SECONDS", 0.0)
+            patched.setattr("bot.dispatch.heavy_work.TURN_WAIT_SECONDS", 0.0)
             with pytest.raises(ManyAsking) as refused:
                 async with turns.turn(Requester(3, 3)):
                     pass
