@@ -376,7 +376,7 @@ async def test_a_job_that_keeps_failing_unexpectedly_before_it_is_sent_is_releas
     def broken(*_: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr("bot.service.execution.uploads.InputUploads.urls_for", broken)
+    monkeypatch.setattr("bot.service.input_images.InputUploads.urls_for", broken)
     job = await core.ended(await core.order())
     assert reason_of(job) is FailureReason.INTERNAL
     assert await core.money() == (0, 0, 0)

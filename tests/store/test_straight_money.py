@@ -21,7 +21,7 @@ import pytest
 import bot.store.store
 from bot.service.execution.job_runner import JobRunner
 from bot.service.execution.reply_runner import ReplyRunner
-from bot.service.execution.uploads import InputUploads
+from bot.service.input_images import InputUploads
 from bot.service.job_service import JobService
 from bot.store.store import Store
 from bot.store.tables import jobs

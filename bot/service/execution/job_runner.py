@@ -54,7 +54,7 @@ from bot.service.execution.in_flight import InFlight
 from bot.service.execution.late_images import LateImages
 from bot.service.execution.reconciliation import ClaimedElsewhere, SubmissionLost, SubmissionReconciler
 from bot.service.execution.results import ResultCollector, is_worth_another_try, late_until
-from bot.service.execution.uploads import InputUploads
+from bot.service.input_images import InputUploads
 from bot.service.maintenance.cost_alerts import CostAlerts
 from bot.service.maintenance.model_watch import ModelWatch
 
