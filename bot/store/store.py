@@ -49,7 +49,7 @@ from bot.store.tables.money import (
     wallets,
     weekly_reports,
 )
-from bot.store.tables.shared import catalogue, notes, origin, sealing
+from bot.store.tables.shared import catalogue, notes, sealing
 
 _log = logging.getLogger(__name__)
 
@@ -465,7 +465,7 @@ class Store(DatabaseUser):
 
     # -- notes of the bot itself --------------------------------------------------------------------------
 
-    newest_order_if_restored = writes(origin.newest_order_if_restored)
+    newest_order_if_restored = writes(erasures.newest_order_if_restored)
     get_value = reads(notes.get)
     set_value = writes(notes.set_)
     remove_value = writes(notes.remove)

@@ -1,5 +1,7 @@
 """Erasures with the mark that tells whether this database knows them, or is an older backup that was restored.
 
+On a server that was restored, or that took over, the log has another number: `newest_order_if_restored`.
+
 Synchronous functions inside the caller's transaction.
 """
 
@@ -8,13 +10,21 @@ from __future__ import annotations
 from datetime import datetime
 
 from bot.domain.deletion import DeletedOrder
-from bot.store.core.connection import Connection
+from bot.store.core.columns import to_moment_or_none
+from bot.store.core.connection import Connection, Dialect
 from bot.store.core.erasure_list import Erasure
 from bot.store.tables import jobs
 from bot.store.tables.members import deletion, privacy
 from bot.store.tables.shared import notes
 
 _LAST_ERASURE = "last erasure"
+_ORIGIN_KEY = "server origin"
+# The database's own number changes with pg_restore, the log's with a point-in-time recovery and a failover.
+_ORIGIN = """
+SELECT oid || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+FROM pg_database WHERE datname = current_database()
+"""
+_NEWEST_ORDER = "SELECT max(created_at) FROM replies"
 
 
 def forget_member(connection: Connection, user_id: int, *, erasure: Erasure | None, now: datetime) -> set[str]:
@@ -55,3 +65,15 @@ def _mark(connection: Connection, erasure: Erasure | None) -> None:
     known_until = last_erasure_at(connection)
     if erasure is not None and (known_until is None or erasure.at > known_until):
         notes.set_(connection, _LAST_ERASURE, erasure.at.isoformat())
+
+
+def newest_order_if_restored(connection: Connection) -> datetime | None:
+    """Return the time of the newest order if the server began to write a new log since the last call, else None."""
+    if connection.dialect is not Dialect.POSTGRESQL:
+        return None
+    origin = connection.execute(_ORIGIN).fetchone()[0]
+    before = notes.get(connection, _ORIGIN_KEY)
+    if origin == before:
+        return None
+    notes.set_(connection, _ORIGIN_KEY, origin)
+    return None if before is None else to_moment_or_none(connection.execute(_NEWEST_ORDER).fetchone()[0])
