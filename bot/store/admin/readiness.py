@@ -14,10 +14,10 @@ from bot.store.postgres.connection import (
     CONNECTIONS_PER_PROCESS,
     PostgresConnection,
     no_room,
+    require_sessions,
     translated_error,
     unreachable,
 )
-from bot.store.postgres.pooler import require_sessions
 from bot.store.tables.shared.notifications import CHANNEL
 
 _NOTIFICATION_TIMEOUT_SECONDS = 3.0

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +25,7 @@ from psycopg.types.numeric import Int8Dumper
 from psycopg.types.string import StrDumper
 
 from bot.domain.deployment.database_url import PostgresAddress
-from bot.domain.errors import LedgerError, StoreError
+from bot.domain.errors import DatabaseUnusable, LedgerError, StoreError
 from bot.store.core.connection import Cursor, Dialect, Parameters
 
 _CONNECTION_SETTINGS = {
@@ -260,3 +261,31 @@ def unreachable(address: PostgresAddress, error: psycopg.Error) -> StoreError:
     """Return the StoreError for a failed connection attempt."""
     reason = address.hide(" ".join(str(error).split())).rstrip(".")
     return StoreError(f"The database {address} cannot be reached: {reason}.")
+
+
+_SESSION_SETTING = "image_bot.session"
+_SESSION_ROUNDS = 3
+
+
+def require_sessions(connection: PostgresConnection, address: PostgresAddress) -> None:
+    """Check that a pooler before the server keeps sessions: the bot's locks and notices need them.
+
+    Raises DatabaseUnusable when what one transaction sets in its session is gone in the next. Raises psycopg.Error.
+
+    A pooler in transaction mode gives an idle client's connection to others, so a second client has to be busy.
+    """
+    with contextlib.closing(PostgresConnection.open(address)) as other:
+        for count in range(_SESSION_ROUNDS):
+            value = secrets.token_hex(8)
+            connection.execute("SELECT set_config(?, ?, false)", (_SESSION_SETTING, value))
+            for _ in range(count):  # a pooler that takes turns among its connections would pass every equal round
+                other.execute("SELECT 1")
+            other.execute(f"BEGIN; SET LOCAL {_SESSION_SETTING} = ''")
+            found = connection.execute(f"SELECT current_setting('{_SESSION_SETTING}', true)").fetchone()[0]
+            other.execute("ROLLBACK")
+            if found != value:
+                raise DatabaseUnusable(
+                    f"The database {address} is reached through a pooler that changes the connection after each "
+                    f"transaction, which loses the bot's locks and notices. Set pool_mode = session for this database "
+                    f"in PgBouncer, or set DATABASE_URL to the server's own address."
+                )

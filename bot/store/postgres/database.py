@@ -20,9 +20,8 @@ from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, Work
 from bot.store.core.write_queue import Priority, WriteQueue, WriteResult
 from bot.store.postgres import schema
-from bot.store.postgres.connection import PostgresConnection, translated_error, unreachable
+from bot.store.postgres.connection import PostgresConnection, require_sessions, translated_error, unreachable
 from bot.store.postgres.pool import ConnectionPool, ConnectionThread
-from bot.store.postgres.pooler import require_sessions
 from bot.store.postgres.writer import InDoubtError, PostgresWriter
 
 T = TypeVar("T")
