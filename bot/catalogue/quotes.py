@@ -131,7 +131,8 @@ class _BodyBuilder:
             indexes.append(index)
             if field.capacity is not None and len(indexes) > field.capacity:
                 option = field.option if name in routes else name
-                raise self._bad(option, "invalid", AtMostImages(count=field.capacity))
+                uses = self._other_uses(field) if name not in routes and role is ImageRole.SOURCE else ()
+                raise self._bad(option, "invalid", AtMostImages(count=field.capacity, other_uses=uses))
         for field in self._model.offered_fields.values():
             if field.is_for_images and field.purposes:
                 self._put_into(field, indexes_by_field.get(field.name, []))
@@ -139,6 +140,11 @@ class _BodyBuilder:
         self._sources = indexes_by_field.get(source_field.name, []) if source_field else []
         if self._request.kind is not JobKind.IMAGINE and not self._sources:
             raise self._bad("image", "missing", AtLeastImages(count=1))
+
+    def _other_uses(self, taken: Field) -> tuple[str, ...]:
+        """Return the options by which an attached image goes into another field than one that is full."""
+        fields = [field for field in self._model.offered_fields.values() if field.is_for_images and field.purposes]
+        return tuple(field.option for field in fields if field != taken and field.capacity != 0)
 
     def _routes(self) -> dict[str, Field]:
         """Return the fields for attachments that an option such as `mask=image2` puts elsewhere than usual."""

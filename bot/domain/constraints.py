@@ -60,9 +60,10 @@ class AtLeastImages:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtMostImages:
-    """At most `count` images."""
+    """At most `count` images. `other_uses` are options that put one elsewhere: `mask` takes an image as a mask."""
 
     count: int
+    other_uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -182,6 +182,7 @@ TAKES_FEWER_IMAGES = Plural(
     "{model} takes only {count} image. Remove `{option}` or pick another model.",
     "{model} takes only {count} images. Remove `{option}` or pick another model.",
 )
+OTHER_USES = Phrase("Or say in `more` what else it is for: {examples}.")
 TAKES_NO_IMAGES = Phrase("{model} takes no images. Remove `{option}` or pick another model.")
 FORM_FEWER_IMAGES = Plural(
     "{model} takes only {count} image. Choose just one, or pick another model.",
@@ -344,8 +345,10 @@ def _bad_option(error: BadOption) -> str:
             return PROMPT_TOO_SHORT(shortest)
         case AtMostImages(count=0):
             return TAKES_NO_IMAGES(model=model, option=option)
-        case AtMostImages(count=most):
-            return TAKES_FEWER_IMAGES(most, model=model, option=option)
+        case AtMostImages(count=most, other_uses=uses):
+            said = TAKES_FEWER_IMAGES(most, model=model, option=option)
+            examples = ", ".join(f"`{use}={error.option}`" for use in uses)
+            return f"{said} {OTHER_USES(examples=examples)}" if uses else said
         case _:
             pass
     match error.reason:

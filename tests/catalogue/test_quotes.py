@@ -229,7 +229,13 @@ SEED = Number(whole=True, minimum=0, maximum=2**31 - 1)
         ("krea/bfl/flux-1.1-pro", {"images": REFERENCE}, "reference", "unknown", None),
         ("krea/xai/grok-imagine-2-edit", {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
         (FLUX, {"kind": JobKind.EDIT}, "image", "missing", AtLeastImages(count=1)),
-        (FLUX, {"kind": JobKind.EDIT, "images": (an_image(),) * 2}, "image2", "invalid", AtMostImages(count=1)),
+        (
+            FLUX,
+            {"kind": JobKind.EDIT, "images": (an_image(),) * 2},
+            "image2",
+            "invalid",
+            AtMostImages(count=1, other_uses=("style_images", "reference")),
+        ),
         ("krea/runway/gen-4-image", {}, "reference", "missing", AtLeastImages(count=1)),
     ],
 )

@@ -226,7 +226,12 @@ async def test_a_model_that_cannot_edit_is_refused(stage: Stage, model: str, sen
 async def test_more_images_than_the_model_takes_are_refused_by_name(stage: Stage) -> None:
     card = await stage.edit(image=("a.png", PNG), image2=("b.png", image("JPEG")), model=KREA_LARGE)
     assert "Krea 2 Large takes only 1 image. Remove `image2` or pick another model." in card.text
+    assert "Or say in `more` what else it is for: `reference=image2`." in card.text
     await stage.assert_nothing_reserved()
+    other = await stage.edit(
+        image=("a.png", PNG), image2=("b.png", image("JPEG")), model=KREA_LARGE, more="reference=image2"
+    )
+    assert "2 images given" in other.text
 
 
 async def test_when_the_blob_store_is_full_nothing_is_ordered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
