@@ -10,7 +10,7 @@ import pytest
 
 from bot.domain.errors import MemberCostReached, OperatorCostCapReached, OperatorServerCapReached, TooMuchAtRisk
 from bot.domain.jobs import Job, JobStatus
-from bot.domain.money.quota import Member
+from bot.domain.money.quota import CostLimit, Member
 from bot.store.store import Store
 from sandbox.plans import Ending, FileTrouble, Plan, Shape
 from tests.support import store_samples
@@ -55,7 +55,7 @@ async def test_one_member_cannot_drain_the_operator(tmp_path: Path, plan: Plan) 
         served = await core.ended(await core.order(member=EVE, model_id=PIXAZO_LARGE))
         assert served.status is JobStatus.SUCCEEDED
         await until(lambda: core.presenter.notices, what=lambda: "a notice")
-        told = [text for matter, text in core.presenter.notices if matter == "member cost limit"]
+        told = [text for matter, text in core.presenter.notices if matter.startswith("member cost limit")]
         assert len(told) == 1
         assert f"member {ADA.user_id} " in told[0]
         assert "$0.25" in told[0]
@@ -122,7 +122,46 @@ async def test_the_operator_is_told_once_a_day_of_members_and_of_the_cap_over_al
         core.sandbox.next_order(Plan(ending=Ending.FAILED))
         await core.ended(await core.order(member=EVE, model_id=PIXAZO_LARGE))
         await until(lambda: len(core.presenter.notices) >= 2, what=lambda: "two notices")
-        assert sorted(matter for matter, _ in core.presenter.notices) == ["all members cost limit", "member cost limit"]
+        kinds = sorted(matter.partition(" of ")[0] for matter, _ in core.presenter.notices)
+        assert kinds == ["all members cost limit", "member cost limit"]
+
+
+@pytest.mark.hostile("G-02")
+@pytest.mark.parametrize(
+    ("limit", "cap", "taken"), [(CostLimit.MEMBER, 10 * LIMIT, 5), (CostLimit.ALL_MEMBERS, PRICE, 1)]
+)
+async def test_the_operator_is_told_at_the_next_refusal_where_it_failed_after_the_cost(
+    tmp_path: Path, limit: CostLimit, cap: int, taken: int
+) -> None:
+    """After the cost that reaches a limit, the member causes none that could tell of it."""
+    async with a_core(tmp_path, limits=replace(LIMITS, operator_cost_daily_cap_usd_micros=cap)) as core:
+        core.disk.fill("cost_limits_reached")
+        core.expected_failures = taken
+        assert await drain(core, Plan(ending=Ending.FAILED)) == taken
+        await until(lambda: len(core.failures.lines) == taken, what=lambda: "failures in the log")
+        assert core.presenter.notices == []
+        core.disk.make_room()
+        for _ in range(3):
+            with pytest.raises((MemberCostReached, OperatorCostCapReached)) as refusal:
+                await core.order(model_id=PIXAZO_LARGE)
+            core.service.cost_alerts.order_refused(ADA.guild_id, ADA.user_id, refusal.value)
+        await until(lambda: core.presenter.notices, what=lambda: "a notice")
+        [(matter, text)] = core.presenter.notices
+        assert matter.startswith(f"{limit} cost limit")
+        assert "Failed jobs" in text
+
+
+@pytest.mark.hostile("G-02")
+async def test_soon_after_midnight_the_operator_is_told_of_the_new_day(tmp_path: Path) -> None:
+    """Notices of one matter are sent once an hour, and what was told counts as told for its whole day."""
+    async with a_core(tmp_path, limits=LIMITS) as core:
+        await drain(core, Plan(ending=Ending.FAILED))
+        await until(lambda: core.presenter.notices, what=lambda: "a notice")
+        core.clock.move(days=1)
+        await drain(core, Plan(ending=Ending.FAILED))
+        await until(lambda: len(core.presenter.notices) == 2, what=lambda: "two notices")
+        [(yesterday, _), (today, _)] = core.presenter.notices
+        assert yesterday != today
 
 
 @pytest.mark.hostile("G-03")
@@ -132,11 +171,11 @@ async def test_the_operator_is_told_once_a_day_that_a_server_has_used_its_share(
         for _ in range(3):
             with pytest.raises(OperatorServerCapReached) as refusal:
                 await core.order(model_id=PIXAZO_LARGE)
-            core.service.cost_alerts.order_refused(ADA.guild_id, refusal.value)
+            core.service.cost_alerts.order_refused(ADA.guild_id, ADA.user_id, refusal.value)
         await until(lambda: core.presenter.notices, what=lambda: "a notice")
         await core.ended(await core.order(member=EVE, model_id=PIXAZO_LARGE))
         [(matter, text)] = core.presenter.notices
-        assert matter == "server cost limit"
+        assert matter.startswith("server cost limit")
         assert f"Server {ADA.guild_id} " in text
         assert "OPERATOR_SERVER_CAP_USD" in text
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date
+from functools import partial
 
-from bot.domain.errors import OperatorServerCapReached, RequestRefused, StoreError
+from bot.domain.errors import (
+    MemberCostReached,
+    OperatorCostCapReached,
+    OperatorServerCapReached,
+    RequestRefused,
+    StoreError,
+)
 from bot.domain.jobs import DIRECT_GUILD_ID, Job
 from bot.domain.money.quota import CostLimit, Limits, format_usd
 from bot.service.context import ServiceContext
@@ -17,7 +26,8 @@ _WHO = "`python -m bot ledger house` lists who cost what."
 class CostAlerts:
     """Checks the limits when a job has cost the operator something, and when an order was refused.
 
-    The database records what was told, so that several processes tell it once.
+    The database records what was told, so that several processes tell it once. A refusal counts as well as a cost: the
+    process may have ended between a member's last cost and its check, and after it the member causes none.
     """
 
     def __init__(self, context: ServiceContext, *, limits: Limits) -> None:
@@ -26,25 +36,42 @@ class CostAlerts:
         self._supervisor = context.supervisor
         self._clock = context.clock
         self._limits = limits
+        self._checked_on: dict[CostLimit, date] = {}
+        """When a refusal last led to a check, so that further ones of that day write nothing."""
 
     def job_cost_something(self, job: Job) -> None:
         """Tell the operator, in the background, if the cost of this job has reached a limit."""
-        self._supervisor.start(f"cost of job {job.id}", self._check_costs(job))
+        self._supervisor.start(f"cost of job {job.id}", self._check_costs(job.request.user_id))
 
-    def order_refused(self, guild_id: int, error: RequestRefused) -> None:
-        """Tell the operator, in the background, if an order was refused because of the server's share of their cap."""
-        if isinstance(error, OperatorServerCapReached):
-            self._supervisor.start(f"cap of server {guild_id}", self._tell_of_server(guild_id, error))
+    def order_refused(self, guild_id: int, user_id: int, error: RequestRefused) -> None:
+        """Tell the operator, in the background, if an order was refused because of a limit they were not told of."""
+        match error:
+            case OperatorServerCapReached():
+                limit, check = CostLimit.SERVER, partial(self._tell_of_server, guild_id, error)
+            case MemberCostReached():
+                limit, check = CostLimit.MEMBER, partial(self._check_costs, user_id)
+            case OperatorCostCapReached():
+                limit, check = CostLimit.ALL_MEMBERS, partial(self._check_costs, user_id)
+            case _:
+                return
+        today = self._today()
+        if self._checked_on.get(limit) != today:
+            self._supervisor.start(f"{limit} cost limit", self._check_once(limit, today, check))
 
-    async def _check_costs(self, job: Job) -> None:
-        user_id = job.request.user_id
+    async def _check_once(self, limit: CostLimit, day: date, check: Callable[[], Awaitable[bool]]) -> None:
+        if await check():
+            self._checked_on[limit] = day
+
+    async def _check_costs(self, user_id: int) -> bool:
+        """Tell of the limits on uncharged costs that are reached; False if the database cannot say which."""
         try:
             reached = await self._store.cost_limits_reached(user_id, limits=self._limits, now=self._clock())
         except StoreError:
-            _log.exception("the limits on uncharged costs could not be checked after job %s", job.id)
-            return
+            _log.exception("the limits on uncharged costs could not be checked for member %d", user_id)
+            return False
         for limit in reached:
             self._tell(limit, self._text(limit, user_id))
+        return True
 
     def _text(self, limit: CostLimit, user_id: int) -> str:
         if limit is CostLimit.MEMBER:
@@ -61,12 +88,12 @@ class CostAlerts:
             f"OPERATOR_DAILY_CAP_USD. {_WHO}"
         )
 
-    async def _tell_of_server(self, guild_id: int, error: OperatorServerCapReached) -> None:
+    async def _tell_of_server(self, guild_id: int, error: OperatorServerCapReached) -> bool:
         try:
             is_first = await self._store.claim_notice(CostLimit.SERVER, now=self._clock())
         except StoreError:
             _log.exception("it could not be recorded that server %d reached its cap", guild_id)
-            return
+            return False
         if is_first:
             cap, left = self._limits.operator_cap_of(guild_id), error.available_usd_micros
             is_direct = guild_id == DIRECT_GUILD_ID
@@ -78,7 +105,12 @@ class CostAlerts:
                 f"Other servers that get there today are not reported."
             )
             self._tell(CostLimit.SERVER, text)
+        return True
+
+    def _today(self) -> date:
+        return self._clock().astimezone(UTC).date()
 
     def _tell(self, limit: CostLimit, text: str) -> None:
         _log.warning("%s", text)
-        self._presenter.operator_notice(f"{limit} cost limit", text)
+        # The day belongs to the matter, or what is due soon after midnight would seem to be told already.
+        self._presenter.operator_notice(f"{limit} cost limit of {self._today()}", text)

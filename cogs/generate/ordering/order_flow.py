@@ -146,7 +146,7 @@ class OrderFlow:
                 return
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
-                self._service.cost_alerts.order_refused(server_or_direct(interaction), error)
+                self._service.cost_alerts.order_refused(server_or_direct(interaction), interaction.user.id, error)
                 await response.refuse(await self._refusal(interaction, order, own, error, typed), typed)
                 return
             except StoreError as error:
