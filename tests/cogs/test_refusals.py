@@ -8,17 +8,19 @@ from typing import Any
 import pytest
 
 from bot.domain.errors import StoreError
+from bot.domain.jobs import FailureReason
 from bot.service.job_service import JobService
 from cogs.generate.ordering.order import Order
 from cogs.generate.refused.kept_orders import KEPT_SECONDS, MAX_KEPT, MAX_PER_MEMBER, KeptOrders
 from cogs.text import refusals
-from tests.support.catalogue_samples import FLUX
+from tests.support.catalogue_samples import FLUX, PIXAZO_LARGE
 from tests.support.discord_stage import Card, Stage
 from tests.support.image_samples import image
 
 PNG = image("PNG")
 NANO = "krea/google/nano-banana-2"
 LARGE = "krea/krea/krea-2/large"
+DEAR = "krea/google/nano-banana-pro"
 
 
 async def refused(stage: Stage, **options: Any) -> Card:
@@ -110,6 +112,36 @@ async def test_fewer_images_are_offered_when_the_quota_does_not_pay_for_all(stag
     ordered = stage.ordered(await stage.press(stage.ada, card, "Order 2 images"))
     await stage.until_says(ordered, "Completed", "2 of 2 done")
     assert (await stage.balance()).spent_usd_micros == 160_000
+
+
+@pytest.fixture
+async def costly(stage: Stage) -> Stage:
+    """Return a stage where an order of Ada's has failed at the operator's cost of $0.06, of $0.25 a day."""
+    stage.core.pixazo.waits = True
+    card = await stage.imagine(model=PIXAZO_LARGE)
+    await stage.until_says(card, "Processing")
+    stage.core.pixazo.fails(FailureReason.PROVIDER_FAILED, may_be_charged=True)
+    await stage.until_says(card, "Failed")
+    return stage
+
+
+@pytest.mark.hostile("G-02")
+async def test_fewer_images_are_offered_when_all_could_cost_the_operator_too_much(costly: Stage) -> None:
+    card = await refused(costly, count=4)
+    assert "Some of your orders failed today" in card.text
+    assert not any("Try again" in label for label in card.buttons), "it would be refused as well"
+    ordered = costly.ordered(await costly.press(costly.ada, card, "Order 3 images · $0.24"))
+    await costly.until_says(ordered, "Completed", "3 of 3 done")
+
+
+@pytest.mark.hostile("G-02")
+async def test_an_image_that_only_has_to_wait_for_others_can_be_tried_again(costly: Stage) -> None:
+    costly.core.krea.waits = True
+    for _ in range(2):
+        await costly.imagine(model=DEAR)
+    card = await refused(costly)
+    assert "Some of your orders failed today" in card.text
+    assert "Try again · $0.08" in card.buttons
 
 
 async def test_nothing_is_offered_that_the_member_could_not_order_either(stage: Stage) -> None:

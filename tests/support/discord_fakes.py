@@ -65,8 +65,9 @@ class FakeProvider:
         urls = result_urls or (self._image_url(),)
         self._say(number, status=JobStatus.SUCCEEDED, result_urls=urls, cost_usd_micros=cost_usd_micros)
 
-    def fails(self, reason: FailureReason, *, number: int = -1, hint: str = "") -> None:
-        self._say(number, status=JobStatus.FAILED, failure=Failure(reason=reason, hint=hint))
+    def fails(self, reason: FailureReason, *, number: int = -1, hint: str = "", may_be_charged: bool = False) -> None:
+        failure = Failure(reason=reason, hint=hint)
+        self._say(number, status=JobStatus.FAILED, failure=failure, may_be_charged=may_be_charged)
 
     def gives_up(self, *, number: int = -1) -> None:
         self._say(number, status=JobStatus.CANCELLED)

@@ -44,7 +44,7 @@ _FEWEST_COMPARED = 2
 _IMPOSSIBLE = 2**62
 """Above any price."""
 
-_LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, TooMuchAtRisk, StoreError)
+_LATER = (TooFast, StillBusyForYou, TooManyRunning, ServerBusy, StoreError)
 """Refusals after which the same order is possible a little later."""
 
 _TOO_DEAR = (QuotaExceeded, ChannelCapReached, ServerCapReached, OperatorServerCapReached)
@@ -79,10 +79,7 @@ async def near_orders(
     """List up to two orders near the refused one that would be accepted now, or the same one if it only has to wait."""
     order = replace(order, agreed_usd_micros=None)
     if isinstance(error, _LATER):
-        amount = _price(service, order, permissions)
-        agreed = replace(order, agreed_usd_micros=amount)
-        again = NearOrder(order=agreed, change=refusals.TRY_AGAIN(), amount_usd_micros=amount or 0)
-        return [] if amount is None else [again]
+        return _again(service, order, permissions)
     found: list[NearOrder] = []
     for near in _changes(service, order, error, permissions, default_model_id):
         amount = _price(service, near.order, permissions)
@@ -92,7 +89,16 @@ async def near_orders(
             found.append(replace(near, order=agreed, amount_usd_micros=amount))
         if len(found) == MAX_OFFERED:
             break
+    if not found and isinstance(error, TooMuchAtRisk):  # one image fits, unless others are in progress
+        return _again(service, order, permissions)
     return found
+
+
+def _again(service: JobService, order: Order, permissions: Permissions) -> list[NearOrder]:
+    amount = _price(service, order, permissions)
+    agreed = replace(order, agreed_usd_micros=amount)
+    again = NearOrder(order=agreed, change=refusals.TRY_AGAIN(), amount_usd_micros=amount or 0)
+    return [] if amount is None else [again]
 
 
 def _price(service: JobService, order: Order, permissions: Permissions) -> int | None:
@@ -154,6 +160,8 @@ def _changes(
             yield from _other_models(service, order, permissions, default_model_id)
         case NotAllowedHere(reason=reason) if reason in _RULES_ABOUT_MODELS:
             yield from _other_models(service, order, permissions, default_model_id)
+        case TooMuchAtRisk():
+            yield from (_fewer(order, count) for count in range(order.count - 1, 0, -1))
         case _ if isinstance(error, _TOO_DEAR):
             yield from (_fewer(order, count) for count in range(order.count - 1, 0, -1))
             yield from (
@@ -202,7 +210,7 @@ def _variants_without(order: Order, error: RequestRefused | StoreError) -> Itera
 def _is_about_models(error: RequestRefused | StoreError) -> bool:
     """Whether another choice of models may be possible."""
     is_rule = isinstance(error, NotAllowedHere) and error.reason in _RULES_ABOUT_MODELS
-    return is_rule or isinstance(error, (*_TOO_DEAR, *_OF_MODEL, BadOption))
+    return is_rule or isinstance(error, (*_TOO_DEAR, *_OF_MODEL, BadOption, TooMuchAtRisk))
 
 
 def _models_meant(service: JobService, order: Order, error: RequestRefused | StoreError) -> list[Model]:
