@@ -52,7 +52,7 @@ NOT_PASSED = {
     "messages.files": "reads what Discord keeps",
     "krea.has_model": "asks for a model that was withdrawn, and changes nothing",
     "pixazo.has_model": "the same",
-    "krea.listed": "reads the provider's list for a comparison that changes nothing",
+    "krea.listed_costs": "reads the provider's list for a comparison that changes nothing",
     "store.accept_catalogue_changes": "one transaction; tests/process/test_cli.py starts after it",
     "store.decide_catalogue_changes": "the same; tests/service/test_catalogue_keeper.py",
     "store.record_catalogue_changes": "the same; what was not recorded is read again",
@@ -93,6 +93,8 @@ NOT_PASSED = {
     "pixazo.upload": "Pixazo fetches pictures itself",
     "pixazo.cancel": "Pixazo cannot cancel",
     "pixazo.recent": "Pixazo has no list",
+    "pixazo.listed_costs": "the same",
+    "pixazo.styles": "Pixazo has none",
 }
 
 FIRST = {point: name for name, story in STORIES.items() for point in story.reaches}
