@@ -1,1 +1,1 @@
-"""The application: image orders, money and providers. Only app.py, discord_client.py and cli.py know Discord."""
+"""The application: image orders, money and providers. Only app.py, cli.py and gateway/ know Discord."""

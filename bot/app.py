@@ -22,13 +22,14 @@ import yarl
 from bot.catalogue.catalogue import OVERRIDE_FILE, Catalogue
 from bot.catalogue.provider_description.openapi import fetch_openapi
 from bot.charts.renderer import ChartRenderer
-from bot.discord_client import Bot, BotParts, ShardedBot, aim_at
 from bot.dispatch.coordinator import ClusterCoordinator, Coordinator, LocalCoordinator
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.deployment.fleet import ProcessInfo
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import MediaError, SettingsError, StoreError
+from bot.gateway.discord_client import Bot, BotParts, aim_at
 from bot.gateway.shard_handover import ShardHandover
+from bot.gateway.sharded_bot import ShardedBot
 from bot.media.blob_store import BlobStore, FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool

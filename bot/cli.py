@@ -21,12 +21,12 @@ import discord
 from bot import app
 from bot.catalogue.catalogue import Catalogue
 from bot.cli_commands import catalogue, reconcile
-from bot.discord_client import PUBLIC_BOT, REFUSED_BY_DISCORD, aim_at
 from bot.domain.deployment.database_url import Location, PostgresAddress, parse_location
 from bot.domain.deployment.process_role import Role, Shards
 from bot.domain.errors import BotError, DatabaseUnusable, LedgerTampered, SettingsError, StoreError
 from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import OperatorCostLine, format_usd
+from bot.gateway.discord_client import PUBLIC_BOT, REFUSED_BY_DISCORD, aim_at
 from bot.providers.base import Provider
 from bot.runtime.logs import set_up_logging
 from bot.runtime.processes import confinement

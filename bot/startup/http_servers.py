@@ -14,7 +14,7 @@ from bot.settings import Settings
 from bot.store.store import Store
 
 if TYPE_CHECKING:
-    from bot.discord_client import Bot
+    from bot.gateway.discord_client import Bot
 
 
 def http_servers(

@@ -10,7 +10,7 @@ from typing import Any
 import discord
 import pytest
 
-from bot import discord_client
+from bot.gateway import discord_client
 from cogs.ui.attachments import images_of
 from tests.support.discord_stage import Stage
 from tests.support.image_samples import image

@@ -19,7 +19,8 @@ import pytest
 from discord.gateway import DiscordWebSocket
 from discord.http import Route
 
-from bot import app, discord_client
+from bot import app
+from bot.gateway import discord_client
 from bot.runtime.supervisor import Supervisor
 from bot.settings import Settings
 from bot.store.admin.verify import verify_file

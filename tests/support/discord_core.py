@@ -12,9 +12,9 @@ from typing import Any, TypeVar, cast
 
 from bot.catalogue.catalogue import Catalogue
 from bot.charts.renderer import ChartRenderer
-from bot.discord_client import Bot, BotParts
 from bot.dispatch.coordinator import LocalCoordinator
 from bot.domain.money.quota import format_usd
+from bot.gateway.discord_client import Bot, BotParts
 from bot.media.blob_store import FileBlobStore
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ImagePool
