@@ -78,13 +78,14 @@ class DeleteButton(DynamicComponent, ui.DynamicItem[ui.Button[Any]], template=de
         else:
             deletions = client.message_deletions
             gone_id = await deletions.delete_clicked(self._job_id, interaction.user.id)
+            card_is_gone = gone_id is not None or await deletions.delete_by_token(reply.address)
             places = [message.place for message in deleted.messages]
             outcomes = await deletions.delete_now(places, gone_message_id=gone_id)
             lines = [
                 job_card.DELETE_DONE(),
                 *(_trouble(message, outcomes[message.place]) for message in deleted.messages),
             ]
-            lines += await _notes(interaction, reply, deleted, card_is_gone=gone_id is not None)
+            lines += await _notes(interaction, reply, deleted, card_is_gone=card_is_gone)
             result = card.note("\n".join(line for line in lines if line))
         if self._place == SEPARATE:
             await _replace(interaction, result)

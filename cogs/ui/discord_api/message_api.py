@@ -132,6 +132,17 @@ class MessageApi:
         await self._client.http.request(route)
 
     @with_readable_errors
+    async def delete_by_token(self, address: ReplyAddress) -> None:
+        """Delete the message of a reply by its interaction token, which also reaches one that only its member sees."""
+        route = Route(
+            "DELETE",
+            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+            webhook_id=address.application_id,
+            webhook_token=self._token(address),
+        )
+        await self._client.http.request(route)
+
+    @with_readable_errors
     async def open_direct_channel(self, user_id: int) -> int:
         """Open the channel for direct messages to a user and return its id."""
         data: dict[str, Any] = await self._client.http.request(

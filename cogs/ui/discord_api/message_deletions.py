@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import discord
 
+from bot.domain.jobs import ReplyAddress
 from bot.service.job_service import JobService
 from cogs.ui.discord_api.message_api import MessageApi
 
@@ -81,6 +82,18 @@ class MessageDeletions:
             _log.info("a card could not be deleted by the token of a click: %s", error)
             return None
         return interaction.message.id
+
+    async def delete_by_token(self, address: ReplyAddress) -> bool:
+        """Delete a card that only the token of its order reaches, while that is valid; return whether it is gone."""
+        if not address.is_token_only or not address.token_is_usable(self._service.now()):
+            return False
+        try:
+            async with asyncio.timeout(FIRST_ATTEMPTS_TIMEOUT_SECONDS):
+                await self._messages.delete_by_token(address)
+        except (discord.HTTPException, aiohttp.ClientError, OSError, discord.RateLimited) as error:
+            _log.info("a card could not be deleted by the token of its order: %s", error)
+            return False
+        return True
 
     async def delete_now(
         self, places: Iterable[tuple[int, int]], *, gone_message_id: int | None
