@@ -12,7 +12,7 @@ from datetime import datetime
 import aiohttp
 import discord
 
-from bot.domain.errors import StoreError
+from bot.domain.errors import OperatorCapReached, RequestRefused, StoreError
 from bot.domain.money.quota import Cap, Window, nearly_used
 from bot.domain.policy import Policy
 from bot.runtime.supervisor import Supervisor
@@ -34,7 +34,10 @@ OPERATOR_CHECK_DELAY_SECONDS = 1.0
 
 
 class SpendingAlerts:
-    """Checks four limits after each order. The database records who was warned; this object caches it."""
+    """Checks four limits after each order, and the operator's cap after a refusal as well.
+
+    The database records who was warned; this object caches it.
+    """
 
     def __init__(
         self,
@@ -68,6 +71,17 @@ class SpendingAlerts:
                 view.reply.user_id,
                 view.reply.address.guild_id,
             )
+        self._check_operator_soon()
+
+    def order_refused(self, error: RequestRefused) -> None:
+        """Warn the operator if an order was refused because of the daily cap and they were not warned.
+
+        The process may have ended before the check after the last order, and then no more are accepted.
+        """
+        if isinstance(error, OperatorCapReached):
+            self._check_operator_soon()
+
+    def _check_operator_soon(self) -> None:
         if not self._operator_check_is_due:
             self._operator_check_is_due = True
             self._supervisor.start("operator's daily cap", self._warn_operator())
@@ -159,7 +173,8 @@ class SpendingAlerts:
         try:
             cap = await self._store.operator_cap(self._service.limits, now=self._service.now())
             if _is_nearly_used(cap) and await self._is_first(None, None, cap.window):
-                self._operator_alerts.send("daily cap", limit_warnings.operator_warning(cap))
+                # The day belongs to the matter, or a warning soon after midnight would seem to be sent already.
+                self._operator_alerts.send(f"daily cap until {cap.window.end}", limit_warnings.operator_warning(cap))
         except StoreError:
             _log.exception("the operator's daily cap could not be checked: the database is unavailable")
 

@@ -663,6 +663,35 @@ async def test_the_operator_is_told_once_when_little_of_the_day_is_left(
     assert "have used 84% of today's cap of $0.19" in told[0]
 
 
+async def test_the_operator_is_told_at_a_refusal_where_the_check_after_the_last_order_failed(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, str]] = []
+    monkeypatch.setattr(stage.core.bot.operator_alerts, "send", lambda matter, text: told.append((matter, text)))
+    capped = replace(stage.core.service.limits, operator_daily_cap_usd_micros=190_000)
+    monkeypatch.setattr(stage.core.service, "limits", capped)
+    await stage.quota("default", amount="unlimited")
+    look, failed = stage.core.store.operator_cap, asyncio.Event()
+
+    async def fails_once(limits: Limits, *, now: datetime) -> Cap:
+        if not failed.is_set():
+            failed.set()
+            raise StoreError("disk full")
+        return await look(limits, now=now)
+
+    monkeypatch.setattr(stage.core.store, "operator_cap", fails_once)
+    await warnings_of(stage, stage.ada, count=2)
+    await failed.wait()
+    assert told == []
+    for _ in range(2):
+        refused = await stage.imagine()
+        assert "spending limit for today" in refused.text
+    await stage.until(lambda: told)
+    [(matter, text)] = told
+    assert "have used 84% of today's cap of $0.19" in text
+    assert matter != "daily cap", "that of the next day is another matter, also within the same hour"
+
+
 async def test_an_order_stands_when_the_database_fails_right_after_it(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,7 @@ class OrderFlow:
             except RequestRefused as error:
                 self._service.metrics.order(type(error).__name__)
                 self._service.cost_alerts.order_refused(server_or_direct(interaction), interaction.user.id, error)
+                self._spending_alerts.order_refused(error)
                 await response.refuse(await self._refusal(interaction, order, own, error, typed), typed)
                 return
             except StoreError as error:
