@@ -125,7 +125,6 @@ async def costly(stage: Stage) -> Stage:
     return stage
 
 
-@pytest.mark.hostile("G-02")
 async def test_fewer_images_are_offered_when_all_could_cost_the_operator_too_much(costly: Stage) -> None:
     card = await refused(costly, count=4)
     assert "Some of your orders failed today" in card.text
@@ -134,7 +133,6 @@ async def test_fewer_images_are_offered_when_all_could_cost_the_operator_too_muc
     await costly.until_says(ordered, "Completed", "3 of 3 done")
 
 
-@pytest.mark.hostile("G-02")
 async def test_an_image_that_only_has_to_wait_for_others_can_be_tried_again(costly: Stage) -> None:
     costly.core.krea.waits = True
     for _ in range(2):
