@@ -96,6 +96,10 @@ class Model:
     style_families: tuple[str, ...] = ()
     """Names of this model in the provider's list of styles."""
 
+    def __hash__(self) -> int:
+        # Fields have mappings, which have no hash. With one, what follows from a model can be cached.
+        return hash(self.id)
+
     @classmethod
     def from_data(cls, data: Mapping[str, Any]) -> Model:
         price: Mapping[str, Any] = data["price"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 from bot.catalogue.fields import Field
@@ -65,6 +66,7 @@ def attachment_part(option: str) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
+@lru_cache(maxsize=512)
 def parameters_of(model: Model, kind: JobKind) -> tuple[Parameter, ...]:
     """List what can be set in an order by that command, without the prompt; the options of commands come first."""
     found: list[Parameter] = []
@@ -103,6 +105,7 @@ def _numbered(attachment: str) -> tuple[str, int]:
     return word, int(attachment.removeprefix(word) or 1)
 
 
+@lru_cache(maxsize=512)
 def options_of(model: Model, kind: JobKind) -> tuple[str, ...]:
     """Name all options that an order of the model by that command can have."""
     names = [parameter.name for parameter in parameters_of(model, kind)]
