@@ -24,6 +24,9 @@ PROVIDERS = "providers"
 MAX_SKEW = timedelta(seconds=60)
 """Clocks that differ by more than this do not agree."""
 
+_SAME_HEADER_SECONDS = 1.0
+"""For this long, the same Date header of the same source says nothing new: headers count seconds."""
+
 
 def utc_now() -> datetime:
     """Return what the machine takes for the time of day."""
@@ -43,6 +46,7 @@ class TrustedClock:
         self._monotonic_clock = monotonic_clock
         self._anchor = (wall_clock(), monotonic_clock())
         self._observed: dict[str, tuple[datetime, float]] = {}
+        self._headers: dict[str, str] = {}
         self._skewed = frozenset[str]()
 
     def now(self) -> datetime:
@@ -73,11 +77,17 @@ class TrustedClock:
 
     def observe(self, source: str, date_header: str | None) -> None:
         """Take the time from a Date header. One that is missing or unreadable changes nothing."""
+        if not date_header:
+            return
+        known_at = self._monotonic_clock()
+        if self._headers.get(source) == date_header and known_at - self._observed[source][1] < _SAME_HEADER_SECONDS:
+            return
         try:
-            moment = parsedate_to_datetime(date_header or "").astimezone(UTC)
+            moment = parsedate_to_datetime(date_header).astimezone(UTC)
         except (ValueError, OverflowError):
             return
-        self._observed[source] = (moment, self._monotonic_clock())
+        self._headers[source] = date_header
+        self._observed[source] = (moment, known_at)
         if source == DISCORD and not _are_close(moment, self.now()):
             self._set(moment)
         self._tell_of_skew()

@@ -99,9 +99,20 @@ def test_skew_is_logged_once_and_its_end_as_well(caplog: pytest.LogCaptureFixtur
     caplog.set_level("INFO")
     machine = Machine()
     for ahead in (0, 120, 120, 0, 0):
+        machine.passed += timedelta(seconds=1)
         machine.ahead = timedelta(seconds=ahead)
         machine.hears(DISCORD)
     assert [record.message for record in caplog.records] == [
         "the clock of this machine is wrong: it is ahead by 120 s of discord. Nothing is erased until it is right",
         "the clock of this machine is right again",
     ]
+
+
+def test_a_header_that_stands_still_is_compared_with_the_clock_again() -> None:
+    machine = Machine()
+    machine.hears(DISCORD)
+    stale = format_datetime(machine.true_time, usegmt=True)
+    machine.passed += timedelta(seconds=90)
+    machine.clock.observe(DISCORD, stale)
+    assert machine.clock.skew_seconds()[DISCORD] == 90
+    assert machine.clock.agreed_time() is None
