@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -107,9 +107,8 @@ class InitialResponse:
             try:
                 # Discord takes no response after 3 seconds, so a longer wait would only keep the money reserved.
                 async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
-                    message_id = await self._send(
-                        card.card(view), card.card(view, form=Form.SMALLER), private=self._private
-                    )
+                    cards = (card.card(view, form=form) for form in (Form.FULL, Form.SMALLER))
+                    message_id = await self._send(cards, private=self._private)
             except Exception as error:
                 if is_final(error) or is_malformed(error):
                     raise NotShown(surely=True) from error
@@ -120,21 +119,25 @@ class InitialResponse:
                 return await self._edit_original(view)
         return PostedMessage(message_id=message_id, channel_id=self._interaction.channel_id or 0, attachment_ids={})
 
-    async def _send(self, *layouts: Layout, private: bool, typed: TypedCommand | None = None) -> int | None:
+    async def _send(
+        self, layouts: Iterator[Layout], *, private: bool, typed: TypedCommand | None = None
+    ) -> int | None:  # fmt: skip
         """Send a response, again after an error that may pass, and the next layout if Discord refuses the contents.
 
         It may be sent several times, because Discord accepts only one response.
         """
-        remaining = list(layouts)
+        layout = next(layouts)
         for attempt in range(RESPONSE_ATTEMPTS):
             try:
                 sent = await self._interaction.response.send_message(
-                    view=View(remaining[0]), files=_files(typed), ephemeral=private, allowed_mentions=NO_MENTIONS
+                    view=View(layout), files=_files(typed), ephemeral=private, allowed_mentions=NO_MENTIONS
                 )
             except Exception as error:
+                is_last = attempt == RESPONSE_ATTEMPTS - 1
                 if is_malformed(error):
-                    del remaining[0]
-                is_last = attempt == RESPONSE_ATTEMPTS - 1 or not remaining
+                    smaller = next(layouts, None)
+                    is_last |= smaller is None
+                    layout = smaller or layout
                 if is_last or is_final(error) or _is_already_acknowledged(error):
                     raise
                 _log.info("an odd answer to the response to interaction %d: %s", self._interaction.id, error)
@@ -154,7 +157,7 @@ class InitialResponse:
                         async with asyncio.timeout(RESPONSE_TIMEOUT_SECONDS):
                             plain = components.without_premium(layout)
                             layouts = [layout] if plain == layout else [layout, plain]
-                            await self._send(*layouts, private=True, typed=typed)
+                            await self._send(iter(layouts), private=True, typed=typed)
                     except discord.HTTPException as error:
                         # Another delivery of the same command may have its card, which must stay.
                         if not (_is_already_acknowledged(error) and self._may_be_deferred):
