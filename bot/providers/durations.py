@@ -33,7 +33,7 @@ _MARGIN_SECONDS = 0.1
 _BUDGET_SHARE = 0.92
 """Polls that are planned, as a share of those of a loop with a fixed pause: the next jobs differ from the last ones."""
 
-_MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS, _HALVINGS = 0.001, 60.0, 16
+_MIN_WAIT_SECONDS, _MAX_WAIT_SECONDS, _HALVINGS = 0.001, 60.0, 11
 _LATE_GAP_SHARE, _LATE_GAP_PAUSES = 0.1, 5.0
 
 

@@ -82,6 +82,8 @@ class FairSlots:
         """Wait for the requester's turn and take slots, at most as many as one requester may hold."""
         if slots > min(self._per_server, self._per_member):
             raise ValueError(f"more than one requester may hold: {slots}")
+        if self.acquire_now(requester, slots):
+            return
         waiting = _Waiting(slots, asyncio.get_running_loop().create_future())
         members = self._rounds.setdefault(requester.server_id, OrderedDict())
         members.setdefault(requester.user_id, deque()).append(waiting)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from functools import cache
 from typing import Any, cast
 
 import discord
@@ -221,11 +223,21 @@ def require_lengths(interaction: discord.Interaction[Any]) -> None:
     options = cast("dict[str, Any]", interaction.data or {})
     while options.get("options") and "value" not in options["options"][0]:
         options = options["options"][0]  # a subcommand
-    values = {option["name"]: option.get("value") for option in options.get("options") or ()}
-    for parameter in command.parameters:
-        value = values.get(str(parameter.display_name))
-        if parameter.max_value is not None and isinstance(value, str) and len(value) > parameter.max_value:
+    max_lengths = _max_lengths(command)
+    for option in options.get("options") or ():
+        value = option.get("value")
+        if isinstance(value, str) and len(value) > max_lengths.get(option["name"], math.inf):
             raise NotAllowed(refusals.COMMAND_CHANGED())
+
+
+@cache
+def _max_lengths(command: app_commands.Command[Any, ..., Any]) -> Mapping[str, float]:
+    """Return the longest text that each option takes, by the name that Discord sends."""
+    return {
+        str(parameter.display_name): parameter.max_value
+        for parameter in command.parameters
+        if parameter.max_value is not None
+    }
 
 
 def _has_types(options_of: dict[str, Any]) -> bool:
