@@ -38,8 +38,7 @@ from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.alerts.spending_alerts import SpendingAlerts
 from cogs.alerts.top_ups import TopUps
 from cogs.alerts.welcome import Welcome
-from cogs.compare.compare import Compare
-from cogs.compare.vote_button import VoteButton
+from cogs.generate.compare import Compare, VoteButton
 from cogs.generate.delivery.reply_updater import ReplyUpdater
 from cogs.generate.edit import MENU_NAME, Edit
 from cogs.generate.imagine import Imagine

@@ -1,1 +1,0 @@
-"""/compare: one prompt, up to four models, and votes for the best image."""
