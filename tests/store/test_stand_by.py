@@ -25,6 +25,16 @@ def commits_wait(server: PostgresServer) -> bool:
     return server.execute(f"SELECT 1 {WAITING}") == [(1,)]
 
 
+async def waiting_change(store: Store, server: PostgresServer) -> asyncio.Task[None]:
+    """Make changes until one waits for a stand-by: the server reads its new configuration a moment later."""
+    async with asyncio.timeout(60):
+        while True:
+            change = asyncio.create_task(store.set_value("a", "b"))
+            await until(lambda: change.done() or commits_wait(server))  # noqa: B023 - awaited in this round
+            if not change.done():
+                return change
+
+
 @contextmanager
 def waiting_for_a_stand_by(server: PostgresServer) -> Iterator[None]:
     server.execute("ALTER SYSTEM SET synchronous_standby_names = stand_by")
@@ -45,8 +55,7 @@ async def test_a_change_that_no_stand_by_has_is_in_doubt_until_one_has_it(
     address = postgres.fresh()
     async with await Store.open(address) as store:
         with waiting_for_a_stand_by(postgres):
-            change = asyncio.create_task(store.set_value("a", "b"))
-            await until(lambda: commits_wait(postgres))
+            change = await waiting_change(store, postgres)
             for _ in range(2):
                 postgres.execute(f"SELECT {interruption}(pid) {WAITING}")
                 await until(lambda: change.done() or commits_wait(postgres))
