@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Collection, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import Any, cast
 
 import discord
@@ -230,7 +230,7 @@ def require_lengths(interaction: discord.Interaction[Any]) -> None:
             raise NotAllowed(refusals.COMMAND_CHANGED())
 
 
-@cache
+@lru_cache(maxsize=256)
 def _max_lengths(command: app_commands.Command[Any, ..., Any]) -> Mapping[str, float]:
     """Return the longest text that each option takes, by the name that Discord sends."""
     return {
