@@ -134,13 +134,7 @@ class MessageApi:
     @with_readable_errors
     async def delete_by_token(self, address: ReplyAddress) -> None:
         """Delete the message of a reply by its interaction token, which also reaches one that only its member sees."""
-        route = Route(
-            "DELETE",
-            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-            webhook_id=address.application_id,
-            webhook_token=self._token(address),
-        )
-        await self._client.http.request(route)
+        await self._client.http.request(self._original_route("DELETE", address))
 
     @with_readable_errors
     async def open_direct_channel(self, user_id: int) -> int:
@@ -153,13 +147,7 @@ class MessageApi:
     @with_readable_errors
     async def original(self, address: ReplyAddress) -> PostedMessage:
         """Read a reply by its token."""
-        route = Route(
-            "GET",
-            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-            webhook_id=address.application_id,
-            webhook_token=self._token(address),
-        )
-        return _posted(await self._client.http.request(route))
+        return _posted(await self._client.http.request(self._original_route("GET", address)))
 
     @with_readable_errors
     async def search(self, address: ReplyAddress) -> PostedMessage | None:
@@ -214,17 +202,21 @@ class MessageApi:
 
     def _edit_route(self, address: ReplyAddress, *, by_token: bool) -> Route:
         if by_token:
-            return Route(
-                "PATCH",
-                "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
-                webhook_id=address.application_id,
-                webhook_token=self._token(address),
-            )
+            return self._original_route("PATCH", address)
         return Route(
             "PATCH",
             "/channels/{channel_id}/messages/{message_id}",
             channel_id=address.channel_id,
             message_id=address.message_id,
+        )
+
+    def _original_route(self, method: str, address: ReplyAddress) -> Route:
+        """Return the route to the first answer of a command by its interaction token."""
+        return Route(
+            method,
+            "/webhooks/{webhook_id}/{webhook_token}/messages/@original",
+            webhook_id=address.application_id,
+            webhook_token=self._token(address),
         )
 
     def _token(self, address: ReplyAddress) -> str:
