@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from datetime import UTC, date
-from functools import partial
 
 from bot.domain.errors import (
     MemberCostReached,
@@ -47,20 +45,24 @@ class CostAlerts:
         """Tell the operator, in the background, if an order was refused because of a limit they were not told of."""
         match error:
             case OperatorServerCapReached():
-                limit, check = CostLimit.SERVER, partial(self._tell_of_server, guild_id, error)
+                limit = CostLimit.SERVER
             case MemberCostReached():
-                limit, check = CostLimit.MEMBER, partial(self._check_costs, user_id)
+                limit = CostLimit.MEMBER
             case OperatorCostCapReached():
-                limit, check = CostLimit.ALL_MEMBERS, partial(self._check_costs, user_id)
+                limit = CostLimit.ALL_MEMBERS
             case _:
                 return
-        today = self._today()
-        if self._checked_on.get(limit) != today:
-            self._supervisor.start(f"{limit} cost limit", self._check_once(limit, today, check))
+        if self._checked_on.get(limit) != self._today():
+            self._supervisor.start(f"{limit} cost limit", self._check_once(limit, guild_id, user_id, error))
 
-    async def _check_once(self, limit: CostLimit, day: date, check: Callable[[], Awaitable[bool]]) -> None:
-        if await check():
-            self._checked_on[limit] = day
+    async def _check_once(self, limit: CostLimit, guild_id: int, user_id: int, error: RequestRefused) -> None:
+        today = self._today()
+        if isinstance(error, OperatorServerCapReached):
+            is_checked = await self._tell_of_server(guild_id, error)
+        else:
+            is_checked = await self._check_costs(user_id)
+        if is_checked:
+            self._checked_on[limit] = today
 
     async def _check_costs(self, user_id: int) -> bool:
         """Tell of the limits on uncharged costs that are reached; False if the database cannot say which."""
