@@ -10,6 +10,7 @@ import pytest
 import simcord
 from discord.webhook.async_ import AsyncWebhookAdapter
 from simcord.backend import cdn
+from simcord.backend.models.interaction import Interaction
 from simcord.http.client import FakeWebhookAdapter
 
 from bot.app import Bot
@@ -81,6 +82,15 @@ async def stage(
     clock = RunningClock()
     monkeypatch.setattr(simcord_env.backend, "clock", clock)
     simcord_env.settle_timeout = 60.0  # on a busy machine the process that draws charts starts slowly
+    # And a command's first answer may take longer than Discord's 3 seconds, which are tested over sockets.
+    new_interaction = simcord_env.backend.new_interaction
+
+    def patient_interaction(*arguments: Any, **options: Any) -> Interaction:
+        interaction = new_interaction(*arguments, **options)
+        interaction.initial_response_deadline = simcord_env.backend.iso_after(simcord_env.settle_timeout)
+        return interaction
+
+    monkeypatch.setattr(simcord_env.backend, "new_interaction", patient_interaction)
     # Attachments get URLs that can be fetched over HTTP.
     monkeypatch.setattr(cdn, "CDN_BASE", core.server.base)
     core.server.attachments = simcord_env.backend.cdn.get

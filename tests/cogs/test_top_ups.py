@@ -14,6 +14,7 @@ from bot.store.admin.verify import verify_location
 from cogs.alerts import top_ups
 from cogs.text import spending
 from tests.support.discord_stage import Card, Stage
+from tests.support.fakes import until
 from tests.support.transport_double import POSTED, TransportDouble, refused
 
 FIFTY_CENTS = 500_000
@@ -181,11 +182,15 @@ async def test_a_refund_is_told_once_the_operator_can_be_reached_also_after_a_re
     await stage.restart()
     person = an_operator(stage)
     stage.core.bot.top_ups._untold.set()
-    await stage.until(lambda: len(stage.cards(person.dm_channel)) == 2)
+
+    async def all_are_recorded_as_told() -> bool:
+        return await stage.core.store.untold_refunds() == []
+
+    await until(all_are_recorded_as_told)
+    assert len(stage.cards(person.dm_channel)) == 2
     assert all("Discord refunded or deleted purchase" in card.text for card in stage.cards(person.dm_channel))
     await stage.core.bot.top_ups._tell()
     assert len(stage.cards(person.dm_channel)) == 2
-    assert await stage.core.store.untold_refunds() == []
 
 
 async def test_a_refund_that_came_while_the_bot_was_away_is_found_at_the_start(
