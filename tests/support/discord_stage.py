@@ -171,8 +171,9 @@ class Stage:
         return card.text
 
     async def quiet(self) -> None:
-        """Wait until only the permanent tasks still run."""
-        await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
+        """Wait until only the permanent tasks still run; fail with the names of those that do not end."""
+        running = await self.core.supervisor.drain(timeout_seconds=PATIENCE_SECONDS)
+        assert not running, f"still running after {PATIENCE_SECONDS:.0f} s: {', '.join(running)}"
 
     async def quiet_editors(self) -> None:
         """Wait until every message shows the newest state."""
