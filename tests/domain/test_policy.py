@@ -22,6 +22,7 @@ from bot.domain.policy import MAX_ENTRIES, ChannelContext, Layer, Policy, Policy
 from bot.store.store import Store
 from bot.store.tables import guild_settings
 from tests.support.postgres_server import PostgresServer
+from tests.support.processor_time import assert_linear
 from tests.support.store_samples import ADA, NOON, a_command, limits
 
 GUILD, CHANNEL, PARENT, CATEGORY = 1, 10, 11, 12
@@ -425,15 +426,14 @@ def test_the_largest_list_and_prompt_take_a_moment(entry: str, word: str, charac
     word_list.find_listed(("warm",), "")
     began = time.thread_time()
     assert word_list.find_listed(entries, prompt) is None
-    assert time.thread_time() - began < 0.1  # about 5 ms; a matcher that backtracks takes minutes
+    assert time.thread_time() - began < 1  # about 5 ms; a matcher that backtracks takes minutes
 
 
 @pytest.mark.hostile("G-01")
 @pytest.mark.parametrize("characters", ["\u0316\u0301", "\u0f73\u0316", "\uff9e\u0316", "\u0344\u0316"])
-def test_a_long_run_of_marks_takes_a_moment(characters: str) -> None:
-    began = time.thread_time()
+def test_a_long_run_of_marks_is_read_in_linear_time(characters: str) -> None:
     assert word_list.find_listed(("gore",), characters * 3_000) is None
-    assert time.thread_time() - began < 0.1
+    assert_linear(lambda count: lambda: word_list.find_listed(("gore",), characters * count), size=1_500)
 
 
 @pytest.mark.hostile("G-01")

@@ -15,6 +15,7 @@ from bot.domain.deployment.fleet import NO_WORKER
 from bot.startup.fleet_check import check_fleet
 from bot.store.postgres.connection import CONNECTIONS_PER_PROCESS
 from sandbox.plans import Plan
+from tests.support.child_processes import STOP_TIMEOUT_SECONDS
 from tests.support.cluster import Cluster, a_cluster
 from tests.support.crashes import IMPATIENT
 from tests.support.fakes import until
@@ -46,7 +47,7 @@ async def test_workers_share_the_slots_for_orders_from_every_gateway(tmp_path: P
         for name, process in here.processes.items():
             status, seconds = await process.stop()
             assert (name, status) == (name, 0), here.last_words()
-            assert seconds < 10
+            assert seconds < STOP_TIMEOUT_SECONDS
 
 
 async def test_other_workers_claim_the_replies_of_a_killed_worker(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ async def test_a_worker_that_stops_returns_its_replies_at_once(tmp_path: Path) -
         here.provider.default_plan = Plan()
         status, seconds = await here.processes["worker-1"].stop()
         assert status == 0, here.last_words()
-        assert seconds < 10
+        assert seconds < STOP_TIMEOUT_SECONDS
         assert here.count("SELECT count(*) FROM reply_queue WHERE worker IS NULL") == 8, "all of them"
         assert here.count("SELECT count(*) FROM jobs WHERE status IN ('submitting', 'uncertain')") == 0
         here.provider.complete_all()

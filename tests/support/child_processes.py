@@ -6,6 +6,9 @@ from contextlib import suppress
 
 import psutil
 
+STOP_TIMEOUT_SECONDS = 60.0
+"""For a bot that is told to stop, on a busy machine: it takes seconds, and would wait longer for a job in work."""
+
 
 def child_processes(module: str) -> list[psutil.Process]:
     """Return the running children that were started with `python -m module`."""
