@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from bot.domain.deployment.database_url import Location, PostgresAddress
-from bot.store.core.write_queue import Priority
+from bot.store.core.transaction_queue import Priority
 from bot.store.database import Database, DatabaseUser, reads, writes, writes_with_retry
 from bot.store.tables.guild_settings import PolicyMemory
 from bot.store.tables.money import transactions

@@ -10,7 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from bot.domain.deployment.database_url import Location
 from bot.runtime.retry import retry_storage_errors
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import Priority
+from bot.store.core.transaction_queue import Priority
 from bot.store.sqlite.database import SqliteDatabase
 
 P = ParamSpec("P")

@@ -22,7 +22,7 @@ from bot.domain.policy import Policy, PolicyEdit
 from bot.runtime.sealing import Sealer
 from bot.store.cluster_store import ClusterStore
 from bot.store.core.erasure_list import Erasure, ErasureList
-from bot.store.core.write_queue import Priority
+from bot.store.core.transaction_queue import Priority
 from bot.store.database import Database, DatabaseUser, open_database, reads, writes, writes_with_retry
 from bot.store.tables import audit_log, callbacks, guild_settings, job_lists, jobs
 from bot.store.tables.guild_settings import PolicyMemory

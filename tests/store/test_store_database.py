@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,10 @@ import pytest
 from bot.domain.errors import DatabaseBusy, DatabaseUnusable, LedgerError, StoreError
 from bot.store.admin.verify import verify_file
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import MAX_BATCH_SIZE
+from bot.store.core.transaction_queue import MAX_BATCH_SIZE
 from bot.store.sqlite import schema
 from bot.store.sqlite.connection import SqliteConnection, connect
-from bot.store.sqlite.database import MAX_BATCHES_PER_TURN, SqliteDatabase, commit_batch
+from bot.store.sqlite.database import MAX_BATCHES_PER_TURN, READ_BATCH_SECONDS, SqliteDatabase, commit_batch
 from bot.store.store import Store
 from tests.support.store_samples import ADA, NOON, a_command, admitted, file_of, limits
 
@@ -434,15 +435,76 @@ async def test_a_locked_database_refuses_every_caller_of_the_batch_and_recovers(
     assert await words(database) == {"b"}
 
 
-async def test_a_defect_in_the_writer_reaches_the_callers_and_does_not_stop_the_queue(
+async def test_a_defect_in_a_thread_reaches_the_callers_and_does_not_stop_the_queue(
     database: SqliteDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("bot.store.sqlite.database.commit_batch", lambda *_, **__: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            await database.write(note("a"))
+        patch.setattr("bot.store.sqlite.database._commit_alone", lambda *_, **__: 1 / 0)
+        patch.setattr("bot.store.sqlite.database._read", lambda *_, **__: 1 / 0)
+        for call in (database.write, database.read):
+            with pytest.raises(ZeroDivisionError):
+                await call(note("a"))
     await database.write(note("b"))
     assert await words(database) == {"b"}
+
+
+async def test_reads_that_wait_together_share_one_snapshot_and_one_visit_to_their_thread(
+    database: SqliteDatabase,
+) -> None:
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        assert may_go_on.wait(30)
+
+    visits: list[str] = []
+    await database._reader.run(
+        lambda c: c.set_trace_callback(lambda sql: visits.append(sql) if sql == "BEGIN" else None)
+    )
+    first = asyncio.ensure_future(database.read(hold_up))
+    await asyncio.to_thread(begun.wait, 30)
+    rest = [asyncio.ensure_future(database.read(lambda c: c.in_transaction)) for _ in range(3)]
+    wrong = asyncio.ensure_future(database.read(lambda c: c.execute("SELECT no_such_column FROM words")))
+    last = asyncio.ensure_future(words(database))
+    await asyncio.sleep(0)  # they wait now
+    may_go_on.set()
+    assert await asyncio.gather(*rest) == [True, True, True]
+    with pytest.raises(StoreError, match="no_such_column"):
+        await wrong
+    assert await last == set()
+    await first
+    assert len(visits) == 3, "the first, one for those who waited, and one after the read that failed"
+
+
+async def test_a_slow_read_does_not_keep_the_results_of_those_before_it(database: SqliteDatabase) -> None:
+    begun, may_go_on, slow_begun, slow_may_end = (threading.Event() for _ in range(4))
+
+    def hold_up(_: Connection) -> None:
+        begun.set()
+        assert may_go_on.wait(30)
+
+    def lasting(_: Connection) -> int:
+        ends_at = time.monotonic() + 2 * READ_BATCH_SECONDS
+        while time.monotonic() < ends_at:
+            pass
+        return 1
+
+    def slow(_: Connection) -> None:
+        slow_begun.set()
+        assert slow_may_end.wait(30)
+
+    first = asyncio.ensure_future(database.read(hold_up))
+    await asyncio.to_thread(begun.wait, 30)
+    before, after = asyncio.ensure_future(database.read(lasting)), asyncio.ensure_future(database.read(slow))
+    await asyncio.sleep(0)  # both wait now, for the same visit
+    may_go_on.set()
+    async with asyncio.timeout(30):
+        assert await before == 1
+        await asyncio.to_thread(slow_begun.wait, 30)
+    assert not after.done()
+    slow_may_end.set()
+    await after
+    await first
 
 
 async def test_without_its_connection_the_writer_answers_every_caller_and_the_database_closes(

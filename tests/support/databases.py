@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar, cast
 from bot.domain.deployment.database_url import Location, PostgresAddress
 from bot.store.admin import verify
 from bot.store.core.connection import Connection
-from bot.store.core.write_queue import Priority, WriteResult
+from bot.store.core.transaction_queue import Priority, TransactionResult
 from bot.store.postgres.connection import PostgresConnection
 from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.writer import PostgresWriter
@@ -49,7 +49,7 @@ class _Books:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
+    def _commit(self, work: Callable[[Connection], Any]) -> list[TransactionResult]:
         raise NotImplementedError
 
     def write_now(self, work: Callable[[Connection], T]) -> T:
@@ -73,7 +73,7 @@ class _InMemory(_Books):
         schema.migrate(self.raw)
         super().__init__(self.raw)
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
+    def _commit(self, work: Callable[[Connection], Any]) -> list[TransactionResult]:
         return database.commit_batch(self.raw, [work])
 
     def findings(self) -> list[verify.Finding]:
@@ -103,7 +103,7 @@ class _OnServer(_Books):
         self._writer = PostgresWriter(cast("ConnectionThread", self._session))
         super().__init__(self._session.open)
 
-    def _commit(self, work: Callable[[Connection], Any]) -> list[WriteResult]:
+    def _commit(self, work: Callable[[Connection], Any]) -> list[TransactionResult]:
         return self._writer.commit([work])
 
     def findings(self) -> list[verify.Finding]:

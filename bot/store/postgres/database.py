@@ -18,7 +18,7 @@ import psycopg
 from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import StoreError
 from bot.store.core.connection import Connection, Work
-from bot.store.core.write_queue import Priority, WriteQueue, WriteResult
+from bot.store.core.transaction_queue import Priority, TransactionQueue, TransactionResult
 from bot.store.postgres import schema
 from bot.store.postgres.connection import PostgresConnection, require_sessions, translated_error, unreachable
 from bot.store.postgres.pool import ConnectionPool, ConnectionThread
@@ -45,7 +45,7 @@ class PostgresDatabase:
         self._writer_thread = ConnectionThread(address, "database writer")
         self._writer = PostgresWriter(self._writer_thread)
         self._readers = ConnectionPool(address, "database reader", _READERS)
-        self._queue = WriteQueue()
+        self._queue = TransactionQueue()
         self._holding: asyncio.Task[None] | None = None
         self._close_started_at: float | None = None
         self._writing = asyncio.create_task(self._write_batches(), name="database writer")
@@ -142,11 +142,11 @@ class PostgresDatabase:
                 results = await self._commit([pending.work for pending in batch])
             except Exception as error:
                 # A defect of this class, not of one caller's work: every caller of the batch has to be answered.
-                results = [WriteResult(error=error)] * len(batch)
+                results = [TransactionResult(error=error)] * len(batch)
             for pending, result in zip(batch, results, strict=True):
                 pending.resolve(result)
 
-    async def _commit(self, batch: list[Work]) -> list[WriteResult]:
+    async def _commit(self, batch: list[Work]) -> list[TransactionResult]:
         while True:
             try:
                 return await self._writer_thread.run(partial(self._writer.commit, batch))

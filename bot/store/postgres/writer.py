@@ -25,7 +25,7 @@ from bot.domain.deployment.database_url import PostgresAddress
 from bot.domain.errors import DatabaseBusy, StoreError
 from bot.store.core.columns import SERVER_NOW
 from bot.store.core.connection import Work
-from bot.store.core.write_queue import WriteResult, in_savepoint
+from bot.store.core.transaction_queue import TransactionResult, in_savepoint
 from bot.store.postgres.connection import NotReplicatedError, PostgresConnection, translated_error
 from bot.store.postgres.pool import ConnectionThread
 from bot.store.postgres.schema import BOT_LOCK, WRITE_LOCK
@@ -50,7 +50,7 @@ class InDoubtError(Exception):
     `PostgresWriter.has_committed` tells whether the batch was written.
     """
 
-    def __init__(self, results: list[WriteResult]) -> None:
+    def __init__(self, results: list[TransactionResult]) -> None:
         super().__init__("COMMIT did not end as it should")
         self.results = results
 
@@ -96,7 +96,7 @@ class PostgresWriter:
             self._thread.drop()
             raise translated_error(error, self._thread.address) from error
 
-    def commit(self, batch: Sequence[Work]) -> list[WriteResult]:
+    def commit(self, batch: Sequence[Work]) -> list[TransactionResult]:
         """Run every work of the batch and commit them together. Return one result each; leave no transaction open.
 
         An error undoes only the work that raised it. A batch whose connection broke before COMMIT was sent is run
@@ -109,7 +109,7 @@ class PostgresWriter:
                 if attempt == _MAX_ATTEMPTS:
                     return [_failed(lost.cause, self._thread.address)] * len(batch)
             except StoreError as unreachable:
-                return [WriteResult(error=unreachable)] * len(batch)
+                return [TransactionResult(error=unreachable)] * len(batch)
         raise AssertionError("the last attempt returns")
 
     def has_committed(self) -> bool:
@@ -141,7 +141,7 @@ class PostgresWriter:
         except (psycopg.Error, StoreError):
             self._thread.drop()  # a row that stays does no harm and is deleted a month later
 
-    def _commit_once(self, batch: Sequence[Work]) -> list[WriteResult]:
+    def _commit_once(self, batch: Sequence[Work]) -> list[TransactionResult]:
         connection = self._thread.connection()
         self._batch_number += 1
         try:
@@ -185,8 +185,8 @@ class PostgresWriter:
         connection.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {_TAKE_LOCK}; {_STORE_BATCH_NUMBER.format(row=row)}")
 
     def _end(
-        self, connection: PostgresConnection, batch: Sequence[Work], results: list[WriteResult]
-    ) -> list[WriteResult]:
+        self, connection: PostgresConnection, batch: Sequence[Work], results: list[TransactionResult]
+    ) -> list[TransactionResult]:
         try:
             is_committed = connection.commit()
         except NotReplicatedError as error:
@@ -198,10 +198,12 @@ class PostgresWriter:
             return self._fail(connection, batch, error)
         if not is_committed:
             error = StoreError("The database did not do what was asked: it undid the transaction.")
-            return [WriteResult(error=error)] * len(batch)
+            return [TransactionResult(error=error)] * len(batch)
         return self._translated(results)
 
-    def _fail(self, connection: PostgresConnection, batch: Sequence[Work], error: psycopg.Error) -> list[WriteResult]:
+    def _fail(
+        self, connection: PostgresConnection, batch: Sequence[Work], error: psycopg.Error
+    ) -> list[TransactionResult]:
         """Handle an error before COMMIT, after which the batch is not written.
 
         Reconnect on ReadOnlySqlTransaction: the server was demoted to a standby, and the address may lead to another.
@@ -212,24 +214,24 @@ class PostgresWriter:
         connection.rollback()
         return [_failed(error, self._thread.address)] * len(batch)
 
-    def _translated(self, results: list[WriteResult]) -> list[WriteResult]:
+    def _translated(self, results: list[TransactionResult]) -> list[TransactionResult]:
         return [
             _failed(result.error, self._thread.address) if isinstance(result.error, psycopg.Error) else result
             for result in results
         ]
 
 
-def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> WriteResult:
+def _run(connection: PostgresConnection, work: Work, *, alone: bool) -> TransactionResult:
     if not alone:
         return in_savepoint(connection, work)
     try:
-        return WriteResult(value=work(connection))
+        return TransactionResult(value=work(connection))
     except Exception as error:  # returned to the caller who asked for this work
         connection.rollback()
-        return WriteResult(error=error)
+        return TransactionResult(error=error)
 
 
-def _failed(error: psycopg.Error, address: PostgresAddress) -> WriteResult:
+def _failed(error: psycopg.Error, address: PostgresAddress) -> TransactionResult:
     translated = translated_error(error, address)
     translated.__cause__ = error
-    return WriteResult(error=translated)
+    return TransactionResult(error=translated)

@@ -2,6 +2,7 @@
 
 All writing goes through one connection, because tasks that share a connection share its transaction. A caller hands
 over its whole transaction as a function and waits; cancelling the caller can therefore never leave a transaction open.
+What waits while a thread works is handed to it together: a visit to a thread costs more than most transactions.
 """
 
 from __future__ import annotations
@@ -22,7 +23,13 @@ import aiosqlite
 from bot.domain.errors import DatabaseBusy, LedgerError, StoreError
 from bot.store.core.connection import Work
 from bot.store.core.ledger_guard import GUARD_TIMEOUT_SECONDS, UNFINISHED, check_ledger
-from bot.store.core.write_queue import PendingWrite, Priority, WriteQueue, WriteResult, in_savepoint
+from bot.store.core.transaction_queue import (
+    PendingTransaction,
+    Priority,
+    TransactionQueue,
+    TransactionResult,
+    in_savepoint,
+)
 from bot.store.sqlite import backup, schema
 from bot.store.sqlite.connection import SqliteConnection, connect
 from bot.store.sqlite.file_lock import ProcessLock, replace_durably
@@ -32,7 +39,10 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 MAX_BATCHES_PER_TURN = 16
-"""Most batches in a row before the writer's thread is free for other work, such as emptying the write-ahead log."""
+"""Most batches in a row before a thread is free for other work, such as emptying the write-ahead log."""
+
+READ_BATCH_SECONDS = 0.002
+"""How long reads of one batch go on before the callers of those that are done get their results."""
 
 _BUSY_TIMEOUT = "PRAGMA busy_timeout = 5000"
 _OPCODES_BETWEEN_LOOKS = 100_000
@@ -73,8 +83,12 @@ class SqliteDatabase:
         self._lock = lock
         self._writer = writer
         self._reader = reader
-        self._queue = WriteQueue()
-        self._writing = asyncio.create_task(self._write_batches(), name="database writer")
+        self._writes = TransactionQueue()
+        self._reads = TransactionQueue()
+        self._tasks = (
+            asyncio.create_task(_run_batches(writer, self._writes, commit_batch), name="database writer"),
+            asyncio.create_task(_run_batches(reader, self._reads, read_batch), name="database reader"),
+        )
 
     @classmethod
     async def open(cls, path: Path) -> Self:
@@ -120,16 +134,11 @@ class SqliteDatabase:
         `work` may be run up to three times, when another one of its batch undid their transaction, so it must do
         nothing but SQL. What it raises comes back to this caller alone; SQLite's own errors arrive as StoreError.
         """
-        return await self._queue.run(cast("Work", work), priority)
+        return await self._writes.run(cast("Work", work), priority)
 
     async def read(self, work: Callable[[SqliteConnection], T]) -> T:
-        """Run `work` on the reading connection, all of it on one consistent snapshot."""
-        if self._queue.is_closed:
-            raise StoreError("The database is closed.")
-        try:
-            return await self._reader.run(partial(_read_once, work=work))
-        except sqlite3.Error as error:
-            raise _translated(error) from error
+        """Run `work` on the reading connection, all of it on one consistent snapshot, which has all earlier writes."""
+        return await self._reads.run(cast("Work", work))
 
     async def overwrite_forgotten(self) -> None:
         """Empty the write-ahead log, which still holds deleted data; not while another connection reads."""
@@ -142,51 +151,68 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish what is waiting, then close. Safe to call twice."""
-        if self._queue.is_closed:
+        if self._writes.is_closed:
             return
-        self._queue.close()
-        await asyncio.wait([self._writing])
+        self._writes.close()
+        self._reads.close()
+        await asyncio.wait(self._tasks)
         await self._reader.close()
         await self._writer.close()  # last, so that it folds the write-ahead log back into the file
         self._lock.release()
 
-    async def _write_batches(self) -> None:
-        loop = asyncio.get_running_loop()
-        while (batch := await self._queue.next_batch()) is not None:
-            try:
-                await self._writer.run(partial(self._write_in_a_row, batch=batch, loop=loop))
-            except Exception as error:
-                # Its connection is gone, or this class has a defect. Every caller has to be answered, also later ones.
-                _log.exception("the writer of the database failed")
-                failed = StoreError(f"The database did not do what was asked: {error}.")
-                failed.__cause__ = error
-                _resolve(batch, [WriteResult(error=failed)] * len(batch))
 
-    def _write_in_a_row(
-        self, connection: SqliteConnection, *, batch: list[PendingWrite], loop: asyncio.AbstractEventLoop
-    ) -> None:
-        """Commit on the writer's thread, and what arrived meanwhile: a busy event loop delays the results alone."""
-        for _ in range(MAX_BATCHES_PER_TURN - 1):
-            loop.call_soon_threadsafe(_resolve, batch, _results(connection, batch))
-            if not (batch := self._queue.pop_batch(loop.time())):
-                return
-        loop.call_soon_threadsafe(_resolve, batch, _results(connection, batch))
+RunBatch = Callable[[SqliteConnection, Sequence[Work]], list[TransactionResult]]
+"""Runs a batch, or the first part of it, and returns one result for each transaction that it ran."""
 
 
-def _results(connection: SqliteConnection, batch: Sequence[PendingWrite]) -> Sequence[WriteResult]:
+async def _run_batches(connection: ThreadConnection, queue: TransactionQueue, run: RunBatch) -> None:
+    """Hand the thread of a connection what waits in the queue, until that is closed and empty."""
+    loop = asyncio.get_running_loop()
+    while (batch := await queue.next_batch()) is not None:
+        try:
+            await connection.run(partial(_run_in_a_row, batch=batch, queue=queue, run=run, loop=loop))
+        except Exception as error:
+            # Its connection is gone, or this module has a defect. Every caller has to be answered, also later ones.
+            _log.exception("a thread of the database failed")
+            failed = StoreError(f"The database did not do what was asked: {error}.")
+            failed.__cause__ = error
+            _resolve(batch, [TransactionResult(error=failed)] * len(batch))
+
+
+def _run_in_a_row(
+    connection: SqliteConnection,
+    *,
+    batch: list[PendingTransaction],
+    queue: TransactionQueue,
+    run: RunBatch,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """Run a batch on its thread, and what arrived meanwhile: a busy event loop delays the results alone."""
+    batches = 0
+    while batch:
+        results = _results(connection, batch, run)
+        loop.call_soon_threadsafe(_resolve, batch[: len(results)], results)
+        batch = batch[len(results) :]
+        if not batch and (batches := batches + 1) < MAX_BATCHES_PER_TURN:
+            batch = queue.pop_batch(loop.time())
+
+
+def _results(
+    connection: SqliteConnection, batch: Sequence[PendingTransaction], run: RunBatch
+) -> Sequence[TransactionResult]:
     try:
-        return commit_batch(connection, [pending.work for pending in batch])
+        return run(connection, [pending.work for pending in batch])
     except Exception as error:
         # A defect of ours, not of one caller's work; the callers must get an answer.
-        return [WriteResult(error=error)] * len(batch)
+        return [TransactionResult(error=error)] * len(batch)
 
 
-def _resolve(batch: Sequence[PendingWrite], results: Sequence[WriteResult]) -> None:
+def _resolve(batch: Sequence[PendingTransaction], results: Sequence[TransactionResult]) -> None:
     for pending, result in zip(batch, results, strict=True):
         pending.resolve(_translated_result(result))
 
 
-def commit_batch(connection: SqliteConnection, batch: Sequence[Work]) -> list[WriteResult]:
+def commit_batch(connection: SqliteConnection, batch: Sequence[Work]) -> list[TransactionResult]:
     """Run every work of the batch and commit them together. Returns one result each; leaves no transaction open.
 
     An error undoes only the work that raised it. Savepoints ensure that, but are a third of all statements, each of
@@ -207,10 +233,10 @@ class _TransactionLostError(Exception):
 
 
 def _commit_together(
-    connection: SqliteConnection, batch: Sequence[Work], run: Callable[[SqliteConnection, Work], WriteResult]
-) -> list[WriteResult]:
+    connection: SqliteConnection, batch: Sequence[Work], run: Callable[[SqliteConnection, Work], TransactionResult]
+) -> list[TransactionResult]:
     """Commit all of the batch. Raises _TransactionLostError, and has written nothing then."""
-    results: list[WriteResult] = []
+    results: list[TransactionResult] = []
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
@@ -220,33 +246,33 @@ def _commit_together(
                 raise _TransactionLostError
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        return [WriteResult(error=error)] * len(batch)
+        return [TransactionResult(error=error)] * len(batch)
     finally:
         _rollback(connection)
     return results
 
 
-def _run_bare(connection: SqliteConnection, work: Work) -> WriteResult:
+def _run_bare(connection: SqliteConnection, work: Work) -> TransactionResult:
     changes = connection.total_changes
     try:
-        return WriteResult(value=work(connection))
+        return TransactionResult(value=work(connection))
     except Exception as error:  # whatever it is, it belongs to the caller, who gets it
         if connection.total_changes != changes:
             raise _TransactionLostError from error
-        return WriteResult(error=error)
+        return TransactionResult(error=error)
 
 
-def _commit_alone(connection: SqliteConnection, work: Work) -> WriteResult:
+def _commit_alone(connection: SqliteConnection, work: Work) -> TransactionResult:
     try:
         _rollback(connection)
         connection.execute("BEGIN IMMEDIATE")
         value = work(connection)
         connection.execute("COMMIT")
     except Exception as error:  # whatever it is, it belongs to the caller, who gets it
-        return WriteResult(error=error)
+        return TransactionResult(error=error)
     finally:
         _rollback(connection)
-    return WriteResult(value=value)
+    return TransactionResult(value=value)
 
 
 def _rollback(connection: SqliteConnection) -> None:
@@ -265,12 +291,12 @@ def _empty_log(connection: SqliteConnection) -> None:
         connection.execute(_BUSY_TIMEOUT)
 
 
-def _translated_result(result: WriteResult) -> WriteResult:
+def _translated_result(result: TransactionResult) -> TransactionResult:
     if not isinstance(result.error, sqlite3.Error):
         return result
     error = _translated(result.error)
     error.__cause__ = result.error
-    return WriteResult(error=error)
+    return TransactionResult(error=error)
 
 
 def _translated(error: sqlite3.Error) -> StoreError:
@@ -279,15 +305,33 @@ def _translated(error: sqlite3.Error) -> StoreError:
     return StoreError(f"The database did not do what was asked: {error}.")
 
 
-def _read_once(connection: SqliteConnection, *, work: Callable[[SqliteConnection], T]) -> T:
+def read_batch(connection: SqliteConnection, batch: Sequence[Work]) -> list[TransactionResult]:
+    """Run reads on one snapshot, at least one and no more once READ_BATCH_SECONDS have passed. Returns one result each.
+
+    An error belongs to the work that raised it. After one, the next read gets a snapshot of its own.
+    """
+    ends_at = time.monotonic() + READ_BATCH_SECONDS
+    results: list[TransactionResult] = []
     if connection.in_transaction:  # a disk that failed at the end of the last reading must not stop the next
         connection.execute("ROLLBACK")
-    connection.execute("BEGIN")
     try:
-        return work(connection)
+        for work in batch:
+            results.append(_read(connection, work))
+            if time.monotonic() >= ends_at:
+                break
     finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        _rollback(connection)
+    return results
+
+
+def _read(connection: SqliteConnection, work: Work) -> TransactionResult:
+    try:
+        if not connection.in_transaction:
+            connection.execute("BEGIN")
+        return TransactionResult(value=work(connection))
+    except Exception as error:  # whatever it is, it belongs to the caller, who gets it
+        _rollback(connection)
+        return TransactionResult(error=error)
 
 
 async def _connect(path: Path, pragmas: Mapping[str, tuple[str, str | int]]) -> ThreadConnection:

@@ -8,13 +8,13 @@ from collections import deque
 import pytest
 
 from bot.domain.errors import StoreError
-from bot.store.core.write_queue import (
+from bot.store.core.transaction_queue import (
     BATCH_DELAY_SECONDS,
     MAX_BATCH_SIZE,
-    PendingWrite,
+    PendingTransaction,
     Priority,
-    WriteQueue,
-    WriteResult,
+    TransactionQueue,
+    TransactionResult,
 )
 from tests.support.virtual_time import run_in_virtual_time
 
@@ -26,23 +26,23 @@ def work(name: str):
     return named
 
 
-def enter(queue: WriteQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
+def enter(queue: TransactionQueue, *names: str, soon: bool = False) -> list[asyncio.Future[str]]:
     priority = Priority.INTERACTIVE if soon else Priority.NORMAL
     return [asyncio.ensure_future(queue.run(work(name), priority)) for name in names]
 
 
-def names(group: list[PendingWrite] | None) -> list[str]:
+def names(group: list[PendingTransaction] | None) -> list[str]:
     return [waiting.work(None) for waiting in group or ()]  # type: ignore[arg-type]
 
 
-async def entered(queue: WriteQueue, *waiting: str, soon: bool = False) -> list[asyncio.Future[str]]:
+async def entered(queue: TransactionQueue, *waiting: str, soon: bool = False) -> list[asyncio.Future[str]]:
     callers = enter(queue, *waiting, soon=soon)
     await asyncio.sleep(0)
     return callers
 
 
 async def test_interactive_transactions_go_first_and_the_rest_shares_their_batch() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, "a", "b")
     callers += await entered(queue, "first", "second", soon=True)
     assert names(await queue.next_batch()) == ["first", "second", "a", "b"]
@@ -54,7 +54,7 @@ async def test_interactive_transactions_go_first_and_the_rest_shares_their_batch
 
 
 async def test_a_batch_has_a_maximum_size_and_the_order_of_arrival() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, *(str(number) for number in range(MAX_BATCH_SIZE + 2)))
     assert names(await queue.next_batch()) == [str(number) for number in range(MAX_BATCH_SIZE)]
     assert names(await queue.next_batch()) == [str(MAX_BATCH_SIZE), str(MAX_BATCH_SIZE + 1)]
@@ -63,7 +63,7 @@ async def test_a_batch_has_a_maximum_size_and_the_order_of_arrival() -> None:
 
 
 async def test_however_many_are_interactive_the_rest_has_half_of_every_batch() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, "a", "b")
     callers += await entered(queue, *(str(number) for number in range(3 * MAX_BATCH_SIZE)), soon=True)
     assert names(await queue.next_batch())[MAX_BATCH_SIZE // 2 :] == ["a", "b"]
@@ -73,7 +73,7 @@ async def test_however_many_are_interactive_the_rest_has_half_of_every_batch() -
 
 
 async def test_cancelled_callers_hide_no_transaction_behind_them() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     for soon in (True, False):
         gone = await entered(queue, *(str(number) for number in range(2 * MAX_BATCH_SIZE)), soon=soon)
         for caller in gone:
@@ -84,17 +84,17 @@ async def test_cancelled_callers_hide_no_transaction_behind_them() -> None:
 
 
 async def test_a_transaction_that_arrives_during_pop_is_never_taken_without_the_one_before() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, "a")
 
-    class Interrupted(deque[PendingWrite]):
+    class Interrupted(deque[PendingTransaction]):
         """Adds others when the writer has just counted none."""
 
         def __len__(self) -> int:
             length = super().__len__()
             if not length:
-                self.append(PendingWrite(work=work("accepted"), answer=callers[0]))
-                queue._normal.append(PendingWrite(work=work("begun, once accepted"), answer=callers[0]))
+                self.append(PendingTransaction(work=work("accepted"), answer=callers[0]))
+                queue._normal.append(PendingTransaction(work=work("begun, once accepted"), answer=callers[0]))
             return length
 
     queue._low = Interrupted()
@@ -105,7 +105,7 @@ async def test_a_transaction_that_arrives_during_pop_is_never_taken_without_the_
 
 
 async def test_a_cancelled_caller_is_left_out_and_the_next_one_is_waited_for() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     [gone] = await entered(queue, "gone", soon=True)
     gone.cancel()
     await asyncio.sleep(0)
@@ -114,12 +114,12 @@ async def test_a_cancelled_caller_is_left_out_and_the_next_one_is_waited_for() -
     assert not group.done()
     [caller] = await entered(queue, "late")
     [waiting] = await group or []
-    waiting.resolve(WriteResult(value="done"))
+    waiting.resolve(TransactionResult(value="done"))
     assert await caller == "done"
 
 
 async def test_what_waits_when_the_queue_is_closed_is_still_handed_out_and_nothing_more_is_taken() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.close()
     with pytest.raises(StoreError, match="closed"):
@@ -131,7 +131,7 @@ async def test_what_waits_when_the_queue_is_closed_is_still_handed_out_and_nothi
 
 
 async def test_refuse_fails_every_waiting_transaction() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     callers = await entered(queue, "a") + await entered(queue, "b", soon=True)
     queue.refuse(StoreError("gone"))
     for caller in callers:
@@ -142,7 +142,7 @@ async def test_refuse_fails_every_waiting_transaction() -> None:
 
 
 async def test_low_priority_shares_the_batch_of_the_next_normal_transaction() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     along = [asyncio.ensure_future(queue.run(work(name), Priority.LOW)) for name in ("accepted", "delivered")]
     await asyncio.sleep(0)
     group = asyncio.ensure_future(queue.next_batch())
@@ -158,7 +158,7 @@ async def test_low_priority_shares_the_batch_of_the_next_normal_transaction() ->
 
 def test_low_priority_is_written_after_a_delay_even_if_nothing_else_is() -> None:
     async def main() -> None:
-        queue = WriteQueue()
+        queue = TransactionQueue()
         loop = asyncio.get_running_loop()
         begun_at = loop.time()
         along = asyncio.ensure_future(queue.run(work("accepted"), Priority.LOW))
@@ -174,7 +174,7 @@ def test_low_priority_is_written_after_a_delay_even_if_nothing_else_is() -> None
 
 
 async def test_low_priority_is_still_written_when_the_queue_is_closed() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)
     queue.close()
@@ -184,7 +184,7 @@ async def test_low_priority_is_still_written_when_the_queue_is_closed() -> None:
 
 
 async def test_when_nothing_can_be_written_low_priority_callers_are_told_as_well() -> None:
-    queue = WriteQueue()
+    queue = TransactionQueue()
     along = asyncio.ensure_future(queue.run(work("delivered"), Priority.LOW))
     await asyncio.sleep(0)
     queue.refuse(StoreError("gone"))

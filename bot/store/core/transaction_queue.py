@@ -1,4 +1,4 @@
-"""Group commit: several callers' transactions in one commit, each of them still all or nothing on its own."""
+"""TransactionQueue: transactions that wait for a connection, taken together, each still all or nothing on its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Priority(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class WriteResult:
+class TransactionResult:
     """What one caller gets: a value, or the error that undid its work."""
 
     value: Any = None
@@ -41,13 +41,13 @@ class WriteResult:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PendingWrite:
+class PendingTransaction:
     """One caller's transaction, and the future that its caller awaits."""
 
     work: Work
     answer: asyncio.Future[Any]
 
-    def resolve(self, result: WriteResult) -> None:
+    def resolve(self, result: TransactionResult) -> None:
         """Give the caller the result, unless it was cancelled."""
         if self.answer.done():
             return
@@ -57,13 +57,13 @@ class PendingWrite:
             self.answer.set_result(result.value)
 
 
-class WriteQueue:
-    """Transactions that wait for the writer, first in, first out within each priority."""
+class TransactionQueue:
+    """Transactions that wait for a connection, first in, first out within each priority."""
 
     def __init__(self) -> None:
-        self._interactive: deque[PendingWrite] = deque()
-        self._normal: deque[PendingWrite] = deque()
-        self._low: deque[PendingWrite] = deque()
+        self._interactive: deque[PendingTransaction] = deque()
+        self._normal: deque[PendingTransaction] = deque()
+        self._low: deque[PendingTransaction] = deque()
         self._low_due_at = 0.0
         self._arrived = asyncio.Event()
         self._closed = False
@@ -79,7 +79,7 @@ class WriteQueue:
             raise StoreError("The database is closed.")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[T] = loop.create_future()
-        pending = PendingWrite(work=work, answer=answer)
+        pending = PendingTransaction(work=work, answer=answer)
         match priority:
             case Priority.INTERACTIVE:
                 self._interactive.append(pending)
@@ -101,9 +101,9 @@ class WriteQueue:
         """Fail every transaction that waits with `error`."""
         for queue in (self._interactive, self._low, self._normal):
             while queue:
-                queue.popleft().resolve(WriteResult(error=error))
+                queue.popleft().resolve(TransactionResult(error=error))
 
-    async def next_batch(self) -> list[PendingWrite] | None:
+    async def next_batch(self) -> list[PendingTransaction] | None:
         """Wait for transactions and return those to commit together; None when the queue is closed and empty."""
         loop = asyncio.get_running_loop()
         while not (batch := self.pop_batch(loop.time())):
@@ -115,10 +115,10 @@ class WriteQueue:
                     await self._arrived.wait()
         return batch
 
-    def pop_batch(self, now: float) -> list[PendingWrite]:
+    def pop_batch(self, now: float) -> list[PendingTransaction]:
         """Return the transactions to commit together at `now`, the event loop's time; none when none is due.
 
-        The writer's thread may call this while no task waits in `next_batch`.
+        The thread of the connection may call this while no task waits in `next_batch`.
         """
         # Counted first, normal before low: the event loop may add both an acceptance (low) and the start of its job
         # (normal) meanwhile, and the start must not be written without the acceptance.
@@ -130,9 +130,9 @@ class WriteQueue:
         return batch + _pop(self._normal, normal, MAX_BATCH_SIZE - len(batch))
 
 
-def _pop(queue: deque[PendingWrite], count: int, limit: int) -> list[PendingWrite]:
+def _pop(queue: deque[PendingTransaction], count: int, limit: int) -> list[PendingTransaction]:
     """Remove and return up to `limit` of the first `count` transactions, without those whose caller was cancelled."""
-    popped: list[PendingWrite] = []
+    popped: list[PendingTransaction] = []
     for _ in range(count):
         if len(popped) == limit:
             break
@@ -141,7 +141,7 @@ def _pop(queue: deque[PendingWrite], count: int, limit: int) -> list[PendingWrit
     return popped
 
 
-def in_savepoint(connection: Connection, work: Work) -> WriteResult:
+def in_savepoint(connection: Connection, work: Work) -> TransactionResult:
     """Run one work of a batch. An error undoes what it did, and nothing else, unless the whole transaction is gone."""
     connection.execute("SAVEPOINT work")
     try:
@@ -150,6 +150,6 @@ def in_savepoint(connection: Connection, work: Work) -> WriteResult:
         if connection.in_transaction:
             connection.execute("ROLLBACK TO work")
             connection.execute("RELEASE work")
-        return WriteResult(error=error)
+        return TransactionResult(error=error)
     connection.execute("RELEASE work")
-    return WriteResult(value=value)
+    return TransactionResult(value=value)
