@@ -53,6 +53,15 @@ class MemberDefaults:
         return {name: value for name, value in named.items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberProfile:
+    """What is read of a member before an order of theirs is answered."""
+
+    is_blocked: bool
+    """Whether the server's moderators have blocked the member."""
+    defaults: MemberDefaults
+
+
 def name_key(name: str) -> str:
     """Return a name as it is compared: without case, outer and repeated space."""
     return " ".join(name.split()).casefold()[: MAX_NAME_CHARACTERS * 2]

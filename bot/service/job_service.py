@@ -47,7 +47,6 @@ from bot.domain.jobs import (
     new_id,
 )
 from bot.domain.money.quota import Limits, Member, format_usd
-from bot.domain.money.spendable import Spendable
 from bot.domain.requester import NOBODY, Requester
 from bot.media.downloader import Downloader
 from bot.media.image_pool import ShrunkImage
@@ -256,7 +255,7 @@ class JobService:
             self.catalogue.get(request.model_id),
             request,
             more=more,
-            flag_names=order_text.flag_names(self.catalogue.models),
+            flag_names=self.catalogue.flag_names,
             template=template,
             defaults=defaults,
             style_id=self.styles.id_of,
@@ -287,9 +286,9 @@ class JobService:
         for limiter, key in limits:
             limiter.note(key)
 
-    async def check_member(self, member: Member, *, orders: int) -> None:
-        """Refuse a member who is blocked or orders too fast. Raises MemberBlocked, TooFast, StoreError."""
-        if await self.store.is_blocked(member.guild_id, member.user_id):
+    def check_member(self, member: Member, *, is_blocked: bool, orders: int) -> None:
+        """Refuse a member who is blocked or orders too fast. Raises MemberBlocked, TooFast."""
+        if is_blocked:
             raise MemberBlocked
         self._check_pace(member, orders)
 
@@ -348,7 +347,7 @@ class JobService:
         )
         self.priority.begin(reply_id)
         try:
-            balance = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
+            spendable = await self.store.admit(member=member, reply=reply, limits=self.limits, now=now)
         except BaseException:
             self.priority.end(reply_id)
             raise
@@ -367,18 +366,9 @@ class JobService:
         return ReplyView(
             reply=reply,
             jobs=views,
-            balance=balance,
-            spendable=await self._spendable(member),
+            spendable=spendable,
             waits_for_operator=self._waits_for_operator(reply),
         )
-
-    async def _spendable(self, member: Member) -> Spendable | None:
-        """Return what a member has left, for a card; None if the database cannot tell, because the order stands."""
-        try:
-            return await self.store.spendable(member, limits=self.limits, now=self._clock())
-        except StoreError:
-            _log.warning("what member %d has left could not be read", member.user_id, exc_info=True)
-            return None
 
     def _quote_or_notify(self, request: JobRequest) -> Quote:
         try:
@@ -416,18 +406,15 @@ class JobService:
         if found is None:
             return None
         reply, spendable = found
-        no_orders_until = None
-        if any(job.status is JobStatus.FAILED for job in reply.jobs):
-            no_orders_until = await self.store.cost_limit_ends_at(reply.user_id, limits=self.limits, now=now)
+        has_failed = any(job.status is JobStatus.FAILED for job in reply.jobs)
         for dispatcher in {self._dispatchers.get(job.provider) for job in reply.jobs if job.status is JobStatus.QUEUED}:
             if dispatcher is not None:
                 await dispatcher.refresh_queue()
         return ReplyView(
             reply=reply,
             jobs=tuple(self._job_view(job) for job in reply.jobs),
-            balance=spendable.balance,
             spendable=spendable,
-            no_orders_until=no_orders_until,
+            no_orders_until=spendable.paused_until if has_failed else None,
             votes=await self.store.votes(reply_id) if reply.is_comparison and reply.is_final else {},
             waits_for_operator=self._waits_for_operator(reply),
         )

@@ -8,7 +8,6 @@ from datetime import datetime
 
 from bot.catalogue.order_text import OptionValue
 from bot.domain.jobs import Job, Progress, Reply
-from bot.domain.money.quota import Balance
 from bot.domain.money.spendable import Spendable
 
 
@@ -35,9 +34,8 @@ class ReplyView:
 
     reply: Reply
     jobs: tuple[JobView, ...]
-    balance: Balance
-    spendable: Spendable | None = None
-    """What the requester may still spend by all limits; None if only their balance is known."""
+    spendable: Spendable
+    """What the requester may still spend by all limits."""
     no_orders_until: datetime | None = None
     """When the member can order again; None unless what their failed jobs cost the operator prevents it today."""
     waits_for_operator: bool = False

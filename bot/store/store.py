@@ -41,10 +41,10 @@ from bot.store.tables.members import (
 from bot.store.tables.money import (
     adjustments,
     balances,
-    ledger,
     limits,
     operator_costs,
     spend_reports,
+    spendable,
     transactions,
     wallets,
     weekly_reports,
@@ -177,6 +177,7 @@ class Store(DatabaseUser):
     set_preset = writes(presets.set_preset)
     remove_preset = writes(presets.remove_preset)
     member_defaults = reads(presets.member_defaults)
+    member_profile = reads(presets.member_profile)
     set_member_defaults = writes(presets.set_member_defaults)
     vote = writes(marks.vote)
     star = writes(marks.star)
@@ -188,12 +189,11 @@ class Store(DatabaseUser):
 
     balance = reads(balances.balance)
     ledger_jobs = reads(operator_costs.ledger_jobs)
-    spendable = reads(transactions.spendable)
+    spendable = reads(spendable.spendable)
     server_cap = reads(balances.server_cap)
     operator_cap = reads(balances.operator_cap)
     operator_server_cap = reads(balances.operator_server_cap)
-    cost_limit_ends_at = reads(ledger.cost_limit_ends_at)
-    cost_limits_reached = writes(ledger.cost_limits_reached)
+    cost_limits_reached = writes(operator_costs.cost_limits_reached)
     operator_cost_usd_micros = reads(operator_costs.operator_cost_usd_micros)
     spend_report = reads(spend_reports.spend_report)
     first_warning = writes(adjustments.first_warning)

@@ -14,6 +14,7 @@ import discord
 
 from bot.domain.errors import OperatorCapReached, RequestRefused, StoreError
 from bot.domain.money.quota import Cap, Window, nearly_used
+from bot.domain.money.spendable import BindingLimit
 from bot.domain.policy import Policy
 from bot.runtime.supervisor import Supervisor
 from bot.service.job_service import JobService
@@ -23,7 +24,6 @@ from cogs.alerts.operator_alerts import OperatorAlerts
 from cogs.text import limit_warnings
 from cogs.text.locale import use_locale
 from cogs.ui import card
-from cogs.ui.checks import place_of
 from cogs.ui.client import Interaction
 from cogs.ui.initial_response import respond_privately
 
@@ -60,11 +60,10 @@ class SpendingAlerts:
 
     async def check(self, interaction: Interaction, view: ReplyView) -> None:
         """Warn after an accepted order. Failures are only logged, since the member's card is shown already."""
-        now = self._service.now()
         try:
             await self._warn_member(interaction, view)
-            await self._warn_server(view.reply.address.guild_id, now)
-            await self._warn_of_channels(interaction, view.reply.address.guild_id, now)
+            await self._warn_server(view)
+            await self._warn_of_channels(view)
         except StoreError:
             _log.exception(
                 "spending alerts for member %d in server %d failed: the database is unavailable",
@@ -87,7 +86,7 @@ class SpendingAlerts:
             self._supervisor.start("operator's daily cap", self._warn_operator())
 
     async def _warn_member(self, interaction: Interaction, view: ReplyView) -> None:
-        balance = view.balance
+        balance = view.spendable.balance
         if not nearly_used(balance.used_usd_micros, balance.limit_usd_micros):
             return
         if await self._is_first(view.reply.address.guild_id, view.reply.user_id, balance.window):
@@ -101,13 +100,12 @@ class SpendingAlerts:
                     error,
                 )
 
-    async def _warn_server(self, guild_id: int, now: datetime) -> None:
-        policy = await self._store.policy(guild_id)
-        channel_id = policy.log_channel_id
-        cap = None if channel_id is None else await self._store.server_cap(guild_id, now=now)
-        if channel_id is None or cap is None:
+    async def _warn_server(self, view: ReplyView) -> None:
+        guild_id, cap = view.reply.address.guild_id, view.spendable.caps.get(BindingLimit.SERVER_CAP)
+        if cap is None or not _is_nearly_used(cap) or self._was_warned(guild_id, None, cap.window):
             return
-        if not _is_nearly_used(cap) or self._was_warned(guild_id, None, cap.window):
+        policy = await self._store.policy(guild_id)
+        if (channel_id := policy.log_channel_id) is None:
             return
         self._remember(guild_id, None, cap.window)  # at once: others may order before the warning is posted
         was_warned = False
@@ -132,18 +130,18 @@ class SpendingAlerts:
         await self._store.first_warning(guild_id=guild_id, user_id=None, window=cap.window)
         return True
 
-    async def _warn_of_channels(self, interaction: Interaction, guild_id: int, now: datetime) -> None:
+    async def _warn_of_channels(self, view: ReplyView) -> None:
         """Warn moderators if most of the cap of the order's channel, or of its category, is used."""
-        place = place_of(interaction.guild, interaction.channel_id, interaction.channel)
-        policy = await self._store.policy(guild_id)
-        if place is None or policy.log_channel_id is None:
-            return
-        for channel_id in (place.channel_id, place.category_id):
-            cap = None if channel_id is None else await self._store.channel_cap(guild_id, channel_id, now=now)
-            if channel_id is None or cap is None or not _is_nearly_used(cap):
+        guild_id, now = view.reply.address.guild_id, self._service.now()
+        for limit in (BindingLimit.CHANNEL_CAP, BindingLimit.CATEGORY_CAP):
+            cap = view.spendable.caps.get(limit)
+            if cap is None or not _is_nearly_used(cap) or (channel_id := cap.channel_id) is None:
                 continue
             if self._warned_channels.get(channel_id) == cap.window.end:
                 continue
+            policy = await self._store.policy(guild_id)
+            if policy.log_channel_id is None:
+                return
             self._warned_channels = {key: until for key, until in self._warned_channels.items() if until > now}
             self._warned_channels[channel_id] = cap.window.end  # at once: others may order before it is posted
             was_warned = False

@@ -122,7 +122,8 @@ class PresetCommands(commands.Cog):
     async def _read(self, interaction: Interaction, reference: discord.Attachment, held: list[str]) -> ImageInput:
         """Read the attached image like that of an order. Raises RequestRefused."""
         member = member_of(interaction)
-        await self._service.check_member(member, orders=1)
+        is_blocked = await self._service.store.is_blocked(member.guild_id, member.user_id)
+        self._service.check_member(member, is_blocked=is_blocked, orders=1)
         (image,) = await self._order_flow.read_attachments([(reference, ImageRole.REFERENCE)], member, held)
         return image
 

@@ -349,8 +349,6 @@ def _facts(view: ReplyView, status: JobStatus) -> list[str]:
     price = _price(view, status)
     if view.no_orders_until is not None:  # what is left is no use to a member who can order nothing today
         lines.append(price)
-    elif view.spendable is None:
-        lines.append(f"{price} · {formatting.amount_left(view.balance.available_usd_micros)}")
     else:
         lines.append(f"{price} · {limits_left.on_card(view.spendable)}")
     return lines

@@ -106,7 +106,8 @@ def a_view(*jobs: Job | JobView, of: Balance | None = None) -> ReplyView:
         delivery=Delivery.PENDING,
         jobs=tuple(view.job for view in views),
     )
-    return ReplyView(reply=reply, jobs=views, balance=of or balance())
+    spendable = Spendable(balance=of or balance(), caps={}, blocked=False, paused_until=None)
+    return ReplyView(reply=reply, jobs=views, spendable=spendable)
 
 
 @st.composite

@@ -54,7 +54,7 @@ async def test_nothing_leaves_the_process_before_the_reply_is_shown(core: Core):
     view = await core.ask("a red fox")
     job = view.reply.jobs[0]
     assert view.jobs[0].queue_position is None, "it would start at once"
-    assert view.balance.set_aside_usd_micros == PRICE
+    assert view.spendable.balance.set_aside_usd_micros == PRICE
     assert (await core.now(job)).status is JobStatus.QUEUED
     assert core.sent == []
     await core.service.accept(view.reply, message_id=99)
@@ -201,7 +201,7 @@ async def test_a_view_tells_where_each_job_stands_and_what_is_left(tmp_path: Pat
             assert view is not None
             assert view.jobs[0].queue_position == position
             assert view.jobs[0].model_label == "Flux 1 Dev"
-            assert view.balance.set_aside_usd_micros == 2 * PRICE
+            assert view.spendable.balance.set_aside_usd_micros == 2 * PRICE
         assert (await core.ask("four", member=BEN)).jobs[0].queue_position == 2
 
 

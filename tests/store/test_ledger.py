@@ -37,6 +37,7 @@ from bot.domain.money.quota import (
     SpendReport,
     Window,
 )
+from bot.domain.money.spendable import Spendable
 from bot.store.admin.verify import verify_location
 from bot.store.store import Store
 from bot.store.tables.money import balances, ledger, operator_costs, spend_reports
@@ -87,7 +88,8 @@ async def admit(
         assert (type(refusal), vars(refusal)) == foreseen  # noqa: PT017 - both outcomes are right, each at its time
         raise
     assert foreseen is None
-    return after
+    assert after == await store.spendable(member, limits=limits, now=now)
+    return after.balance
 
 
 async def balance(store: Store, member: Member = ADA, *, now: datetime = NOON, previous: bool = False) -> Balance:
@@ -179,7 +181,7 @@ async def test_the_same_command_event_is_accepted_once(store: Store) -> None:
         *(store.admit(member=ADA, reply=reply, limits=limits(), now=NOON) for reply in commands),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in answers] == [Balance] + [DuplicateCommand] * 4
+    assert [type(answer) for answer in answers] == [Spendable] + [DuplicateCommand] * 4
     assert len(await store.unfinished()) == 1
 
 

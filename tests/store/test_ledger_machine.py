@@ -29,10 +29,11 @@ from bot.domain.errors import (
 )
 from bot.domain.jobs import Failure, FailureReason, JobStatus
 from bot.domain.money.quota import Limits, LimitSubject, Member, Period, Place, Quota, Wallet, Window
+from bot.domain.money.spendable import BindingLimit
 from bot.store.core.connection import Connection
 from bot.store.tables import jobs
 from bot.store.tables.members import privacy
-from bot.store.tables.money import adjustments, balances, ledger, operator_costs, transactions, wallets
+from bot.store.tables.money import adjustments, balances, operator_costs, spendable, transactions, wallets
 from bot.store.tables.money import limits as limits_table
 from tests.support.databases import new_database
 from tests.support.store_samples import a_command, an_image
@@ -642,15 +643,26 @@ class LedgerMachine(RuleBasedStateMachine):
         for member in MEMBERS:
             terms = self.terms(member)
             window = balances.window_of(terms, terms.quota, self.now)
+            now = spendable.spendable(self.connection, member, limits=OPERATOR_LIMITS, now=self.now)
             balance = balances.balance_in(self.connection, member, terms.quota, window)
+            assert now.balance == balance
             figures = (balance.granted_usd_micros, balance.spent_usd_micros, balance.set_aside_usd_micros)
             assert figures == self.model.figures(member, self.now)
             assert balances.wallet_of(self.connection, member.user_id) == self.model.in_wallet(member.user_id)
+            assert now.wallet == self.model.in_wallet(member.user_id)
             assert balance.available_usd_micros == self.model.left(member, self.now)
-            until = ledger.cost_limit_ends_at(self.connection, member.user_id, limits=OPERATOR_LIMITS, now=self.now)
-            assert (until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
+            assert (now.paused_until is None) == (self.model.cost_refusal(member.user_id, self.now) is None)
             cap = balances.operator_server_cap(self.connection, member.guild_id, OPERATOR_LIMITS, now=self.now)
             assert cap.available_usd_micros == self.model.left_for_server(member.guild_id, self.now)
+            assert now.caps[BindingLimit.OPERATOR_SERVER_CAP] == cap
+            assert now.caps[BindingLimit.OPERATOR_CAP] == balances.operator_cap(
+                self.connection, OPERATOR_LIMITS, now=self.now
+            )
+            assert now.caps.get(BindingLimit.SERVER_CAP) == balances.server_cap(
+                self.connection, member.guild_id, now=self.now
+            )
+            for place in PLACES:
+                self.caps_of_place_are_what_moderators_see(replace(member, place=in_server(member.guild_id, place)))
         for guild_id in (1, 2):
             for cap in balances.caps_of_channels(self.connection, guild_id, now=self.now):
                 left = self.model.left_in_channel(guild_id, cap.channel_id, self.now)
@@ -660,6 +672,18 @@ class LedgerMachine(RuleBasedStateMachine):
         house = sum(entry.house for entry in self.model.entries.values())
         assert operator_costs.operator_cost_usd_micros(self.connection, since=None) == house
         assert not self.connection.in_transaction
+
+    def caps_of_place_are_what_moderators_see(self, member: Member) -> None:
+        place = member.place
+        caps = spendable.spendable(self.connection, member, limits=OPERATOR_LIMITS, now=self.now).caps
+        for limit, channel_id in (
+            (BindingLimit.CHANNEL_CAP, place.channel_id if place else None),
+            (BindingLimit.CATEGORY_CAP, place.category_id if place else None),
+        ):
+            cap = None
+            if channel_id is not None:
+                cap = balances.channel_cap(self.connection, member.guild_id, channel_id, now=self.now)
+            assert caps.get(limit) == cap
 
     @invariant()
     def the_bill_of_a_day_is_at_most_both_caps(self) -> None:

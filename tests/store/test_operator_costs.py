@@ -29,7 +29,7 @@ from bot.store.admin.verify import verify_location
 from bot.store.postgres import schema as postgres_schema
 from bot.store.sqlite import schema as sqlite_schema
 from bot.store.store import Store
-from bot.store.tables.money import ledger, operator_costs
+from bot.store.tables.money import operator_costs
 from tests.support.databases import execute, rows, tamper
 from tests.support.postgres_server import PostgresServer
 from tests.support.store_samples import ADA, NOON, a_command, an_image, finished, limits
@@ -222,15 +222,15 @@ async def test_the_first_failures_of_a_day_cost_at_most_what_may_run_at_once(sto
 @pytest.mark.hostile("G-02")
 async def test_until_when_a_member_gets_nothing_can_be_asked_for(store: Store) -> None:
     caps = bounds(cost_cap_usd_micros=330_000)
-    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=NOON) is None
+    assert (await store.spendable(ADA, limits=caps, now=NOON)).paused_until is None
     await fail(store, *await order(store, 250_000), cost=250_000)
-    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=NOON) == MIDNIGHT
-    assert await store.cost_limit_ends_at(ADA.user_id, limits=caps, now=MIDNIGHT) is None
+    assert (await store.spendable(ADA, limits=caps, now=NOON)).paused_until == MIDNIGHT
+    assert (await store.spendable(ADA, limits=caps, now=MIDNIGHT)).paused_until is None
     [job_id] = await order(store, member=BOB)
-    assert await store.cost_limit_ends_at(BOB.user_id, limits=caps, now=NOON) is None
+    assert (await store.spendable(BOB, limits=caps, now=NOON)).paused_until is None
     await fail(store, job_id)
-    assert await store.cost_limit_ends_at(BOB.user_id, limits=caps, now=NOON) == MIDNIGHT
-    assert await store.cost_limit_ends_at(EVE.user_id, limits=caps, now=NOON) is None
+    assert (await store.spendable(BOB, limits=caps, now=NOON)).paused_until == MIDNIGHT
+    assert (await store.spendable(EVE, limits=caps, now=NOON)).paused_until is None
 
 
 # -- erasing and leaving -----------------------------------------------------------------------------------------
@@ -366,8 +366,8 @@ async def test_a_job_in_doubt_counts_as_running_for_a_quarter_of_an_hour(store: 
     with pytest.raises(TooManyRunning):
         await order(store, limits=one)
     with pytest.raises(TooManyRunning):
-        await order(store, limits=one, now=NOON + ledger.MAX_RUNNING_IN_DOUBT)
-    await order(store, limits=one, now=NOON + ledger.MAX_RUNNING_IN_DOUBT + timedelta(microseconds=1))
+        await order(store, limits=one, now=NOON + operator_costs.MAX_RUNNING_IN_DOUBT)
+    await order(store, limits=one, now=NOON + operator_costs.MAX_RUNNING_IN_DOUBT + timedelta(microseconds=1))
 
 
 @pytest.mark.hostile("G-02")

@@ -83,8 +83,8 @@ async def test_money_is_reserved_once_when_the_response_to_commit_is_lost(
     async with await Store.open(through(proxy, address)) as store:
         proxy.cut_at = "after COMMIT was executed"
         reply = a_command(80_000)
-        balance = await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
-        assert balance.set_aside_usd_micros == 80_000
+        after = await store.admit(member=ADA, reply=reply, limits=limits(), now=NOON)
+        assert after.balance.set_aside_usd_micros == 80_000
         await store.accept(reply.id, message_id=9)
         proxy.cut_at = "after COMMIT was executed"
         await finished(store, reply.jobs[0].id)

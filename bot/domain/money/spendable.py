@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -46,6 +46,27 @@ class Spendable:
     """Until when uncharged jobs keep the member from ordering; None if they do not."""
     wallet: Wallet = field(default_factory=Wallet)
     """It pays what the quota and the operator's caps leave no room for. Caps set by moderators bind it as well."""
+
+    def after_reserving(self, amount_usd_micros: int, *, from_wallet_usd_micros: int) -> Spendable:
+        """Return what is left once an amount is reserved, of which the wallet pays a part.
+
+        That part counts against the caps of moderators, but not against the quota and the caps of the operator.
+        """
+        others = amount_usd_micros - from_wallet_usd_micros
+        balance = replace(self.balance, set_aside_usd_micros=self.balance.set_aside_usd_micros + others)
+        caps = {
+            limit: replace(
+                cap,
+                set_aside_usd_micros=cap.set_aside_usd_micros
+                + (amount_usd_micros if limit in CAPS_OF_MODERATORS else others),
+            )
+            for limit, cap in self.caps.items()
+        }
+        wallet = Wallet(
+            available_usd_micros=self.wallet.available_usd_micros - from_wallet_usd_micros,
+            set_aside_usd_micros=self.wallet.set_aside_usd_micros + from_wallet_usd_micros,
+        )
+        return replace(self, balance=balance, caps=caps, wallet=wallet)
 
     @property
     def binding(self) -> BindingLimit:

@@ -26,7 +26,7 @@ from bot.domain.errors import (
 )
 from bot.domain.jobs import FailureReason, ImageInput, ImageRole, JobRequest, ReplyAddress
 from bot.domain.money.quota import Member, format_usd
-from bot.domain.presets import MemberDefaults
+from bot.domain.presets import MemberDefaults, MemberProfile
 from bot.domain.requester import Requester
 from bot.runtime.metrics import NOT_SHOWN
 from bot.service.job_service import JobService
@@ -58,7 +58,7 @@ DOWNLOAD_PAUSES_SECONDS = (0.3, 0.6, 1.2, 2.4, 4.8)
 DOWNLOAD_TRIES_SECONDS = 15.0
 """Age of the first try after which none begins: a try itself may take long."""
 
-OWN_DEFAULTS_SECONDS = 1.0
+PROFILE_SECONDS = 1.0
 """How long an order waits for its member's defaults, which say whether its first answer is private."""
 
 HELPED_BY_A_WALLET = (QuotaExceeded, OperatorServerCapReached, OperatorCapReached)
@@ -133,7 +133,8 @@ class OrderFlow:
         except TooFast as error:
             await self._refuse_at_once(interaction, error, typed)
             return
-        own = await self._own_defaults(interaction, order)
+        profile = await self._profile(interaction)
+        own = _own_defaults(interaction, order, profile)
         private = bool(own.private) if order.private is None else order.private
         order = replace(order, private=private)
         async with InitialResponse(interaction, self._messages, private=private) as response:
@@ -141,7 +142,7 @@ class OrderFlow:
                 await response.refuse(buttons.refusal(refusals.SHUTTING_DOWN(), typed, []), typed)
                 return
             try:
-                view = await self._admit(interaction, order, own)
+                view = await self._admit(interaction, order, own, profile)
             except DuplicateCommand:
                 return
             except RequestRefused as error:
@@ -255,27 +256,30 @@ class OrderFlow:
         variants = tuple(self._service.expand(request) for request in requests)
         return replace(order, request=variants[0], variants=variants, model_ids=(), additions=None)
 
-    async def _own_defaults(self, interaction: Interaction, order: Order) -> MemberDefaults:
-        """Read the member's defaults where they count; if the database does not answer, the order meets it too."""
-        guild_id = server_of(interaction)
-        if guild_id is None:
-            return MemberDefaults(private=True)
-        if order.additions is None or not order.additions.uses_own_settings:
-            return MemberDefaults()
+    async def _profile(self, interaction: Interaction) -> MemberProfile | None:
+        """Read whether the member is blocked, and their defaults; None if the database does not answer soon."""
         try:
-            async with asyncio.timeout(OWN_DEFAULTS_SECONDS):
-                return await self._service.store.member_defaults(guild_id=guild_id, user_id=interaction.user.id)
+            async with asyncio.timeout(PROFILE_SECONDS):
+                return await self._read_profile(interaction)
         except (StoreError, TimeoutError):
-            return MemberDefaults(private=True)  # rather than show everybody what should be private
+            return None  # the order meets it too
 
-    async def _admit(self, interaction: Interaction, order: Order, own: MemberDefaults) -> ReplyView:
+    async def _read_profile(self, interaction: Interaction) -> MemberProfile:
+        return await self._service.store.member_profile(
+            guild_id=server_or_direct(interaction), user_id=interaction.user.id
+        )
+
+    async def _admit(
+        self, interaction: Interaction, order: Order, own: MemberDefaults, profile: MemberProfile | None
+    ) -> ReplyView:
         """Check everything that may refuse the order, then read the attachments, then reserve the price.
 
         Raises RequestRefused, StoreError. What was read for an order that is refused is removed.
         """
         member = member_of(interaction)
         async with self._service.priority.turn(str(interaction.id), member.requester):
-            await self._service.check_member(member, orders=order.size)
+            profile = profile or await self._read_profile(interaction)
+            self._service.check_member(member, is_blocked=profile.is_blocked, orders=order.size)
             permissions = await permissions_of(self._service, interaction)
             order = await self._completed(order, own, permissions)
             for request in order.variants or (order.request,):
@@ -388,6 +392,15 @@ class OrderFlow:
         return await self._service.attachment_downloader.download(
             url, max_bytes=INPUT_MAX_BYTES, requester=requester, allowed_hosts=self._cdn_hosts
         )
+
+
+def _own_defaults(interaction: Interaction, order: Order, profile: MemberProfile | None) -> MemberDefaults:
+    """Return the member's defaults where they count. Where they are not known, nobody else sees the order."""
+    if server_of(interaction) is None:
+        return MemberDefaults(private=True)
+    if order.additions is None or not order.additions.uses_own_settings:
+        return MemberDefaults()
+    return MemberDefaults(private=True) if profile is None else profile.defaults
 
 
 def _log_not_shown(view: ReplyView, error: Exception) -> None:

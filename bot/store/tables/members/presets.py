@@ -12,7 +12,7 @@ from bot.domain.audit import Name, Standing
 from bot.domain.errors import ListFull
 from bot.domain.jobs import ImageInput, ImageRole
 from bot.domain.money.quota import LimitSubject
-from bot.domain.presets import MAX_PER_MEMBER, MAX_PER_SERVER, MemberDefaults, Preset, name_key
+from bot.domain.presets import MAX_PER_MEMBER, MAX_PER_SERVER, MemberDefaults, MemberProfile, Preset, name_key
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection, Row
 from bot.store.tables.audit_log import Change, record
@@ -36,6 +36,13 @@ SELECT * FROM presets WHERE guild_id = :guild_id OR user_id = :user_id
 ORDER BY CASE WHEN user_id IS NULL THEN 1 ELSE 0 END, name_key
 """
 _DEFAULTS = "SELECT * FROM member_defaults WHERE guild_id = ? AND user_id = ?"
+# One row, whether or not the member has defaults.
+_PROFILE = """
+SELECT member_defaults.*,
+    EXISTS (SELECT 1 FROM blocks WHERE guild_id = :guild_id AND user_id = :user_id) AS is_blocked
+FROM (SELECT 1 AS one) AS always
+    LEFT JOIN member_defaults ON member_defaults.guild_id = :guild_id AND member_defaults.user_id = :user_id
+"""
 _SET_DEFAULTS = """
 INSERT INTO member_defaults (guild_id, user_id, model_id, aspect_ratio, resolution, private, preset_name)
 VALUES (:guild_id, :user_id, :model_id, :aspect_ratio, :resolution, :private, :preset_name)
@@ -115,8 +122,16 @@ def _record(
 def member_defaults(connection: Connection, *, guild_id: int, user_id: int) -> MemberDefaults:
     """Return what a member's orders in a server begin with."""
     row = connection.execute(_DEFAULTS, (guild_id, user_id)).fetchone()
-    if row is None:
-        return MemberDefaults()
+    return MemberDefaults() if row is None else _defaults(row)
+
+
+def member_profile(connection: Connection, *, guild_id: int, user_id: int) -> MemberProfile:
+    """Return what is read of a member before an order of theirs is answered."""
+    row = connection.execute(_PROFILE, {"guild_id": guild_id, "user_id": user_id}).fetchone()
+    return MemberProfile(is_blocked=bool(row["is_blocked"]), defaults=_defaults(row))
+
+
+def _defaults(row: Row) -> MemberDefaults:
     return MemberDefaults(
         model_id=row["model_id"],
         aspect_ratio=row["aspect_ratio"],

@@ -21,7 +21,6 @@ from bot.domain.money.quota import (
     Wallet,
     Window,
 )
-from bot.domain.money.spendable import BindingLimit
 from bot.store.core.columns import QUARTERS_PER_DAY, to_micros, to_quarter
 from bot.store.core.connection import Connection, Row
 from bot.store.tables.money.limits import Terms, limit, limits_of, terms_for, time_zone
@@ -215,21 +214,6 @@ def place_of_job(connection: Connection, job_id: str) -> Place | None:
     if row is None or row["channel_id"] is None:
         return None
     return Place(channel_id=row["channel_id"], category_id=row["category_id"])
-
-
-def caps_of_channel(connection: Connection, member: Member, terms: Terms, now: datetime) -> dict[BindingLimit, Cap]:
-    """Return the caps of the member's channel and of its category, where they are set."""
-    if member.place is None:
-        return {}
-    found = (
-        (BindingLimit.CHANNEL_CAP, member.place.channel_id, terms.channel_cap),
-        (BindingLimit.CATEGORY_CAP, member.place.category_id, terms.category_cap),
-    )
-    return {
-        binding: cap_in(connection, channel_id, quota, window_of(terms, quota, now))
-        for binding, channel_id, quota in found
-        if channel_id is not None and quota is not None
-    }
 
 
 def channel_cap(connection: Connection, guild_id: int, channel_id: int, *, now: datetime) -> Cap | None:

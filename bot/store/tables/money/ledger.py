@@ -10,7 +10,7 @@ Synchronous functions inside the caller's transaction. The ledger rows and the t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import accumulate
 
@@ -18,9 +18,7 @@ from bot.domain.errors import (
     ChannelCapReached,
     DirectBusy,
     LedgerError,
-    MemberCostReached,
     OperatorCapReached,
-    OperatorCostCapReached,
     OperatorDirectCapReached,
     OperatorServerCapReached,
     QuotaExceeded,
@@ -30,21 +28,19 @@ from bot.domain.errors import (
     TooManyRunning,
     TooMuchAtRisk,
 )
-from bot.domain.jobs import CHECKING_PERIOD, DIRECT_GUILD_ID
+from bot.domain.jobs import DIRECT_GUILD_ID
 from bot.domain.money.quota import (
-    Balance,
-    CostLimit,
     Limits,
     Member,
     Period,
     Window,
     format_usd,
 )
+from bot.domain.money.spendable import BindingLimit, Spendable
 from bot.store.core.columns import to_micros, to_quarter
-from bot.store.core.connection import Connection, Row
+from bot.store.core.connection import Connection
 from bot.store.tables.money.balances import (
     ALL_OF_MEMBER,
-    BALANCE_COLUMNS,
     MAY_COST,
     OPERATOR_ACCOUNT_ID,
     OPERATOR_HELD,
@@ -52,71 +48,19 @@ from bot.store.tables.money.balances import (
     QUOTA_HELD,
     QUOTA_SPENT,
     UTC_ZONE,
-    balance_in,
-    balance_of_row,
-    balance_parameters,
-    bounds,
-    caps_of_channel,
     open_account,
-    operator_cap,
-    operator_server_cap,
-    server_sums,
     totals_of_accounts,
     totals_of_channel,
-    utc_day,
-    wallet_of,
-    window_of,
 )
 from bot.store.tables.money.limits import Terms
-from bot.store.tables.shared import notes
+from bot.store.tables.money.operator_costs import AT_RISK, NO_REPLY, cost_reached, risk_question
+from bot.store.tables.money.spendable import spendable_of_row, used, used_parameters
 
-MAX_RUNNING_IN_DOUBT = CHECKING_PERIOD
-"""How long after it left an order whose answer was lost counts as running. Its search may take hours and cannot be
-cancelled; from then on it only counts with its price, as a cost that the operator may have to bear."""
 _RUNNING = """
 SELECT count(*) FROM jobs
 WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
     AND (status <> 'uncertain' OR submitted_at >= :in_doubt_since)
 """
-# Of a followed job whose image is made, the cost is booked already.
-_IS_IN_DOUBT = "follow_until_at IS NOT NULL AND failure_reason <> 'no_usable_result'"
-# What a member's jobs cost the operator today, over all servers: booked, and what would come to it if all that are not
-# done or are followed cost something as well. An account that was closed by `/privacy delete` counts until the day is
-# over.
-_AT_RISK = f"""
-SELECT (
-        SELECT CAST(coalesce(sum(operator_cost_usd_micros), 0) AS BIGINT) FROM daily_totals
-        WHERE day = :today AND account_id IN (SELECT id FROM accounts WHERE kind = 'member' AND user_id = :user_id)
-    ) AS cost,
-    (
-        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
-    ) + (
-        SELECT CAST(coalesce(sum(reserved_usd_micros), 0) AS BIGINT) FROM jobs
-        WHERE user_id = :user_id AND {_IS_IN_DOUBT}
-    ) AS unfinished,
-    (
-        SELECT count(*) FROM jobs
-        WHERE user_id = :user_id AND finished_at IS NULL AND reply_id <> :reply_id
-            AND (status = 'uncertain' OR unfetched_since_at IS NOT NULL)
-    ) + (SELECT count(*) FROM jobs WHERE user_id = :user_id AND {_IS_IN_DOUBT}) AS in_doubt,
-    coalesce((
-        SELECT operator_cost_usd_micros FROM daily_totals WHERE account_id = {OPERATOR_ACCOUNT_ID} AND day = :today
-    ), 0) AS cost_of_all
-"""  # noqa: S608 - our own words
-_RUNNING_IN_SERVER = "SELECT count(*) FROM jobs WHERE guild_id = ? AND finished_at IS NULL"
-_NO_REPLY = ""
-"""The reply id of a command whose jobs are not inserted."""
-# Every admission asks this. The jobs are counted in the index alone, and so with those of this very command.
-_BEFORE_ADMISSION = f"""
-SELECT {BALANCE_COLUMNS}, (
-        SELECT id FROM accounts
-        WHERE kind = 'member' AND user_id = :user_id AND guild_id = :guild_id AND closed_at IS NULL
-    ) AS member_account_id,
-    (SELECT id FROM accounts WHERE kind = 'server' AND guild_id = :guild_id) AS server_account_id,
-    (SELECT count(*) FROM jobs WHERE guild_id = :guild_id AND finished_at IS NULL) AS running_in_server
-FROM {totals_of_accounts(ALL_OF_MEMBER, "window")}
-"""  # noqa: S608
 _USED_BY_SERVER = f"""
 SELECT {OPERATOR_HELD} + {OPERATOR_SETTLED} + operator_cost_usd_micros
     + ({MAY_COST} AND server_account_id = :server)
@@ -138,7 +82,7 @@ SELECT CASE WHEN min(room) < 0 THEN 0 ELSE min(room) END AS usd_micros
 FROM (
     SELECT CAST(:member_limit AS BIGINT) - (
         SELECT CAST(coalesce(sum({QUOTA_HELD} + {QUOTA_SPENT}), 0) AS BIGINT)
-        FROM {totals_of_accounts(ALL_OF_MEMBER, "member")}
+        FROM {totals_of_accounts(ALL_OF_MEMBER, "window")}
     ) AS room
     UNION ALL SELECT :operator_server_limit - coalesce(({_USED_BY_SERVER}), 0)
     UNION ALL SELECT :operator_limit - coalesce(({_USED_BY_ALL}), 0)
@@ -159,7 +103,7 @@ SELECT :job_id, :member, :server, :quarter, CAST(:member_limit AS BIGINT), :wind
 FROM ({_ROOM}) AS room LEFT JOIN wallets ON wallets.user_id = :user_id
 WHERE :max_running > ({_RUNNING})
     AND NOT EXISTS (
-        SELECT 1 FROM ({_AT_RISK}) AS at_risk
+        SELECT 1 FROM ({AT_RISK}) AS at_risk
         WHERE (cost > 0 AND cost_of_all >= :cost_cap)
             OR ((cost > 0 OR in_doubt > 0) AND cost + unfinished + :others >= :cost_per_member)
     )
@@ -229,26 +173,26 @@ def reserve(
     terms: Terms,
     limits: Limits,
     now: datetime,
-) -> Balance:
+) -> Spendable:
     """Reserve every order of one command within all limits, or raise the error for the limit that is exceeded.
 
-    The jobs are already inserted. A refusal must undo the whole transaction.
+    The jobs are already inserted. A refusal must undo the whole transaction. Returns what the member may spend then.
     """
-    window = window_of(terms, terms.quota, now)
-    found = connection.execute(_BEFORE_ADMISSION, balance_parameters(member, window)).fetchone()
+    amounts = used_parameters(member, terms, now)
+    found = used(connection, amounts)
     _check_server_is_free(member.guild_id, found["running_in_server"] - len(orders), limits)
-    before = balance_of_row(found, terms.quota, window)
+    before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
     place = member.place
     prices = [order.amount_usd_micros for order in orders]
     parameters = {
-        **_risk_question(member.user_id, reply_id, now),
-        "guild_id": member.guild_id,
+        **risk_question(member.user_id, reply_id, now),
+        **amounts,
         "member": found["member_account_id"] or open_account(connection, member.guild_id, member.user_id),
         "server": found["server_account_id"] or open_account(connection, member.guild_id),
         "quarter": to_quarter(now),
         "now": to_micros(now),
         "max_running": limits.max_running_jobs,
-        "member_limit": before.limit_usd_micros,
+        "member_limit": before.balance.limit_usd_micros,
         "channel_id": place.channel_id if place else None,
         "category_id": place.category_id if place else None,
         "channel_limit": terms.channel_cap.amount_usd_micros if terms.channel_cap else None,
@@ -259,25 +203,19 @@ def reserve(
         "cost_cap": limits.operator_cost_daily_cap_usd_micros,
         "operator_server_limit": limits.operator_cap_of(member.guild_id),
         "operator_limit": limits.operator_daily_cap_usd_micros,
-        "window_start_at": to_micros(window.start),
-        "window_end_at": to_micros(window.end),
-        **bounds("member", window),
-        **bounds("channel", window_of(terms, terms.channel_cap, now)),
-        **bounds("category", window_of(terms, terms.category_cap, now)),
-        **bounds("server", window_of(terms, terms.server_cap, now)),
+        "window_start_at": to_micros(before.balance.window.start),
+        "window_end_at": to_micros(before.balance.window.end),
     }
-    still_to_come, from_quota = list(accumulate(reversed(prices))), 0
+    still_to_come, from_wallet = list(accumulate(reversed(prices))), 0
     for order, asked in zip(orders, reversed(still_to_come), strict=True):
         row = {**parameters, "job_id": order.job_id, "amount": order.amount_usd_micros, "asked": asked}
         reserved = connection.execute(_RESERVE, row).fetchone()
         if reserved is None:
-            refusal = _refusal(
-                connection, prices, reply_id=reply_id, member=member, terms=terms, limits=limits, now=now
-            )
+            refusal = _refusal(connection, prices, before, reply_id=reply_id, member=member, limits=limits, now=now)
             raise refusal or LedgerError(f"job {order.job_id} was refused, but no limit is exceeded")
-        from_quota += order.amount_usd_micros - reserved["wallet_usd_micros"]
-    # There is one writer, so the balance has not changed since, and the reserved amounts lie in this window.
-    return replace(before, set_aside_usd_micros=before.set_aside_usd_micros + from_quota)
+        from_wallet += reserved["wallet_usd_micros"]
+    # There is one writer, so nothing of it has changed since, and the reserved amounts lie in these windows.
+    return before.after_reserving(sum(prices), from_wallet_usd_micros=from_wallet)
 
 
 def check_reservation(
@@ -290,11 +228,10 @@ def check_reservation(
     now: datetime,
 ) -> None:
     """Raise what `reserve` would raise now for a command with jobs at these amounts. Writes nothing."""
-    running = connection.execute(_RUNNING_IN_SERVER, (member.guild_id,)).fetchone()[0]
-    _check_server_is_free(member.guild_id, running, limits)
-    refusal = _refusal(
-        connection, amounts_usd_micros, reply_id=_NO_REPLY, member=member, terms=terms, limits=limits, now=now
-    )
+    found = used(connection, used_parameters(member, terms, now))
+    _check_server_is_free(member.guild_id, found["running_in_server"], limits)
+    before = spendable_of_row(found, member=member, terms=terms, limits=limits, now=now)
+    refusal = _refusal(connection, amounts_usd_micros, before, reply_id=NO_REPLY, member=member, limits=limits, now=now)
     if refusal is not None:
         raise refusal
 
@@ -308,10 +245,10 @@ def _check_server_is_free(guild_id: int, running: int, limits: Limits) -> None:
 def _refusal(
     connection: Connection,
     amounts_usd_micros: Sequence[int],
+    before: Spendable,
     *,
     reply_id: str,
     member: Member,
-    terms: Terms,
     limits: Limits,
     now: datetime,
 ) -> RequestRefused | None:
@@ -321,10 +258,10 @@ def _refusal(
     is named first: until the day is over, nothing that the member can change helps. Of the limits on amounts, the one
     that leaves least is named, so that an order within what is said to be left is not refused by another one.
     """
-    question, asked = _risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
+    question, asked = risk_question(member.user_id, reply_id, now), sum(amounts_usd_micros)
     today = Window.containing(now, Period.DAY, UTC_ZONE)
-    risk = connection.execute(_AT_RISK, question).fetchone()
-    if (reached := _cost_reached(risk, limits, today)) is not None:
+    risk = connection.execute(AT_RISK, question).fetchone()
+    if (reached := cost_reached(risk, limits, today)) is not None:
         return reached
     running = connection.execute(_RUNNING, question).fetchone()[0]
     if running >= limits.max_running_jobs:
@@ -332,100 +269,45 @@ def _refusal(
     at_risk = risk["cost"] + risk["unfinished"] + asked - amounts_usd_micros[-1]
     if (risk["cost"] or risk["in_doubt"]) and at_risk >= limits.operator_cost_per_member_usd_micros:
         return TooMuchAtRisk(resets_at=today.end)
-    return _amount_exceeded(connection, asked, member=member, terms=terms, limits=limits, now=now)
+    return _amount_exceeded(asked, before)
 
 
-def _amount_exceeded(
-    connection: Connection, asked: int, *, member: Member, terms: Terms, limits: Limits, now: datetime
-) -> RequestRefused | None:
-    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room.
-
-    The member's wallet adds to what the quota and the operator's caps leave.
-    """
-    least: tuple[int, RequestRefused] | None = None
-    wallet = wallet_of(connection, member.user_id).available_usd_micros
-    window = window_of(terms, terms.quota, now)
-    available = balance_in(connection, member, terms.quota, window).available_usd_micros
-    if available is not None:
-        available += wallet
-        quota = QuotaExceeded(
+def _amount_exceeded(asked: int, before: Spendable) -> RequestRefused | None:
+    """Return the error for the limit on amounts that leaves least, if `asked` exceeds it; None if all have room."""
+    left, limit = before.left_usd_micros, before.binding
+    if left is None or asked <= left:
+        return None
+    wallet = before.wallet.available_usd_micros
+    if limit is BindingLimit.QUOTA:
+        return QuotaExceeded(
             asked_usd_micros=asked,
-            available_usd_micros=available,
-            resets_at=window.end,
+            available_usd_micros=left,
+            resets_at=before.balance.window.end,
             wallet_usd_micros=wallet,
         )
-        least = (available, quota)
-    for cap in caps_of_channel(connection, member, terms, now).values():
-        available = cap.available_usd_micros
-        if available is not None and (least is None or available < least[0]):
-            of_channel = ChannelCapReached(
+    cap = before.caps[limit]
+    resets_at = cap.window.end
+    match limit:
+        case BindingLimit.CHANNEL_CAP | BindingLimit.CATEGORY_CAP:
+            return ChannelCapReached(
                 asked_usd_micros=asked,
-                available_usd_micros=available,
-                resets_at=cap.window.end,
+                available_usd_micros=left,
+                resets_at=resets_at,
                 channel_id=cap.channel_id or 0,
             )
-            least = (available, of_channel)
-    if terms.server_cap is not None and terms.server_cap.amount_usd_micros is not None:
-        window = window_of(terms, terms.server_cap, now)
-        spent, held = server_sums(connection, member.guild_id, window)
-        available = max(0, terms.server_cap.amount_usd_micros - spent - held)
-        if least is None or available < least[0]:
-            cap = ServerCapReached(asked_usd_micros=asked, available_usd_micros=available, resets_at=window.end)
-            least = (available, cap)
-    today = Window.containing(now, Period.DAY, UTC_ZONE)
-    available = (operator_server_cap(connection, member.guild_id, limits, now=now).available_usd_micros or 0) + wallet
-    if least is None or available < least[0]:
-        reached = OperatorDirectCapReached if member.guild_id == DIRECT_GUILD_ID else OperatorServerCapReached
-        of_server = reached(
-            asked_usd_micros=asked,
-            available_usd_micros=available,
-            resets_at=today.end,
-            wallet_usd_micros=wallet,
-        )
-        least = (available, of_server)
-    available = (operator_cap(connection, limits, now=now).available_usd_micros or 0) + wallet
-    if available < least[0]:
-        least = (available, OperatorCapReached(resets_at=today.end))
-    return least[1] if asked > least[0] else None
-
-
-def _risk_question(user_id: int, reply_id: str, now: datetime) -> dict[str, int | str]:
-    return {
-        "user_id": user_id,
-        "reply_id": reply_id,
-        "today": utc_day(now),
-        "in_doubt_since": to_micros(now - MAX_RUNNING_IN_DOUBT),
-    }
-
-
-def _cost_reached(risk: Row, limits: Limits, today: Window) -> MemberCostReached | OperatorCostCapReached | None:
-    """Return why a member whose uncharged jobs cost something today gets no new ones until the day is over."""
-    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
-        return MemberCostReached(resets_at=today.end)
-    if risk["cost"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
-        return OperatorCostCapReached(resets_at=today.end)
-    return None
-
-
-def cost_limit_ends_at(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> datetime | None:
-    """Return until when a member gets no new jobs because of what theirs cost the operator today; None if they do."""
-    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
-    reached = _cost_reached(risk, limits, Window.containing(now, Period.DAY, UTC_ZONE))
-    return None if reached is None else reached.resets_at
-
-
-def cost_limits_reached(connection: Connection, user_id: int, *, limits: Limits, now: datetime) -> list[CostLimit]:
-    """Return the limits on uncharged costs that are reached today and that the operator was not told of yet.
-
-    What is returned counts as told, for the rest of the UTC day and in every process.
-    """
-    risk = connection.execute(_AT_RISK, _risk_question(user_id, _NO_REPLY, now)).fetchone()
-    reached: list[CostLimit] = []
-    if risk["cost"] and risk["cost"] >= limits.operator_cost_per_member_usd_micros:
-        reached.append(CostLimit.MEMBER)
-    if risk["cost_of_all"] and risk["cost_of_all"] >= limits.operator_cost_daily_cap_usd_micros:
-        reached.append(CostLimit.ALL_MEMBERS)
-    return [limit for limit in reached if notes.claim_notice(connection, limit, now=now)]
+        case BindingLimit.SERVER_CAP:
+            return ServerCapReached(asked_usd_micros=asked, available_usd_micros=left, resets_at=resets_at)
+        case BindingLimit.OPERATOR_SERVER_CAP | BindingLimit.OPERATOR_DIRECT_CAP:
+            is_direct = limit is BindingLimit.OPERATOR_DIRECT_CAP
+            reached = OperatorDirectCapReached if is_direct else OperatorServerCapReached
+            return reached(
+                asked_usd_micros=asked,
+                available_usd_micros=left,
+                resets_at=resets_at,
+                wallet_usd_micros=wallet,
+            )
+        case _:
+            return OperatorCapReached(resets_at=resets_at)
 
 
 def settle(

@@ -11,27 +11,28 @@ from datetime import datetime
 
 from bot.domain.audit import Name
 from bot.domain.errors import LedgerError, MemberBlocked
-from bot.domain.jobs import DIRECT_GUILD_ID, Failure, FailureReason, Job, JobStatus, Reply, ResultImage
-from bot.domain.money.quota import Balance, Limits, LimitSubject, Member
-from bot.domain.money.spendable import BindingLimit, Spendable
+from bot.domain.jobs import Failure, FailureReason, Job, JobStatus, Reply, ResultImage
+from bot.domain.money.quota import Limits, LimitSubject, Member
+from bot.domain.money.spendable import Spendable
 from bot.store.core.columns import to_micros
 from bot.store.core.connection import Connection
 from bot.store.tables import audit_log, jobs
 from bot.store.tables.members import reviews
 from bot.store.tables.money import balances, ledger
 from bot.store.tables.money.limits import terms_for
+from bot.store.tables.money.spendable import spendable
 from bot.store.tables.shared import reply_queue_rows
 from bot.store.tables.shared.notifications import Topic, notify, notify_slot_free
 
 
-def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limits, now: datetime) -> Balance:
+def admit(connection: Connection, *, member: Member, reply: Reply, limits: Limits, now: datetime) -> Spendable:
     """Reserve every job of `reply` and insert reply, jobs, reservations and ledger entries: all or nothing.
 
     One guarded INSERT … SELECT per job holds the amount against the member's quota, the caps of the channel, of its
     category and of the server, the operator's caps for the server and for all servers (UTC day), the number of running
     jobs (the member, over all servers, must have fewer than `limits.max_running_jobs` unfinished jobs before this
-    command), and what uncharged jobs of the member and of all members may cost the operator. Returns the balance after
-    the reservation.
+    command), and what uncharged jobs of the member and of all members may cost the operator. Returns what the
+    member may spend after the reservation.
 
     Raises DuplicateCommand (same interaction id), and what `check_admission` raises, and StoreError.
     """
@@ -243,26 +244,6 @@ def cancel(connection: Connection, job_id: str, *, expected: JobStatus, now: dat
     if expected is JobStatus.QUEUED:
         notify(connection, Topic.REPLY, job.reply_id)
     return notify_slot_free(connection, job)
-
-
-def spendable(connection: Connection, member: Member, *, limits: Limits, now: datetime) -> Spendable:
-    """Return what the member may spend now in the server, and what every limit leaves."""
-    terms = terms_for(connection, member, default=limits.default_quota_of(member.guild_id))
-    caps = balances.caps_of_channel(connection, member, terms, now)
-    if (server_cap := balances.server_cap(connection, member.guild_id, now=now)) is not None:
-        caps[BindingLimit.SERVER_CAP] = server_cap
-    of_operator = BindingLimit.OPERATOR_SERVER_CAP
-    if member.guild_id == DIRECT_GUILD_ID:
-        of_operator = BindingLimit.OPERATOR_DIRECT_CAP
-    caps[of_operator] = balances.operator_server_cap(connection, member.guild_id, limits, now=now)
-    caps[BindingLimit.OPERATOR_CAP] = balances.operator_cap(connection, limits, now=now)
-    return Spendable(
-        balance=balances.balance_in(connection, member, terms.quota, balances.window_of(terms, terms.quota, now)),
-        caps=caps,
-        blocked=terms.blocked,
-        wallet=balances.wallet_of(connection, member.user_id),
-        paused_until=ledger.cost_limit_ends_at(connection, member.user_id, limits=limits, now=now),
-    )
 
 
 def reply_and_spendable(
