@@ -69,6 +69,10 @@ class Catalogue:
         if now is not None:
             changed = [key for key in before.keys() | self._by_id.keys() if before.get(key) != self._by_id.get(key)]
             self._changed_at |= dict.fromkeys(changed, now)
+        self.models = tuple(model for model in self._by_id.values() if not (model.hidden or model.retired))
+        """The listed models, with or without a price."""
+        self.flag_names = order_text.flag_names(self.models)
+        """The names that count as flags in a prompt."""
         self._by_label = {squashed(model.label): model for model in self._by_id.values()}
         self._tokens = {model.id: _Tokens(model) for model in self._by_id.values()}
 
@@ -85,11 +89,6 @@ class Catalogue:
         Raises SettingsError when the operator's file is not valid.
         """
         return cls(assembled(overrides, changes=list(changes), notices=notices))
-
-    @property
-    def models(self) -> tuple[Model, ...]:
-        """The listed models, with or without a price."""
-        return tuple(model for model in self._by_id.values() if not (model.hidden or model.retired))
 
     @property
     def all_models(self) -> tuple[Model, ...]:

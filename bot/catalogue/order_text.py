@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 
 from bot.catalogue import parameters
 from bot.catalogue.models import Model
@@ -195,8 +194,7 @@ def _written(value: OptionValue) -> str:
     return text
 
 
-@lru_cache(maxsize=4)
-def flag_names(models: tuple[Model, ...]) -> frozenset[str]:
+def flag_names(models: Iterable[Model]) -> frozenset[str]:
     """Return the names that count as flags: of everything that one of the models has and a command can set."""
     kinds = (JobKind.IMAGINE, JobKind.EDIT)
     orderable = [model for model in models if any(model.supports(kind) for kind in kinds)]

@@ -94,8 +94,12 @@ class FairQueue:
 
     def _position(self, requester: Requester, own_before: int) -> int:
         """Return the position of the member's job that has `own_before` jobs of the same member before it."""
-        members = ((user_id, len(waiting)) for user_id, waiting in self._members(requester).items())
-        before_in_server = _count_before(requester.user_id, own_before, members)
+        members = self._members(requester)
+        if requester.user_id in members:
+            waiting = ((user_id, len(job_ids)) for user_id, job_ids in members.items())
+            before_in_server = _count_before(requester.user_id, own_before, waiting)
+        else:
+            before_in_server = len(members)  # one job of each
         servers = ((server_id, self._jobs_of_server[server_id]) for server_id in self._servers)
         return 1 + _count_before(requester.server_id, before_in_server, servers)
 

@@ -12,6 +12,9 @@ _BLANK_LETTERS = frozenset("\u115f\u1160\u2800\u3164\uffa0\U0001d159")
 """Letters and symbols by their category, but without ink: fillers, the empty Braille pattern, the empty note head."""
 
 
+_IMPOSSIBLE = re.compile("[\0\ud800-\udfff]")
+
+
 def is_visible(text: str) -> bool:
     """Return whether the text has a character that shows ink."""
     return any(_is_visible(character) for character in text)
@@ -24,7 +27,7 @@ def visible_or_none(text: str | None) -> str | None:
 
 def is_possible(text: str) -> bool:
     """Return whether the text can be encoded and stored: it has neither a NUL nor half of a surrogate pair."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    return _IMPOSSIBLE.search(text) is None
 
 
 def words_of(text: str) -> list[str]:

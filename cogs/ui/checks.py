@@ -24,21 +24,22 @@ DOUBLE_CLICK_SECONDS = 2.0
 
 _WITH_IDS = frozenset(
     {
-        discord.AppCommandOptionType.user,
-        discord.AppCommandOptionType.role,
-        discord.AppCommandOptionType.mentionable,
-        discord.AppCommandOptionType.channel,
-        discord.AppCommandOptionType.attachment,
+        discord.AppCommandOptionType.user.value,
+        discord.AppCommandOptionType.role.value,
+        discord.AppCommandOptionType.mentionable.value,
+        discord.AppCommandOptionType.channel.value,
+        discord.AppCommandOptionType.attachment.value,
     }
 )
-_TYPES: dict[discord.AppCommandOptionType, type | tuple[type, ...]] = {
-    discord.AppCommandOptionType.string: str,
-    discord.AppCommandOptionType.integer: int,
-    discord.AppCommandOptionType.number: (int, float),
-    discord.AppCommandOptionType.boolean: bool,
+_TYPES: dict[int, type | tuple[type, ...]] = {
+    discord.AppCommandOptionType.string.value: str,
+    discord.AppCommandOptionType.integer.value: int,
+    discord.AppCommandOptionType.number.value: (int, float),
+    discord.AppCommandOptionType.boolean.value: bool,
 }
 """What the value of an option of each type is, where it is no id."""
 
+_ATTACHMENT = discord.AppCommandOptionType.attachment.value
 _NUMBERS = (discord.AppCommandOptionType.integer.value, discord.AppCommandOptionType.number.value)
 _ID = re.compile(r"[0-9]{1,20}")
 
@@ -174,9 +175,9 @@ def require_ids(interaction: discord.Interaction[Any]) -> None:
     if not _has_types(data):
         raise NotAllowed(refusals.COMMAND_CHANGED())
     kind = _kind_without_id(data, files=data.get("resolved", {}).get("attachments", {}))
-    if kind is discord.AppCommandOptionType.channel:
+    if kind == discord.AppCommandOptionType.channel.value:
         raise NotAllowed(refusals.CHANNEL_UNKNOWN())
-    if kind is discord.AppCommandOptionType.attachment:
+    if kind == _ATTACHMENT:
         raise NotAllowed(refusals.COMMAND_CHANGED())
     if kind is not None:
         raise NotAllowed(refusals.MEMBER_UNKNOWN())
@@ -187,18 +188,16 @@ def has_ids(interaction: discord.Interaction[Any]) -> bool:
     return _kind_without_id(cast("dict[str, Any]", interaction.data or {})) is None
 
 
-def _kind_without_id(
-    options_of: dict[str, Any], *, files: Collection[str] | None = None
-) -> discord.AppCommandOptionType | None:
+def _kind_without_id(options_of: dict[str, Any], *, files: Collection[str] | None = None) -> int | None:
     """Return the type of the first option, here or in a subcommand, that should hold an id and does not.
 
     `files` are those that came along; None while a command is typed, when Discord sends none.
     """
     for option in cast("list[dict[str, Any]]", options_of.get("options") or ()):
-        kind = discord.AppCommandOptionType(option["type"])
+        kind: int = option["type"]
         if kind in _WITH_IDS and not _ID.fullmatch(str(option.get("value"))):
             return kind
-        if kind is discord.AppCommandOptionType.attachment and files is not None and option["value"] not in files:
+        if kind == _ATTACHMENT and files is not None and option["value"] not in files:
             return kind
         if (found := _kind_without_id(option, files=files)) is not None:
             return found
@@ -243,7 +242,7 @@ def _max_lengths(command: app_commands.Command[Any, ..., Any]) -> Mapping[str, f
 def _has_types(options_of: dict[str, Any]) -> bool:
     """Return whether each option for a text, a number or yes and no, here or in a subcommand, holds one."""
     return all(
-        isinstance(option.get("value"), _TYPES.get(discord.AppCommandOptionType(option["type"]), object))
+        isinstance(option.get("value"), _TYPES.get(option["type"], object))
         and not (option["type"] in _NUMBERS and isinstance(option.get("value"), bool))
         and _has_types(option)
         for option in cast("list[dict[str, Any]]", options_of.get("options") or ())

@@ -24,12 +24,15 @@ KEPT_CHARACTERS = 20
 """Less text than this, all options together, is sooner typed again than copied."""
 
 FILENAME = "command.txt"
-_SUBCOMMANDS = frozenset({discord.AppCommandOptionType.subcommand, discord.AppCommandOptionType.subcommand_group})
+_SUBCOMMANDS = (
+    discord.AppCommandOptionType.subcommand.value,
+    discord.AppCommandOptionType.subcommand_group.value,
+)
 _NAMED = {
-    discord.AppCommandOptionType.attachment: ("attachments", "", "filename"),
-    discord.AppCommandOptionType.user: ("users", "@", "username"),
-    discord.AppCommandOptionType.role: ("roles", "@", "name"),
-    discord.AppCommandOptionType.channel: ("channels", "#", "name"),
+    discord.AppCommandOptionType.attachment.value: ("attachments", "", "filename"),
+    discord.AppCommandOptionType.user.value: ("users", "@", "username"),
+    discord.AppCommandOptionType.role.value: ("roles", "@", "name"),
+    discord.AppCommandOptionType.channel.value: ("channels", "#", "name"),
 }
 """Options whose value is an id: where the names are, the mark before the name, and its key."""
 
@@ -92,7 +95,7 @@ def _names(data: dict[str, Any]) -> Iterator[str]:
     """Yield the name of the command and of its subcommands."""
     yield str(data.get("name", ""))
     for option in data.get("options", ()):
-        if discord.AppCommandOptionType(option["type"]) in _SUBCOMMANDS:
+        if option["type"] in _SUBCOMMANDS:
             yield from _names(option)
 
 
@@ -100,7 +103,7 @@ def _options(data: dict[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield name and value of each option; for what has an id its name as members see it."""
     resolved = data.get("resolved", {})
     for option in _given(data):
-        kind, value = discord.AppCommandOptionType(option["type"]), str(option["value"])
+        kind, value = option["type"], str(option["value"])
         if kind in _NAMED:
             table, mark, key = _NAMED[kind]
             yield option["name"], mark + str(resolved.get(table, {}).get(value, {}).get(key, value))
@@ -118,7 +121,7 @@ def _texts(data: dict[str, Any]) -> Iterator[str]:
 def _given(data: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the options that were given, also those of a subcommand."""
     for option in data.get("options", ()):
-        if discord.AppCommandOptionType(option["type"]) in _SUBCOMMANDS:
+        if option["type"] in _SUBCOMMANDS:
             yield from _given(option)
         else:
             yield option
