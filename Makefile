@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images of containers set it; then each process of the tests compiles every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # Say `make test TESTS=tests/packaging/test_settings.py` for a part.
 TESTS ?=
