@@ -7,12 +7,12 @@ import json
 import re
 import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Literal
 
 import pytest
+import pytest_asyncio
 from PIL import Image
-from playwright.async_api import Page, async_playwright, expect
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from sandbox.demo import Demo, running_demo
 from sandbox.plans import Plan
@@ -24,37 +24,43 @@ CHROMIUM = next(
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]
 
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),  # that of the browser
     pytest.mark.browser,
     pytest.mark.slow,
     pytest.mark.skipif(not CHROMIUM, reason="no Chromium on this machine: install the package `chromium`"),
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def demo() -> AsyncIterator[Demo]:
     async with running_demo() as demo:
         yield demo
         assert demo.discord.unknown_routes == []
 
 
-@pytest.fixture
-async def page(demo: Demo, tmp_path: Path) -> AsyncIterator[Page]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    """Start the browser, which takes longer than most tests; each of them has a profile of its own."""
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch_persistent_context(
-            tmp_path / "profile",
-            executable_path=CHROMIUM,
-            args=["--headless", "--no-sandbox", "--disable-gpu", *QUIET],
-            viewport={"width": 1280, "height": 860},
+        browser = await playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--headless", "--no-sandbox", "--disable-gpu", *QUIET]
         )
-        faults: list[str] = []
-        page = browser.pages[0]
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("request", lambda request: faults.append(request.url) if "//127.0.0.1:" not in request.url else None)
-        await page.goto(demo.url)
-        await expect(page.locator("#status")).to_have_text("live")
-        yield page
+        yield browser
         await browser.close()
-        assert [fault for fault in faults if not fault.startswith(("blob:", "data:"))] == []
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def page(demo: Demo, browser: Browser) -> AsyncIterator[Page]:
+    profile = await browser.new_context(viewport={"width": 1280, "height": 860})
+    faults: list[str] = []
+    page = await profile.new_page()
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda request: faults.append(request.url) if "//127.0.0.1:" not in request.url else None)
+    await page.goto(demo.url)
+    await expect(page.locator("#status")).to_have_text("live")
+    yield page
+    await profile.close()
+    assert [fault for fault in faults if not fault.startswith(("blob:", "data:"))] == []
 
 
 def png() -> bytes:
